@@ -1,0 +1,1 @@
+"""Pictures from any source to batches of pixels."""

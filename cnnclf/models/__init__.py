@@ -1,0 +1,1 @@
+"""Networks: their plan on paper, and the Keras models built from it."""
