@@ -1,0 +1,149 @@
+"""What an importer is: it recognises a source and lists its pictures; all else is the pipeline's.
+
+To add an importer: write `recognise` and `read` in a file of their own and add a row to `IMPORTERS`
+in `importers/__init__.py`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from cnnclf.errors import DataError
+from cnnclf.progress import Progress
+
+DEFAULT_SPLIT = (0.7, 0.15, 0.15)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture of a source, not opened yet.
+
+    Args:
+        path: Relative to the listing's root, with "/" between folders; a name that is no UTF-8
+            holds surrogates, as `os.fsdecode` makes them.
+        label: What the picture shows.
+        split: `train`, `val`, `test`, or "" when the source does not say.
+        group: Pictures of one group (a patient, a film) must stay in one split; "" if none.
+    """
+
+    path: str
+    label: str
+    split: str = ""
+    group: str = ""
+
+
+@dataclass
+class Listing:
+    """The pictures of a source, found one by one while `records` is consumed.
+
+    Args:
+        root: The folder that the paths of the records are relative to.
+        records: Lazy, so that a source of any size needs the same memory.
+        labels: The order of the classes when the source fixes it; None means natural order of the
+            labels seen.
+        skipped: (path, reason) of each file passed over; filled while `records` is consumed, and
+            emptied now and then by who consumes it.
+        remarks: What the user should know (hidden folders ignored, empty class folders); filled
+            while `records` is consumed.
+        unpacked: Whether `root` lies in the dataset, because the source had to be unpacked.
+    """
+
+    root: Path
+    records: Iterator[Record]
+    labels: tuple[str, ...] | None = None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    unpacked: bool = False
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the user may say about an import.
+
+    Args:
+        format: Name of the importer to use; None means recognise the source by its content.
+        split: Fractions of train, val and test, each 0..1, adding up to 1; None means the split of
+            the source, or else `DEFAULT_SPLIT`.
+        seed: Seed of the split, 0 or more.
+        copy: Copy the pictures of a folder into the dataset instead of referring to them.
+        classes_file: Text file with one label a line, in the order of the class indices.
+        threads: Threads that read and check; None means one per processor.
+    """
+
+    format: str | None = None
+    split: tuple[float, float, float] | None = None
+    seed: int = 0
+    copy: bool = False
+    classes_file: Path | None = None
+    threads: int | None = None
+
+
+class Importer(NamedTuple):
+    """A row of the table of importers.
+
+    Args:
+        name: The word for `--format`.
+        summary: One line for the help text.
+        recognise: Takes the source, looks at its content only as far as needed, and returns the
+            reason why this importer fits ("it holds ...", to follow "because"), or None.
+        read: Takes the source, a folder (not yet made) to unpack into if the source has to be
+            unpacked, the options and the progress. Bad content as a whole raises `DataError`; one
+            bad file becomes a row of `Listing.skipped`.
+    """
+
+    name: str
+    summary: str
+    recognise: Callable[[Path], str | None]
+    read: Callable[[Path, Path, ImportOptions, Progress], Listing]
+
+
+def natural_key(text: str) -> str:
+    """Return a key that sorts "2" before "10" and "b" between "A" and "C".
+
+    Each run of digits becomes the count of its digits (9 or more: a 9 for each full nine before the
+    rest) followed by the digits, so that plain comparison of text compares the numbers. Texts that
+    differ only in case or leading zeros are told apart by the text itself.
+    """
+    return f"{_DIGITS.sub(_sortable_number, text.casefold())}\0{text}"
+
+
+def read_classes_file(path: Path) -> tuple[str, ...]:
+    """Read the labels of a text file, one a line; blank lines at the end are ignored.
+
+    Raises:
+        DataError: The file cannot be read as UTF-8 text, or a label is empty or occurs twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"expected a text file with one label a line, but {path} cannot be read: {error}",
+            "give a UTF-8 text file to --classes-file",
+        ) from error
+    labels = tuple(line.strip() for line in lines)
+    seen: set[str] = set()
+    for number, label in enumerate(labels, start=1):
+        if not label or label in seen:
+            fault = f"the label {label!r} for the second time" if label else "an empty line"
+            raise DataError(
+                f"expected one label a line, each once, but line {number} of {path} is {fault}",
+                "mend the file given to --classes-file",
+            )
+        seen.add(label)
+    if not labels:
+        raise DataError(
+            f"expected one label a line, but {path} is empty",
+            "mend the file given to --classes-file",
+        )
+    return labels
+
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def _sortable_number(match: re.Match[str]) -> str:
+    digits = match.group().lstrip("0") or "0"
+    nines, rest = divmod(len(digits), 9)
+    return f"{'9' * nines}{rest}{digits}"
