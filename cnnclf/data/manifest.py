@@ -1,0 +1,416 @@
+"""A dataset on disk: `manifest.csv` (one row a picture) and `dataset.json`, and both in memory.
+
+The manifest in memory is columnar, so that a million pictures fit; on disk it is read and written
+as a stream. Rows may be edited by hand: the fingerprint is that of the rows as they are read.
+"""
+
+import csv
+import hashlib
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+import cnnclf
+from cnnclf.errors import DataError, UsageError
+
+SPLITS: Final = ("train", "val", "test")
+MANIFEST_NAME: Final = "manifest.csv"
+DATASET_NAME: Final = "dataset.json"
+FORMAT: Final = "cnnclf-dataset"
+FORMAT_VERSION: Final = 1
+
+Counts = dict[str, dict[str, int]]
+
+
+class Row(NamedTuple):
+    """One line of `manifest.csv`; the names of the fields are its header.
+
+    Args:
+        path: Relative to the root of the dataset, with "/" between folders.
+        label: One of the labels of the dataset.
+        split: One of `SPLITS`, or "" for a picture in none.
+        width: Columns of pixels as the picture is seen (EXIF orientation applied).
+        height: Rows of pixels, likewise.
+        mode: Pillow's word for the colours in the file.
+        sha256: Of the bytes of the file, 64 hexadecimal digits.
+        group: Pictures of one group share a split; "" if none.
+        note: What is odd about the file, in words; "" if nothing.
+    """
+
+    path: str
+    label: str
+    split: str
+    width: int
+    height: int
+    mode: str
+    sha256: str
+    group: str
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The rows of `manifest.csv` as columns, in the order of the file.
+
+    Args:
+        paths: Relative to the root of the dataset.
+        class_indices: int32 [N], index into the labels of the dataset.
+        splits: int8 [N], index into `SPLITS`; -1 for none.
+        widths: int32 [N], pixels.
+        heights: int32 [N], pixels.
+        modes: Pillow's word for the colours.
+        sha256: 64 hexadecimal digits each.
+        groups: "" for none.
+        notes: "" for none.
+    """
+
+    paths: list[str]
+    class_indices: npt.NDArray[np.int32]
+    splits: npt.NDArray[np.int8]
+    widths: npt.NDArray[np.int32]
+    heights: npt.NDArray[np.int32]
+    modes: list[str]
+    sha256: list[str]
+    groups: list[str]
+    notes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, split: str) -> npt.NDArray[np.intp]:
+        """Return the rows of a split, in the order of the file; `all` means every row.
+
+        Raises:
+            UsageError: There is no split of this name.
+        """
+        if split == "all":
+            return np.arange(len(self))
+        if split not in SPLITS:
+            raise UsageError(
+                f"expected one of {', '.join(SPLITS)} or all as split, but got {split!r}"
+            )
+        return np.flatnonzero(self.splits == SPLITS.index(split))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """An imported dataset.
+
+    Args:
+        directory: Where `dataset.json` and `manifest.csv` lie.
+        root: The folder that the paths of the manifest are relative to.
+        labels: Names of the classes; the place in this tuple is the class index.
+        manifest: The pictures.
+        source: What was imported, how and why so; as in `dataset.json`.
+        fingerprint: sha256 over the labels and each row's path, label, split and sha256.
+    """
+
+    directory: Path
+    root: Path
+    labels: tuple[str, ...]
+    manifest: Manifest
+    source: dict[str, Any]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def file(self, row: int) -> Path:
+        """Return the file of a row of the manifest."""
+        return self.root / self.manifest.paths[row]
+
+    def select_split(self, split: str) -> npt.NDArray[np.intp]:
+        """Return the rows of a split, or of `all`, of which there must be some.
+
+        Raises:
+            UsageError: There is no split of this name.
+            DataError: No picture is in it.
+        """
+        rows = self.manifest.select(split)
+        if not len(rows):
+            filled = [name for name in SPLITS if len(self.manifest.select(name))]
+            raise DataError(
+                f"expected pictures in the split {split}, but {self.directory} has pictures "
+                f"only in {' and '.join(filled) or 'no split'}",
+                f"use --split {filled[-1]}" if filled else "import the source again",
+            )
+        return rows
+
+    def counts(self) -> Counts:
+        """Count the pictures by split and label; each label occurs in each split, maybe with 0."""
+        return {
+            split: {
+                label: int(count)
+                for label, count in zip(
+                    self.labels,
+                    np.bincount(
+                        self.manifest.class_indices[self.manifest.select(split)],
+                        minlength=len(self.labels),
+                    ),
+                    strict=True,
+                )
+            }
+            for split in SPLITS
+        }
+
+
+class Saved(NamedTuple):
+    """What `save_dataset` counted while the rows went by."""
+
+    counts: Counts
+    fingerprint: str
+    rows: int
+
+
+def is_dataset(path: Path) -> bool:
+    """Return whether a path is a dataset directory (and not just any folder)."""
+    try:
+        with (path / DATASET_NAME).open(encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == FORMAT
+
+
+def load_dataset(directory: Path) -> Dataset:
+    """Load a dataset directory.
+
+    Raises:
+        DataError: It is no dataset directory, is damaged or from a newer version, or the folder
+            with its pictures is gone.
+    """
+    found = _load_description(directory)
+    root = directory / found["root"]
+    if not root.is_dir():
+        raise DataError(
+            f"expected the pictures of {directory} in {root}, but there is no such folder",
+            f"put the folder back, or import its new place: cnnclf import FOLDER --out {directory}",
+        )
+    labels = tuple(found["labels"])
+    fingerprint = Fingerprint(labels)
+    manifest = read_manifest(directory / MANIFEST_NAME, labels, fingerprint)
+    return Dataset(
+        directory=directory,
+        root=root,
+        labels=labels,
+        manifest=manifest,
+        source=found["source"],
+        fingerprint=fingerprint.hexdigest(),
+    )
+
+
+def save_dataset(
+    directory: Path,
+    rows: Iterable[Row],
+    *,
+    labels: tuple[str, ...],
+    root: Path | str,
+    source: Mapping[str, Any],
+) -> Saved:
+    """Write `manifest.csv` row by row and then `dataset.json` into an existing directory.
+
+    Args:
+        directory: Where to write.
+        rows: Consumed as a stream.
+        labels: In the order of the class indices.
+        root: An absolute path, or one relative to `directory` when the pictures lie in it.
+        source: What was imported, how and why so.
+
+    Raises:
+        OSError: Something cannot be written.
+    """
+    counts: Counts = {split: dict.fromkeys(labels, 0) for split in SPLITS}
+    fingerprint = Fingerprint(labels)
+    written = 0
+
+    def counted() -> Iterator[Row]:
+        nonlocal written
+        for row in rows:
+            fingerprint.add(row.path, row.label, row.split, row.sha256)
+            if row.split:
+                counts[row.split][row.label] += 1
+            written += 1
+            yield row
+
+    write_rows(directory / MANIFEST_NAME, counted())
+    description = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "labels": labels,
+        "counts": counts,
+        "root": root if isinstance(root, str) else root.as_posix(),
+        "source": dict(source),
+        "fingerprint": fingerprint.hexdigest(),
+        "cnnclf": cnnclf.__version__,
+    }
+    with _replacing(directory / DATASET_NAME) as file:
+        json.dump(description, file, indent=2)
+        file.write("\n")
+    return Saved(counts, fingerprint.hexdigest(), written)
+
+
+class Fingerprint:
+    """Gathers what makes a dataset what it is for training and evaluation."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self._hash = hashlib.sha256(json.dumps(labels).encode())
+
+    def add(self, path: str, label: str, split: str, sha256: str) -> None:
+        """Add one row, in the order of the manifest."""
+        line = f"\n{path}\0{label}\0{split}\0{sha256}"
+        self._hash.update(line.encode("utf-8", "surrogateescape"))
+
+    def hexdigest(self) -> str:
+        """Return 64 hexadecimal digits for all that was added."""
+        return self._hash.hexdigest()
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a manifest as a stream; the file appears only when it is whole."""
+    with _replacing(path) as file:
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(Row._fields)
+        for row in rows:
+            # A bare "\r" is a line end to readers, but not to the writer: it must be quoted.
+            texts = (row.path, row.label, row.group, row.note)
+            (quoted if any("\r" in text for text in texts) else plain).writerow(row)
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Read a manifest as a stream; only numbers and columns are checked.
+
+    Raises:
+        DataError: The file cannot be read or is no manifest; with the line.
+    """
+    reader = None
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            missing = [name for name in Row._fields if name not in header]
+            if missing:
+                raise DataError(
+                    f"expected the columns {','.join(Row._fields)} in {path}, "
+                    f"but {', '.join(missing)} is missing",
+                    "import the source again",
+                )
+            order = [header.index(name) for name in Row._fields]
+            for cells in reader:
+                name, label, split, width, height, *rest = [cells[i] for i in order]
+                yield Row(name, label, split, int(width), int(height), *rest)
+    except OSError as error:
+        raise DataError(
+            f"expected a manifest, but {path} cannot be read: {error.strerror}",
+            "import the source again",
+        ) from error
+    except (ValueError, IndexError, csv.Error) as error:
+        line = reader.line_num if reader else 0
+        raise DataError(
+            f"expected {len(Row._fields)} cells with whole numbers for width and height, "
+            f"but line {line} of {path} has none: {error}",
+            "mend the line or import the source again",
+        ) from error
+
+
+def read_manifest(
+    path: Path, labels: tuple[str, ...], fingerprint: Fingerprint | None = None
+) -> Manifest:
+    """Read a manifest into columns.
+
+    Args:
+        path: A `manifest.csv`.
+        labels: In the order of the class indices.
+        fingerprint: Each row is added to it.
+
+    Raises:
+        DataError: The file is no manifest, or has a label or split that is none; with the path.
+    """
+    fingerprint = fingerprint or Fingerprint(labels)
+    class_index = {label: index for index, label in enumerate(labels)}
+    split_index = {"": -1} | {split: index for index, split in enumerate(SPLITS)}
+    same: dict[str, str] = {}
+    paths, modes, digests, groups, notes = ([] for _ in range(5))
+    classes, widths, heights = (array("i") for _ in range(3))
+    splits = array("b")
+    for row in read_rows(path):
+        try:
+            classes.append(class_index[row.label])
+            splits.append(split_index[row.split])
+        except KeyError as error:
+            raise DataError(
+                f"expected a label of {DATASET_NAME} and one of {', '.join(SPLITS)} or nothing as "
+                f"split, but {path} has {error} for {row.path!r}",
+                "mend the line or import the source again",
+            ) from error
+        fingerprint.add(row.path, row.label, row.split, row.sha256)
+        paths.append(row.path)
+        widths.append(row.width)
+        heights.append(row.height)
+        digests.append(row.sha256)
+        # Few different values: keep one object of each.
+        modes.append(same.setdefault(row.mode, row.mode))
+        groups.append(same.setdefault(row.group, row.group))
+        notes.append(same.setdefault(row.note, row.note))
+    return Manifest(
+        paths=paths,
+        class_indices=np.array(classes, np.int32),
+        splits=np.array(splits, np.int8),
+        widths=np.array(widths, np.int32),
+        heights=np.array(heights, np.int32),
+        modes=modes,
+        sha256=digests,
+        groups=groups,
+        notes=notes,
+    )
+
+
+def _load_description(directory: Path) -> dict[str, Any]:
+    path = directory / DATASET_NAME
+    again = "import the source again with: cnnclf import SOURCE --out ANOTHER_DATASET"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"expected a dataset directory, but {path} does not exist", again
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"expected the description of a dataset, but {path} cannot be read: {error}", again
+        ) from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise DataError(
+            f"expected a dataset written by cnnclf import, but {path} is something else", again
+        )
+    version = found.get("version")
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"expected a dataset of format version {FORMAT_VERSION}, "
+            f"but {path} has version {version!r}",
+            "upgrade cnnclf, or " + again,
+        )
+    expected = {"labels": list, "root": str, "source": dict}
+    for name, kind in expected.items():
+        if not isinstance(found.get(name), kind):
+            raise DataError(f"expected {name!r} of type {kind.__name__} in {path}", again)
+    return found
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """Open a new text file that takes the place of `path` once it is written to the end."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
