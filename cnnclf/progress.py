@@ -3,8 +3,8 @@
 The command line listens with live bars (`cli/output.py`); tests and programs may pass `Silent()`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -21,25 +21,26 @@ class Task(Protocol):
         """Set or change how many units there are in all."""
 
 
+TaskContext = AbstractContextManager[Task]
+
+
 class Progress(Protocol):
     """Receives progress, notes and warnings."""
 
-    def task(self, name: str, total: int | None, unit: str) -> "TaskContext":
+    def task(self, name: str, total: int | None, unit: str) -> TaskContext:
         """Open a task of `total` units (None: not known yet); use it in a with statement."""
+
+    def row(self, table: str, figures: Mapping[str, object]) -> None:
+        """Add one row to the growing table named `table`, such as the figures of an epoch.
+
+        The first row sets the columns; every row of one table has the same keys.
+        """
 
     def note(self, text: str) -> None:
         """Say something worth knowing."""
 
     def warn(self, text: str) -> None:
         """Say something the user may have to act on."""
-
-
-class TaskContext(Protocol):
-    """A context manager that gives a `Task`."""
-
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentTask:
@@ -54,9 +55,10 @@ class _SilentTask:
 
 
 class Silent:
-    """A `Progress` that keeps notes and warnings in lists and shows nothing."""
+    """A `Progress` that keeps rows, notes and warnings in lists and shows nothing."""
 
     def __init__(self) -> None:
+        self.rows: list[tuple[str, dict[str, object]]] = []
         self.notes: list[str] = []
         self.warnings: list[str] = []
 
@@ -64,6 +66,10 @@ class Silent:
     def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:  # noqa: ARG002
         """Open a task nobody sees."""
         yield _SilentTask()
+
+    def row(self, table: str, figures: Mapping[str, object]) -> None:
+        """Keep a row."""
+        self.rows.append((table, dict(figures)))
 
     def note(self, text: str) -> None:
         """Keep a note."""

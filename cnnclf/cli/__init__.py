@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: wiring, options, output, and one file for each command."""

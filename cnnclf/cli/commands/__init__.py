@@ -1,1 +1,1 @@
-"""One module per command."""
+"""One file for each command: options to settings, one or two library calls, output."""

@@ -1,0 +1,149 @@
+"""Wires the commands: one table, whose rows are imported only when they are called.
+
+`cnnclf --help` and shell completion of command names read the table alone. To add a command, write
+`commands/<name>.py` with one annotated function and add a row here.
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Annotated, Any, ClassVar
+
+import typer
+import typer.core
+import typer.main
+
+from cnnclf import __version__
+from cnnclf.errors import UsageError
+
+# Name, module, attribute, summary. The attribute is a function whose annotations are the options
+# and whose docstring is the help, or a tuple of rows like these: then it is a group of commands.
+CommandRow = tuple[str, str, str, str]
+
+_COMMANDS = "cnnclf.cli.commands"
+
+COMMANDS: tuple[CommandRow, ...] = (
+    ("import", f"{_COMMANDS}.import_", "import_command", "Read pictures into a dataset."),
+    ("train", f"{_COMMANDS}.train", "train_command", "Train a CNN on a dataset."),
+    ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Measure a trained model."),
+    ("predict", f"{_COMMANDS}.predict", "predict_command", "Label pictures with a trained model."),
+    ("runs", f"{_COMMANDS}.runs", "RUNS_COMMANDS", "List, show and compare runs."),
+    (
+        "augment-preview",
+        f"{_COMMANDS}.augment_preview",
+        "augment_preview_command",
+        "Draw what augmentation does to pictures.",
+    ),
+    ("sample-data", f"{_COMMANDS}.sample_data", "sample_data_command", "Write pictures to try."),
+    ("doctor", f"{_COMMANDS}.doctor", "doctor_command", "Check this machine and say what to mend."),
+)
+
+CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+class CommandGroup(typer.core.TyperGroup):
+    """A group that lists its rows without importing them and imports the one that is called."""
+
+    rows: ClassVar[tuple[CommandRow, ...]] = ()
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, _, _, summary in self.rows:
+            self.commands[name] = typer.core.TyperCommand(name, callback=None, help=summary)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Import the command that `args` names, which completion of its options needs, too."""
+        for row in self.rows:
+            if row[0] == args[0]:
+                return row[0], load_command(row), args[1:]
+        if ctx.resilient_parsing or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        names = [row[0] for row in self.rows]
+        near = get_close_matches(args[0], names, n=1)
+        path = ctx.command_path
+        raise UsageError(
+            f"{path}: expected a command ({', '.join(names)}), received {args[0]!r}",
+            hint=f"did you mean '{path} {near[0]}'?" if near else f"{path} --help describes them",
+        )
+
+
+def load_command(row: CommandRow) -> Any:
+    """Import the module of a row and build its command or group of commands.
+
+    Args:
+        row: A row of `COMMANDS` or of a group's table.
+
+    Returns:
+        A Typer command, ready to be invoked.
+    """
+    name, module, attribute, summary = row
+    target = getattr(import_module(module), attribute)
+    if isinstance(target, tuple):
+        return _build_group(name, target, help_text=summary)
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    app.command(name, context_settings=CONTEXT_SETTINGS)(target)
+    return typer.main.get_command(app)
+
+
+def build_root() -> Any:
+    """Build the root command `cnnclf` with its global options.
+
+    Returns:
+        A Typer group.
+    """
+    app = typer.Typer(
+        name="cnnclf",
+        cls=_group_class(COMMANDS),
+        callback=_root,
+        help=_HELP,
+        epilog="Every command has its own help, for example: cnnclf train --help",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings=CONTEXT_SETTINGS,
+    )
+    return typer.main.get_command(app)
+
+
+_HELP = "From a folder of pictures to a trained, checked and explained CNN."
+
+
+def _build_group(name: str, rows: tuple[CommandRow, ...], *, help_text: str) -> CommandGroup:
+    return _group_class(rows)(
+        name=name,
+        help=help_text,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings=CONTEXT_SETTINGS,
+    )
+
+
+def _group_class(rows: tuple[CommandRow, ...]) -> type[CommandGroup]:
+    return type("CommandGroup", (CommandGroup,), {"rows": rows})
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from cnnclf.cli.output import out
+
+        out.line(f"cnnclf {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+    traceback: Annotated[
+        bool,
+        typer.Option(
+            "--traceback",
+            envvar="CNNCLF_TRACEBACK",
+            help="Show the Python traceback of an error.",
+        ),
+    ] = False,
+) -> None:
+    """Take the global options; `main` reads --traceback from the arguments."""

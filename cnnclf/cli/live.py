@@ -1,0 +1,244 @@
+"""Progress on stderr: live bars on a terminal, a few plain lines elsewhere, nothing when quiet.
+
+Part of the output (`cli/output.py`), in its own file for its length; the two alone speak rich.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cnnclf.cli.words import format_rate, format_seconds, format_value
+from cnnclf.progress import Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn, TaskID
+
+    from cnnclf.cli.output import Output
+
+# Counting is cheap and may happen a million times; showing is not, so it is done this often.
+REDRAW_S = 0.1
+PLAIN_LINE_S = 10.0
+
+
+class LiveProgress:
+    """A `cnnclf.progress.Progress` for people.
+
+    Tasks may run at the same time and count from several threads.
+
+    Args:
+        screen: Where notes, warnings and lines go.
+    """
+
+    def __init__(self, screen: "Output") -> None:
+        self._screen = screen
+        self._lock = threading.RLock()
+        self._bars: Bars | None = None
+        self._open_tasks = 0
+        self._widths: dict[str, list[int]] = {}
+
+    @contextmanager
+    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+        """Show one task while the with statement runs, and one line when it has ended."""
+        if self._screen.quiet:
+            yield _Counter(name, total, unit)
+            return
+        if not self._screen.is_live():
+            plain = _PlainTask(self._screen, name, total, unit)
+            yield plain
+            plain.close()
+            return
+        bar = _BarTask(self._open(), name, total, unit)
+        try:
+            yield bar
+            self._screen.note(bar.summary())
+        finally:
+            bar.close()
+            self._close()
+
+    def row(self, table: str, figures: Mapping[str, object]) -> None:
+        """Print one row of a growing table; the first row of a table prints its heading."""
+        cells = [format_value(value) for value in figures.values()]
+        with self._lock:
+            if table not in self._widths:
+                self._widths[table] = [
+                    max(len(name), len(cell), 6) for name, cell in zip(figures, cells, strict=True)
+                ]
+                if self._has_room(table):
+                    self._screen.note(_join(list(figures), self._widths[table]))
+            if self._has_room(table):
+                self._screen.note(_join(cells, self._widths[table]))
+            else:
+                pairs = zip(figures, cells, strict=True)
+                self._screen.note(", ".join(f"{name} {cell}" for name, cell in pairs))
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing."""
+        self._screen.note(text)
+
+    def warn(self, text: str) -> None:
+        """Say something the user may have to act on."""
+        self._screen.warn(text)
+
+    def _has_room(self, table: str) -> bool:
+        console = self._screen.console("stderr")
+        needed = sum(self._widths[table]) + 2 * (len(self._widths[table]) - 1)
+        return not console.is_terminal or needed <= console.width
+
+    def _open(self) -> "Bars":
+        from rich.progress import Progress as Bars
+
+        with self._lock:
+            if self._bars is None:
+                console = self._screen.console("stderr")
+                self._bars = Bars(
+                    *_bar_columns(console.width), console=console, transient=True, expand=False
+                )
+                self._bars.start()
+            self._open_tasks += 1
+            return self._bars
+
+    def _close(self) -> None:
+        with self._lock:
+            self._open_tasks -= 1
+            if self._bars is not None and self._open_tasks == 0:
+                self._bars.stop()
+                self._bars = None
+
+
+class _Counter:
+    """Counts units; the base of what is shown."""
+
+    def __init__(self, name: str, total: int | None, unit: str) -> None:
+        self.name = name
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.words = ""
+        self._lock = threading.Lock()
+        self._started = time.monotonic()
+        self._shown = self._started
+
+    def advance(self, amount: int = 1) -> None:
+        """Count `amount` more units as done."""
+        with self._lock:
+            self.done += amount
+            now = time.monotonic()
+            if now - self._shown < self._every_s():
+                return
+            self._shown = now
+        self._show()
+
+    def describe(self, text: str) -> None:
+        """Replace the words beside the bar."""
+        self.words = text
+
+    def expect(self, total: int) -> None:
+        """Set or change how many units there are in all."""
+        self.total = total
+
+    def summary(self) -> str:
+        """Say what was done, in what time, at what rate."""
+        seconds = time.monotonic() - self._started
+        text = f"{self.name}: {self.done:,} {self.unit} in {format_seconds(seconds)}"
+        if seconds >= 1 and self.done:
+            text += f" ({format_rate(self.done / seconds)} {self.unit}/s)"
+        return text
+
+    def _every_s(self) -> float:
+        return float("inf")
+
+    def _show(self) -> None:
+        pass
+
+
+class _PlainTask(_Counter):
+    """Writes a line at the start, at the end and now and then between."""
+
+    def __init__(self, screen: "Output", name: str, total: int | None, unit: str) -> None:
+        super().__init__(name, total, unit)
+        self._screen = screen
+        screen.note(f"{name}: {f'{total:,} {unit}' if total is not None else 'started'}")
+
+    def close(self) -> None:
+        """Write the last line."""
+        self._screen.note(self.summary())
+
+    def _every_s(self) -> float:
+        return PLAIN_LINE_S
+
+    def _show(self) -> None:
+        rate = self.done / max(time.monotonic() - self._started, 1e-9)
+        parts = [f"{self.name}: {self.done:,}"]
+        if self.total:
+            left_s = max(self.total - self.done, 0) / max(rate, 1e-9)
+            parts[0] += f" of {self.total:,} {self.unit} ({self.done / self.total:.0%})"
+            parts.append(f"{format_seconds(left_s)} left")
+        parts.insert(1, f"{format_rate(rate)} {self.unit}/s")
+        if self.words:
+            parts.append(self.words)
+        self._screen.note(", ".join(parts))
+
+
+class _BarTask(_Counter):
+    """Moves one live bar."""
+
+    def __init__(self, bars: "Bars", name: str, total: int | None, unit: str) -> None:
+        super().__init__(name, total, unit)
+        self._bars = bars
+        self._id: TaskID = bars.add_task(name, total=total, unit=unit, words="")
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bars.remove_task(self._id)
+
+    def describe(self, text: str) -> None:
+        """Replace the words beside the bar."""
+        super().describe(text)
+        self._show()
+
+    def expect(self, total: int) -> None:
+        """Set or change how many units there are in all."""
+        super().expect(total)
+        self._show()
+
+    def _every_s(self) -> float:
+        return REDRAW_S
+
+    def _show(self) -> None:
+        self._bars.update(self._id, completed=self.done, total=self.total, words=self.words)
+
+
+def _join(cells: list[str], widths: list[int]) -> str:
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+
+
+def _bar_columns(width: int) -> list["ProgressColumn"]:
+    """Choose what fits: name and share always, then time left, count and rate, bar and words."""
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Task as BarState
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        max_refresh = 0.5
+
+        def render(self, task: BarState) -> Text:
+            return Text(f"{format_rate(task.speed)} {task.fields['unit']}/s" if task.speed else "")
+
+    class Count(ProgressColumn):
+        def render(self, task: BarState) -> Text:
+            total = "" if task.total is None else f"/{task.total:,.0f}"
+            return Text(f"{task.completed:,.0f}{total}")
+
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
+    if width >= 76:
+        columns.append(BarColumn(bar_width=max(10, min(40, width - 76))))
+    columns.append(Count())
+    if width >= 60:
+        columns.append(Rate())
+    columns.append(TimeRemainingColumn(compact=True))
+    if width >= 100:
+        columns.append(TextColumn("{task.fields[words]}", markup=False))
+    return columns

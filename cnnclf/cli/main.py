@@ -1,0 +1,196 @@
+"""Runs a command and turns every outcome into an exit code and at most two lines on stderr."""
+
+import errno
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import typer
+
+# Typer carries its own Click and exports only some of its exceptions.
+from typer._click.exceptions import ClickException, MissingParameter, NoSuchOption
+
+from cnnclf.cli.app import build_root
+from cnnclf.cli.output import out
+from cnnclf.errors import CnnclfError, ExitCode
+
+PROGRAM = "cnnclf"
+
+
+def run() -> None:
+    """Run the console script: the arguments of the process, then exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name that the console cannot show must not end the program.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries warn developers; users read our own lines
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The arguments without the program's name; None takes those of the process.
+
+    Returns:
+        An `ExitCode`, also for errors: they are written to stderr as `error:` and `hint:`.
+    """
+    arguments, show_traceback = _take_traceback(sys.argv[1:] if argv is None else argv)
+    out.reset()
+    try:
+        return _settled(_invoke(arguments))
+    except typer.Exit as stop:
+        return _settled(stop.exit_code)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):
+            return _broken_pipe()
+        return _settled(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+    except BrokenPipeError:
+        return _broken_pipe()
+    except BaseException as error:  # noqa: BLE001 - the outermost boundary: every outcome gets a code
+        if show_traceback:
+            traceback.print_exception(error)
+        return _report(error)
+
+
+def _invoke(arguments: list[str]) -> int:
+    root = build_root()
+    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+        root.main(args=arguments, prog_name=PROGRAM)  # a request of the shell; ends in SystemExit
+    with root.make_context(PROGRAM, arguments) as context:
+        result = root.invoke(context)
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _take_traceback(argv: Sequence[str]) -> tuple[list[str], bool]:
+    """Accept --traceback anywhere, since it is added at the end of a command that just failed."""
+    arguments = list(argv)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    wanted = "--traceback" in arguments[:end]
+    kept = [each for each in arguments[:end] if each != "--traceback"] + arguments[end:]
+    return kept, wanted or os.environ.get("CNNCLF_TRACEBACK", "0") not in ("", "0")
+
+
+def _settled(code: int) -> int:
+    try:  # a closed pipe must be met here, not at the interpreter's end
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _broken_pipe()
+    return code
+
+
+def _broken_pipe() -> int:
+    # Python flushes stdout once more when it ends; what is left goes nowhere, without a message.
+    with suppress(OSError, ValueError):  # ValueError: a stand-in stream without a descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.BROKEN_PIPE
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong and choose the exit code."""
+    code, message, hint = _describe(error)
+    if message:
+        out.error(message)
+    if hint:
+        out.hint(hint)
+    return code
+
+
+def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
+    """Give the exit code, the message and the hint of an error; first match wins."""
+    if isinstance(error, CnnclfError):
+        return error.exit_code, error.message, error.hint
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return ExitCode.INTERRUPTED, "interrupted", ""
+    if isinstance(error, ClickException):
+        return ExitCode.USAGE, *_describe_usage(error)
+    if isinstance(error, MemoryError) or _is_exhausted(error):
+        return (
+            ExitCode.DEVICE,
+            f"memory does not suffice: {_one_line(error)}",
+            "a smaller --batch-size, smaller pictures (--size) and --cache disk need less",
+        )
+    if isinstance(error, OSError) and error.errno in _OS_ERRORS:
+        code, words, hint = _OS_ERRORS[error.errno]
+        return code, _with_path(words, error), hint
+    if isinstance(error, ImportError) and not (error.name or "").startswith("cnnclf"):
+        package = (error.name or "").partition(".")[0]
+        return (
+            ExitCode.MISSING_PACKAGE,
+            f"a Python package cannot be imported: {_one_line(error)}",
+            f"install it: python -m pip install {package}" if package else "cnnclf doctor",
+        )
+    return (
+        ExitCode.BUG,
+        f"unexpected {type(error).__name__}: {_one_line(error)}{_place(error)}",
+        "this is a bug in cnnclf; add --traceback (or set CNNCLF_TRACEBACK=1) to see where",
+    )
+
+
+_OS_ERRORS: dict[int | None, tuple[ExitCode, str, str]] = {
+    errno.ENOSPC: (ExitCode.DEVICE, "disk full", "free some space, or write to another disk"),
+    errno.EDQUOT: (ExitCode.DEVICE, "disk quota used up", "free some space, or use another disk"),
+    errno.ENOMEM: (ExitCode.DEVICE, "memory does not suffice", "close other programs"),
+    errno.EMFILE: (ExitCode.DEVICE, "too many open files", "raise the limit: ulimit -n 4096"),
+    errno.EACCES: (ExitCode.DATA, "no permission", "check the owner and mode of the file"),
+    errno.EPERM: (ExitCode.DATA, "not permitted", "check the owner and mode of the file"),
+    errno.EROFS: (ExitCode.DATA, "the file system is read-only", "write to another directory"),
+}
+
+# Out-of-memory errors of the backends, known without importing them: module, class, text within.
+_EXHAUSTED = (
+    ("tensorflow", "ResourceExhaustedError", ""),
+    ("tensorflow", "InternalError", "out of memory"),
+    ("torch", "OutOfMemoryError", ""),
+    ("jaxlib", "XlaRuntimeError", "RESOURCE_EXHAUSTED"),
+    ("jax", "JaxRuntimeError", "RESOURCE_EXHAUSTED"),
+    ("numpy", "_ArrayMemoryError", ""),
+)
+
+
+def _is_exhausted(error: BaseException) -> bool:
+    kind = type(error)
+    return any(
+        kind.__module__.partition(".")[0] == module and kind.__name__ == name and text in str(error)
+        for module, name, text in _EXHAUSTED
+    )
+
+
+def _describe_usage(error: ClickException) -> tuple[str, str]:
+    context: Any = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else PROGRAM
+    hint = f"{path} --help lists the options"
+    if isinstance(error, NoSuchOption):
+        if error.possibilities:
+            hint = f"did you mean {' or '.join(error.possibilities)}? {hint}"
+        return f"{path}: no such option: {error.option_name}", hint
+    if isinstance(error, MissingParameter):
+        hint = f"{path} --help shows what it needs"
+    text = _one_line(error.format_message()).rstrip(".")
+    return (f"{path}: {text[:1].lower()}{text[1:]}" if text else ""), (hint if text else "")
+
+
+def _with_path(words: str, error: OSError) -> str:
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{words}: {' -> '.join(names)}" if names else f"{words} ({_one_line(error)})"
+
+
+def _one_line(error: BaseException | str, limit: int = 300) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _place(error: BaseException) -> str:
+    """Name the last line of ours that the error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if f"{os.sep}cnnclf{os.sep}" in frame.filename]
+    if not ours:
+        return ""
+    path = ours[-1].filename.rpartition(f"{os.sep}cnnclf{os.sep}")[2]
+    return f" (cnnclf/{path}:{ours[-1].lineno})"

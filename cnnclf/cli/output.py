@@ -1,0 +1,292 @@
+"""What the user sees: results on stdout, everything else on stderr. The only importer of rich.
+
+`out` is the one sink. With --json, stdout carries one JSON document and the calls that write for
+people write nothing there. Colours, widths and live bars follow the stream: a terminal gets them, a
+pipe gets plain lines. Whatever the console cannot encode is escaped, never an error.
+"""
+
+import dataclasses
+import json
+import math
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Literal
+
+from cnnclf.cli.words import encodable, format_value, safe_text
+from cnnclf.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SCHEMA_VERSION = 1
+
+# A column of a table is not squeezed below this; the rows become records instead.
+_MIN_COLUMN = 16
+_MARKS = {"note": "", "hint": "cyan", "warning": "yellow", "error": "bold red"}
+
+
+class Output:
+    """Writes results and messages; `reset` gives it back its defaults for a new command.
+
+    Attributes:
+        json_mode: stdout carries one JSON document and nothing else (--json).
+        quiet: no progress and no notes (--quiet); warnings and errors stay.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the mode and the streams of an earlier command in the same process."""
+        self.json_mode = False
+        self.quiet = False
+        self._consoles: dict[str, Console] = {}
+
+    # Results
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a table; on a terminal too narrow for it, one record for each row.
+
+        Args:
+            title: A line above the table; empty for none.
+            columns: The headings.
+            rows: One sequence of values for each row; numbers are aligned to the right.
+        """
+        if self.json_mode:
+            return
+        values = [list(row) for row in rows]
+        cells = [[format_value(value) for value in row] for row in values]
+        self.line(title) if title else None
+        width = self._width("stdout")
+        if width is None:
+            self._plain_table(columns, values, cells)
+        elif _fits(columns, cells, width):
+            self._rich_table(columns, values, cells)
+        else:
+            for number, row in enumerate(cells):
+                self.line("") if number else None
+                self.line(row[0])
+                self.pairs("", list(zip(columns[1:], row[1:], strict=True)), indent=2)
+
+    def pairs(
+        self,
+        title: str,
+        pairs: Mapping[str, object] | Iterable[tuple[str, object]],
+        *,
+        indent: int = 0,
+    ) -> None:
+        """Write names and values, one pair a line, values aligned.
+
+        Args:
+            title: A line above; empty for none.
+            pairs: Names and values.
+            indent: Spaces before each line.
+        """
+        if self.json_mode:
+            return
+        items = [
+            (safe_text(str(name)), format_value(value))
+            for name, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)
+        ]
+        self.line(title) if title else None
+        margin = " " * (indent or (2 if title else 0))
+        longest = max((len(name) for name, _ in items), default=0)
+        width = self._width("stdout")
+        room = None if width is None else max(width - len(margin) - longest - 2, 12)
+        for name, value in items:
+            first, *rest = _wrap(value, room)
+            self.line(f"{margin}{name:<{longest}}  {first}".rstrip())
+            for line in rest:
+                self.line(f"{margin}{'':<{longest}}  {line}")
+
+    def line(self, text: str = "") -> None:
+        """Write one line for people; nothing with --json."""
+        if not self.json_mode:
+            self._print("stdout", text)
+
+    def data(self, text: str) -> None:
+        """Write text for machines to stdout as it is, in every mode (CSV rows, JSON lines)."""
+        sys.stdout.write(encodable(text, sys.stdout.encoding))
+
+    def json(self, data: Mapping[str, object]) -> None:
+        """Write the machine result, with --json only.
+
+        Args:
+            data: Mappings, sequences, dataclasses, enums, paths, NumPy scalars and arrays are
+                turned into JSON; numbers that are not finite become null.
+        """
+        if not self.json_mode:
+            return
+        document = {"schema_version": SCHEMA_VERSION, **plain(data)}
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+        if encodable(text, sys.stdout.encoding) != text:
+            text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False)
+        sys.stdout.write(text + "\n")
+
+    # Everything else
+
+    def note(self, text: str) -> None:
+        """Say something worth knowing."""
+        if not self.quiet:
+            self._message("note", text)
+
+    def warn(self, text: str) -> None:
+        """Say something the user may have to act on."""
+        self._message("warning", text)
+
+    def hint(self, text: str) -> None:
+        """Name the command or option that helps."""
+        self._message("hint", text)
+
+    def error(self, text: str) -> None:
+        """Say what went wrong."""
+        self._message("error", text)
+
+    def progress(self) -> Progress:
+        """Give what library code reports its progress to: live bars, plain lines or nothing."""
+        from cnnclf.cli.live import LiveProgress
+
+        return LiveProgress(self)
+
+    def console(self, stream: Literal["stdout", "stderr"]) -> "Console":
+        """Give the rich console of a stream."""
+        if stream not in self._consoles:
+            from rich.console import Console
+
+            class PipeConsole(Console):
+                def on_broken_pipe(self) -> None:
+                    raise  # noqa: PLE0704 - called in an except block; `main` gives the exit code
+
+            self._consoles[stream] = PipeConsole(
+                stderr=stream == "stderr", highlight=False, markup=False, emoji=False
+            )
+        return self._consoles[stream]
+
+    def is_live(self) -> bool:
+        """Tell whether stderr is a terminal that can move its cursor."""
+        console = self.console("stderr")
+        return console.is_terminal and not console.is_dumb_terminal
+
+    # How
+
+    def _width(self, stream: Literal["stdout", "stderr"]) -> int | None:
+        """Columns of the terminal, or None where lines may have any length."""
+        console = self.console(stream)
+        return console.width if console.is_terminal else None
+
+    def _message(self, kind: str, text: str) -> None:
+        prefix = "" if kind == "note" else f"{kind}: "
+        self._print("stderr", text, prefix=prefix, style=_MARKS[kind])
+
+    def _print(
+        self, stream: Literal["stdout", "stderr"], text: str, *, prefix: str = "", style: str = ""
+    ) -> None:
+        from rich.text import Text
+
+        console = self.console(stream)
+        words = Text(prefix, style=style).append(
+            encodable(safe_text(text), console.encoding), style="" if prefix else None
+        )
+        console.print(words, soft_wrap=True)
+
+    def _plain_table(
+        self,
+        columns: Sequence[str],
+        values: Sequence[Sequence[object]],
+        cells: Sequence[Sequence[str]],
+    ) -> None:
+        widths = _natural_widths(columns, cells)
+        right = _right_aligned(len(columns), values)
+        for row in [list(columns), *cells]:
+            padded = (
+                cell.rjust(width) if is_right else cell.ljust(width)
+                for cell, width, is_right in zip(row, widths, right, strict=True)
+            )
+            self.line("  ".join(padded).rstrip())
+
+    def _rich_table(
+        self,
+        columns: Sequence[str],
+        values: Sequence[Sequence[object]],
+        cells: Sequence[Sequence[str]],
+    ) -> None:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        console = self.console("stdout")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        right = _right_aligned(len(columns), values)
+        for name, is_right in zip(columns, right, strict=True):
+            table.add_column(
+                Text(name),
+                justify="right" if is_right else "left",
+                overflow="fold",
+                no_wrap=is_right,
+            )
+        for row in cells:
+            table.add_row(*(Text(encodable(cell, console.encoding)) for cell in row))
+        console.print(table)
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON knows: dict, list, str, int, float, bool and None.
+
+    Args:
+        value: Mappings, iterables, dataclasses, enums, paths, NumPy scalars and arrays.
+
+    Returns:
+        The plain value; numbers that are not finite become None.
+
+    Raises:
+        TypeError: The value has no plain form.
+    """
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy
+        return plain(value.tolist())
+    if isinstance(value, PurePath):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(each) for key, each in value.items()}
+    if isinstance(value, Iterable):
+        return [plain(each) for each in value]
+    raise TypeError(f"expected a value that JSON can hold, received {type(value).__name__}")
+
+
+def _fits(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> bool:
+    needed = [min(each, _MIN_COLUMN) for each in _natural_widths(columns, cells)]
+    return sum(needed) + 2 * (len(needed) - 1) <= width
+
+
+def _natural_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
+
+
+def _right_aligned(count: int, values: Sequence[Sequence[object]]) -> list[bool]:
+    def is_numeric(column: int) -> bool:
+        seen = [row[column] for row in values if row[column] is not None]
+        return bool(seen) and all(
+            isinstance(each, int | float) and not isinstance(each, bool) for each in seen
+        )
+
+    return [is_numeric(column) for column in range(count)]
+
+
+def _wrap(text: str, width: int | None) -> list[str]:
+    """Break a line at spaces; a word longer than the width is broken, never cut off."""
+    if width is None or len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+
+
+out = Output()

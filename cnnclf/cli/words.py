@@ -1,0 +1,66 @@
+"""How values are written for people: numbers, durations, rates, and text that is safe to show."""
+
+from enum import Enum
+
+
+def format_value(value: object) -> str:
+    """Give the text that people read for a value.
+
+    Args:
+        value: Anything; None is a dash, floats have four decimals or three significant digits.
+
+    Returns:
+        One line; control characters are escaped.
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if value == 0 or 1e-3 <= abs(value) < 1e3:
+            return f"{value:.4f}"
+        return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(format_value(each) for each in value)
+    return safe_text(str(value.value if isinstance(value, Enum) else value))
+
+
+def format_seconds(seconds: float) -> str:
+    """Give a duration in words, such as 3.2 s, 4 min 05 s or 2 h 13 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_rate(rate: float) -> str:
+    """Give a rate with about three digits."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def format_bytes(count: float) -> str:
+    """Give a size with about three digits, such as 18.8 MB (1 MB = 1,000,000 bytes)."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return (
+                f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+            )
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def safe_text(text: str) -> str:
+    """Escape control characters, which file names may hold and terminals obey."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+    )
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """Escape what an encoding cannot hold."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

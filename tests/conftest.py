@@ -1,0 +1,42 @@
+"""Fixtures for all tests: the command line in the process, and a cache directory of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cnnclf.cli.main import main
+
+
+@dataclass(frozen=True)
+class CliResult:
+    """What one call of the command line left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Cli = Callable[..., CliResult]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test out of the user's cache directory."""
+    directory = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CNNCLF_CACHE_DIR", str(directory))
+    return directory
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Call the command line: `cli("train", path, "--json")` gives code, stdout and stderr."""
+
+    def call(*arguments: object) -> CliResult:
+        capsys.readouterr()
+        code = main([str(each) for each in arguments])
+        captured = capsys.readouterr()
+        return CliResult(code, captured.out, captured.err)
+
+    return call
