@@ -282,7 +282,7 @@ def list_runs(root: Path) -> list[RunRow]:
     if not root.is_dir():
         return []
     rows = []
-    for entry in sorted(root.iterdir(), key=lambda entry: natural_key(entry.name)):
+    for entry in sorted(root.iterdir(), key=lambda entry: _natural_key(entry.name)):
         run = RunDirectory(entry)
         if not run.record.exists():
             continue
@@ -293,7 +293,7 @@ def list_runs(root: Path) -> list[RunRow]:
     return rows
 
 
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
+def _natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which `2` comes before `10`."""
     parts = re.split(r"([0-9]+)", text)
     return tuple((0, int(part), part) if i % 2 else (1, 0, part) for i, part in enumerate(parts))

@@ -366,7 +366,7 @@ def test_text_keeps_undecodable_names(tmp_path: Path) -> None:
 
 def test_natural_key_sorts_numbers_as_numbers() -> None:
     names = ["10", "2", "a10", "a2", "A", "b", "1"]
-    assert sorted(names, key=runs.natural_key) == ["1", "2", "10", "A", "a2", "a10", "b"]
+    assert sorted(names, key=runs._natural_key) == ["1", "2", "10", "A", "a2", "a10", "b"]
 
 
 @settings(max_examples=100, deadline=None)
