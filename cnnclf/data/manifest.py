@@ -7,19 +7,18 @@ as a stream. Rows may be edited by hand: the fingerprint is that of the rows as 
 import csv
 import hashlib
 import json
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 import cnnclf
 from cnnclf.errors import DataError, UsageError
+from cnnclf.runs import atomic_path, write_json_atomic
 
 SPLITS: Final = ("train", "val", "test")
 MANIFEST_NAME: Final = "manifest.csv"
@@ -225,7 +224,8 @@ def save_dataset(
         source: What was imported, how and why so.
 
     Raises:
-        OSError: Something cannot be written.
+        DeviceError: The disk is full.
+        RunError: The directory cannot be written.
     """
     counts: Counts = {split: dict.fromkeys(labels, 0) for split in SPLITS}
     fingerprint = Fingerprint(labels)
@@ -251,9 +251,7 @@ def save_dataset(
         "fingerprint": fingerprint.hexdigest(),
         "cnnclf": cnnclf.__version__,
     }
-    with _replacing(directory / DATASET_NAME) as file:
-        json.dump(description, file, indent=2)
-        file.write("\n")
+    write_json_atomic(directory / DATASET_NAME, description)
     return Saved(counts, fingerprint.hexdigest(), written)
 
 
@@ -275,7 +273,8 @@ class Fingerprint:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write a manifest as a stream; the file appears only when it is whole."""
-    with _replacing(path) as file:
+    encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with atomic_path(path) as partial, partial.open("w", **encoding) as file:
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow(Row._fields)
@@ -402,15 +401,3 @@ def _load_description(directory: Path) -> dict[str, Any]:
         if not isinstance(found.get(name), kind):
             raise DataError(f"expected {name!r} of type {kind.__name__} in {path}", again)
     return found
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """Open a new text file that takes the place of `path` once it is written to the end."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,0 +1,285 @@
+"""Dividing pictures into train, val and test: stratified, and what belongs together kept together.
+
+All functions work on columns and treat a unit (exact duplicates, or pictures of one group) as one.
+The result depends on the contents of the pictures and the seed alone: not on names, the order of
+listing or the platform. When pictures are added, nearly all others stay where they were.
+"""
+
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.manifest import SPLITS
+from cnnclf.errors import UsageError
+
+Fractions = tuple[float, float, float]
+Keys = npt.NDArray[np.uint64]
+Ids = npt.NDArray[np.int64]
+
+# A class with fewer units than splits is served in this order.
+_PRIORITY: Final = (SPLITS.index("train"), SPLITS.index("test"), SPLITS.index("val"))
+
+
+def check_fractions(fractions: Fractions) -> None:
+    """Check fractions of train, val and test.
+
+    Raises:
+        UsageError: They are not three numbers of 0..1 with sum 1, or none is left for train.
+    """
+    valid = len(fractions) == len(SPLITS) and all(0 <= part <= 1 for part in fractions)
+    if not valid or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
+        told = ",".join(f"{part:g}" for part in fractions)
+        raise UsageError(
+            "expected fractions of train, val and test between 0 and 1 that add up to 1, "
+            f"with some for train, but got {told}",
+            "for example: --split 0.7,0.15,0.15",
+        )
+
+
+def join_units(*keys: Keys) -> Ids:
+    """Join the pictures that have a key in common, directly or through others.
+
+    Args:
+        keys: uint64 [N, 2] each, such as halves of a hash; 0, 0 means no key.
+
+    Returns:
+        int64 [N], the same number for the pictures of one unit: that of its first row.
+    """
+    starts, ends = [], []
+    for key in keys:
+        order = np.lexsort((key[:, 1], key[:, 0]))
+        ordered = key[order]
+        same = (ordered[1:] == ordered[:-1]).all(axis=1) & ordered[1:].any(axis=1)
+        starts.append(order[:-1][same])
+        ends.append(order[1:][same])
+    return _find_components(len(keys[0]), np.concatenate(starts), np.concatenate(ends))
+
+
+def assign_splits(
+    class_indices: npt.NDArray[np.int32],
+    units: Ids,
+    digests: Keys,
+    *,
+    classes: int,
+    fractions: Fractions,
+    seed: int,
+) -> npt.NDArray[np.int8]:
+    """Divide pictures into splits by class, with no unit in two of them.
+
+    Units of several pictures come first, the largest first: each goes where the chi-square distance
+    between the counts reached and the counts wanted grows least, over all its classes. For units of
+    one class this is the divisor method of Sainte-Lague (1910), which favours neither large nor
+    small splits. Single pictures then fill each class up to its quota, in the order of a seeded
+    hash of their contents. At last a unit is moved where a class has enough units for each split
+    but is missing in one.
+
+    Args:
+        class_indices: int32 [N].
+        units: int64 [N] from `join_units`.
+        digests: uint64 [N, 2], halves of a hash of each picture's contents.
+        classes: Number of classes.
+        fractions: Of train, val and test; sum 1.
+        seed: Another seed gives another division; 0 or more.
+
+    Returns:
+        int8 [N], index into `SPLITS`. A class with fewer units than splits is in train first, then
+        in test.
+    """
+    check_fractions(fractions)
+    if not len(units):
+        return np.empty(0, np.int8)
+    division = _Division(
+        class_indices,
+        units,
+        _rank_units(units, digests, seed),
+        _find_quotas(class_indices, units, classes=classes, fractions=fractions),
+    )
+    division.place_large_units()
+    division.place_single_pictures()
+    division.fill_missing()
+    return division.splits
+
+
+def count_units(class_indices: npt.NDArray[np.int32], units: Ids, classes: int) -> Ids:
+    """Count the units that each class occurs in.
+
+    Returns:
+        int64 [classes].
+    """
+    pairs = np.unique(units * classes + class_indices)
+    return np.bincount(pairs % classes, minlength=classes)
+
+
+def _find_components(count: int, starts: Ids, ends: Ids) -> Ids:
+    """Label the nodes of a graph by the smallest node they are connected with."""
+    roots = np.arange(count)
+    while True:
+        first, second = roots[starts], roots[ends]
+        if np.array_equal(first, second):
+            return roots
+        np.minimum.at(roots, np.maximum(first, second), np.minimum(first, second))
+        while not np.array_equal(roots, roots[roots]):
+            roots = roots[roots]
+
+
+def _rank_units(units: Ids, digests: Keys, seed: int) -> Ids:
+    """Rank the rows by a seeded hash of contents; the rows of one unit have the same rank."""
+    with np.errstate(over="ignore"):
+        salt = _scramble(np.array([seed % 2**64], np.uint64))
+        hashes = _scramble(digests[:, 0] ^ salt)
+    smallest = np.full(len(units), np.iinfo(np.uint64).max)
+    np.minimum.at(smallest, units, hashes)
+    _, ranks = np.unique(smallest[units], return_inverse=True)
+    return ranks
+
+
+def _scramble(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Mix the bits of 64-bit numbers: the finalizer of SplitMix64 (Steele, Lea, Flood, 2014)."""
+    values = (values + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _find_quotas(
+    class_indices: npt.NDArray[np.int32], units: Ids, *, classes: int, fractions: Fractions
+) -> Ids:
+    """Find how many pictures of each class each split shall get; int64 [3, classes].
+
+    Largest remainders; what one class gives a split too little is made good with the next class.
+    """
+    totals = np.bincount(class_indices, minlength=classes)
+    available = count_units(class_indices, units, classes)
+    quotas = np.zeros((len(SPLITS), classes), np.int64)
+    owed = np.zeros(len(SPLITS))
+    for index in range(classes):
+        served = _served_splits(fractions, int(available[index]))
+        parts = np.array([fractions[i] if i in served else 0.0 for i in range(len(SPLITS))])
+        if not totals[index]:
+            continue
+        exact = totals[index] * parts / parts.sum()
+        quota = np.floor(exact + 1e-9).astype(np.int64)
+        left = int(totals[index] - quota.sum())
+        order = np.lexsort((-owed, -np.round(exact - quota, 9)))
+        quota[order[:left]] += 1
+        for split in served:
+            if quota[split] == 0:
+                quota[int(quota.argmax())] -= 1
+                quota[split] = 1
+        owed += totals[index] * np.array(fractions) - quota
+        quotas[:, index] = quota
+    return quotas
+
+
+def _served_splits(fractions: Fractions, units: int) -> list[int]:
+    return [index for index in _PRIORITY if fractions[index] > 0][: max(units, 1)]
+
+
+class _Division:
+    """Pictures on their way into splits.
+
+    Args:
+        class_indices: int32 [N].
+        units: int64 [N].
+        ranks: int64 [N], order in which units are served.
+        wanted: int64 [3, classes], pictures each split shall get of each class.
+    """
+
+    def __init__(
+        self, class_indices: npt.NDArray[np.int32], units: Ids, ranks: Ids, wanted: Ids
+    ) -> None:
+        self.splits = np.full(len(units), -1, np.int8)
+        self._classes = class_indices
+        self._units = units
+        self._ranks = ranks
+        self._wanted = wanted
+        self._reached = np.zeros_like(wanted)
+        self._sizes = np.bincount(units, minlength=len(units))[units]
+        self._by_unit = np.argsort(units, kind="stable")
+        self._ordered = units[self._by_unit]
+
+    def place_large_units(self) -> None:
+        """Place the units of several pictures, the largest first."""
+        rows = np.flatnonzero(self._sizes > 1)
+        rows = rows[np.lexsort((self._units[rows], self._ranks[rows], -self._sizes[rows]))]
+        borders = np.flatnonzero(np.diff(self._units[rows], prepend=-1)).tolist()
+        closed = ~self._wanted.any(axis=1)
+        # A split that wants none of a class costs so much that only others' needs bring it there.
+        limits = np.maximum(self._wanted, 1e-6)
+        for start, end in pairwise([*borders, len(rows)]):
+            members = rows[start:end]
+            found, amounts = np.unique(self._classes[members], return_counts=True)
+            # How much the sum of reached^2 / wanted grows, halved.
+            reached = self._reached[:, found] + amounts / 2
+            cost = (amounts * reached / limits[:, found]).sum(axis=1)
+            cost[closed] = np.inf
+            # Rounded, so that platforms which differ in the last bit break ties alike.
+            best = _PRIORITY[int(np.round(cost[list(_PRIORITY)], 9).argmin())]
+            self.splits[members] = best
+            self._reached[best, found] += amounts
+
+    def place_single_pictures(self) -> None:
+        """Fill each class up to its quota."""
+        rows = np.flatnonzero(self._sizes == 1)
+        rows = rows[np.lexsort((self._ranks[rows], self._classes[rows]))]
+        counts = np.bincount(self._classes[rows], minlength=self._wanted.shape[1])
+        start = 0
+        for index, count in enumerate(counts.tolist()):
+            needs = np.maximum(self._wanted[:, index] - self._reached[:, index], 0)
+            amounts = _share(count, needs)
+            # Train last: a picture more or less then moves few others over a border.
+            for split in reversed(_PRIORITY):
+                self.splits[rows[start : start + amounts[split]]] = split
+                start += amounts[split]
+            self._reached[:, index] += amounts
+
+    def fill_missing(self) -> None:
+        """Move a unit into each split that wants a class but has none of it."""
+        classes = self._wanted.shape[1]
+        pairs, first = np.unique(self._units * classes + self._classes, return_index=True)
+        cover = np.zeros(self._wanted.shape, np.int64)
+        np.add.at(cover, (self.splits[first], pairs % classes), 1)
+        required = self._wanted > 0
+        for index in np.flatnonzero((required & (cover == 0)).any(axis=0)).tolist():
+            for split in _PRIORITY:
+                if required[split, index] and not cover[split, index]:
+                    self._move_smallest(index, split, cover, required)
+
+    def _move_smallest(
+        self, index: int, target: int, cover: Ids, required: npt.NDArray[np.bool_]
+    ) -> None:
+        """Move the smallest unit of a class to `target` of those that its split can do without."""
+        best: tuple[tuple[int, int], Ids, npt.NDArray[np.int32], int] | None = None
+        for unit in np.unique(self._units[self._classes == index]).tolist():
+            members = self._members(unit)
+            found = np.unique(self._classes[members])
+            origin = int(self.splits[members[0]])
+            rank = (len(members), int(self._ranks[members[0]]))
+            spare = (cover[origin, found] > required[origin, found]).all()
+            if spare and (best is None or rank < best[0]):
+                best = (rank, members, found, origin)
+        if best is not None:
+            _, chosen, shown, left = best
+            self.splits[chosen] = target
+            cover[left, shown] -= 1
+            cover[target, shown] += 1
+
+    def _members(self, unit: int) -> Ids:
+        start, end = np.searchsorted(self._ordered, [unit, unit + 1])
+        return self._by_unit[start:end]
+
+
+def _share(count: int, needs: Ids) -> Ids:
+    """Divide `count` in proportion to needs that add up to as many or more; largest remainders."""
+    total = int(needs.sum())
+    if total == count:
+        return needs
+    shares, rests = np.divmod(needs * count, total)
+    left = count - int(shares.sum())
+    order = sorted(
+        _PRIORITY, key=lambda split: (rests[split] == 0, shares[split] > 0, -rests[split])
+    )
+    shares[order[:left]] += 1
+    return shares
