@@ -42,9 +42,7 @@ Size = Annotated[
     Auto | tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]],
     BeforeValidator(_split_size),
 ]
-Counts = Annotated[
-    Auto | list[Annotated[int, Field(ge=1, le=8192)]], BeforeValidator(_split_list)
-]
+Counts = Annotated[Auto | list[Annotated[int, Field(ge=1, le=8192)]], BeforeValidator(_split_list)]
 
 
 class Section(BaseModel):
@@ -76,15 +74,15 @@ class ModelConfig(Section):
         "auto", description="Blocks of convolutions, each followed by pooling."
     )
     filters: Counts = Field("auto", description="Filters per block: 32,64,96.")
-    convs_per_block: Annotated[
-        list[Annotated[int, Field(ge=1, le=8)]], BeforeValidator(_split_list)
-    ] = Field([2], description="Convolutions per block: 2, or one number per block: 1,2,1.")
+    convs_per_block: Counts = Field(
+        "auto", description="Convolutions per block: 2, or one number per block: 1,2,1."
+    )
     kernel_size: int = Field(3, ge=1, le=31, description="Side of the convolution kernel.")
     stride: int = Field(1, ge=1, le=8, description="Stride of the first convolution of a block.")
     padding: Literal["same", "valid"] = Field("same", description="Padding of the convolutions.")
-    activation: Literal[
-        "relu", "leaky_relu", "elu", "selu", "gelu", "swish", "tanh", "sigmoid"
-    ] = Field("relu", description="Activation after convolutions and dense layers.")
+    activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "swish", "tanh", "sigmoid"] = (
+        Field("relu", description="Activation after convolutions and dense layers.")
+    )
     pooling: Literal["max", "average", "none"] = Field("max", description="Pooling of a block.")
     pool_size: int = Field(2, ge=1, le=16, description="Side of the pooling window.")
     pool_stride: Auto | Annotated[int, Field(ge=1, le=16)] = Field(
@@ -96,9 +94,11 @@ class ModelConfig(Section):
         "global_average", description="From the last feature maps to a vector."
     )
     dense_units: Annotated[
-        list[Annotated[int, Field(ge=1, le=65536)]], BeforeValidator(_split_list)
+        list[Annotated[int, Field(ge=1, le=65_536)]], BeforeValidator(_split_list)
     ] = Field([], description="Hidden dense layers before the output: 128 or 256,128.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout before the output and dense layers.")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="Dropout before the output and dense layers."
+    )
     l1: float = Field(0.0, ge=0, description="L1 penalty on kernels.")
     l2: float = Field(0.0, ge=0, description="L2 penalty on kernels.")
 

@@ -168,7 +168,7 @@ class _Draft:
 
 
 def _block_settings(model: ModelConfig) -> tuple[int, list[int], list[int]]:
-    if model.blocks == "auto" or model.filters == "auto":
+    if model.blocks == "auto" or model.filters == "auto" or model.convs_per_block == "auto":
         raise ConfigError("expected a resolved model, received blocks or filters = auto")
     convs = list(model.convs_per_block)
     if len(convs) == 1:

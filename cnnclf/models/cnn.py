@@ -28,9 +28,7 @@ def build_cnn(
     import keras
 
     layers = [keras.Input(input_shape, name="pixels")]
-    layers += [
-        _build_layer(plan, model) for plan in plan_layers(model, input_shape, num_classes)
-    ]
+    layers += [_build_layer(plan, model) for plan in plan_layers(model, input_shape, num_classes)]
     return keras.Sequential(layers, name="cnn")
 
 
@@ -76,7 +74,9 @@ def _build_layer(plan: LayerPlan, model: ModelConfig) -> Any:
             is_output = plan.name == "logits"
             return keras.layers.Dense(
                 plan.units,
-                kernel_initializer="glorot_uniform" if is_output else _initializer(model.activation),
+                kernel_initializer="glorot_uniform"
+                if is_output
+                else _initializer(model.activation),
                 kernel_regularizer=_penalty(model),
                 # logits stay float32 under mixed precision: softmax in half precision loses digits
                 dtype="float32" if is_output else None,

@@ -1,0 +1,159 @@
+"""What happens at the steps and epochs of a fit: learning rate, checkpoints, history, stopping."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cnnclf.config import OptimizerConfig
+from cnnclf.errors import RunError
+from cnnclf.progress import Task
+from cnnclf.training.schedule import learning_rate_at
+from cnnclf.training.state import TrainingState
+
+if TYPE_CHECKING:
+    import keras
+
+_NAN_CHECK_STEPS = 50  # looking at the loss waits for the device; not at every step
+
+
+class Source(Protocol):
+    """Batches that know how many pictures an epoch has and how long they were waited for."""
+
+    @property
+    def count(self) -> int:
+        """Pictures of an epoch."""
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the network waited for pictures, so far."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FitHooks:
+    """What a conductor calls and tells.
+
+    Args:
+        save_best: Writes the best checkpoint.
+        save_last: Writes the last checkpoint, with the training state.
+        on_epoch: Told the row of history and whether it is the best so far.
+        task: Progress, in pictures.
+    """
+
+    save_best: Callable[[], None]
+    save_last: Callable[[], None]
+    on_epoch: Callable[[dict[str, Any], bool], None]
+    task: Task
+
+
+@dataclass
+class Conductor:
+    """Sets the learning rate of each step; judges, saves and reports each epoch.
+
+    Args:
+        trainer: The compiled model.
+        state: The judge's memory; changed at each epoch's end.
+        optimizer: Settings with a resolved learning rate.
+        epochs: Epochs of the run.
+        patience: Epochs without a better one before stopping; 0: never.
+        phase: Name of the phase, for the history.
+        has_val: Whether there is a val split to judge by; else the newest epoch is the best.
+        batches: The training batches.
+        hooks: What to call.
+    """
+
+    trainer: "keras.Model"
+    state: TrainingState
+    optimizer: OptimizerConfig
+    epochs: int
+    patience: int
+    phase: str
+    has_val: bool
+    batches: Source
+    hooks: FitHooks
+    _started: float = field(default=0.0, init=False)
+    _waited: float = field(default=0.0, init=False)
+    _step: int = field(default=0, init=False)
+
+    def as_callback(self) -> "keras.callbacks.Callback":
+        """Return the Keras callback that passes events on to this."""
+        import keras
+
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=self.begin_epoch,
+            on_epoch_end=self.end_epoch,
+            on_train_batch_begin=self.begin_step,
+            on_train_batch_end=self.end_step,
+        )
+
+    def begin_epoch(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self._started, self._waited = time.perf_counter(), self.batches.wait_s
+        self._step = epoch * len(self.batches)
+        self.hooks.task.describe(f"epoch {epoch + 1}/{self.epochs}")
+
+    def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Set the learning rate."""
+        total = len(self.batches) * self.epochs
+        rate = learning_rate_at(self._step, total, self.optimizer)
+        self.trainer.optimizer.learning_rate = rate * self.state.plateau_factor
+
+    def end_step(self, batch: int, logs: Any = None) -> None:
+        """Report progress and now and then look whether the loss is still a number."""
+        self._step += 1
+        steps, count = len(self.batches), self.batches.count
+        self.hooks.task.advance((batch + 1) * count // steps - batch * count // steps)
+        if batch % _NAN_CHECK_STEPS == 0:
+            self._check_loss(logs, batch)
+
+    def end_epoch(self, epoch: int, logs: Any = None) -> None:
+        """Judge the epoch, keep what must be kept, stop when patience is at its end.
+
+        Raises:
+            RunError: The loss is no longer a number.
+        """
+        self._check_loss(logs, len(self.batches) - 1)
+        row = self._measure(epoch, logs)
+        state = self.state
+        state.epoch = epoch + 1
+        state.seconds += row["seconds"]
+        state.wait_s += row["data_wait_s"]
+        state.history.append(row)
+        # ties in accuracy are common on a small val split: the lower loss decides
+        score = (row["val_accuracy"], -row["val_loss"]) if self.has_val else (float(epoch), 0.0)
+        is_best = state.judge(score)
+        if self.optimizer.schedule == "plateau" and self.has_val:
+            state.reduce_on_plateau(max(1, self.patience // 3))
+        # best first: whatever is lost between the two, resuming never loses a better best
+        if is_best:
+            self.hooks.save_best()
+        self.hooks.save_last()
+        self.hooks.on_epoch(row, is_best)
+        if self.patience and state.epochs_without_better >= self.patience:
+            self.trainer.stop_training = True
+
+    def _measure(self, epoch: int, logs: Any) -> dict[str, Any]:
+        return {
+            "epoch": epoch + 1,
+            "phase": self.phase,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+            "val_loss": float(logs["val_loss"]) if self.has_val else None,
+            "val_accuracy": float(logs["val_accuracy"]) if self.has_val else None,
+            "learning_rate": float(self.trainer.optimizer.learning_rate),
+            "seconds": round(time.perf_counter() - self._started, 3),
+            "data_wait_s": round(max(0.0, self.batches.wait_s - self._waited), 3),
+        }
+
+    def _check_loss(self, logs: Any, batch: int) -> None:
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            epoch = max(0, self._step - 1) // len(self.batches) + 1
+            raise RunError(
+                f"expected a finite loss, received {loss} in epoch {epoch}, step {batch + 1}",
+                "a lower --learning-rate, --clip-norm 1 or --precision float32; "
+                "the best epoch before it is kept",
+            )

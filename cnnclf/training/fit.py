@@ -1,0 +1,257 @@
+"""Fits a network to batches: compiles, runs the epochs, keeps the best and the last checkpoint."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnclf.config import OptimizerConfig, TrainingConfig
+from cnnclf.inference.classifier import save_bundle
+from cnnclf.progress import Progress
+from cnnclf.runs import RunDirectory, atomic_directory
+from cnnclf.training.callbacks import Conductor, FitHooks
+from cnnclf.training.state import TrainingState, load_state, save_state
+
+if TYPE_CHECKING:
+    import keras
+
+    from cnnclf.data.batches import Batches
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with its own settings.
+
+    Args:
+        name: For the history.
+        training: Settings in which nothing is "auto".
+        optimizer: Settings in which nothing is "auto".
+    """
+
+    name: str
+    training: TrainingConfig
+    optimizer: OptimizerConfig
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """What `classifier.json` says beside the weights.
+
+    Args:
+        labels: In the order of the logits.
+        input_spec: What the network sees.
+        dataset: Name and fingerprint.
+    """
+
+    labels: tuple[str, ...]
+    input_spec: Any
+    dataset: dict[str, str]
+
+
+def fit_phase(
+    net: "keras.Model",
+    phase: Phase,
+    *,
+    batches: "Batches",
+    val_batches: "Batches | None",
+    run: RunDirectory,
+    content: BundleContent,
+    scope: Callable[[], AbstractContextManager[Any]],
+    jit_compile: bool,
+    resume: bool,
+    on_epoch: Callable[[dict[str, Any], bool], None],
+    progress: Progress,
+) -> TrainingState:
+    """Train `net` until its epochs are done or its patience is.
+
+    The network itself is never compiled, so a bundle holds no optimizer; a second Keras model over
+    the same layers is.
+
+    Args:
+        net: From pixels 0..255 to logits.
+        phase: How to train.
+        batches: Training batches.
+        val_batches: What epochs are judged by; None: the last epoch is the best.
+        run: Where checkpoints go.
+        content: What bundles say.
+        scope: Gives the scope in which variables are made (several devices).
+        jit_compile: Whether to compile with XLA.
+        resume: Go on from the last checkpoint.
+        on_epoch: Told each row of history and whether it is the best so far.
+        progress: Told the steps.
+
+    Returns:
+        The judge's memory, with the history.
+
+    Raises:
+        RunError: The loss is no longer a number, or the state to go on from is damaged.
+    """
+    import keras
+
+    epochs = _resolved(phase.training.epochs)
+    with scope():
+        trainer = keras.Model(net.inputs, net.outputs, name="trainer")
+        trainer.compile(
+            build_optimizer(phase.optimizer),
+            loss=build_loss(phase.training),
+            metrics=["accuracy"],
+            weighted_metrics=[],
+            jit_compile=jit_compile,
+        )
+        trainer.optimizer.build(trainer.trainable_variables)
+    state = TrainingState()
+    if resume:
+        state = load_state(run.find_checkpoint("last"), net, trainer.optimizer)
+    average = WeightAverage(net, trainer.optimizer, active=phase.optimizer.ema > 0)
+
+    def save_best() -> None:
+        with average.in_net(), atomic_directory(run.best) as directory:
+            _save(directory, net, content, state)
+
+    def save_last() -> None:
+        with atomic_directory(run.last) as directory:
+            _save(directory, net, content, state)
+            save_state(directory, state, net, trainer.optimizer)
+
+    steps = len(batches)
+    with progress.task("training", epochs * batches.count, "pictures") as task:
+        task.advance(state.epoch * batches.count)
+        conductor = Conductor(
+            trainer=trainer,
+            state=state,
+            optimizer=phase.optimizer,
+            epochs=epochs,
+            patience=_resolved(phase.training.patience),
+            phase=phase.name,
+            has_val=val_batches is not None,
+            batches=batches,
+            hooks=FitHooks(save_best, save_last, on_epoch, task),
+        )
+        trainer.fit(
+            batches.as_keras(state.epoch, epochs),
+            steps_per_epoch=steps,
+            initial_epoch=state.epoch,
+            epochs=epochs,
+            validation_data=None if val_batches is None else val_batches.as_keras(0, None),
+            validation_steps=None if val_batches is None else len(val_batches),
+            callbacks=[average.as_callback(), conductor.as_callback()],
+            verbose=0,
+        )
+    return state
+
+
+def build_optimizer(settings: OptimizerConfig) -> "keras.Optimizer":
+    """Make the Keras optimizer; the callback sets its learning rate at each step."""
+    import keras
+
+    shared: dict[str, Any] = {
+        "learning_rate": 1e-3,
+        "global_clipnorm": settings.clip_norm or None,
+        "weight_decay": settings.weight_decay or None,
+        "use_ema": settings.ema > 0,
+        # 0.99 is Keras's default; unused without use_ema but checked all the same
+        "ema_momentum": settings.ema or 0.99,
+    }
+    makers: dict[str, Callable[[], keras.Optimizer]] = {
+        "sgd": lambda: keras.optimizers.SGD(
+            momentum=settings.momentum, nesterov=settings.momentum > 0, **shared
+        ),
+        "adam": lambda: keras.optimizers.Adam(**{**shared, "weight_decay": None}),
+        "adamw": lambda: keras.optimizers.AdamW(
+            **{**shared, "weight_decay": settings.weight_decay}
+        ),
+        "rmsprop": lambda: keras.optimizers.RMSprop(momentum=settings.momentum, **shared),
+    }
+    optimizer = makers[settings.name]()
+    # norms and biases are few and need no decay (He et al., "Bag of tricks", 2019)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def build_loss(settings: TrainingConfig) -> "keras.losses.Loss":
+    """Make the loss over logits and one-hot labels.
+
+    The focal loss is that of Lin et al., 2017, without class weights.
+    """
+    import keras
+
+    if settings.balance == "focal":
+        return keras.losses.CategoricalFocalCrossentropy(
+            alpha=1.0,
+            gamma=settings.focal_gamma,
+            from_logits=True,
+            label_smoothing=settings.label_smoothing,
+        )
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=settings.label_smoothing
+    )
+
+
+class WeightAverage:
+    """The moving average of weights that an optimizer keeps (Polyak and Juditsky, 1992).
+
+    With it, epochs are judged by the average and the best checkpoint holds the average, while
+    training and the last checkpoint go on with the weights themselves.
+
+    Args:
+        net: The network.
+        optimizer: Built with `use_ema` if `active`.
+        active: Without it nothing here does anything.
+    """
+
+    def __init__(self, net: "keras.Model", optimizer: "keras.Optimizer", *, active: bool) -> None:
+        self._net = net
+        self._optimizer = optimizer
+        self._active = active
+
+    @contextmanager
+    def in_net(self) -> Iterator[None]:
+        """Hold the average in the network within a with statement."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def as_callback(self) -> "keras.callbacks.Callback":
+        """Return the Keras callback that lets validation see the average."""
+        import keras
+
+        swap = self._swap
+
+        class ShowAverage(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+                swap()
+
+            def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
+                swap()
+
+        return ShowAverage()
+
+    def _swap(self) -> None:
+        if not self._active:
+            return
+        import keras
+
+        averages = self._optimizer._model_variables_moving_average  # noqa: SLF001 (no public door)
+        for weight, average in zip(self._net.trainable_variables, averages, strict=True):
+            held = keras.ops.convert_to_numpy(weight)
+            weight.assign(average)
+            average.assign(held)
+
+
+def _save(directory: Any, net: "keras.Model", content: BundleContent, state: TrainingState) -> None:
+    save_bundle(
+        directory,
+        net,
+        labels=content.labels,
+        input_spec=content.input_spec,
+        dataset=content.dataset,
+        extra={"epoch": state.epoch},
+    )
+
+
+def _resolved(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"expected a resolved setting, received {value!r}")
+    return value

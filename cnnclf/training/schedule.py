@@ -1,0 +1,51 @@
+"""The learning rate at each step, as a plain function of the step.
+
+A function without memory makes resuming exact: step 500 has the same rate whether or not the run
+was interrupted before it. Only "plateau" has a memory, which is kept in the training state.
+"""
+
+import math
+
+from cnnclf.config import OptimizerConfig
+
+_FINAL = 0.01  # part of the highest rate that cosine ends at
+_ONE_CYCLE_START = 25.0  # Smith and Topin 2019; the divisors are the usual ones
+_ONE_CYCLE_END = 1e4
+
+
+def learning_rate_at(step: int, total: int, optimizer: OptimizerConfig) -> float:
+    """Return the learning rate of one step, before any reduction by a plateau.
+
+    Cosine annealing follows Loshchilov and Hutter, "SGDR", 2017, after a linear warm-up; one-cycle
+    follows Smith and Topin, "Super-convergence", 2019, with cosine flanks.
+
+    Args:
+        step: 0 for the first step of the run.
+        total: Steps of the whole run, at least 1.
+        optimizer: Settings with a resolved learning rate.
+
+    Returns:
+        The rate, above 0.
+    """
+    if optimizer.learning_rate == "auto":
+        raise ValueError("expected a resolved learning rate, received 'auto'")
+    highest = float(optimizer.learning_rate)
+    warmup = min(round(optimizer.warmup * total), total - 1)
+    if optimizer.schedule == "one_cycle":
+        warmup = max(warmup, round(0.25 * total))
+        if step < warmup:
+            return _anneal(highest / _ONE_CYCLE_START, highest, step / max(1, warmup))
+        return _anneal(highest, highest / _ONE_CYCLE_END, _part(step, warmup, total))
+    if step < warmup:
+        return highest * (step + 1) / (warmup + 1)
+    if optimizer.schedule == "cosine":
+        return _anneal(highest, highest * _FINAL, _part(step, warmup, total))
+    return highest
+
+
+def _part(step: int, start: int, total: int) -> float:
+    return min(1.0, (step - start) / max(1, total - start))
+
+
+def _anneal(start: float, end: float, part: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2

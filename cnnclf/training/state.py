@@ -1,0 +1,138 @@
+"""What a training run must remember to go on as if it had never stopped.
+
+The network's weights are in `last/model.keras`; the rest is here: the optimizer's variables, the
+states of random generators inside the network (dropout), and the judge's memory of the best epoch.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from cnnclf.errors import RunError
+from cnnclf.runs import OPTIMIZER_FILE, STATE_FILE, read_json, write_json_atomic
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass
+class TrainingState:
+    """The judge's memory, saved with every last checkpoint.
+
+    Args:
+        epoch: Epochs finished.
+        best_epoch: The best of them, counted from 1; 0 before the first.
+        best_score: (val accuracy, negative val loss) of the best epoch; the larger is better.
+        epochs_without_better: Epochs since the best one.
+        plateau_factor: What the plateau schedule multiplies the learning rate with.
+        plateau_wait: Epochs without a better one since the last reduction.
+        seconds: Time spent in epochs.
+        wait_s: Time of it spent waiting for pictures.
+        history: One row per epoch.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: tuple[float, float] = (-1.0, float("-inf"))
+    epochs_without_better: int = 0
+    plateau_factor: float = 1.0
+    plateau_wait: int = 0
+    seconds: float = 0.0
+    wait_s: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def judge(self, score: tuple[float, float]) -> bool:
+        """Take note of one more epoch's score; return whether it is the best so far."""
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, self.epoch
+            self.epochs_without_better = self.plateau_wait = 0
+            return True
+        self.epochs_without_better += 1
+        self.plateau_wait += 1
+        return False
+
+    def reduce_on_plateau(self, patience: int) -> None:
+        """Divide the learning rate by 5 after `patience` epochs without a better one."""
+        if self.plateau_wait > patience:
+            self.plateau_factor /= 5
+            self.plateau_wait = 0
+
+
+def save_state(
+    directory: Path, state: TrainingState, net: "keras.Model", optimizer: "keras.Optimizer"
+) -> None:
+    """Write the optimizer's and generators' variables and the judge's memory.
+
+    Args:
+        directory: The checkpoint being written.
+        state: The judge's memory.
+        net: The network; only its random generators' states are taken.
+        optimizer: All of its variables are taken.
+    """
+    import keras
+
+    arrays = {
+        f"optimizer_{index}": keras.ops.convert_to_numpy(variable)
+        for index, variable in enumerate(optimizer.variables)
+    }
+    arrays |= {
+        f"generator_{index}": keras.ops.convert_to_numpy(variable)
+        for index, variable in enumerate(_generators(net))
+    }
+    with (directory / OPTIMIZER_FILE).open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    content = asdict(state) | {"keras_backend": keras.config.backend()}
+    write_json_atomic(directory / STATE_FILE, content)
+
+
+def load_state(directory: Path, net: "keras.Model", optimizer: "keras.Optimizer") -> TrainingState:
+    """Put back what `save_state` wrote.
+
+    Args:
+        directory: The last checkpoint.
+        net: The network, its weights already loaded.
+        optimizer: Built for the network's variables.
+
+    Returns:
+        The judge's memory.
+
+    Raises:
+        RunError: The files are missing, damaged or of another network.
+    """
+    content = read_json(directory / STATE_FILE)
+    content.pop("keras_backend", None)
+    try:
+        # our own file handle: NumPy leaves its own open when the file is damaged
+        with (
+            (directory / OPTIMIZER_FILE).open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
+            _assign("optimizer", optimizer.variables, arrays)
+            _assign("generator", _generators(net), arrays)
+        score = content.pop("best_score")
+        low = float("-inf")
+        return TrainingState(
+            **content, best_score=(float(score[0]), low if score[1] is None else float(score[1]))
+        )
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise RunError(
+            f"the training state in {directory} is missing or damaged: {error}",
+            "train again into another --out",
+        ) from error
+
+
+def _generators(net: "keras.Model") -> list[Any]:
+    """Return the states of random generators: the variables of a model that are no weights."""
+    weights = {id(weight) for weight in net.weights}
+    return [variable for variable in net.variables if id(variable) not in weights]
+
+
+def _assign(kind: str, variables: list[Any], arrays: Any) -> None:
+    names = [name for name in arrays.files if name.startswith(f"{kind}_")]
+    if len(names) != len(variables):
+        raise ValueError(f"expected {len(variables)} {kind} variables, received {len(names)}")
+    for index, variable in enumerate(variables):
+        variable.assign(arrays[f"{kind}_{index}"])
