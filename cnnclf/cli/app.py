@@ -13,6 +13,8 @@ import typer.core
 import typer.main
 
 from cnnclf import __version__
+from cnnclf.cli.help import HelpPage, render_help
+from cnnclf.cli.output import out
 from cnnclf.errors import UsageError
 
 # Name, module, attribute, summary. The attribute is a function whose annotations are the options
@@ -50,6 +52,10 @@ class CommandGroup(typer.core.TyperGroup):
         for name, _, _, summary in self.rows:
             self.commands[name] = typer.core.TyperCommand(name, callback=None, help=summary)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help page into the formatter."""
+        formatter.write(render_help(self, ctx))
+
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Import the command that `args` names, which completion of its options needs, too."""
         for row in self.rows:
@@ -79,8 +85,8 @@ def load_command(row: CommandRow) -> Any:
     target = getattr(import_module(module), attribute)
     if isinstance(target, tuple):
         return _build_group(name, target, help_text=summary)
-    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    app.command(name, context_settings=CONTEXT_SETTINGS)(target)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name, cls=HelpPage, context_settings=CONTEXT_SETTINGS)(target)
     return typer.main.get_command(app)
 
 
@@ -99,7 +105,7 @@ def build_root() -> Any:
         no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,
         context_settings=CONTEXT_SETTINGS,
     )
     return typer.main.get_command(app)
@@ -113,7 +119,7 @@ def _build_group(name: str, rows: tuple[CommandRow, ...], *, help_text: str) -> 
         name=name,
         help=help_text,
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,
         context_settings=CONTEXT_SETTINGS,
     )
 
@@ -124,8 +130,6 @@ def _group_class(rows: tuple[CommandRow, ...]) -> type[CommandGroup]:
 
 def _print_version(value: bool) -> None:
     if value:
-        from cnnclf.cli.output import out
-
         out.line(f"cnnclf {__version__}")
         raise typer.Exit
 

@@ -20,8 +20,12 @@ from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 SCHEMA_VERSION = 1
+
+HelpRow = tuple[str, str, str]  # name; description; what follows it, dim
+HelpBlock = str | tuple[str, list[HelpRow]]  # a paragraph, or a title and its rows
 
 # A column of a table is not squeezed below this; the rows become records instead.
 _MIN_COLUMN = 16
@@ -151,6 +155,47 @@ class Output:
 
         return LiveProgress(self)
 
+    def render_help(self, blocks: Sequence[HelpBlock], *, left_share: float) -> str:
+        """Lay out a help page.
+
+        Args:
+            blocks: Paragraphs and titled sections of rows in two columns.
+            left_share: Largest share of the width for the left column; what is wider has its
+                description below.
+
+        Returns:
+            The page, with colours if stdout is a terminal.
+        """
+        from rich.text import Text
+
+        console = self.console("stdout")
+        width = min(console.width, 100)
+        names = [row[0] for block in blocks if not isinstance(block, str) for row in block[1]]
+        fitting = [len(name) for name in names if len(name) + 4 <= width * left_share]
+        left = max(fitting, default=0) + 4
+        lines: list[Text] = []
+        for block in blocks:
+            if isinstance(block, str):
+                lines += [*_help_text(block).wrap(console, width), Text()]
+                continue
+            title, rows = block
+            lines.append(Text(title, style="bold"))
+            for name, words, extra in rows:
+                text = _help_text(words).append(f" {extra}" if words else extra, style="dim")
+                text.rstrip()
+                head = Text(f"  {name}".ljust(left), style="cyan")
+                if len(name) + 4 > left:
+                    lines.append(head)
+                    head = Text(" " * left)
+                first, *rest = text.wrap(console, width - left) or [Text()]
+                lines += [head + first, *(Text(" " * left) + line for line in rest)]
+            lines.append(Text())
+        with console.capture() as capture:
+            for line in lines[:-1]:
+                line.rstrip()
+                console.print(line, soft_wrap=True)
+        return capture.get()
+
     def console(self, stream: Literal["stdout", "stderr"]) -> "Console":
         """Give the rich console of a stream."""
         if stream not in self._consoles:
@@ -261,6 +306,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [plain(each) for each in value]
     raise TypeError(f"expected a value that JSON can hold, received {type(value).__name__}")
+
+
+def _help_text(words: str) -> "Text":
+    """Read markup where there is some; its parser is not worth loading otherwise."""
+    from rich.text import Text
+
+    return Text.from_markup(words) if "[/" in words else Text(words)
 
 
 def _fits(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> bool:

@@ -1,0 +1,77 @@
+"""The help page of a command: what it says, in which order, in how many columns.
+
+Typer's own page loads a Markdown renderer and a syntax highlighter to print a few lines and more
+than doubles the start of `cnnclf --help` (benchmarks/b1_start.py); this one needs neither, and it
+stays readable at 40 columns, where boxes do not.
+"""
+
+import inspect
+from typing import Any
+
+import typer.core
+
+from cnnclf.cli.output import HelpBlock, HelpRow, out
+
+# What most commands share and few people look for.
+_LAST_SECTIONS = ("Machine", "Output")
+
+# A left column wider than this share of the page puts the description on a line of its own.
+_LEFT_SHARE = 0.4
+
+
+class HelpPage(typer.core.TyperCommand):
+    """A command with our help page."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help page into the formatter."""
+        formatter.write(render_help(self, ctx))
+
+
+def render_help(command: Any, context: Any) -> str:
+    """Lay out the help page of a command or a group of commands.
+
+    Args:
+        command: A Typer command or group.
+        context: Its context.
+
+    Returns:
+        The page; with colours if stdout is a terminal.
+    """
+    blocks: list[HelpBlock] = [context.get_usage(), *_paragraphs(command.help)]
+    blocks += _sections(command, context).items()
+    return out.render_help([*blocks, *_paragraphs(command.epilog)], left_share=_LEFT_SHARE)
+
+
+def _sections(command: Any, context: Any) -> dict[str, list[HelpRow]]:
+    """Collect the rows of each section: arguments, options, the panels they name, commands."""
+    sections: dict[str, list[HelpRow]] = {"Arguments": [], "Options": []}
+    for param in command.get_params(context):
+        record = param.get_help_record(context)
+        if record is None:
+            continue
+        name, text = record
+        is_argument = param.param_type_name == "argument"
+        title = getattr(param, "rich_help_panel", None) or (
+            "Arguments" if is_argument else "Options"
+        )
+        words = getattr(param, "help", None) or ""
+        # What Typer adds to the text (default, range, required) is shown as it is, not as markup.
+        sections.setdefault(title, []).append((name, words, text.removeprefix(words).strip()))
+    for title in _LAST_SECTIONS:
+        sections[title] = sections.pop(title, [])
+    if isinstance(command, typer.core.TyperGroup):
+        children = [(name, command.get_command(context, name)) for name in command.commands]
+        sections["Commands"] = [(name, child.help or "", "") for name, child in children if child]
+    return {title: rows for title, rows in sections.items() if rows}
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    """Join the lines of each paragraph; lines that are indented stay as they are."""
+    blocks: list[str] = []
+    for block in inspect.cleandoc(text or "").partition("\f")[0].split("\n\n"):
+        lines = block.splitlines()
+        if any(line.startswith(" ") for line in lines):
+            blocks.append("\n".join(lines))
+        elif lines:
+            blocks.append(" ".join(line.strip() for line in lines))
+    return blocks
