@@ -1,0 +1,74 @@
+"""A tiny model that need not be trained, and pictures that it can look at."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.data.input_spec import InputSpec
+from cnnclf.inference.classifier import Classifier, save_bundle
+
+LABELS = ("red", "green", "blue")
+SPEC = InputSpec(16, 16)
+
+
+def build_tiny(labels: int = 3) -> Any:
+    """Build a model that names the strongest of the colours."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3), name="pixels"),
+            keras.layers.Rescaling(1 / 127.5, offset=-1.0),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(labels, name="logits"),
+        ]
+    )
+    kernel = np.zeros((3, 3, 3, 4), np.float32)
+    kernel[1, 1, range(3), range(3)] = 1
+    model.layers[1].set_weights([kernel, np.ones(4, np.float32)])
+    model.layers[-1].set_weights([3 * np.eye(4, labels, dtype=np.float32), np.zeros(labels)])
+    return model
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the tiny model; not to be changed."""
+    directory = tmp_path_factory.mktemp("bundle") / "tiny"
+    save_bundle(
+        directory,
+        build_tiny(),
+        labels=LABELS,
+        input_spec=SPEC,
+        dataset={"name": "colours", "fingerprint": "0" * 64},
+        extra={"epoch": 3},
+    )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def classifier(bundle: Path) -> Classifier:
+    return Classifier.load(bundle)
+
+
+Draw = Callable[..., Path]
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    """Draw a picture of one colour: `draw("a/b.png", "red")`."""
+
+    def call(name: str, colour: str = "red") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rgb = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}[colour]
+        Image.new("RGB", (20, 18), rgb).save(path, format="PNG")
+        return path
+
+    return call

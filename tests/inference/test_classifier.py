@@ -1,0 +1,287 @@
+"""The door to a trained model: what goes in comes out, and what does not fit stays out."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf import runs
+from cnnclf.data.input_spec import InputSpec
+from cnnclf.errors import RunError
+from cnnclf.inference.classifier import Classifier, find_bundle, save_bundle
+from tests.inference.conftest import LABELS, SPEC, Draw, build_tiny
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def copied(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "copied"))
+
+
+def edit(directory: Path, **fields: Any) -> None:
+    path = directory / "classifier.json"
+    runs.write_json_atomic(path, runs.read_json(path) | fields)
+
+
+def save(directory: Path, model: Any, **fields: Any) -> None:
+    content: dict[str, Any] = {"labels": LABELS, "input_spec": SPEC, "dataset": {}}
+    save_bundle(directory, model, **(content | fields))
+
+
+# --- writing
+
+
+def test_a_bundle_says_what_is_needed(bundle: Path) -> None:
+    content = json.loads((bundle / "classifier.json").read_text(encoding="utf-8"))
+    assert sorted(entry.name for entry in bundle.iterdir()) == ["classifier.json", "model.keras"]
+    assert content["labels"] == list(LABELS)
+    assert content["input_spec"] == SPEC.to_dict()
+    assert (content["schema_version"], content["output"], content["temperature"]) == (
+        1,
+        "logits",
+        1.0,
+    )
+    assert content["dataset"] == {"name": "colours", "fingerprint": "0" * 64}
+    assert content["extra"] == {"epoch": 3}
+    assert content["parameters"] == build_tiny().count_params()
+    assert {"cnnclf", "keras"} < content["versions"].keys()
+
+
+def test_a_compiled_model_is_saved_without_its_training(tmp_path: Path, pixels: np.ndarray) -> None:
+    import keras
+
+    def own_loss(target: Any, output: Any) -> Any:
+        return keras.ops.mean(keras.ops.square(output - target))
+
+    model = build_tiny()
+    model.compile(optimizer="adam", loss=own_loss)
+    model.train_on_batch(pixels, np.zeros((24, 3), np.float32))
+    expected = model.predict_on_batch(pixels)
+    save(tmp_path / "a", model)
+    assert model.compiled
+    loaded = Classifier.load(tmp_path / "a")
+    np.testing.assert_allclose(loaded.logits(pixels), expected, atol=1e-5)
+    with zipfile.ZipFile(tmp_path / "a" / "model.keras") as archive:
+        assert b"own_loss" not in archive.read("config.json")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"labels": ("a", "b")}, "2 labels"),
+        ({"labels": ("a", "b", "a")}, "each once"),
+        ({"labels": ("a", "b", "")}, "each once"),
+        ({"input_spec": InputSpec(16, 17)}, "input spec"),
+        ({"input_spec": InputSpec(16, 16, 1)}, "input spec"),
+    ],
+)
+def test_what_does_not_fit_is_not_saved(
+    tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        save(tmp_path / "a", build_tiny(), **fields)
+    assert not (tmp_path / "a").exists()
+
+
+# --- finding
+
+
+def test_every_name_of_a_bundle_leads_to_it(bundle: Path) -> None:
+    for path in (bundle, bundle / "model.keras", bundle / "classifier.json"):
+        assert find_bundle(path) == bundle
+
+
+def test_a_run_means_its_best_checkpoint(copied: Path, tmp_path: Path) -> None:
+    run = runs.create_run(tmp_path / "run")
+    with pytest.raises(RunError, match="unfinished"):
+        find_bundle(run.path)
+    run.checkpoints.mkdir()
+    copied.rename(run.best)
+    assert find_bundle(run.path) == run.best
+    run.best.rename(run.checkpoints / "best.old")  # as a kill in the middle of a swap leaves it
+    assert find_bundle(run.path) == find_bundle(run.best) == run.checkpoints / "best.old"
+
+
+def test_what_is_no_bundle_is_named(tmp_path: Path, copied: Path) -> None:
+    with pytest.raises(RunError, match="found nothing"):
+        find_bundle(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="found a file"):
+        find_bundle(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"no run\.json"):
+        find_bundle(tmp_path / "empty")
+    (copied / "classifier.json").unlink()
+    with pytest.raises(RunError, match=r"classifier\.json is missing"):
+        find_bundle(copied)
+
+
+# --- refusing
+
+
+def test_a_changed_model_is_refused(copied: Path) -> None:
+    data = bytearray((copied / "model.keras").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / "model.keras").write_bytes(data)
+    with pytest.raises(RunError, match="changed or damaged"):
+        Classifier.load(copied)
+
+
+def test_a_missing_model_is_refused(copied: Path) -> None:
+    (copied / "model.keras").unlink()
+    with pytest.raises(RunError, match=r"damaged: model\.keras"):
+        Classifier.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"schema_version": 2}, "newer cnnclf"),
+        ({"schema_version": None}, "format version"),
+        ({"labels": None}, "damaged"),
+        ({"labels": ["red", "green"]}, "2 labels"),
+        ({"labels": ["red", "green", 3]}, "each once"),
+        ({"input_spec": {"height": 16}}, "input spec"),
+        ({"input_spec": InputSpec(16, 8).to_dict()}, "input spec"),
+        ({"output": "probabilities"}, "output"),
+        ({"temperature": 0}, "temperature"),
+        ({"temperature": "warm"}, "damaged"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(
+    copied: Path, fields: dict[str, Any], reason: str
+) -> None:
+    edit(copied, **fields)
+    with pytest.raises(RunError, match=reason):
+        Classifier.load(copied)
+
+
+def test_a_missing_field_is_named(copied: Path) -> None:
+    path = copied / "classifier.json"
+    content = runs.read_json(path)
+    del content["temperature"]
+    runs.write_json_atomic(path, content)
+    with pytest.raises(RunError, match="temperature is missing"):
+        Classifier.load(copied)
+
+
+def test_a_lambda_is_refused(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([*build_tiny().layers, keras.layers.Lambda(lambda x: x)])
+    model.build((None, 16, 16, 3))
+    save(tmp_path / "a", model)
+    with pytest.raises(RunError, match=r"code of its own.*Lambda"):
+        Classifier.load(tmp_path / "a")
+
+
+def test_a_custom_layer_is_refused(tmp_path: Path) -> None:
+    import keras
+
+    class Mine(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return x
+
+    model = keras.Sequential([*build_tiny().layers, Mine()])
+    model.build((None, 16, 16, 3))
+    save(tmp_path / "a", model)
+    with pytest.raises(RunError, match=r"code of its own.*Mine"):
+        Classifier.load(tmp_path / "a")
+
+
+def test_what_keras_cannot_read_is_refused(copied: Path) -> None:
+    import hashlib
+
+    (copied / "model.keras").write_bytes(b"no zip")
+    edit(copied, sha256=hashlib.sha256(b"no zip").hexdigest())
+    with pytest.raises(RunError, match="cannot load") as caught:
+        Classifier.load(copied)
+    assert "\n" not in caught.value.message
+
+
+# --- computing
+
+
+def test_logits_are_the_same_alone_in_batches_and_after_reloading(
+    bundle: Path, classifier: Classifier, pixels: np.ndarray
+) -> None:
+    together = classifier.logits(pixels)
+    assert together.dtype == np.float32
+    assert together.shape == (24, 3)
+    alone = np.concatenate([classifier.logits(pixels[i : i + 1]) for i in range(24)])
+    eights = np.concatenate([classifier.logits(pixels[i : i + 8]) for i in range(0, 24, 8)])
+    again = Classifier.load(bundle).logits(pixels)
+    direct = build_tiny()(pixels.astype(np.float32), training=False)
+    for other in (alone, eights, again, direct):
+        np.testing.assert_allclose(np.asarray(other), together, atol=1e-5)
+
+
+def test_a_short_last_batch_needs_no_new_graph(bundle: Path, pixels: np.ndarray) -> None:
+    classifier = Classifier.load(bundle)
+    sizes: list[int] = []
+    inner = classifier.model.predict_on_batch
+
+    def watched(batch: np.ndarray) -> Any:
+        sizes.append(len(batch))
+        return inner(batch)
+
+    classifier.model.predict_on_batch = watched
+    expected = build_tiny().predict_on_batch(pixels)
+    for size in (8, 8, 5, 5, 3, 24):
+        logits = classifier.logits(pixels[:size])
+        np.testing.assert_allclose(logits, expected[:size], atol=1e-5)
+    # A size asked for a second time is worth a graph of its own.
+    assert sizes == [8, 8, 8, 5, 5, 24]
+
+
+def test_the_number_of_graphs_is_bounded(bundle: Path, pixels: np.ndarray) -> None:
+    classifier = Classifier.load(bundle)
+    for _ in range(2):
+        for size in range(24, 0, -1):
+            assert len(classifier.logits(pixels[:size])) == size
+    assert len(classifier._sizes) <= 8
+
+
+def test_no_pictures_give_no_logits(classifier: Classifier, pixels: np.ndarray) -> None:
+    assert classifier.logits(pixels[:0]).shape == (0, 3)
+
+
+def test_other_pixels_are_refused(classifier: Classifier, pixels: np.ndarray) -> None:
+    for wrong in (pixels.astype(np.float32), pixels[0], pixels[:, :8], pixels[..., :1]):
+        with pytest.raises(ValueError, match="expected uint8 pixels"):
+            classifier.logits(wrong)
+
+
+def test_probabilities_add_up_and_follow_the_temperature(copied: Path) -> None:
+    edit(copied, temperature=2.0)
+    classifier = Classifier.load(copied)
+    logits = np.array([[2000.0, 0.0, -2000.0], [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]], np.float32)
+    probabilities = classifier.probabilities(logits)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(probabilities[0], [1, 0, 0])
+    half = np.exp([0.5, 1.0, 1.5])
+    np.testing.assert_allclose(probabilities[1], half / half.sum())
+    np.testing.assert_allclose(probabilities[2], 1 / 3)
+
+
+def test_a_threshold_is_kept(tmp_path: Path, classifier: Classifier) -> None:
+    assert classifier.threshold is None
+    save(tmp_path / "a", build_tiny(), threshold=0.25, temperature=1.5)
+    loaded = Classifier.load(tmp_path / "a")
+    assert (loaded.threshold, loaded.temperature) == (0.25, 1.5)
+
+
+def test_decode_uses_the_input_spec(classifier: Classifier, draw: Draw) -> None:
+    pixels = classifier.decode(draw("a.png", "green"))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (16, 16, 3)
+    assert classifier.logits(pixels[None]).argmax() == 1
