@@ -5,7 +5,7 @@ in `importers/__init__.py`.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +48,8 @@ class Listing:
         remarks: What the user should know (hidden folders ignored, empty class folders); filled
             while `records` is consumed.
         unpacked: Whether `root` lies in the dataset, because the source had to be unpacked.
+        total: How many records there will be (skipped ones may count), for the progress bar; None
+            if it is not known.
     """
 
     root: Path
@@ -56,6 +58,7 @@ class Listing:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     unpacked: bool = False
+    total: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,12 @@ def natural_key(text: str) -> str:
     differ only in case or leading zeros are told apart by the text itself.
     """
     return f"{_DIGITS.sub(_sortable_number, text.casefold())}\0{text}"
+
+
+def name_some(names: Sequence[str], limit: int = 5) -> str:
+    """Join names for a message: the first few, and how many more there are."""
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_classes_file(path: Path) -> tuple[str, ...]:

@@ -1,0 +1,163 @@
+"""Walking through folders of any size and any state: loops, locks, odd names, hidden things.
+
+Only one folder's names are in memory at a time. Nothing is followed twice on one way down, and
+nothing is passed over without being said: single files as (path, reason), the rest as remarks.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cnnclf.data.importers.base import name_some, natural_key
+from cnnclf.data.manifest import is_dataset
+from cnnclf.runs import PLAN_FILE, RECORD_FILE
+
+# What systems leave behind in folders; treated as hidden.
+_SYSTEM_NAMES: Final = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
+
+
+class Walk:
+    """Walks through the folders below a root in natural order.
+
+    Paths are relative to the root, with "/" between folders; "" is the root itself.
+
+    Args:
+        root: Where to start.
+        ignored: Names of folders to pass over in silence (what is being written at the moment).
+
+    Attributes:
+        skipped: (path, reason) of what cannot be read, in the order of finding.
+    """
+
+    def __init__(self, root: Path, *, ignored: frozenset[str] = frozenset()) -> None:
+        self.skipped: list[tuple[str, str]] = []
+        self._root = os.fspath(root)
+        self._ignored = ignored
+        self._hidden_folders: dict[str, None] = {}
+        self._own_folders: dict[str, None] = {}
+        self._hidden_files = 0
+
+    def look(self, path: str = "") -> tuple[list[str], list[str]]:
+        """Return the paths of the folders and of the files in a folder, in natural order."""
+        folders, files = [], []
+        for name in self._names(path):
+            if not name.endswith("/"):
+                files.append(_join(path, name))
+            elif not self._is_own(below := _join(path, name[:-1])):
+                folders.append(below)
+        return folders, files
+
+    def all_files(self, path: str = "") -> Iterator[str]:
+        """Yield the paths of the files in a folder and the folders below it."""
+        parts = path.split("/") if path else []
+        above = {self._identify("/".join(parts[:end])) for end in range(len(parts))}
+        # One level each: where, which folder (device and number), and the names still to do.
+        levels = [(path, self._identify(path), iter(self._names(path)))]
+        while levels:
+            here, _, rest = levels[-1]
+            name = next(rest, None)
+            if name is None:
+                levels.pop()
+            elif not name.endswith("/"):
+                yield _join(here, name)
+            else:
+                below = _join(here, name[:-1])
+                identity = self._identify(below)
+                if identity and identity in {*above, *(level[1] for level in levels)}:
+                    self.skipped.append((below, "the link leads back to a folder above it"))
+                elif not self._is_own(below):
+                    levels.append((below, identity, iter(self._names(below))))
+
+    def count_files(self, path: str = "") -> int:
+        """Count about how many files `all_files` will yield; fast, and nothing is kept."""
+        return sum(1 for _ in self._find_files(path))
+
+    def has_files(self, path: str = "") -> bool:
+        """Return whether there is any file below a folder; fast, and nothing is kept."""
+        return next(self._find_files(path), None) is not None
+
+    def remarks(self) -> list[str]:
+        """Return what was passed over so far, in words."""
+        told = []
+        if self._hidden_folders:
+            names = name_some(list(self._hidden_folders))
+            told.append(f"hidden folders are no classes and were passed over: {names}")
+        if self._own_folders:
+            names = name_some(list(self._own_folders))
+            told.append(f"datasets and runs of cnnclf were passed over: {names}")
+        if self._hidden_files:
+            told.append(f"hidden files passed over: {self._hidden_files}")
+        return told
+
+    def _find_files(self, path: str) -> Iterator[str]:
+        """Yield the files below a folder in any order, each folder once."""
+        quiet = Walk(Path(self._root), ignored=self._ignored)
+        seen = set()
+        waiting = [path]
+        while waiting:
+            here = waiting.pop()
+            identity = quiet._identify(here)
+            if identity in seen or (here and quiet._is_own(here)):
+                continue
+            seen.add(identity)
+            for name in quiet._scan(here):
+                if name.endswith("/"):
+                    waiting.append(_join(here, name[:-1]))
+                else:
+                    yield _join(here, name)
+
+    def _names(self, path: str) -> list[str]:
+        """Return the visible names in a folder in natural order; folders end in "/"."""
+        return sorted(self._scan(path), key=natural_key)
+
+    def _scan(self, path: str) -> Iterator[str]:
+        try:
+            with os.scandir(os.path.join(self._root, path)) as entries:  # noqa: PTH118 (speed)
+                for entry in entries:
+                    name = self._classify(entry, path)
+                    if name:
+                        yield name
+        except OSError as error:
+            self.skipped.append((path or ".", f"the folder cannot be read: {error.strerror}"))
+
+    def _classify(self, entry: "os.DirEntry[str]", path: str) -> str:
+        """Return the name, with "/" for a folder, or "" for what is passed over."""
+        try:
+            is_folder = entry.is_dir()
+            is_file = not is_folder and entry.is_file()
+        except OSError as error:
+            self.skipped.append((_join(path, entry.name), str(error.strerror)))
+            return ""
+        if entry.name.startswith(".") or entry.name.casefold() in _SYSTEM_NAMES:
+            if is_folder and entry.name not in self._ignored:
+                self._hidden_folders[_join(path, entry.name)] = None
+            self._hidden_files += is_file
+            return ""
+        if is_folder:
+            return f"{entry.name}/"
+        if is_file:
+            return entry.name
+        reason = "the link leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
+        self.skipped.append((_join(path, entry.name), reason))
+        return ""
+
+    def _is_own(self, path: str) -> bool:
+        """Return whether a folder is a dataset or run that cnnclf wrote."""
+        folder = Path(self._root, path)
+        own = (folder / RECORD_FILE).is_file() and (folder / PLAN_FILE).is_file()
+        if own or is_dataset(folder):
+            self._own_folders[path] = None
+            return True
+        return False
+
+    def _identify(self, path: str) -> tuple[int, int] | None:
+        try:
+            found = os.stat(os.path.join(self._root, path))  # noqa: PTH116, PTH118 (speed)
+        except OSError:
+            return None  # `_names` says why
+        return found.st_dev, found.st_ino
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
