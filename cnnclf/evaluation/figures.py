@@ -1,0 +1,404 @@
+"""The pictures of a report: confusion matrix, training curves and the sheet of worst mistakes.
+
+Drawn with matplotlib's object interface on the Agg canvas: no pyplot, no display, and whatever the
+user's matplotlibrc says is left aside. Blue and orange stay apart for every kind of colour vision.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnclf.evaluation.lettering import distinct_names, drawable, elide, font
+from cnnclf.runs import atomic_path
+
+SHEET_SIZE = 24  # pictures on a sheet of mistakes
+MAX_PRINTED = 20  # classes up to which the confusion matrix has numbers in it
+MAX_NAMED = 100  # classes up to which it has the labels beside it
+
+_DPI = 120
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito 2008
+_EMPTY = 0.86  # grey level of a row without samples
+
+
+@dataclass(frozen=True)
+class SheetItem:
+    """One picture of a sheet.
+
+    Args:
+        pixels: What the model saw, uint8 [H, W, C], C 1 or 3.
+        path: Path of the file, as in the manifest.
+        label: True label.
+        label_probability: Probability of the true label, 0..1.
+        predicted: Predicted label.
+        probability: Probability of the predicted label, 0..1.
+    """
+
+    pixels: NDArray[np.uint8]
+    path: str
+    label: str
+    label_probability: float
+    predicted: str
+    probability: float
+
+
+def draw_confusion(
+    confusion: NDArray[np.int64], path: Path, *, labels: Sequence[str], title: str
+) -> None:
+    """Draw a confusion matrix: what was found in blue, what was mistaken in orange.
+
+    The colour is the share of the true class. Counts are printed for up to `MAX_PRINTED` classes,
+    labels for up to `MAX_NAMED`; beyond that the axes count class indices.
+
+    Args:
+        confusion: int [K, K], true classes down, predicted classes across.
+        path: PNG file to write.
+        labels: Names of the K classes in order.
+        title: Heading.
+    """
+    classes = len(labels)
+    support = confusion.sum(axis=1, keepdims=True)
+    shares = confusion / np.maximum(support, 1)
+    cell = _cell_inches(classes)
+    side = cell * classes
+    with _drawing(path, side + 2, side + 1) as figure:
+        axes = _axes_inches(figure, 0.5, 0.5, side, side)
+        axes.imshow(_share_colours(shares, empty=support[:, 0] == 0), interpolation="nearest")
+        _name_classes(axes, labels, cell=cell)
+        if classes <= MAX_PRINTED:
+            _print_counts(axes, confusion, shares, cell=cell)
+        _draw_key(figure, left=0.7 + side, top=0.5 + side, empty_rows=not support.all())
+        axes.set_title(drawable(title), loc="left", fontproperties=font(11), parse_math=False)
+
+
+def draw_curves(
+    history: Sequence[Mapping[str, object]],
+    path: Path,
+    *,
+    best_epoch: int | None = None,
+    title: str = "",
+) -> None:
+    """Draw loss and accuracy of the training and validation split over the epochs.
+
+    Args:
+        history: One row per epoch, as in history.csv: loss, accuracy, val_loss, val_accuracy,
+            learning_rate, epoch and phase as far as there are any; numbers or their text, empty
+            where not known.
+        path: PNG file to write.
+        best_epoch: The epoch whose weights were kept, as in the column `epoch`.
+        title: Heading.
+    """
+    epochs = _column(history, "epoch")
+    epochs = np.where(np.isnan(epochs), np.arange(1, len(history) + 1), epochs)
+    phases = [str(row.get("phase") or "") for row in history]
+    with _drawing(path, 10, 5.2) as figure:
+        panels = [
+            _axes_inches(figure, 0.8, 1.9, 4.1, 3.0),
+            _axes_inches(figure, 5.7, 1.9, 4.1, 3.0),
+        ]
+        for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+            _draw_curve(axes, epochs, _column(history, name), colour=_BLUE, name="train")
+            validation = _column(history, f"val_{name}")
+            _draw_curve(axes, epochs, validation, colour=_ORANGE, name="val")
+            _shade_phases(axes, epochs, phases, named=True)
+            if not axes.lines:
+                note = {"fontproperties": font(9), "color": _GREY}
+                axes.text(0.05, 0.9, "no finite numbers", transform=axes.transAxes, **note)
+            _mark_best(axes, epochs, validation, best_epoch)
+            _dress(axes, epochs, ylabel=name)
+            if axes.lines:
+                axes.legend(prop=font(8), edgecolor="none", framealpha=0.85)
+        _limit_log(panels[0], history)
+        rates = _axes_inches(figure, 0.8, 0.55, 9.0, 0.85)
+        _draw_curve(rates, epochs, _column(history, "learning_rate"), colour=_GREY, name="")
+        _shade_phases(rates, epochs, phases, named=False)
+        _mark_best(rates, epochs, np.full(len(epochs), np.nan), best_epoch)
+        _dress(rates, epochs, ylabel="learning rate")
+        rates.set_ylim(bottom=0)
+        rates.set_xlabel("epoch", fontproperties=font(9))
+        figure.text(0.08, 1, drawable(title), fontproperties=font(11), parse_math=False)
+
+
+def draw_sheet(items: Sequence[SheetItem], path: Path, *, title: str) -> None:
+    """Draw pictures with their paths, labels and probabilities beneath.
+
+    Args:
+        items: The pictures, most important first; those after `SHEET_SIZE` are left out.
+        path: PNG file to write.
+        title: Heading.
+    """
+    items = items[:SHEET_SIZE]
+    columns = min(6, max(1, math.ceil(math.sqrt(len(items) * 1.5))))
+    rows = max(1, math.ceil(len(items) / columns))
+    box, gap, text = 1.85, 0.2, 0.62
+    height = rows * (box + text + gap)
+    with _drawing(path, columns * (box + gap), height) as figure:
+        for i, item in enumerate(items):
+            row, column = divmod(i, columns)
+            bottom = height - (row + 1) * (box + text + gap) + text + gap
+            axes = _axes_inches(figure, column * (box + gap), bottom, box, box)
+            _draw_picture(axes, item.pixels, inches=box)
+            _write_beneath(axes, item, inches=box)
+        inches = height + 0.12
+        figure.text(0, inches / height, drawable(title), fontproperties=font(11), parse_math=False)
+
+
+@contextmanager
+def _drawing(path: Path, width: float, height: float) -> Iterator[Any]:
+    """Give a figure of so many inches; what is drawn on it is saved, cropped to what there is."""
+    # Without a writable home it tells of its temporary font cache; nobody needs to act on that.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    import matplotlib.style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context("default"):
+        figure = Figure(figsize=(width, height), dpi=_DPI)
+        FigureCanvasAgg(figure)
+        yield figure
+        with atomic_path(path) as temporary:
+            # No software name inside, so that the same figure gives the same bytes.
+            figure.savefig(
+                temporary,
+                format="png",
+                bbox_inches="tight",
+                pad_inches=0.15,
+                metadata={"Software": None},
+            )
+
+
+def _axes_inches(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
+    w, h = figure.get_size_inches()
+    return figure.add_axes((left / w, bottom / h, width / w, height / h))
+
+
+def _cell_inches(classes: int) -> float:
+    for most, inches in ((5, 0.85), (10, 0.6), (MAX_PRINTED, 0.46), (50, 0.24), (MAX_NAMED, 0.16)):
+        if classes <= most:
+            return inches
+    return max(2, 1500 // classes) / _DPI  # whole pixels, so that no row gets lost
+
+
+def _share_colours(shares: NDArray[np.float64], *, empty: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Give RGB [K, K, 3]: shades for what there is, white for nothing, grey for an empty row."""
+    colours = _shades(shares, found=False)
+    diagonal = np.arange(len(shares))
+    colours[diagonal, diagonal] = _shades(shares[diagonal, diagonal], found=True)
+    colours[shares == 0] = 1.0
+    colours[empty] = _EMPTY
+    return np.asarray(colours, dtype=np.float64)
+
+
+def _draw_key(figure: Any, *, left: float, top: float, empty_rows: bool) -> None:
+    shares = np.linspace(1, 0, 120)[:, None]
+    for column, (name, diagonal) in enumerate((("found", True), ("mistaken", False))):
+        x = left + 0.3 * column
+        axes = _axes_inches(figure, x, top - 1.1, 0.16, 1.1)
+        axes.imshow(_shades(shares, found=diagonal), aspect="auto", extent=(0, 1, 0, 1))
+        axes.set_xticks([0.5], [name], fontproperties=font(7.5), rotation=90)
+        ticks = [] if diagonal else [0, 0.25, 0.5, 0.75, 1]
+        axes.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks], fontproperties=font(7.5))
+        axes.tick_params(length=0)
+        axes.yaxis.tick_right()
+    if empty_rows:
+        note = "grey: no pictures\nof this class"
+        w, h = figure.get_size_inches()
+        figure.text(left / w, (top - 1.85) / h, note, va="top", fontproperties=font(7.5))
+
+
+def _shades(shares: NDArray[np.float64], *, found: bool) -> NDArray[np.float64]:
+    """Map shares [...] to RGB [..., 3]; the root lifts the few percent that matter."""
+    from matplotlib import colormaps
+
+    colours = colormaps["Blues" if found else "Oranges"]
+    return np.asarray(colours(0.08 + 0.92 * np.sqrt(shares))[..., :3])
+
+
+def _name_classes(axes: Any, labels: Sequence[str], *, cell: float) -> None:
+    classes = len(labels)
+    named = classes <= MAX_NAMED
+    if named:
+        size = min(9.0, cell * 72 * 0.62)
+        names = distinct_names(labels, 1.7, size=size)
+        flat = names == distinct_names(labels, cell * 0.92, size=size)
+        ticks = range(classes)
+        axes.set_yticks(ticks, names, fontproperties=font(size), parse_math=False)
+        axes.set_xticks(
+            ticks, names, fontproperties=font(size), parse_math=False, rotation=0 if flat else 90
+        )
+        axes.tick_params(length=0)
+    unit = "" if named else " (class index, as in confusion.csv)"
+    axes.set_xlabel(f"predicted{unit}", fontproperties=font(9))
+    axes.set_ylabel(f"true{unit}", fontproperties=font(9))
+    if classes <= MAX_PRINTED:
+        lines = np.arange(0.5, classes - 1)
+        axes.hlines(lines, -0.5, classes - 0.5, color="#dddddd", linewidth=0.8)
+        axes.vlines(lines, -0.5, classes - 0.5, color="#dddddd", linewidth=0.8)
+
+
+def _print_counts(
+    axes: Any, confusion: NDArray[np.int64], shares: NDArray[np.float64], *, cell: float
+) -> None:
+    digits = len(str(confusion.max()))
+    size = min(10.0, cell * 72 * 0.3, cell * 72 * 0.85 / (digits * 0.64))
+    with_share = len(confusion) <= 10
+    for row, column in zip(*np.nonzero(confusion), strict=True):
+        share = shares[row, column]
+        text = str(confusion[row, column])
+        if with_share:
+            # One decimal where whole percents would round to 0 or 100.
+            text += f"\n{share:.0%}" if 0.0095 < share < 0.995 or share == 1 else f"\n{share:.1%}"
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontproperties=font(size),
+            color="white" if share > 0.4 else "black",
+        )
+
+
+def _column(history: Sequence[Mapping[str, object]], name: str) -> NDArray[np.float64]:
+    values = [row.get(name) for row in history]
+    numbers = [math.nan if value in {None, ""} else float(str(value)) for value in values]
+    return np.array([number if math.isfinite(number) else math.nan for number in numbers])
+
+
+def _draw_curve(
+    axes: Any,
+    epochs: NDArray[np.float64],
+    values: NDArray[np.float64],
+    *,
+    colour: str,
+    name: str,
+) -> None:
+    if np.isnan(values).all():
+        return
+    marker = "o" if len(epochs) <= 40 else ""
+    axes.plot(epochs, values, color=colour, label=name, marker=marker, markersize=3, linewidth=1.5)
+
+
+def _shade_phases(
+    axes: Any, epochs: NDArray[np.float64], phases: Sequence[str], *, named: bool
+) -> None:
+    starts = [i for i in range(len(phases)) if i == 0 or phases[i] != phases[i - 1]]
+    if len(starts) < 2:
+        return
+    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(phases)], strict=True)):
+        left, right = epochs[start] - 0.5, epochs[end - 1] + 0.5
+        if number % 2 == 0:
+            axes.axvspan(left, right, color="#eeeeee", zorder=0, linewidth=0)
+        inches = 4.1 * (end - start) / len(phases)
+        name = elide(phases[start], inches - 0.05, size=8)
+        # A name of which next to nothing would be left says nothing.
+        if named and (name == drawable(phases[start]) or inches > 0.7):
+            axes.text(
+                (left + right) / 2,
+                1.01,
+                name,
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                va="bottom",
+                fontproperties=font(8),
+                color=_GREY,
+                parse_math=False,
+            )
+
+
+def _mark_best(
+    axes: Any,
+    epochs: NDArray[np.float64],
+    validation: NDArray[np.float64],
+    best_epoch: int | None,
+) -> None:
+    if best_epoch is None:
+        return
+    value = next((v for e, v in zip(epochs, validation, strict=True) if e == best_epoch), math.nan)
+    name = f"best: epoch {best_epoch}" + ("" if math.isnan(value) else f", {value:.4f}")
+    axes.axvline(best_epoch, color=_GREEN, linestyle="--", linewidth=1.2, label=name)
+    if not math.isnan(value):
+        axes.plot([best_epoch], [value], "o", color=_GREEN, markersize=6, zorder=3)
+
+
+def _dress(axes: Any, epochs: NDArray[np.float64], *, ylabel: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_ylabel(ylabel, fontproperties=font(9))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
+    if len(epochs):
+        axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    axes.tick_params(labelsize=8)
+    axes.grid(visible=True, alpha=0.3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _limit_log(axes: Any, history: Sequence[Mapping[str, object]]) -> None:
+    """Let a loss that fell by orders of magnitude stay readable."""
+    losses = np.concatenate([_column(history, "loss"), _column(history, "val_loss")])
+    losses = losses[~np.isnan(losses)]
+    if len(losses) and losses.min() > 0 and losses.max() > 50 * losses.min():
+        axes.set_yscale("log")
+
+
+def _draw_picture(axes: Any, pixels: NDArray[np.uint8], *, inches: float) -> None:
+    from PIL import Image
+
+    # Small pictures are enlarged with square, sharp pixels; large ones are shrunk once, smoothly.
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    scale = inches * _DPI / max(picture.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+    axes.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color("#bbbbbb")
+
+
+def _write_beneath(axes: Any, item: SheetItem, *, inches: float) -> None:
+    _write(axes, elide(item.path, inches, size=7), line=0, colour=_GREY, size=7)
+    for line, (key, label, probability, colour) in enumerate(
+        (
+            ("true", item.label, item.label_probability, _BLUE),
+            ("pred.", item.predicted, item.probability, _ORANGE),
+        ),
+        start=1,
+    ):
+        _write(axes, key, line=line, colour=colour)
+        name = elide(label, inches - 0.8, size=8)
+        _write(axes, name, line=line, colour=colour, left=0.36)
+        _write(axes, f"{probability:.3f}", line=line, colour=colour, side="right")
+
+
+def _write(
+    axes: Any,
+    text: str,
+    *,
+    line: int,
+    colour: str,
+    size: float = 8.0,
+    left: float = 0.0,
+    side: str = "left",
+) -> None:
+    # The box under a picture, not the picture: a narrow one must not squeeze its caption.
+    box = axes.get_position(original=True)
+    width, height = axes.figure.get_size_inches()
+    axes.figure.text(
+        (box.x0 if side == "left" else box.x1) + left / width,
+        box.y0 - (0.14 + 0.18 * line) / height,
+        text,
+        ha=side,
+        va="baseline",
+        fontproperties=font(size),
+        color=colour,
+        parse_math=False,
+    )

@@ -1,0 +1,160 @@
+"""Text that can always be drawn: fonts, characters no font has, and names too long for their place.
+
+Labels and paths are the user's: any script, any length, any sign. matplotlib warns about characters
+its fonts lack and reads `$` as mathematics; what comes out of here does neither.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+MISSING = "\N{WHITE SQUARE}"  # stands for a character that no font here can draw
+
+# DejaVu Sans comes with matplotlib; the others fill in scripts it lacks where they are installed.
+_FAMILIES = (
+    "DejaVu Sans",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Source Han Sans",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "IPAexGothic",
+    "NanumGothic",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "Noto Sans Devanagari",
+    "Noto Sans Bengali",
+    "Noto Sans Tamil",
+    "Noto Sans Thai",
+    "Nirmala UI",
+    "Arial Unicode MS",
+    "FreeSans",
+)
+
+
+def font(size: float, *, bold: bool = False) -> Any:
+    """Give the font of every figure.
+
+    Args:
+        size: In points.
+        bold: Whether to draw it bold.
+
+    Returns:
+        A matplotlib FontProperties whose families exist on this machine.
+    """
+    from matplotlib.font_manager import FontProperties
+
+    families = list(_font_files())
+    return FontProperties(family=families, size=size, weight="bold" if bold else "normal")
+
+
+def drawable(text: str) -> str:
+    """Replace what no font here can draw.
+
+    Args:
+        text: Any string, with control characters and undecodable bytes too.
+
+    Returns:
+        One line in which every character has a glyph.
+    """
+    known = _known_characters()
+    text = unicodedata.normalize("NFC", text)
+    return "".join(
+        " " if unicodedata.category(char) in {"Cc", "Zl", "Zp"} else _glyph(char, known)
+        for char in text
+    )
+
+
+def elide(text: str, inches: float, *, size: float) -> str:
+    """Cut the middle out of a text that is too wide.
+
+    Args:
+        text: Any string; made drawable first.
+        inches: The width there is.
+        size: Font size in points.
+
+    Returns:
+        The text, or its beginning and end around an ellipsis.
+    """
+    text = drawable(text)
+    if _width_inches(text, size) <= inches:
+        return text
+    keep, too_many = 0, len(text)
+    while too_many - keep > 1:
+        middle = (keep + too_many) // 2
+        if _width_inches(_without_middle(text, middle), size) <= inches:
+            keep = middle
+        else:
+            too_many = middle
+    return _without_middle(text, keep)
+
+
+def distinct_names(labels: Sequence[str], inches: float, *, size: float) -> list[str]:
+    """Names for the classes that fit and differ from each other.
+
+    Args:
+        labels: Names of the classes in order.
+        inches: The width there is for each.
+        size: Font size in points.
+
+    Returns:
+        One name per label. Where characters cannot be drawn, or two labels look the same once
+        elided, the class index stands in front.
+    """
+    names = [elide(label, inches, size=size) for label in labels]
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    return [
+        f"{i}: {name}" if seen[name] > 1 or (MISSING in name and MISSING not in label) else name
+        for i, (name, label) in enumerate(zip(names, labels, strict=True))
+    ]
+
+
+@cache
+def _font_files() -> dict[str, str]:
+    from matplotlib.font_manager import fontManager
+
+    installed: dict[str, str] = {}
+    for entry in fontManager.ttflist:
+        if entry.style == "normal":
+            installed.setdefault(entry.name, entry.fname)
+    return {family: installed[family] for family in _FAMILIES if family in installed}
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    from matplotlib.font_manager import get_font
+
+    return frozenset().union(*(get_font(file).get_charmap() for file in _font_files().values()))
+
+
+def _glyph(char: str, known: frozenset[int]) -> str:
+    if ord(char) in known:
+        return char
+    # Joiners and variation selectors only shape their neighbours.
+    return "" if unicodedata.category(char) in {"Cf", "Mn", "Me"} else MISSING
+
+
+@cache
+def _measuring_font(size: float) -> Any:
+    return font(size)
+
+
+def _width_inches(text: str, size: float) -> float:
+    from matplotlib.textpath import text_to_path
+
+    width, _, _ = text_to_path.get_text_width_height_descent(
+        text, _measuring_font(size), ismath=False
+    )
+    return float(width) / 72
+
+
+def _without_middle(text: str, keep: int) -> str:
+    tail = (keep + 1) // 2
+    return f"{text[: keep - tail]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - tail :]}"

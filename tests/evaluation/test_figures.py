@@ -1,0 +1,213 @@
+"""Figures: every size and every text gives a sound PNG, and nothing global is touched."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnclf.evaluation import figures
+from cnnclf.evaluation.figures import SheetItem, draw_confusion, draw_curves, draw_sheet
+
+ODD_LABELS = [
+    "plain",
+    "$a^2$ and $",
+    "猫と犬",
+    "a_very_long_label_that_goes_on_and_on_without_any_end_1",
+    "bad\udce9\nname",
+    "",
+]
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"))
+
+
+def _confusion(classes: int, *, seed: int = 0) -> NDArray[np.int64]:
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(0.2, (classes, classes)) + np.diag(rng.integers(1, 100, classes))
+    return np.asarray(counts, dtype=np.int64)
+
+
+@pytest.mark.parametrize("classes", [2, 6, 10, 21, 100, 101])
+def test_confusion_of_any_number_of_classes(tmp_path: Path, classes: int) -> None:
+    labels = [f"class {i}" for i in range(classes)]
+    draw_confusion(_confusion(classes), tmp_path / "c.png", labels=labels, title="test")
+    height, width, _ = _read(tmp_path / "c.png").shape
+    assert 150 < height < 3000
+    assert 150 < width < 3000
+
+
+def test_confusion_of_a_thousand_classes_shows_each_one(tmp_path: Path) -> None:
+    confusion = np.diag(np.full(1000, 5)).astype(np.int64)
+    confusion[700, 200] = 5
+    confusion[700, 700] = 0
+    labels = [str(i) for i in range(1000)]
+    draw_confusion(confusion, tmp_path / "c.png", labels=labels, title="test")
+    pixels = _read(tmp_path / "c.png").astype(int)
+    blue = (pixels[..., 2] - pixels[..., 0] > 60).any(axis=1).sum()
+    orange = ((pixels[..., 0] - pixels[..., 2] > 60)[:, : pixels.shape[1] // 2]).sum()
+    assert blue >= 999  # one line of pixels or more for each class on the diagonal
+    assert orange >= 1  # the one mistake
+
+
+def test_confusion_without_pictures_of_some_classes(tmp_path: Path) -> None:
+    confusion = _confusion(3)
+    confusion[1] = 0
+    draw_confusion(confusion, tmp_path / "c.png", labels=["a", "b", "c"], title="test")
+    grey = (_read(tmp_path / "c.png") == round(figures._EMPTY * 255)).all(axis=-1)
+    assert grey.mean() > 0.05
+
+
+def test_confusion_with_odd_labels_and_large_counts(tmp_path: Path) -> None:
+    confusion = _confusion(len(ODD_LABELS)) * 1_000_003
+    draw_confusion(confusion, tmp_path / "c.png", labels=ODD_LABELS, title="$ odd\nthings 猫")
+    assert _read(tmp_path / "c.png").size
+
+
+@pytest.mark.parametrize(
+    ("confusion", "expected"),
+    [
+        ([[99, 1], [0, 100]], ["99\n99%", "1\n1%", "100\n100%"]),
+        ([[997, 3], [500, 500]], ["997\n99.7%", "3\n0.3%", "500\n50%", "500\n50%"]),
+    ],
+)
+def test_counts_and_shares_are_printed(confusion: list[list[int]], expected: list[str]) -> None:
+    class Axes:
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def text(self, _x: float, _y: float, text: str, **_: object) -> None:
+            self.texts.append(text)
+
+    axes = Axes()
+    counts = np.array(confusion)
+    figures._print_counts(axes, counts, counts / counts.sum(axis=1, keepdims=True), cell=0.5)
+    assert axes.texts == expected
+
+
+def _history(epochs: int, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "epoch": i + 1,
+            "phase": "head" if i < epochs // 2 else "tail",
+            "loss": 2 * math.exp(-i / 6),
+            "accuracy": 1 - 0.8 * math.exp(-i / 6),
+            "val_loss": 2.2 * math.exp(-i / 6),
+            "val_accuracy": 0.98 - 0.8 * math.exp(-i / 6),
+            "learning_rate": 1e-3,
+            **more,
+        }
+        for i in range(epochs)
+    ]
+
+
+HISTORIES: dict[str, list[dict[str, Any]]] = {
+    "none": [],
+    "one epoch": _history(1),
+    "two phases": _history(20),
+    "many epochs": _history(300),
+    "many phases": [row | {"phase": f"phase {i}"} for i, row in enumerate(_history(30))],
+    "no validation": _history(5, val_loss=None, val_accuracy=None),
+    "diverged": _history(3, loss=math.nan, val_loss=math.inf),
+    "text, as read from CSV": [
+        {k: str(v) for k, v in row.items()} | {"val_loss": ""} for row in _history(4)
+    ],
+    "few columns": [{"loss": 1.0}, {"loss": 0.5}],
+    "odd phase": _history(4, phase="$x^ 猫\udce9"),
+}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+@pytest.mark.parametrize("best_epoch", [None, 1])
+def test_curves_of_any_history(tmp_path: Path, name: str, best_epoch: int | None) -> None:
+    draw_curves(HISTORIES[name], tmp_path / "h.png", best_epoch=best_epoch, title="run $1")
+    pixels = _read(tmp_path / "h.png")
+    assert pixels.shape[0] > 400
+    assert pixels.shape[1] > 800
+
+
+def test_curves_show_both_splits_and_the_best_epoch(tmp_path: Path) -> None:
+    draw_curves(_history(20), tmp_path / "h.png", best_epoch=12)
+    pixels = _read(tmp_path / "h.png")
+    for colour in (figures._BLUE, figures._ORANGE, figures._GREEN):
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (pixels == rgb).all(axis=-1).sum() > 50
+
+
+def _item(height: int, width: int, channels: int, **more: Any) -> SheetItem:
+    content: dict[str, Any] = {
+        "pixels": np.full((height, width, channels), 200, np.uint8),
+        "path": "a/b.png",
+        "label": "cat",
+        "label_probability": 0.1,
+        "predicted": "dog",
+        "probability": 0.9,
+    }
+    return SheetItem(**content | more)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 3), (1, 1, 1), (28, 28, 1), (3, 700, 3), (700, 3, 1), (900, 1200, 3)]
+)
+def test_a_sheet_of_pictures_of_any_size(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    draw_sheet([_item(*shape)] * 3, tmp_path / "s.png", title="all 3 mistakes")
+    pixels = _read(tmp_path / "s.png")
+    assert (pixels == 200).all(axis=-1).any()  # pixel values are shown as they are
+
+
+def test_a_sheet_with_odd_texts(tmp_path: Path) -> None:
+    items = [
+        _item(8, 8, 3, path=f"{'x' * 200}/{label}.png", label=label, predicted=label)
+        for label in ODD_LABELS
+    ]
+    draw_sheet(items, tmp_path / "s.png", title="$ odd\n猫")
+    assert _read(tmp_path / "s.png").size
+
+
+def test_a_sheet_holds_no_more_than_it_should(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "SHEET_SIZE", 2)
+    draw_sheet([_item(4, 4, 3)] * 2, tmp_path / "full.png", title="t")
+    draw_sheet([_item(4, 4, 3)] * 20, tmp_path / "more.png", title="t")
+    assert (tmp_path / "more.png").read_bytes() == (tmp_path / "full.png").read_bytes()
+
+
+def test_a_figure_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "h.png"
+    target.write_text("old")
+    draw_curves(_history(3), target)
+    assert [file.name for file in tmp_path.iterdir()] == ["h.png"]
+    assert _read(target).size
+
+
+def test_the_users_matplotlib_settings_are_left_aside(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"text.usetex": True, "figure.facecolor": "black", "axes.grid": True}):
+        draw_curves(_history(3), tmp_path / "a.png")
+        assert mpl.rcParams["text.usetex"] is True
+    draw_curves(_history(3), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_neither_pyplot_nor_matplotlib_is_loaded_early(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from cnnclf.evaluation import figures, metrics, lettering
+assert not {{"matplotlib", "sklearn"}} & set(sys.modules)
+figures.draw_curves([], Path({str(tmp_path / "h.png")!r}))
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
