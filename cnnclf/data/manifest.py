@@ -122,6 +122,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.manifest)
 
+    @property
+    def name(self) -> str:
+        """The name that the source gave it, for runs and figures; else that of its directory."""
+        return str(self.source.get("name") or self.directory.resolve().name)
+
     def file(self, row: int) -> Path:
         """Return the file of a row of the manifest."""
         return self.root / self.manifest.paths[row]
