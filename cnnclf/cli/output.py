@@ -63,7 +63,7 @@ class Output:
             return
         values = [list(row) for row in rows]
         cells = [[format_value(value) for value in row] for row in values]
-        self.line(title) if title else None
+        self._title(title)
         width = self._width("stdout")
         if width is None:
             self._plain_table(columns, values, cells)
@@ -95,7 +95,7 @@ class Output:
             (safe_text(str(name)), format_value(value))
             for name, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)
         ]
-        self.line(title) if title else None
+        self._title(title)
         margin = " " * (indent or (2 if title else 0))
         longest = max((len(name) for name, _ in items), default=0)
         width = self._width("stdout")
@@ -221,6 +221,10 @@ class Output:
         """Columns of the terminal, or None where lines may have any length."""
         console = self.console(stream)
         return console.width if console.is_terminal else None
+
+    def _title(self, text: str) -> None:
+        if text:
+            self._print("stdout", "", prefix=safe_text(text), style="bold")
 
     def _message(self, kind: str, text: str) -> None:
         prefix = "" if kind == "note" else f"{kind}: "

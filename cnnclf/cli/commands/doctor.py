@@ -1,0 +1,175 @@
+"""`cnnclf doctor`: what this machine offers, what is wrong with it, and what to do."""
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnclf import hardware
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.words import format_bytes
+from cnnclf.data.cache import cache_dir
+from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
+
+if TYPE_CHECKING:
+    from cnnclf.runtime import RuntimeInfo
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that keeps cnnclf from working as it could."""
+
+    exit_code: ExitCode
+    message: str
+    hint: str
+
+
+def doctor_command(
+    *,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Show versions, processor, memory, GPUs and cache, and what to do if a GPU is not used.
+
+    Ends with 0 if all is well and 6 if there is a GPU that cannot be used.
+    """
+    gpus = hardware.find_nvidia_gpus()
+    runtime, problem = _try_runtime(gpus, verbose=verbose)
+    facts = {
+        "versions": _describe_versions(runtime),
+        "cpu": _describe_cpu(),
+        "memory": _describe_memory(),
+        "gpus": [vars(gpu) for gpu in gpus],
+        "backend": runtime.backend if runtime is not None else None,
+        "device": runtime.summary if runtime is not None else None,
+        "devices": runtime.devices if runtime is not None else [],
+        "precision": runtime.precision if runtime is not None else None,
+        "precision_reason": runtime.precision_reason if runtime is not None else None,
+        "cache": _describe_cache(),
+        "problem": None if problem is None else {"message": problem.message, "hint": problem.hint},
+    }
+    out.json(facts)
+    _show(facts)
+    if problem is None:
+        out.line("no problem found")
+        return ExitCode.OK
+    out.error(problem.message)
+    out.hint(problem.hint)
+    return problem.exit_code
+
+
+def _try_runtime(
+    gpus: tuple[hardware.NvidiaGpu, ...], *, verbose: bool
+) -> tuple["RuntimeInfo | None", Problem | None]:
+    """Set up what `train` would, and say what is wrong if that fails or leaves a GPU unused."""
+    from cnnclf.runtime import setup_runtime, tensorflow_gpu_problem
+
+    try:
+        runtime = setup_runtime(device="auto", verbose=verbose)
+    except (DeviceError, MissingPackageError) as error:
+        return None, _problem_of(error)
+    if runtime.kind == "gpu" or not gpus:
+        return runtime, None
+    if runtime.backend != "tensorflow":
+        return runtime, Problem(
+            ExitCode.DEVICE,
+            f"there is a GPU ({gpus[0].name}) and {runtime.backend} cannot use it",
+            f"install the CUDA build of {runtime.backend}, or unset KERAS_BACKEND",
+        )
+    why = tensorflow_gpu_problem()
+    message = f"there is a GPU ({gpus[0].name}) and it cannot be used: {why.reason}"
+    return runtime, Problem(ExitCode.DEVICE, message, why.hint)
+
+
+def _problem_of(error: CnnclfError) -> Problem:
+    return Problem(error.exit_code, error.message, error.hint)
+
+
+def _describe_versions(runtime: "RuntimeInfo | None") -> dict[str, str]:
+    from cnnclf.runtime import read_versions
+
+    return dict(runtime.versions) if runtime is not None else read_versions()
+
+
+def _describe_cpu() -> dict[str, Any]:
+    return {
+        "name": hardware.read_cpu_name(),
+        "usable_cores": hardware.count_usable_cpus(),
+        "cores": os.cpu_count(),
+        "features": list(hardware.read_cpu_features()),
+    }
+
+
+def _describe_memory() -> dict[str, int | None]:
+    memory = hardware.read_memory()
+    return {"total_bytes": memory.total_bytes, "available_bytes": memory.available_bytes}
+
+
+def _describe_cache() -> dict[str, Any]:
+    directory = cache_dir()
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    return {
+        "directory": str(directory),
+        "size_bytes": _measure(directory),
+        "free_bytes": shutil.disk_usage(existing).free,
+        "writable": os.access(existing, os.W_OK),
+    }
+
+
+def _measure(directory: Path) -> int:
+    total = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):  # another process may be cleaning up
+                total += Path(folder, name).lstat().st_size
+    return total
+
+
+def _show(facts: dict[str, Any]) -> None:
+    cpu, memory, cache = facts["cpu"], facts["memory"], facts["cache"]
+    out.pairs("Versions", facts["versions"])
+    features = ", ".join(cpu["features"]) or "none of those looked for"
+    known = {name: value for name, value in memory.items() if value is not None}
+    out.pairs(
+        "Machine",
+        {
+            "processor": cpu["name"],
+            "cores": f"{cpu['usable_cores']} usable of {cpu['cores']}",
+            "features": features,
+            "memory": ", ".join(
+                f"{format_bytes(value)} {name.removesuffix('_bytes')}"
+                for name, value in known.items()
+            ),
+            "GPUs": "; ".join(_gpu_words(gpu) for gpu in facts["gpus"]) or "no NVIDIA GPU",
+        },
+    )
+    out.pairs(
+        "Runtime",
+        {
+            "backend": facts["backend"],
+            "device": facts["device"],
+            "precision": facts["precision"]
+            and f"{facts['precision']}, {facts['precision_reason']}",
+        },
+    )
+    writable = "" if cache["writable"] else " (not writable)"
+    out.pairs(
+        "Cache",
+        {
+            "directory": cache["directory"] + writable,
+            "size": format_bytes(cache["size_bytes"]),
+            "free disk": format_bytes(cache["free_bytes"]),
+        },
+    )
+
+
+def _gpu_words(gpu: dict[str, Any]) -> str:
+    parts = [gpu["name"]]
+    if gpu["memory_bytes"]:
+        parts.append(format_bytes(gpu["memory_bytes"]))
+    if gpu["driver"]:
+        parts.append(f"driver {gpu['driver']}")
+    return ", ".join(parts)

@@ -1,0 +1,260 @@
+"""`cnnclf runs`: list, show and compare run directories. Reads JSON files only."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.words import format_seconds
+from cnnclf.errors import RunError, UsageError
+from cnnclf.runs import METRICS_FILE, RunDirectory, RunRow, list_runs, open_run, read_json
+
+_HERE = "cnnclf.cli.commands.runs"
+
+RUNS_COMMANDS = (
+    ("list", _HERE, "list_command", "List the runs in a directory, the best first."),
+    ("show", _HERE, "show_command", "Show what is known of a run."),
+    ("compare", _HERE, "compare_command", "Show where runs differ, side by side."),
+)
+
+SORTS = ("accuracy", "name", "created")
+SPLITS = ("test", "val", "train")
+
+# What is shown of an evaluation, in this order; the rest is in metrics.json.
+_METRICS = (
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "balanced_accuracy",
+    "macro_f1",
+    "log_loss",
+    "ece",
+)
+
+
+def list_command(
+    directory: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="The directory that holds the runs.")
+    ] = Path("runs"),
+    *,
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            metavar="|".join(SORTS),
+            autocompletion=lambda: list(SORTS),
+            help="Order; accuracy is that on the test split.",
+        ),
+    ] = "accuracy",
+    json: options.Json = False,
+) -> None:
+    """List the runs in a directory, the best first."""
+    if sort not in SORTS:
+        raise UsageError(f"--sort: expected one of {', '.join(SORTS)}, received {sort!r}")
+    if not directory.is_dir():
+        raise RunError(f"expected a directory of runs, found none at {directory}", _TRAIN_HINT)
+    rows = [_describe(row) for row in list_runs(directory)]
+    if sort == "accuracy":
+        rows.sort(key=lambda row: -1.0 if row["test_accuracy"] is None else row["test_accuracy"])
+        rows.reverse()
+    elif sort == "created":
+        rows.sort(key=lambda row: str(row["created"]))
+    out.json({"runs": rows})
+    columns = ("run", "status", "test accuracy", "epochs", "parameters", "dataset", "created")
+    keys = ("name", "status", "test_accuracy", "epochs", "parameters", "dataset", "created")
+    out.table("", columns, [[row[key] for key in keys] for row in rows])
+    if not rows:
+        out.note(f"no runs in {directory}")
+        out.hint(_TRAIN_HINT)
+    for row in rows:
+        if row["problem"]:
+            out.warn(f"{row['run']}: {row['problem']}")
+
+
+def show_command(run: options.Run, *, json: options.Json = False) -> None:
+    """Show what is known of a run: its data, settings, training and evaluations."""
+    directory = open_run(run)
+    record = directory.read_record()
+    plan = _read_plan(directory)
+    evaluations = _read_evaluations(directory)
+    out.json(
+        {
+            "run": directory.path,
+            "status": directory.status(),
+            "record": record,
+            "plan": plan,
+            "evaluations": evaluations,
+        }
+    )
+    out.pairs("Run", _run_pairs(directory, record))
+    out.pairs("Data", _data_pairs(plan))
+    reasons = plan.get("reasons", {})
+    settings = _flatten(plan.get("config", {}))
+    out.pairs(
+        "Settings",
+        {
+            key: f"{_setting(value)}  (auto: {reasons[key]})" if key in reasons else _setting(value)
+            for key, value in settings.items()
+        },
+    )
+    for split, metrics in evaluations.items():
+        out.pairs(f"Evaluation on {split}", {key: metrics.get(key) for key in _shown([metrics])})
+    if directory.status() == "interrupted":
+        out.hint(f"go on with it: cnnclf train --resume {directory.path}")
+
+
+def compare_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories.")],
+    *,
+    json: options.Json = False,
+) -> None:
+    """Show the settings in which runs differ, and their metrics, side by side."""
+    if len(runs) < 2:
+        raise UsageError(
+            f"expected two or more runs, received {len(runs)}", "cnnclf runs list names them"
+        )
+    directories = [open_run(path) for path in runs]
+    names = _short_names(runs)
+    settings = [_comparable(_read_plan(directory)) for directory in directories]
+    differing = {
+        key: [each.get(key) for each in settings]
+        for key in dict.fromkeys(key for each in settings for key in each)
+        if any(each.get(key) != settings[0].get(key) for each in settings[1:])
+    }
+    records = [directory.read_record() for directory in directories]
+    metrics = [_read_evaluations(directory).get("test", {}) for directory in directories]
+    figures = {
+        **{f"test {key}": [each.get(key) for each in metrics] for key in _shown(metrics)},
+        **{key: [record.get(key) for record in records] for key in _RECORD_FIGURES},
+    }
+    out.json({"runs": runs, "settings": differing, "figures": figures})
+    out.table(
+        "Settings that differ" if differing else "No setting differs",
+        ("setting", *names),
+        [[key, *(_setting(value) for value in values)] for key, values in differing.items()],
+    )
+    out.table("Figures", ("figure", *names), [[key, *values] for key, values in figures.items()])
+
+
+_TRAIN_HINT = "cnnclf train DATASET makes a run"
+
+_RECORD_FIGURES = (
+    "epochs",
+    "best_epoch",
+    "best_val_accuracy",
+    "parameters",
+    "fit_s",
+    "images_per_s",
+    "data_wait_share",
+)
+
+
+def _describe(row: RunRow) -> dict[str, Any]:
+    directory, record = row.directory, row.record
+    plan = read_json(directory.plan) if directory.plan.exists() and not row.problem else {}
+    metrics = _read_evaluations(directory).get("test", {}) if not row.problem else {}
+    return {
+        "run": str(directory.path),
+        "name": directory.path.name,
+        "status": row.status,
+        "test_accuracy": metrics.get("accuracy"),
+        "test_accuracy_low": metrics.get("accuracy_low"),
+        "test_accuracy_high": metrics.get("accuracy_high"),
+        "epochs": record.get("epochs"),
+        "best_epoch": record.get("best_epoch"),
+        "parameters": record.get("parameters", plan.get("parameters")),
+        "dataset": plan.get("dataset", {}).get("name"),
+        "created": record.get("created"),
+        "problem": row.problem,
+    }
+
+
+def _read_plan(directory: RunDirectory) -> dict[str, Any]:
+    """Read plan.json; a run that was stopped before its plan was written has none."""
+    return read_json(directory.plan) if directory.plan.exists() else {}
+
+
+def _read_evaluations(directory: RunDirectory) -> dict[str, dict[str, Any]]:
+    """Read the metrics of each split that was evaluated, as one flat mapping each."""
+    found = {}
+    for split in SPLITS:
+        path = directory.evaluation(split) / METRICS_FILE
+        if path.exists():
+            found[split] = _flat_metrics(read_json(path))
+    return found
+
+
+def _flat_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
+    interval = content.get("accuracy_interval", {})
+    return {
+        **content.get("metrics", {}),
+        "n": content.get("n"),
+        "accuracy_low": interval.get("low"),
+        "accuracy_high": interval.get("high"),
+    }
+
+
+def _shown(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the metrics that one of the evaluations has, in the order they are shown."""
+    known = {key for each in metrics for key, value in each.items() if value is not None}
+    return [key for key in _METRICS if key in known]
+
+
+def _run_pairs(directory: RunDirectory, record: Mapping[str, Any]) -> dict[str, object]:
+    pairs: dict[str, object] = {"directory": directory.path, "status": directory.status()}
+    for key in ("command", "created", "ended", "device"):
+        if record.get(key):
+            pairs[key] = record[key]
+    if record.get("wall_s") is not None:
+        pairs["took"] = format_seconds(record["wall_s"])
+    for key in _RECORD_FIGURES:
+        if record.get(key) is not None:
+            pairs[key.replace("_", " ")] = record[key]
+    return pairs
+
+
+def _data_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
+    labels = plan.get("labels", [])
+    shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+    return {
+        **plan.get("dataset", {}),
+        "labels": f"{len(labels)}: {shown}",
+        **{f"{split} pictures": count for split, count in plan.get("counts", {}).items()},
+    }
+
+
+def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what makes runs differ: the settings, the data and the pictures' form."""
+    parts = {
+        "dataset": plan.get("dataset", {}),
+        "input": plan.get("input_spec", {}),
+        **plan.get("config", {}),
+    }
+    return _flatten(parts)
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, each in value.items():
+        if isinstance(each, Mapping):
+            flat |= _flatten(each, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = each
+    return flat
+
+
+def _setting(value: object) -> str:
+    """Write a setting as it would be typed."""
+    if isinstance(value, list):
+        return ",".join(_setting(each) for each in value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "-" if value is None else str(value)
+
+
+def _short_names(paths: list[Path]) -> list[str]:
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]

@@ -1,0 +1,27 @@
+"""`cnnclf sample-data`: write the small data set that comes with cnnclf."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+
+
+def sample_data_command(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to write; made if it does not exist.")
+    ],
+    *,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write drawn X's and O's, two folders of small pictures, to try the other commands on."""
+    from cnnclf.data.samples import write_sample_data
+
+    written = write_sample_data(directory)
+    out.line(f"wrote {written}")
+    out.json({"directory": written})
+    out.hint(f"cnnclf train {shlex.quote(str(written))}")
