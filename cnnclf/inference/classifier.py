@@ -6,6 +6,7 @@ which says all that is needed to use it: labels in order, input spec, temperatur
 
 import hashlib
 import json
+import weakref
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -274,15 +275,26 @@ def _find_mismatch(
 
 
 def _without_training(model: "keras.Model") -> "keras.Model":
-    """Give the model without optimizer, loss and metrics, which would triple the file."""
+    """Give the model without optimizer, loss and metrics, which would triple the file.
+
+    Building the second model takes seconds for a deep one, so it is kept from epoch to epoch.
+    """
     if not model.compiled:
         return model
     import keras
 
-    with keras.device("cpu"):
-        bare = model.__class__.from_config(model.get_config())
-        bare.set_weights(model.get_weights())
+    config = model.get_config()
+    key = json.dumps(config, sort_keys=True, default=str)  # from_config takes the config apart
+    known_key, bare = _BARE_MODELS.get(model, ("", None))
+    if key != known_key:
+        with keras.device("cpu"):
+            bare = model.__class__.from_config(config)
+        _BARE_MODELS[model] = (key, bare)
+    bare.set_weights(model.get_weights())
     return bare
+
+
+_BARE_MODELS: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 
 
 def _hash_file(path: Path) -> str:
