@@ -1,0 +1,279 @@
+"""The backends of Keras: one row each, which opens devices and makes operations deterministic.
+
+Devices and threads are fixed by the first operation of a process; a later call keeps them.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cnnclf.errors import DeviceError, MissingPackageError
+from cnnclf.hardware import GpuProblem, count_usable_cpus, explain_unusable_gpu, read_cpu_name
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """What is asked of a backend; see `setup_runtime`."""
+
+    device: str
+    threads: int | None
+    logical_cpus: int | None
+    deterministic: bool
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What a backend made ready.
+
+    Attributes:
+        kind: cpu or gpu.
+        names: Such as CPU:0 or GPU:0.
+        title: For people, such as "GPU: NVIDIA H100".
+        threads: Threads of the CPU.
+        capability: CUDA compute capability, the lowest of several GPUs.
+        strategy: A tf.distribute strategy for several devices.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    title: str
+    threads: int
+    capability: tuple[int, int] | None = None
+    strategy: Any = None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One row of `BACKENDS`."""
+
+    open_devices: Callable[[DeviceRequest], Devices]
+    make_deterministic: Callable[[], None]
+
+
+def open_backend(name: str, request: DeviceRequest) -> Devices:
+    """Import a backend and make its devices ready.
+
+    Args:
+        name: A key of `BACKENDS`.
+        request: What is asked of it.
+
+    Returns:
+        The devices.
+
+    Raises:
+        DeviceError: The device is not there or cannot be used.
+        MissingPackageError: The backend cannot be imported.
+    """
+    if name != "tensorflow" and (request.device == "gpu:all" or request.logical_cpus):
+        raise DeviceError(
+            f"several devices need the tensorflow backend, received KERAS_BACKEND={name}",
+            "unset KERAS_BACKEND, or use --device gpu",
+        )
+    try:
+        if request.deterministic:  # first, since some of it is read when the backend starts
+            BACKENDS[name].make_deterministic()
+        return BACKENDS[name].open_devices(request)
+    except ImportError as error:
+        is_absent = error.name == name
+        raise MissingPackageError(
+            f"the {name} backend of Keras cannot be imported: {error}",
+            f"python -m pip install {name}" if is_absent else "cnnclf doctor",
+        ) from error
+
+
+def tensorflow_gpu_problem() -> GpuProblem:
+    """Say why TensorFlow lists no GPU; asked when it lists none."""
+    import tensorflow as tf
+
+    build = tf.sysconfig.get_build_info()
+    return explain_unusable_gpu(
+        built_with_cuda=bool(build.get("is_cuda_build", False)),
+        cuda=str(build.get("cuda_version", "12")),
+        cudnn=str(build.get("cudnn_version", "9")),
+    )
+
+
+# TensorFlow
+
+
+def _open_tensorflow(request: DeviceRequest) -> Devices:
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    threads = _set_tensorflow_threads(tf, request.threads)
+    gpus = tf.config.list_physical_devices("GPU") if request.device != "cpu" else []
+    if not gpus and request.device not in ("auto", "cpu"):
+        problem = tensorflow_gpu_problem()
+        raise DeviceError(f"--device {request.device}: {problem.reason}", problem.hint)
+    chosen = _choose(gpus, request.device)
+    try:
+        tf.config.set_visible_devices(chosen, "GPU")
+        for gpu in chosen:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError as error:  # the devices are in use since an earlier call
+        if tf.config.get_visible_devices("GPU") != chosen:
+            raise DeviceError(
+                f"--device {request.device}: another device is in use in this process",
+                "start a new process",
+            ) from error
+    if chosen:
+        return _open_tensorflow_gpus(tf, chosen, threads)
+    names = _split_cpu(tf, request.logical_cpus)
+    title = _cpu_title() if len(names) == 1 else f"{_cpu_title()} as {len(names)} devices"
+    # Without GPUs there is no NCCL to add up gradients.
+    summing = tf.distribute.ReductionToOneDevice()
+    return Devices("cpu", names, title, threads, strategy=_mirrored(tf, names, summing))
+
+
+def _open_tensorflow_gpus(tf: Any, gpus: list[Any], threads: int) -> Devices:
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    names = tuple(f"GPU:{index}" for index in range(len(gpus)))
+    _try_tensorflow_gpus(tf, names)
+    label = str(details[0].get("device_name", "unnamed"))
+    capabilities = [each.get("compute_capability") for each in details]
+    return Devices(
+        "gpu",
+        names,
+        f"GPU: {label}" if len(gpus) == 1 else f"GPU: {len(gpus)} x {label}",
+        threads,
+        capability=None if None in capabilities else min(capabilities),
+        strategy=_mirrored(tf, names, None),
+    )
+
+
+def _try_tensorflow_gpus(tf: Any, names: tuple[str, ...]) -> None:
+    """Run one small convolution on each GPU: loads cuDNN now, quietly, or says that it cannot."""
+    for name in names:
+        try:
+            with tf.device(name):
+                picture = tf.ones((1, 8, 8, 1))
+                tf.nn.conv2d(picture, tf.ones((3, 3, 1, 1)), 1, "SAME").numpy()
+        except (tf.errors.OpError, RuntimeError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise DeviceError(
+                f"{name} is there and fails at a first convolution: {text}",
+                "use --device cpu; cnnclf doctor --verbose shows what TensorFlow itself says",
+            ) from error
+
+
+def _set_tensorflow_threads(tf: Any, threads: int | None) -> int:
+    """Set the threads of one operation, unless all cores are wanted, which is the default."""
+    usable = count_usable_cpus()
+    if threads is not None or usable < (os.cpu_count() or 1):
+        with contextlib.suppress(RuntimeError):  # fixed since the first operation
+            tf.config.threading.set_intra_op_parallelism_threads(threads or usable)
+            tf.config.threading.set_inter_op_parallelism_threads(min(threads or usable, 2))
+    return int(tf.config.threading.get_intra_op_parallelism_threads()) or usable
+
+
+def _split_cpu(tf: Any, count: int | None) -> tuple[str, ...]:
+    if count is not None:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        if len(tf.config.get_logical_device_configuration(cpu) or [None]) != count:
+            parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+            tf.config.set_logical_device_configuration(cpu, parts)
+    return tuple(f"CPU:{index}" for index in range(count or 1))
+
+
+def _mirrored(tf: Any, names: tuple[str, ...], summing: Any) -> Any:
+    """Return a strategy that splits each batch over several devices; None for one device."""
+    if len(names) == 1:
+        return None
+    return tf.distribute.MirroredStrategy(list(names), cross_device_ops=summing)
+
+
+def _make_tensorflow_deterministic() -> None:
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
+# JAX
+
+
+def _open_jax(request: DeviceRequest) -> Devices:
+    if request.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    gpus = [each for each in jax.devices() if each.platform == "gpu"]
+    if not gpus and request.device not in ("auto", "cpu"):
+        raise DeviceError(
+            f"--device {request.device}: JAX lists no GPU",
+            "python -m pip install 'jax[cuda12]', or use --device cpu",
+        )
+    threads = count_usable_cpus()
+    if request.device == "cpu" or not gpus:
+        jax.config.update("jax_default_device", jax.devices("cpu")[0])
+        return Devices("cpu", ("CPU:0",), f"{_cpu_title()}, JAX", threads)
+    gpu = _choose(gpus, request.device)[0]
+    jax.config.update("jax_default_device", gpu)
+    major, _, minor = str(getattr(gpu, "compute_capability", "0.0")).partition(".")
+    capability = int(major), int(minor or 0)
+    return Devices("gpu", (f"GPU:{gpu.id}",), f"GPU: {gpu.device_kind}, JAX", threads, capability)
+
+
+def _make_jax_deterministic() -> None:
+    """Tell XLA, which reads its flags when it starts; on a CPU it is deterministic anyway."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+
+
+# PyTorch
+
+
+def _open_torch(request: DeviceRequest) -> Devices:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count and request.device not in ("auto", "cpu"):
+        raise DeviceError(
+            f"--device {request.device}: PyTorch lists no GPU",
+            "install the CUDA build of torch, or use --device cpu",
+        )
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
+    threads = int(torch.get_num_threads())
+    if request.device == "cpu" or not count:
+        os.environ["KERAS_TORCH_DEVICE"] = "cpu"
+        return Devices("cpu", ("CPU:0",), f"{_cpu_title()}, PyTorch", threads)
+    index = int(_choose(list(range(count)), request.device)[0])
+    os.environ["KERAS_TORCH_DEVICE"] = f"cuda:{index}"
+    major, minor = torch.cuda.get_device_capability(index)
+    title = f"GPU: {torch.cuda.get_device_name(index)}, PyTorch"
+    return Devices("gpu", (f"GPU:{index}",), title, threads, (int(major), int(minor)))
+
+
+def _make_torch_deterministic() -> None:
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
+BACKENDS: dict[str, Backend] = {
+    "tensorflow": Backend(_open_tensorflow, _make_tensorflow_deterministic),
+    "jax": Backend(_open_jax, _make_jax_deterministic),
+    "torch": Backend(_open_torch, _make_torch_deterministic),
+}
+
+
+def _choose(gpus: list[Any], device: str) -> list[Any]:
+    """Pick the GPUs a device name asks for: auto and gpu take the first."""
+    if not gpus or device == "gpu:all":
+        return gpus
+    number = device.partition(":")[2]
+    index = int(number) if number.isdigit() else 0
+    if index >= len(gpus):
+        raise DeviceError(
+            f"--device {device}: expected a number below {len(gpus)}, the count of usable GPUs",
+            "cnnclf doctor lists them; --device gpu takes the first",
+        )
+    return [gpus[index]]
+
+
+def _cpu_title() -> str:
+    return f"CPU: {read_cpu_name()}"
