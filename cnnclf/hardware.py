@@ -97,13 +97,14 @@ def read_cpu_name() -> str:
 
 def read_cpu_features() -> tuple[str, ...]:
     """Return the instruction sets that matter to a CNN: avx2, avx512, bf16, neon, ..."""
-    try:
-        text = _read("/proc/cpuinfo")
-    except OSError:
-        text = _command_output("sysctl", "-a") if sys.platform == "darwin" else ""
-        text = "flags: " + text.lower().replace(".", " ")
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE | re.DOTALL)
-    flags = set(found[1].split()) if found else set()
+    if sys.platform == "darwin":
+        flags = set(re.split(r"[\s.:]+", _command_output("sysctl", "-a").lower()))
+        flags |= {"asimd"} if platform.machine() == "arm64" else set()
+    else:
+        flags = set()
+        with contextlib.suppress(OSError):
+            found = re.search(r"^(?:flags|Features)\s*:(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+            flags = set(found[1].split()) if found else set()
     return tuple(dict.fromkeys(name for flag, name in _CPU_FEATURES if flag in flags))
 
 
@@ -194,7 +195,7 @@ def explain_unusable_gpu(
             "use --device cpu; if there is one, install its driver, or start the container with "
             "access to it (--gpus all)",
         )
-    if os.name == "nt":
+    if _is_windows():
         return GpuProblem(
             "TensorFlow on Windows itself has had no GPU support since version 2.10",
             f"install cnnclf in WSL 2 (wsl --install), there with: {_INSTALL_GPU}",
@@ -262,6 +263,10 @@ _DRIVER_ERRORS = {
     804: "forward compatibility is not supported on this GPU",
     999: "unknown error",
 }
+
+
+def _is_windows() -> bool:
+    return os.name == "nt"
 
 
 def _can_open(name: str) -> bool:

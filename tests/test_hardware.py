@@ -1,0 +1,158 @@
+import ctypes
+from collections.abc import Callable
+
+import pytest
+
+from cnnclf import hardware
+from cnnclf.hardware import GpuProblem, NvidiaGpu, explain_unusable_gpu
+
+GPU = (NvidiaGpu("NVIDIA T4", "535.1", 2**34),)
+
+
+class FakeDriver:
+    """Stands for libcuda.so.1."""
+
+    def __init__(self, *, init_code: int = 0, version: int = 12040) -> None:
+        self.init_code = init_code
+        self.version = version
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802 - the driver's name
+        return self.init_code
+
+    def cuDriverGetVersion(self, target: object) -> int:  # noqa: N802 - the driver's name
+        ctypes.cast(target, ctypes.POINTER(ctypes.c_int)).contents.value = self.version  # type: ignore[arg-type]
+        return 0
+
+
+def open_library(missing: set[str], driver: FakeDriver) -> Callable[[str], object]:
+    def fake_cdll(name: str) -> object:
+        if name in missing:
+            raise OSError(f"{name}: cannot open shared object file")
+        return driver if name == "libcuda.so.1" else object()
+
+    return fake_cdll
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "find_nvidia_gpus", lambda: GPU)
+    monkeypatch.setattr(hardware, "_wheel_copies", lambda name: [])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def explain(
+    monkeypatch: pytest.MonkeyPatch, missing: set[str], driver: FakeDriver | None = None
+) -> GpuProblem:
+    monkeypatch.setattr(ctypes, "CDLL", open_library(missing, driver or FakeDriver()))
+    return explain_unusable_gpu(built_with_cuda=True, cuda="12.5.1", cudnn="9")
+
+
+def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "find_nvidia_gpus", tuple)
+    assert "no NVIDIA GPU" in explain_unusable_gpu(built_with_cuda=True).reason
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_build_without_cuda() -> None:
+    problem = explain_unusable_gpu(built_with_cuda=False)
+    assert "without CUDA" in problem.reason
+    assert "cnnclf[gpu]" in problem.hint
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_hidden_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert "CUDA_VISIBLE_DEVICES" in explain(monkeypatch, set()).reason
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_windows_is_sent_to_wsl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_is_windows", lambda: True)
+    problem = explain_unusable_gpu(built_with_cuda=False)
+    assert "Windows" in problem.reason
+    assert "WSL" in problem.hint
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_names_each_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = explain(monkeypatch, {"libcudnn.so.9", "libcufft.so.11"})
+    assert "libcudnn.so.9" in problem.reason
+    assert "libcufft.so.11" in problem.reason
+    assert "libcublas" not in problem.reason
+    assert "cnnclf[gpu]" in problem.hint
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_library_in_a_python_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_wheel_copies", lambda name: [f"/site/nvidia/cudnn/lib/{name}"])
+    assert "libcudnn" not in explain(monkeypatch, {"libcudnn.so.9"}).reason
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_driver_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = explain(monkeypatch, {"libcuda.so.1"})
+    assert "libcuda.so.1" in problem.reason
+    assert "driver" in problem.hint
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_driver_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = explain(monkeypatch, set(), FakeDriver(init_code=803))
+    assert "803" in problem.reason
+    assert "different versions" in problem.reason
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_driver_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = explain(monkeypatch, set(), FakeDriver(version=11080))
+    assert "too old" in problem.reason
+    assert "11.8" in problem.reason
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_nothing_found_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--verbose" in explain(monkeypatch, set()).hint
+
+
+def test_gpus_as_the_driver_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = "NVIDIA H100 80GB HBM3, 550.54.15, 81559\nNVIDIA T4, 550.54.15, [N/A]"
+    monkeypatch.setattr(hardware, "_command_output", lambda *command: listed)
+    first, second = hardware.find_nvidia_gpus()
+    assert first == NvidiaGpu("NVIDIA H100 80GB HBM3", "550.54.15", 81559 * 2**20)
+    assert second.memory_bytes is None
+
+
+def test_this_machine_is_described() -> None:
+    memory = hardware.read_memory()
+    assert hardware.read_cpu_name()
+    assert hardware.count_usable_cpus() >= 1
+    assert memory.total_bytes is None or memory.total_bytes > 2**28
+    assert set(hardware.read_cpu_features()) <= {name for _, name in hardware._CPU_FEATURES}
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16\nbugs\t: x avx512_vnni\n", "avx2 avx512 bf16"),
+        ("Features\t: fp asimd sve bf16\n", "neon bf16 sve"),
+        ("nothing of the kind", ""),
+    ],
+)
+def test_cpu_features(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, expected: str) -> None:
+    monkeypatch.setattr(hardware, "_read", lambda path: cpuinfo)
+    assert hardware.read_cpu_features() == tuple(expected.split())
+
+
+def test_quota_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_read", lambda path: "100000 100000")
+    assert hardware.count_usable_cpus() == 1
+
+
+def test_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "/proc/meminfo": "MemTotal:  8000 kB\nMemAvailable:  6000 kB\n",
+        "/sys/fs/cgroup/memory.max": "4096000",
+        "/sys/fs/cgroup/memory.current": "1024000",
+    }
+    monkeypatch.setattr(hardware, "_read", lambda path: files[path])
+    assert hardware.read_memory() == hardware.Memory(4096000, 3072000)

@@ -1,0 +1,271 @@
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from cnnclf import runtime
+from cnnclf.errors import DeviceError, MissingPackageError
+from cnnclf.hardware import GpuProblem
+from cnnclf.runtime import RuntimeInfo, backends, setup_runtime
+from cnnclf.runtime.backends import Devices
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def run_python(code: str, **environment: str) -> tuple[Any, str]:
+    """Run code that prints one JSON value in a fresh interpreter; give the value and stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": "-1", **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def devices(**changes: Any) -> Devices:
+    values: dict[str, Any] = {
+        "kind": "cpu",
+        "names": ("CPU:0",),
+        "title": "CPU: a processor",
+        "threads": 2,
+    }
+    return Devices(**values | changes)
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Set up the runtime as if the backend had found these devices."""
+
+    def setup(found: Devices, **arguments: Any) -> RuntimeInfo:
+        monkeypatch.setattr(runtime, "open_backend", lambda backend, request: found)
+        monkeypatch.setattr(runtime, "_set_keras", lambda policy, seed: None)
+        return setup_runtime(**arguments)
+
+    return setup
+
+
+# Choices that need no backend
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((9, 0), "mixed_bfloat16"),
+        ((8, 0), "mixed_bfloat16"),
+        ((7, 5), "mixed_float16"),
+        ((6, 1), "float32"),
+        (None, "float32"),
+    ],
+)
+def test_precision_follows_the_gpu(
+    on: Any, capability: tuple[int, int] | None, expected: str
+) -> None:
+    info = on(devices(kind="gpu", names=("GPU:0",), title="GPU: X", capability=capability))
+    assert info.precision == expected
+    assert info.precision_reason
+    assert info.summary == f"GPU: X, {expected}"
+
+
+def test_precision_as_asked(on: Any) -> None:
+    info = on(devices(), precision="mixed_bfloat16")
+    assert (info.precision, info.precision_reason) == ("mixed_bfloat16", "as asked")
+
+
+def test_unknown_precision_is_refused(on: Any) -> None:
+    with pytest.raises(DeviceError, match="float8"):
+        on(devices(), precision="float8")
+
+
+@pytest.mark.parametrize(
+    ("backend", "found", "deterministic", "expected"),
+    [
+        ("tensorflow", devices(), False, False),
+        ("tensorflow", devices(kind="gpu", names=("GPU:0",)), False, True),
+        ("tensorflow", devices(kind="gpu", names=("GPU:0",)), True, False),
+        ("tensorflow", devices(kind="gpu", names=("GPU:0", "GPU:1")), False, False),
+        ("jax", devices(), False, True),
+        ("torch", devices(kind="gpu", names=("GPU:0",)), False, False),
+    ],
+)
+def test_compiled_by_xla(
+    on: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    found: Devices,
+    deterministic: bool,
+    expected: bool,
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    assert on(found, deterministic=deterministic).jit_compile is expected
+
+
+def test_one_line_for_people(on: Any) -> None:
+    assert on(devices()).summary == "CPU: a processor, 2 threads, float32"
+    assert on(devices(threads=1)).summary == "CPU: a processor, 1 thread, float32"
+
+
+def test_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    with pytest.raises(DeviceError, match="theano"):
+        setup_runtime()
+
+
+def test_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingPackageError, match="torch") as caught:
+        setup_runtime()
+    assert caught.value.exit_code == 5
+
+
+def test_several_devices_need_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(DeviceError, match="jax"):
+        setup_runtime(device="gpu:all")
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("auto", ["a"]), ("gpu", ["a"]), ("gpu:1", ["b"]), ("gpu:all", ["a", "b"])],
+)
+def test_which_gpus(device: str, expected: list[str]) -> None:
+    assert backends._choose(["a", "b"], device) == expected
+
+
+def test_gpu_number_too_high() -> None:
+    with pytest.raises(DeviceError, match="below 2"):
+        backends._choose(["a", "b"], "gpu:2")
+
+
+# With TensorFlow
+
+
+REPORT = """
+import json
+from cnnclf.runtime import setup_runtime
+info = setup_runtime({arguments})
+print(json.dumps(info.to_dict()))
+"""
+
+
+def test_fresh_interpreter_is_quiet_and_set() -> None:
+    values, stderr = run_python(REPORT.format(arguments="seed=5, threads=1, deterministic=True"))
+    assert stderr == ""
+    assert values["threads"] == 1
+    assert values["seed"] == 5
+    assert values["deterministic"] is True
+    assert values["jit_compile"] is False
+    assert values["devices"] == ["CPU:0"]
+    assert values["summary"].startswith("CPU: ")
+    assert {"python", "keras", "tensorflow", "cnnclf"} <= values["versions"].keys()
+
+
+def test_verbose_lets_tensorflow_speak() -> None:
+    _, stderr = run_python(REPORT.format(arguments="verbose=True"))
+    assert "tensorflow" in stderr or "oneDNN" in stderr
+
+
+TWO_DEVICES = """
+import json
+import numpy as np
+from cnnclf.runtime import setup_runtime
+info = setup_runtime(seed=1, logical_cpus={count})
+import keras
+with info.scope():
+    model = keras.Sequential([
+        keras.Input((6, 6, 1)), keras.layers.Conv2D(3, 3), keras.layers.Flatten(),
+        keras.layers.Dense(2),
+    ])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, jit_compile=info.jit_compile)
+values = np.random.default_rng(0)
+x = values.random((32, 6, 6, 1), np.float32)
+y = values.integers(0, 2, 32)
+history = model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+replicas = 1 if info.strategy is None else info.strategy.num_replicas_in_sync
+print(json.dumps([replicas, info.devices, history.history["loss"]]))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_train_like_one() -> None:
+    (one, _, losses), _ = run_python(TWO_DEVICES.format(count="None"))
+    (two, names, mirrored), stderr = run_python(TWO_DEVICES.format(count=2))
+    assert (one, two) == (1, 2)
+    assert names == ["CPU:0", "CPU:1"]
+    assert mirrored == pytest.approx(losses, rel=1e-4)
+    assert "Traceback" not in stderr
+
+
+def test_twice_in_one_process_and_errors_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+    import tensorflow as tf
+
+    before = keras.config.dtype_policy().name
+    first = setup_runtime(device="cpu", seed=7)
+    drawn = float(tf.random.uniform(()))
+    problem = GpuProblem("none here", "--device cpu")
+    monkeypatch.setattr(backends, "tensorflow_gpu_problem", lambda: problem)
+    with pytest.raises(DeviceError, match="--device gpu:3: none here"):
+        setup_runtime(device="gpu:3")
+    second = setup_runtime(device="auto", seed=7, precision="mixed_bfloat16")
+    try:
+        assert second.precision == keras.config.dtype_policy().name == "mixed_bfloat16"
+        assert second.devices == first.devices
+        assert float(tf.random.uniform(())) == drawn
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_same_seed_same_numbers() -> None:
+    import numpy as np
+
+    setup_runtime(device="cpu", seed=11)
+    first = np.random.random(4)  # noqa: NPY002 - the global generator is what is seeded
+    setup_runtime(device="cpu", seed=11)
+    assert np.array_equal(first, np.random.random(4))  # noqa: NPY002
+
+
+def test_gpu_that_fails_at_its_first_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise tf.errors.InternalError(None, None, "no kernel image is available")
+
+    monkeypatch.setattr(tf.nn, "conv2d", fail)
+    with pytest.raises(DeviceError, match="no kernel image"):
+        backends._try_tensorflow_gpus(tf, ("CPU:0",))
+
+
+# The descriptor of stderr
+
+
+def test_native_noise_is_kept_off_and_given_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with runtime._quiet(verbose=False):
+        os.write(2, b"noise\n")
+    os.write(2, b"ours\n")
+    assert capfd.readouterr().err == "ours\n"
+
+
+def test_native_noise_is_shown_when_something_unexpected_happens(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        with runtime._quiet(verbose=False):
+            os.write(2, b"the reason\n")
+            raise ValueError("unexpected")
+
+    with pytest.raises(ValueError, match="unexpected"):
+        fail()
+    assert "the reason" in capfd.readouterr().err
