@@ -6,8 +6,9 @@ hold. A class without samples in the split has no recall, so averages over class
 the classes that are present.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import NormalDist
 from typing import Any, Literal
@@ -30,7 +31,8 @@ class Metric:
 
     Args:
         name: Key in metrics.json, snake_case.
-        summary: One line for people.
+        title: Name for people.
+        summary: What it says, in one line.
         value: Takes class indices int [n] and probabilities float [n, K].
         better: Whether `higher` or `lower` values are better.
         lowest: Smallest value there can be.
@@ -38,6 +40,7 @@ class Metric:
     """
 
     name: str
+    title: str
     summary: str
     value: Callable[[ClassIndices, Probabilities], float]
     better: Literal["higher", "lower"] = "higher"
@@ -100,40 +103,19 @@ class CalibrationBin:
 
 
 def build_metrics(top_k: int = TOP_K) -> tuple[Metric, ...]:
-    """Build the table of metrics.
+    """Give the table of metrics for another k.
 
     Args:
         top_k: How many of the most probable labels count for `top_k_accuracy`, at least 1.
 
     Returns:
-        The rows in the order they are shown.
+        The rows of `METRICS`, in their order.
     """
-    return (
-        Metric("accuracy", "part of the samples whose most probable label is right", accuracy),
-        Metric(
-            "balanced_accuracy",
-            "mean recall of the classes present in the split",
-            balanced_accuracy,
-        ),
-        Metric(
-            "top_k_accuracy",
-            "part of the samples whose label is among the k most probable ones",
-            partial(top_k_accuracy, top_k=top_k),
-        ),
-        Metric("macro_f1", "mean F1 of the classes present in the split", macro_f1),
-        Metric(
-            "log_loss",
-            "mean negative logarithm of the probability of the right label",
-            log_loss,
-            better="lower",
-            highest=float("inf"),
-        ),
-        Metric(
-            "ece",
-            f"expected calibration error, {CALIBRATION_BINS} bins of equal width",
-            expected_calibration_error,
-            better="lower",
-        ),
+    return tuple(
+        replace(row, title=f"top-{top_k} accuracy", value=partial(top_k_accuracy, top_k=top_k))
+        if row.name == "top_k_accuracy"
+        else row
+        for row in METRICS
     )
 
 
@@ -397,6 +379,50 @@ def confused_pairs(
     ]
 
 
+# The table of metrics: a row here appears in metrics.json, on the screen and in the tests.
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "accuracy",
+        "accuracy",
+        "part of the pictures whose most probable label is right",
+        accuracy,
+    ),
+    Metric(
+        "balanced_accuracy",
+        "balanced accuracy",
+        "mean recall of the classes that occur in the split",
+        balanced_accuracy,
+    ),
+    Metric(
+        "top_k_accuracy",
+        f"top-{TOP_K} accuracy",
+        "part of the pictures whose label is among the k most probable ones",
+        top_k_accuracy,
+    ),
+    Metric(
+        "macro_f1",
+        "macro F1",
+        "mean F1 of the classes that occur in the split",
+        macro_f1,
+    ),
+    Metric(
+        "log_loss",
+        "log loss",
+        "mean negative logarithm of the probability of the right label",
+        log_loss,
+        better="lower",
+        highest=math.inf,
+    ),
+    Metric(
+        "ece",
+        "calibration error",
+        f"expected calibration error (ECE), {CALIBRATION_BINS} bins of equal width",
+        expected_calibration_error,
+        better="lower",
+    ),
+)
+
+
 def _check_shapes(class_indices: ClassIndices, probabilities: Probabilities) -> None:
     n = len(class_indices)
     if n < 1 or probabilities.ndim != 2 or len(probabilities) != n or probabilities.shape[1] < 2:
@@ -406,6 +432,3 @@ def _check_shapes(class_indices: ClassIndices, probabilities: Probabilities) -> 
 
 def _defined(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-METRICS: tuple[Metric, ...] = build_metrics()

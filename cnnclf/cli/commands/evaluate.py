@@ -1,0 +1,187 @@
+"""`cnnclf evaluate`: measure a trained model on pictures whose labels are known."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.errors import DataError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from cnnclf.evaluation.report import Report
+    from cnnclf.runs import RunDirectory
+    from cnnclf.training.plan import RunPlan
+
+SPLIT_CHOICES = ("train", "val", "test", "all")
+
+_CLASS_ROWS = 30  # classes shown on the screen; metrics.json has all
+_PAIR_ROWS = 10
+
+
+def _check_split(value: str) -> str:
+    if value in SPLIT_CHOICES:
+        return value
+    raise typer.BadParameter(f"expected one of {', '.join(SPLIT_CHOICES)}, received {value!r}")
+
+
+def evaluate_command(
+    run: options.Run,
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATASET",
+            help="A dataset, or any source 'import' can read [the one RUN was trained on].",
+        ),
+    ] = None,
+    *,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            metavar="|".join(SPLIT_CHOICES),
+            callback=_check_split,
+            autocompletion=lambda: list(SPLIT_CHOICES),
+            help="Which pictures to measure on.",
+        ),
+    ] = "test",
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where to write [RUN/evaluation/SPLIT]."),
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option("--top-k", min=1, help="How many best labels count for top-k accuracy.")
+    ] = 5,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="Pictures computed at once [auto].")
+    ] = None,
+    cache: options.Cache = "disk",
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> int:
+    """Measure a trained model: accuracy with its interval, and where it goes wrong.
+
+    Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png. Pictures that
+    cannot be read are listed and left out; then the exit code is 7.
+    """
+    from cnnclf.data.importers import ImportOptions, open_dataset
+    from cnnclf.inference.classifier import find_bundle
+    from cnnclf.runtime import setup_runtime
+
+    progress = out.progress()
+    bundle = find_bundle(run)  # a wrong path is told before seconds go into loading TensorFlow
+    owner = _find_run(run)
+    plan = _read_plan(owner)
+    # A source that was trained on directly was split with the seed of the run.
+    options_ = ImportOptions(seed=plan.config.runtime.seed) if plan else ImportOptions()
+    data = open_dataset(dataset or _find_dataset(run, plan), options=options_, progress=progress)
+    data.select_split(split)
+    runtime = setup_runtime(device=device, verbose=verbose)
+    out.note(runtime.summary)
+    from cnnclf.evaluation.report import evaluate
+    from cnnclf.inference.classifier import Classifier
+
+    report = evaluate(
+        Classifier.load(bundle, jit_compile=runtime.jit_compile),
+        data,
+        split=split,
+        out=out_ or _choose_directory(bundle, owner, split),
+        batch_size=batch_size,
+        top_k=top_k,
+        cache=cache,
+        progress=progress,
+    )
+    _show(report)
+    if dataset is not None and report.dataset["trained_on"] is False and split != "all":
+        out.hint(f"--split all measures on all {len(data):,} pictures of {data.directory}")
+    out.json(report.to_dict())
+    return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
+
+
+def _find_run(path: Path) -> "RunDirectory | None":
+    """Find the run that a run directory, one of its checkpoints or a file of it belongs to."""
+    from cnnclf.runs import RunDirectory
+
+    places = [path, *path.absolute().parents[:3]]
+    return next((run for run in map(RunDirectory, places) if run.record.exists()), None)
+
+
+def _read_plan(run: "RunDirectory | None") -> "RunPlan | None":
+    from cnnclf.runs import read_json
+    from cnnclf.training.plan import RunPlan
+
+    return None if run is None else RunPlan.from_dict(read_json(run.plan))
+
+
+def _find_dataset(path: Path, plan: "RunPlan | None") -> Path:
+    """Find the dataset that a run was trained on."""
+    from cnnclf.training.plan import read_dataset_path
+
+    command = f"cnnclf evaluate {shlex.quote(str(path))} DATASET"
+    if plan is None:
+        raise UsageError(f"expected a DATASET, since {path} does not say where its is", command)
+    found = read_dataset_path(plan)
+    if not found.exists():
+        raise DataError(
+            f"expected the dataset that {path} was trained on at {found}, but there is nothing",
+            f"give its new place: {command}",
+        )
+    return found
+
+
+def _choose_directory(bundle: Path, run: "RunDirectory | None", split: str) -> Path:
+    """The run's own place for its best checkpoint; any other bundle keeps its numbers itself."""
+    from cnnclf.runs import RunDirectory
+
+    # After a kill in the middle of a swap the best checkpoint is found as best.old.
+    if run is not None and bundle.absolute() in {
+        run.best.absolute(),
+        run.best.with_name(f"{run.best.name}.old").absolute(),
+    }:
+        return run.evaluation(split)
+    return RunDirectory(bundle).evaluation(split)
+
+
+def _show(report: "Report") -> None:
+    from cnnclf.evaluation.metrics import build_metrics
+
+    rows: dict[str, object] = {f"{report.split} accuracy": report.headline}
+    for metric in build_metrics(report.top_k):
+        # With two classes top-k would be the accuracy again.
+        if metric.name != "accuracy" and (metric.name != "top_k_accuracy" or report.top_k > 1):
+            rows[metric.title] = report.metrics[metric.name]
+    if report.absent_labels:
+        rows["not in the split"] = report.absent_labels
+    if report.failed:
+        total = report.n + len(report.failed)
+        rows["left out"] = f"{len(report.failed):,} of {total:,} pictures, which cannot be read"
+    out.pairs("", rows)
+    _show_classes(report)
+    if report.confused:
+        out.line()
+        out.table(
+            "most frequent mistakes",
+            ("true", "predicted", "pictures", "share"),
+            [(p.label, p.predicted, p.count, p.share) for p in report.confused[:_PAIR_ROWS]],
+        )
+    out.line()
+    out.line(f"report: {report.directory}")
+
+
+def _show_classes(report: "Report") -> None:
+    shown = report.per_class
+    title = "classes"
+    if len(shown) > _CLASS_ROWS:
+        present = [row for row in shown if row.support]
+        shown = sorted(present, key=lambda row: row.f1 or 0.0)[:_CLASS_ROWS]
+        title = f"the {len(shown)} of {len(report.labels):,} classes with the lowest F1"
+    out.line()
+    out.table(
+        title,
+        ("label", "pictures", "precision", "recall", "F1"),
+        [(row.label, row.support, row.precision, row.recall, row.f1) for row in shown],
+    )

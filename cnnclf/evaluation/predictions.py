@@ -1,0 +1,160 @@
+"""What a classifier says about the labelled pictures of a dataset."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnclf.data.input_spec import InputSpec
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.store import Pixels
+from cnnclf.errors import DataError, ImageError, RunError
+from cnnclf.inference.classifier import Classifier
+from cnnclf.progress import Progress
+
+_BATCH_VALUES = 4_000_000  # pixel values that a batch of unstated size should not exceed
+_NAMED = 5  # labels that a message lists
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says about the pictures of some rows.
+
+    Args:
+        rows: int [n], rows of the manifest, in their order, without the failed ones.
+        class_indices: int64 [n], true classes in the order of the classifier's labels.
+        probabilities: float64 [n, K].
+        failed: Row of the manifest to the reason why its picture cannot be decoded.
+    """
+
+    rows: NDArray[np.intp]
+    class_indices: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    failed: dict[int, str]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most probable class of each picture, int64 [n]."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+
+def check_labels(labels: tuple[str, ...], dataset: Dataset) -> None:
+    """Refuse a dataset whose labels are not the model's; their order does not matter.
+
+    Raises:
+        DataError: A label is on one side only.
+    """
+    unknown = [label for label in dataset.labels if label not in set(labels)]
+    missing = [label for label in labels if label not in set(dataset.labels)]
+    if unknown or missing:
+        parts = [
+            f"{words} {_name_some(names)}"
+            for words, names in (
+                ("the model does not know", unknown),
+                ("the data lacks", missing),
+            )
+            if names
+        ]
+        raise DataError(
+            f"expected the labels that the model was trained on, but of those in "
+            f"{dataset.directory} {' and '.join(parts)}",
+            "evaluate on data with the same labels, or use cnnclf predict, which needs none",
+        )
+
+
+def predict_rows(
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: NDArray[np.intp],
+    *,
+    pixels: Pixels,
+    batch_size: int | None = None,
+    progress: Progress,
+) -> Predictions:
+    """Run a classifier over rows of a dataset, reading the next batch while one is computed.
+
+    Args:
+        classifier: A loaded model.
+        dataset: Where the rows are from; its labels are found in the classifier's by name.
+        rows: int [n], rows of the manifest.
+        pixels: Of the dataset, for the classifier's input spec.
+        batch_size: Pictures per step, at least 1; None: as suits their size.
+        progress: Is told how many pictures are done.
+
+    Returns:
+        The predictions for the pictures that can be decoded; n x K x 8 bytes of memory.
+
+    Raises:
+        RunError: The model gives values that are not numbers.
+    """
+    batch_size = batch_size or _batch_size(classifier.input_spec)
+    probabilities = np.empty((len(rows), len(classifier.labels)), dtype=np.float64)
+    kept = np.empty(len(rows), dtype=np.intp)
+    done = 0
+    with progress.task("evaluate", len(rows), "pictures") as task:
+        task.advance(len(rows) - len(_leave_out(rows, pixels.failed)))
+        for batch, batch_pixels in _read_batches(pixels, rows, batch_size):
+            stop = done + len(batch)
+            logits = classifier.logits(batch_pixels)
+            if not np.isfinite(logits).all():
+                row = int(batch[np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]])
+                raise RunError(
+                    f"expected finite numbers from the model in {classifier.directory}, received "
+                    f"others for {dataset.file(row)}",
+                    "its weights are damaged: evaluate another checkpoint or train again",
+                )
+            probabilities[done:stop] = classifier.probabilities(logits)
+            kept[done:stop] = batch
+            done = stop
+            task.advance(len(batch))
+    kept = kept[:done]
+    position = {label: index for index, label in enumerate(classifier.labels)}
+    lookup = np.array([position[label] for label in dataset.labels], dtype=np.int64)
+    return Predictions(
+        rows=kept,
+        class_indices=lookup[dataset.manifest.class_indices[kept]],
+        probabilities=probabilities[:done],
+        failed={row: pixels.failed[row] for row in rows.tolist() if row in pixels.failed},
+    )
+
+
+def _batch_size(spec: InputSpec) -> int:
+    return max(16, min(256, _BATCH_VALUES // (spec.height * spec.width * spec.channels)))
+
+
+def _read_batches(
+    pixels: Pixels, rows: NDArray[np.intp], batch_size: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
+    """Give (rows, pixels) of the pictures that can be decoded, one batch ahead of its use."""
+
+    def read(batch: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+        while True:
+            readable = _leave_out(batch, pixels.failed)
+            try:
+                return readable, pixels.gather(readable)
+            except ImageError:
+                # Without a cache a picture is found to be bad only now, and noted in `failed`.
+                if len(_leave_out(readable, pixels.failed)) == len(readable):
+                    raise
+
+    rows = _leave_out(rows, pixels.failed)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    with ThreadPoolExecutor(1) as reader:
+        ahead = [reader.submit(read, batch) for batch in batches[:1]]
+        for i in range(len(batches)):
+            batch, values = ahead.pop().result()
+            if i + 1 < len(batches):
+                ahead.append(reader.submit(read, batches[i + 1]))
+            if len(batch):
+                yield batch, values
+
+
+def _leave_out(rows: NDArray[np.intp], failed: Mapping[int, str]) -> NDArray[np.intp]:
+    return rows[np.array([row not in failed for row in rows.tolist()], dtype=np.bool_)]
+
+
+def _name_some(names: list[str]) -> str:
+    text = ", ".join(repr(name) for name in names[:_NAMED])
+    return text + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")

@@ -1,0 +1,369 @@
+"""Evaluates a classifier on a split and leaves the report: numbers, tables and figures."""
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnclf import __version__
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.store import Pixels, open_pixels
+from cnnclf.errors import DataError
+from cnnclf.evaluation.figures import SHEET_SIZE, SheetItem, draw_confusion, draw_sheet
+from cnnclf.evaluation.metrics import (
+    TOP_K,
+    CalibrationBin,
+    ClassScores,
+    ConfusedPair,
+    calibration_bins,
+    class_scores,
+    confused_pairs,
+    confusion_counts,
+    effective_top_k,
+    measure,
+    wilson_interval,
+)
+from cnnclf.evaluation.predictions import Predictions, check_labels, predict_rows
+from cnnclf.evaluation.tables import write_confusion, write_predictions
+from cnnclf.inference.classifier import Classifier
+from cnnclf.progress import Progress
+from cnnclf.runs import (
+    CONFUSION_FIGURE_FILE,
+    CONFUSION_TABLE_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FILE,
+    WORST_FIGURE_FILE,
+    write_error,
+    write_json_atomic,
+)
+
+SCHEMA_VERSION = 1
+CONFUSED_PAIRS = 20  # listed in metrics.json
+
+
+@dataclass(frozen=True)
+class FailedFile:
+    """A picture that could not be decoded and is in no number.
+
+    Args:
+        path: As in the manifest.
+        reason: Why, in words.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """How well a classifier does on a split; `to_dict` is what metrics.json holds.
+
+    Args:
+        directory: Where the files of the report are.
+        split: `train`, `val`, `test` or `all`.
+        labels: Of the classifier, in order.
+        n: Pictures that were evaluated.
+        correct: How many of them were labelled rightly.
+        interval: Wilson 95 % interval of the accuracy.
+        metrics: Name to value, as in `metrics.METRICS`.
+        top_k: The k of `top_k_accuracy`.
+        per_class: One row per label, in order.
+        absent_labels: Labels without a picture in the split; averages leave them out.
+        confused: The most frequent mistakes.
+        calibration: Reliability of the top probability.
+        failed: Pictures that are in no number.
+        dataset: Directory and fingerprint, and whether it is the one that was trained on (None if
+            the bundle does not say).
+        model: Directory and sha256 of the bundle.
+        versions: Of the programs that made the report.
+    """
+
+    directory: Path
+    split: str
+    labels: tuple[str, ...]
+    n: int
+    correct: int
+    interval: tuple[float, float]
+    metrics: dict[str, float]
+    top_k: int
+    per_class: list[ClassScores]
+    absent_labels: tuple[str, ...]
+    confused: list[ConfusedPair]
+    calibration: list[CalibrationBin]
+    failed: list[FailedFile]
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    versions: dict[str, str]
+
+    @property
+    def headline(self) -> str:
+        """The accuracy with its interval, in one line for people."""
+        low, high = self.interval
+        return (
+            f"{self.metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, "
+            f"{self.correct:,} of {self.n:,})"
+        )
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The numbers that runs are compared by, in one flat mapping."""
+        low, high = self.interval
+        return {
+            "n": self.n,
+            "failed": len(self.failed),
+            "correct": self.correct,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "top_k": self.top_k,
+            **self.metrics,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the content of metrics.json."""
+        low, high = self.interval
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "split": self.split,
+            "n": self.n,
+            "correct": self.correct,
+            "metrics": self.metrics,
+            "top_k": self.top_k,
+            "accuracy_interval": {
+                "method": "wilson",
+                "confidence": 0.95,
+                "low": low,
+                "high": high,
+            },
+            "labels": list(self.labels),
+            "absent_labels": list(self.absent_labels),
+            "per_class": [asdict(row) for row in self.per_class],
+            "confused": [asdict(pair) for pair in self.confused],
+            "calibration": [asdict(row) for row in self.calibration],
+            "failed": {"count": len(self.failed), "files": [asdict(file) for file in self.failed]},
+            "dataset": self.dataset,
+            "model": self.model,
+            "versions": self.versions,
+        }
+
+
+def evaluate(
+    classifier: Classifier,
+    dataset: Dataset,
+    *,
+    split: str,
+    out: Path,
+    batch_size: int | None = None,
+    top_k: int = TOP_K,
+    cache: str = "disk",
+    progress: Progress,
+) -> Report:
+    """Evaluate a classifier on a split and write the report.
+
+    Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png, each whole or
+    not at all, and other files in the directory are left alone. Pictures that cannot be decoded are
+    listed and left out of every number.
+
+    Args:
+        classifier: A loaded model.
+        dataset: Pictures with labels; the same labels as the classifier's, in any order.
+        split: `train`, `val`, `test` or `all`.
+        out: Directory for the files; made if need be.
+        batch_size: Pictures per step, at least 1; None: as suits their size.
+        top_k: The k of top-k accuracy, at least 1.
+        cache: Where decoded pictures are kept, as for `open_pixels`.
+        progress: Is told of pictures done, of failed files and of what puts the numbers in doubt.
+
+    Returns:
+        The report that was written.
+
+    Raises:
+        DataError: The labels are not those of the classifier, the split has no pictures, or none
+            of them can be decoded.
+        RunError: The model gives values that are not numbers, or `out` cannot be written.
+        DeviceError: The disk is full.
+    """
+    rows = dataset.select_split(split)
+    check_labels(classifier.labels, dataset)
+    trained_on = _compare_data(classifier, dataset, split, progress)
+    pixels = open_pixels(dataset, classifier.input_spec, cache=cache, progress=progress, rows=rows)
+    predictions = predict_rows(
+        classifier, dataset, rows, pixels=pixels, batch_size=batch_size, progress=progress
+    )
+    report = _build_report(
+        classifier, dataset, predictions, split=split, out=out, top_k=top_k, trained_on=trained_on
+    )
+    _tell_failed(report.failed, total=len(rows), progress=progress)
+    _write_report(report, dataset, predictions, pixels)
+    return report
+
+
+def _compare_data(
+    classifier: Classifier, dataset: Dataset, split: str, progress: Progress
+) -> bool | None:
+    """Tell whether the dataset is the one trained on, and say what that does to the numbers."""
+    trained = (classifier.bundle.get("dataset") or {}).get("fingerprint")
+    if trained is None:
+        return None
+    if trained != dataset.fingerprint:
+        progress.warn(
+            f"the data changed since training (fingerprint {trained[:12]} then, "
+            f"{dataset.fingerprint[:12]} now): pictures of the split {split} may have been "
+            "trained on"
+        )
+        return False
+    if split in {"train", "all"}:
+        progress.note(f"the split {split} holds pictures the model was fitted to: no unseen data")
+    elif split == "val":
+        progress.note("the best epoch was chosen on the split val: its numbers are optimistic")
+    return True
+
+
+def _build_report(
+    classifier: Classifier,
+    dataset: Dataset,
+    predictions: Predictions,
+    *,
+    split: str,
+    out: Path,
+    top_k: int,
+    trained_on: bool | None,
+) -> Report:
+    truth, probabilities = predictions.class_indices, predictions.probabilities
+    failed = [
+        FailedFile(dataset.manifest.paths[row], reason)
+        for row, reason in predictions.failed.items()
+    ]
+    if not len(truth):
+        raise DataError(
+            f"expected pictures in the split {split} of {dataset.directory}, but none of "
+            f"{len(failed)} can be decoded, as {failed[0].path}: {failed[0].reason}",
+            "import the source again",
+        )
+    labels, predicted = classifier.labels, predictions.predicted
+    confusion = confusion_counts(truth, predicted, classes=len(labels))
+    correct = int(np.trace(confusion))
+    return Report(
+        directory=out,
+        split=split,
+        labels=labels,
+        n=len(truth),
+        correct=correct,
+        interval=wilson_interval(correct, len(truth)),
+        metrics=measure(truth, probabilities, top_k=top_k),
+        top_k=effective_top_k(top_k, len(labels)),
+        per_class=class_scores(truth, predicted, labels=labels),
+        absent_labels=tuple(
+            label for label, n in zip(labels, confusion.sum(axis=1), strict=True) if not n
+        ),
+        confused=confused_pairs(confusion, labels, limit=CONFUSED_PAIRS),
+        calibration=calibration_bins(truth, probabilities),
+        failed=failed,
+        dataset={
+            "directory": dataset.directory,
+            "fingerprint": dataset.fingerprint,
+            "trained_on": trained_on,
+        },
+        model={"directory": classifier.directory, "sha256": classifier.bundle["sha256"]},
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"cnnclf": __version__, "python": platform.python_version()}
+    for package in ("numpy", "pillow", "scikit-learn", "keras", "tensorflow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # another backend or build serves
+    return found
+
+
+def _tell_failed(failed: list[FailedFile], *, total: int, progress: Progress) -> None:
+    if failed:
+        more = f" and {len(failed) - 1:,} more, listed in {METRICS_FILE}" if failed[1:] else ""
+        progress.warn(
+            f"{len(failed):,} of {total:,} pictures cannot be decoded and are in no number: "
+            f"{failed[0].path} ({failed[0].reason}){more}"
+        )
+
+
+def _write_report(
+    report: Report, dataset: Dataset, predictions: Predictions, pixels: Pixels
+) -> None:
+    """Write all files under a temporary name first, so that a report is never half a new one."""
+    labels = report.labels
+    confusion = confusion_counts(
+        predictions.class_indices, predictions.predicted, classes=len(labels)
+    )
+    title = f"split {report.split}: accuracy {report.headline}"
+    order, worst_title = _choose_worst(report, predictions)
+    worst = _collect_sheet(order, report.labels, dataset, predictions, pixels)
+    # metrics.json is the last to be put in place: it vouches for the others.
+    files: dict[str, Callable[[Path], None]] = {
+        PREDICTIONS_FILE: lambda path: write_predictions(
+            path, predictions, labels=labels, paths=dataset.manifest.paths
+        ),
+        CONFUSION_TABLE_FILE: lambda path: write_confusion(path, confusion, labels=labels),
+        CONFUSION_FIGURE_FILE: lambda path: draw_confusion(
+            confusion, path, labels=labels, title=title
+        ),
+        WORST_FIGURE_FILE: lambda path: draw_sheet(worst, path, title=worst_title),
+        METRICS_FILE: lambda path: write_json_atomic(path, report.to_dict()),
+    }
+    try:
+        report.directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=report.directory) as staging:
+            for name, write in files.items():
+                write(Path(staging) / name)
+            for name in files:
+                os.replace(Path(staging) / name, report.directory / name)  # noqa: PTH105
+    except OSError as error:
+        raise write_error(report.directory, error) from error
+
+
+def _collect_sheet(
+    order: NDArray[np.intp],
+    labels: tuple[str, ...],
+    dataset: Dataset,
+    predictions: Predictions,
+    pixels: Pixels,
+) -> list[SheetItem]:
+    items = []
+    pictures = pixels.gather(predictions.rows[order])
+    for i, picture in zip(order, pictures, strict=True):
+        probabilities = predictions.probabilities[i]
+        true, predicted = int(predictions.class_indices[i]), int(probabilities.argmax())
+        items.append(
+            SheetItem(
+                pixels=picture,
+                path=dataset.manifest.paths[predictions.rows[i]],
+                label=labels[true],
+                label_probability=float(probabilities[true]),
+                predicted=labels[predicted],
+                probability=float(probabilities[predicted]),
+            )
+        )
+    return items
+
+
+def _choose_worst(report: Report, predictions: Predictions) -> tuple[NDArray[np.intp], str]:
+    """The most confident mistakes; without mistakes the least certain pictures."""
+    truth, probabilities = predictions.class_indices, predictions.probabilities
+    top = probabilities.max(axis=1)
+    wrong = np.flatnonzero(predictions.predicted != truth)
+    counted = f"split {report.split}, {report.n:,} pictures"
+    if not len(wrong):
+        order = np.argsort(top, kind="stable")[:SHEET_SIZE]
+        return order, f"{counted}: no mistakes; these were the least certain"
+    own = probabilities[wrong, truth[wrong]]
+    order = wrong[np.lexsort((own, -top[wrong]))][:SHEET_SIZE]
+    which = f", the {len(order)} most confident" if len(wrong) > len(order) else ""
+    mistakes = "1 mistake" if len(wrong) == 1 else f"{len(wrong):,} mistakes"
+    return order, f"{counted}: {mistakes}{which}"

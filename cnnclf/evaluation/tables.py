@@ -1,0 +1,78 @@
+"""The tables of a report: predictions.csv and confusion.csv.
+
+UTF-8; bytes of a file name that are not UTF-8 are written as they are.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnclf.evaluation import metrics
+from cnnclf.evaluation.predictions import Predictions
+
+MAX_PROBABILITY_COLUMNS = 100  # labels up to which predictions.csv has a column for each
+
+
+def write_predictions(
+    path: Path, predictions: Predictions, *, labels: Sequence[str], paths: Sequence[str]
+) -> None:
+    """Write one line per picture: path, label, predicted, probability, correct, and more columns.
+
+    Up to `MAX_PROBABILITY_COLUMNS` labels each has a column `p_LABEL`; with more labels the next
+    best are named: label_2, probability_2 and so on.
+
+    Args:
+        path: CSV file to write.
+        predictions: The lines.
+        labels: Names of the classes in order.
+        paths: Of all rows of the manifest.
+    """
+    every = len(labels) <= MAX_PROBABILITY_COLUMNS
+    columns = [f"p_{label}" for label in labels] if every else []
+    for rank in range(2, 0 if every else metrics.TOP_K + 1):
+        columns += [f"label_{rank}", f"probability_{rank}"]
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "label", "predicted", "probability", "correct", *columns])
+        for row, true, probabilities in zip(
+            predictions.rows, predictions.class_indices, predictions.probabilities, strict=True
+        ):
+            order = [int(probabilities.argmax())] if every else _most_probable(probabilities)
+            top = order[0]
+            cells = [f"{value:.6g}" for value in probabilities.tolist()] if every else []
+            for index in order[1:]:
+                cells += [labels[index], f"{probabilities[index]:.6g}"]
+            writer.writerow(
+                [
+                    paths[row],
+                    labels[true],
+                    labels[top],
+                    f"{probabilities[top]:.6g}",
+                    "true" if top == true else "false",
+                    *cells,
+                ]
+            )
+
+
+def write_confusion(path: Path, confusion: NDArray[np.int64], *, labels: Sequence[str]) -> None:
+    """Write the confusion matrix with labels: true classes down, predicted classes across.
+
+    Args:
+        path: CSV file to write.
+        confusion: int [K, K].
+        labels: Names of the classes in order.
+    """
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["label", *labels])
+        writer.writerows(
+            [label, *counts] for label, counts in zip(labels, confusion.tolist(), strict=True)
+        )
+
+
+def _most_probable(probabilities: NDArray[np.float64]) -> list[int]:
+    """The first class indices by probability; of equal ones the lower index, as with argmax."""
+    return [int(i) for i in np.argsort(-probabilities, kind="stable")[: metrics.TOP_K]]

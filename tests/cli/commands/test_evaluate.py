@@ -1,0 +1,223 @@
+"""`cnnclf evaluate` on a run with a model that names the strongest colour."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.config import TrainConfig
+from cnnclf.data.importers import ImportOptions, import_source
+from cnnclf.data.input_spec import InputSpec
+from cnnclf.data.manifest import load_dataset
+from cnnclf.inference.classifier import Classifier, save_bundle
+from cnnclf.progress import Silent
+from cnnclf.runs import RunDirectory, create_run, write_json_atomic
+from cnnclf.training.plan import plan_training
+from tests.conftest import Cli
+
+COLOURS = {"blue": (20, 30, 200), "green": (20, 200, 30), "red": (200, 20, 30)}
+SPEC = InputSpec(8, 8)
+SEED = 5
+
+
+class Place(NamedTuple):
+    """A run and the data it was trained on."""
+
+    run: Path
+    dataset: Path
+    photos: Path
+
+
+def _draw(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label, colour in COLOURS.items():
+        (folder / label).mkdir(parents=True)
+        for i in range(12):
+            # One picture in twelve shows another colour than its folder says.
+            shown = COLOURS["red"] if (label, i) == ("blue", 0) else colour
+            pixels = np.clip(np.array(shown) + rng.integers(-20, 20, (10, 9, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    import keras
+
+    root = tmp_path_factory.mktemp("evaluate")
+    place = Place(root / "run", root / "colours", root / "photos")
+    _draw(place.photos)
+    options = ImportOptions(split=(0.5, 0.25, 0.25), seed=SEED)
+    import_source(place.photos, place.dataset, options=options, progress=Silent())
+    dataset = load_dataset(place.dataset)
+    run = create_run(place.run, command="cnnclf train")
+    write_json_atomic(run.plan, plan_training(TrainConfig(), dataset).to_dict())
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    )
+    # The channels are red, green, blue and the labels blue, green, red.
+    model.layers[-1].set_weights([np.eye(3)[::-1] / 20, np.zeros(3)])
+    about = {"name": "colours", "fingerprint": dataset.fingerprint}
+    for directory in (run.best, run.last):
+        save_bundle(directory, model, labels=dataset.labels, input_spec=SPEC, dataset=about)
+    run.update_run(status="finished")
+    return place
+
+
+@pytest.fixture
+def place(made: Place, tmp_path: Path) -> Place:
+    """A copy to write into; the plan still names the dataset where it was made."""
+    return made._replace(run=Path(shutil.copytree(made.run, tmp_path / "run")))
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Callable[[str], Path]:
+    """A folder of pictures that a test may change."""
+
+    def call(name: str) -> Path:
+        _draw(tmp_path / name)
+        return tmp_path / name
+
+    return call
+
+
+def test_a_run_is_measured_on_its_own_test_split(cli: Cli, place: Place) -> None:
+    result = cli("evaluate", place.run)
+    assert result.code == 0, result.stderr
+    out = RunDirectory(place.run).evaluation("test")
+    assert {file.name for file in out.iterdir()} == {
+        "metrics.json",
+        "predictions.csv",
+        "confusion.csv",
+        "confusion.png",
+        "worst.png",
+    }
+    content = json.loads((out / "metrics.json").read_text())
+    assert content["n"] == len(load_dataset(place.dataset).manifest.select("test"))
+    assert content["dataset"]["trained_on"] is True
+    assert "test accuracy" in result.stdout
+    assert "95 % interval" in result.stdout
+    assert str(out) in result.stdout
+    assert "warning" not in result.stderr
+
+
+def test_all_pictures_with_the_one_mistake(cli: Cli, place: Place) -> None:
+    result = cli("evaluate", place.run, "--split", "all", "--json", "--top-k", 2)
+    assert result.code == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert (content["schema_version"], content["n"], content["correct"]) == (1, 36, 35)
+    assert content["metrics"]["top_k_accuracy"] >= content["metrics"]["accuracy"] == 35 / 36
+    assert content["confused"] == [
+        {"label": "blue", "predicted": "red", "count": 1, "share": 1 / 12}
+    ]
+    assert json.loads((place.run / "evaluation/all/metrics.json").read_text()) == content
+
+
+@pytest.mark.parametrize("cache", ["disk", "ram", "none"])
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_every_cache_and_batch_size_gives_what_the_classifier_gives_alone(
+    cli: Cli, place: Place, cache: str, batch_size: int
+) -> None:
+    result = cli(
+        "evaluate", place.run, "--split", "all", "--cache", cache, "--batch-size", batch_size
+    )
+    assert result.code == 0, result.stderr
+    classifier = Classifier.load(place.run)
+    dataset = load_dataset(place.dataset)
+    with (place.run / "evaluation/all/predictions.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["path"] for line in lines] == dataset.manifest.paths
+    for row in (0, 13, 35):
+        logits = classifier.logits(classifier.decode(dataset.file(row))[None])
+        expected = classifier.probabilities(logits)[0]
+        found = [float(lines[row][f"p_{label}"]) for label in classifier.labels]
+        assert found == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+def test_another_place_and_another_checkpoint(cli: Cli, place: Place, tmp_path: Path) -> None:
+    assert cli("evaluate", place.run, "--out", tmp_path / "here").code == 0
+    assert (tmp_path / "here" / "metrics.json").exists()
+    assert cli("evaluate", place.run / "checkpoints" / "last").code == 0
+    assert (place.run / "checkpoints/last/evaluation/test/metrics.json").exists()
+    assert not (place.run / "evaluation").exists()
+
+
+def test_a_source_is_measured_directly_and_said_to_be_other_data(
+    cli: Cli, place: Place, other: Callable[[str], Path]
+) -> None:
+    result = cli("evaluate", place.run, other("new photos"), "--split", "all", "--json")
+    assert result.code == 0, result.stderr
+    assert json.loads(result.stdout)["correct"] == 35
+    assert "warning: the data changed since training" in result.stderr
+    result = cli("evaluate", place.run, other("more photos"))
+    assert "hint: --split all" in result.stderr
+
+
+def test_a_bundle_alone_needs_a_dataset(cli: Cli, place: Place, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(place.run / "checkpoints" / "best", tmp_path / "bundle"))
+    result = cli("evaluate", bundle)
+    assert result.code == 2
+    assert "hint: cnnclf evaluate" in result.stderr
+    result = cli("evaluate", bundle, place.dataset)
+    assert result.code == 0, result.stderr
+    assert (bundle / "evaluation/test/metrics.json").exists()
+
+
+def test_other_labels_are_refused(cli: Cli, place: Place, other: Callable[[str], Path]) -> None:
+    folder = other("photos")
+    (folder / "red").rename(folder / "crimson")
+    result = cli("evaluate", place.run, folder)
+    assert result.code == 3
+    assert "'crimson'" in result.stderr
+    assert "'red'" in result.stderr
+    assert "hint:" in result.stderr
+
+
+def test_files_that_went_bad_are_counted_and_the_exit_code_tells(
+    cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = other("photos")
+    import_source(folder, tmp_path / "set", options=ImportOptions(), progress=Silent())
+    (folder / "red" / "3.png").write_bytes(b"")
+    (folder / "blue" / "0.png").unlink()
+    result = cli("evaluate", place.run, tmp_path / "set", "--split", "all", "--json")
+    assert result.code == 7
+    content = json.loads(result.stdout)
+    assert (content["n"], content["correct"]) == (34, 34)
+    assert [file["path"] for file in content["failed"]["files"]] == ["blue/0.png", "red/3.png"]
+    assert all(file["reason"] for file in content["failed"]["files"])
+    assert "2 of 36 pictures" in result.stderr
+
+
+def test_a_split_without_pictures_and_a_split_that_is_none(
+    cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
+) -> None:
+    options = ImportOptions(split=(0.5, 0.5, 0.0))
+    import_source(other("photos"), tmp_path / "set", options=options, progress=Silent())
+    result = cli("evaluate", place.run, tmp_path / "set")
+    assert result.code == 3
+    assert "train and val" in result.stderr
+    result = cli("evaluate", place.run, "--split", "holdout")
+    assert result.code == 2
+    assert "train, val, test, all" in result.stderr
+
+
+def test_a_dataset_that_is_gone_is_named(cli: Cli, place: Place) -> None:
+    plan = json.loads((place.run / "plan.json").read_text())
+    plan["dataset"]["path"] = "/gone/colours"
+    write_json_atomic(place.run / "plan.json", plan)
+    result = cli("evaluate", place.run)
+    assert result.code == 3
+    assert "/gone/colours" in result.stderr
+    assert "DATASET" in result.stderr
+
+
+def test_what_is_no_run_is_refused(cli: Cli, place: Place, tmp_path: Path) -> None:
+    result = cli("evaluate", tmp_path / "nothing", place.dataset)
+    assert result.code == 4
+    assert "hint:" in result.stderr
