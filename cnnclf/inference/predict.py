@@ -7,7 +7,6 @@ so that another source of paths, another engine or another sink fits in.
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections import Counter, deque
@@ -21,6 +20,7 @@ import numpy as np
 
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import DeviceError, ExitCode, ImageError
+from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.inputs import Found, ImageInputs
 from cnnclf.inference.placing import Placer
 from cnnclf.inference.rows import Prediction, RowWriter
@@ -167,7 +167,7 @@ def iter_predictions(
     decoded = decode_in_order(
         found,
         engine.decode,
-        threads=_count_threads(options),
+        threads=options.threads or count_usable_cpus(),
         ahead=2 * options.batch_size,
     )
     with contextlib.closing(decoded):
@@ -291,11 +291,3 @@ def _counted(inputs: ImageInputs | None, placer: Placer | None, task: Task) -> I
     finally:
         stop.set()
         thread.join()
-
-
-def _count_threads(options: PredictOptions) -> int:
-    if options.threads is not None:
-        return options.threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

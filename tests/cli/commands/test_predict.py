@@ -1,0 +1,229 @@
+"""`cnnclf predict` on a model that names the strongest colour."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf import runs
+from cnnclf.data.input_spec import InputSpec
+from cnnclf.inference.classifier import save_bundle
+from tests.conftest import Cli
+
+COLOURS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import keras
+
+    directory = tmp_path_factory.mktemp("predict") / "bundle"
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3), name="pixels"),
+            keras.layers.Rescaling(1 / 50.0),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, name="logits"),
+        ]
+    )
+    model.layers[-1].set_weights([np.eye(3, dtype=np.float32), np.zeros(3)])
+    spec = InputSpec(8, 8)
+    save_bundle(directory, model, labels=tuple(COLOURS), input_spec=spec, dataset={})
+    return directory
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three good pictures and one that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, colour in (("1.png", "blue"), ("2.png", "red"), ("10.png", "blue")):
+        Image.new("RGB", (9, 12), COLOURS[colour]).save(folder / name)
+    (folder / "bad.jpg").write_text("a web page, perhaps")
+    return folder
+
+
+def read_rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_pipe_gets_csv(cli: Cli, bundle: Path, photos: Path) -> None:
+    result = cli("predict", bundle, photos)
+    rows = read_rows(result.stdout)
+    assert result.code == 7
+    assert [Path(row["path"]).name for row in rows] == ["1.png", "2.png", "10.png", "bad.jpg"]
+    assert [row["label"] for row in rows] == ["blue", "red", "blue", ""]
+    assert [bool(row["error"]) for row in rows] == [False, False, False, True]
+    assert list(rows[0])[-3:] == ["label_3", "probability_3", "error"]
+    assert float(rows[0]["probability"]) > 0.9
+    assert "4 images" in result.stderr
+    assert "blue 2, red 1; 1 failed" in result.stderr
+    assert "warning: 1 of 4 files failed" in result.stderr
+    assert "bad.jpg" in result.stderr
+
+
+def test_good_files_alone_end_with_0(cli: Cli, bundle: Path, photos: Path) -> None:
+    result = cli("predict", bundle, photos / "*.png", "--quiet", "--top-k", 1)
+    assert (result.code, result.stderr) == (0, "")
+    assert list(read_rows(result.stdout)[0]) == ["path", "label", "probability", "error"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_rows_go_to_a_file(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"rows{suffix}"
+    result = cli("predict", bundle, photos, "--out", path)
+    assert (result.code, result.stdout) == (7, "")
+    text = path.read_text(encoding="utf-8")
+    if suffix == ".csv":
+        assert [row["label"] for row in read_rows(text)] == ["blue", "red", "blue", ""]
+    else:
+        labels = [json.loads(line)["label"] for line in text.splitlines()]
+        assert labels == ["blue", "red", "blue", None]
+    assert str(path) in result.stderr
+
+
+def test_json_is_one_document(cli: Cli, bundle: Path, photos: Path, tmp_path: Path) -> None:
+    document = json.loads(cli("predict", bundle, photos, "--json").stdout)
+    assert document["schema_version"] == 1
+    assert [row["label"] for row in document["rows"]] == ["blue", "red", "blue", None]
+    assert (document["files"], document["failed"]) == (4, 1)
+    assert document["counts"] == {"blue": 2, "red": 1}
+    result = cli("predict", bundle, photos, "--json", "--out", tmp_path / "rows.csv")
+    document = json.loads(result.stdout)
+    assert (document["files"], document["schema_version"]) == (4, 1)
+    assert "rows" not in document
+
+
+def test_json_survives_a_narrow_encoding(
+    cli: Cli, bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "1.png").rename(photos / "ü.png")
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
+    cli("predict", bundle, photos / "ü.png", "--json")
+    sys.stdout.flush()
+    assert json.loads(buffer.getvalue())["rows"][0]["path"].endswith("ü.png")
+
+
+def test_a_terminal_gets_a_table(
+    cli: Cli, bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    result = cli("predict", bundle, photos, "--threshold", 0.999999, "--top-k", 2)
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["label", "probability", "path"]
+    assert lines[1].startswith("unknown")
+    assert "(blue 0.9" in lines[1]
+    assert lines[-1].startswith("-")
+    assert "error: expected a picture" in lines[-1]
+
+
+def test_the_threshold_gives_unknown(cli: Cli, bundle: Path, photos: Path) -> None:
+    rows = read_rows(cli("predict", bundle, photos / "1.png", "--threshold", 1).stdout)
+    assert (rows[0]["label"], rows[0]["nearest"]) == ("unknown", "blue")
+
+
+def test_a_list_on_stdin(
+    cli: Cli, bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"{photos / '2.png'}\n{photos / '1.png'}\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    rows = read_rows(cli("predict", bundle, "-").stdout)
+    assert [row["label"] for row in rows] == ["red", "blue"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"), [("copy", "copied"), ("link", "linked"), ("move", "moved")]
+)
+def test_sorting_into_folders(cli: Cli, bundle: Path, photos: Path, mode: str, word: str) -> None:
+    target = photos / "sorted"  # inside the folder that is searched
+    dry = cli("predict", bundle, photos, f"--{mode}-to", target, "--dry-run")
+    assert not target.exists()
+    assert f"would {mode} 3 into" in dry.stderr
+    result = cli("predict", bundle, photos, f"--{mode}-to", target)
+    assert result.code == 7
+    assert f"{word} 3 into" in result.stderr
+    rows = read_rows(result.stdout)
+    assert len(rows) == 4
+    assert [row["placed"] for row in rows] == [row["placed"] for row in read_rows(dry.stdout)]
+    placed = sorted(path.relative_to(target).as_posix() for path in target.rglob("*.*"))
+    assert placed == ["blue/1.png", "blue/10.png", "red/2.png"]
+    stayed = sorted(path.name for path in photos.iterdir() if path.is_file())
+    assert stayed == (["bad.jpg"] if mode == "move" else ["1.png", "10.png", "2.png", "bad.jpg"])
+
+
+Arguments = Callable[[Path, Path], list[Any]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (lambda b, p: [b, p, "--out", "rows.txt"], 2, ".csv or .jsonl"),
+        (lambda b, p: [b, p, "--copy-to", "a", "--move-to", "b"], 2, "one way to sort"),
+        (lambda b, p: [b, p, "--dry-run"], 2, "beside --dry-run"),
+        (lambda b, p: [b, p, "--copy-to", p / "1.png"], 2, "is a file"),
+        (lambda b, p: [b, p, "--threshold", "2"], 2, "--threshold"),
+        (lambda b, p: [b], 2, "IMAGES"),
+        (lambda b, p: [b, p / "no.png"], 3, "expected pictures, found none"),
+        (lambda b, p: [b, "@no.txt"], 3, "cannot read the list"),
+        (lambda b, p: [p / "no", p], 4, "found nothing"),
+        (lambda b, p: [p, p], 4, "has no run.json"),
+    ],
+)
+def test_mistakes_get_one_line_and_their_code(
+    cli: Cli, bundle: Path, photos: Path, arguments: Arguments, code: int, words: str
+) -> None:
+    result = cli("predict", *arguments(bundle, photos))
+    assert result.code == code
+    assert words in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_unfinished_run_predicts_with_a_warning(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    run = runs.create_run(tmp_path / "run")
+    run.checkpoints.mkdir()
+    run.best.symlink_to(bundle, target_is_directory=True)
+    run.update_run(status="interrupted")
+    result = cli("predict", run.path, photos / "1.png")
+    assert result.code == 0
+    assert "is interrupted; its best checkpoint so far is used" in result.stderr
+
+
+def test_a_damaged_bundle_is_refused(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    runs.write_json_atomic(tmp_path / "b" / "classifier.json", {"schema_version": 9})
+    result = cli("predict", tmp_path / "b", photos)
+    assert result.code == 4
+    assert "newer cnnclf" in result.stderr
+
+
+def test_rows_survive_an_interrupt(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnclf.inference import predict
+
+    original = predict.PredictSummary.add
+
+    def stops(self: predict.PredictSummary, prediction: Any) -> None:
+        original(self, prediction)
+        if self.files == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict.PredictSummary, "add", stops)
+    result = cli("predict", bundle, photos, "--out", tmp_path / "rows.csv")
+    assert result.code == 130
+    assert "rows.csv.partial" in result.stderr
+    assert len(read_rows((tmp_path / "rows.csv.partial").read_text())) == 2
+    assert not (tmp_path / "rows.csv").exists()
