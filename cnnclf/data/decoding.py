@@ -1,0 +1,145 @@
+"""Many pictures to pixels: in parallel, in order, in bounded memory, with a reason per failure."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.images import decode_image
+from cnnclf.data.input_spec import InputSpec
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import ImageError
+from cnnclf.progress import Progress
+
+Rows = npt.NDArray[np.intp]
+Pictures = npt.NDArray[np.uint8]
+
+_CHUNK_BYTES = 1 << 20
+_CHUNK_PICTURES = 256
+
+
+class Failure(NamedTuple):
+    """Why a picture is missing, and whether for ever.
+
+    Pixels are kept for a certain content. A file that is gone, or has another content now, may have
+    the right one again next time; a file whose right content cannot be decoded never will.
+    """
+
+    reason: str
+    lasting: bool
+
+
+Failures = dict[int, Failure]
+"""By position among the rows of a job."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to decode, how, and who is told.
+
+    Args:
+        dataset: The pictures.
+        spec: What each is made into.
+        rows: Which of them, int [n], n at least 1.
+        threads: Threads that decode, at least 1.
+        progress: Is told how far it is.
+    """
+
+    dataset: Dataset
+    spec: InputSpec
+    rows: Rows
+    threads: int
+    progress: Progress
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of all pictures together."""
+        return len(self.rows), *self.spec.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels together."""
+        return int(np.prod(self.shape))
+
+    def select(self, rows: Rows) -> "Job":
+        """Return the same job for other rows."""
+        return replace(self, rows=rows)
+
+    def describe(self) -> str:
+        """Say what it is, for people."""
+        count, height, width, channels = self.shape
+        colours = "grey" if channels == 1 else "colour"
+        return f"{count:,} {colours} pictures at {height}x{width}, {in_words(self.nbytes)}"
+
+
+def decode_row(job: Job, row: int) -> Pictures | Failure:
+    """Decode one picture, if its file still is what was imported.
+
+    Returns:
+        uint8 [H, W, C], or why there is none.
+    """
+    try:
+        content = job.dataset.file(row).read_bytes()
+    except OSError as error:
+        return Failure(f"it cannot be read: {error.strerror or error}", lasting=False)
+    expected = job.dataset.manifest.sha256[row]
+    if expected and hashlib.sha256(content).hexdigest() != expected:
+        return Failure("its content has changed since the import", lasting=False)
+    try:
+        return decode_image(content, job.spec)
+    except ImageError as error:
+        return Failure(error.message, lasting=True)
+
+
+def decode_chunks(job: Job) -> Iterator[tuple[Pictures, Failures]]:
+    """Decode all pictures of a job.
+
+    Yields:
+        Pictures in the order of the rows, uint8 [k, H, W, C], and the failures among them, whose
+        pixels are zero. Only a few chunks per thread are in memory at a time.
+    """
+    step = max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // int(np.prod(job.spec.shape))))
+    starts = iter(range(0, len(job.rows), step))
+    ahead: deque[Future[tuple[Pictures, Failures]]] = deque()
+    pool = ThreadPoolExecutor(job.threads, thread_name_prefix="cnnclf-decode")
+    try:
+        with job.progress.task("decoding", len(job.rows), "pictures") as task:
+            while True:
+                while len(ahead) < 2 * job.threads + 2:
+                    start = next(starts, None)
+                    if start is None:
+                        break
+                    ahead.append(pool.submit(_decode_chunk, job, start, step))
+                if not ahead:
+                    return
+                pictures, failures = ahead.popleft().result()
+                yield pictures, failures
+                task.advance(len(pictures))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def in_words(size_bytes: float) -> str:
+    """Return a size for people, such as "1.5 GB"."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes:.0f} bytes"
+
+
+def _decode_chunk(job: Job, start: int, step: int) -> tuple[Pictures, Failures]:
+    rows = job.rows[start : start + step].tolist()
+    pictures = np.zeros((len(rows), *job.spec.shape), np.uint8)
+    failures: Failures = {}
+    for index, row in enumerate(rows):
+        outcome = decode_row(job, row)
+        if isinstance(outcome, Failure):
+            failures[start + index] = outcome
+        else:
+            pictures[index] = outcome
+    return pictures, failures

@@ -1,0 +1,224 @@
+"""Decoded pixels on disk: one file of raw uint8 and beside it a description in JSON.
+
+The name is a hash of the content of the pictures, in order, and of the input spec: it does not
+matter where the dataset lies, and other pictures or another spec never meet old pixels. The
+description is written last, so a file that was not finished is not there. Processes that build the
+same file at once each write their own, and the last to finish puts the same bytes in place.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+import zlib
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnnclf.data.cache import cache_dir
+from cnnclf.data.decoding import (
+    Failure,
+    Failures,
+    Job,
+    Pictures,
+    decode_chunks,
+    decode_row,
+    in_words,
+)
+from cnnclf.errors import DeviceError
+from cnnclf.runs import atomic_path, write_json_atomic
+
+FORMAT = "cnnclf-pixels"
+FORMAT_VERSION = 1
+
+_SPARE_BYTES = 64 << 20  # left free on the disk for everything else a run writes
+_CHECKED_PICTURES = 32
+_ABANDONED_S = 3600.0
+
+
+class Stored(NamedTuple):
+    """Pixels [n, H, W, C], mapped from a file, and what is missing among them."""
+
+    array: Pictures
+    failures: Failures
+
+
+class DamageError(Exception):
+    """A pixel file is there and is not what its description says."""
+
+
+def find_pixels(job: Job) -> Stored | None:
+    """Return the pixels of a job if they lie on disk already and are whole.
+
+    Pictures that were missing for a passing reason are looked for again.
+    """
+    name = pixel_key(job)
+    for directory in _directories(job):
+        path = directory / f"{name}.u8"
+        try:
+            stored = _load(path, job, name)
+            if stored is not None:
+                return _retry(path, job, name, stored)
+        except DamageError as damage:
+            job.progress.warn(f"{path} {damage}: decoding again")
+        except OSError:
+            continue  # pictures to be added, and it cannot be written: a new file elsewhere can
+    return None
+
+
+def make_pixels(job: Job) -> Stored:
+    """Decode the pictures of a job into a file.
+
+    Raises:
+        DeviceError: The disk has not enough room.
+    """
+    name = pixel_key(job)
+    path = _writable_directory(job) / f"{name}.u8"
+    _remove_abandoned(path)
+    _check_room(path.parent, job.nbytes)
+    job.progress.note(f"decoding {job.describe()}, to {path}")
+    failures: Failures = {}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        for pictures, failed in decode_chunks(job):
+            file.write(pictures.data)
+            failures |= failed
+    array = _map(path, job)
+    _describe(path, job, name, Stored(array, failures))
+    return Stored(array, failures)
+
+
+def pixel_key(job: Job) -> str:
+    """Return the name of a job's pixels: a hash of the spec and of each row's content, in order."""
+    spec = json.dumps([FORMAT_VERSION, job.spec.to_dict()], sort_keys=True)
+    digest = hashlib.sha256(spec.encode())
+    contents = job.dataset.manifest.sha256
+    for row in job.rows.tolist():
+        digest.update((contents[row] or _identify(job.dataset.file(row))).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()[:32]
+
+
+def _identify(file: Path) -> str:
+    """Stand in for the hash of a row that has none."""
+    with suppress(OSError):
+        status = file.stat()
+        return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return str(file)
+
+
+def _directories(job: Job) -> tuple[Path, Path]:
+    return job.dataset.directory / "cache", cache_dir() / "stores"
+
+
+def _writable_directory(job: Job) -> Path:
+    near, users = _directories(job)
+    probe = near / f".{time.time_ns()}"
+    try:
+        near.mkdir(exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError:  # a dataset on a read-only disk, or another user's
+        return users
+    return near
+
+
+def _check_room(directory: Path, needed: int) -> None:
+    present = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    free = shutil.disk_usage(present).free
+    if free < needed + _SPARE_BYTES:
+        raise DeviceError(
+            f"expected {in_words(needed + _SPARE_BYTES)} of free disk for decoded pictures, "
+            f"{directory} has {in_words(free)}",
+            "use --cache none, or --cache ram if memory is large enough, or free some space",
+        )
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what a killed process left of this file; one at work writes all the time."""
+    for left in path.parent.glob(f".{path.stem}.*{path.suffix}"):
+        with suppress(OSError):  # gone, or still open on Windows
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
+
+
+def _map(path: Path, job: Job) -> Pictures:
+    return np.memmap(path, np.uint8, mode="r", shape=job.shape)
+
+
+def _load(path: Path, job: Job, name: str) -> Stored | None:
+    """Return what lies there, None if nothing does.
+
+    Raises:
+        DamageError: It is damaged.
+    """
+    try:
+        description = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DamageError(f"cannot be read ({error})") from error
+    if size != job.nbytes:
+        raise DamageError(f"should have {job.nbytes} bytes and has {size}")
+    try:
+        failures = {
+            int(position): Failure(str(each["reason"]), bool(each["lasting"]))
+            for position, each in description["failed"].items()
+        }
+        checks = {int(position): int(check) for position, check in description["checks"].items()}
+        whole = description["key"] == name and tuple(description["shape"]) == job.shape
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamageError("has a damaged description") from error
+    array = _map(path, job)
+    if not whole or checks != _checks(array, checks):
+        raise DamageError("has not the content it should have")
+    return Stored(array, failures)
+
+
+def _describe(path: Path, job: Job, name: str, stored: Stored) -> None:
+    """Write the description that makes the pixels count."""
+    positions = np.linspace(0, len(job.rows) - 1, _CHECKED_PICTURES).astype(int).tolist()
+    description: dict[str, Any] = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "key": name,
+        "shape": job.shape,
+        "input_spec": job.spec.to_dict(),
+        "failed": {at: stored.failures[at]._asdict() for at in sorted(stored.failures)},
+        "checks": _checks(stored.array, positions),
+    }
+    write_json_atomic(path.with_suffix(".json"), description)
+
+
+def _checks(array: Pictures, positions: Iterable[int]) -> dict[int, int]:
+    """Return check sums of some pictures, which tell a file that lost its pages in a crash."""
+    return {at: zlib.crc32(array[at].tobytes()) for at in positions if 0 <= at < len(array)}
+
+
+def _retry(path: Path, job: Job, name: str, stored: Stored) -> Stored:
+    """Decode what was missing for a passing reason, and add what can be had now to the file.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    failures = dict(stored.failures)
+    found: dict[int, Pictures] = {}
+    for at in [at for at, failure in failures.items() if not failure.lasting]:
+        outcome = decode_row(job, int(job.rows[at]))
+        if isinstance(outcome, Failure):
+            failures[at] = outcome
+        else:
+            found[at] = outcome
+            del failures[at]
+    if failures == stored.failures:
+        return stored
+    with path.open("r+b") as file:
+        for at, picture in found.items():
+            file.seek(at * picture.nbytes)
+            file.write(picture.data)
+    whole = Stored(_map(path, job), failures)
+    _describe(path, job, name, whole)
+    return whole

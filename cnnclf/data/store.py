@@ -1,0 +1,198 @@
+"""Decoded pictures by row: on disk, in memory, or decoded at every use."""
+
+import threading
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.decoding import (
+    Failure,
+    Failures,
+    Job,
+    Pictures,
+    Rows,
+    decode_chunks,
+    decode_row,
+    in_words,
+)
+from cnnclf.data.input_spec import InputSpec
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.pixel_file import find_pixels, make_pixels
+from cnnclf.errors import DataError, DeviceError, ImageError, UsageError
+from cnnclf.hardware import count_usable_cpus, read_memory
+from cnnclf.progress import Progress
+
+
+class Pixels(ABC):
+    """Decoded pictures of a dataset.
+
+    Attributes:
+        shape: Height, width and channels of every picture.
+        failed: Rows that cannot be decoded, with the reason. With cache `none` they are found only
+            when they are gathered; the mapping is then replaced, never changed.
+        nbytes: Bytes that the pixels take on disk or in memory.
+    """
+
+    shape: tuple[int, int, int]
+    failed: dict[int, str]
+    nbytes: int
+
+    @abstractmethod
+    def gather(self, rows: npt.NDArray[Any]) -> Pictures:
+        """Return pictures by row of the dataset. Safe to call from many threads.
+
+        Args:
+            rows: int [n], in any order.
+
+        Returns:
+            uint8 [n, H, W, C], a new array.
+
+        Raises:
+            ImageError: One of the rows cannot be decoded; `failed` has all of them.
+            DataError: A row is not among those the pixels were opened for.
+        """
+
+
+def open_pixels(
+    dataset: Dataset,
+    spec: InputSpec,
+    *,
+    cache: str = "disk",
+    progress: Progress,
+    threads: int | None = None,
+    rows: npt.NDArray[Any] | None = None,
+) -> Pixels:
+    """Decode the pictures of a dataset, or find them decoded.
+
+    Args:
+        dataset: The pictures.
+        spec: What each is made into.
+        cache: `disk` keeps them in the directory of the dataset, or in the user's cache directory
+            if that cannot be written; `ram` in memory; `none` decodes at every use.
+        progress: Is told what is decoded, how large it is, and of damage that was mended.
+        threads: Threads that decode; None takes one per processor.
+        rows: The rows that will be gathered; None: any.
+
+    Raises:
+        UsageError: There is no such cache.
+        DeviceError: Disk or memory does not suffice.
+        DataError: There are no rows.
+    """
+    everything = np.arange(len(dataset))
+    wanted = everything if rows is None else np.unique(np.asarray(rows, np.intp))
+    if not len(wanted):
+        raise DataError(f"expected pictures to decode, {dataset.directory} has none")
+    job = Job(dataset, spec, wanted, threads or count_usable_cpus(), progress)
+    whole = job.select(everything)
+    if cache == "none":
+        return _DecodedAtUse(job)
+    if cache == "disk":
+        for each in (whole, job) if len(wanted) < len(everything) else (whole,):
+            stored = find_pixels(each)
+            if stored is not None:
+                return _InArray(each, stored.array, stored.failures)
+        return _InArray(job, *make_pixels(job))
+    if cache == "ram":
+        return _InArray(job, *_decode_to_memory(job))
+    raise UsageError(f"expected disk, ram or none as cache, received {cache!r}")
+
+
+class _InArray(Pixels):
+    """Pixels in an array, which may be mapped from a file."""
+
+    def __init__(self, job: Job, array: Pictures, failures: Failures) -> None:
+        self.shape = job.spec.shape
+        self.nbytes = array.nbytes
+        self.failed = {int(job.rows[at]): failures[at].reason for at in sorted(failures)}
+        self._array = np.asarray(array)  # a plain view: indexing a memmap itself is slower
+        self._positions = np.full(len(job.dataset), -1, np.intp)
+        self._positions[job.rows] = np.arange(len(job.rows))
+        self._bad = np.zeros(len(array), np.bool_)
+        self._bad[list(failures)] = True
+
+    def gather(self, rows: npt.NDArray[Any]) -> Pictures:
+        wanted = np.asarray(rows, np.intp)
+        positions = _look_up(self._positions, wanted)
+        if self.failed and self._bad[positions].any():
+            row = int(wanted[self._bad[positions]][0])
+            raise ImageError(f"row {row} of the dataset cannot be decoded: {self.failed[row]}")
+        # The positions are known to be in range: all modes but "raise" copy without a buffer.
+        return np.take(self._array, positions, axis=0, mode="clip")
+
+
+class _DecodedAtUse(Pixels):
+    """Pixels that are decoded whenever they are gathered."""
+
+    def __init__(self, job: Job) -> None:
+        self.shape = job.spec.shape
+        self.nbytes = 0
+        self.failed = {}
+        self._job = job
+        self._wanted = np.full(len(job.dataset), -1, np.intp)
+        self._wanted[job.rows] = job.rows
+        self._pool = ThreadPoolExecutor(job.threads, thread_name_prefix="cnnclf-decode")
+        self._lock = threading.Lock()
+
+    def gather(self, rows: npt.NDArray[Any]) -> Pictures:
+        wanted = _look_up(self._wanted, np.asarray(rows, np.intp)).tolist()
+        pictures = np.empty((len(wanted), *self.shape), np.uint8)
+        failed = {}
+        outcomes = self._pool.map(lambda row: decode_row(self._job, row), wanted)
+        for index, (row, outcome) in enumerate(zip(wanted, outcomes, strict=True)):
+            if isinstance(outcome, Failure):
+                failed[row] = outcome.reason
+            else:
+                pictures[index] = outcome
+        if failed:
+            self._note(failed)
+            row, reason = next(iter(failed.items()))
+            raise ImageError(f"{self._job.dataset.file(row)} cannot be decoded: {reason}")
+        return pictures
+
+    def _note(self, failed: dict[int, str]) -> None:
+        with self._lock:
+            new = {row: reason for row, reason in failed.items() if row not in self.failed}
+            self.failed = self.failed | new
+        for row, reason in new.items():
+            self._job.progress.warn(f"{self._job.dataset.file(row)} is left out: {reason}")
+
+
+def _look_up(table: Rows, rows: Rows) -> Rows:
+    found = table[np.clip(rows, 0, len(table) - 1)]
+    known = (found >= 0) & (rows >= 0) & (rows < len(table))
+    if not known.all():
+        raise DataError(f"expected rows that were opened, received row {rows[~known][0]}")
+    return found
+
+
+def _decode_to_memory(job: Job) -> tuple[Pictures, Failures]:
+    memory = read_memory()
+    if job.nbytes > (memory.total_bytes or job.nbytes):
+        raise DeviceError(
+            f"expected {in_words(job.nbytes)} of memory for decoded pictures, "
+            f"this machine has {in_words(memory.total_bytes or 0)}",
+            "use --cache disk",
+        )
+    if job.nbytes > (memory.available_bytes or job.nbytes):
+        job.progress.warn(
+            f"decoded pictures take {in_words(job.nbytes)}, "
+            f"{in_words(memory.available_bytes or 0)} of memory is free: --cache disk is safer"
+        )
+    job.progress.note(f"decoding {job.describe()}, to memory")
+    try:
+        array = np.empty(job.shape, np.uint8)
+    except MemoryError as error:
+        raise DeviceError(
+            f"expected {in_words(job.nbytes)} of memory for decoded pictures, received none",
+            "use --cache disk",
+        ) from error
+    failures: Failures = {}
+    done = 0
+    for pictures, failed in decode_chunks(job):
+        array[done : done + len(pictures)] = pictures
+        done += len(pictures)
+        failures |= failed
+    return array, failures

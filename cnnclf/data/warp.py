@@ -1,0 +1,152 @@
+"""Moves the pixels of a batch by one affine map per picture; what lies outside is mirrored in.
+
+Each picture goes the cheapest way its map allows: whole-pixel shifts and flips are index look-ups,
+maps without rotation or shear are two small matrix products (small pictures) or Pillow's resize of
+a box (large ones), everything else is Pillow's affine transform. Outside the picture lies its
+mirror image, so that no map leaves a wedge of one colour that a network could learn.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+Matrices = NDArray[np.float64]
+
+_SMALL_VALUES = 48 * 48 * 3
+_CHUNK_VALUES = 1 << 18
+_NEARLY = 1e-9
+
+
+def identity_maps(count: int) -> Matrices:
+    """Return `count` maps that leave a picture as it is, float64 [count, 3, 3]."""
+    return np.tile(np.eye(3), (count, 1, 1))
+
+
+def warp(pixels: Pixels, maps: Matrices) -> Pixels:
+    """Resample every picture of a batch, bilinearly.
+
+    Args:
+        pixels: uint8 [n, H, W, C], C being 1 or 3.
+        maps: float64 [n, 3, 3]; each takes a point (x, y, 1) of the result, in pixels from the
+            centre of the picture, to the point of the source that is shown there.
+
+    Returns:
+        uint8 [n, H, W, C], a new array.
+    """
+    out = np.empty_like(pixels)
+    affine = _to_corner_origin(maps, *pixels.shape[1:3])
+    scale = affine[:, (0, 1), (0, 1)]
+    offset = affine[:, :2, 2]
+    aligned = (np.abs(affine[:, (0, 1), (1, 0)]) < _NEARLY).all(axis=1)
+    shifted = aligned & (np.abs(np.abs(scale) - 1) < _NEARLY).all(axis=1)
+    shifted &= (np.abs(offset - np.rint(offset)) < _NEARLY).all(axis=1)
+    small = pixels[0].size <= _SMALL_VALUES
+    for index in np.flatnonzero(shifted):
+        out[index] = _shift(pixels[index], affine[index])
+    rows = np.flatnonzero(aligned & ~shifted)
+    if small:
+        step = max(1, _CHUNK_VALUES // pixels[0].size)
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
+            out[chunk] = _interpolate(pixels[chunk], scale[chunk], offset[chunk])
+    else:
+        for index in rows:
+            out[index] = _resize(pixels[index], affine[index])
+    for index in np.flatnonzero(~aligned):
+        out[index] = _transform(pixels[index], affine[index])
+    return out
+
+
+def _to_corner_origin(maps: Matrices, height: int, width: int) -> Matrices:
+    """Let the maps count from the upper left corner instead of the centre."""
+    to_centre = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
+    to_corner = np.array([[1, 0, width / 2], [0, 1, height / 2], [0, 0, 1]])
+    corner: Matrices = to_corner @ maps @ to_centre
+    return corner
+
+
+def _mirrored(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """Fold any index into 0..size-1 as if the picture were mirrored at its outermost pixels."""
+    if size == 1:
+        return np.zeros_like(indices)
+    folded: NDArray[np.intp] = (size - 1) - np.abs(np.abs(indices) % (2 * size - 2) - (size - 1))
+    return folded
+
+
+def _shift(picture: Pixels, affine: Matrices) -> Pixels:
+    """Move by whole pixels and flip: every result pixel is one source pixel."""
+    height, width = picture.shape[:2]
+    rows = np.floor((np.arange(height) + 0.5) * affine[1, 1] + affine[1, 2]).astype(np.intp)
+    columns = np.floor((np.arange(width) + 0.5) * affine[0, 0] + affine[0, 2]).astype(np.intp)
+    moved: Pixels = picture.take(_mirrored(rows, height), axis=0)
+    return moved.take(_mirrored(columns, width), axis=1)
+
+
+def _interpolate(pixels: Pixels, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Pixels:
+    """Scale and move a chunk of small pictures as rows @ picture @ columns."""
+    height, width = pixels.shape[1:3]
+    columns = _hat_weights(scale[:, 0], offset[:, 0], width)
+    rows = _hat_weights(scale[:, 1], offset[:, 1], height)
+    planes = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")  # [n, C, H, W]
+    warped = rows[:, None] @ planes @ columns[:, None].transpose(0, 1, 3, 2)
+    warped += np.float32(0.5)
+    return warped.astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def _hat_weights(
+    scale: NDArray[np.float64], offset: NDArray[np.float64], size: int
+) -> NDArray[np.float32]:
+    """Return [n, size, size]: how much source pixel k gives to result pixel o, linearly."""
+    at = (np.arange(size) + 0.5) * scale[:, None] + offset[:, None] - 0.5
+    period = max(1, size - 1)
+    at = period - np.abs(np.abs(at) % (2 * period) - period) if size > 1 else np.zeros_like(at)
+    distance = np.abs(at.astype(np.float32)[:, :, None] - np.arange(size, dtype=np.float32))
+    weights: NDArray[np.float32] = np.maximum(np.float32(0), np.float32(1) - distance)
+    return weights
+
+
+def _resize(picture: Pixels, affine: Matrices) -> Pixels:
+    """Scale and move one large picture; several times faster than the general transform."""
+    height, width = picture.shape[:2]
+    left, right = sorted((affine[0, 2], affine[0, 2] + affine[0, 0] * width))
+    top, bottom = sorted((affine[1, 2], affine[1, 2] + affine[1, 1] * height))
+    source, x, y = _cut_out(picture, (left, top, right, bottom))
+    box = (left - x, top - y, right - x, bottom - y)
+    image = _to_image(source).resize((width, height), Image.Resampling.BILINEAR, box=box)
+    resized = np.asarray(image).reshape(picture.shape)
+    resized = resized[:, ::-1] if affine[0, 0] < 0 else resized
+    return resized[::-1] if affine[1, 1] < 0 else resized
+
+
+def _transform(picture: Pixels, affine: Matrices) -> Pixels:
+    """Apply any affine map to one picture."""
+    height, width = picture.shape[:2]
+    corners = affine[:2, :2] @ np.array([[0, width, 0, width], [0, 0, height, height]])
+    corners += affine[:2, 2:]
+    (left, top), (right, bottom) = corners.min(axis=1), corners.max(axis=1)
+    source, x, y = _cut_out(picture, (left, top, right, bottom))
+    a, b, c, d, e, f = affine[:2].ravel().tolist()
+    image = _to_image(source).transform(
+        (width, height),
+        Image.Transform.AFFINE,
+        (a, b, c - x, d, e, f - y),
+        resample=Image.Resampling.BILINEAR,
+    )
+    return np.asarray(image).reshape(picture.shape)
+
+
+def _cut_out(picture: Pixels, box: tuple[float, float, float, float]) -> tuple[Pixels, int, int]:
+    """Return the part of the mirrored plane that covers the box, and where it begins (x, y)."""
+    height, width = picture.shape[:2]
+    left, top = int(np.floor(box[0])) - 1, int(np.floor(box[1])) - 1
+    right, bottom = int(np.ceil(box[2])) + 1, int(np.ceil(box[3])) + 1
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        return picture[top:bottom, left:right], left, top
+    rows = _mirrored(np.arange(top, bottom), height)
+    columns = _mirrored(np.arange(left, right), width)
+    return picture.take(rows, axis=0).take(columns, axis=1), left, top
+
+
+def _to_image(picture: Pixels) -> Image.Image:
+    return Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
