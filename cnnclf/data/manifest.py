@@ -1,12 +1,12 @@
 """A dataset on disk: `manifest.csv` (one row a picture) and `dataset.json`, and both in memory.
 
 The manifest in memory is columnar, so that a million pictures fit; on disk it is read and written
-as a stream. Rows may be edited by hand: the fingerprint is that of the rows as they are read.
+as a stream (`rows.py`). Rows may be edited by hand: the fingerprint is that of the rows as read.
 """
 
-import csv
 import hashlib
 import json
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,42 +17,34 @@ import numpy as np
 import numpy.typing as npt
 
 import cnnclf
+from cnnclf.data.rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
-from cnnclf.runs import atomic_path, write_json_atomic
+from cnnclf.runs import write_json_atomic
 
-SPLITS: Final = ("train", "val", "test")
+__all__ = [
+    "DATASET_NAME",
+    "FORMAT",
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "SPLITS",
+    "Counts",
+    "Dataset",
+    "Fingerprint",
+    "Manifest",
+    "Row",
+    "Saved",
+    "is_dataset",
+    "load_dataset",
+    "read_manifest",
+    "save_dataset",
+]
+
 MANIFEST_NAME: Final = "manifest.csv"
 DATASET_NAME: Final = "dataset.json"
 FORMAT: Final = "cnnclf-dataset"
 FORMAT_VERSION: Final = 1
 
 Counts = dict[str, dict[str, int]]
-
-
-class Row(NamedTuple):
-    """One line of `manifest.csv`; the names of the fields are its header.
-
-    Args:
-        path: Relative to the root of the dataset, with "/" between folders.
-        label: One of the labels of the dataset.
-        split: One of `SPLITS`, or "" for a picture in none.
-        width: Columns of pixels as the picture is seen (EXIF orientation applied).
-        height: Rows of pixels, likewise.
-        mode: Pillow's word for the colours in the file.
-        sha256: Of the bytes of the file, 64 hexadecimal digits.
-        group: Pictures of one group share a split; "" if none.
-        note: What is odd about the file, in words; "" if nothing.
-    """
-
-    path: str
-    label: str
-    split: str
-    width: int
-    height: int
-    mode: str
-    sha256: str
-    group: str
-    note: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +116,8 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """The name that the source gave it, for runs and figures; else that of its directory."""
-        return str(self.source.get("name") or self.directory.resolve().name)
+        """The name of its directory, without the key that directories in the cache end with."""
+        return re.sub(r"-[0-9a-f]{16}$", "", self.directory.resolve().name)
 
     def file(self, row: int) -> Path:
         """Return the file of a row of the manifest."""
@@ -274,55 +266,6 @@ class Fingerprint:
     def hexdigest(self) -> str:
         """Return 64 hexadecimal digits for all that was added."""
         return self._hash.hexdigest()
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a manifest as a stream; the file appears only when it is whole."""
-    encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with atomic_path(path) as partial, partial.open("w", **encoding) as file:
-        plain = csv.writer(file, lineterminator="\n")
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(Row._fields)
-        for row in rows:
-            # A bare "\r" is a line end to readers, but not to the writer: it must be quoted.
-            texts = (row.path, row.label, row.group, row.note)
-            (quoted if any("\r" in text for text in texts) else plain).writerow(row)
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """Read a manifest as a stream; only numbers and columns are checked.
-
-    Raises:
-        DataError: The file cannot be read or is no manifest; with the line.
-    """
-    reader = None
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            missing = [name for name in Row._fields if name not in header]
-            if missing:
-                raise DataError(
-                    f"expected the columns {','.join(Row._fields)} in {path}, "
-                    f"but {', '.join(missing)} is missing",
-                    "import the source again",
-                )
-            order = [header.index(name) for name in Row._fields]
-            for cells in reader:
-                name, label, split, width, height, *rest = [cells[i] for i in order]
-                yield Row(name, label, split, int(width), int(height), *rest)
-    except OSError as error:
-        raise DataError(
-            f"expected a manifest, but {path} cannot be read: {error.strerror}",
-            "import the source again",
-        ) from error
-    except (ValueError, IndexError, csv.Error) as error:
-        line = reader.line_num if reader else 0
-        raise DataError(
-            f"expected {len(Row._fields)} cells with whole numbers for width and height, "
-            f"but line {line} of {path} has none: {error}",
-            "mend the line or import the source again",
-        ) from error
 
 
 def read_manifest(

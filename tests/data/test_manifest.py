@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 from cnnclf.data.manifest import (
     DATASET_NAME,
     MANIFEST_NAME,
-    Row,
     is_dataset,
     load_dataset,
-    read_rows,
     save_dataset,
-    write_rows,
 )
+from cnnclf.data.rows import Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
 
 LABELS = ("cat", "dog")

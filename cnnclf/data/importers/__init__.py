@@ -1,1 +1,70 @@
-"""The ways into a dataset: a table of importers and the pipeline they share."""
+"""The ways into a dataset: a table of importers and the pipeline they share.
+
+To add an importer, write a `recognise` and a `read` (see `base.py`) in a file of their own and add
+a row to `IMPORTERS`.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from cnnclf.data.importers.base import Importer, ImportOptions
+from cnnclf.data.importers.folders import FOLDER_IMPORTERS
+from cnnclf.data.importers.harvest import SKIPPED_NAME
+from cnnclf.data.importers.opening import choose_importer, open_cached
+from cnnclf.data.importers.pipeline import ImportReport, run_import
+from cnnclf.data.manifest import Dataset
+from cnnclf.progress import Progress
+
+__all__ = [
+    "IMPORTERS",
+    "SKIPPED_NAME",
+    "ImportOptions",
+    "ImportReport",
+    "Importer",
+    "import_source",
+    "open_dataset",
+]
+
+# In the order in which they are asked whether they recognise a source.
+IMPORTERS: Final[tuple[Importer, ...]] = (*FOLDER_IMPORTERS,)
+
+_DEFAULTS: Final = ImportOptions()
+
+
+def import_source(
+    source: Path, out: Path, *, options: ImportOptions = _DEFAULTS, progress: Progress
+) -> ImportReport:
+    """Import a source into a new dataset directory.
+
+    Args:
+        source: A folder or file; never written to.
+        out: The dataset directory; must not exist, or be empty.
+        options: What the user said.
+        progress: Hears how the source is read and why so, of each picture, notes and warnings.
+
+    Raises:
+        UsageError: Options are wrong.
+        DataError: The source is not what it should be, or `out` is in use.
+        DeviceError: The disk is full.
+        RunError: `out` cannot be written.
+    """
+    importer, reason = choose_importer(source, IMPORTERS, name=options.format)
+    progress.note(f"{source}: read as {importer.name}, because {reason}")
+    return run_import(
+        source, out, importer=importer, reason=reason, options=options, progress=progress
+    )
+
+
+def open_dataset(path: Path, *, options: ImportOptions = _DEFAULTS, progress: Progress) -> Dataset:
+    """Load a dataset directory, or import any other source into the user's cache and load that.
+
+    Args:
+        path: A dataset directory, or any source.
+        options: How to import it; of no effect on a dataset directory.
+        progress: Hears what is done.
+
+    Raises:
+        UsageError: Options are wrong.
+        DataError: It is neither, or something is wrong with it.
+    """
+    return open_cached(path, IMPORTERS, options=options, progress=progress)

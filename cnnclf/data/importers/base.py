@@ -4,14 +4,24 @@ To add an importer: write `recognise` and `read` in a file of their own and add 
 in `importers/__init__.py`.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from cnnclf.data.names import natural_key
 from cnnclf.errors import DataError
 from cnnclf.progress import Progress
+
+__all__ = [
+    "DEFAULT_SPLIT",
+    "ImportOptions",
+    "Importer",
+    "Listing",
+    "Record",
+    "natural_key",
+    "read_classes_file",
+]
 
 DEFAULT_SPLIT = (0.7, 0.15, 0.15)
 
@@ -102,22 +112,6 @@ class Importer(NamedTuple):
     read: Callable[[Path, Path, ImportOptions, Progress], Listing]
 
 
-def natural_key(text: str) -> str:
-    """Return a key that sorts "2" before "10" and "b" between "A" and "C".
-
-    Each run of digits becomes the count of its digits (9 or more: a 9 for each full nine before the
-    rest) followed by the digits, so that plain comparison of text compares the numbers. Texts that
-    differ only in case or leading zeros are told apart by the text itself.
-    """
-    return f"{_DIGITS.sub(_sortable_number, text.casefold())}\0{text}"
-
-
-def name_some(names: Sequence[str], limit: int = 5) -> str:
-    """Join names for a message: the first few, and how many more there are."""
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
-
-
 def read_classes_file(path: Path) -> tuple[str, ...]:
     """Read the labels of a text file, one a line; blank lines at the end are ignored.
 
@@ -147,12 +141,3 @@ def read_classes_file(path: Path) -> tuple[str, ...]:
             "mend the file given to --classes-file",
         )
     return labels
-
-
-_DIGITS = re.compile(r"[0-9]+")
-
-
-def _sortable_number(match: re.Match[str]) -> str:
-    digits = match.group().lstrip("0") or "0"
-    nines, rest = divmod(len(digits), 9)
-    return f"{'9' * nines}{rest}{digits}"

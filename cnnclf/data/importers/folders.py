@@ -9,10 +9,10 @@ from cnnclf.data.importers.base import (
     ImportOptions,
     Listing,
     Record,
-    name_some,
     read_classes_file,
 )
 from cnnclf.data.importers.walk import Walk
+from cnnclf.data.names import count_of, name_some
 from cnnclf.errors import DataError
 from cnnclf.progress import Progress
 
@@ -73,8 +73,8 @@ def explain_folder(source: Path) -> DataError:
     loose = len(Walk(source).look(layout.base)[1])
     if loose:
         return DataError(
-            f"expected a folder for each class, but {where} holds {loose} files and no folders "
-            "with pictures",
+            f"expected a folder for each class, but {where} holds {count_of(loose, 'file')} and no "
+            "folders with pictures",
             hint,
         )
     return DataError(f"expected a folder for each class, but {where} is empty", hint)
@@ -221,7 +221,7 @@ def _read_classes(walk: Walk, listing: Listing, path: str, *, split: str) -> Ite
     folders, loose = walk.look(path)
     _skip_loose_files(walk, loose)
     if loose and split:
-        listing.remarks.append(f"{len(loose)} files directly in {path} have no class")
+        listing.remarks.append(f"{count_of(len(loose), 'file')} directly in {path} without a class")
     empty = []
     for folder in folders:
         label = _name(folder)

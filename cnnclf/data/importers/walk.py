@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from cnnclf.data.importers.base import name_some, natural_key
 from cnnclf.data.manifest import is_dataset
+from cnnclf.data.names import name_some, natural_key
 from cnnclf.runs import PLAN_FILE, RECORD_FILE
 
 # What systems leave behind in folders; treated as hidden.

@@ -124,7 +124,7 @@ def test_files_without_class_are_skipped_with_the_reason(tmp_path: Path) -> None
     listing, records = read(tmp_path, "split-folders")
     assert len(records) == 2
     assert [path for path, _ in listing.skipped] == ["labels.csv", "test/1.png", "test/2.png"]
-    assert "2 files directly in test have no class" in listing.remarks
+    assert "2 files directly in test without a class" in listing.remarks
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")

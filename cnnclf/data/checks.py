@@ -1,0 +1,195 @@
+"""What may be wrong with a dataset: duplicates, classes too small, other labels, changed files."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.manifest import SPLITS, Dataset
+from cnnclf.data.names import name_some
+from cnnclf.data.splits import Ids
+from cnnclf.errors import DataError
+from cnnclf.progress import Progress
+
+# Below so many training pictures a class is hardly learned; above so large a ratio between classes
+# the small ones are hardly predicted.
+FEW_PICTURES: Final = 10
+LARGE_RATIO: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Which pictures occur more than once (same bytes or same pixels).
+
+    Args:
+        repeats: Pictures that repeat an earlier one, wherever it is.
+        inside: The same, counted within each split.
+        shared: For two splits (a, b): the rows of a that are also in b, and one row of b each.
+        conflicts: Two rows each of the pictures that occur with more than one label, int64 [n, 2].
+    """
+
+    repeats: int
+    inside: dict[str, int]
+    shared: dict[tuple[str, str], tuple[Ids, Ids]] = field(repr=False)
+    conflicts: Ids = field(repr=False)
+
+    def example_rows(self, count: int = 3) -> set[int]:
+        """Return the rows of the first few shared pictures and conflicts of each kind."""
+        found = [rows[:count] for pair in self.shared.values() for rows in pair]
+        return set(np.concatenate([*found, self.conflicts[:count].ravel()]).tolist())
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happened to the files of a dataset since it was imported.
+
+    Args:
+        missing: Rows of the manifest whose file is gone.
+        changed: Rows of the manifest whose file has other content.
+    """
+
+    missing: list[int]
+    changed: list[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.changed)
+
+
+def find_duplicates(
+    contents: Ids, class_indices: npt.NDArray[np.int32], splits: npt.NDArray[np.int8]
+) -> Duplicates:
+    """Find the pictures that occur more than once.
+
+    Args:
+        contents: int64 [N], equal for pictures with the same content.
+        class_indices: int32 [N].
+        splits: int8 [N], index into `SPLITS` or -1.
+    """
+    members = {split: np.flatnonzero(splits == index) for index, split in enumerate(SPLITS)}
+    inside = {split: len(rows) - len(np.unique(contents[rows])) for split, rows in members.items()}
+    # A picture of the later split is the one that leaked.
+    pairs = [("val", "train"), ("test", "train"), ("test", "val")]
+    found = {
+        (later, earlier): _find_shared(contents, members[later], members[earlier])
+        for later, earlier in pairs
+    }
+    return Duplicates(
+        repeats=len(contents) - len(np.unique(contents)),
+        inside=inside,
+        shared={pair: rows for pair, rows in found.items() if len(rows[0])},
+        conflicts=_find_conflicts(contents, class_indices),
+    )
+
+
+def check_trainable(dataset: Dataset) -> list[str]:
+    """Check that a CNN can be trained on a dataset.
+
+    Returns:
+        Warnings: classes with few or no training pictures, classes of very different size.
+
+    Raises:
+        DataError: Fewer than two labels have training pictures.
+    """
+    counts = dataset.counts()["train"]
+    filled = {label: count for label, count in counts.items() if count}
+    if len(filled) < 2:
+        got = f"only {next(iter(filled))!r} has any" if filled else "there are none"
+        raise DataError(
+            f"expected training pictures of at least 2 labels in {dataset.directory}, but {got}",
+            "import pictures of more classes, or with another split: "
+            "cnnclf import SOURCE --out DATASET --split 0.7,0.15,0.15",
+        )
+    warnings = []
+    absent = [label for label in counts if label not in filled]
+    if absent:
+        warnings.append(
+            f"labels without training pictures are never predicted: {name_some(absent)}"
+        )
+    few = [f"{label} ({count})" for label, count in filled.items() if count < FEW_PICTURES]
+    if few:
+        warnings.append(
+            f"labels with fewer than {FEW_PICTURES} training pictures: {name_some(few)}"
+        )
+    smallest = min(filled, key=lambda label: filled[label])
+    largest = max(filled, key=lambda label: filled[label])
+    ratio = filled[largest] / filled[smallest]
+    if ratio >= LARGE_RATIO:
+        warnings.append(
+            f"classes of very different size: {filled[largest]} training pictures of {largest} "
+            f"and {filled[smallest]} of {smallest}; --balance weights makes up for it"
+        )
+    return warnings
+
+
+def check_same_labels(dataset: Dataset, labels: tuple[str, ...]) -> None:
+    """Check that a dataset has the labels of a model, in the same order.
+
+    Raises:
+        DataError: It has not; says which labels are missing, unknown or in another place.
+    """
+    if dataset.labels == labels:
+        return
+    missing = [label for label in labels if label not in dataset.labels]
+    unknown = [label for label in dataset.labels if label not in labels]
+    faults = []
+    if missing:
+        faults.append(f"{name_some(missing)} missing")
+    if unknown:
+        faults.append(f"{name_some(unknown)} unknown to the model")
+    if not faults:
+        faults.append("the same labels in another order")
+    raise DataError(
+        f"expected the {len(labels)} labels of the model in {dataset.directory}, "
+        f"but got {'; '.join(faults)}",
+        "import the pictures with the labels of the model: name the class folders like them, "
+        "or list them in a file for --classes-file",
+    )
+
+
+def find_changed(dataset: Dataset, *, progress: Progress) -> Changes:
+    """Find the files that are gone or have other content than when they were imported.
+
+    Only files with a time stamp after the import are read again.
+    """
+    since = int(dataset.source.get("imported_ns", 0))
+    root = os.fspath(dataset.root)
+    missing: list[int] = []
+    changed: list[int] = []
+    with progress.task("Looking for changed files", len(dataset), "files") as task:
+        for row, path in enumerate(dataset.manifest.paths):
+            full = os.path.join(root, path)  # noqa: PTH118 (a million of them)
+            try:
+                found = os.stat(full)  # noqa: PTH116
+                # A file put in the place of another may bring an old time of change with it.
+                if max(found.st_mtime_ns, found.st_ctime_ns) > since:
+                    with open(full, "rb") as file:  # noqa: PTH123
+                        digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    if digest != dataset.manifest.sha256[row]:
+                        changed.append(row)
+            except FileNotFoundError:
+                missing.append(row)
+            except OSError:  # it is there, but cannot be read any more
+                changed.append(row)
+            task.advance()
+    return Changes(missing, changed)
+
+
+def _find_shared(contents: Ids, later: Ids, earlier: Ids) -> tuple[Ids, Ids]:
+    """Return the rows of `later` whose content is in `earlier`, and a row of `earlier` for each."""
+    rows = later[np.isin(contents[later], contents[earlier])]
+    values, first = np.unique(contents[earlier], return_index=True)
+    return rows, earlier[first[np.searchsorted(values, contents[rows])]]
+
+
+def _find_conflicts(contents: Ids, class_indices: npt.NDArray[np.int32]) -> Ids:
+    order = np.lexsort((class_indices, contents))
+    same = contents[order[1:]] == contents[order[:-1]]
+    other = class_indices[order[1:]] != class_indices[order[:-1]]
+    places = np.flatnonzero(same & other)
+    # One pair for each content, however many labels it has.
+    _, first = np.unique(contents[order[places]], return_index=True)
+    places = places[first]
+    return np.stack([order[places], order[places + 1]], axis=1)

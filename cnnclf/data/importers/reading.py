@@ -1,0 +1,122 @@
+"""Reading and checking pictures on many threads, in order and in bounded memory.
+
+Each file is read once; its bytes are hashed, decoded in full and hashed again as pixels.
+"""
+
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from cnnclf.data.images import ImageInfo, inspect_image
+from cnnclf.data.importers.base import Record
+from cnnclf.errors import ImageError
+
+# Larger files are not read: each thread holds one file in memory.
+MAX_FILE_BYTES: Final = 2**30
+
+# Handing over single files would cost more than a tiny picture itself.
+_CHUNK: Final = 16
+_CHUNKS_AHEAD: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One picture that was read, or that could not be.
+
+    Args:
+        record: As listed; with another path if the picture was copied to one.
+        info: None if the file cannot be used.
+        sha256: Of the bytes of the file, 32 bytes.
+        reason: Why the file cannot be used; "" if it can.
+    """
+
+    record: Record
+    info: ImageInfo | None
+    sha256: bytes = b""
+    reason: str = ""
+
+
+def count_processors() -> int:
+    """Count the processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_pictures(
+    root: Path,
+    records: Iterator[Record],
+    *,
+    threads: int | None = None,
+    copy_to: Path | None = None,
+) -> Iterator[list[Checked]]:
+    """Read and check the pictures of a listing.
+
+    Args:
+        root: The folder that the paths of the records are relative to.
+        records: Consumed a little ahead of what is yielded.
+        threads: At least 1; None means one per processor.
+        copy_to: A folder that the good pictures are copied into, under their paths.
+
+    Returns:
+        The records in order, a few at a time.
+    """
+    threads = threads or count_processors()
+    waiting: deque[Future[list[Checked]]] = deque()
+    base = os.fspath(root)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
+    try:
+        while True:
+            while len(waiting) < threads * _CHUNKS_AHEAD:
+                chunk = list(islice(records, _CHUNK))
+                if not chunk:
+                    break
+                waiting.append(pool.submit(_check_chunk, base, chunk, copy_to))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _check_chunk(base: str, records: list[Record], copy_to: Path | None) -> list[Checked]:
+    return [_check(base, record, copy_to) for record in records]
+
+
+def _check(base: str, record: Record, copy_to: Path | None) -> Checked:
+    path = os.path.join(base, record.path)  # noqa: PTH118 (Path would cost more than a tiny file)
+    try:
+        found = os.stat(path)  # noqa: PTH116
+        if not stat.S_ISREG(found.st_mode):
+            return Checked(record, None, reason="not a file")
+        if found.st_size > MAX_FILE_BYTES:
+            return Checked(record, None, reason=f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            content = file.read()
+        info = inspect_image(content, name=record.path.rpartition("/")[2])
+    except ImageError as error:
+        return Checked(record, None, reason=error.message)
+    except OSError as error:
+        return Checked(record, None, reason=f"cannot be read: {error.strerror}")
+    digest = hashlib.sha256(content).digest()
+    if copy_to is not None:
+        record = replace(record, path=_place_copy(record.path, digest))
+        target = copy_to / record.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    return Checked(record, info, digest)
+
+
+def _place_copy(path: str, digest: bytes) -> str:
+    """Return where below the copies a picture goes: under its own path unless that leads out."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        return f"outside/{digest.hex()[:16]}/{parts.name}"
+    return path

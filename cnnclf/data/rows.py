@@ -1,0 +1,96 @@
+"""The rows of `manifest.csv`, read and written as a stream."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TextIO
+
+from cnnclf.errors import DataError
+from cnnclf.runs import atomic_path
+
+SPLITS: Final = ("train", "val", "test")
+
+
+class Row(NamedTuple):
+    """One line of `manifest.csv`; the names of the fields are its header.
+
+    Args:
+        path: Relative to the root of the dataset, with "/" between folders.
+        label: One of the labels of the dataset.
+        split: One of `SPLITS`, or "" for a picture in none.
+        width: Columns of pixels as the picture is seen (EXIF orientation applied).
+        height: Rows of pixels, likewise.
+        mode: Pillow's word for the colours in the file.
+        sha256: Of the bytes of the file, 64 hexadecimal digits.
+        group: Pictures of one group share a split; "" if none.
+        note: What is odd about the file, in words; "" if nothing.
+    """
+
+    path: str
+    label: str
+    split: str
+    width: int
+    height: int
+    mode: str
+    sha256: str
+    group: str
+    note: str
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write a manifest as a stream; the file appears only when it is whole."""
+    encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with atomic_path(path) as partial, partial.open("w", **encoding) as file:
+        write = open_csv(file)
+        write(Row._fields)
+        for row in rows:
+            write(row)
+
+
+def open_csv(file: TextIO) -> Callable[[Sequence[object]], object]:
+    """Return a function that writes a row of texts and numbers; any text survives a round trip."""
+    plain = csv.writer(file, lineterminator="\n").writerow
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow
+
+    def write(row: Sequence[object]) -> object:
+        # A bare "\r" is a line end to readers, but not to the writer, which leaves it as it is.
+        odd = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        return (quoted if odd else plain)(row)
+
+    return write
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Read a manifest as a stream; only numbers and columns are checked.
+
+    Raises:
+        DataError: The file cannot be read or is no manifest; with the line.
+    """
+    reader = None
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            missing = [name for name in Row._fields if name not in header]
+            if missing:
+                raise DataError(
+                    f"expected the columns {','.join(Row._fields)} in {path}, "
+                    f"but {', '.join(missing)} is missing",
+                    "import the source again",
+                )
+            order = [header.index(name) for name in Row._fields]
+            for cells in reader:
+                name, label, split, width, height, *rest = [cells[i] for i in order]
+                yield Row(name, label, split, int(width), int(height), *rest)
+    except OSError as error:
+        raise DataError(
+            f"expected a manifest, but {path} cannot be read: {error.strerror}",
+            "import the source again",
+        ) from error
+    except (ValueError, IndexError, csv.Error) as error:
+        line = reader.line_num if reader else 0
+        raise DataError(
+            f"expected {len(Row._fields)} cells with whole numbers for width and height, "
+            f"but line {line} of {path} has none: {error}",
+            "mend the line or import the source again",
+        ) from error

@@ -1,0 +1,132 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnclf.data.checks import (
+    check_same_labels,
+    check_trainable,
+    find_changed,
+    find_duplicates,
+)
+from cnnclf.data.manifest import Dataset, Manifest
+from cnnclf.data.rows import SPLITS
+from cnnclf.errors import DataError
+from cnnclf.progress import Silent
+
+
+def make_dataset(counts: dict[str, tuple[int, int, int]]) -> Dataset:
+    """A dataset with so many pictures of each label in train, val and test."""
+    rows = [
+        (place, split)
+        for place, numbers in enumerate(counts.values())
+        for split, number in enumerate(numbers)
+        for _ in range(number)
+    ]
+    count = len(rows)
+    manifest = Manifest(
+        paths=[f"{row}.png" for row in range(count)],
+        class_indices=np.array([place for place, _ in rows], np.int32),
+        splits=np.array([split for _, split in rows], np.int8),
+        widths=np.ones(count, np.int32),
+        heights=np.ones(count, np.int32),
+        modes=["RGB"] * count,
+        sha256=[f"{row:064x}" for row in range(count)],
+        groups=[""] * count,
+        notes=[""] * count,
+    )
+    return Dataset(Path("data"), Path("photos"), tuple(counts), manifest, {}, "0" * 64)
+
+
+def test_a_good_dataset_has_no_warnings() -> None:
+    assert check_trainable(make_dataset({"a": (20, 2, 2), "b": (30, 2, 2)})) == []
+
+
+def test_small_and_uneven_classes_are_told() -> None:
+    counts = {"a": (200, 2, 2), "b": (9, 2, 2), "c": (0, 2, 2), "d": (20, 0, 0)}
+    absent, few, uneven = check_trainable(make_dataset(counts))
+    assert absent.endswith(": c")
+    assert few.endswith(": b (9)")
+    assert "200 training pictures of a and 9 of b" in uneven
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ({"a": (9, 0, 0), "b": (0, 5, 5)}, "only 'a' has any"),
+        ({"a": (0, 1, 1), "b": (0, 5, 5)}, "there are none"),
+    ],
+)
+def test_a_dataset_without_two_trained_labels_is_refused(
+    counts: dict[str, tuple[int, int, int]], told: str
+) -> None:
+    with pytest.raises(DataError, match=told) as caught:
+        check_trainable(make_dataset(counts))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (("a", "c"), "c missing; b unknown to the model"),
+        (("a", "b", "c"), "c missing"),
+        (("b", "a"), "another order"),
+    ],
+)
+def test_other_labels_are_refused(labels: tuple[str, ...], told: str) -> None:
+    dataset = make_dataset({"a": (1, 1, 1), "b": (1, 1, 1)})
+    check_same_labels(dataset, ("a", "b"))
+    with pytest.raises(DataError, match=told) as caught:
+        check_same_labels(dataset, labels)
+    assert "--classes-file" in caught.value.hint
+
+
+def test_duplicates_are_found_by_split_and_label() -> None:
+    contents = np.array([0, 0, 2, 3, 0, 3, 6, 6, 8, 0])
+    labels = np.array([0, 0, 0, 1, 0, 1, 0, 1, 0, 1], np.int32)
+    splits = np.array([SPLITS.index(s) if s else -1 for s in (
+        "train", "train", "train", "train", "test", "test", "val", "train", "val", ""
+    )], np.int8)  # fmt: skip
+    found = find_duplicates(contents, labels, splits)
+    assert found.repeats == 5
+    assert found.inside == {"train": 1, "val": 0, "test": 0}
+    assert set(found.shared) == {("val", "train"), ("test", "train")}
+    rows, twins = found.shared["test", "train"]
+    assert rows.tolist() == [4, 5]
+    assert twins.tolist() == [0, 3]
+    assert found.conflicts[:, 0].tolist() != []
+    assert {tuple(contents[pair].tolist()) for pair in found.conflicts} == {(0, 0), (6, 6)}
+    assert all(labels[a] != labels[b] for a, b in found.conflicts)
+    assert {4, 0, 5, 3, 6, 7} <= found.example_rows()
+
+
+def test_a_dataset_without_duplicates_has_none() -> None:
+    found = find_duplicates(np.arange(5), np.zeros(5, np.int32), np.zeros(5, np.int8))
+    assert (found.repeats, found.shared, len(found.conflicts)) == (0, {}, 0)
+    assert found.example_rows() == set()
+
+
+def test_changed_files_are_found(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from cnnclf.data.importers import import_source
+    from cnnclf.data.manifest import load_dataset
+
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(4):
+            shade = number * 10 + (label == "b")
+            Image.new("L", (4, 4), shade).save(tmp_path / "photos" / label / f"{number}.png")
+    import_source(tmp_path / "photos", tmp_path / "data", progress=Silent())
+    dataset = load_dataset(tmp_path / "data")
+    assert not find_changed(dataset, progress=Silent())
+    (tmp_path / "photos" / "a" / "1.png").unlink()
+    old = (tmp_path / "photos" / "b" / "2.png").stat()
+    (tmp_path / "photos" / "b" / "2.png").write_bytes(b"other")
+    os.utime(tmp_path / "photos" / "b" / "2.png", ns=(old.st_atime_ns, old.st_mtime_ns))
+    os.utime(tmp_path / "photos" / "b" / "3.png")  # touched, not changed
+    found = find_changed(dataset, progress=Silent())
+    assert found
+    assert [dataset.manifest.paths[row] for row in found.missing] == ["a/1.png"]
+    assert [dataset.manifest.paths[row] for row in found.changed] == ["b/2.png"]
