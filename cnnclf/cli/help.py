@@ -9,6 +9,7 @@ import inspect
 from typing import Any
 
 import typer.core
+from typer._click.exceptions import UsageError
 
 from cnnclf.cli.output import HelpBlock, HelpRow, out
 
@@ -21,6 +22,14 @@ _LEFT_SHARE = 0.4
 
 class HelpPage(typer.core.TyperCommand):
     """A command with our help page."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, and let every usage error know whose arguments they were."""
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help page into the formatter."""

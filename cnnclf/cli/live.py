@@ -9,7 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cnnclf.cli.words import format_rate, format_seconds, format_value
+from cnnclf.cli.words import (
+    count_cells,
+    encodable,
+    format_rate,
+    format_seconds,
+    format_value,
+    pad_cells,
+    safe_text,
+)
 from cnnclf.progress import Task
 
 if TYPE_CHECKING:
@@ -64,7 +72,8 @@ class LiveProgress:
         with self._lock:
             if table not in self._widths:
                 self._widths[table] = [
-                    max(len(name), len(cell), 6) for name, cell in zip(figures, cells, strict=True)
+                    max(count_cells(name), count_cells(cell), 6)
+                    for name, cell in zip(figures, cells, strict=True)
                 ]
                 if self._has_room(table):
                     self._screen.note(_join(list(figures), self._widths[table]))
@@ -188,7 +197,10 @@ class _BarTask(_Counter):
     def __init__(self, bars: "Bars", name: str, total: int | None, unit: str) -> None:
         super().__init__(name, total, unit)
         self._bars = bars
-        self._id: TaskID = bars.add_task(name, total=total, unit=unit, words="")
+        encoding = bars.console.encoding
+        self._id: TaskID = bars.add_task(
+            encodable(safe_text(name), encoding), total=total, unit=unit, words=""
+        )
 
     def close(self) -> None:
         """Take the bar away."""
@@ -208,11 +220,14 @@ class _BarTask(_Counter):
         return REDRAW_S
 
     def _show(self) -> None:
-        self._bars.update(self._id, completed=self.done, total=self.total, words=self.words)
+        words = encodable(safe_text(self.words), self._bars.console.encoding)
+        self._bars.update(self._id, completed=self.done, total=self.total, words=words)
 
 
 def _join(cells: list[str], widths: list[int]) -> str:
-    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join(
+        pad_cells(cell, width, right=True) for cell, width in zip(cells, widths, strict=True)
+    )
 
 
 def _bar_columns(width: int) -> list["ProgressColumn"]:

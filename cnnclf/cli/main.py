@@ -12,7 +12,12 @@ from typing import Any
 import typer
 
 # Typer carries its own Click and exports only some of its exceptions.
-from typer._click.exceptions import ClickException, MissingParameter, NoSuchOption
+from typer._click.exceptions import (
+    ClickException,
+    MissingParameter,
+    NoArgsIsHelpError,
+    NoSuchOption,
+)
 
 from cnnclf.cli.app import build_root
 from cnnclf.cli.output import out
@@ -53,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _settled(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
     except BrokenPipeError:
         return _broken_pipe()
+    except NoArgsIsHelpError as error:
+        out.data(error.message + "\n")
+        return _settled(ExitCode.USAGE)
     except BaseException as error:  # noqa: BLE001 - the outermost boundary: every outcome gets a code
         if show_traceback:
             traceback.print_exception(error)

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnclf.cli.words import encodable, format_value, safe_text
+from cnnclf.cli.words import count_cells, encodable, format_value, pad_cells, safe_text
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ class Output:
         ]
         self._title(title)
         margin = " " * (indent or (2 if title else 0))
-        longest = max((len(name) for name, _ in items), default=0)
+        longest = max((count_cells(name) for name, _ in items), default=0)
         width = self._width("stdout")
         room = None if width is None else max(width - len(margin) - longest - 2, 12)
         for name, value in items:
             first, *rest = _wrap(value, room)
-            self.line(f"{margin}{name:<{longest}}  {first}".rstrip())
+            self.line(f"{margin}{pad_cells(name, longest)}  {first}".rstrip())
             for line in rest:
                 self.line(f"{margin}{'':<{longest}}  {line}")
 
@@ -224,7 +224,7 @@ class Output:
 
     def _title(self, text: str) -> None:
         if text:
-            self._print("stdout", "", prefix=safe_text(text), style="bold")
+            self._print("stdout", "", prefix=text, style="bold")
 
     def _message(self, kind: str, text: str) -> None:
         prefix = "" if kind == "note" else f"{kind}: "
@@ -236,9 +236,8 @@ class Output:
         from rich.text import Text
 
         console = self.console(stream)
-        words = Text(prefix, style=style).append(
-            encodable(safe_text(text), console.encoding), style="" if prefix else None
-        )
+        words = Text(encodable(safe_text(prefix), console.encoding), style=style)
+        words.append(encodable(safe_text(text), console.encoding), style="not bold default")
         console.print(words, soft_wrap=True)
 
     def _plain_table(
@@ -251,7 +250,7 @@ class Output:
         right = _right_aligned(len(columns), values)
         for row in [list(columns), *cells]:
             padded = (
-                cell.rjust(width) if is_right else cell.ljust(width)
+                pad_cells(cell, width, right=is_right)
                 for cell, width, is_right in zip(row, widths, right, strict=True)
             )
             self.line("  ".join(padded).rstrip())
@@ -271,7 +270,7 @@ class Output:
         right = _right_aligned(len(columns), values)
         for name, is_right in zip(columns, right, strict=True):
             table.add_column(
-                Text(name),
+                Text(encodable(safe_text(name), console.encoding)),
                 justify="right" if is_right else "left",
                 overflow="fold",
                 no_wrap=is_right,
@@ -325,7 +324,7 @@ def _fits(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) ->
 
 
 def _natural_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    return [max(len(cell) for cell in column) for column in zip(columns, *cells, strict=True)]
+    return [max(map(count_cells, column)) for column in zip(columns, *cells, strict=True)]
 
 
 def _right_aligned(count: int, values: Sequence[Sequence[object]]) -> list[bool]:

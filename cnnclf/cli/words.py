@@ -1,5 +1,6 @@
 """How values are written for people: numbers, durations, rates, and text that is safe to show."""
 
+import unicodedata
 from enum import Enum
 
 
@@ -64,3 +65,19 @@ def encodable(text: str, encoding: str | None) -> str:
     """Escape what an encoding cannot hold."""
     encoding = encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def count_cells(text: str) -> int:
+    """Count the columns a text takes on a terminal: wide characters take two, marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
+        for each in text
+    )
+
+
+def pad_cells(text: str, width: int, *, right: bool = False) -> str:
+    """Fill a text with spaces up to a number of columns, at its right end or (right) its left."""
+    spaces = " " * (width - count_cells(text))
+    return spaces + text if right else text + spaces

@@ -1,12 +1,170 @@
+import errno
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
 
 import cnnclf
+from cnnclf import errors
+from cnnclf.cli import app as app_module
+from cnnclf.cli.app import COMMANDS, load_command
+from cnnclf.errors import CnnclfError, ExitCode
 from tests.conftest import Cli
 
+ROOT = Path(__file__).parents[2]
 
-def test_version(cli: Cli) -> None:
-    result = cli("--version")
-    assert (result.code, result.stdout.strip()) == (0, f"cnnclf {cnnclf.__version__}")
+ERRORS = [
+    each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, CnnclfError)
+]
+
+_action: Callable[[], object] = lambda: None  # noqa: E731 - what the command `probe` does
+
+
+def probe_command(
+    number: int = 1,
+    *,
+    choice: str = "a",
+) -> object:
+    """Do what the test put into `_action`."""
+    return _action()
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Iterator[Cli]:
+    """Call the command line with a command `probe`, whose body is the first argument."""
+    row = ("probe", __name__, "probe_command", "A command for tests.")
+    monkeypatch.setattr(app_module, "COMMANDS", (*COMMANDS, row))
+
+    def call(action: Callable[[], object], *arguments: object) -> object:
+        monkeypatch.setattr(sys.modules[__name__], "_action", action)
+        return cli("probe", *arguments)
+
+    return call  # type: ignore[return-value]
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+def lines_of(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if line]
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_each_error_of_ours_is_two_lines_and_its_code(probe: Cli, kind: type[CnnclfError]) -> None:
+    result = probe(raising(kind("expected a cat, received a dog", "feed it")))
+    assert result.code == kind.exit_code
+    assert result.stdout == ""
+    assert lines_of(result.stderr) == [
+        "error: expected a cat, received a dog",
+        "hint: feed it",
+    ]
+
+
+def test_an_error_without_a_hint_is_one_line(probe: Cli) -> None:
+    assert probe(raising(errors.DataError("no pictures"))).stderr == "error: no pictures\n"
+
+
+def _named(name: str, module: str, text: str) -> BaseException:
+    kind = type(name, (Exception,), {"__module__": module})
+    error: BaseException = kind(text)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+        (MemoryError("Unable to allocate 9 GiB"), 6, "9 GiB"),
+        (_named("ResourceExhaustedError", "tensorflow.python.x", "OOM when"), 6, "OOM when"),
+        (_named("OutOfMemoryError", "torch", "CUDA out of memory"), 6, "CUDA out of memory"),
+        (_named("XlaRuntimeError", "jaxlib.xla", "RESOURCE_EXHAUSTED: x"), 6, "RESOURCE"),
+        (OSError(errno.ENOSPC, "No space left", "/data/x.bin"), 6, "disk full: /data/x.bin"),
+        (OSError(errno.EDQUOT, "Quota exceeded", "/data/x.bin"), 6, "/data/x.bin"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/root/a"),
+            3,
+            "no permission: /root/a",
+        ),
+        (ModuleNotFoundError("No module named 'openvino'", name="openvino"), 5, "openvino"),
+        (ModuleNotFoundError("No module named 'cnnclf.x'", name="cnnclf.x"), 1, "unexpected"),
+        (ValueError("a\nb"), 1, "unexpected ValueError: a b"),
+        (RecursionError(), 1, "unexpected RecursionError"),
+        (typer.Abort(), 130, "interrupted"),
+        (typer.Exit(7), 7, ""),
+        (SystemExit(3), 3, ""),
+        (SystemExit(), 0, ""),
+        (SystemExit("text"), 1, ""),
+        (typer.BadParameter("too small"), 2, "too small"),
+    ],
+)
+def test_outcomes(probe: Cli, error: BaseException, code: int, words: str) -> None:
+    result = probe(raising(error))
+    assert result.code == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(lines_of(result.stderr)) <= 2
+
+
+def test_a_returned_code_is_the_exit_code(probe: Cli) -> None:
+    assert probe(lambda: ExitCode.SOME_FAILED).code == 7
+    assert probe(lambda: None).code == 0
+    assert probe(lambda: {"a": "result"}).code == 0
+
+
+def test_a_missing_package_names_the_command_that_installs_it(probe: Cli) -> None:
+    result = probe(raising(ModuleNotFoundError("No module named 'scipy'", name="scipy.linalg")))
+    assert "hint: install it: python -m pip install scipy" in result.stderr
+
+
+def test_a_bug_says_where_and_how_to_see_more(probe: Cli) -> None:
+    result = probe(lambda: load_command(("x", "cnnclf.cli.app", "no_such", "")))
+    assert result.code == ExitCode.BUG
+    assert re.search(r"\(cnnclf/cli/app\.py:\d+\)", result.stderr)
+    assert "--traceback" in result.stderr
+
+
+# The traceback on demand
+
+
+@pytest.mark.parametrize("arguments", [("--traceback",), ("--number", "2", "--traceback")])
+def test_traceback_anywhere(probe: Cli, arguments: tuple[str, ...]) -> None:
+    result = probe(raising(ValueError("deep")), *arguments)
+    assert result.code == 1
+    assert "Traceback" in result.stderr
+    assert "error: unexpected ValueError: deep" in result.stderr
+
+
+@pytest.mark.parametrize(("value", "is_shown"), [("1", True), ("0", False), ("", False)])
+def test_traceback_by_environment(
+    probe: Cli, monkeypatch: pytest.MonkeyPatch, value: str, is_shown: bool
+) -> None:
+    monkeypatch.setenv("CNNCLF_TRACEBACK", value)
+    result = probe(raising(errors.DataError("no pictures")))
+    assert ("Traceback" in result.stderr) is is_shown
+
+
+def test_traceback_after_two_dashes_is_an_argument(cli: Cli) -> None:
+    assert "Traceback" not in cli("doctor", "--", "--traceback").stderr
+
+
+# Usage
 
 
 def test_unknown_command_names_the_nearest(cli: Cli) -> None:
@@ -14,3 +172,198 @@ def test_unknown_command_names_the_nearest(cli: Cli) -> None:
     assert result.code == 2
     assert re.search(r"^error: .*'trian'", result.stderr, re.MULTILINE)
     assert "hint: did you mean 'cnnclf train'?" in result.stderr
+
+
+def test_unknown_command_like_no_other(cli: Cli) -> None:
+    result = cli("zzz")
+    assert result.code == 2
+    assert "hint: cnnclf --help describes them" in result.stderr
+
+
+def test_unknown_sub_command(cli: Cli) -> None:
+    result = cli("runs", "lst")
+    assert result.code == 2
+    assert "did you mean 'cnnclf runs list'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "hint"),
+    [
+        (
+            ("--numbr", "2"),
+            "error: cnnclf probe: no such option: --numbr",
+            "did you mean --number?",
+        ),
+        (("--zzz",), "no such option: --zzz", "cnnclf probe --help lists the options"),
+        (("--number", "x"), "'--number'", "cnnclf probe --help lists the options"),
+        (("--choice",), "--choice", "cnnclf probe --help lists the options"),
+        (("extra",), "extra", "cnnclf probe --help lists the options"),
+    ],
+)
+def test_wrong_arguments(probe: Cli, arguments: tuple[str, ...], error: str, hint: str) -> None:
+    result = probe(lambda: None, *arguments)
+    assert result.code == 2
+    first, second = lines_of(result.stderr)
+    assert first.startswith("error: cnnclf probe: ")
+    assert error in first
+    assert hint in second
+
+
+def test_unknown_global_option(cli: Cli) -> None:
+    result = cli("--versoin")
+    assert result.code == 2
+    assert "did you mean --version?" in result.stderr
+
+
+def test_missing_argument(cli: Cli) -> None:
+    result = cli("sample-data")
+    assert result.code == 2
+    assert "DIR" in result.stderr
+
+
+def test_no_arguments_show_help(cli: Cli) -> None:
+    result = cli()
+    assert result.code == 2
+    assert "Usage: cnnclf" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_lists_every_command(cli: Cli, option: str) -> None:
+    result = cli(option)
+    assert result.code == 0
+    for name, _, _, summary in COMMANDS:
+        assert name in result.stdout
+        assert summary in " ".join(result.stdout.split())
+    assert "--traceback" in result.stdout
+
+
+@pytest.mark.parametrize("row", COMMANDS, ids=[row[0] for row in COMMANDS])
+def test_help_of_every_command(cli: Cli, row: tuple[str, str, str, str]) -> None:
+    result = cli(row[0], "-h")
+    assert result.code == 0
+    assert f"Usage: cnnclf {row[0]}" in result.stdout
+
+
+def test_summaries_are_sentences() -> None:
+    assert all(summary.endswith(".") and len(summary) <= 60 for _, _, _, summary in COMMANDS)
+
+
+def test_version(cli: Cli) -> None:
+    result = cli("--version")
+    assert (result.code, result.stdout.strip()) == (0, f"cnnclf {cnnclf.__version__}")
+
+
+# Through a real process
+
+
+def start(*arguments: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "cnnclf", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_process_ends_with_the_code() -> None:
+    process = start("trian")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert b"did you mean" in stderr
+
+
+def test_closed_pipe() -> None:
+    process = start("--help")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert stderr == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_under_stdout() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cnnclf", "--version"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 6
+    assert b"disk full" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_ctrl_c_in_a_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from cnnclf.cli import app, main\n"
+        "def wait_command() -> None:\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "app.COMMANDS = (('wait', '__main__', 'wait_command', 'Wait.'),)\n"
+        "sys.argv[1:] = ['wait']\n"
+        "main.run()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == b"error: interrupted\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_consoles_that_cannot_show_everything(tmp_path: Path, encoding: str) -> None:
+    name = os.fsdecode(b"r\xff-\xe2\x9c\x93")  # a byte that is not UTF-8, then a tick
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnclf", "runs", "list", str(tmp_path / name)],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "40"},
+    )
+    assert done.returncode == 4
+    assert done.stderr.startswith(b"error: ")
+    assert b"Traceback" not in done.stderr
+
+
+# Shell completion
+
+
+def complete(*words: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnclf"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={
+            **os.environ,
+            "_CNNCLF_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(["cnnclf", *words]),
+            "COMP_CWORD": str(len(words)),
+        },
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_completion_of_commands() -> None:
+    assert complete("tr") == ["train"]
+
+
+def test_completion_of_options_and_sub_commands() -> None:
+    assert "--sort" in complete("runs", "list", "--so")
+    assert set(complete("runs", "")) >= {"list", "show", "compare"}

@@ -1,0 +1,415 @@
+import io
+import json
+import math
+import re
+import sys
+import time
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnclf.cli.output import SCHEMA_VERSION, Output, plain
+from cnnclf.cli.words import format_bytes, format_rate, format_seconds, format_value, safe_text
+
+LONG = "a-long-name-of-a-run-directory-without-any-space"
+
+
+class Terminal(io.StringIO):
+    """A text stream that says it is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+class AsciiTerminal(Terminal):
+    """A terminal that takes ASCII only, like its encoding says."""
+
+    encoding = "ascii"
+
+    def write(self, text: str) -> int:
+        text.encode("ascii")
+        return super().write(text)
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> tuple[Terminal, Terminal]:
+    """Make stdout and stderr terminals of 80 columns."""
+    return open_screen(monkeypatch, 80, Terminal)
+
+
+def open_screen(
+    monkeypatch: pytest.MonkeyPatch, columns: int, kind: type[Terminal]
+) -> tuple[Terminal, Terminal]:
+    stdout, stderr = kind(), kind()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    return stdout, stderr
+
+
+def rows_of(text: str) -> list[str]:
+    """Give the lines that hold something, without colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+# Streams
+
+
+def test_results_and_messages_take_different_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    out.line("a result")
+    out.note("a note")
+    out.warn("look")
+    out.error("expected a, received b")
+    out.hint("try c")
+    captured = capsys.readouterr()
+    assert captured.out == "a result\n"
+    assert captured.err == ("a note\nwarning: look\nerror: expected a, received b\nhint: try c\n")
+
+
+def test_json_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    out.json_mode = True
+    out.line("for people")
+    out.table("title", ["a"], [[1]])
+    out.pairs("title", {"a": 1})
+    out.json({"value": 1})
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"schema_version": SCHEMA_VERSION, "value": 1}
+
+
+def test_json_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().json({"value": 1})
+    assert capsys.readouterr().out == ""
+
+
+def test_quiet_keeps_results_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    out.quiet = True
+    progress = out.progress()
+    with progress.task("read", 3, "files") as task:
+        task.advance(3)
+    progress.row("epochs", {"epoch": 1})
+    progress.note("a note")
+    progress.warn("look")
+    out.line("a result")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("a result\n", "warning: look\n")
+
+
+def test_data_is_written_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    out.json_mode = True
+    out.data("path,label\na.png,[bold]cat\n")
+    assert capsys.readouterr().out == "path,label\na.png,[bold]cat\n"
+
+
+# JSON
+
+
+class Color(Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    where: Path
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.nan, None),
+        (-math.inf, None),
+        (np.float32(0.5), 0.5),
+        (np.int64(7), 7),
+        (np.bool_(True), True),
+        (np.array([[1.0, math.nan]]), [[1.0, None]]),
+        (Path("a/b"), "a/b"),
+        (Color.RED, "red"),
+        (Point(1, Path("p")), {"x": 1, "where": "p"}),
+        ({3: (1, 2)}, {"3": [1, 2]}),
+        ({"b"}, ["b"]),
+        ((each for each in (1, 2)), [1, 2]),
+        (True, True),
+        (None, None),
+    ],
+)
+def test_plain(value: object, expected: object) -> None:
+    assert plain(value) == expected
+
+
+def test_plain_refuses_what_json_cannot_hold() -> None:
+    with pytest.raises(TypeError, match="received object"):
+        plain(object())
+
+
+def test_json_holds_undecodable_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout, _ = open_screen(monkeypatch, 80, AsciiTerminal)
+    out = Output()
+    out.json_mode = True
+    out.json({"path": "caf\u00e9-\udcff"})
+    assert json.loads(stdout.getvalue())["path"] == "caf\u00e9-\udcff"
+
+
+# Tables and pairs
+
+
+def test_plain_table_is_aligned_and_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table("Runs", ["run", "accuracy"], [[LONG, 0.5], ["b", None], ["ni\u00f1o", 1.0]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Runs"
+    assert lines[2] == f"{LONG}    0.5000"
+    assert lines[3].endswith(" -")
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_wide_characters_keep_columns_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table("", ["label", "n"], [["\u732b", 1], ["cat", 22]])
+    assert capsys.readouterr().out.splitlines() == ["label   n", "\u732b      1", "cat    22"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_table_on_a_terminal_shows_everything(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    stdout, _ = open_screen(monkeypatch, columns, Terminal)
+    headings = ["run", "status", "test accuracy", "epochs", "parameters", "dataset"]
+    Output().table("", headings, [[LONG, "finished", 0.93123, 15, 89458, "fashion-mnist"]])
+    lines = rows_of(stdout.getvalue())
+    for expected in ("finished", "0.9312", "15", "89458", "fashion-mnist", *headings):
+        assert any(expected in line for line in lines)
+    assert all(len(line) <= columns for line in lines if line != LONG)
+    pieces = [line[:16].strip() for line in lines[2:]]
+    assert LONG in lines or "".join(pieces) == LONG or LONG in lines[-1]
+
+
+def test_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table("", ["a", "b"], [])
+    assert capsys.readouterr().out == "a  b\n"
+
+
+def test_pairs_wrap_under_their_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout, _ = open_screen(monkeypatch, 40, Terminal)
+    Output().pairs("", {"key": "word " * 20, "path": LONG * 2})
+    lines = rows_of(stdout.getvalue())
+    assert all(len(line) <= 40 for line in lines)
+    assert lines[1].startswith("      ")
+    assert "".join("".join(lines).split()).endswith(LONG * 2)
+
+
+def test_markup_in_names_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    out.table("[red]", ["[bold]"], [["[/] [link=x]"]])
+    out.note("[1/2] :smile:")
+    captured = capsys.readouterr()
+    assert captured.out.split("\n")[:3] == ["[red]", "[bold]", "[/] [link=x]"]
+    assert captured.err == "[1/2] :smile:\n"
+
+
+def test_control_characters_in_names_are_shown_not_obeyed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = Output()
+    out.line("a\x1b[2Jb")
+    out.pairs("", {"path": "c\rd"})
+    out.warn("bad \x07 name")
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert r"a\x1b[2Jb" in captured.out
+    assert r"c\rd" in captured.out
+    assert r"bad \x07 name" in captured.err
+
+
+def test_ascii_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout, stderr = open_screen(monkeypatch, 60, AsciiTerminal)
+    out = Output()
+    out.table("T\u00eete", ["caf\u00e9", "n"], [["\u732b", 1]])
+    out.pairs("\u2713", {"\u00e9": "\u00e8"})
+    out.error("\udcff")
+    with out.progress().task("d\u00e9coder", 2, "files") as task:
+        task.advance()
+    assert r"caf\xe9" in stdout.getvalue()
+    assert r"\udcff" in stderr.getvalue()
+
+
+def test_colours_on_a_terminal_only_if_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, stderr = open_screen(monkeypatch, 80, Terminal)
+    Output().error("x")
+    assert "\x1b[" in stderr.getvalue()
+    _, stderr = open_screen(monkeypatch, 80, Terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    Output().error("x")
+    assert stderr.getvalue() == "error: x\n" or "\x1b[3" not in stderr.getvalue()
+
+
+# Progress
+
+
+def test_plain_progress_is_a_line_at_start_and_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output().progress().task("decode", 2000, "files") as task:
+        for _ in range(2000):
+            task.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "decode: 2,000 files"
+    assert lines[1].startswith("decode: 2,000 files in ")
+    assert len(lines) == 2
+
+
+def test_plain_progress_speaks_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with Output().progress().task("decode", 100, "files") as task:
+        task.describe("pass 1")
+        for _ in range(50):
+            clock[0] += 0.5
+            task.advance()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "decode: 20 of 100 files (20%), 2 files/s, 40.0 s left, pass 1"
+    assert len(lines) == 4
+    assert lines[-1] == "decode: 50 files in 25.0 s (2 files/s)"
+
+
+def test_total_that_is_learned_later(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with Output().progress().task("list", None, "files") as task:
+        clock[0] = 20.0
+        task.advance(10)
+        task.expect(40)
+        clock[0] = 40.0
+        task.advance(10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "list: started"
+    assert lines[1] == "list: 10, 0.5 files/s"
+    assert lines[2] == "list: 20 of 40 files (50%), 0.5 files/s, 40.0 s left"
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 120])
+def test_live_bars(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    stdout, stderr = open_screen(monkeypatch, columns, Terminal)
+    progress = Output().progress()
+    with progress.task("outer", 3, "steps") as outer:
+        with progress.task("inner", None, "files") as inner:
+            inner.describe("words")
+            inner.expect(5)
+            inner.advance(5)
+        progress.note("between")
+        progress.row("epochs", {"epoch": 1, "loss": 0.5})
+        outer.advance(3)
+    text = stderr.getvalue()
+    assert "inner: 5 files in " in text
+    assert "outer: 3 steps in " in text
+    assert "between" in text
+    assert stdout.getvalue() == ""
+
+
+def test_live_bars_end_with_an_error(screen: tuple[Terminal, Terminal]) -> None:
+    progress = Output().progress()
+
+    def fail() -> None:
+        with progress.task("outer", 3, "steps"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    text = screen[1].getvalue()
+    assert "outer: " not in text
+    assert text.count("\x1b[?25h") == text.count("\x1b[?25l")  # the cursor is back
+
+
+def test_counting_from_threads_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with Output().progress().task("decode", 8000, "files") as task:
+
+        def count(_: int) -> None:
+            for _ in range(1000):
+                task.advance()
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(count, range(8)))
+    assert "decode: 8,000 files in" in capsys.readouterr().err
+
+
+def test_rows_grow_into_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Output().progress()
+    progress.row("epochs", {"epoch": 1, "loss": 2.5, "val accuracy": 0.12341})
+    progress.row("epochs", {"epoch": 10, "loss": 0.25, "val accuracy": None})
+    assert capsys.readouterr().err.splitlines() == [
+        " epoch    loss  val accuracy",
+        "     1  2.5000        0.1234",
+        "    10  0.2500             -",
+    ]
+
+
+def test_rows_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, stderr = open_screen(monkeypatch, 20, Terminal)
+    Output().progress().row("epochs", {"epoch": 1, "loss": 2.5, "val accuracy": 0.5})
+    assert "epoch 1, loss 2.5000, val accuracy 0.5000" in stderr.getvalue()
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "-"),
+        (True, "yes"),
+        (3, "3"),
+        (0.5, "0.5000"),
+        (12.3456, "12.3456"),
+        (0.0, "0.0000"),
+        (4e-5, "4e-05"),
+        (12345.6, "12,346"),
+        ([1, "a"], "1, a"),
+        (Color.RED, "red"),
+        (math.nan, "nan"),
+    ],
+)
+def test_format_value(value: object, expected: str) -> None:
+    assert format_value(value) == expected
+
+
+def test_format_quantities() -> None:
+    assert [format_seconds(each) for each in (0.04, 59.94, 61, 3599.6, 7860)] == [
+        "0.0 s",
+        "59.9 s",
+        "1 min 01 s",
+        "1 h 00 min",
+        "2 h 11 min",
+    ]
+    assert [format_rate(each) for each in (0.123, 5.5, 12.3, 5054)] == [
+        "0.12",
+        "5.5",
+        "12",
+        "5,054",
+    ]
+    assert [format_bytes(each) for each in (0, 999, 18_800_000, 5e11, 2e12)] == [
+        "0 bytes",
+        "999 bytes",
+        "18.8 MB",
+        "500 GB",
+        "2.0 TB",
+    ]
+
+
+def test_safe_text_keeps_what_can_be_printed() -> None:
+    assert safe_text("caf\u00e9 \u732b") == "caf\u00e9 \u732b"
+    assert safe_text("a\nb\tc") == "a\nb\tc"
+    assert safe_text("x\u202ey") == "x\\u202ey"  # would turn the reading direction
