@@ -1,0 +1,203 @@
+"""The five rules and the rooms, checked on the source and in fresh interpreters."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cnnclf.cli.app import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "cnnclf"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Which files may import what; a name that ends with / is a directory.
+MAY_IMPORT = {
+    "tensorflow": ("runtime/", "data/batches.py", "explain/"),
+    "jax": ("runtime/",),
+    "torch": ("runtime/",),
+    "rich": ("cli/output.py", "cli/live.py"),
+    "typer": ("cli/",),
+    "click": (),
+}
+HEAVY = ("tensorflow", "keras", "jax", "torch", "sklearn", "matplotlib", "scipy", "pandas")
+
+
+def inside(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def is_allowed(path: Path, places: tuple[str, ...]) -> bool:
+    return any(
+        inside(path) == place or (place.endswith("/") and inside(path).startswith(place))
+        for place in places
+    )
+
+
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_bytes()))
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.level == 0:
+        return [(node.module or "").partition(".")[0]]
+    return []
+
+
+def called(node: ast.AST) -> str:
+    """Give the dotted name of what is called, such as Image.open; empty for anything else."""
+    return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+
+
+def test_imports_point_one_way() -> None:
+    """The layers of pyproject.toml."""
+    program = Path(sys.executable).with_name("lint-imports")
+    found = str(program) if program.exists() else shutil.which("lint-imports")
+    assert found, "import-linter is part of the dev extra"
+    done = subprocess.run(
+        [found], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("library", MAY_IMPORT)
+def test_only_some_files_import(library: str) -> None:
+    users = [
+        inside(path)
+        for path in FILES
+        if not is_allowed(path, MAY_IMPORT[library])
+        and any(library in imported(node) for node in nodes(path))
+    ]
+    assert users == []
+
+
+def test_heavy_libraries_are_imported_inside_functions() -> None:
+    at_the_top = [
+        f"{inside(path)}:{node.lineno}"
+        for path in FILES
+        for node in ast.parse(path.read_bytes()).body
+        if isinstance(node, ast.Import | ast.ImportFrom) and set(imported(node)) & set(HEAVY)
+    ]
+    assert at_the_top == []
+
+
+def test_one_decoder() -> None:
+    openers = {"Image.open", "PIL.Image.open", "Image.frombuffer"}
+    users = [
+        inside(path)
+        for path in FILES
+        if inside(path) != "data/images.py" and any(called(node) in openers for node in nodes(path))
+    ]
+    assert users == []
+
+
+def test_only_the_output_prints() -> None:
+    writers = {"print", "sys.stdout.write", "sys.stderr.write"}
+    users = [
+        inside(path)
+        for path in FILES
+        if inside(path) != "cli/output.py" and any(called(node) in writers for node in nodes(path))
+    ]
+    assert users == []
+
+
+def test_errors_are_caught_by_name() -> None:
+    """Only `main` catches everything, and what cleans up raises again."""
+    broad = [
+        f"{inside(path)}:{node.lineno}"
+        for path in FILES
+        for node in nodes(path)
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
+        and not any(isinstance(each, ast.Raise) and each.exc is None for each in ast.walk(node))
+    ]
+    assert [place.partition(":")[0] for place in broad] == ["cli/main.py"]
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    names = {"utils.py", "util.py", "helpers.py", "helper.py", "common.py", "misc.py"}
+    assert [inside(path) for path in FILES if path.name in names] == []
+
+
+def test_every_module_says_what_it_owns() -> None:
+    assert [
+        inside(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_bytes()))
+    ] == []
+
+
+# What a light command loads
+
+
+def loaded_by(code: str, **environment: str) -> set[str]:
+    """Run code in a fresh interpreter and give the top modules it loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def call_main(*arguments: object) -> str:
+    words = [str(each) for each in arguments]
+    return f"from cnnclf.cli.main import main\nassert main({words!r}) == 0"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
+def test_help_loads_next_to_nothing(arguments: tuple[str, ...]) -> None:
+    loaded = loaded_by(call_main(*arguments))
+    assert not loaded & {*HEAVY, "numpy", "PIL", "pydantic", "rich.markdown", "pygments"}
+    assert not any(name.startswith("cnnclf.cli.commands.") for name in loaded)
+
+
+@pytest.mark.parametrize("row", COMMANDS, ids=[row[0] for row in COMMANDS])
+def test_help_of_a_command_loads_no_tensorflow(row: tuple[str, str, str, str]) -> None:
+    assert not loaded_by(call_main(row[0], "--help")) & set(HEAVY)
+
+
+@pytest.mark.parametrize("words", ["cnnclf tr", "cnnclf train --", "cnnclf runs "])
+def test_completion_loads_no_tensorflow(words: str) -> None:
+    code = (
+        "from cnnclf.cli.main import main\n"
+        "try:\n    main([])\nexcept SystemExit:\n    pass\nprint()"
+    )
+    loaded = loaded_by(
+        code,
+        _CNNCLF_COMPLETE="complete_bash",
+        COMP_WORDS=words,
+        COMP_CWORD=str(words.count(" ")),
+    )
+    assert not loaded & set(HEAVY)
+
+
+def test_runs_load_no_tensorflow(tmp_path: Path) -> None:
+    loaded = loaded_by(call_main("runs", "list", tmp_path))
+    assert not loaded & {*HEAVY, "numpy"}
+
+
+def test_import_and_dry_run_load_no_tensorflow(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(12):
+            color = (number * 20, 90, 200 if label == "cat" else 40)
+            Image.new("RGB", (12, 10), color).save(tmp_path / "photos" / label / f"{number}.png")
+    data = tmp_path / "data"
+    assert not loaded_by(call_main("import", tmp_path / "photos", "--out", data)) & set(HEAVY)
+    dry_run = call_main("train", data, "--dry-run", "--out", tmp_path / "run")
+    assert not loaded_by(dry_run) & set(HEAVY)
+    assert not (tmp_path / "run").exists()
