@@ -91,8 +91,8 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
     )
     out.pairs("Run", _run_pairs(directory, record))
     out.pairs("Data", _data_pairs(plan))
-    reasons = plan.get("reasons", {})
-    settings = _flatten(plan.get("config", {}))
+    reasons = _section(plan, "reasons")
+    settings = _flatten(_section(plan, "config"))
     out.pairs(
         "Settings",
         {
@@ -153,22 +153,27 @@ _RECORD_FIGURES = (
 
 
 def _describe(row: RunRow) -> dict[str, Any]:
-    directory, record = row.directory, row.record
-    plan = read_json(directory.plan) if directory.plan.exists() and not row.problem else {}
-    metrics = _read_evaluations(directory).get("test", {}) if not row.problem else {}
+    directory, record, status, problem = row.directory, row.record, row.status, row.problem
+    plan: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    try:
+        plan = _read_plan(directory)
+        metrics = _read_evaluations(directory).get("test", {})
+    except RunError as error:  # one damaged run must not hide the others
+        status, problem = "damaged", problem or error.message
     return {
         "run": str(directory.path),
         "name": directory.path.name,
-        "status": row.status,
+        "status": status,
         "test_accuracy": metrics.get("accuracy"),
         "test_accuracy_low": metrics.get("accuracy_low"),
         "test_accuracy_high": metrics.get("accuracy_high"),
         "epochs": record.get("epochs"),
         "best_epoch": record.get("best_epoch"),
         "parameters": record.get("parameters", plan.get("parameters")),
-        "dataset": plan.get("dataset", {}).get("name"),
+        "dataset": _section(plan, "dataset").get("name"),
         "created": record.get("created"),
-        "problem": row.problem,
+        "problem": problem,
     }
 
 
@@ -187,10 +192,16 @@ def _read_evaluations(directory: RunDirectory) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the object under a key, empty if there is none."""
+    value = content.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
 def _flat_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
-    interval = content.get("accuracy_interval", {})
+    interval = _section(content, "accuracy_interval")
     return {
-        **content.get("metrics", {}),
+        **_section(content, "metrics"),
         "n": content.get("n"),
         "accuracy_low": interval.get("low"),
         "accuracy_high": interval.get("high"),
@@ -220,18 +231,18 @@ def _data_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
     labels = plan.get("labels", [])
     shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
     return {
-        **plan.get("dataset", {}),
+        **_section(plan, "dataset"),
         "labels": f"{len(labels)}: {shown}",
-        **{f"{split} pictures": count for split, count in plan.get("counts", {}).items()},
+        **{f"{split} pictures": count for split, count in _section(plan, "counts").items()},
     }
 
 
 def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Collect what makes runs differ: the settings, the data and the pictures' form."""
     parts = {
-        "dataset": plan.get("dataset", {}),
-        "input": plan.get("input_spec", {}),
-        **plan.get("config", {}),
+        "dataset": _section(plan, "dataset"),
+        "input": _section(plan, "input_spec"),
+        **_section(plan, "config"),
     }
     return _flatten(parts)
 

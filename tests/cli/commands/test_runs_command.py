@@ -1,0 +1,196 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.runs import RunDirectory, create_run, write_json_atomic
+from tests.conftest import Cli
+
+
+def write_run(
+    path: Path,
+    *,
+    accuracy: float | None,
+    status: str = "finished",
+    settings: dict[str, Any] | None = None,
+    labels: int = 2,
+) -> RunDirectory:
+    run = create_run(path, command=f"cnnclf train data --out {path.name}")
+    write_json_atomic(
+        run.plan,
+        {
+            "dataset": {"name": "x_or_o", "fingerprint": "f0"},
+            "labels": [f"label {number}" for number in range(labels)],
+            "counts": {"train": 210, "val": 45, "test": 45},
+            "input_spec": {"height": 64, "width": 64},
+            "config": {
+                "model": {"filters": [24, 32], "dropout": 0.1},
+                "training": {"epochs": 15},
+            }
+            | (settings or {}),
+            "reasons": {"training.epochs": "few pictures"},
+            "parameters": 89458,
+        },
+    )
+    run.update_run(status=status, epochs=15, best_epoch=12, wall_s=83.2, device="CPU: X")
+    if accuracy is not None:
+        write_json_atomic(
+            run.evaluation("test") / "metrics.json",
+            {
+                "split": "test",
+                "n": 45,
+                "metrics": {"accuracy": accuracy, "log_loss": 0.2, "ece": 0.01},
+                "accuracy_interval": {"low": accuracy - 0.02, "high": accuracy + 0.01},
+            },
+        )
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    root = tmp_path / "runs"
+    write_run(root / "x_or_o-1", accuracy=0.95)
+    other = {"model": {"filters": [32], "dropout": 0.1}, "training": {"epochs": 15, "ema": None}}
+    write_run(root / "x_or_o-2", accuracy=0.98, settings=other)
+    write_run(root / "x_or_o-10", accuracy=None, status="interrupted")
+    return root
+
+
+def test_list_puts_the_best_first(cli: Cli, runs: Path) -> None:
+    result = cli("runs", "list", runs)
+    assert result.code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["x_or_o-2", "x_or_o-1", "x_or_o-10"]
+    assert "0.9800" in lines[1]
+    assert "89458" in lines[1]
+    assert "interrupted" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"), [("name", "x_or_o-1"), ("created", "x_or_o-1"), ("accuracy", "x_or_o-2")]
+)
+def test_list_sorted(cli: Cli, runs: Path, sort: str, first: str) -> None:
+    result = cli("runs", "list", runs, "--sort", sort, "--json")
+    rows = json.loads(result.stdout)["runs"]
+    assert rows[0]["name"] == first
+    if sort == "name":
+        assert [row["name"] for row in rows] == ["x_or_o-1", "x_or_o-2", "x_or_o-10"]
+
+
+def test_list_json(cli: Cli, runs: Path) -> None:
+    document = json.loads(cli("runs", "list", runs, "--json").stdout)
+    assert document["schema_version"] == 1
+    best = document["runs"][0]
+    assert best["test_accuracy"] == 0.98
+    assert best["test_accuracy_low"] == pytest.approx(0.96)
+    assert best["dataset"] == "x_or_o"
+    assert Path(best["run"]).is_dir()
+
+
+def test_list_shows_a_damaged_run_and_why(cli: Cli, runs: Path) -> None:
+    (runs / "x_or_o-1" / "run.json").write_text("{", encoding="utf-8")
+    result = cli("runs", "list", runs)
+    assert result.code == 0
+    assert "damaged" in result.stdout
+    assert "warning: " in result.stderr
+    assert "run.json" in result.stderr
+
+
+def test_list_survives_a_damaged_plan(cli: Cli, runs: Path) -> None:
+    (runs / "x_or_o-1" / "plan.json").write_text("[]", encoding="utf-8")
+    result = cli("runs", "list", runs)
+    assert result.code == 0
+    assert "x_or_o-2" in result.stdout
+    assert "plan.json" in result.stderr
+
+
+def test_list_of_nothing(cli: Cli, tmp_path: Path) -> None:
+    result = cli("runs", "list", tmp_path)
+    assert result.code == 0
+    assert "no runs" in result.stderr
+    assert "cnnclf train" in result.stderr
+
+
+def test_list_of_no_directory(cli: Cli, tmp_path: Path) -> None:
+    result = cli("runs", "list", tmp_path / "none")
+    assert result.code == 4
+    assert str(tmp_path / "none") in result.stderr
+
+
+def test_list_refuses_an_unknown_order(cli: Cli, runs: Path) -> None:
+    result = cli("runs", "list", runs, "--sort", "size")
+    assert result.code == 2
+    assert "'size'" in result.stderr
+
+
+def test_show(cli: Cli, runs: Path) -> None:
+    result = cli("runs", "show", runs / "x_or_o-1")
+    assert result.code == 0
+    for words in ("finished", "1 min 23 s", "0.9500", "label 0, label 1", "few pictures", "24,32"):
+        assert words in result.stdout
+
+
+def test_show_json(cli: Cli, runs: Path) -> None:
+    document = json.loads(cli("runs", "show", runs / "x_or_o-1", "--json").stdout)
+    assert document["status"] == "finished"
+    assert document["plan"]["parameters"] == 89458
+    assert document["evaluations"]["test"]["accuracy"] == 0.95
+
+
+def test_show_many_labels_in_short(cli: Cli, tmp_path: Path) -> None:
+    write_run(tmp_path / "a", accuracy=0.5, labels=100)
+    stdout = cli("runs", "show", tmp_path / "a").stdout
+    assert "100: label 0, " in stdout
+    assert "label 99" not in stdout
+
+
+def test_show_an_interrupted_run_says_how_to_go_on(cli: Cli, runs: Path) -> None:
+    result = cli("runs", "show", runs / "x_or_o-10")
+    assert result.code == 0
+    assert "--resume" in result.stderr
+
+
+def test_show_what_is_no_run(cli: Cli, tmp_path: Path) -> None:
+    result = cli("runs", "show", tmp_path)
+    assert result.code == 4
+    assert "error: " in result.stderr
+
+
+def test_compare_shows_only_what_differs(cli: Cli, runs: Path) -> None:
+    result = cli("runs", "compare", runs / "x_or_o-1", runs / "x_or_o-2")
+    assert result.code == 0
+    settings, figures = result.stdout.split("Figures")
+    assert "model.filters" in settings
+    assert "24,32" in settings
+    assert "model.dropout" not in settings
+    assert "0.9500" in figures
+    assert "0.9800" in figures
+
+
+def test_compare_json(cli: Cli, runs: Path) -> None:
+    result = cli("runs", "compare", runs / "x_or_o-1", runs / "x_or_o-2", "--json")
+    document = json.loads(result.stdout)
+    assert document["settings"]["model.filters"] == [[24, 32], [32]]
+    assert "training.epochs" not in document["settings"]
+    assert document["figures"]["test accuracy"] == [0.95, 0.98]
+
+
+def test_compare_equal_runs(cli: Cli, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, accuracy=0.9)
+    result = cli("runs", "compare", tmp_path / "a", tmp_path / "b")
+    assert "No setting differs" in result.stdout
+
+
+def test_compare_runs_of_the_same_name(cli: Cli, tmp_path: Path) -> None:
+    for parent in ("a", "b"):
+        write_run(tmp_path / parent / "run", accuracy=0.9)
+    result = cli("runs", "compare", tmp_path / "a" / "run", tmp_path / "b" / "run")
+    assert str(tmp_path / "a" / "run") in result.stdout
+
+
+def test_compare_needs_two(cli: Cli, runs: Path) -> None:
+    result = cli("runs", "compare", runs / "x_or_o-1")
+    assert result.code == 2
+    assert "received 1" in result.stderr
