@@ -97,7 +97,7 @@ def _recognise_class_folders(source: Path) -> str | None:
     if not layout.folders or layout.divided or all_splits:
         return None
     names = name_some(layout.folders)
-    return f"{_place(source, layout)} holds folders with files, not named like splits: {names}"
+    return f"{_place(source, layout)} holds folders of files: {names}"
 
 
 def _read_split_folders(

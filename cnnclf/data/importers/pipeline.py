@@ -11,15 +11,15 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cnnclf.data.checks import find_duplicates
 from cnnclf.data.importers.base import Importer, ImportOptions, Listing
 from cnnclf.data.importers.dividing import Division, divide
-from cnnclf.data.importers.harvest import ROWS_NAME, Harvest, gather
-from cnnclf.data.importers.telling import tell_duplicates, tell_labels
+from cnnclf.data.importers.harvest import ROWS_NAME, SKIPPED_NAME, Harvest, gather
+from cnnclf.data.importers.telling import tell_duplicates, tell_labels, tell_skipped
 from cnnclf.data.manifest import (
     DATASET_NAME,
     Counts,
@@ -53,6 +53,7 @@ class ImportReport:
         counts: Pictures by split and label.
         pictures: Rows of the manifest.
         skipped: Rows of `skipped.csv`.
+        failed: Those of them that were listed as pictures and cannot be used.
         skipped_reasons: How often which reason occurs there, the most frequent first; at most 10.
         repeats: Pictures that repeat an earlier one.
         split: `made`, `kept`, or `kept, val from train`.
@@ -70,6 +71,7 @@ class ImportReport:
     counts: Counts
     pictures: int
     skipped: int
+    failed: int
     skipped_reasons: dict[str, int]
     repeats: int
     split: str
@@ -77,6 +79,10 @@ class ImportReport:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        return {**asdict(self), "directory": str(self.directory), "source": str(self.source)}
 
 
 def run_import(
@@ -137,7 +143,12 @@ def run_import(
         (staging / ROWS_NAME).unlink()
         _publish(staging, out)
     notes, warnings = tell_duplicates(duplicates, examples, kept=division.kind != "made")
+    skipped = tell_skipped(harvest, out / SKIPPED_NAME)
     warnings = [*tell_labels(saved.counts, harvest.unread), *division.warnings, *warnings]
+    if harvest.unread:
+        warnings = [*skipped, *warnings]
+    else:
+        notes = [*skipped, *notes]
     report = ImportReport(
         directory=out,
         source=source,
@@ -147,6 +158,7 @@ def run_import(
         counts=saved.counts,
         pictures=saved.rows,
         skipped=harvest.skipped,
+        failed=harvest.unread.total(),
         skipped_reasons=dict(harvest.reasons.most_common(10)),
         repeats=duplicates.repeats,
         split=division.kind,

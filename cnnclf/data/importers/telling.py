@@ -1,8 +1,10 @@
 """What the user is told about the pictures of a source, in words."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from cnnclf.data.checks import Duplicates
+from cnnclf.data.importers.harvest import Harvest
 from cnnclf.data.manifest import Counts
 from cnnclf.data.names import count_of, name_some
 from cnnclf.data.rows import Row
@@ -46,6 +48,19 @@ def tell_duplicates(
         count = len(duplicates.conflicts)
         warnings.append(f"{count_of(count, 'picture')} with different labels: {_cut(told, count)}")
     return notes, warnings
+
+
+def tell_skipped(harvest: Harvest, path: Path) -> list[str]:
+    """Say how many files were skipped, the most frequent reasons, and where all are listed."""
+    if not harvest.skipped:
+        return []
+    common = harvest.reasons.most_common(_EXAMPLES)
+    told = [f"{count} x {reason}" for reason, count in common]
+    rest = harvest.skipped - sum(count for _, count in common)
+    return [
+        f"{count_of(harvest.skipped, 'file')} skipped, listed in {path}: {'; '.join(told)}"
+        + (f"; and {rest} more" if rest else "")
+    ]
 
 
 def tell_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
