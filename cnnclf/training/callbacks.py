@@ -21,13 +21,14 @@ _NAN_CHECK_STEPS = 50  # looking at the loss waits for the device; not at every 
 class Source(Protocol):
     """Batches that know how many pictures an epoch has and how long they were waited for."""
 
+    wait_s: float
+
     @property
     def count(self) -> int:
         """Pictures of an epoch."""
 
-    @property
-    def wait_s(self) -> float:
-        """Seconds that the network waited for pictures, so far."""
+    def step_begins(self) -> None:
+        """Note that the next batch is wanted now."""
 
     def __len__(self) -> int: ...
 
@@ -97,6 +98,7 @@ class Conductor:
 
     def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Set the learning rate."""
+        self.batches.step_begins()
         total = len(self.batches) * self.epochs
         rate = learning_rate_at(self._step, total, self.optimizer)
         self.trainer.optimizer.learning_rate = rate * self.state.plateau_factor

@@ -127,16 +127,25 @@ def fit_phase(
             batches=batches,
             hooks=FitHooks(save_best, save_last, on_epoch, task),
         )
-        trainer.fit(
-            batches.as_keras(state.epoch, epochs),
-            steps_per_epoch=steps,
-            initial_epoch=state.epoch,
-            epochs=epochs,
-            validation_data=None if val_batches is None else val_batches.as_keras(0, None),
-            validation_steps=None if val_batches is None else len(val_batches),
-            callbacks=[average.as_callback(), conductor.as_callback()],
-            verbose=0,
-        )
+        try:
+            trainer.fit(
+                batches.as_keras(state.epoch, epochs),
+                steps_per_epoch=steps,
+                initial_epoch=state.epoch,
+                epochs=epochs,
+                validation_data=(
+                    None if val_batches is None else val_batches.as_keras(state.epoch, epochs)
+                ),
+                validation_steps=None if val_batches is None else len(val_batches),
+                callbacks=[average.as_callback(), conductor.as_callback()],
+                shuffle=False,  # batches come shuffled
+                verbose=0,
+            )
+        finally:
+            # a framework hides what went wrong in a feeding thread behind an error of its own
+            for source in (batches, val_batches):
+                if source is not None and source.error is not None:
+                    raise source.error
     return state
 
 

@@ -172,7 +172,7 @@ def plan_training(
             "path": str(dataset.directory),
             "fingerprint": dataset.fingerprint,
         },
-        remarks=tuple(_remark(config, dataset, counts)),
+        remarks=() if counts["val"] else ("no val split: the last epoch is kept as the best",),
     )
 
 
@@ -276,7 +276,7 @@ def _plan_training(config: TrainConfig, counts: Mapping[str, int], reasons: dict
         )
     patience = training.patience
     if patience == "auto":
-        patience = min(30, max(5, round(30_000 / max(1, count))))
+        patience = min(30, epochs, max(5, round(30_000 / max(1, count))))
         reasons["training.patience"] = f"fewer pictures make noisier epochs; {count} here"
         if counts["val"] == 0:
             patience, reasons["training.patience"] = 0, "there is no val split to judge by"
@@ -314,22 +314,6 @@ def _plan_augmentation(
             "no flip or turn by default: files cannot tell whether that would change the class"
         )
     return operations
-
-
-def _remark(config: TrainConfig, dataset: Dataset, counts: Mapping[str, int]) -> list[str]:
-    remarks = []
-    rows = dataset.manifest.select("train")
-    per_class = np.bincount(dataset.manifest.class_indices[rows], minlength=len(dataset.labels))
-    largest, smallest = int(per_class.max()), int(per_class.min())
-    if smallest and largest > 3 * smallest and config.training.balance == "none":
-        remarks.append(
-            f"classes are uneven: {dataset.labels[int(per_class.argmax())]} has {largest} "
-            f"pictures, {dataset.labels[int(per_class.argmin())]} {smallest}; "
-            "--balance weights may help"
-        )
-    if counts["val"] == 0:
-        remarks.append("no val split: the last epoch is kept as the best")
-    return remarks
 
 
 def read_dataset_path(plan: RunPlan) -> Path:

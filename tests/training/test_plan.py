@@ -21,16 +21,15 @@ def dataset(
     val: int = 20,
     classes: int = 3,
     sizes: list[tuple[int, int]] | None = None,
-    first_class: int = 0,
 ) -> Dataset:
-    """A dataset on paper: `first_class` more training pictures of class 0."""
-    count = train + first_class + val
+    """A dataset on paper."""
+    count = train + val
     sizes = (sizes or [size]) * count
-    indices = np.array([0] * first_class + [i % classes for i in range(train + val)], np.int32)
+    indices = np.array([i % classes for i in range(count)], np.int32)
     manifest = Manifest(
         paths=[f"{i}.png" for i in range(count)],
         class_indices=indices,
-        splits=np.array([0] * (train + first_class) + [1] * val, np.int8),
+        splits=np.array([0] * train + [1] * val, np.int8),
         widths=np.array([each[1] for each in sizes[:count]], np.int32),
         heights=np.array([each[0] for each in sizes[:count]], np.int32),
         modes=[mode] * count,
@@ -132,9 +131,8 @@ def test_single_operations_change_the_preset() -> None:
     assert "flip" not in plan(dataset()).operations, "the default may not change a class"
 
 
-def test_uneven_classes_and_a_missing_val_split_are_remarked() -> None:
-    made = plan(dataset(first_class=300, val=0))
-    assert any("classes are uneven: label0 has 320 pictures" in text for text in made.remarks)
+def test_a_missing_val_split_is_remarked() -> None:
+    made = plan(dataset(val=0))
     assert any("no val split" in text for text in made.remarks)
     assert made.config.training.patience == 0
 

@@ -86,7 +86,8 @@ def _start(
     dataset = open_dataset(
         source, options=ImportOptions(seed=config.runtime.seed), progress=progress
     )
-    check_trainable(dataset, progress)
+    for warning in check_trainable(dataset):
+        out.warn(warning)
     plan = plan_training(config, dataset, given=origins)
     if dry_run:
         _show_plan(plan)

@@ -1,0 +1,86 @@
+"""A tiny dataset on disk and a way to train on it in a second or two."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw
+
+from cnnclf.config import load_config
+from cnnclf.data.importers import ImportOptions, import_source
+from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.progress import Silent
+from cnnclf.runs import RunDirectory, create_run, open_run
+from cnnclf.runtime import setup_runtime
+from cnnclf.training.plan import plan_training
+from cnnclf.training.train import TrainResult, train
+
+SHAPES = ("disc", "square", "stripe")
+
+
+def draw_shapes(folder: Path, *, per_class: int = 16, side: int = 16) -> Path:
+    """Draw three classes that a tiny network tells apart."""
+    rng = random.Random(0)
+    for shape in SHAPES:
+        (folder / shape).mkdir(parents=True)
+        for index in range(per_class):
+            picture = Image.new("RGB", (side, side), (rng.randrange(60),) * 3)
+            pen, bright = ImageDraw.Draw(picture), (rng.randrange(150, 256),) * 3
+            x, y = rng.randrange(2, side - 9), rng.randrange(2, side - 9)
+            match shape:
+                case "disc":
+                    pen.ellipse((x, y, x + 7, y + 7), fill=bright)
+                case "square":
+                    pen.rectangle((x, y, x + 7, y + 7), fill=bright)
+                case _:
+                    pen.line((0, y, side, y), fill=bright, width=2)
+            picture.save(folder / shape / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """48 pictures of three shapes, imported."""
+    work = tmp_path_factory.mktemp("shapes")
+    source = draw_shapes(work / "source")
+    import_source(source, work / "dataset", options=ImportOptions(), progress=Silent())
+    return load_dataset(work / "dataset")
+
+
+TINY = {
+    "model.filters": [4, 6],
+    "model.convs_per_block": [1],
+    "training.epochs": 3,
+    "training.batch_size": 8,
+    "runtime.deterministic": True,
+    "runtime.device": "cpu",
+}
+
+Train = Callable[..., TrainResult]
+
+
+@pytest.fixture
+def train_tiny(shapes: Dataset) -> Train:
+    """Train a tiny network: `train_tiny(path, **{"model.dropout": 0.5})`."""
+
+    def call(
+        path: Path, *, resume: bool = False, on_epoch: Any = None, **options: object
+    ) -> TrainResult:
+        config, given = load_config(options=TINY | options)
+        runtime = setup_runtime(
+            device="cpu", seed=config.runtime.seed, deterministic=config.runtime.deterministic
+        )
+        run: RunDirectory = open_run(path) if resume else create_run(path)
+        return train(
+            plan_training(config, shapes, given=given),
+            shapes,
+            run,
+            runtime,
+            resume=resume,
+            on_epoch=on_epoch,
+            progress=Silent(),
+        )
+
+    return call

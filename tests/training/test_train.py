@@ -1,0 +1,195 @@
+"""Whole runs: what they leave, that they repeat, resume exactly, and end well however they end."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import DataError, RunError
+from cnnclf.inference.classifier import Classifier
+from cnnclf.runs import open_run, read_json
+from cnnclf.training.plan import RunPlan
+from cnnclf.training.train import TrainResult, balance_weights, check_resumable
+
+Train = Callable[..., TrainResult]
+MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+def figures(result: TrainResult) -> list[dict[str, Any]]:
+    return [{name: row[name] for name in MEASURED} for row in result.state.history]
+
+
+def weights(path: Path) -> list[Any]:
+    return list(Classifier.load(path).model.get_weights())
+
+
+def stop_after(epoch: int) -> Callable[[dict[str, Any], bool], None]:
+    def press_ctrl_c(row: dict[str, Any], _best: bool) -> None:
+        if row["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return press_ctrl_c
+
+
+def test_a_run_leaves_what_the_page_promises(train_tiny: Train, tmp_path: Path) -> None:
+    result = train_tiny(tmp_path / "run")
+    files = {
+        path.relative_to(tmp_path / "run").as_posix()
+        for path in (tmp_path / "run").rglob("*")
+        if path.is_file()
+    }
+    assert files == {
+        "plan.json",
+        "run.json",
+        "history.csv",
+        "log.txt",
+        "curves.png",
+        "checkpoints/best/model.keras",
+        "checkpoints/best/classifier.json",
+        "checkpoints/last/model.keras",
+        "checkpoints/last/classifier.json",
+        "checkpoints/last/optimizer.npz",
+        "checkpoints/last/state.json",
+        "evaluation/test/metrics.json",
+        "evaluation/test/predictions.csv",
+        "evaluation/test/confusion.csv",
+        "evaluation/test/confusion.png",
+        "evaluation/test/worst.png",
+    }
+    record = open_run(tmp_path / "run").read_record()
+    assert record["status"] == "finished"
+    assert record["evaluation"]["split"] == "test"
+    assert 0 <= record["data_wait_share"] <= 1
+    assert record["best_epoch"] == result.state.best_epoch
+    with (tmp_path / "run" / "history.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    assert "epoch 3, loss" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_best_is_the_best_epoch_and_last_the_last(train_tiny: Train, tmp_path: Path) -> None:
+    result = train_tiny(tmp_path / "run", **{"training.epochs": 4})
+    best = Classifier.load(tmp_path / "run").bundle["extra"]["epoch"]
+    last = Classifier.load(tmp_path / "run" / "checkpoints" / "last").bundle["extra"]["epoch"]
+    scores = [(row["val_accuracy"], -row["val_loss"]) for row in result.state.history]
+    assert best == result.state.best_epoch == scores.index(max(scores)) + 1
+    assert last == 4
+
+
+def test_the_same_seed_gives_the_same_history(train_tiny: Train, tmp_path: Path) -> None:
+    options = {"augment.preset": "medium", "model.dropout": 0.3}
+    first = train_tiny(tmp_path / "a", **options)
+    second = train_tiny(tmp_path / "b", **options)
+    other = train_tiny(tmp_path / "c", **options, **{"runtime.seed": 1})
+    assert figures(first) == figures(second)
+    assert figures(first) != figures(other)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model.dropout": 0.5, "augment.preset": "medium"},
+        {"optimizer.ema": 0.9, "optimizer.schedule": "plateau", "training.patience": 3},
+        {"optimizer.name": "sgd", "optimizer.schedule": "one_cycle", "augment.preset": "strong"},
+    ],
+    ids=["adamw-dropout", "ema-plateau", "sgd-one-cycle-mix"],
+)
+def test_resuming_equals_never_having_stopped(
+    train_tiny: Train, tmp_path: Path, options: dict[str, object]
+) -> None:
+    options = options | {"training.epochs": 4}
+    whole = train_tiny(tmp_path / "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path / "parts", on_epoch=stop_after(2), **options)
+    assert open_run(tmp_path / "parts").read_record()["status"] == "interrupted"
+    resumed = train_tiny(tmp_path / "parts", resume=True, **options)
+    assert figures(resumed) == figures(whole)
+    assert resumed.state.best_epoch == whole.state.best_epoch
+    for name in ("best", "last"):
+        ours = weights(tmp_path / "parts" / "checkpoints" / name)
+        theirs = weights(tmp_path / "whole" / "checkpoints" / name)
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, other)
+    with (tmp_path / "parts" / "history.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+
+
+def test_with_an_average_best_and_last_differ(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", **{"training.epochs": 1, "optimizer.ema": 0.9})
+    best, last = (weights(tmp_path / "run" / "checkpoints" / name) for name in ("best", "last"))
+    assert any(not np.array_equal(a, b) for a, b in zip(best, last, strict=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer.name": "adam", "optimizer.clip_norm": 1.0},
+        {"optimizer.name": "rmsprop", "training.label_smoothing": 0.1},
+        {"training.balance": "weights"},
+        {"training.balance": "sample"},
+        {"training.balance": "focal"},
+        {"data.cache": "none", "data.color": "grey"},
+        {"data.cache": "ram", "data.image_size": "12x20", "data.fit": "pad"},
+        {"model.preset": "textbook", "model.filters": [4], "model.dense_units": [8]},
+    ],
+    ids=str,
+)
+def test_settings_train_and_learn(
+    train_tiny: Train, tmp_path: Path, options: dict[str, object]
+) -> None:
+    result = train_tiny(tmp_path / "run", **{"training.epochs": 2, **options})
+    losses = [row["loss"] for row in result.state.history]
+    assert len(losses) == 2
+    assert all(math.isfinite(loss) for loss in losses)
+    assert losses[1] < losses[0]
+
+
+def test_patience_ends_a_run_early(train_tiny: Train, tmp_path: Path) -> None:
+    options = {"training.epochs": 30, "training.patience": 1, "optimizer.learning_rate": 1e-9}
+    result = train_tiny(tmp_path / "run", **options)
+    assert result.state.epoch < 30
+    assert result.state.epoch == result.state.best_epoch + 1
+
+
+def test_a_loss_that_is_no_number_ends_with_one_line(train_tiny: Train, tmp_path: Path) -> None:
+    options = {
+        "optimizer.name": "sgd",
+        "optimizer.learning_rate": 10.0,
+        "optimizer.warmup": 0.0,
+        "model.l2": 10.0,  # at this rate each step multiplies the weights by about -200
+        "training.epochs": 20,
+        "training.patience": 0,
+    }
+    with pytest.raises(RunError, match="expected a finite loss, received") as caught:
+        train_tiny(tmp_path / "run", **options)
+    assert "--learning-rate" in caught.value.hint
+    assert open_run(tmp_path / "run").read_record()["status"] == "failed"
+
+
+def test_only_stopped_runs_of_the_same_data_are_resumed(
+    train_tiny: Train, shapes: Dataset, tmp_path: Path
+) -> None:
+    train_tiny(tmp_path / "done", **{"training.epochs": 1})
+    done = open_run(tmp_path / "done")
+    plan = RunPlan.from_dict(read_json(done.plan))
+    with pytest.raises(RunError, match="is finished"):
+        check_resumable(done, plan, shapes)
+    done.update_run(status="interrupted")
+    check_resumable(done, plan, shapes)
+    content = json.loads(done.plan.read_text())
+    content["dataset"]["fingerprint"] = "other"
+    with pytest.raises(DataError, match="has changed since"):
+        check_resumable(done, RunPlan.from_dict(content), shapes)
+
+
+def test_balance_weights_favour_the_rare_and_average_to_one() -> None:
+    indices = np.array([0] * 90 + [1] * 10)
+    given = balance_weights(indices, 3)
+    assert given[1] > given[0] > 0
+    assert given[2] == 0, "a class without pictures has no weight"
+    assert given[indices].mean() == pytest.approx(1.0)
