@@ -28,7 +28,7 @@ HelpRow = tuple[str, str, str]  # name; description; what follows it, dim
 HelpBlock = str | tuple[str, list[HelpRow]]  # a paragraph, or a title and its rows
 
 # A column of a table is not squeezed below this; the rows become records instead.
-_MIN_COLUMN = 16
+_MIN_COLUMN = 12
 _MARKS = {"note": "", "hint": "cyan", "warning": "yellow", "error": "bold red"}
 
 
@@ -48,6 +48,7 @@ class Output:
         self.json_mode = False
         self.quiet = False
         self._consoles: dict[str, Console] = {}
+        self._has_written = False
 
     # Results
 
@@ -101,9 +102,14 @@ class Output:
         width = self._width("stdout")
         room = None if width is None else max(width - len(margin) - longest - 2, 12)
         for name, value in items:
-            first, *rest = _wrap(value, room)
-            self.line(f"{margin}{pad_cells(name, longest)}  {first}".rstrip())
-            for line in rest:
+            lines = _wrap(value, room)
+            if room is not None and max(map(len, lines)) > room:
+                # A long path or command: on a line of its own, unbroken, it can be copied.
+                self.line(margin + name)
+                self._print("stdout", f"{margin}  {value}", wrap=False)
+                continue
+            self.line(f"{margin}{pad_cells(name, longest)}  {lines[0]}".rstrip())
+            for line in lines[1:]:
                 self.line(f"{margin}{'':<{longest}}  {line}")
 
     def line(self, text: str = "") -> None:
@@ -224,20 +230,33 @@ class Output:
 
     def _title(self, text: str) -> None:
         if text:
+            if self._has_written:
+                self.line()
             self._print("stdout", "", prefix=text, style="bold")
 
     def _message(self, kind: str, text: str) -> None:
         prefix = "" if kind == "note" else f"{kind}: "
-        self._print("stderr", text, prefix=prefix, style=_MARKS[kind])
+        # Hints hold commands to copy, so only the terminal may break them.
+        self._print("stderr", text, prefix=prefix, style=_MARKS[kind], wrap=kind != "hint")
 
     def _print(
-        self, stream: Literal["stdout", "stderr"], text: str, *, prefix: str = "", style: str = ""
+        self,
+        stream: Literal["stdout", "stderr"],
+        text: str,
+        *,
+        prefix: str = "",
+        style: str = "",
+        wrap: bool = True,
     ) -> None:
         from rich.text import Text
 
         console = self.console(stream)
-        words = Text(encodable(safe_text(prefix), console.encoding), style=style)
-        words.append(encodable(safe_text(text), console.encoding), style="not bold default")
+        whole = encodable(safe_text(prefix + text), console.encoding)
+        width = self._width(stream) if wrap else None
+        self._has_written |= stream == "stdout"
+        lines = [part for line in whole.split("\n") for part in _wrap(line, width)]
+        words = Text("\n".join(lines))
+        words.stylize(style, 0, len(prefix))
         console.print(words, soft_wrap=True)
 
     def _plain_table(
@@ -266,7 +285,7 @@ class Output:
         from rich.text import Text
 
         console = self.console("stdout")
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
         right = _right_aligned(len(columns), values)
         for name, is_right in zip(columns, right, strict=True):
             table.add_column(
@@ -338,10 +357,18 @@ def _right_aligned(count: int, values: Sequence[Sequence[object]]) -> list[bool]
 
 
 def _wrap(text: str, width: int | None) -> list[str]:
-    """Break a line at spaces; a word longer than the width is broken, never cut off."""
+    """Break a line at spaces; a longer word stays whole, for the terminal to break."""
     if width is None or len(text) <= width:
         return [text]
-    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    indent = " " * min(len(text) - len(text.lstrip()), width // 2)
+    return textwrap.wrap(
+        text.strip(),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    ) or [""]
 
 
 out = Output()

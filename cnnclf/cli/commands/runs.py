@@ -1,6 +1,7 @@
 """`cnnclf runs`: list, show and compare run directories. Reads JSON files only."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,10 +64,12 @@ def list_command(
     elif sort == "created":
         rows.sort(key=lambda row: str(row["created"]))
     out.json({"runs": rows})
-    columns = ("run", "status", "test accuracy", "epochs", "parameters", "dataset", "created")
-    keys = ("name", "status", "test_accuracy", "epochs", "parameters", "dataset", "created")
-    out.table("", columns, [[row[key] for key in keys] for row in rows])
-    if not rows:
+    columns = ("run", "status", "accuracy", "epochs", "parameters", "dataset", "created")
+    keys = ("name", "status", "test_accuracy", "epochs", "parameters", "dataset")
+    if rows:
+        cells = [[*(row[key] for key in keys), _local_day(row["created"])] for row in rows]
+        out.table("", columns, cells)
+    else:
         out.note(f"no runs in {directory}")
         out.hint(_TRAIN_HINT)
     for row in rows:
@@ -130,6 +133,7 @@ def compare_command(
         **{f"test {key}": [each.get(key) for each in metrics] for key in _shown(metrics)},
         **{key: [record.get(key) for record in records] for key in _RECORD_FIGURES},
     }
+    figures = {key: row for key, row in figures.items() if any(each is not None for each in row)}
     out.json({"runs": runs, "settings": differing, "figures": figures})
     out.table(
         "Settings that differ" if differing else "No setting differs",
@@ -190,6 +194,14 @@ def _read_evaluations(directory: RunDirectory) -> dict[str, dict[str, Any]]:
         if path.exists():
             found[split] = _flat_metrics(read_json(path))
     return found
+
+
+def _local_day(moment: object) -> str | None:
+    """Give the day of an ISO moment where the user is."""
+    try:
+        return f"{datetime.fromisoformat(str(moment)).astimezone():%Y-%m-%d}"
+    except ValueError:
+        return None
 
 
 def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
