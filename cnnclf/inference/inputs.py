@@ -195,10 +195,9 @@ class _Search:
         """Say what was passed over."""
         if self._skipped:
             kinds = ", ".join(f"{suffix} {count}" for suffix, count in self._skipped.most_common(5))
-            progress.note(
-                f"passed over {sum(self._skipped.values()):,} files of folders that are no "
-                f"pictures by their names ({kinds})"
-            )
+            total = sum(self._skipped.values())
+            files = "1 file" if total == 1 else f"{total:,} files"
+            progress.note(f"passed over {files} in folders, no pictures by name ({kinds})")
         for remark in dict.fromkeys(self._remarks):
             progress.note(remark)
 
