@@ -11,7 +11,7 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import SCHEMA_VERSION, out
-from cnnclf.cli.words import encodable, format_rate
+from cnnclf.cli.words import encodable, format_rate, safe_text
 from cnnclf.errors import CnnclfError, UsageError
 from cnnclf.progress import Progress, Silent
 
@@ -222,7 +222,7 @@ class _TableSink(_Sink):
         super().__init__(None)
         self._columns = columns
         self._width = min(max(map(len, (*labels, "unknown"))), 24)
-        out.line(f"{'label':<{self._width}}  probability  path")
+        out.data(f"{'label':<{self._width}}  probability  path\n")
 
     def write(self, prediction: "Prediction") -> None:
         """Write a row."""
@@ -236,7 +236,7 @@ class _TableSink(_Sink):
             line += f"  ({', '.join(f'{label} {value:.4f}' for label, value in others)})"
         if prediction.error:
             line += f"  error: {prediction.error}"
-        out.line(line)
+        out.data(safe_text(line) + "\n")  # never wrapped, so that paths can be copied
 
 
 @contextlib.contextmanager
