@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from cnnclf import runtime
 from cnnclf.errors import DeviceError, MissingPackageError
 from cnnclf.hardware import GpuProblem
 from cnnclf.runtime import RuntimeInfo, backends, setup_runtime
-from cnnclf.runtime.backends import Devices
+from cnnclf.runtime.backends import DeviceRequest, Devices
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +148,81 @@ def test_which_gpus(device: str, expected: list[str]) -> None:
 def test_gpu_number_too_high() -> None:
     with pytest.raises(DeviceError, match="below 2"):
         backends._choose(["a", "b"], "gpu:2")
+
+
+class FakeTensorFlow:
+    """TensorFlow on a machine with GPUs: what of it opens devices."""
+
+    def __init__(self, *gpus: tuple[str, tuple[int, int]]) -> None:
+        self.capabilities = dict(gpus)
+        self.visible: list[str] = []
+        self.growing: list[str] = []
+        self.mirrored: list[str] = []
+        self.config = SimpleNamespace(
+            list_physical_devices=lambda kind: list(self.capabilities) if kind == "GPU" else ["c"],
+            set_visible_devices=lambda chosen, kind: self.visible.extend(chosen),
+            threading=SimpleNamespace(
+                set_intra_op_parallelism_threads=lambda count: None,
+                set_inter_op_parallelism_threads=lambda count: None,
+                get_intra_op_parallelism_threads=lambda: 0,
+            ),
+            experimental=SimpleNamespace(
+                set_memory_growth=lambda gpu, wanted: self.growing.append(gpu),
+                get_device_details=lambda gpu: {
+                    "device_name": gpu,
+                    "compute_capability": self.capabilities[gpu],
+                },
+            ),
+        )
+        self.distribute = SimpleNamespace(
+            MirroredStrategy=self.mirror,
+            ReductionToOneDevice=lambda: None,
+        )
+        self.errors = SimpleNamespace(OpError=RuntimeError)
+        self.nn = SimpleNamespace(conv2d=lambda *arguments: SimpleNamespace(numpy=lambda: None))
+
+    def mirror(self, names: list[str], *, cross_device_ops: object) -> str:
+        self.mirrored = names
+        return "all"
+
+    def get_logger(self) -> SimpleNamespace:
+        return SimpleNamespace(setLevel=lambda level: None)
+
+    def device(self, name: str) -> Any:
+        return nullcontext()
+
+    def ones(self, shape: tuple[int, ...]) -> object:
+        return shape
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "names"),
+    [
+        ("auto", ["A"], ("GPU:0",)),
+        ("gpu:1", ["B"], ("GPU:0",)),
+        ("gpu:all", ["A", "B"], ("GPU:0", "GPU:1")),
+    ],
+)
+def test_gpus_are_opened_with_memory_growth(
+    monkeypatch: pytest.MonkeyPatch, device: str, visible: list[str], names: tuple[str, ...]
+) -> None:
+    fake = FakeTensorFlow(("A", (9, 0)), ("B", (7, 5)))
+    monkeypatch.setitem(sys.modules, "tensorflow", fake)
+    found = backends.open_backend("tensorflow", DeviceRequest(device, None, None, False))
+    assert found.kind == "gpu"
+    assert fake.visible == fake.growing == visible
+    assert found.names == names
+    assert found.capability == min(fake.capabilities[gpu] for gpu in visible)
+    assert fake.mirrored == (list(names) if len(names) > 1 else [])
+    assert found.strategy == ("all" if len(names) > 1 else None)
+    assert found.title == ("GPU: 2 x A" if len(names) > 1 else f"GPU: {visible[0]}")
+
+
+def test_cpu_leaves_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTensorFlow(("A", (9, 0)))
+    monkeypatch.setitem(sys.modules, "tensorflow", fake)
+    found = backends.open_backend("tensorflow", DeviceRequest("cpu", None, None, False))
+    assert (found.kind, fake.visible, fake.growing) == ("cpu", [], [])
 
 
 # With TensorFlow

@@ -145,8 +145,7 @@ def _root(
         bool,
         typer.Option(
             "--traceback",
-            envvar="CNNCLF_TRACEBACK",
-            help="Show the Python traceback of an error.",
+            help="Show the Python traceback of an error; CNNCLF_TRACEBACK=1 does it, too.",
         ),
     ] = False,
 ) -> None:

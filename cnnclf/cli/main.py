@@ -122,7 +122,7 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
         return (
             ExitCode.DEVICE,
             f"memory does not suffice: {_one_line(error)}",
-            "a smaller --batch-size, smaller pictures (--size) and --cache disk need less",
+            "a smaller --batch-size, smaller pictures (--image-size) and --cache disk need less",
         )
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
         code, words, hint = _OS_ERRORS[error.errno]
@@ -176,7 +176,7 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     hint = f"{path} --help lists the options"
     if isinstance(error, NoSuchOption):
         if error.possibilities:
-            hint = f"did you mean {' or '.join(error.possibilities)}? {hint}"
+            hint = f"did you mean {error.possibilities[0]}? {hint}"
         return f"{path}: no such option: {error.option_name}", hint
     if isinstance(error, MissingParameter):
         hint = f"{path} --help shows what it needs"

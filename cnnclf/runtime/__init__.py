@@ -217,7 +217,7 @@ def _quiet(*, verbose: bool) -> Iterator[None]:
             yield
         except (DeviceError, MissingPackageError):
             raise
-        except BaseException:
+        except Exception:
             sink.seek(0)
             os.write(kept, sink.read())
             raise

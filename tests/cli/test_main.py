@@ -364,6 +364,15 @@ def test_completion_of_commands() -> None:
     assert complete("tr") == ["train"]
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(cli: Cli, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    monkeypatch.setattr("typer._completion_shared._get_shell_name", lambda: shell)
+    monkeypatch.setattr("typer.completion._get_shell_name", lambda: shell)
+    result = cli("--show-completion")
+    assert result.code == 0
+    assert "_CNNCLF_COMPLETE" in result.stdout
+
+
 def test_completion_of_options_and_sub_commands() -> None:
     assert "--sort" in complete("runs", "list", "--so")
     assert set(complete("runs", "")) >= {"list", "show", "compare"}
