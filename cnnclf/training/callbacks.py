@@ -78,6 +78,7 @@ class Conductor:
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
     _step: int = field(default=0, init=False)
+    _rate: float = field(default=0.0, init=False)
 
     def as_callback(self) -> "keras.callbacks.Callback":
         """Return the Keras callback that passes events on to this."""
@@ -101,7 +102,9 @@ class Conductor:
         self.batches.step_begins()
         total = len(self.batches) * self.epochs
         rate = learning_rate_at(self._step, total, self.optimizer)
-        self.trainer.optimizer.learning_rate = rate * self.state.plateau_factor
+        # kept here too: on several devices the optimizer's own is no plain number
+        self._rate = rate * self.state.plateau_factor
+        self.trainer.optimizer.learning_rate = self._rate
 
     def end_step(self, batch: int, logs: Any = None) -> None:
         """Report progress and now and then look whether the loss is still a number."""
@@ -145,7 +148,7 @@ class Conductor:
             "accuracy": float(logs["accuracy"]),
             "val_loss": float(logs["val_loss"]) if self.has_val else None,
             "val_accuracy": float(logs["val_accuracy"]) if self.has_val else None,
-            "learning_rate": float(self.trainer.optimizer.learning_rate),
+            "learning_rate": self._rate,
             "seconds": round(time.perf_counter() - self._started, 3),
             "data_wait_s": round(max(0.0, self.batches.wait_s - self._waited), 3),
         }

@@ -1,0 +1,120 @@
+"""Training in processes of its own: Ctrl-C, kill -9, and several devices."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import ExitCode
+from cnnclf.runs import open_run
+
+TRAIN = [sys.executable, "-m", "cnnclf", "train"]
+TINY = ["--filters", "4,6", "--convs-per-block", "1", "--batch-size", "8", "--device", "cpu"]
+
+
+def start(dataset: Dataset, run: Path, *options: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [*TRAIN, str(dataset.directory), "--out", str(run), *TINY, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_epoch(run: Path, epoch: int) -> None:
+    """Wait until an epoch is on disk; the limit only keeps a broken build from hanging."""
+    deadline = time.monotonic() + 240
+    history = run / "history.csv"
+    while not (history.exists() and history.read_text().count("\n") > epoch):
+        assert time.monotonic() < deadline, "no epoch was finished"
+        time.sleep(0.05)
+
+
+def resume(run: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*TRAIN, "--resume", str(run), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_ctrl_c_keeps_the_last_state_and_resume_finishes(shapes: Dataset, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(shapes, run, "--epochs", "2000", "--patience", "0")
+    wait_for_epoch(run, 2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "Traceback" not in stderr
+    assert open_run(run).status() == "interrupted"
+    done = json.loads((run / "checkpoints" / "last" / "state.json").read_text())["epoch"]
+    assert done >= 2
+    # an unfinished run can be used already, and gone on with
+    plan = json.loads((run / "plan.json").read_text())
+    plan["config"]["training"]["epochs"] = done + 1
+    (run / "plan.json").write_text(json.dumps(plan))
+    finished = resume(run)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["epochs"] == done + 1
+
+
+def test_kill_leaves_whole_checkpoints(shapes: Dataset, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(shapes, run, "--epochs", "2000", "--patience", "0")
+    wait_for_epoch(run, 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    found = open_run(run)
+    assert found.status() == "interrupted", "its process is gone"
+    for name in ("best", "last"):
+        names = {path.name for path in found.find_checkpoint(name).iterdir()}
+        assert {"model.keras", "classifier.json"} <= names
+
+
+_TWO_DEVICES = """
+import sys
+from pathlib import Path
+from cnnclf.config import load_config
+from cnnclf.data.manifest import load_dataset
+from cnnclf.progress import Silent
+from cnnclf.runs import create_run
+from cnnclf.runtime import setup_runtime
+from cnnclf.training.plan import plan_training
+from cnnclf.training.train import train
+
+dataset = load_dataset(Path(sys.argv[1]))
+config, _ = load_config(options={
+    "model.filters": [4, 6], "model.convs_per_block": [1], "training.epochs": 2,
+    "training.batch_size": 8, "optimizer.ema": float(sys.argv[3]),
+})
+runtime = setup_runtime(device="cpu", seed=0, logical_cpus=2)
+assert runtime.strategy.num_replicas_in_sync == 2, runtime
+result = train(plan_training(config, dataset), dataset, create_run(Path(sys.argv[2])), runtime,
+               progress=Silent())
+losses = [row["loss"] for row in result.state.history]
+assert losses[1] < losses[0], losses
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", ["0", "0.9"])
+def test_two_devices_train_and_the_bundle_loads_on_one(
+    shapes: Dataset, tmp_path: Path, ema: str
+) -> None:
+    run = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_DEVICES, str(shapes.directory), str(run), ema],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert open_run(run).read_record()["status"] == "finished"
+    assert (run / "evaluation" / "test" / "metrics.json").exists()
