@@ -7,11 +7,17 @@ a row to `IMPORTERS`.
 from pathlib import Path
 from typing import Final
 
+from cnnclf.data.importers.archives import TAR, ZIP
 from cnnclf.data.importers.base import Importer, ImportOptions
+from cnnclf.data.importers.cifar import CIFAR
 from cnnclf.data.importers.folders import FOLDER_IMPORTERS
 from cnnclf.data.importers.harvest import SKIPPED_NAME
+from cnnclf.data.importers.idx import IDX
+from cnnclf.data.importers.npy import NPY_FOLDERS
+from cnnclf.data.importers.npz import NPZ
 from cnnclf.data.importers.opening import choose_importer, open_cached
 from cnnclf.data.importers.pipeline import ImportReport, run_import
+from cnnclf.data.importers.tables import TABLE
 from cnnclf.data.manifest import Dataset
 from cnnclf.progress import Progress
 
@@ -25,8 +31,18 @@ __all__ = [
     "open_dataset",
 ]
 
-# In the order in which they are asked whether they recognise a source.
-IMPORTERS: Final[tuple[Importer, ...]] = (*FOLDER_IMPORTERS,)
+# In the order in which they are asked whether they recognise a source: .npz files are zip archives,
+# and folders of any kind of file may look like class folders.
+IMPORTERS: Final[tuple[Importer, ...]] = (
+    IDX,
+    CIFAR,
+    NPZ,
+    NPY_FOLDERS,
+    ZIP,
+    TAR,
+    TABLE,
+    *FOLDER_IMPORTERS,
+)
 
 _DEFAULTS: Final = ImportOptions()
 

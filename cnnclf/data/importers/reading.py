@@ -91,15 +91,9 @@ def _check_chunk(base: str, records: list[Record], copy_to: Path | None) -> list
 
 
 def _check(base: str, record: Record, copy_to: Path | None) -> Checked:
-    path = os.path.join(base, record.path)  # noqa: PTH118 (Path would cost more than a tiny file)
     try:
-        found = os.stat(path)  # noqa: PTH116
-        if not stat.S_ISREG(found.st_mode):
-            return Checked(record, None, reason="not a file")
-        if found.st_size > MAX_FILE_BYTES:
-            return Checked(record, None, reason=f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            content = file.read()
+        # Path would cost as much as a tiny picture itself.
+        content = _read_file(os.path.join(base, record.path))  # noqa: PTH118
         info = inspect_image(content, name=record.path.rpartition("/")[2])
     except ImageError as error:
         return Checked(record, None, reason=error.message)
@@ -112,6 +106,40 @@ def _check(base: str, record: Record, copy_to: Path | None) -> Checked:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     return Checked(record, info, digest)
+
+
+# Opening a pipe must not wait for a writer; Windows would translate line ends.
+_READING: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def _read_file(path: str) -> bytes:
+    """Read a whole file with as few calls of the system as possible.
+
+    Raises:
+        ImageError: It is no file, or larger than `MAX_FILE_BYTES`.
+        OSError: It cannot be read.
+    """
+    descriptor = os.open(path, _READING)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError("not a file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
+        content = os.read(descriptor, found.st_size)
+        while len(content) < found.st_size:
+            more = os.read(descriptor, found.st_size - len(content))
+            if not more:
+                break  # it became shorter at this moment
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def _place_copy(path: str, digest: bytes) -> str:

@@ -131,14 +131,14 @@ def test_files_without_permission_are_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 3, "b": 3})
-    stat = os.stat
+    open_ = os.open
 
-    def guarded(path: str, **options: bool) -> os.stat_result:
+    def guarded(path: str, flags: int, *arguments: int, **options: int) -> int:
         if str(path).endswith("a/1.png"):
             raise PermissionError(errno.EACCES, "Permission denied", path)
-        return stat(path, **options)
+        return open_(path, flags, *arguments, **options)
 
-    monkeypatch.setattr(os, "stat", guarded)  # root may read everything
+    monkeypatch.setattr(os, "open", guarded)  # root may read everything
     report, _, _ = run(source, tmp_path / "data")
     assert report.skipped_reasons == {"cannot be read: Permission denied": 1}
 

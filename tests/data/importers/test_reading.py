@@ -55,6 +55,14 @@ def test_what_cannot_be_read_has_a_reason(folder: Path, monkeypatch: pytest.Monk
         assert found["pipe"].reason == "not a file"
 
 
+def test_a_file_read_in_pieces_is_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
+    [found] = check(folder, records(1))
+    monkeypatch.undo()
+    assert found.sha256 == hashlib.sha256((folder / "0.png").read_bytes()).digest()
+
+
 def test_listing_is_consumed_only_a_little_ahead(folder: Path) -> None:
     taken = 0
 
