@@ -299,7 +299,8 @@ def test_full_disk_under_stdout() -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_ctrl_c_in_a_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_from_outside(number: signal.Signals) -> None:
     code = (
         "import sys, time\n"
         "from cnnclf.cli import app, main\n"
@@ -316,7 +317,7 @@ def test_ctrl_c_in_a_process(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr == b"error: interrupted\n"
