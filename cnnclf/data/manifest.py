@@ -188,7 +188,7 @@ def load_dataset(directory: Path) -> Dataset:
     if not root.is_dir():
         raise DataError(
             f"expected the pictures of {directory} in {root}, but there is no such folder",
-            f"put the folder back, or import its new place: cnnclf import FOLDER --out {directory}",
+            "put the folder back, or import its new place: cnnclf import FOLDER --out NEW_DATASET",
         )
     labels = tuple(found["labels"])
     fingerprint = Fingerprint(labels)

@@ -1,5 +1,6 @@
 """`cnnclf import`: read pictures into a dataset."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,4 +121,4 @@ def _show(report: "ImportReport") -> None:
             "dataset": report.directory,
         },
     )
-    out.note(f"next: cnnclf train {report.directory}")
+    out.note(f"next: cnnclf train {shlex.quote(str(report.directory))}")

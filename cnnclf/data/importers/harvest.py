@@ -92,7 +92,7 @@ def gather(
         (folder / SKIPPED_NAME).open(
             "w", encoding="utf-8", errors="surrogateescape", newline=""
         ) as file,
-        progress.task("Reading pictures", listing.total, "files") as task,
+        progress.task("checking pictures", listing.total, "files") as task,
     ):
         write_skipped = open_csv(file)
         write_skipped(("path", "reason"))

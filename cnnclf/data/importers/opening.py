@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -49,7 +50,7 @@ def choose_importer(
     if is_dataset(source):
         raise DataError(
             f"expected a source of pictures, but {source} is a dataset already",
-            f"use it as it is: cnnclf train {source}",
+            f"use it as it is: cnnclf train {shlex.quote(str(source))}",
         )
     if name is not None:
         return importers[names.index(name)], f"--format {name} says so"
@@ -101,7 +102,7 @@ def _import_into(
         raise DataError(
             f"expected a cache that can be written to, but {directory.parent}: {error.strerror}",
             f"set {CACHE_VARIABLE} to another folder, or import first: "
-            f"cnnclf import {source} --out DATASET",
+            f"cnnclf import {shlex.quote(str(source))} --out DATASET",
         ) from error
     progress.note(f"{source}: read as {importer.name}, because {reason}")
     try:
@@ -126,7 +127,7 @@ def _find_place(source: Path, options: ImportOptions, progress: Progress) -> Pat
     if not resolved.is_dir():
         _add(key, _describe_state(resolved))
     else:
-        with progress.task("Looking for changes", None, "files") as task:
+        with progress.task("looking for changes", None, "files") as task:
             for path in Walk(resolved).all_files():
                 _add(key, path)
                 _add(key, _describe_state(resolved / path))
