@@ -1,0 +1,132 @@
+"""What a model wants to see: size, colours and how a picture is brought there. Needs no Pillow."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from cnnclf.errors import ConfigError
+
+FITS = ("crop", "pad", "squash")
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box")
+CHANNELS = (1, 3)
+
+# Raised whenever the decoder gives other pixels for the same file and spec, so that no stored
+# pixels and no trained model are ever mixed with pixels made by other rules.
+DECODER_VERSION = 1
+
+_LARGEST_SIDE = 16_384
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model wants to see: the size, the colours and how a picture is brought there.
+
+    Args:
+        height: Rows of pixels, 1..16384.
+        width: Columns of pixels, 1..16384.
+        channels: 3 for RGB, 1 for grey.
+        fit: `crop` (scale the shorter side, cut the middle), `pad` (scale the longer side, fill
+            with `background`) or `squash` (scale both sides, aspect ratio lost).
+        interpolation: `bilinear`, `bicubic`, `lanczos`, `nearest` or `box`; all but `nearest` are
+            antialiased when shrinking, as in Pillow.
+        crop_fraction: Part of the shorter side that the crop keeps, (0, 1]; only for `crop`. The
+            shorter side is scaled to round(size / crop_fraction) and the middle is cut, so 224 with
+            0.875 is the usual "resize to 256, centre crop 224".
+        background: RGB 0..255 behind transparent pixels and in padded borders.
+        version: Version of the decoder's rules; only the one of this program is accepted.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range.
+    """
+
+    height: int
+    width: int
+    channels: int = 3
+    fit: str = "crop"
+    interpolation: str = "bilinear"
+    crop_fraction: float = 1.0
+    background: tuple[int, int, int] = (255, 255, 255)
+    version: int = DECODER_VERSION
+
+    def __post_init__(self) -> None:
+        _check_version(self.version)
+        for name in ("height", "width"):
+            _check_whole(name, getattr(self, name), low=1, high=_LARGEST_SIDE)
+        _check_choice("channels", self.channels, CHANNELS)
+        _check_choice("fit", self.fit, FITS)
+        _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        if not isinstance(self.crop_fraction, (int, float)) or not 0 < self.crop_fraction <= 1:
+            raise ConfigError(
+                f"expected crop_fraction above 0 and at most 1, received {self.crop_fraction!r}"
+            )
+        if self.crop_fraction != 1 and self.fit != "crop":
+            raise ConfigError(
+                f"expected crop_fraction 1 with fit {self.fit}, received {self.crop_fraction}",
+                "use fit crop, or leave crop_fraction at 1",
+            )
+        if not isinstance(self.background, tuple) or len(self.background) != 3:
+            raise ConfigError(
+                f"expected background as three numbers 0..255, received {self.background!r}"
+            )
+        for value in self.background:
+            _check_whole("background", value, low=0, high=255)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one decoded picture: (height, width, channels)."""
+        return self.height, self.width, self.channels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the spec as plain JSON values, every key present."""
+        return asdict(self) | {"background": list(self.background)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "InputSpec":
+        """Read back what `to_dict` gave.
+
+        Args:
+            values: All keys of `to_dict` and no others.
+
+        Returns:
+            The spec.
+
+        Raises:
+            ConfigError: A key is missing or unknown, a value is wrong, or the spec was written by a
+                newer program.
+        """
+        if "version" in values:
+            _check_version(values["version"])
+        expected = {field.name for field in fields(cls)}
+        for word, names in (
+            ("missing", expected - values.keys()),
+            ("unknown", values.keys() - expected),
+        ):
+            if names:
+                raise ConfigError(
+                    f"expected an input spec with the keys {', '.join(sorted(expected))}, "
+                    f"received one with {word} keys: {', '.join(sorted(names))}"
+                )
+        background = values["background"]
+        is_list = isinstance(background, list)
+        return cls(**{**values, "background": tuple(background) if is_list else background})
+
+
+def _check_version(version: object) -> None:
+    if version == DECODER_VERSION and isinstance(version, int):
+        return
+    newer = isinstance(version, int) and version > DECODER_VERSION
+    raise ConfigError(
+        f"expected an input spec of version {DECODER_VERSION}, received version {version!r}",
+        "it was written by a newer cnnclf: update cnnclf" if newer else "",
+    )
+
+
+def _check_whole(name: str, value: object, *, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError(f"expected {name} as a whole number {low}..{high}, received {value!r}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    if value not in choices:
+        allowed = ", ".join(str(choice) for choice in choices)
+        raise ConfigError(f"expected {name} to be one of {allowed}, received {value!r}")

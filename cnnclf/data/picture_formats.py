@@ -1,0 +1,80 @@
+"""The picture formats that are read, and the words for content that is none of them."""
+
+import re
+
+# In the order of trial: Pillow's plugin and the file name endings the format goes by. Anything else
+# is refused: Pillow's other plugins need outside programs (EPS), guess without a magic number (TGA)
+# or hold other things than pictures (icons, fonts, weather grids).
+FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "JPEG": ("JpegImagePlugin", (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo")),
+    "PNG": ("PngImagePlugin", (".png", ".apng")),
+    "WEBP": ("WebPImagePlugin", (".webp",)),
+    "GIF": ("GifImagePlugin", (".gif",)),
+    "BMP": ("BmpImagePlugin", (".bmp", ".dib")),
+    "TIFF": ("TiffImagePlugin", (".tif", ".tiff")),
+    "PPM": ("PpmImagePlugin", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm")),
+    "JPEG2000": ("Jpeg2KImagePlugin", (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc")),
+    "AVIF": ("AvifImagePlugin", (".avif", ".avifs")),
+}
+
+# Raw photographs are TIFF inside and decode to their thumbnail, which is worth a note.
+_RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
+_OTHER_SUFFIXES = _RAW_SUFFIXES | {".heic", ".heif", ".ico", ".psd", ".svg", ".tga"}
+
+_FETCH_AGAIN = "the download or copy may have failed: fetch the file again"
+_TO_PNG = "convert it to PNG first"
+
+# What often goes by a picture's name: how it begins, at which byte, what it is and what helps.
+_CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
+    (b"ftypheic", 4, "a HEIC picture", "convert it to JPEG or PNG first"),
+    (b"ftypheix", 4, "a HEIC picture", "convert it to JPEG or PNG first"),
+    (b"%PDF", 0, "a PDF", "export its pictures first"),
+    (b"PK\x03\x04", 0, "a zip archive", ""),
+    (b"\x1f\x8b", 0, "gzip-compressed content", ""),
+    (b"8BPS", 0, "a Photoshop file", _TO_PNG),
+    (b"\x00\x00\x01\x00", 0, "an icon file", _TO_PNG),
+    (b"<svg", 0, "an SVG drawing", _TO_PNG),
+    (b"<!doctype html", 0, "a web page", _FETCH_AGAIN),
+    (b"<html", 0, "a web page", _FETCH_AGAIN),
+    (b"version https://git-lfs", 0, "a pointer of Git LFS", "fetch the real files: git lfs pull"),
+)
+
+HEAD_BYTES = 64  # how much of a file `describe_content` wants to see
+
+
+def describe_name(name: str, file_format: str) -> str:
+    """Say so if a file name promises another format than the content has; else give ""."""
+    suffix = name[name.rfind(".") :].lower()
+    known = suffix in _OTHER_SUFFIXES or any(suffix in row[1] for row in FORMATS.values())
+    if not known or suffix in FORMATS[file_format][1]:
+        return ""
+    return f"content is {file_format}, name says {suffix}"
+
+
+def describe_content(head: bytes) -> tuple[str, str]:
+    """Name content that is surely no picture we read.
+
+    Args:
+        head: The first `HEAD_BYTES` of a file; fewer if it is shorter.
+
+    Returns:
+        What it is and what helps; ("", "") if it may be a picture or cannot be told.
+    """
+    if not head:
+        return "an empty file (0 bytes)", ""
+    if not head.strip(b"\0"):
+        return "nothing but zero bytes", _FETCH_AGAIN
+    for start, offset, content, hint in _CONTENTS:
+        if head[offset : offset + len(start)].lower() == start.lower():
+            return content, hint
+    if head[4:8] == b"ftyp" and b"heic" in head:  # a general brand first, HEIC among the others
+        return "a HEIC picture", "convert it to JPEG or PNG first"
+    try:
+        # a whole file must be whole text; a longer one may be cut inside a character
+        text = head.decode("utf-8", "strict" if len(head) < HEAD_BYTES else "ignore")
+    except UnicodeDecodeError:
+        return "", ""
+    is_text = all(c.isprintable() or c in "\t\n\r\f" for c in text)
+    if is_text and len(text) > len(head) // 2 and not re.match(r"P[1-6fFy]\s", text):  # PPM is text
+        return f"text that begins {text[:20]!r}", ""
+    return "", ""

@@ -1,0 +1,95 @@
+"""Brings every kind of colours that Pillow knows to 8 bits: grey, RGB or RGB with transparency."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+_FULL_16_BIT = 65_535
+_ORDINARY_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+
+
+def convert_to_8_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Bring a loaded picture of any mode to L, RGB or RGBA.
+
+    Grey of 16 bits is scaled from 0..65535 to 0..255 and rounded: the same for every picture, so
+    that brightness stays comparable. Colours of 16 bits reach us as their high bytes, which is at
+    most one level less. Whole numbers of 32 bits and floating point numbers have no agreed range:
+    the smallest finite value of the picture becomes 0 and the largest 255 (all alike: 0). CMYK is
+    converted without a colour profile.
+
+    Args:
+        image: A loaded picture, with its `info`.
+
+    Returns:
+        The picture, and what is odd about its depth in words.
+    """
+    mode = image.mode
+    if mode.startswith("I") or mode == "F":
+        return _scale_grey(image)
+    if image.has_transparency_data:
+        return _expose_transparency(image).convert("RGBA"), []
+    if mode in {"L", "RGB"}:
+        return image, []
+    return image.convert("L" if mode == "1" else "RGB"), []
+
+
+def describe_mode(image: ImageFile.ImageFile) -> str:
+    """Name unusual colours of a file of which only the header is parsed; "" if there are none."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return ""  # convert_to_8_bit knows more
+    if image.mode not in _ORDINARY_MODES:
+        return image.mode
+    return "16-bit" if any(";16" in str(tile.args) for tile in image.tile) else ""
+
+
+def _expose_transparency(image: Image.Image) -> Image.Image:
+    """Mend the transparent colour of a PNG of 16-bit colours: Pillow keeps all its 16 bits."""
+    color = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(color, tuple) and max(color) > 255:
+        image.info["transparency"] = tuple(value >> 8 for value in color)
+    return image
+
+
+def _scale_grey(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    values = np.asarray(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
+        scaled, oddities = _scale_16_bit(values)
+    else:
+        scaled, low, high = _scale_to_extremes(values)
+        kind = "floating point" if image.mode == "F" else "32-bit"
+        oddities = [f"{kind}, scaled from {low:g}..{high:g}"]
+    grey = Image.fromarray(scaled)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
+        grey = grey.convert("RGBA")
+        grey.putalpha(alpha)
+    return grey, oddities
+
+
+def _scale_16_bit(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    scaled = values.astype(np.uint32)
+    peak = int(scaled.max())
+    scaled *= 255
+    scaled += _FULL_16_BIT // 2
+    scaled //= _FULL_16_BIT
+    # A camera of 10 to 14 bits that does not fill the 16: the user has to know.
+    dark = f"dark: brightest value {peak} of {_FULL_16_BIT}"
+    oddities = ["16-bit", dark] if peak <= _FULL_16_BIT // 4 else ["16-bit"]
+    return scaled.astype(np.uint8), oddities
+
+
+def _scale_to_extremes(
+    values: npt.NDArray[np.generic],
+) -> tuple[npt.NDArray[np.uint8], float, float]:
+    with np.errstate(invalid="ignore"):  # not-a-numbers of the signalling kind
+        scaled = values.astype(np.float64)
+    finite = np.isfinite(scaled)
+    low, high = 0.0, 0.0
+    if finite.any():
+        low = float(scaled.min(where=finite, initial=np.inf))
+        high = float(scaled.max(where=finite, initial=-np.inf))
+    scaled[~finite] = low
+    scaled -= low
+    scaled *= 255 / (high - low) if high > low else 0.0
+    return np.rint(scaled).astype(np.uint8), low, high
