@@ -10,12 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cnnclf.data.augment import Augmenter
+from cnnclf.data.sampling import cut_batches, draw_balanced
 from cnnclf.errors import CnnclfError, DataError, ImageError
 from cnnclf.hardware import count_usable_cpus
 
@@ -25,6 +26,12 @@ Batch = tuple[npt.NDArray[Any], ...]
 # Other uses of chance have other numbers: NumPy pads short seeds, so (seed, epoch) alone would be
 # the same as (seed, epoch, 0).
 _ORDER_STREAM = 1
+
+_BYTES_TOGETHER = 1 << 20
+_MOST_TOGETHER = 16
+
+_Task = tuple[int, int, npt.NDArray[np.intp]]  # epoch, batch, rows
+_Made = TypeVar("_Made")
 
 
 class PixelSource(Protocol):
@@ -62,7 +69,8 @@ class Batches:
         balanced_sampling: Whether an epoch shows all classes equally often, rare ones repeatedly
             and frequent ones in part, rather than each picture once.
         threads: Threads that prepare batches; None takes one per processor.
-        prefetch: Batches prepared ahead; None takes two more than threads.
+        prefetch: Batches prepared ahead, groups of them if they are small; None takes two more
+            than threads.
 
     Attributes:
         error: What stopped the threads, if anything did: frameworks hide it behind their own.
@@ -102,7 +110,7 @@ class Batches:
         self.prefetch = prefetch or self.threads + 2
         self.error: CnnclfError | None = None
         self._class_indices = np.asarray(class_indices)
-        self._edges = _batch_edges(len(self.rows), batch_size)
+        self._edges = cut_batches(len(self.rows), batch_size)
         self._waits = _Waits()
 
     def __len__(self) -> int:
@@ -128,7 +136,7 @@ class Batches:
         rng = np.random.default_rng((_ORDER_STREAM, self.seed, epoch))
         positions = np.arange(len(self.rows))
         if self.balanced_sampling:
-            positions = np.sort(_draw_balanced(self._class_indices[self.rows], rng))
+            positions = np.sort(draw_balanced(self._class_indices[self.rows], rng))
         return self.rows[rng.permutation(positions) if self.shuffle else positions]
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -168,56 +176,84 @@ class Batches:
         self._waits.ask()
 
     def _generate(self, epochs: Iterable[int]) -> Iterator[Batch]:
-        for batch, waited_s in self._stream(epochs):
+        for (batch,), waited_s in self._stream(epochs, self._make_all, batches=1):
             self._waits.add(waited_s)
             yield batch
 
     def _dataset(self, epochs: Callable[[], Iterable[int]]) -> Any:
         import tensorflow as tf
 
+        # Handing an array from Python to TensorFlow costs as much as gathering a batch of small
+        # pictures: several of these are handed over as one, and cut apart in the graph.
+        batch_bytes = max(1, self.batch_size * int(np.prod(self.pixels.shape)))
+        together = max(1, min(_MOST_TOGETHER, _BYTES_TOGETHER // batch_bytes))
+
         def generate() -> Iterator[Batch]:
             # Called anew for each reading: Keras may read one batch to build the model and start
             # over, and what was handed to that reading must not count for this one.
             given = self._waits.begin()
-            for batch, _ in self._stream(epochs()):
-                given.append(time.perf_counter())
-                yield batch
+            for joined, _ in self._stream(epochs(), self._make_joined, batches=together):
+                given.extend([time.perf_counter()] * (len(joined[-1]) - 1))
+                yield joined
+
+        def cut(*joined: Any) -> Any:
+            *arrays, edges = joined
+            numbers = tf.data.Dataset.range(tf.size(edges, tf.int64) - 1)
+            return numbers.map(lambda at: tuple(x[edges[at] : edges[at + 1]] for x in arrays))
 
         signature = [
             tf.TensorSpec((None, *self.pixels.shape), tf.uint8),
             tf.TensorSpec((None, self.num_classes), tf.float32),
+            *([] if self.class_weights is None else [tf.TensorSpec((None,), tf.float32)]),
+            tf.TensorSpec((None,), tf.int64),
         ]
-        if self.class_weights is not None:
-            signature.append(tf.TensorSpec((None,), tf.float32))
         dataset = tf.data.Dataset.from_generator(generate, output_signature=tuple(signature))
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return dataset.prefetch(2).with_options(options)
+        return dataset.flat_map(cut).prefetch(2).with_options(options)
 
-    def _stream(self, epochs: Iterable[int]) -> Iterator[tuple[Batch, float]]:
-        """Yield batches and the seconds each was waited for; goes on ahead past an epoch's end."""
+    def _stream(
+        self, epochs: Iterable[int], make: Callable[[list[_Task]], _Made], *, batches: int
+    ) -> Iterator[tuple[_Made, float]]:
+        """Yield what threads made of so many batches each, and the seconds it was waited for.
+
+        Goes on ahead past the end of an epoch.
+        """
         tasks = self._tasks(epochs)
-        ahead: deque[Future[Batch]] = deque()
+        ahead: deque[Future[_Made]] = deque()
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cnnclf-batches")
         try:
             while True:
-                for task in itertools.islice(tasks, self.prefetch - len(ahead)):
-                    ahead.append(pool.submit(self._make, *task))
+                while len(ahead) < self.prefetch and (
+                    several := list(itertools.islice(tasks, batches))
+                ):
+                    ahead.append(pool.submit(make, several))
                 if not ahead:
                     return
                 begin = time.perf_counter()
-                batch = ahead.popleft().result()
-                yield batch, time.perf_counter() - begin
+                made = ahead.popleft().result()
+                yield made, time.perf_counter() - begin
         except CnnclfError as error:
             self.error = error
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _tasks(self, epochs: Iterable[int]) -> Iterator[tuple[int, int, npt.NDArray[np.intp]]]:
+    def _tasks(self, epochs: Iterable[int]) -> Iterator[_Task]:
         for epoch in epochs:
             parts = np.split(self.order(epoch), self._edges[1:-1])
             yield from ((epoch, index, rows) for index, rows in enumerate(parts))
+
+    def _make_all(self, tasks: list[_Task]) -> list[Batch]:
+        return [self._make(*task) for task in tasks]
+
+    def _make_joined(self, tasks: list[_Task]) -> Batch:
+        """Make batches and join them: their arrays, and int64 where each begins and ends."""
+        made = self._make_all(tasks)
+        edges = np.cumsum([0, *(len(batch[0]) for batch in made)], dtype=np.int64)
+        if len(made) == 1:
+            return *made[0], edges
+        return *(np.concatenate(arrays) for arrays in zip(*made, strict=True)), edges
 
     def _make(self, epoch: int, index: int, rows: npt.NDArray[np.intp]) -> Batch:
         x, y = self._gather(rows)
@@ -276,29 +312,3 @@ class _Waits:
         while self._asked and self._given:
             self._sum_s += max(0.0, self._given.popleft() - self._asked.popleft())
         return self._sum_s
-
-
-def _batch_edges(count: int, batch_size: int) -> npt.NDArray[np.intp]:
-    """Return where batches begin and end, int [batches + 1]; sizes differ by at most one."""
-    batches = -(-count // batch_size)
-    if batch_size > 1:
-        batches = max(1, min(batches, count // 2))
-    return np.arange(batches + 1) * count // batches
-
-
-def _draw_balanced(classes: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Draw as many positions as there are, each class that occurs equally often (or one more).
-
-    A class is gone through completely before any of it comes again, so that an epoch leaves nothing
-    out that there is room for.
-    """
-    members = [np.flatnonzero(classes == index) for index in np.unique(classes)]
-    share, rest = divmod(len(classes), len(members))
-    quotas = np.full(len(members), share)
-    quotas[rng.permutation(len(members))[:rest]] += 1
-    drawn = []
-    for positions, quota in zip(members, quotas.tolist(), strict=True):
-        rounds = -(-quota // len(positions))
-        passes = [rng.permutation(positions) for _ in range(rounds)]
-        drawn.append(np.concatenate([*passes, positions[:0]])[:quota])
-    return np.concatenate(drawn)

@@ -6,6 +6,8 @@ a box (large ones), everything else is Pillow's affine transform. Outside the pi
 mirror image, so that no map leaves a wedge of one colour that a network could learn.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -42,7 +44,13 @@ def warp(pixels: Pixels, maps: Matrices) -> Pixels:
     shifted = aligned & (np.abs(np.abs(scale) - 1) < _NEARLY).all(axis=1)
     shifted &= (np.abs(offset - np.rint(offset)) < _NEARLY).all(axis=1)
     small = pixels[0].size <= _SMALL_VALUES
-    for index in np.flatnonzero(shifted):
+    # In place, or swapped left and right in place: whole batches at once.
+    swapped = offset[:, 0] * 2 == (1 - scale[:, 0]) * pixels.shape[2]
+    placed = shifted & swapped & (scale[:, 1] > 0) & (offset[:, 1] == 0)
+    for direction in (1, -1):
+        rows = np.flatnonzero(placed & (scale[:, 0] * direction > 0))
+        out[rows] = pixels[rows][:, :, ::direction]
+    for index in np.flatnonzero(shifted & ~placed).tolist():
         out[index] = _shift(pixels[index], affine[index])
     rows = np.flatnonzero(aligned & ~shifted)
     if small:
@@ -51,10 +59,10 @@ def warp(pixels: Pixels, maps: Matrices) -> Pixels:
             chunk = rows[start : start + step]
             out[chunk] = _interpolate(pixels[chunk], scale[chunk], offset[chunk])
     else:
-        for index in rows:
-            out[index] = _resize(pixels[index], affine[index])
-    for index in np.flatnonzero(~aligned):
-        out[index] = _transform(pixels[index], affine[index])
+        for index, source, place in _cut_out(pixels, affine, rows):
+            out[index] = _resize(source, affine[index] - place, out[index].shape)
+    for index, source, place in _cut_out(pixels, affine, np.flatnonzero(~aligned)):
+        out[index] = _transform(source, affine[index] - place, out[index].shape)
     return out
 
 
@@ -106,46 +114,65 @@ def _hat_weights(
     return weights
 
 
-def _resize(picture: Pixels, affine: Matrices) -> Pixels:
+def _resize(source: Pixels, affine: Matrices, shape: tuple[int, ...]) -> Pixels:
     """Scale and move one large picture; several times faster than the general transform."""
-    height, width = picture.shape[:2]
+    height, width = shape[:2]
     left, right = sorted((affine[0, 2], affine[0, 2] + affine[0, 0] * width))
     top, bottom = sorted((affine[1, 2], affine[1, 2] + affine[1, 1] * height))
-    source, x, y = _cut_out(picture, (left, top, right, bottom))
-    box = (left - x, top - y, right - x, bottom - y)
+    box = (left, top, right, bottom)
     image = _to_image(source).resize((width, height), Image.Resampling.BILINEAR, box=box)
-    resized = np.asarray(image).reshape(picture.shape)
+    resized = np.asarray(image).reshape(shape)
     resized = resized[:, ::-1] if affine[0, 0] < 0 else resized
     return resized[::-1] if affine[1, 1] < 0 else resized
 
 
-def _transform(picture: Pixels, affine: Matrices) -> Pixels:
+def _transform(source: Pixels, affine: Matrices, shape: tuple[int, ...]) -> Pixels:
     """Apply any affine map to one picture."""
-    height, width = picture.shape[:2]
-    corners = affine[:2, :2] @ np.array([[0, width, 0, width], [0, 0, height, height]])
-    corners += affine[:2, 2:]
-    (left, top), (right, bottom) = corners.min(axis=1), corners.max(axis=1)
-    source, x, y = _cut_out(picture, (left, top, right, bottom))
-    a, b, c, d, e, f = affine[:2].ravel().tolist()
     image = _to_image(source).transform(
-        (width, height),
+        (shape[1], shape[0]),
         Image.Transform.AFFINE,
-        (a, b, c - x, d, e, f - y),
+        tuple(affine[:2].ravel().tolist()),
         resample=Image.Resampling.BILINEAR,
     )
-    return np.asarray(image).reshape(picture.shape)
+    return np.asarray(image).reshape(shape)
 
 
-def _cut_out(picture: Pixels, box: tuple[float, float, float, float]) -> tuple[Pixels, int, int]:
-    """Return the part of the mirrored plane that covers the box, and where it begins (x, y)."""
-    height, width = picture.shape[:2]
-    left, top = int(np.floor(box[0])) - 1, int(np.floor(box[1])) - 1
-    right, bottom = int(np.ceil(box[2])) + 1, int(np.ceil(box[3])) + 1
-    if left >= 0 and top >= 0 and right <= width and bottom <= height:
-        return picture[top:bottom, left:right], left, top
-    rows = _mirrored(np.arange(top, bottom), height)
-    columns = _mirrored(np.arange(left, right), width)
-    return picture.take(rows, axis=0).take(columns, axis=1), left, top
+def _cut_out(
+    pixels: Pixels, affine: Matrices, rows: NDArray[np.intp]
+) -> Iterator[tuple[int, Pixels, Matrices]]:
+    """Cut from the mirrored plane of each picture what its map shows.
+
+    Yields:
+        The row, the part, and the place of the part as [3, 3]: subtracted from the map it makes a
+        map into the part.
+    """
+    if not rows.size:
+        return
+    height, width = pixels.shape[1:3]
+    corners = affine[rows, :2, :2] @ np.array([[0, width, 0, width], [0, 0, height, height]])
+    corners += affine[rows, :2, 2:]
+    # One more pixel all around, because interpolation looks at the neighbours.
+    lows = np.floor(corners.min(axis=2)).astype(np.intp) - 1
+    highs = np.ceil(corners.max(axis=2)).astype(np.intp) + 1
+    margin = max(0, -int(lows.min()), int((highs - (width, height)).max()))
+    places = np.zeros((len(rows), 3, 3))
+    if pixels[0].size <= _SMALL_VALUES and margin <= min(height, width):
+        # Small pictures: one mirrored border around all costs less than thinking about each.
+        around = pixels[rows].take(_mirrored(np.arange(-margin, height + margin), height), axis=1)
+        around = around.take(_mirrored(np.arange(-margin, width + margin), width), axis=2)
+        places[:, :2, 2] = -margin
+        yield from zip(rows.tolist(), around, places, strict=True)
+        return
+    places[:, :2, 2] = lows
+    for index, (left, top), (right, bottom), place in zip(
+        rows.tolist(), lows, highs, places, strict=True
+    ):
+        if left >= 0 and top >= 0 and right <= width and bottom <= height:
+            part = pixels[index, top:bottom, left:right]
+        else:
+            part = pixels[index].take(_mirrored(np.arange(top, bottom), height), axis=0)
+            part = part.take(_mirrored(np.arange(left, right), width), axis=1)
+        yield index, part, place
 
 
 def _to_image(picture: Pixels) -> Image.Image:

@@ -1,0 +1,50 @@
+"""How many pictures a batch has, and which ones an epoch shows when classes are to be balanced."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def cut_batches(count: int, batch_size: int) -> npt.NDArray[np.intp]:
+    """Cut an epoch into as few batches as can be, their sizes differing by at most one.
+
+    Nothing is dropped, and no batch has a single picture where that can be avoided: an odd count
+    cut into pairs ends with one of three.
+
+    Args:
+        count: Pictures of an epoch, at least 1.
+        batch_size: Most pictures of a batch, at least 1.
+
+    Returns:
+        Where batches begin and end, int [batches + 1].
+    """
+    batches = -(-count // batch_size)
+    if batch_size > 1:
+        batches = max(1, min(batches, count // 2))
+    return np.arange(batches + 1) * count // batches
+
+
+def draw_balanced(classes: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Draw as many pictures as there are, each class that occurs equally often (or one more).
+
+    A class is gone through completely before any of it comes again, so that an epoch leaves nothing
+    out that there is room for.
+
+    Args:
+        classes: The class of each picture, int [n].
+        rng: Where chance comes from.
+
+    Returns:
+        Positions in `classes`, int [n], class by class.
+    """
+    members = [np.flatnonzero(classes == index) for index in np.unique(classes)]
+    share, rest = divmod(len(classes), len(members))
+    quotas = np.full(len(members), share)
+    quotas[rng.permutation(len(members))[:rest]] += 1
+    drawn = []
+    for positions, quota in zip(members, quotas.tolist(), strict=True):
+        rounds = -(-quota // len(positions))
+        passes = [rng.permutation(positions) for _ in range(rounds)]
+        drawn.append(np.concatenate([*passes, positions[:0]])[:quota])
+    return np.concatenate(drawn)
