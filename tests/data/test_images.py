@@ -677,6 +677,22 @@ class TestInspect:
             after = inspect_image(encode(Image.fromarray(other), compress_level=0))
             assert after.pixels_sha256 != before.pixels_sha256
 
+    def test_a_sample_tells_most_pictures_apart_and_equal_ones_never(self) -> None:
+        photo = draw_photo(700, 600)
+        other = photo.rotate(1)
+        contents = [encode(photo), encode(photo, "BMP"), encode_turned(photo, 8), encode(other)]
+        infos = [inspect_image(content, exact=False) for content in contents]
+        assert [info.exact for info in infos] == [False] * 4
+        assert len({info.pixels_sha256 for info in infos[:3]}) == 1
+        assert infos[3].pixels_sha256 != infos[0].pixels_sha256
+        assert inspect_image(contents[0]).pixels_sha256 != infos[0].pixels_sha256
+
+    def test_small_pictures_are_never_sampled(self) -> None:
+        content = encode(draw_photo(40, 30))
+        info = inspect_image(content, exact=False)
+        assert info.exact
+        assert info == inspect_image(content)
+
     def test_size_and_palette_matter(self) -> None:
         flat = [Image.new("L", size, 3) for size in ((6, 2), (2, 6), (3, 4))]
         palettes = []

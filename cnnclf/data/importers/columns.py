@@ -1,6 +1,7 @@
 """What the import keeps of each picture in memory: some 60 bytes, as there may be a million."""
 
 import hashlib
+import secrets
 from array import array
 
 import numpy as np
@@ -26,6 +27,7 @@ class Columns:
         self._splits = array("b")
         self._files = bytearray()
         self._pixels = bytearray()
+        self._sampled = bytearray()
         self._groups = bytearray()
 
     def __len__(self) -> int:
@@ -40,7 +42,31 @@ class Columns:
         self._splits.append(SPLITS.index(record.split) if record.split else -1)
         self._files += checked.sha256[:16]
         self._pixels += bytes.fromhex(info.pixels_sha256[:32])
+        self._sampled.append(not info.exact)
         self._groups += _hash(record.group) if record.group else _NO_KEY
+
+    def find_lookalikes(self) -> npt.NDArray[np.intp]:
+        """Find pictures that agree in a sample of their pixels but not in the bytes of their files.
+
+        Returns:
+            Rows, ascending.
+        """
+        files, pixels = self.files, self.pixels
+        order = np.lexsort((files[:, 1], files[:, 0], pixels[:, 1], pixels[:, 0]))
+        same = (pixels[order[1:]] == pixels[order[:-1]]).all(axis=1)
+        other = (files[order[1:]] != files[order[:-1]]).any(axis=1)
+        sets = np.cumsum(np.append(True, ~same)[: len(order)])
+        found = order[np.isin(sets, sets[1:][same & other])]
+        sampled = np.frombuffer(self._sampled, np.bool_)
+        return np.sort(found[sampled[found]])
+
+    def settle_pixels(self, row: int, checked: Checked) -> None:
+        """Replace the checksum of a sample by that of all pixels.
+
+        A file that cannot be read any more is the same as no other.
+        """
+        digest = checked.info.pixels_sha256[:32] if checked.info else secrets.token_hex(16)
+        self._pixels[row * 16 : row * 16 + 16] = bytes.fromhex(digest)
 
     def class_indices(self, labels: tuple[str, ...]) -> npt.NDArray[np.int32]:
         """Return the place of each picture's label in `labels`, int32 [N]."""

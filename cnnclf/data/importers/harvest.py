@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from cnnclf.data.importers.base import ImportOptions, Listing
+from cnnclf.data.importers.base import ImportOptions, Listing, Record
 from cnnclf.data.importers.columns import Columns
 from cnnclf.data.importers.reading import Checked, check_pictures
-from cnnclf.data.rows import Row, open_csv, write_rows
+from cnnclf.data.rows import Row, open_csv, read_rows, write_rows
 from cnnclf.progress import Progress, Task
 
 ROWS_NAME: Final = "rows.csv"
@@ -101,7 +101,31 @@ def gather(
             listing.root, listing.records, threads=options.threads, copy_to=copies
         )
         write_rows(folder / ROWS_NAME, harvest.take(chunks, task))
+    root = copies or listing.root
+    _compare_lookalikes(harvest.columns, folder, root, options=options, progress=progress)
     return harvest
+
+
+def _compare_lookalikes(
+    columns: Columns, folder: Path, root: Path, *, options: ImportOptions, progress: Progress
+) -> None:
+    """Look again, and at all pixels, at the pictures that agree in a sample of them."""
+    again = columns.find_lookalikes().tolist()
+    if not again:
+        return
+    wanted = set(again)
+    records = (
+        Record(row.path, row.label)
+        for number, row in enumerate(read_rows(folder / ROWS_NAME))
+        if number in wanted
+    )
+    chunks = check_pictures(root, records, threads=options.threads, exact=True)
+    with progress.task("comparing pictures that look alike", len(again), "files") as task:
+        rows = iter(again)
+        for chunk in chunks:
+            for checked, row in zip(chunk, rows, strict=False):
+                columns.settle_pixels(row, checked)
+            task.advance(len(chunk))
 
 
 def _to_row(checked: Checked) -> Row:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 from cnnclf.data.images import ImageInfo, inspect_image
 from cnnclf.data.importers.base import Record
@@ -56,6 +56,7 @@ def check_pictures(
     *,
     threads: int | None = None,
     copy_to: Path | None = None,
+    exact: bool = False,
 ) -> Iterator[list[Checked]]:
     """Read and check the pictures of a listing.
 
@@ -64,13 +65,14 @@ def check_pictures(
         records: Consumed a little ahead of what is yielded.
         threads: At least 1; None means one per processor.
         copy_to: A folder that the good pictures are copied into, under their paths.
+        exact: Whether the checksums of large pictures must be over all their pixels.
 
     Returns:
         The records in order, a few at a time.
     """
     threads = threads or count_processors()
     waiting: deque[Future[list[Checked]]] = deque()
-    base = os.fspath(root)
+    check = _Check(os.fspath(root), copy_to, exact)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
     try:
         while True:
@@ -78,7 +80,7 @@ def check_pictures(
                 chunk = list(islice(records, _CHUNK))
                 if not chunk:
                     break
-                waiting.append(pool.submit(_check_chunk, base, chunk, copy_to))
+                waiting.append(pool.submit(check.check_all, chunk))
             if not waiting:
                 return
             yield waiting.popleft().result()
@@ -86,26 +88,40 @@ def check_pictures(
         pool.shutdown(cancel_futures=True)
 
 
-def _check_chunk(base: str, records: list[Record], copy_to: Path | None) -> list[Checked]:
-    return [_check(base, record, copy_to) for record in records]
+class _Check(NamedTuple):
+    """How files are read and checked.
 
+    Args:
+        root: The folder that the paths of the records are relative to.
+        copy_to: A folder that the good pictures are copied into.
+        exact: Whether the checksums of large pictures must be over all their pixels.
+    """
 
-def _check(base: str, record: Record, copy_to: Path | None) -> Checked:
-    try:
-        # Path would cost as much as a tiny picture itself.
-        content = _read_file(os.path.join(base, record.path))  # noqa: PTH118
-        info = inspect_image(content, name=record.path.rpartition("/")[2])
-    except ImageError as error:
-        return Checked(record, None, reason=error.message)
-    except OSError as error:
-        return Checked(record, None, reason=f"cannot be read: {error.strerror}")
-    digest = hashlib.sha256(content).digest()
-    if copy_to is not None:
-        record = replace(record, path=_place_copy(record.path, digest))
-        target = copy_to / record.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    return Checked(record, info, digest)
+    root: str
+    copy_to: Path | None
+    exact: bool
+
+    def check_all(self, records: list[Record]) -> list[Checked]:
+        """Check some files one after the other."""
+        return [self._check(record) for record in records]
+
+    def _check(self, record: Record) -> Checked:
+        try:
+            # Path would cost as much as a tiny picture itself.
+            content = _read_file(os.path.join(self.root, record.path))  # noqa: PTH118
+            name = record.path.rpartition("/")[2]
+            info = inspect_image(content, name=name, exact=self.exact)
+        except ImageError as error:
+            return Checked(record, None, reason=error.message)
+        except OSError as error:
+            return Checked(record, None, reason=f"cannot be read: {error.strerror}")
+        digest = hashlib.sha256(content).digest()
+        if self.copy_to is not None:
+            record = replace(record, path=_place_copy(record.path, digest))
+            target = self.copy_to / record.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        return Checked(record, info, digest)
 
 
 # Opening a pipe must not wait for a writer; Windows would translate line ends.

@@ -235,6 +235,24 @@ def test_duplicates_stay_together(tmp_path: Path) -> None:
     assert progress.warnings == []
 
 
+@pytest.mark.parametrize("copy", [False, True])
+def test_large_pictures_that_look_alike_are_compared_in_full(tmp_path: Path, copy: bool) -> None:
+    source = draw_classes(tmp_path / "photos", {"a": 20, "b": 20})
+    shared = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    for number in range(40):
+        pixels = shared.copy()
+        pixels[199, 299] = number // 2  # a corner that no sample holds; each picture twice
+        Image.fromarray(pixels).save(
+            source / "a" / f"large {number}.png", compress_level=1 + number % 2
+        )
+    report, dataset, _ = run(source, tmp_path / "data", copy=copy)
+    assert report.repeats == 20
+    splits = split_of(dataset)
+    pairs = [(splits[f"a/large {n}.png"], splits[f"a/large {n + 1}.png"]) for n in range(0, 40, 2)]
+    assert all(first == second for first, second in pairs)
+    assert len(set(pairs)) == 3
+
+
 def test_one_picture_with_two_labels_is_told(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 20, "b": 20})
     draw(source / "b" / "0.png", 1)  # that is a/0.png
