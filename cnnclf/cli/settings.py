@@ -32,11 +32,14 @@ def option_name(key: str) -> str:
     return "--" + _NAMES.get(key, key.partition(".")[2]).replace("_", "-")
 
 
-def add_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_settings(
+    command: Callable[..., Any], *, only: tuple[str, ...] = ("",)
+) -> Callable[..., Any]:
     """Give a command that takes `**settings` one option per setting.
 
     Args:
         command: Its other parameters keep their place; `**settings` is replaced.
+        only: Beginnings of the dotted keys that the command has options for.
 
     Returns:
         The same function, which Typer now sees with all options.
@@ -55,6 +58,7 @@ def add_settings(command: Callable[..., Any]) -> Callable[..., Any]:
             annotation=_annotate(key, field),
         )
         for key, field in _fields()
+        if key.startswith(only)
     ]
     keyword_own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     parameters = [*keyword_own, *added]

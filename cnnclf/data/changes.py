@@ -195,8 +195,10 @@ def erase(changes: Changes, probability: float) -> None:
 def mix_up(changes: Changes, alpha: float) -> None:
     """Blend each picture, and its label, with another one of the batch."""
     rows, partners = _draw_partners(changes)
+    part = changes.rng.beta(alpha, alpha, len(changes.x))
+    # The larger part stays: all pairs are as likely as before, but each picture comes in an epoch.
     # In 256ths: value x 256 just fits 16 bits, and the label gets exactly the part the pixels get.
-    kept = np.rint(256 * changes.rng.beta(alpha, alpha, len(changes.x))).astype(np.uint16)
+    kept = np.rint(256 * np.maximum(part, 1 - part)).astype(np.uint16)
     mixed = changes.x.copy()
     for row, partner in zip(rows, partners, strict=True):
         values = changes.x[row] * kept[row]

@@ -158,6 +158,7 @@ def test_mixup_gives_pixels_and_labels_the_same_part() -> None:
     expected = labels @ x[:, 0, 0, 0].astype(np.float64)
     assert np.abs(mixed[:, 0, 0, 0] - expected).max() <= 1
     assert ((labels > 0).sum(axis=1) == 2).sum() > count / 2
+    assert (labels.diagonal() >= 0.5).all(), "a picture keeps the larger part"
 
 
 def test_cutmix_labels_go_by_area() -> None:

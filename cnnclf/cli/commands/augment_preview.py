@@ -1,0 +1,137 @@
+"""`cnnclf augment-preview`: a picture of what augmentation does to a dataset's pictures."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, given_settings
+from cnnclf.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
+    from cnnclf.data.preview import Example
+    from cnnclf.training.plan import RunPlan
+
+_SETTINGS = ("augment.", "data.image_size", "data.color", "data.fit", "runtime.seed")
+
+
+@partial(add_settings, only=_SETTINGS)
+def augment_preview_command(
+    dataset: options.Dataset,
+    out_: Annotated[
+        Path, typer.Option("--out", metavar="FILE.png", help="The picture to write.")
+    ] = Path("augment-preview.png"),
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a file.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting: augment.flip=0.5."),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option("--pictures", min=1, max=100, help="Pictures, one a row.")
+    ] = 6,
+    variants: Annotated[
+        int, typer.Option("--variants", min=1, max=100, help="Changed versions of each.")
+    ] = 7,
+    each: Annotated[
+        bool, typer.Option("--each", help="One picture, and one row for each operation alone.")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    **settings: object,
+) -> None:
+    """Draw what augmentation does to pictures.
+
+    On the left the pictures as the network sees them without augmentation, then as it sees them in
+    training with the same options: check that every changed picture still is of its class.
+    """
+    from cnnclf.config import load_config
+    from cnnclf.data.importers import ImportOptions, open_dataset
+    from cnnclf.training.plan import plan_training
+
+    if out_.suffix.lower() != ".png":
+        raise UsageError(f"expected a file name that ends in .png, received {str(out_)!r}")
+    loaded, origins = load_config(
+        config, assignments=tuple(set_ or ()), options=given_settings(settings)
+    )
+    options_ = ImportOptions(seed=loaded.runtime.seed)
+    found = open_dataset(dataset, options=options_, progress=out.progress())
+    plan = plan_training(loaded, found, given=origins)
+    if not plan.operations and not each:
+        raise UsageError("expected augmentation, received none", "--augment medium, or --flip 0.5")
+    if each:
+        _draw_each(plan, found, out_, variants)
+    else:
+        _draw_together(plan, found, out_, pictures, variants)
+
+
+def _draw_together(
+    plan: "RunPlan", dataset: "Dataset", path: Path, pictures: int, variants: int
+) -> None:
+    import numpy as np
+
+    from cnnclf.data.preview import save_sheet, vary_together
+
+    examples = _take_examples(plan, dataset, pictures)
+    seed = plan.config.runtime.seed
+    originals = np.stack([example.pixels for example in examples])
+    sheet = vary_together(originals, plan.operations, variants=variants, seed=seed)
+    save_sheet(sheet, path)
+    labels, manifest = dataset.labels, dataset.manifest
+    shown = [
+        (number, labels[manifest.class_indices[example.row]], manifest.paths[example.row])
+        for number, example in enumerate(examples, 1)
+    ]
+    operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
+    out.note(f"augmentation {plan.config.augment.preset}: {operations}")
+    out.table("", ("row", "label", "path"), shown)
+    out.line(f"wrote {path}")
+    out.json(
+        {
+            "file": path,
+            "operations": plan.operations,
+            "rows": [{"label": label, "path": name} for _, label, name in shown],
+        }
+    )
+
+
+def _draw_each(plan: "RunPlan", dataset: "Dataset", path: Path, variants: int) -> None:
+    import numpy as np
+
+    from cnnclf.data.augment import AUGMENTATIONS
+    from cnnclf.data.preview import save_sheet, vary_each
+
+    examples = _take_examples(plan, dataset, len(dataset.labels) + 1)
+    rows, sheet = vary_each(
+        np.stack([example.pixels for example in examples]),
+        plan.operations,
+        variants=variants,
+        seed=plan.config.runtime.seed,
+    )
+    save_sheet(sheet, path)
+    out.table(
+        "",
+        ("row", "operation", "strength", "what it does", "in force"),
+        [
+            (number, name, strength, AUGMENTATIONS[name].summary, name in plan.operations)
+            for number, (name, strength) in enumerate(rows, 1)
+        ],
+    )
+    out.line(f"wrote {path}")
+    names = [{"operation": name, "strength": strength} for name, strength in rows]
+    out.json({"file": path, "operations": plan.operations, "rows": names})
+
+
+def _take_examples(plan: "RunPlan", dataset: "Dataset", count: int) -> "list[Example]":
+    from cnnclf.data.preview import choose_rows, take_examples
+    from cnnclf.data.store import open_pixels
+
+    rows = dataset.select_split("train")
+    order = choose_rows(dataset, rows, plan.config.runtime.seed)
+    pixels = open_pixels(dataset, plan.input_spec, cache="none", progress=out.progress())
+    return take_examples(pixels, order, count)
