@@ -1,0 +1,173 @@
+"""The mapping of EfficientNet-Lite0, against a second implementation that shares no code with it.
+
+The second one reads the network off the tensors of the file (kernel sizes, expansion, residuals)
+and computes in NumPy; only the strides, which no tensor shows, are written down once more.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from cnnclf.errors import RunError
+from cnnclf.models.efficientnet_lite import build_efficientnet_lite0
+from cnnclf.models.torch_state import read_torch_state
+from cnnclf.models.weights import (
+    LITE0_FILE,
+    assign_lite0_state,
+    find_packaged_lite0,
+    load_lite0_weights,
+)
+
+Array = npt.NDArray[np.float64]
+State = dict[str, npt.NDArray[Any]]
+
+STRIDE_2_BLOCKS = (1, 3, 5, 11)
+
+
+@pytest.fixture(scope="module")
+def lite0_path() -> Path:
+    return find_packaged_lite0()
+
+
+@pytest.fixture(scope="module")
+def state(lite0_path: Path) -> State:
+    return read_torch_state(lite0_path, sha256=LITE0_FILE.digest)
+
+
+def test_logits_equal_those_of_a_second_implementation(state: State, lite0_path: Path) -> None:
+    for size in (64, 45, 224):
+        model = build_top(size)
+        load_lite0_weights(model, lite0_path)
+        pixels = draw_picture(size)
+        expected = compute_logits(state, pixels)
+        assert np.abs(compute_with(model, pixels) - expected).max() < 1e-4, size
+        assert np.std(expected) > 0.5
+
+
+def test_a_swapped_pair_of_layers_would_be_noticed(state: State) -> None:
+    """The comparison above has teeth: two batch norms of equal shape exchanged change logits."""
+    swapped = dict(state)
+    for part in ("weight", "bias", "running_mean", "running_var"):
+        first, second = f"_blocks.6._bn1.{part}", f"_blocks.7._bn1.{part}"
+        swapped[first], swapped[second] = state[second], state[first]
+    model = build_top(64)
+    assign_lite0_state(model, swapped)
+    pixels = draw_picture(64)
+    difference = compute_with(model, pixels) - compute_logits(state, pixels)
+    assert np.abs(difference).max() > 0.1
+
+
+def test_size_with_and_without_top(lite0_path: Path) -> None:
+    with_top = build_top(64)
+    assert trainable_and_other(with_top) == (4_652_008, 42_016)
+    assert with_top.count_params() == 4_694_024
+    without = build_efficientnet_lite0()
+    load_lite0_weights(without, lite0_path)
+    assert without.count_params() == 3_413_024
+    assert without.output_shape == (None, 7, 7, 1280)
+
+
+def test_missing_leftover_and_misshaped_tensors_are_refused(state: State) -> None:
+    model = build_efficientnet_lite0()
+    missing = {name: array for name, array in state.items() if name != "_bn0.bias"}
+    with pytest.raises(RunError, match="layer stem_bn"):
+        assign_lite0_state(model, missing)
+    with pytest.raises(RunError, match=r"also _blocks\.16\._conv"):
+        assign_lite0_state(model, state | {"_blocks.16._conv": np.zeros(3, "f4")})
+    with pytest.raises(RunError, match="layer stage3_block1_depthwise_conv"):
+        assign_lite0_state(
+            model, state | {"_blocks.3._depthwise_conv.weight": np.zeros((144, 1, 3, 3), "f4")}
+        )
+
+
+def build_top(size: int) -> Any:
+    import keras
+
+    pixels = keras.Input((size, size, 3))
+    normalized = keras.layers.Rescaling(1 / 128, -127 / 128)(pixels)
+    return build_efficientnet_lite0(input_tensor=normalized, include_top=True)
+
+
+def compute_with(model: Any, pixels: Array) -> Array:
+    logits = np.asarray(model(pixels[np.newaxis].astype("f4"), training=False), "f8")
+    return logits.reshape(-1)
+
+
+def draw_picture(size: int) -> Array:
+    """A seeded picture with edges, gradients and noise, so that every channel has work."""
+    rng = np.random.default_rng(20)
+    rows, columns = np.mgrid[0:size, 0:size] / size
+    planes = [127 * (1 + np.sin(9 * rows * k + 5 * columns)) for k in (1, 2, 3)]
+    picture = np.stack(planes, axis=-1) + rng.normal(0, 20, (size, size, 3))
+    picture[size // 4 : size // 2, size // 3 :] = (250, 40, 90)
+    return np.asarray(picture.clip(0, 255).round())
+
+
+def trainable_and_other(model: Any) -> tuple[int, int]:
+    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    return trainable, model.count_params() - trainable
+
+
+def compute_logits(state: State, pixels: Array) -> Array:
+    """The whole network in NumPy, channels last, one picture."""
+    x = (pixels - 127) / 128
+    x = relu6(norm(state, "_bn0", convolve(x, state["_conv_stem.weight"], stride=2)))
+    for block in range(16):
+        name = f"_blocks.{block}"
+        inner = x
+        if f"{name}._expand_conv.weight" in state:
+            inner = convolve(inner, state[f"{name}._expand_conv.weight"])
+            inner = relu6(norm(state, f"{name}._bn0", inner))
+        stride = 2 if block in STRIDE_2_BLOCKS else 1
+        inner = filter_channels(inner, state[f"{name}._depthwise_conv.weight"], stride=stride)
+        inner = relu6(norm(state, f"{name}._bn1", inner))
+        inner = norm(state, f"{name}._bn2", convolve(inner, state[f"{name}._project_conv.weight"]))
+        x = x + inner if inner.shape == x.shape else inner
+    x = relu6(norm(state, "_bn1", convolve(x, state["_conv_head.weight"])))
+    return np.asarray(state["_fc.weight"] @ x.mean((0, 1)) + state["_fc.bias"])
+
+
+def convolve(x: Array, kernel: npt.NDArray[Any], *, stride: int = 1) -> Array:
+    """Kernel [out, in, h, w]; padding as TensorFlow's "same"."""
+    total = np.zeros(())
+    for (i, j), window in windows(x, kernel.shape[2], stride):
+        total = total + window @ kernel[:, :, i, j].T.astype("f8")
+    return total
+
+
+def filter_channels(x: Array, kernel: npt.NDArray[Any], *, stride: int) -> Array:
+    """Kernel [channels, 1, h, w]."""
+    total = np.zeros(())
+    for (i, j), window in windows(x, kernel.shape[2], stride):
+        total = total + window * kernel[:, 0, i, j].astype("f8")
+    return total
+
+
+def windows(x: Array, size: int, stride: int) -> list[tuple[tuple[int, int], Array]]:
+    """Shifted, strided views of the padded picture, one for each kernel position."""
+    outputs, pads = [], []
+    for side in x.shape[:2]:
+        output = -(-side // stride)
+        missing = max((output - 1) * stride + size - side, 0)
+        outputs.append(output)
+        pads.append((missing // 2, missing - missing // 2))
+    padded = np.pad(x, (*pads, (0, 0)))
+    rows, columns = ((output - 1) * stride + 1 for output in outputs)
+    return [
+        ((i, j), padded[i : i + rows : stride, j : j + columns : stride])
+        for i in range(size)
+        for j in range(size)
+    ]
+
+
+def norm(state: State, name: str, x: Array) -> Array:
+    scale = state[f"{name}.weight"] / np.sqrt(state[f"{name}.running_var"].astype("f8") + 1e-3)
+    return np.asarray((x - state[f"{name}.running_mean"]) * scale + state[f"{name}.bias"])
+
+
+def relu6(x: Array) -> Array:
+    return x.clip(0, 6)
