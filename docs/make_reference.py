@@ -70,7 +70,7 @@ def render_commands() -> str:
                 if "__" in (parameter.name or "") or getattr(parameter, "hidden", False):
                     continue  # a setting
                 name = ", ".join(f"`{text}`" for text in parameter.opts if text.startswith("-"))
-                name = name or f"`{parameter.make_metavar(_context(command))}`"
+                name = name or f"`{parameter.metavar or str(parameter.name).upper()}`"
                 lines.append(f"| {name} | {parameter.help or ''} |")
     return "\n".join(lines) + "\n"
 
@@ -82,10 +82,6 @@ def _leaves(path: str, command: Any) -> Iterator[tuple[str, Any]]:
         return
     for row in rows:
         yield from _leaves(f"{path} {row[0]}", load_command(row))
-
-
-def _context(command: Any) -> Any:
-    return command.context_class(command)
 
 
 def _text(help_text: str | None) -> list[str]:
