@@ -1,0 +1,45 @@
+"""Options are made from the settings: none missing, none of its own."""
+
+import typer.main
+
+from cnnclf.cli.app import COMMANDS, load_command
+from cnnclf.cli.settings import given_settings, option_name
+from cnnclf.config import AugmentConfig, TrainConfig, choices_of, setting_keys
+from cnnclf.data.augment import AUGMENTATIONS, PRESETS
+
+
+def train_parameters() -> dict[str, object]:
+    row = next(row for row in COMMANDS if row[0] == "train")
+    command = load_command(row)
+    assert isinstance(command, typer.core.TyperCommand)
+    return {option: parameter for parameter in command.params for option in parameter.opts}
+
+
+def test_every_setting_is_an_option_of_train() -> None:
+    options = train_parameters()
+    assert not [key for key in setting_keys() if option_name(key) not in options]
+
+
+def test_option_names_do_not_collide() -> None:
+    names = [option_name(key) for key in setting_keys()]
+    assert len(set(names)) == len(names)
+
+
+def test_only_typed_options_count_as_given() -> None:
+    typed = {"model__dropout": "0.5", "model__batch_norm": False, "training__epochs": None}
+    assert given_settings(typed) == {"model.dropout": "0.5", "model.batch_norm": False}
+
+
+def test_augment_settings_are_the_table_of_augmentations() -> None:
+    fields = set(AugmentConfig.model_fields) - {"preset"}
+    assert fields == set(AUGMENTATIONS)
+    assert choices_of(AugmentConfig.model_fields["preset"].annotation) == tuple(PRESETS)
+
+
+def test_every_setting_is_described() -> None:
+    for section in TrainConfig.model_fields.values():
+        model = section.annotation
+        assert model is not None
+        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+            assert field.description, name
+            assert field.description.endswith("."), name
