@@ -6,6 +6,7 @@ stays readable at 40 columns, where boxes do not.
 """
 
 import inspect
+import re
 from typing import Any
 
 import typer.core
@@ -15,6 +16,16 @@ from cnnclf.cli.output import HelpBlock, HelpRow, out
 
 # What most commands share and few people look for.
 _LAST_SECTIONS = ("Machine", "Output")
+
+# Typer's words for the type of a value.
+_VALUE_WORDS = {
+    "<int range>": "N",
+    "<float range>": "NUMBER",
+    "<int>": "N",
+    "<path>": "",
+    "<list[str]>": "",
+    "<str>": "TEXT",
+}
 
 # A left column wider than this share of the page puts the description on a line of its own.
 _LEFT_SHARE = 0.4
@@ -46,9 +57,21 @@ def render_help(command: Any, context: Any) -> str:
     Returns:
         The page; with colours if stdout is a terminal.
     """
-    blocks: list[HelpBlock] = [context.get_usage(), *_paragraphs(command.help)]
+    blocks: list[HelpBlock] = [_usage(context), *_paragraphs(command.help)]
     blocks += _sections(command, context).items()
     return out.render_help([*blocks, *_paragraphs(command.epilog)], left_share=_LEFT_SHARE)
+
+
+def _usage(context: Any) -> str:
+    """Give the usage line; Typer puts required arguments into braces, which nobody types."""
+    return re.sub(r"\{(.+?)(?:\.\.\.)?\}(?=(\.\.\.)?)", r"\1", context.get_usage())
+
+
+def _name(record: str) -> str:
+    """Give the name of an option or argument with words people know for what it takes."""
+    for typers_word, word in _VALUE_WORDS.items():
+        record = record.replace(typers_word, word)
+    return record.rstrip()
 
 
 def _sections(command: Any, context: Any) -> dict[str, list[HelpRow]]:
@@ -58,7 +81,7 @@ def _sections(command: Any, context: Any) -> dict[str, list[HelpRow]]:
         record = param.get_help_record(context)
         if record is None:
             continue
-        name, text = record
+        name, text = _name(record[0]), record[1]
         is_argument = param.param_type_name == "argument"
         title = getattr(param, "rich_help_panel", None) or (
             "Arguments" if is_argument else "Options"

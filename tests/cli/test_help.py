@@ -1,0 +1,29 @@
+"""What the help pages say, word for word; `pytest --update` renews them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cnnclf.cli.app import COMMANDS
+from cnnclf.cli.commands.runs import RUNS_COMMANDS
+
+PAGES = [
+    (),
+    *((row[0],) for row in COMMANDS),
+    *(("runs", row[0]) for row in RUNS_COMMANDS),
+]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: "-".join(("cnnclf", *path)))
+def test_help_page(
+    cli: Callable[..., Any],
+    golden: Callable[[str, str], None],
+    path: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = cli(*path, "--help")
+    assert result.code == 0
+    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+    golden("-".join(("help", *path)) + ".txt", result.stdout)
