@@ -4,7 +4,7 @@
   peer     image_dataset_from_directory(...).prefetch, as the Keras guides feed it
   limit    model.fit on a NumPy array that is already in memory: the model's own speed
   cnnclf   the decoded store and Batches, as `cnnclf train` uses them, without augmentation
-Run from the root of the project: python benchmarks/b3_folder_epochs.py
+Run from the root of the project: python -m benchmarks.b3_folder_epochs
 """
 
 import argparse
@@ -15,17 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cnnclf.data.batches import Batches
-from cnnclf.data.store import open_pixels
-from cnnclf.runtime import setup_runtime
-from pictures import draw_jpegs
-
+from benchmarks.pictures import draw_jpegs
 from cnnclf.config import load_config
+from cnnclf.data.batches import Batches
 from cnnclf.data.images import InputSpec
 from cnnclf.data.importers import ImportOptions, import_source
 from cnnclf.data.manifest import load_dataset
+from cnnclf.data.store import open_pixels
 from cnnclf.models.cnn import build_cnn
 from cnnclf.progress import Silent
+from cnnclf.runtime import setup_runtime
 from cnnclf.training.plan import plan_training
 
 SIZE, BATCH = (128, 128), 32

@@ -2,7 +2,7 @@
 
   limit    Image.open(file).load() of every file on as many threads: no checks, no hashes
   cnnclf   import_source: listing, full decode check, hashes, duplicates, split, manifest
-Run from the root of the project: python benchmarks/b4_import.py [--million]
+Run from the root of the project: python -m benchmarks.b4_import [--million]
 """
 
 import argparse
@@ -16,9 +16,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pictures import draw_jpegs, write_tiny_pngs
 from PIL import Image
 
+from benchmarks.pictures import draw_jpegs, write_tiny_pngs
 from cnnclf.data.importers import ImportOptions, import_source
 from cnnclf.progress import Silent
 
@@ -42,7 +42,9 @@ def main() -> None:
         tiny = arguments.folder / f"tiny-{arguments.tiny}"
         if not tiny.exists():
             write_tiny_pngs(tiny, count=arguments.tiny)
-        subprocess.run([sys.executable, __file__, "--one", str(tiny)], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.b4_import", "--one", str(tiny)], check=True
+        )
 
 
 def compare(photos: Path, count: int, rounds: int) -> None:

@@ -264,7 +264,7 @@ def setting_keys() -> list[str]:
 
 
 def _section_of(annotation: Any) -> type[Section]:
-    if not issubclass(annotation, Section):
+    if not (isinstance(annotation, type) and issubclass(annotation, Section)):
         raise TypeError(f"expected a section of settings, received {annotation!r}")
     return annotation
 

@@ -21,7 +21,9 @@ _NAN_CHECK_STEPS = 50  # looking at the loss waits for the device; not at every 
 class Source(Protocol):
     """Batches that know how many pictures an epoch has and how long they were waited for."""
 
-    wait_s: float
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the network waited for pictures, so far."""
 
     @property
     def count(self) -> int:

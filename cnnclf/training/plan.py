@@ -5,8 +5,6 @@ TensorFlow, so `--dry-run` can show the plan at once. The device and its precisi
 exception: they are found when the run starts (`runtime.py`) and kept in `run.json`.
 """
 
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,23 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from cnnclf.config import ModelConfig, TrainConfig
+from cnnclf.config import ModelConfig, TrainConfig, TrainingConfig
 from cnnclf.data.augment import PRESETS as AUGMENT_PRESETS
 from cnnclf.data.images import InputSpec
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, RunError
+from cnnclf.hardware import count_usable_cpus
 from cnnclf.models.anatomy import LayerPlan, count_macs, count_parameters, plan_layers
+from cnnclf.training import choices
 
 PLAN_VERSION = 1
 
-_FILTERS = {
-    1: [32],
-    2: [32, 64],
-    3: [32, 64, 96],
-    4: [24, 48, 80, 112],
-    5: [16, 32, 64, 96, 128],
-    6: [16, 24, 48, 80, 112, 144],
-}
 _GREY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
 
 
@@ -144,9 +136,10 @@ def plan_training(
     training = _plan_training(config, counts, reasons)
     optimizer = config.optimizer
     if optimizer.learning_rate == "auto":
-        rate, reason = _plan_learning_rate(optimizer.name, batch_norm=model.batch_norm)
+        rate, reasons["optimizer.learning_rate"] = choices.choose_learning_rate(
+            optimizer.name, batch_norm=model.batch_norm
+        )
         optimizer = optimizer.model_copy(update={"learning_rate": rate})
-        reasons["optimizer.learning_rate"] = reason
     operations = _plan_augmentation(config, spec, given, reasons)
     data = config.data.model_copy(
         update={
@@ -179,7 +172,7 @@ def plan_training(
 def count_threads(config: TrainConfig) -> int:
     """Return how many threads decode and gather: as given, or one per processor."""
     threads = config.runtime.threads
-    return (os.cpu_count() or 1) if threads == "auto" else threads
+    return count_usable_cpus() if threads == "auto" else threads
 
 
 def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) -> InputSpec:
@@ -187,113 +180,64 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
     rows = manifest.select("train")
     rows = rows if len(rows) else np.arange(len(manifest))
     heights, widths = manifest.heights[rows], manifest.widths[rows]
-    size = config.data.image_size
+    size, color, fit = config.data.image_size, config.data.color, config.data.fit
     if size == "auto":
-        size, reasons["data.image_size"] = _choose_size(heights, widths)
-    color = config.data.color
+        size, reasons["data.image_size"] = choices.choose_size(heights, widths)
     if color == "auto":
         all_grey = {manifest.modes[row] for row in rows} <= _GREY_MODES
         color = "grey" if all_grey else "rgb"
         reasons["data.color"] = (
             "all training pictures are grey" if all_grey else "some training pictures have colours"
         )
-    fit = config.data.fit
+    how: str = fit
     if fit == "auto":
-        distortion = np.abs(np.log((heights / widths) / (size[0] / size[1])))
-        alike = bool(np.mean(distortion < math.log(1.1)) > 0.98)
-        fit = "squash" if alike else "pad"
-        reasons["data.fit"] = (
-            "the pictures have this shape already"
-            if alike
-            else "shapes differ; padding keeps all of each picture and its proportions"
-        )
-    return InputSpec(size[0], size[1], channels=1 if color == "grey" else 3, fit=fit)
-
-
-def _choose_size(heights: Any, widths: Any) -> tuple[tuple[int, int], str]:
-    height, width = round(float(np.median(heights))), round(float(np.median(widths)))
-    same = bool(np.all(heights == height) and np.all(widths == width))
-    if same and max(height, width) <= 128:
-        return (height, width), f"all pictures are {height}x{width}"
-    side = min(128, max(16, min(height, width)))
-    reason = f"the median picture is {height}x{width}"
-    if side == 128:
-        reason += "; 128 is a size that trains from scratch in reasonable time"
-    return (side, side), reason
+        how, reasons["data.fit"] = choices.choose_fit(heights, widths, size)
+    return InputSpec(size[0], size[1], channels=1 if color == "grey" else 3, fit=how)
 
 
 def _plan_model(
     model: ModelConfig, spec: InputSpec, reasons: dict[str, str], given: Mapping[str, str]
 ) -> ModelConfig:
-    blocks, filters = model.blocks, model.filters
-    if filters != "auto" and given.get("model.blocks", "preset").startswith("preset"):
+    blocks, filters, convs = model.blocks, model.filters, model.convs_per_block
+    if filters != "auto" and _is_open(given, "model.blocks"):
         blocks = len(filters)  # a list of filters says how many blocks there are
     if blocks == "auto":
-        side = min(spec.height, spec.width)
-        blocks = min(6, max(1, round(math.log2(max(side, 1) / 7)) + 1))
-        reasons["model.blocks"] = (
-            f"halving {side} pixels {blocks - 1} times leaves maps of about "
-            f"{max(1, side >> (blocks - 1))}x{max(1, side >> (blocks - 1))}"
-        )
-    elif given.get("model.filters", "").startswith("preset") and filters != "auto":
-        filters = filters if len(filters) == blocks else "auto"
-    if filters == "auto":
-        filters = _FILTERS.get(blocks) or [16 * (block + 1) for block in range(blocks)]
-        reasons["model.filters"] = f"the usual widths for {blocks} blocks"
-    convs = model.convs_per_block
+        blocks, reasons["model.blocks"] = choices.choose_blocks(spec.height, spec.width)
+    if filters == "auto" or (_is_open(given, "model.filters") and len(filters) != blocks):
+        filters, reasons["model.filters"] = choices.choose_filters(blocks)
     if convs == "auto":
-        convs = [2 if 0 < block < blocks - 1 else 1 for block in range(blocks)]
-        reasons["model.convs_per_block"] = (
-            "one where maps are large and compute is dear, two in the middle"
-        )
-    elif len(convs) == 1:
-        convs = convs * blocks
-    pool_stride = model.pool_size if model.pool_stride == "auto" else model.pool_stride
+        convs, reasons["model.convs_per_block"] = choices.choose_convs(blocks)
     return model.model_copy(
         update={
             "blocks": blocks,
             "filters": list(filters),
-            "convs_per_block": list(convs),
-            "pool_stride": pool_stride,
+            "convs_per_block": list(convs) * (blocks if len(convs) == 1 else 1),
+            "pool_stride": model.pool_size if model.pool_stride == "auto" else model.pool_stride,
         }
     )
 
 
-def _plan_training(config: TrainConfig, counts: Mapping[str, int], reasons: dict[str, str]) -> Any:
+def _is_open(given: Mapping[str, str], key: str) -> bool:
+    """Tell whether a setting was left to us: not given, or only by a preset."""
+    return given.get(key, "preset").startswith("preset")
+
+
+def _plan_training(
+    config: TrainConfig, counts: Mapping[str, int], reasons: dict[str, str]
+) -> TrainingConfig:
     training, count = config.training, counts["train"]
-    batch = training.batch_size
-    if batch == "auto":
-        batch = 128 if count >= 10_000 else 64 if count >= 2_000 else 32
-        while batch > 4 and batch * 4 > count:
-            batch //= 2
-        reasons["training.batch_size"] = f"{count} training pictures"
-    epochs = training.epochs
+    batch_size, epochs, patience = training.batch_size, training.epochs, training.patience
+    if batch_size == "auto":
+        batch_size, reasons["training.batch_size"] = choices.choose_batch_size(count)
     if epochs == "auto":
-        steps = max(1, math.ceil(count / batch))
-        epochs = min(60, max(15, math.ceil(1500 / steps)))
-        reasons["training.epochs"] = (
-            f"about 1500 steps of {batch} pictures, between 15 and 60 epochs"
-        )
-    patience = training.patience
+        epochs, reasons["training.epochs"] = choices.choose_epochs(count, batch_size)
     if patience == "auto":
-        patience = min(30, epochs, max(5, round(30_000 / max(1, count))))
-        reasons["training.patience"] = f"fewer pictures make noisier epochs; {count} here"
-        if counts["val"] == 0:
-            patience, reasons["training.patience"] = 0, "there is no val split to judge by"
-    return training.model_copy(update={"batch_size": batch, "epochs": epochs, "patience": patience})
-
-
-def _plan_learning_rate(optimizer: str, *, batch_norm: bool) -> tuple[float, str]:
-    rates = {
-        "adam": (4e-3, 1e-3),
-        "adamw": (4e-3, 1e-3),
-        "rmsprop": (1e-3, 5e-4),
-        "sgd": (0.1, 0.01),
-    }
-    with_norm, without = rates[optimizer]
-    if batch_norm:
-        return with_norm, f"{optimizer} with batch normalization"
-    return without, f"{optimizer} without batch normalization"
+        patience, reasons["training.patience"] = choices.choose_patience(
+            count, epochs, has_val=counts["val"] > 0
+        )
+    return training.model_copy(
+        update={"batch_size": batch_size, "epochs": epochs, "patience": patience}
+    )
 
 
 def _plan_augmentation(

@@ -3,7 +3,7 @@
 import csv
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -294,6 +294,9 @@ class _LoggedProgress:
 
     def task(self, name: str, total: int | None, unit: str) -> TaskContext:
         return self._progress.task(name, total, unit)
+
+    def row(self, table: str, figures: Mapping[str, object]) -> None:
+        self._progress.row(table, figures)
 
     def note(self, text: str) -> None:
         self.write(text)

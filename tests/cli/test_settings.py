@@ -40,6 +40,6 @@ def test_every_setting_is_described() -> None:
     for section in TrainConfig.model_fields.values():
         model = section.annotation
         assert model is not None
-        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+        for name, field in model.model_fields.items():
             assert field.description, name
             assert field.description.endswith("."), name
