@@ -183,34 +183,32 @@ class Batches:
     def _dataset(self, epochs: Callable[[], Iterable[int]]) -> Any:
         import tensorflow as tf
 
-        # Handing an array from Python to TensorFlow costs as much as gathering a batch of small
-        # pictures: several of these are handed over as one, and cut apart in the graph.
-        batch_bytes = max(1, self.batch_size * int(np.prod(self.pixels.shape)))
+        # Handing an array from Python to TensorFlow costs more than gathering a batch of small
+        # pictures: several of these are handed over as one, and taken apart by TensorFlow.
+        batch_bytes = self.batch_size * int(np.prod(self.pixels.shape))
         together = max(1, min(_MOST_TOGETHER, _BYTES_TOGETHER // batch_bytes))
 
         def generate() -> Iterator[Batch]:
             # Called anew for each reading: Keras may read one batch to build the model and start
             # over, and what was handed to that reading must not count for this one.
             given = self._waits.begin()
-            for joined, _ in self._stream(epochs(), self._make_joined, batches=together):
-                given.extend([time.perf_counter()] * (len(joined[-1]) - 1))
-                yield joined
+            for stacks, _ in self._stream(epochs(), self._make_stacks, batches=together):
+                for stack in stacks:
+                    given.extend([time.perf_counter()] * len(stack[0]))
+                    yield stack if together > 1 else tuple(array[0] for array in stack)
 
-        def cut(*joined: Any) -> Any:
-            *arrays, edges = joined
-            numbers = tf.data.Dataset.range(tf.size(edges, tf.int64) - 1)
-            return numbers.map(lambda at: tuple(x[edges[at] : edges[at + 1]] for x in arrays))
-
+        stacked = (None,) if together > 1 else ()
         signature = [
-            tf.TensorSpec((None, *self.pixels.shape), tf.uint8),
-            tf.TensorSpec((None, self.num_classes), tf.float32),
-            *([] if self.class_weights is None else [tf.TensorSpec((None,), tf.float32)]),
-            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((*stacked, None, *self.pixels.shape), tf.uint8),
+            tf.TensorSpec((*stacked, None, self.num_classes), tf.float32),
         ]
+        if self.class_weights is not None:
+            signature.append(tf.TensorSpec((*stacked, None), tf.float32))
         dataset = tf.data.Dataset.from_generator(generate, output_signature=tuple(signature))
+        dataset = dataset.unbatch() if together > 1 else dataset
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        return dataset.flat_map(cut).prefetch(2).with_options(options)
+        return dataset.prefetch(2).with_options(options)
 
     def _stream(
         self, epochs: Iterable[int], make: Callable[[list[_Task]], _Made], *, batches: int
@@ -247,13 +245,16 @@ class Batches:
     def _make_all(self, tasks: list[_Task]) -> list[Batch]:
         return [self._make(*task) for task in tasks]
 
-    def _make_joined(self, tasks: list[_Task]) -> Batch:
-        """Make batches and join them: their arrays, and int64 where each begins and ends."""
-        made = self._make_all(tasks)
-        edges = np.cumsum([0, *(len(batch[0]) for batch in made)], dtype=np.int64)
-        if len(made) == 1:
-            return *made[0], edges
-        return *(np.concatenate(arrays) for arrays in zip(*made, strict=True)), edges
+    def _make_stacks(self, tasks: list[_Task]) -> list[Batch]:
+        """Make batches and stack those that follow each other and are of the same size."""
+        stacks = []
+        for _, same in itertools.groupby(self._make_all(tasks), key=lambda batch: len(batch[0])):
+            batches = list(same)
+            if len(batches) == 1:
+                stacks.append(tuple(array[None] for array in batches[0]))
+            else:
+                stacks.append(tuple(np.stack(arrays) for arrays in zip(*batches, strict=True)))
+        return stacks
 
     def _make(self, epoch: int, index: int, rows: npt.NDArray[np.intp]) -> Batch:
         x, y = self._gather(rows)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import cnnclf
 from cnnclf.data.rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
-from cnnclf.runs import write_json_atomic
+from cnnclf.files import write_json_atomic
 
 __all__ = [
     "DATASET_NAME",

@@ -29,7 +29,7 @@ from cnnclf.data.decoding import (
     in_words,
 )
 from cnnclf.errors import DeviceError
-from cnnclf.runs import atomic_path, write_json_atomic
+from cnnclf.files import atomic_path, write_json_atomic
 
 FORMAT = "cnnclf-pixels"
 FORMAT_VERSION = 1

@@ -12,7 +12,7 @@ from cnnclf.data.augment import AUGMENTATIONS, Augmenter
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels
 from cnnclf.errors import DataError, ImageError
-from cnnclf.runs import atomic_path
+from cnnclf.files import atomic_path
 
 Pictures = npt.NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
 from cnnclf.errors import DataError
-from cnnclf.runs import atomic_path
+from cnnclf.files import atomic_path
 
 SPLITS: Final = ("train", "val", "test")
 

@@ -22,7 +22,10 @@ def cut_batches(count: int, batch_size: int) -> npt.NDArray[np.intp]:
     batches = -(-count // batch_size)
     if batch_size > 1:
         batches = max(1, min(batches, count // 2))
-    return np.arange(batches + 1) * count // batches
+    size, larger = divmod(count, batches)
+    sizes = np.full(batches, size)
+    sizes[:larger] += 1  # first, so that batches of the same size follow each other
+    return np.concatenate([[0], np.cumsum(sizes)])
 
 
 def draw_balanced(classes: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.intp]:

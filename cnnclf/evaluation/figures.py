@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnclf.evaluation.lettering import distinct_names, drawable, elide, font
-from cnnclf.runs import atomic_path
+from cnnclf.files import atomic_path
 
 SHEET_SIZE = 24  # pictures on a sheet of mistakes
 MAX_PRINTED = 20  # classes up to which the confusion matrix has numbers in it

@@ -32,6 +32,7 @@ from cnnclf.evaluation.metrics import (
 )
 from cnnclf.evaluation.predictions import Predictions, check_labels, predict_rows
 from cnnclf.evaluation.tables import write_confusion, write_predictions
+from cnnclf.files import write_error, write_json_atomic
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Progress
 from cnnclf.runs import (
@@ -40,8 +41,6 @@ from cnnclf.runs import (
     METRICS_FILE,
     PREDICTIONS_FILE,
     WORST_FIGURE_FILE,
-    write_error,
-    write_json_atomic,
 )
 
 SCHEMA_VERSION = 1

@@ -21,17 +21,14 @@ from cnnclf import __version__
 from cnnclf.data.images import decode_image
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import ConfigError, RunError
-from cnnclf.runs import (
-    CLASSIFIER_FILE,
-    MODEL_FILE,
-    RECORD_FILE,
+from cnnclf.files import (
     atomic_path,
     check_version,
     find_whole_directory,
-    open_run,
     read_json,
     write_json_atomic,
 )
+from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, open_run
 
 if TYPE_CHECKING:
     import keras
@@ -57,7 +54,7 @@ def save_bundle(
     """Write model.keras, then classifier.json, each whole or not at all.
 
     To replace a checkpoint that somebody may read meanwhile, call it inside
-    `runs.atomic_directory`. Optimizer, loss and metrics of a compiled model are left out.
+    `files.atomic_directory`. Optimizer, loss and metrics of a compiled model are left out.
 
     Args:
         directory: Made if it does not exist; other files in it stay.

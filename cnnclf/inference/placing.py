@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cnnclf.errors import UsageError
+from cnnclf.files import safe_name
 from cnnclf.inference.rows import UNKNOWN
-from cnnclf.runs import safe_name
 
 
 class Placer:

@@ -20,12 +20,12 @@ import numpy as np
 
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import DeviceError, ExitCode, ImageError
+from cnnclf.files import write_error
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.inputs import Found, ImageInputs
 from cnnclf.inference.placing import Placer
 from cnnclf.inference.rows import Prediction, RowWriter
 from cnnclf.progress import Progress, Task
-from cnnclf.runs import write_error
 
 _EXAMPLES = 5
 

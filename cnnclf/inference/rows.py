@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cnnclf.errors import DeviceError, UsageError
-from cnnclf.runs import json_bytes, write_error
+from cnnclf.files import json_bytes, write_error
 
 UNKNOWN = "unknown"
 

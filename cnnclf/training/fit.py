@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.config import OptimizerConfig, TrainingConfig
+from cnnclf.files import atomic_directory
 from cnnclf.inference.classifier import save_bundle
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory, atomic_directory
+from cnnclf.runs import RunDirectory
 from cnnclf.training.callbacks import Conductor, FitHooks
 from cnnclf.training.state import TrainingState, load_state, save_state
 

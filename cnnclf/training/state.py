@@ -12,7 +12,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cnnclf.errors import RunError
-from cnnclf.runs import OPTIMIZER_FILE, STATE_FILE, read_json, write_json_atomic
+from cnnclf.files import read_json, write_json_atomic
+from cnnclf.runs import OPTIMIZER_FILE, STATE_FILE
 
 if TYPE_CHECKING:
     import keras

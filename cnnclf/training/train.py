@@ -17,10 +17,11 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, RunError
 from cnnclf.evaluation.report import Report, evaluate
+from cnnclf.files import read_json, write_json_atomic, write_text_atomic
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.cnn import build_cnn
 from cnnclf.progress import Progress, TaskContext
-from cnnclf.runs import RunDirectory, read_json, write_json_atomic, write_text_atomic
+from cnnclf.runs import RunDirectory
 from cnnclf.training.fit import BundleContent, Phase, fit_phase
 from cnnclf.training.plan import RunPlan, count_threads
 from cnnclf.training.state import TrainingState

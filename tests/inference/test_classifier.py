@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf import runs
+from cnnclf import files, runs
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import RunError
 from cnnclf.inference.classifier import Classifier, find_bundle, save_bundle
@@ -28,7 +28,7 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 
 def edit(directory: Path, **fields: Any) -> None:
     path = directory / "classifier.json"
-    runs.write_json_atomic(path, runs.read_json(path) | fields)
+    files.write_json_atomic(path, files.read_json(path) | fields)
 
 
 def save(directory: Path, model: Any, **fields: Any) -> None:
@@ -171,9 +171,9 @@ def test_a_description_that_does_not_fit_is_refused(
 
 def test_a_missing_field_is_named(copied: Path) -> None:
     path = copied / "classifier.json"
-    content = runs.read_json(path)
+    content = files.read_json(path)
     del content["temperature"]
-    runs.write_json_atomic(path, content)
+    files.write_json_atomic(path, content)
     with pytest.raises(RunError, match="temperature is missing"):
         Classifier.load(copied)
 

@@ -12,8 +12,9 @@ import pytest
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, RunError
+from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
-from cnnclf.runs import open_run, read_json
+from cnnclf.runs import open_run
 from cnnclf.training.plan import RunPlan
 from cnnclf.training.train import TrainResult, balance_weights, check_resumable
 

@@ -111,7 +111,7 @@ def _find_run(path: Path) -> "RunDirectory | None":
 
 
 def _read_plan(run: "RunDirectory | None") -> "RunPlan | None":
-    from cnnclf.runs import read_json
+    from cnnclf.files import read_json
     from cnnclf.training.plan import RunPlan
 
     return None if run is None else RunPlan.from_dict(read_json(run.plan))

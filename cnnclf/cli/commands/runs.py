@@ -11,7 +11,8 @@ from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.cli.words import format_seconds
 from cnnclf.errors import RunError, UsageError
-from cnnclf.runs import METRICS_FILE, RunDirectory, RunRow, list_runs, open_run, read_json
+from cnnclf.files import read_json
+from cnnclf.runs import METRICS_FILE, RunDirectory, RunRow, list_runs, open_run
 
 _HERE = "cnnclf.cli.commands.runs"
 

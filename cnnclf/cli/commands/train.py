@@ -101,7 +101,8 @@ def _start(
 
 def _resume(path: Path, *, verbose: bool) -> None:
     from cnnclf.data.manifest import load_dataset
-    from cnnclf.runs import open_run, read_json
+    from cnnclf.files import read_json
+    from cnnclf.runs import open_run
     from cnnclf.training.plan import RunPlan, read_dataset_path
     from cnnclf.training.train import check_resumable
 

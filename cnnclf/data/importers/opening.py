@@ -14,8 +14,8 @@ from cnnclf.data.importers.pipeline import run_import
 from cnnclf.data.importers.walk import Walk
 from cnnclf.data.manifest import FORMAT_VERSION, Dataset, is_dataset, load_dataset
 from cnnclf.errors import DataError, UsageError
+from cnnclf.files import safe_name
 from cnnclf.progress import Progress
-from cnnclf.runs import safe_name
 
 
 def choose_importer(

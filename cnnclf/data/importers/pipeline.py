@@ -29,8 +29,8 @@ from cnnclf.data.manifest import (
 from cnnclf.data.names import count_of, name_some, natural_key
 from cnnclf.data.rows import SPLITS, Row, read_rows
 from cnnclf.errors import DataError
+from cnnclf.files import write_error
 from cnnclf.progress import Progress
-from cnnclf.runs import write_error
 
 IMAGES_NAME: Final = "images"
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)

@@ -15,9 +15,10 @@ from cnnclf.config import TrainConfig
 from cnnclf.data.importers import ImportOptions, import_source
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import load_dataset
+from cnnclf.files import write_json_atomic
 from cnnclf.inference.classifier import Classifier, save_bundle
 from cnnclf.progress import Silent
-from cnnclf.runs import RunDirectory, create_run, write_json_atomic
+from cnnclf.runs import RunDirectory, create_run
 from cnnclf.training.plan import plan_training
 from tests.conftest import Cli
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnclf import runs
+from cnnclf import files, runs
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.inference.classifier import save_bundle
 from tests.conftest import Cli
@@ -203,7 +203,7 @@ def test_an_unfinished_run_predicts_with_a_warning(
 
 def test_a_damaged_bundle_is_refused(cli: Cli, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
-    runs.write_json_atomic(tmp_path / "b" / "classifier.json", {"schema_version": 9})
+    files.write_json_atomic(tmp_path / "b" / "classifier.json", {"schema_version": 9})
     result = cli("predict", tmp_path / "b", photos)
     assert result.code == 4
     assert "newer cnnclf" in result.stderr

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from cnnclf.runs import RunDirectory, create_run, write_json_atomic
+from cnnclf.files import write_json_atomic
+from cnnclf.runs import RunDirectory, create_run
 from tests.conftest import Cli
 
 

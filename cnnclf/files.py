@@ -1,0 +1,204 @@
+"""Reading and writing files so that no half file is ever left behind, for every room.
+
+Files are written under a temporary name in the same directory and renamed; directories are swapped
+so that at every moment one whole one is there.
+"""
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cnnclf.errors import CnnclfError, DeviceError, RunError
+
+
+def safe_name(text: str, *, fallback: str) -> str:
+    """Turn any text into one file name that is legal on the common systems.
+
+    Args:
+        text: Any text.
+        fallback: Used when nothing of the text is left.
+    """
+    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "-", text).strip(" .-")
+    while len(os.fsencode(name)) > 120:
+        name = name[:-1]
+    return name.rstrip(" .-") or fallback
+
+
+def read_json(path: Path, *, hint: str = "") -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        RunError: It is missing, unreadable, not JSON or not an object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}", hint) from error
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: it is not JSON ({error})", hint) from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: expected an object, not {type(value).__name__}", hint)
+    return value
+
+
+def check_version(record: Mapping[str, Any], newest: int, path: Path) -> None:
+    """Refuse a file of a newer format version, or of none.
+
+    Args:
+        record: An object with the field `version`.
+        newest: The newest version that this program reads.
+        path: Where it comes from, for the message.
+    """
+    version = record.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise RunError(
+            f"{path} is damaged: expected a format version of 1 to {newest}, received {version!r}",
+            "copy it again from where it was made",
+        )
+    if version > newest:
+        raise RunError(
+            f"{path} was written by a newer cnnclf: its format version is {version}, "
+            f"this one reads up to {newest}",
+            "upgrade with: pip install --upgrade cnnclf",
+        )
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all; undecodable file names keep their bytes."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """Write strict JSON whole or not at all: NaN and infinity become null."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(json_bytes(value, indent=2) + b"\n")
+
+
+def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
+    """Encode strict UTF-8 JSON; paths, NumPy scalars and arrays are allowed, NaN becomes null."""
+    text = json.dumps(_to_json(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    # A lone surrogate (an undecodable byte of a file name) becomes its own JSON escape.
+    return text.encode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name with the same suffix; it replaces `path` when the block succeeds.
+
+    The parent directory is made. A device or pipe such as /dev/stdout is written directly.
+
+    Raises:
+        DeviceError: The disk is full.
+        RunError: The file cannot be written.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target
+        return
+    temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield temporary
+        os.replace(temporary, target)  # noqa: PTH105 (says what it does)
+    except OSError as error:
+        if _is_full(error) or error.filename == str(temporary):
+            raise write_error(path, error) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # the error that matters is the one above
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """Give an empty directory `target.new`; it replaces `target` when the block succeeds.
+
+    Raises:
+        DeviceError: The disk is full.
+        RunError: The directory cannot be written.
+    """
+    temporary = target.with_name(target.name + ".new")
+    try:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
+        yield temporary
+        replace_directory_atomic(temporary, target)
+    except OSError as error:
+        if _is_full(error) or str(error.filename).startswith(str(temporary)):
+            raise write_error(target, error) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_directory_atomic(temporary: Path, target: Path) -> None:
+    """Put a finished directory in the place of another one.
+
+    At every moment `target` or `target.old` is whole; readers use `find_whole_directory`.
+
+    Args:
+        temporary: The finished directory, on the same file system; it is moved.
+        target: Where it shall be; may exist.
+    """
+    old = target.with_name(target.name + ".old")
+    if target.exists():
+        # Only with a whole target at hand may a left-over of an earlier kill go.
+        if old.exists():
+            shutil.rmtree(old)
+        target.rename(old)
+    temporary.rename(target)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def find_whole_directory(target: Path) -> Path | None:
+    """The directory that `replace_directory_atomic` left at `target`, or None.
+
+    Returns:
+        `target`; its predecessor `target.old` if a kill came between the two renames.
+    """
+    old = target.with_name(target.name + ".old")
+    return next((path for path in (target, old, target) if path.is_dir()), None)
+
+
+def write_error(path: Path, error: OSError) -> CnnclfError:
+    """Say in one line why a file cannot be written."""
+    if _is_full(error):
+        return DeviceError(
+            f"the disk is full: cannot write {path}", "free some space and try again"
+        )
+    return RunError(
+        f"cannot write {path}: {error.strerror or error}",
+        "give a place where you may write with --out",
+    )
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars, without importing NumPy
+        return _to_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,173 @@
+"""Writing that survives kills and full disks, JSON that any reader takes."""
+
+import contextlib
+import errno
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnclf import files
+from cnnclf.errors import DeviceError, RunError
+
+
+def fill(directory: Path, text: str) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "a").write_text(text)
+    (directory / "b").write_text(text)
+    return directory
+
+
+def whole(target: Path) -> str:
+    found = files.find_whole_directory(target)
+    assert found is not None
+    text = (found / "a").read_text()
+    assert (found / "b").read_text() == text
+    return text
+
+
+def test_replace_directory(tmp_path: Path) -> None:
+    target = tmp_path / "best"
+    for text in ("one", "two", "three"):
+        with files.atomic_directory(target) as temporary:
+            fill(temporary / "sub", text)
+            (temporary / "a").write_text(text)
+            (temporary / "b").write_text(text)
+        assert whole(target) == text
+        assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_failed_block_leaves_the_directory_alone(tmp_path: Path) -> None:
+    target = fill(tmp_path / "best", "one")
+    with pytest.raises(KeyboardInterrupt), files.atomic_directory(target):
+        raise KeyboardInterrupt
+    assert whole(target) == "one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_a_kill_at_any_step_leaves_a_whole_directory(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies before the step-th change of the file system; the next save mends it."""
+
+    class Killed(BaseException):
+        pass
+
+    target = fill(tmp_path / "best", "one")
+    left = step
+
+    def killing(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return original(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killing(Path.rename))
+        patch.setattr(os, "unlink", killing(os.unlink))
+        patch.setattr(os, "rmdir", killing(os.rmdir))
+        with contextlib.suppress(Killed):
+            files.replace_directory_atomic(fill(tmp_path / "best.new", "two"), target)
+    assert whole(target) == ("one" if step < 2 else "two")
+    with files.atomic_directory(target) as temporary:
+        (temporary / "a").write_text("three")
+        (temporary / "b").write_text("three")
+    assert whole(target) == "three"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
+
+
+def test_atomic_path_keeps_the_suffix_and_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "table.csv"
+    with files.atomic_path(path) as temporary:
+        assert temporary.suffix == ".csv"
+        temporary.write_text("one")
+        assert not path.exists()
+    with contextlib.suppress(KeyboardInterrupt), files.atomic_path(path) as temporary:
+        temporary.write_text("two")
+        raise KeyboardInterrupt
+    assert path.read_text() == "one"
+    assert [entry.name for entry in path.parent.iterdir()] == ["table.csv"]
+
+
+def test_atomic_path_writes_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    files.write_text_atomic(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+
+
+def test_atomic_path_gives_devices_as_they_are() -> None:
+    with files.atomic_path(Path(os.devnull)) as temporary:
+        assert temporary == Path(os.devnull)
+    assert Path(os.devnull).exists()
+
+
+def test_a_full_disk_is_a_device_error(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="disk is full"), files.atomic_path(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_place_that_cannot_be_written_is_a_run_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write") as caught:
+        files.write_text_atomic(tmp_path / "file" / "a.txt", "")
+    assert "--out" in caught.value.hint
+
+
+def test_errors_of_the_block_pass_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), files.atomic_path(tmp_path / "a"):
+        (tmp_path / "none").read_text()
+
+
+def test_json_is_strict_and_takes_numpy_and_paths(tmp_path: Path) -> None:
+    value = {
+        "nan": math.nan,
+        "scalar": np.float32(0.5),
+        "array": np.array([1.0, np.inf]),
+        "path": Path("a") / "b",
+        "tuple": (1, 2),
+        3: "Ä",
+    }
+    files.write_json_atomic(tmp_path / "a.json", value)
+    assert files.read_json(tmp_path / "a.json") == {
+        "nan": None,
+        "scalar": 0.5,
+        "array": [1.0, None],
+        "path": str(Path("a") / "b"),
+        "tuple": [1, 2],
+        "3": "Ä",
+    }
+    assert "Ä" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_json_keeps_undecodable_names(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xe4r.png")
+    data = files.json_bytes({"path": name})
+    assert json.loads(data.decode("ascii")) == {"path": name}
+
+
+def test_text_keeps_undecodable_names(tmp_path: Path) -> None:
+    files.write_text_atomic(tmp_path / "a.txt", "\udce4")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xe4"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text())
+def test_safe_name_is_one_legal_file_name(text: str) -> None:
+    name = files.safe_name(text.encode("utf-8", "ignore").decode(), fallback="x")
+    assert name not in {"", ".", ".."}
+    assert not set(name) & set('/\\<>:"|?*\0')
+    assert len(os.fsencode(name)) <= 120
