@@ -117,7 +117,7 @@ class OptimizerConfig(Section):
         0.07, ge=0, le=0.9, description="Part of all steps in which the learning rate rises."
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay.")
+    weight_decay: float = Field(0.05, ge=0, le=1, description="Decoupled weight decay.")
     clip_norm: float = Field(0.0, ge=0, description="Largest global gradient norm; 0: no limit.")
     ema: float = Field(
         0.0, ge=0, lt=1, description="Decay of the moving average of weights that is kept; 0: none."

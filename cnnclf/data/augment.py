@@ -168,7 +168,7 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {row.name: row for row in _ROWS}
 
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "none": {},
-    "light": {"translate": 0.07, "zoom": 0.1, "brightness": 0.1},
+    "light": {"translate": 0.04},
     "medium": {
         "flip": 0.5,
         "rotate": 10.0,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnclf.config import ModelConfig, TrainConfig, TrainingConfig
-from cnnclf.data.augment import PRESETS as AUGMENT_PRESETS
+from cnnclf.data.augment import choose_operations
 from cnnclf.data.images import InputSpec
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, RunError
@@ -244,9 +244,7 @@ def _plan_augmentation(
     config: TrainConfig, spec: InputSpec, given: Mapping[str, str], reasons: dict[str, str]
 ) -> dict[str, float]:
     augment = config.augment
-    single = augment.model_dump(exclude={"preset"}, exclude_none=True)
-    strengths = dict(AUGMENT_PRESETS[augment.preset]) | single
-    operations = {name: strength for name, strength in strengths.items() if strength}
+    operations = choose_operations(augment.preset, augment.model_dump(exclude={"preset"}))
     if operations.get("hue") and spec.channels == 1:
         if "augment.hue" in given:
             raise ConfigError(
