@@ -148,7 +148,8 @@ def _find_quotas(
 ) -> Ids:
     """Find how many pictures of each class each split shall get; int64 [3, classes].
 
-    Largest remainders; what one class gives a split too little is made good with the next class.
+    Each quota is the exact share rounded up or down; which of them up is decided so that what one
+    class gives a split too little, the next ones make good (error diffusion).
     """
     totals = np.bincount(class_indices, minlength=classes)
     available = count_units(class_indices, units, classes)
@@ -162,7 +163,8 @@ def _find_quotas(
         exact = totals[index] * parts / parts.sum()
         quota = np.floor(exact + 1e-9).astype(np.int64)
         left = int(totals[index] - quota.sum())
-        order = np.lexsort((-owed, -np.round(exact - quota, 9)))
+        rests = np.round(exact - quota, 9)
+        order = np.lexsort((-np.round(rests + owed, 9), rests <= 0))
         quota[order[:left]] += 1
         for split in served:
             if quota[split] == 0:

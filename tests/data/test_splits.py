@@ -172,6 +172,9 @@ def test_small_classes_do_not_all_favour_one_split() -> None:
     labels = [label for label in range(100) for _ in range(10)]
     splits, _ = divide(labels)
     assert np.bincount(splits).tolist() == [700, 150, 150]
+    labels = [label for label in range(100) for _ in range(22)]
+    splits, _ = divide(labels)
+    assert np.bincount(splits).tolist() == [1540, 330, 330]
 
 
 def test_units_are_joined_through_others() -> None:
