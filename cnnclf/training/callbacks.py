@@ -1,4 +1,4 @@
-"""What happens at the steps and epochs of a fit: learning rate, checkpoints, history, stopping."""
+"""What happens at the steps and epochs of a fit: checkpoints, history, stopping, plateaus."""
 
 import math
 import time
@@ -54,7 +54,7 @@ class FitHooks:
 
 @dataclass
 class Conductor:
-    """Sets the learning rate of each step; judges, saves and reports each epoch.
+    """Judges, saves and reports each epoch, and lowers the learning rate on a plateau.
 
     Args:
         trainer: The compiled model.
@@ -80,7 +80,6 @@ class Conductor:
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
     _step: int = field(default=0, init=False)
-    _rate: float = field(default=0.0, init=False)
 
     def as_callback(self) -> "keras.callbacks.Callback":
         """Return the Keras callback that passes events on to this."""
@@ -94,19 +93,16 @@ class Conductor:
         )
 
     def begin_epoch(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Start the clock."""
+        """Start the clock; with the plateau schedule set the rate of the epoch."""
         self._started, self._waited = time.perf_counter(), self.batches.wait_s
         self._step = epoch * len(self.batches)
         self.hooks.task.describe(f"epoch {epoch + 1}/{self.epochs}")
+        if self.optimizer.schedule == "plateau":
+            self.trainer.optimizer.learning_rate = self._rate_at(self._step)
 
     def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Set the learning rate."""
+        """Note that the next batch is wanted."""
         self.batches.step_begins()
-        total = len(self.batches) * self.epochs
-        rate = learning_rate_at(self._step, total, self.optimizer)
-        # kept here too: on several devices the optimizer's own is no plain number
-        self._rate = rate * self.state.plateau_factor
-        self.trainer.optimizer.learning_rate = self._rate
 
     def end_step(self, batch: int, logs: Any = None) -> None:
         """Report progress and now and then look whether the loss is still a number."""
@@ -150,10 +146,18 @@ class Conductor:
             "accuracy": float(logs["accuracy"]),
             "val_loss": float(logs["val_loss"]) if self.has_val else None,
             "val_accuracy": float(logs["val_accuracy"]) if self.has_val else None,
-            "learning_rate": self._rate,
+            "learning_rate": self._rate_at(self._step - 1),
             "seconds": round(time.perf_counter() - self._started, 3),
             "data_wait_s": round(max(0.0, self.batches.wait_s - self._waited), 3),
         }
+
+    def _rate_at(self, step: int) -> float:
+        """Return the rate of a step; with the plateau schedule, of the epoch it begins or is in."""
+        steps = len(self.batches)
+        if self.optimizer.schedule == "plateau":
+            step -= step % steps
+        rate = learning_rate_at(step, steps * self.epochs, self.optimizer)
+        return rate * self.state.plateau_factor
 
     def _check_loss(self, logs: Any, batch: int) -> None:
         loss = float((logs or {}).get("loss", 0.0))

@@ -11,6 +11,7 @@ from cnnclf.inference.classifier import save_bundle
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
 from cnnclf.training.callbacks import Conductor, FitHooks
+from cnnclf.training.schedule import build_schedule
 from cnnclf.training.state import TrainingState, load_state, save_state
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def fit_phase(
     with scope():
         trainer = keras.Model(net.inputs, net.outputs, name="trainer")
         trainer.compile(
-            build_optimizer(phase.optimizer),
+            build_optimizer(phase.optimizer, total_steps=len(batches) * epochs),
             loss=build_loss(phase.training),
             metrics=["accuracy"],
             weighted_metrics=[],
@@ -150,12 +151,19 @@ def fit_phase(
     return state
 
 
-def build_optimizer(settings: OptimizerConfig) -> "keras.Optimizer":
-    """Make the Keras optimizer; the callback sets its learning rate at each step."""
+def build_optimizer(settings: OptimizerConfig, *, total_steps: int) -> "keras.Optimizer":
+    """Make the Keras optimizer with its schedule.
+
+    Args:
+        settings: With a resolved learning rate.
+        total_steps: Steps of the whole run.
+    """
     import keras
 
+    # "plateau" depends on what validation says: its rate is set at the beginning of each epoch
+    on_plateau = settings.schedule == "plateau"
     shared: dict[str, Any] = {
-        "learning_rate": 1e-3,
+        "learning_rate": 1e-3 if on_plateau else build_schedule(total_steps, settings),
         "global_clipnorm": settings.clip_norm or None,
         "weight_decay": settings.weight_decay or None,
         "use_ema": settings.ema > 0,

@@ -5,6 +5,7 @@ was interrupted before it. Only "plateau" has a memory, which is kept in the tra
 """
 
 import math
+from typing import Any
 
 from cnnclf.config import OptimizerConfig
 
@@ -49,3 +50,33 @@ def _part(step: int, start: int, total: int) -> float:
 
 def _anneal(start: float, end: float, part: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
+def build_schedule(total: int, optimizer: OptimizerConfig) -> Any:
+    """Return the same rates as a Keras schedule, which the optimizer asks at each step.
+
+    A table rather than a formula: any backend can look a number up, and both can never differ.
+
+    Args:
+        total: Steps of the whole run.
+        optimizer: Settings with a resolved learning rate and another schedule than "plateau".
+
+    Returns:
+        A `keras.optimizers.schedules.LearningRateSchedule`.
+    """
+    import keras
+    import numpy as np
+
+    rates = [learning_rate_at(step, total, optimizer) for step in range(total)]
+    table = np.asarray(rates, np.float32)
+
+    class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+        def __call__(self, step: Any) -> Any:
+            last = len(table) - 1
+            index = keras.ops.minimum(keras.ops.cast(step, "int32"), last)
+            return keras.ops.take(keras.ops.convert_to_tensor(table), index)
+
+        def get_config(self) -> dict[str, Any]:
+            return {"rates": table.tolist()}
+
+    return Rates()

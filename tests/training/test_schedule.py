@@ -3,7 +3,7 @@
 import pytest
 
 from cnnclf.config import OptimizerConfig
-from cnnclf.training.schedule import learning_rate_at
+from cnnclf.training.schedule import build_schedule, learning_rate_at
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "plateau")
 
@@ -48,3 +48,11 @@ def test_constant_after_warmup(schedule: str) -> None:
 def test_an_open_rate_is_a_bug() -> None:
     with pytest.raises(ValueError, match="resolved"):
         learning_rate_at(0, 10, OptimizerConfig())
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+def test_keras_sees_the_same_rates(schedule: str) -> None:
+    rates = build_schedule(50, settings(schedule))
+    seen = [float(rates(step)) for step in (0, 1, 10, 49, 60)]
+    expected = [learning_rate_at(step, 50, settings(schedule)) for step in (0, 1, 10, 49, 49)]
+    assert seen == pytest.approx(expected, rel=1e-6)
