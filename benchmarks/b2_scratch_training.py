@@ -86,8 +86,8 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
     # From the beginning of the epoch to its end: what `fit` sets up before is no steady state.
     began: list[tuple[float, float]] = []
     timer = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: began.append((time.perf_counter(), time.process_time())),
-        on_epoch_end=lambda epoch, logs: times["bare"].append(
+        on_epoch_begin=lambda *_, **__: began.append((time.perf_counter(), time.process_time())),
+        on_epoch_end=lambda *_, **__: times["bare"].append(
             (time.perf_counter() - began[-1][0], time.process_time() - began[-1][1])
         ),
     )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from cnnclf.data.augment import Augmenter
 from cnnclf.data.sampling import cut_batches, draw_balanced
+from cnnclf.data.waits import Waits
 from cnnclf.errors import CnnclfError, DataError, ImageError
 from cnnclf.hardware import count_usable_cpus
 
@@ -71,6 +72,8 @@ class Batches:
         threads: Threads that prepare batches; None takes one per processor.
         prefetch: Batches prepared ahead, groups of them if they are small; None takes two more
             than threads.
+        devices: Devices that share each batch equally, as Keras demands of them; so up to one less
+            than this many pictures come twice in an epoch.
 
     Attributes:
         error: What stopped the threads, if anything did: frameworks hide it behind their own.
@@ -94,6 +97,7 @@ class Batches:
         balanced_sampling: bool = False,
         threads: int | None = None,
         prefetch: int | None = None,
+        devices: int = 1,
     ) -> None:
         self.pixels = pixels
         self.rows = self._without_failed(np.asarray(rows, np.intp))
@@ -110,8 +114,8 @@ class Batches:
         self.prefetch = prefetch or self.threads + 2
         self.error: CnnclfError | None = None
         self._class_indices = np.asarray(class_indices)
-        self._edges = cut_batches(len(self.rows), batch_size)
-        self._waits = _Waits()
+        self._edges = cut_batches(len(self.rows), batch_size, devices=devices)
+        self._waits = Waits()
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -239,7 +243,8 @@ class Batches:
 
     def _tasks(self, epochs: Iterable[int]) -> Iterator[_Task]:
         for epoch in epochs:
-            parts = np.split(self.order(epoch), self._edges[1:-1])
+            rows = np.resize(self.order(epoch), self._edges[-1])  # from the beginning again
+            parts = np.split(rows, self._edges[1:-1])
             yield from ((epoch, index, rows) for index, rows in enumerate(parts))
 
     def _make_all(self, tasks: list[_Task]) -> list[Batch]:
@@ -283,33 +288,3 @@ class Batches:
     def _without_failed(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         failed = self.pixels.failed  # other threads may put a longer one in its place
         return rows[~np.isin(rows, np.fromiter(failed, np.intp, len(failed)))]
-
-
-class _Waits:
-    """Adds up the seconds that training waited for data.
-
-    Either they are measured where batches are taken (`add`), or, where a framework's thread takes
-    them ahead, the n-th question (`ask`) is matched with the n-th batch that was given.
-    """
-
-    def __init__(self) -> None:
-        self._sum_s = 0.0
-        self._asked: deque[float] = deque()
-        self._given: deque[float] = deque()
-
-    def add(self, seconds: float) -> None:
-        self._sum_s += seconds
-
-    def ask(self) -> None:
-        self.total_s()
-        self._asked.append(time.perf_counter())
-
-    def begin(self) -> deque[float]:
-        """Return a new list for the times at which batches are given."""
-        self._given = deque(maxlen=1 << 16)
-        return self._given
-
-    def total_s(self) -> float:
-        while self._asked and self._given:
-            self._sum_s += max(0.0, self._given.popleft() - self._asked.popleft())
-        return self._sum_s

@@ -6,26 +6,29 @@ import numpy as np
 import numpy.typing as npt
 
 
-def cut_batches(count: int, batch_size: int) -> npt.NDArray[np.intp]:
-    """Cut an epoch into as few batches as can be, their sizes differing by at most one.
+def cut_batches(count: int, batch_size: int, *, devices: int = 1) -> npt.NDArray[np.intp]:
+    """Cut an epoch into as few batches as can be, their sizes differing by at most one a device.
 
-    Nothing is dropped, and no batch has a single picture where that can be avoided: an odd count
+    Nothing is dropped, and no device gets a single picture where that can be avoided: an odd count
     cut into pairs ends with one of three.
 
     Args:
         count: Pictures of an epoch, at least 1.
         batch_size: Most pictures of a batch, at least 1.
+        devices: How many share a batch; sizes are multiples of it.
 
     Returns:
-        Where batches begin and end, int [batches + 1].
+        Where batches begin and end, int [batches + 1]. The last number is `count`, rounded up to a
+        multiple of `devices`.
     """
-    batches = -(-count // batch_size)
-    if batch_size > 1:
-        batches = max(1, min(batches, count // 2))
-    size, larger = divmod(count, batches)
+    shares, most = -(-count // devices), max(1, batch_size // devices)
+    batches = -(-shares // most)
+    if most > 1:
+        batches = max(1, min(batches, shares // 2))
+    size, larger = divmod(shares, batches)
     sizes = np.full(batches, size)
     sizes[:larger] += 1  # first, so that batches of the same size follow each other
-    return np.concatenate([[0], np.cumsum(sizes)])
+    return devices * np.concatenate([[0], np.cumsum(sizes)])
 
 
 def draw_balanced(classes: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.intp]:

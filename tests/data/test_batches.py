@@ -163,19 +163,13 @@ def test_waiting_is_counted_where_batches_are_taken() -> None:
     assert slow.wait_s > 0.03
 
 
-def test_waiting_behind_a_framework_is_counted_from_the_step_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr("cnnclf.data.batches.time.perf_counter", lambda: now[0])
-    waits = make()._waits
-    given = waits.begin()
-    for asked_at, given_at in ((1.0, 0.5), (2.0, 3.0), (4.0, 4.25)):
-        now[0] = asked_at
-        waits.ask()
-        given.append(given_at)
-    assert waits.total_s() == pytest.approx(1.25)
-    assert waits.total_s() == pytest.approx(1.25)
+def test_devices_share_batches_equally_and_the_first_pictures_come_again() -> None:
+    batches = make(21, devices=4, shuffle=False)
+    rows = rows_of(batches.epoch(0))
+    assert [len(each) for each in rows] == [8, 8, 8]
+    assert rows[2][-3:] == [0, 1, 2]
+    assert batches.count == 21
+    assert rows_of(make(1, devices=4).epoch(0)) == [[0, 0, 0, 0]]
 
 
 def test_leaving_an_epoch_early_stops_the_threads() -> None:

@@ -7,6 +7,20 @@ from hypothesis import strategies as st
 from cnnclf.data.sampling import cut_batches, draw_balanced
 
 
+@given(st.integers(1, 2000), st.integers(1, 300), st.integers(2, 8))
+@settings(max_examples=100, deadline=None)
+def test_devices_get_equal_shares(count: int, batch_size: int, devices: int) -> None:
+    edges = cut_batches(count, batch_size, devices=devices)
+    sizes = np.diff(edges)
+    assert count <= edges[-1] < count + devices
+    assert (sizes % devices == 0).all()
+    assert np.ptp(sizes) in {0, devices}
+    if batch_size >= 3 * devices:
+        assert sizes.max() <= batch_size
+    if batch_size >= 2 * devices and count > 2 * devices:
+        assert sizes.min() >= 2 * devices
+
+
 @given(st.integers(1, 2000), st.integers(1, 300))
 @settings(max_examples=200, deadline=None)
 def test_batches_are_as_few_and_as_equal_as_can_be(count: int, batch_size: int) -> None:
