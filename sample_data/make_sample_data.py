@@ -1,0 +1,534 @@
+"""Draws the sample data: X's and O's as a hand would draw them, and one odd picture of each kind.
+
+    python sample_data/make_sample_data.py [DIR]
+
+writes `x_or_o/` and `odd_images/` below DIR (default: the folder of this file). Everything follows
+from a seed, so that the same versions of Python and Pillow write the same bytes. Pillow and the
+standard library are all it needs.
+"""
+
+import argparse
+import io
+import itertools
+import math
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageDraw
+
+SEED = 20_240_229
+LABELS = ("o", "x")
+PICTURES_PER_LABEL = 150
+SIDE = 64
+QUALITY = 85  # of the JPEGs
+
+_SCALE = 4  # strokes are drawn so many times larger and averaged down, for smooth edges
+_TAU = 2 * math.pi
+
+Point = tuple[float, float]
+Color = tuple[int, int, int]
+
+
+def main() -> None:
+    """Write the sample data."""
+    parser = argparse.ArgumentParser(description="Draw the sample data.")
+    parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parent)
+    directory = parser.parse_args().directory
+    write_marks(directory / "x_or_o")
+    write_odd_images(directory / "odd_images")
+    print(f"wrote {directory / 'x_or_o'} and {directory / 'odd_images'}")
+
+
+def write_marks(directory: Path) -> None:
+    """Write the class folders `o/` and `x/`."""
+    for label in LABELS:
+        (directory / label).mkdir(parents=True, exist_ok=True)
+        for index in range(PICTURES_PER_LABEL):
+            path = directory / label / f"{label}{index:03}.jpg"
+            draw_mark(label, index).save(path, quality=QUALITY)
+
+
+def draw_mark(label: str, index: int) -> Image.Image:
+    """Draw one X or O, RGB of 64x64; the same for the same label and index."""
+    rng = random.Random(f"{SEED} {label} {index}")
+    hand = _Hand.pick(rng)
+    strokes = _draw_x(rng, hand) if label == "x" else _draw_o(rng, hand)
+    picture = _draw_paper(rng, hand.paper)
+    ink = _draw_paper(rng, hand.ink, strength=0.5)
+    picture.paste(ink, mask=_draw_strokes(rng, hand, strokes))
+    return _add_noise(rng, picture, hand.noise)
+
+
+@dataclass(frozen=True)
+class _Hand:
+    """How one mark is drawn; lengths are parts of the picture's side.
+
+    Args:
+        center: Middle of the mark.
+        radius: Half the size of the mark.
+        angle: Rotation in radians.
+        aspect: Width by height before the rotation.
+        weight: Width of the stroke.
+        wobble: How far the line strays, as a part of the radius.
+        paper: Mean colour behind the mark.
+        ink: Mean colour of the mark.
+        noise: Levels by which single pixels stray.
+    """
+
+    center: Point
+    radius: float
+    angle: float
+    aspect: float
+    weight: float
+    wobble: float
+    paper: Color
+    ink: Color
+    noise: int
+
+    @classmethod
+    def pick(cls, rng: random.Random) -> "_Hand":
+        radius = rng.uniform(0.22, 0.40)
+        room = 0.5 - radius
+        paper, ink = _pick_colors(rng)
+        return cls(
+            center=(0.5 + rng.uniform(-room, room), 0.5 + rng.uniform(-room, room)),
+            radius=radius,
+            angle=rng.uniform(0, _TAU),
+            aspect=rng.uniform(0.75, 1.0),
+            weight=rng.uniform(0.05, 0.10),
+            wobble=rng.uniform(0.02, 0.08),
+            paper=paper,
+            ink=ink,
+            noise=rng.randrange(3, 13),
+        )
+
+
+def _pick_colors(rng: random.Random) -> tuple[Color, Color]:
+    """Pick a light and a dark colour; in some pictures the mark is the lighter one."""
+    light, dark = rng.randrange(170, 226), rng.randrange(30, 86)
+    if rng.random() < 0.5:
+        light, dark = dark, light
+    return _tint(rng, light), _tint(rng, dark)
+
+
+def _tint(rng: random.Random, level: int) -> Color:
+    red, green, blue = (level + rng.randrange(-30, 31) for _ in range(3))
+    return red, green, blue
+
+
+def _draw_x(rng: random.Random, hand: _Hand) -> list[list[Point]]:
+    """Two lines that cross somewhere near the middle, at no quite right angle, often unequal."""
+    tilt = rng.uniform(-0.3, 0.3)
+    strokes = []
+    for direction in (math.pi / 4 + tilt, 3 * math.pi / 4 - rng.uniform(-0.3, 0.3)):
+        reach = [hand.radius * rng.uniform(0.9, 1.2) for _ in range(2)]
+        shift = hand.radius * rng.uniform(-0.15, 0.15)
+        bend = hand.radius * rng.uniform(-0.25, 0.25)
+        along, across = (
+            (math.cos(direction), math.sin(direction)),
+            (
+                -math.sin(direction),
+                math.cos(direction),
+            ),
+        )
+        line = []
+        for step in range(41):
+            part = step / 40
+            away = -reach[0] + part * (reach[0] + reach[1])
+            aside = shift + bend * math.sin(math.pi * part)
+            line.append((away * along[0] + aside * across[0], away * along[1] + aside * across[1]))
+        strokes.append(line)
+    return [_place(rng, hand, line) for line in strokes]
+
+
+def _draw_o(rng: random.Random, hand: _Hand) -> list[list[Point]]:
+    """A loop that does not quite close, or overshoots, and is rounder in some places."""
+    start = rng.uniform(0, _TAU)
+    turn = _TAU + rng.uniform(-1.1, 0.5)
+    drift = rng.uniform(-0.15, 0.15)
+    line = []
+    for step in range(91):
+        part = step / 90
+        angle = start + turn * part
+        radius = hand.radius * (1 + drift * (part - 0.5))
+        line.append((radius * math.cos(angle), radius * math.sin(angle)))
+    return [_place(rng, hand, line)]
+
+
+def _place(rng: random.Random, hand: _Hand, line: list[Point]) -> list[Point]:
+    """Squeeze, wobble, rotate and move a line drawn around 0, 0."""
+    waves = [
+        (rng.uniform(0.5, 1) * hand.wobble * hand.radius / (1 + order), rng.uniform(0, _TAU), order)
+        for order in (1, 2, 3, 5)
+    ]
+    turn = math.cos(hand.angle), math.sin(hand.angle)
+    placed = []
+    for step, (x, y) in enumerate(line):
+        part = step / (len(line) - 1)
+        strays = [size * math.sin(_TAU * order * part + phase) for size, phase, order in waves]
+        across, along = (x + sum(strays[::2])) * hand.aspect, y + sum(strays[1::2])
+        placed.append(
+            (
+                hand.center[0] + across * turn[0] - along * turn[1],
+                hand.center[1] + across * turn[1] + along * turn[0],
+            )
+        )
+    return placed
+
+
+def _draw_strokes(rng: random.Random, hand: _Hand, strokes: list[list[Point]]) -> Image.Image:
+    """Draw lines as a mask, 255 where the ink is: pressure varies, and at times the pen lifts."""
+    size = SIDE * _SCALE
+    mask = Image.new("L", (size, size))
+    draw = ImageDraw.Draw(mask)
+    for line in strokes:
+        pressure, phase = rng.uniform(0, 0.35), rng.uniform(0, _TAU)
+        gap = rng.uniform(0.1, 0.9) if rng.random() < 0.3 else 2.0
+        gap_width = rng.uniform(0.02, 0.05)
+        for part, (x, y) in _walk(line):
+            if abs(part - gap) < gap_width:
+                continue
+            radius = hand.weight * size / 2 * (1 + pressure * math.sin(_TAU * part + phase))
+            left, upper = x * size - radius, y * size - radius
+            draw.ellipse((left, upper, left + 2 * radius, upper + 2 * radius), fill=255)
+    return mask.resize((SIDE, SIDE), Image.Resampling.BOX)
+
+
+def _walk(line: list[Point]) -> Iterator[tuple[float, Point]]:
+    """Go along a line in small steps; give the part of the way and the place."""
+    fine = 4
+    for index, (first, second) in enumerate(itertools.pairwise(line)):
+        for step in range(fine):
+            part = step / fine
+            yield (
+                (index + part) / (len(line) - 1),
+                (
+                    first[0] + part * (second[0] - first[0]),
+                    first[1] + part * (second[1] - first[1]),
+                ),
+            )
+
+
+def _draw_paper(rng: random.Random, color: Color, *, strength: float = 1.0) -> Image.Image:
+    """Draw a surface: a gradient of light, blotches, and at times ruled lines."""
+    picture = Image.new("RGB", (SIDE, SIDE), color)
+    light = [rng.uniform(-25, 25) * strength for _ in range(4)]
+    corners = Image.new("RGB", (2, 2))
+    for place, change in zip(((0, 0), (1, 0), (0, 1), (1, 1)), light, strict=True):
+        corners.putpixel(place, _brighten(color, change))
+    picture = corners.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    cells = rng.choice((5, 8, 12))
+    grey = Image.frombytes("L", (cells, cells), rng.randbytes(cells * cells))
+    blotches = grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB")
+    picture = Image.blend(picture, blotches, rng.uniform(0.02, 0.10) * strength)
+    if strength == 1 and rng.random() < 0.2:
+        _rule(rng, picture, color)
+    return picture
+
+
+def _rule(rng: random.Random, picture: Image.Image, color: Color) -> None:
+    """Rule a paper with thin lines, along or across."""
+    draw = ImageDraw.Draw(picture)
+    line = _brighten(color, rng.choice((-1, 1)) * rng.uniform(12, 30))
+    along = rng.random() < 0.5
+    for place in range(rng.randrange(12), SIDE, rng.randrange(8, 16)):
+        draw.line((0, place, SIDE, place) if along else (place, 0, place, SIDE), fill=line)
+
+
+def _brighten(color: Color, change: float) -> Color:
+    red, green, blue = (min(255, max(0, round(channel + change))) for channel in color)
+    return red, green, blue
+
+
+def _add_noise(rng: random.Random, picture: Image.Image, levels: int) -> Image.Image:
+    """Add grain of a triangular distribution to every pixel, alike in the three channels."""
+    count = SIDE * SIDE
+    first, second = rng.randbytes(count), rng.randbytes(count)
+    grain = bytes((a + b) // 2 for a, b in zip(first, second, strict=True))
+    noise = Image.frombytes("L", (SIDE, SIDE), grain).convert("RGB")
+    return Image.blend(picture, noise, levels / 128)
+
+
+@dataclass(frozen=True)
+class OddImage:
+    """A file that is not an ordinary picture, and what becomes of it.
+
+    Args:
+        name: File name.
+        what: What it is.
+        encode: Gives its bytes.
+        note: What the import notes about it; "" for nothing.
+        error: Why it is refused; "" if it is read.
+    """
+
+    name: str
+    what: str
+    encode: Callable[[], bytes]
+    note: str = ""
+    error: str = ""
+
+
+def write_odd_images(directory: Path) -> None:
+    """Write one file per oddity, and a README.md that lists them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for odd in ODD_IMAGES:
+        (directory / odd.name).write_bytes(odd.encode())
+    (directory / "README.md").write_text(describe_odd_images(), encoding="utf-8")
+
+
+def describe_odd_images() -> str:
+    """Give the README.md of the odd images."""
+    rows = [
+        f"| `{odd.name}` | {odd.what} | "
+        + (f"refused: {odd.error}" if odd.error else f"read; {odd.note or 'nothing to note'}")
+        + " |"
+        for odd in ODD_IMAGES
+    ]
+    return "\n".join(
+        (
+            "# Odd images",
+            "",
+            "One small file of each kind that real folders hold beside ordinary pictures, drawn by",
+            "`../make_sample_data.py`, which also wrote this page; tests check every line of it.",
+            "Refused files never stop an import or a prediction: they are counted, and listed with",
+            "these reasons.",
+            "",
+            "| file | what it is | what cnnclf does |",
+            "|---|---|---|",
+            *rows,
+            "",
+        )
+    )
+
+
+def _encode(image: Image.Image, file_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def _draw_example() -> Image.Image:
+    return draw_mark("x", 2)
+
+
+def _draw_cutout() -> Image.Image:
+    """An O whose corners are transparent."""
+    picture = draw_mark("o", 7).convert("RGBA")
+    mask = Image.new("L", picture.size)
+    ImageDraw.Draw(mask).ellipse((2, 2, SIDE - 3, SIDE - 3), fill=255)
+    picture.putalpha(mask)
+    return picture
+
+
+def _encode_frames(file_format: str, **options: object) -> bytes:
+    frames = [draw_mark("x", index) for index in range(3)]
+    options |= {"save_all": True, "append_images": frames[1:], "duration": 200}
+    return _encode(frames[0], file_format, **options)
+
+
+def _encode_rotated() -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    return _encode(_draw_example().rotate(90), "JPEG", exif=exif)
+
+
+def _encode_16_bit_grey() -> bytes:
+    rows = [[(x * y * 65_535) // (SIDE - 1) ** 2 for x in range(SIDE)] for y in range(SIDE)]
+    return _encode_16_bit_png(SIDE, rows, color_type=0)
+
+
+def _encode_16_bit_colors() -> bytes:
+    rows = [
+        [level * 65_535 // (SIDE - 1) for x in range(SIDE) for level in (x, y, SIDE - 1 - x)]
+        for y in range(SIDE)
+    ]
+    return _encode_16_bit_png(SIDE, rows, color_type=2)
+
+
+def _encode_16_bit_png(width: int, rows: list[list[int]], *, color_type: int) -> bytes:
+    """Write a PNG of 16 bits by hand (ISO/IEC 15948): Pillow cannot write such colours."""
+    pixels = b"".join(b"\0" + struct.pack(f">{len(row)}H", *row) for row in rows)
+    header = struct.pack(">IIBBBBB", width, len(rows), 16, color_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+def encode_blank_fax(width: int, height: int) -> bytes:
+    """Write a blank TIFF of one bit a pixel (TIFF 6.0, compression 4: ITU-T T.6).
+
+    A row like the one above takes one bit, so that 30000 rows of 30000 pixels fit into 4 kB.
+    """
+    code = "1" * height + "000000000001" * 2
+    code += "0" * (-len(code) % 8)
+    strip = int(code, 2).to_bytes(len(code) // 8, "big")
+    tags = (
+        (256, 4, width),  # ImageWidth
+        (257, 4, height),  # ImageLength
+        (258, 3, 1),  # BitsPerSample
+        (259, 3, 4),  # Compression: T.6
+        (262, 3, 0),  # PhotometricInterpretation: 0 is white
+        (273, 4, 8),  # StripOffsets
+        (277, 3, 1),  # SamplesPerPixel
+        (278, 4, height),  # RowsPerStrip
+        (279, 4, len(strip)),  # StripByteCounts
+    )
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    padding = b"\0" * (len(strip) % 2)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    start = 8 + len(strip) + len(padding)
+    return b"II*\0" + struct.pack("<I", start) + strip + padding + directory
+
+
+_FORMATS = "JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, JPEG2000, AVIF"
+
+ODD_IMAGES = (
+    OddImage(
+        "empty.jpg",
+        "no bytes at all",
+        lambda: b"",
+        error=f"expected a picture ({_FORMATS}), received an empty file (0 bytes)",
+    ),
+    OddImage(
+        "zeros.png",
+        "nothing but zero bytes, as a broken copy leaves them",
+        lambda: bytes(2048),
+        error=f"expected a picture ({_FORMATS}), received nothing but zero bytes",
+    ),
+    OddImage(
+        "truncated.jpg",
+        "a JPEG cut off in the middle",
+        lambda: _encode(_draw_example(), "JPEG")[:1000],
+        error="expected a whole JPEG, received one that is truncated after 1,000 bytes",
+    ),
+    OddImage(
+        "text.jpg",
+        "a text with a picture's name",
+        lambda: b"This is not a picture.\n",
+        error=f"expected a picture ({_FORMATS}), received text that begins 'This is not a pictur'",
+    ),
+    OddImage(
+        "page.png",
+        "a web page saved under a picture's name, as a failed download leaves it",
+        lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n",
+        error=f"expected a picture ({_FORMATS}), received a web page",
+    ),
+    OddImage(
+        "bomb.tiff",
+        "a decompression bomb: 30000x30000 pixels in 4 kB",
+        lambda: encode_blank_fax(30_000, 30_000),
+        error="expected at most 178,956,970 pixels, received 30000 x 30000 = 900,000,000",
+    ),
+    OddImage(
+        "bmp_named.jpg",
+        "a BMP with a JPEG's name",
+        lambda: _encode(_draw_example(), "BMP"),
+        note="content is BMP, name says .jpg",
+    ),
+    OddImage(
+        "rotated.jpg",
+        "a JPEG that its EXIF orientation (6) sets upright",
+        _encode_rotated,
+        note="rotated by EXIF",
+    ),
+    OddImage(
+        "cmyk.jpg",
+        "a JPEG in the four colours of print, inverted as Adobe does it",
+        lambda: _encode(_draw_example().convert("CMYK"), "JPEG"),
+        note="CMYK",
+    ),
+    OddImage(
+        "animated.gif",
+        "a GIF of three frames",
+        lambda: _encode_frames("GIF"),
+        note="animated, first of 3 frames",
+    ),
+    OddImage(
+        "animated.webp",
+        "a WebP of three frames",
+        lambda: _encode_frames("WEBP", quality=80),
+        note="animated, first of 3 frames",
+    ),
+    OddImage(
+        "animated.png",
+        "an animated PNG of three frames",
+        lambda: _encode(
+            draw_mark("x", 0).quantize(8),
+            "PNG",
+            save_all=True,
+            append_images=[draw_mark("x", index).quantize(8) for index in (1, 2)],
+        ),
+        note="animated, first of 3 frames",
+    ),
+    OddImage(
+        "pages.tiff",
+        "a compressed TIFF of two pages",
+        lambda: _encode(
+            draw_mark("x", 0),
+            "TIFF",
+            compression="tiff_lzw",
+            save_all=True,
+            append_images=[draw_mark("x", 1).convert("1")],
+        ),
+        note="first of 2 pages",
+    ),
+    OddImage(
+        "16_bit_grey.png", "a grey PNG of 16 bits a pixel", _encode_16_bit_grey, note="16-bit"
+    ),
+    OddImage(
+        "16_bit_colours.png", "a PNG of 3 x 16 bits a pixel", _encode_16_bit_colors, note="16-bit"
+    ),
+    OddImage(
+        "floating_point.tiff",
+        "a TIFF of floating point numbers from -1 to 1",
+        lambda: _encode(
+            Image.frombytes(
+                "F", (16, 16), struct.pack("=256f", *(index / 127.5 - 1 for index in range(256)))
+            ),
+            "TIFF",
+        ),
+        note="floating point, scaled from -1..1",
+    ),
+    OddImage(
+        "palette_with_transparency.png",
+        "a PNG with a palette in which one colour is transparent",
+        lambda: _encode(draw_mark("o", 7).quantize(16), "PNG", transparency=0),
+    ),
+    OddImage("transparent.png", "an RGBA PNG", lambda: _encode(_draw_cutout(), "PNG")),
+    OddImage(
+        "transparent_grey.png",
+        "a grey PNG with transparency",
+        lambda: _encode(_draw_cutout().convert("LA"), "PNG"),
+    ),
+    OddImage(
+        "one_bit.png", "black and white", lambda: _encode(_draw_example().convert("1"), "PNG")
+    ),
+    OddImage(
+        "one_pixel.png",
+        "1x1 pixel",
+        lambda: _encode(Image.new("RGB", (1, 1), (200, 40, 40)), "PNG"),
+    ),
+    OddImage(
+        "very_wide.png",
+        "20000x1 pixels",
+        lambda: _encode(Image.linear_gradient("L").resize((20_000, 1)), "PNG"),
+    ),
+    OddImage(
+        "ein Kätzchen 猫.png",
+        "a name with a space and letters beyond ASCII",
+        lambda: _encode(draw_mark("o", 3), "PNG"),
+    ),
+)
+
+
+if __name__ == "__main__":
+    main()
