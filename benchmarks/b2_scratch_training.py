@@ -75,7 +75,7 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
     indices = dataset.manifest.class_indices
     bare = build_cnn(settings.model, spec.shape, len(labels))
     bare.compile(
-        build_optimizer(settings.optimizer),
+        build_optimizer(settings.optimizer, total_steps=steps * (rounds + 1)),
         build_loss(settings.training),
         metrics=["accuracy"],
         jit_compile=False,

@@ -98,7 +98,9 @@ def train(
             progress=log,
             threads=count_threads(plan.config),
         )
-        batches, val_batches = _build_batches(plan, dataset, pixels, log)
+        batches, val_batches = _build_batches(
+            plan, dataset, pixels, devices=len(runtime.devices), progress=log
+        )
         with runtime.scope():
             net = _open_net(plan, run, resume=resume)
         state = fit_phase(
@@ -157,7 +159,7 @@ def check_resumable(run: RunDirectory, plan: RunPlan, dataset: Dataset) -> None:
 
 
 def _build_batches(
-    plan: RunPlan, dataset: Dataset, pixels: Pixels, progress: Progress
+    plan: RunPlan, dataset: Dataset, pixels: Pixels, *, devices: int, progress: Progress
 ) -> tuple[Batches, Batches | None]:
     config, manifest = plan.config, dataset.manifest
     failed = np.fromiter(pixels.failed, dtype=np.int64, count=len(pixels.failed))
@@ -184,6 +186,7 @@ def _build_batches(
         "batch_size": config.training.batch_size,
         "seed": config.runtime.seed,
         "threads": count_threads(config),
+        "devices": devices,
     }
     augmenter = Augmenter(plan.operations, seed=config.runtime.seed) if plan.operations else None
     batches = Batches(
