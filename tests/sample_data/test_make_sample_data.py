@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import PIL
 import pytest
 from PIL import Image, ImageChops, ImageStat
@@ -100,3 +101,17 @@ def test_the_page_lists_every_file() -> None:
 def test_the_bomb_is_a_real_picture() -> None:
     small = script.encode_blank_fax(300, 200)
     assert decode_image(small, InputSpec(8, 8)).min() == 255
+
+
+def test_a_linear_model_on_the_pixels_cannot_tell_the_marks_apart() -> None:
+    """The point of the set: the README promises that it takes more than this."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    files = sorted((FOLDER / "x_or_o").rglob("*.jpg"))
+    spec = InputSpec(64, 64, channels=1)
+    pixels = np.stack([decode_image(path, spec) for path in files]).reshape(len(files), -1)
+    labels = np.array([path.parent.name for path in files])
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    model = LogisticRegression(C=1e-3, max_iter=1000)
+    assert cross_val_score(model, pixels / 255, labels, cv=folds).mean() < 0.65
