@@ -196,10 +196,12 @@ class Batches:
             # Called anew for each reading: Keras may read one batch to build the model and start
             # over, and what was handed to that reading must not count for this one.
             given = self._waits.begin()
+            taken_s = time.perf_counter()
             for stacks, _ in self._stream(epochs(), self._make_stacks, batches=together):
                 for stack in stacks:
-                    given.extend([time.perf_counter()] * len(stack[0]))
+                    given.extend([(taken_s, time.perf_counter())] * len(stack[0]))
                     yield stack if together > 1 else tuple(array[0] for array in stack)
+                    taken_s = time.perf_counter()
 
         stacked = (None,) if together > 1 else ()
         signature = [

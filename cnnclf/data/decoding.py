@@ -20,7 +20,7 @@ Rows = npt.NDArray[np.intp]
 Pictures = npt.NDArray[np.uint8]
 
 _CHUNK_BYTES = 1 << 20
-_CHUNK_PICTURES = 256
+_CHUNK_PICTURES = 32  # large files may lie behind small pixels, and progress comes by chunks
 
 
 class Failure(NamedTuple):
