@@ -44,12 +44,14 @@ class FitHooks:
         save_last: Writes the last checkpoint, with the training state.
         on_epoch: Told the row of history and whether it is the best so far.
         task: Progress, in pictures.
+        check_interrupt: Raises KeyboardInterrupt if one got lost.
     """
 
     save_best: Callable[[], None]
     save_last: Callable[[], None]
     on_epoch: Callable[[dict[str, Any], bool], None]
     task: Task
+    check_interrupt: Callable[[], None]
 
 
 @dataclass
@@ -107,6 +109,7 @@ class Conductor:
     def end_step(self, batch: int, logs: Any = None) -> None:
         """Report progress and now and then look whether the loss is still a number."""
         self._step += 1
+        self.hooks.check_interrupt()
         steps, count = len(self.batches), self.batches.count
         self.hooks.task.advance((batch + 1) * count // steps - batch * count // steps)
         if batch % _NAN_CHECK_STEPS == 0:

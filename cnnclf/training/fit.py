@@ -11,6 +11,7 @@ from cnnclf.inference.classifier import save_bundle
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
 from cnnclf.training.callbacks import Conductor, FitHooks
+from cnnclf.training.interrupts import Interrupts
 from cnnclf.training.schedule import build_schedule
 from cnnclf.training.state import TrainingState, load_state, save_state
 
@@ -116,7 +117,10 @@ def fit_phase(
             save_state(directory, state, net, trainer.optimizer)
 
     steps = len(batches)
-    with progress.task("training", epochs * batches.count, "pictures") as task:
+    with (
+        progress.task("training", epochs * batches.count, "pictures") as task,
+        Interrupts() as interrupts,
+    ):
         task.advance(state.epoch * batches.count)
         conductor = Conductor(
             trainer=trainer,
@@ -127,7 +131,7 @@ def fit_phase(
             phase=phase.name,
             has_val=val_batches is not None,
             batches=batches,
-            hooks=FitHooks(save_best, save_last, on_epoch, task),
+            hooks=FitHooks(save_best, save_last, on_epoch, task, interrupts.check),
         )
         try:
             trainer.fit(
