@@ -17,6 +17,7 @@ from cnnclf.data.augment import choose_operations
 from cnnclf.data.images import InputSpec
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, RunError
+from cnnclf.files import check_version, read_json
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.models.anatomy import LayerPlan, count_macs, count_parameters, plan_layers
 from cnnclf.training import choices
@@ -112,6 +113,22 @@ class RunPlan:
         )
 
 
+def read_plan(path: Path) -> RunPlan:
+    """Read a plan.json.
+
+    Raises:
+        RunError: It is missing, damaged or from a newer version.
+    """
+    hint = "copy the whole run directory again, or train again"
+    content = read_json(path, hint=hint)
+    check_version({"version": content.get("plan_version")}, PLAN_VERSION, path)
+    try:
+        return RunPlan.from_dict(content)
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise RunError(f"{path} is damaged: {' '.join(reason.split())}", hint) from error
+
+
 def plan_training(
     config: TrainConfig, dataset: Dataset, *, given: Mapping[str, str] | None = None
 ) -> RunPlan:
@@ -162,7 +179,7 @@ def plan_training(
         operations=operations,
         dataset={
             "name": dataset.name,
-            "path": str(dataset.directory),
+            "path": str(dataset.directory.absolute()),
             "fingerprint": dataset.fingerprint,
         },
         remarks=() if counts["val"] else ("no val split: the last epoch is kept as the best",),

@@ -11,6 +11,7 @@ from cnnclf.cli.output import out
 from cnnclf.errors import DataError, ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
     from cnnclf.runs import RunDirectory
     from cnnclf.training.plan import RunPlan
@@ -21,8 +22,8 @@ _CLASS_ROWS = 30  # classes shown on the screen; metrics.json has all
 _PAIR_ROWS = 10
 
 
-def _check_split(value: str) -> str:
-    if value in SPLIT_CHOICES:
+def _check_split(value: str | None) -> str | None:
+    if value is None or value in SPLIT_CHOICES:
         return value
     raise typer.BadParameter(f"expected one of {', '.join(SPLIT_CHOICES)}, received {value!r}")
 
@@ -38,15 +39,15 @@ def evaluate_command(
     ] = None,
     *,
     split: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--split",
             metavar="|".join(SPLIT_CHOICES),
             callback=_check_split,
             autocompletion=lambda: list(SPLIT_CHOICES),
-            help="Which pictures to measure on.",
+            help="Which pictures to measure on [test; all of a new source that has no splits].",
         ),
-    ] = "test",
+    ] = None,
     out_: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where to write [RUN/evaluation/SPLIT]."),
@@ -78,8 +79,12 @@ def evaluate_command(
     plan = _read_plan(owner)
     # A source that was trained on directly was split with the seed of the run.
     options_ = ImportOptions(seed=plan.config.runtime.seed) if plan else ImportOptions()
-    data = open_dataset(dataset or _find_dataset(run, plan), options=options_, progress=progress)
+    place = dataset or _find_dataset(run, plan)
+    data = open_dataset(place, options=options_, progress=progress)
+    split = split or _choose_split(data, place, bundle)
     data.select_split(split)
+    if owner is not None and owner.path == run:
+        _warn_of_unfinished(owner)
     runtime = setup_runtime(device=device, verbose=verbose)
     out.note(runtime.summary)
     from cnnclf.evaluation.report import evaluate
@@ -111,10 +116,9 @@ def _find_run(path: Path) -> "RunDirectory | None":
 
 
 def _read_plan(run: "RunDirectory | None") -> "RunPlan | None":
-    from cnnclf.files import read_json
-    from cnnclf.training.plan import RunPlan
+    from cnnclf.training.plan import read_plan
 
-    return None if run is None else RunPlan.from_dict(read_json(run.plan))
+    return None if run is None else read_plan(run.plan)
 
 
 def _find_dataset(path: Path, plan: "RunPlan | None") -> Path:
@@ -131,6 +135,27 @@ def _find_dataset(path: Path, plan: "RunPlan | None") -> Path:
             f"give its new place: {command}",
         )
     return found
+
+
+def _choose_split(data: "Dataset", place: Path, bundle: Path) -> str:
+    """The test split; every picture of a source that nobody divided and the model never saw."""
+    from cnnclf.data.manifest import is_dataset
+    from cnnclf.files import read_json
+    from cnnclf.runs import CLASSIFIER_FILE
+
+    if is_dataset(place) or data.source.get("split") != "made":
+        return "test"
+    trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
+    if data.fingerprint == trained_on.get("fingerprint"):
+        return "test"
+    out.note(f"{place} has no splits of its own: all its {len(data):,} pictures are measured on")
+    return "all"
+
+
+def _warn_of_unfinished(run: "RunDirectory") -> None:
+    status = run.status()
+    if status != "finished":
+        out.warn(f"the run {run.path} is {status}; its best checkpoint so far is measured")
 
 
 def _choose_directory(bundle: Path, run: "RunDirectory | None", split: str) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cnnclf.config import TrainConfig
-from cnnclf.data.importers import ImportOptions, import_source
+from cnnclf.data.importers import ImportOptions, import_source, open_dataset
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import load_dataset
 from cnnclf.files import write_json_atomic
@@ -155,8 +155,58 @@ def test_a_source_is_measured_directly_and_said_to_be_other_data(
     assert result.code == 0, result.stderr
     assert json.loads(result.stdout)["correct"] == 35
     assert "warning: the data changed since training" in result.stderr
-    result = cli("evaluate", place.run, other("more photos"))
-    assert "hint: --split all" in result.stderr
+
+
+def test_a_new_source_without_splits_is_measured_whole(
+    cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = other("new photos")
+    result = cli("evaluate", place.run, folder, "--json")
+    content = json.loads(result.stdout)
+    assert (content["split"], content["n"]) == ("all", 36)
+    assert "has no splits of its own: all its 36 pictures are measured on" in result.stderr
+    content = json.loads(cli("evaluate", place.run, folder, "--split", "val", "--json").stdout)
+    assert content["split"] == "val", "what is asked for is done"
+    import_source(folder, tmp_path / "set", options=ImportOptions(), progress=Silent())
+    result = cli("evaluate", place.run, tmp_path / "set", "--json")
+    assert json.loads(result.stdout)["split"] == "test", "a dataset was divided by its owner"
+    assert "hint: --split all measures on all 36 pictures" in result.stderr
+
+
+def test_a_new_source_with_splits_keeps_them(
+    cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        other(f"divided/{split}")
+    result = cli("evaluate", place.run, tmp_path / "divided", "--json")
+    content = json.loads(result.stdout)
+    assert (content["split"], content["n"]) == ("test", 36)
+
+
+def test_the_source_that_was_trained_on_keeps_its_test_split(cli: Cli, place: Place) -> None:
+    dataset = open_dataset(place.photos, options=ImportOptions(), progress=Silent())
+    for name in ("best", "last"):
+        file = place.run / "checkpoints" / name / "classifier.json"
+        content = json.loads(file.read_text())
+        content["dataset"]["fingerprint"] = dataset.fingerprint
+        write_json_atomic(file, content)
+    result = cli("evaluate", place.run, place.photos, "--json")
+    content = json.loads(result.stdout)
+    assert (content["split"], content["dataset"]["trained_on"]) == ("test", True)
+
+
+def test_evaluate_and_predict_agree(cli: Cli, place: Place) -> None:
+    assert cli("evaluate", place.run, "--split", "all").code == 0
+    predicted = cli("predict", place.run, place.photos, "--top-k", 3, "--json").stdout
+    rows = {Path(row["path"]): row for row in json.loads(predicted)["rows"]}
+    with (place.run / "evaluation/all/predictions.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(rows) == len(lines) == 36
+    for line in lines:
+        row = rows[place.photos / line["path"]]
+        assert row["label"] == line["predicted"]
+        for name, value in (("label", "probability"), ("label_2", "probability_2")):
+            assert float(line[f"p_{row[name]}"]) == pytest.approx(row[value], rel=1e-4)
 
 
 def test_a_bundle_alone_needs_a_dataset(cli: Cli, place: Place, tmp_path: Path) -> None:
@@ -216,6 +266,48 @@ def test_a_dataset_that_is_gone_is_named(cli: Cli, place: Place) -> None:
     assert result.code == 3
     assert "/gone/colours" in result.stderr
     assert "DATASET" in result.stderr
+
+
+def test_an_unfinished_run_is_measured_with_a_warning(cli: Cli, place: Place) -> None:
+    RunDirectory(place.run).update_run(status="interrupted")
+    result = cli("evaluate", place.run)
+    assert result.code == 0
+    assert "is interrupted; its best checkpoint so far is measured" in result.stderr
+
+
+def _without_checkpoints(run: Path) -> None:
+    RunDirectory(run).update_run(status="interrupted")
+    shutil.rmtree(run / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_without_checkpoints, "is unfinished (interrupted)"),
+        (lambda run: shutil.rmtree(run / "checkpoints"), "is damaged: it is finished"),
+        (lambda run: (run / "run.json").write_text("{"), "run.json is damaged"),
+        (lambda run: (run / "run.json").write_text('{"version": 99}'), "newer cnnclf"),
+        (lambda run: (run / "plan.json").unlink(), "cannot read"),
+        (lambda run: (run / "plan.json").write_text('{"plan_version": 99}'), "newer cnnclf"),
+        (lambda run: (run / "plan.json").write_text('{"plan_version": 1}'), "plan.json is damaged"),
+        (lambda run: _truncate(run / "checkpoints/best/model.keras"), "changed or damaged"),
+        (lambda run: (run / "checkpoints/best/model.keras").unlink(), "is damaged: model.keras"),
+    ],
+)
+def test_a_run_that_cannot_be_used_is_named(
+    cli: Cli, place: Place, harm: Callable[[Path], object], words: str
+) -> None:
+    harm(place.run)
+    result = cli("evaluate", place.run)
+    assert result.code == 4
+    assert words in " ".join(result.stderr.split())
+    assert str(place.run) in result.stderr
+    assert "hint: " in result.stderr
+    assert not (place.run / "evaluation").exists()
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
 
 
 def test_what_is_no_run_is_refused(cli: Cli, place: Place, tmp_path: Path) -> None:
