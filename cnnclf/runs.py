@@ -13,6 +13,7 @@ The atomic writers at the end serve every room that writes files.
 import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,14 +171,16 @@ class RunDirectory:
         if found is not None:
             return found
         status = self.status()
-        if status == "finished":
+        if status == "finished" or self.history.exists():
+            what = "is finished" if status == "finished" else f"has a {HISTORY_FILE}"
             raise RunError(
-                f"the run {self.path} is damaged: it is finished but has no {CHECKPOINTS}/{name}",
+                f"the run {self.path} is damaged: it {what} but has no {CHECKPOINTS}/{name}",
                 "copy the whole run directory again, or train again",
             )
         raise RunError(
             f"the run {self.path} is unfinished ({status}) and has no {CHECKPOINTS}/{name} yet",
-            f"wait for its first epoch, or go on with: cnnclf train --resume {self.path}",
+            "wait for its first epoch, or go on with: "
+            f"cnnclf train --resume {shlex.quote(str(self.path))}",
         )
 
 
@@ -214,6 +217,26 @@ def next_run_path(dataset_name: str, root: Path = Path("runs")) -> Path:
     return root / f"{stem}-{max(used) + 1:03d}"
 
 
+def check_new_run(path: Path) -> None:
+    """Refuse a place for a new run in which there is anything already.
+
+    Raises:
+        RunError: It is a file or a directory that is not empty.
+    """
+    try:
+        entries = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
+    except OSError as error:
+        raise write_error(path, error) from error
+    if entries:
+        hint = "give another --out"
+        if RECORD_FILE in entries:
+            hint = f"go on with it: cnnclf train --resume {shlex.quote(str(path))}; or {hint}"
+        raise RunError(
+            f"expected a new or empty run directory, received {path}, which holds {entries[0]}",
+            hint,
+        )
+
+
 def create_run(path: Path, *, force: bool = False, **fields: Any) -> RunDirectory:
     """Make a new run directory with a run.json of status `running`.
 
@@ -226,15 +249,11 @@ def create_run(path: Path, *, force: bool = False, **fields: Any) -> RunDirector
         RunError: The directory is not empty and `force` is not given, its run is being trained
             at this moment, or it cannot be made.
     """
+    if not force:
+        check_new_run(path)
     run = RunDirectory(path)
     try:
-        entries = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
-        if entries and not force:
-            raise RunError(
-                f"expected a new or empty run directory, received {path}, which holds {entries[0]}",
-                f"go on with it: cnnclf train --resume {path}; or give another --out",
-            )
-        if RECORD_FILE in entries:
+        if run.record.exists():
             _clear_run(run)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -35,9 +35,12 @@ def test_create_run_refuses_a_directory_with_anything_in_it(tmp_path: Path) -> N
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match=r"holds notes\.txt") as caught:
         runs.create_run(tmp_path)
-    assert "--resume" in caught.value.hint
-    assert "--out" in caught.value.hint
+    assert caught.value.hint == "give another --out"
     assert caught.value.exit_code is ExitCode.CONFIG
+    runs.create_run(tmp_path / "my run")
+    with pytest.raises(RunError) as caught:
+        runs.check_new_run(tmp_path / "my run")
+    assert f"--resume '{tmp_path / 'my run'}'; or give another --out" in caught.value.hint
 
 
 def test_create_run_takes_an_empty_directory(tmp_path: Path) -> None:
@@ -196,6 +199,9 @@ def test_find_checkpoint_tells_unfinished_from_damaged(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"unfinished \(running\)") as caught:
         run.find_checkpoint("best")
     assert "--resume" in caught.value.hint
+    run.history.write_text("epoch\n1\n")
+    with pytest.raises(RunError, match="damaged: it has a history"):
+        run.find_checkpoint("last")
     run.update_run(status="finished")
     with pytest.raises(RunError, match="damaged"):
         run.find_checkpoint("best")

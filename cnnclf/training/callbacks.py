@@ -83,6 +83,12 @@ class Conductor:
     _waited: float = field(default=0.0, init=False)
     _step: int = field(default=0, init=False)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the epochs or the patience are at their end."""
+        is_patient = not self.patience or self.state.epochs_without_better < self.patience
+        return self.state.epoch >= self.epochs or not is_patient
+
     def as_callback(self) -> "keras.callbacks.Callback":
         """Return the Keras callback that passes events on to this."""
         import keras
@@ -138,7 +144,7 @@ class Conductor:
             self.hooks.save_best()
         self.hooks.save_last()
         self.hooks.on_epoch(row, is_best)
-        if self.patience and state.epochs_without_better >= self.patience:
+        if self.is_done:
             self.trainer.stop_training = True
 
     def _measure(self, epoch: int, logs: Any) -> dict[str, Any]:

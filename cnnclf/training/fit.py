@@ -134,19 +134,20 @@ def fit_phase(
             hooks=FitHooks(save_best, save_last, on_epoch, task, interrupts.check),
         )
         try:
-            trainer.fit(
-                batches.as_keras(state.epoch, epochs),
-                steps_per_epoch=steps,
-                initial_epoch=state.epoch,
-                epochs=epochs,
-                validation_data=(
-                    None if val_batches is None else val_batches.as_keras(state.epoch, epochs)
-                ),
-                validation_steps=None if val_batches is None else len(val_batches),
-                callbacks=[average.as_callback(), conductor.as_callback()],
-                shuffle=False,  # batches come shuffled
-                verbose=0,
-            )
+            if not conductor.is_done:  # it may be, if it was stopped while being tested
+                trainer.fit(
+                    batches.as_keras(state.epoch, epochs),
+                    steps_per_epoch=steps,
+                    initial_epoch=state.epoch,
+                    epochs=epochs,
+                    validation_data=(
+                        None if val_batches is None else val_batches.as_keras(state.epoch, epochs)
+                    ),
+                    validation_steps=None if val_batches is None else len(val_batches),
+                    callbacks=[average.as_callback(), conductor.as_callback()],
+                    shuffle=False,  # batches come shuffled
+                    verbose=0,
+                )
         finally:
             # a framework hides what went wrong in a feeding thread behind an error of its own
             for source in (batches, val_batches):
@@ -255,7 +256,9 @@ class WeightAverage:
             return
         import keras
 
-        averages = self._optimizer._model_variables_moving_average  # noqa: SLF001 (no public door)
+        # mixed_float16 wraps the optimizer in one that scales the loss
+        optimizer = getattr(self._optimizer, "inner_optimizer", self._optimizer)
+        averages = optimizer._model_variables_moving_average  # noqa: SLF001 (no public door)
         for weight, average in zip(self._net.trainable_variables, averages, strict=True):
             held = keras.ops.convert_to_numpy(weight)
             weight.assign(average)

@@ -103,7 +103,8 @@ def load_state(directory: Path, net: "keras.Model", optimizer: "keras.Optimizer"
     Raises:
         RunError: The files are missing, damaged or of another network.
     """
-    content = read_json(directory / STATE_FILE)
+    hint = "train again into another --out"
+    content = read_json(directory / STATE_FILE, hint=hint)
     content.pop("keras_backend", None)
     try:
         # our own file handle: NumPy leaves its own open when the file is damaged
@@ -121,7 +122,7 @@ def load_state(directory: Path, net: "keras.Model", optimizer: "keras.Optimizer"
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise RunError(
             f"the training state in {directory} is missing or damaged: {error}",
-            "train again into another --out",
+            hint,
         ) from error
 
 

@@ -17,11 +17,17 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, RunError
 from cnnclf.evaluation.report import Report, evaluate
-from cnnclf.files import read_json, write_json_atomic, write_text_atomic
+from cnnclf.files import (
+    find_whole_directory,
+    read_json,
+    write_error,
+    write_json_atomic,
+    write_text_atomic,
+)
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.cnn import build_cnn
 from cnnclf.progress import Progress, TaskContext
-from cnnclf.runs import RunDirectory
+from cnnclf.runs import STATE_FILE, RunDirectory
 from cnnclf.training.fit import BundleContent, Phase, fit_phase
 from cnnclf.training.plan import RunPlan, count_threads
 from cnnclf.training.state import TrainingState
@@ -40,11 +46,13 @@ class TrainResult:
         run: Its directory.
         state: Epochs, best epoch and times.
         report: The best checkpoint on the test split (or val, if there is no test split).
+        failed: Pictures that could not be decoded and were left out.
     """
 
     run: RunDirectory
     state: TrainingState
     report: Report
+    failed: int = 0
 
 
 def train(
@@ -77,6 +85,9 @@ def train(
         DeviceError: No space for the cache or the checkpoints.
     """
     log = _LoggedProgress(progress, run)
+    if resume and find_whole_directory(run.last) is None and not run.history.exists():
+        log.note("it was stopped before the end of its first epoch: beginning with that")
+        resume = False
     if not resume:
         write_json_atomic(run.plan, plan.to_dict())
     history: list[dict[str, Any]] = []
@@ -132,7 +143,8 @@ def train(
             progress=log,
         )
         run.update_run(status="finished", evaluation={"split": split, "metrics": report.summary})
-    return TrainResult(run, state, report)
+    failed = {dataset.manifest.paths[row] for row in pixels.failed}
+    return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
 
 
 def check_resumable(run: RunDirectory, plan: RunPlan, dataset: Dataset) -> None:
@@ -231,7 +243,12 @@ def _open_net(plan: RunPlan, run: RunDirectory, *, resume: bool) -> Any:
 def _recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[None]:
     """Keep run.json's status true, however the run ends."""
     started = time.perf_counter()
-    run.update_run(status="running", device=runtime.summary, versions=dict(runtime.versions))
+    run.update_run(
+        status="running",
+        device=runtime.summary,
+        seed=runtime.seed,
+        versions=dict(runtime.versions),
+    )
     status = "failed"
     try:
         yield
@@ -264,8 +281,12 @@ def _draw_curves(run: RunDirectory, state: TrainingState) -> None:
 
 def _read_epochs(run: RunDirectory) -> list[dict[str, Any]]:
     """Return the history up to the last checkpoint; epochs after it are run again."""
-    history = read_json(run.find_checkpoint("last") / "state.json")["history"]
-    return list(history)
+    path = run.find_checkpoint("last") / STATE_FILE
+    hint = "train again into another --out"
+    history = read_json(path, hint=hint).get("history")
+    if not isinstance(history, list):
+        raise RunError(f"{path} is damaged: expected a history, received {history!r}", hint)
+    return history
 
 
 def _write_history(run: RunDirectory, rows: list[dict[str, Any]]) -> None:
@@ -293,8 +314,11 @@ class _LoggedProgress:
         self._file = run.log
 
     def write(self, text: str) -> None:
-        with self._file.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
+        try:
+            with self._file.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
+        except OSError as error:
+            raise write_error(self._file, error) from error
 
     def task(self, name: str, total: int | None, unit: str) -> TaskContext:
         return self._progress.task(name, total, unit)

@@ -1,7 +1,7 @@
 """A tiny dataset on disk and a way to train on it in a second or two."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ Train = Callable[..., TrainResult]
 
 
 @pytest.fixture
-def train_tiny(shapes: Dataset) -> Train:
+def train_tiny(shapes: Dataset) -> Iterator[Train]:
     """Train a tiny network: `train_tiny(path, **{"model.dropout": 0.5})`."""
 
     def call(
@@ -70,7 +70,10 @@ def train_tiny(shapes: Dataset) -> Train:
     ) -> TrainResult:
         config, given = load_config(options=TINY | options)
         runtime = setup_runtime(
-            device="cpu", seed=config.runtime.seed, deterministic=config.runtime.deterministic
+            device="cpu",
+            precision=config.runtime.precision,
+            seed=config.runtime.seed,
+            deterministic=config.runtime.deterministic,
         )
         run: RunDirectory = open_run(path) if resume else create_run(path)
         return train(
@@ -83,4 +86,7 @@ def train_tiny(shapes: Dataset) -> Train:
             progress=Silent(),
         )
 
-    return call
+    yield call
+    import keras
+
+    keras.config.set_dtype_policy("float32")  # a test may have asked for another precision

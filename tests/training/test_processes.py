@@ -53,6 +53,7 @@ def test_ctrl_c_keeps_the_last_state_and_resume_finishes(shapes: Dataset, tmp_pa
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == ExitCode.INTERRUPTED
     assert "Traceback" not in stderr
+    assert f"cnnclf train --resume {run}" in stderr
     assert open_run(run).status() == "interrupted"
     done = json.loads((run / "checkpoints" / "last" / "state.json").read_text())["epoch"]
     assert done >= 2

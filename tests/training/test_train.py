@@ -15,6 +15,7 @@ from cnnclf.errors import DataError, RunError
 from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
 from cnnclf.runs import open_run
+from cnnclf.training import fit
 from cnnclf.training.plan import RunPlan
 from cnnclf.training.train import TrainResult, balance_weights, check_resumable
 
@@ -65,6 +66,7 @@ def test_a_run_leaves_what_the_page_promises(train_tiny: Train, tmp_path: Path) 
     }
     record = open_run(tmp_path / "run").read_record()
     assert record["status"] == "finished"
+    assert record["seed"] == 0
     assert record["evaluation"]["split"] == "test"
     assert 0 <= record["data_wait_share"] <= 1
     assert record["best_epoch"] == result.state.best_epoch
@@ -97,8 +99,9 @@ def test_the_same_seed_gives_the_same_history(train_tiny: Train, tmp_path: Path)
         {"model.dropout": 0.5, "augment.preset": "medium"},
         {"optimizer.ema": 0.9, "optimizer.schedule": "plateau", "training.patience": 3},
         {"optimizer.name": "sgd", "optimizer.schedule": "one_cycle", "augment.preset": "strong"},
+        {"runtime.precision": "mixed_float16", "optimizer.ema": 0.9},
     ],
-    ids=["adamw-dropout", "ema-plateau", "sgd-one-cycle-mix"],
+    ids=["adamw-dropout", "ema-plateau", "sgd-one-cycle-mix", "float16-ema"],
 )
 def test_resuming_equals_never_having_stopped(
     train_tiny: Train, tmp_path: Path, options: dict[str, object]
@@ -120,6 +123,38 @@ def test_resuming_equals_never_having_stopped(
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
 
 
+def test_a_run_stopped_before_its_first_epoch_ended_begins_with_it(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = train_tiny(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "save_state", stop)  # the best is there by then, the last is not
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(tmp_path / "parts")
+    assert figures(train_tiny(tmp_path / "parts", resume=True)) == figures(whole)
+
+
+def test_a_run_stopped_while_it_was_tested_trains_no_further(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    options = {"training.epochs": 30, "training.patience": 1, "optimizer.learning_rate": 1e-9}
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnclf.training.train.evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(tmp_path / "run", **options)
+    before = (tmp_path / "run" / "history.csv").read_bytes()
+    resumed = train_tiny(tmp_path / "run", resume=True, **options)
+    assert resumed.state.epoch == resumed.state.best_epoch + 1
+    assert (tmp_path / "run" / "history.csv").read_bytes() == before
+    assert open_run(tmp_path / "run").read_record()["status"] == "finished"
+
+
 def test_with_an_average_best_and_last_differ(train_tiny: Train, tmp_path: Path) -> None:
     train_tiny(tmp_path / "run", **{"training.epochs": 1, "optimizer.ema": 0.9})
     best, last = (weights(tmp_path / "run" / "checkpoints" / name) for name in ("best", "last"))
@@ -137,6 +172,7 @@ def test_with_an_average_best_and_last_differ(train_tiny: Train, tmp_path: Path)
         {"data.cache": "none", "data.color": "grey"},
         {"data.cache": "ram", "data.image_size": "12x20", "data.fit": "pad"},
         {"model.preset": "textbook", "model.filters": [4], "model.dense_units": [8]},
+        {"runtime.precision": "mixed_bfloat16"},
     ],
     ids=str,
 )
