@@ -168,7 +168,9 @@ class RuntimeConfig(Section):
 
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything random.")
     deterministic: bool = Field(False, description="The same numbers each time, slower on a GPU.")
-    device: str = Field("auto", description="auto, cpu, gpu, gpu:all or gpu:N.")
+    device: (
+        Literal["auto", "cpu", "gpu", "gpu:all"] | Annotated[str, Field(pattern=r"^gpu:[0-9]+$")]
+    ) = Field("auto", description="auto, cpu, gpu, gpu:all or gpu:N.")
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         "auto", description="Numbers the network computes with."
     )

@@ -106,6 +106,8 @@ def _broken_pipe() -> int:
 def _report(error: BaseException) -> int:
     """Say what went wrong and choose the exit code."""
     code, message, hint = _describe(error)
+    if isinstance(error, CnnclfError | KeyboardInterrupt):  # a command may add how to go on
+        hint = "; ".join(filter(None, [hint, *getattr(error, "__notes__", ())]))
     if message:
         out.error(message)
     if hint:

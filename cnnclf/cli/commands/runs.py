@@ -1,5 +1,6 @@
 """`cnnclf runs`: list, show and compare run directories. Reads JSON files only."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -107,7 +108,7 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
     for split, metrics in evaluations.items():
         out.pairs(f"Evaluation on {split}", {key: metrics.get(key) for key in _shown([metrics])})
     if directory.status() == "interrupted":
-        out.hint(f"go on with it: cnnclf train --resume {directory.path}")
+        out.hint(f"go on with it: cnnclf train --resume {shlex.quote(str(directory.path))}")
 
 
 def compare_command(

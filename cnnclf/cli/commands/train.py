@@ -10,9 +10,12 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, given_settings
-from cnnclf.errors import UsageError
+from cnnclf.errors import DeviceError, ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
+    from cnnclf.runs import RunDirectory
+    from cnnclf.runtime import RuntimeInfo
     from cnnclf.training.plan import RunPlan
     from cnnclf.training.train import TrainResult
 
@@ -45,24 +48,24 @@ def train_command(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
-) -> None:
+) -> int:
     """Train a CNN on a dataset.
 
     Every setting is an option, a key of a TOML file (--config) and a --set section.key=value.
-    Best epoch and last state are kept in the run directory, then the best is tested.
+    Best epoch and last state are kept in the run directory, then the best is tested. Pictures that
+    cannot be read are named and left out; then the exit code is 7.
     """
     given = given_settings(settings)
     if resume is not None:
-        if dataset or out_ or config or set_ or given:
+        if dataset or out_ or config or set_ or given or dry_run:
             raise UsageError(
                 "expected --resume RUN alone, received other settings as well",
                 "a run goes on with the settings it began with: cnnclf train --resume RUN",
             )
-        _resume(resume, verbose=verbose)
-        return
+        return _resume(resume, verbose=verbose)
     if dataset is None:
         raise UsageError("expected a DATASET, received none", "cnnclf train DATASET")
-    _start(dataset, out_, config, tuple(set_ or ()), given, dry_run=dry_run, verbose=verbose)
+    return _start(dataset, out_, config, tuple(set_ or ()), given, dry_run=dry_run, verbose=verbose)
 
 
 def _start(
@@ -74,14 +77,16 @@ def _start(
     *,
     dry_run: bool,
     verbose: bool,
-) -> None:
+) -> int:
     from cnnclf.config import load_config
     from cnnclf.data.checks import check_trainable
     from cnnclf.data.importers import ImportOptions, open_dataset
-    from cnnclf.runs import create_run, next_run_path
+    from cnnclf.runs import check_new_run, create_run, next_run_path
     from cnnclf.training.plan import plan_training
 
     progress = out.progress()
+    if target is not None and not dry_run:
+        check_new_run(target)
     config, origins = load_config(file, assignments=assignments, options=given)
     dataset = open_dataset(
         source, options=ImportOptions(seed=config.runtime.seed), progress=progress
@@ -89,37 +94,37 @@ def _start(
     for warning in check_trainable(dataset):
         out.warn(warning)
     plan = plan_training(config, dataset, given=origins)
+    _show_plan(plan)
     if dry_run:
-        _show_plan(plan)
         out.json({"plan": plan.to_dict()})
-        return
+        return ExitCode.OK
+    # First, so that a device that cannot be used leaves no run directory behind.
+    runtime = _setup_runtime(plan, verbose=verbose)
     run = create_run(
         target or next_run_path(dataset.name), command=shlex.join(["cnnclf", *sys.argv[1:]])
     )
-    _train(plan, dataset, run, resume=False, verbose=verbose)
+    return _train(plan, dataset, run, runtime, resume=False)
 
 
-def _resume(path: Path, *, verbose: bool) -> None:
+def _resume(path: Path, *, verbose: bool) -> int:
     from cnnclf.data.manifest import load_dataset
-    from cnnclf.files import read_json
     from cnnclf.runs import open_run
-    from cnnclf.training.plan import RunPlan, read_dataset_path
+    from cnnclf.training.plan import read_dataset_path, read_plan
     from cnnclf.training.train import check_resumable
 
     run = open_run(path)
-    plan = RunPlan.from_dict(read_json(run.plan))
+    plan = read_plan(run.plan)
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan, dataset)
-    _train(plan, dataset, run, resume=True, verbose=verbose)
+    _show_plan(plan)
+    return _train(plan, dataset, run, _setup_runtime(plan, verbose=verbose), resume=True)
 
 
-def _train(plan: "RunPlan", dataset: Any, run: Any, *, resume: bool, verbose: bool) -> None:
+def _setup_runtime(plan: "RunPlan", *, verbose: bool) -> "RuntimeInfo":
     from cnnclf.runtime import setup_runtime
 
     settings = plan.config.runtime
-    progress = out.progress()
-    _show_plan(plan)
-    runtime = setup_runtime(
+    return setup_runtime(
         device=settings.device,
         precision=settings.precision,
         seed=settings.seed,
@@ -127,18 +132,34 @@ def _train(plan: "RunPlan", dataset: Any, run: Any, *, resume: bool, verbose: bo
         threads=None,
         verbose=verbose,
     )
+
+
+def _train(
+    plan: "RunPlan",
+    dataset: "Dataset",
+    run: "RunDirectory",
+    runtime: "RuntimeInfo",
+    *,
+    resume: bool,
+) -> int:
     from cnnclf.training.train import train
 
-    result = train(
-        plan,
-        dataset,
-        run,
-        runtime,
-        resume=resume,
-        on_epoch=lambda row, best: progress.row("epochs", _epoch_cells(row, best=best)),
-        progress=progress,
-    )
+    progress = out.progress()
+    try:
+        result = train(
+            plan,
+            dataset,
+            run,
+            runtime,
+            resume=resume,
+            on_epoch=lambda row, best: progress.row("epochs", _epoch_cells(row, best=best)),
+            progress=progress,
+        )
+    except (KeyboardInterrupt, DeviceError) as stop:
+        stop.add_note(f"go on with it: cnnclf train --resume {shlex.quote(str(run.path))}")
+        raise
     _show_result(result)
+    return ExitCode.SOME_FAILED if result.failed else ExitCode.OK
 
 
 def _epoch_cells(row: dict[str, Any], *, best: bool) -> dict[str, object]:
@@ -179,22 +200,23 @@ def _show_plan(plan: "RunPlan") -> None:
 
 def _show_result(result: "TrainResult") -> None:
     report, run, state = result.report, result.run, result.state
-    out.pairs(
-        "",
-        {
-            f"{report.split} accuracy": report.headline,
-            "best epoch": f"{state.best_epoch} of {state.epoch}",
-            "model": run.best,
-            "curves": run.curves,
-            "evaluation": run.evaluation(report.split),
-        },
-    )
+    rows: dict[str, object] = {
+        f"{report.split} accuracy": report.headline,
+        "best epoch": f"{state.best_epoch} of {state.epoch}",
+        "model": run.best,
+        "curves": run.curves,
+        "evaluation": run.evaluation(report.split),
+    }
+    if result.failed:
+        rows["left out"] = f"{result.failed:,} pictures, which cannot be read"
+    out.pairs("", rows)
     out.json(
         {
             "run": run.path,
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
             "split": report.split,
+            "failed": result.failed,
             "metrics": report.summary,
         }
     )

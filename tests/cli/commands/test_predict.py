@@ -141,6 +141,35 @@ def test_a_list_on_stdin(
     assert [row["label"] for row in rows] == ["red", "blue"]
 
 
+def test_a_list_in_a_file(cli: Cli, bundle: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"{photos / '2.png'}\n\n{photos / 'gone.png'}\n")
+    result = cli("predict", bundle, f"@{tmp_path / 'list.txt'}")
+    assert result.code == 7
+    rows = read_rows(result.stdout)
+    assert [(row["label"], bool(row["error"])) for row in rows] == [("red", False), ("", True)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_the_rows(cli: Cli, bundle: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").symlink_to("/dev/full")
+    result = cli("predict", bundle, photos, "--out", tmp_path / "rows.csv")
+    assert result.code == 6
+    assert "error: the disk is full: cannot write" in result.stderr
+    assert "hint: free some space" in result.stderr
+
+
+def test_a_gpu_that_is_not_there(
+    cli: Cli, bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: [])
+    result = cli("predict", bundle, photos, "--device", "gpu")
+    assert (result.code, result.stdout) == (6, "")
+    assert "error: --device gpu: " in result.stderr
+    assert "hint: " in result.stderr
+
+
 @pytest.mark.parametrize(
     ("mode", "word"), [("copy", "copied"), ("link", "linked"), ("move", "moved")]
 )

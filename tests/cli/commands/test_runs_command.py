@@ -106,6 +106,18 @@ def test_list_survives_a_damaged_plan(cli: Cli, runs: Path) -> None:
     assert "plan.json" in result.stderr
 
 
+def test_a_run_of_a_newer_version_is_named(cli: Cli, runs: Path) -> None:
+    (runs / "x_or_o-1" / "run.json").write_text('{"version": 99}', encoding="utf-8")
+    for arguments in (["show", runs / "x_or_o-1"], ["compare", runs / "x_or_o-1", runs]):
+        result = cli("runs", *arguments)
+        assert result.code == 4
+        assert "written by a newer cnnclf" in " ".join(result.stderr.split())
+        assert "hint: upgrade" in result.stderr
+    result = cli("runs", "list", runs)
+    assert result.code == 0
+    assert "newer cnnclf" in " ".join(result.stderr.split())
+
+
 def test_list_of_nothing(cli: Cli, tmp_path: Path) -> None:
     result = cli("runs", "list", tmp_path)
     assert result.code == 0

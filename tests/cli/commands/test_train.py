@@ -1,5 +1,6 @@
 """`cnnclf train` from the command line: plans, refusals and what a run prints."""
 
+import errno
 import json
 import random
 import subprocess
@@ -75,6 +76,9 @@ def test_textbook_announces_the_textbook_count(cli: Cli, pictures: Path) -> None
         (("{pictures}", "--no-such-option"), ExitCode.USAGE, "--no-such-option"),
         (("{pictures}", "--resume", "run"), ExitCode.USAGE, "--resume RUN alone"),
         (("--resume", "nowhere"), ExitCode.CONFIG, "nowhere"),
+        (("--resume", "run", "--dry-run"), ExitCode.USAGE, "--resume RUN alone"),
+        (("{pictures}", "--device", "tpu"), ExitCode.CONFIG, "'gpu:all'"),
+        (("{pictures}", "--out", "{pictures}"), ExitCode.CONFIG, "holds bright"),
         (
             ("{pictures}", "--padding", "valid", "--kernel-size", "31", "--dry-run"),
             ExitCode.CONFIG,
@@ -127,3 +131,140 @@ def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
     assert "is finished" in finished.stderr
     predicted = cli("predict", run, pictures / "dark", "--json")
     assert predicted.code == ExitCode.OK, predicted.stderr
+
+
+TINY = ("--filters", "4", "--batch-size", "8", "--device", "cpu")
+
+
+def test_a_file_of_settings_gives_way_to_set_and_options(
+    cli: Cli, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my.toml").write_text(
+        "[model]\ndropout = 0.1\nfilters = [4, 8]\n[training]\nepochs = 3\n"
+    )
+    layers = ("--config", tmp_path / "my.toml", "--set", "model.dropout=0.2", "--epochs", "5")
+    result = cli("train", pictures, "--set", "training.epochs=4", *layers, "--dry-run", "--json")
+    plan = json.loads(result.stdout)["plan"]
+    assert plan["config"]["model"]["filters"] == [4, 8]
+    assert plan["config"]["model"]["dropout"] == 0.2
+    assert plan["config"]["training"]["epochs"] == 5
+    assert plan["given"]["model.dropout"] == "--set"
+
+
+def test_classes_of_one_and_two_pictures_are_warned_of_and_trained(
+    cli: Cli, pictures: Path, tmp_path: Path
+) -> None:
+    for label, count in (("one", 1), ("two", 2)):
+        (tmp_path / "pictures" / label).mkdir()
+        for index in range(count):
+            picture = Image.new("L", (16, 16), 60 * index)
+            picture.save(tmp_path / "pictures" / label / f"{index}.png")
+    options = (*TINY, "--epochs", "1", "--json")
+    result = cli("train", pictures, "--out", tmp_path / "run", *options)
+    assert result.code == ExitCode.OK, result.stderr
+    said = " ".join(result.stderr.split())
+    assert "labels with fewer than 10 training pictures: one (1)" in said
+    assert (tmp_path / "run" / "evaluation" / "test" / "confusion.png").exists()
+
+
+def test_pictures_that_went_bad_are_left_out_and_the_exit_code_tells(
+    cli: Cli, pictures: Path, tmp_path: Path
+) -> None:
+    assert cli("import", pictures, "--out", tmp_path / "set").code == ExitCode.OK
+    (pictures / "dark" / "3.png").write_bytes(b"")
+    (pictures / "bright" / "4.png").unlink()
+    options = (*TINY, "--epochs", "1", "--json")
+    result = cli("train", tmp_path / "set", "--out", tmp_path / "run", *options)
+    assert result.code == ExitCode.SOME_FAILED, result.stderr
+    assert json.loads(result.stdout)["failed"] == 2
+    assert "2 pictures could not be decoded and are left out" in " ".join(result.stderr.split())
+
+
+def test_a_loss_that_is_no_number_ends_with_one_line(
+    cli: Cli, pictures: Path, tmp_path: Path
+) -> None:
+    wild = ("--optimizer", "sgd", "--learning-rate", "10", "--warmup", "0", "--l2", "10")
+    options = (*TINY, *wild, "--epochs", "40", "--patience", "0")
+    result = cli("train", pictures, "--out", tmp_path / "run", *options)
+    assert result.code == ExitCode.CONFIG
+    assert "error: expected a finite loss, received" in result.stderr
+    assert "hint: a lower --learning-rate" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_disk_that_fills_up_costs_nothing_that_was_reached(
+    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnclf.training import fit
+    from cnnclf.training.state import save_state
+
+    calls = []
+
+    def fill(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_state(*arguments)
+
+    monkeypatch.setattr(fit, "save_state", fill)
+    run = tmp_path / "run"
+    result = cli("train", pictures, "--out", run, *TINY, "--epochs", "3")
+    assert result.code == ExitCode.DEVICE
+    said = " ".join(result.stderr.split())
+    assert "error: the disk is full: cannot write" in said
+    assert (
+        f"hint: free some space and try again; go on with it: cnnclf train --resume {run}" in said
+    )
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    assert not list(run.rglob("*.new"))
+    finished = cli("train", "--resume", run, "--json")
+    assert finished.code == ExitCode.OK, finished.stderr
+    assert json.loads(finished.stdout)["epochs"] == 3
+
+
+def test_a_gpu_that_is_not_there_leaves_no_run_behind(
+    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: [])
+    result = cli("train", pictures, "--out", tmp_path / "run", "--device", "gpu")
+    assert result.code == ExitCode.DEVICE
+    assert "error: --device gpu: " in result.stderr
+    assert "hint: " in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("run.json", None, "run.json is missing"),
+        ("run.json", "{", "run.json is damaged"),
+        ("run.json", '{"version": 99}', "written by a newer cnnclf"),
+        ("plan.json", None, "cannot read"),
+        ("plan.json", '{"plan_version": 99}', "written by a newer cnnclf"),
+        ("plan.json", '{"plan_version": 1, "layers": []}', "plan.json is damaged"),
+        ("checkpoints/last/state.json", None, "state.json"),
+        ("checkpoints/last/state.json", "{}", "state.json is damaged"),
+    ],
+)
+def test_a_run_that_cannot_be_resumed_is_named(
+    cli: Cli, pictures: Path, tmp_path: Path, file: str, content: str | None, words: str
+) -> None:
+    from cnnclf.runs import create_run
+
+    planned = cli("train", pictures, *TINY, "--dry-run", "--json")
+    run = create_run(tmp_path / "run")
+    run.plan.write_text(json.dumps(json.loads(planned.stdout)["plan"]))
+    run.last.mkdir(parents=True)
+    run.update_run(status="interrupted")
+    if content is None:
+        (run.path / file).unlink(missing_ok=True)
+    else:
+        (run.path / file).write_text(content)
+    result = cli("train", "--resume", run.path)
+    assert result.code == ExitCode.CONFIG
+    said = " ".join(result.stderr.split())
+    assert words in said
+    assert "hint: " in said
+    assert "Traceback" not in said
