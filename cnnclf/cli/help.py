@@ -24,6 +24,7 @@ _VALUE_WORDS = {
     "<int>": "N",
     "<path>": "",
     "<list[str]>": "",
+    "<list[Path]>": "",
     "<str>": "TEXT",
 }
 

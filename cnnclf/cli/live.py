@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Counting is cheap and may happen a million times; showing is not, so it is done this often.
 REDRAW_S = 0.1
 PLAIN_LINE_S = 10.0
+BESIDE_ROWS_S = 60.0  # the rows of a table tell a log already how far things are
 
 
 class LiveProgress:
@@ -46,6 +47,7 @@ class LiveProgress:
         self._bars: Bars | None = None
         self._open_tasks = 0
         self._widths: dict[str, list[int]] = {}
+        self._plain_tasks: list[_PlainTask] = []
 
     @contextmanager
     def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
@@ -55,8 +57,12 @@ class LiveProgress:
             return
         if not self._screen.is_live():
             plain = _PlainTask(self._screen, name, total, unit)
-            yield plain
-            plain.close()
+            self._plain_tasks.append(plain)
+            try:
+                yield plain
+                plain.close()
+            finally:
+                self._plain_tasks.remove(plain)
             return
         bar = _BarTask(self._open(), name, total, unit)
         try:
@@ -81,7 +87,10 @@ class LiveProgress:
                 self._screen.note(_join(cells, self._widths[table]))
             else:
                 pairs = zip(figures, cells, strict=True)
-                self._screen.note(", ".join(f"{name} {cell}" for name, cell in pairs))
+                told = (f"{name} {cell}" for name, cell in pairs if cell)
+                self._screen.note(", ".join(told))
+            for task in self._plain_tasks:
+                task.give_way()
 
     def note(self, text: str) -> None:
         """Say something worth knowing."""
@@ -169,14 +178,21 @@ class _PlainTask(_Counter):
     def __init__(self, screen: "Output", name: str, total: int | None, unit: str) -> None:
         super().__init__(name, total, unit)
         self._screen = screen
+        self._interval_s = PLAIN_LINE_S
         screen.note(f"{name}: {f'{total:,} {unit}' if total is not None else 'started'}")
 
     def close(self) -> None:
         """Write the last line."""
         self._screen.note(self.summary())
 
+    def give_way(self) -> None:
+        """Keep quiet for a while: a row has just said how far things are."""
+        with self._lock:
+            self._shown = time.monotonic()
+            self._interval_s = BESIDE_ROWS_S
+
     def _every_s(self) -> float:
-        return PLAIN_LINE_S
+        return self._interval_s
 
     def _show(self) -> None:
         rate = self.done / max(time.monotonic() - self._started, 1e-9)

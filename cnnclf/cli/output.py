@@ -29,6 +29,7 @@ HelpBlock = str | tuple[str, list[HelpRow]]  # a paragraph, or a title and its r
 
 # A column of a table is not squeezed below this; the rows become records instead.
 _MIN_COLUMN = 12
+_COMMAND_WORDS = ("cnnclf ", "pip ", "ulimit ")
 _MARKS = {"note": "", "hint": "cyan", "warning": "yellow", "error": "bold red"}
 
 
@@ -236,8 +237,9 @@ class Output:
 
     def _message(self, kind: str, text: str) -> None:
         prefix = "" if kind == "note" else f"{kind}: "
-        # Hints hold commands to copy, so only the terminal may break them.
-        self._print("stderr", text, prefix=prefix, style=_MARKS[kind], wrap=kind != "hint")
+        # Only the terminal may break a command that is there to be copied.
+        holds_command = kind == "hint" and any(word in text for word in _COMMAND_WORDS)
+        self._print("stderr", text, prefix=prefix, style=_MARKS[kind], wrap=not holds_command)
 
     def _print(
         self,

@@ -353,6 +353,23 @@ def test_counting_from_threads_loses_nothing(capsys: pytest.CaptureFixture[str])
     assert "decode: 8,000 files in" in capsys.readouterr().err
 
 
+def test_rows_take_the_place_of_plain_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    progress = Output().progress()
+    with progress.task("training", 100, "pictures") as task:
+        progress.row("epochs", {"epoch": 1})
+        for _ in range(50):
+            clock[0] += 1
+            task.advance()
+        assert len(capsys.readouterr().err.splitlines()) == 3  # its start, heading and row
+        clock[0] += 30
+        task.advance()
+        assert capsys.readouterr().err.startswith("training: 51 of 100 pictures")
+
+
 def test_rows_grow_into_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Output().progress()
     progress.row("epochs", {"epoch": 1, "loss": 2.5, "val accuracy": 0.12341})
@@ -366,9 +383,20 @@ def test_rows_grow_into_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_rows_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     _, stderr = open_screen(monkeypatch, 20, Terminal)
-    Output().progress().row("epochs", {"epoch": 1, "loss": 2.5, "val accuracy": 0.5})
+    figures = {"epoch": 1, "loss": 2.5, "val accuracy": 0.5, "best": ""}
+    Output().progress().row("epochs", figures)
     words = " ".join(rows_of(stderr.getvalue()))
     assert words == "epoch 1, loss 2.5000, val accuracy 0.5000"
+
+
+def test_a_hint_is_wrapped_unless_it_holds_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, stderr = open_screen(monkeypatch, 20, Terminal)
+    out = Output()
+    out.hint("put the pictures of each class into a folder")
+    out.hint("cnnclf train photos --out runs/1")
+    rows = rows_of(stderr.getvalue())
+    assert "hint: put the" in rows[0]
+    assert "hint: cnnclf train photos --out runs/1" in "".join(rows)
 
 
 # Words

@@ -111,6 +111,7 @@ def _show(report: "ImportReport") -> None:
     hidden = len(report.labels) - len(rows)
     if hidden:
         out.line(f"and {hidden} more labels")
+    out.line()
     out.pairs(
         "",
         {
@@ -121,4 +122,4 @@ def _show(report: "ImportReport") -> None:
             "dataset": report.directory,
         },
     )
-    out.note(f"next: cnnclf train {shlex.quote(str(report.directory))}")
+    out.hint(f"cnnclf train {shlex.quote(str(report.directory))}")

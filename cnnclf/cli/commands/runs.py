@@ -40,7 +40,7 @@ _METRICS = (
 
 def list_command(
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="The directory that holds the runs.")
+        Path, typer.Argument(metavar="DIR", help="The directory that holds the runs.")
     ] = Path("runs"),
     *,
     sort: Annotated[
@@ -274,7 +274,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _setting(value: object) -> str:
     """Write a setting as it would be typed."""
     if isinstance(value, list):
-        return ",".join(_setting(each) for each in value)
+        return "none" if not value else ",".join(_setting(each) for each in value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return "-" if value is None else str(value)

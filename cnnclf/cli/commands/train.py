@@ -42,7 +42,7 @@ def train_command(
         typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and stop; nothing is written.")
+        bool, typer.Option("--dry-run", help="Show the plan and stop; no run is made.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

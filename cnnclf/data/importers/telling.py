@@ -28,7 +28,9 @@ def tell_duplicates(
     notes, warnings = [], []
     if duplicates.repeats:
         inside = [f"{count} within {split}" for split, count in duplicates.inside.items() if count]
-        where = (", ".join(inside) or "none within one split") if kept else "all in one split each"
+        where = (
+            (", ".join(inside) or "none within one split") if kept else "copies stay in one split"
+        )
         notes.append(
             f"{count_of(duplicates.repeats, 'picture')} repeating another one (same bytes or same "
             f"pixels): {where}"
@@ -55,12 +57,12 @@ def tell_skipped(harvest: Harvest, path: Path) -> list[str]:
     if not harvest.skipped:
         return []
     common = harvest.reasons.most_common(_EXAMPLES)
-    told = [f"{count} x {reason}" for reason, count in common]
+    told = [f"{count_of(count, 'file')}: {reason}" for reason, count in common]
     rest = harvest.skipped - sum(count for _, count in common)
-    return [
-        f"{count_of(harvest.skipped, 'file')} skipped, listed in {path}: {'; '.join(told)}"
-        + (f"; and {rest} more" if rest else "")
-    ]
+    if rest:
+        told.append(f"{count_of(rest, 'file')} for other reasons")
+    lines = "".join(f"\n  {each}" for each in told)
+    return [f"{count_of(harvest.skipped, 'file')} skipped, listed in {path}{lines}"]
 
 
 def tell_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
