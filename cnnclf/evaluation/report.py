@@ -218,7 +218,9 @@ def _compare_data(
         )
         return False
     if split in {"train", "all"}:
-        progress.note(f"the split {split} holds pictures the model was fitted to: no unseen data")
+        progress.note(
+            f"--split {split} holds pictures the model was trained on: new ones will do worse"
+        )
     elif split == "val":
         progress.note("the best epoch was chosen on the split val: its numbers are optimistic")
     return True

@@ -50,7 +50,11 @@ def evaluate_command(
     ] = None,
     out_: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where to write [RUN/evaluation/SPLIT]."),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Where to write [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data].",
+        ),
     ] = None,
     top_k: Annotated[
         int, typer.Option("--top-k", min=1, help="How many best labels count for top-k accuracy.")
@@ -94,7 +98,7 @@ def evaluate_command(
         Classifier.load(bundle, jit_compile=runtime.jit_compile),
         data,
         split=split,
-        out=out_ or _choose_directory(bundle, owner, split),
+        out=out_ or _choose_directory(bundle, owner, _name_report(split, data, plan)),
         batch_size=batch_size,
         top_k=top_k,
         cache=cache,
@@ -158,7 +162,14 @@ def _warn_of_unfinished(run: "RunDirectory") -> None:
         out.warn(f"the run {run.path} is {status}; its best checkpoint so far is measured")
 
 
-def _choose_directory(bundle: Path, run: "RunDirectory | None", split: str) -> Path:
+def _name_report(split: str, data: "Dataset", plan: "RunPlan | None") -> str:
+    """The split; other data add their name, so that the run keeps its own figures."""
+    if plan is None or data.fingerprint == plan.dataset.get("fingerprint"):
+        return split
+    return f"{split}-{data.name}"
+
+
+def _choose_directory(bundle: Path, run: "RunDirectory | None", name: str) -> Path:
     """The run's own place for its best checkpoint; any other bundle keeps its numbers itself."""
     from cnnclf.runs import RunDirectory
 
@@ -167,8 +178,8 @@ def _choose_directory(bundle: Path, run: "RunDirectory | None", split: str) -> P
         run.best.absolute(),
         run.best.with_name(f"{run.best.name}.old").absolute(),
     }:
-        return run.evaluation(split)
-    return RunDirectory(bundle).evaluation(split)
+        return run.evaluation(name)
+    return RunDirectory(bundle).evaluation(name)
 
 
 def _show(report: "Report") -> None:

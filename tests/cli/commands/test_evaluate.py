@@ -155,6 +155,11 @@ def test_a_source_is_measured_directly_and_said_to_be_other_data(
     assert result.code == 0, result.stderr
     assert json.loads(result.stdout)["correct"] == 35
     assert "warning: the data changed since training" in result.stderr
+    result = cli("evaluate", place.run, other("more photos"))
+    assert result.code == 0, result.stderr
+    # `runs list` reads evaluation/test: other data must not pass for the run's own.
+    names = {path.name for path in (place.run / "evaluation").iterdir()}
+    assert names == {"all-new photos", "all-more photos"}
 
 
 def test_a_new_source_without_splits_is_measured_whole(
