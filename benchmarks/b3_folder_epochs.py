@@ -95,10 +95,13 @@ def build_feeds(preset: str, photos: Path, count: int, work: Path) -> dict[str, 
     )
     epoch = iter(range(1_000_000))
     return {
-        "peer": lambda: peer.fit(folder, verbose=0),
+        "peer": lambda: peer.fit(folder, shuffle=False, verbose=0),
         "limit": lambda: limit.fit(x, y, batch_size=BATCH, verbose=0),
         "cnnclf": lambda: ours.fit(
-            batches.as_keras(next(epoch), None), steps_per_epoch=len(batches), verbose=0
+            batches.as_keras(next(epoch), None),
+            steps_per_epoch=len(batches),
+            shuffle=False,
+            verbose=0,
         ),
     }
 
