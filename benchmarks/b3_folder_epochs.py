@@ -34,13 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="measured epochs of each feed")
     parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--preset", default="tiny", help="the network")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-jpegs")
     arguments = parser.parse_args()
     photos = arguments.folder / f"{arguments.count}"
     draw_jpegs(photos, count=arguments.count, height=384, width=512)
     setup_runtime(device="cpu", precision="float32", seed=0, deterministic=False, threads=None)
-    for preset in ("tiny", "default"):
-        run_preset(preset, photos, arguments.count, arguments.rounds)
+    run_preset(arguments.preset, photos, arguments.count, arguments.rounds)
 
 
 def run_preset(preset: str, photos: Path, count: int, rounds: int) -> None:

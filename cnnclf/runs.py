@@ -229,7 +229,7 @@ def check_new_run(path: Path) -> None:
         raise write_error(path, error) from error
     if entries:
         hint = "give another --out"
-        if RECORD_FILE in entries:
+        if RECORD_FILE in entries and RunDirectory(path).read_record()["status"] != "finished":
             hint = f"go on with it: cnnclf train --resume {shlex.quote(str(path))}; or {hint}"
         raise RunError(
             f"expected a new or empty run directory, received {path}, which holds {entries[0]}",

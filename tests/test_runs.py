@@ -41,6 +41,10 @@ def test_create_run_refuses_a_directory_with_anything_in_it(tmp_path: Path) -> N
     with pytest.raises(RunError) as caught:
         runs.check_new_run(tmp_path / "my run")
     assert f"--resume '{tmp_path / 'my run'}'; or give another --out" in caught.value.hint
+    runs.open_run(tmp_path / "my run").update_run(status="finished")
+    with pytest.raises(RunError) as caught:
+        runs.check_new_run(tmp_path / "my run")
+    assert "--resume" not in caught.value.hint, "a finished run cannot be gone on with"
 
 
 def test_create_run_takes_an_empty_directory(tmp_path: Path) -> None:

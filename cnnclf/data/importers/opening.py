@@ -16,6 +16,7 @@ from cnnclf.data.manifest import FORMAT_VERSION, Dataset, is_dataset, load_datas
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
 from cnnclf.progress import Progress
+from cnnclf.runs import CHECKPOINTS, RECORD_FILE
 
 
 def choose_importer(
@@ -51,6 +52,11 @@ def choose_importer(
         raise DataError(
             f"expected a source of pictures, but {source} is a dataset already",
             f"use it as it is: cnnclf train {shlex.quote(str(source))}",
+        )
+    if (source / RECORD_FILE).is_file() and (source / CHECKPOINTS).is_dir():
+        raise DataError(
+            f"expected a source of pictures, but {source} is a run",
+            f"its own dataset is taken by: cnnclf evaluate {shlex.quote(str(source))}",
         )
     if name is not None:
         return importers[names.index(name)], f"--format {name} says so"

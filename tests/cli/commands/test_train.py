@@ -125,7 +125,7 @@ def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
     assert 0 <= told["metrics"]["accuracy_low"] <= told["metrics"]["accuracy"] <= 1
     again = cli("train", pictures, "--out", run, *options)
     assert again.code == ExitCode.CONFIG
-    assert "--resume" in again.stderr
+    assert "another --out" in again.stderr
     finished = cli("train", "--resume", run)
     assert finished.code == ExitCode.CONFIG
     assert "is finished" in finished.stderr
