@@ -81,7 +81,7 @@ class Conductor:
     hooks: FitHooks
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
-    _step: int = field(default=0, init=False)
+    _shown: int = field(default=0, init=False)
 
     @property
     def is_done(self) -> bool:
@@ -97,29 +97,28 @@ class Conductor:
             on_epoch_begin=self.begin_epoch,
             on_epoch_end=self.end_epoch,
             on_train_batch_begin=self.begin_step,
-            on_train_batch_end=self.end_step,
         )
 
     def begin_epoch(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Start the clock; with the plateau schedule set the rate of the epoch."""
         self._started, self._waited = time.perf_counter(), self.batches.wait_s
-        self._step = epoch * len(self.batches)
+        self._shown = 0
         self.hooks.task.describe(f"epoch {epoch + 1}/{self.epochs}")
         if self.optimizer.schedule == "plateau":
-            self.trainer.optimizer.learning_rate = self._rate_at(self._step)
+            self.trainer.optimizer.learning_rate = self._rate_at(epoch * len(self.batches))
 
     def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Note that the next batch is wanted."""
-        self.batches.step_begins()
+        """Report the step before, and now and then look whether the loss is still a number.
 
-    def end_step(self, batch: int, logs: Any = None) -> None:
-        """Report progress and now and then look whether the loss is still a number."""
-        self._step += 1
+        All of it at the beginning of a step: for a callback at its end Keras waits for the device
+        and turns every metric into a number, which small networks notice.
+        """
+        self.batches.step_begins()
         self.hooks.check_interrupt()
-        steps, count = len(self.batches), self.batches.count
-        self.hooks.task.advance((batch + 1) * count // steps - batch * count // steps)
-        if batch % _NAN_CHECK_STEPS == 0:
-            self._check_loss(logs, batch)
+        self._advance(batch)
+        if batch and batch % _NAN_CHECK_STEPS == 0:
+            loss = self.trainer.metrics[0].result()
+            self._check_loss(float(loss), epoch=self.state.epoch, step=batch)
 
     def end_epoch(self, epoch: int, logs: Any = None) -> None:
         """Judge the epoch, keep what must be kept, stop when patience is at its end.
@@ -127,7 +126,9 @@ class Conductor:
         Raises:
             RunError: The loss is no longer a number.
         """
-        self._check_loss(logs, len(self.batches) - 1)
+        steps = len(self.batches)
+        self._advance(steps)
+        self._check_loss(float(logs["loss"]), epoch=epoch, step=steps)
         row = self._measure(epoch, logs)
         state = self.state
         state.epoch = epoch + 1
@@ -155,7 +156,7 @@ class Conductor:
             "accuracy": float(logs["accuracy"]),
             "val_loss": float(logs["val_loss"]) if self.has_val else None,
             "val_accuracy": float(logs["val_accuracy"]) if self.has_val else None,
-            "learning_rate": self._rate_at(self._step - 1),
+            "learning_rate": self._rate_at((epoch + 1) * len(self.batches) - 1),
             "seconds": round(time.perf_counter() - self._started, 3),
             "data_wait_s": round(max(0.0, self.batches.wait_s - self._waited), 3),
         }
@@ -168,12 +169,16 @@ class Conductor:
         rate = learning_rate_at(step, steps * self.epochs, self.optimizer)
         return rate * self.state.plateau_factor
 
-    def _check_loss(self, logs: Any, batch: int) -> None:
-        loss = float((logs or {}).get("loss", 0.0))
+    def _advance(self, steps: int) -> None:
+        """Tell progress that so many steps of the epoch are done."""
+        shown = steps * self.batches.count // len(self.batches)
+        self.hooks.task.advance(shown - self._shown)
+        self._shown = shown
+
+    def _check_loss(self, loss: float, *, epoch: int, step: int) -> None:
         if not math.isfinite(loss):
-            epoch = max(0, self._step - 1) // len(self.batches) + 1
             raise RunError(
-                f"expected a finite loss, received {loss} in epoch {epoch}, step {batch + 1}",
+                f"expected a finite loss, received {loss} in epoch {epoch + 1}, step {step}",
                 "a lower --learning-rate, --clip-norm 1 or --precision float32; "
                 "the best epoch before it is kept",
             )
