@@ -1,12 +1,23 @@
 """Fixtures for all tests: the command line in the process, and a cache directory of its own."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cnnclf.cli.main import main
+
+# A busy machine is no reason to fail; CI tries the same examples each time.
+settings.register_profile(
+    "cnnclf",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("cnnclf")
 
 
 @dataclass(frozen=True)
