@@ -1,4 +1,4 @@
-"""Every setting of a training run, its default, range and meaning: stated here and nowhere else.
+"""Every setting of a run, its default, range and meaning: stated here and nowhere else.
 
 The command line's options, the TOML file, `--set a.b=c` and the settings page of the documentation
 are derived from these models. Layers, from weakest to strongest: the defaults here, the model
@@ -10,7 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -190,6 +190,96 @@ class TrainConfig(Section):
     runtime: RuntimeConfig = RuntimeConfig()
 
 
+class BackboneDataConfig(Section):
+    """How pictures reach the backbone, which always sees colours."""
+
+    image_size: Size = Field(
+        "auto", description="Height x width the backbone sees; auto: what it was trained on."
+    )
+    fit: Literal["auto", "crop", "pad", "squash"] = Field(
+        "auto", description="How a picture of another shape is brought to the size."
+    )
+    cache: Literal["disk", "ram", "none"] = Field(
+        "disk", description="Where decoded pictures are kept."
+    )
+
+
+class BackboneConfig(Section):
+    """The trained network to start from."""
+
+    name: str = Field("efficientnet-lite0", description="A name that 'cnnclf backbones' lists.")
+    weights: str = Field(
+        "imagenet", description="imagenet, none, or a file of Keras weights (.h5, .weights.h5)."
+    )
+
+
+class HeadConfig(Section):
+    """The new end of the network, and the first phase, which trains it alone."""
+
+    pooling: Literal["avg", "max", "both"] = Field(
+        "avg", description="From the last feature maps to a vector."
+    )
+    units: int = Field(0, ge=0, le=65_536, description="Units of a hidden dense layer; 0: none.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before each dense layer.")
+    epochs: int = Field(30, ge=1, le=100_000, description="Epochs of the first phase.")
+    search: bool = Field(
+        True, description="Try learning rates and weight decays on cached features first."
+    )
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
+        "auto", description="Highest learning rate of the first phase."
+    )
+    weight_decay: Auto | Annotated[float, Field(ge=0, le=1)] = Field(
+        "auto", description="Decoupled weight decay of the first phase."
+    )
+
+
+class TailConfig(Section):
+    """The second phase: the last stages of the backbone, and the head, at a smaller rate."""
+
+    unfreeze: str = Field(
+        "auto", description="What is trained: none, all, a stage and all behind it, or N stages."
+    )
+    epochs: int = Field(10, ge=1, le=100_000, description="Epochs of the second phase.")
+    learning_rate: float = Field(
+        3e-4, gt=0, le=10, description="Highest learning rate of the second phase."
+    )
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Its decoupled weight decay.")
+
+
+class FeaturesConfig(Section):
+    """What the frozen layers give, computed once per picture and kept on disk."""
+
+    cache: bool = Field(True, description="Compute the frozen layers once, not in every epoch.")
+    views: int = Field(
+        1, ge=1, le=64, description="Versions of each training picture; from 2 on, augmented ones."
+    )
+
+
+class FinetuneTrainingConfig(Section):
+    """In which portions and against which loss, in both phases."""
+
+    batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
+        "auto", description="Pictures per step."
+    )
+    patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = Field(
+        "auto", description="Epochs of a phase without a better result before it ends; 0: never."
+    )
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing.")
+
+
+class FinetuneConfig(Section):
+    """All settings of `cnnclf finetune`."""
+
+    data: BackboneDataConfig = BackboneDataConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    head: HeadConfig = HeadConfig()
+    tail: TailConfig = TailConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    training: FinetuneTrainingConfig = FinetuneTrainingConfig()
+    augment: AugmentConfig = AugmentConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+
 MODEL_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {},
     "textbook": {
@@ -211,18 +301,42 @@ MODEL_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 """Settings that a preset changes, as {section: {key: value}}; everything else is the default."""
 
 
+_Config = TypeVar("_Config", bound=Section)
+
+
+@overload
 def load_config(
     file: Path | None = None,
     *,
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
-) -> tuple[TrainConfig, dict[str, str]]:
+) -> tuple[TrainConfig, dict[str, str]]: ...
+
+
+@overload
+def load_config(
+    file: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+    kind: type[_Config],
+) -> tuple[_Config, dict[str, str]]: ...
+
+
+def load_config(
+    file: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+    kind: type[Section] = TrainConfig,
+) -> tuple[Section, dict[str, str]]:
     """Join the layers of settings and check them all at once.
 
     Args:
-        file: A TOML file with the sections of `TrainConfig`, or None.
+        file: A TOML file with the sections of `kind`, or None.
         assignments: `section.key=value` strings, as given with `--set`.
         options: Values given as command-line options, by dotted key.
+        kind: All settings of a command: `TrainConfig` or `FinetuneConfig`.
 
     Returns:
         The settings, and for each dotted key that was given where it came from
@@ -240,7 +354,8 @@ def load_config(
     for key, value in (options or {}).items():
         given[key] = (value, "option")
     preset = given.get("model.preset", ("default", ""))[0]
-    for section, settings in MODEL_PRESETS.get(str(preset), {}).items():
+    presets = MODEL_PRESETS if kind is TrainConfig else {}
+    for section, settings in presets.get(str(preset), {}).items():
         for key, value in settings.items():
             given.setdefault(f"{section}.{key}", (value, f"preset {preset}"))
     nested: dict[str, Any] = {}
@@ -248,19 +363,19 @@ def load_config(
         section, _, name = key.partition(".")
         nested.setdefault(section, {})[name] = value
     try:
-        config = TrainConfig.model_validate(nested)
+        config = kind.model_validate(nested)
     except ValidationError as error:
-        raise ConfigError(_explain(error, given), "cnnclf train --help lists every setting") from (
-            error
-        )
+        command = "train" if kind is TrainConfig else "finetune"
+        hint = f"cnnclf {command} --help lists every setting"
+        raise ConfigError(_explain(error, given, kind), hint) from error
     return config, {key: origin for key, (_, origin) in given.items()}
 
 
-def setting_keys() -> list[str]:
+def setting_keys(kind: type[Section] = TrainConfig) -> list[str]:
     """Return every dotted key, in the order of the sections."""
     return [
         f"{section}.{name}"
-        for section, field in TrainConfig.model_fields.items()
+        for section, field in kind.model_fields.items()
         for name in _section_of(field.annotation).model_fields
     ]
 
@@ -304,7 +419,9 @@ def _parse_assignment(assignment: str) -> tuple[str, object]:
         return key.strip(), text  # a bare word such as adamw, or 32,64
 
 
-def _explain(error: ValidationError, given: Mapping[str, tuple[object, str]]) -> str:
+def _explain(
+    error: ValidationError, given: Mapping[str, tuple[object, str]], kind: type[Section]
+) -> str:
     """Put every error on one line: dotted key, what was expected, what was received."""
     lines: dict[str, str] = {}
     for item in error.errors():
@@ -312,7 +429,7 @@ def _explain(error: ValidationError, given: Mapping[str, tuple[object, str]]) ->
         origin = given[key][1] if key in given else ""
         where = f" ({origin})" if origin else ""
         if item["type"] == "extra_forbidden":
-            known = setting_keys() if "." in key else list(TrainConfig.model_fields)
+            known = setting_keys(kind) if "." in key else list(kind.model_fields)
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
             lines[key] = f"unknown setting {key}{where}" + (
                 f", did you mean {near[0]}?" if near else ""

@@ -10,14 +10,18 @@ from typing import Any
 
 from cnnclf.cli.app import COMMANDS, load_command
 from cnnclf.cli.settings import option_name
-from cnnclf.config import MODEL_PRESETS, TrainConfig, choices_of
+from cnnclf.config import MODEL_PRESETS, FinetuneConfig, Section, TrainConfig, choices_of
 
 REFERENCE = Path(__file__).parent / "reference"
 
 
 def main() -> int:
     """Write the pages, or with --check say which differ from what would be written."""
-    pages = {"commands.md": render_commands(), "settings.md": render_settings()}
+    pages = {
+        "commands.md": render_commands(),
+        "settings.md": render_settings("train", TrainConfig) + "\n".join(_render_presets()),
+        "finetune-settings.md": render_settings("finetune", FinetuneConfig),
+    }
     stale = [name for name, text in pages.items() if not _is_same(REFERENCE / name, text)]
     if "--check" in sys.argv[1:]:
         for name in stale:
@@ -29,16 +33,16 @@ def main() -> int:
     return 0
 
 
-def render_settings() -> str:
-    """Return the page of all settings of `cnnclf train`."""
+def render_settings(command: str, kind: type[Section]) -> str:
+    """Return the page of all settings of a command."""
     lines = [
-        "# Settings of `cnnclf train`",
+        f"# Settings of `cnnclf {command}`",
         "",
         "Each is an option, a key of a TOML file (`--config FILE`) and a key of `--set`. Weakest",
         "to strongest: the default, the preset, the file, `--set`, the option. What is `auto` is",
         "resolved for the dataset; `--dry-run` and `plan.json` say to what, and why.",
     ]
-    for section, field in TrainConfig.model_fields.items():
+    for section, field in kind.model_fields.items():
         model: Any = field.annotation
         lines += ["", f"## [{section}]", "", model.__doc__.strip(), ""]
         lines += ["| key | option | default | meaning |", "|---|---|---|---|"]
@@ -49,20 +53,29 @@ def render_settings() -> str:
             lines.append(
                 f"| `{name}` | `{option_name(f'{section}.{name}')}` | {default} | {meaning} |"
             )
-    lines += ["", "## Presets", ""]
+    return "\n".join(lines) + "\n"
+
+
+def _render_presets() -> Iterator[str]:
+    yield from ("", "## Presets", "")
     for preset, sections in MODEL_PRESETS.items():
         changes = ", ".join(
             f"`{section}.{key}` = {_shown(value)}"
             for section, values in sections.items()
             for key, value in values.items()
         )
-        lines.append(f"- `{preset}`: {changes or 'the defaults above'}")
-    return "\n".join(lines) + "\n"
+        yield f"- `{preset}`: {changes or 'the defaults above'}"
+    yield ""
 
 
 def render_commands() -> str:
     """Return the page of all commands with their arguments and options."""
-    lines = ["# Commands", "", "The settings of `train` have [a page of their own](settings.md)."]
+    lines = [
+        "# Commands",
+        "",
+        "The settings of `train` have [a page of their own](settings.md), those of `finetune`",
+        "[another](finetune-settings.md).",
+    ]
     for row in COMMANDS:
         for path, command in _leaves(row[0], load_command(row)):
             lines += ["", f"## cnnclf {path}", "", *_text(command.help), "", "| | |", "|---|---|"]

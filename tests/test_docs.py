@@ -9,7 +9,7 @@ import pytest
 
 from cnnclf.cli.app import COMMANDS
 from cnnclf.cli.settings import option_name
-from cnnclf.config import setting_keys
+from cnnclf.config import FinetuneConfig, setting_keys
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(path for path in ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
@@ -32,6 +32,9 @@ def test_every_command_and_setting_is_in_the_reference() -> None:
     settings = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
     assert not [row[0] for row in COMMANDS if f"## cnnclf {row[0]}" not in commands]
     assert not [key for key in setting_keys() if f"`{option_name(key)}`" not in settings]
+    finetune = (ROOT / "docs/reference/finetune-settings.md").read_text(encoding="utf-8")
+    keys = setting_keys(FinetuneConfig)
+    assert not [key for key in keys if f"`{option_name(key)}`" not in finetune]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

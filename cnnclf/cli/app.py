@@ -26,6 +26,13 @@ _COMMANDS = "cnnclf.cli.commands"
 COMMANDS: tuple[CommandRow, ...] = (
     ("import", f"{_COMMANDS}.import_", "import_command", "Read pictures into a dataset."),
     ("train", f"{_COMMANDS}.train", "train_command", "Train a CNN on a dataset."),
+    (
+        "finetune",
+        f"{_COMMANDS}.finetune",
+        "finetune_command",
+        "Fine-tune a trained backbone on a dataset.",
+    ),
+    ("backbones", f"{_COMMANDS}.backbones", "backbones_command", "List what can be fine-tuned."),
     ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Measure a trained model."),
     ("predict", f"{_COMMANDS}.predict", "predict_command", "Label pictures with a trained model."),
     ("runs", f"{_COMMANDS}.runs", "RUNS_COMMANDS", "List, show and compare runs."),

@@ -14,12 +14,24 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cnnclf.config import TrainConfig, choices_of
+from cnnclf.config import Section, TrainConfig, choices_of
 
-_NAMES = {"optimizer.name": "optimizer", "augment.preset": "augment"}
+_NAMES = {
+    "optimizer.name": "optimizer",
+    "augment.preset": "augment",
+    "backbone.name": "backbone",
+    "head.pooling": "pooling",
+    "tail.unfreeze": "unfreeze",
+    "features.cache": "feature-cache",
+}
+_NAMED_BY_SECTION = ("head", "tail")
 _PANELS = {
     "data": "Pictures",
     "model": "Network",
+    "backbone": "Backbone",
+    "head": "Head: the first phase",
+    "tail": "Tail: the second phase",
+    "features": "Frozen layers",
     "optimizer": "Optimizer",
     "training": "Training",
     "augment": "Augmentation",
@@ -29,17 +41,24 @@ _PANELS = {
 
 def option_name(key: str) -> str:
     """Return the option of a dotted key: `model.kernel_size` is `--kernel-size`."""
-    return "--" + _NAMES.get(key, key.partition(".")[2]).replace("_", "-")
+    section, _, name = key.partition(".")
+    if section in _NAMED_BY_SECTION:
+        name = f"{section}-{name}"
+    return "--" + _NAMES.get(key, name).replace("_", "-")
 
 
 def add_settings(
-    command: Callable[..., Any], *, only: tuple[str, ...] = ("",)
+    command: Callable[..., Any],
+    *,
+    only: tuple[str, ...] = ("",),
+    kind: type[Section] = TrainConfig,
 ) -> Callable[..., Any]:
     """Give a command that takes `**settings` one option per setting.
 
     Args:
         command: Its other parameters keep their place; `**settings` is replaced.
         only: Beginnings of the dotted keys that the command has options for.
+        kind: All settings there are.
 
     Returns:
         The same function, which Typer now sees with all options.
@@ -57,7 +76,7 @@ def add_settings(
             default=None,
             annotation=_annotate(key, field),
         )
-        for key, field in _fields()
+        for key, field in _fields(kind)
         if key.startswith(only)
     ]
     keyword_own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
@@ -67,15 +86,17 @@ def add_settings(
     return command
 
 
-def given_settings(settings: Mapping[str, object]) -> dict[str, object]:
+def given_settings(
+    settings: Mapping[str, object], *, kind: type[Section] = TrainConfig
+) -> dict[str, object]:
     """Return the typed options among a command's `**settings`, by dotted key."""
-    keys = {_parameter_name(key): key for key, _ in _fields()}
+    keys = {_parameter_name(key): key for key, _ in _fields(kind)}
     return {keys[name]: value for name, value in settings.items() if value is not None}
 
 
-def _fields() -> list[tuple[str, FieldInfo]]:
+def _fields(kind: type[Section]) -> list[tuple[str, FieldInfo]]:
     found = []
-    for section, section_field in TrainConfig.model_fields.items():
+    for section, section_field in kind.model_fields.items():
         model = section_field.annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise TypeError(f"expected a section of settings, received {model!r}")

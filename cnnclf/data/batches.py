@@ -36,17 +36,21 @@ _Made = TypeVar("_Made")
 
 
 class PixelSource(Protocol):
-    """Where batches get their pictures; `store.Pixels` is one."""
+    """Where batches get their pictures; `store.Pixels` is one.
+
+    One with a `dtype` gives arrays of that instead of uint8, such as what frozen layers made of
+    the pictures.
+    """
 
     @property
     def failed(self) -> dict[int, str]:
         """Rows that cannot be decoded, with the reason."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Height, width and channels of a picture."""
 
-    def gather(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
+    def gather(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
         """Return the pictures of these rows, [n, H, W, C]."""
 
 
@@ -189,7 +193,8 @@ class Batches:
 
         # Handing an array from Python to TensorFlow costs more than gathering a batch of small
         # pictures: several of these are handed over as one, and taken apart by TensorFlow.
-        batch_bytes = self.batch_size * int(np.prod(self.pixels.shape))
+        dtype = np.dtype(getattr(self.pixels, "dtype", np.uint8))
+        batch_bytes = self.batch_size * int(np.prod(self.pixels.shape)) * dtype.itemsize
         together = max(1, min(_MOST_TOGETHER, _BYTES_TOGETHER // batch_bytes))
 
         def generate() -> Iterator[Batch]:
@@ -205,7 +210,7 @@ class Batches:
 
         stacked = (None,) if together > 1 else ()
         signature = [
-            tf.TensorSpec((*stacked, None, *self.pixels.shape), tf.uint8),
+            tf.TensorSpec((*stacked, None, *self.pixels.shape), tf.as_dtype(dtype)),
             tf.TensorSpec((*stacked, None, self.num_classes), tf.float32),
         ]
         if self.class_weights is not None:
@@ -271,7 +276,7 @@ class Batches:
 
     def _gather(
         self, rows: npt.NDArray[np.intp]
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """Fetch pictures and labels; a picture that only now turns out unreadable is left out."""
         while True:
             try:

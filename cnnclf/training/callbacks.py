@@ -62,7 +62,7 @@ class Conductor:
         trainer: The compiled model.
         state: The judge's memory; changed at each epoch's end.
         optimizer: Settings with a resolved learning rate.
-        epochs: Epochs of the run.
+        epochs: Epochs of the phase.
         patience: Epochs without a better one before stopping; 0: never.
         phase: Name of the phase, for the history.
         has_val: Whether there is a val split to judge by; else the newest epoch is the best.
@@ -87,7 +87,7 @@ class Conductor:
     def is_done(self) -> bool:
         """Whether the epochs or the patience are at their end."""
         is_patient = not self.patience or self.state.epochs_without_better < self.patience
-        return self.state.epoch >= self.epochs or not is_patient
+        return self.state.phase_epoch >= self.epochs or not is_patient
 
     def as_callback(self) -> "keras.callbacks.Callback":
         """Return the Keras callback that passes events on to this."""
@@ -131,12 +131,14 @@ class Conductor:
         self._check_loss(float(logs["loss"]), epoch=epoch, step=steps)
         row = self._measure(epoch, logs)
         state = self.state
-        state.epoch = epoch + 1
+        state.epoch = state.phase_start + epoch + 1
         state.seconds += row["seconds"]
         state.wait_s += row["data_wait_s"]
         state.history.append(row)
         # ties in accuracy are common on a small val split: the lower loss decides
-        score = (row["val_accuracy"], -row["val_loss"]) if self.has_val else (float(epoch), 0.0)
+        score = (
+            (row["val_accuracy"], -row["val_loss"]) if self.has_val else (float(state.epoch), 0.0)
+        )
         is_best = state.judge(score)
         if self.optimizer.schedule == "plateau" and self.has_val:
             state.reduce_on_plateau(max(1, self.patience // 3))
@@ -150,7 +152,7 @@ class Conductor:
 
     def _measure(self, epoch: int, logs: Any) -> dict[str, Any]:
         return {
-            "epoch": epoch + 1,
+            "epoch": self.state.phase_start + epoch + 1,
             "phase": self.phase,
             "loss": float(logs["loss"]),
             "accuracy": float(logs["accuracy"]),

@@ -1,9 +1,12 @@
 """Fits a network to batches: compiles, runs the epochs, keeps the best and the last checkpoint."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cnnclf.config import OptimizerConfig, TrainingConfig
 from cnnclf.files import atomic_directory
@@ -64,6 +67,9 @@ def fit_phase(
     resume: bool,
     on_epoch: Callable[[dict[str, Any], bool], None],
     progress: Progress,
+    part: "keras.Model | None" = None,
+    state: TrainingState | None = None,
+    save_every_s: float = 0.0,
 ) -> TrainingState:
     """Train `net` until its epochs are done or its patience is.
 
@@ -82,6 +88,11 @@ def fit_phase(
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told the steps.
+        part: What is trained, sharing its weights with `net`, from what the batches hold to logits;
+            None: `net` itself.
+        state: The memory of the phases before this one; None: it is the first.
+        save_every_s: Seconds between checkpoints, for epochs that are shorter than it takes to
+            write one; the best epoch is kept in memory meanwhile.
 
     Returns:
         The judge's memory, with the history.
@@ -93,7 +104,8 @@ def fit_phase(
 
     epochs = _resolved(phase.training.epochs)
     with scope():
-        trainer = keras.Model(net.inputs, net.outputs, name="trainer")
+        trained = net if part is None else part
+        trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
         trainer.compile(
             build_optimizer(phase.optimizer, total_steps=len(batches) * epochs),
             loss=build_loss(phase.training),
@@ -102,26 +114,21 @@ def fit_phase(
             jit_compile=jit_compile,
         )
         trainer.optimizer.build(trainer.trainable_variables)
-    state = TrainingState()
     if resume:
-        state = load_state(run.find_checkpoint("last"), net, trainer.optimizer)
-    average = WeightAverage(net, trainer.optimizer, active=phase.optimizer.ema > 0)
-
-    def save_best() -> None:
-        with average.in_net(), atomic_directory(run.best) as directory:
-            _save(directory, net, content, state)
-
-    def save_last() -> None:
-        with atomic_directory(run.last) as directory:
-            _save(directory, net, content, state)
-            save_state(directory, state, net, trainer.optimizer)
-
+        state = load_state(run.find_checkpoint("last"), trained, trainer.optimizer)
+    else:
+        state = state or TrainingState()
+        state.begin_phase(phase.name)
+    average = WeightAverage(trainer, trainer.optimizer, active=phase.optimizer.ema > 0)
+    checkpoints = _Checkpoints(
+        net, trained, trainer, run, content, state, average, every_s=save_every_s
+    )
     steps = len(batches)
     with (
         progress.task("training", epochs * batches.count, "pictures") as task,
         Interrupts() as interrupts,
     ):
-        task.advance(state.epoch * batches.count)
+        task.advance(state.phase_epoch * batches.count)
         conductor = Conductor(
             trainer=trainer,
             state=state,
@@ -131,17 +138,21 @@ def fit_phase(
             phase=phase.name,
             has_val=val_batches is not None,
             batches=batches,
-            hooks=FitHooks(save_best, save_last, on_epoch, task, interrupts.check),
+            hooks=FitHooks(
+                checkpoints.save_best, checkpoints.save_last, on_epoch, task, interrupts.check
+            ),
         )
         try:
             if not conductor.is_done:  # it may be, if it was stopped while being tested
                 trainer.fit(
-                    batches.as_keras(state.epoch, epochs),
+                    batches.as_keras(state.phase_epoch, epochs),
                     steps_per_epoch=steps,
-                    initial_epoch=state.epoch,
+                    initial_epoch=state.phase_epoch,
                     epochs=epochs,
                     validation_data=(
-                        None if val_batches is None else val_batches.as_keras(state.epoch, epochs)
+                        None
+                        if val_batches is None
+                        else val_batches.as_keras(state.phase_epoch, epochs)
                     ),
                     validation_steps=None if val_batches is None else len(val_batches),
                     callbacks=[average.as_callback(), conductor.as_callback()],
@@ -153,6 +164,7 @@ def fit_phase(
             for source in (batches, val_batches):
                 if source is not None and source.error is not None:
                     raise source.error
+    checkpoints.finish()
     return state
 
 
@@ -265,14 +277,101 @@ class WeightAverage:
             average.assign(held)
 
 
-def _save(directory: Any, net: "keras.Model", content: BundleContent, state: TrainingState) -> None:
+class _Checkpoints:
+    """Writes the best and the last checkpoint, not more often than every so many seconds.
+
+    A best epoch that is not written yet is kept in memory, and always written before a last
+    checkpoint that knows of it: whatever is lost, resuming never loses a better best.
+    """
+
+    def __init__(
+        self,
+        net: "keras.Model",
+        trained: "keras.Model",
+        trainer: "keras.Model",
+        run: RunDirectory,
+        content: BundleContent,
+        state: TrainingState,
+        average: WeightAverage,
+        *,
+        every_s: float,
+    ) -> None:
+        self._net = net
+        self._trained = trained
+        self._trainer = trainer
+        self._run = run
+        self._content = content
+        self._state = state
+        self._average = average
+        self._every_s = every_s
+        self._written = time.perf_counter()
+        self._best: tuple[int, list[Any]] | None = None
+        self._is_last_written = True
+
+    def save_best(self) -> None:
+        if self._is_due():
+            self._best = None
+            self._write_best(self._state.epoch)
+            return
+        import keras
+
+        with self._average.in_net():
+            weights = self._trainer.trainable_variables
+            self._best = (
+                self._state.epoch,
+                [np.array(keras.ops.convert_to_numpy(each)) for each in weights],
+            )
+
+    def save_last(self) -> None:
+        self._is_last_written = self._is_due()
+        if self._is_last_written:
+            self._write_pending()
+            self._write_last()
+            self._written = time.perf_counter()
+
+    def finish(self) -> None:
+        """Write what is not written yet."""
+        self._write_pending()
+        if not self._is_last_written:
+            self._write_last()
+
+    def _is_due(self) -> bool:
+        return time.perf_counter() - self._written >= self._every_s
+
+    def _write_pending(self) -> None:
+        if self._best is None:
+            return
+        import keras
+
+        epoch, best = self._best
+        self._best = None
+        weights = self._trainer.trainable_variables
+        held = [np.array(keras.ops.convert_to_numpy(each)) for each in weights]
+        for weight, value in zip(weights, best, strict=True):
+            weight.assign(value)
+        with atomic_directory(self._run.best) as directory:
+            _save(directory, self._net, self._content, epoch)
+        for weight, value in zip(weights, held, strict=True):
+            weight.assign(value)
+
+    def _write_best(self, epoch: int) -> None:
+        with self._average.in_net(), atomic_directory(self._run.best) as directory:
+            _save(directory, self._net, self._content, epoch)
+
+    def _write_last(self) -> None:
+        with atomic_directory(self._run.last) as directory:
+            _save(directory, self._net, self._content, self._state.epoch)
+            save_state(directory, self._state, self._trained, self._trainer.optimizer)
+
+
+def _save(directory: Any, net: "keras.Model", content: BundleContent, epoch: int) -> None:
     save_bundle(
         directory,
         net,
         labels=content.labels,
         input_spec=content.input_spec,
         dataset=content.dataset,
-        extra={"epoch": state.epoch},
+        extra={"epoch": epoch},
     )
 
 

@@ -8,7 +8,7 @@ exception: they are found when the run starts (`runtime.py`) and kept in `run.js
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,12 @@ from cnnclf.hardware import count_usable_cpus
 from cnnclf.models.anatomy import LayerPlan, count_macs, count_parameters, plan_layers
 from cnnclf.training import choices
 
+if TYPE_CHECKING:
+    from cnnclf.training.finetune_plan import FinetunePlan
+
 PLAN_VERSION = 1
 
-_GREY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
+GREY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ class RunPlan:
             raise RunError(
                 f"expected plan version {PLAN_VERSION}, received {content.get('plan_version')!r}",
                 "use the version of cnnclf that made this run",
+            )
+        if content.get("command", "train") != "train":
+            raise RunError(
+                f"expected a run of cnnclf train, received one of cnnclf {content['command']}",
+                f"cnnclf {content['command']} --resume RUN",
             )
         layers = tuple(
             LayerPlan(**{**layer, "output_shape": tuple(layer["output_shape"])})
@@ -201,7 +209,7 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
     if size == "auto":
         size, reasons["data.image_size"] = choices.choose_size(heights, widths)
     if color == "auto":
-        all_grey = {manifest.modes[row] for row in rows} <= _GREY_MODES
+        all_grey = {manifest.modes[row] for row in rows} <= GREY_MODES
         color = "grey" if all_grey else "rgb"
         reasons["data.color"] = (
             "all training pictures are grey" if all_grey else "some training pictures have colours"
@@ -275,6 +283,37 @@ def _plan_augmentation(
     return operations
 
 
-def read_dataset_path(plan: RunPlan) -> Path:
+def read_dataset_path(plan: "RunPlan | FinetunePlan | PlanOrigin") -> Path:
     """Return where the plan's dataset lay when it was made."""
     return Path(plan.dataset["path"])
+
+
+@dataclass(frozen=True)
+class PlanOrigin:
+    """What plans of all commands say about where they came from.
+
+    Args:
+        dataset: Name, path and fingerprint of the dataset.
+        seed: Seed of the run.
+    """
+
+    dataset: Mapping[str, str]
+    seed: int
+
+
+def read_origin(path: Path) -> PlanOrigin:
+    """Read a plan.json of any command.
+
+    Raises:
+        RunError: It is missing, damaged or from a newer version.
+    """
+    content = read_json(path)
+    if content.get("plan_version") != PLAN_VERSION:
+        raise RunError(
+            f"expected plan version {PLAN_VERSION}, received {content.get('plan_version')!r}",
+            "use the version of cnnclf that made this run",
+        )
+    try:
+        return PlanOrigin(dict(content["dataset"]), int(content["config"]["runtime"]["seed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged: {error!r}", "copy the run again") from error

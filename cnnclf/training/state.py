@@ -33,6 +33,8 @@ class TrainingState:
         seconds: Time spent in epochs.
         wait_s: Time of it spent waiting for pictures.
         history: One row per epoch.
+        phase: Name of the phase it is in.
+        phase_start: Epochs finished before that phase.
     """
 
     epoch: int = 0
@@ -44,6 +46,19 @@ class TrainingState:
     seconds: float = 0.0
     wait_s: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    phase: str = ""
+    phase_start: int = 0
+
+    @property
+    def phase_epoch(self) -> int:
+        """Epochs finished in this phase."""
+        return self.epoch - self.phase_start
+
+    def begin_phase(self, name: str) -> None:
+        """Begin another phase: the best of all stays, patience and schedule start anew."""
+        self.phase, self.phase_start = name, self.epoch
+        self.epochs_without_better = self.plateau_wait = 0
+        self.plateau_factor = 1.0
 
     def judge(self, score: tuple[float, float]) -> bool:
         """Take note of one more epoch's score; return whether it is the best so far."""

@@ -1,15 +1,11 @@
 """One training run from plan to tested model, and everything it leaves in the run directory."""
 
-import csv
-import io
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cnnclf.data.augment import Augmenter
 from cnnclf.data.batches import Batches
@@ -17,23 +13,26 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, RunError
 from cnnclf.evaluation.report import Report, evaluate
-from cnnclf.files import (
-    find_whole_directory,
-    read_json,
-    write_error,
-    write_json_atomic,
-    write_text_atomic,
-)
+from cnnclf.files import find_whole_directory, write_json_atomic
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.cnn import build_cnn
-from cnnclf.progress import Progress, TaskContext
-from cnnclf.runs import STATE_FILE, RunDirectory
+from cnnclf.progress import Progress
+from cnnclf.runs import RunDirectory
 from cnnclf.training.fit import BundleContent, Phase, fit_phase
 from cnnclf.training.plan import RunPlan, count_threads
+from cnnclf.training.recording import (
+    LoggedProgress,
+    draw_curves,
+    epoch_line,
+    read_epochs,
+    recorded,
+    write_history,
+)
 from cnnclf.training.state import TrainingState
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
+    from cnnclf.training.finetune_plan import FinetunePlan
 
 EpochListener = Callable[[dict[str, Any], bool], None]
 
@@ -84,7 +83,7 @@ def train(
         RunError: The loss is no longer a number, or there is nothing to go on from.
         DeviceError: No space for the cache or the checkpoints.
     """
-    log = _LoggedProgress(progress, run)
+    log = LoggedProgress(progress, run)
     if resume and find_whole_directory(run.last) is None and not run.history.exists():
         log.note("it was stopped before the end of its first epoch: beginning with that")
         resume = False
@@ -94,13 +93,13 @@ def train(
 
     def note_epoch(row: dict[str, Any], is_best: bool) -> None:
         history.append(row)
-        log.write(_epoch_line(row, is_best=is_best))
-        _write_history(run, [*earlier, *history])
+        log.write(epoch_line(row, is_best=is_best))
+        write_history(run, [*earlier, *history])
         if on_epoch is not None:
             on_epoch(row, is_best)
 
-    earlier = _read_epochs(run) if resume else []
-    with _recorded(run, runtime):
+    earlier = read_epochs(run) if resume else []
+    with recorded(run, runtime):
         log.note(runtime.summary)
         pixels = open_pixels(
             dataset,
@@ -132,7 +131,7 @@ def train(
             progress=log,
         )
         _record_fit(run, state, plan, batches)
-        _draw_curves(run, state)
+        draw_curves(run, state)
         split = "test" if plan.counts["test"] else "val" if plan.counts["val"] else "train"
         report = evaluate(
             Classifier.load(run.path),
@@ -147,7 +146,7 @@ def train(
     return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
 
 
-def check_resumable(run: RunDirectory, plan: RunPlan, dataset: Dataset) -> None:
+def check_resumable(run: RunDirectory, plan: "RunPlan | FinetunePlan", dataset: Dataset) -> None:
     """Refuse to go on with a run that is finished or whose data changed.
 
     Raises:
@@ -174,22 +173,7 @@ def _build_batches(
     plan: RunPlan, dataset: Dataset, pixels: Pixels, *, devices: int, progress: Progress
 ) -> tuple[Batches, Batches | None]:
     config, manifest = plan.config, dataset.manifest
-    failed = np.fromiter(pixels.failed, dtype=np.int64, count=len(pixels.failed))
-    if len(failed):
-        first = int(failed[0])
-        progress.warn(
-            f"{len(failed)} pictures could not be decoded and are left out, "
-            f"the first is {dataset.file(first)}: {pixels.failed[first]}"
-        )
-    rows = {
-        split: np.setdiff1d(manifest.select(split), failed, assume_unique=True)
-        for split in ("train", "val")
-    }
-    if not len(rows["train"]):
-        raise DataError(
-            f"expected training pictures in {dataset.directory}, none can be decoded",
-            "cnnclf import lists what is wrong in skipped.csv",
-        )
+    rows = readable_rows(dataset, pixels, progress)
     weights = None
     if config.training.balance == "weights":
         weights = balance_weights(manifest.class_indices[rows["train"]], len(plan.labels))
@@ -216,6 +200,33 @@ def _build_batches(
     return batches, Batches(pixels, rows["val"], manifest.class_indices, shuffle=False, **shared)
 
 
+def readable_rows(
+    dataset: Dataset, pixels: Pixels, progress: Progress
+) -> dict[str, npt.NDArray[np.intp]]:
+    """Return the rows of train and val that can be decoded; say how many cannot.
+
+    Raises:
+        DataError: No training picture can be decoded.
+    """
+    failed = np.fromiter(pixels.failed, dtype=np.int64, count=len(pixels.failed))
+    if len(failed):
+        first = int(failed[0])
+        progress.warn(
+            f"{len(failed)} pictures could not be decoded and are left out, "
+            f"the first is {dataset.file(first)}: {pixels.failed[first]}"
+        )
+    rows = {
+        split: np.setdiff1d(dataset.manifest.select(split), failed, assume_unique=True)
+        for split in ("train", "val")
+    }
+    if not len(rows["train"]):
+        raise DataError(
+            f"expected training pictures in {dataset.directory}, none can be decoded",
+            "cnnclf import lists what is wrong in skipped.csv",
+        )
+    return rows
+
+
 def balance_weights(class_indices: Any, num_classes: int) -> Any:
     """Weigh classes by the effective number of their pictures (Cui et al., 2019, beta 0.999).
 
@@ -239,27 +250,6 @@ def _open_net(plan: RunPlan, run: RunDirectory, *, resume: bool) -> Any:
     return build_cnn(plan.config.model, (spec.height, spec.width, spec.channels), len(plan.labels))
 
 
-@contextmanager
-def _recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[None]:
-    """Keep run.json's status true, however the run ends."""
-    started = time.perf_counter()
-    run.update_run(
-        status="running",
-        device=runtime.summary,
-        seed=runtime.seed,
-        versions=dict(runtime.versions),
-    )
-    status = "failed"
-    try:
-        yield
-        status = "finished"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    finally:
-        run.update_run(status=status, wall_s=round(time.perf_counter() - started, 3))
-
-
 def _record_fit(run: RunDirectory, state: TrainingState, plan: RunPlan, batches: Batches) -> None:
     images = state.epoch * batches.count
     run.update_run(
@@ -271,65 +261,3 @@ def _record_fit(run: RunDirectory, state: TrainingState, plan: RunPlan, batches:
         images_per_s=round(images / state.seconds, 1) if state.seconds else None,
         data_wait_share=round(state.wait_s / state.seconds, 4) if state.seconds else None,
     )
-
-
-def _draw_curves(run: RunDirectory, state: TrainingState) -> None:
-    from cnnclf.evaluation.figures import draw_curves
-
-    draw_curves(state.history, run.curves, best_epoch=state.best_epoch)
-
-
-def _read_epochs(run: RunDirectory) -> list[dict[str, Any]]:
-    """Return the history up to the last checkpoint; epochs after it are run again."""
-    path = run.find_checkpoint("last") / STATE_FILE
-    hint = "train again into another --out"
-    history = read_json(path, hint=hint).get("history")
-    if not isinstance(history, list):
-        raise RunError(f"{path} is damaged: expected a history, received {history!r}", hint)
-    return history
-
-
-def _write_history(run: RunDirectory, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomic(run.history, text.getvalue())
-
-
-def _epoch_line(row: dict[str, Any], *, is_best: bool) -> str:
-    parts = [f"epoch {row['epoch']}"] + [
-        f"{name} {row[name]:.4f}"
-        for name in ("loss", "accuracy", "val_loss", "val_accuracy")
-        if row[name] is not None
-    ]
-    return ", ".join(parts) + (", best so far" if is_best else "")
-
-
-class _LoggedProgress:
-    """Passes everything on and keeps notes, warnings and epochs in log.txt."""
-
-    def __init__(self, progress: Progress, run: RunDirectory) -> None:
-        self._progress = progress
-        self._file = run.log
-
-    def write(self, text: str) -> None:
-        try:
-            with self._file.open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
-        except OSError as error:
-            raise write_error(self._file, error) from error
-
-    def task(self, name: str, total: int | None, unit: str) -> TaskContext:
-        return self._progress.task(name, total, unit)
-
-    def row(self, table: str, figures: Mapping[str, object]) -> None:
-        self._progress.row(table, figures)
-
-    def note(self, text: str) -> None:
-        self.write(text)
-        self._progress.note(text)
-
-    def warn(self, text: str) -> None:
-        self.write(f"warning: {text}")
-        self._progress.warn(text)

@@ -1,27 +1,41 @@
 """Options are made from the settings: none missing, none of its own."""
 
+import pytest
 import typer.main
 
 from cnnclf.cli.app import COMMANDS, load_command
 from cnnclf.cli.settings import given_settings, option_name
-from cnnclf.config import AugmentConfig, TrainConfig, choices_of, setting_keys
+from cnnclf.config import (
+    AugmentConfig,
+    FinetuneConfig,
+    Section,
+    TrainConfig,
+    choices_of,
+    setting_keys,
+)
 from cnnclf.data.augment import AUGMENTATIONS, PRESETS
 
+KINDS = pytest.mark.parametrize(
+    ("command", "kind"), [("train", TrainConfig), ("finetune", FinetuneConfig)]
+)
 
-def train_parameters() -> dict[str, object]:
-    row = next(row for row in COMMANDS if row[0] == "train")
+
+def parameters_of(command_name: str) -> dict[str, object]:
+    row = next(row for row in COMMANDS if row[0] == command_name)
     command = load_command(row)
     assert isinstance(command, typer.core.TyperCommand)
     return {option: parameter for parameter in command.params for option in parameter.opts}
 
 
-def test_every_setting_is_an_option_of_train() -> None:
-    options = train_parameters()
-    assert not [key for key in setting_keys() if option_name(key) not in options]
+@KINDS
+def test_every_setting_is_an_option(command: str, kind: type[Section]) -> None:
+    options = parameters_of(command)
+    assert not [key for key in setting_keys(kind) if option_name(key) not in options]
 
 
-def test_option_names_do_not_collide() -> None:
-    names = [option_name(key) for key in setting_keys()]
+@KINDS
+def test_option_names_do_not_collide(command: str, kind: type[Section]) -> None:
+    names = [option_name(key) for key in setting_keys(kind)]
     assert len(set(names)) == len(names)
 
 
@@ -36,8 +50,9 @@ def test_augment_settings_are_the_table_of_augmentations() -> None:
     assert choices_of(AugmentConfig.model_fields["preset"].annotation) == tuple(PRESETS)
 
 
-def test_every_setting_is_described() -> None:
-    for section in TrainConfig.model_fields.values():
+@KINDS
+def test_every_setting_is_described(command: str, kind: type[Section]) -> None:
+    for section in kind.model_fields.values():
         model = section.annotation
         assert model is not None
         for name, field in model.model_fields.items():

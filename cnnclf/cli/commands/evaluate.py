@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
     from cnnclf.runs import RunDirectory
-    from cnnclf.training.plan import RunPlan
+    from cnnclf.training.plan import PlanOrigin
 
 SPLIT_CHOICES = ("train", "val", "test", "all")
 
@@ -82,7 +82,7 @@ def evaluate_command(
     owner = _find_run(run)
     plan = _read_plan(owner)
     # A source that was trained on directly was split with the seed of the run.
-    options_ = ImportOptions(seed=plan.config.runtime.seed) if plan else ImportOptions()
+    options_ = ImportOptions(seed=plan.seed) if plan else ImportOptions()
     place = dataset or _find_dataset(run, plan)
     data = open_dataset(place, options=options_, progress=progress)
     split = split or _choose_split(data, place, bundle)
@@ -119,13 +119,13 @@ def _find_run(path: Path) -> "RunDirectory | None":
     return next((run for run in map(RunDirectory, places) if run.record.exists()), None)
 
 
-def _read_plan(run: "RunDirectory | None") -> "RunPlan | None":
-    from cnnclf.training.plan import read_plan
+def _read_plan(run: "RunDirectory | None") -> "PlanOrigin | None":
+    from cnnclf.training.plan import read_origin
 
-    return None if run is None else read_plan(run.plan)
+    return None if run is None else read_origin(run.plan)
 
 
-def _find_dataset(path: Path, plan: "RunPlan | None") -> Path:
+def _find_dataset(path: Path, plan: "PlanOrigin | None") -> Path:
     """Find the dataset that a run was trained on."""
     from cnnclf.training.plan import read_dataset_path
 

