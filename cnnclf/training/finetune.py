@@ -379,6 +379,7 @@ class _Work:
             "batch_size": int(self.plan.config.training.batch_size),
             "seed": self.plan.config.runtime.seed,
             "threads": self.plan.threads,
+            "devices": len(self.runtime.devices),
         }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cnnclf.config import FinetuneConfig, load_config
+from cnnclf.data.cache import cache_dir
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import ConfigError, DeviceError, RunError
@@ -85,7 +86,7 @@ def test_both_phases_leave_one_whole_network(tune: Finetune, tmp_path: Path) -> 
     assert record["best_phase"] == rows[result.state.best_epoch - 1]["phase"]
     assert len(record["head_search"]) == 6
     assert any(note.startswith("head search: of 6 settings") for note in progress.notes)
-    assert any("frozen layers of" in note and "KB" in note for note in progress.notes)
+    assert any("frozen layers of" in note and "kB" in note for note in progress.notes)
 
 
 def test_cached_and_whole_path_agree(shapes: Dataset) -> None:
@@ -176,7 +177,7 @@ def test_without_a_cache_the_whole_network_trains_with_the_frozen_part_as_it_was
     model = Classifier.load(tmp_path / "run" / "checkpoints" / "last").model
     norm = next(layer for layer in model.layers if "bn" in layer.name)
     np.testing.assert_array_equal(norm.moving_mean, np.zeros(norm.moving_mean.shape))
-    assert not (features.cache_dir() / "features").exists()
+    assert not (cache_dir() / "features").exists()
 
 
 def test_all_trains_every_layer_on_pixels(tune: Finetune, tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_features_beyond_float16_are_refused(shapes: Dataset) -> None:
     )
     with pytest.raises(RunError, match="within float16, received 1000000"):
         features.open_features(job, pixels, Huge, "huge", threads=1, progress=Silent())
-    assert not list((features.cache_dir() / "features").iterdir())
+    assert not list((cache_dir() / "features").iterdir())
 
 
 def test_plans_do_not_mix(shapes: Dataset) -> None:
