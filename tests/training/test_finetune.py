@@ -90,14 +90,18 @@ def test_both_phases_leave_one_whole_network(tune: Finetune, tmp_path: Path) -> 
 
 
 def test_cached_and_whole_path_agree(shapes: Dataset) -> None:
-    """Float16 keeps 11 bits: logits of the order of 1 differ by less than 0.01."""
+    """Float16 keeps 11 bits: logits differ by less than a hundredth of the largest.
+
+    With trained weights, for random ones make features too small for the difference to show.
+    """
     setup_runtime(device="cpu", seed=0)
-    plan = make_plan(shapes)
+    lite0 = {"backbone.name": "efficientnet-lite0", "backbone.weights": "imagenet"}
+    plan = make_plan(shapes, **lite0, **{"tail.unfreeze": "2"})
     transfer = finetune.build_from_weights(plan)
     logits = transfer.whole.get_layer("logits")
     logits.kernel.assign(np.random.default_rng(0).normal(0, 0.5, logits.kernel.shape))
     stage = plan.frozen_stage
-    assert stage == "stage4"
+    assert stage == "stage6"
     frozen = transfer.features(stage)
     pixels = open_pixels(shapes, plan.input_spec, cache="ram", progress=Silent())
     rows = np.arange(len(shapes.manifest))
@@ -113,9 +117,10 @@ def test_cached_and_whole_path_agree(shapes: Dataset) -> None:
     whole = np.asarray(transfer.whole(pixels.gather(rows), training=False))
     from_pooled = np.asarray(transfer.head(made[0].gather(rows), training=False))
     from_maps = np.asarray(transfer.cut(stage)[1](made[1].gather(rows), training=False))
-    assert np.abs(whole).max() > 0.01
-    assert np.abs(from_pooled - whole).max() < 0.01
-    assert np.abs(from_maps - whole).max() < 0.01
+    largest = np.abs(whole).max()
+    assert largest > 0.01
+    assert np.abs(from_pooled - whole).max() < 0.01 * largest
+    assert np.abs(from_maps - whole).max() < 0.01 * largest
     again = features.open_features(
         job, pixels, pytest.fail, "keras-float32", threads=1, progress=Silent()
     )
