@@ -18,6 +18,7 @@ from cnnclf.progress import Silent
 from cnnclf.runs import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training import engines, features, finetune
+from cnnclf.training.callbacks import Conductor
 from cnnclf.training.finetune_plan import FinetunePlan, plan_finetuning
 from cnnclf.training.plan import RunPlan
 from cnnclf.training.train import TrainResult
@@ -143,8 +144,18 @@ def make_job(
     )
 
 
-def test_a_worse_second_phase_never_wins(tune: Finetune, tmp_path: Path) -> None:
-    result = tune(tmp_path / "run", **{"tail.learning_rate": 10.0, "tail.epochs": 3})
+def test_a_worse_second_phase_never_wins(
+    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Conductor._measure
+
+    def see_a_bad_tail(conductor: Conductor, epoch: int, logs: Any) -> dict[str, Any]:
+        row = measure(conductor, epoch, logs)
+        return row | {"val_accuracy": 0.0} if row["phase"] == "tail" else row
+
+    monkeypatch.setattr(Conductor, "_measure", see_a_bad_tail)
+    result = tune(tmp_path / "run")
+    assert result.state.epoch == 5
     assert result.state.best_epoch <= 3
     assert open_run(tmp_path / "run").read_record()["best_phase"] == "head"
     assert Classifier.load(tmp_path / "run").bundle["extra"]["epoch"] == result.state.best_epoch

@@ -162,7 +162,7 @@ def _warn_of_unfinished(run: "RunDirectory") -> None:
         out.warn(f"the run {run.path} is {status}; its best checkpoint so far is measured")
 
 
-def _name_report(split: str, data: "Dataset", plan: "RunPlan | None") -> str:
+def _name_report(split: str, data: "Dataset", plan: "PlanOrigin | None") -> str:
     """The split; other data add their name, so that the run keeps its own figures."""
     if plan is None or data.fingerprint == plan.dataset.get("fingerprint"):
         return split
