@@ -5,10 +5,10 @@ TensorFlow, so `--dry-run` can show the plan at once. The device and its precisi
 exception: they are found when the run starts (`runtime.py`) and kept in `run.json`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cnnclf.training.finetune_plan import FinetunePlan
 
 PLAN_VERSION = 1
+
+_Plan = TypeVar("_Plan")
 
 GREY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
 
@@ -122,16 +124,29 @@ class RunPlan:
 
 
 def read_plan(path: Path) -> RunPlan:
-    """Read a plan.json.
+    """Read a plan.json of `cnnclf train`.
 
     Raises:
-        RunError: It is missing, damaged or from a newer version.
+        RunError: It is missing, damaged, from a newer version or of another command.
+    """
+    return parse_plan(path, RunPlan.from_dict)
+
+
+def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Plan]) -> _Plan:
+    """Read a plan.json and make something of it, with an error that names the file.
+
+    Args:
+        path: The file.
+        parse: Makes a plan of its content.
+
+    Raises:
+        RunError: It is missing, damaged, from a newer version or of another command.
     """
     hint = "copy the whole run directory again, or train again"
     content = read_json(path, hint=hint)
     check_version({"version": content.get("plan_version")}, PLAN_VERSION, path)
     try:
-        return RunPlan.from_dict(content)
+        return parse(content)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise RunError(f"{path} is damaged: {' '.join(reason.split())}", hint) from error
@@ -302,18 +317,14 @@ class PlanOrigin:
 
 
 def read_origin(path: Path) -> PlanOrigin:
-    """Read a plan.json of any command.
+    """Read where a plan.json of any command came from.
 
     Raises:
         RunError: It is missing, damaged or from a newer version.
     """
-    content = read_json(path)
-    if content.get("plan_version") != PLAN_VERSION:
-        raise RunError(
-            f"expected plan version {PLAN_VERSION}, received {content.get('plan_version')!r}",
-            "use the version of cnnclf that made this run",
-        )
-    try:
-        return PlanOrigin(dict(content["dataset"]), int(content["config"]["runtime"]["seed"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged: {error!r}", "copy the run again") from error
+    return parse_plan(
+        path,
+        lambda content: PlanOrigin(
+            dict(content["dataset"]), int(content["config"]["runtime"]["seed"])
+        ),
+    )

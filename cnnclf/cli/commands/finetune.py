@@ -103,14 +103,13 @@ def _start(
 
 def _resume(path: Path, *, verbose: bool) -> int:
     from cnnclf.data.manifest import load_dataset
-    from cnnclf.files import read_json
     from cnnclf.runs import open_run
     from cnnclf.training.finetune_plan import FinetunePlan
-    from cnnclf.training.plan import read_dataset_path
+    from cnnclf.training.plan import parse_plan, read_dataset_path
     from cnnclf.training.train import check_resumable
 
     run = open_run(path)
-    plan = FinetunePlan.from_dict(read_json(run.plan))
+    plan = parse_plan(run.plan, FinetunePlan.from_dict)
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan, dataset)
     return _finetune(plan, dataset, run, resume=True, verbose=verbose)
