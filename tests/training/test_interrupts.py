@@ -4,10 +4,19 @@ import os
 import signal
 import threading
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
 from cnnclf.training.interrupts import Interrupts
+
+
+@pytest.fixture(autouse=True)
+def listen() -> Iterator[None]:
+    """Heed Ctrl-C even if the tests run in the background of a shell, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def lose_an_interrupt() -> None:

@@ -14,7 +14,9 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ExitCode
 from cnnclf.runs import open_run
 
-TRAIN = [sys.executable, "-m", "cnnclf", "train"]
+# Started in the background of a shell, a process ignores Ctrl-C and so would its children.
+_LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+TRAIN = [sys.executable, "-c", _LISTEN + "from cnnclf.cli.main import run; run()", "train"]
 TINY = ["--filters", "4,6", "--convs-per-block", "1", "--batch-size", "8", "--device", "cpu"]
 
 
