@@ -302,7 +302,9 @@ def test_full_disk_under_stdout() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_from_outside(number: signal.Signals) -> None:
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # in the background of a shell the tests, and so their children, ignore Ctrl-C
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from cnnclf.cli import app, main\n"
         "def wait_command() -> None:\n"
         "    print('ready', flush=True)\n"
