@@ -143,7 +143,7 @@ def check_same_labels(dataset: Dataset, labels: tuple[str, ...]) -> None:
         faults.append("the same labels in another order")
     raise DataError(
         f"expected the {len(labels)} labels of the model in {dataset.directory}, "
-        f"but got {'; '.join(faults)}",
+        f"received {'; '.join(faults)}",
         "import the pictures with the labels of the model: name the class folders like them, "
         "or list them in a file for --classes-file",
     )

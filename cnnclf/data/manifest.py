@@ -86,7 +86,7 @@ class Manifest:
             return np.arange(len(self))
         if split not in SPLITS:
             raise UsageError(
-                f"expected one of {', '.join(SPLITS)} or all as split, but got {split!r}"
+                f"expected one of {', '.join(SPLITS)} or all as split, received {split!r}"
             )
         return np.flatnonzero(self.splits == SPLITS.index(split))
 

@@ -33,7 +33,7 @@ def check_fractions(fractions: Fractions) -> None:
         told = ",".join(f"{part:g}" for part in fractions)
         raise UsageError(
             "expected fractions of train, val and test between 0 and 1 that add up to 1, "
-            f"with some for train, but got {told}",
+            f"with some for train, received {told}",
             "for example: --split 0.7,0.15,0.15",
         )
 

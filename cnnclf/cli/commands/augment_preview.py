@@ -1,5 +1,6 @@
 """`cnnclf augment-preview`: a picture of what augmentation does to a dataset's pictures."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,7 +56,10 @@ def augment_preview_command(
     from cnnclf.training.plan import plan_training
 
     if out_.suffix.lower() != ".png":
-        raise UsageError(f"expected a file name that ends in .png, received {str(out_)!r}")
+        raise UsageError(
+            f"expected a file name that ends in .png, received {str(out_)!r}",
+            f"--out {shlex.quote(str(out_.with_suffix('.png')))}" if out_.name else "",
+        )
     loaded, origins = load_config(
         config, assignments=tuple(set_ or ()), options=given_settings(settings)
     )

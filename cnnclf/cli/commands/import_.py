@@ -10,6 +10,7 @@ from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.data.importers import IMPORTERS, ImportOptions, import_source
 from cnnclf.data.rows import SPLITS
+from cnnclf.data.splits import check_fractions
 from cnnclf.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def _parse_split(value: str) -> tuple[float, float, float]:
             f"expected three numbers for train, val and test, received {value!r}",
             "for example: --split 0.7,0.15,0.15",
         ) from None
-    return train, val, test
+    fractions = (train, val, test)
+    check_fractions(fractions)  # here, so that no picture is looked at before
+    return fractions
 
 
 def import_command(

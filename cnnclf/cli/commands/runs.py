@@ -10,7 +10,7 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
-from cnnclf.cli.words import format_seconds
+from cnnclf.cli.words import format_rate, format_seconds
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import read_json
 from cnnclf.runs import METRICS_FILE, RunDirectory, RunRow, list_runs, open_run
@@ -26,16 +26,16 @@ RUNS_COMMANDS = (
 SORTS = ("accuracy", "name", "created")
 SPLITS = ("test", "val", "train")
 
-# What is shown of an evaluation, in this order; the rest is in metrics.json.
-_METRICS = (
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "balanced_accuracy",
-    "macro_f1",
-    "log_loss",
-    "ece",
-)
+# What is shown of an evaluation, in this order and in these words; the rest is in metrics.json.
+_METRICS = {
+    "accuracy": "accuracy",
+    "accuracy_low": "accuracy, 95 % from",
+    "accuracy_high": "accuracy, 95 % to",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "ece": "calibration error (ECE)",
+}
 
 
 def list_command(
@@ -101,14 +101,23 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
     out.pairs(
         "Settings",
         {
-            key: f"{_setting(value)}  (auto: {reasons[key]})" if key in reasons else _setting(value)
+            key: f"{_typed(key, value)}  (auto: {reasons[key]})"
+            if key in reasons
+            else _typed(key, value)
             for key, value in settings.items()
-        },
+            # an operation left to the preset is in the line below
+            if value is not None or not key.startswith("augment.")
+        }
+        | ({"augmentation in force": _operations(plan)} if "augmentation" in plan else {}),
     )
     for split, metrics in evaluations.items():
-        out.pairs(f"Evaluation on {split}", {key: metrics.get(key) for key in _shown([metrics])})
+        out.pairs(
+            f"Evaluation on {split}",
+            {_METRICS[key]: metrics.get(key) for key in _shown([metrics])},
+        )
     if directory.status() == "interrupted":
-        out.hint(f"go on with it: cnnclf train --resume {shlex.quote(str(directory.path))}")
+        command = plan.get("command", "train")
+        out.hint(f"go on with it: cnnclf {command} --resume {shlex.quote(str(directory.path))}")
 
 
 def compare_command(
@@ -136,26 +145,31 @@ def compare_command(
         **{key: [record.get(key) for record in records] for key in _RECORD_FIGURES},
     }
     figures = {key: row for key, row in figures.items() if any(each is not None for each in row)}
+    words = {f"test {key}": f"test {text}" for key, text in _METRICS.items()} | _RECORD_FIGURES
     out.json({"runs": runs, "settings": differing, "figures": figures})
     out.table(
         "Settings that differ" if differing else "No setting differs",
         ("setting", *names),
-        [[key, *(_setting(value) for value in values)] for key, values in differing.items()],
+        [[key, *(_typed(key, value) for value in values)] for key, values in differing.items()],
     )
-    out.table("Figures", ("figure", *names), [[key, *values] for key, values in figures.items()])
+    out.table(
+        "Figures",
+        ("figure", *names),
+        [[words[key], *(_figure(key, each) for each in row)] for key, row in figures.items()],
+    )
 
 
 _TRAIN_HINT = "cnnclf train DATASET makes a run"
 
-_RECORD_FIGURES = (
-    "epochs",
-    "best_epoch",
-    "best_val_accuracy",
-    "parameters",
-    "fit_s",
-    "images_per_s",
-    "data_wait_share",
-)
+_RECORD_FIGURES = {
+    "epochs": "epochs",
+    "best_epoch": "best epoch",
+    "best_val_accuracy": "best val accuracy",
+    "parameters": "parameters",
+    "fit_s": "epochs took",
+    "images_per_s": "images per second",
+    "data_wait_share": "waited for pictures",
+}
 
 
 def _describe(row: RunRow) -> dict[str, Any]:
@@ -235,10 +249,27 @@ def _run_pairs(directory: RunDirectory, record: Mapping[str, Any]) -> dict[str, 
             pairs[key] = record[key]
     if record.get("wall_s") is not None:
         pairs["took"] = format_seconds(record["wall_s"])
-    for key in _RECORD_FIGURES:
+    for key, words in _RECORD_FIGURES.items():
         if record.get(key) is not None:
-            pairs[key.replace("_", " ")] = record[key]
+            pairs[words] = _figure(key, record[key])
     return pairs
+
+
+def _figure(key: str, value: object) -> object:
+    """Write a figure of a run record with its unit; numbers are also right in a table."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if key.endswith("_s") and key != "images_per_s":
+            return format_seconds(value)
+        if key.endswith("_share"):
+            return f"{100 * value:.1f} %"
+        if key == "images_per_s":
+            return format_rate(value)
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _operations(plan: Mapping[str, Any]) -> str:
+    operations = _section(plan, "augmentation")
+    return ", ".join(f"{name} {_setting(value)}" for name, value in operations.items()) or "none"
 
 
 def _data_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
@@ -254,6 +285,7 @@ def _data_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
 def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Collect what makes runs differ: the settings, the data and the pictures' form."""
     parts = {
+        "command": plan.get("command", "train" if plan else None),
         "dataset": _section(plan, "dataset"),
         "input": _section(plan, "input_spec"),
         **_section(plan, "config"),
@@ -271,8 +303,15 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _typed(key: str, value: object) -> str:
+    """Write a setting as it would be typed, and a fingerprint as far as it helps to tell."""
+    if key.endswith("image_size") and isinstance(value, list):
+        return "x".join(map(str, value))
+    text = _setting(value)
+    return text[:12] if key.endswith("fingerprint") else text
+
+
 def _setting(value: object) -> str:
-    """Write a setting as it would be typed."""
     if isinstance(value, list):
         return "none" if not value else ",".join(_setting(each) for each in value)
     if isinstance(value, bool):

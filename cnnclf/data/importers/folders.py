@@ -58,7 +58,7 @@ def explain_folder(source: Path) -> DataError:
     others = [name for name in layout.folders if name not in layout.splits]
     if layout.divided and others:
         return DataError(
-            f"expected either split folders or class folders in {where}, but got both: "
+            f"expected either split folders or class folders in {where}, received both: "
             f"{name_some(layout.divided)} and {name_some(others)}",
             f"move {name_some(others)} elsewhere, or say what is meant with "
             "--format split-folders or --format class-folders",

@@ -40,7 +40,7 @@ def choose_importer(
     if name is not None and name not in names:
         near = get_close_matches(name, names, n=1)
         raise UsageError(
-            f"expected one of {', '.join(names)} as format, but got {name!r}",
+            f"expected one of {', '.join(names)} as format, received {name!r}",
             f"did you mean --format {near[0]}?" if near else "leave --format out",
         )
     if not source.exists():

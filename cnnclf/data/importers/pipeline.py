@@ -237,7 +237,7 @@ def _settle_labels(listing: Listing, harvest: Harvest, source: Path) -> tuple[st
         raise DataError(f"expected pictures in {source}, but {told}", _CLASSES_HINT)
     if len(seen) == 1:
         raise DataError(
-            f"expected pictures of at least 2 classes in {source}, but got "
+            f"expected pictures of at least 2 classes in {source}, received "
             f"{count_of(len(harvest.columns), 'picture')} of {next(iter(seen))!r} alone",
             _CLASSES_HINT,
         )

@@ -94,6 +94,8 @@ def test_wrong_options_are_told(
     assert result.code == code
     assert told in result.stderr
     assert not (source.parent / "data").exists()
+    if "--split" in arguments:
+        assert "checking pictures" not in result.stderr
 
 
 def test_the_place_is_required(source: Path, cli: Cli) -> None:

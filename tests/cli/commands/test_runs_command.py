@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cnnclf.files import write_json_atomic
-from cnnclf.runs import RunDirectory, create_run
+from cnnclf.runs import RunDirectory, create_run, open_run
 from tests.conftest import Cli
 
 
@@ -142,6 +142,34 @@ def test_show(cli: Cli, runs: Path) -> None:
     assert result.code == 0
     for words in ("finished", "1 min 23 s", "0.9500", "label 0, label 1", "few pictures", "24,32"):
         assert words in result.stdout
+
+
+def test_show_says_figures_in_words_and_units(cli: Cli, runs: Path) -> None:
+    run = open_run(runs / "x_or_o-1")
+    run.update_run(fit_s=4020.0, data_wait_share=0.034, images_per_s=1234.5, parameters=3425834)
+    plan = json.loads(run.plan.read_text(encoding="utf-8"))
+    plan["config"]["data"] = {"image_size": [48, 64]}
+    plan["config"]["augment"] = {"preset": "light", "flip": None}
+    write_json_atomic(run.plan, plan | {"augmentation": {"translate": 0.04}})
+    told = {" ".join(line.split()) for line in cli("runs", "show", run.path).stdout.splitlines()}
+    assert {
+        "epochs took 1 h 07 min",
+        "waited for pictures 3.4 %",
+        "images per second 1,234",
+        "parameters 3,425,834",
+        "data.image_size 48x64",
+        "augmentation in force translate 0.04",
+        "calibration error (ECE) 0.0100",
+    } <= told
+    assert not any(line.startswith("augment.flip") for line in told)
+
+
+def test_show_names_the_command_that_goes_on(cli: Cli, runs: Path) -> None:
+    run = open_run(runs / "x_or_o-10")
+    plan = json.loads(run.plan.read_text(encoding="utf-8"))
+    assert "cnnclf train --resume" in cli("runs", "show", run.path).stderr
+    write_json_atomic(run.plan, plan | {"command": "finetune"})
+    assert "cnnclf finetune --resume" in cli("runs", "show", run.path).stderr
 
 
 def test_show_json(cli: Cli, runs: Path) -> None:

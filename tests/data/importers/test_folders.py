@@ -178,7 +178,7 @@ def test_names_that_are_no_utf8_come_through(tmp_path: Path) -> None:
         ((), "is empty"),
         (("1.png", "2.png"), "holds 2 files and no folders"),
         (("train/1.png", "test/1.png"), "train, test hold only files"),
-        (("train/a/1.png", "test/a/1.png", "extra/1.png"), "got both: train, test and extra"),
+        (("train/a/1.png", "test/a/1.png", "extra/1.png"), "received both: train, test and extra"),
     ],
 )
 def test_a_folder_of_another_layout_is_explained(
