@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnclf.cli.app import COMMANDS, load_command
 from cnnclf.cli.settings import option_name
-from cnnclf.config import MODEL_PRESETS, FinetuneConfig, Section, TrainConfig, choices_of
+from cnnclf.config import MODEL_PRESETS, CommandConfig, FinetuneConfig, TrainConfig, choices_of
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -33,7 +33,7 @@ def main() -> int:
     return 0
 
 
-def render_settings(command: str, kind: type[Section]) -> str:
+def render_settings(command: str, kind: type[CommandConfig]) -> str:
     """Return the page of all settings of a command."""
     lines = [
         f"# Settings of `cnnclf {command}`",

@@ -1,4 +1,4 @@
-"""Command-line options made from the settings in `config.py`, so that neither can drift away.
+"""Command-line options made from the settings in `config/`, so that neither can drift away.
 
 A command takes `**settings` and is passed through `add_settings`, which gives it one option per
 setting. Options are None unless typed; `config.load_config` checks their values together with the
@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cnnclf.config import Section, TrainConfig, choices_of
+from cnnclf.config import CommandConfig, TrainConfig, choices_of
 
 _NAMES = {
     "optimizer.name": "optimizer",
@@ -51,7 +51,7 @@ def add_settings(
     command: Callable[..., Any],
     *,
     only: tuple[str, ...] = ("",),
-    kind: type[Section] = TrainConfig,
+    kind: type[CommandConfig] = TrainConfig,
 ) -> Callable[..., Any]:
     """Give a command that takes `**settings` one option per setting.
 
@@ -87,14 +87,14 @@ def add_settings(
 
 
 def given_settings(
-    settings: Mapping[str, object], *, kind: type[Section] = TrainConfig
+    settings: Mapping[str, object], *, kind: type[CommandConfig] = TrainConfig
 ) -> dict[str, object]:
     """Return the typed options among a command's `**settings`, by dotted key."""
     keys = {_parameter_name(key): key for key, _ in _fields(kind)}
     return {keys[name]: value for name, value in settings.items() if value is not None}
 
 
-def _fields(kind: type[Section]) -> list[tuple[str, FieldInfo]]:
+def _fields(kind: type[CommandConfig]) -> list[tuple[str, FieldInfo]]:
     found = []
     for section, section_field in kind.model_fields.items():
         model = section_field.annotation

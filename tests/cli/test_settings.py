@@ -7,8 +7,8 @@ from cnnclf.cli.app import COMMANDS, load_command
 from cnnclf.cli.settings import given_settings, option_name
 from cnnclf.config import (
     AugmentConfig,
+    CommandConfig,
     FinetuneConfig,
-    Section,
     TrainConfig,
     choices_of,
     setting_keys,
@@ -28,13 +28,13 @@ def parameters_of(command_name: str) -> dict[str, object]:
 
 
 @KINDS
-def test_every_setting_is_an_option(command: str, kind: type[Section]) -> None:
+def test_every_setting_is_an_option(command: str, kind: type[CommandConfig]) -> None:
     options = parameters_of(command)
     assert not [key for key in setting_keys(kind) if option_name(key) not in options]
 
 
 @KINDS
-def test_option_names_do_not_collide(command: str, kind: type[Section]) -> None:
+def test_option_names_do_not_collide(command: str, kind: type[CommandConfig]) -> None:
     names = [option_name(key) for key in setting_keys(kind)]
     assert len(set(names)) == len(names)
 
@@ -51,7 +51,7 @@ def test_augment_settings_are_the_table_of_augmentations() -> None:
 
 
 @KINDS
-def test_every_setting_is_described(command: str, kind: type[Section]) -> None:
+def test_every_setting_is_described(command: str, kind: type[CommandConfig]) -> None:
     for section in kind.model_fields.values():
         model = section.annotation
         assert model is not None

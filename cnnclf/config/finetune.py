@@ -1,0 +1,106 @@
+"""Every setting of `cnnclf finetune`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from cnnclf.config.sections import (
+    AugmentConfig,
+    Auto,
+    CommandConfig,
+    RuntimeConfig,
+    Section,
+    Size,
+)
+
+
+class BackboneDataConfig(Section):
+    """How pictures reach the backbone, which always sees colours."""
+
+    image_size: Size = Field(
+        "auto", description="Height x width the backbone sees; auto: what it was trained on."
+    )
+    fit: Literal["auto", "crop", "pad", "squash"] = Field(
+        "auto", description="How a picture of another shape is brought to the size."
+    )
+    cache: Literal["disk", "ram", "none"] = Field(
+        "disk", description="Where decoded pictures are kept."
+    )
+
+
+class BackboneConfig(Section):
+    """The trained network to start from."""
+
+    name: str = Field("efficientnet-lite0", description="A name that 'cnnclf backbones' lists.")
+    weights: str = Field(
+        "imagenet", description="imagenet, none, or a file of Keras weights (.h5, .weights.h5)."
+    )
+
+
+class HeadConfig(Section):
+    """The new end of the network, and the first phase, which trains it alone."""
+
+    pooling: Literal["avg", "max", "both"] = Field(
+        "avg", description="From the last feature maps to a vector."
+    )
+    units: int = Field(0, ge=0, le=65_536, description="Units of a hidden dense layer; 0: none.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before each dense layer.")
+    epochs: int = Field(30, ge=1, le=100_000, description="Epochs of the first phase.")
+    search: bool = Field(
+        True, description="Try learning rates and weight decays on cached features first."
+    )
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
+        "auto", description="Highest learning rate of the first phase."
+    )
+    weight_decay: Auto | Annotated[float, Field(ge=0, le=1)] = Field(
+        "auto", description="Decoupled weight decay of the first phase."
+    )
+
+
+class TailConfig(Section):
+    """The second phase: the last stages of the backbone, and the head, at a smaller rate."""
+
+    unfreeze: str = Field(
+        "auto", description="What is trained: none, all, a stage and all behind it, or N stages."
+    )
+    epochs: int = Field(10, ge=1, le=100_000, description="Epochs of the second phase.")
+    learning_rate: float = Field(
+        3e-4, gt=0, le=10, description="Highest learning rate of the second phase."
+    )
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Its decoupled weight decay.")
+
+
+class FeaturesConfig(Section):
+    """What the frozen layers give, computed once per picture and kept on disk."""
+
+    cache: bool = Field(True, description="Compute the frozen layers once, not in every epoch.")
+    views: int = Field(
+        1, ge=1, le=64, description="Versions of each training picture; from 2 on, augmented ones."
+    )
+
+
+class FinetuneTrainingConfig(Section):
+    """In which portions and against which loss, in both phases."""
+
+    batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
+        "auto", description="Pictures per step."
+    )
+    patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = Field(
+        "auto", description="Epochs of a phase without a better result before it ends; 0: never."
+    )
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing.")
+
+
+class FinetuneConfig(CommandConfig):
+    """All settings of `cnnclf finetune`."""
+
+    command: ClassVar[str] = "finetune"
+
+    data: BackboneDataConfig = BackboneDataConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    head: HeadConfig = HeadConfig()
+    tail: TailConfig = TailConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    training: FinetuneTrainingConfig = FinetuneTrainingConfig()
+    augment: AugmentConfig = AugmentConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
