@@ -1,7 +1,8 @@
 """Names and counts as people want them: sorted by their numbers, few of many in a message."""
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def natural_key(text: str) -> str:
@@ -12,6 +13,23 @@ def natural_key(text: str) -> str:
     differ only in case or leading zeros are told apart by the text itself.
     """
     return f"{_DIGITS.sub(_sortable_number, text.casefold())}\0{text}"
+
+
+def sort_in_chunks(names: Iterable[str], most: int) -> Iterator[str]:
+    """Sort names naturally, at most `most` at a time.
+
+    Up to that many come in natural order altogether. More come chunk by chunk, each in natural
+    order, so that the first of a million can be used while the others are still being listed.
+
+    Args:
+        names: Taken only as far as needed.
+        most: Names held at once, at least 1.
+    """
+    rest = iter(names)
+    while chunk := list(itertools.islice(rest, most)):
+        if len(chunk) > 1:
+            chunk.sort(key=natural_key)
+        yield from chunk
 
 
 def name_some(names: Sequence[str], limit: int = 5) -> str:

@@ -1,25 +1,24 @@
 """Finds the pictures that a user means by files, folders, patterns and lists, one by one.
 
 Only names are looked at, never content: a file that turns out to be no picture is found here and
-refused by the decoder. Memory is bounded by the largest single folder, not by their number.
+refused by the decoder. The first of a million files is given long before the last is listed.
 """
 
 import codecs
-import fnmatch
 import itertools
 import os
-import re
 import stat
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple, Protocol
 
-from cnnclf.data.importers.base import natural_key
 from cnnclf.data.importers.walk import Walk
 from cnnclf.errors import DataError
+from cnnclf.inference.patterns import has_wildcard, join_names, match_pattern
+from cnnclf.inference.sharding import Shard
 from cnnclf.progress import Progress, Silent
 
 # What lies beside pictures in folders. A name with any other ending, or none, is tried.
@@ -27,13 +26,14 @@ from cnnclf.progress import Progress, Silent
 NO_PICTURES = frozenset({
     ".7z", ".avi", ".bz2", ".conf", ".css", ".csv", ".db", ".doc", ".docx", ".gz", ".h5",
     ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".keras", ".log", ".m4v", ".md",
-    ".mkv", ".mov", ".mp3", ".mp4", ".npy", ".npz", ".onnx", ".partial", ".pdf", ".pickle",
-    ".pkl", ".ppt", ".pptx", ".py", ".rar", ".rst", ".sh", ".sqlite", ".tar", ".tex", ".tgz",
-    ".tmp", ".toml", ".tsv", ".txt", ".wav", ".webm", ".xls", ".xlsx", ".xml", ".xmp", ".xz",
-    ".yaml", ".yml", ".zip",
+    ".mkv", ".mov", ".mp3", ".mp4", ".npy", ".npz", ".onnx", ".parquet", ".partial", ".pdf",
+    ".pickle", ".pkl", ".ppt", ".pptx", ".py", ".rar", ".rst", ".sh", ".sqlite", ".tar",
+    ".tex", ".tgz", ".tmp", ".toml", ".tsv", ".txt", ".wav", ".webm", ".xls", ".xlsx", ".xml",
+    ".xmp", ".xz", ".yaml", ".yml", ".zip",
 })
 # fmt: on
 _CHUNK_BYTES = 1 << 16
+_GIVE_WAY_EVERY, _GIVE_WAY_S = 1000, 0.002
 
 
 class Found(NamedTuple):
@@ -67,44 +67,33 @@ class ImageInputs:
         stdin: Where `-` reads from.
         passed_over: A folder not to search, because results are written there.
         progress: Is told what was passed over.
+        shard: Give only the paths of this part.
+        sort_at_once: Names of one folder that are held and sorted together, at least 1. A larger
+            folder comes in pieces of so many names, each in natural order.
+        may_be_empty: Finding nothing is no error.
     """
 
     inputs: Sequence[str]
     stdin: ByteStream | None = None
     passed_over: Path | None = None
     progress: Progress = field(default_factory=Silent)
+    shard: Shard | None = None
+    sort_at_once: int = 20_000
+    may_be_empty: bool = False
 
     def find(self) -> Iterator[Found]:
         """Give every path lazily, with an error for what is missing.
 
         Raises:
-            DataError: Nothing at all is found, or a list cannot be read.
+            DataError: Nothing at all is found, whatever the shard, or a list cannot be read.
         """
-        search = _Search(self.passed_over)
-        missing: list[Found] = []
-        has_found = False
-        for item in self.inputs:
-            for found in search.expand(item, self.stdin):
-                if found.error and not has_found and found.path == item:
-                    missing.append(found)
-                    continue
-                has_found = True
-                yield from missing
-                missing.clear()
-                yield found
-        search.report(self.progress)
-        if not has_found:
-            reasons = [f"{found.path}: {found.error}" for found in missing[:1]]
-            raise DataError(
-                f"expected pictures, found none in {', '.join(self.inputs[:5])}"
-                + "".join(f" ({reason})" for reason in reasons),
-                "give files, folders, patterns in quotes, @list.txt, or - for a list on stdin",
-            )
+        found = self._find()
+        return found if self.shard is None else filter(self._is_ours, found)
 
     def first(self) -> Iterator[Found]:
         """Like `find`, but looks for the first path at once, so that its error comes early."""
         found = self.find()
-        return itertools.chain([next(found)], found)
+        return itertools.chain(list(itertools.islice(found, 1)), found)
 
     def count(self, stop: threading.Event) -> int | None:
         """Count the paths without opening a picture.
@@ -120,13 +109,39 @@ class ImageInputs:
             return None
         total = 0
         try:
-            for _ in ImageInputs(self.inputs, passed_over=self.passed_over).find():
+            for _ in replace(self, progress=Silent(), sort_at_once=1).find():
                 total += 1
-                if stop.is_set():
+                # Giving way now and then: it is the pictures that somebody waits for.
+                if stop.wait(_GIVE_WAY_S) if total % _GIVE_WAY_EVERY == 0 else stop.is_set():
                     return None
         except DataError:  # the search that counts for something says so, too
             return None
         return total
+
+    def _is_ours(self, found: Found) -> bool:
+        return self.shard is None or self.shard.owns(found.path)
+
+    def _find(self) -> Iterator[Found]:
+        search = _Search(self.passed_over, self.sort_at_once)
+        missing: list[Found] = []
+        has_found = False
+        for item in self.inputs:
+            for found in search.expand(item, self.stdin):
+                if found.error and not has_found and found.path == item:
+                    missing.append(found)
+                    continue
+                has_found = True
+                yield from missing
+                missing.clear()
+                yield found
+        search.report(self.progress)
+        if not has_found and not self.may_be_empty:
+            reasons = [f"{found.path}: {found.error}" for found in missing[:1]]
+            raise DataError(
+                f"expected pictures, found none in {', '.join(self.inputs[:5])}"
+                + "".join(f" ({reason})" for reason in reasons),
+                "give files, folders, patterns in quotes, @list.txt, or - for a list on stdin",
+            )
 
 
 def read_list(stream: ByteStream, name: str) -> Iterator[str]:
@@ -165,10 +180,11 @@ def _paths(lines: list[bytes], separator: bytes) -> Iterator[str]:
 class _Search:
     """One pass over the inputs; remembers what it passed over."""
 
-    def __init__(self, passed_over: Path | None) -> None:
+    def __init__(self, passed_over: Path | None, sort_at_once: int) -> None:
         self._skipped: Counter[str] = Counter()
         self._remarks: list[str] = []
         self._passed_over = passed_over and passed_over.resolve()
+        self._sort_at_once = sort_at_once
         self._place: tuple[str | None, bool] = (None, False)
 
     def expand(self, item: str, stdin: ByteStream | None) -> Iterator[Found]:
@@ -180,10 +196,10 @@ class _Search:
                 yield from self._take(path)
         elif item.startswith("@"):
             yield from self._expand_list(Path(item[1:]))
-        elif os.path.lexists(item) or not _has_wildcard(item):
+        elif os.path.lexists(item) or not has_wildcard(item):
             yield from self._take(item)
         else:
-            matches = _match_pattern(item)
+            matches = match_pattern(item, sort_at_once=self._sort_at_once)
             first = next(matches, None)
             if first is None:
                 yield Found(item, "no file matches this pattern")
@@ -233,7 +249,7 @@ class _Search:
                 yield Found(path, "neither a file nor a folder")
 
     def _walk(self, folder: str) -> Iterator[Found]:
-        walk = Walk(Path(folder))
+        walk = Walk(Path(folder), sort_at_once=self._sort_at_once)
         for name in walk.all_files():
             yield from self._drain(walk, folder)
             suffix = PurePath(name).suffix.lower()
@@ -242,13 +258,13 @@ class _Search:
             if suffix in NO_PICTURES:
                 self._skipped[suffix] += 1
             else:
-                yield Found(_join(folder, name))
+                yield Found(join_names(folder, name))
         yield from self._drain(walk, folder)
         self._remarks += walk.remarks()
 
     def _drain(self, walk: Walk, folder: str) -> Iterator[Found]:
         for name, reason in walk.skipped:
-            yield Found(folder if name == "." else _join(folder, name), reason)
+            yield Found(folder if name == "." else join_names(folder, name), reason)
         walk.skipped.clear()
 
     def _is_passed_over(self, folder: str, name: str) -> bool:
@@ -258,64 +274,3 @@ class _Search:
             real = Path(folder, place).resolve()
             self._place = (place, self._passed_over in {real, *real.parents})
         return self._place[1]
-
-
-_WILDCARD = re.compile(r"[*?[]")
-
-
-def _has_wildcard(text: str) -> bool:
-    return _WILDCARD.search(text) is not None
-
-
-def _match_pattern(pattern: str) -> Iterator[str]:
-    """Give what a pattern matches, in natural order folder by folder.
-
-    Patterns with `**` give files only: the folders among the matches hold other matches.
-    """
-    path = PurePath(pattern)
-    parts = path.parts[1:] if path.anchor else path.parts
-    matches = _match_parts(path.anchor, parts)
-    if "**" in parts[:-1]:
-        return (match for match in matches if not Path(match).is_dir())
-    return matches
-
-
-def _match_parts(folder: str, parts: tuple[str, ...]) -> Iterator[str]:
-    if not parts:
-        yield folder or "."
-        return
-    head, rest = parts[0], parts[1:]
-    if head == "**":
-        yield from _match_parts(folder, rest)
-        if rest:  # without a rest the folder itself is given, and will be searched through
-            for name in _list_matches(folder):
-                # Linked folders are left out, as they may lead back up.
-                path = _join(folder, name)
-                if name.endswith("/") and not Path(path).is_symlink():
-                    yield from _match_parts(path, parts)
-    elif _has_wildcard(head):
-        matches = re.compile(fnmatch.translate(head)).match
-        for name in _list_matches(folder):
-            if matches(name.rstrip("/")) and (name.endswith("/") or not rest):
-                yield from _match_parts(_join(folder, name), rest)
-    elif os.path.lexists(_join(folder, head)):
-        yield from _match_parts(_join(folder, head), rest)
-
-
-def _list_matches(folder: str) -> list[str]:
-    """List what a pattern can match in a folder, in natural order; a folder ends in a slash."""
-    try:
-        with os.scandir(folder or ".") as entries:
-            names = [
-                entry.name + ("/" if entry.is_dir() else "")
-                for entry in entries
-                if not entry.name.startswith(".")
-            ]
-    except OSError:  # as in a shell, what cannot be listed holds no match
-        return []
-    return sorted(names, key=natural_key)
-
-
-def _join(folder: str, name: str) -> str:
-    separator = "" if not folder or folder.endswith(os.sep) else os.sep
-    return folder + separator + name.rstrip("/")

@@ -1,7 +1,9 @@
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnclf.data.names import count_of, name_some, natural_key
+from cnnclf.data.names import count_of, name_some, natural_key, sort_in_chunks
 
 
 @given(st.lists(st.integers(0, 10**30), min_size=2, max_size=10))
@@ -33,3 +35,27 @@ def test_counts_agree_with_their_nouns() -> None:
         "2 files",
         "1,234 files",
     ]
+
+
+@given(st.lists(st.text("a12", max_size=4), max_size=30), st.integers(1, 40))
+def test_chunks_are_sorted_each_by_itself(names: list[str], most: int) -> None:
+    expected = [
+        name
+        for start in range(0, len(names), most)
+        for name in sorted(names[start : start + most], key=natural_key)
+    ]
+    assert list(sort_in_chunks(iter(names), most)) == expected
+
+
+def test_chunks_take_no_more_names_than_they_hold() -> None:
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield str(taken)
+
+    names = sort_in_chunks(endless(), 10)
+    assert [next(names) for _ in range(11)][::10] == ["1", "11"]
+    assert taken == 20

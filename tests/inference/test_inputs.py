@@ -1,17 +1,21 @@
 """Finding pictures: every way to name them, in order, lazily, and nothing unsaid."""
 
+import contextlib
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnclf.data.names import natural_key
 from cnnclf.errors import DataError, ExitCode
 from cnnclf.inference.inputs import Found, ImageInputs, read_list
+from cnnclf.inference.sharding import Shard
 from cnnclf.progress import Silent
 
 
@@ -114,6 +118,103 @@ def test_an_unreadable_folder_is_an_error_row(here: Path, monkeypatch: pytest.Mo
     found = find("d")
     assert "d/b/1.jpg" in found
     assert any(each.startswith("d/a ! ") and "Permission denied" in each for each in found)
+
+
+# --- huge folders
+
+
+class Entry:
+    """One name of a folder that exists only here."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def is_dir(self) -> bool:
+        return False
+
+    def is_file(self) -> bool:
+        return True
+
+
+class HugeFolder:
+    """Stands in for os.scandir: `count` files in no order, and how many were listed so far."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.listed = 0
+        self.folders_listed = 0
+
+    @contextlib.contextmanager
+    def __call__(self, path: str) -> Iterator[Iterator[Entry]]:
+        yield self._entries()
+
+    def _entries(self) -> Iterator[Entry]:
+        for number in range(self.count):
+            self.listed += 1
+            yield Entry(f"{number * 7919 % self.count}.jpg")
+        self.folders_listed += 1
+
+
+@pytest.mark.parametrize("name", ["d", "d/*.jpg"])
+def test_a_huge_folder_is_given_while_it_is_listed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    Path("d").mkdir()
+    huge = HugeFolder(200_000)
+    monkeypatch.setattr(os, "scandir", huge)
+    monkeypatch.setattr(os, "stat", partial(pretend_regular, os.stat))
+    found = ImageInputs([name], sort_at_once=1000).find()
+    first = [next(found).path for _ in range(1000)]
+    assert huge.listed == 1000
+    assert first == sorted(first, key=natural_key)
+    rest = [each.path for each in found]
+    assert len({*first, *rest}) == 200_000
+    assert huge.listed == 200_000
+
+
+def pretend_regular(stat: Callable[[str], os.stat_result], path: str, **how: bool) -> object:
+    """Give what stat says, of a file that is not there what it says of a real one."""
+    return stat(__file__ if str(path).endswith(".jpg") else path, **how)
+
+
+def test_a_huge_folder_is_counted_without_being_held(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("d").mkdir()
+    huge = HugeFolder(5000)
+    monkeypatch.setattr(os, "scandir", huge)
+    assert ImageInputs(["d"]).count(threading.Event()) == 5000
+    stop = threading.Event()
+    stop.set()
+    huge.listed = 0
+    assert ImageInputs(["d"]).count(stop) is None
+    assert huge.listed == 1
+
+
+# --- shards
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_every_path_belongs_to_exactly_one_shard(here: Path, count: int) -> None:
+    touch(*(f"d/{number}.jpg" for number in range(60)))
+    everything = [*find("d"), "no.jpg ! no such file or folder"]
+    shards = []
+    for index in range(1, count + 1):
+        inputs = ImageInputs(["d", "no.jpg"], shard=Shard(index, count))
+        shards.append([path + (f" ! {error}" if error else "") for path, error in inputs.find()])
+        assert inputs.count(threading.Event()) == len(shards[-1])
+    assert sorted(path for shard in shards for path in shard) == sorted(everything)
+    for shard in shards:
+        assert shard == [path for path in everything if path in shard]
+        assert len(shard) > 60 / count / 3
+
+
+def test_a_shard_without_files_is_no_error(here: Path) -> None:
+    touch("a.jpg")
+    shards = [list(ImageInputs(["a.jpg"], shard=Shard(each, 9)).first()) for each in range(1, 10)]
+    assert sorted(shards, key=len) == [[]] * 8 + [[Found("a.jpg")]]
+    with pytest.raises(DataError):
+        ImageInputs(["no.jpg"], shard=Shard(1, 2)).first()
 
 
 # --- nothing there

@@ -1,16 +1,18 @@
 """Walking through folders of any size and any state: loops, locks, odd names, hidden things.
 
-Only one folder's names are in memory at a time. Nothing is followed twice on one way down, and
-nothing is passed over without being said: single files as (path, reason), the rest as remarks.
+Only one folder's names are in memory at a time, or fewer if asked for. Nothing is followed twice on
+one way down, and nothing is passed over without being said: single files as (path, reason), the
+rest as remarks.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from cnnclf.data.manifest import is_dataset
-from cnnclf.data.names import name_some, natural_key
+from cnnclf.data.names import name_some, sort_in_chunks
 from cnnclf.runs import PLAN_FILE, RECORD_FILE
 
 # What systems leave behind in folders; treated as hidden.
@@ -25,13 +27,21 @@ class Walk:
     Args:
         root: Where to start.
         ignored: Names of folders to pass over in silence (what is being written at the moment).
+        sort_at_once: Names of one folder that are held and sorted together; see `sort_in_chunks`.
 
     Attributes:
         skipped: (path, reason) of what cannot be read, in the order of finding.
     """
 
-    def __init__(self, root: Path, *, ignored: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        ignored: frozenset[str] = frozenset(),
+        sort_at_once: int = sys.maxsize,
+    ) -> None:
         self.skipped: list[tuple[str, str]] = []
+        self._sort_at_once = sort_at_once
         self._root = os.fspath(root)
         self._ignored = ignored
         self._hidden_folders: dict[str, None] = {}
@@ -53,7 +63,7 @@ class Walk:
         parts = path.split("/") if path else []
         above = {self._identify("/".join(parts[:end])) for end in range(len(parts))}
         # One level each: where, which folder (device and number), and the names still to do.
-        levels = [(path, self._identify(path), iter(self._names(path)))]
+        levels = [(path, self._identify(path), self._names(path))]
         while levels:
             here, _, rest = levels[-1]
             name = next(rest, None)
@@ -67,7 +77,7 @@ class Walk:
                 if identity and identity in {*above, *(level[1] for level in levels)}:
                     self.skipped.append((below, "the link leads back to a folder above it"))
                 elif not self._is_own(below):
-                    levels.append((below, identity, iter(self._names(below))))
+                    levels.append((below, identity, self._names(below)))
 
     def count_files(self, path: str = "") -> int:
         """Count about how many files `all_files` will yield; fast, and nothing is kept."""
@@ -107,9 +117,9 @@ class Walk:
                 else:
                     yield _join(here, name)
 
-    def _names(self, path: str) -> list[str]:
-        """Return the visible names in a folder in natural order; folders end in "/"."""
-        return sorted(self._scan(path), key=natural_key)
+    def _names(self, path: str) -> Iterator[str]:
+        """Yield the visible names in a folder in natural order; folders end in "/"."""
+        return sort_in_chunks(self._scan(path), self._sort_at_once)
 
     def _scan(self, path: str) -> Iterator[str]:
         try:
