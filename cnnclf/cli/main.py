@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001 - the outermost boundary: every outcome gets a code
         if show_traceback:
             traceback.print_exception(error)
-        return _report(error)
+        return _settled(_report(error))
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -89,18 +89,25 @@ def _take_traceback(argv: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def _settled(code: int) -> int:
-    try:  # a closed pipe must be met here, not at the interpreter's end
+    try:  # a closed pipe or a full disk must be met here, not at the interpreter's end
         sys.stdout.flush()
     except BrokenPipeError:
         return _broken_pipe()
+    except OSError as error:
+        _drop_stdout()
+        return code or _report(error)  # an error that came before has been told
     return code
 
 
 def _broken_pipe() -> int:
-    # Python flushes stdout once more when it ends; what is left goes nowhere, without a message.
+    _drop_stdout()
+    return ExitCode.BROKEN_PIPE
+
+
+def _drop_stdout() -> None:
+    """Send what is left nowhere: Python flushes stdout once more, with a message, when it ends."""
     with suppress(OSError, ValueError):  # ValueError: a stand-in stream without a descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.BROKEN_PIPE
 
 
 def _report(error: BaseException) -> int:

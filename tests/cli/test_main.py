@@ -284,19 +284,24 @@ def test_closed_pipe() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_disk_under_stdout() -> None:
+@pytest.mark.parametrize("is_buffered", [True, False])
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_full_disk_under_stdout(argument: str, is_buffered: bool) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "cnnclf", "--version"],
+            [sys.executable, "-m", "cnnclf", argument],
             cwd=ROOT,
+            env=environment if is_buffered else environment | {"PYTHONUNBUFFERED": "1"},
             stdout=full,
             stderr=subprocess.PIPE,
             timeout=60,
             check=False,
         )
     assert done.returncode == 6
-    assert b"disk full" in done.stderr
+    assert done.stderr.count(b"disk full") == 1
     assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
