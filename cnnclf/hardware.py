@@ -161,6 +161,25 @@ def find_nvidia_gpus() -> tuple[NvidiaGpu, ...]:
     return ()
 
 
+def is_gpu_usable(backend: str = "tensorflow") -> bool:
+    """Tell whether Keras will find a GPU here, as far as can be seen without loading anything.
+
+    Args:
+        backend: Of Keras; the libraries that TensorFlow needs are looked for, those of others not.
+    """
+    if not find_nvidia_gpus():
+        return False
+    if backend != "tensorflow":
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() not in ("", "-1")
+    build = _read_tensorflow_build()
+    problem = _find_gpu_problem(
+        built_with_cuda=build.get("is_cuda_build", "True") == "True",
+        cuda=build.get("cuda_version", "12"),
+        cudnn=build.get("cudnn_version", "9"),
+    )
+    return problem is None
+
+
 def find_missing_cuda_libraries(cuda_major: int, cudnn_major: int) -> tuple[str, ...]:
     """Return the names of the libraries TensorFlow would open and not find.
 
@@ -189,6 +208,14 @@ def explain_unusable_gpu(
     Returns:
         The first cause that is found, and the command that mends it.
     """
+    problem = _find_gpu_problem(built_with_cuda=built_with_cuda, cuda=cuda, cudnn=cudnn)
+    return problem or GpuProblem(
+        "TensorFlow does not list the GPU, though its driver and libraries can be opened",
+        "cnnclf doctor --verbose shows what TensorFlow itself says",
+    )
+
+
+def _find_gpu_problem(*, built_with_cuda: bool, cuda: str, cudnn: str) -> GpuProblem | None:
     if not find_nvidia_gpus():
         return GpuProblem(
             "no NVIDIA GPU was found on this machine",
@@ -210,7 +237,7 @@ def explain_unusable_gpu(
     return _explain_driver(int(cuda.partition(".")[0])) or _explain_libraries(cuda, cudnn)
 
 
-def _explain_libraries(cuda: str, cudnn: str) -> GpuProblem:
+def _explain_libraries(cuda: str, cudnn: str) -> GpuProblem | None:
     majors = int(cuda.partition(".")[0]), int(cudnn.partition(".")[0])
     missing = find_missing_cuda_libraries(*majors)
     if missing:
@@ -218,10 +245,7 @@ def _explain_libraries(cuda: str, cudnn: str) -> GpuProblem:
             f"TensorFlow cannot open {', '.join(missing)} (CUDA {cuda}, cuDNN {cudnn})",
             f"{_INSTALL_GPU} (brings the libraries; no CUDA toolkit is needed)",
         )
-    return GpuProblem(
-        "TensorFlow does not list the GPU, though its driver and libraries can be opened",
-        "cnnclf doctor --verbose shows what TensorFlow itself says",
-    )
+    return None
 
 
 def _explain_driver(cuda_major: int) -> GpuProblem | None:
@@ -263,6 +287,16 @@ _DRIVER_ERRORS = {
     804: "forward compatibility is not supported on this GPU",
     999: "unknown error",
 }
+
+
+def _read_tensorflow_build() -> dict[str, str]:
+    """Read what TensorFlow was built for out of its files, without importing it."""
+    spec = importlib.util.find_spec("tensorflow")
+    for root in (spec.submodule_search_locations or ()) if spec is not None else ():
+        with contextlib.suppress(OSError):
+            text = _read(f"{root}/python/platform/build_info.py")
+            return dict(re.findall(r"\('(\w+)', '?([\w.]+)'?\)", text))
+    return {}
 
 
 def _is_windows() -> bool:

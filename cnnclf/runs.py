@@ -3,7 +3,8 @@
 A run directory holds::
 
     plan.json run.json history.csv log.txt curves.png
-    checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle);
+    checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle), reference.npz
+                                             (pictures to try engines on), engine-cache/;
                                              last also optimizer.npz + state.json, for --resume
     evaluation/SPLIT/                        metrics.json and its figures and tables
 
@@ -43,6 +44,8 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation"
 MODEL_FILE = "model.keras"
 CLASSIFIER_FILE = "classifier.json"
+REFERENCE_FILE = "reference.npz"
+ENGINE_CACHE = "engine-cache"
 OPTIMIZER_FILE = "optimizer.npz"
 STATE_FILE = "state.json"
 METRICS_FILE = "metrics.json"

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from cnnclf.cli.output import out
+from cnnclf.inference.engines.table import ENGINES, find_engine
+from cnnclf.inference.engines.table import PRECISIONS as ENGINE_PRECISIONS
 
 _OUTPUT = "Output"
 _MACHINE = "Machine"
@@ -17,6 +19,8 @@ _MACHINE = "Machine"
 DEVICES = ("auto", "cpu", "gpu", "gpu:all")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 CACHES = ("disk", "ram", "none")
+ENGINE_CHOICES = ("auto", *(row.name for row in ENGINES))
+ENGINE_PRECISION_CHOICES = ("auto", *ENGINE_PRECISIONS)
 
 
 def _use_json(value: bool) -> bool:
@@ -46,6 +50,16 @@ def _one_of(choices: tuple[str, ...], value: str) -> str:
 
 def _check_precision(value: str) -> str:
     return _one_of(PRECISIONS, value)
+
+
+def _check_engine(value: str | None) -> str | None:
+    if value is not None and value != "auto":
+        find_engine(value)  # names the nearest
+    return value
+
+
+def _check_engine_precision(value: str) -> str:
+    return _one_of(ENGINE_PRECISION_CHOICES, value)
 
 
 def _check_cache(value: str) -> str:
@@ -111,6 +125,39 @@ Precision = Annotated[
         autocompletion=lambda: list(PRECISIONS),
         rich_help_panel=_MACHINE,
         help="Number format of the computation; auto takes what the device is fast in.",
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="|".join(ENGINE_CHOICES),
+        callback=_check_engine,
+        autocompletion=lambda: list(ENGINE_CHOICES),
+        rich_help_panel=_MACHINE,
+        help="What computes; auto takes Keras on a GPU, else OpenVINO if it is installed.",
+    ),
+]
+ExactEngine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="|".join(ENGINE_CHOICES),
+        callback=_check_engine,
+        autocompletion=lambda: list(ENGINE_CHOICES),
+        rich_help_panel=_MACHINE,
+        help="What computes [keras, which is what was trained; an artifact has its own].",
+    ),
+]
+EnginePrecision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="|".join(ENGINE_PRECISION_CHOICES),
+        callback=_check_engine_precision,
+        autocompletion=lambda: list(ENGINE_PRECISION_CHOICES),
+        rich_help_panel=_MACHINE,
+        help="Number format; auto takes bfloat16 where the processor computes in it.",
     ),
 ]
 Threads = Annotated[

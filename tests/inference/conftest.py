@@ -1,5 +1,6 @@
 """A tiny model that need not be trained, and pictures that it can look at."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,9 @@ def draw(tmp_path: Path) -> Draw:
         return path
 
     return call
+
+
+@pytest.fixture(scope="session")
+def own_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same bundle, for engines to put their cache beside."""
+    return Path(shutil.copytree(bundle, tmp_path_factory.mktemp("own") / "tiny"))

@@ -4,7 +4,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from cnnclf import files, runs
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import RunError
 from cnnclf.inference.classifier import Classifier, find_bundle, save_bundle
+from cnnclf.inference.engines.keras_engine import KerasEngine
 from tests.inference.conftest import LABELS, SPEC, Draw, build_tiny
 
 
@@ -252,7 +253,7 @@ def test_the_number_of_graphs_is_bounded(bundle: Path, pixels: np.ndarray) -> No
     for _ in range(2):
         for size in range(24, 0, -1):
             assert len(classifier.logits(pixels[:size])) == size
-    assert len(classifier._sizes) <= 8
+    assert len(cast("KerasEngine", classifier.engine)._sizes) <= 8
 
 
 def test_no_pictures_give_no_logits(classifier: Classifier, pixels: np.ndarray) -> None:

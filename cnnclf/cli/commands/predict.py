@@ -67,6 +67,8 @@ def predict_command(
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", min=1, help="Pictures computed at once [32].")
     ] = None,
+    engine: options.Engine = "auto",
+    precision: options.EnginePrecision = "auto",
     threads: options.Threads = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -79,11 +81,10 @@ def predict_command(
     becomes a row with an error; then the exit code is 7. Sorting never overwrites a file.
     """
     target = _choose_target(copy_to, link_to, move_to, dry_run=dry_run)
-    from cnnclf.inference.classifier import find_bundle
+    from cnnclf.inference.classifier import Classifier, find_bundle
     from cnnclf.inference.inputs import ImageInputs
     from cnnclf.inference.predict import PredictOptions, predict_images
     from cnnclf.inference.rows import check_row_file
-    from cnnclf.runtime import setup_runtime
 
     if out_ is not None:
         check_row_file(out_)
@@ -93,11 +94,15 @@ def predict_command(
     progress = _choose_progress(out_)
     inputs = ImageInputs(images, _open_stdin(images), target[1] if target else None, progress)
     found = inputs.first()
-    runtime = setup_runtime(device=device, threads=threads, verbose=verbose)
-    out.note(runtime.summary)
-    from cnnclf.inference.classifier import Classifier
-
-    classifier = Classifier.load(bundle, jit_compile=runtime.jit_compile)
+    classifier = Classifier.load(
+        bundle,
+        engine=engine,
+        precision=precision,
+        device=device,
+        threads=threads,
+        verbose=verbose,
+        progress=out.progress(),
+    )
     how = PredictOptions(
         min(top_k, len(classifier.labels)),
         classifier.threshold if threshold is None else threshold,

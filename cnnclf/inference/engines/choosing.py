@@ -1,0 +1,141 @@
+"""What `--engine auto` and `--precision auto` become, without loading any engine."""
+
+import os
+from dataclasses import dataclass
+
+from cnnclf.errors import RunError, UsageError
+from cnnclf.hardware import is_gpu_usable, read_cpu_features
+from cnnclf.inference.engines.table import (
+    ENGINES,
+    FORMATS,
+    EngineRow,
+    check_installed,
+    check_precision,
+    find_engine,
+    find_missing,
+)
+
+_BFLOAT16 = {"bf16", "amx-bf16"}
+_FASTEST_ON_CPU = "openvino"
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine, and what it shall compute in.
+
+    Args:
+        row: The engine.
+        precision: One that the row names; None for what the model file has.
+        note: What a user may want to know about the choice; may be empty.
+    """
+
+    row: EngineRow
+    precision: str | None
+    note: str = ""
+
+
+def choose_engines(
+    form: str = "keras",
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    device: str | None = None,
+) -> tuple[EngineChoice, ...]:
+    """Choose an engine, and those that take over should it compute something else than Keras.
+
+    On a usable GPU that is Keras. On a CPU it is OpenVINO if it is installed, in bfloat16 where the
+    processor computes in it.
+
+    Args:
+        form: Format of the model, a key of `FORMATS`.
+        engine: auto, or the name of a row.
+        precision: auto, or one of `PRECISIONS`.
+        device: As of `setup_runtime`; None for the CPU.
+
+    Returns:
+        At least one; the first is to be tried first.
+
+    Raises:
+        UsageError: There is no such engine, or it does not compute this.
+        MissingPackageError: It is asked for and not installed.
+        RunError: No engine opens the format.
+    """
+    if form != "keras":
+        return (_choose_for_file(form, engine, precision),)
+    if engine == "auto":
+        return _choose_freely(precision, device)
+    row = find_engine(engine)
+    if row.name != "keras" and device is not None and device.startswith("gpu"):
+        raise UsageError(
+            f"expected --device cpu with --engine {engine}, received {device}",
+            f"use --engine keras, or leave --device {device} out",
+        )
+    check_installed(row)
+    precisions = (precision,) if precision != "auto" else (row.precisions[0],)
+    for each in precisions:
+        check_precision(row, each)
+    choices = [EngineChoice(row, each) for each in precisions]
+    return (*choices, *_fallbacks(choices))
+
+
+def _choose_for_file(form: str, engine: str, precision: str) -> EngineChoice:
+    """The engine of an exported model; nothing takes over, since there is no Keras beside it."""
+    if form not in FORMATS:
+        raise RunError(
+            f"expected a model of the format {', '.join(FORMATS)}, received {form!r}",
+            "upgrade with: pip install --upgrade cnnclf",
+        )
+    names = FORMATS[form]
+    if engine == "auto":
+        installed = [name for name in names if not find_missing(find_engine(name))]
+        engine = (installed or list(names))[0]
+    row = find_engine(engine)
+    if row.name not in names:
+        raise UsageError(
+            f"expected an engine that opens {form} ({', '.join(names)}), received {engine}",
+            f"use --engine {names[0]}",
+        )
+    check_installed(row)
+    if precision == "auto":
+        return EngineChoice(row, None)
+    check_precision(row, precision)
+    return EngineChoice(row, precision)
+
+
+def _choose_freely(precision: str, device: str | None) -> tuple[EngineChoice, ...]:
+    keras = find_engine("keras")
+    wanted = None if precision == "auto" else precision
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if device is not None and (
+        device.startswith("gpu") or (device == "auto" and is_gpu_usable(backend))
+    ):
+        if wanted is not None:
+            check_precision(keras, wanted)
+        return (EngineChoice(keras, wanted),)
+    row = find_engine(_FASTEST_ON_CPU)
+    if find_missing(row) or (wanted is not None and wanted not in row.precisions):
+        if wanted is not None:
+            check_precision(keras, wanted)
+        note = f"python -m pip install 'cnnclf[{row.extra}]' computes faster on this processor"
+        return (EngineChoice(keras, wanted, note),)
+    if wanted is not None:
+        choices = [EngineChoice(row, wanted)]
+    elif _BFLOAT16 & set(read_cpu_features()):
+        note = "this processor computes in bfloat16; --precision float32 gives all digits of Keras"
+        choices = [EngineChoice(row, "bfloat16", note), EngineChoice(row, "float32")]
+    else:
+        choices = [EngineChoice(row, "float32")]
+    return (*choices, *_fallbacks(choices))
+
+
+def _fallbacks(choices: list[EngineChoice]) -> tuple[EngineChoice, ...]:
+    """Whatever else is installed, exactly; Keras, which is always right, at the end."""
+    used = {choice.row.name for choice in choices}
+    if "keras" in used:
+        return ()
+    others = sorted(ENGINES, key=lambda row: row.name == "keras")
+    return tuple(
+        EngineChoice(row, None if row.name == "keras" else row.precisions[0])
+        for row in others
+        if row.name not in used and not find_missing(row)
+    )

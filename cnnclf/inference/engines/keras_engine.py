@@ -1,0 +1,123 @@
+"""Keras as an engine: the model as it was saved, on the device that the runtime was set up for."""
+
+import json
+import zipfile
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnclf.errors import RunError
+from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag, no_logits
+
+if TYPE_CHECKING:
+    import keras
+
+# Batch sizes for which a graph may be kept; more would cost memory for each size ever asked for.
+_MOST_SIZES = 8
+
+
+class KerasEngine:
+    """Computes with a Keras model.
+
+    Args:
+        model: Pixels 0..255 [N, H, W, C] to logits [N, K].
+        jit_compile: Let XLA compile the graph.
+    """
+
+    name = "keras"
+
+    def __init__(self, model: "keras.Model", *, jit_compile: bool = False) -> None:
+        # Left uncompiled, Keras would hand the graph to XLA, at half the speed on a CPU.
+        model.compile(jit_compile=jit_compile)
+        self.model = model
+        self._outputs = int(model.output_shape[-1])
+        self._sizes: set[int] = set()
+        self._asked: set[int] = set()
+
+    @property
+    def precision(self) -> str:
+        """What the layers compute in, as saved."""
+        kinds = {str(layer.compute_dtype) for layer in self.model.layers}
+        return "bfloat16" if "bfloat16" in kinds else "float32"
+
+    def logits(self, pixels: Pixels) -> Logits:
+        """Compute one batch."""
+        count = len(pixels)
+        size = self._choose_size(count)
+        if size > count:
+            padded = np.zeros((size, *pixels.shape[1:]), np.uint8)
+            padded[:count] = pixels
+            pixels = padded
+        return np.asarray(self.model.predict_on_batch(pixels)[:count], np.float32)
+
+    def stream(
+        self, batches: Iterable[tuple[Tag, Pixels]]
+    ) -> Generator[tuple[Tag, Logits], None, None]:
+        """Compute batches one after the other."""
+        for tag, pixels in batches:
+            yield tag, self.logits(pixels) if len(pixels) else no_logits(self._outputs)
+
+    def _choose_size(self, count: int) -> int:
+        """Choose the batch size to run `count` pictures at; the rest is padding.
+
+        Each new size costs a new graph (seconds for a large model). A size asked for once, as the
+        last batch of a folder is, rides in a larger known one; asked for again, it gets its own.
+        """
+        larger = [size for size in self._sizes if size >= count]
+        is_new = count not in self._asked
+        self._asked.add(count)
+        if larger and (is_new or len(self._sizes) >= _MOST_SIZES):
+            return min(larger)
+        self._sizes.add(count)
+        return count
+
+
+def open_keras(_model: ModelFile, options: EngineOptions) -> KerasEngine:
+    """Take the Keras model of a bundle."""
+    model = options.keras.load()
+    return KerasEngine(model, jit_compile=options.keras.jit_compile)
+
+
+def load_keras_model(path: Path) -> "keras.Model":
+    """Load a graph of plain Keras layers; nothing that a stranger wrote is run.
+
+    Raises:
+        RunError: It is damaged, from another version, or holds code.
+    """
+    import keras
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+        code = next(_find_code(config), None)
+        if code is not None:
+            raise RunError(
+                f"{path} holds code of its own ({code}); only layers of Keras itself are loaded",
+                "train a model with cnnclf, or take the custom layers out",
+            )
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(
+            f"Keras {keras.__version__} cannot load {path}: {reason}",
+            "use the version of Keras named in its classifier.json, or train again",
+        ) from error
+
+
+def _find_code(config: Any) -> Iterator[str]:
+    """Find what Keras would have to import or unpickle from elsewhere."""
+    if isinstance(config, Mapping):
+        name = config.get("class_name")
+        module = config.get("module")
+        is_foreign = isinstance(module, str) and module.split(".")[0] != "keras"
+        if isinstance(name, str) and (name in {"Lambda", "__lambda__"} or is_foreign):
+            yield name if module is None else f"{module}.{name}"
+        elif isinstance(name, str) and module is None and config.get("registered_name"):
+            yield str(config["registered_name"])
+        for value in config.values():
+            yield from _find_code(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _find_code(value)

@@ -1,0 +1,172 @@
+"""OpenVINO as an engine: all cores, several batches at once, bfloat16 where the CPU has it.
+
+The conversion from uint8 is part of the graph, so a batch is handed over at a quarter of the bytes.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.errors import RunError
+from cnnclf.hardware import count_usable_cpus
+from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag, no_logits
+
+Outputs = list[npt.NDArray[Any]]
+
+# One batch waits while the others are computed, so that no core waits for Python.
+_SPARE_REQUESTS = 1
+_WORDS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+
+
+class OpenVinoGraph:
+    """A compiled graph from uint8 pictures to one or more outputs.
+
+    Args:
+        path: The .xml file of OpenVINO's own format, an .onnx or a .tflite file.
+        precision: float32 or bfloat16; int8 for a graph that is quantized already.
+        threads: Threads of the CPU; None for all that the process may use.
+
+    Raises:
+        RunError: It is no graph that can be read.
+    """
+
+    def __init__(self, path: Path, *, precision: str, threads: int | None = None) -> None:
+        import openvino
+
+        core = openvino.Core()
+        try:
+            graph = _take_bytes(openvino, core.read_model(path))
+            self._compiled = core.compile_model(
+                graph,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "THROUGHPUT",
+                    "INFERENCE_PRECISION_HINT": _WORDS[precision],
+                    "INFERENCE_NUM_THREADS": threads or count_usable_cpus(),
+                    # Decoding, and other processes, share the cores.
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
+        except RuntimeError as error:
+            raise RunError(
+                f"OpenVINO cannot open {path}: {_first_line(error)}", "make it again"
+            ) from error
+        self._count = len(self._compiled.outputs)
+        self._requests: list[Any] = []
+
+    def compute(self, pixels: Pixels) -> Outputs:
+        """Compute one batch."""
+        [(_, outputs)] = self.stream([(None, pixels)])
+        return outputs
+
+    def stream(
+        self, batches: Iterable[tuple[Tag, Pixels]]
+    ) -> Generator[tuple[Tag, Outputs], None, None]:
+        """Compute batches in their order; one without pictures drains those before it."""
+        idle = self._take_requests()
+        busy: deque[tuple[Tag, Any]] = deque()
+        try:
+            for tag, pixels in batches:
+                if not len(pixels):
+                    while busy:
+                        yield self._finish(busy, idle)
+                    yield tag, []
+                    continue
+                if not idle:
+                    yield self._finish(busy, idle)
+                request = idle.pop()
+                request.start_async({0: pixels})
+                busy.append((tag, request))
+            while busy:
+                yield self._finish(busy, idle)
+        finally:
+            for _, request in busy:
+                request.wait()
+            self._requests = idle + [request for _, request in busy]
+
+    def _take_requests(self) -> list[Any]:
+        """Requests hold the memory of the graph's tensors, so they are kept and used again."""
+        requests, self._requests = self._requests, []
+        if not requests:
+            count = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            requests = [
+                self._compiled.create_infer_request() for _ in range(count + _SPARE_REQUESTS)
+            ]
+        return requests
+
+    def _finish(self, busy: deque[tuple[Tag, Any]], idle: list[Any]) -> tuple[Tag, Outputs]:
+        tag, request = busy[0]
+        request.wait()
+        busy.popleft()
+        outputs = [np.array(request.get_output_tensor(at).data) for at in range(self._count)]
+        idle.append(request)
+        return tag, outputs
+
+
+class OpenVinoEngine:
+    """Computes logits with a graph of OpenVINO.
+
+    Args:
+        graph: From uint8 pictures to logits.
+        precision: What it computes in.
+        outputs: Logits for each picture.
+    """
+
+    name = "openvino"
+
+    def __init__(self, graph: OpenVinoGraph, *, precision: str, outputs: int) -> None:
+        self.precision = precision
+        self._graph = graph
+        self._outputs = outputs
+
+    def logits(self, pixels: Pixels) -> Logits:
+        """Compute one batch."""
+        return np.asarray(self._graph.compute(pixels)[0], np.float32)
+
+    def stream(
+        self, batches: Iterable[tuple[Tag, Pixels]]
+    ) -> Generator[tuple[Tag, Logits], None, None]:
+        """Compute batches in their order, as many at once as keep all cores busy."""
+        with closing(self._graph.stream(batches)) as results:
+            for tag, outputs in results:
+                logits = np.asarray(outputs[0], np.float32) if outputs else None
+                yield tag, no_logits(self._outputs) if logits is None else logits
+
+
+def open_openvino(model: ModelFile, options: EngineOptions) -> OpenVinoEngine:
+    """Open a graph of OpenVINO, ONNX or LiteRT."""
+    precision = options.precision or "float32"
+    graph = OpenVinoGraph(model.path, precision=precision, threads=options.threads)
+    return OpenVinoEngine(graph, precision=precision, outputs=model.outputs)
+
+
+def convert_to_openvino(model: Any, directory: Path) -> Path:
+    """Write a Keras model as OpenVINO's model.xml and model.bin.
+
+    Args:
+        model: From pixels 0..255 to one or more outputs.
+        directory: Exists.
+    """
+    path = directory / "model.xml"
+    model.export(str(path), format="openvino", verbose=False)
+    return path
+
+
+def _take_bytes(openvino: Any, graph: Any) -> Any:
+    """Make uint8 the type of the input."""
+    if graph.input().get_element_type() == openvino.Type.u8:
+        return graph
+    from openvino.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(graph)
+    steps.input().tensor().set_element_type(openvino.Type.u8)
+    return steps.build()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,178 @@
+"""The table of engines; reading it imports none of them, nor NumPy."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cnnclf.errors import MissingPackageError, UsageError
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+_HERE = "cnnclf.inference.engines"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an engine's logits may lie from those of Keras.
+
+    Args:
+        difference: Largest |difference| as a part of the spread of Keras' logits.
+        agreement: Smallest share of pictures with the same best label, 0..1; pictures whose two
+            best logits lie closer together than `difference` do not count.
+    """
+
+    difference: float
+    agreement: float = 1.0
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """One row of `ENGINES`.
+
+    Args:
+        name: What `--engine` takes.
+        title: What people call it.
+        extra: The extra of cnnclf that installs it; empty if it is always there.
+        modules: What must be importable to compute.
+        converting: What must be importable, too, to convert a bundle of Keras.
+        distribution: The package whose version is the engine's.
+        precisions: What it can compute a bundle of Keras in, the exact one first.
+        tolerances: Largest difference to Keras for each precision.
+        opens: Formats of models it can open as they are, its own first.
+        opener: "module:function" of (ModelFile, EngineOptions) -> Engine.
+        converter: "module:function" of (Keras model, directory) -> file in it, of the format
+            `opens[0]`; empty if it opens Keras itself.
+    """
+
+    name: str
+    title: str
+    extra: str
+    modules: tuple[str, ...]
+    converting: tuple[str, ...]
+    distribution: str
+    precisions: tuple[str, ...]
+    tolerances: Mapping[str, Tolerance]
+    opens: tuple[str, ...]
+    opener: str
+    converter: str = ""
+
+
+# Rounding alone: other orders of the same sums, other kernels.
+_EXACT = Tolerance(1e-3)
+# bfloat16 keeps 8 bits of each number.
+_SHORT = Tolerance(0.1)
+
+ENGINES: tuple[EngineRow, ...] = (
+    EngineRow(
+        name="keras",
+        title="Keras",
+        extra="",
+        modules=("keras",),
+        converting=(),
+        distribution="keras",
+        precisions=("float32",),
+        tolerances={"float32": _EXACT},
+        opens=("keras",),
+        opener=f"{_HERE}.keras_engine:open_keras",
+    ),
+    EngineRow(
+        name="openvino",
+        title="OpenVINO",
+        extra="openvino",
+        modules=("openvino",),
+        converting=("scipy",),  # Keras needs it to export and does not say so
+        distribution="openvino",
+        precisions=("float32", "bfloat16"),
+        tolerances={"float32": _EXACT, "bfloat16": _SHORT},
+        opens=("openvino", "onnx", "litert"),
+        opener=f"{_HERE}.openvino_engine:open_openvino",
+        converter=f"{_HERE}.openvino_engine:convert_to_openvino",
+    ),
+)
+
+# Which engines open a model of a format as it is, the best first.
+FORMATS: dict[str, tuple[str, ...]] = {
+    form: tuple(
+        row.name
+        for row in sorted(ENGINES, key=lambda row: row.opens[0] != form)
+        if form in row.opens
+    )
+    for form in dict.fromkeys(form for row in ENGINES for form in row.opens)
+}
+
+
+def find_engine(name: str) -> EngineRow:
+    """Find an engine by name.
+
+    Raises:
+        UsageError: There is none of that name.
+    """
+    for row in ENGINES:
+        if row.name == name:
+            return row
+    from difflib import get_close_matches
+
+    names = [row.name for row in ENGINES]
+    near = get_close_matches(name.casefold(), names, n=1, cutoff=0.4)
+    hint = f"did you mean --engine {near[0]}?" if near else "use --engine auto"
+    raise UsageError(f"expected an engine of {', '.join(names)}, received {name!r}", hint)
+
+
+def find_missing(row: EngineRow, *, converting: bool = False) -> tuple[str, ...]:
+    """Name the modules that an engine needs and that are not installed, without importing them."""
+    needed = (*row.modules, *row.converting) if converting else row.modules
+    return tuple(name for name in needed if importlib.util.find_spec(name) is None)
+
+
+def check_installed(row: EngineRow, *, converting: bool = False) -> None:
+    """Refuse an engine that is not installed.
+
+    Raises:
+        MissingPackageError: It is not; the hint names the extra.
+    """
+    missing = find_missing(row, converting=converting)
+    if missing:
+        what = "; converting a model needs" if converting and missing[0] in row.converting else ""
+        raise MissingPackageError(
+            f"expected the engine {row.name} to be installed{what}, {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing",
+            f"python -m pip install 'cnnclf[{row.extra}]'",
+        )
+
+
+def check_precision(row: EngineRow, precision: str) -> None:
+    """Refuse a precision that an engine cannot compute a bundle in.
+
+    Raises:
+        UsageError: It cannot; the hint names what can.
+    """
+    if precision in row.precisions:
+        return
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"expected a precision of {', '.join(PRECISIONS)}, received {precision!r}",
+            "use --precision auto",
+        )
+    able = [other.name for other in ENGINES if precision in other.precisions]
+    hint = f"use --engine {able[0]}" if able else "use --precision float32"
+    raise UsageError(
+        f"expected a precision that {row.name} computes this model in "
+        f"({', '.join(row.precisions)}), received {precision!r}",
+        hint,
+    )
+
+
+def read_engine_version(row: EngineRow) -> str:
+    """Return the version of an engine that is installed."""
+    from importlib import metadata
+
+    return metadata.version(row.distribution)
+
+
+def load_function(dotted: str) -> Callable[..., Any]:
+    """Import "module:function"."""
+    module, _, name = dotted.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
