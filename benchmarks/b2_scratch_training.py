@@ -29,7 +29,7 @@ from cnnclf.progress import Silent, Task
 from cnnclf.runs import create_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.fit import BundleContent, Phase, build_loss, build_optimizer, fit_phase
-from cnnclf.training.plan import plan_training
+from cnnclf.training.train_plan import plan_training
 
 BATCH = 128
 Times = list[tuple[float, float]]  # seconds on the clock and of all processors

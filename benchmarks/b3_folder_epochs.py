@@ -25,7 +25,7 @@ from cnnclf.data.store import open_pixels
 from cnnclf.models.cnn import build_cnn
 from cnnclf.progress import Silent
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.plan import plan_training
+from cnnclf.training.train_plan import plan_training
 
 SIZE, BATCH = (128, 128), 32
 

@@ -164,6 +164,16 @@ class RunDirectory:
             return "interrupted"
         return str(record["status"])
 
+    def resume_command(self) -> str:
+        """The command line that goes on with this run; its plan knows which command began it.
+
+        Raises:
+            RunError: The plan is damaged.
+        """
+        plan = read_json(self.plan) if self.plan.exists() else {}
+        command = plan.get("command", "train")
+        return f"cnnclf {command} --resume {shlex.quote(str(self.path))}"
+
     def find_checkpoint(self, name: str) -> Path:
         """The whole checkpoint `best` or `last`, also after a kill in the middle of a swap.
 
@@ -182,8 +192,7 @@ class RunDirectory:
             )
         raise RunError(
             f"the run {self.path} is unfinished ({status}) and has no {CHECKPOINTS}/{name} yet",
-            "wait for its first epoch, or go on with: "
-            f"cnnclf train --resume {shlex.quote(str(self.path))}",
+            f"wait for its first epoch, or go on with: {self.resume_command()}",
         )
 
 
@@ -233,7 +242,7 @@ def check_new_run(path: Path) -> None:
     if entries:
         hint = "give another --out"
         if RECORD_FILE in entries and RunDirectory(path).read_record()["status"] != "finished":
-            hint = f"go on with it: cnnclf train --resume {shlex.quote(str(path))}; or {hint}"
+            hint = f"go on with it: {RunDirectory(path).resume_command()}; or {hint}"
         raise RunError(
             f"expected a new or empty run directory, received {path}, which holds {entries[0]}",
             hint,

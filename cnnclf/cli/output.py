@@ -93,25 +93,8 @@ class Output:
         """
         if self.json_mode:
             return
-        items = [
-            (safe_text(str(name)), format_value(value))
-            for name, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)
-        ]
         self._title(title)
-        margin = " " * (indent or (2 if title else 0))
-        longest = max((count_cells(name) for name, _ in items), default=0)
-        width = self._width("stdout")
-        room = None if width is None else max(width - len(margin) - longest - 2, 12)
-        for name, value in items:
-            lines = _wrap(value, room)
-            if room is not None and max(map(len, lines)) > room:
-                # A long path or command: on a line of its own, unbroken, it can be copied.
-                self.line(margin + name)
-                self._print("stdout", f"{margin}  {value}", wrap=False)
-                continue
-            self.line(f"{margin}{pad_cells(name, longest)}  {lines[0]}".rstrip())
-            for line in lines[1:]:
-                self.line(f"{margin}{'':<{longest}}  {line}")
+        self._print_pairs("stdout", pairs, margin=" " * (indent or (2 if title else 0)))
 
     def line(self, text: str = "") -> None:
         """Write one line for people; nothing with --json."""
@@ -143,6 +126,11 @@ class Output:
         """Say something worth knowing."""
         if not self.quiet:
             self._message("note", text)
+
+    def note_pairs(self, pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> None:
+        """Say names and values worth knowing, one pair a line, values aligned."""
+        if not self.quiet:
+            self._print_pairs("stderr", pairs)
 
     def warn(self, text: str) -> None:
         """Say something the user may have to act on."""
@@ -234,6 +222,31 @@ class Output:
             if self._has_written:
                 self.line()
             self._print("stdout", "", prefix=text, style="bold")
+
+    def _print_pairs(
+        self,
+        stream: Literal["stdout", "stderr"],
+        pairs: Mapping[str, object] | Iterable[tuple[str, object]],
+        *,
+        margin: str = "",
+    ) -> None:
+        items = [
+            (safe_text(str(name)), format_value(value))
+            for name, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)
+        ]
+        width = self._width(stream)
+        longest = max((count_cells(name) for name, _ in items), default=0)
+        room = None if width is None else max(width - len(margin) - longest - 2, 12)
+        for name, value in items:
+            lines = _wrap(value, room)
+            if room is not None and max(map(len, lines)) > room:
+                # A long path or command: on a line of its own, unbroken, it can be copied.
+                self._print(stream, margin + name)
+                self._print(stream, f"{margin}  {value}", wrap=False)
+                continue
+            self._print(stream, f"{margin}{pad_cells(name, longest)}  {lines[0]}".rstrip())
+            for line in lines[1:]:
+                self._print(stream, f"{margin}{'':<{longest}}  {line}")
 
     def _message(self, kind: str, text: str) -> None:
         prefix = "" if kind == "note" else f"{kind}: "

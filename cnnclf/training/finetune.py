@@ -13,10 +13,7 @@ from cnnclf.config import FinetuneConfig, HeadConfig, OptimizerConfig, TrainingC
 from cnnclf.data.augment import Augmenter
 from cnnclf.data.batches import Batches
 from cnnclf.data.manifest import Dataset
-from cnnclf.data.store import Pixels, open_pixels
-from cnnclf.evaluation.report import evaluate
-from cnnclf.files import find_whole_directory, read_json, write_json_atomic
-from cnnclf.inference.classifier import Classifier
+from cnnclf.files import read_json
 from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.models.weights import load_imagenet_weights, load_weights_file
 from cnnclf.progress import Progress
@@ -30,18 +27,10 @@ from cnnclf.training.features import (
     open_features,
 )
 from cnnclf.training.finetune_plan import FinetunePlan
-from cnnclf.training.fit import BundleContent, Phase, fit_phase
+from cnnclf.training.fit import Phase, fit_phase
 from cnnclf.training.head_search import LEARNING_RATES, WEIGHT_DECAYS, search_head
-from cnnclf.training.recording import (
-    LoggedProgress,
-    draw_curves,
-    epoch_line,
-    read_epochs,
-    recorded,
-    write_history,
-)
+from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
 from cnnclf.training.state import TrainingState
-from cnnclf.training.train import EpochListener, TrainResult, readable_rows
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
@@ -81,49 +70,9 @@ def finetune(
             from.
         DeviceError: No space for pictures, features or checkpoints.
     """
-    log = LoggedProgress(progress, run)
-    if resume and find_whole_directory(run.last) is None:
-        log.note("it was stopped before its first checkpoint: beginning with its first epoch")
-        resume = False
-    if not resume:
-        write_json_atomic(run.plan, plan.to_dict())
-    history: list[dict[str, Any]] = read_epochs(run) if resume else []
-
-    def note_epoch(row: dict[str, Any], is_best: bool) -> None:
-        history.append(row)
-        log.write(f"{row['phase']} {epoch_line(row, is_best=is_best)}")
-        write_history(run, history)
-        if on_epoch is not None:
-            on_epoch(row, is_best)
-
-    with recorded(run, runtime):
-        log.note(runtime.summary)
-        with runtime.scope():
-            transfer = build_from_weights(plan)
-        pixels = open_pixels(
-            dataset,
-            plan.input_spec,
-            cache=plan.config.data.cache,
-            progress=log,
-            threads=plan.threads,
-        )
-        work = _Work(plan, dataset, run, runtime, transfer, log)
-        data = work.open_data(pixels)
-        state = work.fit(data, note_epoch, resume=resume)
-        _record_fit(run, state, transfer, plan)
-        draw_curves(run, state)
-        split = "test" if plan.counts["test"] else "val" if plan.counts["val"] else "train"
-        report = evaluate(
-            Classifier.load(run.path),
-            dataset,
-            split=split,
-            out=run.evaluation(split),
-            cache=plan.config.data.cache,
-            progress=log,
-        )
-        run.update_run(status="finished", evaluation={"split": split, "metrics": report.summary})
-    failed = {dataset.manifest.paths[row] for row in pixels.failed}
-    return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
+    return conduct_run(
+        plan, dataset, run, runtime, _fit, resume=resume, on_epoch=on_epoch, progress=progress
+    )
 
 
 def build_from_weights(plan: FinetunePlan) -> Transfer:
@@ -144,6 +93,19 @@ def build_from_weights(plan: FinetunePlan) -> Transfer:
     return transfer
 
 
+def _fit(work: Work[FinetunePlan]) -> TrainingState:
+    with work.runtime.scope():
+        transfer = build_from_weights(work.plan)
+    phases = _Phases(work, transfer)
+    state = phases.fit(phases.open_data())
+    best = next((row for row in state.history if row["epoch"] == state.best_epoch), None)
+    work.run.update_run(
+        best_phase=best["phase"] if best else None,
+        parameters=int(transfer.whole.count_params()),
+    )
+    return state
+
+
 @dataclass(frozen=True)
 class _Data:
     """Batches of train and val for each phase, and the part of the network that takes them."""
@@ -154,49 +116,45 @@ class _Data:
 
 
 @dataclass
-class _Work:
-    """One run at work: what all steps share."""
+class _Phases:
+    """The phases of one run, which share its network."""
 
-    plan: FinetunePlan
-    dataset: Dataset
-    run: RunDirectory
-    runtime: "RuntimeInfo"
+    work: Work[FinetunePlan]
     transfer: Transfer
-    progress: Progress
 
-    def open_data(self, pixels: Pixels) -> _Data:
-        rows = readable_rows(self.dataset, pixels, self.progress)
+    @property
+    def plan(self) -> FinetunePlan:
+        return self.work.plan
+
+    def open_data(self) -> _Data:
         if self.plan.config.features.cache:
-            return self._open_features(pixels, rows)
-        train = self._pixel_batches(pixels, rows["train"], is_train=True)
-        val = self._pixel_batches(pixels, rows["val"], is_train=False) if len(rows["val"]) else None
+            return self._open_features()
+        train, val = self._open_pixels()
         tail = None if self.plan.frozen_stage is None else ("", train, val)
         return _Data((None, train, val), tail, None)
 
-    def fit(self, data: _Data, on_epoch: EpochListener, *, resume: bool) -> TrainingState:
+    def fit(self, data: _Data) -> TrainingState:
         """Run the phases that are left; the best of all is kept, whichever phase it is from."""
-        net = self.transfer.whole
+        net, run, resume = self.transfer.whole, self.work.run, self.work.resume
         reached = ""
         if resume:
-            last = self.run.find_checkpoint("last")
+            last = run.find_checkpoint("last")
             net.load_weights(last / MODEL_FILE)
             reached = str(read_json(last / STATE_FILE)["phase"])
         state: TrainingState | None = None
         if reached != TAIL:
             head = self._choose_head(data, resume=resume)
-            state = self._fit_head(head, data, on_epoch, resume=resume)
+            state = self._fit_head(head, data, resume=resume)
         if data.tail is None:
             if state is None:
                 raise ValueError("expected a plan with the second phase that the run is in")
             return state
         if reached != TAIL:
             # the second phase starts from the best of the first, not from its last epoch
-            net.load_weights(self.run.find_checkpoint("best") / MODEL_FILE)
-        return self._fit_tail(data.tail, on_epoch, state, resume=reached == TAIL)
+            net.load_weights(run.find_checkpoint("best") / MODEL_FILE)
+        return self._fit_tail(data.tail, state, resume=reached == TAIL)
 
-    def _fit_head(
-        self, head: HeadConfig, data: _Data, on_epoch: EpochListener, *, resume: bool
-    ) -> TrainingState:
+    def _fit_head(self, head: HeadConfig, data: _Data, *, resume: bool) -> TrainingState:
         part, batches, val_batches = data.head
         if part is None:
             part = self.transfer.trained_behind(self.transfer.row.stage_names[-1])
@@ -207,7 +165,6 @@ class _Work:
             part,
             _phase(HEAD, head.epochs, optimizer, self.plan.config),
             (batches, val_batches),
-            on_epoch,
             None,
             resume=resume,
         )
@@ -215,7 +172,6 @@ class _Work:
     def _fit_tail(
         self,
         data: tuple[Any, Batches, Batches | None],
-        on_epoch: EpochListener,
         state: TrainingState | None,
         *,
         resume: bool,
@@ -231,7 +187,6 @@ class _Work:
             part,
             _phase(TAIL, tail.epochs, optimizer, self.plan.config),
             (batches, val_batches),
-            on_epoch,
             state,
             resume=resume,
         )
@@ -241,28 +196,22 @@ class _Work:
         part: Any,
         phase: Phase,
         batches: tuple[Batches, Batches | None],
-        on_epoch: EpochListener,
         state: TrainingState | None,
         *,
         resume: bool,
     ) -> TrainingState:
-        plan = self.plan
         return fit_phase(
             self.transfer.whole,
             phase,
             batches=batches[0],
             val_batches=batches[1],
-            run=self.run,
-            content=BundleContent(
-                plan.labels,
-                plan.input_spec,
-                {"name": self.dataset.name, "fingerprint": self.dataset.fingerprint},
-            ),
-            scope=self.runtime.scope,
-            jit_compile=self.runtime.jit_compile,
+            run=self.work.run,
+            content=self.work.bundle,
+            scope=self.work.runtime.scope,
+            jit_compile=self.work.runtime.jit_compile,
             resume=resume,
-            on_epoch=on_epoch,
-            progress=self.progress,
+            on_epoch=self.work.on_epoch,
+            progress=self.work.progress,
             part=part,
             state=state,
             save_every_s=_SAVE_EVERY_S,
@@ -273,10 +222,10 @@ class _Work:
         head = self.plan.config.head
         if not head.search or data.pooled is None or data.pooled[1] is None:
             return head
-        known = self.run.read_record().get("head_search") if resume else None
+        known = self.work.run.read_record().get("head_search") if resume else None
         if known is None:
             known = self._search(head, data.pooled[0], data.pooled[1])
-            self.run.update_run(head_search=known)
+            self.work.run.update_run(head_search=known)
         best = known[0]
         return head.model_copy(update={key: best[key] for key in ("learning_rate", "weight_decay")})
 
@@ -287,7 +236,7 @@ class _Work:
         trials = search_head(
             train,
             val,
-            self.dataset.manifest.class_indices,
+            self.work.dataset.manifest.class_indices,
             num_classes=len(self.plan.labels),
             candidates=[(rate, decay) for rate in rates for decay in decays],
             epochs=head.epochs,
@@ -297,20 +246,20 @@ class _Work:
             seed=self.plan.config.runtime.seed,
         )
         best = trials[0]
-        self.progress.note(
+        self.work.progress.note(
             f"head search: of {len(trials)} settings, learning rate {best.learning_rate:g} with "
             f"weight decay {best.weight_decay:g} is best on val (accuracy "
             f"{best.val_accuracy:.4f}, the others {trials[-1].val_accuracy:.4f} and up)"
         )
         return [asdict(trial) for trial in trials]
 
-    def _open_features(self, pixels: Pixels, rows: dict[str, Any]) -> _Data:
+    def _open_features(self) -> _Data:
         """Compute the frozen layers once; a tail with nothing frozen trains on pixels."""
-        config, stage = self.plan.config, self.plan.frozen_stage
+        config, stage, rows = self.plan.config, self.plan.frozen_stage, self.work.rows
         frozen = self.transfer.features(stage or "")
-        engine = choose_engine(self.runtime, self.progress)
+        engine = choose_engine(self.work.runtime, self.work.progress)
         job = FeatureJob(
-            self.dataset,
+            self.work.dataset,
             self.plan.input_spec,
             rows["train"],
             config.features.views,
@@ -333,11 +282,11 @@ class _Work:
         made = [
             open_features(
                 each,
-                pixels,
+                self.work.pixels,
                 build,
                 engine,
-                threads=self.plan.threads,
-                progress=self.progress,
+                threads=self.work.threads,
+                progress=self.work.progress,
             )
             for each in jobs
         ]
@@ -348,39 +297,35 @@ class _Work:
             maps = [features[1] for features in made]
             tail = (self.transfer.cut(stage)[1], *self._feature_batches(maps))
         elif stage is not None:
-            train = self._pixel_batches(pixels, rows["train"], is_train=True)
-            val_rows = rows["val"]
-            val = self._pixel_batches(pixels, val_rows, is_train=False) if len(val_rows) else None
-            tail = ("", train, val)
+            tail = ("", *self._open_pixels())
         return _Data(head, tail, (pooled[0], pooled[1] if len(pooled) > 1 else None))
 
     def _feature_batches(self, features: list[Features]) -> tuple[Batches, Batches | None]:
-        labels = self.dataset.manifest.class_indices
+        labels = self.work.dataset.manifest.class_indices
         train, *val = [
-            FeatureBatches(each, labels, shuffle=index == 0, **self._batch_settings())
+            FeatureBatches(each, labels, shuffle=index == 0, **self.work.batch_settings)
             for index, each in enumerate(features)
         ]
         return train, val[0] if val else None
 
-    def _pixel_batches(self, pixels: Pixels, rows: Any, *, is_train: bool) -> Batches:
-        seed, operations = self.plan.config.runtime.seed, self.plan.operations
-        return Batches(
-            pixels,
-            rows,
-            self.dataset.manifest.class_indices,
-            shuffle=is_train,
-            augmenter=Augmenter(operations, seed=seed) if operations and is_train else None,
-            **self._batch_settings(),
+    def _open_pixels(self) -> tuple[Batches, Batches | None]:
+        work, operations = self.work, self.plan.operations
+        labels = work.dataset.manifest.class_indices
+        augmenter = None
+        if operations:
+            augmenter = Augmenter(operations, seed=self.plan.config.runtime.seed)
+        train = Batches(
+            work.pixels,
+            work.rows["train"],
+            labels,
+            shuffle=True,
+            augmenter=augmenter,
+            **work.batch_settings,
         )
-
-    def _batch_settings(self) -> dict[str, Any]:
-        return {
-            "num_classes": len(self.plan.labels),
-            "batch_size": int(self.plan.config.training.batch_size),
-            "seed": self.plan.config.runtime.seed,
-            "threads": self.plan.threads,
-            "devices": len(self.runtime.devices),
-        }
+        if not len(work.rows["val"]):
+            return train, None
+        val = Batches(work.pixels, work.rows["val"], labels, shuffle=False, **work.batch_settings)
+        return train, val
 
 
 def _phase(name: str, epochs: int, optimizer: OptimizerConfig, config: FinetuneConfig) -> Phase:
@@ -391,18 +336,3 @@ def _phase(name: str, epochs: int, optimizer: OptimizerConfig, config: FinetuneC
         label_smoothing=config.training.label_smoothing,
     )
     return Phase(name, training, optimizer)
-
-
-def _record_fit(
-    run: RunDirectory, state: TrainingState, transfer: Transfer, plan: FinetunePlan
-) -> None:
-    best = next((row for row in state.history if row["epoch"] == state.best_epoch), None)
-    run.update_run(
-        epochs=state.epoch,
-        best_epoch=state.best_epoch,
-        best_phase=best["phase"] if best else None,
-        best_val_accuracy=state.best_score[0] if plan.counts["val"] else None,
-        parameters=int(transfer.whole.count_params()),
-        fit_s=round(state.seconds, 3),
-        data_wait_share=round(state.wait_s / state.seconds, 4) if state.seconds else None,
-    )

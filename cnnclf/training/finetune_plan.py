@@ -9,52 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cnnclf.config import FinetuneConfig
 from cnnclf.data.augment import AUGMENTATIONS, choose_operations
 from cnnclf.data.images import InputSpec
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, RunError
-from cnnclf.hardware import count_usable_cpus
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
 from cnnclf.models.transfer import choose_frozen_stage
 from cnnclf.training import choices
-from cnnclf.training.plan import GREY_MODES, PLAN_VERSION
+from cnnclf.training.plan import Plan, count_splits, is_grey, name_origin
 
-COMMAND = "finetune"
 HEAD_LEARNING_RATE = 3e-3
 HEAD_WEIGHT_DECAY = 0.01
 
 _PICTURES_FOR_A_TAIL = 10  # per class
 
 
-@dataclass(frozen=True)
-class FinetunePlan:
-    """Everything a fine-tuning run will do, decided before the first epoch.
+@dataclass(frozen=True, kw_only=True)
+class FinetunePlan(Plan[FinetuneConfig]):
+    """Everything `cnnclf finetune` will do; the head's rates stay open where they are searched."""
 
-    Args:
-        config: Settings without any "auto" but device, precision, threads, and the head's rates
-            where they are searched.
-        reasons: Why each "auto" became what it is, by dotted key.
-        given: Which settings were given and where, by dotted key.
-        input_spec: What the network sees.
-        labels: Labels in the order of the outputs.
-        counts: Pictures per split.
-        operations: Augmentation in force, as {operation: strength}.
-        dataset: Name, path and fingerprint of the dataset.
-        remarks: What is worth knowing about the data.
-    """
-
-    config: FinetuneConfig
-    reasons: Mapping[str, str]
-    given: Mapping[str, str]
-    input_spec: InputSpec
-    labels: tuple[str, ...]
-    counts: Mapping[str, int]
-    operations: Mapping[str, float]
-    dataset: Mapping[str, str]
-    remarks: tuple[str, ...] = ()
+    kind = FinetuneConfig
 
     @property
     def backbone(self) -> Backbone:
@@ -65,57 +40,6 @@ class FinetunePlan:
     def frozen_stage(self) -> str | None:
         """The last frozen stage in the second phase; empty: none is; None: no second phase."""
         return choose_frozen_stage(self.backbone, self.config.tail.unfreeze)
-
-    @property
-    def threads(self) -> int:
-        """Threads that decode and gather."""
-        threads = self.config.runtime.threads
-        return count_usable_cpus() if threads == "auto" else threads
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of `plan.json`."""
-        return {
-            "plan_version": PLAN_VERSION,
-            "command": COMMAND,
-            "dataset": dict(self.dataset),
-            "labels": list(self.labels),
-            "counts": dict(self.counts),
-            "input_spec": self.input_spec.to_dict(),
-            "config": self.config.model_dump(mode="json"),
-            "reasons": dict(self.reasons),
-            "given": dict(self.given),
-            "augmentation": dict(self.operations),
-            "remarks": list(self.remarks),
-        }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "FinetunePlan":
-        """Read back what `to_dict` gave.
-
-        Raises:
-            RunError: The plan is from a newer version, or of `cnnclf train`.
-        """
-        if content.get("plan_version") != PLAN_VERSION:
-            raise RunError(
-                f"expected plan version {PLAN_VERSION}, received {content.get('plan_version')!r}",
-                "use the version of cnnclf that made this run",
-            )
-        if content.get("command") != COMMAND:
-            raise RunError(
-                "expected a run of cnnclf finetune, received one of cnnclf train",
-                "cnnclf train --resume RUN",
-            )
-        return cls(
-            config=FinetuneConfig.model_validate(content["config"]),
-            reasons=content["reasons"],
-            given=content["given"],
-            input_spec=InputSpec.from_dict(content["input_spec"]),
-            labels=tuple(content["labels"]),
-            counts=content["counts"],
-            operations=content["augmentation"],
-            dataset=content["dataset"],
-            remarks=tuple(content["remarks"]),
-        )
 
 
 def plan_finetuning(
@@ -136,7 +60,7 @@ def plan_finetuning(
     row = find_backbone(config.backbone.name)
     find_weights(row, config.backbone.weights)
     reasons: dict[str, str] = {}
-    counts = {split: len(dataset.manifest.select(split)) for split in ("train", "val", "test")}
+    counts = count_splits(dataset)
     spec = _plan_input(config, row, reasons)
     batch_size, patience = config.training.batch_size, config.training.patience
     if batch_size == "auto":
@@ -173,11 +97,7 @@ def plan_finetuning(
         labels=dataset.labels,
         counts=counts,
         operations=_plan_augmentation(config),
-        dataset={
-            "name": dataset.name,
-            "path": str(dataset.directory),
-            "fingerprint": dataset.fingerprint,
-        },
+        dataset=name_origin(dataset),
         remarks=_remark(dataset, counts, row),
     )
     choose_frozen_stage(row, tail.unfreeze)  # refuses what is no stage, before anything is loaded
@@ -270,11 +190,8 @@ def _plan_augmentation(config: FinetuneConfig) -> dict[str, float]:
 
 
 def _remark(dataset: Dataset, counts: Mapping[str, int], row: Backbone) -> tuple[str, ...]:
-    manifest = dataset.manifest
-    rows = manifest.select("train")
-    rows = rows if len(rows) else np.arange(len(manifest))
     remarks = []
-    if {manifest.modes[each] for each in rows} <= GREY_MODES:
+    if is_grey(dataset):
         remarks.append(
             f"all training pictures are grey: their values are repeated for the three colours that "
             f"{row.name} takes"

@@ -14,8 +14,9 @@ from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.progress import Silent
 from cnnclf.runs import RunDirectory, create_run, open_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.plan import plan_training
-from cnnclf.training.train import TrainResult, train
+from cnnclf.training.run import TrainResult
+from cnnclf.training.train import train
+from cnnclf.training.train_plan import plan_training
 
 SHAPES = ("disc", "square", "stripe")
 

@@ -20,8 +20,8 @@ from cnnclf.runtime import setup_runtime
 from cnnclf.training import engines, features, finetune
 from cnnclf.training.callbacks import Conductor
 from cnnclf.training.finetune_plan import FinetunePlan, plan_finetuning
-from cnnclf.training.plan import RunPlan
-from cnnclf.training.train import TrainResult
+from cnnclf.training.run import TrainResult
+from cnnclf.training.train_plan import TrainPlan
 
 TINY = {
     "backbone.name": "mobilenet-0.25",
@@ -247,7 +247,7 @@ def test_plans_do_not_mix(shapes: Dataset) -> None:
     content = make_plan(shapes).to_dict()
     assert FinetunePlan.from_dict(content).to_dict() == content
     with pytest.raises(RunError, match="received one of cnnclf finetune"):
-        RunPlan.from_dict(content)
+        TrainPlan.from_dict(content)
     with pytest.raises(RunError, match="received one of cnnclf train"):
         FinetunePlan.from_dict(content | {"command": "train"})
 

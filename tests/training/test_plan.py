@@ -10,7 +10,8 @@ import pytest
 from cnnclf.config import load_config
 from cnnclf.data.manifest import Dataset, Manifest
 from cnnclf.errors import ConfigError, RunError
-from cnnclf.training.plan import RunPlan, count_threads, plan_training
+from cnnclf.training.plan import count_threads
+from cnnclf.training.train_plan import TrainPlan, plan_training
 
 
 def dataset(
@@ -41,7 +42,7 @@ def dataset(
     return Dataset(Path("d"), Path("d"), labels, manifest, {}, "fingerprint")
 
 
-def plan(data: Dataset, **options: Any) -> RunPlan:
+def plan(data: Dataset, **options: Any) -> TrainPlan:
     keyed = {key.replace("__", "."): value for key, value in options.items()}
     config, origins = load_config(options=keyed)
     return plan_training(config, data, given=origins)
@@ -139,13 +140,13 @@ def test_a_missing_val_split_is_remarked() -> None:
 
 def test_the_plan_survives_its_file() -> None:
     made = plan(dataset(), model__l2=0.01, augment__flip=0.5)
-    again = RunPlan.from_dict(json.loads(json.dumps(made.to_dict())))
+    again = TrainPlan.from_dict(json.loads(json.dumps(made.to_dict())))
     assert again == made
     with pytest.raises(RunError, match="plan version"):
-        RunPlan.from_dict(made.to_dict() | {"plan_version": 99})
+        TrainPlan.from_dict(made.to_dict() | {"plan_version": 99})
 
 
 def test_threads_follow_the_setting() -> None:
     config, _ = load_config(options={"runtime.threads": 3})
-    assert count_threads(config) == 3
-    assert count_threads(load_config()[0]) >= 1
+    assert count_threads(config.runtime.threads) == 3
+    assert count_threads("auto") >= 1

@@ -16,8 +16,9 @@ from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
 from cnnclf.runs import open_run
 from cnnclf.training import fit
-from cnnclf.training.plan import RunPlan
-from cnnclf.training.train import TrainResult, balance_weights, check_resumable
+from cnnclf.training.run import TrainResult, check_resumable
+from cnnclf.training.train import balance_weights
+from cnnclf.training.train_plan import TrainPlan
 
 Train = Callable[..., TrainResult]
 MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -145,7 +146,7 @@ def test_a_run_stopped_while_it_was_tested_trains_no_further(
 
     options = {"training.epochs": 30, "training.patience": 1, "optimizer.learning_rate": 1e-9}
     with monkeypatch.context() as patch:
-        patch.setattr("cnnclf.training.train.evaluate", stop)
+        patch.setattr("cnnclf.training.run.evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             train_tiny(tmp_path / "run", **options)
     before = (tmp_path / "run" / "history.csv").read_bytes()
@@ -213,7 +214,7 @@ def test_only_stopped_runs_of_the_same_data_are_resumed(
 ) -> None:
     train_tiny(tmp_path / "done", **{"training.epochs": 1})
     done = open_run(tmp_path / "done")
-    plan = RunPlan.from_dict(read_json(done.plan))
+    plan = TrainPlan.from_dict(read_json(done.plan))
     with pytest.raises(RunError, match="is finished"):
         check_resumable(done, plan, shapes)
     done.update_run(status="interrupted")
@@ -221,7 +222,7 @@ def test_only_stopped_runs_of_the_same_data_are_resumed(
     content = json.loads(done.plan.read_text())
     content["dataset"]["fingerprint"] = "other"
     with pytest.raises(DataError, match="has changed since"):
-        check_resumable(done, RunPlan.from_dict(content), shapes)
+        check_resumable(done, TrainPlan.from_dict(content), shapes)
 
 
 def test_balance_weights_favour_the_rare_and_average_to_one() -> None:

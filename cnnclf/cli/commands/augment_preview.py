@@ -15,7 +15,7 @@ from cnnclf.errors import UsageError
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.data.preview import Example
-    from cnnclf.training.plan import RunPlan
+    from cnnclf.training.train_plan import TrainPlan
 
 _SETTINGS = ("augment.", "data.image_size", "data.color", "data.fit", "runtime.seed")
 
@@ -53,7 +53,7 @@ def augment_preview_command(
     """
     from cnnclf.config import load_config
     from cnnclf.data.importers import ImportOptions, open_dataset
-    from cnnclf.training.plan import plan_training
+    from cnnclf.training.train_plan import plan_training
 
     if out_.suffix.lower() != ".png":
         raise UsageError(
@@ -75,7 +75,7 @@ def augment_preview_command(
 
 
 def _draw_together(
-    plan: "RunPlan", dataset: "Dataset", path: Path, pictures: int, variants: int
+    plan: "TrainPlan", dataset: "Dataset", path: Path, pictures: int, variants: int
 ) -> None:
     import numpy as np
 
@@ -104,7 +104,7 @@ def _draw_together(
     )
 
 
-def _draw_each(plan: "RunPlan", dataset: "Dataset", path: Path, variants: int) -> None:
+def _draw_each(plan: "TrainPlan", dataset: "Dataset", path: Path, variants: int) -> None:
     import numpy as np
 
     from cnnclf.data.augment import AUGMENTATIONS
@@ -131,7 +131,7 @@ def _draw_each(plan: "RunPlan", dataset: "Dataset", path: Path, variants: int) -
     out.json({"file": path, "operations": plan.operations, "rows": names})
 
 
-def _take_examples(plan: "RunPlan", dataset: "Dataset", count: int) -> "list[Example]":
+def _take_examples(plan: "TrainPlan", dataset: "Dataset", count: int) -> "list[Example]":
     from cnnclf.data.preview import choose_rows, take_examples
     from cnnclf.data.store import open_pixels
 

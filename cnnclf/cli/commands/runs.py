@@ -1,6 +1,5 @@
 """`cnnclf runs`: list, show and compare run directories. Reads JSON files only."""
 
-import shlex
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -116,8 +115,7 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
             {_METRICS[key]: metrics.get(key) for key in _shown([metrics])},
         )
     if directory.status() == "interrupted":
-        command = plan.get("command", "train")
-        out.hint(f"go on with it: cnnclf {command} --resume {shlex.quote(str(directory.path))}")
+        out.hint(f"go on with it: {directory.resume_command()}")
 
 
 def compare_command(

@@ -15,7 +15,7 @@ from cnnclf.data.importers.harvest import SKIPPED_NAME
 from cnnclf.data.importers.idx import IDX
 from cnnclf.data.importers.npy import NPY_FOLDERS
 from cnnclf.data.importers.npz import NPZ
-from cnnclf.data.importers.opening import choose_importer, open_cached
+from cnnclf.data.importers.opening import choose_importer, count_unread, open_cached
 from cnnclf.data.importers.pipeline import ImportReport, run_import
 from cnnclf.data.importers.tables import TABLE
 from cnnclf.data.manifest import Dataset
@@ -27,6 +27,7 @@ __all__ = [
     "ImportOptions",
     "ImportReport",
     "Importer",
+    "count_unread",
     "import_source",
     "open_dataset",
 ]

@@ -18,6 +18,8 @@ from cnnclf.files import safe_name
 from cnnclf.progress import Progress
 from cnnclf.runs import CHECKPOINTS, RECORD_FILE
 
+_DATASETS = "datasets"
+
 
 def choose_importer(
     source: Path, importers: Sequence[Importer], *, name: str | None = None
@@ -94,6 +96,16 @@ def open_cached(
     return load_dataset(directory)
 
 
+def count_unread(dataset: Dataset) -> int:
+    """Return how many pictures could not be used when a source was imported into the cache.
+
+    0 for a dataset that the user made: `cnnclf import` told of them by its own exit code.
+    """
+    if dataset.directory.parent != cache_dir() / _DATASETS:
+        return 0
+    return int(dataset.source.get("unread", 0))
+
+
 def _import_into(
     directory: Path,
     source: Path,
@@ -139,7 +151,7 @@ def _find_place(source: Path, options: ImportOptions, progress: Progress) -> Pat
                 _add(key, _describe_state(resolved / path))
                 task.advance()
     name = safe_name(resolved.stem, fallback="source")
-    return cache_dir() / "datasets" / f"{name}-{key.hexdigest()[:16]}"
+    return cache_dir() / _DATASETS / f"{name}-{key.hexdigest()[:16]}"
 
 
 def _describe_state(path: Path) -> str:

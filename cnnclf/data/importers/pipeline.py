@@ -136,6 +136,7 @@ def run_import(
                 "split": division.kind,
                 "seed": options.seed,
                 "skipped": harvest.skipped,
+                "unread": harvest.unread.total(),
                 "remarks": listing.remarks,
                 # What is in the dataset itself was written later than the source was looked at.
                 "imported_ns": time.time_ns() if inside else started_ns,

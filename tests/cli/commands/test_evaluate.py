@@ -19,7 +19,7 @@ from cnnclf.files import write_json_atomic
 from cnnclf.inference.classifier import Classifier, save_bundle
 from cnnclf.progress import Silent
 from cnnclf.runs import RunDirectory, create_run
-from cnnclf.training.plan import plan_training
+from cnnclf.training.train_plan import plan_training
 from tests.conftest import Cli
 
 COLOURS = {"blue": (20, 30, 200), "green": (20, 200, 30), "red": (200, 20, 30)}

@@ -61,7 +61,7 @@ def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(pictures: Path) -> Non
     plan = json.loads(listed)["plan"]
     assert plan["config"]["data"]["image_size"] == [224, 224]
     assert plan["reasons"]["data.image_size"] == "efficientnet-lite0 was trained on 224x224"
-    assert "all training pictures are grey" in done.stderr
+    assert plan["remarks"][0].startswith("all training pictures are grey")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,31 @@ def test_refusals_are_one_line_with_the_right_code(
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert words in " ".join(result.stderr.split())
+
+
+def test_a_device_that_cannot_be_used_leaves_no_run_behind(
+    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: [])
+    options = ("--weights", "none", "--image-size", "32", "--device", "gpu")
+    result = cli("finetune", pictures, "--out", tmp_path / "run", *options)
+    assert result.code == ExitCode.DEVICE
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_place_in_use_is_refused_first_and_the_hint_names_the_right_command(
+    cli: Cli, pictures: Path, tmp_path: Path
+) -> None:
+    from cnnclf.runs import create_run
+
+    run = create_run(tmp_path / "run")
+    run.plan.write_text('{"plan_version": 1, "command": "finetune"}')
+    run.update_run(status="interrupted")
+    result = cli("finetune", pictures / "nowhere", "--out", run.path)
+    assert result.code == ExitCode.CONFIG
+    assert f"go on with it: cnnclf finetune --resume {run.path}; or give" in result.stderr
 
 
 def test_a_missing_weights_package_is_told_at_once(

@@ -41,8 +41,13 @@ def test_a_dry_run_shows_the_plan_with_reasons_and_writes_nothing(
     plan = json.loads(result.stdout)["plan"]
     assert plan["parameters"] > 0
     assert plan["reasons"]["data.color"] == "all training pictures are grey"
-    assert "model.blocks is auto" in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
+    shown = cli("train", pictures, "--dry-run")
+    assert shown.stdout.startswith("dataset       pictures: 2 classes")
+    assert "learning rate 0.004, cosine schedule" in shown.stdout
+    assert "data.image_size = 16x16: all pictures are 16x16\n" in shown.stdout
+    assert "model.blocks = 2: " in shown.stdout
+    assert "learning rate" not in shown.stderr
 
 
 def test_a_dry_run_loads_no_tensorflow(pictures: Path) -> None:
@@ -178,6 +183,23 @@ def test_pictures_that_went_bad_are_left_out_and_the_exit_code_tells(
     assert result.code == ExitCode.SOME_FAILED, result.stderr
     assert json.loads(result.stdout)["failed"] == 2
     assert "2 pictures could not be decoded and are left out" in " ".join(result.stderr.split())
+
+
+def test_files_that_the_import_skipped_are_told_at_the_end_and_by_the_exit_code(
+    cli: Cli, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "dark" / "3.png").write_bytes(b"no picture")
+    options = (*TINY, "--epochs", "1")
+    result = cli("train", pictures, "--out", tmp_path / "run", *options)
+    assert result.code == ExitCode.SOME_FAILED, result.stderr
+    assert "1 picture at the import, listed in " in result.stdout
+    again = cli("train", pictures, "--out", tmp_path / "again", *options, "--json")
+    assert again.code == ExitCode.SOME_FAILED, "the import lies in the cache, the file is as bad"
+    told = json.loads(again.stdout)
+    assert (told["failed"], told["failed_at_import"]) == (1, 1)
+    assert cli("import", pictures, "--out", tmp_path / "set").code == ExitCode.SOME_FAILED
+    known = cli("train", tmp_path / "set", "--out", tmp_path / "third", *options)
+    assert known.code == ExitCode.OK, "of a dataset, `import` told"
 
 
 def test_a_loss_that_is_no_number_ends_with_one_line(

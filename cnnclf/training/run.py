@@ -1,0 +1,243 @@
+"""The frame of a run, whatever it trains: log, record, pictures, curves and the final test."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.store import Pixels, open_pixels
+from cnnclf.errors import DataError, RunError
+from cnnclf.evaluation.report import Report, evaluate
+from cnnclf.files import find_whole_directory, write_json_atomic
+from cnnclf.inference.classifier import Classifier
+from cnnclf.progress import Progress
+from cnnclf.runs import RunDirectory
+from cnnclf.training.fit import BundleContent
+from cnnclf.training.plan import Plan, count_threads
+from cnnclf.training.recording import (
+    LoggedProgress,
+    draw_curves,
+    epoch_line,
+    read_epochs,
+    recorded,
+    write_history,
+)
+from cnnclf.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from cnnclf.runtime import RuntimeInfo
+
+EpochListener = Callable[[dict[str, Any], bool], None]
+Rows = npt.NDArray[np.intp]
+AnyPlan = TypeVar("AnyPlan", bound=Plan[Any])
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to.
+
+    Args:
+        run: Its directory.
+        state: Epochs, best epoch and times.
+        report: The best checkpoint on the test split (or val, if there is no test split).
+        failed: Pictures that could not be decoded and were left out.
+    """
+
+    run: RunDirectory
+    state: TrainingState
+    report: Report
+    failed: int = 0
+
+
+@dataclass
+class Work(Generic[AnyPlan]):
+    """What a fit works with.
+
+    Args:
+        plan: What to do.
+        dataset: What the plan was made for.
+        run: A run directory that was created or opened.
+        runtime: Device, precision and seed, already set.
+        resume: Go on from the last checkpoint.
+        on_epoch: Told each row of history and whether it is the best so far.
+        progress: Told everything else.
+    """
+
+    plan: AnyPlan
+    dataset: Dataset
+    run: RunDirectory
+    runtime: "RuntimeInfo"
+    resume: bool
+    on_epoch: EpochListener
+    progress: Progress
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The decoded pictures; they are decoded when they are first wanted."""
+        return open_pixels(
+            self.dataset,
+            self.plan.input_spec,
+            cache=self.plan.config.data.cache,
+            progress=self.progress,
+            threads=self.threads,
+        )
+
+    @cached_property
+    def rows(self) -> dict[str, Rows]:
+        """The rows of train and val that can be decoded; it is said how many cannot.
+
+        Raises:
+            DataError: No training picture can be decoded.
+        """
+        return _find_readable(self.dataset, self.pixels, self.progress)
+
+    @property
+    def threads(self) -> int:
+        """Threads that decode and gather."""
+        return count_threads(self.plan.config.runtime.threads)
+
+    @property
+    def batch_settings(self) -> dict[str, Any]:
+        """What all `Batches` of the run have in common."""
+        return {
+            "num_classes": len(self.plan.labels),
+            "batch_size": int(self.plan.config.training.batch_size),
+            "seed": self.plan.config.runtime.seed,
+            "threads": self.threads,
+            "devices": len(self.runtime.devices),
+        }
+
+    @property
+    def bundle(self) -> BundleContent:
+        """What the bundles of the run say beside the weights."""
+        return BundleContent(
+            self.plan.labels,
+            self.plan.input_spec,
+            {"name": self.dataset.name, "fingerprint": self.dataset.fingerprint},
+        )
+
+
+def conduct_run(
+    plan: AnyPlan,
+    dataset: Dataset,
+    run: RunDirectory,
+    runtime: "RuntimeInfo",
+    fit: Callable[[Work[AnyPlan]], TrainingState],
+    *,
+    resume: bool,
+    on_epoch: EpochListener | None,
+    progress: Progress,
+) -> TrainResult:
+    """Fit as planned, keep the best epoch and evaluate it through the public door.
+
+    Args:
+        plan: What to do.
+        dataset: What the plan was made for.
+        run: A run directory that was created or opened.
+        runtime: Device, precision and seed, already set.
+        fit: Trains, and leaves the best checkpoint.
+        resume: Go on from the last checkpoint.
+        on_epoch: Told each row of history and whether it is the best so far.
+        progress: Told everything else.
+
+    Returns:
+        The result; the same is in the run directory.
+    """
+    log = LoggedProgress(progress, run)
+    if resume and find_whole_directory(run.last) is None:
+        log.note("it was stopped before its first checkpoint: beginning with its first epoch")
+        resume = False
+    if not resume:
+        write_json_atomic(run.plan, plan.to_dict())
+
+    def note_epoch(row: dict[str, Any], is_best: bool) -> None:
+        work.history.append(row)
+        log.write(f"{row['phase']} {epoch_line(row, is_best=is_best)}")
+        write_history(run, work.history)
+        if on_epoch is not None:
+            on_epoch(row, is_best)
+
+    earlier = read_epochs(run) if resume else []
+    work = Work(plan, dataset, run, runtime, resume, note_epoch, log, earlier)
+    with recorded(run, runtime):
+        log.note(runtime.summary)
+        state = fit(work)
+        _record_fit(run, state, plan)
+        draw_curves(run, state)
+        report = _test(work)
+        run.update_run(
+            status="finished", evaluation={"split": report.split, "metrics": report.summary}
+        )
+    failed = {dataset.manifest.paths[row] for row in work.pixels.failed}
+    return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
+
+
+def check_resumable(run: RunDirectory, plan: Plan[Any], dataset: Dataset) -> None:
+    """Refuse to go on with a run that is finished or whose data changed.
+
+    Raises:
+        RunError: It is finished, or being trained at this moment.
+        DataError: The dataset is not the one that was trained on.
+    """
+    status = run.read_record()["status"]
+    if status == "finished":
+        raise RunError(
+            f"expected an unfinished run, {run.path} is finished",
+            "train again with more --epochs into another --out",
+        )
+    if run.status() == "running":
+        raise RunError(f"expected a stopped run, {run.path} is being trained at this moment")
+    if dataset.fingerprint != plan.dataset["fingerprint"]:
+        raise DataError(
+            f"expected the dataset the run {run.path} began with, "
+            f"the one in {dataset.directory} has changed since",
+            "train again into another --out",
+        )
+
+
+def _test(work: Work[Any]) -> Report:
+    counts = work.plan.counts
+    split = "test" if counts["test"] else "val" if counts["val"] else "train"
+    return evaluate(
+        Classifier.load(work.run.path),
+        work.dataset,
+        split=split,
+        out=work.run.evaluation(split),
+        cache=work.plan.config.data.cache,
+        progress=work.progress,
+    )
+
+
+def _record_fit(run: RunDirectory, state: TrainingState, plan: Plan[Any]) -> None:
+    run.update_run(
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        best_val_accuracy=state.best_score[0] if plan.counts["val"] else None,
+        fit_s=round(state.seconds, 3),
+        data_wait_share=round(state.wait_s / state.seconds, 4) if state.seconds else None,
+    )
+
+
+def _find_readable(dataset: Dataset, pixels: Pixels, progress: Progress) -> dict[str, Rows]:
+    failed = np.fromiter(pixels.failed, dtype=np.int64, count=len(pixels.failed))
+    if len(failed):
+        first = int(failed[0])
+        progress.warn(
+            f"{len(failed)} pictures could not be decoded and are left out, "
+            f"the first is {dataset.file(first)}: {pixels.failed[first]}"
+        )
+    rows = {
+        split: np.setdiff1d(dataset.manifest.select(split), failed, assume_unique=True)
+        for split in ("train", "val")
+    }
+    if not len(rows["train"]):
+        raise DataError(
+            f"expected training pictures in {dataset.directory}, none can be decoded",
+            "cnnclf import lists what is wrong in skipped.csv",
+        )
+    return rows
