@@ -180,6 +180,11 @@ def write_error(path: Path, error: OSError) -> CnnclfError:
         return DeviceError(
             f"the disk is full: cannot write {path}", "free some space and try again"
         )
+    if error.errno == errno.EFBIG:
+        return DeviceError(
+            f"the file may not grow any more: cannot write {path}",
+            "raise the limit with ulimit -f, or write to another file system",
+        )
     return RunError(
         f"cannot write {path}: {error.strerror or error}",
         "give a place where you may write with --out",

@@ -4,7 +4,6 @@ Only names are looked at, never content: a file that turns out to be no picture 
 refused by the decoder. The first of a million files is given long before the last is listed.
 """
 
-import codecs
 import itertools
 import os
 import stat
@@ -13,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from cnnclf.data.importers.walk import Walk
 from cnnclf.errors import DataError
+from cnnclf.inference.lists import ByteStream, read_list
 from cnnclf.inference.patterns import has_wildcard, join_names, match_pattern
 from cnnclf.inference.sharding import Shard
 from cnnclf.progress import Progress, Silent
@@ -32,7 +32,6 @@ NO_PICTURES = frozenset({
     ".xmp", ".xz", ".yaml", ".yml", ".zip",
 })
 # fmt: on
-_CHUNK_BYTES = 1 << 16
 _GIVE_WAY_EVERY, _GIVE_WAY_S = 1000, 0.002
 
 
@@ -48,11 +47,8 @@ class Found(NamedTuple):
     error: str = ""
 
 
-class ByteStream(Protocol):
-    """What a list is read from: a file opened in binary mode, or the buffer of stdin."""
-
-    def read1(self, size: int = -1, /) -> bytes:
-        """Read what is there, at most `size` bytes; empty at the end."""
+PAUSE: Final = Found("")
+"""Given by a source that has to wait: what it gave before shall not be held back meanwhile."""
 
 
 @dataclass
@@ -119,7 +115,7 @@ class ImageInputs:
         return total
 
     def _is_ours(self, found: Found) -> bool:
-        return self.shard is None or self.shard.owns(found.path)
+        return found is PAUSE or self.shard is None or self.shard.owns(found.path)
 
     def _find(self) -> Iterator[Found]:
         search = _Search(self.passed_over, self.sort_at_once)
@@ -127,6 +123,10 @@ class ImageInputs:
         has_found = False
         for item in self.inputs:
             for found in search.expand(item, self.stdin):
+                if found is PAUSE:
+                    # Before anything is found there is nothing to hold back.
+                    yield from [found] if has_found else []
+                    continue
                 if found.error and not has_found and found.path == item:
                     missing.append(found)
                     continue
@@ -142,39 +142,6 @@ class ImageInputs:
                 + "".join(f" ({reason})" for reason in reasons),
                 "give files, folders, patterns in quotes, @list.txt, or - for a list on stdin",
             )
-
-
-def read_list(stream: ByteStream, name: str) -> Iterator[str]:
-    """Read paths from a list as they come, one a line or NUL-separated.
-
-    Args:
-        stream: The list.
-        name: What the list is called, for the message.
-
-    Raises:
-        DataError: It is UTF-16 text, which some shells of Windows write.
-    """
-    chunk = stream.read1(_CHUNK_BYTES)
-    if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(
-            f"expected a list of paths in UTF-8, the list {name} is UTF-16",
-            "save it as UTF-8 and try again",
-        )
-    rest = chunk.removeprefix(codecs.BOM_UTF8)
-    separator = b"\0" if b"\0" in rest else b"\n"
-    while chunk:
-        *lines, rest = rest.split(separator)
-        yield from _paths(lines, separator)
-        chunk = stream.read1(_CHUNK_BYTES)
-        rest += chunk
-    yield from _paths([rest], separator)
-
-
-def _paths(lines: list[bytes], separator: bytes) -> Iterator[str]:
-    for line in lines:
-        path = line.rstrip(b"\r") if separator == b"\n" else line
-        if path.strip():
-            yield os.fsdecode(path)
 
 
 class _Search:
@@ -193,7 +160,7 @@ class _Search:
             if stdin is None:
                 raise DataError("expected a list of paths on stdin, there is no stdin")
             for path in read_list(stdin, "on stdin"):
-                yield from self._take(path)
+                yield from self._take(path) if path else (PAUSE,)
         elif item.startswith("@"):
             yield from self._expand_list(Path(item[1:]))
         elif os.path.lexists(item) or not has_wildcard(item):
@@ -221,6 +188,9 @@ class _Search:
         try:
             with path.open("rb") as stream:
                 for entry in read_list(stream, str(path)):
+                    if not entry:
+                        yield PAUSE
+                        continue
                     beside = path.parent / entry
                     is_beside = not os.path.lexists(entry) and os.path.lexists(beside)
                     yield from self._take(str(beside) if is_beside else entry)

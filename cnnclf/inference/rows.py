@@ -1,17 +1,15 @@
-"""What is written for each picture: the row, its columns, and the files of rows."""
+"""What is written for each picture: the row, its columns, and the texts that rows become."""
 
-import contextlib
 import csv
-import os
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, Protocol
-
-from cnnclf.errors import DeviceError, UsageError
-from cnnclf.files import json_bytes, write_error
+from typing import BinaryIO, NamedTuple, Protocol
 
 UNKNOWN = "unknown"
+
+Cell = str | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Prediction:
 
 
 class Columns(NamedTuple):
-    """Which columns the rows of one prediction have.
+    """Which columns the rows of a job have.
 
     Args:
         top_k: How many classes are named, at least 1.
@@ -64,10 +62,10 @@ class Columns(NamedTuple):
             names.append("placed")
         return [*names, "error"]
 
-    def cells(self, prediction: Prediction) -> list[str | float | None]:
+    def cells(self, prediction: Prediction) -> list[Cell]:
         """The values below the headings; None where there is nothing to say."""
         ranking = prediction.ranking
-        cells: list[str | float | None] = [prediction.path, prediction.label or None]
+        cells: list[Cell] = [prediction.path, prediction.label or None]
         cells.append(_rounded(ranking[0][1]) if ranking else None)
         if self.nearest:
             cells.append(ranking[0][0] if ranking else None)
@@ -85,104 +83,112 @@ class RowWriter(Protocol):
     def write(self, prediction: Prediction) -> None:
         """Write a row."""
 
-
-class CsvRows:
-    """Rows as CSV with a heading.
-
-    Args:
-        write: Takes text.
-        columns: What the rows hold.
-    """
-
-    def __init__(self, write: Callable[[str], object], columns: Columns) -> None:
-        self._writer = csv.writer(_Sink(write), lineterminator="\n")
-        self._columns = columns
-        self._writer.writerow(columns.names())
-
-    def write(self, prediction: Prediction) -> None:
-        """Write a row; what is None becomes an empty cell."""
-        self._writer.writerow(self._columns.cells(prediction))
+    def flush(self) -> None:
+        """Hand all rows written so far to the system."""
 
 
-class JsonlRows:
-    """Rows as JSON objects, one a line.
+class KeptRow(NamedTuple):
+    """A row read again.
 
     Args:
-        write: Takes text.
-        columns: What the rows hold.
+        cells: The values below the headings of the columns.
+        end: Where it ends in the file, in bytes.
     """
 
-    def __init__(self, write: Callable[[str], object], columns: Columns) -> None:
-        self._write = write
-        self._columns = columns
-
-    def write(self, prediction: Prediction) -> None:
-        """Write a row."""
-        self._write(row_json(prediction, self._columns) + "\n")
+    cells: dict[str, Cell]
+    end: int
 
 
-ROW_FORMATS: dict[str, Callable[[Callable[[str], object], Columns], RowWriter]] = {
-    ".csv": CsvRows,
-    ".jsonl": JsonlRows,
-}
+@dataclass(frozen=True)
+class RowFormat:
+    """How rows are written and read again.
+
+    Args:
+        heading: The text above the rows.
+        line: The text of a row, with its end of line.
+        read: Gives the rows of a file from where it stands, until one is cut off or damaged.
+    """
+
+    heading: Callable[[Columns], str]
+    line: Callable[[Prediction, Columns], str]
+    read: Callable[[BinaryIO, Columns], Iterator[KeptRow]]
 
 
-def row_json(prediction: Prediction, columns: Columns) -> str:
-    """Give a row as one line of JSON."""
+def csv_heading(columns: Columns) -> str:
+    """Give the names of the columns as a line of CSV."""
+    return _csv_line(list(columns.names()))
+
+
+def csv_line(prediction: Prediction, columns: Columns) -> str:
+    """Give a row as a line of CSV; what is None becomes an empty cell."""
+    return _csv_line(columns.cells(prediction))
+
+
+def json_line(prediction: Prediction, columns: Columns) -> str:
+    """Give a row as a line of JSON."""
     row = dict(zip(columns.names(), columns.cells(prediction), strict=True))
-    return json_bytes(row).decode()
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    # A lone surrogate (an undecodable byte of a file name) becomes its own JSON escape.
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
 
 
-def check_row_file(path: Path) -> None:
-    """Refuse a file of rows whose name does not say its format.
-
-    Raises:
-        UsageError: The suffix is no row of `ROW_FORMATS`, or the path is a folder.
-    """
-    if path.suffix.lower() not in ROW_FORMATS:
-        raise UsageError(
-            f"expected a file name that ends in {' or '.join(ROW_FORMATS)}, received {path}",
-            f"for example: --out {path.with_suffix('.csv')}" if path.name else "",
-        )
-    if path.is_dir():
-        raise UsageError(f"expected a file to write, {path} is a folder", "give another --out")
+def _csv_line(cells: list[Cell]) -> str:
+    return ",".join(map(_csv_cell, cells)) + "\n"
 
 
-@contextlib.contextmanager
-def open_rows(path: Path, columns: Columns) -> Iterator[RowWriter]:
-    """Open a file of rows, its format by its suffix.
-
-    Rows go to `path.partial`, which takes the place of `path` in the end. If the work is broken
-    off, `path` stays as it was and the rows so far stay in `path.partial`.
-
-    Raises:
-        UsageError: See `check_row_file`.
-        DeviceError: The disk is full.
-        RunError: The file cannot be written.
-    """
-    check_row_file(path)
-    partial = path.with_name(path.name + ".partial")
-    if path.exists() and not path.is_file():  # a pipe or device
-        partial = path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = ROW_FORMATS[path.suffix.lower()](file.write, columns)
-            yield rows
-        if partial != path:
-            os.replace(partial, path)  # noqa: PTH105 (says what it does)
-    except OSError as error:
-        problem = write_error(path, error)
-        if isinstance(problem, DeviceError) or error.filename in {str(partial), str(path.parent)}:
-            raise problem from error
-        raise
+_QUOTED = re.compile(r'[,"\r\n]')
 
 
-class _Sink:
-    """What csv needs of a file."""
+def _csv_cell(cell: Cell) -> str:
+    # Python's own writer leaves a carriage return bare, which its reader then refuses.
+    if isinstance(cell, str):
+        return '"' + cell.replace('"', '""') + '"' if _QUOTED.search(cell) else cell
+    return "" if cell is None else repr(cell)
 
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self.write = write
+
+def _read_csv(file: BinaryIO, columns: Columns) -> Iterator[KeptRow]:
+    names = columns.names()
+    end = file.tell()
+    is_whole = False
+
+    def lines() -> Iterator[str]:
+        nonlocal end, is_whole
+        for line in file:
+            end += len(line)
+            is_whole = line.endswith(b"\n")
+            yield line.decode("utf-8", "surrogateescape")
+
+    rows = csv.reader(lines(), strict=True)
+    while True:
+        try:
+            cells = next(rows, None)
+        except csv.Error:  # cut off within quotes, or not written by this program
+            return
+        if cells is None or not is_whole or len(cells) != len(names):
+            return
+        yield KeptRow({name: cell or None for name, cell in zip(names, cells, strict=True)}, end)
+
+
+def _read_json(file: BinaryIO, columns: Columns) -> Iterator[KeptRow]:
+    names = columns.names()
+    end = file.tell()
+    for line in file:
+        end += len(line)
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        if not line.endswith(b"\n") or not isinstance(row, dict) or list(row) != names:
+            return
+        yield KeptRow(row, end)
+
+
+def _no_heading(_columns: Columns) -> str:
+    return ""
+
+
+CSV = RowFormat(csv_heading, csv_line, _read_csv)
+JSON_LINES = RowFormat(_no_heading, json_line, _read_json)
 
 
 def _rounded(probability: float) -> float:

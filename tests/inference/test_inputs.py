@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from cnnclf.data.names import natural_key
 from cnnclf.errors import DataError, ExitCode
-from cnnclf.inference.inputs import Found, ImageInputs, read_list
+from cnnclf.inference.inputs import PAUSE, Found, ImageInputs
+from cnnclf.inference.lists import read_list
 from cnnclf.inference.sharding import Shard
 from cnnclf.progress import Silent
 
@@ -353,6 +354,20 @@ def test_lists_are_read_lazily() -> None:
     paths = read_list(stream, "endless")
     assert [next(paths) for _ in range(25)] == ["a.jpg"] * 25
     assert stream.reads <= 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems cannot tell")
+def test_a_list_that_has_to_be_waited_for_says_so(here: Path) -> None:
+    touch("a.jpg", "b.jpg")
+    reading, writing = os.pipe()
+    with open(reading, "rb") as stream, open(writing, "wb", buffering=0) as writer:  # noqa: PTH123
+        found = ImageInputs(["-"], stream, shard=Shard(1, 1)).find()
+        writer.write(b"a.jpg\nb.j")
+        assert [next(found), next(found)] == [Found("a.jpg"), PAUSE]
+        writer.write(b"pg\n")
+        assert next(found) == Found("b.jpg")
+        writer.close()
+        assert [each for each in found if each is not PAUSE] == []
 
 
 # --- counting

@@ -1,181 +1,35 @@
 """Prediction as a stream: in order, in constant memory, and no bad file stops it."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pytest
 
-from cnnclf.data.input_spec import InputSpec
-from cnnclf.errors import DataError, DeviceError, ExitCode, ImageError
+from cnnclf.errors import DataError, DeviceError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.inputs import Found, ImageInputs
-from cnnclf.inference.placing import Placer
-from cnnclf.inference.predict import (
+from cnnclf.inference.pipeline import (
     PredictOptions,
-    PredictSummary,
-    decode_in_order,
-    in_flight,
-    iter_predictions,
-    predict_images,
 )
+from cnnclf.inference.placing import Placer
+from cnnclf.inference.predict import predict_images
 from cnnclf.inference.rows import Prediction
 from cnnclf.progress import Silent
 from tests.inference.conftest import Draw
-
-
-class Rows(list[Prediction]):
-    """Keeps rows in memory."""
-
-    write = list[Prediction].append
-
-
-class Numbers:
-    """An engine of another kind: a file named 17.jpg holds the number 17, which is odd."""
-
-    labels = ("even", "odd")
-    input_spec = InputSpec(1, 1, 1)
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-        self.broken: set[str] = set()
-        self.not_numbers: set[int] = set()
-
-    def decode(self, source: Path | bytes) -> np.ndarray:
-        assert isinstance(source, Path)
-        if source.name in self.broken:
-            raise ImageError(f"{source}: expected a picture, received text")
-        if source.stem == "locked":
-            raise PermissionError(13, "Permission denied", str(source))
-        if source.stem == "huge":
-            raise MemoryError
-        return np.full((1, 1, 1), int(source.stem) % 256, np.uint8)
-
-    def logits(self, pixels: np.ndarray) -> np.ndarray:
-        self.batches.append(len(pixels))
-        values = pixels.reshape(-1).astype(np.float32)
-        logits = np.stack([1 - values % 2, values % 2], axis=1)
-        logits[np.isin(values, list(self.not_numbers))] = np.nan
-        return logits
-
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        powers = np.exp(np.asarray(logits, np.float64))
-        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def numbers(count: int) -> list[Found]:
-    return [Found(f"{number}.jpg") for number in range(count)]
-
-
-def run(engine: Any, found: Any, **options: Any) -> tuple[Rows, PredictSummary]:
-    rows = Rows()
-    summary = predict_images(
-        engine, found, rows=rows, options=PredictOptions(**options), progress=Silent()
-    )
-    return rows, summary
-
+from tests.inference.numbers_engine import Numbers, Rows, numbers, run
 
 # --- the stream
-
-
-@pytest.mark.parametrize("batch_size", [1, 4, 32, 100])
-def test_rows_come_in_the_order_of_the_paths(batch_size: int) -> None:
-    engine = Numbers()
-    rows, summary = run(engine, numbers(50), batch_size=batch_size, threads=4)
-    assert [row.path for row in rows] == [found.path for found in numbers(50)]
-    assert [row.label for row in rows] == ["even", "odd"] * 25
-    assert (summary.files, summary.failed) == (50, 0)
-    assert summary.counts == {"even": 25, "odd": 25}
-    assert engine.batches[0] == min(batch_size, 50)
-    assert sum(engine.batches) == 50
-
-
-def test_bad_files_become_rows_and_nothing_stops() -> None:
-    engine = Numbers()
-    engine.broken = {"3.jpg", "4.jpg"}
-    engine.not_numbers = {5}
-    found = [*numbers(8), Found("locked.jpg"), Found("huge.jpg"), Found("no.jpg", "no such file")]
-    rows, summary = run(engine, found, batch_size=4)
-    assert [row.path for row in rows if row.error] == [
-        "3.jpg",
-        "4.jpg",
-        "5.jpg",
-        "locked.jpg",
-        "huge.jpg",
-        "no.jpg",
-    ]
-    assert rows[3].error == "expected a picture, received text"
-    assert rows[5].error == "the model's output is not a number"
-    assert rows[8].error == "Permission denied"
-    assert "memory" in rows[9].error
-    assert rows[10].error == "no such file"
-    assert all(not row.label for row in rows if row.error)
-    assert summary.failed == 6
-    assert summary.exit_code is ExitCode.SOME_FAILED
-    assert summary.examples[0] == ("3.jpg", rows[3].error)
-    assert len(summary.examples) == 5
-
-
-def test_only_bad_files_need_no_model() -> None:
-    engine = Numbers()
-    rows, summary = run(engine, [Found("a.jpg", "gone")] * 9, batch_size=4)
-    assert (len(rows), summary.failed, engine.batches) == (9, 9, [])
-
-
-def test_memory_is_bounded_however_many_files_there_are() -> None:
-    options = PredictOptions(batch_size=8, threads=3)
-    taken = given = peak = 0
-
-    def endless() -> Iterator[Found]:
-        nonlocal taken, peak
-        while True:
-            taken += 1
-            peak = max(peak, taken - given)
-            yield Found(f"{taken}.jpg")
-
-    predictions = iter_predictions(Numbers(), endless(), options)
-    for _ in range(2000):
-        next(predictions)
-        given += 1
-    predictions.close()
-    assert peak <= in_flight(options)
-    assert taken <= 2000 + in_flight(options)
-
-
-def test_decoding_goes_on_while_a_batch_is_computed() -> None:
-    """While the model holds batch 1, the threads decode batch 2: else this would wait for ever."""
-    decoded = threading.Semaphore(0)
-
-    class Slow(Numbers):
-        def decode(self, source: Path | bytes) -> np.ndarray:
-            pixels = super().decode(source)
-            decoded.release()
-            return pixels
-
-        def logits(self, pixels: np.ndarray) -> np.ndarray:
-            if not self.batches:
-                for _ in range(8):
-                    assert decoded.acquire(timeout=30)
-            return super().logits(pixels)
-
-    rows, _ = run(Slow(), numbers(16), batch_size=4, threads=2)
-    assert len(rows) == 16
-
-
-def test_breaking_off_ends_the_threads() -> None:
-    before = threading.active_count()
-    items = decode_in_order(numbers(1000), Numbers().decode, threads=4, ahead=16)
-    assert next(items).path == "0.jpg"
-    items.close()
-    assert threading.active_count() == before
 
 
 def test_an_error_of_the_sink_passes_through() -> None:
     class Full:
         def write(self, prediction: Prediction) -> None:
             raise DeviceError("the disk is full")
+
+        def flush(self) -> None:
+            pass
 
     before = threading.active_count()
     with pytest.raises(DeviceError):
@@ -194,29 +48,31 @@ def test_nothing_to_predict_is_an_error() -> None:
         run(Numbers(), ImageInputs(["no.jpg"]).find())
 
 
-# --- labels
+def test_rows_are_flushed_after_each_batch_and_when_broken_off() -> None:
+    class Flushed(Rows):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flushed: list[int] = []
 
+        def write(self, prediction: Prediction) -> None:
+            if prediction.path == "10.jpg":
+                raise KeyboardInterrupt
+            self.append(prediction)
 
-def test_top_k_and_threshold() -> None:
-    rows, _ = run(Numbers(), numbers(1), top_k=5)
-    (ranking,) = [row.ranking for row in rows]
-    assert [label for label, _ in ranking] == ["even", "odd"]
-    assert sum(probability for _, probability in ranking) == pytest.approx(1)
-    assert len(run(Numbers(), numbers(1), top_k=1)[0][0].ranking) == 1
-    rows, summary = run(Numbers(), numbers(2), threshold=0.9)
-    assert [row.label for row in rows] == ["unknown", "unknown"]
-    assert [row.ranking[0][0] for row in rows] == ["even", "odd"]
-    assert summary.counts == {"unknown": 2}
-    rows, _ = run(Numbers(), numbers(2), threshold=0.7)
-    assert [row.label for row in rows] == ["even", "odd"]
+        def flush(self) -> None:
+            self.flushed.append(len(self))
 
+    rows = Flushed()
 
-def test_ties_go_to_the_first_label() -> None:
-    class Tied(Numbers):
-        def logits(self, pixels: np.ndarray) -> np.ndarray:
-            return np.zeros((len(pixels), 2), np.float32)
-
-    assert [row.label for row in run(Tied(), numbers(3))[0]] == ["even"] * 3
+    with pytest.raises(KeyboardInterrupt):
+        predict_images(
+            Numbers(),
+            numbers(20),
+            rows=rows,
+            options=PredictOptions(batch_size=4),
+            progress=Silent(),
+        )
+    assert rows.flushed == [4, 8, 10]
 
 
 # --- placing

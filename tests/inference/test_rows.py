@@ -1,14 +1,16 @@
-"""Rows and files of rows."""
+"""Rows as text, and the same rows read again, however they are cut off."""
 
 import csv
+import io
 import json
 import os
-from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cnnclf.errors import DeviceError, RunError, UsageError
-from cnnclf.inference.rows import Columns, Prediction, open_rows
+from cnnclf.inference.rows import CSV, JSON_LINES, Columns, Prediction, RowFormat
 
 GOOD = Prediction("a,b.jpg", (("cat", 0.75), ("dog", 0.2499999999), ("cow", 1e-10)))
 UNSURE = Prediction("ü.jpg", (("dog", 0.4), ("cat", 0.35)), is_unknown=True)
@@ -16,36 +18,31 @@ BAD = Prediction("bad.jpg", error="expected a picture, received text")
 MOVED = Prediction("c.jpg", (("cat", 1.0),), placed="out/cat/c.jpg")
 
 
-def write(path: Path, columns: Columns, *rows: Prediction) -> str:
-    with open_rows(path, columns) as writer:
-        for row in rows:
-            writer.write(row)
-    return path.read_text(encoding="utf-8")
+def lines(form: RowFormat, columns: Columns, *rows: Prediction) -> str:
+    return form.heading(columns) + "".join(form.line(row, columns) for row in rows)
 
 
-def test_csv(tmp_path: Path) -> None:
-    text = write(tmp_path / "sub" / "p.csv", Columns(2), GOOD, UNSURE, BAD)
-    assert text == (
+def test_csv() -> None:
+    assert lines(CSV, Columns(2), GOOD, UNSURE, BAD) == (
         "path,label,probability,label_2,probability_2,error\n"
         '"a,b.jpg",cat,0.75,dog,0.25,\n'
         "ü.jpg,unknown,0.4,cat,0.35,\n"
         'bad.jpg,,,,,"expected a picture, received text"\n'
     )
-    assert [entry.name for entry in (tmp_path / "sub").iterdir()] == ["p.csv"]
 
 
-def test_columns_follow_the_options(tmp_path: Path) -> None:
+def test_columns_follow_the_options() -> None:
     columns = Columns(1, nearest=True, placed=True)
-    rows = list(csv.DictReader(write(tmp_path / "p.csv", columns, UNSURE, MOVED, BAD).splitlines()))
+    rows = list(csv.DictReader(lines(CSV, columns, UNSURE, MOVED, BAD).splitlines()))
     assert list(rows[0]) == ["path", "label", "probability", "nearest", "placed", "error"]
     assert [row["label"] for row in rows] == ["unknown", "cat", ""]
     assert [row["nearest"] for row in rows] == ["dog", "cat", ""]
     assert [row["placed"] for row in rows] == ["", "out/cat/c.jpg", ""]
 
 
-def test_jsonl(tmp_path: Path) -> None:
-    lines = write(tmp_path / "p.jsonl", Columns(3), GOOD, BAD).splitlines()
-    assert json.loads(lines[0]) == {
+def test_jsonl() -> None:
+    good, bad = lines(JSON_LINES, Columns(3), GOOD, BAD).splitlines()
+    assert json.loads(good) == {
         "path": "a,b.jpg",
         "label": "cat",
         "probability": 0.75,
@@ -55,66 +52,57 @@ def test_jsonl(tmp_path: Path) -> None:
         "probability_3": 1e-10,
         "error": None,
     }
-    assert json.loads(lines[1])["label"] is None
+    assert json.loads(bad)["label"] is None
 
 
-@pytest.mark.skipif(os.name != "posix", reason="names are bytes on posix only")
-def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
-    row = Prediction(os.fsdecode(b"b\xe4r.jpg"), (("cat", 1.0),))
-    with open_rows(tmp_path / "p.csv", Columns(1)) as writer:
-        writer.write(row)
-    assert b"b\xe4r.jpg,cat" in (tmp_path / "p.csv").read_bytes()
-    with open_rows(tmp_path / "p.jsonl", Columns(1)) as writer:
-        writer.write(row)
-    assert json.loads((tmp_path / "p.jsonl").read_text(encoding="utf-8"))["path"] == row.path
+# --- read again
+
+PATHS = st.one_of(
+    st.text('ab,"\r\n\t é\u2028', min_size=1, max_size=6),
+    st.binary(min_size=1, max_size=6).filter(lambda raw: b"\0" not in raw).map(os.fsdecode),
+)
+ROWS = st.lists(
+    st.builds(
+        Prediction,
+        path=PATHS,
+        ranking=st.sampled_from([(), (("cat", 0.75), ('the "dog"', 0.25))]),
+        error=st.sampled_from(["", "no,\nno"]),
+    ),
+    max_size=6,
+)
 
 
-def test_work_broken_off_keeps_the_old_file_and_the_rows_so_far(tmp_path: Path) -> None:
-    path = tmp_path / "p.csv"
-    path.write_text("old")
-
-    def broken_off() -> None:
-        with open_rows(path, Columns(1)) as writer:
-            writer.write(BAD)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        broken_off()
-    assert path.read_text() == "old"
-    assert "bad.jpg" in (tmp_path / "p.csv.partial").read_text()
-    assert "bad.jpg" in write(path, Columns(1), BAD)
-    assert not (tmp_path / "p.csv.partial").exists()
-
-
-@pytest.mark.parametrize("name", ["p.txt", "p", "p.xlsx"])
-def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"\.csv or \.jsonl"):
-        write(tmp_path / name, Columns(1))
-    assert list(tmp_path.iterdir()) == []
+@given(ROWS, st.sampled_from([CSV, JSON_LINES]), st.data())
+def test_whole_rows_come_back_however_the_file_is_cut(
+    rows: list[Prediction], form: RowFormat, data: Any
+) -> None:
+    columns = Columns(2)
+    heading = form.heading(columns).encode()
+    parts = [form.line(row, columns).encode("utf-8", "surrogateescape") for row in rows]
+    content = heading + b"".join(parts)
+    cut = data.draw(st.integers(len(heading), len(content)))
+    file = io.BytesIO(content[:cut])
+    file.seek(len(heading))
+    kept = list(form.read(file, columns))
+    ends = [len(heading) + len(b"".join(parts[: at + 1])) for at in range(len(parts))]
+    assert [row.end for row in kept] == [end for end in ends if end <= cut]
+    assert [row.cells["path"] for row in kept] == [row.path for row in rows[: len(kept)]]
+    assert [row.cells["error"] or "" for row in kept] == [row.error for row in rows[: len(kept)]]
+    assert [row.cells["label"] or "" for row in kept] == [row.label for row in rows[: len(kept)]]
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "p.csv").mkdir()
-    with pytest.raises(UsageError, match="is a folder"):
-        write(tmp_path / "p.csv", Columns(1))
+@pytest.mark.parametrize("form", [CSV, JSON_LINES])
+@pytest.mark.parametrize(
+    "damage", [b"\0" * 40, b"a,b\n", b"[1]\n", b'{"path": 1}\n', b"\xff\n", b"\n"]
+)
+def test_reading_ends_where_something_else_begins(form: RowFormat, damage: bytes) -> None:
+    columns = Columns(2)
+    good = form.line(GOOD, columns).encode()
+    file = io.BytesIO(good + damage + good)
+    assert [row.end for row in form.read(file, columns)] == [len(good)]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot write"):
-        write(tmp_path / "file" / "p.csv", Columns(1))
-
-
-def test_a_full_disk_is_a_device_error(tmp_path: Path) -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("this system has no /dev/full")
-    (tmp_path / "p.csv").symlink_to(full)
-
-    def fill() -> None:
-        with open_rows(tmp_path / "p.csv", Columns(1)) as writer:
-            for _ in range(10_000):
-                writer.write(BAD)
-
-    with pytest.raises(DeviceError, match="disk is full"):
-        fill()
+@given(ROWS)
+def test_other_programs_read_the_csv(rows: list[Prediction]) -> None:
+    text = io.StringIO(lines(CSV, Columns(1), *rows), newline="")
+    assert [row["path"] for row in csv.DictReader(text)] == [row.path for row in rows]

@@ -1,7 +1,6 @@
 """`cnnclf predict`: label pictures with a trained model, as rows, as a table, or into folders."""
 
 import contextlib
-import json as json_module
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +9,22 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cnnclf.cli import options
-from cnnclf.cli.output import SCHEMA_VERSION, out
-from cnnclf.cli.words import encodable, format_rate, safe_text
-from cnnclf.errors import CnnclfError, UsageError
+from cnnclf.cli.output import out
+from cnnclf.cli.words import format_rate
+from cnnclf.errors import UsageError
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from cnnclf.inference.inputs import ByteStream
+    from cnnclf.cli.row_sinks import Sink
+    from cnnclf.inference.classifier import Classifier
+    from cnnclf.inference.inputs import ImageInputs
+    from cnnclf.inference.lists import ByteStream
+    from cnnclf.inference.pipeline import PredictOptions
     from cnnclf.inference.placing import Placer
-    from cnnclf.inference.predict import PredictOptions, PredictSummary
-    from cnnclf.inference.rows import Columns, Prediction, RowWriter
+    from cnnclf.inference.row_file import Mode
+    from cnnclf.inference.summary import PredictSummary
 
+_LARGE = "Large jobs"
 _SORTING = "Sorting into class folders"
 _DONE = {"copy": "copied", "link": "linked", "move": "moved"}
 _LABELS_SHOWN = 12  # in the summary line; --json has all
@@ -39,7 +43,9 @@ def predict_command(
     *,
     out_: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Write rows to this .csv or .jsonl file."),
+        typer.Option(
+            "--out", metavar="FILE", help="Write rows to this .csv, .jsonl or .parquet file."
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels to name.")] = 3,
     threshold: Annotated[
@@ -48,6 +54,33 @@ def predict_command(
             "--threshold", min=0, max=1, help="Below this probability the label is 'unknown'."
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel=_LARGE,
+            help="Go on with an interrupted --out; begin it if there is none.",
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", rich_help_panel=_LARGE, help="Replace an --out that exists."),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            rich_help_panel=_LARGE,
+            help="Take part I of N, chosen by the paths: one command for each machine.",
+        ),
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", rich_help_panel=_LARGE, help="Keep labelling new files until Ctrl-C."
+        ),
+    ] = False,
     copy_to: Annotated[
         Path | None,
         typer.Option("--copy-to", metavar="DIR", rich_help_panel=_SORTING, help="Copy files."),
@@ -81,19 +114,16 @@ def predict_command(
     becomes a row with an error; then the exit code is 7. Sorting never overwrites a file.
     """
     target = _choose_target(copy_to, link_to, move_to, dry_run=dry_run)
+    mode = _choose_mode(out_, resume=resume, overwrite=overwrite, is_sorting=target is not None)
     from cnnclf.inference.classifier import Classifier, find_bundle
-    from cnnclf.inference.inputs import ImageInputs
-    from cnnclf.inference.predict import PredictOptions, predict_images
-    from cnnclf.inference.rows import check_row_file
+    from cnnclf.inference.predict import predict_images, watch_images
 
-    if out_ is not None:
-        check_row_file(out_)
-    # What is wrong with the paths is told before seconds go into loading TensorFlow.
+    # What is wrong with the paths is told before seconds go into loading a model.
     bundle = find_bundle(run)
     _warn_of_unfinished(run)
     progress = _choose_progress(out_)
-    inputs = ImageInputs(images, _open_stdin(images), target[1] if target else None, progress)
-    found = inputs.first()
+    inputs = _choose_inputs(images, shard, target, progress, watch=watch)
+    found = inputs.find() if watch else inputs.first()
     classifier = Classifier.load(
         bundle,
         engine=engine,
@@ -103,31 +133,111 @@ def predict_command(
         verbose=verbose,
         progress=out.progress(),
     )
-    how = PredictOptions(
-        min(top_k, len(classifier.labels)),
-        classifier.threshold if threshold is None else threshold,
-        batch_size or PredictOptions.batch_size,
-        threads,
-    )
-    _warn_of_unknown(classifier.labels, how.threshold)
+    how = _choose_options(classifier, top_k, threshold, batch_size, threads)
     placer = _open_placer(target, classifier.labels, dry_run=dry_run)
-    with _open_sink(out_, _choose_columns(how, placer), classifier.labels) as sink:
-        summary = predict_images(
-            classifier,
-            found,
-            rows=sink,
-            options=how,
-            progress=progress,
-            inputs=inputs,
-            placer=placer,
-        )
+    with _open_sink(out_, mode, classifier, how, inputs, placer) as sink:
+        if watch:
+            with _summed_up(sink, placer):
+                watch_images(
+                    classifier,
+                    inputs,
+                    rows=sink.rows,
+                    options=how,
+                    progress=progress,
+                    placer=placer,
+                    so_far=sink.so_far,
+                )
+        else:
+            predict_images(
+                classifier,
+                found,
+                rows=sink.rows,
+                options=how,
+                progress=progress,
+                inputs=inputs,
+                placer=placer,
+                so_far=sink.so_far,
+            )
+        summary = sink.so_far.summary
         sink.end(summary)
-    _show(summary, placer, progress)
+    _show(summary, placer)
     return summary.exit_code
 
 
-def _open_stdin(images: list[str]) -> "ByteStream | None":
-    return cast("ByteStream", sys.stdin.buffer) if "-" in images and sys.stdin else None
+def _choose_mode(out_: Path | None, *, resume: bool, overwrite: bool, is_sorting: bool) -> "Mode":
+    """Say what to do with a file of rows that is there, and refuse early what cannot be done."""
+    if resume and overwrite:
+        raise UsageError("expected --resume or --overwrite, received both", "give one of them")
+    mode: Mode = "resume" if resume else "overwrite" if overwrite else "new"
+    if out_ is None:
+        if mode != "new":
+            raise UsageError(f"expected --out FILE beside --{mode}, received none", "add --out")
+        return mode
+    if resume and is_sorting:
+        raise UsageError(
+            "expected --resume without sorting into folders, received both",
+            "sorting cannot tell which files it has dealt with; files that were moved are gone "
+            "from their place, so the same command with another --out does the rest",
+        )
+    from cnnclf.inference.row_file import check_row_file
+
+    check_row_file(out_, mode)
+    return mode
+
+
+def _choose_inputs(
+    images: list[str],
+    shard: str | None,
+    target: tuple[str, Path] | None,
+    progress: Progress,
+    *,
+    watch: bool,
+) -> "ImageInputs":
+    from cnnclf.inference.inputs import ImageInputs
+    from cnnclf.inference.sharding import parse_shard
+    from cnnclf.inference.watching import check_watchable
+
+    if watch:
+        if out.json_mode:
+            raise UsageError(
+                "expected --watch without --json, received both",
+                "a document ends, watching does not: use --out rows.jsonl",
+            )
+        check_watchable(images)
+        out.note(f"watching {', '.join(images)} for new files; Ctrl-C ends it")
+    inputs = ImageInputs(
+        images,
+        cast("ByteStream", sys.stdin.buffer) if "-" in images and sys.stdin else None,
+        passed_over=target[1] if target else None,
+        progress=progress,
+        shard=parse_shard(shard) if shard is not None else None,
+        may_be_empty=watch,
+    )
+    if target is not None and target[0] == "move":
+        # A folder may skip files when others are taken out of it while it is listed.
+        inputs.sort_at_once = sys.maxsize
+    return inputs
+
+
+def _choose_options(
+    classifier: "Classifier",
+    top_k: int,
+    threshold: float | None,
+    batch_size: int | None,
+    threads: int | None,
+) -> "PredictOptions":
+    from cnnclf.inference.pipeline import PredictOptions
+    from cnnclf.inference.rows import UNKNOWN
+
+    threshold = classifier.threshold if threshold is None else threshold
+    if threshold is not None and UNKNOWN in classifier.labels:
+        out.warn(f"a class is called {UNKNOWN!r}, too; the threshold's answer looks the same")
+    return PredictOptions(
+        min(top_k, len(classifier.labels)),
+        threshold,
+        batch_size or PredictOptions.batch_size,
+        threads,
+    )
 
 
 def _choose_target(
@@ -156,18 +266,51 @@ def _choose_progress(out_: Path | None) -> Progress:
     return out.progress()
 
 
-def _choose_columns(how: "PredictOptions", placer: "Placer | None") -> "Columns":
-    from cnnclf.inference.rows import Columns
-
-    return Columns(how.top_k, nearest=how.threshold is not None, placed=placer is not None)
-
-
 def _open_placer(
     target: tuple[str, Path] | None, labels: tuple[str, ...], *, dry_run: bool
 ) -> "Placer | None":
     from cnnclf.inference.placing import Placer
 
     return Placer(*target, labels, dry_run=dry_run) if target else None
+
+
+@contextlib.contextmanager
+def _open_sink(
+    path: Path | None,
+    mode: "Mode",
+    classifier: "Classifier",
+    how: "PredictOptions",
+    inputs: "ImageInputs",
+    placer: "Placer | None",
+) -> Iterator["Sink"]:
+    """Open what takes the rows."""
+    from cnnclf.cli.row_sinks import open_file_sink, open_stdout_sink
+    from cnnclf.inference.job import Job
+    from cnnclf.inference.rows import Columns
+
+    columns = Columns(how.top_k, nearest=how.threshold is not None, placed=placer is not None)
+    if path is None:
+        yield open_stdout_sink(columns, classifier.labels)
+        return
+    job = Job.describe(
+        classifier.bundle["sha256"],
+        inputs.inputs,
+        columns=columns,
+        threshold=how.threshold,
+        shard=inputs.shard,
+    )
+    with open_file_sink(path, columns, job=None if placer else job, mode=mode) as sink:
+        yield sink
+
+
+@contextlib.contextmanager
+def _summed_up(sink: "Sink", placer: "Placer | None") -> Iterator[None]:
+    """Say what came out so far when Ctrl-C ends the watching."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _show(sink.so_far.summary, placer)
+        raise
 
 
 class _Remarks(Silent):
@@ -180,92 +323,6 @@ class _Remarks(Silent):
         out.warn(text)
 
 
-class _Sink:
-    """Hands rows to a writer; the way the command line ends a stream of rows."""
-
-    def __init__(self, rows: "RowWriter | None") -> None:
-        self._rows = rows
-
-    def write(self, prediction: "Prediction") -> None:
-        """Write a row."""
-        if self._rows is not None:
-            self._rows.write(prediction)
-
-    def end(self, summary: "PredictSummary") -> None:
-        """Write what follows the last row."""
-        out.json(_summary_fields(summary))
-
-
-class _JsonSink(_Sink):
-    """One JSON document on stdout, written while the rows come."""
-
-    def __init__(self, columns: "Columns") -> None:
-        super().__init__(None)
-        self._columns = columns
-        self._lead = f'{{"schema_version": {SCHEMA_VERSION}, "rows": [\n'
-
-    def write(self, prediction: "Prediction") -> None:
-        """Write a row."""
-        from cnnclf.inference.rows import row_json
-
-        text = row_json(prediction, self._columns)
-        if encodable(text, sys.stdout.encoding) != text:
-            text = json_module.dumps(json_module.loads(text))
-        out.data(self._lead + text)
-        self._lead = ",\n"
-
-    def end(self, summary: "PredictSummary") -> None:
-        """Close the list of rows and add the summary."""
-        fields = json_module.dumps(_summary_fields(summary))
-        out.data(f"\n], {fields[1:]}\n")
-
-
-class _TableSink(_Sink):
-    """Lines for people, aligned without knowing the paths to come."""
-
-    def __init__(self, columns: "Columns", labels: tuple[str, ...]) -> None:
-        super().__init__(None)
-        self._columns = columns
-        self._width = min(max(map(len, (*labels, "unknown"))), 24)
-        out.data(f"{'label':<{self._width}}  probability  path\n")
-
-    def write(self, prediction: "Prediction") -> None:
-        """Write a row."""
-        ranking = prediction.ranking
-        others = ranking if prediction.is_unknown else ranking[1:]
-        best = f"{ranking[0][1]:.4f}" if ranking else "-"
-        line = f"{prediction.label or '-':<{self._width}}  {best:>11}  {prediction.path}"
-        if prediction.placed:
-            line += f" -> {prediction.placed}"
-        if others:
-            line += f"  ({', '.join(f'{label} {value:.4f}' for label, value in others)})"
-        if prediction.error:
-            line += f"  error: {prediction.error}"
-        out.data(safe_text(line) + "\n")  # never wrapped, so that paths can be copied
-
-
-@contextlib.contextmanager
-def _open_sink(path: Path | None, columns: "Columns", labels: tuple[str, ...]) -> Iterator[_Sink]:
-    from cnnclf.inference.rows import CsvRows, open_rows
-
-    if path is None and out.json_mode:
-        yield _JsonSink(columns)
-    elif path is None and sys.stdout.isatty():
-        yield _TableSink(columns, labels)
-    elif path is None:
-        yield _Sink(CsvRows(out.data, columns))
-    else:
-        try:
-            with open_rows(path, columns) as rows:
-                yield _Sink(rows)
-        except (KeyboardInterrupt, CnnclfError):
-            partial = path.with_name(path.name + ".partial")
-            if partial.exists():
-                out.warn(f"the rows so far are in {partial}")
-            raise
-        out.note(f"rows: {path}")
-
-
 def _warn_of_unfinished(path: Path) -> None:
     from cnnclf.runs import RunDirectory
 
@@ -275,25 +332,7 @@ def _warn_of_unfinished(path: Path) -> None:
         out.warn(f"the run {path} is {status}; its best checkpoint so far is used")
 
 
-def _warn_of_unknown(labels: tuple[str, ...], threshold: float | None) -> None:
-    from cnnclf.inference.rows import UNKNOWN
-
-    if threshold is not None and UNKNOWN in labels:
-        out.warn(f"a class is called {UNKNOWN!r}, too; the threshold's answer looks the same")
-
-
-def _summary_fields(summary: "PredictSummary") -> dict[str, object]:
-    return {
-        "files": summary.files,
-        "failed": summary.failed,
-        "placed": summary.placed,
-        "counts": dict(summary.counts.most_common()),
-        "seconds": round(summary.seconds, 3),
-        "images_per_s": round(summary.images_per_s, 1),
-    }
-
-
-def _show(summary: "PredictSummary", placer: "Placer | None", progress: Progress) -> None:
+def _show(summary: "PredictSummary", placer: "Placer | None") -> None:
     common = summary.counts.most_common()
     counts = [f"{label} {count:,}" for label, count in common[:_LABELS_SHOWN]]
     if len(common) > _LABELS_SHOWN:
@@ -304,8 +343,12 @@ def _show(summary: "PredictSummary", placer: "Placer | None", progress: Progress
         parts.append(f"{did} {summary.placed:,} into {placer.directory}")
     if summary.failed:
         parts.append(f"{summary.failed:,} failed")
+    if summary.earlier:
+        parts.append(f"{summary.earlier:,} of them were there before")
     rate = format_rate(summary.images_per_s)
     out.note(f"{summary.files:,} images ({rate}/s): {'; '.join(parts)}")
+    if summary.limit is not None:
+        out.note(str(summary.limit))
     if summary.failed:
         named = "; ".join(f"{path}: {error}" for path, error in summary.examples)
         more = "; ..." if summary.failed > len(summary.examples) else ""

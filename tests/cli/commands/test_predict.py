@@ -3,18 +3,24 @@
 import csv
 import io
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from cnnclf import files, runs
 from cnnclf.data.input_spec import InputSpec
+from cnnclf.errors import DeviceError
+from cnnclf.inference import predict
 from cnnclf.inference.classifier import save_bundle
+from cnnclf.inference.watching import FolderWatch
 from tests.conftest import Cli
 
 COLOURS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
@@ -50,6 +56,11 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+def written(path: Path) -> Path:
+    path.write_text("precious")
+    return path
+
+
 def read_rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -75,20 +86,23 @@ def test_good_files_alone_end_with_0(cli: Cli, bundle: Path, photos: Path) -> No
     assert list(read_rows(result.stdout)[0]) == ["path", "label", "probability", "error"]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_rows_go_to_a_file(
     cli: Cli, bundle: Path, photos: Path, tmp_path: Path, suffix: str
 ) -> None:
     path = tmp_path / f"rows{suffix}"
     result = cli("predict", bundle, photos, "--out", path)
     assert (result.code, result.stdout) == (7, "")
-    text = path.read_text(encoding="utf-8")
     if suffix == ".csv":
-        assert [row["label"] for row in read_rows(text)] == ["blue", "red", "blue", ""]
-    else:
+        labels = [row["label"] or None for row in read_rows(path.read_text(encoding="utf-8"))]
+    elif suffix == ".jsonl":
+        text = path.read_text(encoding="utf-8")
         labels = [json.loads(line)["label"] for line in text.splitlines()]
-        assert labels == ["blue", "red", "blue", None]
+    else:
+        labels = pyarrow.parquet.read_table(path).column("label").to_pylist()
+    assert labels == ["blue", "red", "blue", None]
     assert str(path) in result.stderr
+    assert [entry.name for entry in tmp_path.glob("rows*")] == [path.name]
 
 
 def test_json_is_one_document(cli: Cli, bundle: Path, photos: Path, tmp_path: Path) -> None:
@@ -196,12 +210,20 @@ Arguments = Callable[[Path, Path], list[Any]]
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (lambda b, p: [b, p, "--out", "rows.txt"], 2, ".csv or .jsonl"),
+        (lambda b, p: [b, p, "--out", "rows.txt"], 2, ".csv, .jsonl or .parquet"),
         (lambda b, p: [b, p, "--copy-to", "a", "--move-to", "b"], 2, "one way to sort"),
         (lambda b, p: [b, p, "--dry-run"], 2, "beside --dry-run"),
         (lambda b, p: [b, p, "--copy-to", p / "1.png"], 2, "is a file"),
         (lambda b, p: [b, p, "--threshold", "2"], 2, "--threshold"),
         (lambda b, p: [b], 2, "IMAGES"),
+        (lambda b, p: [b, p, "--resume"], 2, "beside --resume"),
+        (lambda b, p: [b, p, "--overwrite"], 2, "beside --overwrite"),
+        (lambda b, p: [b, p, "--out", "r.csv", "--resume", "--overwrite"], 2, "received both"),
+        (lambda b, p: [b, p, "--out", "r.csv", "--resume", "--move-to", "x"], 2, "without sorting"),
+        (lambda b, p: [b, p, "--out", written(p / "1.csv")], 2, "exists"),
+        (lambda b, p: [b, p, "--shard", "5/4"], 2, "expected a shard I/N"),
+        (lambda b, p: [b, p / "1.png", "--watch"], 2, "folders or patterns to watch"),
+        (lambda b, p: [b, p, "--watch", "--json"], 2, "without --json"),
         (lambda b, p: [b, p / "no.png"], 3, "expected pictures, found none"),
         (lambda b, p: [b, "@no.txt"], 3, "cannot read the list"),
         (lambda b, p: [p / "no", p], 4, "found nothing"),
@@ -238,21 +260,128 @@ def test_a_damaged_bundle_is_refused(cli: Cli, photos: Path, tmp_path: Path) -> 
     assert "newer cnnclf" in result.stderr
 
 
-def test_rows_survive_an_interrupt(
+def stop_at(monkeypatch: pytest.MonkeyPatch, row: int, error: type[BaseException]) -> None:
+    """Let the job end when it has made so many rows."""
+    from cnnclf.inference.summary import PredictSummary
+
+    original = PredictSummary.add
+
+    def stops(self: PredictSummary, prediction: Any) -> None:
+        original(self, prediction)
+        if self.files == row:
+            raise error("no more")
+
+    monkeypatch.setattr(PredictSummary, "add", stops)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_an_interrupted_job_goes_on(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"rows{suffix}"
+    cli("predict", bundle, photos, "--out", whole)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 2, KeyboardInterrupt)
+        result = cli("predict", bundle, photos, "--out", path, "--resume")
+    assert result.code == 130
+    assert f"2 rows are in {path}.partial" in result.stderr.replace("\n", " ")
+    assert "with --resume goes on" in result.stderr
+    assert not path.exists()
+    refused = cli("predict", bundle, photos, "--out", path)
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "holds the rows of an interrupted job" in refused.stderr
+    other = cli("predict", bundle, photos, "--out", path, "--resume", "--top-k", 1)
+    assert other.code == 2
+    assert "belongs to another job: expected the columns" in other.stderr
+    result = cli("predict", bundle, photos, "--out", path, "--resume")
+    assert result.code == 7  # the bad file is among the rows that were there or came
+    assert "2 of them were there before" in result.stderr.replace("\n", " ")
+    assert path.read_bytes() == whole.read_bytes()
+    finished = cli("predict", bundle, photos, "--out", path, "--resume")
+    assert (finished.code, "is finished" in finished.stderr) == (2, True)
+    again = cli("predict", bundle, photos, "--out", path, "--overwrite")
+    assert again.code == 7
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(entry.name for entry in tmp_path.glob("*.*")) == sorted([whole.name, path.name])
+
+
+def test_a_full_disk_in_the_middle_keeps_what_is_done(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3, DeviceError)
+        result = cli("predict", bundle, photos, "--out", path)
+    assert result.code == 6
+    assert "3 rows are in" in result.stderr
+    assert "with --resume goes on" in result.stderr
+    assert cli("predict", bundle, photos, "--out", path, "--resume").code == 7
+    assert len(read_rows(path.read_text())) == 4
+
+
+def test_shards_divide_the_files(cli: Cli, bundle: Path, photos: Path) -> None:
+    everything = cli("predict", bundle, photos).stdout.splitlines()
+    shards = [
+        cli("predict", bundle, photos, "--shard", f"{index}/3").stdout.splitlines()
+        for index in (1, 2, 3)
+    ]
+    assert all(shard[0] == everything[0] for shard in shards)
+    assert sorted(row for shard in shards for row in shard[1:]) == sorted(everything[1:])
+
+
+def test_a_shard_without_files_is_a_document_too(cli: Cli, bundle: Path, photos: Path) -> None:
+    files = [
+        cli("predict", bundle, photos / "1.png", "--shard", f"{n}/2", "--json") for n in (1, 2)
+    ]
+    documents = [json.loads(result.stdout) for result in files]
+    assert sorted(len(document["rows"]) for document in documents) == [0, 1]
+    assert [result.code for result in files] == [0, 0]
+
+
+def test_watching_ends_with_ctrl_c_and_goes_on(
     cli: Cli, bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnclf.inference import predict
+    def stop(_seconds: float) -> None:
+        raise KeyboardInterrupt
 
-    original = predict.PredictSummary.add
+    def watch(inputs: Any, seen: Any, *, is_moving: bool, sleep: Any) -> FolderWatch:
+        return FolderWatch(inputs, seen, is_moving=is_moving, sleep=stop)
 
-    def stops(self: predict.PredictSummary, prediction: Any) -> None:
-        original(self, prediction)
-        if self.files == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(predict.PredictSummary, "add", stops)
-    result = cli("predict", bundle, photos, "--out", tmp_path / "rows.csv")
+    monkeypatch.setattr(predict, "FolderWatch", watch)
+    path = tmp_path / "rows.csv"
+    for file in photos.iterdir():
+        os.utime(file, (1, 1))
+    result = cli("predict", bundle, photos, "--out", path, "--watch")
     assert result.code == 130
-    assert "rows.csv.partial" in result.stderr
-    assert len(read_rows((tmp_path / "rows.csv.partial").read_text())) == 2
-    assert not (tmp_path / "rows.csv").exists()
+    assert "watching" in result.stderr
+    assert "4 images" in result.stderr
+    assert "4 rows are in" in result.stderr
+    partial = path.with_name("rows.csv.partial")
+    assert len(read_rows(partial.read_text())) == 4
+    shutil.copy(photos / "2.png", photos / "3.png")
+    os.utime(photos / "3.png", (1, 1))
+    assert cli("predict", bundle, photos, "--out", path, "--watch", "--resume").code == 130
+    names = [Path(row["path"]).name for row in read_rows(partial.read_text())]
+    assert names == ["1.png", "2.png", "10.png", "bad.jpg", "3.png"]
+    assert cli("predict", bundle, photos, "--out", path, "--resume").code == 7
+    assert [Path(row["path"]).name for row in read_rows(path.read_text())] == names
+
+
+def test_a_bundle_whose_model_was_changed_is_refused(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    with (copy / "model.keras").open("ab") as file:
+        file.write(b"more")
+    result = cli("predict", copy, photos, "--out", tmp_path / "rows.csv")
+    assert result.code == 4
+    assert "changed or damaged" in result.stderr
+    assert not list(tmp_path.glob("rows*"))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_a_row(cli: Cli, bundle: Path, photos: Path) -> None:
+    (photos / "2.png").chmod(0)
+    result = cli("predict", bundle, photos / "*.png")
+    assert result.code == 7
+    assert [row["error"] for row in read_rows(result.stdout)][1] == "Permission denied"

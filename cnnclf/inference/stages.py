@@ -1,0 +1,106 @@
+"""Where the time of a prediction goes, measured as it goes, and which stage is the limit.
+
+The stages run at the same time, so what counts is what the line that ties them together waits for.
+Where all processors are busy, decoding and computing wait for each other and waiting says little;
+then their shares of the processor time count.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from cnnclf.hardware import count_usable_cpus
+
+# Name of a stage to the word for it.
+STAGES: dict[str, str] = {
+    "list": "listing files",
+    "decode": "decoding",
+    "compute": "computing",
+    "write": "writing rows",
+}
+_BUSY = 0.8  # of all processors; beyond it they are the limit
+
+
+class Limit(NamedTuple):
+    """The stage that takes most.
+
+    Args:
+        stage: A key of `STAGES`.
+        share: Its part, 0..1.
+        is_processor: A part of the processor time, as all processors are busy; else of the time.
+    """
+
+    stage: str
+    share: float
+    is_processor: bool
+
+    def __str__(self) -> str:
+        of = "the processors' time" if self.is_processor else "the time"
+        return f"the limit is {STAGES[self.stage]}: {100 * self.share:.0f} % of {of}"
+
+
+class StageClock:
+    """Adds up what the line of stages waits for; `enter` costs a quarter of a microsecond.
+
+    Args:
+        processors: How many there are; None for those the process may use.
+    """
+
+    def __init__(self, processors: int | None = None) -> None:
+        self._processors = processors or count_usable_cpus()
+        self._waited = dict.fromkeys(STAGES, 0.0)
+        self._decoded_s = 0.0
+        self._stage: str | None = None
+        self._since = 0.0
+        self._began_cpu_s = 0.0
+        self._cpu_s = 0.0
+
+    def enter(self, stage: str) -> None:
+        """Count the time from now on for a stage."""
+        now = time.perf_counter()
+        if self._stage is None:
+            self._began_cpu_s = time.process_time()
+        else:
+            self._waited[self._stage] += now - self._since
+        self._stage, self._since = stage, now
+
+    def stop(self) -> None:
+        """Count no time until the next `enter`."""
+        if self._stage is not None:
+            self._waited[self._stage] += time.perf_counter() - self._since
+            self._cpu_s += time.process_time() - self._began_cpu_s
+            self._stage = None
+
+    def add_decoding(self, processor_s: float) -> None:
+        """Count processor time that a thread spent on decoding."""
+        self._decoded_s += processor_s
+
+    @property
+    def seconds(self) -> float:
+        """All time counted so far."""
+        return sum(self._so_far()[0].values())
+
+    def shares(self) -> tuple[Mapping[str, float], bool]:
+        """Give each stage's share, 0..1, and whether it is one of the processor time."""
+        waited_s, cpu_s = self._so_far()
+        seconds = max(sum(waited_s.values()), 1e-9)
+        if cpu_s < _BUSY * self._processors * seconds:
+            return {stage: waited / seconds for stage, waited in waited_s.items()}, False
+        spent = {**waited_s, "decode": self._decoded_s, "compute": 0.0}
+        spent["compute"] = max(0.0, cpu_s - sum(spent.values()))
+        total = max(sum(spent.values()), 1e-9)
+        return {stage: each / total for stage, each in spent.items()}, True
+
+    def limit(self) -> Limit:
+        """Name the stage that takes most."""
+        shares, is_processor = self.shares()
+        stage = max(shares, key=lambda each: shares[each])
+        return Limit(stage, shares[stage], is_processor)
+
+    def _so_far(self) -> tuple[dict[str, float], float]:
+        """Give the seconds that each stage was waited for, and the processor time of all."""
+        if self._stage is None:
+            return self._waited, self._cpu_s
+        now_s = time.perf_counter() - self._since
+        waited_s = {**self._waited, self._stage: self._waited[self._stage] + now_s}
+        return waited_s, self._cpu_s + time.process_time() - self._began_cpu_s
