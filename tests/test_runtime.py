@@ -329,7 +329,7 @@ def test_gpu_that_fails_at_its_first_operation(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_native_noise_is_kept_off_and_given_back(capfd: pytest.CaptureFixture[str]) -> None:
-    with runtime._quiet(verbose=False):
+    with runtime.quiet(verbose=False):
         os.write(2, b"noise\n")
     os.write(2, b"ours\n")
     assert capfd.readouterr().err == "ours\n"
@@ -339,7 +339,7 @@ def test_native_noise_is_shown_when_something_unexpected_happens(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     def fail() -> None:
-        with runtime._quiet(verbose=False):
+        with runtime.quiet(verbose=False):
             os.write(2, b"the reason\n")
             raise ValueError("unexpected")
 

@@ -91,6 +91,7 @@ class Bundle:
             self.content["sha256"],
             self.input_spec.shape,
             len(self.labels),
+            self.content.get("precision", "float32"),
         )
 
     def damaged(self, problem: str) -> RunError:

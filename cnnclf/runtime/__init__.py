@@ -28,6 +28,7 @@ from cnnclf.runtime.backends import (
 __all__ = [
     "PRECISIONS",
     "RuntimeInfo",
+    "quiet",
     "read_versions",
     "setup_runtime",
     "tensorflow_gpu_problem",
@@ -126,7 +127,7 @@ def setup_runtime(
     os.environ["KERAS_BACKEND"] = backend  # keras.json in the home directory must not change it
     # With another backend, too: Keras then loads TensorFlow for its data pipeline.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0" if verbose else "3"
-    with _quiet(verbose=verbose):
+    with quiet(verbose=verbose):
         devices = open_backend(backend, DeviceRequest(device, threads, logical_cpus, deterministic))
         policy, reason = _choose_precision(precision, devices)
         _set_keras(policy, seed)
@@ -195,7 +196,7 @@ def _is_jit_wanted(backend: str, devices: Devices, *, deterministic: bool) -> bo
 
 
 @contextlib.contextmanager
-def _quiet(*, verbose: bool) -> Iterator[None]:
+def quiet(*, verbose: bool = False) -> Iterator[None]:
     """Keep what native code writes to stderr off the screen.
 
     TensorFlow writes through its C++ logger before the variable that lowers its level is read, so

@@ -1,8 +1,6 @@
 """What an engine is: uint8 pictures in, float32 logits out, one batch or a stream of them."""
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -38,8 +36,8 @@ class Engine(Protocol):
 
         A bounded number of batches is taken before their logits are given, so memory stays
         constant. A batch without pictures is given back only after all before it: a source that
-        has to wait sends one so that nothing is held back meanwhile. Errors of the source pass
-        through.
+        has to wait sends one so that nothing is held back meanwhile. Pixels must stay as they are
+        until their logits are given. Errors of the source pass through.
 
         Args:
             batches: Anything that tells the batch, and uint8 [n, H, W, C], n >= 0.
@@ -59,6 +57,7 @@ class ModelFile:
         checksum: What identifies its content.
         shape: (height, width, channels) of a picture.
         outputs: How many numbers come out for each picture.
+        precision: What it computes in if nothing else is asked for.
     """
 
     path: Path
@@ -66,6 +65,30 @@ class ModelFile:
     checksum: str
     shape: tuple[int, int, int]
     outputs: int
+    precision: str = "float32"
+
+    def check(self, asked: Iterable[Any], given: Iterable[Any]) -> None:
+        """Refuse a model that takes or gives something else than its bundle says.
+
+        Args:
+            asked: Shape of its input; the first size, of the batch, is not looked at.
+            given: Shape of its output.
+
+        Raises:
+            RunError: It does not fit.
+        """
+        shape, outputs = tuple(asked), tuple(given)
+        if shape[1:] != self.shape:
+            raise self.damaged(f"its model takes {shape}, its input spec says (n, {self.shape})")
+        if outputs[1:] != (self.outputs,):
+            raise self.damaged(f"its model gives {outputs}, it has {self.outputs} labels")
+
+    def damaged(self, problem: str) -> RunError:
+        """Give the error for a model that does not fit its bundle."""
+        return RunError(
+            f"the bundle {self.path.parent} is damaged: {problem}",
+            "copy the whole bundle again, or make it again",
+        )
 
 
 class KerasSource(Protocol):
@@ -96,46 +119,3 @@ class EngineOptions:
 
 class EngineRefusedError(RunError):
     """An engine computes something else than Keras does."""
-
-
-def stream_in_threads(
-    compute: Callable[[Pixels], Logits],
-    batches: Iterable[tuple[Tag, Pixels]],
-    *,
-    threads: int,
-    outputs: int,
-) -> Generator[tuple[Tag, Logits], None, None]:
-    """Stream with a function that computes one batch and may be called by several threads.
-
-    Args:
-        compute: uint8 [n, H, W, C], n >= 1, to float32 [n, K].
-        batches: As of `Engine.stream`.
-        threads: How many batches are computed at once, at least 1.
-        outputs: K.
-    """
-    waiting: deque[tuple[Tag, Future[Logits]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="engine")
-    try:
-        for tag, pixels in batches:
-            if not len(pixels):
-                yield from _drain(waiting)
-                yield tag, no_logits(outputs)
-                continue
-            waiting.append((tag, pool.submit(compute, pixels)))
-            if len(waiting) > threads:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        yield from _drain(waiting)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def no_logits(outputs: int) -> Logits:
-    """The logits of no pictures."""
-    return np.zeros((0, outputs), np.float32)
-
-
-def _drain(waiting: deque[tuple[Any, Future[Logits]]]) -> Iterator[tuple[Any, Logits]]:
-    while waiting:
-        tag, future = waiting.popleft()
-        yield tag, future.result()

@@ -102,8 +102,9 @@ def make_form(key: FormKey, places: tuple[Path, ...], write: Callable[[Path], Pa
     """
     for place in places:
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=_NEW, dir=place))
+            # Not tempfile.mkdtemp: others who may read the run may read this.
+            temporary = place / f"{_NEW}{secrets.token_hex(4)}"
+            temporary.mkdir(parents=True)
         except OSError:
             continue
         try:

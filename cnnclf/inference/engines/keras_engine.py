@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnclf.errors import RunError
-from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag, no_logits
+from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +32,7 @@ class KerasEngine:
         # Left uncompiled, Keras would hand the graph to XLA, at half the speed on a CPU.
         model.compile(jit_compile=jit_compile)
         self.model = model
-        self._outputs = int(model.output_shape[-1])
+        self._no_logits = np.zeros((0, int(model.output_shape[-1])), np.float32)
         self._sizes: set[int] = set()
         self._asked: set[int] = set()
 
@@ -57,7 +57,7 @@ class KerasEngine:
     ) -> Generator[tuple[Tag, Logits], None, None]:
         """Compute batches one after the other."""
         for tag, pixels in batches:
-            yield tag, self.logits(pixels) if len(pixels) else no_logits(self._outputs)
+            yield tag, self.logits(pixels) if len(pixels) else self._no_logits
 
     def _choose_size(self, count: int) -> int:
         """Choose the batch size to run `count` pictures at; the rest is padding.
@@ -104,6 +104,24 @@ def load_keras_model(path: Path) -> "keras.Model":
             f"Keras {keras.__version__} cannot load {path}: {reason}",
             "use the version of Keras named in its classifier.json, or train again",
         ) from error
+
+
+def take_bytes(model: "keras.Model") -> "keras.Model":
+    """Put the conversion from uint8 into the graph, for engines to take pictures as they are.
+
+    Args:
+        model: From float32 pixels 0..255; it stays as it is and shares its weights.
+
+    Returns:
+        A model from uint8 [N, H, W, C] to the same outputs.
+    """
+    import keras
+
+    pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
+    whole = keras.Model(pixels, model(keras.ops.cast(pixels, "float32")), name=model.name)
+    # ONNX is only exported of a model that was called.
+    whole(np.zeros((1, *model.input_shape[1:]), np.uint8))
+    return whole
 
 
 def _find_code(config: Any) -> Iterator[str]:

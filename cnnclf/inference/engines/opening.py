@@ -41,6 +41,7 @@ from cnnclf.inference.engines.table import (
 )
 from cnnclf.progress import Progress
 from cnnclf.runs import REFERENCE_FILE
+from cnnclf.runtime import quiet
 
 
 @dataclass(frozen=True)
@@ -170,5 +171,8 @@ def _ask_keras(model: Any, pixels: Any) -> Any:
 
 
 def _convert(choice: EngineChoice, model: Any, directory: Path) -> Path:
+    from cnnclf.inference.engines.keras_engine import take_bytes
+
     convert: Callable[[Any, Path], Path] = load_function(choice.row.converter)
-    return convert(model, directory)
+    with quiet():
+        return convert(take_bytes(model), directory)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag, no_logits
+from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.streaming import Pieces, stream_in_pieces
 
 Outputs = list[npt.NDArray[Any]]
 
@@ -25,6 +26,10 @@ _WORDS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 class OpenVinoGraph:
     """A compiled graph from uint8 pictures to one or more outputs.
+
+    Attributes:
+        asked: Shape of the input, -1 for a size that is free.
+        given: Shape of each output.
 
     Args:
         path: The .xml file of OpenVINO's own format, an .onnx or a .tflite file.
@@ -56,7 +61,8 @@ class OpenVinoGraph:
             raise RunError(
                 f"OpenVINO cannot open {path}: {_first_line(error)}", "make it again"
             ) from error
-        self._count = len(self._compiled.outputs)
+        self.asked = _shape(self._compiled.input(0))
+        self.given = [_shape(output) for output in self._compiled.outputs]
         self._requests: list[Any] = []
 
     def compute(self, pixels: Pixels) -> Outputs:
@@ -103,7 +109,7 @@ class OpenVinoGraph:
         tag, request = busy[0]
         request.wait()
         busy.popleft()
-        outputs = [np.array(request.get_output_tensor(at).data) for at in range(self._count)]
+        outputs = [np.array(request.get_output_tensor(at).data) for at in range(len(self.given))]
         idle.append(request)
         return tag, outputs
 
@@ -126,22 +132,26 @@ class OpenVinoEngine:
 
     def logits(self, pixels: Pixels) -> Logits:
         """Compute one batch."""
-        return np.asarray(self._graph.compute(pixels)[0], np.float32)
+        [(_, logits)] = self.stream([(None, pixels)])
+        return logits
 
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
     ) -> Generator[tuple[Tag, Logits], None, None]:
-        """Compute batches in their order, as many at once as keep all cores busy."""
-        with closing(self._graph.stream(batches)) as results:
-            for tag, outputs in results:
-                logits = np.asarray(outputs[0], np.float32) if outputs else None
-                yield tag, no_logits(self._outputs) if logits is None else logits
+        """Compute batches in their order, as many pieces at once as keep all cores busy."""
+        return stream_in_pieces(self._stream, batches, outputs=self._outputs)
+
+    def _stream(self, pieces: Iterable[tuple[None, Pixels]]) -> Pieces:
+        with closing(self._graph.stream(pieces)) as results:
+            for _, outputs in results:
+                yield None, np.asarray(outputs[0] if outputs else (), np.float32)
 
 
 def open_openvino(model: ModelFile, options: EngineOptions) -> OpenVinoEngine:
     """Open a graph of OpenVINO, ONNX or LiteRT."""
-    precision = options.precision or "float32"
+    precision = options.precision or model.precision
     graph = OpenVinoGraph(model.path, precision=precision, threads=options.threads)
+    model.check(graph.asked, graph.given[0])
     return OpenVinoEngine(graph, precision=precision, outputs=model.outputs)
 
 
@@ -166,6 +176,12 @@ def _take_bytes(openvino: Any, graph: Any) -> Any:
     steps = PrePostProcessor(graph)
     steps.input().tensor().set_element_type(openvino.Type.u8)
     return steps.build()
+
+
+def _shape(port: Any) -> tuple[int, ...]:
+    """The shape of an input or output; -1 for a size that is free."""
+    sizes = port.get_partial_shape()
+    return tuple(size.get_length() if size.is_static else -1 for size in sizes)
 
 
 def _first_line(error: Exception) -> str:

@@ -42,8 +42,8 @@ class EngineRow:
         tolerances: Largest difference to Keras for each precision.
         opens: Formats of models it can open as they are, its own first.
         opener: "module:function" of (ModelFile, EngineOptions) -> Engine.
-        converter: "module:function" of (Keras model, directory) -> file in it, of the format
-            `opens[0]`; empty if it opens Keras itself.
+        converter: "module:function" of (Keras model that takes uint8, directory) -> file in it, of
+            the format `opens[0]`; empty if it opens Keras itself.
     """
 
     name: str
@@ -89,6 +89,32 @@ ENGINES: tuple[EngineRow, ...] = (
         opens=("openvino", "onnx", "litert"),
         opener=f"{_HERE}.openvino_engine:open_openvino",
         converter=f"{_HERE}.openvino_engine:convert_to_openvino",
+    ),
+    EngineRow(
+        name="onnxruntime",
+        title="ONNX Runtime",
+        extra="onnx",
+        modules=("onnxruntime",),
+        converting=("tf2onnx", "onnx"),
+        distribution="onnxruntime",
+        precisions=("float32",),
+        tolerances={"float32": _EXACT},
+        opens=("onnx",),
+        opener=f"{_HERE}.onnxruntime_engine:open_onnxruntime",
+        converter=f"{_HERE}.onnxruntime_engine:convert_to_onnx",
+    ),
+    EngineRow(
+        name="litert",
+        title="LiteRT",
+        extra="litert",
+        modules=("ai_edge_litert",),
+        converting=(),
+        distribution="ai-edge-litert",
+        precisions=("float32",),
+        tolerances={"float32": _EXACT},
+        opens=("litert",),
+        opener=f"{_HERE}.litert_engine:open_litert",
+        converter=f"{_HERE}.litert_engine:convert_to_litert",
     ),
 )
 

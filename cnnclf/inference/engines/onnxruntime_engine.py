@@ -1,0 +1,117 @@
+"""ONNX Runtime as an engine: one session, and as many threads as cores, each with pictures."""
+
+import warnings
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnclf.errors import RunError
+from cnnclf.hardware import count_usable_cpus
+from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.streaming import stream_in_pieces, stream_in_threads
+
+_DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+
+
+class OnnxRuntimeEngine:
+    """Computes logits with a session of ONNX Runtime.
+
+    Args:
+        session: With one input [N, H, W, C], uint8 or float32, and one output [N, K].
+        precision: What the graph computes in.
+        threads: How many batches are computed at once, each by one thread.
+        outputs: K.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, session: Any, *, precision: str, threads: int, outputs: int) -> None:
+        self.precision = precision
+        self._session = session
+        self._input = session.get_inputs()[0].name
+        self._dtype = _DTYPES[session.get_inputs()[0].type]
+        self._threads = threads
+        self._outputs = outputs
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="onnxruntime")
+
+    def logits(self, pixels: Pixels) -> Logits:
+        """Compute one batch."""
+        [(_, logits)] = self.stream([(None, pixels)])
+        return logits
+
+    def stream(
+        self, batches: Iterable[tuple[Tag, Pixels]]
+    ) -> Generator[tuple[Tag, Logits], None, None]:
+        """Compute batches in their order, one piece of them on each thread."""
+        return stream_in_pieces(
+            lambda pieces: stream_in_threads(
+                self._compute, pieces, pool=self._pool, threads=self._threads
+            ),
+            batches,
+            outputs=self._outputs,
+        )
+
+    def _compute(self, pixels: Pixels) -> Logits:
+        feed = {self._input: pixels.astype(self._dtype, copy=False)}
+        return np.asarray(self._session.run(None, feed)[0], np.float32)
+
+
+def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEngine:
+    """Open an .onnx file.
+
+    Raises:
+        RunError: It is none, or it does not fit the bundle.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    settings = onnxruntime.SessionOptions()
+    # Threads that wait for each other inside one operation would leave cores idle.
+    settings.intra_op_num_threads = 1
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(model.path), settings, providers=["CPUExecutionProvider"]
+        )
+    except (
+        errors.Fail,
+        errors.InvalidArgument,
+        errors.InvalidGraph,
+        errors.InvalidProtobuf,
+        errors.NoModel,
+        errors.NoSuchFile,
+        errors.NotImplemented,
+        errors.RuntimeException,
+    ) as error:
+        raise RunError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open {model.path}: {error}",
+            "make it again",
+        ) from error
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or inputs[0].type not in _DTYPES:
+        raise model.damaged(f"its model takes {[each.type for each in inputs]}")
+    model.check(inputs[0].shape, outputs[0].shape)
+    return OnnxRuntimeEngine(
+        session,
+        precision=options.precision or model.precision,
+        threads=options.threads or count_usable_cpus(),
+        outputs=model.outputs,
+    )
+
+
+def convert_to_onnx(model: Any, directory: Path) -> Path:
+    """Write a Keras model as model.onnx.
+
+    Args:
+        model: From uint8 pixels to logits.
+        directory: Exists.
+    """
+    path = directory / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the converter, about itself
+        model.export(str(path), format="onnx", verbose=False)
+    return path
