@@ -33,6 +33,7 @@ COMMANDS: tuple[CommandRow, ...] = (
         "Fine-tune a trained backbone on a dataset.",
     ),
     ("backbones", f"{_COMMANDS}.backbones", "backbones_command", "List what can be fine-tuned."),
+    ("weights", f"{_COMMANDS}.weights", "WEIGHTS_COMMANDS", "List, download and import weights."),
     ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Measure a trained model."),
     ("predict", f"{_COMMANDS}.predict", "predict_command", "Label pictures with a trained model."),
     ("runs", f"{_COMMANDS}.runs", "RUNS_COMMANDS", "List, show and compare runs."),

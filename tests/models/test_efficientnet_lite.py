@@ -14,13 +14,9 @@ import pytest
 
 from cnnclf.errors import RunError
 from cnnclf.models.efficientnet_lite import build_efficientnet_lite0
+from cnnclf.models.lite0_weights import assign_lite0_state, load_lite0_weights
+from cnnclf.models.published_weights import LITE0_FILE, find_packaged_lite0
 from cnnclf.models.torch_state import read_torch_state
-from cnnclf.models.weights import (
-    LITE0_FILE,
-    assign_lite0_state,
-    find_packaged_lite0,
-    load_lite0_weights,
-)
 
 Array = npt.NDArray[np.float64]
 State = dict[str, npt.NDArray[Any]]
@@ -61,6 +57,41 @@ def test_a_swapped_pair_of_layers_would_be_noticed(state: State) -> None:
     assert np.abs(difference).max() > 0.1
 
 
+def test_every_single_layer_is_compared(state: State) -> None:
+    """Whichever layer is mapped wrongly, its numbers merely in another order, logits tell."""
+    model = build_top(33)
+    model.compile(jit_compile=False)
+    assign_lite0_state(model, state)
+    pixels = draw_picture(33)
+    expected = compute_logits(state, pixels)
+    assert np.abs(compute_with(model, pixels) - expected).max() < 1e-4
+    layers = [layer for layer in model.layers if layer.weights]
+    assert len(layers) == 99
+    for layer in layers:
+        for weight in layer.weights:
+            right = np.asarray(weight)
+            weight.assign(np.roll(right, 1, axis=-1 if right.shape[-1] > 1 else -2))
+            difference = np.abs(compute_with(model, pixels) - expected).max()
+            weight.assign(right)
+            assert difference > 1e-3, (layer.name, weight.name)
+
+
+def test_kernels_are_not_turned(state: State) -> None:
+    """Height and width of a kernel have the same size; exchanged, they change the logits."""
+    model = build_top(33)
+    model.compile(jit_compile=False)
+    assign_lite0_state(model, state)
+    pixels = draw_picture(33)
+    expected = compute_logits(state, pixels)
+    turned = [layer for layer in model.layers if layer.weights and "depthwise_conv" in layer.name]
+    for layer in [model.get_layer("stem_conv"), *turned]:
+        (kernel,) = layer.weights
+        right = np.asarray(kernel)
+        kernel.assign(right.transpose(1, 0, 2, 3))
+        assert np.abs(compute_with(model, pixels) - expected).max() > 1e-3, layer.name
+        kernel.assign(right)
+
+
 def test_size_with_and_without_top(lite0_path: Path) -> None:
     with_top = build_top(64)
     assert trainable_and_other(with_top) == (4_652_008, 42_016)
@@ -93,8 +124,10 @@ def build_top(size: int) -> Any:
 
 
 def compute_with(model: Any, pixels: Array) -> Array:
-    logits = np.asarray(model(pixels[np.newaxis].astype("f4"), training=False), "f8")
-    return logits.reshape(-1)
+    batch = pixels[np.newaxis].astype("f4")
+    # compiling pays where one network is computed often
+    logits = model.predict_on_batch(batch) if model.compiled else model(batch, training=False)
+    return np.asarray(logits, "f8").reshape(-1)
 
 
 def draw_picture(size: int) -> Array:

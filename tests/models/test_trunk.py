@@ -15,6 +15,7 @@ import pytest
 
 from cnnclf.errors import ConfigError
 from cnnclf.models.backbones import BACKBONES, Backbone, find_backbone
+from cnnclf.models.downloads import find_address
 from cnnclf.models.normalize import IMAGENET_MEAN, IMAGENET_STD
 from cnnclf.models.trunk import build_backbone, find_cut, find_stage_end, split_backbone
 
@@ -89,23 +90,23 @@ class AskedForFileError(Exception):
     """Carries which weight file Keras would download."""
 
 
-@pytest.mark.parametrize("name", [name for name in QUICK if name != "efficientnet-lite0"])
-def test_file_name_is_the_one_that_keras_asks_for(
-    name: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("row", ROWS[1:])
+def test_file_and_address_are_those_that_keras_asks_for(
+    row: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = find_backbone(name)
     module = find_module(row)
 
-    def refuse(file_name: str, *_: object, **options: Any) -> None:
-        raise AskedForFileError(file_name, options.get("file_hash") or "")
+    def refuse(file_name: str, address: str, **options: Any) -> None:
+        raise AskedForFileError(file_name, address, options.get("file_hash") or "")
 
-    monkeypatch.setattr(module.file_utils, "get_file", refuse)
+    downloader = find_module(find_backbone("resnet50")).file_utils  # one for all families
+    monkeypatch.setattr(downloader, "get_file", refuse)
     builder = getattr(module, row.builder.rpartition(".")[2])
     size = row.default_size
     options = dict(row.arguments) | {"weights": "imagenet", "input_shape": (size, size, 3)}
     with pytest.raises(AskedForFileError) as asked:
         builder(**options)
-    assert asked.value.args == (row.imagenet.name, row.imagenet.digest)
+    assert asked.value.args == (row.imagenet.name, find_address(row), row.imagenet.digest)
 
 
 def test_pictures_may_be_oblong() -> None:

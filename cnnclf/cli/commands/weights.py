@@ -1,0 +1,187 @@
+"""`cnnclf weights`: which trained weights are here, and how they come here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.words import format_bytes
+from cnnclf.errors import MissingPackageError, UsageError
+
+if TYPE_CHECKING:
+    from cnnclf.models.backbones import Backbone
+
+_HERE = "cnnclf.cli.commands.weights"
+
+WEIGHTS_COMMANDS = (
+    ("list", _HERE, "list_command", "List the ImageNet weights, and which are here."),
+    ("pull", _HERE, "pull_command", "Download the weights of backbones."),
+    ("import", _HERE, "import_command", "Put files from elsewhere where they belong."),
+    ("path", _HERE, "path_command", "Say where weights lie."),
+)
+
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is here already.")]
+
+
+def list_command(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read what is here and compare its hash.")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """List the published ImageNet weights of all backbones, and which are on this machine."""
+    from cnnclf.models.backbones import BACKBONES
+    from cnnclf.models.published_weights import find_keras_directory
+
+    rows = [_describe(row, check=check) for row in BACKBONES]
+    out.json({"directory": find_keras_directory(), "weights": rows})
+    out.table(
+        "",
+        ("backbone", "state", "size", "file"),
+        [(row["backbone"], row["state"], _size(row), row["file"]) for row in rows],
+    )
+    out.note(f"downloads are kept in {find_keras_directory()}")
+    for row in rows:
+        if row["fault"]:
+            out.warn(f"{row['path']}: {row['fault']}")
+            out.hint(f"cnnclf weights pull {row['backbone']} --force replaces it")
+
+
+def pull_command(
+    backbones: Annotated[
+        list[str], typer.Argument(metavar="BACKBONE...", help="Names, as in 'cnnclf backbones'.")
+    ],
+    *,
+    force: Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Download the ImageNet weights of backbones, and check their hashes.
+
+    A file is put in its place only when it is whole and right. What is here already is checked.
+    """
+    from cnnclf.models.backbones import find_backbone
+    from cnnclf.models.downloads import fetch_published
+    from cnnclf.models.published_weights import find_packaged_lite0
+
+    rows = [find_backbone(name) for name in backbones]
+    progress = out.progress()
+    paths = [
+        find_packaged_lite0()
+        if row.imagenet.package
+        else fetch_published(row, force=force, progress=progress)
+        for row in rows
+    ]
+    for row, path in zip(rows, paths, strict=True):
+        out.line(f"{row.name}: {path}")
+    out.json({"weights": [_describe(row, check=False) for row in rows]})
+    out.hint(f"cnnclf finetune DATASET --backbone {rows[0].name}")
+
+
+def import_command(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files of weights as published.")
+    ],
+    *,
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", metavar="NAME", help="What the file is for [found out]."),
+    ] = None,
+    force: Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Copy published files of weights, fetched on another machine, to where they belong.
+
+    A file is recognised by its name or hash. Where no hash is published, the backbone is built to
+    see that the file fits.
+    """
+    from cnnclf.models.backbones import find_backbone
+    from cnnclf.models.weight_imports import check_shapes, import_weights, plan_import
+
+    if backbone is not None and len(files) > 1:
+        raise UsageError(
+            f"expected one file with --backbone, received {len(files)}",
+            "import them one by one, or without --backbone",
+        )
+    row = None if backbone is None else find_backbone(backbone)
+    done = []
+    for planned in [plan_import(file, row) for file in files]:
+        if not planned.is_proven:
+            _setup_quietly(verbose=verbose)
+            check_shapes(planned)
+        is_new = import_weights(planned, force=force)
+        proof = planned.backbone.imagenet.algorithm if planned.is_proven else "shapes"
+        where = "copied to" if is_new else "is here already:"
+        out.line(f"{planned.backbone.name}: right by its {proof}, {where} {planned.target}")
+        done.append(_describe(planned.backbone, check=False) | {"checked_by": proof})
+    out.json({"weights": done})
+    out.hint(f"cnnclf finetune DATASET --backbone {done[0]['backbone']}")
+
+
+def path_command(
+    backbone: Annotated[
+        str | None, typer.Argument(metavar="BACKBONE", help="Whose file; none: the directory.")
+    ] = None,
+    *,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Print the directory where downloaded weights lie, or the path of one file."""
+    from cnnclf.models.backbones import find_backbone
+    from cnnclf.models.published_weights import find_keras_directory, find_published_path
+
+    if backbone is None:
+        out.line(str(find_keras_directory()))
+        out.json({"directory": find_keras_directory()})
+        return
+    row = find_backbone(backbone)
+    path = find_published_path(row)
+    out.line(str(path))
+    out.json(_describe(row, check=False))
+    if not path.is_file():
+        out.hint(f"it is not here yet: cnnclf weights pull {row.name}")
+
+
+def _describe(row: "Backbone", *, check: bool) -> dict[str, Any]:
+    from cnnclf.models.downloads import find_address
+    from cnnclf.models.published_weights import find_fault, find_published_path
+    from cnnclf.models.weight_sources import estimate_bytes
+
+    published = row.imagenet
+    try:
+        path = find_published_path(row)
+    except MissingPackageError:
+        path = None
+    is_here = path is not None and path.is_file()
+    fault = find_fault(path, published) if check and path is not None and is_here else ""
+    return {
+        "backbone": row.name,
+        "state": "damaged" if fault else "here" if is_here else "not here",
+        "file": published.name,
+        "path": path,
+        "size_bytes": path.stat().st_size if path is not None and is_here else None,
+        "estimated_bytes": estimate_bytes(row),
+        "algorithm": published.algorithm,
+        "digest": published.digest,
+        "package": published.package,
+        "address": find_address(row),
+        "fault": fault,
+    }
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    if row["size_bytes"] is not None:
+        return format_bytes(row["size_bytes"])
+    return f"~{format_bytes(row['estimated_bytes'])}"
+
+
+def _setup_quietly(*, verbose: bool) -> None:
+    from cnnclf.runtime import setup_runtime
+
+    setup_runtime(device="cpu", verbose=verbose)
