@@ -117,6 +117,11 @@ class RunDirectory:
         """Where the newest checkpoint is written; read it through `find_checkpoint`."""
         return self.checkpoints / "last"
 
+    @property
+    def earlier(self) -> Path:
+        """The best checkpoint of the phases before the one it is in, until all are compared."""
+        return self.checkpoints / "earlier"
+
     def evaluation(self, split: str) -> Path:
         """The directory of the evaluation of one split."""
         return self.path / EVALUATION / split

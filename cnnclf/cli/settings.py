@@ -23,6 +23,8 @@ _NAMES = {
     "head.pooling": "pooling",
     "tail.unfreeze": "unfreeze",
     "features.cache": "feature-cache",
+    "features.fallback": "feature-fallback",
+    "features.dtype": "feature-dtype",
 }
 _NAMED_BY_SECTION = ("head", "tail")
 _PANELS = {
@@ -128,8 +130,8 @@ def _default_text(key: str, field: FieldInfo) -> str:
     default = field.default
     if key.startswith("augment.") and default is None:
         return "as --augment says"
-    if default == []:
-        return "none"
+    if isinstance(default, list):
+        return ",".join(map(str, default)) or "none"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

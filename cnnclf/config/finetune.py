@@ -2,16 +2,25 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cnnclf.config.sections import (
     AugmentConfig,
     Auto,
     CommandConfig,
     RuntimeConfig,
+    Schedule,
     Section,
     Size,
+    split_list,
 )
+
+Rates = Annotated[
+    list[Annotated[float, Field(gt=0, le=10)]], Field(min_length=1), BeforeValidator(split_list)
+]
+Decays = Annotated[
+    list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1), BeforeValidator(split_list)
+]
 
 
 class BackboneDataConfig(Section):
@@ -49,12 +58,16 @@ class HeadConfig(Section):
     search: bool = Field(
         True, description="Try learning rates and weight decays on cached features first."
     )
+    search_rates: Rates = Field([1e-3, 3e-3, 1e-2], description="Learning rates that are tried.")
+    search_decays: Decays = Field([0.01, 0.3], description="Weight decays that are tried.")
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
         "auto", description="Highest learning rate of the first phase."
     )
     weight_decay: Auto | Annotated[float, Field(ge=0, le=1)] = Field(
         "auto", description="Decoupled weight decay of the first phase."
     )
+    schedule: Schedule = Field("cosine", description="How its learning rate changes.")
+    warmup: float = Field(0.07, ge=0, le=0.9, description="Part of it in which the rate rises.")
 
 
 class TailConfig(Section):
@@ -67,15 +80,40 @@ class TailConfig(Section):
     learning_rate: float = Field(
         3e-4, gt=0, le=10, description="Highest learning rate of the second phase."
     )
+    layer_decay: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="What each stage's rate is, as a part of the next one's nearer to the head.",
+    )
     weight_decay: float = Field(0.01, ge=0, le=1, description="Its decoupled weight decay.")
+    clip_norm: float = Field(1.0, ge=0, description="Largest global gradient norm; 0: no limit.")
+    schedule: Schedule = Field("cosine", description="How its learning rate changes.")
+    warmup: float = Field(0.07, ge=0, le=0.9, description="Part of it in which the rate rises.")
 
 
 class FeaturesConfig(Section):
     """What the frozen layers give, computed once per picture and kept on disk."""
 
     cache: bool = Field(True, description="Compute the frozen layers once, not in every epoch.")
+    fallback: bool = Field(
+        False, description="If the disk has no room for them, compute them in every epoch instead."
+    )
+    dtype: Literal["float16", "float32"] = Field(
+        "float16", description="Numbers that are kept; float32 takes twice the room."
+    )
     views: int = Field(
         1, ge=1, le=64, description="Versions of each training picture; from 2 on, augmented ones."
+    )
+
+
+class FinetuneOptimizerConfig(Section):
+    """How weights are changed, in both phases."""
+
+    name: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adamw", description="Optimizer.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="Decay of the moving average of weights that is kept; 0: none."
     )
 
 
@@ -101,6 +139,7 @@ class FinetuneConfig(CommandConfig):
     head: HeadConfig = HeadConfig()
     tail: TailConfig = TailConfig()
     features: FeaturesConfig = FeaturesConfig()
+    optimizer: FinetuneOptimizerConfig = FinetuneOptimizerConfig()
     training: FinetuneTrainingConfig = FinetuneTrainingConfig()
     augment: AugmentConfig = AugmentConfig()
     runtime: RuntimeConfig = RuntimeConfig()

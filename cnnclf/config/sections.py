@@ -13,7 +13,7 @@ def split_list(value: object) -> object:
     """Let "32,64" stand for [32, 64], and 32 for [32], as typed in a terminal."""
     if isinstance(value, str) and value != "auto":
         return [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return [value]
     return value
 
@@ -32,6 +32,7 @@ Size = Annotated[
     Auto | tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]],
     BeforeValidator(_split_size),
 ]
+Schedule = Literal["constant", "cosine", "one_cycle", "plateau"]
 Counts = Annotated[Auto | list[Annotated[int, Field(ge=1, le=8192)]], BeforeValidator(split_list)]
 
 
@@ -60,9 +61,7 @@ class OptimizerConfig(Section):
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
         "auto", description="Highest learning rate of the schedule."
     )
-    schedule: Literal["constant", "cosine", "one_cycle", "plateau"] = Field(
-        "cosine", description="How the learning rate changes."
-    )
+    schedule: Schedule = Field("cosine", description="How the learning rate changes.")
     warmup: float = Field(
         0.07, ge=0, le=0.9, description="Part of all steps in which the learning rate rises."
     )

@@ -5,6 +5,8 @@ normalization of the backbone never learns: its layers are not trainable, which 
 they use the statistics they came with, so a few pictures cannot spoil them.
 """
 
+import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +46,11 @@ class Transfer:
             stage: The last one that stays frozen.
 
         Returns:
-            Trunk (pixels to feature maps) and rest (these maps to logits).
+            Trunk (pixels to feature maps) and rest (these maps to logits). Where several tensors
+            cross the cut, as in a NASNet, they travel as one flat vector.
 
         Raises:
-            ConfigError: There is no such stage, or more than one tensor crosses the cut.
+            ConfigError: There is no such stage.
         """
         import keras
 
@@ -57,11 +60,7 @@ class Transfer:
                 self.backbone.output, self.whole.output, name="head-with-pooling"
             )
         if len(tensors) > 1:
-            raise ConfigError(
-                f"expected a backbone that can be cut behind {stage}, the cells of {self.row.name} "
-                "look back over two others",
-                "--unfreeze none or --unfreeze all",
-            )
+            return _cut_several(self.whole, tensors)
         trunk = keras.Model(self.whole.input, tensors[0], name="trunk")
         return trunk, keras.Model(tensors[0], self.whole.output, name="rest")
 
@@ -85,6 +84,26 @@ class Transfer:
         trunk, rest = self.cut(stage)
         pixels = keras.Input(self.whole.input_shape[1:], name="pixels")
         return keras.Model(pixels, rest(trunk(pixels, training=False)), name="partly-frozen")
+
+    def scale_rates(self, decay: float) -> dict[int, float]:
+        """Say by what the learning rate of each variable of the backbone is multiplied.
+
+        Early layers know what all pictures share and need to change least: each stage has `decay`
+        times the rate of the next one towards the head (Howard and Ruder, 2018; with a constant
+        factor Clark et al., ELECTRA, 2020). The head has the whole rate.
+
+        Args:
+            decay: Above 0, at most 1.
+
+        Returns:
+            Factors by the id of the variable; those not in it have the whole rate.
+        """
+        ends = [find_stage_end(self.backbone, self.row, name) for name in self.row.stage_names]
+        return {
+            id(variable): decay ** (len(ends) - bisect_left(ends, index))
+            for index, operation in enumerate(self.backbone.operations)
+            for variable in getattr(operation, "variables", ())
+        }
 
     def features(self, stage: str) -> Any:
         """Join what is computed once per picture: maps behind a stage, and the pooled features.
@@ -182,6 +201,22 @@ def choose_frozen_stage(row: Backbone, unfreeze: str) -> str | None:
     if first == len(names):
         return None
     return names[first - 1] if first else ""
+
+
+def _cut_several(whole: Any, tensors: list[Any]) -> tuple[Any, Any]:
+    """Split behind several tensors, which cross as one vector, so that one file can hold them."""
+    import keras
+
+    flat = [keras.layers.Flatten()(tensor) for tensor in tensors]
+    trunk = keras.Model(whole.input, keras.layers.Concatenate()(flat), name="trunk")
+    behind = keras.Model(tensors, whole.output, name="behind")
+    packed = keras.Input(trunk.output_shape[1:], name="packed")
+    parts, start = [], 0
+    for tensor in tensors:
+        stop = start + math.prod(tensor.shape[1:])
+        parts.append(keras.layers.Reshape(tensor.shape[1:])(packed[:, start:stop]))
+        start = stop
+    return trunk, keras.Model(packed, behind(parts), name="rest")
 
 
 def _pool(maps: Any, pooling: str) -> Any:

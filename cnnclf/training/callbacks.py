@@ -68,6 +68,7 @@ class Conductor:
         has_val: Whether there is a val split to judge by; else the newest epoch is the best.
         batches: The training batches.
         hooks: What to call.
+        may_diverge: Whether a loss that is no number ends the phase alone, and not the run.
     """
 
     trainer: "keras.Model"
@@ -79,6 +80,7 @@ class Conductor:
     has_val: bool
     batches: Source
     hooks: FitHooks
+    may_diverge: bool = False
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
     _shown: int = field(default=0, init=False)
@@ -86,8 +88,9 @@ class Conductor:
     @property
     def is_done(self) -> bool:
         """Whether the epochs or the patience are at their end."""
-        is_patient = not self.patience or self.state.epochs_without_better < self.patience
-        return self.state.phase_epoch >= self.epochs or not is_patient
+        state = self.state
+        is_patient = not self.patience or state.epochs_without_better < self.patience
+        return state.diverged or state.phase_epoch >= self.epochs or not is_patient
 
     def as_callback(self) -> "keras.callbacks.Callback":
         """Return the Keras callback that passes events on to this."""
@@ -129,6 +132,8 @@ class Conductor:
         steps = len(self.batches)
         self._advance(steps)
         self._check_loss(float(logs["loss"]), epoch=epoch, step=steps)
+        if self.state.diverged:
+            return
         row = self._measure(epoch, logs)
         state = self.state
         state.epoch = state.phase_start + epoch + 1
@@ -178,7 +183,11 @@ class Conductor:
         self._shown = shown
 
     def _check_loss(self, loss: float, *, epoch: int, step: int) -> None:
-        if not math.isfinite(loss):
+        if math.isfinite(loss):
+            return
+        if self.may_diverge:
+            self.state.diverged = self.trainer.stop_training = True
+        else:
             raise RunError(
                 f"expected a finite loss, received {loss} in epoch {epoch + 1}, step {step}",
                 "a lower --learning-rate, --clip-norm 1 or --precision float32; "

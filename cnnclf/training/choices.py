@@ -17,6 +17,8 @@ _MOST_BLOCKS = 6
 _STEPS = 1500
 _LEAST_EPOCHS, _MOST_EPOCHS = 15, 60
 
+_PICTURES_FOR_A_TAIL = 10  # per class
+
 _FILTERS = {
     1: [32],
     2: [32, 64],
@@ -108,3 +110,29 @@ def choose_learning_rate(optimizer: str, *, batch_norm: bool) -> tuple[float, st
     if batch_norm:
         return with_norm, f"{optimizer} with batch normalization"
     return without, f"{optimizer} without batch normalization"
+
+
+def choose_phase_patience(*, has_val: bool) -> tuple[int, str]:
+    """Choose the patience of each phase of fine-tuning."""
+    if not has_val:
+        return 0, "there is no val split to judge by"
+    return 5, "fine-tuning settles within a few epochs"
+
+
+def choose_head_rate() -> tuple[float, str]:
+    """Choose the learning rate of a new head on frozen layers, if none is searched."""
+    return 3e-3, "a rate that most heads bear"
+
+
+def choose_head_decay() -> tuple[float, str]:
+    """Choose the weight decay of a new head on frozen layers, if none is searched."""
+    return 0.01, "the usual one"
+
+
+def choose_unfrozen(stages: tuple[str, ...], count: int, classes: int) -> tuple[str, str]:
+    """Choose how many stages of a backbone are trained: few pictures leave it as it is."""
+    if count < _PICTURES_FOR_A_TAIL * classes:
+        return "none", f"fewer than {_PICTURES_FOR_A_TAIL} training pictures per class"
+    if len({"stem", "final"} & set(stages)) == 2:
+        return "2", "the last stage of blocks, and the single convolution behind it"
+    return "1", "the last stage"

@@ -5,31 +5,30 @@ head trains on pooled features and the last stages on feature maps. What is save
 always the whole network.
 """
 
-from dataclasses import asdict, dataclass, replace
+import shutil
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnclf.config import FinetuneConfig, HeadConfig, OptimizerConfig, TrainingConfig
-from cnnclf.data.augment import Augmenter
-from cnnclf.data.batches import Batches
 from cnnclf.data.manifest import Dataset
-from cnnclf.files import read_json
+from cnnclf.files import (
+    atomic_directory,
+    find_whole_directory,
+    read_json,
+    replace_directory_atomic,
+)
 from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.models.weights import load_imagenet_weights, load_weights_file
 from cnnclf.progress import Progress
-from cnnclf.runs import MODEL_FILE, STATE_FILE, RunDirectory
-from cnnclf.training.engines import build_engine, choose_engine
-from cnnclf.training.features import (
-    FeatureBatches,
-    FeatureJob,
-    Features,
-    hash_weights,
-    open_features,
-)
-from cnnclf.training.finetune_plan import FinetunePlan
+from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, STATE_FILE, RunDirectory
+from cnnclf.training.features import Features
+from cnnclf.training.finetune_plan import FinetunePlan, settle_head
 from cnnclf.training.fit import Phase, fit_phase
-from cnnclf.training.head_search import LEARNING_RATES, WEIGHT_DECAYS, search_head
-from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
+from cnnclf.training.head_search import search_head
+from cnnclf.training.judging import Verdict, choose_judged, compare_cached, judge_checkpoint
+from cnnclf.training.phase_data import PhaseData, open_phase_data
+from cnnclf.training.run import EpochListener, Rows, TrainResult, Work, conduct_run
 from cnnclf.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -96,8 +95,8 @@ def build_from_weights(plan: FinetunePlan) -> Transfer:
 def _fit(work: Work[FinetunePlan]) -> TrainingState:
     with work.runtime.scope():
         transfer = build_from_weights(work.plan)
-    phases = _Phases(work, transfer)
-    state = phases.fit(phases.open_data())
+    head, tail = open_phase_data(work, transfer)
+    state = _Phases(work, transfer, head, tail).fit()
     best = next((row for row in state.history if row["epoch"] == state.best_epoch), None)
     work.run.update_run(
         best_phase=best["phase"] if best else None,
@@ -106,233 +105,205 @@ def _fit(work: Work[FinetunePlan]) -> TrainingState:
     return state
 
 
-@dataclass(frozen=True)
-class _Data:
-    """Batches of train and val for each phase, and the part of the network that takes them."""
-
-    head: tuple[Any, Batches, Batches | None]
-    tail: tuple[Any, Batches, Batches | None] | None
-    pooled: tuple[Features, Features | None] | None
-
-
 @dataclass
 class _Phases:
     """The phases of one run, which share its network."""
 
     work: Work[FinetunePlan]
     transfer: Transfer
+    head: PhaseData
+    tail: PhaseData | None
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
 
-    @property
-    def plan(self) -> FinetunePlan:
-        return self.work.plan
-
-    def open_data(self) -> _Data:
-        if self.plan.config.features.cache:
-            return self._open_features()
-        train, val = self._open_pixels()
-        tail = None if self.plan.frozen_stage is None else ("", train, val)
-        return _Data((None, train, val), tail, None)
-
-    def fit(self, data: _Data) -> TrainingState:
+    def fit(self) -> TrainingState:
         """Run the phases that are left; the best of all is kept, whichever phase it is from."""
-        net, run, resume = self.transfer.whole, self.work.run, self.work.resume
+        net, run = self.transfer.whole, self.work.run
         reached = ""
-        if resume:
+        if self.work.resume:
             last = run.find_checkpoint("last")
             net.load_weights(last / MODEL_FILE)
             reached = str(read_json(last / STATE_FILE)["phase"])
-        state: TrainingState | None = None
-        if reached != TAIL:
-            head = self._choose_head(data, resume=resume)
-            state = self._fit_head(head, data, resume=resume)
-        if data.tail is None:
-            if state is None:
-                raise ValueError("expected a plan with the second phase that the run is in")
+        if reached == TAIL and self.tail is not None:
+            state = self._fit(self._plan_tail(), self.tail, None, resume=True)
+            return self._choose_phase(state)
+        state = self._fit(self._plan_head(), self.head, None, resume=self.work.resume)
+        # the second phase starts from the best of the first, not from its last epoch
+        net.load_weights(run.find_checkpoint("best") / MODEL_FILE)
+        self._judge(HEAD, self.head)
+        if self.tail is None:
             return state
-        if reached != TAIL:
-            # the second phase starts from the best of the first, not from its last epoch
-            net.load_weights(run.find_checkpoint("best") / MODEL_FILE)
-        return self._fit_tail(data.tail, state, resume=reached == TAIL)
-
-    def _fit_head(self, head: HeadConfig, data: _Data, *, resume: bool) -> TrainingState:
-        part, batches, val_batches = data.head
-        if part is None:
-            part = self.transfer.trained_behind(self.transfer.row.stage_names[-1])
-        optimizer = OptimizerConfig(
-            learning_rate=head.learning_rate, weight_decay=float(head.weight_decay)
-        )
-        return self._fit(
-            part,
-            _phase(HEAD, head.epochs, optimizer, self.plan.config),
-            (batches, val_batches),
-            None,
-            resume=resume,
-        )
-
-    def _fit_tail(
-        self,
-        data: tuple[Any, Batches, Batches | None],
-        state: TrainingState | None,
-        *,
-        resume: bool,
-    ) -> TrainingState:
-        tail = self.plan.config.tail
-        part, batches, val_batches = data
-        if not part:
-            part = self.transfer.trained_behind(self.plan.frozen_stage or "")
-        optimizer = OptimizerConfig(
-            learning_rate=tail.learning_rate, weight_decay=tail.weight_decay, clip_norm=1.0
-        )
-        return self._fit(
-            part,
-            _phase(TAIL, tail.epochs, optimizer, self.plan.config),
-            (batches, val_batches),
-            state,
-            resume=resume,
-        )
+        with atomic_directory(run.earlier) as directory:
+            shutil.copytree(run.find_checkpoint("best"), directory, dirs_exist_ok=True)
+        state = self._fit(self._plan_tail(), self.tail, state, resume=False)
+        return self._choose_phase(state)
 
     def _fit(
-        self,
-        part: Any,
-        phase: Phase,
-        batches: tuple[Batches, Batches | None],
-        state: TrainingState | None,
-        *,
-        resume: bool,
+        self, phase: Phase, data: PhaseData, state: TrainingState | None, *, resume: bool
     ) -> TrainingState:
+        work = self.work
         return fit_phase(
             self.transfer.whole,
             phase,
-            batches=batches[0],
-            val_batches=batches[1],
-            run=self.work.run,
-            content=self.work.bundle,
-            scope=self.work.runtime.scope,
-            jit_compile=self.work.runtime.jit_compile,
+            batches=data.batches,
+            val_batches=data.val_batches,
+            run=work.run,
+            content=work.bundle,
+            scope=work.runtime.scope,
+            jit_compile=work.runtime.jit_compile,
             resume=resume,
-            on_epoch=self.work.on_epoch,
-            progress=self.work.progress,
-            part=part,
+            on_epoch=work.on_epoch,
+            progress=work.progress,
+            part=data.build_part(),
             state=state,
             save_every_s=_SAVE_EVERY_S,
         )
 
-    def _choose_head(self, data: _Data, *, resume: bool) -> HeadConfig:
+    def _choose_phase(self, state: TrainingState) -> TrainingState:
+        """Keep the best of the second phase only if the whole network says that it is better."""
+        run, progress = self.work.run, self.work.progress
+        if state.diverged:
+            progress.warn(
+                f"the loss of the second phase is no number any more after epoch {state.epoch}: "
+                "it ends there; a lower --tail-learning-rate helps"
+            )
+        earlier = find_whole_directory(run.earlier)
+        if earlier is None or self.tail is None:  # it was stopped after the choice
+            return self._settle(state)
+        if state.best_epoch <= state.phase_start:
+            progress.note("the second phase is not better on val: the first one's best is kept")
+        elif self.tail.val_batches is not None:
+            self._read_verdict(HEAD, earlier)
+            self.transfer.whole.load_weights(run.find_checkpoint("best") / MODEL_FILE)
+            self._judge(TAIL, self.tail)
+            if self.verdicts[TAIL].score <= self.verdicts[HEAD].score:
+                progress.note("the second phase is not better: the first one's best is kept")
+                replace_directory_atomic(earlier, run.best)
+        shutil.rmtree(run.earlier, ignore_errors=True)
+        return self._settle(state)
+
+    def _settle(self, state: TrainingState) -> TrainingState:
+        """Take the epoch of the best checkpoint for the best, which the choice may have changed."""
+        bundle = read_json(self.work.run.find_checkpoint("best") / CLASSIFIER_FILE)
+        epoch = int(bundle["extra"]["epoch"])
+        if epoch != state.best_epoch:
+            state.settle_best(epoch)
+        return state
+
+    def _judge(self, phase: str, data: PhaseData) -> None:
+        """Measure the best checkpoint, whose weights the network holds, and say what it came to."""
+        if data.val_batches is None:
+            return
+        work = self.work
+        verdict = self._read_verdict(phase, work.run.find_checkpoint("best"))
+        figures = verdict.to_dict()
+        words = f"{phase}: val accuracy {verdict.score[0]:.4f} through the whole network"
+        if data.features is not None and data.features[1] is not None:
+            part, positions = data.build_part(), self._judged
+            difference = compare_cached(verdict, part, data.features[1], positions)
+            figures |= difference.to_dict()
+            words += (
+                f", {difference.accuracy:.4f} from cached features (logits differ by up to "
+                f"{difference.largest:.2g}, their spread is {difference.spread:.2g}; "
+                f"{difference.other_labels} of {len(positions)} labels differ)"
+            )
+        work.progress.note(words)
+        phases = dict(work.run.read_record().get("phases", {}))
+        work.run.update_run(phases=phases | {phase: figures})
+
+    def _read_verdict(self, phase: str, checkpoint: Path) -> Verdict:
+        if phase not in self.verdicts:
+            work = self.work
+            self.verdicts[phase] = judge_checkpoint(
+                checkpoint,
+                work.dataset,
+                work.rows["val"][self._judged],
+                work.pixels,
+                label_smoothing=work.plan.config.training.label_smoothing,
+                progress=work.progress,
+            )
+        return self.verdicts[phase]
+
+    @property
+    def _judged(self) -> Rows:
+        return choose_judged(self.work.rows["val"], seed=self.work.plan.config.runtime.seed)
+
+    def _plan_head(self) -> Phase:
+        config = self.work.plan.config
+        head = self._choose_head()
+        optimizer = OptimizerConfig(
+            name=config.optimizer.name,
+            momentum=config.optimizer.momentum,
+            ema=config.optimizer.ema,
+            learning_rate=head.learning_rate,
+            weight_decay=float(head.weight_decay),
+            schedule=head.schedule,
+            warmup=head.warmup,
+        )
+        return Phase(HEAD, _training(config, head.epochs), optimizer)
+
+    def _plan_tail(self) -> Phase:
+        config = self.work.plan.config
+        tail = config.tail
+        optimizer = OptimizerConfig(
+            name=config.optimizer.name,
+            momentum=config.optimizer.momentum,
+            ema=config.optimizer.ema,
+            learning_rate=tail.learning_rate,
+            weight_decay=tail.weight_decay,
+            clip_norm=tail.clip_norm,
+            schedule=tail.schedule,
+            warmup=tail.warmup,
+        )
+        return Phase(
+            TAIL,
+            _training(config, tail.epochs),
+            optimizer,
+            scales=self.transfer.scale_rates(tail.layer_decay) if tail.layer_decay < 1 else None,
+            may_diverge=True,
+        )
+
+    def _choose_head(self) -> HeadConfig:
         """Search the head's rates, or take those that the search chose before."""
-        head = self.plan.config.head
-        if not head.search or data.pooled is None or data.pooled[1] is None:
+        head = self.work.plan.config.head
+        if not head.search:
             return head
-        known = self.work.run.read_record().get("head_search") if resume else None
+        if self.head.features is None or self.head.features[1] is None:
+            return settle_head(head)[0]
+        known = self.work.run.read_record().get("head_search") if self.work.resume else None
         if known is None:
-            known = self._search(head, data.pooled[0], data.pooled[1])
+            known = self._search(head, self.head.features[0], self.head.features[1])
             self.work.run.update_run(head_search=known)
         best = known[0]
         return head.model_copy(update={key: best[key] for key in ("learning_rate", "weight_decay")})
 
     def _search(self, head: HeadConfig, train: Features, val: Features) -> list[dict[str, float]]:
-        training = self.plan.config.training
-        rates = LEARNING_RATES if head.learning_rate == "auto" else (head.learning_rate,)
-        decays = WEIGHT_DECAYS if head.weight_decay == "auto" else (head.weight_decay,)
+        work, config = self.work, self.work.plan.config
+        rates = head.search_rates if head.learning_rate == "auto" else [head.learning_rate]
+        decays = head.search_decays if head.weight_decay == "auto" else [head.weight_decay]
         trials = search_head(
             train,
             val,
-            self.work.dataset.manifest.class_indices,
-            num_classes=len(self.plan.labels),
+            work.dataset.manifest.class_indices,
+            num_classes=len(work.plan.labels),
+            head=head,
             candidates=[(rate, decay) for rate in rates for decay in decays],
-            epochs=head.epochs,
-            batch_size=int(training.batch_size),
-            dropout=head.dropout,
-            label_smoothing=training.label_smoothing,
-            seed=self.plan.config.runtime.seed,
+            batch_size=int(config.training.batch_size),
+            label_smoothing=config.training.label_smoothing,
+            seed=config.runtime.seed,
         )
         best = trials[0]
-        self.work.progress.note(
+        work.progress.note(
             f"head search: of {len(trials)} settings, learning rate {best.learning_rate:g} with "
             f"weight decay {best.weight_decay:g} is best on val (accuracy "
             f"{best.val_accuracy:.4f}, the others {trials[-1].val_accuracy:.4f} and up)"
         )
         return [asdict(trial) for trial in trials]
 
-    def _open_features(self) -> _Data:
-        """Compute the frozen layers once; a tail with nothing frozen trains on pixels."""
-        config, stage, rows = self.plan.config, self.plan.frozen_stage, self.work.rows
-        frozen = self.transfer.features(stage or "")
-        engine = choose_engine(self.work.runtime, self.work.progress)
-        job = FeatureJob(
-            self.work.dataset,
-            self.plan.input_spec,
-            rows["train"],
-            config.features.views,
-            self.plan.operations,
-            config.runtime.seed,
-            graph=f"{self.plan.backbone.name}, {config.head.pooling}, behind {stage or 'all'}",
-            weights=hash_weights(self.transfer.backbone),
-            shapes=tuple(tuple(output.shape[1:]) for output in frozen.outputs),
-        )
-        jobs = [job]
-        if len(rows["val"]):
-            jobs.append(replace(job, rows=rows["val"], views=1))
-        built: list[Any] = []
 
-        def build() -> Any:
-            if not built:
-                built.append(build_engine(engine, frozen))
-            return built[0]
-
-        made = [
-            open_features(
-                each,
-                self.work.pixels,
-                build,
-                engine,
-                threads=self.work.threads,
-                progress=self.work.progress,
-            )
-            for each in jobs
-        ]
-        pooled = [features[0] for features in made]
-        head = (self.transfer.head, *self._feature_batches(pooled))
-        tail: Any = None
-        if stage:
-            maps = [features[1] for features in made]
-            tail = (self.transfer.cut(stage)[1], *self._feature_batches(maps))
-        elif stage is not None:
-            tail = ("", *self._open_pixels())
-        return _Data(head, tail, (pooled[0], pooled[1] if len(pooled) > 1 else None))
-
-    def _feature_batches(self, features: list[Features]) -> tuple[Batches, Batches | None]:
-        labels = self.work.dataset.manifest.class_indices
-        train, *val = [
-            FeatureBatches(each, labels, shuffle=index == 0, **self.work.batch_settings)
-            for index, each in enumerate(features)
-        ]
-        return train, val[0] if val else None
-
-    def _open_pixels(self) -> tuple[Batches, Batches | None]:
-        work, operations = self.work, self.plan.operations
-        labels = work.dataset.manifest.class_indices
-        augmenter = None
-        if operations:
-            augmenter = Augmenter(operations, seed=self.plan.config.runtime.seed)
-        train = Batches(
-            work.pixels,
-            work.rows["train"],
-            labels,
-            shuffle=True,
-            augmenter=augmenter,
-            **work.batch_settings,
-        )
-        if not len(work.rows["val"]):
-            return train, None
-        val = Batches(work.pixels, work.rows["val"], labels, shuffle=False, **work.batch_settings)
-        return train, val
-
-
-def _phase(name: str, epochs: int, optimizer: OptimizerConfig, config: FinetuneConfig) -> Phase:
-    training = TrainingConfig(
+def _training(config: FinetuneConfig, epochs: int) -> TrainingConfig:
+    return TrainingConfig(
         epochs=epochs,
         batch_size=config.training.batch_size,
         patience=config.training.patience,
         label_smoothing=config.training.label_smoothing,
     )
-    return Phase(name, training, optimizer)

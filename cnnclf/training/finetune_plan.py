@@ -7,22 +7,19 @@ head's learning rate and weight decay with a search: what it chose is in run.jso
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cnnclf.config import FinetuneConfig
+from cnnclf.config import AugmentConfig, FinetuneConfig, FinetuneTrainingConfig, HeadConfig
 from cnnclf.data.augment import AUGMENTATIONS, choose_operations
 from cnnclf.data.images import InputSpec
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import ConfigError, RunError
+from cnnclf.errors import ConfigError, DataError, RunError
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
 from cnnclf.models.transfer import choose_frozen_stage
 from cnnclf.training import choices
 from cnnclf.training.plan import Plan, count_splits, is_grey, name_origin
 
-HEAD_LEARNING_RATE = 3e-3
-HEAD_WEIGHT_DECAY = 0.01
-
-_PICTURES_FOR_A_TAIL = 10  # per class
+_VIEW_CROP = 0.3
+_PICTURES_PER_CLASS = 2  # one to learn from, one to check with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,29 +50,24 @@ def plan_finetuning(
         given: Where each given setting came from.
 
     Raises:
+        DataError: There are fewer than two pictures per class.
         ConfigError: Settings do not go together or do not fit the backbone.
         RunError: The file of weights is not there.
         MissingPackageError: The package that brings the weights is not there.
     """
     row = find_backbone(config.backbone.name)
     find_weights(row, config.backbone.weights)
+    _check_count(dataset)
     reasons: dict[str, str] = {}
     counts = count_splits(dataset)
     spec = _plan_input(config, row, reasons)
-    batch_size, patience = config.training.batch_size, config.training.patience
-    if batch_size == "auto":
-        batch_size, reasons["training.batch_size"] = choices.choose_batch_size(counts["train"])
-    if patience == "auto":
-        patience = 5 if counts["val"] else 0
-        reasons["training.patience"] = (
-            "fine-tuning settles within a few epochs"
-            if patience
-            else "there is no val split to judge by"
-        )
     tail = config.tail
     if tail.unfreeze == "auto":
-        unfreeze, reasons["tail.unfreeze"] = _choose_unfreeze(row, counts, len(dataset.labels))
+        unfreeze, reasons["tail.unfreeze"] = choices.choose_unfrozen(
+            row.stage_names, counts["train"], len(dataset.labels)
+        )
         tail = tail.model_copy(update={"unfreeze": unfreeze})
+    frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses what is no stage
     resolved = config.model_copy(
         update={
             "backbone": config.backbone.model_copy(update={"name": row.name}),
@@ -84,24 +76,53 @@ def plan_finetuning(
             ),
             "tail": tail,
             "head": _plan_head(config, counts, reasons),
-            "training": config.training.model_copy(
-                update={"batch_size": batch_size, "patience": patience}
-            ),
+            "training": _plan_training(config.training, counts, reasons),
+            "augment": _plan_augmentation(config, given or {}, reasons),
         }
     )
-    plan = FinetunePlan(
+    on_pixels = not config.features.cache or frozen == ""
+    return FinetunePlan(
         config=resolved,
         reasons=reasons,
         given=dict(given or {}),
         input_spec=spec,
         labels=dataset.labels,
         counts=counts,
-        operations=_plan_augmentation(config),
+        operations=plan_operations(resolved, on_pixels=on_pixels),
         dataset=name_origin(dataset),
         remarks=_remark(dataset, counts, row),
     )
-    choose_frozen_stage(row, tail.unfreeze)  # refuses what is no stage, before anything is loaded
-    return plan
+
+
+def plan_operations(config: FinetuneConfig, *, on_pixels: bool) -> dict[str, float]:
+    """Say what augmentation is in force.
+
+    Args:
+        config: Settings of a plan.
+        on_pixels: Whether a phase trains on pictures, which are augmented anew in every epoch;
+            else only cached views are augmented, and the first view of a picture is itself.
+    """
+    single = config.augment.model_dump(exclude={"preset"})
+    operations = choose_operations(config.augment.preset, single)
+    if on_pixels:
+        return operations
+    if config.features.views == 1:
+        return {}
+    return {
+        name: strength
+        for name, strength in operations.items()
+        if AUGMENTATIONS[name].stage != "mix"  # views are made one by one
+    }
+
+
+def settle_head(head: HeadConfig) -> tuple[HeadConfig, dict[str, str]]:
+    """Take the usual rates for a head that nothing is searched for, with the reasons."""
+    update, reasons = {}, {}
+    if head.learning_rate == "auto":
+        update["learning_rate"], reasons["head.learning_rate"] = choices.choose_head_rate()
+    if head.weight_decay == "auto":
+        update["weight_decay"], reasons["head.weight_decay"] = choices.choose_head_decay()
+    return head.model_copy(update=update), reasons
 
 
 def find_weights(row: Backbone, weights: str) -> Path | None:
@@ -126,6 +147,16 @@ def find_weights(row: Backbone, weights: str) -> Path | None:
     return path
 
 
+def _check_count(dataset: Dataset) -> None:
+    least = _PICTURES_PER_CLASS * len(dataset.labels)
+    if len(dataset) < least:
+        raise DataError(
+            f"expected at least {_PICTURES_PER_CLASS} pictures per class, {least} for "
+            f"{len(dataset.labels)} classes, received {len(dataset)} in {dataset.directory}",
+            "import more pictures, or fewer classes",
+        )
+
+
 def _plan_input(config: FinetuneConfig, row: Backbone, reasons: dict[str, str]) -> InputSpec:
     size, fit = config.data.image_size, config.data.fit
     if size == "auto":
@@ -138,55 +169,59 @@ def _plan_input(config: FinetuneConfig, row: Backbone, reasons: dict[str, str]) 
     return InputSpec(size[0], size[1], channels=3, fit=how, interpolation="bicubic")
 
 
-def _choose_unfreeze(row: Backbone, counts: Mapping[str, int], labels: int) -> tuple[str, str]:
-    if counts["train"] < _PICTURES_FOR_A_TAIL * labels:
-        return "none", f"fewer than {_PICTURES_FOR_A_TAIL} training pictures per class"
-    if len({"stem", "final"} & set(row.stage_names)) == 2:
-        return "2", "the last stage of blocks, and the single convolution behind it"
-    return "1", "the last stage"
+def _plan_training(
+    training: FinetuneTrainingConfig, counts: Mapping[str, int], reasons: dict[str, str]
+) -> FinetuneTrainingConfig:
+    batch_size, patience = training.batch_size, training.patience
+    if batch_size == "auto":
+        batch_size, reasons["training.batch_size"] = choices.choose_batch_size(counts["train"])
+    if patience == "auto":
+        patience, reasons["training.patience"] = choices.choose_phase_patience(
+            has_val=counts["val"] > 0
+        )
+    return training.model_copy(update={"batch_size": batch_size, "patience": patience})
 
 
-def _plan_head(config: FinetuneConfig, counts: Mapping[str, int], reasons: dict[str, str]) -> Any:
-    head = config.head
-    why = ""
+def _plan_head(
+    config: FinetuneConfig, counts: Mapping[str, int], reasons: dict[str, str]
+) -> HeadConfig:
+    head, why = config.head, ""
     if not config.features.cache:
         why = "there are no cached features to try on"
     elif not counts["val"]:
         why = "there is no val split to choose by"
-    elif head.units:
-        why = "it is for heads without a hidden layer"
+    elif config.optimizer.name != "adamw":
+        why = f"it tries adamw, not {config.optimizer.name}"
     elif "auto" not in (head.learning_rate, head.weight_decay):
         why = "both rates are given"
     if head.search and why:
-        reasons["head.search"] = f"off: {why}"
+        reasons["head.search"] = why
         head = head.model_copy(update={"search": False})
     if head.search:
         return head
-    update: dict[str, float] = {}
-    if head.learning_rate == "auto":
-        update["learning_rate"] = HEAD_LEARNING_RATE
-        reasons["head.learning_rate"] = "a rate that most heads bear"
-    if head.weight_decay == "auto":
-        update["weight_decay"] = HEAD_WEIGHT_DECAY
-        reasons["head.weight_decay"] = "the usual one"
-    return head.model_copy(update=update)
+    head, chosen = settle_head(head)
+    reasons |= chosen
+    return head
 
 
-def _plan_augmentation(config: FinetuneConfig) -> dict[str, float]:
-    """Choose the operations; cached views cannot be mixed with each other."""
-    single = config.augment.model_dump(exclude={"preset"})
-    operations = choose_operations(config.augment.preset, single)
-    if not config.features.cache:
-        return operations
-    if config.features.views == 1:
-        return {}
-    mixing = [name for name in operations if AUGMENTATIONS[name].stage == "mix"]
-    if any(single.get(name) for name in mixing):
-        raise ConfigError(
-            f"expected no {' or '.join(mixing)} with cached features: views are made one by one",
-            "--no-feature-cache",
-        )
-    return {name: value for name, value in operations.items() if name not in mixing}
+def _plan_augmentation(
+    config: FinetuneConfig, given: Mapping[str, str], reasons: dict[str, str]
+) -> AugmentConfig:
+    """Choose a crop for cached views where nothing else is asked for: it changes no class."""
+    augment, features = config.augment, config.features
+    if features.cache and features.views > 1:
+        mixing = [row.name for row in AUGMENTATIONS.values() if row.stage == "mix"]
+        wanted = [name for name in mixing if getattr(augment, name)]
+        if wanted:
+            raise ConfigError(
+                f"expected no {' or '.join(wanted)} with cached features: views are made one by "
+                "one",
+                "--no-feature-cache",
+            )
+        if "augment.preset" not in given and augment.crop is None:
+            reasons["augment.crop"] = "views of the whole picture would be much alike"
+            return augment.model_copy(update={"crop": _VIEW_CROP})
+    return augment
 
 
 def _remark(dataset: Dataset, counts: Mapping[str, int], row: Backbone) -> tuple[str, ...]:

@@ -1,23 +1,24 @@
-"""Chooses learning rate and weight decay of a linear head on cached features.
+"""Chooses learning rate and weight decay of the head on cached features.
 
-Each candidate is a whole short training of a linear softmax classifier with AdamW (Loshchilov and
-Hutter, 2019) in NumPy, which takes about a second, where building and compiling a model for each
-would take longer than training it.
+Each candidate is a whole short training of the head with AdamW (Loshchilov and Hutter, 2019) in
+NumPy, which takes about a second, where building and compiling a model for each would take longer
+than training it.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.config import OptimizerConfig
+from cnnclf.config import HeadConfig, OptimizerConfig
 from cnnclf.training.features import Features
+from cnnclf.training.judging import measure
 from cnnclf.training.schedule import learning_rate_at
 
 Array = npt.NDArray[np.float32]
-
-LEARNING_RATES = (1e-3, 3e-3, 1e-2)
-WEIGHT_DECAYS = (0.01, 0.3)
+Layers = list[tuple[Array, Array]]
+"""Kernel and bias of each dense layer."""
 
 _MOST_PICTURES = 8192
 _MOST_EPOCHS = 20
@@ -30,8 +31,8 @@ class HeadTrial:
     """One candidate and what it came to on val.
 
     Args:
-        learning_rate: Highest rate of the cosine schedule.
-        weight_decay: Decoupled, of the kernel.
+        learning_rate: Highest rate of the schedule.
+        weight_decay: Decoupled, of the kernels.
         val_accuracy: At the end.
         val_loss: Cross-entropy at the end.
     """
@@ -48,24 +49,22 @@ def search_head(
     labels: npt.NDArray[np.int32],
     *,
     num_classes: int,
+    head: HeadConfig,
     candidates: list[tuple[float, float]],
-    epochs: int,
     batch_size: int,
-    dropout: float,
     label_smoothing: float,
     seed: int,
 ) -> list[HeadTrial]:
-    """Train a linear head for each candidate.
+    """Train a head for each candidate.
 
     Args:
         train: Pooled features, of which the first views are used.
         val: Pooled features of the val split.
         labels: The class of every row of the dataset.
         num_classes: K.
+        head: Hidden units, dropout, schedule and epochs, of which at most 20 are tried.
         candidates: Learning rate and weight decay of each.
-        epochs: Epochs of the head's phase; at most 20 are tried.
         batch_size: Pictures per step.
-        dropout: Of the features.
         label_smoothing: As in training.
         seed: Where chance begins.
 
@@ -82,18 +81,21 @@ def search_head(
     val_x, val_y = val.gather(val_rows).astype(np.float32), labels[val.rows[val_rows]]
     trials = []
     for rate, decay in candidates:
-        settings = OptimizerConfig(learning_rate=rate, weight_decay=decay)
-        kernel, bias = _train(
+        settings = OptimizerConfig(
+            learning_rate=rate, weight_decay=decay, schedule=head.schedule, warmup=head.warmup
+        )
+        layers = _train(
             x,
             y,
             settings,
-            epochs=min(epochs, _MOST_EPOCHS),
+            units=head.units,
+            epochs=min(head.epochs, _MOST_EPOCHS),
             batch_size=batch_size,
-            dropout=dropout,
+            dropout=head.dropout,
             rng=np.random.default_rng((_STREAM, seed, 1)),
         )
-        accuracy, loss = _judge(val_x @ kernel + bias, val_y)
-        trials.append(HeadTrial(rate, decay, accuracy, loss))
+        accuracy, negative_loss = measure(_run(layers, val_x)[-1], val_y)
+        trials.append(HeadTrial(rate, decay, accuracy, -negative_loss))
     return sorted(trials, key=lambda trial: (-trial.val_accuracy, trial.val_loss))
 
 
@@ -102,43 +104,88 @@ def _train(
     y: Array,
     settings: OptimizerConfig,
     *,
+    units: int,
     epochs: int,
     batch_size: int,
     dropout: float,
     rng: np.random.Generator,
-) -> tuple[Array, Array]:
-    kernel = rng.normal(0, 0.01, (x.shape[1], y.shape[1])).astype(np.float32)
-    bias = np.zeros(y.shape[1], np.float32)
-    moments = [[np.zeros_like(each), np.zeros_like(each)] for each in (kernel, bias)]
+) -> Layers:
+    layers = _build(x.shape[1], units, y.shape[1], rng)
+    weights = [weight for layer in layers for weight in layer]
+    moments = [(np.zeros_like(weight), np.zeros_like(weight)) for weight in weights]
     steps = max(1, -(-len(x) // batch_size))
     step = 0
     for _ in range(epochs):
         for part in np.array_split(rng.permutation(len(x)), steps):
             rate = learning_rate_at(step, steps * epochs, settings)
             step += 1
-            inputs = x[part]
-            if dropout:
-                inputs = inputs * (rng.random(inputs.shape, np.float32) >= dropout)
-                inputs /= 1 - dropout
-            error = (_softmax(inputs @ kernel + bias) - y[part]) / len(part)
-            kernel *= 1 - rate * settings.weight_decay
-            for weight, gradient, (first, second) in zip(
-                (kernel, bias), (inputs.T @ error, error.sum(axis=0)), moments, strict=True
-            ):
+            masks = [_draw_mask((len(part), len(kernel)), dropout, rng) for kernel, _ in layers]
+            gradients = find_gradients(layers, x[part], y[part], masks)
+            for kernel, _ in layers:
+                kernel[...] *= 1 - rate * settings.weight_decay
+            scale = np.float32(rate * np.sqrt(1 - _BETA2**step) / (1 - _BETA1**step))
+            for weight, gradient, (first, second) in zip(weights, gradients, moments, strict=True):
                 first[...] += (1 - _BETA1) * (gradient - first)
                 second[...] += (1 - _BETA2) * (gradient * gradient - second)
-                scale = np.float32(rate * np.sqrt(1 - _BETA2**step) / (1 - _BETA1**step))
                 weight[...] -= scale * first / (np.sqrt(second) + _EPSILON)
-    return kernel, bias
+    return layers
+
+
+def _build(inputs: int, units: int, classes: int, rng: np.random.Generator) -> Layers:
+    """Draw weights as the head of the network draws them."""
+    layers: Layers = []
+    sizes = [inputs, *([units] if units else []), classes]
+    for index, (size, next_size) in enumerate(pairwise(sizes)):
+        is_last = index == len(sizes) - 2
+        deviation = 0.01 if is_last else np.sqrt(2 / size)  # He et al., 2015
+        kernel = rng.normal(0, deviation, (size, next_size))
+        layers.append((kernel.astype(np.float32), np.zeros(next_size, np.float32)))
+    return layers
+
+
+def find_gradients(layers: Layers, x: Array, y: Array, masks: list[Array | None]) -> list[Array]:
+    """Differentiate the mean cross-entropy of a head with dropout.
+
+    Args:
+        layers: Of which all but the last are followed by ReLU.
+        x: float32 [n, inputs].
+        y: float32 [n, K], rows add up to 1.
+        masks: For each layer what its input is multiplied with, or None.
+
+    Returns:
+        Gradients in the order kernel, bias, kernel, bias.
+    """
+    *inputs, logits = _run(layers, x, masks)
+    error: Array = (_softmax(logits) - y) / np.float32(len(x))
+    gradients: list[Array] = []
+    for index in range(len(layers) - 1, -1, -1):
+        gradients[:0] = [inputs[index].T @ error, error.sum(axis=0)]
+        if index:
+            mask = masks[index]
+            error = (error @ layers[index][0].T) * (inputs[index] > 0)
+            error = error if mask is None else error * mask
+    return gradients
+
+
+def _run(layers: Layers, x: Array, masks: list[Array | None] | None = None) -> list[Array]:
+    """Return what goes into each layer, and the logits."""
+    values = []
+    for index, (kernel, bias) in enumerate(layers):
+        if index:
+            x = np.maximum(x, 0)
+        mask = None if masks is None else masks[index]
+        x = x if mask is None else x * mask
+        values.append(x)
+        x = x @ kernel + bias
+    return [*values, x]
+
+
+def _draw_mask(shape: tuple[int, int], dropout: float, rng: np.random.Generator) -> Array | None:
+    if not dropout:
+        return None
+    return np.asarray((rng.random(shape, np.float32) >= dropout) / np.float32(1 - dropout))
 
 
 def _softmax(logits: Array) -> Array:
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
-
-
-def _judge(logits: Array, labels: npt.NDArray[np.int32]) -> tuple[float, float]:
-    accuracy = float(np.mean(logits.argmax(axis=1) == labels))
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1))
-    return accuracy, float(np.mean(log_sum - shifted[np.arange(len(labels)), labels]))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float32)

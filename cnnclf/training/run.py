@@ -16,7 +16,7 @@ from cnnclf.files import find_whole_directory, write_json_atomic
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
-from cnnclf.training.fit import BundleContent
+from cnnclf.training.checkpoints import BundleContent
 from cnnclf.training.plan import Plan, count_threads
 from cnnclf.training.recording import (
     LoggedProgress,

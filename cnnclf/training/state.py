@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     import keras
 
 
+Score = tuple[float, float]
+"""(accuracy, negative loss) on val; the larger is better, in this order."""
+
+_LOWEST: Score = (-1.0, float("-inf"))
+
+
 @dataclass
 class TrainingState:
     """The judge's memory, saved with every last checkpoint.
@@ -27,19 +33,22 @@ class TrainingState:
         epoch: Epochs finished.
         best_epoch: The best of them, counted from 1; 0 before the first.
         best_score: (val accuracy, negative val loss) of the best epoch; the larger is better.
-        epochs_without_better: Epochs since the best one.
+        phase_score: The best score of the phase it is in.
+        epochs_without_better: Epochs since the best one of that phase.
         plateau_factor: What the plateau schedule multiplies the learning rate with.
-        plateau_wait: Epochs without a better one since the last reduction.
+        plateau_wait: Such epochs since the last reduction.
         seconds: Time spent in epochs.
         wait_s: Time of it spent waiting for pictures.
         history: One row per epoch.
         phase: Name of the phase it is in.
         phase_start: Epochs finished before that phase.
+        diverged: Whether that phase ended because the loss was no number any more.
     """
 
     epoch: int = 0
     best_epoch: int = 0
-    best_score: tuple[float, float] = (-1.0, float("-inf"))
+    best_score: Score = _LOWEST
+    phase_score: Score = _LOWEST
     epochs_without_better: int = 0
     plateau_factor: float = 1.0
     plateau_wait: int = 0
@@ -48,6 +57,7 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
     phase: str = ""
     phase_start: int = 0
+    diverged: bool = False
 
     @property
     def phase_epoch(self) -> int:
@@ -57,18 +67,29 @@ class TrainingState:
     def begin_phase(self, name: str) -> None:
         """Begin another phase: the best of all stays, patience and schedule start anew."""
         self.phase, self.phase_start = name, self.epoch
+        self.phase_score = _LOWEST
         self.epochs_without_better = self.plateau_wait = 0
         self.plateau_factor = 1.0
+        self.diverged = False
 
-    def judge(self, score: tuple[float, float]) -> bool:
-        """Take note of one more epoch's score; return whether it is the best so far."""
+    def judge(self, score: Score) -> bool:
+        """Take note of one more epoch's score; return whether it is the best of all so far."""
+        if score > self.phase_score:
+            self.phase_score = score
+            self.epochs_without_better = self.plateau_wait = 0
+        else:
+            self.epochs_without_better += 1
+            self.plateau_wait += 1
         if score > self.best_score:
             self.best_score, self.best_epoch = score, self.epoch
-            self.epochs_without_better = self.plateau_wait = 0
             return True
-        self.epochs_without_better += 1
-        self.plateau_wait += 1
         return False
+
+    def settle_best(self, epoch: int) -> None:
+        """Take another epoch for the best one, because more is known than its score."""
+        row = next(row for row in self.history if row["epoch"] == epoch)
+        self.best_epoch = epoch
+        self.best_score = (row["val_accuracy"], -row["val_loss"])
 
     def reduce_on_plateau(self, patience: int) -> None:
         """Divide the learning rate by 5 after `patience` epochs without a better one."""
@@ -129,16 +150,19 @@ def load_state(directory: Path, net: "keras.Model", optimizer: "keras.Optimizer"
         ):
             _assign("optimizer", optimizer.variables, arrays)
             _assign("generator", _generators(net), arrays)
-        score = content.pop("best_score")
-        low = float("-inf")
-        return TrainingState(
-            **content, best_score=(float(score[0]), low if score[1] is None else float(score[1]))
-        )
+        for name in ("best_score", "phase_score"):
+            content[name] = _read_score(content[name])
+        return TrainingState(**content)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise RunError(
             f"the training state in {directory} is missing or damaged: {error}",
             hint,
         ) from error
+
+
+def _read_score(score: Any) -> Score:
+    """Read a score from JSON, which has no infinity."""
+    return float(score[0]), float("-inf") if score[1] is None else float(score[1])
 
 
 def _generators(net: "keras.Model") -> list[Any]:

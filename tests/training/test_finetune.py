@@ -17,7 +17,7 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run, open_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training import engines, features, finetune
+from cnnclf.training import engines, feature_cache, features, finetune, phase_data
 from cnnclf.training.callbacks import Conductor
 from cnnclf.training.finetune_plan import FinetunePlan, plan_finetuning
 from cnnclf.training.run import TrainResult
@@ -46,7 +46,7 @@ def make_plan(dataset: Dataset, **options: object) -> FinetunePlan:
 @pytest.fixture
 def tune(shapes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Finetune:
     """Fine-tune a tiny backbone: `tune(path, **{"features.views": 2})`."""
-    monkeypatch.setattr(finetune, "choose_engine", lambda *_: "keras-float32")
+    monkeypatch.setattr(phase_data, "choose_engine", lambda *_: "keras-float32")
 
     def call(
         path: Path,
@@ -107,8 +107,8 @@ def test_cached_and_whole_path_agree(shapes: Dataset) -> None:
     pixels = open_pixels(shapes, plan.input_spec, cache="ram", progress=Silent())
     rows = np.arange(len(shapes.manifest))
     job = make_job(shapes, plan, frozen, rows)
-    made = features.open_features(
-        job,
+    (made,) = feature_cache.open_features(
+        [job],
         pixels,
         lambda: engines.build_engine("keras-float32", frozen),
         "keras-float32",
@@ -122,8 +122,8 @@ def test_cached_and_whole_path_agree(shapes: Dataset) -> None:
     assert largest > 0.01
     assert np.abs(from_pooled - whole).max() < 0.01 * largest
     assert np.abs(from_maps - whole).max() < 0.01 * largest
-    again = features.open_features(
-        job, pixels, pytest.fail, "keras-float32", threads=1, progress=Silent()
+    (again,) = feature_cache.open_features(
+        [job], pixels, pytest.fail, "keras-float32", threads=1, progress=Silent()
     )
     np.testing.assert_array_equal(again[1].array, made[1].array)
 
@@ -221,8 +221,8 @@ def test_a_full_disk_is_told_before_anything_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DeviceError, match=r"of free disk for the frozen layers'") as caught:
-        features.check_room(tmp_path / "not" / "yet", 1 << 60)
-    assert "--no-feature-cache" in caught.value.hint
+        feature_cache.check_room(tmp_path / "not" / "yet", 1 << 60)
+    assert "--feature-fallback" in caught.value.hint
 
 
 def test_features_beyond_float16_are_refused(shapes: Dataset) -> None:
@@ -239,7 +239,7 @@ def test_features_beyond_float16_are_refused(shapes: Dataset) -> None:
         shapes, plan.input_spec, np.arange(4), 1, {}, 0, graph="g", weights="w", shapes=((2,),)
     )
     with pytest.raises(RunError, match="within float16, received 1000000"):
-        features.open_features(job, pixels, Huge, "huge", threads=1, progress=Silent())
+        feature_cache.open_features([job], pixels, Huge, "huge", threads=1, progress=Silent())
     assert not list((cache_dir() / "features").iterdir())
 
 

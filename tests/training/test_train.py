@@ -15,7 +15,7 @@ from cnnclf.errors import DataError, RunError
 from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
 from cnnclf.runs import open_run
-from cnnclf.training import fit
+from cnnclf.training import checkpoints
 from cnnclf.training.run import TrainResult, check_resumable
 from cnnclf.training.train import balance_weights
 from cnnclf.training.train_plan import TrainPlan
@@ -132,7 +132,7 @@ def test_a_run_stopped_before_its_first_epoch_ended_begins_with_it(
 
     whole = train_tiny(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "save_state", stop)  # the best is there by then, the last is not
+        patch.setattr(checkpoints, "save_state", stop)  # the best is there by then, the last is not
         with pytest.raises(KeyboardInterrupt):
             train_tiny(tmp_path / "parts")
     assert figures(train_tiny(tmp_path / "parts", resume=True)) == figures(whole)

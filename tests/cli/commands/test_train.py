@@ -217,7 +217,7 @@ def test_a_loss_that_is_no_number_ends_with_one_line(
 def test_a_disk_that_fills_up_costs_nothing_that_was_reached(
     cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnclf.training import fit
+    from cnnclf.training import checkpoints
     from cnnclf.training.state import save_state
 
     calls = []
@@ -228,7 +228,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_reached(
             raise OSError(errno.ENOSPC, "No space left on device")
         save_state(*arguments)
 
-    monkeypatch.setattr(fit, "save_state", fill)
+    monkeypatch.setattr(checkpoints, "save_state", fill)
     run = tmp_path / "run"
     result = cli("train", pictures, "--out", run, *TINY, "--epochs", "3")
     assert result.code == ExitCode.DEVICE
