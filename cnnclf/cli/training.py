@@ -12,6 +12,7 @@ import typer
 from cnnclf.cli.output import out
 from cnnclf.config import CommandConfig, load_config
 from cnnclf.errors import DeviceError, ExitCode, UsageError
+from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
@@ -79,6 +80,7 @@ class Trainer:
         run: Trains: plan, dataset, run directory and runtime; by keyword `resume`, `on_epoch` and
             `progress`.
         check: Refuses settings that no dataset can mend, before pictures are looked at.
+        prepare: Brings what the plan needs to this machine, before a run is made: plan, progress.
         phases: Whether epochs belong to phases that are worth a column.
     """
 
@@ -88,6 +90,7 @@ class Trainer:
     describe: Callable[[Any], dict[str, str]]
     run: Callable[..., "TrainResult"]
     check: Callable[[Any], object] | None = None
+    prepare: Callable[[Any, Progress], object] | None = None
     phases: bool = False
 
 
@@ -137,6 +140,8 @@ def _start(trainer: Trainer, request: Request, source: Path) -> int:
         out.json({"plan": plan.to_dict()})
         return ExitCode.OK
     out.note_pairs(_describe(trainer, plan))
+    if trainer.prepare is not None:
+        trainer.prepare(plan, out.progress())
     # First, so that a device that cannot be used leaves no run directory behind.
     runtime = _setup_runtime(plan, verbose=request.verbose)
     run = create_run(

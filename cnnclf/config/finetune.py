@@ -42,7 +42,8 @@ class BackboneConfig(Section):
 
     name: str = Field("efficientnet-lite0", description="A name that 'cnnclf backbones' lists.")
     weights: str = Field(
-        "imagenet", description="imagenet, none, or a file of Keras weights (.h5, .weights.h5)."
+        "imagenet",
+        description="imagenet, none, a file (.keras, .weights.h5, .h5), or an earlier run.",
     )
 
 

@@ -80,7 +80,7 @@ def find_weights(backbone: Backbone, weights: str) -> WeightSource:
         return WeightSource("file", backbone, path, path.name)
     if path.is_dir() or find_whole_directory(path) is not None:
         return WeightSource("run", backbone, _find_model(path, backbone), weights)
-    raise RunError(f"expected {_CHOICES}, found nothing at {weights}", "--weights imagenet")
+    raise RunError(f"expected {_CHOICES}, found no file {weights}", "--weights imagenet")
 
 
 def fetch_weights(source: WeightSource, *, progress: Progress) -> Path | None:

@@ -18,12 +18,7 @@ from cnnclf.models.backbones import BACKBONES, Backbone
 from cnnclf.models.layer_matching import Pair, list_wanted, match_layers
 from cnnclf.models.lite0_weights import load_lite0_weights
 from cnnclf.models.normalize import complete_inside_normalization
-from cnnclf.models.published_weights import (
-    check_published,
-    find_packaged_lite0,  # noqa: F401 - until training finds weights through weight_sources
-    find_published_path,
-    hash_file,
-)
+from cnnclf.models.published_weights import check_published, find_published_path, hash_file
 from cnnclf.models.stored_layers import Shape, StoredModel, open_stored
 from cnnclf.models.weight_sources import WeightSource, fetch_weights
 from cnnclf.progress import Progress
@@ -101,17 +96,6 @@ def load_imagenet_weights(model: Any, backbone: Backbone) -> Path:
     if not backbone.imagenet.package:
         check_published(path, backbone)
     _load_path(model, backbone, path, is_published=True)
-    return path
-
-
-def find_published_file(backbone: Backbone) -> Path:
-    """Find a download that is here already, for callers that do not download."""
-    path = find_published_path(backbone)
-    if not path.is_file():
-        raise RunError(
-            f"expected the ImageNet weights of {backbone.name}, found no {path}",
-            f"cnnclf weights pull {backbone.name}",
-        )
     return path
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cnnclf.config import FinetuneConfig, HeadConfig, OptimizerConfig, TrainingConfig
 from cnnclf.data.manifest import Dataset
+from cnnclf.errors import RunError
 from cnnclf.files import (
     atomic_directory,
     find_whole_directory,
@@ -19,7 +20,7 @@ from cnnclf.files import (
     replace_directory_atomic,
 )
 from cnnclf.models.transfer import Transfer, build_transfer
-from cnnclf.models.weights import load_imagenet_weights, load_weights_file
+from cnnclf.models.weights import LoadedWeights, load_weights
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, STATE_FILE, RunDirectory
 from cnnclf.training.features import Features
@@ -74,27 +75,23 @@ def finetune(
     )
 
 
-def build_from_weights(plan: FinetunePlan) -> Transfer:
-    """Build the whole network, with the weights that the plan names in its backbone."""
-    spec, config = plan.input_spec, plan.config
+def build_from_weights(plan: FinetunePlan, *, progress: Progress) -> tuple[Transfer, LoadedWeights]:
+    """Build the whole network with the weights that the plan names, and say which these are."""
+    spec = plan.input_spec
     transfer = build_transfer(
         plan.backbone,
-        config.head,
+        plan.config.head,
         height=spec.height,
         width=spec.width,
         num_classes=len(plan.labels),
     )
-    weights = config.backbone.weights
-    if weights == "imagenet":
-        load_imagenet_weights(transfer.backbone, plan.backbone)
-    elif weights != "none":
-        load_weights_file(transfer.backbone, plan.backbone, Path(weights))
-    return transfer
+    return transfer, load_weights(transfer.backbone, plan.weights, progress=progress)
 
 
 def _fit(work: Work[FinetunePlan]) -> TrainingState:
     with work.runtime.scope():
-        transfer = build_from_weights(work.plan)
+        transfer, weights = build_from_weights(work.plan, progress=work.progress)
+    _record_weights(work, weights)
     head, tail = open_phase_data(work, transfer)
     state = _Phases(work, transfer, head, tail).fit()
     best = next((row for row in state.history if row["epoch"] == state.best_epoch), None)
@@ -103,6 +100,18 @@ def _fit(work: Work[FinetunePlan]) -> TrainingState:
         parameters=int(transfer.whole.count_params()),
     )
     return state
+
+
+def _record_weights(work: Work[FinetunePlan], weights: LoadedWeights) -> None:
+    """Write down what the backbone started from; a run that goes on must find the same."""
+    known = work.run.read_record().get("weights") if work.resume else None
+    if known is not None and known.get("sha256") != weights.sha256:
+        raise RunError(
+            f"expected the weights that the run began with (sha256 {known.get('sha256')}), "
+            f"received {weights.sha256}: {work.plan.weights.path}",
+            "put the former file back, or train again into another --out",
+        )
+    work.run.update_run(weights=weights.to_dict())
 
 
 @dataclass

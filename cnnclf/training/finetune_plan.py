@@ -6,15 +6,15 @@ head's learning rate and weight decay with a search: what it chose is in run.jso
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from cnnclf.config import AugmentConfig, FinetuneConfig, FinetuneTrainingConfig, HeadConfig
 from cnnclf.data.augment import AUGMENTATIONS, choose_operations
 from cnnclf.data.images import InputSpec
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import ConfigError, DataError, RunError
+from cnnclf.errors import ConfigError, DataError
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
 from cnnclf.models.transfer import choose_frozen_stage
+from cnnclf.models.weight_sources import WeightSource, find_weights
 from cnnclf.training import choices
 from cnnclf.training.plan import Plan, count_splits, is_grey, name_origin
 
@@ -32,6 +32,11 @@ class FinetunePlan(Plan[FinetuneConfig]):
     def backbone(self) -> Backbone:
         """The row of the backbone."""
         return find_backbone(self.config.backbone.name)
+
+    @property
+    def weights(self) -> WeightSource:
+        """Where the weights of the backbone come from."""
+        return find_weights(self.backbone, self.config.backbone.weights)
 
     @property
     def frozen_stage(self) -> str | None:
@@ -123,28 +128,6 @@ def settle_head(head: HeadConfig) -> tuple[HeadConfig, dict[str, str]]:
     if head.weight_decay == "auto":
         update["weight_decay"], reasons["head.weight_decay"] = choices.choose_head_decay()
     return head.model_copy(update=update), reasons
-
-
-def find_weights(row: Backbone, weights: str) -> Path | None:
-    """Find the file that a setting of weights means; None for random weights.
-
-    Raises:
-        RunError: It is not there.
-        MissingPackageError: The package that brings it is not there.
-    """
-    from cnnclf.models.weights import find_packaged_lite0, find_published_file
-
-    if weights == "none":
-        return None
-    if weights == "imagenet":
-        return find_packaged_lite0() if row.imagenet.package else find_published_file(row)
-    path = Path(weights)
-    if not path.is_file():
-        raise RunError(
-            f"expected imagenet, none or a file of weights, found no file {weights}",
-            "--weights imagenet",
-        )
-    return path
 
 
 def _check_count(dataset: Dataset) -> None:

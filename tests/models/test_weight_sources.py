@@ -65,7 +65,7 @@ def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.h5").write_bytes(b"")
     with pytest.raises(RunError, match="received another kind"):
         find_weights(RESNET, str(tmp_path / "empty.h5"))
-    with pytest.raises(RunError, match=r"found nothing at nowhere\.h5"):
+    with pytest.raises(RunError, match=r"found no file nowhere\.h5"):
         find_weights(RESNET, "nowhere.h5")
 
 

@@ -98,7 +98,7 @@ def test_cached_and_whole_path_agree(shapes: Dataset) -> None:
     setup_runtime(device="cpu", seed=0)
     lite0 = {"backbone.name": "efficientnet-lite0", "backbone.weights": "imagenet"}
     plan = make_plan(shapes, **lite0, **{"tail.unfreeze": "2"})
-    transfer = finetune.build_from_weights(plan)
+    transfer, _ = finetune.build_from_weights(plan, progress=Silent())
     logits = transfer.whole.get_layer("logits")
     logits.kernel.assign(np.random.default_rng(0).normal(0, 0.5, logits.kernel.shape))
     stage = plan.frozen_stage

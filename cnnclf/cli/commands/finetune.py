@@ -55,12 +55,14 @@ def finetune_command(
 
 def _load() -> Trainer:
     from cnnclf.models.backbones import find_backbone
+    from cnnclf.models.weight_sources import fetch_weights
     from cnnclf.training.finetune import finetune
     from cnnclf.training.finetune_plan import FinetunePlan, plan_finetuning
 
     return Trainer(
         kind=FinetuneConfig,
         check=lambda config: find_backbone(config.backbone.name),
+        prepare=lambda plan, progress: fetch_weights(plan.weights, progress=progress),
         make_plan=plan_finetuning,
         read_plan=FinetunePlan.from_dict,
         describe=_describe,
@@ -75,7 +77,7 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     hidden = f", {head.units} hidden units" if head.units else ""
     rates = "rates searched" if head.search else f"learning rate {head.learning_rate:g}"
     lines = {
-        "backbone": f"{row.name}, weights {config.backbone.weights}, {row.parameters:,} parameters",
+        "backbone": f"{row.name}, weights {plan.weights.summary}, {row.parameters:,} parameters",
         "head": f"{head.pooling} pooling{hidden}, dropout {head.dropout:g}, "
         f"{head.epochs} epochs, {rates}",
     }

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cnnclf.errors import ExitCode
+from cnnclf.models import downloads
 from cnnclf.models.backbones import BACKBONES
 
 Cli = Callable[..., Any]
@@ -88,7 +89,8 @@ def test_refusals_are_one_line_with_the_right_code(
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("KERAS_HOME", str(pictures / "none"))
+    monkeypatch.setenv("KERAS_HOME", str(pictures.parent / "keras"))
+    monkeypatch.setattr(downloads, "find_address", lambda _: "http://127.0.0.1:1/weights.h5")
     filled = [each.replace("{pictures}", str(pictures)) for each in arguments]
     result = cli("finetune", *filled)
     assert result.code == code
