@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnnclf.errors import UsageError
-from cnnclf.files import atomic_path, write_error
+from cnnclf.files import write_error
 from cnnclf.inference.job import Job, check_job, write_job
 from cnnclf.inference.parquet import check_parquet, write_parquet
 from cnnclf.inference.rows import CSV, JSON_LINES, Columns, Prediction, RowFormat
@@ -190,20 +190,24 @@ class RowFile:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where a file of rows grows, and where its job is written down."""
+    """Where a file of rows grows, where its job is written down, and where it is made of rows."""
 
     target: Path
     partial: Path
     job: Path
+    made: Path
     is_direct: bool
 
     @classmethod
     def of(cls, path: Path) -> "_Places":
         target = path.resolve() if path.is_symlink() else path
         if target.exists() and not target.is_file():  # a pipe or device
-            return cls(target, target, target, is_direct=True)
-        partial = target.with_name(target.name + ".partial")
-        return cls(target, partial, partial.with_name(partial.name + ".json"), is_direct=False)
+            return cls(target, target, target, target, is_direct=True)
+        partial = target.with_name(f"{target.name}.partial")
+        job = target.with_name(f"{partial.name}.json")
+        # The same name each time, so that nothing stays behind whenever the work is killed.
+        made = target.with_name(f"{partial.name}{target.suffix}")
+        return cls(target, partial, job, made, is_direct=False)
 
 
 def _begin(rows: RowFile, places: _Places, job: Job | None, mode: Mode) -> None:
@@ -251,8 +255,11 @@ def _finish(rows: RowFile, places: _Places, form: FileFormat, job: Job | None) -
         else:
             if job is not None:  # killed from here on, it may find its own file and replace it
                 write_job(places.job, job, may_replace=True)
-            with atomic_path(places.target) as temporary:
-                form.finish(places.partial, temporary, rows.columns)
+            try:
+                form.finish(places.partial, places.made, rows.columns)
+                os.replace(places.made, places.target)  # noqa: PTH105 (says what it does)
+            finally:
+                places.made.unlink(missing_ok=True)
             places.partial.unlink()
         places.job.unlink(missing_ok=True)
     except OSError as error:
