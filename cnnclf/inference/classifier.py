@@ -11,14 +11,17 @@ import numpy as np
 from cnnclf.data.images import decode_image
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import RunError
+from cnnclf.hardware import count_usable_cpus, read_cpu_name
 from cnnclf.inference.bundles import Bundle, find_bundle, find_mismatch, read_bundle, save_bundle
 from cnnclf.inference.engines.base import Engine, EngineOptions, Tag
-from cnnclf.inference.engines.choosing import choose_engines
+from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
 from cnnclf.inference.engines.opening import EngineOpener
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
     import keras
+
+    from cnnclf.runtime import RuntimeInfo
 
 __all__ = ["Classifier", "find_bundle", "save_bundle"]
 
@@ -82,10 +85,16 @@ class Classifier:
             precision=precision,
             device=device,
         )
-        keras = _KerasLoader(bundle, device, threads, progress, jit_compile, verbose)
+        keras = _KerasLoader(bundle, device, threads, jit_compile, verbose)
         options = EngineOptions(keras, threads=threads)
         opener = EngineOpener(model, bundle.directory, options, progress)
-        return cls(opener.open_first(choices), bundle, keras)
+        opened, choice = opener.open_first(choices)
+        if engine == "auto" and device == "auto" and keras.found_no_gpu and opened.name == "keras":
+            choices = choose_engines(model.format, precision=precision, device="cpu")
+            opened, choice = opener.open_first(choices)
+        if device is not None:
+            progress.note(_describe(opened, choice, keras, threads))
+        return cls(opened, bundle, keras)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -217,10 +226,14 @@ class _KerasLoader:
     bundle: Bundle
     device: str | None
     threads: int | None
-    progress: Progress
     jit_compile: bool
     verbose: bool
+    runtime: "RuntimeInfo | None" = None
     _model: "keras.Model | None" = None
+
+    @property
+    def found_no_gpu(self) -> bool:
+        return self.runtime is not None and self.runtime.kind == "cpu"
 
     def load(self) -> "keras.Model":
         if self._model is None:
@@ -232,9 +245,8 @@ class _KerasLoader:
     def _set_up(self, device: str) -> None:
         from cnnclf.runtime import setup_runtime
 
-        runtime = setup_runtime(device=device, threads=self.threads, verbose=self.verbose)
-        self.progress.note(runtime.summary)
-        self.jit_compile = runtime.jit_compile
+        self.runtime = setup_runtime(device=device, threads=self.threads, verbose=self.verbose)
+        self.jit_compile = self.runtime.jit_compile
 
     def _load(self) -> "keras.Model":
         if self.bundle.model.format != "keras":
@@ -250,3 +262,18 @@ class _KerasLoader:
         if problem:
             raise self.bundle.damaged(problem)
         return model
+
+
+def _describe(
+    engine: Engine, choice: EngineChoice, keras: _KerasLoader, threads: int | None
+) -> str:
+    """Say in one line what computes."""
+    if engine.name == "keras" and keras.runtime is not None:
+        words = keras.runtime.summary
+    else:
+        count = threads or count_usable_cpus()
+        words = (
+            f"CPU: {read_cpu_name()}, {count} thread{'s' if count != 1 else ''}, "
+            f"{choice.row.title} in {engine.precision}"
+        )
+    return f"{words} ({choice.note})" if choice.note else words

@@ -22,6 +22,7 @@ from cnnclf.runtime.backends import (
     DeviceRequest,
     Devices,
     open_backend,
+    tensorflow_converter_errors,
     tensorflow_gpu_problem,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "quiet",
     "read_versions",
     "setup_runtime",
+    "tensorflow_converter_errors",
     "tensorflow_gpu_problem",
 ]
 

@@ -95,6 +95,13 @@ def tensorflow_gpu_problem() -> GpuProblem:
     )
 
 
+def tensorflow_converter_errors() -> tuple[type[Exception], ...]:
+    """Return what TensorFlow's converter to LiteRT raises for a model that it cannot convert."""
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    return (ConverterError,)
+
+
 # TensorFlow
 
 

@@ -71,10 +71,15 @@ def choose_engines(
             f"use --engine keras, or leave --device {device} out",
         )
     check_installed(row)
-    precisions = (precision,) if precision != "auto" else (row.precisions[0],)
-    for each in precisions:
-        check_precision(row, each)
-    choices = [EngineChoice(row, each) for each in precisions]
+    if precision != "auto":
+        check_precision(row, precision)
+        choices = [EngineChoice(row, precision)]
+    elif row.name == "keras":
+        choices = [EngineChoice(row, None)]
+    elif "bfloat16" in row.precisions:
+        choices = _in_what_is_fast(row)
+    else:
+        choices = [EngineChoice(row, row.precisions[0])]
     return (*choices, *_fallbacks(choices))
 
 
@@ -116,16 +121,18 @@ def _choose_freely(precision: str, device: str | None) -> tuple[EngineChoice, ..
     if find_missing(row) or (wanted is not None and wanted not in row.precisions):
         if wanted is not None:
             check_precision(keras, wanted)
-        note = f"python -m pip install 'cnnclf[{row.extra}]' computes faster on this processor"
-        return (EngineChoice(keras, wanted, note),)
-    if wanted is not None:
-        choices = [EngineChoice(row, wanted)]
-    elif _BFLOAT16 & set(read_cpu_features()):
-        note = "this processor computes in bfloat16; --precision float32 gives all digits of Keras"
-        choices = [EngineChoice(row, "bfloat16", note), EngineChoice(row, "float32")]
-    else:
-        choices = [EngineChoice(row, "float32")]
+        note = f"faster here: python -m pip install 'cnnclf[{row.extra}]'"
+        return (EngineChoice(keras, wanted or "float32", note),)
+    choices = [EngineChoice(row, wanted)] if wanted is not None else _in_what_is_fast(row)
     return (*choices, *_fallbacks(choices))
+
+
+def _in_what_is_fast(row: EngineRow) -> list[EngineChoice]:
+    """bfloat16 where the processor computes in it, and in any case float32."""
+    exact = EngineChoice(row, "float32")
+    if _BFLOAT16 & set(read_cpu_features()):
+        return [EngineChoice(row, "bfloat16", "exact: --precision float32"), exact]
+    return [exact]
 
 
 def _fallbacks(choices: list[EngineChoice]) -> tuple[EngineChoice, ...]:
@@ -135,7 +142,7 @@ def _fallbacks(choices: list[EngineChoice]) -> tuple[EngineChoice, ...]:
         return ()
     others = sorted(ENGINES, key=lambda row: row.name == "keras")
     return tuple(
-        EngineChoice(row, None if row.name == "keras" else row.precisions[0])
+        EngineChoice(row, row.precisions[0])
         for row in others
         if row.name not in used and not find_missing(row)
     )

@@ -5,9 +5,10 @@ A form is a directory beside the bundle or, where that cannot be written, in the
     engine-cache/openvino-2026.4.1-0123456789abcdef/      engine, its version, checksum of the model
         form.json  model.xml  model.bin  reference.npz
     engine-cache/openvino-2026.4.1-0123456789abcdef.bfloat16-01234567.json
-                                                          how it compares on one kind of processor
+                                                 how it compares on one kind of processor
+    engine-cache/litert-2.3.0-0123456789abcdef.json       why there is no form
 
-Form and comparison are written whole or not at all; a form whose files have changed is made again.
+All are written whole or not at all; a form whose files have changed is made again.
 """
 
 import contextlib
@@ -70,85 +71,92 @@ class Form:
     _keeper: Any = field(default=None, repr=False)  # a temporary directory lives as long
 
 
-def find_places(bundle: Path) -> tuple[Path, ...]:
-    """Where forms of a bundle may lie: beside it, or in the user's cache."""
-    return bundle / ENGINE_CACHE, cache_dir() / ENGINE_CACHE
-
-
-def find_form(key: FormKey, places: tuple[Path, ...], progress: Progress) -> Form | None:
-    """Find a form that is whole; a damaged one is told and passed over."""
-    for place in places:
-        directory = place / key.name
-        if not (directory / _FORM_FILE).is_file():
-            continue
-        problem = _find_damage(key, directory)
-        if problem is None:
-            name = read_json(directory / _FORM_FILE)["model"]
-            return Form(key, directory, directory / name)
-        progress.warn(f"the engine cache {directory} is damaged ({problem}) and is made again")
-    return None
-
-
-def make_form(key: FormKey, places: tuple[Path, ...], write: Callable[[Path], Path]) -> Form:
-    """Make a form in the first place that can be written; in none of them, for this process only.
+class EngineCache:
+    """The forms of one bundle and what is known of them, beside it or in the user's cache.
 
     Args:
-        key: What it depends on.
-        places: Where it may lie.
-        write: Writes the files into an empty directory and returns the one to open.
-
-    Raises:
-        DeviceError: The disk is full.
+        bundle: Where the bundle lies.
+        progress: Told what is damaged.
     """
-    for place in places:
-        try:
+
+    def __init__(self, bundle: Path, progress: Progress) -> None:
+        self._places = (bundle / ENGINE_CACHE, cache_dir() / ENGINE_CACHE)
+        self._progress = progress
+
+    def find(self, key: FormKey) -> Form | None:
+        """Find a form that is whole; a damaged one is told and passed over."""
+        for place in self._places:
+            directory = place / key.name
+            if not (directory / _FORM_FILE).is_file():
+                continue
+            problem = _find_damage(key, directory)
+            if problem is None:
+                name = read_json(directory / _FORM_FILE)["model"]
+                return Form(key, directory, directory / name)
+            self._progress.warn(
+                f"the engine cache {directory} is damaged ({problem}) and is made again"
+            )
+        return None
+
+    def make(self, key: FormKey, write: Callable[[Path], Path]) -> Form:
+        """Make a form in the first place that can be written; else for this process only.
+
+        Args:
+            key: What it depends on.
+            write: Writes the files into an empty directory and returns the one to open.
+
+        Raises:
+            DeviceError: The disk is full.
+        """
+        for place in self._places:
             # Not tempfile.mkdtemp: others who may read the run may read this.
             temporary = place / f"{_NEW}{secrets.token_hex(4)}"
-            temporary.mkdir(parents=True)
-        except OSError:
-            continue
-        try:
-            form = _describe(key, temporary, write)
-            return _publish(form, place / key.name)
-        except OSError as error:
-            raise write_error(place / key.name, error) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            _remove_abandoned(place)
-    keeper = tempfile.TemporaryDirectory(prefix="cnnclf-")
-    form = _describe(key, Path(keeper.name), write)
-    return Form(key, form.directory, form.model, keeper)
+            try:
+                temporary.mkdir(parents=True)
+            except OSError:
+                continue
+            try:
+                return _publish(_describe(key, temporary, write), place / key.name)
+            except OSError as error:
+                raise write_error(place / key.name, error) from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+                _remove_abandoned(place)
+        keeper = tempfile.TemporaryDirectory(prefix="cnnclf-")
+        self._progress.warn(
+            f"{' and '.join(map(str, self._places))} cannot be written, so that the next start "
+            "takes as long"
+        )
+        form = _describe(key, Path(keeper.name), write)
+        return Form(key, form.directory, form.model, keeper)
+
+    def read_verdict(self, name: str) -> dict[str, Any] | None:
+        """Read what is known under a name; None if nothing is."""
+        for place in self._places:
+            with contextlib.suppress(RunError):  # it is found out again
+                return read_json(place / f"{name}.json")
+        return None
+
+    def write_verdict(self, name: str, content: dict[str, Any]) -> None:
+        """Keep what was found out, where that is possible."""
+        for place in self._places:
+            try:
+                write_json_atomic(place / f"{name}.json", content)
+            except (RunError, OSError):
+                continue
+            return
 
 
-def read_check(form: Form, precision: str, places: tuple[Path, ...]) -> dict[str, Any] | None:
-    """Read how a form compared with Keras on this kind of processor; None if it never was."""
-    for place in places:
-        with contextlib.suppress(RunError):  # it is compared again
-            return read_json(place / _name_check(form, precision))
-    return None
-
-
-def write_check(
-    form: Form, precision: str, places: tuple[Path, ...], content: dict[str, Any]
-) -> None:
-    """Keep how a form compared with Keras, where that is possible."""
-    for place in places:
-        try:
-            write_json_atomic(place / _name_check(form, precision), content)
-        except (RunError, OSError):
-            continue
-        return
-
-
-def _name_check(form: Form, precision: str) -> str:
+def name_comparison(key: FormKey, precision: str) -> str:
+    """Name the verdict on a form in one precision on this kind of processor."""
     processor = "\n".join([read_cpu_name(), *read_cpu_features()])
     digest = hashlib.sha256(processor.encode()).hexdigest()
-    return f"{form.key.name}.{precision}-{digest[:8]}.json"
+    return f"{key.name}.{precision}-{digest[:8]}"
 
 
 def _describe(key: FormKey, directory: Path, write: Callable[[Path], Path]) -> Form:
     model = write(directory)
-    files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
+    files = {path.name: _hash_file(path) for path in sorted(directory.iterdir())}
     content = {"schema_version": _FORM_VERSION, **vars(key), "model": model.name, "files": files}
     write_json_atomic(directory / _FORM_FILE, content)
     return Form(key, directory, model)
@@ -162,7 +170,7 @@ def _find_damage(key: FormKey, directory: Path) -> str | None:
         if any(content[name] != value for name, value in vars(key).items()):
             return "it belongs to another model"
         for name, checksum in content["files"].items():
-            if hash_file(directory / name) != checksum:
+            if _hash_file(directory / name) != checksum:
                 return f"{name} has changed"
         if content["model"] not in content["files"]:
             return "its model is not named"
@@ -198,7 +206,6 @@ def _remove_abandoned(place: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def hash_file(path: Path) -> str:
-    """Return the sha256 of a file."""
+def _hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

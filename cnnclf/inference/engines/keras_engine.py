@@ -77,6 +77,8 @@ class KerasEngine:
 def open_keras(_model: ModelFile, options: EngineOptions) -> KerasEngine:
     """Take the Keras model of a bundle."""
     model = options.keras.load()
+    if options.precision is not None:
+        model = set_precision(model, options.precision)
     return KerasEngine(model, jit_compile=options.keras.jit_compile)
 
 
@@ -104,6 +106,44 @@ def load_keras_model(path: Path) -> "keras.Model":
             f"Keras {keras.__version__} cannot load {path}: {reason}",
             "use the version of Keras named in its classifier.json, or train again",
         ) from error
+
+
+def set_precision(model: "keras.Model", precision: str) -> "keras.Model":
+    """Give a model whose layers compute in one precision, whatever it was trained in.
+
+    Args:
+        model: Stays as it is.
+        precision: float32, or bfloat16, in which the layers compute but neither keep their weights
+            nor give the logits.
+
+    Returns:
+        The same model if it does so already, else one with its weights.
+    """
+    import keras
+
+    kinds = {str(layer.compute_dtype) for layer in model.layers[:-1]}
+    if kinds <= {precision}:
+        return model
+    config = model.get_config()
+    last = config["layers"][-1]
+    _set_policies(config, "mixed_bfloat16" if precision == "bfloat16" else precision)
+    _set_policies(last, "float32")
+    with keras.device("cpu"):
+        changed = model.__class__.from_config(config)
+    changed.set_weights(model.get_weights())
+    return changed
+
+
+def _set_policies(config: Any, name: str) -> None:
+    """Replace all dtype policies in the description of a model or layer."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            config["config"] = {"name": name}
+        for value in config.values():
+            _set_policies(value, name)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            _set_policies(value, name)
 
 
 def take_bytes(model: "keras.Model") -> "keras.Model":

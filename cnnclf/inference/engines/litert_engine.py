@@ -1,7 +1,6 @@
 """LiteRT as an engine: TensorFlow Lite's successor, in a package of its own without TensorFlow."""
 
 import queue
-import warnings
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.streaming import stream_in_pieces, stream_in_threads
-from cnnclf.runtime import quiet
+from cnnclf.runtime import quiet, tensorflow_converter_errors
 
 # Each interpreter holds its own packed copy of the weights.
 _MOST_INTERPRETERS = 4
@@ -110,7 +110,6 @@ def convert_to_litert(model: Any, directory: Path) -> Path:
         directory: Exists.
     """
     path = directory / "model.tflite"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the converter, about itself
+    with converting("LiteRT", *tensorflow_converter_errors()):
         model.export(str(path), format="litert", verbose=False)
     return path

@@ -1,6 +1,5 @@
 """ONNX Runtime as an engine: one session, and as many threads as cores, each with pictures."""
 
-import warnings
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +10,10 @@ import numpy as np
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.streaming import stream_in_pieces, stream_in_threads
 
+_ONE = "cnnclf/one"
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
 
@@ -88,7 +89,7 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
         errors.RuntimeException,
     ) as error:
         raise RunError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot open {model.path}: {error}",
+            f"ONNX Runtime {onnxruntime.__version__} cannot open {model.path}: {str(error)[:200]}",
             "make it again",
         ) from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -111,7 +112,29 @@ def convert_to_onnx(model: Any, directory: Path) -> Path:
         directory: Exists.
     """
     path = directory / "model.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the converter, about itself
+    with converting("ONNX Runtime"):
         model.export(str(path), format="onnx", verbose=False)
+    _replace_erfc(path)
     return path
+
+
+def _replace_erfc(path: Path) -> None:
+    """Write erfc(x) as 1 - erf(x): tf2onnx keeps the erfc of a GELU, which ONNX does not have."""
+    import onnx
+
+    model = onnx.load(path)
+    if all(node.op_type != "Erfc" for node in model.graph.node):
+        return
+    make = onnx.helper.make_node
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type != "Erfc":
+            nodes.append(node)
+            continue
+        [result] = node.output
+        nodes.append(make("Erf", node.input, [f"{result}/erf"]))
+        nodes.append(make("Sub", [_ONE, f"{result}/erf"], [result]))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), _ONE))
+    onnx.save(model, path)

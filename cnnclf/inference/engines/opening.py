@@ -19,15 +19,7 @@ from cnnclf.inference.engines.base import (
     Pixels,
 )
 from cnnclf.inference.engines.choosing import EngineChoice
-from cnnclf.inference.engines.forms import (
-    Form,
-    FormKey,
-    find_form,
-    find_places,
-    make_form,
-    read_check,
-    write_check,
-)
+from cnnclf.inference.engines.forms import EngineCache, Form, FormKey, name_comparison
 from cnnclf.inference.engines.reference import (
     compare_logits,
     draw_reference,
@@ -35,13 +27,13 @@ from cnnclf.inference.engines.reference import (
     save_reference,
 )
 from cnnclf.inference.engines.table import (
+    EngineRow,
     check_installed,
     load_function,
     read_engine_version,
 )
 from cnnclf.progress import Progress
 from cnnclf.runs import REFERENCE_FILE
-from cnnclf.runtime import quiet
 
 
 @dataclass(frozen=True)
@@ -60,11 +52,14 @@ class EngineOpener:
     options: EngineOptions
     progress: Progress
 
-    def open_first(self, choices: Sequence[EngineChoice]) -> Engine:
+    def open_first(self, choices: Sequence[EngineChoice]) -> tuple[Engine, EngineChoice]:
         """Open the first engine that agrees with Keras.
 
         Args:
             choices: At least one, as `choose_engines` gives them.
+
+        Returns:
+            The engine, and the choice that it is.
 
         Raises:
             EngineRefusedError: Not even the last one does.
@@ -72,84 +67,105 @@ class EngineOpener:
         """
         for choice, following in zip(choices, [*choices[1:], None], strict=True):
             try:
-                engine = self._open(choice)
+                return self._open(choice), choice
             except EngineRefusedError as error:
                 if following is None:
                     raise
-                precision = f" in {following.precision}" if following.precision else ""
-                self.progress.warn(f"{error.message}; {following.row.title}{precision} takes over")
-                continue
-            if choice.note:
-                self.progress.note(choice.note)
-            return engine
+                name, precision = following.row.title, following.precision
+                next_one = f"{name} in {precision}" if precision else name
+                self.progress.warn(f"{error.message}; {next_one} takes over")
         raise AssertionError("a choice of engines is never empty")
 
     def _open(self, choice: EngineChoice) -> Engine:
-        options = replace(self.options, precision=choice.precision)
-        if self.model.format in choice.row.opens:
-            return _open_file(choice, self.model, options)
-        places = find_places(self.bundle)
-        form = self._find_form(choice, places)
-        opened = replace(self.model, path=form.model, format=choice.row.opens[0])
-        engine = _open_file(choice, opened, options)
-        self._check(engine, choice, form, places)
+        row, options = choice.row, replace(self.options, precision=choice.precision)
+        if self.model.format in row.opens:
+            return _open_file(row, self.model, options)
+        cache = EngineCache(self.bundle, self.progress)
+        form = self._find_form(row, cache)
+        opened = replace(self.model, path=form.model, format=row.opens[0])
+        try:
+            engine = _open_file(row, opened, options)
+        except RunError as error:
+            raise EngineRefusedError(error.message, "use --engine keras") from error
+        self._compare(engine, row, form, cache)
         return engine
 
-    def _find_form(self, choice: EngineChoice, places: tuple[Path, ...]) -> Form:
-        row = choice.row
+    def _find_form(self, row: EngineRow, cache: EngineCache) -> Form:
         key = FormKey(row.name, read_engine_version(row), self.model.checksum)
-        found = find_form(key, places, self.progress)
-        if found is not None:
-            return found
+        form = cache.find(key)
+        if form is not None:
+            return form
+        refusal = cache.read_verdict(key.name)
+        if refusal is not None:
+            raise EngineRefusedError(str(refusal["problem"]), "use --engine keras")
         check_installed(row, converting=True)
         with self.progress.task(f"preparing {row.title}, once", 3, "steps") as task:
 
             def write(directory: Path) -> Path:
-                model = self.options.keras.load()
+                from cnnclf.inference.engines.keras_engine import (
+                    KerasEngine,
+                    set_precision,
+                    take_bytes,
+                )
+
+                model = set_precision(self.options.keras.load(), "float32")
                 task.advance()
-                pixels = self._read_reference()
-                save_reference(directory, pixels, _ask_keras(model, pixels))
+                pixels = self._find_reference()
+                save_reference(directory, pixels, KerasEngine(model).logits(pixels))
                 task.advance()
-                path = _convert(choice, model, directory)
+                convert: Callable[[Any, Path], Path] = load_function(row.converter)
+                path = convert(take_bytes(model), directory)
                 task.advance()
                 return path
 
-            return make_form(key, places, write)
+            try:
+                return cache.make(key, write)
+            except EngineRefusedError as error:
+                cache.write_verdict(key.name, {"problem": error.message})
+                raise
 
-    def _read_reference(self) -> Any:
-        found = read_reference(self.bundle)
-        if found is None or found[0].shape[1:] != self.model.shape:
+    def _find_reference(self) -> Pixels:
+        """The bundle's own reference pictures; drawn ones if it has none that can be used."""
+        try:
+            found = read_reference(self.bundle)
+        except RunError as error:
+            self.progress.warn(f"{error.message}; drawn pictures are used")
+            found = None
+        if found is None or found[0].dtype != "uint8" or found[0].shape[1:] != self.model.shape:
             return draw_reference(self.model.shape)
         return found[0]
 
-    def _check(
-        self, engine: Engine, choice: EngineChoice, form: Form, places: tuple[Path, ...]
-    ) -> None:
+    def _compare(self, engine: Engine, row: EngineRow, form: Form, cache: EngineCache) -> None:
         """Compare an engine with Keras, unless that was done before.
 
         Raises:
             EngineRefusedError: It computes something else.
         """
         precision = engine.precision
-        tolerance = choice.row.tolerances[precision]
-        check = read_check(form, precision, places)
-        if check is None or check.get("tolerance") != vars(tolerance):
+        tolerance = row.tolerances[precision]
+        name = name_comparison(form.key, precision)
+        verdict = cache.read_verdict(name)
+        if verdict is None or verdict.get("tolerance") != vars(tolerance):
             pixels, expected = _read_answers(form)
             found = compare_logits(engine.logits(pixels), expected, tolerance)
-            check = found.to_dict() | {"tolerance": vars(tolerance)}
-            write_check(form, precision, places, check)
-        if not check["is_close"]:
+            verdict = found.to_dict() | {"tolerance": vars(tolerance)}
+            cache.write_verdict(name, verdict)
+        if not verdict["is_close"]:
+            difference = verdict["difference"]
+            far = (
+                "not numbers" if difference is None else f"off by {difference:.2g} of their spread"
+            )
             raise EngineRefusedError(
-                f"{choice.row.title} {form.key.version} in {precision} computes something else "
-                f"than Keras: its logits differ by {check['difference']:.2g} of their spread "
-                f"(allowed {tolerance.difference:g}), {check['agreement']:.0%} of "
-                f"{check['pictures']} reference pictures get the same label",
+                f"{row.title} {form.key.version} in {precision} computes something else than "
+                f"Keras: its logits are {far} (allowed {tolerance.difference:g}), "
+                f"{verdict['agreement']:.0%} of {verdict['pictures']} reference pictures get the "
+                "same label",
                 "use --engine keras",
             )
 
 
-def _open_file(choice: EngineChoice, model: ModelFile, options: EngineOptions) -> Engine:
-    opener: Callable[[ModelFile, EngineOptions], Engine] = load_function(choice.row.opener)
+def _open_file(row: EngineRow, model: ModelFile, options: EngineOptions) -> Engine:
+    opener: Callable[[ModelFile, EngineOptions], Engine] = load_function(row.opener)
     return opener(model, options)
 
 
@@ -162,17 +178,3 @@ def _read_answers(form: Form) -> tuple[Pixels, Logits]:
             f"delete {form.directory}",
         )
     return reference[0], reference[1]
-
-
-def _ask_keras(model: Any, pixels: Any) -> Any:
-    from cnnclf.inference.engines.keras_engine import KerasEngine
-
-    return KerasEngine(model).logits(pixels)
-
-
-def _convert(choice: EngineChoice, model: Any, directory: Path) -> Path:
-    from cnnclf.inference.engines.keras_engine import take_bytes
-
-    convert: Callable[[Any, Path], Path] = load_function(choice.row.converter)
-    with quiet():
-        return convert(take_bytes(model), directory)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.streaming import Pieces, stream_in_pieces
 
 Outputs = list[npt.NDArray[Any]]
@@ -162,8 +163,17 @@ def convert_to_openvino(model: Any, directory: Path) -> Path:
         model: From pixels 0..255 to one or more outputs.
         directory: Exists.
     """
+    from openvino import frontend
+
     path = directory / "model.xml"
-    model.export(str(path), format="openvino", verbose=False)
+    with converting(
+        "OpenVINO",
+        frontend.GeneralFailure,
+        frontend.NotImplementedFailure,
+        frontend.OpConversionFailure,
+        frontend.OpValidationFailure,
+    ):
+        model.export(str(path), format="openvino", verbose=False)
     return path
 
 
