@@ -25,6 +25,7 @@ class Job:
         model: SHA-256 of the model.
         inputs: What was asked for, as it was spelled.
         folder: The working directory, if the inputs are relative to it; else empty.
+        top_k: How many classes are named.
         columns: Names of the columns.
         threshold: As of `PredictOptions`.
         shard: Which part of the inputs; None for all.
@@ -33,6 +34,7 @@ class Job:
     model: str
     inputs: tuple[str, ...]
     folder: str
+    top_k: int
     columns: tuple[str, ...]
     threshold: float | None = None
     shard: Shard | None = None
@@ -51,7 +53,8 @@ class Job:
         # What stands in a list may be relative, too.
         is_relative = not all(Path(item).is_absolute() for item in inputs)
         folder = str(Path.cwd()) if is_relative else ""
-        return cls(model, tuple(inputs), folder, tuple(columns.names()), threshold, shard)
+        names = tuple(columns.names())
+        return cls(model, tuple(inputs), folder, columns.top_k, names, threshold, shard)
 
     def to_record(self) -> dict[str, Any]:
         """Give it as JSON values."""
@@ -115,8 +118,9 @@ def check_job(path: Path, job: Job, rows: Path) -> bool:
 
 _WORDS = {
     "model": "the model",
-    "columns": "the columns",
+    "top_k": "--top-k",
     "threshold": "--threshold",
+    "columns": "the columns",
     "shard": "--shard",
     "inputs": "IMAGES",
     "folder": "the working directory",

@@ -78,12 +78,14 @@ class StageClock:
     @property
     def seconds(self) -> float:
         """All time counted so far."""
-        return sum(self._so_far()[0].values())
+        return sum(self._waited_so_far().values())
 
     def shares(self) -> tuple[Mapping[str, float], bool]:
         """Give each stage's share, 0..1, and whether it is one of the processor time."""
-        waited_s, cpu_s = self._so_far()
+        waited_s = self._waited_so_far()
         seconds = max(sum(waited_s.values()), 1e-9)
+        is_running = self._stage is not None
+        cpu_s = self._cpu_s + (time.process_time() - self._began_cpu_s if is_running else 0.0)
         if cpu_s < _BUSY * self._processors * seconds:
             return {stage: waited / seconds for stage, waited in waited_s.items()}, False
         spent = {**waited_s, "decode": self._decoded_s, "compute": 0.0}
@@ -97,10 +99,8 @@ class StageClock:
         stage = max(shares, key=lambda each: shares[each])
         return Limit(stage, shares[stage], is_processor)
 
-    def _so_far(self) -> tuple[dict[str, float], float]:
-        """Give the seconds that each stage was waited for, and the processor time of all."""
+    def _waited_so_far(self) -> dict[str, float]:
         if self._stage is None:
-            return self._waited, self._cpu_s
-        now_s = time.perf_counter() - self._since
-        waited_s = {**self._waited, self._stage: self._waited[self._stage] + now_s}
-        return waited_s, self._cpu_s + time.process_time() - self._began_cpu_s
+            return self._waited
+        running_s = time.perf_counter() - self._since
+        return {**self._waited, self._stage: self._waited[self._stage] + running_s}

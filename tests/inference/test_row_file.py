@@ -26,7 +26,7 @@ from cnnclf.inference.sharding import Shard
 GOOD = Prediction("a,b.jpg", (("cat", 0.75), ("dog", 0.25)))
 BAD = Prediction("bad.jpg", error="expected a picture, received text")
 COLUMNS = Columns(2)
-JOB = Job("0" * 64, ("photos",), "/home/me", tuple(COLUMNS.names()))
+JOB = Job("0" * 64, ("photos",), "/home/me", COLUMNS.top_k, tuple(COLUMNS.names()))
 SUFFIXES = pytest.mark.parametrize("suffix", FILE_FORMATS)
 
 
@@ -332,6 +332,7 @@ OTHERS = {
     "the model": replace(JOB, model="1" * 64),
     "IMAGES": replace(JOB, inputs=("photos", "more")),
     "the working directory": replace(JOB, folder="/elsewhere"),
+    "--top-k": replace(JOB, top_k=1),
     "the columns": replace(JOB, columns=("path", "label", "probability", "error")),
     "--threshold": replace(JOB, threshold=0.5),
     "--shard": replace(JOB, shard=Shard(1, 4)),

@@ -292,7 +292,7 @@ def test_an_interrupted_job_goes_on(
     assert "holds the rows of an interrupted job" in refused.stderr
     other = cli("predict", bundle, photos, "--out", path, "--resume", "--top-k", 1)
     assert other.code == 2
-    assert "belongs to another job: expected the columns" in other.stderr
+    assert "belongs to another job: expected --top-k 3, received 1" in other.stderr
     result = cli("predict", bundle, photos, "--out", path, "--resume")
     assert result.code == 7  # the bad file is among the rows that were there or came
     assert "2 of them were there before" in result.stderr.replace("\n", " ")
