@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "tensorflow": ("runtime/", "data/batches.py", "explain/"),
     "jax": ("runtime/",),
     "torch": ("runtime/",),
+    "openvino": ("inference/engines/openvino_engine.py",),  # load_openvino keeps it from reporting
     "rich": ("cli/output.py", "cli/live.py"),
     "typer": ("cli/",),
     "click": (),

@@ -3,6 +3,7 @@
 The conversion from uint8 is part of the graph, so a batch is handed over at a quarter of the bytes.
 """
 
+import sys
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -19,6 +20,9 @@ from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.streaming import Pieces, stream_in_pieces
 
 Outputs = list[npt.NDArray[Any]]
+
+# It reports each import and conversion to its maker, unless the user has found out how to refuse.
+_REPORTER = "openvino_telemetry"
 
 # One batch waits while the others are computed, so that no core waits for Python.
 _SPARE_REQUESTS = 1
@@ -42,8 +46,7 @@ class OpenVinoGraph:
     """
 
     def __init__(self, path: Path, *, precision: str, threads: int | None = None) -> None:
-        import openvino
-
+        openvino = load_openvino()
         core = openvino.Core()
         try:
             graph = _take_bytes(openvino, core.read_model(path))
@@ -148,6 +151,14 @@ class OpenVinoEngine:
                 yield None, np.asarray(outputs[0] if outputs else (), np.float32)
 
 
+def load_openvino() -> Any:
+    """Import OpenVINO without the part that reports its use over the network."""
+    sys.modules.setdefault(_REPORTER, None)  # type: ignore[arg-type] # to Python: not installed
+    import openvino
+
+    return openvino
+
+
 def open_openvino(model: ModelFile, options: EngineOptions) -> OpenVinoEngine:
     """Open a graph of OpenVINO, ONNX or LiteRT."""
     precision = options.precision or model.precision
@@ -163,8 +174,7 @@ def convert_to_openvino(model: Any, directory: Path) -> Path:
         model: From pixels 0..255 to one or more outputs.
         directory: Exists.
     """
-    from openvino import frontend
-
+    frontend = load_openvino().frontend
     path = directory / "model.xml"
     with converting(
         "OpenVINO",
