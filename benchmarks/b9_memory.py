@@ -1,0 +1,88 @@
+"""B9: peak memory of `cnnclf predict` on 100,000 files against 1,000.
+
+The files are links to the 300 sample pictures, the model is that of the sample data; the command
+runs as a process of its own. `--resume` also measures going on with a job that was nearly done,
+which remembers 17 bytes a row; `--formats` other kinds of rows.
+Run from the root of the project: python -m benchmarks.b9_memory
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SAMPLES = Path(__file__).parents[1] / "sample_data"
+COUNTS = (1_000, 100_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", type=int, nargs=2, default=COUNTS)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--formats", nargs="+", default=["csv"])
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        # A copy: the first run keeps the converted model beside it.
+        run = shutil.copytree(SAMPLES / "tiny_run", folder / "run")
+        photos = {count: link_photos(folder / str(count), count) for count in arguments.counts}
+        common = ["predict", str(run), "--engine", arguments.engine]
+        measure([*common, str(photos[arguments.counts[0]]), "--out", str(folder / "first.csv")])
+        for suffix in arguments.formats:
+            peaks = {}
+            for count, files in photos.items():
+                rows = folder / f"{count}.{suffix}"
+                peaks[count] = measure([*common, str(files), "--out", str(rows)])
+                print(f"{count:9,} files to {suffix:8} {peaks[count]:7.1f} MiB", flush=True)
+            small, large = arguments.counts
+            print(f"ratio {peaks[large] / peaks[small]:.3f}  (goal 1.1)", flush=True)
+        if arguments.resume:
+            measure_resume([*common, str(photos[large])], folder / f"{large}.csv")
+
+
+def link_photos(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    pictures = sorted((SAMPLES / "x_or_o").glob("*/*.*"))
+    for number in range(count):
+        (folder / f"{number:07d}.jpg").symlink_to(pictures[number % len(pictures)])
+    return folder
+
+
+def measure(words: list[str]) -> float:
+    """Run the command; return its peak memory in MiB."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnclf", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    told = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        sys.exit(told.decode())
+    return usage.ru_maxrss / 1024
+
+
+def measure_resume(words: list[str], finished: Path) -> None:
+    """Give a job that was just begun all rows but the last of a finished one, and go on with it."""
+    rows = finished.with_name("resumed.csv")
+    partial = finished.with_name("resumed.csv.partial")
+    command = [*words, "--out", str(rows)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnclf", *command], stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not partial.with_name(f"{partial.name}.json").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    lines = finished.read_bytes().splitlines(keepends=True)[:-100]
+    partial.write_bytes(b"".join(lines))
+    peak = measure([*command, "--resume"])
+    print(f"going on behind {len(lines) - 1:,} rows: {peak:.1f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
