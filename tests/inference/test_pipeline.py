@@ -1,5 +1,6 @@
 """The line of stages: in order, in constant memory, and no bad file stops it."""
 
+import re
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from cnnclf.inference.pipeline import (
 )
 from cnnclf.inference.predict import predict_images
 from cnnclf.progress import Silent
+from tests.inference.conftest import Draw
 from tests.inference.numbers_engine import Numbers, Rows, numbers, run
 
 
@@ -244,3 +246,20 @@ def test_ties_go_to_the_first_label() -> None:
             return np.zeros((len(pixels), 2), np.float32)
 
     assert [row.label for row in run(Tied(), numbers(3))[0]] == ["even"] * 3
+
+
+def test_the_program_of_the_page(
+    bundle: Path, draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one at the end of docs/how-to/predict.md, with the tiny model."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "predict.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    draw("a.jpg", "red")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "pets").symlink_to(bundle)
+    monkeypatch.chdir(tmp_path)
+    lines: list[tuple[str, ...]] = []
+    code = code.replace('engine="auto", device="auto"', "")  # Keras is there already
+    exec(code, {"print": lambda *words: lines.append(words)})
+    assert [(path, label) for path, label, _ in lines] == [("a.jpg", "red"), ("b.jpg", "")]
+    assert "No such file" in lines[1][2]
