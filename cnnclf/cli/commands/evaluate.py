@@ -1,14 +1,14 @@
 """`cnnclf evaluate`: measure a trained model on pictures whose labels are known."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.origins import find_origin, quote
 from cnnclf.cli.output import out
-from cnnclf.errors import DataError, ExitCode, UsageError
+from cnnclf.errors import ExitCode
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
@@ -63,6 +63,8 @@ def evaluate_command(
         int | None, typer.Option("--batch-size", min=1, help="Pictures computed at once [auto].")
     ] = None,
     cache: options.Cache = "disk",
+    engine: options.ExactEngine = None,
+    precision: options.EnginePrecision = "auto",
     device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -73,32 +75,31 @@ def evaluate_command(
     Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png. Pictures that
     cannot be read are listed and left out; then the exit code is 7.
     """
-    from cnnclf.data.importers import ImportOptions, open_dataset
     from cnnclf.inference.classifier import find_bundle
-    from cnnclf.runtime import setup_runtime
 
     progress = out.progress()
     bundle = find_bundle(run)  # a wrong path is told before seconds go into loading TensorFlow
-    owner = _find_run(run)
-    plan = _read_plan(owner)
-    # A source that was trained on directly was split with the seed of the run.
-    options_ = ImportOptions(seed=plan.seed) if plan else ImportOptions()
-    place = dataset or _find_dataset(run, plan)
-    data = open_dataset(place, options=options_, progress=progress)
-    split = split or _choose_split(data, place, bundle)
+    origin = find_origin(run, bundle)
+    data = origin.open_data(dataset, progress, command=quote("cnnclf", "evaluate", run))
+    split = split or _choose_split(data, dataset, bundle)
     data.select_split(split)
-    if owner is not None and owner.path == run:
-        _warn_of_unfinished(owner)
-    runtime = setup_runtime(device=device, verbose=verbose)
-    out.note(runtime.summary)
+    if origin.run is not None and origin.run.path == run:
+        _warn_of_unfinished(origin.run)
     from cnnclf.evaluation.report import evaluate
     from cnnclf.inference.classifier import Classifier
 
     report = evaluate(
-        Classifier.load(bundle, jit_compile=runtime.jit_compile),
+        Classifier.load(
+            bundle,
+            engine=engine,
+            precision=precision,
+            device=device,
+            verbose=verbose,
+            progress=progress,
+        ),
         data,
         split=split,
-        out=out_ or _choose_directory(bundle, owner, _name_report(split, data, plan)),
+        out=out_ or origin.choose_directory().evaluation(_name_report(split, data, origin.plan)),
         batch_size=batch_size,
         top_k=top_k,
         cache=cache,
@@ -111,43 +112,13 @@ def evaluate_command(
     return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
 
 
-def _find_run(path: Path) -> "RunDirectory | None":
-    """Find the run that a run directory, one of its checkpoints or a file of it belongs to."""
-    from cnnclf.runs import RunDirectory
-
-    places = [path, *path.absolute().parents[:3]]
-    return next((run for run in map(RunDirectory, places) if run.record.exists()), None)
-
-
-def _read_plan(run: "RunDirectory | None") -> "PlanOrigin | None":
-    from cnnclf.training.plan import read_origin
-
-    return None if run is None else read_origin(run.plan)
-
-
-def _find_dataset(path: Path, plan: "PlanOrigin | None") -> Path:
-    """Find the dataset that a run was trained on."""
-    from cnnclf.training.plan import read_dataset_path
-
-    command = f"cnnclf evaluate {shlex.quote(str(path))} DATASET"
-    if plan is None:
-        raise UsageError(f"expected a DATASET, since {path} does not say where its is", command)
-    found = read_dataset_path(plan)
-    if not found.exists():
-        raise DataError(
-            f"expected the dataset that {path} was trained on at {found}, but there is nothing",
-            f"give its new place: {command}",
-        )
-    return found
-
-
-def _choose_split(data: "Dataset", place: Path, bundle: Path) -> str:
+def _choose_split(data: "Dataset", place: Path | None, bundle: Path) -> str:
     """The test split; every picture of a source that nobody divided and the model never saw."""
     from cnnclf.data.manifest import is_dataset
     from cnnclf.files import read_json
     from cnnclf.runs import CLASSIFIER_FILE
 
-    if is_dataset(place) or data.source.get("split") != "made":
+    if place is None or is_dataset(place) or data.source.get("split") != "made":
         return "test"
     trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
     if data.fingerprint == trained_on.get("fingerprint"):
@@ -167,19 +138,6 @@ def _name_report(split: str, data: "Dataset", plan: "PlanOrigin | None") -> str:
     if plan is None or data.fingerprint == plan.dataset.get("fingerprint"):
         return split
     return f"{split}-{data.name}"
-
-
-def _choose_directory(bundle: Path, run: "RunDirectory | None", name: str) -> Path:
-    """The run's own place for its best checkpoint; any other bundle keeps its numbers itself."""
-    from cnnclf.runs import RunDirectory
-
-    # After a kill in the middle of a swap the best checkpoint is found as best.old.
-    if run is not None and bundle.absolute() in {
-        run.best.absolute(),
-        run.best.with_name(f"{run.best.name}.old").absolute(),
-    }:
-        return run.evaluation(name)
-    return RunDirectory(bundle).evaluation(name)
 
 
 def _show(report: "Report") -> None:
