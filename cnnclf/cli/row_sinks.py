@@ -53,8 +53,8 @@ def open_file_sink(
             yield Sink(rows, rows.so_far, _end)
         except (KeyboardInterrupt, CnnclfError) as error:
             partial = name_partial(path)
-            if partial is not None and rows.so_far.summary.files:
-                out.warn(f"{rows.so_far.summary.files:,} rows are in {partial}")
+            if partial is not None and rows.kept:
+                out.warn(f"{rows.kept:,} rows are in {partial}")
                 if job is not None:
                     error.add_note("the same command with --resume goes on")
             raise

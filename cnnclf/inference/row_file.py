@@ -132,7 +132,7 @@ def open_rows(
         stack.callback(os.close, descriptor)
         rows = RowFile(path, columns, form.rows, descriptor)
         if not places.is_direct:
-            _lock(descriptor, places.partial)
+            lock_rows(descriptor, places.partial)
             _begin(rows, places, job, mode)
         rows.write_heading()
         try:
@@ -141,6 +141,31 @@ def open_rows(
             rows.flush()
         if not places.is_direct:
             _finish(rows, places, form, job)
+
+
+def lock_rows(descriptor: int, partial: Path) -> None:
+    """Keep a second process from writing the same rows, where the system can.
+
+    Args:
+        descriptor: An open file; the lock lasts as long as it is open.
+        partial: What is written, for the message.
+
+    Raises:
+        UsageError: Another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+            return  # not every file system has locks
+        raise UsageError(
+            f"expected to be the only one, another process is writing {partial}",
+            "wait for it, or give another --out",
+        ) from error
 
 
 @dataclass(eq=False)
@@ -157,10 +182,18 @@ class RowFile:
     descriptor: int
     so_far: SoFar = field(default_factory=SoFar)
     _lines: list[str] = field(default_factory=list, repr=False)
+    _written: int = 0
+    _flushed: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Rows that are in the file for certain; if the disk is full there may be a few more."""
+        return self.so_far.summary.earlier + self._flushed
 
     def write(self, prediction: Prediction) -> None:
         """Write a row."""
         self._lines.append(self.form.line(prediction, self.columns))
+        self._written += 1
         if len(self._lines) >= _MOST_LINES:
             self.flush()
 
@@ -172,7 +205,7 @@ class RowFile:
             RunError: It cannot be written.
             BrokenPipeError: The reader of a pipe went away.
         """
-        lines, self._lines = self._lines, []
+        lines, self._lines = self._lines, []  # broken off, nothing is written twice
         data = memoryview("".join(lines).encode("utf-8", "surrogateescape"))
         try:
             while data:
@@ -181,6 +214,7 @@ class RowFile:
             raise
         except OSError as error:
             raise write_error(self.path, error) from error
+        self._flushed = self._written
 
     def write_heading(self) -> None:
         """Begin the file, unless it goes on."""
@@ -264,23 +298,6 @@ def _finish(rows: RowFile, places: _Places, form: FileFormat, job: Job | None) -
         places.job.unlink(missing_ok=True)
     except OSError as error:
         raise write_error(rows.path, error) from error
-
-
-def _lock(descriptor: int, partial: Path) -> None:
-    """Keep a second process from writing the same rows, where the system can."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
-            return  # not every file system has locks
-        raise UsageError(
-            f"expected to be the only one, another process is writing {partial}",
-            "wait for it, or give another --out",
-        ) from error
 
 
 def _has_content(path: Path) -> bool:

@@ -1,7 +1,11 @@
 """Prediction as a stream: in order, in constant memory, and no bad file stops it."""
 
+import contextlib
+import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -10,9 +14,7 @@ import pytest
 from cnnclf.errors import DataError, DeviceError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.inputs import Found, ImageInputs
-from cnnclf.inference.pipeline import (
-    PredictOptions,
-)
+from cnnclf.inference.pipeline import PredictOptions
 from cnnclf.inference.placing import Placer
 from cnnclf.inference.predict import predict_images
 from cnnclf.inference.rows import Prediction
@@ -46,6 +48,45 @@ def test_an_error_of_the_sink_passes_through() -> None:
 def test_nothing_to_predict_is_an_error() -> None:
     with pytest.raises(DataError):
         run(Numbers(), ImageInputs(["no.jpg"]).find())
+
+
+class HugeFolder:
+    """Stands in for os.scandir: 200,000 files, and how many were listed so far."""
+
+    def __init__(self) -> None:
+        self.listed = 0
+
+    @contextlib.contextmanager
+    def __call__(self, path: str) -> Iterator[Iterator[Any]]:
+        yield self._entries()
+
+    def _entries(self) -> Iterator[Any]:
+        for number in range(200_000):
+            self.listed += 1
+            yield SimpleNamespace(name=f"{number}.jpg", is_dir=lambda: False, is_file=lambda: True)
+
+
+def test_the_first_row_of_a_huge_folder_comes_long_before_it_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = HugeFolder()
+    monkeypatch.setattr(os, "scandir", huge)
+    listed_at_first: list[int] = []
+
+    class First(Rows):
+        def write(self, prediction: Prediction) -> None:
+            listed_at_first.append(huge.listed)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_images(
+            Numbers(),
+            ImageInputs([str(tmp_path)]).first(),
+            rows=First(),
+            options=PredictOptions(),
+            progress=Silent(),
+        )
+    assert listed_at_first == [20_000]
 
 
 def test_rows_are_flushed_after_each_batch_and_when_broken_off() -> None:

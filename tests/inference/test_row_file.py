@@ -106,7 +106,9 @@ def test_parquet_has_types_and_row_groups(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_flush_hands_everything_to_the_system(tmp_path: Path) -> None:
     with open_rows(tmp_path / "p.csv", COLUMNS, job=JOB) as file:
         file.write(GOOD)
+        assert file.kept == 0
         file.flush()
+        assert file.kept == 1
         assert '"a,b.jpg",cat' in partial(tmp_path / "p.csv").read_text()
         assert not (tmp_path / "p.csv").exists()
 
