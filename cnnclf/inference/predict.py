@@ -57,7 +57,7 @@ def predict_images(
     line = _Line(engine, rows, options.go_on_after(so_far.summary.earlier), placer)
     with (
         progress.task("predict", None, "images") as task,
-        _counted(counted, task, so_far.summary.earlier),
+        counting(counted, task, so_far.summary.earlier),
     ):
         line.run(leave_out(found, so_far.done), so_far.summary, task)
     return so_far.summary
@@ -92,6 +92,34 @@ def watch_images(
     with progress.task("predict", None, "images") as task:
         line = _Line(engine, rows, options, placer, watch.accept)
         line.run(watch.find(), so_far.summary, task)
+
+
+@contextlib.contextmanager
+def counting(inputs: ImageInputs | None, task: Task, earlier: int) -> Iterator[None]:
+    """Count the paths in a thread of its own and tell the task how many are to be done.
+
+    Args:
+        inputs: What to count; None counts nothing.
+        task: Is told.
+        earlier: How many of them are done.
+    """
+    if inputs is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def count() -> None:
+        total = inputs.count(stop)
+        if total is not None:
+            task.expect(max(0, total - earlier))
+
+    thread = threading.Thread(target=count, name="count", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @dataclass(frozen=True)
@@ -147,25 +175,3 @@ def _place(placer: Placer, prediction: Prediction) -> Prediction:
         if isinstance(problem, DeviceError):
             raise problem from error
         return replace(prediction, error=f"cannot {placer.mode} it: {error.strerror or error}")
-
-
-@contextlib.contextmanager
-def _counted(inputs: ImageInputs | None, task: Task, earlier: int) -> Iterator[None]:
-    """Count the paths in a thread of its own and tell the task how many are to be done."""
-    if inputs is None:
-        yield
-        return
-    stop = threading.Event()
-
-    def count() -> None:
-        total = inputs.count(stop)
-        if total is not None:
-            task.expect(max(0, total - earlier))
-
-    thread = threading.Thread(target=count, name="count", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
