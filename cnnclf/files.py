@@ -129,13 +129,25 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         DeviceError: The disk is full.
         RunError: The directory cannot be written.
     """
+    with passing_directory(target) as temporary:
+        yield temporary
+        replace_directory_atomic(temporary, target)
+
+
+@contextlib.contextmanager
+def passing_directory(target: Path) -> Iterator[Path]:
+    """Give an empty directory `target.new`; what the block does not move away is removed.
+
+    Raises:
+        DeviceError: The disk is full.
+        RunError: The directory cannot be written.
+    """
     temporary = target.with_name(target.name + ".new")
     try:
         if temporary.exists():
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         yield temporary
-        replace_directory_atomic(temporary, target)
     except OSError as error:
         if _is_full(error) or str(error.filename).startswith(str(temporary)):
             raise write_error(target, error) from error

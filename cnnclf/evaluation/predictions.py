@@ -89,35 +89,70 @@ def predict_rows(
     Raises:
         RunError: The model gives values that are not numbers.
     """
-    batch_size = batch_size or _batch_size(classifier.input_spec)
     probabilities = np.empty((len(rows), len(classifier.labels)), dtype=np.float64)
     kept = np.empty(len(rows), dtype=np.intp)
     done = 0
     with progress.task("evaluate", len(rows), "pictures") as task:
         task.advance(len(rows) - len(_leave_out(rows, pixels.failed)))
-        for batch, batch_pixels in _read_batches(pixels, rows, batch_size):
+        for batch, logits in stream_logits(
+            classifier, dataset, rows, pixels=pixels, batch_size=batch_size
+        ):
             stop = done + len(batch)
-            logits = classifier.logits(batch_pixels)
-            if not np.isfinite(logits).all():
-                row = int(batch[np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]])
-                raise RunError(
-                    f"expected finite numbers from the model in {classifier.directory}, received "
-                    f"others for {dataset.file(row)}",
-                    "its weights are damaged: evaluate another checkpoint or train again",
-                )
             probabilities[done:stop] = classifier.probabilities(logits)
             kept[done:stop] = batch
             done = stop
             task.advance(len(batch))
     kept = kept[:done]
-    position = {label: index for index, label in enumerate(classifier.labels)}
-    lookup = np.array([position[label] for label in dataset.labels], dtype=np.int64)
     return Predictions(
         rows=kept,
-        class_indices=lookup[dataset.manifest.class_indices[kept]],
+        class_indices=look_up_classes(classifier.labels, dataset, kept),
         probabilities=probabilities[:done],
         failed={row: pixels.failed[row] for row in rows.tolist() if row in pixels.failed},
     )
+
+
+def stream_logits(
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: NDArray[np.intp],
+    *,
+    pixels: Pixels,
+    batch_size: int | None = None,
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
+    """Give the logits of rows of a dataset, batch after batch, reading ahead of what is computed.
+
+    Args:
+        classifier: A loaded model.
+        dataset: Where the rows are from.
+        rows: int [n], rows of the manifest.
+        pixels: Of the dataset, for the classifier's input spec.
+        batch_size: Pictures per step, at least 1; None: as suits their size.
+
+    Yields:
+        Rows that can be decoded, int [b], in their order, and their logits, float32 [b, K].
+
+    Raises:
+        RunError: The model gives values that are not numbers.
+    """
+    size = batch_size or _batch_size(classifier.input_spec)
+    for batch, logits in classifier.stream(_read_batches(pixels, rows, size)):
+        if not np.isfinite(logits).all():
+            row = int(batch[np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]])
+            raise RunError(
+                f"expected finite numbers from the model in {classifier.directory}, received "
+                f"others for {dataset.file(row)}",
+                "its weights are damaged: evaluate another checkpoint or train again",
+            )
+        yield batch, logits
+
+
+def look_up_classes(
+    labels: tuple[str, ...], dataset: Dataset, rows: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    """Return the true classes of rows, int64 [n], in the order of a classifier's labels."""
+    position = {label: index for index, label in enumerate(labels)}
+    lookup = np.array([position[label] for label in dataset.labels], dtype=np.int64)
+    return lookup[dataset.manifest.class_indices[rows]]
 
 
 def _batch_size(spec: InputSpec) -> int:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +45,12 @@ class StandInClassifier:
         distance = pixels[:, 0, 0, :].astype(np.float32) - 10 * np.arange(len(self.labels))
         logits = -np.abs(distance)
         return np.full_like(logits, np.nan) if self.broken else logits.astype(np.float32)
+
+    def stream(
+        self, batches: Iterable[tuple[Any, NDArray[np.uint8]]]
+    ) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+        for tag, pixels in batches:
+            yield tag, self.logits(pixels)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         raised = np.exp(logits.astype(np.float64))
