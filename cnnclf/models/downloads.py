@@ -61,7 +61,7 @@ def fetch_published(backbone: Backbone, *, force: bool = False, progress: Progre
     with atomic_path(path) as temporary:
         try:
             with temporary.open("xb") as file:
-                _download(address, file, name=path.name, progress=progress)
+                _download(address, file, name=f"{backbone.name} weights", progress=progress)
         except _DownloadError as error:
             raise _failure(backbone, path, address, str(error)) from error
         fault = find_fault(temporary, backbone.imagenet)

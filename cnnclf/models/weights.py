@@ -5,6 +5,7 @@ brings; HDF5 files as Keras publishes them; Keras's newer `.weights.h5`; and `.k
 which the numbers are read and the graph is not. `models/weight_sources.py` finds the file.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,9 @@ def _misfit_error(
     told = "; ".join(_tell(pair) for pair in misfits[:_SHOWN])
     more = len(misfits) - _SHOWN
     rest = f"; and {more} more" if more > 0 else ""
-    known = next((row.name for row in BACKBONES if row.imagenet.name == path.name), "")
+    known = next(
+        (row.name for row in BACKBONES if _bare(row.imagenet.name) == _bare(path.name)), ""
+    )
     return RunError(
         f"expected weights of {backbone.name}, received others in {path}: {len(misfits)} of"
         f" {len(pairs)} layers do not fit: {told}{rest}",
@@ -194,6 +197,11 @@ def _misfit_error(
         if known and known != backbone.name
         else "name the backbone that the file was saved from with --backbone",
     )
+
+
+def _bare(name: str) -> str:
+    """Take out of the name of a published file what tells whether it has its top."""
+    return re.sub(r"[_-]no_?top(_v2)?", "", name)
 
 
 def _tell(pair: Pair) -> str:

@@ -7,11 +7,13 @@ import pytest
 
 from cnnclf.cli.app import COMMANDS
 from cnnclf.cli.commands.runs import RUNS_COMMANDS
+from cnnclf.cli.commands.weights import WEIGHTS_COMMANDS
 
 PAGES = [
     (),
     *((row[0],) for row in COMMANDS),
     *(("runs", row[0]) for row in RUNS_COMMANDS),
+    *(("weights", row[0]) for row in WEIGHTS_COMMANDS),
 ]
 
 

@@ -89,7 +89,7 @@ class Counting(Silent):
 def test_kilobytes_are_counted(server: WeightsServer, models: Path) -> None:
     progress = Counting()
     fetch_published(HASHED, progress=progress)
-    assert progress.tasks == [("hashed.h5", len(BODY) // 1000, "kB")]
+    assert progress.tasks == [("resnet50 weights", len(BODY) // 1000, "kB")]
     assert progress.done == len(BODY) // 1000
 
 

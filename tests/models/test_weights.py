@@ -424,6 +424,10 @@ def test_a_published_file_with_its_top_fits_too(pixels: Pixels) -> None:
     row = find_backbone("mobilenet-0.25")
     model = build_backbone(row, height=64, width=64)
     assert load_weights_file(model, row, MOBILENET_WITH_TOP) == ("conv_preds",)
+    wider = find_backbone("mobilenet-0.5")
+    with pytest.raises(RunError, match="conv1 takes 3x3x3x16, the file has 3x3x3x8") as error:
+        load_weights_file(build_backbone(wider, height=32, width=32), wider, MOBILENET_WITH_TOP)
+    assert error.value.hint == "--backbone mobilenet-0.25 is what the file is for"
     with_top = keras.applications.MobileNet(alpha=0.25, weights=str(MOBILENET_WITH_TOP))
     bare = keras.applications.MobileNet(
         alpha=0.25, weights=None, include_top=False, input_shape=(64, 64, 3)

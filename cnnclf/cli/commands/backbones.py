@@ -44,7 +44,7 @@ def backbones_command(*, json: options.Json = False) -> None:
                 f"{row.gmacs:.2f}",
                 f"{row.top1:.1f}",
                 f"{row.stage_names[0]}..{row.stage_names[-1]} ({len(row.stages)})",
-                "installed" if row.imagenet.package else "file",
+                "installed" if row.imagenet.package else "download",
             )
             for row in BACKBONES
         ],

@@ -32,6 +32,7 @@ def list_command(
         bool, typer.Option("--check", help="Read what is here and compare its hash.")
     ] = False,
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """List the published ImageNet weights of all backbones, and which are on this machine."""
     from cnnclf.models.backbones import BACKBONES
@@ -41,10 +42,10 @@ def list_command(
     out.json({"directory": find_keras_directory(), "weights": rows})
     out.table(
         "",
-        ("backbone", "state", "size", "file"),
-        [(row["backbone"], row["state"], _size(row), row["file"]) for row in rows],
+        ("backbone", "state", "size", "hash"),
+        [(row["backbone"], row["state"], _size(row), row["algorithm"] or None) for row in rows],
     )
-    out.note(f"downloads are kept in {find_keras_directory()}")
+    out.note(f"downloads are kept in {find_keras_directory()}; --json tells files and addresses")
     for row in rows:
         if row["fault"]:
             out.warn(f"{row['path']}: {row['fault']}")
@@ -76,8 +77,7 @@ def pull_command(
         else fetch_published(row, force=force, progress=progress)
         for row in rows
     ]
-    for row, path in zip(rows, paths, strict=True):
-        out.line(f"{row.name}: {path}")
+    out.pairs("", [(row.name, path) for row, path in zip(rows, paths, strict=True)])
     out.json({"weights": [_describe(row, check=False) for row in rows]})
     out.hint(f"cnnclf finetune DATASET --backbone {rows[0].name}")
 
@@ -160,9 +160,10 @@ def _describe(row: "Backbone", *, check: bool) -> dict[str, Any]:
         path = None
     is_here = path is not None and path.is_file()
     fault = find_fault(path, published) if check and path is not None and is_here else ""
+    here = "damaged" if fault else "installed" if published.package else "here"
     return {
         "backbone": row.name,
-        "state": "damaged" if fault else "here" if is_here else "not here",
+        "state": here if is_here else "not here",
         "file": published.name,
         "path": path,
         "size_bytes": path.stat().st_size if path is not None and is_here else None,

@@ -1,0 +1,217 @@
+"""`cnnclf finetune --weights` end to end: each kind of weights, on a few small pictures."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.errors import ExitCode
+from cnnclf.inference.classifier import Classifier
+from cnnclf.models import downloads
+from cnnclf.models.backbones import find_backbone
+from cnnclf.models.trunk import build_backbone
+from cnnclf.runs import open_run
+from tests.conftest import Cli, CliResult
+from tests.models.weights_server import WeightsServer, serve
+
+PUBLISHED = Path(
+    os.environ.get("CNNCLF_TEST_WEIGHTS", Path(__file__).parents[4] / "shared" / "weights")
+)
+SMALL = find_backbone("mobilenetv2-0.35")
+REAL = PUBLISHED / SMALL.imagenet.name
+WITH_TOP = PUBLISHED / "mobilenet_2_5_224_tf.h5"
+
+TINY = (
+    *("--backbone", "mobilenet-0.25", "--image-size", "32", "--device", "cpu"),
+    *("--head-epochs", "1", "--no-head-search", "--unfreeze", "none", "--quiet"),
+)
+
+Finetune = Callable[..., CliResult]
+
+
+def needs(path: Path) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not path.is_file(), reason=f"published weights not here: {path}")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of bright and dark pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for label, low in (("bright", 150), ("dark", 0)):
+        (folder / label).mkdir()
+        for index in range(12):
+            pixels = rng.integers(low, low + 100, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def finetune(cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finetune:
+    """Fine-tune into tmp_path/run: `finetune("--weights", "none")`."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+
+    def call(*options: object, out: str = "run") -> CliResult:
+        return cli("finetune", pictures, *TINY, *options, "--out", tmp_path / out)
+
+    return call
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
+    monkeypatch.delenv("http_proxy", raising=False)
+    with serve() as told:
+        monkeypatch.setattr(
+            downloads, "find_address", lambda row: f"{told.address}/{row.imagenet.name}"
+        )
+        yield told
+
+
+def read_weights(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = open_run(run).read_record()["weights"]
+    return found
+
+
+def first_kernel(run: Path) -> Any:
+    """The numbers of the first convolution in the network that was saved."""
+    model = Classifier.load(run).model
+    return np.asarray(next(layer.kernel for layer in model.layers if hasattr(layer, "kernel")))
+
+
+@needs(REAL)
+def test_imagenet_weights_are_downloaded_and_on_record(
+    finetune: Finetune, server: WeightsServer, tmp_path: Path
+) -> None:
+    import h5py  # type: ignore[import-untyped]
+
+    server.body = REAL.read_bytes()
+    result = finetune("--backbone", SMALL.name)
+    assert result.code == ExitCode.OK, result.stderr
+    assert server.asked == [f"/{REAL.name}"]
+    assert read_weights(tmp_path / "run") == {
+        "source": "imagenet",
+        "name": REAL.name,
+        "sha256": hashlib.sha256(server.body).hexdigest(),
+    }
+    with h5py.File(REAL) as file:
+        group = file["Conv1"]
+        expected = np.asarray(group[group.attrs["weight_names"][0]])
+    np.testing.assert_array_equal(first_kernel(tmp_path / "run"), expected)
+
+
+def test_offline_no_run_is_begun(finetune: Finetune, server: WeightsServer, tmp_path: Path) -> None:
+    server.status = 502
+    result = finetune()
+    assert result.code == ExitCode.CONFIG
+    assert "cannot download the ImageNet weights of mobilenet-0.25" in result.stderr
+    assert f"belongs into {tmp_path / 'keras' / 'models'}" in result.stderr
+    assert "cnnclf weights import FILE" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_says_what_will_be_downloaded(
+    cli: Cli, pictures: Path, server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    result = cli("finetune", pictures, "--backbone", "resnet50", "--dry-run")
+    assert result.code == ExitCode.OK, result.stderr
+    assert "resnet50, weights ImageNet (a download of about 94 MB)" in result.stdout
+    assert server.asked == []
+
+
+@pytest.mark.slow
+def test_random_weights_and_then_that_run(finetune: Finetune, tmp_path: Path) -> None:
+    """A run serves the same backbone, its head does not; other backbones refuse it."""
+    assert finetune("--weights", "none").code == ExitCode.OK
+    assert read_weights(tmp_path / "run") == {"source": "none", "name": "", "sha256": ""}
+    result = finetune("--weights", tmp_path / "run", "--seed", "7", out="next")
+    assert result.code == ExitCode.OK, result.stderr
+    weights = read_weights(tmp_path / "next")
+    assert (weights["source"], weights["name"]) == ("run", str(tmp_path / "run"))
+    assert weights["sha256"] == Classifier.load(tmp_path / "run").bundle["sha256"]
+    np.testing.assert_array_equal(first_kernel(tmp_path / "next"), first_kernel(tmp_path / "run"))
+    refused = finetune("--weights", tmp_path / "run", "--backbone", "vgg16", out="other")
+    assert refused.code == ExitCode.CONFIG
+    assert "expected a run with the backbone vgg16, received one with mobilenet-0.25" in (
+        refused.stderr
+    )
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_a_file_of_ones_own(ending: str, finetune: Finetune, tmp_path: Path) -> None:
+    import keras
+
+    backbone = build_backbone(find_backbone("mobilenet-0.25"), height=32, width=32)
+    pixels = keras.Input((48, 48, 3))
+    around = keras.Model(
+        pixels, keras.layers.Dense(9)(backbone(keras.layers.Resizing(32, 32)(pixels)))
+    )
+    path = tmp_path / f"mine{ending}"
+    if ending == ".keras":
+        around.save(path)
+    else:
+        around.save_weights(path)
+    result = finetune("--weights", path)
+    assert result.code == ExitCode.OK, result.stderr
+    assert read_weights(tmp_path / "run") == {
+        "source": "file",
+        "name": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    np.testing.assert_array_equal(
+        first_kernel(tmp_path / "run"), backbone.get_layer("conv1").kernel
+    )
+
+
+@pytest.mark.slow
+@needs(WITH_TOP)
+def test_a_published_file_with_its_top(finetune: Finetune, tmp_path: Path) -> None:
+    result = finetune("--weights", WITH_TOP)
+    assert result.code == ExitCode.OK, result.stderr
+    assert "left out of mobilenet_2_5_224_tf.h5: conv_preds" in open_run(
+        tmp_path / "run"
+    ).log.read_text(encoding="utf-8")
+    assert read_weights(tmp_path / "run")["name"] == WITH_TOP.name
+
+
+@pytest.mark.slow
+@needs(WITH_TOP)
+def test_a_run_goes_on_with_the_weights_it_began_with(
+    finetune: Finetune, cli: Cli, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.h5"
+    own.write_bytes(WITH_TOP.read_bytes())
+    assert finetune("--weights", own).code == ExitCode.OK
+    run = open_run(tmp_path / "run")
+    run.update_run(status="interrupted")
+    own.write_bytes(WITH_TOP.read_bytes() + b"changed")
+    result = cli("finetune", "--resume", run.path)
+    assert result.code == ExitCode.CONFIG
+    assert "expected the weights that the run began with (sha256 e16aacc5" in result.stderr
+
+
+@needs(WITH_TOP)
+def test_a_file_of_another_backbone_is_refused(finetune: Finetune, tmp_path: Path) -> None:
+    result = finetune("--weights", WITH_TOP, "--backbone", "mobilenet-0.5")
+    assert result.code == ExitCode.CONFIG
+    assert "conv1 takes 3x3x3x16, the file has 3x3x3x8 (conv1)" in result.stderr
+    assert "hint: --backbone mobilenet-0.25 is what the file is for" in result.stderr
+
+
+def test_a_run_without_a_backbone_is_refused(finetune: Finetune, tmp_path: Path) -> None:
+    from cnnclf.runs import create_run
+
+    run = create_run(tmp_path / "trained")
+    run.plan.write_text(json.dumps({"command": "train", "config": {"model": {}}}))
+    result = finetune("--weights", run.path)
+    assert result.code == ExitCode.CONFIG
+    assert "expected a run of cnnclf finetune, received one without a backbone" in result.stderr
+    assert not (tmp_path / "run").exists()
