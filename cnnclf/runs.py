@@ -7,6 +7,8 @@ A run directory holds::
                                              (pictures to try engines on), engine-cache/;
                                              last also optimizer.npz + state.json, for --resume
     evaluation/SPLIT/                        metrics.json and its figures and tables
+    exports/FORMAT[-QUANTIZATION]/           an artifact: a model in another format, parity.json and
+                                             classifier.json; NAME.rejected lost too much
 
 The atomic writers at the end serve every room that writes files.
 """
@@ -42,8 +44,11 @@ LOG_FILE = "log.txt"
 CURVES_FILE = "curves.png"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation"
+EXPORTS = "exports"
 MODEL_FILE = "model.keras"
 CLASSIFIER_FILE = "classifier.json"
+SAVED_MODEL = "saved_model"
+PARITY_FILE = "parity.json"
 REFERENCE_FILE = "reference.npz"
 ENGINE_CACHE = "engine-cache"
 OPTIMIZER_FILE = "optimizer.npz"
@@ -64,6 +69,7 @@ _OWNED = (
     CURVES_FILE,
     CHECKPOINTS,
     EVALUATION,
+    EXPORTS,
 )
 
 
@@ -125,6 +131,14 @@ class RunDirectory:
     def evaluation(self, split: str) -> Path:
         """The directory of the evaluation of one split."""
         return self.path / EVALUATION / split
+
+    def export(self, name: str) -> Path:
+        """The directory of the artifact of one format and quantization."""
+        return self.path / EXPORTS / name
+
+    def list_exports(self) -> list[Path]:
+        """The directories of all artifacts, rejected ones too."""
+        return sorted(file.parent for file in (self.path / EXPORTS).glob(f"*/{PARITY_FILE}"))
 
     def read_record(self) -> dict[str, Any]:
         """Read run.json.

@@ -25,7 +25,7 @@ from cnnclf.files import (
     write_json_atomic,
 )
 from cnnclf.inference.engines.base import ModelFile
-from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, open_run
+from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, SAVED_MODEL, open_run
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +34,8 @@ BUNDLE_VERSION = 1
 
 _COPY_AGAIN = "copy the whole bundle again from where it was trained, or train again"
 _OUTPUTS = ("logits", "probabilities")
+_MODEL_SUFFIXES = {".keras", ".onnx", ".tflite", ".xml"}
+_ARTIFACTS = {"model.onnx", "model.tflite", "model.xml", SAVED_MODEL}
 
 
 def find_bundle(path: Path) -> Path:
@@ -48,11 +50,16 @@ def find_bundle(path: Path) -> Path:
     Raises:
         RunError: There is none.
     """
-    if path.is_file() and (path.parent / CLASSIFIER_FILE).is_file():
-        path = path.parent  # any file of it
+    if _is_part(path) and (path.parent / CLASSIFIER_FILE).is_file():
+        path = path.parent
     if (path / RECORD_FILE).exists():
         return open_run(path).find_checkpoint("best")
     directory = find_whole_directory(path)
+    if _is_artifact(directory or path):
+        raise RunError(
+            f"expected {CLASSIFIER_FILE} beside the model {path}, there is none",
+            "copy the whole directory that cnnclf export wrote, or export the run again",
+        )
     if directory is None:
         what = "a file" if path.exists() else "nothing"
         raise RunError(
@@ -64,6 +71,20 @@ def find_bundle(path: Path) -> Path:
     if (directory / MODEL_FILE).exists():
         raise RunError(f"the bundle {path} is damaged: {CLASSIFIER_FILE} is missing", _COPY_AGAIN)
     return open_run(path).find_checkpoint("best")
+
+
+def _is_part(path: Path) -> bool:
+    """Tell whether a path is what a bundle holds: a file, or a model that is a directory."""
+    return path.is_file() or path.name == SAVED_MODEL
+
+
+def _is_artifact(path: Path) -> bool:
+    """Tell whether a path is an exported model without its description, or a directory of one."""
+    if path.is_file():
+        return path.suffix in _MODEL_SUFFIXES
+    if (path / CLASSIFIER_FILE).exists() or not path.is_dir():
+        return False
+    return path.name == SAVED_MODEL or any((path / name).exists() for name in _ARTIFACTS)
 
 
 @dataclass(frozen=True)
@@ -270,7 +291,7 @@ def _parse(content: dict[str, Any], directory: Path) -> tuple[tuple[str, ...], I
         labels = tuple(content["labels"])
         _check_labels(labels)
         input_spec = InputSpec.from_dict(content["input_spec"])
-        outputs = _OUTPUTS[:1] if content.get("format", "keras") == "keras" else _OUTPUTS
+        outputs = _OUTPUTS if "format" in content else _OUTPUTS[:1]  # only an export names it
         if content["output"] not in outputs:
             raise ValueError(
                 f"expected the output {' or '.join(outputs)}, received {content['output']!r}"

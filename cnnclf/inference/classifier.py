@@ -16,6 +16,7 @@ from cnnclf.inference.bundles import Bundle, find_bundle, find_mismatch, read_bu
 from cnnclf.inference.engines.base import Engine, EngineOptions, Tag
 from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
 from cnnclf.inference.engines.opening import EngineOpener
+from cnnclf.inference.engines.table import find_engine
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -249,15 +250,19 @@ class _KerasLoader:
         self.jit_compile = self.runtime.jit_compile
 
     def _load(self) -> "keras.Model":
-        if self.bundle.model.format != "keras":
+        file = self.bundle.model
+        if file.format not in find_engine("keras").opens:
             raise RunError(
                 f"expected a bundle of Keras, received a model of the format "
-                f"{self.bundle.model.format} at {self.bundle.directory}",
+                f"{file.format} at {self.bundle.directory}",
                 "give the run it was exported from",
             )
-        from cnnclf.inference.engines.keras_engine import load_keras_model
+        from cnnclf.inference.engines.keras_engine import load_keras_model, load_saved_model
 
-        model = load_keras_model(self.bundle.model.path)
+        if file.format == "savedmodel":
+            model = load_saved_model(file.path, file.shape)
+        else:
+            model = load_keras_model(file.path)
         problem = find_mismatch(model, self.bundle.labels, self.bundle.input_spec)
         if problem:
             raise self.bundle.damaged(problem)

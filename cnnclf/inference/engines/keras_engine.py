@@ -108,6 +108,29 @@ def load_keras_model(path: Path) -> "keras.Model":
         ) from error
 
 
+def load_saved_model(path: Path, shape: tuple[int, int, int]) -> "keras.Model":
+    """Load a SavedModel of TensorFlow that takes uint8 pictures at its endpoint `serve`.
+
+    Args:
+        path: The directory.
+        shape: (height, width, channels) of a picture.
+
+    Raises:
+        RunError: It is damaged, or something else.
+    """
+    import keras
+
+    try:
+        layer = keras.layers.TFSMLayer(path, call_endpoint="serve")
+        pixels = keras.Input(shape, dtype="uint8", name="pixels")
+        return keras.Model(pixels, layer(pixels))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(
+            f"Keras {keras.__version__} cannot load {path}: {reason}", "export the run again"
+        ) from error
+
+
 def set_precision(model: "keras.Model", precision: str) -> "keras.Model":
     """Give a model whose layers compute in one precision, whatever it was trained in.
 

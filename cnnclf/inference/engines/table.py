@@ -74,7 +74,7 @@ ENGINES: tuple[EngineRow, ...] = (
         distribution="keras",
         precisions=("float32", "bfloat16"),
         tolerances={"float32": _EXACT, "bfloat16": _SHORT},
-        opens=("keras",),
+        opens=("keras", "savedmodel"),
         opener=f"{_HERE}.keras_engine:open_keras",
     ),
     EngineRow(
