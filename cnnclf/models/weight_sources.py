@@ -40,6 +40,13 @@ class WeightSource:
     name: str = ""
 
     @property
+    def setting(self) -> str:
+        """What to write into a plan, so that it means the same from every directory."""
+        if self.kind in {IMAGENET, NONE}:
+            return self.kind
+        return str(Path(self.name if self.kind == "run" else self.path or "").absolute())
+
+    @property
     def is_here(self) -> bool:
         """Whether nothing has to be downloaded."""
         return self.path is None or self.path.is_file()

@@ -61,7 +61,7 @@ def plan_finetuning(
         MissingPackageError: The package that brings the weights is not there.
     """
     row = find_backbone(config.backbone.name)
-    find_weights(row, config.backbone.weights)
+    weights = find_weights(row, config.backbone.weights).setting
     _check_count(dataset)
     reasons: dict[str, str] = {}
     counts = count_splits(dataset)
@@ -75,7 +75,7 @@ def plan_finetuning(
     frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses what is no stage
     resolved = config.model_copy(
         update={
-            "backbone": config.backbone.model_copy(update={"name": row.name}),
+            "backbone": config.backbone.model_copy(update={"name": row.name, "weights": weights}),
             "data": config.data.model_copy(
                 update={"image_size": (spec.height, spec.width), "fit": spec.fit}
             ),

@@ -55,6 +55,18 @@ def test_a_file_is_told_by_its_first_bytes(start: bytes, tmp_path: Path) -> None
     assert source.summary == "from any name"
 
 
+def test_a_plan_means_the_same_from_every_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "w.keras").write_bytes(ZIP_START)
+    make_run(tmp_path / "run", {"config": {"backbone": {"name": "resnet50"}}})
+    monkeypatch.chdir(tmp_path)
+    settings = [find_weights(RESNET, text).setting for text in ("w.keras", "run", "none")]
+    assert settings == [str(tmp_path / "w.keras"), str(tmp_path / "run"), "none"]
+    monkeypatch.chdir("/")
+    assert [find_weights(RESNET, text).setting for text in settings] == settings
+
+
 def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(find_packaged_lite0().read_bytes()[:100])
