@@ -108,6 +108,11 @@ def read_cpu_features() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for flag, name in _CPU_FEATURES if flag in flags))
 
 
+def has_bfloat16() -> bool:
+    """Tell whether the processor computes in bfloat16 itself, rather than converting."""
+    return bool({"bf16", "amx-bf16"} & set(read_cpu_features()))
+
+
 def count_usable_cpus() -> int:
     """Return how many cores this process may use: affinity and a container's quota count."""
     if hasattr(os, "sched_getaffinity"):

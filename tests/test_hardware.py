@@ -156,3 +156,28 @@ def test_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setattr(hardware, "_read", lambda path: files[path])
     assert hardware.read_memory() == hardware.Memory(4096000, 3072000)
+
+
+def test_a_gpu_is_usable_if_nothing_speaks_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "find_nvidia_gpus", lambda: GPU)
+    problems: list[GpuProblem | None] = [None, GpuProblem("no driver", "")]
+    monkeypatch.setattr(hardware, "_find_gpu_problem", lambda **_: problems.pop(0))
+    assert hardware.is_gpu_usable()
+    assert not hardware.is_gpu_usable()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not hardware.is_gpu_usable("torch")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert hardware.is_gpu_usable("torch")
+    monkeypatch.setattr(hardware, "find_nvidia_gpus", tuple)
+    assert not hardware.is_gpu_usable("torch")
+
+
+def test_what_tensorflow_was_built_for_is_read_without_importing_it() -> None:
+    build = hardware._read_tensorflow_build()
+    assert build["is_cuda_build"] in {"True", "False"}
+
+
+def test_bfloat16_is_told_by_either_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    for features, expected in ((("avx2", "amx-bf16"), True), (("neon", "bf16"), True), ((), False)):
+        monkeypatch.setattr(hardware, "read_cpu_features", lambda features=features: features)
+        assert hardware.has_bfloat16() is expected

@@ -271,7 +271,12 @@ def _build_report(
             "fingerprint": dataset.fingerprint,
             "trained_on": trained_on,
         },
-        model={"directory": classifier.directory, "sha256": classifier.bundle["sha256"]},
+        model={
+            "directory": classifier.directory,
+            "sha256": classifier.bundle["sha256"],
+            "engine": classifier.engine.name,
+            "precision": classifier.engine.precision,
+        },
         versions=_versions(),
     )
 

@@ -4,16 +4,19 @@ Measured on two cores with bfloat16 in hardware, OpenVINO gives the features of 
 three times as fast as Keras trains the frozen network.
 """
 
-import importlib.util
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.hardware import read_cpu_features
+from cnnclf.errors import RunError
+from cnnclf.hardware import has_bfloat16
+from cnnclf.inference.engines.base import EngineRefusedError
+from cnnclf.inference.engines.table import find_engine, find_missing
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 Outputs = list[npt.NDArray[Any]]
 Write = Callable[[int, Outputs], None]
 
-_BF16 = {"bf16", "amx-bf16"}
+_PRECISIONS = {"openvino-f32": "float32", "openvino-bf16": "bfloat16"}
 
 
 class Engine(Protocol):
@@ -33,22 +36,22 @@ class Engine(Protocol):
         """What it is and how exactly it computes, such as openvino-bf16."""
 
     def run(self, batches: Iterable[tuple[int, npt.NDArray[np.uint8]]], write: Write) -> None:
-        """Compute batches, each with the number it is handed to `write` with, in any order."""
+        """Compute batches, each with the number it is handed to `write` with, in their order."""
 
 
 def choose_engine(runtime: "RuntimeInfo", progress: Progress) -> str:
     """Choose the engine and its precision: openvino-bf16, openvino-f32 or keras-PRECISION."""
     if runtime.kind != "cpu" or runtime.backend != "tensorflow":
         return f"keras-{runtime.precision}"
-    missing = [name for name in ("openvino", "scipy") if importlib.util.find_spec(name) is None]
-    if missing or runtime.precision != "float32":
-        if missing:
+    is_missing = bool(find_missing(find_engine("openvino"), converting=True))
+    if is_missing or runtime.precision != "float32":
+        if is_missing:
             progress.note(
                 "the frozen layers run in Keras; python -m pip install 'cnnclf[openvino]' "
                 "computes them faster on this processor"
             )
         return f"keras-{runtime.precision}"
-    return "openvino-bf16" if _BF16 & set(read_cpu_features()) else "openvino-f32"
+    return "openvino-bf16" if has_bfloat16() else "openvino-f32"
 
 
 def build_engine(name: str, model: Any) -> Engine:
@@ -57,8 +60,11 @@ def build_engine(name: str, model: Any) -> Engine:
     Args:
         name: Of the engine.
         model: From pixels 0..255 to a list of outputs.
+
+    Raises:
+        RunError: The engine cannot compute the model.
     """
-    if name.startswith("openvino"):
+    if name in _PRECISIONS:
         return OpenVinoEngine(name, model)
     return KerasEngine(name, model)
 
@@ -90,46 +96,18 @@ class OpenVinoEngine:
     """Computes with OpenVINO on all cores, several batches at once."""
 
     def __init__(self, name: str, model: Any) -> None:
-        import openvino
+        from cnnclf.inference.engines.openvino_engine import OpenVinoGraph, convert_to_openvino
 
         self.name = name
         with tempfile.TemporaryDirectory(prefix="cnnclf-") as directory:
-            path = Path(directory) / "frozen.xml"
-            model.export(str(path), format="openvino", verbose=False)
-            core = openvino.Core()
-            graph = core.read_model(path)
-            self._compiled = core.compile_model(
-                graph,
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "THROUGHPUT",
-                    "INFERENCE_PRECISION_HINT": name.partition("-")[2],
-                },
-            )
-            del graph  # holds the file of weights
-        self._count = len(self._compiled.outputs)
+            try:
+                path = convert_to_openvino(model, Path(directory))
+            except EngineRefusedError as error:
+                raise RunError(error.message, "use --no-feature-cache") from error
+            self._graph = OpenVinoGraph(path, precision=_PRECISIONS[name])
 
     def run(self, batches: Iterable[tuple[int, npt.NDArray[np.uint8]]], write: Write) -> None:
         """Compute batches as fast as they come."""
-        import openvino
-
-        errors: list[Exception] = []
-
-        def receive(request: Any, index: int) -> None:
-            try:
-                write(
-                    index,
-                    [np.array(request.get_output_tensor(at).data) for at in range(self._count)],
-                )
-            except (OSError, ValueError, OverflowError) as error:  # told in the thread that asked
-                errors.append(error)
-
-        queue = openvino.AsyncInferQueue(self._compiled)
-        queue.set_callback(receive)
-        for index, pixels in batches:
-            queue.start_async({0: pixels.astype(np.float32)}, index)
-            if errors:
-                break
-        queue.wait_all()
-        if errors:
-            raise errors[0]
+        with closing(self._graph.stream(batches)) as results:
+            for index, outputs in results:
+                write(index, outputs)

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -35,6 +36,7 @@ class StandInClassifier:
             "sha256": "f" * 64,
             "dataset": {"name": "pets", "fingerprint": fingerprint},
         }
+        self.engine = SimpleNamespace(name="keras", precision="float32")
         self.batches: list[int] = []
         self.broken = False
 
@@ -205,7 +207,12 @@ def test_metrics_json_says_what_was_measured_on_what(case: Case) -> None:
     assert content["labels"] == list(LABELS)
     assert content["metrics"] == report.metrics
     assert content["accuracy_interval"]["low"] == report.interval[0]
-    assert content["model"] == {"directory": "run/checkpoints/best", "sha256": "f" * 64}
+    assert content["model"] == {
+        "directory": "run/checkpoints/best",
+        "sha256": "f" * 64,
+        "engine": "keras",
+        "precision": "float32",
+    }
     assert content["dataset"] == {"directory": "pets", "fingerprint": "same", "trained_on": True}
     assert content["failed"] == {"count": 0, "files": []}
     assert {"cnnclf", "python", "numpy", "scikit-learn"} <= set(content["versions"])

@@ -13,6 +13,7 @@ from cnnclf.cli.output import out
 from cnnclf.cli.words import format_bytes
 from cnnclf.data.cache import cache_dir
 from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
+from cnnclf.runs import ENGINE_CACHE
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
@@ -48,6 +49,7 @@ def doctor_command(
         "devices": runtime.devices if runtime is not None else [],
         "precision": runtime.precision if runtime is not None else None,
         "precision_reason": runtime.precision_reason if runtime is not None else None,
+        "engines": _describe_engines(),
         "cache": _describe_cache(),
         "problem": None if problem is None else {"message": problem.message, "hint": problem.hint},
     }
@@ -108,12 +110,32 @@ def _describe_memory() -> dict[str, int | None]:
     return {"total_bytes": memory.total_bytes, "available_bytes": memory.available_bytes}
 
 
+def _describe_engines() -> dict[str, Any]:
+    from cnnclf.inference.engines.choosing import choose_engines
+    from cnnclf.inference.engines.table import ENGINES, find_missing, read_engine_version
+
+    auto = choose_engines(device="auto")[0]
+    engines: dict[str, Any] = {"auto": {"engine": auto.row.name, "precision": auto.precision}}
+    for row in ENGINES:
+        missing = find_missing(row)
+        engines[row.name] = {
+            "title": row.title,
+            "version": None if missing else read_engine_version(row),
+            "missing": list(missing),
+            "cannot_convert_without": list(find_missing(row, converting=True)),
+            "extra": row.extra,
+            "precisions": list(row.precisions),
+        }
+    return engines
+
+
 def _describe_cache() -> dict[str, Any]:
     directory = cache_dir()
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     return {
         "directory": str(directory),
         "size_bytes": _measure(directory),
+        "engines_bytes": _measure(directory / ENGINE_CACHE),
         "free_bytes": shutil.disk_usage(existing).free,
         "writable": os.access(existing, os.W_OK),
     }
@@ -155,15 +177,30 @@ def _show(facts: dict[str, Any]) -> None:
             and f"{facts['precision']}, {facts['precision_reason']}",
         },
     )
+    out.pairs("Engines", {name: _engine_words(engine) for name, engine in facts["engines"].items()})
     writable = "" if cache["writable"] else " (not writable)"
     out.pairs(
         "Cache",
         {
             "directory": cache["directory"] + writable,
-            "size": format_bytes(cache["size_bytes"]),
+            "size": f"{format_bytes(cache['size_bytes'])}, of it "
+            f"{format_bytes(cache['engines_bytes'])} models converted for engines",
             "free disk": format_bytes(cache["free_bytes"]),
         },
     )
+
+
+def _engine_words(engine: dict[str, Any]) -> str:
+    if "engine" in engine:
+        return " in ".join(filter(None, [engine["engine"], engine["precision"]]))
+    install = f"python -m pip install 'cnnclf[{engine['extra']}]'"
+    if engine["missing"]:
+        return f"not installed: {install}"
+    words = f"{engine['version']}, {' or '.join(engine['precisions'])}"
+    if engine["cannot_convert_without"]:
+        missing = ", ".join(engine["cannot_convert_without"])
+        return f"{words}; cannot convert models without {missing}: {install}"
+    return words
 
 
 def _gpu_words(gpu: dict[str, Any]) -> str:

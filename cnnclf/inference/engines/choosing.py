@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from cnnclf.errors import RunError, UsageError
-from cnnclf.hardware import is_gpu_usable, read_cpu_features
+from cnnclf.hardware import has_bfloat16, is_gpu_usable
 from cnnclf.inference.engines.table import (
     ENGINES,
     FORMATS,
@@ -15,7 +15,6 @@ from cnnclf.inference.engines.table import (
     find_missing,
 )
 
-_BFLOAT16 = {"bf16", "amx-bf16"}
 _FASTEST_ON_CPU = "openvino"
 
 
@@ -130,7 +129,7 @@ def _choose_freely(precision: str, device: str | None) -> tuple[EngineChoice, ..
 def _in_what_is_fast(row: EngineRow) -> list[EngineChoice]:
     """bfloat16 where the processor computes in it, and in any case float32."""
     exact = EngineChoice(row, "float32")
-    if _BFLOAT16 & set(read_cpu_features()):
+    if has_bfloat16():
         return [EngineChoice(row, "bfloat16", "exact: --precision float32"), exact]
     return [exact]
 

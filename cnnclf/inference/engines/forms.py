@@ -11,6 +11,7 @@ A form is a directory beside the bundle or, where that cannot be written, in the
 All are written whole or not at all; a form whose files have changed is made again.
 """
 
+import atexit
 import contextlib
 import hashlib
 import secrets
@@ -18,7 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,6 @@ class Form:
     key: FormKey
     directory: Path
     model: Path
-    _keeper: Any = field(default=None, repr=False)  # a temporary directory lives as long
 
 
 class EngineCache:
@@ -122,13 +122,13 @@ class EngineCache:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
                 _remove_abandoned(place)
-        keeper = tempfile.TemporaryDirectory(prefix="cnnclf-")
+        directory = Path(tempfile.mkdtemp(prefix="cnnclf-"))
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
         self._progress.warn(
             f"{' and '.join(map(str, self._places))} cannot be written, so that the next start "
             "takes as long"
         )
-        form = _describe(key, Path(keeper.name), write)
-        return Form(key, form.directory, form.model, keeper)
+        return _describe(key, directory, write)
 
     def read_verdict(self, name: str) -> dict[str, Any] | None:
         """Read what is known under a name; None if nothing is."""

@@ -114,27 +114,41 @@ def convert_to_onnx(model: Any, directory: Path) -> Path:
     path = directory / "model.onnx"
     with converting("ONNX Runtime"):
         model.export(str(path), format="onnx", verbose=False)
-    _replace_erfc(path)
+    _repair(path)
     return path
 
 
-def _replace_erfc(path: Path) -> None:
-    """Write erfc(x) as 1 - erf(x): tf2onnx keeps the erfc of a GELU, which ONNX does not have."""
+def _repair(path: Path) -> None:
+    """Mend what tf2onnx leaves behind.
+
+    Constants that it has folded away stay inputs of the graph, and the erfc in a GELU stays though
+    ONNX has only erf: it becomes 1 - erf.
+    """
     import onnx
 
     model = onnx.load(path)
-    if all(node.op_type != "Erfc" for node in model.graph.node):
+    graph = model.graph
+    used = {name for node in graph.node for name in node.input}
+    inputs = [each for each in graph.input if each.name in used]
+    has_erfc = any(node.op_type == "Erfc" for node in graph.node)
+    if len(inputs) == len(graph.input) and not has_erfc:
         return
-    make = onnx.helper.make_node
-    nodes = []
-    for node in model.graph.node:
-        if node.op_type != "Erfc":
-            nodes.append(node)
-            continue
-        [result] = node.output
-        nodes.append(make("Erf", node.input, [f"{result}/erf"]))
-        nodes.append(make("Sub", [_ONE, f"{result}/erf"], [result]))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), _ONE))
+    del graph.input[:]
+    graph.input.extend(inputs)
+    if has_erfc:
+        nodes = [part for node in graph.node for part in _without_erfc(onnx, node)]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.float32), _ONE))
     onnx.save(model, path)
+
+
+def _without_erfc(onnx: Any, node: Any) -> list[Any]:
+    if node.op_type != "Erfc":
+        return [node]
+    [result] = node.output
+    make = onnx.helper.make_node
+    return [
+        make("Erf", node.input, [f"{result}/erf"]),
+        make("Sub", [_ONE, f"{result}/erf"], [result]),
+    ]

@@ -4,6 +4,7 @@ An engine that does not open Keras' own files gets a form of the model, which is
 first use with a precision on a kind of processor its logits are compared with those of Keras.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,9 +153,8 @@ class EngineOpener:
             cache.write_verdict(name, verdict)
         if not verdict["is_close"]:
             difference = verdict["difference"]
-            far = (
-                "not numbers" if difference is None else f"off by {difference:.2g} of their spread"
-            )
+            is_number = difference is not None and math.isfinite(difference)  # null in JSON
+            far = f"off by {difference:.2g} of their spread" if is_number else "not numbers"
             raise EngineRefusedError(
                 f"{row.title} {form.key.version} in {precision} computes something else than "
                 f"Keras: its logits are {far} (allowed {tolerance.difference:g}), "
