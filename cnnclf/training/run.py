@@ -26,6 +26,7 @@ from cnnclf.training.recording import (
     recorded,
     write_history,
 )
+from cnnclf.training.reference import keep_reference
 from cnnclf.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -203,14 +204,17 @@ def check_resumable(run: RunDirectory, plan: Plan[Any], dataset: Dataset) -> Non
 def _test(work: Work[Any]) -> Report:
     counts = work.plan.counts
     split = "test" if counts["test"] else "val" if counts["val"] else "train"
-    return evaluate(
-        Classifier.load(work.run.path),
+    classifier = Classifier.load(work.run.path)
+    report = evaluate(
+        classifier,
         work.dataset,
         split=split,
         out=work.run.evaluation(split),
         cache=work.plan.config.data.cache,
         progress=work.progress,
     )
+    keep_reference(classifier, work.pixels, work.rows["val" if counts["val"] else "train"])
+    return report
 
 
 def _record_fit(run: RunDirectory, state: TrainingState, plan: Plan[Any]) -> None:

@@ -14,6 +14,7 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, RunError
 from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.engines.reference import read_reference
 from cnnclf.runs import open_run
 from cnnclf.training import checkpoints
 from cnnclf.training.run import TrainResult, check_resumable
@@ -55,6 +56,7 @@ def test_a_run_leaves_what_the_page_promises(train_tiny: Train, tmp_path: Path) 
         "curves.png",
         "checkpoints/best/model.keras",
         "checkpoints/best/classifier.json",
+        "checkpoints/best/reference.npz",
         "checkpoints/last/model.keras",
         "checkpoints/last/classifier.json",
         "checkpoints/last/optimizer.npz",
@@ -74,6 +76,18 @@ def test_a_run_leaves_what_the_page_promises(train_tiny: Train, tmp_path: Path) 
     with (tmp_path / "run" / "history.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     assert "epoch 3, loss" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_pictures_to_compare_engines_on_are_kept(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", **{"training.epochs": 1})
+    found = read_reference(tmp_path / "run" / "checkpoints" / "best")
+    assert found is not None
+    pixels, logits = found
+    assert 1 <= len(pixels) <= 8
+    assert len({picture.tobytes() for picture in pixels}) == len(pixels)
+    again = Classifier.load(tmp_path / "run").logits(pixels)
+    assert logits is not None
+    np.testing.assert_allclose(logits, again, rtol=1e-3, atol=1e-4)
 
 
 def test_best_is_the_best_epoch_and_last_the_last(train_tiny: Train, tmp_path: Path) -> None:

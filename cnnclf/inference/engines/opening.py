@@ -28,6 +28,7 @@ from cnnclf.inference.engines.reference import (
     save_reference,
 )
 from cnnclf.inference.engines.table import (
+    SHORT,
     EngineRow,
     check_installed,
     load_function,
@@ -111,8 +112,10 @@ class EngineOpener:
 
                 model = set_precision(self.options.keras.load(), "float32")
                 task.advance()
-                pixels = self._find_reference()
-                save_reference(directory, pixels, KerasEngine(model).logits(pixels))
+                pixels, trained = self._find_reference()
+                logits = KerasEngine(model).logits(pixels)
+                self._doubt(logits, trained)
+                save_reference(directory, pixels, logits)
                 task.advance()
                 convert: Callable[[Any, Path], Path] = load_function(row.converter)
                 path = convert(take_bytes(model), directory)
@@ -125,7 +128,7 @@ class EngineOpener:
                 cache.write_verdict(key.name, {"problem": error.message})
                 raise
 
-    def _find_reference(self) -> Pixels:
+    def _find_reference(self) -> tuple[Pixels, Logits | None]:
         """The bundle's own reference pictures; drawn ones if it has none that can be used."""
         try:
             found = read_reference(self.bundle)
@@ -133,8 +136,19 @@ class EngineOpener:
             self.progress.warn(f"{error.message}; drawn pictures are used")
             found = None
         if found is None or found[0].dtype != "uint8" or found[0].shape[1:] != self.model.shape:
-            return draw_reference(self.model.shape)
-        return found[0]
+            return draw_reference(self.model.shape), None
+        return found
+
+    def _doubt(self, logits: Logits, trained: Logits | None) -> None:
+        """Say so if Keras gives other logits here than where the model was trained."""
+        if trained is None or trained.shape != logits.shape:
+            return
+        found = compare_logits(logits, trained, SHORT)  # it may have been trained in bfloat16
+        if not found.is_close:
+            self.progress.warn(
+                "Keras gives other logits here than where the model was trained: they are off by "
+                f"{found.difference:.2g} of their spread on its reference pictures"
+            )
 
     def _compare(self, engine: Engine, row: EngineRow, form: Form, cache: EngineCache) -> None:
         """Compare an engine with Keras, unless that was done before.

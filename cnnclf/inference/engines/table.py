@@ -60,9 +60,9 @@ class EngineRow:
 
 
 # Rounding alone: other orders of the same sums, other kernels.
-_EXACT = Tolerance(1e-3)
+EXACT = Tolerance(1e-3)
 # bfloat16 keeps 8 bits of each number.
-_SHORT = Tolerance(0.1)
+SHORT = Tolerance(0.1)
 
 ENGINES: tuple[EngineRow, ...] = (
     EngineRow(
@@ -73,7 +73,7 @@ ENGINES: tuple[EngineRow, ...] = (
         converting=(),
         distribution="keras",
         precisions=("float32", "bfloat16"),
-        tolerances={"float32": _EXACT, "bfloat16": _SHORT},
+        tolerances={"float32": EXACT, "bfloat16": SHORT},
         opens=("keras", "savedmodel"),
         opener=f"{_HERE}.keras_engine:open_keras",
     ),
@@ -85,7 +85,7 @@ ENGINES: tuple[EngineRow, ...] = (
         converting=("scipy",),  # Keras needs it to export and does not say so
         distribution="openvino",
         precisions=("float32", "bfloat16"),
-        tolerances={"float32": _EXACT, "bfloat16": _SHORT},
+        tolerances={"float32": EXACT, "bfloat16": SHORT},
         opens=("openvino", "onnx", "litert"),
         opener=f"{_HERE}.openvino_engine:open_openvino",
         converter=f"{_HERE}.openvino_engine:convert_to_openvino",
@@ -98,7 +98,7 @@ ENGINES: tuple[EngineRow, ...] = (
         converting=("tf2onnx", "onnx"),
         distribution="onnxruntime",
         precisions=("float32",),
-        tolerances={"float32": _EXACT},
+        tolerances={"float32": EXACT},
         opens=("onnx",),
         opener=f"{_HERE}.onnxruntime_engine:open_onnxruntime",
         converter=f"{_HERE}.onnxruntime_engine:convert_to_onnx",
@@ -111,7 +111,7 @@ ENGINES: tuple[EngineRow, ...] = (
         converting=(),
         distribution="ai-edge-litert",
         precisions=("float32",),
-        tolerances={"float32": _EXACT},
+        tolerances={"float32": EXACT},
         opens=("litert",),
         opener=f"{_HERE}.litert_engine:open_litert",
         converter=f"{_HERE}.litert_engine:convert_to_litert",

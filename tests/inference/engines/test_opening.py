@@ -389,3 +389,17 @@ def test_an_artifact_is_opened_by_the_engine_of_its_format(
         file.write(b"x")
     with pytest.raises(RunError, match="changed or damaged"):
         Classifier.load(artifact)
+
+
+def test_it_is_told_if_keras_itself_has_changed(
+    fresh: Path, pixels: Pixels, classifier: Classifier
+) -> None:
+    expected = classifier.logits(pixels)
+    save_reference(fresh, pixels, expected)
+    _, progress = load(fresh)
+    assert progress.warnings == []
+    save_reference(fresh, pixels, -expected)
+    shutil.rmtree(fresh / "engine-cache")
+    found, progress = load(fresh)
+    assert "Keras gives other logits here" in progress.warnings[0]
+    assert found.engine.name == "openvino"
