@@ -128,6 +128,9 @@ class FinetuneTrainingConfig(Section):
         "auto", description="Epochs of a phase without a better result before it ends; 0: never."
     )
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing.")
+    calibrate: bool = Field(
+        True, description="Fit a temperature on val, so that probabilities mean what they say."
+    )
 
 
 class FinetuneConfig(CommandConfig):

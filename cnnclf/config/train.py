@@ -88,6 +88,9 @@ class TrainingConfig(Section):
         "none", description="What is done about classes of unequal size."
     )
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Gamma of the focal loss.")
+    calibrate: bool = Field(
+        True, description="Fit a temperature on val, so that probabilities mean what they say."
+    )
 
 
 class TrainConfig(CommandConfig):

@@ -113,14 +113,13 @@ def draw_curves(
             _mark_best(axes, epochs, validation, best_epoch)
             _dress(axes, epochs, ylabel=name)
             if axes.lines:
-                axes.legend(prop=font(8), edgecolor="none", framealpha=0.85)
+                axes.legend(prop=font(8), edgecolor="none", framealpha=1)
         _limit_log(panels[0], history)
         rates = _axes_inches(figure, 0.8, 0.55, 9.0, 0.85)
-        _draw_curve(rates, epochs, _column(history, "learning_rate"), colour=_GREY, name="")
+        _draw_rates(rates, epochs, _column(history, "learning_rate"), phases)
         _shade_phases(rates, epochs, phases, named=False)
         _mark_best(rates, epochs, np.full(len(epochs), np.nan), best_epoch)
         _dress(rates, epochs, ylabel="learning rate")
-        rates.set_ylim(bottom=0)
         rates.set_xlabel("epoch", fontproperties=font(9))
         figure.text(0.08, 1, drawable(title), fontproperties=font(11), parse_math=False)
 
@@ -285,13 +284,35 @@ def _draw_curve(
     axes.plot(epochs, values, color=colour, label=name, marker=marker, markersize=3, linewidth=1.5)
 
 
+def _draw_rates(
+    axes: Any, epochs: NDArray[np.float64], values: NDArray[np.float64], phases: Sequence[str]
+) -> None:
+    """Draw a line for each phase; of phases with far smaller rates a linear axis shows nothing."""
+    highest = []
+    for start, end in _split_phases(phases):
+        some = values[start:end]
+        _draw_curve(axes, epochs[start:end], some, colour=_GREY, name="")
+        highest += [np.nanmax(some)] if not np.isnan(some).all() else []
+    if len(highest) > 1 and 0 < min(highest) < max(highest) / 3:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=min(highest) / 200)
+    else:
+        axes.set_ylim(bottom=0)
+
+
+def _split_phases(phases: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where each phase begins and ends."""
+    starts = [i for i in range(len(phases)) if i == 0 or phases[i] != phases[i - 1]]
+    return list(zip(starts, [*starts[1:], len(phases)], strict=True))
+
+
 def _shade_phases(
     axes: Any, epochs: NDArray[np.float64], phases: Sequence[str], *, named: bool
 ) -> None:
-    starts = [i for i in range(len(phases)) if i == 0 or phases[i] != phases[i - 1]]
-    if len(starts) < 2:
+    parts = _split_phases(phases)
+    if len(parts) < 2:
         return
-    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(phases)], strict=True)):
+    for number, (start, end) in enumerate(parts):
         left, right = epochs[start] - 0.5, epochs[end - 1] + 0.5
         if number % 2 == 0:
             axes.axvspan(left, right, color="#eeeeee", zorder=0, linewidth=0)

@@ -27,9 +27,9 @@ from cnnclf.training.features import Features
 from cnnclf.training.finetune_plan import FinetunePlan, settle_head
 from cnnclf.training.fit import Phase, fit_phase
 from cnnclf.training.head_search import search_head
-from cnnclf.training.judging import Verdict, choose_judged, compare_cached, judge_checkpoint
+from cnnclf.training.judging import Verdict, compare_cached
 from cnnclf.training.phase_data import PhaseData, open_phase_data
-from cnnclf.training.run import EpochListener, Rows, TrainResult, Work, conduct_run
+from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
 from cnnclf.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class _Phases:
         net.load_weights(run.find_checkpoint("best") / MODEL_FILE)
         self._judge(HEAD, self.head)
         if self.tail is None:
+            self.work.verdict = self.verdicts.get(HEAD)
             return state
         with atomic_directory(run.earlier) as directory:
             shutil.copytree(run.find_checkpoint("best"), directory, dirs_exist_ok=True)
@@ -178,16 +179,20 @@ class _Phases:
         earlier = find_whole_directory(run.earlier)
         if earlier is None or self.tail is None:  # it was stopped after the choice
             return self._settle(state)
+        winner = TAIL
         if state.best_epoch <= state.phase_start:
+            winner = HEAD
             progress.note("the second phase is not better on val: the first one's best is kept")
         elif self.tail.val_batches is not None:
             self._read_verdict(HEAD, earlier)
             self.transfer.whole.load_weights(run.find_checkpoint("best") / MODEL_FILE)
             self._judge(TAIL, self.tail)
             if self.verdicts[TAIL].score <= self.verdicts[HEAD].score:
+                winner = HEAD
                 progress.note("the second phase is not better: the first one's best is kept")
                 replace_directory_atomic(earlier, run.best)
         shutil.rmtree(run.earlier, ignore_errors=True)
+        self.work.verdict = self.verdicts.get(winner)
         return self._settle(state)
 
     def _settle(self, state: TrainingState) -> TrainingState:
@@ -207,34 +212,18 @@ class _Phases:
         figures = verdict.to_dict()
         words = f"{phase}: val accuracy {verdict.score[0]:.4f} through the whole network"
         if data.features is not None and data.features[1] is not None:
-            part, positions = data.build_part(), self._judged
-            difference = compare_cached(verdict, part, data.features[1], positions)
+            part = data.build_part()
+            difference = compare_cached(verdict, part, data.features[1], work.judged)
             figures |= difference.to_dict()
-            words += (
-                f", {difference.accuracy:.4f} from cached features (logits differ by up to "
-                f"{difference.largest:.2g}, their spread is {difference.spread:.2g}; "
-                f"{difference.other_labels} of {len(positions)} labels differ)"
-            )
+            words += f", {difference.words}"
         work.progress.note(words)
         phases = dict(work.run.read_record().get("phases", {}))
         work.run.update_run(phases=phases | {phase: figures})
 
     def _read_verdict(self, phase: str, checkpoint: Path) -> Verdict:
         if phase not in self.verdicts:
-            work = self.work
-            self.verdicts[phase] = judge_checkpoint(
-                checkpoint,
-                work.dataset,
-                work.rows["val"][self._judged],
-                work.pixels,
-                label_smoothing=work.plan.config.training.label_smoothing,
-                progress=work.progress,
-            )
+            self.verdicts[phase] = self.work.judge(checkpoint)
         return self.verdicts[phase]
-
-    @property
-    def _judged(self) -> Rows:
-        return choose_judged(self.work.rows["val"], seed=self.work.plan.config.runtime.seed)
 
     def _plan_head(self) -> Phase:
         config = self.work.plan.config

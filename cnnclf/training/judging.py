@@ -61,21 +61,33 @@ class Difference:
     """How far two ways through the same network are apart.
 
     Args:
-        largest: Largest absolute difference of a logit.
+        mean: Mean absolute difference of a logit.
+        largest: The largest one.
         spread: Standard deviation of the logits, to compare with.
         other_labels: Pictures that get another label.
         accuracy: Of the other way.
     """
 
+    mean: float
     largest: float
     spread: float
     other_labels: int
     accuracy: float
 
+    @property
+    def words(self) -> str:
+        """The same in a few words."""
+        return (
+            f"{self.accuracy:.4f} from cached features: their logits, which spread by "
+            f"{self.spread:.2g}, differ by {self.mean:.2g} on average and by {self.largest:.2g} at "
+            f"most, {self.other_labels} of the labels"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return what belongs in run.json."""
         return {
             "cached_val_accuracy": self.accuracy,
+            "mean_logit_difference": self.mean,
             "largest_logit_difference": self.largest,
             "logit_spread": self.spread,
             "other_labels": self.other_labels,
@@ -83,7 +95,15 @@ class Difference:
 
 
 def choose_judged(rows: Rows, *, seed: int) -> Rows:
-    """Choose the positions of the val pictures that phases are judged by: all, or 2,000 of them."""
+    """Choose by which val pictures phases are judged: all, or 2,000 of them.
+
+    Args:
+        rows: Those of the val split.
+        seed: Where chance begins.
+
+    Returns:
+        Positions among the rows, in order.
+    """
     if len(rows) <= _MOST_PICTURES:
         return np.arange(len(rows))
     rng = np.random.default_rng((_STREAM, seed))
@@ -136,9 +156,13 @@ def compare_cached(verdict: Verdict, part: Any, features: Features, positions: R
             for start in range(0, len(positions), _BATCH)
         ]
     )
+    # in float64, because those of a network that went astray are huge
+    whole = verdict.logits.astype(np.float64)
+    distances = np.abs(logits - whole)
     return Difference(
-        largest=float(np.abs(logits - verdict.logits).max()),
-        spread=float(verdict.logits.std()),
+        mean=float(distances.mean()),
+        largest=float(distances.max()),
+        spread=float(whole.std()),
         other_labels=int((logits.argmax(axis=1) != verdict.logits.argmax(axis=1)).sum()),
         accuracy=measure(logits, verdict.truth)[0],
     )

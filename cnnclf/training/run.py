@@ -1,8 +1,9 @@
 """The frame of a run, whatever it trains: log, record, pictures, curves and the final test."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -16,7 +17,9 @@ from cnnclf.files import find_whole_directory, write_json_atomic
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
+from cnnclf.training.calibration import calibrate
 from cnnclf.training.checkpoints import BundleContent
+from cnnclf.training.judging import Verdict, choose_judged, judge_checkpoint
 from cnnclf.training.plan import Plan, count_threads
 from cnnclf.training.recording import (
     LoggedProgress,
@@ -66,6 +69,8 @@ class Work(Generic[AnyPlan]):
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
+        history: Rows of the epochs so far.
+        verdict: What the best checkpoint says of val pictures, if the fit asked it.
     """
 
     plan: AnyPlan
@@ -76,6 +81,7 @@ class Work(Generic[AnyPlan]):
     on_epoch: EpochListener
     progress: Progress
     history: list[dict[str, Any]] = field(default_factory=list)
+    verdict: Verdict | None = None
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -96,6 +102,25 @@ class Work(Generic[AnyPlan]):
             DataError: No training picture can be decoded.
         """
         return _find_readable(self.dataset, self.pixels, self.progress)
+
+    @property
+    def judged(self) -> Rows:
+        """Positions, in the val split, of the pictures that whole networks are judged by."""
+        rows = self.rows["val"]
+        failed = np.fromiter(self.pixels.failed, np.intp, len(self.pixels.failed))
+        readable = np.flatnonzero(~np.isin(rows, failed))
+        return readable[choose_judged(readable, seed=self.plan.config.runtime.seed)]
+
+    def judge(self, checkpoint: Path) -> Verdict:
+        """Ask a checkpoint what it says of these pictures."""
+        return judge_checkpoint(
+            checkpoint,
+            self.dataset,
+            self.rows["val"][self.judged],
+            self.pixels,
+            label_smoothing=self.plan.config.training.label_smoothing,
+            progress=self.progress,
+        )
 
     @property
     def threads(self) -> int:
@@ -170,6 +195,7 @@ def conduct_run(
         state = fit(work)
         _record_fit(run, state, plan)
         draw_curves(run, state)
+        _calibrate(work)
         report = _test(work)
         run.update_run(
             status="finished", evaluation={"split": report.split, "metrics": report.summary}
@@ -198,6 +224,20 @@ def check_resumable(run: RunDirectory, plan: Plan[Any], dataset: Dataset) -> Non
             f"expected the dataset the run {run.path} began with, "
             f"the one in {dataset.directory} has changed since",
             "train again into another --out",
+        )
+
+
+def _calibrate(work: Work[Any]) -> None:
+    """Fit the temperature of the best checkpoint on val, and say what that does."""
+    if not work.plan.config.training.calibrate or not len(work.rows["val"]):
+        return
+    best = work.run.find_checkpoint("best")
+    found = calibrate(best, work.verdict or work.judge(best))
+    if found is not None:
+        work.run.update_run(calibration=asdict(found))
+        work.progress.note(
+            f"temperature {found.temperature:.2f}, fitted on {found.pictures:,} val pictures: "
+            f"their calibration error was {found.ece_before:.3f} and is {found.ece_after:.3f}"
         )
 
 

@@ -50,6 +50,21 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return load_dataset(work / "dataset")
 
 
+@pytest.fixture(scope="session")
+def colors(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """48 noisy pictures in three colours, imported; random features tell them apart."""
+    work, rng = tmp_path_factory.mktemp("colors"), random.Random(0)
+    for channel, label in enumerate(("red", "green", "blue")):
+        (work / "source" / label).mkdir(parents=True)
+        for index in range(16):
+            base = [190 if each == channel else 90 for each in range(3)]
+            pixels = bytes(value + rng.randrange(-60, 60) for _ in range(256) for value in base)
+            picture = Image.frombytes("RGB", (16, 16), pixels)
+            picture.save(work / "source" / label / f"{index}.png")
+    import_source(work / "source", work / "dataset", options=ImportOptions(), progress=Silent())
+    return load_dataset(work / "dataset")
+
+
 TINY = {
     "model.filters": [4, 6],
     "model.convs_per_block": [1],

@@ -1,4 +1,4 @@
-"""Fine-tuning: cached and whole path agree, the best of all phases is kept, resume is exact."""
+"""Whole fine-tuning runs: the best of all phases is kept, resume is exact."""
 
 import csv
 from collections.abc import Callable
@@ -8,179 +8,192 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.config import FinetuneConfig, load_config
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.manifest import Dataset
-from cnnclf.data.store import open_pixels
-from cnnclf.errors import ConfigError, DeviceError, RunError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run, open_run
-from cnnclf.runtime import setup_runtime
-from cnnclf.training import engines, feature_cache, features, finetune, phase_data
+from cnnclf.runs import open_run
+from cnnclf.training import finetune, judging
 from cnnclf.training.callbacks import Conductor
-from cnnclf.training.finetune_plan import FinetunePlan, plan_finetuning
 from cnnclf.training.run import TrainResult
-from cnnclf.training.train_plan import TrainPlan
-
-TINY = {
-    "backbone.name": "mobilenet-0.25",
-    "backbone.weights": "none",
-    "data.image_size": 32,
-    "head.epochs": 3,
-    "tail.epochs": 2,
-    "tail.unfreeze": "1",
-    "training.batch_size": 16,
-    "runtime.device": "cpu",
-    "runtime.deterministic": True,
-}
+from tests.training.tiny_finetune import tune_tiny
 
 Finetune = Callable[..., TrainResult]
 
 
-def make_plan(dataset: Dataset, **options: object) -> FinetunePlan:
-    config, given = load_config(options=TINY | options, kind=FinetuneConfig)
-    return plan_finetuning(config, dataset, given=given)
-
-
 @pytest.fixture
-def tune(shapes: Dataset, monkeypatch: pytest.MonkeyPatch) -> Finetune:
+def tune(colors: Dataset) -> Finetune:
     """Fine-tune a tiny backbone: `tune(path, **{"features.views": 2})`."""
-    monkeypatch.setattr(phase_data, "choose_engine", lambda *_: "keras-float32")
+    return lambda path, **options: tune_tiny(colors, path, **options)
 
-    def call(
-        path: Path,
-        *,
-        resume: bool = False,
-        on_epoch: Any = None,
-        progress: Silent | None = None,
-        **options: object,
-    ) -> TrainResult:
-        runtime = setup_runtime(device="cpu", seed=0, deterministic=True)
-        return finetune.finetune(
-            make_plan(shapes, **options),
-            shapes,
-            open_run(path) if resume else create_run(path),
-            runtime,
-            resume=resume,
-            on_epoch=on_epoch,
-            progress=progress or Silent(),
-        )
 
-    return call
+def read_weights(path: Path) -> list[Any]:
+    return list(Classifier.load(path).model.get_weights())
 
 
 def test_both_phases_leave_one_whole_network(tune: Finetune, tmp_path: Path) -> None:
     progress = Silent()
-    result = tune(tmp_path / "run", progress=progress)
+    searched = {"head.search": True, "head.learning_rate": "auto", "head.weight_decay": "auto"}
+    result = tune(tmp_path / "run", progress=progress, **searched)
     with (tmp_path / "run" / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["phase"] for row in rows] == ["head"] * 3 + ["tail"] * 2
-    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row["phase"] for row in rows] == ["head"] * 3 + ["tail"] * 3
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
     model = Classifier.load(tmp_path / "run").model
-    assert model.input_shape == (None, 32, 32, 3)
+    assert model.input_shape == (None, 16, 16, 3)
     assert model.output_shape == (None, 3)
-    scores = [(row["val_accuracy"], -row["val_loss"]) for row in result.state.history]
-    assert result.state.best_epoch == scores.index(max(scores)) + 1
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"best", "last"}
     record = open_run(tmp_path / "run").read_record()
     assert record["status"] == "finished"
     assert record["best_phase"] == rows[result.state.best_epoch - 1]["phase"]
+    assert record["feature_engine"] == "keras-float32"
     assert len(record["head_search"]) == 6
-    assert any(note.startswith("head search: of 6 settings") for note in progress.notes)
-    assert any("frozen layers of" in note and "kB" in note for note in progress.notes)
+    notes = "\n".join(progress.notes)
+    assert "head search: of 6 settings" in notes
+    assert "frozen layers of 34 pictures and 7 pictures with keras-float32, once: " in notes
+    assert "kB in " in notes
+    assert " free)" in notes
 
 
-def test_cached_and_whole_path_agree(shapes: Dataset) -> None:
-    """Float16 keeps 11 bits: logits differ by less than a hundredth of the largest.
-
-    With trained weights, for random ones make features too small for the difference to show.
-    """
-    setup_runtime(device="cpu", seed=0)
-    lite0 = {"backbone.name": "efficientnet-lite0", "backbone.weights": "imagenet"}
-    plan = make_plan(shapes, **lite0, **{"tail.unfreeze": "2"})
-    transfer, _ = finetune.build_from_weights(plan, progress=Silent())
-    logits = transfer.whole.get_layer("logits")
-    logits.kernel.assign(np.random.default_rng(0).normal(0, 0.5, logits.kernel.shape))
-    stage = plan.frozen_stage
-    assert stage == "stage6"
-    frozen = transfer.features(stage)
-    pixels = open_pixels(shapes, plan.input_spec, cache="ram", progress=Silent())
-    rows = np.arange(len(shapes.manifest))
-    job = make_job(shapes, plan, frozen, rows)
-    (made,) = feature_cache.open_features(
-        [job],
-        pixels,
-        lambda: engines.build_engine("keras-float32", frozen),
-        "keras-float32",
-        threads=1,
-        progress=Silent(),
-    )
-    whole = np.asarray(transfer.whole(pixels.gather(rows), training=False))
-    from_pooled = np.asarray(transfer.head(made[0].gather(rows), training=False))
-    from_maps = np.asarray(transfer.cut(stage)[1](made[1].gather(rows), training=False))
-    largest = np.abs(whole).max()
-    assert largest > 0.01
-    assert np.abs(from_pooled - whole).max() < 0.01 * largest
-    assert np.abs(from_maps - whole).max() < 0.01 * largest
-    (again,) = feature_cache.open_features(
-        [job], pixels, pytest.fail, "keras-float32", threads=1, progress=Silent()
-    )
-    np.testing.assert_array_equal(again[1].array, made[1].array)
+def test_cached_and_whole_path_are_compared_and_agree(tune: Finetune, tmp_path: Path) -> None:
+    """Float16 keeps 11 bits: after two phases logits are within a hundredth of their spread."""
+    progress = Silent()
+    tune(tmp_path / "run", progress=progress)
+    phases = open_run(tmp_path / "run").read_record()["phases"]
+    for figures in phases.values():
+        assert figures["pictures"] == 7
+        assert figures["other_labels"] == 0
+        assert figures["cached_val_accuracy"] == figures["val_accuracy"]
+        assert 0 < figures["mean_logit_difference"] <= figures["largest_logit_difference"]
+        assert figures["largest_logit_difference"] < 0.01 * figures["logit_spread"]
+    said = next(note for note in progress.notes if note.startswith("head: val accuracy"))
+    assert "through the whole network" in said
+    assert "from cached features" in said
 
 
-def make_job(
-    dataset: Dataset, plan: FinetunePlan, frozen: Any, rows: Any, views: int = 1
-) -> features.FeatureJob:
-    return features.FeatureJob(
-        dataset,
-        plan.input_spec,
-        rows,
-        views,
-        {"flip": 1.0} if views > 1 else {},
-        0,
-        graph="test",
-        weights=features.hash_weights(frozen),
-        shapes=tuple(tuple(output.shape[1:]) for output in frozen.outputs),
-    )
-
-
-def test_a_worse_second_phase_never_wins(
+def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
     tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure = Conductor._measure
 
-    def see_a_bad_tail(conductor: Conductor, epoch: int, logs: Any) -> dict[str, Any]:
+    def praise_the_tail(conductor: Conductor, epoch: int, logs: Any) -> dict[str, Any]:
         row = measure(conductor, epoch, logs)
-        return row | {"val_accuracy": 0.0} if row["phase"] == "tail" else row
+        return row | {"val_accuracy": 1.0} if row["phase"] == "tail" else row
 
-    monkeypatch.setattr(Conductor, "_measure", see_a_bad_tail)
-    result = tune(tmp_path / "run")
-    assert result.state.epoch == 5
+    monkeypatch.setattr(Conductor, "_measure", praise_the_tail)
+    progress = Silent()
+    wild = {"tail.learning_rate": 10.0, "tail.warmup": 0.0, "tail.layer_decay": 1.0}
+    result = tune(tmp_path / "run", progress=progress, **wild)
+    record = open_run(tmp_path / "run").read_record()
+    judged = record["phases"]
+    assert judged["tail"]["val_loss"] > judged["head"]["val_loss"]
+    assert "the second phase is not better: the first one's best is kept" in progress.notes
     assert result.state.best_epoch <= 3
-    assert open_run(tmp_path / "run").read_record()["best_phase"] == "head"
-    assert Classifier.load(tmp_path / "run").bundle["extra"]["epoch"] == result.state.best_epoch
+    assert record["best_phase"] == "head"
+    best = Classifier.load(tmp_path / "run")
+    assert best.bundle["extra"]["epoch"] == result.state.best_epoch
+    frozen = best.model.get_layer("conv3").kernel  # the tail would have changed it
+    last = Classifier.load(tmp_path / "run" / "checkpoints" / "last").model
+    assert np.abs(frozen - last.get_layer("conv3").kernel).max() > 1
 
 
-@pytest.mark.parametrize("stop", [2, 4], ids=["in the head", "in the tail"])
+def test_a_second_phase_whose_loss_is_no_number_ends_and_the_run_goes_on(
+    tune: Finetune, tmp_path: Path
+) -> None:
+    progress = Silent()
+    wild = {
+        "tail.learning_rate": 10.0,
+        "tail.warmup": 0.0,
+        "tail.clip_norm": 0.0,
+        "tail.epochs": 40,
+        "tail.weight_decay": 1.0,  # each step multiplies kernels by -9
+        "tail.schedule": "constant",
+        "tail.layer_decay": 1.0,
+        "training.patience": 0,
+        "head.epochs": 1,
+        "optimizer.name": "sgd",
+    }
+    result = tune(tmp_path / "run", progress=progress, **wild)
+    assert any("the loss of the second phase is no number any more" in w for w in progress.warnings)
+    assert result.state.epoch < 41
+    assert result.state.best_epoch == 1
+    assert open_run(tmp_path / "run").read_record()["status"] == "finished"
+
+
+EVERYTHING: dict[str, Any] = {
+    "features.views": 2,
+    "tail.layer_decay": 0.5,
+    "tail.schedule": "one_cycle",
+    "head.schedule": "one_cycle",
+    "head.learning_rate": 1e-4,
+    "head.units": 4,
+    "optimizer.ema": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def whole_run(colors: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A run with everything that has a state, never stopped."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNCLF_CACHE_DIR", str(path.parent / "cache"))
+        patch.setattr(finetune, "_SAVE_EVERY_S", 0.0)
+        result = tune_tiny(colors, path, **EVERYTHING)
+    assert result.state.best_epoch > 3, "else there is no choice to be stopped in"
+    return result
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param("epoch 2", marks=pytest.mark.slow),
+        pytest.param("judging 1", marks=pytest.mark.slow),
+        "epoch 4",
+        "judging 2",
+    ],
+)
 def test_resuming_equals_never_having_stopped(
-    tune: Finetune, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+    tune: Finetune,
+    tmp_path: Path,
+    whole_run: TrainResult,
+    stop: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(finetune, "_SAVE_EVERY_S", 0.0)
+    what, _, number = stop.partition(" ")
+    judged: list[Path] = []
+    judge = judging.judge_checkpoint
 
     def press_ctrl_c(row: dict[str, Any], _best: bool) -> None:
-        if row["epoch"] == stop:
+        if what == "epoch" and row["epoch"] == int(number):
             raise KeyboardInterrupt
 
-    whole = tune(tmp_path / "whole", **{"features.views": 2})
+    def judge_or_stop(checkpoint: Path, *arguments: Any, **options: Any) -> Any:
+        judged.append(checkpoint)
+        if what == "judging" and len(judged) == int(number):
+            raise KeyboardInterrupt
+        return judge(checkpoint, *arguments, **options)
+
+    monkeypatch.setattr("cnnclf.training.run.judge_checkpoint", judge_or_stop)
     with pytest.raises(KeyboardInterrupt):
-        tune(tmp_path / "parts", on_epoch=press_ctrl_c, **{"features.views": 2})
-    resumed = tune(tmp_path / "parts", resume=True, **{"features.views": 2})
+        tune(tmp_path / "parts", on_epoch=press_ctrl_c, **EVERYTHING)
+    assert Classifier.load(tmp_path / "parts").labels, "what there is can be used"
+    resumed = tune(tmp_path / "parts", resume=True, **EVERYTHING)
     measured = ("epoch", "phase", "loss", "val_loss", "learning_rate")
-    for ours, theirs in zip(resumed.state.history, whole.state.history, strict=True):
+    for ours, theirs in zip(resumed.state.history, whole_run.state.history, strict=True):
         assert [ours[name] for name in measured] == [theirs[name] for name in measured]
-    ours, theirs = (Classifier.load(tmp_path / name).model for name in ("parts", "whole"))
-    for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, other)
+    assert resumed.state.best_epoch == whole_run.state.best_epoch
+    assert (
+        open_run(tmp_path / "parts").read_record()["phases"]
+        == (whole_run.run.read_record()["phases"])
+    )
+    for name in ("best", "last"):
+        both = [
+            read_weights(path / "checkpoints" / name)
+            for path in (tmp_path / "parts", whole_run.run.path)
+        ]
+        for mine, other in zip(*both, strict=True):
+            np.testing.assert_array_equal(mine, other)
 
 
 def test_without_a_cache_the_whole_network_trains_with_the_frozen_part_as_it_was(
@@ -194,6 +207,8 @@ def test_without_a_cache_the_whole_network_trains_with_the_frozen_part_as_it_was
     norm = next(layer for layer in model.layers if "bn" in layer.name)
     np.testing.assert_array_equal(norm.moving_mean, np.zeros(norm.moving_mean.shape))
     assert not (cache_dir() / "features").exists()
+    figures = open_run(tmp_path / "run").read_record()["phases"]["head"]
+    assert "cached_val_accuracy" not in figures, "there is one way only"
 
 
 def test_all_trains_every_layer_on_pixels(tune: Finetune, tmp_path: Path) -> None:
@@ -201,91 +216,30 @@ def test_all_trains_every_layer_on_pixels(tune: Finetune, tmp_path: Path) -> Non
     assert [row["phase"] for row in result.state.history] == ["head", "tail"]
 
 
-def test_views_are_drawn_anew_in_each_epoch(shapes: Dataset) -> None:
-    array = np.arange(3 * 8, dtype=np.float16)[:, None]
-    source = features.Features(array, np.arange(8), {5: "unreadable"})
-    batches = features.FeatureBatches(
-        source, shapes.manifest.class_indices, num_classes=3, batch_size=4, threads=1
-    )
-    first, second = batches.order(0), batches.order(1)
-    assert sorted(first % 8) == [0, 1, 2, 3, 4, 6, 7]
-    assert first.tolist() != second.tolist()
-    assert first.max() >= 8
-    x, y = next(batches.epoch(0))
-    assert x.dtype == np.float16
-    expected = shapes.manifest.class_indices[x[:, 0].astype(int) % 8]
-    np.testing.assert_array_equal(y.argmax(axis=1), expected)
-
-
-def test_a_full_disk_is_told_before_anything_is_computed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", [True, False], ids=["cached", "plain"])
+def test_a_nasnet_whose_cut_two_maps_cross_is_fine_tuned(
+    tune: Finetune, tmp_path: Path, cache: bool
 ) -> None:
-    with pytest.raises(DeviceError, match=r"of free disk for the frozen layers'") as caught:
-        feature_cache.check_room(tmp_path / "not" / "yet", 1 << 60)
-    assert "--feature-fallback" in caught.value.hint
+    options = {
+        "backbone.name": "nasnet-mobile",
+        "data.image_size": 32,
+        "features.cache": cache,
+        "tail.unfreeze": "1",
+    }
+    result = tune(tmp_path / "run", **options, **{"head.epochs": 1, "tail.epochs": 1})
+    assert [row["phase"] for row in result.state.history] == ["head", "tail"]
 
 
-def test_features_beyond_float16_are_refused(shapes: Dataset) -> None:
-    class Huge:
-        name = "huge"
-
-        def run(self, batches: Any, write: Any) -> None:
-            for index, x in batches:
-                write(index, [np.full((len(x), 2), 1e6, np.float32)])
-
-    plan = make_plan(shapes)
-    pixels = open_pixels(shapes, plan.input_spec, cache="ram", progress=Silent())
-    job = features.FeatureJob(
-        shapes, plan.input_spec, np.arange(4), 1, {}, 0, graph="g", weights="w", shapes=((2,),)
+@pytest.mark.parametrize("schedule", ["plateau", pytest.param("constant", marks=pytest.mark.slow)])
+def test_patience_counts_anew_in_each_phase(tune: Finetune, tmp_path: Path, schedule: str) -> None:
+    still = {"head.learning_rate": 1e-9, "tail.learning_rate": 1e-9}
+    result = tune(
+        tmp_path / "run",
+        **still,
+        **{"head.epochs": 9, "tail.epochs": 9, "training.patience": 1},
+        **{"head.schedule": schedule, "tail.schedule": schedule},
     )
-    with pytest.raises(RunError, match="within float16, received 1000000"):
-        feature_cache.open_features([job], pixels, Huge, "huge", threads=1, progress=Silent())
-    assert not list((cache_dir() / "features").iterdir())
-
-
-def test_plans_do_not_mix(shapes: Dataset) -> None:
-    content = make_plan(shapes).to_dict()
-    assert FinetunePlan.from_dict(content).to_dict() == content
-    with pytest.raises(RunError, match="received one of cnnclf finetune"):
-        TrainPlan.from_dict(content)
-    with pytest.raises(RunError, match="received one of cnnclf train"):
-        FinetunePlan.from_dict(content | {"command": "train"})
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"backbone.name": "efficientnet-lite1"}, "name of a backbone"),
-        ({"data.image_size": 16}, "image size of at least 32x32"),
-        ({"tail.unfreeze": "stage9"}, "a stage of mobilenet-0.25 to unfreeze, received 'stage9'"),
-        ({"tail.unfreeze": "7"}, "at most 6 stages"),
-        ({"augment.mixup": 0.2, "features.views": 2}, "expected no mixup with cached features"),
-    ],
-    ids=str,
-)
-def test_what_does_not_fit_is_refused(
-    shapes: Dataset, options: dict[str, object], words: str
-) -> None:
-    with pytest.raises(ConfigError, match=words):
-        make_plan(shapes, **options)
-
-
-def test_missing_weights_are_told_by_the_plan(shapes: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="found no file"):
-        make_plan(shapes, **{"backbone.weights": str(tmp_path / "none.h5")})
-
-
-def test_grey_pictures_are_repeated_and_it_is_said(shapes: Dataset) -> None:
-    shapes.manifest.modes[:], kept = ["L"] * len(shapes.manifest), list(shapes.manifest.modes)
-    try:
-        plan = make_plan(shapes)
-    finally:
-        shapes.manifest.modes[:] = kept
-    assert plan.input_spec.channels == 3
-    assert "all training pictures are grey" in plan.remarks[0]
-
-
-def test_auto_depends_on_the_backbone_and_the_data(shapes: Dataset) -> None:
-    plan = make_plan(shapes, **{"tail.unfreeze": "auto"})
-    assert plan.config.tail.unfreeze in ("1", "none")
-    assert "tail.unfreeze" in plan.reasons
+    phases = [row["phase"] for row in result.state.history]
+    assert 2 <= phases.count("head") < 9
+    assert 2 <= phases.count("tail") < 9

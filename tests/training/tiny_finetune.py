@@ -1,0 +1,118 @@
+"""Plans and runs of `cnnclf finetune` on a backbone of four layers, a second or two each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.config import FinetuneConfig, load_config
+from cnnclf.data.manifest import Dataset
+from cnnclf.models import backbones
+from cnnclf.models.backbones import BACKBONES, Backbone
+from cnnclf.models.stages import Stage
+from cnnclf.models.weight_files import WeightsFile
+from cnnclf.progress import Silent
+from cnnclf.runs import create_run, open_run
+from cnnclf.runtime import setup_runtime
+from cnnclf.training import phase_data
+from cnnclf.training.finetune import finetune
+from cnnclf.training.finetune_plan import FinetunePlan, plan_finetuning
+from cnnclf.training.run import TrainResult
+
+TINY = {
+    "backbone.name": "tiny",
+    "backbone.weights": "none",
+    "data.image_size": 16,
+    "head.epochs": 3,
+    "head.pooling": "both",
+    "head.search": False,
+    "head.learning_rate": 0.1,
+    "head.weight_decay": 0.01,
+    "tail.epochs": 3,
+    "tail.unfreeze": "1",
+    "tail.learning_rate": 0.03,
+    "training.batch_size": 16,
+    "runtime.device": "cpu",
+    "runtime.deterministic": True,
+}
+
+
+def build_tiny(*, input_tensor: Any) -> Any:
+    """Build the tiny backbone; its random features are good enough to tell shapes apart."""
+    import keras
+    from keras import layers
+
+    x = input_tensor
+    for number, filters in enumerate((8, 16, 16, 32)):
+        x = layers.Conv2D(
+            filters,
+            3,
+            strides=2 if number < 3 else 1,
+            padding="same",
+            kernel_initializer=keras.initializers.HeNormal(seed=number),
+            name=f"conv{number}",
+        )(x)
+        x = layers.BatchNormalization(name=f"bn{number}")(x)
+        x = layers.ReLU(name=f"relu{number}")(x)
+    return keras.Model(keras.utils.get_source_inputs(input_tensor), x)
+
+
+ROW = Backbone(
+    name="tiny",
+    builder=f"{__name__}.build_tiny",
+    default_size=16,
+    min_size=8,
+    normalization="tf",
+    parameters=0,
+    gmacs=0.0,
+    top1=0.0,
+    top1_source="",
+    stages=(
+        Stage("stem", end="relu0"),
+        Stage("stage1", end="relu1"),
+        Stage("stage2", end="relu2"),
+        Stage("stage3"),
+    ),
+    imagenet=WeightsFile("none.h5"),
+)
+
+
+@contextmanager
+def tiny_backbone() -> Iterator[None]:
+    """Add the tiny backbone to the table, and let Keras compute frozen layers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbones, "BACKBONES", (*BACKBONES, ROW))
+        patch.setattr(phase_data, "choose_engine", lambda *_, **__: "keras-float32")
+        yield
+
+
+def plan_tiny(dataset: Dataset, **options: object) -> FinetunePlan:
+    """Plan to fine-tune: `plan_tiny(dataset, **{"features.views": 2})`."""
+    config, given = load_config(options=TINY | options, kind=FinetuneConfig)
+    with tiny_backbone():
+        return plan_finetuning(config, dataset, given=given)
+
+
+def tune_tiny(
+    dataset: Dataset,
+    path: Path,
+    *,
+    resume: bool = False,
+    on_epoch: Any = None,
+    progress: Silent | None = None,
+    **options: object,
+) -> TrainResult:
+    """Fine-tune: `tune_tiny(dataset, path, **{"features.views": 2})`."""
+    runtime = setup_runtime(device="cpu", seed=0, deterministic=True)
+    with tiny_backbone():
+        return finetune(
+            plan_tiny(dataset, **options),
+            dataset,
+            open_run(path) if resume else create_run(path),
+            runtime,
+            resume=resume,
+            on_epoch=on_epoch,
+            progress=progress or Silent(),
+        )
