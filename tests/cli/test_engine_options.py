@@ -1,0 +1,147 @@
+"""--engine and --precision on the command line, and how little a cached engine loads."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnclf.inference.classifier import Classifier
+from tests.conftest import Cli
+
+ROOT = Path(__file__).parents[2]
+TINY_RUN = ROOT / "sample_data" / "tiny_run"
+PICTURE = ROOT / "sample_data" / "x_or_o" / "x" / "x000.jpg"
+
+HEAVY = {"tensorflow", "keras", "h5py", "sklearn", "scipy", "matplotlib", "pandas", "tf2onnx"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose best checkpoint every engine was used on before."""
+    copy = Path(shutil.copytree(TINY_RUN, tmp_path_factory.mktemp("run") / "tiny_run"))
+    for engine in ("openvino", "onnxruntime", "litert"):
+        Classifier.load(copy, engine=engine)
+    return copy
+
+
+def loaded_by(*arguments: str) -> tuple[set[str], "subprocess.CompletedProcess[str]"]:
+    """Run the real command and tell the packages that it imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "cnnclf", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    lines = re.findall(r"^import time:\s+\d+ \|\s+\d+ \|\s+([\w.]+)$", done.stderr, re.MULTILINE)
+    assert "numpy" in lines
+    return {name.partition(".")[0] for name in lines}, done
+
+
+@pytest.mark.parametrize("engine", ["auto", "openvino", "onnxruntime", "litert"])
+def test_predicting_with_a_cached_engine_loads_neither_tensorflow_nor_keras(
+    run: Path, engine: str
+) -> None:
+    packages, done = loaded_by(
+        "predict", str(run), str(PICTURE), "--engine", engine, "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[1].split(",")[1] == "x"
+    assert packages & HEAVY == set()
+
+
+def test_all_engines_say_the_same(run: Path, cli: Cli) -> None:
+    answers = {}
+    for engine in ("keras", "openvino", "onnxruntime", "litert"):
+        result = cli(
+            "predict", run, PICTURE, "--engine", engine, "--precision", "float32", "--json"
+        )
+        assert result.code == 0
+        [row] = json.loads(result.stdout)["rows"]
+        answers[engine] = row["label"], row["probability"]
+    labels = {label for label, _ in answers.values()}
+    assert labels == {"x"}
+    np.testing.assert_allclose([p for _, p in answers.values()], answers["keras"][1], atol=1e-5)
+
+
+def test_it_says_what_computes(run: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnclf.inference.engines import choosing
+
+    monkeypatch.setattr(choosing, "has_bfloat16", lambda: True)
+    result = cli("predict", run, PICTURE, "--device", "cpu")
+    assert "OpenVINO in bfloat16 (exact: --precision float32)" in result.stderr
+    result = cli("predict", run, PICTURE, "--device", "cpu", "--precision", "float32")
+    assert "OpenVINO in float32" in result.stderr
+    assert "exact" not in result.stderr
+
+
+def test_preparing_an_engine_is_shown_once(tmp_path: Path, cli: Cli) -> None:
+    copy = shutil.copytree(TINY_RUN, tmp_path / "run")
+    arguments = ("predict", copy, PICTURE, "--engine", "openvino")
+    assert "preparing OpenVINO, once" in cli(*arguments).stderr
+    assert "preparing" not in cli(*arguments).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--engine", "openvio"), 2, "openvino"),
+        (("--engine", "litert", "--precision", "bfloat16"), 2, "received 'bfloat16'"),
+        (("--engine", "openvino", "--precision", "int8"), 2, "received 'int8'"),
+        (("--precision", "float8"), 2, "expected one of"),
+        (("--engine", "openvino", "--device", "gpu"), 2, "--engine keras"),
+    ],
+)
+def test_what_cannot_be_had_is_refused(
+    run: Path, cli: Cli, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    result = cli("predict", run, PICTURE, *arguments)
+    assert result.code == code
+    assert words in result.stderr
+
+
+def test_an_engine_that_is_not_installed_is_exit_5(
+    run: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name)
+    )
+    result = cli("predict", run, PICTURE, "--engine", "openvino")
+    assert result.code == 5
+    assert "python -m pip install 'cnnclf[openvino]'" in result.stderr
+    result = cli("predict", run, PICTURE, "--device", "cpu")
+    assert result.code == 0
+    assert "cnnclf[openvino]" in result.stderr
+
+
+def test_evaluating_takes_keras_unless_another_engine_is_asked_for(
+    run: Path, cli: Cli, tmp_path: Path
+) -> None:
+    found = {}
+    for engine in ("", "onnxruntime"):
+        out = tmp_path / f"out{engine}"
+        arguments = ("--engine", engine) if engine else ()
+        result = cli(
+            "evaluate",
+            run,
+            ROOT / "sample_data" / "x_or_o",
+            "--out",
+            out,
+            "--split",
+            "test",
+            *arguments,
+        )
+        assert result.code == 0, result.stderr
+        found[engine] = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert found[""]["model"]["engine"] == "keras"
+    assert found["onnxruntime"]["model"]["engine"] == "onnxruntime"
+    assert found[""]["metrics"]["accuracy"] == found["onnxruntime"]["metrics"]["accuracy"]

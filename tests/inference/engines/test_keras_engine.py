@@ -1,0 +1,70 @@
+"""Keras as an engine: what it computes in, and the graph that takes bytes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf.inference.engines.keras_engine import KerasEngine, set_precision, take_bytes
+from tests.inference.conftest import build_tiny
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
+
+
+def build_mixed(policy: str) -> Any:
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = build_tiny()
+    finally:
+        keras.config.set_dtype_policy(before)
+    return model
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_model_trained_in_short_numbers_computes_exactly(policy: str, pixels: np.ndarray) -> None:
+    model = build_mixed(policy)
+    exact = set_precision(model, "float32")
+    assert {layer.compute_dtype for layer in exact.layers} == {"float32"}
+    assert KerasEngine(exact).precision == "float32"
+    expected = KerasEngine(build_tiny()).logits(pixels)
+    np.testing.assert_allclose(KerasEngine(exact).logits(pixels), expected, atol=1e-5)
+    # The one it was made of stays as it was trained.
+    assert model.layers[1].compute_dtype == policy.removeprefix("mixed_")
+
+
+def test_a_model_computes_in_bfloat16_but_gives_exact_numbers(pixels: np.ndarray) -> None:
+    model = build_tiny()
+    short = set_precision(model, "bfloat16")
+    engine = KerasEngine(short)
+    assert engine.precision == "bfloat16"
+    assert short.layers[1].compute_dtype == "bfloat16"
+    assert short.layers[1].kernel.dtype == "float32"
+    assert short.layers[-1].compute_dtype == "float32"
+    expected = KerasEngine(model).logits(pixels)
+    found = engine.logits(pixels)
+    assert np.abs(found - expected).max() > 0
+    np.testing.assert_allclose(found, expected, atol=0.05 * float(np.ptp(expected)))
+    assert set_precision(short, "bfloat16") is short
+
+
+def test_a_model_that_is_exact_already_is_taken_as_it_is() -> None:
+    model = build_tiny()
+    assert set_precision(model, "float32") is model
+
+
+def test_a_graph_that_takes_bytes_gives_the_same(pixels: np.ndarray) -> None:
+    import keras
+
+    model = build_tiny()
+    np.testing.assert_allclose(
+        take_bytes(model)(pixels), model(pixels.astype(np.float32)), atol=1e-6
+    )
+    two = keras.Model(model.inputs, [model.layers[1].output, *model.outputs])
+    shapes = [each.shape for each in take_bytes(two)(pixels)]
+    assert shapes == [(6, 14, 14, 4), (6, 3)]
