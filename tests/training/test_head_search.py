@@ -1,0 +1,84 @@
+"""The search of the head's rates: its gradients, and that the better rate is found."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf.config import HeadConfig
+from cnnclf.training.features import Features
+from cnnclf.training.head_search import HeadTrial, find_gradients, search_head
+
+
+def loss_of(layers: Any, x: Any, y: Any, masks: Any) -> float:
+    for index, (kernel, bias) in enumerate(layers):
+        x = np.maximum(x, 0) if index else x
+        x = (x if masks[index] is None else x * masks[index]) @ kernel + bias
+    return float(-(y * (x - np.log(np.exp(x).sum(axis=1, keepdims=True)))).sum() / len(x))
+
+
+@pytest.mark.parametrize("units", [0, 6])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_gradients_are_those_of_the_loss(units: int, dropout: bool) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [5, *([units] if units else []), 3]
+    layers: Any = [(rng.normal(size=(a, b)), rng.normal(size=b)) for a, b in pairwise(sizes)]
+    x: Any
+    y: Any
+    x, y = rng.normal(size=(7, 5)), np.eye(3)[rng.integers(3, size=7)] * 0.9 + 0.1 / 3
+    masks: list[Any] = [
+        (rng.random((7, len(kernel))) > 0.3) / 0.7 if dropout else None for kernel, _ in layers
+    ]
+    found = find_gradients(layers, x, y, masks)
+    weights = [weight for layer in layers for weight in layer]
+    for weight, gradient in zip(weights, found, strict=True):
+        for place in np.ndindex(weight.shape):
+            kept, step = weight[place], 1e-6
+            weight[place] = kept + step
+            above = loss_of(layers, x, y, masks)
+            weight[place] = kept - step
+            below = loss_of(layers, x, y, masks)
+            weight[place] = kept
+            assert gradient[place] == pytest.approx((above - below) / (2 * step), abs=1e-5)
+
+
+def make_features(rng: np.random.Generator, labels: Any, rows: Any) -> Features:
+    """Three classes, each with a direction of its own, in noise."""
+    centres = np.eye(3, 12)
+    values = centres[labels[rows]] + rng.normal(0, 0.3, (len(rows), 12))
+    return Features(values.astype(np.float16), rows, {})
+
+
+def search(units: int = 0, **options: Any) -> list[HeadTrial]:
+    labels = np.arange(600, dtype=np.int32) % 3
+    rng = np.random.default_rng(0)
+    head = HeadConfig(units=units, epochs=5, dropout=0.1)
+    return search_head(
+        make_features(rng, labels, np.arange(400)),
+        make_features(rng, labels, np.arange(400, 600)),
+        labels,
+        num_classes=3,
+        head=head,
+        batch_size=32,
+        label_smoothing=0.1,
+        seed=0,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("units", [0, 16])
+def test_a_rate_that_learns_beats_one_that_does_not(units: int) -> None:
+    trials = search(units, candidates=[(1e-7, 0.01), (1e-2, 0.01)])
+    assert trials[0].learning_rate == 1e-2
+    assert trials[0].val_accuracy > 0.8
+    assert trials[0].val_loss < trials[1].val_loss
+
+
+def test_trials_come_best_first_and_again_the_same() -> None:
+    candidates = [(rate, decay) for rate in (1e-3, 1e-2) for decay in (0.0, 0.3)]
+    trials = search(candidates=candidates)
+    keys = [(-trial.val_accuracy, trial.val_loss) for trial in trials]
+    assert keys == sorted(keys)
+    assert {(trial.learning_rate, trial.weight_decay) for trial in trials} == set(candidates)
+    assert search(candidates=candidates) == trials
