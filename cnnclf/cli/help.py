@@ -7,6 +7,7 @@ stays readable at 40 columns, where boxes do not.
 
 import inspect
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import typer.core
@@ -38,7 +39,7 @@ class HelpPage(typer.core.TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and let every usage error know whose arguments they were."""
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, _give_values(self.params, args))
         except UsageError as error:
             error.ctx = error.ctx or ctx
             raise
@@ -61,6 +62,23 @@ def render_help(command: Any, context: Any) -> str:
     blocks: list[HelpBlock] = [_usage(context), *_paragraphs(command.help)]
     blocks += _sections(command, context).items()
     return out.render_help([*blocks, *_paragraphs(command.epilog)], left_share=_LEFT_SHARE)
+
+
+def _give_values(params: Sequence[Any], args: list[str]) -> list[str]:
+    """Let an option whose metavar stands in brackets be given without a value; it is empty then.
+
+    Typer knows only options that always take a value and those that never do.
+    """
+    names = {
+        name for param in params if (param.metavar or "").startswith("[") for name in param.opts
+    }
+    end = args.index("--") if "--" in args else len(args)
+    bare = {
+        at
+        for at, arg in enumerate(args[:end])
+        if arg in names and (at + 1 == len(args) or args[at + 1].startswith("-"))
+    }
+    return [f"{arg}=" if at in bare else arg for at, arg in enumerate(args)]
 
 
 def _usage(context: Any) -> str:

@@ -58,6 +58,15 @@ class PredictSummary:
         self._add(path, label, placed, error)
         self.earlier += 1
 
+    def include(self, other: "PredictSummary") -> None:
+        """Count what another one counted; times stay as they are."""
+        self.files += other.files
+        self.earlier += other.earlier
+        self.failed += other.failed
+        self.placed += other.placed
+        self.counts.update(other.counts)
+        self.examples += other.examples[: _EXAMPLES - len(self.examples)]
+
     def _add(self, path: str, label: str, placed: str, error: str) -> None:
         self.files += 1
         self.placed += bool(placed)

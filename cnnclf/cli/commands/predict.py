@@ -15,6 +15,7 @@ from cnnclf.errors import UsageError
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from cnnclf.cli.cluster import ClusterCall
     from cnnclf.cli.row_sinks import Sink
     from cnnclf.inference.classifier import Classifier
     from cnnclf.inference.inputs import ImageInputs
@@ -81,6 +82,24 @@ def predict_command(
             "--watch", rich_help_panel=_LARGE, help="Keep labelling new files until Ctrl-C."
         ),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="[ADDRESS]",
+            rich_help_panel=_LARGE,
+            help="Work on a Ray cluster: auto or HOST:PORT; without an address on one of its own.",
+        ),
+    ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--parts",
+            metavar="csv|jsonl|parquet",
+            rich_help_panel=_LARGE,
+            help="With --ray: let the workers write parts into the directory --out.",
+        ),
+    ] = None,
     copy_to: Annotated[
         Path | None,
         typer.Option("--copy-to", metavar="DIR", rich_help_panel=_SORTING, help="Copy files."),
@@ -114,7 +133,9 @@ def predict_command(
     becomes a row with an error; then the exit code is 7. Sorting never overwrites a file.
     """
     target = _choose_target(copy_to, link_to, move_to, dry_run=dry_run)
-    mode = _choose_mode(out_, resume=resume, overwrite=overwrite, is_sorting=target is not None)
+    is_sorting = target is not None
+    mode = _choose_mode(out_, resume=resume, overwrite=overwrite, is_sorting=is_sorting)
+    cluster = _choose_cluster(ray, parts, out_, mode, watch=watch, is_sorting=is_sorting)
     from cnnclf.inference.classifier import Classifier, find_bundle
     from cnnclf.inference.predict import predict_images, watch_images
 
@@ -124,6 +145,20 @@ def predict_command(
     progress = _choose_progress(out_)
     inputs = _choose_inputs(images, shard, target, progress, watch=watch)
     found = inputs.find() if watch else inputs.first()
+    if cluster is not None:
+        from cnnclf.cli.cluster import Computing, predict_with_ray
+
+        summary = predict_with_ray(
+            cluster,
+            bundle,
+            found,
+            inputs=inputs,
+            top_k=top_k,
+            threshold=threshold,
+            computing=Computing(engine, precision, device, threads, batch_size, verbose),
+        )
+        _show(summary, None)
+        return summary.exit_code
     classifier = Classifier.load(
         bundle,
         engine=engine,
@@ -179,10 +214,30 @@ def _choose_mode(out_: Path | None, *, resume: bool, overwrite: bool, is_sorting
             "sorting cannot tell which files it has dealt with; files that were moved are gone "
             "from their place, so the same command with another --out does the rest",
         )
-    from cnnclf.inference.row_file import check_row_file
-
-    check_row_file(out_, mode)
     return mode
+
+
+def _choose_cluster(
+    ray: str | None,
+    parts: str | None,
+    out_: Path | None,
+    mode: "Mode",
+    *,
+    watch: bool,
+    is_sorting: bool,
+) -> "ClusterCall | None":
+    """Say which cluster is to work, if any, and refuse early what cannot be written."""
+    if ray is not None:
+        from cnnclf.cli.cluster import choose_cluster
+
+        return choose_cluster(ray, out_, parts, mode, watch=watch, is_sorting=is_sorting)
+    if parts is not None:
+        raise UsageError("expected --ray beside --parts, received none", "leave --parts out")
+    if out_ is not None:
+        from cnnclf.inference.row_file import check_row_file
+
+        check_row_file(out_, mode)
+    return None
 
 
 def _choose_inputs(

@@ -1,0 +1,1 @@
+"""The same prediction on many machines: chunks of paths go to workers of a Ray cluster."""
