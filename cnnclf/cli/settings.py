@@ -24,6 +24,7 @@ _NAMES = {
     "tail.unfreeze": "unfreeze",
     "features.cache": "feature-cache",
     "features.fallback": "feature-fallback",
+    "features.precision": "feature-precision",
     "features.dtype": "feature-dtype",
 }
 _NAMED_BY_SECTION = ("head", "tail")

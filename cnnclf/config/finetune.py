@@ -100,6 +100,9 @@ class FeaturesConfig(Section):
     fallback: bool = Field(
         False, description="If the disk has no room for them, compute them in every epoch instead."
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="What OpenVINO computes them in; auto: bfloat16 where it is fast."
+    )
     dtype: Literal["float16", "float32"] = Field(
         "float16", description="Numbers that are kept; float32 takes twice the room."
     )

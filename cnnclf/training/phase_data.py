@@ -13,6 +13,8 @@ from cnnclf.training.features import FeatureBatches, FeatureJob, Features, hash_
 from cnnclf.training.finetune_plan import FinetunePlan, plan_operations
 from cnnclf.training.run import Work
 
+_OPENVINO = {"float32": "openvino-f32", "bfloat16": "openvino-bf16"}
+
 
 @dataclass(frozen=True)
 class PhaseData:
@@ -88,7 +90,7 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
     """Return pooled features, and the maps behind the stage that is kept, of train and val."""
     plan, config = work.plan, work.plan.config
     frozen = transfer.features(kept)
-    engine = choose_engine(work.runtime, work.progress)
+    engine = _choose_engine(work)
     job = FeatureJob(
         work.dataset,
         plan.input_spec,
@@ -112,6 +114,12 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
     return open_features(
         jobs, work.pixels, build, engine, threads=work.threads, progress=work.progress
     )
+
+
+def _choose_engine(work: Work[FinetunePlan]) -> str:
+    engine = choose_engine(work.runtime, work.progress)
+    wanted = work.plan.config.features.precision
+    return _OPENVINO.get(wanted, engine) if engine in _OPENVINO.values() else engine
 
 
 def _from_features(

@@ -19,6 +19,7 @@ from cnnclf.cli.training import (
 from cnnclf.config import FinetuneConfig
 
 if TYPE_CHECKING:
+    from cnnclf.config import TailConfig
     from cnnclf.training.finetune_plan import FinetunePlan
 
 
@@ -73,24 +74,33 @@ def _load() -> Trainer:
 
 def _describe(plan: "FinetunePlan") -> dict[str, str]:
     config, row = plan.config, plan.backbone
-    head, tail, training = config.head, config.tail, config.training
+    head, training = config.head, config.training
     hidden = f", {head.units} hidden units" if head.units else ""
     rates = "rates searched" if head.search else f"learning rate {head.learning_rate:g}"
     lines = {
         "backbone": f"{row.name}, weights {plan.weights.summary}, {row.parameters:,} parameters",
         "head": f"{head.pooling} pooling{hidden}, dropout {head.dropout:g}, "
-        f"{head.epochs} epochs, {rates}",
+        f"{head.epochs} epochs, {rates}, {head.schedule} schedule",
     }
     if plan.frozen_stage is not None:
-        frozen = plan.frozen_stage
-        what = f"the stages behind {frozen}" if frozen else "the whole network"
-        lines["tail"] = f"{what}, {tail.epochs} epochs, learning rate {tail.learning_rate:g}"
+        lines["tail"] = _describe_tail(config.tail, plan.frozen_stage)
     lines["training"] = (
-        f"batch {training.batch_size}, label smoothing {training.label_smoothing:g}, "
-        f"patience {training.patience or 'none'}"
+        f"batch {training.batch_size}, {config.optimizer.name}, label smoothing "
+        f"{training.label_smoothing:g}, patience {training.patience or 'none'}"
     )
     if plan.operations:
         names = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
-        when = f"{config.features.views} views" if config.features.cache else "each epoch anew"
-        lines["augmentation"] = f"{when}: {names}"
+        when = f"{config.features.views} cached views"
+        lines["augmentation"] = f"{when if config.features.cache else 'each epoch anew'}: {names}"
     return lines
+
+
+def _describe_tail(tail: "TailConfig", frozen: str) -> str:
+    what = f"the stages behind {frozen}" if frozen else "the whole network"
+    decay = ""
+    if tail.layer_decay < 1:
+        decay = f" times {tail.layer_decay:g} from stage to stage towards the pixels"
+    return (
+        f"{what}, {tail.epochs} epochs, learning rate {tail.learning_rate:g}{decay}, "
+        f"{tail.schedule} schedule"
+    )

@@ -14,6 +14,8 @@ from PIL import Image
 from cnnclf.errors import ExitCode
 from cnnclf.models import downloads
 from cnnclf.models.backbones import BACKBONES
+from cnnclf.training import feature_cache
+from tests.training.tiny_finetune import tiny_backbone
 
 Cli = Callable[..., Any]
 
@@ -122,6 +124,54 @@ def test_a_place_in_use_is_refused_first_and_the_hint_names_the_right_command(
     result = cli("finetune", pictures / "nowhere", "--out", run.path)
     assert result.code == ExitCode.CONFIG
     assert f"go on with it: cnnclf finetune --resume {run.path}; or give" in result.stderr
+
+
+TINY = (
+    *("--backbone", "tiny", "--weights", "none", "--image-size", "16", "--device", "cpu"),
+    *("--head-epochs", "1", "--tail-epochs", "1", "--unfreeze", "1", "--no-head-search"),
+)
+
+
+def test_no_disk_for_features_is_refused_unless_another_way_is_allowed(
+    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_cache, "_SPARE_BYTES", 1 << 60)
+    with tiny_backbone():
+        refused = cli("finetune", pictures, "--out", tmp_path / "run", *TINY)
+        assert refused.code == ExitCode.DEVICE
+        said = " ".join(refused.stderr.split())
+        assert "GB of free disk for the frozen layers' features" in said
+        assert "hint: --feature-fallback computes them in every epoch instead" in said
+        allowed = cli("finetune", pictures, "--out", tmp_path / "b", *TINY, "--feature-fallback")
+    assert allowed.code == ExitCode.OK, allowed.stderr
+    assert "warning: expected " in allowed.stderr
+    assert "training goes without them" in " ".join(allowed.stderr.split())
+
+
+def test_fewer_than_two_pictures_per_class_are_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text(
+        "path,label\n" + "".join(f"{index}.png,label{index % 5}\n" for index in range(9))
+    )
+    for index in range(9):
+        Image.new("L", (16, 16), index).save(tmp_path / f"{index}.png")
+    result = cli("finetune", tmp_path / "few.csv", "--dry-run")
+    assert result.code == ExitCode.DATA
+    assert "expected at least 2 pictures per class, 10 for 5 classes, received 9" in result.stderr
+    assert "hint: import more pictures, or fewer classes" in result.stderr
+
+
+def test_the_plan_says_what_is_frozen_at_which_rates_and_with_what_augmentation(
+    cli: Cli, pictures: Path
+) -> None:
+    options = ("--weights", "none", "--unfreeze", "2", "--tail-layer-decay", "0.5")
+    shown = cli("finetune", pictures, "--dry-run", *options, "--views", "3")
+    assert shown.code == ExitCode.OK
+    said = " ".join(shown.stdout.split())
+    assert "tail the stages behind stage6, 10 epochs, learning rate 0.0003" in said
+    assert "times 0.5 from stage to stage" in said
+    assert "augmentation 3 cached views: translate 0.04, crop 0.3" in said
+    assert "augment.crop = 0.3: " in said
+    assert "note all training pictures are grey" in said
 
 
 def test_a_missing_weights_package_is_told_at_once(

@@ -1,0 +1,120 @@
+"""What phases train on: cached maps, cached pooled features, or pictures, as there is room."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.progress import Silent
+from cnnclf.runs import create_run
+from cnnclf.runtime import setup_runtime
+from cnnclf.training import feature_cache, phase_data
+from cnnclf.training.feature_cache import NoRoomError
+from cnnclf.training.finetune import build_from_weights
+from cnnclf.training.phase_data import PhaseData, open_phase_data
+from cnnclf.training.run import Work
+from tests.training.tiny_finetune import plan_tiny, tiny_backbone
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_backbone():
+        yield
+
+
+def open_data(
+    dataset: Dataset, path: Path, progress: Silent | None = None, /, **options: object
+) -> tuple[PhaseData, PhaseData | None]:
+    plan, progress = plan_tiny(dataset, **options), progress or Silent()
+    runtime = setup_runtime(device="cpu", seed=0)
+    transfer, _ = build_from_weights(plan, progress=progress)
+    work = Work(plan, dataset, create_run(path), runtime, False, lambda *_: None, progress)
+    return open_phase_data(work, transfer)
+
+
+def leave_room_for(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    def check(directory: Path, needed: int) -> int:
+        if needed > most:
+            raise NoRoomError(f"expected {needed} bytes, there are {most}", "free some space")
+        return most
+
+    monkeypatch.setattr(feature_cache, "check_room", check)
+
+
+# What the tiny backbone's features take in float16, of 34 pictures of train and 7 of val.
+MAPS, POOLED = 41 * (2 * 2 * 16 + 64) * 2, 41 * 64 * 2
+
+
+def test_both_phases_train_on_features_where_there_is_room(
+    colors: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_room_for(monkeypatch, MAPS)
+    head, tail = open_data(colors, tmp_path / "run")
+    assert tail is not None
+    assert head.features is not None
+    assert tail.features is not None
+    assert head.features[0].shape == (64,)
+    assert tail.features[0].shape == (2, 2, 16)
+    assert tail.build_part().input_shape == (None, 2, 2, 16)
+
+
+def test_without_room_training_is_refused(
+    colors: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_room_for(monkeypatch, 0)
+    with pytest.raises(NoRoomError):
+        open_data(colors, tmp_path / "run")
+
+
+@pytest.mark.parametrize("room", [MAPS - 1, POOLED - 1, 0], ids=["pooled", "neither", "none"])
+def test_a_fallback_keeps_what_fits_and_says_what_it_does_instead(
+    colors: Dataset, tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_room_for(monkeypatch, room)
+    progress = Silent()
+    options: dict[str, object] = {"features.fallback": True, "augment.preset": "medium"}
+    head, tail = open_data(colors, tmp_path / "run", progress, **options)
+    assert tail is not None
+    assert tail.features is None
+    assert tail.build_part().input_shape == (None, 16, 16, 3)
+    assert tail.batches.augmenter is not None
+    assert "flip" in tail.batches.augmenter.operations, "the plain way augments as it always does"
+    fits = room >= POOLED
+    assert (head.features is not None) == fits
+    assert len(progress.warnings) == 2 - fits
+    assert "the second phase trains without them" in progress.warnings[0]
+    if not fits:
+        assert "training goes without them" in progress.warnings[1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "wanted", "engine"),
+    [
+        ("openvino-bf16", "auto", "openvino-bf16"),
+        ("openvino-bf16", "float32", "openvino-f32"),
+        ("openvino-f32", "bfloat16", "openvino-bf16"),
+        ("keras-float32", "bfloat16", "keras-float32"),
+    ],
+)
+def test_the_precision_of_features_can_be_asked_for(
+    colors: Dataset,
+    tmp_path: Path,
+    chosen: str,
+    wanted: str,
+    engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names: list[Any] = []
+
+    def note_name(_jobs: Any, _pixels: Any, _build: Any, name: str, **_: Any) -> Any:
+        names.append(name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(phase_data, "choose_engine", lambda *_: chosen)
+    monkeypatch.setattr(phase_data, "open_features", note_name)
+    options: dict[str, object] = {"features.precision": wanted}
+    with pytest.raises(KeyboardInterrupt):
+        open_data(colors, tmp_path / "run", **options)
+    assert names == [engine]
