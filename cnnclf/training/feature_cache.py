@@ -3,7 +3,7 @@
 A set of features is one file of floats per output and beside them a description, which is written
 last: what was not finished is not there. The name is a hash of everything that the numbers depend
 on: weights, graph, input spec, content of the pictures in order, views, engine and precision. Files
-are written as they come and mapped to be read, so they need not fit in memory.
+are written as they come and read row by row, so they need not fit in memory.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from cnnclf.errors import DeviceError, ImageError, RunError
 from cnnclf.files import atomic_path, write_json_atomic
 from cnnclf.progress import Progress, Task
 from cnnclf.training.engines import Engine
-from cnnclf.training.features import FeatureJob, Features, Rows
+from cnnclf.training.features import FeatureJob, Features, Rows, StoredRows
 
 _FORMAT_VERSION = 2
 _BATCH = 16
@@ -124,7 +124,7 @@ def _key(job: FeatureJob, engine: str, threads: int, progress: Progress) -> str:
 
 
 def _find(description: Path, job: FeatureJob) -> list[Features] | None:
-    """Map what lies there, None if nothing whole does."""
+    """Open what lies there, None if nothing whole does."""
     try:
         content = json.loads(description.read_text(encoding="utf-8"))
         failed = {int(at): str(reason) for at, reason in content["failed"].items()}
@@ -134,8 +134,7 @@ def _find(description: Path, job: FeatureJob) -> list[Features] | None:
             whole = (job.count, *shape)
             if path.stat().st_size != np.dtype(job.dtype).itemsize * math.prod(whole):
                 return None
-            array = np.asarray(np.memmap(path, job.dtype, mode="r", shape=whole))
-            features.append(Features(array, job.rows, failed))
+            features.append(Features(StoredRows(path, job.dtype, whole), job.rows, failed))
     except (OSError, ValueError, KeyError, AttributeError):
         return None  # it is made again
     return features

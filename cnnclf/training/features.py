@@ -2,8 +2,11 @@
 
 import hashlib
 import math
+import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import numpy.typing as npt
 from cnnclf.data.batches import Batches
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import Dataset
+from cnnclf.errors import RunError
 
 Rows = npt.NDArray[np.intp]
 
@@ -58,16 +62,61 @@ class FeatureJob:
         return np.dtype(self.dtype).itemsize * each * self.count
 
 
+class StoredRows:
+    """An array in a file, of which rows are read when they are wanted.
+
+    A mapped file would do the same, but what was looked at would count as memory of the process
+    until somebody else needs it.
+
+    Args:
+        path: The file, nothing but numbers.
+        dtype: Of a number.
+        shape: [n, ...].
+    """
+
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+        self.dtype = np.dtype(dtype)
+        self.shape = shape
+        self._stride = self.dtype.itemsize * math.prod(shape[1:])
+        self._path = path
+        self._lock = threading.Lock()
+        self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Read rows by their numbers, int [k], into a new array; safe in many threads.
+
+        Raises:
+            RunError: The file was cut since it was opened.
+        """
+        values = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        with self._lock:
+            for place, row in enumerate(rows.tolist()):
+                self._file.seek(row * self._stride)
+                if self._file.readinto(memoryview(values[place]).cast("B")) != self._stride:
+                    raise RunError(
+                        f"expected {self.shape[0]} rows of features in {self._path}, "
+                        f"found no row {row}",
+                        "start again: they will be computed anew",
+                    )
+        return values
+
+
 class Features:
     """One output of frozen layers for all pictures of a job; a source for batches.
 
     Args:
-        array: float16 or float32 [views * n, ...], mapped from a file.
+        array: float16 or float32 [views * n, ...].
         rows: The pictures' rows in the dataset, int [n].
         failed: Positions 0..n-1 of pictures that turned out unreadable, with the reason.
     """
 
-    def __init__(self, array: npt.NDArray[Any], rows: Rows, failed: Mapping[int, str]) -> None:
+    def __init__(
+        self, array: npt.NDArray[Any] | StoredRows, rows: Rows, failed: Mapping[int, str]
+    ) -> None:
         self.array = array
         self.rows = rows
         self.dtype = array.dtype
@@ -76,7 +125,7 @@ class Features:
 
     def gather(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return features by position, [len(rows), ...]."""
-        return np.take(self.array, rows, axis=0, mode="clip")
+        return self.array[rows]
 
 
 class FeatureBatches(Batches):
