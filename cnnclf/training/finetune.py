@@ -6,11 +6,17 @@ always the whole network.
 """
 
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.config import FinetuneConfig, HeadConfig, OptimizerConfig, TrainingConfig
+from cnnclf.config import (
+    FinetuneConfig,
+    HeadConfig,
+    OptimizerConfig,
+    TailConfig,
+    TrainingConfig,
+)
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import RunError
 from cnnclf.files import (
@@ -23,10 +29,9 @@ from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.models.weights import LoadedWeights, load_weights
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, STATE_FILE, RunDirectory
-from cnnclf.training.features import Features
-from cnnclf.training.finetune_plan import FinetunePlan, settle_head
+from cnnclf.training.finetune_plan import FinetunePlan
 from cnnclf.training.fit import Phase, fit_phase
-from cnnclf.training.head_search import search_head
+from cnnclf.training.head_search import choose_head
 from cnnclf.training.judging import Verdict, compare_cached
 from cnnclf.training.phase_data import PhaseData, open_phase_data
 from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
@@ -132,6 +137,10 @@ class _Phases:
             last = run.find_checkpoint("last")
             net.load_weights(last / MODEL_FILE)
             reached = str(read_json(last / STATE_FILE)["phase"])
+            earlier = find_whole_directory(run.earlier)
+            if reached != TAIL and earlier is not None:
+                # it was stopped after the second phase's first best and before its first last
+                replace_directory_atomic(earlier, run.best)
         if reached == TAIL and self.tail is not None:
             state = self._fit(self._plan_tail(), self.tail, None, resume=True)
             return self._choose_phase(state)
@@ -227,75 +236,30 @@ class _Phases:
 
     def _plan_head(self) -> Phase:
         config = self.work.plan.config
-        head = self._choose_head()
-        optimizer = OptimizerConfig(
-            name=config.optimizer.name,
-            momentum=config.optimizer.momentum,
-            ema=config.optimizer.ema,
-            learning_rate=head.learning_rate,
-            weight_decay=float(head.weight_decay),
-            schedule=head.schedule,
-            warmup=head.warmup,
-        )
-        return Phase(HEAD, _training(config, head.epochs), optimizer)
+        head = choose_head(self.work, self.head.features)
+        return Phase(HEAD, _training(config, head.epochs), _optimizer(config, head))
 
     def _plan_tail(self) -> Phase:
         config = self.work.plan.config
         tail = config.tail
-        optimizer = OptimizerConfig(
-            name=config.optimizer.name,
-            momentum=config.optimizer.momentum,
-            ema=config.optimizer.ema,
-            learning_rate=tail.learning_rate,
-            weight_decay=tail.weight_decay,
-            clip_norm=tail.clip_norm,
-            schedule=tail.schedule,
-            warmup=tail.warmup,
-        )
         return Phase(
             TAIL,
             _training(config, tail.epochs),
-            optimizer,
+            _optimizer(config, tail),
             scales=self.transfer.scale_rates(tail.layer_decay) if tail.layer_decay < 1 else None,
             may_diverge=True,
         )
 
-    def _choose_head(self) -> HeadConfig:
-        """Search the head's rates, or take those that the search chose before."""
-        head = self.work.plan.config.head
-        if not head.search:
-            return head
-        if self.head.features is None or self.head.features[1] is None:
-            return settle_head(head)[0]
-        known = self.work.run.read_record().get("head_search") if self.work.resume else None
-        if known is None:
-            known = self._search(head, self.head.features[0], self.head.features[1])
-            self.work.run.update_run(head_search=known)
-        best = known[0]
-        return head.model_copy(update={key: best[key] for key in ("learning_rate", "weight_decay")})
 
-    def _search(self, head: HeadConfig, train: Features, val: Features) -> list[dict[str, float]]:
-        work, config = self.work, self.work.plan.config
-        rates = head.search_rates if head.learning_rate == "auto" else [head.learning_rate]
-        decays = head.search_decays if head.weight_decay == "auto" else [head.weight_decay]
-        trials = search_head(
-            train,
-            val,
-            work.dataset.manifest.class_indices,
-            num_classes=len(work.plan.labels),
-            head=head,
-            candidates=[(rate, decay) for rate in rates for decay in decays],
-            batch_size=int(config.training.batch_size),
-            label_smoothing=config.training.label_smoothing,
-            seed=config.runtime.seed,
-        )
-        best = trials[0]
-        work.progress.note(
-            f"head search: of {len(trials)} settings, learning rate {best.learning_rate:g} with "
-            f"weight decay {best.weight_decay:g} is best on val (accuracy "
-            f"{best.val_accuracy:.4f}, the others {trials[-1].val_accuracy:.4f} and up)"
-        )
-        return [asdict(trial) for trial in trials]
+def _optimizer(config: FinetuneConfig, phase: HeadConfig | TailConfig) -> OptimizerConfig:
+    return OptimizerConfig(
+        **config.optimizer.model_dump(),
+        learning_rate=phase.learning_rate,
+        weight_decay=float(phase.weight_decay),
+        schedule=phase.schedule,
+        warmup=phase.warmup,
+        clip_norm=phase.clip_norm if isinstance(phase, TailConfig) else 0.0,
+    )
 
 
 def _training(config: FinetuneConfig, epochs: int) -> TrainingConfig:

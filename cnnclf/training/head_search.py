@@ -5,7 +5,7 @@ NumPy, which takes about a second, where building and compiling a model for each
 than training it.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from cnnclf.config import HeadConfig, OptimizerConfig
 from cnnclf.training.features import Features
+from cnnclf.training.finetune_plan import FinetunePlan, settle_head
 from cnnclf.training.judging import measure
+from cnnclf.training.run import Work
 from cnnclf.training.schedule import learning_rate_at
 
 Array = npt.NDArray[np.float32]
@@ -41,6 +43,55 @@ class HeadTrial:
     weight_decay: float
     val_accuracy: float
     val_loss: float
+
+
+def choose_head(
+    work: Work[FinetunePlan], features: tuple[Features, Features | None] | None
+) -> HeadConfig:
+    """Search the head's rates, or take those that the search of this run chose before.
+
+    Args:
+        work: The run; it is told what was tried, and its record keeps it.
+        features: Pooled features of train and val; without them the usual rates are taken.
+
+    Returns:
+        The head's settings with nothing left open.
+    """
+    head = work.plan.config.head
+    if not head.search:
+        return head
+    if features is None or features[1] is None:
+        return settle_head(head)[0]
+    trials = work.run.read_record().get("head_search") if work.resume else None
+    if trials is None:
+        trials = [asdict(trial) for trial in _search(work, features[0], features[1])]
+        work.run.update_run(head_search=trials)
+    best = trials[0]
+    return head.model_copy(update={key: best[key] for key in ("learning_rate", "weight_decay")})
+
+
+def _search(work: Work[FinetunePlan], train: Features, val: Features) -> list[HeadTrial]:
+    config, head = work.plan.config, work.plan.config.head
+    rates = head.search_rates if head.learning_rate == "auto" else [head.learning_rate]
+    decays = head.search_decays if head.weight_decay == "auto" else [head.weight_decay]
+    trials = search_head(
+        train,
+        val,
+        work.dataset.manifest.class_indices,
+        num_classes=len(work.plan.labels),
+        head=head,
+        candidates=[(rate, decay) for rate in rates for decay in decays],
+        batch_size=int(config.training.batch_size),
+        label_smoothing=config.training.label_smoothing,
+        seed=config.runtime.seed,
+    )
+    best = trials[0]
+    work.progress.note(
+        f"head search: of {len(trials)} settings, learning rate {best.learning_rate:g} with "
+        f"weight decay {best.weight_decay:g} is best on val (accuracy "
+        f"{best.val_accuracy:.4f}, the others {trials[-1].val_accuracy:.4f} and up)"
+    )
+    return trials
 
 
 def search_head(

@@ -16,6 +16,7 @@ from cnnclf.runs import open_run
 from cnnclf.training import finetune, judging
 from cnnclf.training.callbacks import Conductor
 from cnnclf.training.run import TrainResult
+from cnnclf.training.state import TrainingState, save_state
 from tests.training.tiny_finetune import tune_tiny
 
 Finetune = Callable[..., TrainResult]
@@ -148,7 +149,8 @@ def whole_run(colors: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trai
     [
         pytest.param("epoch 2", marks=pytest.mark.slow),
         pytest.param("judging 1", marks=pytest.mark.slow),
-        "epoch 4",
+        pytest.param("epoch 4", marks=pytest.mark.slow),
+        "saving 4",
         "judging 2",
     ],
 )
@@ -174,9 +176,16 @@ def test_resuming_equals_never_having_stopped(
             raise KeyboardInterrupt
         return judge(checkpoint, *arguments, **options)
 
+    def save_or_stop(directory: Path, state: TrainingState, *arguments: Any) -> None:
+        if what == "saving" and state.epoch == int(number):
+            raise KeyboardInterrupt  # between the best checkpoint and the last
+        save_state(directory, state, *arguments)
+
     monkeypatch.setattr("cnnclf.training.run.judge_checkpoint", judge_or_stop)
-    with pytest.raises(KeyboardInterrupt):
-        tune(tmp_path / "parts", on_epoch=press_ctrl_c, **EVERYTHING)
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnclf.training.checkpoints.save_state", save_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            tune(tmp_path / "parts", on_epoch=press_ctrl_c, **EVERYTHING)
     assert Classifier.load(tmp_path / "parts").labels, "what there is can be used"
     resumed = tune(tmp_path / "parts", resume=True, **EVERYTHING)
     measured = ("epoch", "phase", "loss", "val_loss", "learning_rate")
