@@ -36,6 +36,12 @@ COMMANDS: tuple[CommandRow, ...] = (
     ("weights", f"{_COMMANDS}.weights", "WEIGHTS_COMMANDS", "List, download and import weights."),
     ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Measure a trained model."),
     ("predict", f"{_COMMANDS}.predict", "predict_command", "Label pictures with a trained model."),
+    (
+        "export",
+        f"{_COMMANDS}.export",
+        "export_command",
+        "Write a trained model in another format, compared with it.",
+    ),
     ("runs", f"{_COMMANDS}.runs", "RUNS_COMMANDS", "List, show and compare runs."),
     (
         "augment-preview",

@@ -1,0 +1,221 @@
+"""`cnnclf export`: a trained model in another format, compared with Keras before it is done."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.origins import Origin, find_origin, quote
+from cnnclf.cli.output import out
+from cnnclf.cli.words import format_bytes, format_rate
+from cnnclf.errors import CnnclfError, RunError, UsageError
+from cnnclf.export.table import EXPORTERS, MAX_DROP, QUANTIZATIONS, check_exporter, find_exporter
+
+if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
+    from cnnclf.export.parity import Parity, Side
+    from cnnclf.export.report import ExportReport
+
+FORMATS = tuple(row.name for row in EXPORTERS)
+SPLIT_CHOICES = ("val", "test")
+
+
+def _check_format(value: str) -> str:
+    return find_exporter(value).name
+
+
+def _check_quantize(value: str | None) -> str | None:
+    if value is None or value in QUANTIZATIONS:
+        return value
+    raise typer.BadParameter(f"expected one of {', '.join(QUANTIZATIONS)}, received {value!r}")
+
+
+def _check_split(value: str) -> str:
+    if value in SPLIT_CHOICES:
+        return value
+    raise typer.BadParameter(f"expected one of {', '.join(SPLIT_CHOICES)}, received {value!r}")
+
+
+def export_command(
+    run: options.Run,
+    *,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="|".join(FORMATS),
+            callback=_check_format,
+            autocompletion=lambda: list(FORMATS),
+            help="What to write.",
+        ),
+    ],
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize",
+            metavar="|".join(QUANTIZATIONS),
+            callback=_check_quantize,
+            autocompletion=lambda: list(QUANTIZATIONS),
+            help="float16: half the size, computed as before. int8: a quarter, computed in 8 bits.",
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Let the model give these, not logits.")
+    ] = False,
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where to write [RUN/exports/FORMAT]."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DATASET",
+            help="Pictures to compare on, and to calibrate int8 with [what RUN was trained on].",
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            metavar="|".join(SPLIT_CHOICES),
+            callback=_check_split,
+            autocompletion=lambda: list(SPLIT_CHOICES),
+            help="Which of them to compare on; int8 is calibrated on the training pictures.",
+        ),
+    ] = "val",
+    max_drop: Annotated[
+        float,
+        typer.Option("--max-drop", min=0, max=100, help="Points of accuracy that may be lost."),
+    ] = MAX_DROP,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Compare nothing; the artifact is not verified.")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Write a trained model in another format and compare it with Keras on real pictures.
+
+    The model takes uint8 pictures of its size and gives logits; classifier.json beside it names the
+    labels and says how to decode. Figures are in parity.json. What loses too much is kept under a
+    name that ends with .rejected, and the exit code is 4.
+    """
+    from cnnclf.inference.classifier import find_bundle
+
+    progress = out.progress()
+    check_exporter(find_exporter(format_), quantize)
+    if no_verify and data is not None:
+        raise UsageError("expected --data or --no-verify, received both", "leave one of them out")
+    bundle = find_bundle(run)  # what is wrong is told before seconds go into loading TensorFlow
+    _check_bundle(bundle)
+    origin = find_origin(run, bundle)
+    dataset = None if no_verify else _open_data(origin, data, format_)
+    if dataset is not None:
+        dataset.select_split(split)
+    from cnnclf.export.artifact import check_place, export_classifier
+    from cnnclf.export.report import REJECTED, ExportSettings
+    from cnnclf.inference.classifier import Classifier
+    from cnnclf.runtime import setup_runtime
+
+    settings = ExportSettings(format_, quantize, probabilities, split, max_drop)
+    target = out_ or origin.choose_directory().export(settings.name)
+    check_place(target)
+    # Graphics cards round float32 in ways of their own.
+    out.note(setup_runtime(device="cpu", verbose=verbose).summary)
+    classifier = Classifier.load(bundle, engine="keras", precision="float32")
+    report = export_classifier(classifier, target, settings, dataset=dataset, progress=progress)
+    _show(report)
+    out.json({"directory": report.directory, **report.to_dict()})
+    if report.verdict == REJECTED:
+        raise _rejection(report)
+    out.hint(f"label pictures with it: {quote('cnnclf', 'predict', report.directory)} photos/")
+
+
+def _check_bundle(bundle: Path) -> None:
+    """Refuse an artifact: what it was made of is asked for."""
+    from cnnclf.inference.bundles import read_bundle
+
+    content = read_bundle(bundle).content
+    if "format" in content:
+        origin = (content.get("exported_from") or {}).get("directory")
+        raise RunError(
+            f"expected a run or a bundle of Keras, received {bundle}, which is an export to "
+            f"{content['format']}",
+            f"export what it was made of: {origin}" if origin else "export its run",
+        )
+
+
+def _open_data(origin: Origin, data: Path | None, format_: str) -> "Dataset":
+    command = quote("cnnclf", "export", origin.path, "--format", format_, "--data")
+    try:
+        return origin.open_data(data, out.progress(), command=command)
+    except CnnclfError as error:
+        if data is None:
+            error.add_note("--no-verify exports without comparing")
+        raise
+
+
+def _show(report: "ExportReport") -> None:
+    parity = report.parity
+    if parity is None:
+        out.warn(
+            f"nothing was compared: {report.directory} is not verified; "
+            "--data DATASET compares it on pictures"
+        )
+    else:
+        _show_parity(report, parity)
+    out.line(f"artifact: {report.directory}")
+
+
+def _show_parity(report: "ExportReport", parity: "Parity") -> None:
+    sides = (parity.before, parity.after)
+
+    def each(describe: Callable[["Side"], str]) -> tuple[str, str]:
+        return describe(sides[0]), describe(sides[1])
+
+    out.table(
+        f"{parity.pictures:,} pictures of the split {parity.split}",
+        ("", "Keras", report.settings.title),
+        [
+            ("accuracy", *each(lambda side: f"{side.accuracy:.4f} ({side.correct:,})")),
+            ("95 % interval", *each(lambda side: f"{side.low:.4f} to {side.high:.4f}")),
+            ("size", *each(lambda side: format_bytes(side.size_bytes))),
+            ("images per second", *each(lambda side: format_rate(side.images_per_s))),
+        ],
+    )
+    out.line()
+    out.pairs(
+        "",
+        {
+            "same label": f"{100 * parity.agreement:.2f} % of the pictures",
+            "largest difference": f"{parity.difference:.2g}; the {parity.output} of Keras span "
+            f"{parity.spread:.3g}",
+            "verdict": f"{report.verdict}: {_describe_drop(parity)}",
+        },
+    )
+    if parity.failed:
+        out.warn(f"{parity.failed:,} more pictures cannot be decoded and are in no number")
+    if report.dataset and report.dataset["trained_on"] is False:
+        out.warn("the data changed since training: Keras may have seen pictures of the split")
+
+
+def _describe_drop(parity: "Parity") -> str:
+    if parity.drop == 0:
+        return "no accuracy lost"
+    return f"{abs(parity.drop):.2f} points of accuracy {'lost' if parity.drop > 0 else 'won'}"
+
+
+def _rejection(report: "ExportReport") -> RunError:
+    settings = report.settings
+    problems = "; ".join(report.parity.problems) if report.parity else ""
+    if settings.quantize == "int8":
+        way_out = "--quantize float16 loses less, --max-drop allows more"
+    else:
+        way_out = "try another --format"
+    return RunError(
+        f"expected {settings.title} to do what Keras does, but {problems}",
+        f"it is kept as {report.directory}; {way_out}",
+    )

@@ -1,0 +1,276 @@
+"""Makes artifacts: converts a model, tries the result in its own runtime, names it by the verdict.
+
+An artifact is a directory: the model in its format, classifier.json as of a bundle, parity.json
+with the comparison. All of it is made beside its place and moved there when the verdict is known;
+one that lost too much gets `.rejected` added to its name.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnclf import __version__
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.store import open_pixels
+from cnnclf.errors import RunError, UsageError
+from cnnclf.export.base import ExportJob
+from cnnclf.export.parity import compare_models
+from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
+from cnnclf.export.table import ExporterRow, check_exporter, find_exporter
+from cnnclf.files import (
+    passing_directory,
+    read_json,
+    replace_directory_atomic,
+    write_json_atomic,
+)
+from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files
+from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.engines.base import EngineRefusedError, Pixels
+from cnnclf.inference.engines.table import load_function
+from cnnclf.progress import Progress
+from cnnclf.runs import CLASSIFIER_FILE, ENGINE_CACHE, EVALUATION, PARITY_FILE
+
+if TYPE_CHECKING:
+    import keras
+
+_REJECTED_SUFFIX = ".rejected"
+_CALIBRATION_PICTURES = 300
+_SEED = 0
+
+
+def export_classifier(
+    classifier: Classifier,
+    target: Path,
+    settings: ExportSettings,
+    *,
+    dataset: Dataset | None,
+    progress: Progress,
+) -> ExportReport:
+    """Write an artifact, run it in its own runtime beside Keras, and name it by the verdict.
+
+    Args:
+        classifier: A bundle of Keras, opened in Keras and float32.
+        target: Where the artifact shall be; nothing, an empty directory or an earlier artifact.
+        settings: What to export.
+        dataset: Pictures to compare on, and to calibrate int8 with; None leaves the artifact not
+            verified.
+        progress: Is told what is done.
+
+    Returns:
+        The report; look at its verdict. A rejected artifact lies beside `target`, which stays as it
+        was.
+
+    Raises:
+        UsageError: The format cannot do this, or int8 has nothing to calibrate with.
+        MissingPackageError: The format needs a package.
+        RunError: The model cannot be converted, the artifact cannot be run, or the place is taken.
+        DataError: The dataset does not fit the model.
+        DeviceError: The disk is full.
+    """
+    row = find_exporter(settings.format)
+    check_exporter(row, settings.quantize)
+    rejected = target.with_name(target.name + _REJECTED_SUFFIX)
+    for place in (target, rejected):
+        check_place(place)
+    calibration = _draw_calibration(classifier, settings, dataset, progress)
+    with passing_directory(target) as directory:
+        with progress.task(f"converting to {settings.title}", 2, "steps") as task:
+            content = _write_model(classifier, row, settings, directory, calibration)
+            write_json_atomic(directory / CLASSIFIER_FILE, content)
+            task.advance()
+            artifact = _open_as_users_do(directory, settings)
+            task.advance()
+        report = _compare(classifier, artifact, settings, dataset, progress)
+        write_json_atomic(directory / PARITY_FILE, report.to_dict())
+        place = rejected if report.verdict == REJECTED else target
+        replace_directory_atomic(directory, place)
+        if place == target and rejected.exists():
+            shutil.rmtree(rejected)
+    return replace(report, directory=place)
+
+
+def check_place(target: Path) -> None:
+    """Refuse a place for an artifact that holds anything but an earlier one.
+
+    Raises:
+        RunError: It does.
+    """
+    if not target.exists():
+        return
+    names = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else [target.name]
+    others = names
+    if {CLASSIFIER_FILE, PARITY_FILE} <= set(names):
+        content = read_json(target / CLASSIFIER_FILE)
+        ours = {content.get("model"), *content.get("files", ())}
+        ours |= {CLASSIFIER_FILE, PARITY_FILE, ENGINE_CACHE, EVALUATION}
+        others = [name for name in names if name not in ours]
+    if others:
+        raise RunError(
+            f"expected nothing or an earlier export at {target}, found {others[0]}",
+            "give another --out",
+        )
+
+
+def _draw_calibration(
+    classifier: Classifier, settings: ExportSettings, dataset: Dataset | None, progress: Progress
+) -> Pixels:
+    """Draw training pictures for int8, always the same ones of the same data."""
+    if settings.quantize != "int8":
+        return np.zeros((0, *classifier.input_spec.shape), np.uint8)
+    if dataset is None:
+        raise UsageError(
+            "expected data beside --quantize int8, whose ranges are taken from training pictures",
+            "give --data DATASET instead of --no-verify",
+        )
+    rows = dataset.select_split("train")
+    rng = np.random.default_rng(_SEED)
+    drawn = np.sort(rng.permutation(rows)[:_CALIBRATION_PICTURES])
+    pixels = open_pixels(dataset, classifier.input_spec, cache="ram", progress=progress, rows=drawn)
+    readable = np.array([row for row in drawn.tolist() if row not in pixels.failed], np.intp)
+    progress.note(f"calibrating on {len(readable)} training pictures, which takes a while")
+    return pixels.gather(readable)
+
+
+def _write_model(
+    classifier: Classifier,
+    row: ExporterRow,
+    settings: ExportSettings,
+    directory: Path,
+    calibration: Pixels,
+) -> dict[str, Any]:
+    """Write the model in its format; return what classifier.json shall say."""
+    content = _describe(classifier, row, settings)
+    job = ExportJob(
+        model=_build_graph(classifier, probabilities=settings.probabilities),
+        directory=directory,
+        output=content["output"],
+        quantize=settings.quantize,
+        calibration=calibration,
+        description=json.dumps(content, ensure_ascii=False),
+    )
+    write: Callable[[ExportJob], tuple[str, ...]] = load_function(row.exporter)
+    try:
+        model, *files = write(job)
+    except EngineRefusedError as error:
+        raise RunError(error.message, "try another --format") from error
+    return content | {
+        "model": model,
+        "files": files,
+        "sha256": hash_files(directory, [model, *files]),
+    }
+
+
+def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model":
+    """Build the graph to export: uint8 pictures in, computed in float32."""
+    import keras
+
+    from cnnclf.inference.engines.keras_engine import set_precision, take_bytes
+
+    model = set_precision(classifier.model, "float32")
+    if probabilities:
+        pixels = keras.Input(model.input_shape[1:])
+        scaled = keras.layers.Rescaling(1 / classifier.temperature)(model(pixels))
+        outputs = keras.layers.Softmax(name="probabilities")(scaled)
+        model = keras.Model(pixels, outputs, name=model.name)
+    return take_bytes(model)
+
+
+def _describe(classifier: Classifier, row: ExporterRow, settings: ExportSettings) -> dict[str, Any]:
+    """Say in classifier.json what the bundle says, and what became of it."""
+    bundle = classifier.bundle
+    kept = ("labels", "input_spec", "threshold", "parameters", "dataset", "extra")
+    return {
+        "schema_version": BUNDLE_VERSION,
+        **{name: bundle[name] for name in kept if name in bundle},
+        "format": row.name,
+        "pixels": {"dtype": "uint8", "order": "NHWC", "range": [0, 255]},
+        "output": "probabilities" if settings.probabilities else "logits",
+        # With probabilities it is in the graph, and their logarithms need no other.
+        "temperature": 1.0 if settings.probabilities else classifier.temperature,
+        "quantize": settings.quantize,
+        "precision": "int8" if settings.quantize == "int8" else "float32",
+        "exported_from": _name_source(classifier),
+        "versions": _read_versions(row),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _open_as_users_do(directory: Path, settings: ExportSettings) -> Classifier:
+    try:
+        return Classifier.load(directory)
+    except RunError as error:
+        raise RunError(
+            f"{settings.title} cannot run this model: {error.message}", "try another --format"
+        ) from error
+
+
+def _compare(
+    classifier: Classifier,
+    artifact: Classifier,
+    settings: ExportSettings,
+    dataset: Dataset | None,
+    progress: Progress,
+) -> ExportReport:
+    parity = None
+    if dataset is not None:
+        parity = compare_models(
+            classifier,
+            artifact,
+            dataset,
+            split=settings.split,
+            quantize=settings.quantize,
+            max_drop=settings.max_drop,
+            sizes=(_measure(classifier), _measure(artifact)),
+            progress=progress,
+        )
+    return ExportReport(
+        directory=artifact.directory,
+        settings=settings,
+        verdict=UNVERIFIED if parity is None else REJECTED if parity.problems else VERIFIED,
+        parity=parity,
+        dataset=None if dataset is None else _name_data(classifier, dataset),
+        source=_name_source(classifier),
+        engine={"name": artifact.engine.name, "precision": artifact.engine.precision},
+        versions=artifact.bundle["versions"],
+    )
+
+
+def _measure(classifier: Classifier) -> int:
+    """Count the bytes of a model's files."""
+    names = [classifier.bundle["model"], *classifier.bundle.get("files", ())]
+    paths = [classifier.directory / name for name in names]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _name_source(classifier: Classifier) -> dict[str, Any]:
+    return {
+        "directory": str(classifier.directory.absolute()),
+        "sha256": classifier.bundle["sha256"],
+    }
+
+
+def _name_data(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
+    trained = (classifier.bundle.get("dataset") or {}).get("fingerprint")
+    return {
+        "directory": str(dataset.directory.absolute()),
+        "fingerprint": dataset.fingerprint,
+        "trained_on": None if trained is None else trained == dataset.fingerprint,
+    }
+
+
+def _read_versions(row: ExporterRow) -> dict[str, str]:
+    found = {"cnnclf": __version__}
+    for name in ("keras", "tensorflow", *row.distributions):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # another build or backend serves
+    return found

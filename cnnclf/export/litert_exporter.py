@@ -1,0 +1,52 @@
+"""LiteRT, for phones, browsers and small boards.
+
+Half-size weights and 8-bit computing are done by TensorFlow's own converter. Labels and input spec
+follow the model inside the file as a zip archive, where Android's tools look for them as well.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cnnclf.export.base import ExportJob
+from cnnclf.inference.engines.converting import converting
+from cnnclf.inference.engines.litert_engine import convert_to_litert
+from cnnclf.runs import CLASSIFIER_FILE
+
+
+def export_litert(job: ExportJob) -> tuple[str, ...]:
+    """Write model.tflite: uint8 in and float32 out, quantized or not.
+
+    Raises:
+        EngineRefusedError: TensorFlow's converter cannot write this model.
+    """
+    if job.quantize is None:
+        path = convert_to_litert(job.model, job.directory)
+    else:
+        path = job.directory / "model.tflite"
+        with converting("LiteRT"):
+            job.model.export(str(path), format="litert", verbose=False, **_choose_options(job))
+    _append_description(path, job.description)
+    return (path.name,)
+
+
+def _choose_options(job: ExportJob) -> dict[str, Any]:
+    import tensorflow as tf
+
+    if job.quantize == "float16":
+        return {
+            "optimizations": [tf.lite.Optimize.DEFAULT],
+            "target_spec": {"supported_types": [tf.float16]},
+        }
+
+    def calibrate() -> Iterator[list[Any]]:
+        for pictures in job.calibration_batches():
+            yield [pictures]
+
+    return {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": calibrate}
+
+
+def _append_description(path: Path, description: str) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(CLASSIFIER_FILE, description)

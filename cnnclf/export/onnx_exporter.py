@@ -1,0 +1,115 @@
+"""ONNX, for ONNX Runtime and whatever else reads it."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnclf.export.base import ExportJob
+from cnnclf.inference.engines.base import Pixels
+from cnnclf.inference.engines.converting import converting
+from cnnclf.inference.engines.onnxruntime_engine import convert_to_onnx
+from cnnclf.runs import CLASSIFIER_FILE
+
+# Below this size halving saves nothing worth having.
+_LEAST_WEIGHTS = 64
+_LARGEST_HALF = 65_504.0  # of float16
+
+
+def export_onnx(job: ExportJob) -> tuple[str, ...]:
+    """Write model.onnx.
+
+    Raises:
+        EngineRefusedError: The model cannot be converted or quantized.
+    """
+    import onnx
+
+    path = convert_to_onnx(job.model, job.directory)
+    if job.quantize == "int8":
+        _quantize(path, job)
+    model = onnx.load(path)
+    if job.quantize == "float16":
+        _halve_weights(onnx, model)
+    _name_ends(model.graph, job.output)
+    onnx.helper.set_model_props(model, {CLASSIFIER_FILE: job.description})
+    onnx.save(model, path)
+    return (path.name,)
+
+
+def _quantize(path: Path, job: ExportJob) -> None:
+    """Compute in 8 bits: weights per channel, activations between the extremes they reached."""
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc] # untyped
+        def __init__(self, name: str) -> None:
+            self._feeds = ({name: batch} for batch in job.calibration_batches())
+
+        def get_next(self) -> dict[str, Pixels] | None:
+            return next(self._feeds, None)
+
+    with (
+        converting("ONNX Runtime's quantizer"),
+        tempfile.TemporaryDirectory(prefix="cnnclf-") as directory,
+    ):
+        simple = Path(directory) / "simple.onnx"
+        # Its symbolic shapes need one more package and say nothing new of such a graph.
+        quant_pre_process(str(path), str(simple), skip_symbolic_shape=True)
+        graph = onnx.load(simple).graph
+        quantization.quantize_static(
+            str(simple),
+            str(path),
+            Reader(graph.input[0].name),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=_list_kinds(graph),
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+
+
+def _list_kinds(graph: Any) -> list[str]:
+    """List the kinds of nodes to quantize: all that can be but the softmax, a matter of K numbers.
+
+    In 8 bits no probability below 1/256 would be left.
+    """
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    known = QDQRegistry.keys() | QLinearOpsRegistry.keys()
+    return sorted(({node.op_type for node in graph.node} & known) - {"Softmax"})
+
+
+def _halve_weights(onnx: Any, model: Any) -> None:
+    """Keep large constants in float16; what computes with them widens them when it is opened."""
+    graph = model.graph
+    widenings = []
+    for tensor in graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.size < _LEAST_WEIGHTS or np.abs(values).max() > _LARGEST_HALF:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))
+        widenings.append(
+            onnx.helper.make_node(
+                "Cast", [tensor.name], [name], name=f"{name}/widen", to=onnx.TensorProto.FLOAT
+            )
+        )
+    nodes = [*widenings, *graph.node]  # constants before what uses them
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _name_ends(graph: Any, output: str) -> None:
+    """Name what comes out, and the free size of a batch."""
+    old = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = [output if name == old else name for name in node.output]
+        node.input[:] = [output if name == old else name for name in node.input]
+    graph.output[0].name = output
+    for end in (graph.input[0], graph.output[0]):
+        end.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del graph.value_info[:]  # shapes under the old names

@@ -1,0 +1,62 @@
+"""OpenVINO, for processors and graphics of Intel and for processors of others.
+
+8 bits: NNCF places the quantization where OpenVINO's kernels want it and moves each layer's bias by
+what rounding shifted its outputs on average. It is told to look at whole ranges, not at the average
+picture's, and to find those shifts layer after layer: docs/decisions/0006-exports.md has figures.
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cnnclf.export.base import ExportJob
+from cnnclf.inference.engines.converting import converting
+from cnnclf.inference.engines.openvino_engine import convert_to_openvino, load_openvino
+from cnnclf.runs import CLASSIFIER_FILE
+
+_MODEL = "model.xml"
+
+
+def export_openvino(job: ExportJob) -> tuple[str, ...]:
+    """Write model.xml and model.bin.
+
+    Raises:
+        EngineRefusedError: The model cannot be converted or quantized.
+    """
+    openvino = load_openvino()
+    with tempfile.TemporaryDirectory(prefix="cnnclf-") as directory:
+        path = convert_to_openvino(job.model, Path(directory))
+        core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # the file is removed while the graph is in use
+        graph = core.read_model(path)
+    if job.quantize == "int8":
+        graph = _quantize(graph, job)
+    graph.output(0).get_tensor().set_names({job.output})
+    graph.set_rt_info(job.description, ["cnnclf", CLASSIFIER_FILE])
+    path = job.directory / _MODEL
+    openvino.save_model(graph, path, compress_to_fp16=job.quantize == "float16")
+    return _MODEL, path.with_suffix(".bin").name
+
+
+def _quantize(graph: Any, job: ExportJob) -> Any:
+    import nncf
+    from nncf import errors
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    nncf.set_log_level(logging.ERROR)
+    refusals = (errors.InternalError, errors.UnsupportedModelError, errors.ValidationError)
+    # Its bars go to stdout, where our results belong.
+    with converting("NNCF", *refusals), contextlib.redirect_stdout(io.StringIO()):
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(list(job.calibration_batches())),
+            subset_size=len(job.calibration),
+            preset=nncf.QuantizationPreset.MIXED,
+            fast_bias_correction=False,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+            ),
+        )
