@@ -107,7 +107,10 @@ class FeaturesConfig(Section):
         "float16", description="Numbers that are kept; float32 takes twice the room."
     )
     views: int = Field(
-        1, ge=1, le=64, description="Versions of each training picture; from 2 on, augmented ones."
+        1,
+        ge=1,
+        le=64,
+        description="Versions of each training picture; those after the first are augmented.",
     )
 
 

@@ -165,7 +165,7 @@ def _make(
             engine.run(islice(batches, _TIMED_BATCHES), writer.write)
             rest = writer.seconds_for(job.count)
             if rest >= 1:
-                progress.note(f"frozen layers: about {rest:,.0f} s")
+                progress.note(f"frozen layers: about {rest:,.0f} s to go")
             engine.run(batches, writer.write)
         except OverflowError as error:
             raise RunError(
