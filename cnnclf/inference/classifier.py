@@ -82,6 +82,7 @@ class Classifier:
         model = bundle.model
         choices = choose_engines(
             model.format,
+            own_precision=model.precision,
             engine=engine or ("keras" if model.format == "keras" else "auto"),
             precision=precision,
             device=device,

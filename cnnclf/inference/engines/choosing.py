@@ -36,6 +36,7 @@ class EngineChoice:
 def choose_engines(
     form: str = "keras",
     *,
+    own_precision: str = "float32",
     engine: str = "auto",
     precision: str = "auto",
     device: str | None = None,
@@ -47,6 +48,7 @@ def choose_engines(
 
     Args:
         form: Format of the model, a key of `FORMATS`.
+        own_precision: What an exported model computes in as it is.
         engine: auto, or the name of a row.
         precision: auto, or one of `PRECISIONS`.
         device: As of `setup_runtime`; None for the CPU.
@@ -60,7 +62,7 @@ def choose_engines(
         RunError: No engine opens the format.
     """
     if form != "keras":
-        return (_choose_for_file(form, engine, precision),)
+        return (_choose_for_file(form, own_precision, engine, precision),)
     if engine == "auto":
         return _choose_freely(precision, device)
     row = find_engine(engine)
@@ -82,7 +84,7 @@ def choose_engines(
     return (*choices, *_fallbacks(choices))
 
 
-def _choose_for_file(form: str, engine: str, precision: str) -> EngineChoice:
+def _choose_for_file(form: str, own_precision: str, engine: str, precision: str) -> EngineChoice:
     """The engine of an exported model; nothing takes over, since there is no Keras beside it."""
     if form not in FORMATS:
         raise RunError(
@@ -100,8 +102,13 @@ def _choose_for_file(form: str, engine: str, precision: str) -> EngineChoice:
             f"use --engine {names[0]}",
         )
     check_installed(row)
-    if precision == "auto":
+    if precision in {"auto", own_precision}:
         return EngineChoice(row, None)
+    if own_precision == "int8":
+        raise UsageError(
+            f"expected --precision int8, which the model was exported in, received {precision}",
+            "leave --precision out, or give the run it was exported from",
+        )
     check_precision(row, precision)
     return EngineChoice(row, precision)
 
@@ -117,10 +124,11 @@ def _choose_freely(precision: str, device: str | None) -> tuple[EngineChoice, ..
             check_precision(keras, wanted)
         return (EngineChoice(keras, wanted),)
     row = find_engine(_FASTEST_ON_CPU)
-    if find_missing(row) or (wanted is not None and wanted not in row.precisions):
+    is_missing = bool(find_missing(row, converting=True))
+    if is_missing or (wanted is not None and wanted not in row.precisions):
         if wanted is not None:
             check_precision(keras, wanted)
-        note = f"faster here: python -m pip install 'cnnclf[{row.extra}]'"
+        note = f"faster here: python -m pip install 'cnnclf[{row.extra}]'" if is_missing else ""
         return (EngineChoice(keras, wanted or "float32", note),)
     choices = [EngineChoice(row, wanted)] if wanted is not None else _in_what_is_fast(row)
     return (*choices, *_fallbacks(choices))
@@ -143,5 +151,5 @@ def _fallbacks(choices: list[EngineChoice]) -> tuple[EngineChoice, ...]:
     return tuple(
         EngineChoice(row, row.precisions[0])
         for row in others
-        if row.name not in used and not find_missing(row)
+        if row.name not in used and not find_missing(row, converting=True)
     )

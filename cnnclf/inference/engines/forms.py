@@ -6,7 +6,8 @@ A form is a directory beside the bundle or, where that cannot be written, in the
         form.json  model.xml  model.bin  reference.npz
     engine-cache/openvino-2026.4.1-0123456789abcdef.bfloat16-01234567.json
                                                  how it compares on one kind of processor
-    engine-cache/litert-2.3.0-0123456789abcdef.json       why there is no form
+    engine-cache/litert-2.3.0-0123456789abcdef.tensorflow.json
+                                                 why there is no form
 
 All are written whole or not at all; a form whose files have changed is made again.
 """

@@ -5,6 +5,7 @@ first use with a precision on a kind of processor its logits are compared with t
 """
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,7 +98,8 @@ class EngineOpener:
         form = cache.find(key)
         if form is not None:
             return form
-        refusal = cache.read_verdict(key.name)
+        conversion = f"{key.name}.{os.environ.get('KERAS_BACKEND') or 'tensorflow'}"
+        refusal = cache.read_verdict(conversion)
         if refusal is not None:
             raise EngineRefusedError(str(refusal["problem"]), "use --engine keras")
         check_installed(row, converting=True)
@@ -125,7 +127,7 @@ class EngineOpener:
             try:
                 return cache.make(key, write)
             except EngineRefusedError as error:
-                cache.write_verdict(key.name, {"problem": error.message})
+                cache.write_verdict(conversion, {"problem": error.message})
                 raise
 
     def _find_reference(self) -> tuple[Pixels, Logits | None]:

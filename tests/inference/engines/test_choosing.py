@@ -17,7 +17,9 @@ class Machine:
         monkeypatch.setattr(choosing, "is_gpu_usable", lambda _: self.gpu)
         monkeypatch.setattr(choosing, "has_bfloat16", lambda: self.bfloat16)
         monkeypatch.setattr(
-            choosing, "find_missing", lambda row: ("x",) if row.name in self.hidden else ()
+            choosing,
+            "find_missing",
+            lambda row, **_: ("x",) if row.name in self.hidden else (),
         )
 
 
@@ -102,5 +104,9 @@ def test_an_exported_file_takes_the_engine_that_opens_it(machine: Machine) -> No
     assert names("onnx") == ["openvino None"]
     with pytest.raises(UsageError, match="opens litert"):
         choose_engines("litert", engine="onnxruntime")
+    assert names("openvino", own_precision="int8", precision="int8") == ["openvino None"]
+    with pytest.raises(UsageError, match="exported in, received float32"):
+        choose_engines("openvino", own_precision="int8", precision="float32")
+    assert names("openvino", precision="bfloat16") == ["openvino bfloat16"]
     with pytest.raises(RunError, match="received 'coreml'"):
         choose_engines("coreml")
