@@ -206,7 +206,11 @@ def _judge(
     drop = 100 * (sides[0].correct - sides[1].correct) / len(truth)
     limits, problems = {"max_drop": max_drop}, []
     if drop > max_drop:
-        problems.append(f"{drop:.2f} points of accuracy are lost (allowed {max_drop:g})")
+        lost = sides[0].correct - sides[1].correct
+        problems.append(
+            f"{drop:.2f} points of accuracy are lost, {lost:,} of {len(truth):,} pictures "
+            f"(allowed {max_drop:g})"
+        )
     tolerance = FLOAT_TOLERANCES.get(quantize)
     if tolerance is not None:
         limits |= vars(tolerance)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 BUNDLE_VERSION = 1
 
 _COPY_AGAIN = "copy the whole bundle again from where it was trained, or train again"
+_EXPORT_AGAIN = "copy the whole directory again from where it was exported, or export it again"
 _OUTPUTS = ("logits", "probabilities")
 _MODEL_SUFFIXES = {".keras", ".onnx", ".tflite", ".xml"}
 _ARTIFACTS = {"model.onnx", "model.tflite", "model.xml", SAVED_MODEL}
@@ -274,14 +275,15 @@ def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
             if is_last:
                 name = Path(str(error.filename)).name
                 raise RunError(
-                    f"the bundle {directory} is damaged: {name}: {error.strerror}", _COPY_AGAIN
+                    f"the bundle {directory} is damaged: {name}: {error.strerror}",
+                    _EXPORT_AGAIN if "format" in content else _COPY_AGAIN,
                 ) from error
         if checksum == content.get("sha256"):
             return content, directory
         directory = find_whole_directory(directory) or directory
     raise RunError(
         f"the bundle {directory} is changed or damaged: the checksum of {model} does not fit",
-        _COPY_AGAIN,
+        _EXPORT_AGAIN if "format" in content else _COPY_AGAIN,
     )
 
 

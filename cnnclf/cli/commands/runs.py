@@ -12,7 +12,7 @@ from cnnclf.cli.output import out
 from cnnclf.cli.words import format_rate, format_seconds
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import read_json
-from cnnclf.runs import METRICS_FILE, RunDirectory, RunRow, list_runs, open_run
+from cnnclf.runs import METRICS_FILE, PARITY_FILE, RunDirectory, RunRow, list_runs, open_run
 
 _HERE = "cnnclf.cli.commands.runs"
 
@@ -79,11 +79,12 @@ def list_command(
 
 
 def show_command(run: options.Run, *, json: options.Json = False) -> None:
-    """Show what is known of a run: its data, settings, training and evaluations."""
+    """Show what is known of a run: its data, settings, training, evaluations and exports."""
     directory = open_run(run)
     record = directory.read_record()
     plan = _read_plan(directory)
     evaluations = _read_evaluations(directory)
+    exports = [_read_export(path) for path in directory.list_exports()]
     out.json(
         {
             "run": directory.path,
@@ -91,6 +92,7 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
             "record": record,
             "plan": plan,
             "evaluations": evaluations,
+            "exports": exports,
         }
     )
     out.pairs("Run", _run_pairs(directory, record))
@@ -113,6 +115,13 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
         out.pairs(
             f"Evaluation on {split}",
             {_METRICS[key]: metrics.get(key) for key in _shown([metrics])},
+        )
+    if exports:
+        keys = ("name", "verdict", "accuracy", "lost", "same_label", "pictures")
+        out.table(
+            "Exports",
+            ("export", "verdict", "accuracy", "points lost", "same label", "pictures"),
+            [[row[key] for key in keys] for row in exports],
         )
     if directory.status() == "interrupted":
         out.hint(f"go on with it: {directory.resume_command()}")
@@ -208,6 +217,24 @@ def _read_evaluations(directory: RunDirectory) -> dict[str, dict[str, Any]]:
         if path.exists():
             found[split] = _flat_metrics(read_json(path))
     return found
+
+
+def _read_export(artifact: Path) -> dict[str, Any]:
+    """Read what came of an export; a damaged one must not hide the run."""
+    try:
+        content = read_json(artifact / PARITY_FILE)
+    except RunError as error:
+        content = {"verdict": f"damaged: {error.message}"}
+    parity = _section(content, "parity")
+    return {
+        "name": artifact.name,
+        "directory": artifact,
+        "verdict": content.get("verdict"),
+        "accuracy": _section(parity, "after").get("accuracy"),
+        "lost": parity.get("drop_points"),
+        "same_label": parity.get("agreement"),
+        "pictures": parity.get("pictures"),
+    }
 
 
 def _local_day(moment: object) -> str | None:
