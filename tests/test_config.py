@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnclf.config import MODEL_PRESETS, TrainConfig, load_config, setting_keys
+from cnnclf.config import (
+    MODEL_PRESETS,
+    FinetuneConfig,
+    TrainConfig,
+    load_config,
+    setting_keys,
+)
 from cnnclf.errors import ConfigError, ExitCode
 
 
@@ -123,3 +129,9 @@ def test_a_config_survives_its_own_json(data: Any) -> None:
     )
     config, _ = load_config(options=options)
     assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("text", ["3", "'3'", "stage5", "all"])
+def test_stages_to_unfreeze_need_no_quotes(text: str) -> None:
+    config, _ = load_config(assignments=[f"tail.unfreeze={text}"], kind=FinetuneConfig)
+    assert config.tail.unfreeze == text.strip("'")

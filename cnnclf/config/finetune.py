@@ -23,6 +23,11 @@ Decays = Annotated[
 ]
 
 
+def _number_as_text(value: object) -> object:
+    """Let a number of stages be written without quotes in a file or with --set."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class BackboneDataConfig(Section):
     """How pictures reach the backbone, which always sees colours."""
 
@@ -74,7 +79,7 @@ class HeadConfig(Section):
 class TailConfig(Section):
     """The second phase: the last stages of the backbone, and the head, at a smaller rate."""
 
-    unfreeze: str = Field(
+    unfreeze: Annotated[str, BeforeValidator(_number_as_text)] = Field(
         "auto", description="What is trained: none, all, a stage and all behind it, or N stages."
     )
     epochs: int = Field(10, ge=1, le=100_000, description="Epochs of the second phase.")
