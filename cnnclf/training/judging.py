@@ -65,6 +65,7 @@ class Difference:
         largest: The largest one.
         spread: Standard deviation of the logits, to compare with.
         other_labels: Pictures that get another label.
+        pictures: How many there are.
         accuracy: Of the other way.
     """
 
@@ -72,15 +73,16 @@ class Difference:
     largest: float
     spread: float
     other_labels: int
+    pictures: int
     accuracy: float
 
     @property
     def words(self) -> str:
         """The same in a few words."""
         return (
-            f"{self.accuracy:.4f} from cached features: their logits, which spread by "
-            f"{self.spread:.2g}, differ by {self.mean:.2g} on average and by {self.largest:.2g} at "
-            f"most, {self.other_labels} of the labels"
+            f"{self.accuracy:.4f} from cached features ({self.other_labels} of {self.pictures:,} "
+            f"labels differ; logits, which spread by {self.spread:.2g}, by {self.mean:.2g} on "
+            f"average and {self.largest:.2g} at most)"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def judge_checkpoint(
     """
     classifier = Classifier.load(checkpoint)
     parts = []
-    with progress.task("judging", len(rows), "pictures") as task:
+    with progress.task("measuring on val", len(rows), "pictures") as task:
         for start in range(0, len(rows), _BATCH):
             wanted = rows[start : start + _BATCH]
             parts.append(classifier.logits(pixels.gather(wanted)))
@@ -164,6 +166,7 @@ def compare_cached(verdict: Verdict, part: Any, features: Features, positions: R
         largest=float(distances.max()),
         spread=float(whole.std()),
         other_labels=int((logits.argmax(axis=1) != verdict.logits.argmax(axis=1)).sum()),
+        pictures=len(verdict.truth),
         accuracy=measure(logits, verdict.truth)[0],
     )
 
