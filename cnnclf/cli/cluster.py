@@ -123,8 +123,8 @@ def predict_with_ray(
         shard=inputs.shard,
     )
     with (
-        _open_target(call, columns, job) as (target, so_far),
         connect(call.address, verbose=computing.verbose) as cluster,
+        _open_target(call, columns, job) as (target, so_far),
     ):
         predict_on_cluster(
             cluster,

@@ -93,14 +93,17 @@ class DeskState:
 class Desk:
     """Where chunks lie until they are done; all methods may be called by several threads.
 
-    None of them waits longer than a second, so that nobody who is gone keeps a thread busy.
+    None of them waits for long, so that nobody who is gone keeps a thread busy.
 
     Args:
         first: Number of the first chunk.
         most: Paths that it holds.
+        patience_s: How long at most somebody waits here.
     """
 
-    def __init__(self, first: int = 0, *, most: int = _MOST_WAITING) -> None:
+    def __init__(
+        self, first: int = 0, *, most: int = _MOST_WAITING, patience_s: float = _PATIENCE_S
+    ) -> None:
         self._chunks: dict[int, Chunk] = {}
         self._begun: dict[int, int] = {}  # how often
         self._holders: dict[int, tuple[str, str]] = {}
@@ -108,6 +111,7 @@ class Desk:
         self._is_complete = False
         self._waiting = 0
         self._most = most
+        self._patience_s = patience_s
         self._redone = 0
         self._changed = threading.Condition()
 
@@ -116,7 +120,7 @@ class Desk:
         with self._changed:
             has_room = self._changed.wait_for(
                 lambda: not self._chunks or self._waiting + len(chunk.found) <= self._most,
-                _PATIENCE_S,
+                self._patience_s,
             )
             if has_room:
                 self._chunks[chunk.index] = chunk
@@ -134,7 +138,9 @@ class Desk:
     def wait_for(self, index: int) -> Literal["here", "later", "never"]:
         """Tell whether a chunk has come."""
         with self._changed:
-            self._changed.wait_for(lambda: index < self._next or self._is_complete, _PATIENCE_S)
+            self._changed.wait_for(
+                lambda: index < self._next or self._is_complete, self._patience_s
+            )
             if index < self._next:
                 return "here"
             return "never" if self._is_complete else "later"

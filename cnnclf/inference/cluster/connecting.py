@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ OWN = "local"
 ANY = "auto"
 
 _ADDRESS = re.compile(r"[^/:\s]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_REACH_S = 10.0
 _STORE_BYTES = 256 << 20  # what goes through it are numbers of chunks and their rows
 
 
@@ -118,6 +121,8 @@ def connect(address: str, *, verbose: bool = False) -> Iterator[Cluster]:
         DeviceError: There is no cluster, or it does not let this process in.
     """
     check_installed()
+    if address not in {OWN, ANY}:
+        _check_reachable(address)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment(_choose_environment(address, verbose=verbose)))
         stack.enter_context(_silence(verbose=verbose))
@@ -128,6 +133,15 @@ def connect(address: str, *, verbose: bool = False) -> Iterator[Cluster]:
             _join(ray, address, verbose=verbose)
         stack.enter_context(_named_errors())
         yield Cluster("this machine" if address == OWN else f"the cluster {address}")
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing listens, for which Ray would look for two minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_answer(address) from error
 
 
 def _join(ray: Any, address: str, *, verbose: bool) -> None:
@@ -152,7 +166,7 @@ def _explain_refusal(error: BaseException, address: str) -> CnnclfError:
     text = " ".join(f"{each}" for each in _causes(error))
     if address == OWN:
         return DeviceError(
-            f"Ray cannot start on this machine: {_first_line(str(error))}",
+            f"Ray cannot start on this machine: {_last_line(str(error))}",
             "--verbose shows what Ray says",
         )
     if "token" in text.casefold() and "auth" in text.casefold():
@@ -162,11 +176,16 @@ def _explain_refusal(error: BaseException, address: str) -> CnnclfError:
         )
     if "version mismatch" in text.casefold():
         return DeviceError(
-            f"Python and Ray must be the same on all nodes: {_first_line(str(error))}",
-            "install the versions of the cluster here",
+            f"expected the versions of Python and Ray that the cluster has: {_condense(error)}",
+            "install the same on all nodes",
         )
+    return _no_answer(address)
+
+
+def _no_answer(address: str) -> DeviceError:
+    place = "on this machine" if address == ANY else f"at {address}"
     return DeviceError(
-        f"expected a Ray cluster at {address}, none answers",
+        f"expected a Ray cluster {place}, none answers",
         "start one with: ray start --head; or give --ray without an address",
     )
 
@@ -179,14 +198,14 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        text = str(error)
+        text = "\n".join(str(each) for each in _causes(error))
         if "No module named 'cnnclf" in text:
             raise MissingPackageError(
                 "expected cnnclf on every node of the cluster, a worker cannot import it",
                 "on every node: python -m pip install 'cnnclf[ray]'",
             ) from error
         raise DeviceError(
-            f"the cluster broke off: {_first_line(text)}",
+            f"the cluster broke off: {_last_line(str(error))}",
             "the same command with --resume goes on; --verbose shows what Ray says",
         ) from error
 
@@ -254,5 +273,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+def _condense(error: BaseException, most: int = 300) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _last_line(text: str) -> str:
+    """The line of a traceback that says what happened."""
+    lines = [line.strip() for line in _COLOUR.sub("", text).splitlines()]
+    return next((line for line in reversed(lines) if line), "no reason given")

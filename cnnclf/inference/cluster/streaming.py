@@ -59,6 +59,7 @@ class ChunkStream:
         self._is_over = threading.Event()
         self._open: set[int] = set()
         self._get = ray.get
+        self.look()  # if there is no cnnclf where the desk is, this says so
 
     def results(self) -> Iterator[ChunkResult]:
         """Give each chunk's result once, in the order they come.

@@ -48,8 +48,12 @@ class Watch:
         state = self.state()
         if state.redone > self._redone and not lost:
             many = state.redone - self._redone
-            chunks = "1 chunk" if many == 1 else f"{many} chunks"
-            self.progress.note(f"{chunks} of a worker that was lost are begun again")
+            chunks = (
+                "1 chunk of a lost worker is"
+                if many == 1
+                else f"{many} chunks of a lost worker are"
+            )
+            self.progress.note(f"{chunks} begun again")
         self._redone = state.redone
         self._count(sum(node in nodes for node in state.workers.values()))
 
@@ -69,18 +73,19 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watching(watch: Watch, errors: type[Exception]) -> Iterator[None]:
-    """Look every second, in a thread, while the block runs.
+def watching(watch: Watch, errors: type[Exception], *, every_s: float = _LOOK_S) -> Iterator[None]:
+    """Look now and then, in a thread, while the block runs.
 
     Args:
         watch: Looks.
         errors: What looking raises when the cluster is gone; the results say so, too, and better.
+        every_s: How often.
     """
     is_over = threading.Event()
 
     def look() -> None:
         with contextlib.suppress(errors):
-            while not is_over.wait(_LOOK_S):
+            while not is_over.wait(every_s):
                 watch.look()
 
     thread = threading.Thread(target=look, name="watch", daemon=True)
