@@ -5,7 +5,8 @@ A run directory holds::
     plan.json run.json history.csv log.txt curves.png
     checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle), reference.npz
                                              (pictures to try engines on), engine-cache/;
-                                             last also optimizer.npz + state.json, for --resume
+                                             last also optimizer.npz + state.json, for --resume;
+                                             earlier/ only until phases are compared
     evaluation/SPLIT/                        metrics.json and its figures and tables
     exports/FORMAT[-QUANTIZATION]/           an artifact: a model in another format, parity.json and
                                              classifier.json; NAME.rejected lost too much

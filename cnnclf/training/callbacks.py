@@ -69,6 +69,7 @@ class Conductor:
         batches: The training batches.
         hooks: What to call.
         may_diverge: Whether a loss that is no number ends the phase alone, and not the run.
+        remedy: The options that help against that.
     """
 
     trainer: "keras.Model"
@@ -81,6 +82,7 @@ class Conductor:
     batches: Source
     hooks: FitHooks
     may_diverge: bool = False
+    remedy: str = "--learning-rate"
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
     _shown: int = field(default=0, init=False)
@@ -190,6 +192,5 @@ class Conductor:
         else:
             raise RunError(
                 f"expected a finite loss, received {loss} in epoch {epoch + 1}, step {step}",
-                "a lower --learning-rate, --clip-norm 1 or --precision float32; "
-                "the best epoch before it is kept",
+                f"a lower {self.remedy} or --precision float32; the best epoch before it is kept",
             )

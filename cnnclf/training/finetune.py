@@ -237,7 +237,12 @@ class _Phases:
     def _plan_head(self) -> Phase:
         config = self.work.plan.config
         head = choose_head(self.work, self.head.features)
-        return Phase(HEAD, _training(config, head.epochs), _optimizer(config, head))
+        return Phase(
+            HEAD,
+            _training(config, head.epochs),
+            _optimizer(config, head),
+            remedy="--head-learning-rate",
+        )
 
     def _plan_tail(self) -> Phase:
         config = self.work.plan.config

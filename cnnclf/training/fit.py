@@ -30,6 +30,7 @@ class Phase:
         optimizer: Settings in which nothing is "auto".
         scales: What the learning rate of a variable is multiplied with, by the variable's id.
         may_diverge: Whether a loss that is no number ends the phase alone, and not the run.
+        remedy: The options that help against that.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Phase:
     optimizer: OptimizerConfig
     scales: Mapping[int, float] | None = None
     may_diverge: bool = False
+    remedy: str = "--learning-rate, --clip-norm 1"
 
 
 def fit_phase(
@@ -129,6 +131,7 @@ def fit_phase(
                 checkpoints.save_best, checkpoints.save_last, on_epoch, task, interrupts.check
             ),
             may_diverge=phase.may_diverge,
+            remedy=phase.remedy,
         )
         try:
             if not conductor.is_done:  # it may be, if it was stopped while being tested

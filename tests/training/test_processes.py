@@ -121,3 +121,35 @@ def test_two_devices_train_and_the_bundle_loads_on_one(
     assert done.returncode == 0, done.stderr[-3000:]
     assert open_run(run).read_record()["status"] == "finished"
     assert (run / "evaluation" / "test" / "metrics.json").exists()
+
+
+_TUNE_ON_TWO_DEVICES = """
+import sys
+from pathlib import Path
+from cnnclf.data.manifest import load_dataset
+from cnnclf.runtime import setup_runtime
+from tests.training import tiny_finetune
+
+runtime = setup_runtime(device="cpu", seed=0, logical_cpus=2)
+assert runtime.strategy.num_replicas_in_sync == 2, runtime
+tiny_finetune.setup_runtime = lambda **_: runtime
+options = {"tail.layer_decay": 0.5, "optimizer.ema": 0.5, "head.units": 4}
+dataset = load_dataset(Path(sys.argv[1]))
+result = tiny_finetune.tune_tiny(dataset, Path(sys.argv[2]), **options)
+losses = [row["loss"] for row in result.state.history]
+assert losses[2] < losses[0], losses
+assert losses[5] < losses[3], losses
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_fine_tune(shapes: Dataset, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-c", _TUNE_ON_TWO_DEVICES, str(shapes.directory), str(run)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert open_run(run).read_record()["status"] == "finished"
