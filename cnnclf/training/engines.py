@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.errors import RunError
-from cnnclf.hardware import has_bfloat16
 from cnnclf.inference.engines.base import EngineRefusedError
+from cnnclf.inference.engines.choosing import find_fast_precision
 from cnnclf.inference.engines.table import find_engine, find_missing
 from cnnclf.progress import Progress
 
@@ -51,7 +51,7 @@ def choose_engine(runtime: "RuntimeInfo", progress: Progress) -> str:
                 "computes them faster on this processor"
             )
         return f"keras-{runtime.precision}"
-    return "openvino-bf16" if has_bfloat16() else "openvino-f32"
+    return "openvino-bf16" if find_fast_precision() == "bfloat16" else "openvino-f32"
 
 
 def build_engine(name: str, model: Any) -> Engine:

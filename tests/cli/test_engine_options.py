@@ -83,7 +83,7 @@ def test_all_engines_say_the_same(run: Path, cli: Cli) -> None:
 def test_it_says_what_computes(run: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from cnnclf.inference.engines import choosing
 
-    monkeypatch.setattr(choosing, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(choosing, "find_fast_precision", lambda: "bfloat16")
     result = cli("predict", run, PICTURE, "--device", "cpu")
     assert "OpenVINO in bfloat16 (exact: --precision float32)" in result.stderr
     result = cli("predict", run, PICTURE, "--device", "cpu", "--precision", "float32")

@@ -47,9 +47,9 @@ def test_openvino_gives_what_keras_gives(name: str, within: float) -> None:
 
 
 def test_the_fastest_engine_that_is_installed_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(engines, "find_fast_precision", lambda: "bfloat16")
     assert choose_engine(RUNTIME, Silent()) == "openvino-bf16"
-    monkeypatch.setattr(engines, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(engines, "find_fast_precision", lambda: "float32")
     assert choose_engine(RUNTIME, Silent()) == "openvino-f32"
     monkeypatch.setattr(engines, "find_missing", lambda *_, **__: ("openvino",))
     progress = Silent()

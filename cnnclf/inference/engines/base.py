@@ -16,7 +16,7 @@ Tag = TypeVar("Tag")
 
 
 class Engine(Protocol):
-    """Computes what a model says of decoded pictures."""
+    """Computes what a model says of decoded pictures; several threads may use it at once."""
 
     @property
     def name(self) -> str:

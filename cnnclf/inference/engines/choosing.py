@@ -1,6 +1,7 @@
 """What `--engine auto` and `--precision auto` become, without loading any engine."""
 
 import os
+import platform
 from dataclasses import dataclass
 
 from cnnclf.errors import RunError, UsageError
@@ -84,6 +85,12 @@ def choose_engines(
     return (*choices, *_fallbacks(choices))
 
 
+def find_fast_precision() -> str:
+    """Return what OpenVINO is fastest in on this processor: bfloat16 or float32."""
+    is_x86 = platform.machine().casefold() in {"x86_64", "amd64"}  # on others it has no bfloat16
+    return "bfloat16" if is_x86 and has_bfloat16() else "float32"
+
+
 def _choose_for_file(form: str, own_precision: str, engine: str, precision: str) -> EngineChoice:
     """The engine of an exported model; nothing takes over, since there is no Keras beside it."""
     if form not in FORMATS:
@@ -137,7 +144,7 @@ def _choose_freely(precision: str, device: str | None) -> tuple[EngineChoice, ..
 def _in_what_is_fast(row: EngineRow) -> list[EngineChoice]:
     """bfloat16 where the processor computes in it, and in any case float32."""
     exact = EngineChoice(row, "float32")
-    if has_bfloat16():
+    if find_fast_precision() == "bfloat16":
         return [EngineChoice(row, "bfloat16", "exact: --precision float32"), exact]
     return [exact]
 

@@ -4,9 +4,10 @@ The conversion from uint8 is part of the graph, so a batch is handed over at a q
 """
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class OpenVinoGraph:
         self.asked = _shape(self._compiled.input(0))
         self.given = [_shape(output) for output in self._compiled.outputs]
         self._requests: list[Any] = []
+        self._lock = threading.Lock()
 
     def compute(self, pixels: Pixels) -> Outputs:
         """Compute one batch."""
@@ -96,12 +98,15 @@ class OpenVinoGraph:
                 yield self._finish(busy, idle)
         finally:
             for _, request in busy:
-                request.wait()
-            self._requests = idle + [request for _, request in busy]
+                with suppress(RuntimeError):  # told already, or nobody wants to know
+                    request.wait()
+            with self._lock:
+                self._requests = idle + [request for _, request in busy]
 
     def _take_requests(self) -> list[Any]:
         """Requests hold the memory of the graph's tensors, so they are kept and used again."""
-        requests, self._requests = self._requests, []
+        with self._lock:
+            requests, self._requests = self._requests, []
         if not requests:
             count = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
             requests = [

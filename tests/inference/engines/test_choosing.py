@@ -1,5 +1,7 @@
 """What auto becomes on which machine, and what cannot be had."""
 
+import platform
+
 import pytest
 
 from cnnclf.errors import MissingPackageError, RunError, UsageError
@@ -15,7 +17,9 @@ class Machine:
         self.bfloat16 = False
         self.hidden: set[str] = set()
         monkeypatch.setattr(choosing, "is_gpu_usable", lambda _: self.gpu)
+        self.kind = "x86_64"
         monkeypatch.setattr(choosing, "has_bfloat16", lambda: self.bfloat16)
+        monkeypatch.setattr(platform, "machine", lambda: self.kind)
         monkeypatch.setattr(
             choosing,
             "find_missing",
@@ -51,6 +55,8 @@ def test_a_processor_takes_openvino_in_what_it_is_fast_in(machine: Machine) -> N
     assert "--precision float32" in first.note
     assert [choice.note for choice in rest] == [""] * len(rest)
     assert names(device="auto", precision="float32")[0] == "openvino float32"
+    machine.kind = "aarch64"
+    assert names(device="auto")[0] == "openvino float32"
 
 
 def test_the_same_engine_exactly_then_others_then_keras_take_over(machine: Machine) -> None:

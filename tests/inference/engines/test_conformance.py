@@ -1,6 +1,7 @@
 """Every engine of the table: the same logits as Keras, in order, one batch or a stream of them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,12 @@ def test_a_stream_may_be_left(opened: Classifier, pixels: Pixels) -> None:
 def test_pixels_of_another_kind_are_refused_in_a_stream(opened: Classifier, pixels: Pixels) -> None:
     with pytest.raises(ValueError, match="expected uint8 pixels"):
         list(opened.stream([(0, pixels[:, :8])]))
+
+
+def test_several_threads_may_compute_at_once(opened: Classifier, pixels: Pixels) -> None:
+    parts = [pixels[at % 20 : at % 20 + 4] for at in range(40)]
+    expected = [opened.logits(part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(opened.logits, parts))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.05)

@@ -403,3 +403,15 @@ def test_it_is_told_if_keras_itself_has_changed(
     found, progress = load(fresh)
     assert "Keras gives other logits here" in progress.warnings[0]
     assert found.engine.name == "openvino"
+
+
+def test_a_gpu_that_keras_does_not_find_after_all_is_no_reason_to_be_slow(
+    used: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "is_gpu_usable", lambda _: True)
+    progress = Silent()
+    found = Classifier.load(
+        used, engine="auto", precision="float32", device="auto", progress=progress
+    )
+    assert (found.engine.name, found.engine.precision) == ("openvino", "float32")
+    assert [note for note in progress.notes if "OpenVINO in float32" in note]
