@@ -8,7 +8,7 @@ import pickle
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cnnclf.errors import CnnclfError
@@ -155,7 +155,9 @@ class _PoolWorker:
 
     def _run(self, index: int) -> ChunkResult:
         chunk, times = self._get(self._desk.begin.remote(index, self._name, self._node))
-        return ChunkResult(index) if chunk is None else self._worker.run(chunk, times)
+        if chunk is None:
+            return ChunkResult(index)
+        return replace(self._worker.run(chunk, times), worker=self._name)
 
 
 def _open_desk(first: int) -> Any:

@@ -83,6 +83,7 @@ class ChunkResult:
         notes: What the worker has to say, each once.
         warnings: The same, that a user may have to act on.
         problem: Why there is no result; it would be the same on the next try.
+        worker: Who made it.
     """
 
     index: int
@@ -92,6 +93,7 @@ class ChunkResult:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     problem: CnnclfError | None = None
+    worker: str = ""
 
 
 class ChunkWorker:

@@ -31,8 +31,12 @@ class RayNodes:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start a node with one processor, the head if it is the first."""
+    def start(self, *, core: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a node with one processor, the head if it is the first.
+
+        Args:
+            core: Let it have this core only.
+        """
         log = self.directory / f"node{len(self.nodes)}.log"
         first = [
             "--head",
@@ -41,10 +45,11 @@ class RayNodes:
             f"--temp-dir={self.directory}",
         ]
         command = [
+            *(("taskset", "-c", str(core)) if core is not None else ()),
             *(sys.executable, "-m", "ray.scripts.scripts", "start"),
             *([f"--address={self.address}"] if self.nodes else first),
             *("--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000"),
-            *("--include-log-monitor=false", "--disable-usage-stats", "--block", *options),
+            *("--include-log-monitor=false", "--disable-usage-stats", "--block"),
         ]
         with log.open("wb") as output:
             node = subprocess.Popen(
