@@ -28,7 +28,9 @@ from cnnclf.models.cnn import build_cnn
 from cnnclf.progress import Silent, Task
 from cnnclf.runs import create_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.fit import BundleContent, Phase, build_loss, build_optimizer, fit_phase
+from cnnclf.training.checkpoints import BundleContent
+from cnnclf.training.fit import Phase, build_loss, fit_phase
+from cnnclf.training.optimizers import build_optimizer
 from cnnclf.training.train_plan import plan_training
 
 BATCH = 128

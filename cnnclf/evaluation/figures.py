@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +304,7 @@ def _draw_rates(
 def _split_phases(phases: Sequence[str]) -> list[tuple[int, int]]:
     """Return where each phase begins and ends."""
     starts = [i for i in range(len(phases)) if i == 0 or phases[i] != phases[i - 1]]
-    return list(zip(starts, [*starts[1:], len(phases)], strict=True))
+    return list(pairwise([*starts, len(phases)]))
 
 
 def _shade_phases(

@@ -125,6 +125,22 @@ HISTORIES: dict[str, list[dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize(("second", "scale"), [(1e-4, "log"), (5e-3, "linear")])
+def test_rates_of_phases_that_differ_much_are_drawn_on_a_logarithmic_axis(
+    second: float, scale: str
+) -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    rates = np.array([1e-2, 1e-3, second, second / 100])
+    figures._draw_rates(axes, np.arange(1.0, 5.0), rates, ["head", "head", "tail", "tail"])
+    assert axes.get_yscale() == scale
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2], [3, 4]]
+    low, high = axes.get_ylim()
+    assert low <= rates.min()
+    assert high >= rates.max()
+
+
 @pytest.mark.parametrize("name", HISTORIES)
 @pytest.mark.parametrize("best_epoch", [None, 1])
 def test_curves_of_any_history(tmp_path: Path, name: str, best_epoch: int | None) -> None:
