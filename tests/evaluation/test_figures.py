@@ -135,7 +135,7 @@ def test_rates_of_phases_that_differ_much_are_drawn_on_a_logarithmic_axis(
     rates = np.array([1e-2, 1e-3, second, second / 100])
     figures._draw_rates(axes, np.arange(1.0, 5.0), rates, ["head", "head", "tail", "tail"])
     assert axes.get_yscale() == scale
-    assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2], [3, 4]]
+    assert [list(np.asarray(line.get_xdata())) for line in axes.lines] == [[1, 2], [3, 4]]
     low, high = axes.get_ylim()
     assert low <= rates.min()
     assert high >= rates.max()
