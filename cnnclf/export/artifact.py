@@ -30,7 +30,7 @@ from cnnclf.files import (
     replace_directory_atomic,
     write_json_atomic,
 )
-from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files
+from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.base import EngineRefusedError, Pixels
 from cnnclf.inference.engines.table import load_function
@@ -173,7 +173,7 @@ def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model
 
     from cnnclf.inference.engines.keras_engine import set_precision, take_bytes
 
-    model = set_precision(classifier.model, "float32")
+    model = set_precision(without_training(classifier.model), "float32")
     if probabilities:
         pixels = keras.Input(model.input_shape[1:])
         scaled = keras.layers.Rescaling(1 / classifier.temperature)(model(pixels))

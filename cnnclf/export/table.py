@@ -153,5 +153,5 @@ def _check_installed(row: ExporterRow, needs: Needs, option: str) -> None:
         raise MissingPackageError(
             f"expected what {option} needs to be installed for {row.title}, "
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
-            f"python -m pip install 'cnnclf[{needs.extra}]'",
+            f"python -m pip install 'cnnclf{needs.extra and f'[{needs.extra}]'}'",
         )

@@ -189,7 +189,7 @@ def save_bundle(
     if problem:
         raise ValueError(problem)
     with atomic_path(directory / MODEL_FILE) as temporary:
-        _without_training(model).save(temporary)
+        without_training(model).save(temporary)
         checksum = _hash_file(temporary)
     backend = keras.backend.backend()
     content = {
@@ -231,7 +231,7 @@ def find_mismatch(model: "keras.Model", labels: Sequence[str], input_spec: Input
     return None
 
 
-def _without_training(model: "keras.Model") -> "keras.Model":
+def without_training(model: "keras.Model") -> "keras.Model":
     """Give the model without optimizer, loss and metrics, which would triple the file.
 
     Building the second model takes seconds for a deep one, so it is kept from epoch to epoch.

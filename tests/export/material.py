@@ -1,0 +1,87 @@
+"""A run that tells three colours apart, the data it could have been trained on, and its exports."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cnnclf.config import TrainConfig
+from cnnclf.data.importers import ImportOptions, import_source
+from cnnclf.data.input_spec import InputSpec
+from cnnclf.data.manifest import load_dataset
+from cnnclf.files import write_json_atomic
+from cnnclf.inference.classifier import Classifier, save_bundle
+from cnnclf.progress import Silent
+from cnnclf.runs import create_run
+from cnnclf.training.train_plan import plan_training
+
+COLOURS = {"blue": (40, 60, 200), "green": (40, 190, 70), "red": (210, 50, 40)}
+SPEC = InputSpec(24, 20, fit="crop", interpolation="bicubic", crop_fraction=0.875)
+TEMPERATURE = 1.7
+SEED = 3
+
+
+class Place(NamedTuple):
+    """A run and the data it was trained on."""
+
+    run: Path
+    dataset: Path
+    photos: Path
+
+
+def make_place(root: Path) -> Place:
+    """Draw pictures, import them, and save a run whose model is made by hand."""
+    place = Place(root / "run", root / "colours", root / "photos")
+    rng = np.random.default_rng(SEED)
+    for label, colour in COLOURS.items():
+        (place.photos / label).mkdir(parents=True)
+        for number in range(24):
+            pixels = np.array(colour) + rng.normal(0, 35, (30, 34, 3))
+            picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+            picture.save(place.photos / label / f"{number}.png")
+    options = ImportOptions(split=(0.5, 0.25, 0.25), seed=SEED)
+    import_source(place.photos, place.dataset, options=options, progress=Silent())
+    dataset = load_dataset(place.dataset)
+    run = create_run(place.run, command="cnnclf train")
+    write_json_atomic(run.plan, plan_training(TrainConfig(), dataset).to_dict())
+    save_bundle(
+        run.best,
+        build_model(),
+        labels=dataset.labels,
+        input_spec=SPEC,
+        dataset={"name": "colours", "fingerprint": dataset.fingerprint},
+        temperature=TEMPERATURE,
+    )
+    run.update_run(status="finished")
+    return place
+
+
+def build_model() -> "keras.Model":  # type: ignore[name-defined] # noqa: F821
+    """Build a small CNN whose logits are the means of blue, green and red."""
+    import keras
+
+    keras.utils.set_random_seed(SEED)
+    model = keras.Sequential(
+        [
+            keras.Input((*SPEC.shape,), name="pixels"),
+            keras.layers.Rescaling(1 / 127.5, offset=-1.0),
+            keras.layers.Conv2D(8, 3, padding="same", use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(6.0),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, name="logits"),
+        ]
+    )
+    kernel = np.random.default_rng(SEED).normal(0, 0.05, (3, 3, 3, 8)).astype(np.float32)
+    kernel[1, 1, range(3), range(3)] = 1
+    dense = np.random.default_rng(SEED).normal(0, 0.05, (8, 3)).astype(np.float32)
+    dense[range(3), (2, 1, 0)] = 6
+    model.layers[1].set_weights([kernel])
+    model.layers[-1].set_weights([dense, np.array([0.1, -0.1, 0.0], np.float32)])
+    return model
+
+
+def open_exact(run: Path) -> Classifier:
+    """Open a run as an export does."""
+    return Classifier.load(run, engine="keras", precision="float32")

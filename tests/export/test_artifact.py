@@ -1,0 +1,184 @@
+"""What an export leaves behind: a whole artifact, a rejected one, or nothing."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import CnnclfError, RunError, UsageError
+from cnnclf.export import artifact as artifact_module
+from cnnclf.export.artifact import export_classifier
+from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
+from cnnclf.export.table import find_exporter
+from cnnclf.inference.classifier import Classifier
+from cnnclf.progress import Silent
+
+KERAS = ExportSettings("keras")
+
+
+@pytest.fixture
+def run_export(
+    classifier: Classifier, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., ExportReport]:
+    """Export to `tmp_path / "out"`, with the exporter of a name in `sabotage` if one is given."""
+
+    def call(
+        exporter: str | None = None,
+        settings: ExportSettings = KERAS,
+        data: Dataset | None = dataset,
+    ) -> ExportReport:
+        row = find_exporter(settings.format)
+        if exporter is not None:
+            row = replace(row, exporter=f"tests.export.sabotage:{exporter}")
+        with monkeypatch.context() as patch:
+            patch.setattr(artifact_module, "find_exporter", lambda _: row)
+            return export_classifier(
+                classifier, tmp_path / "out", settings, dataset=data, progress=Silent()
+            )
+
+    return call
+
+
+RunExport = Callable[..., ExportReport]
+
+
+def test_a_model_that_forgets_a_class_is_rejected(run_export: RunExport, tmp_path: Path) -> None:
+    report = run_export("forget_a_class")
+    assert report.verdict == REJECTED
+    assert report.directory == tmp_path / "out.rejected"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.rejected"]
+    assert report.parity is not None
+    words = " ".join(report.parity.problems)
+    assert "33.33 points of accuracy are lost, 6 of 18 pictures (allowed 0.5)" in words
+    assert "of their spread" in words
+    assert "66.67 % of the pictures keep their label" in words
+    content = json.loads((report.directory / "parity.json").read_text())
+    assert content["verdict"] == "rejected"
+    assert content["parity"]["problems"] == list(report.parity.problems)
+
+
+def test_a_model_that_names_all_labels_but_surer_is_rejected(run_export: RunExport) -> None:
+    report = run_export("double_logits")
+    assert report.verdict == REJECTED
+    assert report.parity is not None
+    assert report.parity.agreement == 1
+    assert report.parity.drop == 0
+    [problem] = report.parity.problems
+    assert problem.startswith("logits differ by ")
+
+
+def test_what_may_be_lost_is_the_users_to_say(run_export: RunExport) -> None:
+    # int8 is judged by accuracy alone, so the settings say int8 of a model that is not
+    settings = replace(KERAS, quantize="int8", max_drop=33.0)
+    row = replace(find_exporter("keras"), quantizations={"int8": find_exporter("keras").needs})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.export.test_artifact.find_exporter", lambda _: row)
+        assert run_export("forget_a_class", settings).verdict == REJECTED
+        assert run_export("forget_a_class", replace(settings, max_drop=34.0)).verdict == VERIFIED
+
+
+def test_a_rejected_model_leaves_the_good_one_and_the_next_good_one_takes_its_place(
+    run_export: RunExport, tmp_path: Path
+) -> None:
+    good = run_export()
+    assert good.verdict == VERIFIED
+    before = (good.directory / "parity.json").read_bytes()
+    run_export("forget_a_class")
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.rejected"}
+    assert (good.directory / "parity.json").read_bytes() == before
+    run_export()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("exporter", "words"),
+    [("stop_in_the_middle", "gave up"), ("give_no_numbers", "the model that was written does not")],
+)
+def test_a_failure_leaves_nothing(
+    run_export: RunExport, tmp_path: Path, exporter: str, words: str
+) -> None:
+    with pytest.raises(RunError, match=words):
+        run_export(exporter)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_what_was_there(run_export: RunExport, tmp_path: Path) -> None:
+    run_export()
+    before = sorted((tmp_path / "out").iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        run_export("be_interrupted")
+    assert sorted((tmp_path / "out").iterdir()) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_of_the_user_are_never_replaced(run_export: RunExport, tmp_path: Path) -> None:
+    run_export()
+    (tmp_path / "out" / "app.py").write_text("mine")
+    with pytest.raises(RunError, match=r"an earlier export at .*out, found app.py"):
+        run_export()
+    assert (tmp_path / "out" / "app.py").read_text() == "mine"
+    (tmp_path / "out.rejected").write_text("mine")
+    (tmp_path / "out" / "app.py").unlink()
+    with pytest.raises(RunError, match=r"found out.rejected"):
+        run_export()
+
+
+def test_without_pictures_nothing_is_called_verified(run_export: RunExport) -> None:
+    report = run_export(data=None)
+    assert report.verdict == UNVERIFIED
+    content = json.loads((report.directory / "parity.json").read_text())
+    assert (content["verdict"], content["parity"]) == ("not verified", None)
+
+
+def test_int8_needs_pictures(run_export: RunExport, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="training pictures") as caught:
+        run_export(settings=ExportSettings("onnx", "int8"), data=None)
+    assert "--data" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_format_cannot_do_is_refused_before_anything_is_done(
+    run_export: RunExport, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="expected no --quantize with --format keras"):
+        run_export(settings=ExportSettings("keras", "int8"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(
+    classifier: Classifier, dataset: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CnnclfError, match="cannot write") as caught:
+        export_classifier(
+            classifier, tmp_path / "file" / "out", KERAS, dataset=dataset, progress=Silent()
+        )
+    assert "--out" in caught.value.hint
+
+
+def test_a_model_trained_in_half_precision_is_exported_in_float32(
+    classifier: Classifier, dataset: Dataset, tmp_path: Path
+) -> None:
+    import keras
+
+    from cnnclf.inference.classifier import save_bundle
+    from cnnclf.inference.engines.keras_engine import set_precision
+    from tests.export.material import SPEC, build_model, open_exact
+
+    mixed = set_precision(build_model(), "bfloat16")
+    assert mixed.layers[1].compute_dtype == "bfloat16"
+    about = {"name": "colours", "fingerprint": dataset.fingerprint}
+    save_bundle(tmp_path / "mixed", mixed, labels=dataset.labels, input_spec=SPEC, dataset=about)
+    report = export_classifier(
+        open_exact(tmp_path / "mixed"),
+        tmp_path / "out",
+        KERAS,
+        dataset=dataset,
+        progress=Silent(),
+    )
+    assert report.verdict == VERIFIED
+    model = keras.models.load_model(report.directory / "model.keras")
+    assert all(layer.compute_dtype in ("float32", "uint8") for layer in model.layers)
