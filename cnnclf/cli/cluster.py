@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from cnnclf.cli.output import out
 from cnnclf.cli.row_sinks import open_file_sink, summary_fields
 from cnnclf.errors import CnnclfError, UsageError
-from cnnclf.inference.cluster.worker import Computing
 
 if TYPE_CHECKING:
+    from cnnclf.inference.bundles import Bundle
     from cnnclf.inference.cluster.parts import Parts
+    from cnnclf.inference.cluster.worker import Computing
     from cnnclf.inference.inputs import Found, ImageInputs
     from cnnclf.inference.job import Job
     from cnnclf.inference.row_file import Mode
@@ -87,7 +88,7 @@ def choose_cluster(
 
 def predict_with_ray(
     call: ClusterCall,
-    bundle: Path,
+    bundle: "Bundle",
     found: "Iterable[Found]",
     *,
     inputs: "ImageInputs",
@@ -99,24 +100,21 @@ def predict_with_ray(
 
     Args:
         call: Where, and where the rows go.
-        bundle: The directory of the bundle.
+        bundle: The model.
         found: The paths.
         inputs: Where they come from.
         top_k: How many labels to name.
-        threshold: Probability below which the label is unknown; None for that of the bundle.
+        threshold: Probability below which the label is unknown; None for never.
         computing: What with.
     """
-    from cnnclf.inference.bundles import read_bundle
     from cnnclf.inference.cluster.connecting import connect
     from cnnclf.inference.cluster.predict import predict_on_cluster
     from cnnclf.inference.job import Job
     from cnnclf.inference.rows import Columns
 
-    model = read_bundle(bundle)
-    threshold = model.content.get("threshold") if threshold is None else threshold
-    columns = Columns(min(top_k, len(model.labels)), nearest=threshold is not None)
+    columns = Columns(min(top_k, len(bundle.labels)), nearest=threshold is not None)
     job = Job.describe(
-        model.content["sha256"],
+        bundle.content["sha256"],
         inputs.inputs,
         columns=columns,
         threshold=threshold,
@@ -128,7 +126,7 @@ def predict_with_ray(
     ):
         predict_on_cluster(
             cluster,
-            model,
+            bundle,
             found,
             target=target,
             columns=columns,

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from cnnclf.cli.app import COMMANDS
+from cnnclf.cli.app import COMMANDS, load_command
 from cnnclf.cli.commands.runs import RUNS_COMMANDS
 from cnnclf.cli.commands.weights import WEIGHTS_COMMANDS
+from cnnclf.cli.help import _give_values
 
 PAGES = [
     (),
@@ -29,3 +30,22 @@ def test_help_page(
     assert result.code == 0
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
     golden("-".join(("help", *path)) + ".txt", result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (["--ray"], ["--ray="]),
+        (["--ray", "--out", "f"], ["--ray=", "--out", "f"]),
+        (["a", "--ray", "auto", "b"], ["a", "--ray", "auto", "b"]),
+        (["--ray=auto", "-"], ["--ray=auto", "-"]),
+        (["--ray", "-"], ["--ray=", "-"]),
+        (["--ray", "--", "--ray"], ["--ray=", "--", "--ray"]),
+        (["--out", "f", "-q"], ["--out", "f", "-q"]),
+    ],
+)
+def test_an_option_with_its_metavar_in_brackets_may_be_given_without_a_value(
+    given: list[str], parsed: list[str]
+) -> None:
+    command = load_command(next(row for row in COMMANDS if row[0] == "predict"))
+    assert _give_values(command.params, given) == parsed

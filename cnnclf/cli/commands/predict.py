@@ -146,15 +146,19 @@ def predict_command(
     inputs = _choose_inputs(images, shard, target, progress, watch=watch)
     found = inputs.find() if watch else inputs.first()
     if cluster is not None:
-        from cnnclf.cli.cluster import Computing, predict_with_ray
+        from cnnclf.cli.cluster import predict_with_ray
+        from cnnclf.inference.bundles import read_bundle
+        from cnnclf.inference.cluster.worker import Computing
 
+        model = read_bundle(bundle)
+        stored = model.content.get("threshold")
         summary = predict_with_ray(
             cluster,
-            bundle,
+            model,
             found,
             inputs=inputs,
             top_k=top_k,
-            threshold=threshold,
+            threshold=_choose_threshold(threshold, stored, model.labels),
             computing=Computing(engine, precision, device, threads, batch_size, verbose),
         )
         _show(summary, None)
@@ -282,17 +286,24 @@ def _choose_options(
     threads: int | None,
 ) -> "PredictOptions":
     from cnnclf.inference.pipeline import PredictOptions
-    from cnnclf.inference.rows import UNKNOWN
 
-    threshold = classifier.threshold if threshold is None else threshold
-    if threshold is not None and UNKNOWN in classifier.labels:
-        out.warn(f"a class is called {UNKNOWN!r}, too; the threshold's answer looks the same")
     return PredictOptions(
         min(top_k, len(classifier.labels)),
-        threshold,
+        _choose_threshold(threshold, classifier.threshold, classifier.labels),
         batch_size or PredictOptions.batch_size,
         threads,
     )
+
+
+def _choose_threshold(
+    given: float | None, stored: float | None, labels: tuple[str, ...]
+) -> float | None:
+    from cnnclf.inference.rows import UNKNOWN
+
+    threshold = stored if given is None else given
+    if threshold is not None and UNKNOWN in labels:
+        out.warn(f"a class is called {UNKNOWN!r}, too; the threshold's answer looks the same")
+    return threshold
 
 
 def _choose_target(

@@ -78,10 +78,10 @@ def test_ray_missing_is_one_line_that_names_the_extra(
     assert "pip install 'cnnclf[ray]'" in result.stderr
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray")
 def test_an_address_where_nothing_listens_is_told_at_once(
     cli: Cli, bundle: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("ray")
     (tmp_path / "a.png").write_bytes(b"")
     result = cli("predict", bundle, tmp_path, "--ray", "127.0.0.1:1", "--out", tmp_path / "r.csv")
     assert result.code == 6
