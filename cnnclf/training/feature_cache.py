@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,6 +35,7 @@ from cnnclf.training.features import FeatureJob, Features, Rows, StoredRows
 _FORMAT_VERSION = 2
 _BATCH = 16
 _TIMED_BATCHES = 5  # after which it is said how long the rest will take
+_ABANDONED_S = 3600.0
 _SPARE_BYTES = 64 << 20  # left free on the disk for everything else a run writes
 
 
@@ -151,6 +152,7 @@ def _make(
 ) -> None:
     failed: dict[int, str] = {}
     started = time.perf_counter()
+    _remove_abandoned(description.parent)
     with ExitStack() as stack:
         files: list[BinaryIO] = [
             stack.enter_context(
@@ -178,6 +180,14 @@ def _make(
     write_json_atomic(
         description, {"version": _FORMAT_VERSION, "shapes": job.shapes, "failed": failed}
     )
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove what killed processes left half written; one at work writes all the time."""
+    for left in directory.glob(".*.features"):
+        with suppress(OSError):  # gone, or still open on Windows
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
 
 
 class _Writer:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -145,6 +146,20 @@ def test_what_is_damaged_is_made_again(colors: Dataset, pixels: Pixels, damage: 
     ((after, _),) = open_all([job], pixels, engine)
     assert engine.pictures == 8
     np.testing.assert_array_equal(read(after), expected)
+
+
+def test_what_a_killed_process_left_is_removed_after_a_while(
+    colors: Dataset, pixels: Pixels
+) -> None:
+    directory = cache_dir() / "features"
+    directory.mkdir(parents=True)
+    names = (".old-0.1a2b3c4d.features", ".new-0.1a2b3c4d.features", "whole-0.features")
+    for name in names:
+        (directory / name).write_bytes(b"x")
+    for name in (names[0], names[2]):
+        os.utime(directory / name, (0, 0))
+    open_all([make_job(colors, np.arange(8))], pixels, Means())
+    assert [(directory / name).exists() for name in names] == [False, True, True]
 
 
 def test_a_file_that_is_cut_meanwhile_is_an_error(colors: Dataset, pixels: Pixels) -> None:
