@@ -202,7 +202,8 @@ def test_the_source_that_was_trained_on_keeps_its_test_split(cli: Cli, place: Pl
 
 def test_evaluate_and_predict_agree(cli: Cli, place: Place) -> None:
     assert cli("evaluate", place.run, "--split", "all").code == 0
-    predicted = cli("predict", place.run, place.photos, "--top-k", 3, "--json").stdout
+    same = ("--engine", "keras")
+    predicted = cli("predict", place.run, place.photos, "--top-k", 3, "--json", *same).stdout
     rows = {Path(row["path"]): row for row in json.loads(predicted)["rows"]}
     with (place.run / "evaluation/all/predictions.csv").open() as file:
         lines = list(csv.DictReader(file))
