@@ -204,6 +204,8 @@ def _named_errors() -> Iterator[None]:
                 "expected cnnclf on every node of the cluster, a worker cannot import it",
                 "on every node: python -m pip install 'cnnclf[ray]'",
             ) from error
+        if isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.UserCodeException):
+            raise  # our own code, which gives back all that a user could mend
         raise DeviceError(
             f"the cluster broke off: {_last_line(str(error))}",
             "the same command with --resume goes on; --verbose shows what Ray says",

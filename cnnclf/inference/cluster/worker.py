@@ -134,6 +134,9 @@ class ChunkWorker:
             return self._hand_over(chunk, predictions)
         except CnnclfError as error:
             return ChunkResult(chunk.index, problem=_on_node(self._node, error))
+        except MemoryError:
+            full = DeviceError("memory does not suffice", "a smaller --batch-size needs less")
+            return ChunkResult(chunk.index, problem=_on_node(self._node, full))
 
     def _predict(self, classifier: Classifier, chunk: Chunk) -> list[Prediction]:
         order = self._order

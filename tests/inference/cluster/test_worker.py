@@ -132,3 +132,16 @@ def test_a_part_that_cannot_be_written_is_the_result(
     problem = worker.run(Chunk(0, (Found(str(draw("red.png"))),))).problem
     assert isinstance(problem, RunError)
     assert problem.message.startswith("on the node 10.0.0.7: cannot write")
+
+
+def test_too_little_memory_is_told(
+    order: WorkOrder, classifier: Classifier, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    worker = ChunkWorker(order, "10.0.0.7")
+    monkeypatch.setattr(Classifier, "stream", fail)
+    problem = worker.run(Chunk(0, (Found(str(draw("red.png"))),))).problem
+    assert isinstance(problem, DeviceError)
+    assert problem.message == "on the node 10.0.0.7: memory does not suffice"
