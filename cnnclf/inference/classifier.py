@@ -87,7 +87,10 @@ class Classifier:
             precision=precision,
             device=device,
         )
-        keras = _KerasLoader(bundle, device, threads, jit_compile, verbose)
+        # Another engine is compared with Keras on the CPU: GPUs round float32 to fewer digits.
+        is_keras = choices[0].row.name == "keras"
+        keras_device = device if is_keras or device is None else "cpu"
+        keras = _KerasLoader(bundle, keras_device, threads, jit_compile, verbose)
         options = EngineOptions(keras, threads=threads)
         opener = EngineOpener(model, bundle.directory, options, progress)
         opened, choice = opener.open_first(choices)

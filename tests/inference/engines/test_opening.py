@@ -415,3 +415,23 @@ def test_a_gpu_that_keras_does_not_find_after_all_is_no_reason_to_be_slow(
     )
     assert (found.engine.name, found.engine.precision) == ("openvino", "float32")
     assert [note for note in progress.notes if "OpenVINO in float32" in note]
+
+
+def test_engines_are_compared_with_keras_on_the_cpu(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnclf import runtime
+
+    asked: list[str] = []
+    setup = runtime.setup_runtime
+
+    def watched(*, device: str, **settings: Any) -> Any:
+        asked.append(device)
+        return setup(device="cpu", **settings)
+
+    monkeypatch.setattr(runtime, "setup_runtime", watched)
+    monkeypatch.setattr(choosing, "is_gpu_usable", lambda _: True)
+    Classifier.load(fresh, engine="openvino", device="auto")
+    assert asked == ["cpu"]
+    Classifier.load(fresh, engine="auto", device="auto")
+    assert asked == ["cpu", "auto"]
