@@ -17,7 +17,7 @@ from cnnclf.runs import create_run
 from cnnclf.training.train_plan import plan_training
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 190, 70), "red": (210, 50, 40)}
-SPEC = InputSpec(24, 20, fit="crop", interpolation="bicubic", crop_fraction=0.875)
+SPEC = InputSpec(56, 42, fit="crop", interpolation="bicubic", crop_fraction=0.875)
 TEMPERATURE = 1.7
 SEED = 3
 
@@ -37,7 +37,7 @@ def make_place(root: Path) -> Place:
     for label, colour in COLOURS.items():
         (place.photos / label).mkdir(parents=True)
         for number in range(24):
-            pixels = np.array(colour) + rng.normal(0, 35, (30, 34, 3))
+            pixels = np.array(colour) + rng.normal(0, 35, (60, 66, 3))
             picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
             picture.save(place.photos / label / f"{number}.png")
     options = ImportOptions(split=(0.5, 0.25, 0.25), seed=SEED)

@@ -1,0 +1,108 @@
+"""The programs of docs/how-to/deploy.md say what `cnnclf predict` says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.export.table import EXPORTERS
+from tests.conftest import Cli
+from tests.export.material import Place, make_place
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
+PROGRAMS = dict(re.findall(r"<!-- program: (\w+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return make_place(tmp_path_factory.mktemp("deploy"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A transparent picture on its side: red fades into green, blue is in a corner."""
+    rows, columns = np.mgrid[0:90, 0:130]
+    pixels = np.stack(
+        [255 - rows * 2, rows * 2, (columns > 100) * 200, 255 - columns], axis=-1
+    ).astype(np.uint8)
+    path = tmp_path / "picture.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels, "RGBA").save(path, exif=exif)
+    return path
+
+
+def test_every_format_has_a_short_program() -> None:
+    assert list(PROGRAMS) == [row.name for row in EXPORTERS]
+    for name, program in PROGRAMS.items():
+        assert len(program.splitlines()) <= 25, name
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_says_what_predict_says(
+    cli: Cli, place: Place, picture: Path, tmp_path: Path, name: str
+) -> None:
+    artifact = tmp_path / "artifact"
+    result = cli("export", place.run, "--format", name, "--out", artifact, "-q")
+    assert result.code == 0, result.stderr
+    result = cli("predict", artifact, picture, "--json", "--precision", "float32")
+    [row] = json.loads(result.stdout)["rows"]
+    (tmp_path / "program.py").write_text(PROGRAMS[name], encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py", artifact, picture],
+        cwd=tmp_path,
+        env=dict(os.environ) | {"CI": "true"},  # OpenVINO then reports nothing
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    label, probability = done.stdout.split()
+    assert label == row["label"]
+    assert float(probability) == pytest.approx(row["probability"], abs=0.005)
+
+
+Write = Callable[[dict[str, object]], Path]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fit": "pad", "crop_fraction": 1.0, "background": [10, 200, 30]},
+        {"fit": "squash", "crop_fraction": 1.0},
+        {"fit": "crop", "crop_fraction": 1.0, "interpolation": "lanczos"},
+        {"channels": 1, "interpolation": "bilinear"},
+    ],
+    ids=lambda change: "-".join(map(str, change.values())),
+)
+def test_pictures_are_decoded_as_the_input_spec_says(
+    place: Place, picture: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    """The part of the programs that decodes, beside the decoder itself."""
+    from cnnclf.data.images import decode_image
+    from cnnclf.data.input_spec import InputSpec
+    from tests.export.material import SPEC
+
+    spec = InputSpec.from_dict(SPEC.to_dict() | change)
+    (tmp_path / "classifier.json").write_text(json.dumps({"input_spec": spec.to_dict()}))
+    program = PROGRAMS["onnx"].replace("import onnxruntime\n", "")
+    decoding = program[: program.index("session = ")] + "np.save(sys.argv[3], pixels)\n"
+    (tmp_path / "decode.py").write_text(decoding, encoding="utf-8")
+    subprocess.run(
+        [sys.executable, tmp_path / "decode.py", tmp_path, picture, tmp_path / "pixels.npy"],
+        check=True,
+        timeout=120,
+    )
+    found = np.load(tmp_path / "pixels.npy")[0].astype(int)
+    expected = decode_image(picture, spec).astype(int)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).mean() < 1.5
