@@ -5,7 +5,7 @@ Nothing here knows of Ray; whatever runs it tells it where it is.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnnclf import __version__
@@ -13,6 +13,7 @@ from cnnclf.errors import CnnclfError, DataError, DeviceError, MissingPackageErr
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.cluster.chunks import Chunk
 from cnnclf.inference.cluster.parts import PartWriter
+from cnnclf.inference.inputs import Found
 from cnnclf.inference.pipeline import PredictOptions, iter_batches
 from cnnclf.inference.rows import Prediction
 from cnnclf.inference.summary import PredictSummary
@@ -69,6 +70,10 @@ class WorkOrder:
     sample: str = ""
     parts: PartWriter | None = None
     version: str = __version__
+
+    def locate(self, path: str) -> str:
+        """Say where a path of the driver is."""
+        return os.path.join(self.folder, path)  # noqa: PTH118 (as it is spelled)
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,13 @@ class ChunkWorker:
             order.computing.batch_size or PredictOptions.batch_size,
             order.computing.threads,
         )
-        batches = iter_batches(classifier, chunk.found, options)
-        return [prediction for batch in batches for prediction in batch]
+        here = (Found(order.locate(path), error) for path, error in chunk.found)
+        batches = iter_batches(classifier, here, options)
+        predictions = (prediction for batch in batches for prediction in batch)
+        return [
+            replace(prediction, path=path)
+            for prediction, (path, _) in zip(predictions, chunk.found, strict=True)
+        ]
 
     def _hand_over(self, chunk: Chunk, predictions: Sequence[Prediction]) -> ChunkResult:
         notes, warnings = tuple(self._progress.notes), tuple(self._progress.warnings)
@@ -173,18 +183,12 @@ def _open_classifier(order: WorkOrder, progress: Silent) -> Classifier:
             f"expected cnnclf {order.version}, as where the job was started, found {__version__}",
             f"on every node: python -m pip install 'cnnclf[ray]=={order.version}'",
         )
-    if order.folder:
-        try:
-            os.chdir(order.folder)
-        except OSError as error:
-            raise DataError(
-                f"expected the working directory {order.folder}: {error.strerror}",
-                f"{_SHARED}, or give absolute paths",
-            ) from error
     if not order.bundle.exists():
         raise RunError(f"expected the bundle at {order.bundle}, found nothing", _SHARED)
-    if order.sample and not os.path.lexists(order.sample):
-        raise DataError(f"expected the picture {order.sample}, found nothing", _SHARED)
+    if order.sample and not os.path.lexists(order.locate(order.sample)):
+        raise DataError(
+            f"expected the picture {order.locate(order.sample)}, found nothing", _SHARED
+        )
     if order.parts is not None:
         order.parts.check()
     classifier = Classifier.load(

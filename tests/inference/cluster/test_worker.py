@@ -1,6 +1,5 @@
 """A worker without a cluster: what it makes of chunks, and what it says when it cannot."""
 
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -79,7 +78,7 @@ def test_a_result_can_be_sent(order: WorkOrder) -> None:
     [
         ({"bundle": Path("/nowhere")}, RunError, "on the node 10.0.0.7: expected the bundle at"),
         ({"checksum": "0"}, RunError, "found another one"),
-        ({"folder": "/nowhere"}, DataError, "working directory /nowhere"),
+        ({"folder": "/nowhere", "sample": "1.jpg"}, DataError, "picture /nowhere/1.jpg"),
         ({"sample": "/nowhere/1.jpg"}, DataError, "expected the picture /nowhere/1.jpg"),
         ({"version": "0.0.1"}, MissingPackageError, "expected cnnclf 0.0.1"),
         (
@@ -103,13 +102,13 @@ def test_relative_paths_are_those_of_the_driver(
     order: WorkOrder, draw: Draw, tmp_path: Path
 ) -> None:
     draw("photos/red.png")
-    before = Path.cwd()
-    try:
-        worker = ChunkWorker(replace(order, folder=str(tmp_path)), "here")
-        result = worker.run(Chunk(0, (Found("photos/red.png"),)))
-    finally:
-        os.chdir(before)
-    assert [(row.path, row.label) for row in result.predictions] == [("photos/red.png", "red")]
+    worker = ChunkWorker(replace(order, folder=str(tmp_path), sample="photos/red.png"), "here")
+    paths = ("photos/red.png", str(draw("blue.png", "blue")))
+    result = worker.run(Chunk(0, tuple(map(Found, paths))))
+    assert [(row.path, row.label) for row in result.predictions] == [
+        (paths[0], "red"),
+        (paths[1], "blue"),
+    ]
 
 
 def test_pictures_that_end_every_worker_end_the_job(order: WorkOrder, draw: Draw) -> None:
