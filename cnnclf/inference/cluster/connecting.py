@@ -156,10 +156,20 @@ def _join(ray: Any, address: str, *, verbose: bool) -> None:
             "object_store_memory": _STORE_BYTES,
             "include_dashboard": False,
         }
-    try:
-        ray.init(**settings)
-    except (ConnectionError, RuntimeError, OSError, ray.exceptions.RayError) as error:
-        raise _explain_refusal(error, address) from error
+    for tries_left in (1, 0):
+        try:
+            ray.init(**settings)
+        except (ConnectionError, RuntimeError, OSError, ray.exceptions.RayError) as error:
+            raise _explain_refusal(error, address) from error
+        except Exception as error:
+            # This is what Ray raises, itself, where a busy machine took half a minute to start it.
+            if type(error) is not Exception:
+                raise
+            ray.shutdown()
+            if not tries_left:
+                raise _explain_refusal(error, address) from error
+        else:
+            return
 
 
 def _explain_refusal(error: BaseException, address: str) -> CnnclfError:

@@ -51,23 +51,28 @@ class RayNodes:
             *("--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000"),
             *("--include-log-monitor=false", "--disable-usage-stats", "--block"),
         ]
-        with log.open("wb") as output:
-            node = subprocess.Popen(
-                command,
-                env=self.environment,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self.nodes.append(node)
-        deadline = time.monotonic() + START_S
-        while b"Ray runtime started" not in log.read_bytes():
-            assert node.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        return node
+        for _ in range(5):
+            with log.open("wb") as output:
+                node = subprocess.Popen(
+                    command,
+                    env=self.environment,
+                    cwd=self.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            self.nodes.append(node)
+            deadline = time.monotonic() + START_S
+            while b"Ray runtime started" not in log.read_bytes() and node.poll() is None:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+            if node.poll() is None:
+                return node
+            self.kill(self.nodes.pop())
+            # Ray waits for half a minute, which is too short where all cores are busy.
+            assert b"timed out during startup" in log.read_bytes(), log.read_text()
+        raise AssertionError(log.read_text())
 
     def kill(self, node: subprocess.Popen[bytes]) -> list[str]:
         """Kill all processes of a node at once, as a power cut does; give their names."""

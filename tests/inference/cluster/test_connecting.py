@@ -6,6 +6,7 @@ from cnnclf.errors import DeviceError, MissingPackageError
 from cnnclf.inference.cluster.connecting import (
     _choose_environment,
     _explain_refusal,
+    _join,
     _named_errors,
     connect,
 )
@@ -74,3 +75,30 @@ def test_what_breaks_in_a_cluster_is_one_line() -> None:
         raise errors.RaySystemError("ModuleNotFoundError: No module named 'cnnclf'")
     with pytest.raises(errors.UserCodeException, match="a bug"), _named_errors():
         raise errors.UserCodeException("a bug")
+
+
+class SlowRay:
+    """A Ray that does not start in time for so many times."""
+
+    def __init__(self, failures: int, kind: type[Exception] = Exception) -> None:
+        self.exceptions = pytest.importorskip("ray.exceptions")
+        self.failures, self.kind, self.calls = failures, kind, list[str]()
+
+    def init(self, **_: object) -> None:
+        self.calls.append("init")
+        if self.failures:
+            self.failures -= 1
+            raise self.kind("The current node timed out during startup.")
+
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+
+def test_a_busy_machine_gets_a_second_try() -> None:
+    slow = SlowRay(1)
+    _join(slow, "local", verbose=False)
+    assert slow.calls == ["init", "shutdown", "init"]
+    with pytest.raises(DeviceError, match="timed out during startup"):
+        _join(SlowRay(2), "local", verbose=False)
+    with pytest.raises(ZeroDivisionError):
+        _join(SlowRay(1, ZeroDivisionError), "local", verbose=False)
