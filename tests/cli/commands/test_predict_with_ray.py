@@ -93,6 +93,7 @@ def test_an_address_where_nothing_listens_is_told_at_once(
 
 needs_nodes = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray"),
 ]
