@@ -83,8 +83,8 @@ class TailConfig(Section):
         "auto", description="What is trained: none, all, a stage and all behind it, or N stages."
     )
     epochs: int = Field(10, ge=1, le=100_000, description="Epochs of the second phase.")
-    learning_rate: float = Field(
-        3e-4, gt=0, le=10, description="Highest learning rate of the second phase."
+    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
+        "auto", description="Highest learning rate of the second phase."
     )
     layer_decay: float = Field(
         0.7,

@@ -133,6 +133,18 @@ def choose_unfrozen(stages: tuple[str, ...], count: int, classes: int) -> tuple[
     """Choose how many stages of a backbone are trained: few pictures leave it as it is."""
     if count < _PICTURES_FOR_A_TAIL * classes:
         return "none", f"fewer than {_PICTURES_FOR_A_TAIL} training pictures per class"
-    if len({"stem", "final"} & set(stages)) == 2:
-        return "2", "the last stage of blocks, and the single convolution behind it"
+    if _has_light_stages(stages):
+        return "3", "the last two stages of blocks, and the single convolution behind them"
     return "1", "the last stage"
+
+
+def choose_tail_rate(stages: tuple[str, ...]) -> tuple[float, str]:
+    """Choose the learning rate of the last stages; measured in docs/decisions/0007."""
+    if _has_light_stages(stages):
+        return 1e-3, "stages of light blocks bear it"
+    return 3e-4, "a rate that stages of many weights bear"
+
+
+def _has_light_stages(stages: tuple[str, ...]) -> bool:
+    """Tell networks of light blocks between a stem and a last convolution of its own."""
+    return {"stem", "final"} <= set(stages)

@@ -7,7 +7,13 @@ head's learning rate and weight decay with a search: what it chose is in run.jso
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnclf.config import AugmentConfig, FinetuneConfig, FinetuneTrainingConfig, HeadConfig
+from cnnclf.config import (
+    AugmentConfig,
+    FinetuneConfig,
+    FinetuneTrainingConfig,
+    HeadConfig,
+    TailConfig,
+)
 from cnnclf.data.augment import AUGMENTATIONS, choose_operations
 from cnnclf.data.images import InputSpec
 from cnnclf.data.manifest import Dataset
@@ -66,12 +72,7 @@ def plan_finetuning(
     reasons: dict[str, str] = {}
     counts = count_splits(dataset)
     spec = _plan_input(config, row, reasons)
-    tail = config.tail
-    if tail.unfreeze == "auto":
-        unfreeze, reasons["tail.unfreeze"] = choices.choose_unfrozen(
-            row.stage_names, counts["train"], len(dataset.labels)
-        )
-        tail = tail.model_copy(update={"unfreeze": unfreeze})
+    tail = _plan_tail(config.tail, row, counts["train"], len(dataset.labels), reasons)
     frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses what is no stage
     resolved = config.model_copy(
         update={
@@ -163,6 +164,20 @@ def _plan_training(
             has_val=counts["val"] > 0
         )
     return training.model_copy(update={"batch_size": batch_size, "patience": patience})
+
+
+def _plan_tail(
+    tail: TailConfig, row: Backbone, count: int, classes: int, reasons: dict[str, str]
+) -> TailConfig:
+    if tail.unfreeze == "auto":
+        unfreeze, why = choices.choose_unfrozen(row.stage_names, count, classes)
+        tail, reasons["tail.unfreeze"] = tail.model_copy(update={"unfreeze": unfreeze}), why
+    if tail.learning_rate == "auto":
+        rate, why = choices.choose_tail_rate(row.stage_names)
+        tail = tail.model_copy(update={"learning_rate": rate})
+        if tail.unfreeze != "none":
+            reasons["tail.learning_rate"] = why
+    return tail
 
 
 def _plan_head(

@@ -133,3 +133,20 @@ def test_what_trains_on_pictures_is_augmented(shapes: Dataset, options: dict[str
     assert {"flip", "mixup", "cutmix"} <= set(plan.operations)
     views = plan_operations(plan.config, on_pixels=False)
     assert not {"mixup", "cutmix"} & set(views)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "unfreeze", "rate"),
+    [("efficientnet-lite0", "3", 1e-3), ("mobilenetv2", "3", 1e-3), ("resnet50", "1", 3e-4)],
+)
+def test_what_is_trained_and_how_fast_follows_from_the_kind_of_stages(
+    shapes: Dataset, backbone: str, unfreeze: str, rate: float
+) -> None:
+    options: dict[str, object] = {"backbone.name": backbone, "data.image_size": 64}
+    tail = {"tail.unfreeze": "auto", "tail.learning_rate": "auto"}
+    plan = plan_tiny(shapes, **options, **tail)
+    assert (plan.config.tail.unfreeze, plan.config.tail.learning_rate) == (unfreeze, rate)
+    assert {"tail.unfreeze", "tail.learning_rate"} <= set(plan.reasons)
+    given = plan_tiny(shapes, **options, **{"tail.unfreeze": "none", "tail.learning_rate": 0.2})
+    assert given.config.tail.learning_rate == 0.2
+    assert not {"tail.unfreeze", "tail.learning_rate"} & set(given.reasons)

@@ -167,7 +167,7 @@ def test_the_plan_says_what_is_frozen_at_which_rates_and_with_what_augmentation(
     shown = cli("finetune", pictures, "--dry-run", *options, "--views", "3")
     assert shown.code == ExitCode.OK
     said = " ".join(shown.stdout.split())
-    assert "tail the stages behind stage6, 10 epochs, learning rate 0.0003" in said
+    assert "tail the stages behind stage6, 10 epochs, learning rate 0.001" in said
     assert "times 0.5 from stage to stage" in said
     assert "augmentation 3 cached views: translate 0.04, crop 0.3" in said
     assert "augment.crop = 0.3: " in said
