@@ -152,29 +152,29 @@ def drive(address: str, workers: int, bundle: Path, photos: Path) -> None:
         Computing("auto", device="cpu", threads=1),
     )
     chunks = cut_chunks(ImageInputs([str(photos)]).first(), choose_chunk_size(1))
+    expected = sum(1 for _ in photos.rglob("*.jpg"))
     rows_before, seen, steady = 0, set[str](), 0.0
     with (
         tempfile.TemporaryDirectory() as work,
         connect(address),
         open_rows(Path(work) / "rows.csv", COLUMNS) as rows,
     ):
+        count = rows.so_far.summary
         for result in ChunkStream(chunks, order, Pool(workers, 1)).results():
             assert result.problem is None, result.problem
             for prediction in result.predictions:
                 rows.write(prediction)
-                rows.so_far.summary.add(prediction)
+                count.add(prediction)
             rows.flush()
             seen.add(result.worker)
-            last = time.perf_counter()
+            now = time.perf_counter()
             if len(seen) == workers and not steady:
-                steady, rows_before = last, rows.so_far.summary.files
+                steady, rows_before = now, count.files
                 print("steady", file=told, flush=True)
-        count = rows.so_far.summary.files
-        rates = {
-            "whole": count / (last - began),
-            "steady": (count - rows_before) / (last - steady),
-        }
-        print(json.dumps(rates), file=told, flush=True)
+            if count.files == expected:  # the workers are still there, to be asked for their time
+                whole, part = expected / (now - began), (expected - rows_before) / (now - steady)
+                print(json.dumps({"whole": whole, "steady": part}), file=told, flush=True)
+                time.sleep(1)
 
 
 def read_processor_s(sessions: Sequence[int]) -> Counter[str]:
