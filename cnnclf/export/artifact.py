@@ -131,7 +131,8 @@ def _draw_calibration(
         )
     rows = dataset.select_split("train")
     rng = np.random.default_rng(_SEED)
-    drawn = np.sort(rng.permutation(rows)[:_CALIBRATION_PICTURES])
+    # In this order the first few, which some steps take, are of all classes.
+    drawn = rng.permutation(rows)[:_CALIBRATION_PICTURES]
     pixels = open_pixels(dataset, classifier.input_spec, cache="ram", progress=progress, rows=drawn)
     readable = np.array([row for row in drawn.tolist() if row not in pixels.failed], np.intp)
     progress.note(f"calibrating on {len(readable)} training pictures, which takes a while")

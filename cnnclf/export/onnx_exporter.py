@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnclf.export.base import ExportJob
+from cnnclf.export.onnx_biases import correct_biases
 from cnnclf.inference.engines.base import Pixels
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.onnxruntime_engine import convert_to_onnx
@@ -68,6 +69,7 @@ def _quantize(path: Path, job: ExportJob) -> None:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
+        correct_biases(simple, path, job.calibration)
 
 
 def _list_kinds(graph: Any) -> list[str]:

@@ -73,11 +73,15 @@ def build_model() -> "keras.Model":  # type: ignore[name-defined] # noqa: F821
             keras.layers.Dense(3, name="logits"),
         ]
     )
-    kernel = np.random.default_rng(SEED).normal(0, 0.05, (3, 3, 3, 8)).astype(np.float32)
+    rng = np.random.default_rng(SEED)
+    kernel = rng.normal(0, 0.05, (3, 3, 3, 8)).astype(np.float32)
     kernel[1, 1, range(3), range(3)] = 1
-    dense = np.random.default_rng(SEED).normal(0, 0.05, (8, 3)).astype(np.float32)
+    dense = rng.normal(0, 0.05, (8, 3)).astype(np.float32)
     dense[range(3), (2, 1, 0)] = 6
+    gamma, variance = rng.uniform(0.9, 1.1, (2, 8))
+    beta, mean = rng.normal(0, 0.05, (2, 8))
     model.layers[1].set_weights([kernel])
+    model.layers[2].set_weights([gamma, beta, mean, variance])
     model.layers[-1].set_weights([dense, np.array([0.1, -0.1, 0.0], np.float32)])
     return model
 
