@@ -17,9 +17,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cnnclf"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+EXPORT_TO_LITERT = ("export/litert_exporter.py", "export/litert_biases.py")
 # Which files may import what; a name that ends with / is a directory.
 MAY_IMPORT = {
-    "tensorflow": ("runtime/", "data/batches.py", "explain/", "export/litert_exporter.py"),
+    "tensorflow": ("runtime/", "data/batches.py", "explain/", *EXPORT_TO_LITERT),
     "jax": ("runtime/",),
     "torch": ("runtime/",),
     "openvino": ("inference/engines/openvino_engine.py",),  # load_openvino keeps it from reporting

@@ -4,12 +4,14 @@ Half-size weights and 8-bit computing are done by TensorFlow's own converter. La
 follow the model inside the file as a zip archive, where Android's tools look for them as well.
 """
 
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cnnclf.export.base import ExportJob
+from cnnclf.export.litert_biases import correct_biases
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.litert_engine import convert_to_litert
 from cnnclf.runs import CLASSIFIER_FILE
@@ -27,6 +29,8 @@ def export_litert(job: ExportJob) -> tuple[str, ...]:
         path = job.directory / "model.tflite"
         with converting("LiteRT"):
             job.model.export(str(path), format="litert", verbose=False, **_choose_options(job))
+            if job.quantize == "int8":
+                _correct(path, job)
     _append_description(path, job.description)
     return (path.name,)
 
@@ -45,6 +49,12 @@ def _choose_options(job: ExportJob) -> dict[str, Any]:
             yield [pictures]
 
     return {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": calibrate}
+
+
+def _correct(path: Path, job: ExportJob) -> None:
+    with tempfile.TemporaryDirectory(prefix="cnnclf-") as directory:
+        plain = convert_to_litert(job.model, Path(directory)).read_bytes()
+    path.write_bytes(correct_biases(plain, path.read_bytes(), job.calibration))
 
 
 def _append_description(path: Path, description: str) -> None:

@@ -1,0 +1,131 @@
+"""Corrects the biases of a quantized LiteRT model by what rounding shifted its layers on average.
+
+The same as `onnx_biases`, on TensorFlow Lite's files. There an activation is part of its layer, so
+only means behind it can be compared; where it lets little of a change through, a bias is moved by
+as much more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.hardware import count_usable_cpus
+from cnnclf.inference.engines.base import Pixels
+
+_PICTURES = 32
+_BATCH = 4
+# What an activation lets through of a change is not taken to be less than this.
+_LEAST_GAIN = 0.3
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer with a bias: numbers of its tensors, and the ends of its activation."""
+
+    bias: int
+    output: int
+    low: float
+    high: float
+
+
+def correct_biases(plain: bytes, quantized: bytes, pictures: Pixels) -> bytes:
+    """Change the biases of a quantized model.
+
+    Args:
+        plain: The float model, converted from the same graph.
+        quantized: The model in int8, with biases in int32.
+        pictures: uint8 [n, H, W, C], n >= 1; some of them, evenly spread, are used.
+
+    Returns:
+        The changed model.
+    """
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    chosen = pictures[np.linspace(0, len(pictures) - 1, min(len(pictures), _PICTURES)).astype(int)]
+    chosen = chosen[: max(len(chosen) // _BATCH, 1) * _BATCH]
+    originals = _find_layers(flatbuffer_utils.convert_bytearray_to_object(bytearray(plain)))
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(quantized))
+    layers, tensors = _find_layers(model), model.subgraphs[0].tensors
+    names = [
+        name
+        for name, layer in layers.items()
+        if name in originals and tensors[layer.bias].type == _INT32
+    ]
+    if not names:
+        return quantized
+    expected = _measure(plain, [originals[name] for name in names], chosen)
+    content = quantized
+    for name, (wanted, gain) in zip(names, expected, strict=True):
+        [(found, _)] = _measure(content, [layers[name]], chosen)
+        tensor = tensors[layers[name].bias]
+        buffer = model.buffers[tensor.buffer]
+        values = np.frombuffer(bytes(bytearray(buffer.data)), np.int32)
+        steps = np.round((wanted - found) / gain / np.asarray(tensor.quantization.scale))
+        changed = (values + steps).astype(np.int32)
+        buffer.data = np.frombuffer(changed.tobytes(), np.uint8)
+        content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return content
+
+
+# Numbers of TensorFlow Lite's schema.
+_INT32 = 2
+_CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED = 3, 4, 9
+_ACTIVATIONS = {1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # ReLU, ReLU -1..1, ReLU6
+
+
+def _find_layers(model: Any) -> dict[str, _Layer]:
+    """Find the layers with a bias, by the name of the bias; names that occur twice are left out."""
+    graph = model.subgraphs[0]
+    found: dict[str, list[_Layer]] = {}
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        kind = max(code.builtinCode, code.deprecatedBuiltinCode)
+        if kind not in {_CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED}:
+            continue
+        if len(operator.inputs) < 3 or operator.inputs[2] < 0:
+            continue
+        activation = operator.builtinOptions.fusedActivationFunction
+        low, high = _ACTIVATIONS.get(activation, (-np.inf, np.inf))
+        bias = int(operator.inputs[2])
+        name = bytes(graph.tensors[bias].name).decode()
+        found.setdefault(name, []).append(_Layer(bias, int(operator.outputs[0]), low, high))
+    return {name: layers[0] for name, layers in found.items() if len(layers) == 1}
+
+
+def _measure(
+    content: bytes, layers: Sequence[_Layer], pictures: Pixels
+) -> list[tuple[Values, Values]]:
+    """Return for each layer the means of its channels and what its activation lets through."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        num_threads=count_usable_cpus(),
+    )
+    feed = interpreter.get_input_details()[0]["index"]
+    size = min(_BATCH, len(pictures))
+    interpreter.resize_tensor_input(feed, (size, *pictures.shape[1:]))
+    interpreter.allocate_tensors()
+    scales = {each["index"]: each["quantization"] for each in interpreter.get_tensor_details()}
+    sums = [[np.zeros(1), np.zeros(1)] for _ in layers]
+    starts = range(0, len(pictures), size)
+    for start in starts:
+        interpreter.set_tensor(feed, pictures[start : start + size])
+        interpreter.invoke()
+        for layer, total in zip(layers, sums, strict=True):
+            values = interpreter.get_tensor(layer.output).astype(np.float32)
+            scale, zero = scales[layer.output]
+            values = (values - zero) * np.float32(scale) if scale else values
+            places = tuple(range(values.ndim - 1))
+            total[0] = total[0] + values.mean(axis=places, dtype=np.float64)
+            total[1] = total[1] + ((values > layer.low) & (values < layer.high)).mean(axis=places)
+    return [
+        (mean / len(starts), np.maximum(open_ / len(starts), _LEAST_GAIN)) for mean, open_ in sums
+    ]
