@@ -77,6 +77,13 @@ Run = Annotated[
     Path,
     typer.Argument(metavar="RUN", help="A run directory, a checkpoint in it, or a bundle."),
 ]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run directory, a checkpoint in it, a bundle, or what 'export' wrote.",
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option(

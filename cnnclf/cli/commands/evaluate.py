@@ -29,7 +29,7 @@ def _check_split(value: str | None) -> str | None:
 
 
 def evaluate_command(
-    run: options.Run,
+    run: options.Model,
     dataset: Annotated[
         Path | None,
         typer.Argument(

@@ -32,7 +32,7 @@ _LABELS_SHOWN = 12  # in the summary line; --json has all
 
 
 def predict_command(
-    run: options.Run,
+    run: options.Model,
     images: Annotated[
         list[str],
         typer.Argument(

@@ -126,6 +126,13 @@ def test_data_that_is_gone(cli: Cli, place: Place) -> None:
     assert "verified" not in result.stdout
 
 
+def test_an_unfinished_run_is_exported_with_a_warning(cli: Cli, place: Place) -> None:
+    RunDirectory(place.run).update_run(status="interrupted")
+    result = cli("export", place.run, "--format", "keras", "--no-verify")
+    assert result.code == ExitCode.OK, result.stderr
+    assert "is interrupted; its best checkpoint so far is exported" in result.stderr
+
+
 def test_a_bundle_without_its_run(cli: Cli, place: Place, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(RunDirectory(place.run).best, tmp_path / "alone"))
     result = cli("export", bundle, "--format", "keras")
