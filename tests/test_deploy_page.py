@@ -46,7 +46,14 @@ def test_every_format_has_a_short_program() -> None:
         assert len(program.splitlines()) <= 25, name
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+# Those with TensorFlow take many seconds to load it.
+CASES = [
+    pytest.param(name, marks=pytest.mark.slow if name in {"savedmodel", "keras"} else ())
+    for name in PROGRAMS
+]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_a_program_says_what_predict_says(
     cli: Cli, place: Place, picture: Path, tmp_path: Path, name: str
 ) -> None:
