@@ -3,6 +3,7 @@
 The conversion from uint8 is part of the graph, so a batch is handed over at a quarter of the bytes.
 """
 
+import functools
 import sys
 import threading
 from collections import deque
@@ -47,8 +48,7 @@ class OpenVinoGraph:
     """
 
     def __init__(self, path: Path, *, precision: str, threads: int | None = None) -> None:
-        openvino = load_openvino()
-        core = openvino.Core()
+        openvino, core = load_openvino(), load_core()
         try:
             graph = _take_bytes(openvino, core.read_model(path))
             self._compiled = core.compile_model(
@@ -162,6 +162,17 @@ def load_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@functools.cache
+def load_core() -> Any:
+    """Load OpenVINO's part for CPUs, once for the whole process.
+
+    On processors with AMX it gives the thread that loads it a stack for signals, and takes it back
+    where it is unloaded. In another thread, such as one that collects garbage, that leaves the first
+    one without a stack: its next signal, Ctrl-C for one, would be a crash. So it is never unloaded.
+    """
+    return load_openvino().Core()
 
 
 def open_openvino(model: ModelFile, options: EngineOptions) -> OpenVinoEngine:

@@ -30,3 +30,37 @@ def test_it_reports_nothing_to_anybody(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_heard_after_a_graph_was_given_up_in_another_thread(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys, threading\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from cnnclf.inference.engines.openvino_engine import OpenVinoGraph, load_openvino\n"
+        "openvino = load_openvino()\n"
+        "from openvino import opset13 as ops\n"
+        "path = Path(sys.argv[1]) / 'm.xml'\n"
+        "pixels = ops.parameter([-1, 4, 4, 3], np.float32)\n"
+        "mean = ops.reduce_mean(pixels, ops.constant(np.array([1, 2])), False)\n"
+        "openvino.save_model(openvino.Model([mean], [pixels]), path)\n"
+        "held = [OpenVinoGraph(path, precision='float32')]\n"
+        "held[0].compute(np.zeros((1, 4, 4, 3), np.uint8))\n"
+        "thread = threading.Thread(target=held.clear)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('heard')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "heard"), done.stderr
