@@ -169,8 +169,8 @@ def load_core() -> Any:
     """Load OpenVINO's part for CPUs, once for the whole process.
 
     On processors with AMX it gives the thread that loads it a stack for signals, and takes it back
-    where it is unloaded. In another thread, such as one that collects garbage, that leaves the first
-    one without a stack: its next signal, Ctrl-C for one, would be a crash. So it is never unloaded.
+    where it is unloaded. In another thread, such as one that collects garbage, that leaves the
+    first one without a stack: its next signal, such as Ctrl-C, would be a crash. So it is kept.
     """
     return load_openvino().Core()
 
