@@ -101,7 +101,7 @@ def test_a_file_that_grows_is_not_taken(world: World) -> None:
 
 def test_an_empty_file_is_given_time_to_be_filled(world: World) -> None:
     world.put("1.jpg", size=0)
-    world.steps = [nothing] * 20 + [lambda: world.put("1.jpg", size=5)] + [nothing] * 3
+    world.steps = [*[nothing] * 20, lambda: world.put("1.jpg", size=5), *[nothing] * 3]
     assert look(world.watch()) == [*["-"] * 23, "1.jpg", "-", "-"]
     world.put("2.jpg", size=0)
     world.steps = [nothing] * 35
@@ -193,10 +193,12 @@ def test_rows_are_there_before_the_next_wait(world: World) -> None:
     rows_seen: list[int] = []
     rows = Rows()
     world.put("0.jpg", age_s=100)
-    world.steps = [
-        lambda: (rows_seen.append(len(rows)), world.put("1.jpg", age_s=100)),
-        lambda: rows_seen.append(len(rows)),
-    ]
+
+    def look_and_put() -> None:
+        rows_seen.append(len(rows))
+        world.put("1.jpg", age_s=100)
+
+    world.steps = [look_and_put, lambda: rows_seen.append(len(rows))]
     with pytest.raises(KeyboardInterrupt):
         watch_images(
             Numbers(),
