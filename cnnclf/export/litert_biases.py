@@ -5,6 +5,7 @@ only means behind it can be compared; where it lets little of a change through, 
 as much more.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +26,25 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer with a bias: numbers of its tensors, and the ends of its activation."""
+    """A layer with a bias.
 
-    bias: int
-    output: int
+    Args:
+        operator: Of the model.
+        kind: Its number in the schema.
+        size: Length of the bias.
+        low: What its activation cuts off below.
+        high: What it cuts off above.
+    """
+
+    operator: Any
+    kind: int
+    size: int
     low: float
     high: float
+
+    @property
+    def output(self) -> int:
+        return int(self.operator.outputs[0])
 
 
 def correct_biases(plain: bytes, quantized: bytes, pictures: Pixels) -> bytes:
@@ -42,7 +56,7 @@ def correct_biases(plain: bytes, quantized: bytes, pictures: Pixels) -> bytes:
         pictures: uint8 [n, H, W, C], n >= 1; some of them, evenly spread, are used.
 
     Returns:
-        The changed model.
+        The changed model; the same if the two do not consist of the same layers.
     """
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -50,26 +64,35 @@ def correct_biases(plain: bytes, quantized: bytes, pictures: Pixels) -> bytes:
     chosen = chosen[: max(len(chosen) // _BATCH, 1) * _BATCH]
     originals = _find_layers(flatbuffer_utils.convert_bytearray_to_object(bytearray(plain)))
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(quantized))
-    layers, tensors = _find_layers(model), model.subgraphs[0].tensors
-    names = [
-        name
-        for name, layer in layers.items()
-        if name in originals and tensors[layer.bias].type == _INT32
-    ]
-    if not names:
+    layers = _find_layers(model)
+    if [(each.kind, each.size) for each in layers] != [
+        (each.kind, each.size) for each in originals
+    ]:
         return quantized
-    expected = _measure(plain, [originals[name] for name in names], chosen)
     content = quantized
-    for name, (wanted, gain) in zip(names, expected, strict=True):
-        [(found, _)] = _measure(content, [layers[name]], chosen)
-        tensor = tensors[layers[name].bias]
-        buffer = model.buffers[tensor.buffer]
-        values = np.frombuffer(bytes(bytearray(buffer.data)), np.int32)
+    expected = _measure(plain, originals, chosen)
+    for layer, (wanted, gain) in zip(layers, expected, strict=True):
+        tensor = model.subgraphs[0].tensors[layer.operator.inputs[2]]
+        if tensor.type != _INT32:
+            continue
+        [(found, _)] = _measure(content, [layer], chosen)
         steps = np.round((wanted - found) / gain / np.asarray(tensor.quantization.scale))
-        changed = (values + steps).astype(np.int32)
-        buffer.data = np.frombuffer(changed.tobytes(), np.uint8)
+        _change_bias(model, layer, tensor, steps)
         content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
     return content
+
+
+def _change_bias(model: Any, layer: _Layer, tensor: Any, steps: Values) -> None:
+    """Give a layer a bias of its own: equal ones are stored once and shared."""
+    buffer = copy.copy(model.buffers[tensor.buffer])
+    values = np.frombuffer(bytes(bytearray(buffer.data)), np.int32)
+    buffer.data = np.frombuffer((values + steps).astype(np.int32).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    own = copy.copy(tensor)
+    own.buffer = len(model.buffers) - 1
+    tensors = model.subgraphs[0].tensors
+    tensors.append(own)
+    layer.operator.inputs = [*layer.operator.inputs[:2], len(tensors) - 1]
 
 
 # Numbers of TensorFlow Lite's schema.
@@ -78,10 +101,10 @@ _CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED = 3, 4, 9
 _ACTIVATIONS = {1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # ReLU, ReLU -1..1, ReLU6
 
 
-def _find_layers(model: Any) -> dict[str, _Layer]:
-    """Find the layers with a bias, by the name of the bias; names that occur twice are left out."""
+def _find_layers(model: Any) -> list[_Layer]:
+    """Find the layers with a bias, in the order of the model."""
     graph = model.subgraphs[0]
-    found: dict[str, list[_Layer]] = {}
+    found = []
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         kind = max(code.builtinCode, code.deprecatedBuiltinCode)
@@ -91,10 +114,9 @@ def _find_layers(model: Any) -> dict[str, _Layer]:
             continue
         activation = operator.builtinOptions.fusedActivationFunction
         low, high = _ACTIVATIONS.get(activation, (-np.inf, np.inf))
-        bias = int(operator.inputs[2])
-        name = bytes(graph.tensors[bias].name).decode()
-        found.setdefault(name, []).append(_Layer(bias, int(operator.outputs[0]), low, high))
-    return {name: layers[0] for name, layers in found.items() if len(layers) == 1}
+        [size] = graph.tensors[operator.inputs[2]].shape
+        found.append(_Layer(operator, kind, int(size), low, high))
+    return found
 
 
 def _measure(

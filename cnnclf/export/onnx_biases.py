@@ -53,7 +53,7 @@ def correct_biases(plain: Path, quantized: Path, pictures: Pixels) -> None:
 
 
 def _find_bias(graph: Any, node: Any) -> tuple[Any, Any] | None:
-    """Find the int32 bias of a layer and its scale; None if it has none."""
+    """Find the int32 bias of a layer and its scale; None if it has none of its own."""
     if len(node.input) < 3:
         return None
     makers = {name: maker for maker in graph.node for name in maker.output}
@@ -62,7 +62,8 @@ def _find_bias(graph: Any, node: Any) -> tuple[Any, Any] | None:
         return None
     constants = {tensor.name: tensor for tensor in graph.initializer}
     bias, scale = (constants.get(name) for name in maker.input[:2])
-    return None if bias is None or scale is None else (bias, scale)
+    users = [other for other in graph.node for name in other.input if name == maker.input[0]]
+    return None if bias is None or scale is None or len(users) > 1 else (bias, scale)
 
 
 def _measure_means(onnx: Any, model: Any, names: Sequence[str], pictures: Pixels) -> list[Means]:

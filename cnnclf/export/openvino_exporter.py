@@ -44,6 +44,7 @@ def export_openvino(job: ExportJob) -> tuple[str, ...]:
 def _quantize(graph: Any, job: ExportJob) -> Any:
     import nncf
     from nncf import errors
+    from nncf.quantization.advanced_parameters import QuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     nncf.set_log_level(logging.ERROR)
@@ -57,6 +58,8 @@ def _quantize(graph: Any, job: ExportJob) -> Any:
             preset=nncf.QuantizationPreset.MIXED,
             fast_bias_correction=False,
             advanced_parameters=nncf.AdvancedQuantizationParameters(
-                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+                # Behind a transposition it takes rows for channels, which OpenVINO refuses to run.
+                activations_quantization_params=QuantizationParameters(per_channel=False),
             ),
         )
