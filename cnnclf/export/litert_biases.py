@@ -83,16 +83,21 @@ def correct_biases(plain: bytes, quantized: bytes, pictures: Pixels) -> bytes:
 
 
 def _change_bias(model: Any, layer: _Layer, tensor: Any, steps: Values) -> None:
-    """Give a layer a bias of its own: equal ones are stored once and shared."""
-    buffer = copy.copy(model.buffers[tensor.buffer])
+    """Change the bias of one layer, and of no other: equal ones are stored once and shared."""
+    graph = model.subgraphs[0]
+    buffer = model.buffers[tensor.buffer]
     values = np.frombuffer(bytes(bytearray(buffer.data)), np.int32)
-    buffer.data = np.frombuffer((values + steps).astype(np.int32).tobytes(), np.uint8)
+    changed = np.frombuffer((values + steps).astype(np.int32).tobytes(), np.uint8)
+    users = [each for each in graph.operators if layer.operator.inputs[2] in each.inputs]
+    if len(users) == 1 and [each.buffer for each in graph.tensors].count(tensor.buffer) == 1:
+        buffer.data = changed
+        return
+    buffer, tensor = copy.copy(buffer), copy.copy(tensor)
+    buffer.data = changed
     model.buffers.append(buffer)
-    own = copy.copy(tensor)
-    own.buffer = len(model.buffers) - 1
-    tensors = model.subgraphs[0].tensors
-    tensors.append(own)
-    layer.operator.inputs = [*layer.operator.inputs[:2], len(tensors) - 1]
+    tensor.buffer = len(model.buffers) - 1
+    graph.tensors.append(tensor)
+    layer.operator.inputs = [*layer.operator.inputs[:2], len(graph.tensors) - 1]
 
 
 # Numbers of TensorFlow Lite's schema.

@@ -24,26 +24,32 @@ def _run(content: bytes) -> Any:
     return runner(pixels=PICTURES).popitem()[1]
 
 
-def _shift_first_bias(content: bytes) -> bytes:
+def _shift_first_bias(content: bytes, *, is_shared: bool) -> bytes:
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     graph = model.subgraphs[0]
     layer = next(each for each in graph.operators if len(each.inputs) == 3)
-    buffer = model.buffers[graph.tensors[layer.inputs[2]].buffer]
+    tensor = graph.tensors[layer.inputs[2]]
+    buffer = model.buffers[tensor.buffer]
     values = np.frombuffer(bytes(bytearray(buffer.data)), np.int32) + np.int32(2500)
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    if is_shared:
+        graph.tensors.append(tensor)  # whose it is does not matter, only that there is another
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def test_a_shifted_bias_is_put_right(export: Export) -> None:
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_shifted_bias_is_put_right(export: Export, is_shared: bool) -> None:
     plain, quantized = _read(export, None), _read(export, "int8")
-    changed = _shift_first_bias(quantized)
+    changed = _shift_first_bias(quantized, is_shared=is_shared)
     expected = _run(plain)
     wrong = np.abs(_run(changed) - expected).mean()
-    right = np.abs(_run(correct_biases(plain, changed, PICTURES)) - expected).mean()
+    corrected = correct_biases(plain, changed, PICTURES)
+    right = np.abs(_run(corrected) - expected).mean()
     assert wrong > 0.1
     assert right < wrong / 4
+    assert is_shared or abs(len(corrected) - len(changed)) < 200
 
 
 @pytest.mark.parametrize("count", [1, 5])
