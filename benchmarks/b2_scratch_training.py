@@ -135,9 +135,11 @@ class Clock(Silent):
         """Nothing to show."""
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, since: float | None = None
+    ) -> Iterator[Task]:
         """Give itself as the task."""
-        del name, total, unit
+        del name, total, unit, since
         yield self
 
 

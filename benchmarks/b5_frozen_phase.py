@@ -108,6 +108,7 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
     from cnnclf.runtime import setup_runtime
     from cnnclf.training.finetune import finetune
     from cnnclf.training.finetune_plan import plan_finetuning
+    from cnnclf.training.run import decode_ahead
 
     config, given = load_config(
         options={
@@ -122,9 +123,9 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
     )
     dataset = open_dataset(folder, options=ImportOptions(), progress=Silent())
     plan = plan_finetuning(config, dataset, given=given)
-    runtime = setup_runtime(device="cpu", seed=0, deterministic=False, threads=None)
     ends = []
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, decode_ahead(plan, dataset) as ahead:
+        runtime = setup_runtime(device="cpu", seed=0, deterministic=False, threads=None)
         handle = create_run(Path(work) / "run", command="benchmark")
         finetune(
             plan,
@@ -133,6 +134,7 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
             runtime,
             on_epoch=lambda _row, _best: ends.append(time.perf_counter() - start),
             progress=Silent(),
+            ahead=ahead,
         )
         engine = handle.read_record().get("feature_engine", precision)
     result = {

@@ -3,8 +3,10 @@
 The command line listens with live bars (`cli/output.py`); tests and programs may pass `Silent()`.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
 
@@ -27,8 +29,17 @@ TaskContext = AbstractContextManager[Task]
 class Progress(Protocol):
     """Receives progress, notes and warnings."""
 
-    def task(self, name: str, total: int | None, unit: str) -> TaskContext:
-        """Open a task of `total` units (None: not known yet); use it in a with statement."""
+    def task(
+        self, name: str, total: int | None, unit: str, *, since: float | None = None
+    ) -> TaskContext:
+        """Open a task; use it in a with statement.
+
+        Args:
+            name: What is done.
+            total: How many units there are; None: not known yet.
+            unit: What is counted.
+            since: When it began, as `time.monotonic` tells; None: now.
+        """
 
     def row(self, table: str, figures: Mapping[str, object]) -> None:
         """Add one row to the growing table named `table`, such as the figures of an epoch.
@@ -63,7 +74,14 @@ class Silent:
         self.warnings: list[str] = []
 
     @contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:  # noqa: ARG002
+    def task(
+        self,
+        name: str,  # noqa: ARG002
+        total: int | None,  # noqa: ARG002
+        unit: str,  # noqa: ARG002
+        *,
+        since: float | None = None,  # noqa: ARG002
+    ) -> Iterator[Task]:
         """Open a task nobody sees."""
         yield _SilentTask()
 
@@ -78,3 +96,121 @@ class Silent:
     def warn(self, text: str) -> None:
         """Keep a warning."""
         self.warnings.append(text)
+
+
+class Abandoned(Exception):  # noqa: N818 - it is no error
+    """Nobody wants any more what a task works for."""
+
+
+class Held:
+    """A `Progress` for work in the background: it keeps what is said until somebody listens.
+
+    The thread that works speaks to it. Another thread calls `release` when the screen is free, or
+    `abandon` to end the work at its next step.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[Callable[[Progress], None]] = []
+        self._listener: Progress | None = None
+        self._is_abandoned = False
+
+    @property
+    def listener(self) -> Progress | None:
+        """Who listens by now.
+
+        Raises:
+            Abandoned: Nobody ever will.
+        """
+        if self._is_abandoned:
+            raise Abandoned
+        return self._listener
+
+    def release(self, listener: Progress) -> None:
+        """Say what was kept, and everything from now on, to this listener."""
+        with self._lock:
+            for say in self._kept:
+                say(listener)
+            self._kept.clear()
+            self._listener = listener
+
+    def abandon(self) -> None:
+        """End the work: its next step raises `Abandoned`."""
+        self._is_abandoned = True
+
+    @contextmanager
+    def task(
+        self, name: str, total: int | None, unit: str, *, since: float | None = None
+    ) -> Iterator[Task]:
+        """Open a task that is shown once somebody listens, if it has not ended by then."""
+        with ExitStack() as stack:
+            began = time.monotonic() if since is None else since
+
+            def show(listener: Progress, total: int | None) -> TaskContext:
+                return listener.task(name, total, unit, since=began)
+
+            yield _HeldTask(self, stack, show, total)
+
+    def row(self, table: str, figures: Mapping[str, object]) -> None:
+        """Keep a row, or pass it on."""
+        self._say(lambda listener: listener.row(table, figures))
+
+    def note(self, text: str) -> None:
+        """Keep a note, or pass it on."""
+        self._say(lambda listener: listener.note(text))
+
+    def warn(self, text: str) -> None:
+        """Keep a warning, or pass it on."""
+        self._say(lambda listener: listener.warn(text))
+
+    def _say(self, say: Callable[[Progress], None]) -> None:
+        with self._lock:
+            if self._listener is None:
+                self._kept.append(say)
+            else:
+                say(self._listener)
+
+
+class _HeldTask:
+    """Counts for itself until somebody listens; the working thread opens what is then shown."""
+
+    def __init__(
+        self,
+        progress: Held,
+        stack: ExitStack,
+        show: Callable[[Progress, int | None], TaskContext],
+        total: int | None,
+    ) -> None:
+        self._progress = progress
+        self._stack = stack
+        self._show = show
+        self._total = total
+        self._done = 0
+        self._words = ""
+        self._shown: Task | None = None
+
+    def advance(self, amount: int = 1) -> None:
+        shown = self._find_shown()
+        self._done += amount
+        if shown is not None:
+            shown.advance(amount)
+
+    def describe(self, text: str) -> None:
+        shown = self._find_shown()
+        self._words = text
+        if shown is not None:
+            shown.describe(text)
+
+    def expect(self, total: int) -> None:
+        shown = self._find_shown()
+        self._total = total
+        if shown is not None:
+            shown.expect(total)
+
+    def _find_shown(self) -> Task | None:
+        listener = self._progress.listener
+        if listener is not None and self._shown is None:
+            self._shown = self._stack.enter_context(self._show(listener, self._total))
+            self._shown.advance(self._done)
+            self._shown.describe(self._words)
+        return self._shown

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import subprocess
@@ -223,6 +224,21 @@ def test_cpu_leaves_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", fake)
     found = backends.open_backend("tensorflow", DeviceRequest("cpu", None, None, False))
     assert (found.kind, fake.visible, fake.growing) == ("cpu", [], [])
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_garbage_is_not_looked_for_while_libraries_load(on: Any, wanted: bool) -> None:
+    seen = []
+    (gc.enable if wanted else gc.disable)()
+    try:
+        with runtime._collected_later():
+            seen.append(gc.isenabled())
+        seen.append(gc.isenabled())
+        on(devices())
+        seen.append(gc.isenabled())
+    finally:
+        gc.enable()
+    assert seen == [False, wanted, wanted]
 
 
 # With TensorFlow

@@ -50,13 +50,15 @@ class LiveProgress:
         self._plain_tasks: list[_PlainTask] = []
 
     @contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, since: float | None = None
+    ) -> Iterator[Task]:
         """Show one task while the with statement runs, and one line when it has ended."""
         if self._screen.quiet:
-            yield _Counter(name, total, unit)
+            yield _Counter(name, total, unit, since)
             return
         if not self._screen.is_live():
-            plain = _PlainTask(self._screen, name, total, unit)
+            plain = _PlainTask(self._screen, name, total, unit, since)
             self._plain_tasks.append(plain)
             try:
                 yield plain
@@ -64,7 +66,7 @@ class LiveProgress:
             finally:
                 self._plain_tasks.remove(plain)
             return
-        bar = _BarTask(self._open(), name, total, unit)
+        bar = _BarTask(self._open(), name, total, unit, since)
         try:
             yield bar
             self._screen.note(bar.summary())
@@ -129,15 +131,16 @@ class LiveProgress:
 class _Counter:
     """Counts units; the base of what is shown."""
 
-    def __init__(self, name: str, total: int | None, unit: str) -> None:
+    def __init__(self, name: str, total: int | None, unit: str, since: float | None) -> None:
         self.name = name
         self.total = total
         self.unit = unit
         self.done = 0
         self.words = ""
         self._lock = threading.Lock()
-        self._started = time.monotonic()
-        self._shown = self._started
+        now = time.monotonic()
+        self._started = now if since is None else since
+        self._shown = now
 
     def advance(self, amount: int = 1) -> None:
         """Count `amount` more units as done."""
@@ -175,8 +178,10 @@ class _Counter:
 class _PlainTask(_Counter):
     """Writes a line at the start, at the end and now and then between."""
 
-    def __init__(self, screen: "Output", name: str, total: int | None, unit: str) -> None:
-        super().__init__(name, total, unit)
+    def __init__(
+        self, screen: "Output", name: str, total: int | None, unit: str, since: float | None
+    ) -> None:
+        super().__init__(name, total, unit, since)
         self._screen = screen
         self._interval_s = PLAIN_LINE_S
         screen.note(f"{name}: {f'{total:,} {unit}' if total is not None else 'started'}")
@@ -210,8 +215,10 @@ class _PlainTask(_Counter):
 class _BarTask(_Counter):
     """Moves one live bar."""
 
-    def __init__(self, bars: "Bars", name: str, total: int | None, unit: str) -> None:
-        super().__init__(name, total, unit)
+    def __init__(
+        self, bars: "Bars", name: str, total: int | None, unit: str, since: float | None
+    ) -> None:
+        super().__init__(name, total, unit, since)
         self._bars = bars
         encoding = bars.console.encoding
         self._id: TaskID = bars.add_task(

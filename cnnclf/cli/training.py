@@ -77,8 +77,8 @@ class Trainer:
         make_plan: Of settings, dataset and the origins of settings.
         read_plan: Of the content of plan.json.
         describe: The plan in words, as names and values.
-        run: Trains: plan, dataset, run directory and runtime; by keyword `resume`, `on_epoch` and
-            `progress`.
+        run: Trains: plan, dataset, run directory and runtime; by keyword `resume`, `on_epoch`,
+            `progress` and `ahead`.
         check: Refuses settings that no dataset can mend, before pictures are looked at.
         prepare: Brings what the plan needs to this machine, before a run is made: plan, progress.
         phases: Whether epochs belong to phases that are worth a column.
@@ -142,13 +142,14 @@ def _start(trainer: Trainer, request: Request, source: Path) -> int:
     out.note_pairs(_describe(trainer, plan))
     if trainer.prepare is not None:
         trainer.prepare(plan, out.progress())
-    # First, so that a device that cannot be used leaves no run directory behind.
-    runtime = _setup_runtime(plan, verbose=request.verbose)
-    run = create_run(
-        request.target or next_run_path(dataset.name),
-        command=shlex.join(["cnnclf", *sys.argv[1:]]),
-    )
-    return _train(trainer, plan, dataset, run, runtime, resume=False)
+
+    def make_run() -> "RunDirectory":
+        return create_run(
+            request.target or next_run_path(dataset.name),
+            command=shlex.join(["cnnclf", *sys.argv[1:]]),
+        )
+
+    return _train(trainer, plan, dataset, make_run, resume=False, verbose=request.verbose)
 
 
 def _resume(trainer: Trainer, path: Path, *, verbose: bool) -> int:
@@ -162,20 +163,20 @@ def _resume(trainer: Trainer, path: Path, *, verbose: bool) -> int:
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan, dataset)
     out.note_pairs(_describe(trainer, plan))
-    runtime = _setup_runtime(plan, verbose=verbose)
-    return _train(trainer, plan, dataset, run, runtime, resume=True)
+    return _train(trainer, plan, dataset, lambda: run, resume=True, verbose=verbose)
 
 
 def _train(
     trainer: Trainer,
     plan: "Plan[Any]",
     dataset: "Dataset",
-    run: "RunDirectory",
-    runtime: "RuntimeInfo",
+    make_run: Callable[[], "RunDirectory"],
     *,
     resume: bool,
+    verbose: bool,
 ) -> int:
     from cnnclf.data.importers import count_unread
+    from cnnclf.training.run import decode_ahead
 
     progress = out.progress()
 
@@ -183,13 +184,24 @@ def _train(
         phase = {"phase": row["phase"]} if trainer.phases else {}
         progress.row("epochs", phase | _epoch_cells(row, best=best))
 
-    try:
-        result = trainer.run(
-            plan, dataset, run, runtime, resume=resume, on_epoch=show_epoch, progress=progress
-        )
-    except (KeyboardInterrupt, DeviceError) as stop:
-        stop.add_note(f"go on with it: {run.resume_command()}")
-        raise
+    with decode_ahead(plan, dataset) as ahead:
+        # First, so that a device that cannot be used leaves no run directory behind.
+        runtime = _setup_runtime(plan, verbose=verbose)
+        run = make_run()
+        try:
+            result = trainer.run(
+                plan,
+                dataset,
+                run,
+                runtime,
+                resume=resume,
+                on_epoch=show_epoch,
+                progress=progress,
+                ahead=ahead,
+            )
+        except (KeyboardInterrupt, DeviceError) as stop:
+            stop.add_note(f"go on with it: {run.resume_command()}")
+            raise
     unread = count_unread(dataset)
     _show_result(result, dataset, unread)
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK

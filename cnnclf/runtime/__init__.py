@@ -5,6 +5,7 @@ imported anywhere else. What is special about a backend of Keras is in its row o
 """
 
 import contextlib
+import gc
 import importlib.metadata
 import os
 import platform
@@ -129,7 +130,7 @@ def setup_runtime(
     os.environ["KERAS_BACKEND"] = backend  # keras.json in the home directory must not change it
     # With another backend, too: Keras then loads TensorFlow for its data pipeline.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0" if verbose else "3"
-    with quiet(verbose=verbose):
+    with quiet(verbose=verbose), _collected_later():
         devices = open_backend(backend, DeviceRequest(device, threads, logical_cpus, deterministic))
         policy, reason = _choose_precision(precision, devices)
         _set_keras(policy, seed)
@@ -195,6 +196,25 @@ def _is_jit_wanted(backend: str, devices: Devices, *, deterministic: bool) -> bo
         return True
     is_one_gpu = devices.kind == "gpu" and len(devices.names) == 1
     return backend == "tensorflow" and is_one_gpu and not deterministic
+
+
+@contextlib.contextmanager
+def _collected_later() -> Iterator[None]:
+    """Put off the search for garbage while libraries are loaded.
+
+    Loading makes a million objects that stay. To look through them again and again takes a seventh
+    of the time, and what was there at its end need not be looked through ever after.
+    """
+    is_first = "keras" not in sys.modules
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_first:
+            gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from cnnclf.config import (
     TailConfig,
     TrainingConfig,
 )
+from cnnclf.data.ahead import PixelsAhead
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import RunError
 from cnnclf.files import (
@@ -54,6 +55,7 @@ def finetune(
     resume: bool = False,
     on_epoch: EpochListener | None = None,
     progress: Progress,
+    ahead: PixelsAhead | None = None,
 ) -> TrainResult:
     """Fine-tune as planned, keep the best epoch of all phases and evaluate it.
 
@@ -65,6 +67,7 @@ def finetune(
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
+        ahead: Waits for the pictures, if they are being decoded already (`decode_ahead`).
 
     Returns:
         The result; the same is in the run directory.
@@ -76,7 +79,15 @@ def finetune(
         DeviceError: No space for pictures, features or checkpoints.
     """
     return conduct_run(
-        plan, dataset, run, runtime, _fit, resume=resume, on_epoch=on_epoch, progress=progress
+        plan,
+        dataset,
+        run,
+        runtime,
+        _fit,
+        resume=resume,
+        on_epoch=on_epoch,
+        progress=progress,
+        ahead=ahead,
     )
 
 

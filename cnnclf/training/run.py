@@ -1,6 +1,7 @@
 """The frame of a run, whatever it trains: log, record, pictures, curves and the final test."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.data.ahead import PixelsAhead, open_ahead
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, RunError
@@ -69,6 +71,7 @@ class Work(Generic[AnyPlan]):
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
+        ahead: Waits for the pictures, if they are being decoded already.
         history: Rows of the epochs so far.
         verdict: What the best checkpoint says of val pictures, if the fit asked it.
     """
@@ -80,12 +83,15 @@ class Work(Generic[AnyPlan]):
     resume: bool
     on_epoch: EpochListener
     progress: Progress
+    ahead: PixelsAhead | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     verdict: Verdict | None = None
 
     @cached_property
     def pixels(self) -> Pixels:
-        """The decoded pictures; they are decoded when they are first wanted."""
+        """The decoded pictures; they are decoded when they are first wanted, if not before."""
+        if self.ahead is not None:
+            return self.ahead(self.progress)
         return open_pixels(
             self.dataset,
             self.plan.input_spec,
@@ -158,6 +164,7 @@ def conduct_run(
     resume: bool,
     on_epoch: EpochListener | None,
     progress: Progress,
+    ahead: PixelsAhead | None,
 ) -> TrainResult:
     """Fit as planned, keep the best epoch and evaluate it through the public door.
 
@@ -170,6 +177,7 @@ def conduct_run(
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
+        ahead: Waits for the pictures, if they are being decoded already.
 
     Returns:
         The result; the same is in the run directory.
@@ -189,7 +197,7 @@ def conduct_run(
             on_epoch(row, is_best)
 
     earlier = read_epochs(run) if resume else []
-    work = Work(plan, dataset, run, runtime, resume, note_epoch, log, earlier)
+    work = Work(plan, dataset, run, runtime, resume, note_epoch, log, ahead, earlier)
     with recorded(run, runtime):
         log.note(runtime.summary)
         state = fit(work)
@@ -202,6 +210,17 @@ def conduct_run(
         )
     failed = {dataset.manifest.paths[row] for row in work.pixels.failed}
     return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
+
+
+def decode_ahead(plan: Plan[Any], dataset: Dataset) -> AbstractContextManager[PixelsAhead]:
+    """Decode what a plan needs while the backend of Keras is loaded."""
+    config = plan.config
+    return open_ahead(
+        dataset,
+        plan.input_spec,
+        cache=config.data.cache,
+        threads=count_threads(config.runtime.threads),
+    )
 
 
 def check_resumable(run: RunDirectory, plan: Plan[Any], dataset: Dataset) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnclf.data.ahead import PixelsAhead
 from cnnclf.data.augment import Augmenter
 from cnnclf.data.batches import Batches
 from cnnclf.data.manifest import Dataset
@@ -29,6 +30,7 @@ def train(
     resume: bool = False,
     on_epoch: EpochListener | None = None,
     progress: Progress,
+    ahead: PixelsAhead | None = None,
 ) -> TrainResult:
     """Train as planned, keep the best epoch and evaluate it through the public door.
 
@@ -40,6 +42,7 @@ def train(
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
+        ahead: Waits for the pictures, if they are being decoded already (`decode_ahead`).
 
     Returns:
         The result; the same is in the run directory.
@@ -50,7 +53,15 @@ def train(
         DeviceError: No space for the cache or the checkpoints.
     """
     return conduct_run(
-        plan, dataset, run, runtime, _fit, resume=resume, on_epoch=on_epoch, progress=progress
+        plan,
+        dataset,
+        run,
+        runtime,
+        _fit,
+        resume=resume,
+        on_epoch=on_epoch,
+        progress=progress,
+        ahead=ahead,
     )
 
 

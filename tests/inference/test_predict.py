@@ -180,7 +180,9 @@ def test_progress_learns_how_many_there_are(tmp_path: Path) -> None:
         expected = -1
         done = 0
 
-        def task(self, name: str, total: int | None, unit: str) -> Any:
+        def task(
+            self, name: str, total: int | None, unit: str, *, since: float | None = None
+        ) -> Any:
             watched = self
 
             class Task:

@@ -72,7 +72,9 @@ class Counting(Silent):
         self.done = 0
 
     @contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, since: float | None = None
+    ) -> Iterator[Task]:
         self.tasks.append((name, total, unit))
         yield self
 

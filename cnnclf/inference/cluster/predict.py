@@ -190,9 +190,11 @@ class _Steps(Silent):
         self._progress = progress
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, since: float | None = None
+    ) -> Iterator[Task]:
         """Show a task."""
-        with self._progress.task(name, total, unit) as task:
+        with self._progress.task(name, total, unit, since=since) as task:
             yield task
 
     def warn(self, text: str) -> None:
