@@ -1,6 +1,9 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
-from cnnclf.progress import Abandoned, Held, Silent, Task, TaskContext
+from cnnclf.progress import Abandoned, Held, Silent, Task
 
 
 class Counting(Silent):
@@ -13,17 +16,13 @@ class Counting(Silent):
         self.words: list[str] = []
         self.is_open = False
 
+    @contextmanager
     def task(
         self, name: str, total: int | None, unit: str, *, since: float | None = None
-    ) -> TaskContext:
+    ) -> Iterator[Task]:
         self.tasks.append((name, total, unit, since))
-        return self
-
-    def __enter__(self) -> Task:
         self.is_open = True
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+        yield self
         self.is_open = False
 
     def advance(self, amount: int = 1) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cnnclf.data import decoding
 from cnnclf.data.ahead import open_ahead
+from cnnclf.data.images import decode_image
 from cnnclf.data.importers import ImportOptions, open_dataset
 from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import Dataset
@@ -53,13 +54,12 @@ def test_an_end_before_the_pixels_are_wanted_ends_the_decoding(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, gate, decoded = threading.Event(), threading.Event(), []
-    real = decoding.decode_image
 
     def decode(*arguments: Any) -> Any:
         begun.set()
         gate.wait(60)
         decoded.append(1)
-        return real(*arguments)
+        return decode_image(*arguments)
 
     monkeypatch.setattr(decoding, "decode_image", decode)
     monkeypatch.setattr(decoding, "_CHUNK_PICTURES", 1)
