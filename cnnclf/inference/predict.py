@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from cnnclf.errors import DeviceError
 from cnnclf.files import write_error
+from cnnclf.inference.holding import holding_signals
 from cnnclf.inference.inputs import Found, ImageInputs
 from cnnclf.inference.path_set import leave_out
 from cnnclf.inference.pipeline import Engine, PredictOptions, iter_batches
@@ -156,13 +157,17 @@ class _Line:
             summary.limit = clock.limit() if clock.seconds >= _LEAST_S else None
 
     def _take(self, prediction: Prediction, summary: PredictSummary) -> None:
-        if self.placer is not None:
-            prediction = _place(self.placer, prediction)
+        if self.placer is None:
+            self._write(prediction, summary)
+            return
+        with holding_signals():  # what was moved must not be forgotten
+            self._write(_place(self.placer, prediction), summary)
+            self.rows.flush()
+
+    def _write(self, prediction: Prediction, summary: PredictSummary) -> None:
         if self.accept is None or self.accept(prediction):
             self.rows.write(prediction)
             summary.add(prediction)
-        if self.placer is not None:  # what was moved must not be forgotten
-            self.rows.flush()
 
 
 def _place(placer: Placer, prediction: Prediction) -> Prediction:

@@ -1,7 +1,9 @@
 """Prediction as a stream: in order, in constant memory, and no bad file stops it."""
 
 import contextlib
+import json
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,8 @@ from cnnclf.inference.inputs import Found, ImageInputs
 from cnnclf.inference.pipeline import PredictOptions
 from cnnclf.inference.placing import Placer
 from cnnclf.inference.predict import predict_images
-from cnnclf.inference.rows import Prediction
+from cnnclf.inference.row_file import open_rows
+from cnnclf.inference.rows import Columns, Prediction
 from cnnclf.progress import Silent
 from tests.inference.conftest import Draw
 from tests.inference.numbers_engine import Numbers, Rows, numbers, run
@@ -170,6 +173,48 @@ def test_a_full_disk_stops_placing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             progress=Silent(),
             placer=Placer("copy", tmp_path / "out", Numbers.labels),
         )
+
+
+@pytest.mark.parametrize("mode", ["copy", "link", "move"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_placed_has_its_row_whenever_a_signal_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, number: signal.Signals
+) -> None:
+    found = []
+    for name in ("0.jpg", "1.jpg", "2.jpg"):
+        (tmp_path / name).write_text(name)
+        found.append(Found(str(tmp_path / name)))
+    replace = os.replace
+
+    def replace_and_stop(source: Any, target: Any) -> None:
+        replace(source, target)
+        if Path(target).name == "1.jpg":
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(os, "replace", replace_and_stop)
+    before = signal.signal(number, signal.default_int_handler)
+    columns = Columns(1, placed=True)
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            open_rows(tmp_path / "rows.jsonl", columns) as rows,
+        ):
+            predict_images(
+                Numbers(),
+                found,
+                rows=rows,
+                options=PredictOptions(),
+                progress=Silent(),
+                placer=Placer(mode, tmp_path / "out", Numbers.labels),
+            )
+    finally:
+        signal.signal(number, before)
+    lines = (tmp_path / "rows.jsonl.partial").read_text().splitlines()
+    assert [json.loads(line)["placed"] for line in lines] == [
+        str(tmp_path / "out" / "even" / "0.jpg"),
+        str(tmp_path / "out" / "odd" / "1.jpg"),
+    ]
+    assert sorted(path.name for path in tmp_path.glob("out/*/*")) == ["0.jpg", "1.jpg"]
 
 
 # --- progress
