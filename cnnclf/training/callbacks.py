@@ -10,7 +10,7 @@ from cnnclf.config import OptimizerConfig
 from cnnclf.errors import RunError
 from cnnclf.progress import Task
 from cnnclf.training.schedule import learning_rate_at
-from cnnclf.training.state import TrainingState
+from cnnclf.training.state import TrainingState, score_epoch
 
 if TYPE_CHECKING:
     import keras
@@ -143,10 +143,7 @@ class Conductor:
         state.wait_s += row["data_wait_s"]
         state.history.append(row)
         # ties in accuracy are common on a small val split: the lower loss decides
-        score = (
-            (row["val_accuracy"], -row["val_loss"]) if self.has_val else (float(state.epoch), 0.0)
-        )
-        is_best = state.judge(score)
+        is_best = state.judge(score_epoch(row))
         if self.optimizer.schedule == "plateau" and self.has_val:
             state.reduce_on_plateau(max(1, self.patience // 3))
         # best first: whatever is lost between the two, resuming never loses a better best

@@ -33,7 +33,7 @@ from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, STATE_FILE, RunDirectory
 from cnnclf.training.finetune_plan import FinetunePlan
 from cnnclf.training.fit import Phase, fit_phase
 from cnnclf.training.head_search import choose_head
-from cnnclf.training.judging import Verdict, compare_cached
+from cnnclf.training.judging import Difference, Verdict, compare_cached
 from cnnclf.training.phase_data import PhaseData, open_phase_data
 from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
 from cnnclf.training.state import TrainingState
@@ -200,10 +200,15 @@ class _Phases:
         if earlier is None or self.tail is None:  # it was stopped after the choice
             return self._settle(state)
         winner = TAIL
-        if state.best_epoch <= state.phase_start:
+        if self.tail.val_batches is None:
+            if state.diverged:  # its last finite epoch was on the way there
+                winner = HEAD
+                progress.note("the first phase's last epoch is kept")
+                replace_directory_atomic(earlier, run.best)
+        elif state.best_epoch <= state.phase_start:
             winner = HEAD
             progress.note("the second phase is not better on val: the first one's best is kept")
-        elif self.tail.val_batches is not None:
+        else:
             self._read_verdict(HEAD, earlier)
             self.transfer.whole.load_weights(run.find_checkpoint("best") / MODEL_FILE)
             self._judge(TAIL, self.tail)
@@ -230,6 +235,7 @@ class _Phases:
         work = self.work
         verdict = self._read_verdict(phase, work.run.find_checkpoint("best"))
         figures = verdict.to_dict()
+        difference: Difference | None = None
         words = f"{phase}: val accuracy {verdict.score[0]:.4f} through the whole network"
         if data.features is not None and data.features[1] is not None:
             part = data.build_part()
@@ -237,6 +243,11 @@ class _Phases:
             figures |= difference.to_dict()
             words += f", {difference.words}"
         work.progress.note(words)
+        if difference is not None and difference.is_large:
+            work.progress.warn(
+                f"the {phase} was trained on features that the whole network does not give: "
+                "--feature-precision float32 comes closer, --no-feature-cache does without them"
+            )
         phases = dict(work.run.read_record().get("phases", {}))
         work.run.update_run(phases=phases | {phase: figures})
 

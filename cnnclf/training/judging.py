@@ -23,6 +23,7 @@ Logits = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 
 _MOST_PICTURES = 2000
+_OTHER_LABELS = 0.05  # bfloat16 changes about one label in a hundred of a head that is half trained
 _BATCH = 32
 _STREAM = 5  # chance of its own
 
@@ -75,6 +76,11 @@ class Difference:
     other_labels: int
     pictures: int
     accuracy: float
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is more than short numbers explain."""
+        return self.other_labels > max(2, _OTHER_LABELS * self.pictures)
 
     @property
     def words(self) -> str:

@@ -4,6 +4,7 @@ The network's weights are in `last/model.keras`; the rest is here: the optimizer
 states of random generators inside the network (dropout), and the judge's memory of the best epoch.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,13 @@ Score = tuple[float, float]
 """(accuracy, negative loss) on val; the larger is better, in this order."""
 
 _LOWEST: Score = (-1.0, float("-inf"))
+
+
+def score_epoch(row: Mapping[str, Any]) -> Score:
+    """Score an epoch by its row of the history; without a val split, the later the better."""
+    if row["val_loss"] is None:
+        return float(row["epoch"]), 0.0
+    return float(row["val_accuracy"]), -float(row["val_loss"])
 
 
 @dataclass
@@ -89,7 +97,7 @@ class TrainingState:
         """Take another epoch for the best one, because more is known than its score."""
         row = next(row for row in self.history if row["epoch"] == epoch)
         self.best_epoch = epoch
-        self.best_score = (row["val_accuracy"], -row["val_loss"])
+        self.best_score = score_epoch(row)
 
     def reduce_on_plateau(self, patience: int) -> None:
         """Divide the learning rate by 5 after `patience` epochs without a better one."""

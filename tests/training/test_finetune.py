@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.manifest import Dataset
+from cnnclf.data.rows import SPLITS
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 from cnnclf.runs import open_run
 from cnnclf.training import finetune, judging
 from cnnclf.training.callbacks import Conductor
+from cnnclf.training.features import Features
 from cnnclf.training.run import TrainResult
 from cnnclf.training.state import TrainingState, save_state
 from tests.training.tiny_finetune import tune_tiny
@@ -72,6 +75,17 @@ def test_cached_and_whole_path_are_compared_and_agree(tune: Finetune, tmp_path: 
     assert "from cached features (0 of 7 labels differ; logits, " in said
 
 
+def test_features_far_from_what_the_network_gives_are_warned_of(
+    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather = Features.gather
+    monkeypatch.setattr(Features, "gather", lambda self, rows: -gather(self, rows))
+    progress = Silent()
+    tune(tmp_path / "run", progress=progress, **{"tail.unfreeze": "none"})
+    (warning,) = (text for text in progress.warnings if "features" in text)
+    assert "--feature-precision float32 comes closer" in warning
+
+
 def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
     tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,9 +112,13 @@ def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
     assert np.abs(frozen - last.get_layer("conv3").kernel).max() > 1
 
 
+@pytest.mark.parametrize("has_val", [True, False])
 def test_a_second_phase_whose_loss_is_no_number_ends_and_the_run_goes_on(
-    tune: Finetune, tmp_path: Path
+    colors: Dataset, tmp_path: Path, has_val: bool
 ) -> None:
+    if not has_val:
+        splits = np.where(colors.manifest.splits == SPLITS.index("val"), 0, colors.manifest.splits)
+        colors = replace(colors, manifest=replace(colors.manifest, splits=splits))
     progress = Silent()
     wild = {
         "tail.learning_rate": 10.0,
@@ -114,10 +132,12 @@ def test_a_second_phase_whose_loss_is_no_number_ends_and_the_run_goes_on(
         "head.epochs": 1,
         "optimizer.name": "sgd",
     }
-    result = tune(tmp_path / "run", progress=progress, **wild)
+    result = tune_tiny(colors, tmp_path / "run", progress=progress, **wild)
     assert any("the loss of the second phase is no number any more" in w for w in progress.warnings)
     assert result.state.epoch < 41
+    assert result.state.epoch >= 2  # there were epochs of the second phase before
     assert result.state.best_epoch == 1
+    assert Classifier.load(tmp_path / "run").bundle["extra"]["epoch"] == 1
     assert open_run(tmp_path / "run").read_record()["status"] == "finished"
 
 
