@@ -24,31 +24,46 @@ def as_the_command_does() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_it_comes_behind_the_step(number: signal.Signals) -> None:
-    done = False
-    with pytest.raises(KeyboardInterrupt), holding_signals():
-        signal.raise_signal(number)
-        signal.raise_signal(number)  # both at once, as a terminal and a scheduler may send them
-        done = True
-    assert done
+    done = []
+
+    def step() -> None:
+        with holding_signals():
+            signal.raise_signal(number)
+            signal.raise_signal(number)  # as a terminal and a scheduler may send them at once
+            done.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert done == [number]
     assert [signal.getsignal(each) for each in SIGNALS] == [signal.default_int_handler] * 2
 
 
 def test_an_error_of_the_step_is_not_forgotten() -> None:
-    with pytest.raises(KeyboardInterrupt) as caught, holding_signals():
-        signal.raise_signal(signal.SIGINT)
-        raise OSError("no space")
+    def step() -> None:
+        with holding_signals():
+            signal.raise_signal(signal.SIGINT)
+            raise OSError("no space")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        step()
     assert isinstance(caught.value.__context__, OSError)
 
 
 def test_who_asks_again_later_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holding, "_PATIENCE_S", 0.01)
-    reached = False
-    with pytest.raises(KeyboardInterrupt), holding_signals():
-        signal.raise_signal(signal.SIGINT)
-        time.sleep(0.02)
-        signal.raise_signal(signal.SIGINT)
-        reached = True
-    assert not reached
+    done = []
+
+    def step() -> None:
+        with holding_signals():
+            signal.raise_signal(signal.SIGINT)
+            done.append("first")
+            time.sleep(0.02)
+            signal.raise_signal(signal.SIGINT)
+            done.append("second")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert done == ["first"]
 
 
 def test_what_is_ignored_stays_ignored() -> None:
