@@ -120,7 +120,7 @@ def test_a_second_phase_whose_loss_is_no_number_ends_and_the_run_goes_on(
         splits = np.where(colors.manifest.splits == SPLITS.index("val"), 0, colors.manifest.splits)
         colors = replace(colors, manifest=replace(colors.manifest, splits=splits))
     progress = Silent()
-    wild = {
+    wild: dict[str, Any] = {
         "tail.learning_rate": 10.0,
         "tail.warmup": 0.0,
         "tail.clip_norm": 0.0,
