@@ -72,7 +72,7 @@ def open_features(
     """
     directory = cache_dir() / "features"
     paths = [directory / f"{_key(job, engine, threads, progress)}.json" for job in jobs]
-    found = [_find(path, job) for path, job in zip(paths, jobs, strict=True)]
+    found = [_find_current(path, job, pixels) for path, job in zip(paths, jobs, strict=True)]
     for job, features in zip(jobs, found, strict=True):
         if features is not None:
             progress.note(f"found the frozen layers' features of {_describe(job)} on disk")
@@ -122,6 +122,20 @@ def _key(job: FeatureJob, engine: str, threads: int, progress: Progress) -> str:
     model = [job.graph, job.weights, job.shapes, engine]
     parts = [_FORMAT_VERSION, content, job.views, augmentation, model, job.dtype]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _find_current(description: Path, job: FeatureJob, pixels: Pixels) -> list[Features] | None:
+    """Open what lies there, unless pictures that were missing in it can be read by now.
+
+    Looking for them again lets the pixels know those that still cannot, as if the features were
+    made now.
+    """
+    features = _find(description, job)
+    for at in features[0].failed if features else ():
+        with suppress(ImageError):
+            pixels.gather(job.rows[at : at + 1])
+            return None
+    return features
 
 
 def _find(description: Path, job: FeatureJob) -> list[Features] | None:

@@ -1,7 +1,7 @@
 """The frame of a run, whatever it trains: log, record, pictures, curves and the final test."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cnnclf.data.ahead import PixelsAhead, open_ahead
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
-from cnnclf.errors import DataError, RunError
+from cnnclf.errors import DataError, ImageError, RunError
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.files import find_whole_directory, write_json_atomic
 from cnnclf.inference.classifier import Classifier
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 EpochListener = Callable[[dict[str, Any], bool], None]
 Rows = npt.NDArray[np.intp]
 AnyPlan = TypeVar("AnyPlan", bound=Plan[Any])
+
+_LOOKED_AT = 32  # pictures at once
 
 
 @dataclass(frozen=True)
@@ -118,15 +120,35 @@ class Work(Generic[AnyPlan]):
         return readable[choose_judged(readable, seed=self.plan.config.runtime.seed)]
 
     def judge(self, checkpoint: Path) -> Verdict:
-        """Ask a checkpoint what it says of these pictures."""
-        return judge_checkpoint(
-            checkpoint,
-            self.dataset,
-            self.rows["val"][self.judged],
-            self.pixels,
-            label_smoothing=self.plan.config.training.label_smoothing,
-            progress=self.progress,
-        )
+        """Ask a checkpoint what it says of these pictures; those that went bad are left out.
+
+        Raises:
+            DataError: None of them can be decoded.
+        """
+        while True:
+            rows = self.rows["val"][self.judged]
+            if not len(rows):
+                raise DataError(
+                    f"expected val pictures in {self.dataset.directory}, none can be decoded",
+                    "bring the pictures back to where they were imported from, or import again",
+                )
+            known = len(self.pixels.failed)
+            try:
+                return judge_checkpoint(
+                    checkpoint,
+                    self.dataset,
+                    rows,
+                    self.pixels,
+                    label_smoothing=self.plan.config.training.label_smoothing,
+                    progress=self.progress,
+                )
+            except ImageError:
+                # Nobody may have looked at it in this run: its features were found on disk.
+                for start in range(0, len(rows), _LOOKED_AT):
+                    with suppress(ImageError):
+                        self.pixels.gather(rows[start : start + _LOOKED_AT])
+                if len(self.pixels.failed) == known:
+                    raise
 
     @property
     def threads(self) -> int:

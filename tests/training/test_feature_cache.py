@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -236,6 +237,30 @@ def test_pictures_that_cannot_be_read_are_left_out_of_batches(colors: Dataset) -
         means, colors.manifest.class_indices, num_classes=3, batch_size=4, threads=1
     )
     assert sorted(batches.order(0)) == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_a_picture_that_was_missing_is_looked_for_again(colors: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(colors.root, tmp_path / "pictures")
+    dataset, rows = replace(colors, root=tmp_path / "pictures"), np.arange(8)
+
+    def look(engine: Any) -> tuple[Features, Pixels, Silent]:
+        progress = Silent()
+        pixels = open_pixels(dataset, SPEC, cache="none", progress=progress)
+        ((means, _),) = open_all([make_job(dataset, rows)], pixels, engine, progress)
+        return means, pixels, progress
+
+    content = dataset.file(3).read_bytes()
+    dataset.file(3).unlink()
+    first, *_ = look(Means())
+    again, pixels, progress = look(pytest.fail)
+    assert list(first.failed) == list(again.failed) == list(pixels.failed) == [3]
+    assert [warning.partition(" is left out: ")[0] for warning in progress.warnings] == [
+        str(dataset.file(3))
+    ], "it is said each time"
+    dataset.file(3).write_bytes(content)
+    whole, pixels, _ = look(Means())
+    assert (whole.failed, pixels.failed) == ({}, {})
+    assert np.abs(read(whole)[3]).max() > 0
 
 
 def test_views_are_drawn_anew_in_each_epoch(colors: Dataset) -> None:

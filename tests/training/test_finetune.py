@@ -1,6 +1,7 @@
 """Whole fine-tuning runs: the best of all phases is kept, resume is exact."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -238,6 +239,27 @@ def test_without_a_cache_the_whole_network_trains_with_the_frozen_part_as_it_was
     assert not (cache_dir() / "features").exists()
     figures = open_run(tmp_path / "run").read_record()["phases"]["head"]
     assert "cached_val_accuracy" not in figures, "there is one way only"
+
+
+@pytest.mark.parametrize("first", ["bad", "good"])
+def test_val_pictures_that_went_bad_are_left_out_whether_or_not_features_are_found(
+    colors: Dataset, tmp_path: Path, first: str
+) -> None:
+    shutil.copytree(colors.root, tmp_path / "pictures")
+    dataset = replace(colors, root=tmp_path / "pictures")
+    bad = dataset.file(int(dataset.manifest.select("val")[2]))
+    short = {"data.cache": "none", "head.epochs": 1, "tail.unfreeze": "none"}
+
+    def tune() -> tuple[int, int]:
+        run = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        failed = tune_tiny(dataset, run, **short).failed
+        return failed, open_run(run).read_record()["phases"]["head"]["pictures"]
+
+    if first == "good":
+        assert tune() == (0, 7)
+    bad.write_bytes(b"no picture any more")
+    assert tune() == (1, 6)
+    assert tune() == (1, 6), "its features, or that it has none, are found on disk"
 
 
 def test_all_trains_every_layer_on_pixels(tune: Finetune, tmp_path: Path) -> None:
