@@ -6,6 +6,7 @@ head's learning rate and weight decay with a search: what it chose is in run.jso
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from cnnclf.config import (
     AugmentConfig,
@@ -19,6 +20,7 @@ from cnnclf.data.images import InputSpec
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, DataError
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
+from cnnclf.models.stored_layers import open_stored
 from cnnclf.models.transfer import choose_frozen_stage
 from cnnclf.models.weight_sources import WeightSource, find_weights
 from cnnclf.training import choices
@@ -48,6 +50,30 @@ class FinetunePlan(Plan[FinetuneConfig]):
     def frozen_stage(self) -> str | None:
         """The last frozen stage in the second phase; empty: none is; None: no second phase."""
         return choose_frozen_stage(self.backbone, self.config.tail.unfreeze)
+
+
+def check_settings(config: FinetuneConfig) -> None:
+    """Refuse what no dataset can mend, before hours may go into importing one.
+
+    Args:
+        config: Settings as the user gave them.
+
+    Raises:
+        ConfigError: There is no such backbone or stage, or pictures are too small for it.
+        RunError: A file of weights is not there, damaged or of another kind.
+        MissingPackageError: The package that brings the weights is not there.
+    """
+    row, size = find_backbone(config.backbone.name), config.data.image_size
+    if size != "auto":
+        check_size(row, height=size[0], width=size[1])
+    if config.tail.unfreeze != "auto":
+        choose_frozen_stage(row, config.tail.unfreeze)
+    source, packaged = find_weights(row, config.backbone.weights), row.imagenet.package
+    if source.path is None or source.kind == "imagenet":  # a published hash tells, once it is here
+        return
+    if not packaged or source.path.suffix != Path(row.imagenet.name).suffix:
+        with open_stored(source.path):
+            pass
 
 
 def plan_finetuning(

@@ -248,7 +248,7 @@ def test_val_pictures_that_went_bad_are_left_out_whether_or_not_features_are_fou
     shutil.copytree(colors.root, tmp_path / "pictures")
     dataset = replace(colors, root=tmp_path / "pictures")
     bad = dataset.file(int(dataset.manifest.select("val")[2]))
-    short = {"data.cache": "none", "head.epochs": 1, "tail.unfreeze": "none"}
+    short: dict[str, Any] = {"data.cache": "none", "head.epochs": 1, "tail.unfreeze": "none"}
 
     def tune() -> tuple[int, int]:
         run = tmp_path / f"run{len(list(tmp_path.iterdir()))}"

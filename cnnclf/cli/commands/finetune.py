@@ -55,14 +55,13 @@ def finetune_command(
 
 
 def _load() -> Trainer:
-    from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weight_sources import fetch_weights
     from cnnclf.training.finetune import finetune
-    from cnnclf.training.finetune_plan import FinetunePlan, plan_finetuning
+    from cnnclf.training.finetune_plan import FinetunePlan, check_settings, plan_finetuning
 
     return Trainer(
         kind=FinetuneConfig,
-        check=lambda config: find_backbone(config.backbone.name),
+        check=check_settings,
         prepare=lambda plan, progress: fetch_weights(plan.weights, progress=progress),
         make_plan=plan_finetuning,
         read_plan=FinetunePlan.from_dict,

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import h5py  # type: ignore[import-untyped]
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -99,6 +101,36 @@ def test_refusals_are_one_line_with_the_right_code(
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert words in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--backbone", "resnet51"), "did you mean resnet50"),
+        (("--image-size", "16"), "at least 32x32"),
+        (("--unfreeze", "stage99"), "received 'stage99'"),
+        (("--weights", "none.h5"), "found no file none.h5"),
+        (("--weights", "{cut}"), "received another or damaged one: {cut}"),
+    ],
+    ids=str,
+)
+def test_what_no_dataset_can_mend_is_refused_before_one_is_imported(
+    cli: Cli,
+    pictures: Path,
+    tmp_path: Path,
+    arguments: tuple[str, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut = tmp_path / "cut.weights.h5"
+    with h5py.File(cut, "w") as file:
+        file["layers/dense/vars/0"] = np.zeros((64, 64), np.float32)
+    cut.write_bytes(cut.read_bytes()[:-8192])
+    monkeypatch.setattr("cnnclf.data.importers.open_dataset", pytest.fail)
+    option, value = arguments
+    result = cli("finetune", pictures, option, value.format(cut=cut), "--dry-run")
+    assert result.code == ExitCode.CONFIG
+    assert words.format(cut=cut) in " ".join(result.stderr.split())
 
 
 def test_a_device_that_cannot_be_used_leaves_no_run_behind(
