@@ -264,6 +264,24 @@ def test_fresh_interpreter_is_quiet_and_set() -> None:
     assert {"python", "keras", "tensorflow", "cnnclf"} <= values["versions"].keys()
 
 
+LOADED = """
+import json, sys
+from cnnclf.runtime import setup_runtime
+{before}
+setup_runtime(device="cpu")
+loaded = [name for name in ("sklearn", "matplotlib", "pandas") if name in sys.modules]
+import matplotlib.pyplot, sklearn.metrics
+print(json.dumps([loaded, sklearn.metrics.accuracy_score([1, 0], [1, 1])]))
+"""
+
+
+@pytest.mark.parametrize(("before", "expected"), [("", []), ("import matplotlib", ["matplotlib"])])
+def test_what_keras_does_not_need_is_loaded_when_it_is_wanted(
+    before: str, expected: list[str]
+) -> None:
+    assert run_python(LOADED.format(before=before))[0] == [expected, 0.5]
+
+
 def test_verbose_lets_tensorflow_speak() -> None:
     _, stderr = run_python(REPORT.format(arguments="verbose=True"))
     assert "tensorflow" in stderr or "oneDNN" in stderr

@@ -39,6 +39,9 @@ __all__ = [
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
+# Keras loads these where they are installed, for wrappers, galleries and inputs not used here.
+_NEEDLESS = ("sklearn", "matplotlib", "pandas")
+
 _DISTRIBUTIONS = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
 
 
@@ -101,8 +104,9 @@ def setup_runtime(
 ) -> RuntimeInfo:
     """Load the backend of Keras quietly and set everything that is set once for a process.
 
-    A second call in the same process may change precision and seed; devices and threads are fixed
-    by the first use and keep their values.
+    Keras is loaded without what it offers for scikit-learn, matplotlib and pandas, unless it or
+    these are there already. A second call in the same process may change precision and seed;
+    devices and threads are fixed by the first use and keep their values.
 
     Args:
         device: auto (a GPU if one can be used), cpu, gpu (the first), gpu:N or gpu:all.
@@ -130,7 +134,7 @@ def setup_runtime(
     os.environ["KERAS_BACKEND"] = backend  # keras.json in the home directory must not change it
     # With another backend, too: Keras then loads TensorFlow for its data pipeline.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0" if verbose else "3"
-    with quiet(verbose=verbose), _collected_later():
+    with quiet(verbose=verbose), _collected_later(), _needless_left_out():
         devices = open_backend(backend, DeviceRequest(device, threads, logical_cpus, deterministic))
         policy, reason = _choose_precision(precision, devices)
         _set_keras(policy, seed)
@@ -215,6 +219,22 @@ def _collected_later() -> Iterator[None]:
             gc.freeze()
         if was_enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _needless_left_out() -> Iterator[None]:
+    """Let Keras be loaded as where its optional libraries are not installed: a second sooner.
+
+    Whoever wants its wrappers for scikit-learn or pandas as input imports Keras first.
+    """
+    hidden = [name for name in _NEEDLESS if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment] # an import says that there is none
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager
