@@ -1,9 +1,10 @@
 """Features of frozen layers on disk: computed once, read in every epoch.
 
 A set of features is one file of floats per output and beside them a description, which is written
-last: what was not finished is not there. The name is a hash of everything that the numbers depend
-on: weights, graph, input spec, content of the pictures in order, views, engine and precision. Files
-are written as they come and read row by row, so they need not fit in memory.
+last: what was not finished is not there, and its check sums tell what a crash took. The name is a
+hash of everything that the numbers depend on: weights, graph and the programs that build it, input
+spec, content of the pictures in order, views, engine, device and precision. Files are written as
+they come and read row by row, so they need not fit in memory.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import math
 import shutil
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
@@ -32,8 +34,9 @@ from cnnclf.progress import Progress, Task
 from cnnclf.training.engines import Engine
 from cnnclf.training.features import FeatureJob, Features, Rows, StoredRows
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _BATCH = 16
+_CHECKED_ROWS = 32
 _TIMED_BATCHES = 5  # after which it is said how long the rest will take
 _ABANDONED_S = 3600.0
 _SPARE_BYTES = 64 << 20  # left free on the disk for everything else a run writes
@@ -149,8 +152,11 @@ def _find(description: Path, job: FeatureJob) -> list[Features] | None:
             whole = (job.count, *shape)
             if path.stat().st_size != np.dtype(job.dtype).itemsize * math.prod(whole):
                 return None
-            features.append(Features(StoredRows(path, job.dtype, whole), job.rows, failed))
-    except (OSError, ValueError, KeyError, AttributeError):
+            rows = StoredRows(path, job.dtype, whole)
+            if content["checks"][index] != _checks(rows):
+                return None
+            features.append(Features(rows, job.rows, failed))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # it is made again
     return features
 
@@ -191,9 +197,18 @@ def _make(
     seconds = time.perf_counter() - started
     rate = job.count / max(seconds, 1e-9)
     progress.note(f"frozen layers took {seconds:.1f} s, {rate:.1f} pictures/s")
-    write_json_atomic(
-        description, {"version": _FORMAT_VERSION, "shapes": job.shapes, "failed": failed}
-    )
+    whole = [
+        StoredRows(_file(description, index), job.dtype, (job.count, *shape))
+        for index, shape in enumerate(job.shapes)
+    ]
+    content = {"version": _FORMAT_VERSION, "shapes": job.shapes, "failed": failed}
+    write_json_atomic(description, content | {"checks": [_checks(rows) for rows in whole]})
+
+
+def _checks(rows: StoredRows) -> list[int]:
+    """Return check sums of some rows, which tell a file that lost its pages in a crash."""
+    chosen = np.linspace(0, len(rows) - 1, _CHECKED_ROWS).astype(np.intp)
+    return [zlib.crc32(rows[chosen[at : at + 1]].tobytes()) for at in range(len(chosen))]
 
 
 def _remove_abandoned(directory: Path) -> None:
