@@ -11,6 +11,7 @@ import math
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -123,7 +124,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_directory(target: Path) -> Iterator[Path]:
-    """Give an empty directory `target.new`; it replaces `target` when the block succeeds.
+    """Give an empty directory beside `target`; it replaces `target` when the block succeeds.
 
     Raises:
         DeviceError: The disk is full.
@@ -136,13 +137,13 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def passing_directory(target: Path) -> Iterator[Path]:
-    """Give an empty directory `target.new`; what the block does not move away is removed.
+    """Give an empty directory beside `target`; what the block does not move away is removed.
 
     Raises:
         DeviceError: The disk is full.
         RunError: The directory cannot be written.
     """
-    temporary = target.with_name(target.name + ".new")
+    temporary = _beside(target, "new")
     try:
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -159,19 +160,26 @@ def passing_directory(target: Path) -> Iterator[Path]:
 def replace_directory_atomic(temporary: Path, target: Path) -> None:
     """Put a finished directory in the place of another one.
 
-    At every moment `target` or `target.old` is whole; readers use `find_whole_directory`.
+    At every moment `target` or its predecessor, under a hidden name of ours, is whole; readers use
+    `find_whole_directory`. A link stays: what it leads to is replaced.
 
     Args:
         temporary: The finished directory, on the same file system; it is moved.
         target: Where it shall be; may exist.
+
+    Raises:
+        RunError: `target` cannot be moved, as a mount point cannot.
     """
-    old = target.with_name(target.name + ".old")
-    if target.exists():
+    place, old = follow_link(target), _beside(target, "old")
+    if place.exists():
         # Only with a whole target at hand may a left-over of an earlier kill go.
         if old.exists():
             shutil.rmtree(old)
-        target.rename(old)
-    temporary.rename(target)
+        try:
+            place.rename(old)
+        except OSError as error:
+            raise write_error(target, error) from error
+    temporary.rename(place)
     if old.exists():
         shutil.rmtree(old)
 
@@ -180,10 +188,43 @@ def find_whole_directory(target: Path) -> Path | None:
     """The directory that `replace_directory_atomic` left at `target`, or None.
 
     Returns:
-        `target`; its predecessor `target.old` if a kill came between the two renames.
+        `target`; its predecessor if a kill came between the two renames.
     """
-    old = target.with_name(target.name + ".old")
-    return next((path for path in (target, old, target) if path.is_dir()), None)
+    if target.is_dir():
+        return target
+    return next((path for path in (_beside(target, "old"), target) if path.is_dir()), None)
+
+
+def follow_link(target: Path) -> Path:
+    """Give a place that has a name and is no link; most are as they are.
+
+    Args:
+        target: Where something shall be, such as `.` or a link to a directory.
+    """
+    is_named = target.name not in {"", ".."}
+    # Not Path.resolve, which fails where links lead in a circle.
+    return target if is_named and not target.is_symlink() else Path(os.path.realpath(target))
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse a directory that cannot be replaced by a finished one, before work goes into that.
+
+    Raises:
+        RunError: It is a mount point, or where the process stands: a shell there would be left in a
+            directory that is gone.
+    """
+    place = follow_link(target)
+    what = None
+    if os.path.ismount(place):
+        what = "a mount point"
+    elif place.is_dir() and place.samefile(os.curdir):
+        what = "the current directory"
+    if what is not None:
+        raise RunError(
+            f"expected a directory that can be made or replaced, received {target}, which is "
+            f"{what}",
+            f"give one in it: --out {shlex.quote(str(target / 'NAME'))}",
+        )
 
 
 def write_error(path: Path, error: OSError) -> CnnclfError:
@@ -201,6 +242,12 @@ def write_error(path: Path, error: OSError) -> CnnclfError:
         f"cannot write {path}: {error.strerror or error}",
         "give a place where you may write with --out",
     )
+
+
+def _beside(target: Path, what: str) -> Path:
+    """Name a directory of ours beside another one, as no user names theirs."""
+    place = follow_link(target)
+    return place.with_name(f".{place.name}.cnnclf-{what}")
 
 
 def _is_full(error: OSError) -> bool:

@@ -79,13 +79,75 @@ def test_a_kill_at_any_step_leaves_a_whole_directory(
         patch.setattr(os, "unlink", killing(os.unlink))
         patch.setattr(os, "rmdir", killing(os.rmdir))
         with contextlib.suppress(Killed):
-            files.replace_directory_atomic(fill(tmp_path / "best.new", "two"), target)
+            new = tmp_path / ".best.cnnclf-new"  # where `atomic_directory` has it
+            files.replace_directory_atomic(fill(new, "two"), target)
     assert whole(target) == ("one" if step < 2 else "two")
     with files.atomic_directory(target) as temporary:
         (temporary / "a").write_text("three")
         (temporary / "b").write_text("three")
     assert whole(target) == "three"
     assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("suffix", [".old", ".new", ".rejected", ".partial"])
+def test_directories_of_the_user_beside_it_are_left_alone(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / "model"
+    mine = fill(tmp_path / f"model{suffix}", "precious")
+    assert files.find_whole_directory(target) is None
+    for text in ("one", "two"):
+        with files.atomic_directory(target) as temporary:
+            (temporary / "a").write_text(text)
+    assert whole(mine) == "precious"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"model", mine.name}
+
+
+def test_a_link_to_a_directory_stays_and_its_goal_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    fill(tmp_path / "elsewhere" / "real", "one")
+    link = tmp_path / "link"
+    link.symlink_to("elsewhere/real")
+    with files.atomic_directory(link) as temporary:
+        assert temporary.parent == tmp_path / "elsewhere"
+        (temporary / "a").write_text("two")
+    assert link.is_symlink()
+    assert [entry.name for entry in link.iterdir()] == ["a"]
+    assert {entry.name for entry in tmp_path.rglob("*")} == {"link", "elsewhere", "real", "a"}
+
+
+def test_where_the_process_stands_is_no_place_to_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(".")
+    for target in (Path(), tmp_path, tmp_path / "link"):
+        with pytest.raises(RunError, match="which is the current directory") as caught:
+            files.check_replaceable(target)
+        assert "NAME" in caught.value.hint
+    files.check_replaceable(tmp_path / "new")
+    assert files.find_whole_directory(Path()) == Path()
+
+
+def test_a_mount_point_is_refused_before_and_after_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RunError, match="which is a mount point"):
+        files.check_replaceable(Path("/"))
+    target = fill(tmp_path / "volume", "one")
+    rename = Path.rename
+
+    def busy(path: Path, new: Path) -> Path:
+        if path == target:  # one that is not known for one, such as a directory bound to itself
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        return rename(path, new)
+
+    monkeypatch.setattr(Path, "rename", busy)
+    with (
+        pytest.raises(RunError, match="cannot write .*volume: Device or resource busy"),
+        files.atomic_directory(target),
+    ):
+        pass
+    assert whole(target) == "one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["volume"]
 
 
 def test_atomic_path_keeps_the_suffix_and_the_old_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.errors import DataError, UsageError
+from cnnclf.files import find_whole_directory
 from cnnclf.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ class Origin:
         Any other bundle keeps them itself, so that a run's are of its best checkpoint.
         """
         if self.run is not None:
-            best = self.run.best.absolute()
-            # After a kill in the middle of a swap the best checkpoint is found as best.old.
-            if self.bundle.absolute() in {best, best.with_name(f"{best.name}.old")}:
+            # After a kill in the middle of a swap the best checkpoint lies under another name.
+            best = find_whole_directory(self.run.best)
+            if best is not None and self.bundle.absolute() == best.absolute():
                 return self.run
         return RunDirectory(self.bundle)
 

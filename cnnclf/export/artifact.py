@@ -25,6 +25,8 @@ from cnnclf.export.parity import compare_models
 from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
 from cnnclf.export.table import ExporterRow, check_exporter, find_exporter
 from cnnclf.files import (
+    check_replaceable,
+    follow_link,
     passing_directory,
     read_json,
     replace_directory_atomic,
@@ -76,9 +78,8 @@ def export_classifier(
     """
     row = find_exporter(settings.format)
     check_exporter(row, settings.quantize)
-    rejected = target.with_name(target.name + _REJECTED_SUFFIX)
-    for place in (target, rejected):
-        check_place(place)
+    check_place(target)
+    rejected = _name_rejected(target)
     calibration = _draw_calibration(classifier, settings, dataset, progress)
     with passing_directory(target) as directory:
         with progress.task(f"converting to {settings.title}", 2, "steps") as task:
@@ -97,13 +98,24 @@ def export_classifier(
 
 
 def check_place(target: Path) -> None:
-    """Refuse a place for an artifact that holds anything but an earlier one.
+    """Refuse a place for an artifact, verified or rejected, that is taken or cannot be replaced.
 
     Raises:
-        RunError: It does.
+        RunError: It holds anything but an earlier artifact; it is a mount point or the current
+            directory.
     """
-    if not target.exists():
-        return
+    check_replaceable(target)
+    for place in (target, _name_rejected(target)):
+        if place.exists():
+            _check_ours(place)
+
+
+def _name_rejected(target: Path) -> Path:
+    place = follow_link(target)
+    return place.with_name(place.name + _REJECTED_SUFFIX)
+
+
+def _check_ours(target: Path) -> None:
     names = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else [target.name]
     others = names
     if {CLASSIFIER_FILE, PARITY_FILE} <= set(names):

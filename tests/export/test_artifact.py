@@ -1,6 +1,7 @@
 """What an export leaves behind: a whole artifact, a rejected one, or nothing."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,44 @@ def test_files_of_the_user_are_never_replaced(run_export: RunExport, tmp_path: P
     (tmp_path / "out" / "app.py").unlink()
     with pytest.raises(RunError, match=r"found out.rejected"):
         run_export()
+
+
+def test_directories_of_the_user_beside_the_place_are_left_alone(
+    run_export: RunExport, tmp_path: Path
+) -> None:
+    mine = [tmp_path / f"out{suffix}" / "precious.txt" for suffix in (".old", ".new")]
+    for path in mine:
+        path.parent.mkdir()
+        path.write_text("mine")
+    for _ in range(2):
+        run_export()
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.old", "out.new"}
+
+
+def test_a_link_leads_to_the_place(run_export: RunExport, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "onnx")
+    assert run_export().verdict == VERIFIED
+    run_export()
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk" / "onnx" / "model.keras").is_file()
+    run_export("forget_a_class")
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == {"onnx", "onnx.rejected"}
+
+
+def test_the_current_directory_and_mount_points_are_refused_before_the_work(
+    run_export: RunExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "out")
+        with pytest.raises(RunError, match="a mount point") as caught:
+            run_export("stop_in_the_middle")
+    assert f"--out {tmp_path / 'out' / 'NAME'}" in caught.value.hint
+    monkeypatch.chdir(tmp_path / "out")
+    with pytest.raises(RunError, match="the current directory"):
+        run_export("stop_in_the_middle")
 
 
 def test_without_pictures_nothing_is_called_verified(run_export: RunExport) -> None:

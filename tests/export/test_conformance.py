@@ -58,7 +58,7 @@ def test_it_is_verified(report: ExportReport, classifier: Classifier) -> None:
     assert content["parity"]["before"]["correct"] == report.parity.before.correct
     assert content["parity"]["after"]["size_bytes"] > 1000
     assert content["dataset"]["trained_on"] is True
-    assert not [path for path in report.directory.parent.iterdir() if ".new" in path.name]
+    assert not [path for path in report.directory.parent.iterdir() if path.name.startswith(".")]
 
 
 def test_classifier_json_says_what_the_bundle_says(

@@ -112,8 +112,9 @@ def test_a_run_means_its_best_checkpoint(copied: Path, tmp_path: Path) -> None:
     run.checkpoints.mkdir()
     copied.rename(run.best)
     assert find_bundle(run.path) == run.best
-    run.best.rename(run.checkpoints / "best.old")  # as a kill in the middle of a swap leaves it
-    assert find_bundle(run.path) == find_bundle(run.best) == run.checkpoints / "best.old"
+    old = run.checkpoints / ".best.cnnclf-old"
+    run.best.rename(old)  # as a kill in the middle of a swap leaves it
+    assert find_bundle(run.path) == find_bundle(run.best) == old
 
 
 def test_what_is_no_bundle_is_named(tmp_path: Path, copied: Path) -> None:

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import atomic_path, replace_directory_atomic, write_error
+from cnnclf.files import (
+    atomic_path,
+    check_replaceable,
+    follow_link,
+    replace_directory_atomic,
+    write_error,
+)
 from cnnclf.inference.job import Job, check_job, write_job
 from cnnclf.inference.row_file import FILE_FORMATS, Mode, lock_rows
 from cnnclf.inference.rows import Cell, Columns, Prediction
@@ -133,8 +139,10 @@ def check_parts(path: Path, suffix: str, mode: Mode) -> None:
 
     Raises:
         UsageError: There is something already.
+        RunError: The directory cannot be replaced.
         MissingPackageError: The format needs a package that is not installed.
     """
+    check_replaceable(path)
     check = FILE_FORMATS[suffix].check
     if check is not None:
         check()
@@ -180,7 +188,7 @@ def open_parts(
         RunError: It cannot be written, or a part is missing in the end.
     """
     check_parts(path, suffix, mode)
-    path = path.absolute()
+    path = follow_link(path).absolute()
     partial = _partial(path)
     with contextlib.ExitStack() as stack:
         try:
@@ -228,6 +236,7 @@ def _finish(partial: Path, path: Path) -> None:
 
 
 def _partial(path: Path) -> Path:
+    path = follow_link(path)
     return path.with_name(f"{path.name}.partial")
 
 

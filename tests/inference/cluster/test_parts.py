@@ -207,6 +207,36 @@ def test_another_job_or_format_does_not_go_on(tmp_path: Path) -> None:
             pass
 
 
+def test_directories_of_the_user_beside_it_are_left_alone(tmp_path: Path) -> None:
+    path, mine = tmp_path / "rows", tmp_path / "rows.old" / "precious.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    finished(path)
+    with open_parts(path, ".csv", COLUMNS, job=JOB, mode="overwrite") as parts:
+        parts.writer.write(0, rows_of("b"))
+        parts.add(0)
+    assert read_paths(path / "part-000000.csv") == ["b"]
+    assert mine.read_text() == "mine"
+    assert names_in(tmp_path) == ["rows", "rows.old"]
+
+
+def test_a_link_leads_to_the_place(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "rows").mkdir(parents=True)
+    (tmp_path / "rows").symlink_to(tmp_path / "disk" / "rows")
+    write(tmp_path / "rows", ".csv", rows_of("a"))
+    assert (tmp_path / "rows").is_symlink()
+    assert names_in(tmp_path / "disk") == ["rows"]
+    assert names_in(tmp_path / "disk" / "rows") == ["part-000000.csv"]
+
+
+def test_what_cannot_be_replaced_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="the current directory"):
+        check_parts(tmp_path, ".csv", "new")
+
+
 def test_two_processes_do_not_write_the_same(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     with (
