@@ -94,9 +94,13 @@ class Classifier:
         options = EngineOptions(keras, threads=threads)
         opener = EngineOpener(model, bundle.directory, options, progress)
         opened, choice = opener.open_first(choices)
-        if engine == "auto" and device == "auto" and keras.found_no_gpu and opened.name == "keras":
-            choices = choose_engines(model.format, precision=precision, device="cpu")
-            opened, choice = opener.open_first(choices)
+        if is_keras and engine == "auto" and device == "auto" and keras.found_no_gpu:
+            # It was taken for a GPU that it did not find. What it took over from was tried before.
+            choices = choose_engines(
+                model.format, own_precision=model.precision, precision=precision, device="cpu"
+            )
+            if choices[0] != choice:
+                opened, choice = opener.open_first(choices)
         if device is not None:
             progress.note(_describe(opened, choice, keras, threads))
         return cls(opened, bundle, keras)

@@ -417,6 +417,24 @@ def test_a_gpu_that_keras_does_not_find_after_all_is_no_reason_to_be_slow(
     assert [note for note in progress.notes if "OpenVINO in float32" in note]
 
 
+def test_what_takes_over_is_not_tried_twice(
+    fresh: Path, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(converter="refuse_to_convert")
+    monkeypatch.setattr(choosing, "_FASTEST_ON_CPU", "broken")
+    monkeypatch.setattr(
+        choosing, "ENGINES", [row for row in table.ENGINES if row.name != "openvino"]
+    )
+    progress = Silent()
+    found = Classifier.load(
+        fresh, engine="auto", precision="float32", device="auto", progress=progress
+    )
+    assert found.engine.name == "keras"
+    assert progress.warnings == [
+        "Broken cannot compute this model: no such layer; Keras in float32 takes over"
+    ]
+
+
 def test_engines_are_compared_with_keras_on_the_cpu(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
