@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnclf.inference.classifier import Classifier
+from cnnclf import files
+from cnnclf.inference.bundles import hash_files
+from cnnclf.inference.classifier import Classifier, find_bundle
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,26 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for engine in ("openvino", "onnxruntime", "litert"):
         Classifier.load(copy, engine=engine)
     return copy
+
+
+@pytest.fixture
+def artifact(run: Path, tmp_path: Path) -> Path:
+    """The run as an ONNX artifact."""
+    bundle = find_bundle(run)
+    [form] = [path for path in (bundle / "engine-cache").glob("onnxruntime-*") if path.is_dir()]
+    target = tmp_path / "onnx"
+    target.mkdir()
+    shutil.copy(form / "model.onnx", target)
+    files.write_json_atomic(
+        target / "classifier.json",
+        files.read_json(bundle / "classifier.json")
+        | {
+            "format": "onnx",
+            "model": "model.onnx",
+            "sha256": hash_files(target, ["model.onnx"]),
+        },
+    )
+    return target
 
 
 def loaded_by(*arguments: str) -> tuple[set[str], "subprocess.CompletedProcess[str]"]:
@@ -110,6 +132,7 @@ def test_preparing_an_engine_is_shown_once(tmp_path: Path, cli: Cli) -> None:
         (("--engine", "openvio"), 2, "openvino"),
         (("--engine", "litert", "--precision", "bfloat16"), 2, "received 'bfloat16'"),
         (("--engine", "openvino", "--precision", "int8"), 2, "received 'int8'"),
+        (("--precision", "int8", "--device", "cpu"), 2, "--format openvino --quantize int8"),
         (("--precision", "float8"), 2, "expected one of"),
         (("--engine", "openvino", "--device", "gpu"), 2, "--engine keras"),
     ],
@@ -119,6 +142,28 @@ def test_what_cannot_be_had_is_refused(
 ) -> None:
     result = cli("predict", run, PICTURE, *arguments)
     assert result.code == code
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments", "code", "words"),
+    [
+        ("float32", ("--device", "gpu"), 2, "leave --device gpu out"),
+        ("float32", ("--engine", "openvino", "--device", "gpu:0"), 2, "received gpu:0"),
+        ("float32", ("--precision", "int8"), 2, "--format openvino --quantize int8"),
+        ("float32", ("--engine", "openvino", "--precision", "bfloat16"), 0, "in bfloat16"),
+        ("int8", ("--precision", "int8"), 0, "ONNX Runtime in int8"),
+        ("int8", (), 0, "ONNX Runtime in int8"),
+        ("int8", ("--precision", "float32"), 2, "which the model was exported in"),
+    ],
+)
+def test_an_artifact_computes_as_it_was_made_or_says_why_not(
+    artifact: Path, cli: Cli, own: str, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    path = artifact / "classifier.json"
+    files.write_json_atomic(path, files.read_json(path) | {"precision": own})
+    result = cli("predict", artifact, PICTURE, *arguments)
+    assert result.code == code, result.stderr
     assert words in result.stderr
 
 

@@ -22,6 +22,7 @@ from cnnclf.inference.cluster.streaming import ChunkStream, Pool
 from cnnclf.inference.cluster.watching import Watch, watching
 from cnnclf.inference.cluster.worker import ChunkResult, Computing, WorkOrder
 from cnnclf.inference.engines.choosing import choose_engines
+from cnnclf.inference.engines.table import find_engine
 from cnnclf.inference.inputs import PAUSE, Found, ImageInputs
 from cnnclf.inference.path_set import leave_out
 from cnnclf.inference.predict import counting
@@ -68,7 +69,7 @@ def predict_on_cluster(
     so_far = so_far or SoFar()
     summary = so_far.summary
     nodes = cluster.nodes()
-    device = choose_device(nodes, computing)
+    device = choose_device(nodes, computing, bundle.model.format)
     pool = choose_pool(nodes, device, computing.threads)
     sample, found = _take_sample(found)
     order = WorkOrder(
@@ -81,8 +82,7 @@ def predict_on_cluster(
         sample=sample,
         parts=target.writer if isinstance(target, Parts) else None,
     )
-    if device == "cpu":
-        _prepare_engine(bundle, computing, progress)
+    _prepare_engine(bundle, replace(computing, device=device), progress)
     progress.note(_describe(cluster, pool))
     size = choose_chunk_size(pool.cpus, computing.batch_size)
     first = target.first if isinstance(target, Parts) else 0
@@ -104,12 +104,13 @@ def predict_on_cluster(
     return summary
 
 
-def choose_device(nodes: Sequence[Node], computing: Computing) -> str:
+def choose_device(nodes: Sequence[Node], computing: Computing, form: str = "keras") -> str:
     """Choose what all workers compute on.
 
     Args:
         nodes: Of the cluster.
         computing: With `auto` GPUs are taken if there are any and the engine can use them.
+        form: Format of the model.
 
     Returns:
         cpu or gpu.
@@ -126,7 +127,7 @@ def choose_device(nodes: Sequence[Node], computing: Computing) -> str:
         )
     if computing.device == "gpu" and not gpus:
         raise DeviceError("expected a GPU in the cluster, it has none", "use --device cpu")
-    is_able = computing.engine in {"auto", "keras"}
+    is_able = computing.engine in {"auto", "keras"} and form in find_engine("keras").opens
     wants_gpu = computing.device == "gpu" or (computing.device == "auto" and is_able)
     return "gpu" if wants_gpu and gpus else "cpu"
 
@@ -164,12 +165,13 @@ def _take_sample(found: Iterable[Found]) -> tuple[str, Iterable[Found]]:
 
 
 def _prepare_engine(bundle: Bundle, computing: Computing, progress: Progress) -> None:
-    """Convert the model once, here, where else every worker would do so at the same time."""
+    """Refuse what no worker can do, and convert once what each would convert at the same time."""
     choice = choose_engines(
         bundle.model.format,
+        own_precision=bundle.model.precision,
         engine=computing.engine,
         precision=computing.precision,
-        device="cpu",
+        device=computing.device,
     )[0]
     if choice.row.name != "keras":
         Classifier.load(

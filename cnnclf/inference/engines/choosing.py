@@ -63,15 +63,11 @@ def choose_engines(
         RunError: No engine opens the format.
     """
     if form != "keras":
-        return (_choose_for_file(form, own_precision, engine, precision),)
+        return (_choose_for_file(form, own_precision, engine, precision, device),)
     if engine == "auto":
         return _choose_freely(precision, device)
     row = find_engine(engine)
-    if row.name != "keras" and device is not None and device.startswith("gpu"):
-        raise UsageError(
-            f"expected --device cpu with --engine {engine}, received {device}",
-            f"use --engine keras, or leave --device {device} out",
-        )
+    _check_device(row, device, "use --engine keras")
     check_installed(row)
     if precision != "auto":
         check_precision(row, precision)
@@ -91,7 +87,9 @@ def find_fast_precision() -> str:
     return "bfloat16" if is_x86 and has_bfloat16() else "float32"
 
 
-def _choose_for_file(form: str, own_precision: str, engine: str, precision: str) -> EngineChoice:
+def _choose_for_file(
+    form: str, own_precision: str, engine: str, precision: str, device: str | None
+) -> EngineChoice:
     """The engine of an exported model; nothing takes over, since there is no Keras beside it."""
     if form not in FORMATS:
         raise RunError(
@@ -108,6 +106,7 @@ def _choose_for_file(form: str, own_precision: str, engine: str, precision: str)
             f"expected an engine that opens {form} ({', '.join(names)}), received {engine}",
             f"use --engine {names[0]}",
         )
+    _check_device(row, device, "give the run it was exported from")
     check_installed(row)
     if precision in {"auto", own_precision}:
         return EngineChoice(row, None)
@@ -118,6 +117,15 @@ def _choose_for_file(form: str, own_precision: str, engine: str, precision: str)
         )
     check_precision(row, precision)
     return EngineChoice(row, precision)
+
+
+def _check_device(row: EngineRow, device: str | None, instead: str) -> None:
+    """Refuse a GPU to an engine that computes on processors only."""
+    if row.name != "keras" and device is not None and device.startswith("gpu"):
+        raise UsageError(
+            f"expected --device cpu with the engine {row.name}, received {device}",
+            f"{instead}, or leave --device {device} out",
+        )
 
 
 def _choose_freely(precision: str, device: str | None) -> tuple[EngineChoice, ...]:

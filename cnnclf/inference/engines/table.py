@@ -182,7 +182,12 @@ def check_precision(row: EngineRow, precision: str) -> None:
             "use --precision auto",
         )
     able = [other.name for other in ENGINES if precision in other.precisions]
-    hint = f"use --engine {able[0]}" if able else "use --precision float32"
+    # What no engine computes a bundle in has to be made, with pictures to take ranges from.
+    hint = (
+        f"use --engine {able[0]}"
+        if able
+        else f"cnnclf export RUN --format openvino --quantize {precision} makes a model that does"
+    )
     raise UsageError(
         f"expected a precision that {row.name} computes this model in "
         f"({', '.join(row.precisions)}), received {precision!r}",

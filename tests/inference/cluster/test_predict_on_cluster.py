@@ -41,6 +41,12 @@ def test_gpus_are_taken_where_they_can_be_used(
     assert choose_device(nodes, Computing(engine, device=device)) == chosen
 
 
+def test_an_artifact_that_computes_on_processors_only_takes_no_gpu() -> None:
+    assert choose_device([WITH_GPUS], Computing(), "onnx") == "cpu"
+    assert choose_device([WITH_GPUS], Computing(), "savedmodel") == "gpu"
+    assert choose_device([WITH_GPUS], Computing(device="gpu"), "onnx") == "gpu"  # refused later
+
+
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(DeviceError, match="expected a GPU in the cluster"):
         choose_device([SMALL], Computing(device="gpu"))

@@ -7,6 +7,7 @@ import pytest
 from cnnclf.errors import MissingPackageError, RunError, UsageError
 from cnnclf.inference.engines import choosing
 from cnnclf.inference.engines.choosing import choose_engines
+from cnnclf.inference.engines.table import ENGINES, FORMATS
 
 
 class Machine:
@@ -116,3 +117,23 @@ def test_an_exported_file_takes_the_engine_that_opens_it(machine: Machine) -> No
     assert names("openvino", precision="bfloat16") == ["openvino bfloat16"]
     with pytest.raises(RunError, match="received 'coreml'"):
         choose_engines("coreml")
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if "keras" not in FORMATS[form]])
+def test_an_exported_file_that_computes_on_processors_only_refuses_a_gpu(
+    machine: Machine, form: str
+) -> None:
+    machine.gpu = True
+    with pytest.raises(UsageError, match="received gpu:1") as caught:
+        choose_engines(form, device="gpu:1")
+    assert caught.value.hint == "give the run it was exported from, or leave --device gpu:1 out"
+    assert names(form, device="auto") == [f"{FORMATS[form][0]} None"]
+    assert names("savedmodel", device="gpu") == ["keras None"]
+
+
+@pytest.mark.parametrize("engine", ["auto", *(row.name for row in ENGINES)])
+def test_8_bits_have_to_be_made_first(machine: Machine, engine: str) -> None:
+    for device in ("cpu", "auto"):
+        with pytest.raises(UsageError, match="received 'int8'") as caught:
+            choose_engines(engine=engine, precision="int8", device=device)
+        assert "cnnclf export RUN --format openvino --quantize int8" in caught.value.hint
