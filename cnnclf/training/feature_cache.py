@@ -122,7 +122,7 @@ def _describe(job: FeatureJob) -> str:
 def _key(job: FeatureJob, engine: str, threads: int, progress: Progress) -> str:
     content = pixel_key(Job(job.dataset, job.spec, job.rows, threads, progress))
     augmentation = [dict(job.operations), job.seed] if job.views > 1 else None
-    model = [job.graph, job.weights, job.shapes, engine]
+    model = [job.graph, job.weights, job.makers, job.shapes, engine]
     parts = [_FORMAT_VERSION, content, job.views, augmentation, model, job.dtype]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -33,8 +33,9 @@ class FeatureJob:
         views: Versions of each, at least 1; the first is the picture as it is.
         operations: Augmentation of the further views.
         seed: Of the augmentation.
-        graph: What the model is, in words; with `weights` it identifies the model.
+        graph: What the model is, in words; with `weights` and `makers` it identifies the model.
         weights: Hash of the frozen weights.
+        makers: Which versions of which programs build the graph, and for what device.
         shapes: Shape of each output for one picture.
         dtype: What is kept: float16 or float32.
     """
@@ -47,6 +48,7 @@ class FeatureJob:
     seed: int
     graph: str
     weights: str
+    makers: str
     shapes: tuple[tuple[int, ...], ...]
     dtype: str = "float16"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.augment import Augmenter
 from cnnclf.data.batches import Batches
@@ -12,6 +12,9 @@ from cnnclf.training.feature_cache import NoRoomError, open_features
 from cnnclf.training.features import FeatureBatches, FeatureJob, Features, hash_weights
 from cnnclf.training.finetune_plan import FinetunePlan, plan_operations
 from cnnclf.training.run import Work
+
+if TYPE_CHECKING:
+    from cnnclf.runtime import RuntimeInfo
 
 _OPENVINO = {"float32": "openvino-f32", "bfloat16": "openvino-bf16"}
 
@@ -98,8 +101,10 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
         config.features.views,
         plan_operations(config, on_pixels=False),
         config.runtime.seed,
-        graph=f"{plan.backbone.name}, {config.head.pooling}, behind {kept or 'all'}",
+        # the whole row: with the same weights, other stages or another scaling are other features
+        graph=f"{plan.backbone}, {config.head.pooling}, behind {kept or 'all'}",
         weights=hash_weights(transfer.backbone),
+        makers=_name_makers(work.runtime),
         shapes=tuple(tuple(output.shape[1:]) for output in frozen.outputs),
         dtype=config.features.dtype,
     )
@@ -114,6 +119,12 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
     return open_features(
         jobs, work.pixels, build, engine, threads=work.threads, progress=work.progress
     )
+
+
+def _name_makers(runtime: "RuntimeInfo") -> str:
+    """Name what may build the same row, or round its numbers, in another way next time."""
+    versions = ", ".join(f"{name} {runtime.versions.get(name)}" for name in ("cnnclf", "keras"))
+    return f"{versions}, {runtime.backend} on {runtime.kind}"
 
 
 def _choose_engine(work: Work[FinetunePlan]) -> str:

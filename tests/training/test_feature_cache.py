@@ -50,10 +50,20 @@ def pixels(colors: Dataset) -> Pixels:
     return open_pixels(colors, SPEC, cache="ram", progress=Silent())
 
 
+MEANS: dict[str, Any] = {
+    "spec": SPEC,
+    "views": 1,
+    "operations": {},
+    "seed": 0,
+    "graph": "means",
+    "weights": "none",
+    "makers": "this test",
+    "shapes": ((3,), (1,)),
+}
+
+
 def make_job(dataset: Dataset, rows: Any, **options: Any) -> FeatureJob:
-    settings: dict[str, Any] = {"views": 1, "operations": {}, "seed": 0, **options}
-    shapes = ((3,), (1,))
-    return FeatureJob(dataset, SPEC, rows, graph="means", weights="none", shapes=shapes, **settings)
+    return FeatureJob(dataset=dataset, rows=rows, **MEANS | options)
 
 
 def open_all(
@@ -103,6 +113,11 @@ def test_they_are_found_again_and_only_what_is_missing_is_made(
         {"views": 2, "seed": 1},
         {"views": 2, "operations": {"flip": 1.0}},
         {"dtype": "float32"},
+        {"weights": "others"},
+        {"graph": "means, scaled"},
+        {"makers": "the next version"},
+        {"spec": replace(SPEC, fit="pad")},
+        {"spec": replace(SPEC, interpolation="nearest")},
     ],
     ids=str,
 )
@@ -116,6 +131,29 @@ def test_other_settings_are_other_features(
     ((means, _),) = open_all([make_job(colors, rows, **change)], pixels, engine)
     assert engine.pictures == 8 * change.get("views", 1)
     assert means.dtype == change.get("dtype", "float16")
+
+
+def test_other_pictures_another_order_and_another_engine_are_other_features(
+    colors: Dataset, pixels: Pixels
+) -> None:
+    rows = np.arange(8)
+    open_all([make_job(colors, rows)], pixels, Means())
+    for others in (rows + 1, rows[::-1]):
+        engine = Means()
+        open_all([make_job(colors, others)], pixels, engine)
+        assert engine.pictures == 8
+    changed = replace(colors, manifest=replace(colors.manifest, sha256=["0" * 64] * len(colors)))
+    engine = Means()
+    open_all([make_job(changed, rows)], pixels, engine)
+    assert engine.pictures == 8, "the content of files counts, not their names"
+
+    def build() -> Any:
+        raise KeyboardInterrupt
+
+    job = make_job(colors, rows)
+    open_features([job], pixels, build, "means", threads=1, progress=Silent())
+    with pytest.raises(KeyboardInterrupt):
+        open_features([job], pixels, build, "medians", threads=1, progress=Silent())
 
 
 def test_views_are_augmented_and_the_first_is_the_picture_itself(

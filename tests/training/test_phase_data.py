@@ -1,20 +1,24 @@
 """What phases train on: cached maps, cached pooled features, or pictures, as there is room."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cnnclf.data.manifest import Dataset
+from cnnclf.models.stages import Stage
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training import feature_cache, phase_data
 from cnnclf.training.feature_cache import NoRoomError
+from cnnclf.training.features import FeatureJob
 from cnnclf.training.finetune import build_from_weights
 from cnnclf.training.phase_data import PhaseData, open_phase_data
 from cnnclf.training.run import Work
+from tests.training import tiny_finetune
 from tests.training.tiny_finetune import plan_tiny, tiny_backbone
 
 
@@ -118,3 +122,46 @@ def test_the_precision_of_features_can_be_asked_for(
     with pytest.raises(KeyboardInterrupt):
         open_data(colors, tmp_path / "run", **options)
     assert names == [engine]
+
+
+MOVED = (*tiny_finetune.ROW.stages[:2], Stage("stage2", end="bn2"), Stage("stage3"))
+
+
+@pytest.mark.parametrize(
+    ("row", "runtime"),
+    [
+        ({}, {"versions": {"cnnclf": "99"}}),
+        ({}, {"versions": {"keras": "99"}}),
+        ({}, {"kind": "gpu"}),
+        ({"normalization": "torch"}, {}),
+        ({"stages": MOVED}, {}),
+    ],
+    ids=["cnnclf", "keras", "device", "normalization", "stages"],
+)
+def test_what_may_be_another_graph_with_the_same_weights_is_another_job(
+    colors: Dataset,
+    tmp_path: Path,
+    row: dict[str, Any],
+    runtime: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs: list[FeatureJob] = []
+
+    def note_job(found: list[FeatureJob], *_: Any, **__: Any) -> Any:
+        jobs.append(found[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(phase_data, "open_features", note_job)
+    for number in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            open_data(colors, tmp_path / f"run{number}")
+    used = setup_runtime(device="cpu", seed=0)
+    other = {**runtime, "versions": {**used.versions, **runtime.get("versions", {})}}
+    monkeypatch.setattr(f"{__name__}.setup_runtime", lambda **_: replace(used, **other))
+    monkeypatch.setattr(tiny_finetune, "ROW", replace(tiny_finetune.ROW, **row))
+    with tiny_backbone(), pytest.raises(KeyboardInterrupt):
+        open_data(colors, tmp_path / "other")
+    first, second, third = ((job.graph, job.weights, job.makers) for job in jobs)
+    assert first == second
+    assert first != third
+    assert first[1] == third[1], "the weights are the same"
