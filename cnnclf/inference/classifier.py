@@ -17,6 +17,7 @@ from cnnclf.inference.engines.base import Engine, EngineOptions, Tag
 from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
 from cnnclf.inference.engines.opening import EngineOpener
 from cnnclf.inference.engines.table import find_engine
+from cnnclf.inference.verdict import tell_verdict
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Classifier:
                 opened, choice = opener.open_first(choices)
         if device is not None:
             progress.note(_describe(opened, choice, keras, threads))
+        tell_verdict(bundle, opened, progress)
         return cls(opened, bundle, keras)
 
     @property

@@ -167,6 +167,51 @@ def test_an_artifact_computes_as_it_was_made_or_says_why_not(
     assert words in result.stderr
 
 
+VERIFIED = {"verdict": "verified", "engine": {"name": "onnxruntime", "precision": "float32"}}
+REJECTED = {"verdict": "rejected", "parity": {"problems": ["3.20 points of accuracy are lost"]}}
+
+
+@pytest.mark.parametrize(
+    ("parity", "arguments", "words"),
+    [
+        (VERIFIED, (), ""),
+        (None, (), ""),
+        (REJECTED, (), "was rejected when it was exported: 3.20 points of accuracy are lost"),
+        ({"verdict": "not verified", "parity": None}, (), "was not verified when it was exported"),
+        ([], (), "expected an object"),
+        (
+            VERIFIED,
+            ("--engine", "openvino", "--precision", "float32"),
+            "verified in onnxruntime and float32, not in openvino and float32",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_what_is_known_against_an_artifact_is_told_in_one_line(
+    artifact: Path,
+    cli: Cli,
+    tmp_path: Path,
+    command: str,
+    parity: object,
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    if parity is not None:
+        files.write_json_atomic(artifact / "parity.json", parity)
+    what = (
+        (PICTURE,)
+        if command == "predict"
+        else (ROOT / "sample_data" / "x_or_o", "--split", "all", "--out", tmp_path / "report")
+    )
+    result = cli(command, artifact, *what, *arguments)
+    assert result.code == 0, result.stderr
+    lines = [line for line in result.stderr.splitlines() if "exported" in line or "object" in line]
+    lines += [line for line in result.stderr.splitlines() if "verified in" in line]
+    assert len(lines) == bool(words)
+    assert words in "".join(lines)
+    assert ("warning: " in result.stderr) == (bool(words) and parity != VERIFIED)
+
+
 def test_an_engine_that_is_not_installed_is_exit_5(
     run: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

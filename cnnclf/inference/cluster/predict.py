@@ -173,7 +173,7 @@ def _prepare_engine(bundle: Bundle, computing: Computing, progress: Progress) ->
         precision=computing.precision,
         device=computing.device,
     )[0]
-    if choice.row.name != "keras":
+    if bundle.model.format not in choice.row.opens:
         Classifier.load(
             bundle.directory,
             engine=computing.engine,
