@@ -87,11 +87,27 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
         f"batch {training.batch_size}, {config.optimizer.name}, label smoothing "
         f"{training.label_smoothing:g}, patience {training.patience or 'none'}"
     )
-    if plan.operations:
-        names = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
-        when = f"{config.features.views} cached views"
-        lines["augmentation"] = f"{when if config.features.cache else 'each epoch anew'}: {names}"
+    augmentation = _describe_augmentation(plan)
+    if augmentation:
+        lines["augmentation"] = augmentation
     return lines
+
+
+def _describe_augmentation(plan: "FinetunePlan") -> str:
+    """Say what is augmented: cached views once, pictures that are trained on in every epoch."""
+    from cnnclf.training.finetune_plan import plan_operations
+
+    features = plan.config.features
+    kinds = [(f"{features.views} cached views", False)] if features.cache else []
+    if not features.cache or plan.frozen_stage == "":
+        kinds.append((f"each epoch {'of the tail ' if features.cache else ''}anew", True))
+    parts = []
+    for when, on_pixels in kinds:
+        operations = plan_operations(plan.config, on_pixels=on_pixels)
+        if operations:
+            names = ", ".join(f"{name} {value:g}" for name, value in operations.items())
+            parts.append(f"{when}: {names}")
+    return "; ".join(parts)
 
 
 def _describe_tail(tail: "TailConfig", frozen: str) -> str:

@@ -206,6 +206,30 @@ def test_the_plan_says_what_is_frozen_at_which_rates_and_with_what_augmentation(
     assert "note all training pictures are grey" in said
 
 
+THREE = "flip 0.5, translate 0.04, crop 0.3"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "each epoch of the tail anew: translate 0.04"),
+        (
+            ("--views", "3", "--flip", "0.5"),
+            f"3 cached views: {THREE}; each epoch of the tail anew: {THREE}",
+        ),
+        (("--no-feature-cache",), "each epoch anew: translate 0.04"),
+    ],
+    ids=str,
+)
+def test_the_plan_says_whether_views_or_pictures_are_augmented(
+    cli: Cli, pictures: Path, options: tuple[str, ...], words: str
+) -> None:
+    plain = ("--weights", "none", "--unfreeze", "all", "--dry-run")
+    said = cli("finetune", pictures, *plain, *options).stdout.splitlines()
+    (line,) = [line for line in said if line.startswith("augmentation")]
+    assert line.split(maxsplit=1)[1] == words
+
+
 def test_a_missing_weights_package_is_told_at_once(
     cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
