@@ -125,6 +125,11 @@ class Features:
         self.shape: tuple[int, ...] = array.shape[1:]
         self.failed = dict(failed)
 
+    @property
+    def readable(self) -> Rows:
+        """Positions 0..n-1 of the pictures whose features mean something."""
+        return np.setdiff1d(np.arange(len(self.rows)), list(self.failed))
+
     def gather(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return features by position, [len(rows), ...]."""
         return self.array[rows]

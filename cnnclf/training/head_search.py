@@ -61,13 +61,26 @@ def choose_head(
     if not head.search:
         return head
     if features is None or features[1] is None:
-        return settle_head(head)[0]
+        return _settle_head(work)
     trials = work.run.read_record().get("head_search") if work.resume else None
     if trials is None:
         trials = [asdict(trial) for trial in _search(work, features[0], features[1])]
         work.run.update_run(head_search=trials)
     best = trials[0]
     return head.model_copy(update={key: best[key] for key in ("learning_rate", "weight_decay")})
+
+
+def _settle_head(work: Work[FinetunePlan]) -> HeadConfig:
+    """Take the usual rates where features were planned and there is no room for them; say so."""
+    head, reasons = settle_head(work.plan.config.head)
+    rates = {key: getattr(head, key) for key in ("learning_rate", "weight_decay")}
+    work.run.update_run(head_rates=rates)
+    chosen = ", ".join(
+        f"{key} = {rates[key.removeprefix('head.')]:g} ({reason})"
+        for key, reason in reasons.items()
+    )
+    work.progress.note(f"no head search without cached features: {chosen}")
+    return head
 
 
 def _search(work: Work[FinetunePlan], train: Features, val: Features) -> list[HeadTrial]:
@@ -123,12 +136,11 @@ def search_head(
         The trials, the best first: by accuracy on val, then by loss.
     """
     rng = np.random.default_rng((_STREAM, seed))
-    count = len(train.rows)
-    chosen = np.sort(rng.permutation(count)[:_MOST_PICTURES])
+    chosen = np.sort(rng.permutation(train.readable)[:_MOST_PICTURES])
     x = train.gather(chosen).astype(np.float32)
     y = np.eye(num_classes, dtype=np.float32)[labels[train.rows[chosen]]]
     y = y * (1 - label_smoothing) + label_smoothing / num_classes
-    val_rows = np.arange(len(val.rows))[:_MOST_PICTURES]
+    val_rows = val.readable[:_MOST_PICTURES]
     val_x, val_y = val.gather(val_rows).astype(np.float32), labels[val.rows[val_rows]]
     trials = []
     for rate, decay in candidates:

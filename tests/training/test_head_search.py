@@ -1,14 +1,20 @@
 """The search of the head's rates: its gradients, and that the better rate is found."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cnnclf.config import HeadConfig
+from cnnclf.data.manifest import Dataset
+from cnnclf.progress import Silent
+from cnnclf.runs import create_run
 from cnnclf.training.features import Features
-from cnnclf.training.head_search import HeadTrial, find_gradients, search_head
+from cnnclf.training.head_search import HeadTrial, choose_head, find_gradients, search_head
+from cnnclf.training.run import Work
+from tests.training.tiny_finetune import plan_tiny
 
 
 def loss_of(layers: Any, x: Any, y: Any, masks: Any) -> float:
@@ -43,20 +49,23 @@ def test_gradients_are_those_of_the_loss(units: int, dropout: bool) -> None:
             assert gradient[place] == pytest.approx((above - below) / (2 * step), abs=1e-5)
 
 
-def make_features(rng: np.random.Generator, labels: Any, rows: Any) -> Features:
-    """Three classes, each with a direction of its own, in noise."""
+def make_features(
+    rng: np.random.Generator, labels: Any, rows: Any, failed: tuple[int, ...] = ()
+) -> Features:
+    """Three classes, each with a direction of its own, in noise; failed ones are all alike."""
     centres = np.eye(3, 12)
     values = centres[labels[rows]] + rng.normal(0, 0.3, (len(rows), 12))
-    return Features(values.astype(np.float16), rows, {})
+    values[list(failed)] = 60_000.0
+    return Features(values.astype(np.float16), rows, dict.fromkeys(failed, "unreadable"))
 
 
-def search(units: int = 0, **options: Any) -> list[HeadTrial]:
+def search(units: int = 0, failed: tuple[int, ...] = (), **options: Any) -> list[HeadTrial]:
     labels = np.arange(600, dtype=np.int32) % 3
     rng = np.random.default_rng(0)
     head = HeadConfig(units=units, epochs=5, dropout=0.1)
     return search_head(
-        make_features(rng, labels, np.arange(400)),
-        make_features(rng, labels, np.arange(400, 600)),
+        make_features(rng, labels, np.arange(400), failed),
+        make_features(rng, labels, np.arange(400, 600), failed),
         labels,
         num_classes=3,
         head=head,
@@ -82,3 +91,30 @@ def test_trials_come_best_first_and_again_the_same() -> None:
     assert keys == sorted(keys)
     assert {(trial.learning_rate, trial.weight_decay) for trial in trials} == set(candidates)
     assert search(candidates=candidates) == trials
+
+
+def test_pictures_that_cannot_be_read_neither_teach_nor_count() -> None:
+    (whole,) = search(candidates=[(1e-2, 0.01)])
+    (some,) = search(candidates=[(1e-2, 0.01)], failed=tuple(range(0, 200, 2)))
+    assert whole.val_accuracy > 0.95
+    assert some.val_accuracy > 0.9
+    assert some.val_loss < 1
+
+
+@pytest.mark.parametrize("is_given", [False, True], ids=["usual", "one given"])
+def test_without_room_for_features_the_usual_rates_are_said_and_on_record(
+    colors: Dataset, tmp_path: Path, is_given: bool
+) -> None:
+    options: dict[str, object] = {"head.search": True, "head.weight_decay": "auto"}
+    options["head.learning_rate"] = 0.2 if is_given else "auto"
+    plan, progress, run = plan_tiny(colors, **options), Silent(), create_run(tmp_path / "run")
+    runtime: Any = None
+    work = Work(plan, colors, run, runtime, False, lambda *_: None, progress)
+    head = choose_head(work, None)
+    expected = {"learning_rate": 0.2 if is_given else 3e-3, "weight_decay": 0.01}
+    assert {key: getattr(head, key) for key in expected} == expected
+    assert run.read_record()["head_rates"] == expected
+    (note,) = progress.notes
+    assert note.startswith("no head search without cached features: head.")
+    assert "head.weight_decay = 0.01 (the usual one)" in note
+    assert ("head.learning_rate = 0.003 (" in note) != is_given
