@@ -77,6 +77,7 @@ class Trainer:
         make_plan: Of settings, dataset and the origins of settings.
         read_plan: Of the content of plan.json.
         describe: The plan in words, as names and values.
+        uneven: What helps where classes are of very different size.
         run: Trains: plan, dataset, run directory and runtime; by keyword `resume`, `on_epoch`,
             `progress` and `ahead`.
         check: Refuses settings that no dataset can mend, before pictures are looked at.
@@ -89,6 +90,7 @@ class Trainer:
     read_plan: Callable[[Mapping[str, Any]], "Plan[Any]"]
     describe: Callable[[Any], dict[str, str]]
     run: Callable[..., "TrainResult"]
+    uneven: str
     check: Callable[[Any], object] | None = None
     prepare: Callable[[Any, Progress], object] | None = None
     phases: bool = False
@@ -132,7 +134,7 @@ def _start(trainer: Trainer, request: Request, source: Path) -> int:
     dataset = open_dataset(
         source, options=ImportOptions(seed=settings.runtime.seed), progress=out.progress()
     )
-    for warning in check_trainable(dataset):
+    for warning in check_trainable(dataset, uneven=trainer.uneven):
         out.warn(warning)
     plan = trainer.make_plan(config, dataset, given=origins)
     if request.dry_run:

@@ -84,8 +84,12 @@ def find_duplicates(
     )
 
 
-def check_trainable(dataset: Dataset) -> list[str]:
+def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
     """Check that a CNN can be trained on a dataset.
+
+    Args:
+        dataset: It.
+        uneven: What helps where classes are of very different size, to end that warning with.
 
     Returns:
         Warnings: classes with few or no training pictures, classes of very different size.
@@ -119,7 +123,7 @@ def check_trainable(dataset: Dataset) -> list[str]:
     if ratio >= LARGE_RATIO:
         warnings.append(
             f"classes of very different size: {filled[largest]} training pictures of {largest} "
-            f"and {filled[smallest]} of {smallest}; --balance weights makes up for it"
+            f"and {filled[smallest]} of {smallest}" + (f"; {uneven}" if uneven else "")
         )
     return warnings
 

@@ -48,7 +48,8 @@ def test_small_and_uneven_classes_are_told() -> None:
     absent, few, uneven = check_trainable(make_dataset(counts))
     assert absent.endswith(": c")
     assert few.endswith(": b (9)")
-    assert "200 training pictures of a and 9 of b" in uneven
+    assert uneven.endswith("200 training pictures of a and 9 of b")
+    assert check_trainable(make_dataset(counts), uneven="do this")[2] == f"{uneven}; do this"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def _load() -> Trainer:
         read_plan=FinetunePlan.from_dict,
         describe=_describe,
         run=finetune,
+        uneven="the balanced accuracy of the test tells how the small ones fare",
         phases=True,
     )
 

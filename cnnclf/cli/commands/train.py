@@ -63,6 +63,7 @@ def _load() -> Trainer:
         read_plan=TrainPlan.from_dict,
         describe=_describe,
         run=train,
+        uneven="--balance weights makes up for it",
     )
 
 

@@ -192,6 +192,19 @@ def test_fewer_than_two_pictures_per_class_are_refused(cli: Cli, tmp_path: Path)
     assert "hint: import more pictures, or fewer classes" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_what_helps_against_uneven_classes_is_something_the_command_has(
+    cli: Cli, pictures: Path, command: str
+) -> None:
+    for path in sorted((pictures / "dark").iterdir())[2:]:
+        path.unlink()
+    result = cli(command, pictures, "--dry-run")
+    said = " ".join(result.stderr.split())
+    assert "classes of very different size" in said
+    assert ("--balance" in said) == (command == "train")
+    assert ("balanced accuracy" in said) == (command == "finetune")
+
+
 def test_the_plan_says_what_is_frozen_at_which_rates_and_with_what_augmentation(
     cli: Cli, pictures: Path
 ) -> None:
