@@ -13,11 +13,21 @@ import re
 import secrets
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnclf.errors import CnnclfError, DeviceError, RunError
+
+_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+# Libraries give the system's words, if any.
+_FULL_WORDS = tuple(map(os.strerror, _FULL))
+_PROBE_BYTES = 1 << 20
+
+
+class DiskFullError(DeviceError):
+    """A disk has no room for what is to be written."""
 
 
 def safe_name(text: str, *, fallback: str) -> str:
@@ -227,12 +237,55 @@ def check_replaceable(target: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def telling_full_disk(target: Path, *directories: Path) -> Iterator[None]:
+    """Let the code of others write; if it fails and a disk is full, say that that is why.
+
+    What they raise then may be anything: OpenVINO speaks of streams, TensorFlow of exhausted
+    resources. So the disks are tried.
+
+    Args:
+        target: What is being written, for the message.
+        *directories: Where to; where temporary files are is tried as well.
+
+    Raises:
+        DiskFullError: The block failed and a disk is full.
+    """
+
+    def tell(_: object, error: BaseException | None, __: object) -> None:
+        is_of_others = isinstance(error, Exception) and not isinstance(error, CnnclfError)
+        if error is None or not (is_of_others or isinstance(error, (RunError, DiskFullError))):
+            return
+        if is_disk_full(error):
+            raise _full_error(target) from error
+        places = list(directories)
+        with contextlib.suppress(FileNotFoundError):  # of a system without temporary files
+            places.append(Path(tempfile.gettempdir()))
+        for place in places:
+            if not _has_room(place):
+                raise _full_error(target if place in directories else place) from error
+
+    with contextlib.ExitStack() as stack:
+        stack.push(tell)
+        yield
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error, or one that led to it, says that a disk or quota is used up."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, DiskFullError) or (isinstance(chain, OSError) and _is_full(chain)):
+            return True
+        if any(words in str(chain) for words in _FULL_WORDS):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
 def write_error(path: Path, error: OSError) -> CnnclfError:
     """Say in one line why a file cannot be written."""
     if _is_full(error):
-        return DeviceError(
-            f"the disk is full: cannot write {path}", "free some space and try again"
-        )
+        return _full_error(path)
     if error.errno == errno.EFBIG:
         return DeviceError(
             f"the file may not grow any more: cannot write {path}",
@@ -251,7 +304,27 @@ def _beside(target: Path, what: str) -> Path:
 
 
 def _is_full(error: OSError) -> bool:
-    return error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    return error.errno in _FULL
+
+
+def _full_error(path: Path) -> DiskFullError:
+    return DiskFullError(f"the disk is full: cannot write {path}", "free some space and try again")
+
+
+def _has_room(directory: Path) -> bool:
+    """Tell whether a little more can be written; a quota is known to no other question."""
+    probe = directory / f".{secrets.token_hex(4)}.cnnclf-probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return not _is_full(error)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+    return True
 
 
 def _to_json(value: Any) -> Any:

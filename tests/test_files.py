@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnclf import files
-from cnnclf.errors import DeviceError, RunError
+from cnnclf.errors import DeviceError, MissingPackageError, RunError
 
 
 def fill(directory: Path, text: str) -> Path:
@@ -142,7 +142,7 @@ def test_a_mount_point_is_refused_before_and_after_the_work(
 
     monkeypatch.setattr(Path, "rename", busy)
     with (
-        pytest.raises(RunError, match="cannot write .*volume: Device or resource busy"),
+        pytest.raises(RunError, match=r"cannot write .*volume: Device or resource busy"),
         files.atomic_directory(target),
     ):
         pass
@@ -180,6 +180,62 @@ def test_atomic_path_gives_devices_as_they_are() -> None:
 def test_a_full_disk_is_a_device_error(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="disk is full"), files.atomic_path(tmp_path / "a"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _of_tensorflow(text: str) -> Exception:
+    error = type("ResourceExhaustedError", (Exception,), {})(text)
+    assert isinstance(error, Exception)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        _of_tensorflow("/x/variables.index; No space left on device [Op:MergeV2Checkpoints]"),
+        RunError("cannot write"),
+    ],
+    ids=["full", "quota", "words", "cause"],
+)
+def test_a_full_disk_is_told_whatever_the_writer_calls_it(tmp_path: Path, error: Exception) -> None:
+    if isinstance(error, RunError):
+        error.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with (
+        pytest.raises(files.DiskFullError, match=r"disk is full: cannot write .*model"),
+        files.telling_full_disk(tmp_path / "model", tmp_path),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_words_that_tell_nothing_make_the_disk_be_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    def fsync(_: int) -> None:
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with (
+        pytest.raises(files.DiskFullError if is_full else RuntimeError),
+        files.telling_full_disk(tmp_path / "model", tmp_path / "none", tmp_path),
+    ):
+        raise RuntimeError("basic_ios::clear: iostream error")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_has_nothing_to_do_with_the_disk_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("the disk was tried"))
+    for error in (KeyboardInterrupt(), MissingPackageError("onnx is missing")):
+        with (
+            pytest.raises(type(error)) as caught,
+            files.telling_full_disk(tmp_path / "model", tmp_path),
+        ):
+            raise error
+        assert caught.value is error
 
 
 def test_a_place_that_cannot_be_written_is_a_run_error(tmp_path: Path) -> None:

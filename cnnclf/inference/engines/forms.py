@@ -25,8 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.data.cache import cache_dir
-from cnnclf.errors import RunError
-from cnnclf.files import read_json, write_error, write_json_atomic
+from cnnclf.errors import DeviceError, RunError
+from cnnclf.files import (
+    DiskFullError,
+    read_json,
+    telling_full_disk,
+    write_error,
+    write_json_atomic,
+)
 from cnnclf.hardware import read_cpu_features, read_cpu_name
 from cnnclf.progress import Progress
 from cnnclf.runs import ENGINE_CACHE
@@ -100,14 +106,14 @@ class EngineCache:
         return None
 
     def make(self, key: FormKey, write: Callable[[Path], Path]) -> Form:
-        """Make a form in the first place that can be written; else for this process only.
+        """Make a form in the first place that has room for it; else for this process only.
 
         Args:
             key: What it depends on.
             write: Writes the files into an empty directory and returns the one to open.
 
         Raises:
-            DeviceError: The disk is full.
+            DeviceError: All disks are full.
         """
         for place in self._places:
             # Not tempfile.mkdtemp: others who may read the run may read this.
@@ -117,19 +123,33 @@ class EngineCache:
             except OSError:
                 continue
             try:
-                return _publish(_describe(key, temporary, write), place / key.name)
+                # Before what was written is removed, which may leave room again.
+                with telling_full_disk(place / key.name, temporary):
+                    form = _describe(key, temporary, write)
+                return _publish(form, place / key.name)
+            except DiskFullError:
+                continue
             except OSError as error:
                 raise write_error(place / key.name, error) from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
                 _remove_abandoned(place)
-        directory = Path(tempfile.mkdtemp(prefix="cnnclf-"))
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        places = " and ".join(map(str, self._places))
+        try:
+            directory = Path(tempfile.mkdtemp(prefix="cnnclf-"))
+            atexit.register(shutil.rmtree, directory, ignore_errors=True)
+            with telling_full_disk(directory, directory):
+                form = _describe(key, directory, write)
+        except (DiskFullError, OSError) as error:
+            raise DeviceError(
+                f"expected room for what {key.engine} makes of the model in {places} or where "
+                "temporary files are, found none",
+                "free some space, or use --engine keras, which needs none",
+            ) from error
         self._progress.warn(
-            f"{' and '.join(map(str, self._places))} cannot be written, so that the next start "
-            "takes as long"
+            f"{places} cannot be written or are full, so that the next start takes as long"
         )
-        return _describe(key, directory, write)
+        return form
 
     def read_verdict(self, name: str) -> dict[str, Any] | None:
         """Read what is known under a name; None if nothing is."""
@@ -143,7 +163,7 @@ class EngineCache:
         for place in self._places:
             try:
                 write_json_atomic(place / f"{name}.json", content)
-            except (RunError, OSError):
+            except (RunError, DeviceError, OSError):
                 continue
             return
 

@@ -103,15 +103,15 @@ class EngineOpener:
         if refusal is not None:
             raise EngineRefusedError(str(refusal["problem"]), "use --engine keras")
         check_installed(row, converting=True)
-        with self.progress.task(f"preparing {row.title}, once", 3, "steps") as task:
 
-            def write(directory: Path) -> Path:
-                from cnnclf.inference.engines.keras_engine import (
-                    KerasEngine,
-                    set_precision,
-                    take_bytes,
-                )
+        def write(directory: Path) -> Path:
+            from cnnclf.inference.engines.keras_engine import (
+                KerasEngine,
+                set_precision,
+                take_bytes,
+            )
 
+            with self.progress.task(f"preparing {row.title}, once", 3, "steps") as task:
                 model = set_precision(self.options.keras.load(), "float32")
                 task.advance()
                 pixels, trained = self._find_reference()
@@ -124,11 +124,11 @@ class EngineOpener:
                 task.advance()
                 return path
 
-            try:
-                return cache.make(key, write)
-            except EngineRefusedError as error:
-                cache.write_verdict(conversion, {"problem": error.message})
-                raise
+        try:
+            return cache.make(key, write)
+        except EngineRefusedError as error:
+            cache.write_verdict(conversion, {"problem": error.message})
+            raise
 
     def _find_reference(self) -> tuple[Pixels, Logits | None]:
         """The bundle's own reference pictures; drawn ones if it has none that can be used."""

@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 
 from cnnclf import files
-from cnnclf.errors import MissingPackageError, RunError
+from cnnclf.errors import DeviceError, MissingPackageError, RunError
 from cnnclf.inference.classifier import Classifier, _KerasLoader
 from cnnclf.inference.engines import choosing, forms, opening, table
 from cnnclf.inference.engines.base import EngineOptions, EngineRefusedError, ModelFile, Pixels
-from cnnclf.inference.engines.openvino_engine import OpenVinoEngine, open_openvino
+from cnnclf.inference.engines.converting import converting
+from cnnclf.inference.engines.openvino_engine import (
+    OpenVinoEngine,
+    convert_to_openvino,
+    open_openvino,
+)
 from cnnclf.inference.engines.reference import save_reference
 from cnnclf.inference.engines.table import ENGINES, EngineRow, Tolerance
 from cnnclf.progress import Silent
@@ -170,6 +175,76 @@ def test_where_nothing_can_be_written_it_works_and_says_what_it_costs(
     assert found.logits(pixels).shape == (5, 3)
     [text] = progress.warnings
     assert "cannot be written" in text
+
+
+def convert_unless_full(model: Any, directory: Path) -> Path:
+    """Convert, or fail as OpenVINO does where there is no room."""
+    if not files._has_room(directory):
+        with converting("Broken"):
+            raise RuntimeError("basic_ios::clear: iostream error")
+    return convert_to_openvino(model, directory)
+
+
+@pytest.fixture
+def fill(monkeypatch: pytest.MonkeyPatch, broken: Any) -> Any:
+    """Fill the disks of some directories up: `fill(path, ...)`."""
+    broken("open_openvino", "convert_unless_full")
+
+    def call(*full: Path) -> None:
+        def has_room(directory: Path) -> bool:
+            return not any(directory.is_relative_to(each) for each in full)
+
+        monkeypatch.setattr(files, "_has_room", has_room)
+
+    return call
+
+
+def test_where_the_runs_disk_is_full_the_users_cache_is(
+    fresh: Path, tmp_path: Path, fill: Any
+) -> None:
+    fill(fresh)
+    found, progress = load(fresh, "broken")
+    assert found.engine.name == "openvino"
+    assert progress.warnings == []
+    assert find_form(tmp_path / "cache" / "engine-cache", "broken").is_dir()
+    assert not list((fresh / "engine-cache").glob("*tensorflow.json"))
+
+
+def test_where_all_caches_are_full_it_works_and_says_what_it_costs(
+    fresh: Path, tmp_path: Path, fill: Any
+) -> None:
+    fill(fresh, tmp_path / "cache")
+    _, progress = load(fresh, "broken")
+    [text] = progress.warnings
+    assert "cannot be written or are full" in text
+
+
+def test_a_full_disk_is_no_refusal_and_is_not_remembered(
+    fresh: Path, tmp_path: Path, fill: Any
+) -> None:
+    fill(Path("/"))
+    with pytest.raises(DeviceError, match="expected room") as caught:
+        load(fresh, "broken")
+    assert "--engine keras" in caught.value.hint
+    assert not list(tmp_path.rglob("*.tensorflow.json"))
+    fill()
+    found, progress = load(fresh, "broken")
+    assert found.engine.name == "openvino"
+    assert progress.warnings == []
+    assert find_form(fresh / "engine-cache", "broken").is_dir()
+
+
+def test_what_was_found_out_need_not_be_kept(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for verdict in used.glob("engine-cache/*.float32-*.json"):
+        verdict.unlink()
+
+    def full(path: Path, content: Any) -> None:
+        raise files.DiskFullError(f"the disk is full: cannot write {path}")
+
+    monkeypatch.setattr(forms, "write_json_atomic", full)
+    found, progress = load(used)
+    assert found.engine.name == "openvino"
+    assert progress.warnings == []
 
 
 def test_a_form_that_another_process_finished_first_is_taken(
