@@ -23,6 +23,7 @@ from typer._click.exceptions import (
 from cnnclf.cli.app import build_root
 from cnnclf.cli.output import out
 from cnnclf.errors import CnnclfError, ExitCode
+from cnnclf.files import is_disk_full
 
 PROGRAM = "cnnclf"
 
@@ -130,6 +131,9 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
         return ExitCode.INTERRUPTED, "interrupted", ""
     if isinstance(error, ClickException):
         return ExitCode.USAGE, *_describe_usage(error)
+    if not isinstance(error, OSError) and is_disk_full(error):
+        code, words, hint = _OS_ERRORS[errno.ENOSPC]
+        return code, f"{words}: {_one_line(error)}", hint
     if isinstance(error, MemoryError) or _is_exhausted(error):
         return (
             ExitCode.DEVICE,

@@ -30,6 +30,7 @@ from cnnclf.files import (
     passing_directory,
     read_json,
     replace_directory_atomic,
+    telling_full_disk,
     write_json_atomic,
 )
 from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
@@ -82,7 +83,10 @@ def export_classifier(
     rejected = _name_rejected(target)
     calibration = _draw_calibration(classifier, settings, dataset, progress)
     with passing_directory(target) as directory:
-        with progress.task(f"converting to {settings.title}", 2, "steps") as task:
+        with (
+            telling_full_disk(target, directory),
+            progress.task(f"converting to {settings.title}", 2, "steps") as task,
+        ):
             content = _write_model(classifier, row, settings, directory, calibration)
             write_json_atomic(directory / CLASSIFIER_FILE, content)
             task.advance()

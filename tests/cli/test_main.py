@@ -93,6 +93,13 @@ def _named(name: str, module: str, text: str) -> BaseException:
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
         (MemoryError("Unable to allocate 9 GiB"), 6, "9 GiB"),
         (_named("ResourceExhaustedError", "tensorflow.python.x", "OOM when"), 6, "OOM when"),
+        (
+            _named(
+                "ResourceExhaustedError", "tensorflow.python.x", "a.index; No space left on device"
+            ),
+            6,
+            "disk full: a.index",
+        ),
         (_named("OutOfMemoryError", "torch", "CUDA out of memory"), 6, "CUDA out of memory"),
         (_named("XlaRuntimeError", "jaxlib.xla", "RESOURCE_EXHAUSTED: x"), 6, "RESOURCE"),
         (OSError(errno.ENOSPC, "No space left", "/data/x.bin"), 6, "disk full: /data/x.bin"),

@@ -1,5 +1,7 @@
 """Exporters that do something wrong; they are put into the table by name."""
 
+import contextlib
+
 import numpy as np
 
 from cnnclf.errors import RunError
@@ -29,6 +31,14 @@ def stop_in_the_middle(job: ExportJob) -> tuple[str, ...]:
     """Write something, then fail."""
     export_keras(job)
     raise RunError("the converter gave up")
+
+
+def write_too_much(job: ExportJob) -> tuple[str, ...]:
+    """Fill the disk, then fail as a library does that knows nothing of disks."""
+    with contextlib.suppress(OSError), (job.directory / "model.bin").open("wb", 0) as file:
+        while file.write(bytes(4096)):
+            pass
+    raise RuntimeError("basic_ios::clear: iostream error")
 
 
 def be_interrupted(job: ExportJob) -> tuple[str, ...]:

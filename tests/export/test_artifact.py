@@ -2,22 +2,25 @@
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import CnnclfError, RunError, UsageError
+from cnnclf.errors import CnnclfError, DeviceError, RunError, UsageError
 from cnnclf.export import artifact as artifact_module
 from cnnclf.export.artifact import export_classifier
 from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
-from cnnclf.export.table import find_exporter
+from cnnclf.export.table import EXPORTERS, ExporterRow, find_exporter
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 
 KERAS = ExportSettings("keras")
+SMALL_DISK_BYTES = 256 << 10
 
 
 @pytest.fixture
@@ -30,17 +33,29 @@ def run_export(
         exporter: str | None = None,
         settings: ExportSettings = KERAS,
         data: Dataset | None = dataset,
+        target: Path = tmp_path / "out",
     ) -> ExportReport:
         row = find_exporter(settings.format)
         if exporter is not None:
             row = replace(row, exporter=f"tests.export.sabotage:{exporter}")
         with monkeypatch.context() as patch:
             patch.setattr(artifact_module, "find_exporter", lambda _: row)
-            return export_classifier(
-                classifier, tmp_path / "out", settings, dataset=data, progress=Silent()
-            )
+            return export_classifier(classifier, target, settings, dataset=data, progress=Silent())
 
     return call
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with little room; only root may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = f"size={SMALL_DISK_BYTES}"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "cnnclf", str(disk)]
+    if shutil.which("mount") is None or subprocess.call(mount, stderr=subprocess.DEVNULL):
+        pytest.skip("no file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 RunExport = Callable[..., ExportReport]
@@ -104,6 +119,25 @@ def test_a_failure_leaves_nothing(
     with pytest.raises(RunError, match=words):
         run_export(exporter)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_called_so(run_export: RunExport, tmp_path: Path, small_disk: Path) -> None:
+    with pytest.raises(DeviceError, match=r"the disk is full: cannot write .*out") as caught:
+        run_export("write_too_much", target=small_disk / "out")
+    assert "free some space" in caught.value.hint
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", EXPORTERS, ids=lambda row: row.name)
+def test_a_full_disk_is_called_so_whatever_the_format(
+    run_export: RunExport, row: ExporterRow, small_disk: Path
+) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(SMALL_DISK_BYTES - 4096))
+    with pytest.raises(DeviceError, match=r"the disk is full: cannot write .*out"):
+        run_export(settings=ExportSettings(row.name), target=small_disk / "out")
+    assert list(small_disk.iterdir()) == [filler]
 
 
 def test_an_interrupt_leaves_what_was_there(run_export: RunExport, tmp_path: Path) -> None:
