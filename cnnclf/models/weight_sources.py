@@ -81,11 +81,13 @@ def find_weights(backbone: Backbone, weights: str) -> WeightSource:
     if weights == IMAGENET:
         path = find_published_path(backbone)
         return WeightSource("imagenet", backbone, path, path.name)
+    if not weights:  # to pathlib it would be the working directory
+        raise RunError(f"expected {_CHOICES}, received an empty text", "--weights imagenet")
     path = Path(weights)
     if path.is_file():
         _check_kind(path, backbone)
         return WeightSource("file", backbone, path, path.name)
-    if path.is_dir() or find_whole_directory(path) is not None:
+    if _find_directory(path) is not None:
         return WeightSource("run", backbone, _find_model(path, backbone), weights)
     raise RunError(f"expected {_CHOICES}, found no file {weights}", "--weights imagenet")
 
@@ -134,13 +136,19 @@ def _find_model(path: Path, backbone: Backbone) -> Path:
         run = open_run(path)
         _check_plan(run.plan, backbone)
         return run.find_checkpoint("best") / MODEL_FILE
-    checkpoint = find_whole_directory(path) or path
+    checkpoint = _find_directory(path) or path
     if not (checkpoint / CLASSIFIER_FILE).is_file():
         raise RunError(
             f"expected {_CHOICES}, received a directory that is no run: {path}",
             "cnnclf runs list shows the runs there are",
         )
     return checkpoint / MODEL_FILE
+
+
+def _find_directory(path: Path) -> Path | None:
+    """Find a whole directory, also where the path ends in no name, as `.` and `/` do."""
+    path = path.absolute()
+    return find_whole_directory(path) if path.name else path
 
 
 def _check_plan(path: Path, backbone: Backbone) -> None:

@@ -129,6 +129,33 @@ def test_directories_that_are_no_runs_and_runs_without_epochs_are_refused(tmp_pa
         find_weights(RESNET, str(run.path))
 
 
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [("", "received an empty text"), (".", "a directory that is no run: ."), ("/", "no run: /")],
+)
+def test_paths_without_a_name_are_refused_like_others(
+    weights: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="expected imagenet, none, a file of weights or a run") as e:
+        find_weights(RESNET, weights)
+    assert e.value.message.endswith(words)
+    assert e.value.hint
+
+
+def test_the_working_directory_may_be_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_run(tmp_path / "run", {"config": {"backbone": {"name": "resnet50"}}})
+    monkeypatch.chdir(path / "checkpoints" / "best")
+    assert find_weights(RESNET, ".").kind == "run"
+    monkeypatch.chdir(path)
+    setting = find_weights(RESNET, ".").setting
+    assert setting == str(path)
+    monkeypatch.chdir("/")
+    assert find_weights(RESNET, setting).kind == "run"
+
+
 def test_sizes_are_estimated_from_the_weights() -> None:
     """The published file of ResNet50 without its top has 94,765,736 bytes."""
     assert estimate_bytes(RESNET) == pytest.approx(94_765_736, rel=0.01)
