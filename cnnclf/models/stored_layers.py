@@ -5,18 +5,20 @@ the one inside a `.keras` archive) has a group for each layer, called by its cla
 within it; a model inside a model is a container in a container.
 """
 
+import errno
 import re
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Union
 
 from cnnclf.errors import RunError
+from cnnclf.files import write_error
 
 KERAS_MEMBER = "model.weights.h5"
 HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -35,6 +37,8 @@ _DAMAGE = (
     EOFError,
     zipfile.BadZipFile,
 )
+
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 # More than any network has; a crafted file may nest groups without end.
 _MOST_GROUPS = 100_000
@@ -96,20 +100,41 @@ class StoredModel:
 
 @contextmanager
 def open_stored(path: Path) -> Iterator[StoredModel]:
-    """Open a file of weights; its arrays can be read inside the with statement.
+    """Open a file of weights; its arrays can be read inside the with statement, by `reading`.
 
     Args:
         path: A `.h5`, `.weights.h5` or `.keras` file; its content tells which.
 
     Raises:
-        RunError: It is another kind of file, cut off, damaged, or refers to other files.
+        RunError, DeviceError: See `reading`.
     """
     import h5py  # type: ignore[import-untyped]
 
+    with ExitStack() as stack:
+        with reading(path):
+            inner = stack.enter_context(_unpack(path))
+            stored = _read(stack.enter_context(h5py.File(inner, "r")))
+        yield stored
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what h5py and zipfile raise on a damaged file into one of our errors.
+
+    Nothing but reading belongs into the with statement: a bug elsewhere is no damage of a file.
+
+    Args:
+        path: The file, for the message.
+
+    Raises:
+        RunError: It is another kind of file, cut off, damaged, or refers to other files.
+        DeviceError: The disk for temporary files, where archives are unpacked, is full.
+    """
     try:
-        with _unpack(path) as inner, h5py.File(inner, "r") as file:
-            yield _read(file)
+        yield
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise write_error(Path(tempfile.gettempdir()), error) from error
         reason = str(error) if isinstance(error, _OddFileError) else "another or damaged one"
         raise RunError(
             f"expected a whole .h5, .weights.h5 or .keras file of weights, received {reason}:"
@@ -266,7 +291,8 @@ def _hard_dataset(parent: Any, name: str) -> Any:
 
 def _plain_dataset(dataset: Any) -> Any:
     """Refuse what would pull its numbers out of other files, and what holds no numbers."""
-    if dataset.is_virtual or dataset.external or dataset.dtype.kind not in "fiu":
+    is_empty = dataset.shape is None  # read here, where damage is looked for, and kept by h5py
+    if dataset.is_virtual or dataset.external or is_empty or dataset.dtype.kind not in "fiu":
         raise _OddFileError("a reference to other files, or no numbers")
     return dataset
 

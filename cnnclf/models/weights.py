@@ -20,7 +20,7 @@ from cnnclf.models.layer_matching import Pair, list_wanted, match_layers
 from cnnclf.models.lite0_weights import load_lite0_weights
 from cnnclf.models.normalize import complete_inside_normalization
 from cnnclf.models.published_weights import check_published, find_published_path, hash_file
-from cnnclf.models.stored_layers import Shape, StoredModel, open_stored
+from cnnclf.models.stored_layers import Shape, StoredModel, open_stored, reading
 from cnnclf.models.weight_sources import WeightSource, fetch_weights
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE
@@ -120,20 +120,21 @@ def load_weights_file(
     Raises:
         RunError: If the file cannot be read or is of another architecture; the message names the
             first layers that do not fit.
+        DeviceError: If the disk for temporary files is full.
     """
     wanted = [layer for layer in list_wanted(model) if layer.kind != _STATISTICS]
     with open_stored(path) as stored:
         pairs, misfits = match_layers(wanted, stored, check_names=not is_published)
         if misfits:
             raise _misfit_error(backbone, path, pairs, misfits)
-        for pair, arrays in _read_arrays(pairs):
+        for pair, arrays in _read_arrays(pairs, path):
             if not all(np.isfinite(array).all() for array in arrays):
                 raise RunError(
                     f"expected numbers in all layers, received NaN or infinity in"
                     f" {pair.wanted.name}: {path}",
                     "use weights of a training that went well",
                 )
-        for pair, arrays in _read_arrays(pairs):
+        for pair, arrays in _read_arrays(pairs, path):
             for weight, array in zip(pair.wanted.weights, arrays, strict=True):
                 weight.assign(array)
         left_out = _list_left_out(stored, pairs)
@@ -159,10 +160,13 @@ def _check_bundle(path: Path, sha256: str) -> None:
         )
 
 
-def _read_arrays(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, list[Any]]]:
+def _read_arrays(pairs: Sequence[Pair], path: Path) -> Iterator[tuple[Pair, list[Any]]]:
     for pair in pairs:
-        if pair.stored is not None:
-            yield pair, [np.asarray(array) for array in pair.stored.arrays]
+        if pair.stored is None:
+            continue
+        with reading(path):
+            arrays = [np.asarray(array) for array in pair.stored.arrays]
+        yield pair, arrays
 
 
 def _list_left_out(stored: StoredModel, pairs: Sequence[Pair]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Loading weights: every kind of file fills the backbone, or is refused and nothing is changed."""
 
 import contextlib
+import errno
 import os
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnclf.errors import RunError
+from cnnclf.errors import DeviceError, RunError
 from cnnclf.models import stored_layers
 from cnnclf.models.backbones import find_backbone
 from cnnclf.models.lite0_weights import load_lite0_weights
@@ -352,6 +353,31 @@ def test_archives_that_are_cut_changed_or_bombs_are_refused(unchanged: Any, tmp_
         archive.writestr("data.pkl", b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(RunError, match="another or damaged one"):
         load_weights_file(unchanged, SMALL, bomb)
+
+
+def test_a_full_disk_for_temporary_files_is_no_damage(
+    unchanged: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "whole.keras"
+    unchanged.save(path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(DeviceError, match="the disk is full: cannot write"):
+        load_weights_file(unchanged, SMALL, path)
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, AttributeError, RuntimeError, OSError])
+def test_a_bug_elsewhere_is_no_damage_of_the_file(own_file: Path, error: type[Exception]) -> None:
+    def go_wrong() -> None:
+        with stored_layers.open_stored(own_file) as stored:
+            assert stored.lists[0]
+            raise error("elsewhere")
+
+    with pytest.raises(error, match="elsewhere"):
+        go_wrong()
 
 
 @pytest.fixture(scope="module")
