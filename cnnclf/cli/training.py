@@ -80,7 +80,8 @@ class Trainer:
         uneven: What helps where classes are of very different size.
         run: Trains: plan, dataset, run directory and runtime; by keyword `resume`, `on_epoch`,
             `progress` and `ahead`.
-        check: Refuses settings that no dataset can mend, before pictures are looked at.
+        check: Refuses settings that no dataset can mend, before pictures are looked at: of settings
+            and their origins.
         prepare: Brings what the plan needs to this machine, before a run is made: plan, progress.
         phases: Whether epochs belong to phases that are worth a column.
     """
@@ -91,7 +92,7 @@ class Trainer:
     describe: Callable[[Any], dict[str, str]]
     run: Callable[..., "TrainResult"]
     uneven: str
-    check: Callable[[Any], object] | None = None
+    check: Callable[..., object]
     prepare: Callable[[Any, Progress], object] | None = None
     phases: bool = False
 
@@ -128,8 +129,7 @@ def _start(trainer: Trainer, request: Request, source: Path) -> int:
     config, origins = load_config(
         request.file, assignments=request.assignments, options=request.given, kind=trainer.kind
     )
-    if trainer.check is not None:
-        trainer.check(config)
+    trainer.check(config, given=origins)
     settings: Any = config
     dataset = open_dataset(
         source, options=ImportOptions(seed=settings.runtime.seed), progress=out.progress()

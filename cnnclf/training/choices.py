@@ -8,6 +8,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.training.optimizers import WITHOUT_DECAY
+
 Sizes = npt.NDArray[np.int32]
 
 LARGEST_SIDE = 128
@@ -124,8 +126,10 @@ def choose_head_rate() -> tuple[float, str]:
     return 3e-3, "a rate that most heads bear"
 
 
-def choose_head_decay() -> tuple[float, str]:
+def choose_head_decay(optimizer: str) -> tuple[float, str]:
     """Choose the weight decay of a new head on frozen layers, if none is searched."""
+    if optimizer in WITHOUT_DECAY:
+        return 0.0, f"{optimizer} has none"
     return 0.01, "the usual one"
 
 

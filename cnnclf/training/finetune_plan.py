@@ -4,7 +4,7 @@ Needs no TensorFlow: `--dry-run` shows the plan at once. The one setting that ma
 head's learning rate and weight decay with a search: what it chose is in run.json.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from cnnclf.models.stored_layers import open_stored
 from cnnclf.models.transfer import choose_frozen_stage
 from cnnclf.models.weight_sources import WeightSource, find_weights
 from cnnclf.training import choices
+from cnnclf.training.optimizers import check_weight_decay
 from cnnclf.training.plan import Plan, count_splits, is_grey, name_origin
 
+_PHASES = ("head", "tail")
 _VIEW_CROP = 0.3
 _PICTURES_PER_CLASS = 2  # one to learn from, one to check with
 
@@ -52,17 +54,20 @@ class FinetunePlan(Plan[FinetuneConfig]):
         return choose_frozen_stage(self.backbone, self.config.tail.unfreeze)
 
 
-def check_settings(config: FinetuneConfig) -> None:
+def check_settings(config: FinetuneConfig, *, given: Container[str] = ()) -> None:
     """Refuse what no dataset can mend, before hours may go into importing one.
 
     Args:
         config: Settings as the user gave them.
+        given: Keys of the settings that were given.
 
     Raises:
-        ConfigError: There is no such backbone or stage, or pictures are too small for it.
+        ConfigError: There is no such backbone or stage, pictures are too small for it, or the
+            optimizer has no weight decay.
         RunError: A file of weights is not there, damaged or of another kind.
         MissingPackageError: The package that brings the weights is not there.
     """
+    _check_decays(config, given)
     row, size = find_backbone(config.backbone.name), config.data.image_size
     if size != "auto":
         check_size(row, height=size[0], width=size[1])
@@ -92,6 +97,7 @@ def plan_finetuning(
         RunError: The file of weights is not there.
         MissingPackageError: The package that brings the weights is not there.
     """
+    _check_decays(config, given or {})
     row = find_backbone(config.backbone.name)
     weights = find_weights(row, config.backbone.weights).setting
     _check_count(dataset)
@@ -147,14 +153,19 @@ def plan_operations(config: FinetuneConfig, *, on_pixels: bool) -> dict[str, flo
     }
 
 
-def settle_head(head: HeadConfig) -> tuple[HeadConfig, dict[str, str]]:
+def settle_head(head: HeadConfig, optimizer: str) -> tuple[HeadConfig, dict[str, str]]:
     """Take the usual rates for a head that nothing is searched for, with the reasons."""
     update, reasons = {}, {}
     if head.learning_rate == "auto":
         update["learning_rate"], reasons["head.learning_rate"] = choices.choose_head_rate()
     if head.weight_decay == "auto":
-        update["weight_decay"], reasons["head.weight_decay"] = choices.choose_head_decay()
+        update["weight_decay"], reasons["head.weight_decay"] = choices.choose_head_decay(optimizer)
     return head.model_copy(update=update), reasons
+
+
+def _check_decays(config: FinetuneConfig, given: Container[str]) -> None:
+    decays = {f"{name}.weight_decay": getattr(config, name).weight_decay for name in _PHASES}
+    check_weight_decay(config.optimizer.name, decays, given)
 
 
 def _check_count(dataset: Dataset) -> None:
@@ -223,7 +234,7 @@ def _plan_head(
         head = head.model_copy(update={"search": False})
     if head.search:
         return head
-    head, chosen = settle_head(head)
+    head, chosen = settle_head(head, config.optimizer.name)
     reasons |= chosen
     return head
 

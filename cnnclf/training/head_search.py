@@ -72,7 +72,7 @@ def choose_head(
 
 def _settle_head(work: Work[FinetunePlan]) -> HeadConfig:
     """Take the usual rates where features were planned and there is no room for them; say so."""
-    head, reasons = settle_head(work.plan.config.head)
+    head, reasons = settle_head(work.plan.config.head, work.plan.config.optimizer.name)
     rates = {key: getattr(head, key) for key in ("learning_rate", "weight_decay")}
     work.run.update_run(head_rates=rates)
     chosen = ", ".join(

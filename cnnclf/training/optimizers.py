@@ -1,15 +1,39 @@
 """Optimizers: which, at which rate for which weights, and the moving average of weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.config import OptimizerConfig
+from cnnclf.errors import ConfigError
 from cnnclf.training.schedule import build_schedule
 
 if TYPE_CHECKING:
     import keras
+
+
+# as published (Kingma and Ba, 2015); adamw is the same with decay
+WITHOUT_DECAY = frozenset({"adam"})
+
+
+def check_weight_decay(optimizer: str, decays: Mapping[str, object], given: Container[str]) -> None:
+    """Refuse a weight decay that was asked of an optimizer which has none.
+
+    Args:
+        optimizer: Its name.
+        decays: The weight decays of all phases, by dotted key.
+        given: Keys of the settings that were given.
+
+    Raises:
+        ConfigError: One was given that would change nothing.
+    """
+    for key, decay in decays.items():
+        if optimizer in WITHOUT_DECAY and key in given and decay not in {0, "auto"}:
+            raise ConfigError(
+                f"expected no {key} with {optimizer}, which has none, received {decay}",
+                "--optimizer adamw is the same with weight decay",
+            )
 
 
 def build_optimizer(
@@ -30,7 +54,7 @@ def build_optimizer(
     shared: dict[str, Any] = {
         "learning_rate": 1e-3 if on_plateau else build_schedule(total_steps, settings),
         "global_clipnorm": settings.clip_norm or None,
-        "weight_decay": settings.weight_decay or None,
+        "weight_decay": None if settings.name in WITHOUT_DECAY else settings.weight_decay or None,
         "use_ema": settings.ema > 0,
         # 0.99 is Keras's default; unused without use_ema but checked all the same
         "ema_momentum": settings.ema or 0.99,
@@ -40,7 +64,7 @@ def build_optimizer(
             keras.optimizers.SGD,
             {"momentum": settings.momentum, "nesterov": settings.momentum > 0},
         ),
-        "adam": (keras.optimizers.Adam, {"weight_decay": None}),
+        "adam": (keras.optimizers.Adam, {}),
         "adamw": (keras.optimizers.AdamW, {"weight_decay": settings.weight_decay}),
         "rmsprop": (keras.optimizers.RMSprop, {"momentum": settings.momentum}),
     }

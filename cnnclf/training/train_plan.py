@@ -1,6 +1,6 @@
 """From settings and a dataset to a plan for `cnnclf train` in which nothing is left open."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError
 from cnnclf.models.anatomy import LayerPlan, count_macs, count_parameters, plan_layers
 from cnnclf.training import choices
+from cnnclf.training.optimizers import check_weight_decay
 from cnnclf.training.plan import Plan, count_splits, is_grey, name_origin
 
 
@@ -61,6 +62,21 @@ class TrainPlan(Plan[TrainConfig]):
         return cls(**fields, layers=layers)
 
 
+def check_settings(config: TrainConfig, *, given: Container[str] = ()) -> None:
+    """Refuse what no dataset can mend, before one is imported.
+
+    Args:
+        config: Settings as the user gave them.
+        given: Keys of the settings that were given.
+
+    Raises:
+        ConfigError: The optimizer has no weight decay, and one was given.
+    """
+    optimizer = config.optimizer
+    decays = {"optimizer.weight_decay": optimizer.weight_decay}
+    check_weight_decay(optimizer.name, decays, given)
+
+
 def plan_training(
     config: TrainConfig, dataset: Dataset, *, given: Mapping[str, str] | None = None
 ) -> TrainPlan:
@@ -78,6 +94,7 @@ def plan_training(
         ConfigError: Settings do not go together or do not fit the pictures.
     """
     given = dict(given or {})
+    check_settings(config, given=given)
     reasons: dict[str, str] = {}
     counts = count_splits(dataset)
     spec = _plan_input(config, dataset, reasons)

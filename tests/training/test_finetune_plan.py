@@ -33,6 +33,14 @@ def test_plans_do_not_mix(shapes: Dataset) -> None:
         ({"data.image_size": 6}, "image size of at least 8x8"),
         ({"tail.unfreeze": "stage9"}, "a stage of tiny to unfreeze, received 'stage9'"),
         ({"tail.unfreeze": "7"}, "at most 4 stages"),
+        (
+            {"optimizer.name": "adam", "head.weight_decay": 0.5},
+            "no head.weight_decay with adam, which has none, received 0.5",
+        ),
+        (
+            {"optimizer.name": "adam", "head.weight_decay": 0, "tail.weight_decay": 0.1},
+            "no tail.weight_decay with adam",
+        ),
         ({"augment.mixup": 0.2, "features.views": 2}, "expected no mixup with cached features"),
     ],
     ids=str,
@@ -92,6 +100,12 @@ def test_the_head_search_is_off_with_a_reason_and_the_rates_are_settled(
     assert not plan.config.head.search
     assert plan.config.head.learning_rate == options.get("head.learning_rate", 3e-3)
     assert plan.config.head.weight_decay == options.get("head.weight_decay", 0.01)
+
+
+def test_an_optimizer_without_weight_decay_gets_none(shapes: Dataset) -> None:
+    plan = plan_tiny(shapes, **SEARCH | {"optimizer.name": "adam"})
+    assert plan.config.head.weight_decay == 0
+    assert plan.reasons["head.weight_decay"] == "adam has none"
 
 
 def test_the_head_search_is_off_where_nothing_can_be_chosen_by(shapes: Dataset) -> None:

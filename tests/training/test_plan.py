@@ -121,6 +121,13 @@ def test_contradicting_lists_are_refused() -> None:
         plan(dataset(), model__blocks=3, model__filters="8,16")
 
 
+def test_weight_decay_is_refused_where_the_optimizer_has_none() -> None:
+    with pytest.raises(ConfigError, match=r"no optimizer\.weight_decay with adam, .* 0\.5"):
+        plan(dataset(), optimizer__name="adam", optimizer__weight_decay=0.5)
+    for options in ({}, {"optimizer__weight_decay": 0}):
+        assert plan(dataset(), optimizer__name="adam", **options).config.optimizer.name == "adam"
+
+
 def test_hue_on_grey_pictures_is_refused_when_asked_for() -> None:
     with pytest.raises(ConfigError, match="hue"):
         plan(dataset(), augment__hue=0.1)

@@ -55,10 +55,11 @@ def train_command(
 
 def _load() -> Trainer:
     from cnnclf.training.train import train
-    from cnnclf.training.train_plan import TrainPlan, plan_training
+    from cnnclf.training.train_plan import TrainPlan, check_settings, plan_training
 
     return Trainer(
         kind=TrainConfig,
+        check=check_settings,
         make_plan=plan_training,
         read_plan=TrainPlan.from_dict,
         describe=_describe,

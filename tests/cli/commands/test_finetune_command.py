@@ -111,6 +111,7 @@ def test_refusals_are_one_line_with_the_right_code(
         (("--unfreeze", "stage99"), "received 'stage99'"),
         (("--weights", "none.h5"), "found no file none.h5"),
         (("--weights", "{cut}"), "received another or damaged one: {cut}"),
+        (("--optimizer", "adam", "--head-weight-decay", "0.5"), "--optimizer adamw is the same"),
     ],
     ids=str,
 )
@@ -118,7 +119,7 @@ def test_what_no_dataset_can_mend_is_refused_before_one_is_imported(
     cli: Cli,
     pictures: Path,
     tmp_path: Path,
-    arguments: tuple[str, str],
+    arguments: tuple[str, ...],
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,8 +128,7 @@ def test_what_no_dataset_can_mend_is_refused_before_one_is_imported(
         file["layers/dense/vars/0"] = np.zeros((64, 64), np.float32)
     cut.write_bytes(cut.read_bytes()[:-8192])
     monkeypatch.setattr("cnnclf.data.importers.open_dataset", pytest.fail)
-    option, value = arguments
-    result = cli("finetune", pictures, option, value.format(cut=cut), "--dry-run")
+    result = cli("finetune", pictures, *(each.format(cut=cut) for each in arguments), "--dry-run")
     assert result.code == ExitCode.CONFIG
     assert words.format(cut=cut) in " ".join(result.stderr.split())
 
