@@ -176,7 +176,8 @@ def _write_model(
     try:
         model, *files = write(job)
     except EngineRefusedError as error:
-        raise RunError(error.message, "try another --format") from error
+        hint = "try another --format" + (", or leave --quantize out" if settings.quantize else "")
+        raise RunError(error.message, hint) from error
     return content | {
         "model": model,
         "files": files,

@@ -15,6 +15,7 @@ from cnnclf.export.litert_biases import correct_biases
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.litert_engine import convert_to_litert
 from cnnclf.runs import CLASSIFIER_FILE
+from cnnclf.runtime import tensorflow_converter_errors
 
 
 def export_litert(job: ExportJob) -> tuple[str, ...]:
@@ -27,7 +28,7 @@ def export_litert(job: ExportJob) -> tuple[str, ...]:
         path = convert_to_litert(job.model, job.directory)
     else:
         path = job.directory / "model.tflite"
-        with converting("LiteRT"):
+        with converting("LiteRT", *tensorflow_converter_errors()):
             job.model.export(str(path), format="litert", verbose=False, **_choose_options(job))
             if job.quantize == "int8":
                 _correct(path, job)

@@ -10,7 +10,11 @@ from cnnclf.export.base import ExportJob
 from cnnclf.export.onnx_biases import correct_biases
 from cnnclf.inference.engines.base import Pixels
 from cnnclf.inference.engines.converting import converting
-from cnnclf.inference.engines.onnxruntime_engine import convert_to_onnx
+from cnnclf.inference.engines.onnxruntime_engine import (
+    convert_to_onnx,
+    onnx_errors,
+    onnxruntime_errors,
+)
 from cnnclf.runs import CLASSIFIER_FILE
 
 # Below this size halving saves nothing worth having.
@@ -52,7 +56,7 @@ def _quantize(path: Path, job: ExportJob) -> None:
             return next(self._feeds, None)
 
     with (
-        converting("ONNX Runtime's quantizer"),
+        converting("ONNX Runtime's quantizer", *onnxruntime_errors(), *onnx_errors()),
         tempfile.TemporaryDirectory(prefix="cnnclf-") as directory,
     ):
         simple = Path(directory) / "simple.onnx"

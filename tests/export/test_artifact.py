@@ -121,6 +121,46 @@ def test_a_failure_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_the_converter_to_litert_refuses(
+    run_export: RunExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    from cnnclf.export import litert_exporter
+
+    monkeypatch.setattr(litert_exporter, "_choose_options", _raising(ConverterError("no such op")))
+    with pytest.raises(RunError, match="LiteRT cannot compute this model: no such op") as caught:
+        run_export(settings=ExportSettings("litert", "float16"))
+    assert caught.value.hint == "try another --format, or leave --quantize out"
+    assert list(tmp_path.iterdir()) == []
+
+
+def _raising(error: Exception) -> Callable[..., None]:
+    def call(*_: object, **__: object) -> None:
+        raise error
+
+    return call
+
+
+def test_what_the_quantizer_of_onnx_refuses(
+    run_export: RunExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnx import shape_inference
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
+
+    from cnnclf.export import onnx_exporter
+
+    for error in (
+        Fail("no kernel"),
+        InvalidGraph("no kernel"),
+        shape_inference.InferenceError("no kernel"),
+    ):
+        monkeypatch.setattr(onnx_exporter, "correct_biases", _raising(error))
+        with pytest.raises(RunError, match="quantizer cannot compute this model: no kernel"):
+            run_export(settings=ExportSettings("onnx", "int8"))
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_called_so(run_export: RunExport, tmp_path: Path, small_disk: Path) -> None:
     with pytest.raises(DeviceError, match=r"the disk is full: cannot write .*out") as caught:
         run_export("write_too_much", target=small_disk / "out")

@@ -27,8 +27,16 @@ def converting(title: str, *refusals: type[Exception]) -> Iterator[None]:
             warnings.simplefilter("ignore")  # of the converter, about itself
             yield
     except _REFUSALS + refusals as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = (lines or [type(error).__name__])[0][:200]
-        raise EngineRefusedError(
-            f"{title} cannot compute this model: {reason}", "use --engine keras"
-        ) from error
+        raise cannot_compute(title, error) from error
+
+
+def cannot_compute(title: str, error: Exception) -> EngineRefusedError:
+    """Give our error for one of an engine, or of its converter, about a model.
+
+    Args:
+        title: What the engine is called.
+        error: What it raised; the first line of its words is taken.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = (lines or [type(error).__name__])[0][:200]
+    return EngineRefusedError(f"{title} cannot compute this model: {reason}", "use --engine keras")

@@ -11,7 +11,7 @@ import numpy as np
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
-from cnnclf.inference.engines.converting import converting
+from cnnclf.inference.engines.converting import cannot_compute, converting
 from cnnclf.inference.engines.streaming import stream_in_pieces, stream_in_threads
 from cnnclf.runtime import quiet, tensorflow_converter_errors
 
@@ -67,6 +67,8 @@ class LiteRtEngine:
             interpreter.invoke()
             given = interpreter.get_output_details()[0]
             return np.asarray(interpreter.get_tensor(given["index"]), np.float32)
+        except (RuntimeError, ValueError) as error:
+            raise cannot_compute("LiteRT", error) from error
         finally:
             self._idle.put(interpreter)
 

@@ -10,7 +10,7 @@ import numpy as np
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
-from cnnclf.inference.engines.converting import converting
+from cnnclf.inference.engines.converting import cannot_compute, converting
 from cnnclf.inference.engines.streaming import stream_in_pieces, stream_in_threads
 
 _ONE = "cnnclf/one"
@@ -36,6 +36,7 @@ class OnnxRuntimeEngine:
         self._dtype = _DTYPES[session.get_inputs()[0].type]
         self._threads = threads
         self._outputs = outputs
+        self._errors = onnxruntime_errors()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="onnxruntime")
 
     def logits(self, pixels: Pixels) -> Logits:
@@ -57,7 +58,10 @@ class OnnxRuntimeEngine:
 
     def _compute(self, pixels: Pixels) -> Logits:
         feed = {self._input: pixels.astype(self._dtype, copy=False)}
-        return np.asarray(self._session.run(None, feed)[0], np.float32)
+        try:
+            return np.asarray(self._session.run(None, feed)[0], np.float32)
+        except self._errors as error:
+            raise cannot_compute("ONNX Runtime", error) from error
 
 
 def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEngine:
@@ -67,7 +71,6 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
         RunError: It is none, or it does not fit the bundle.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     settings = onnxruntime.SessionOptions()
     # Threads that wait for each other inside one operation would leave cores idle.
@@ -78,16 +81,7 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
         session = onnxruntime.InferenceSession(
             str(model.path), settings, providers=["CPUExecutionProvider"]
         )
-    except (
-        errors.Fail,
-        errors.InvalidArgument,
-        errors.InvalidGraph,
-        errors.InvalidProtobuf,
-        errors.NoModel,
-        errors.NoSuchFile,
-        errors.NotImplemented,
-        errors.RuntimeException,
-    ) as error:
+    except onnxruntime_errors() as error:
         raise RunError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open {model.path}: {str(error)[:200]}",
             "make it again",
@@ -104,6 +98,21 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
     )
 
 
+def onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises; no class of its own is above them all."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as module
+
+    kinds = [each for each in vars(module).values() if isinstance(each, type)]
+    return tuple(kind for kind in kinds if issubclass(kind, Exception))
+
+
+def onnx_errors() -> tuple[type[Exception], ...]:
+    """Return what the checks of ONNX itself raise for a graph that does not hold together."""
+    from onnx import checker, shape_inference
+
+    return checker.ValidationError, shape_inference.InferenceError
+
+
 def convert_to_onnx(model: Any, directory: Path) -> Path:
     """Write a Keras model as model.onnx.
 
@@ -112,7 +121,7 @@ def convert_to_onnx(model: Any, directory: Path) -> Path:
         directory: Exists.
     """
     path = directory / "model.onnx"
-    with converting("ONNX Runtime"):
+    with converting("ONNX Runtime", *onnx_errors()):
         model.export(str(path), format="onnx", verbose=False)
     _repair(path)
     return path

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnclf.errors import RunError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.base import Pixels
 from cnnclf.inference.engines.reference import compare_logits
@@ -42,6 +43,15 @@ def test_logits_are_those_of_keras(
         logits, classifier.logits(pixels[:count]), row.tolerances[opened.engine.precision]
     )
     assert found.is_close, found
+
+
+def test_what_an_engine_fails_to_compute_is_an_error_of_ours(own_bundle: Path) -> None:
+    """Pictures of another size stand for whatever a kernel may refuse when it is run."""
+    pixels = np.zeros((2, 8, 8, 1), np.uint8)
+    for name in ("onnxruntime", "litert"):
+        engine = Classifier.load(own_bundle, engine=name, precision="float32").engine
+        with pytest.raises(RunError, match=" cannot compute this model: "):
+            engine.logits(pixels)
 
 
 def test_a_stream_gives_the_same_in_order(opened: Classifier, pixels: Pixels) -> None:
