@@ -202,7 +202,8 @@ def _train(
                 ahead=ahead,
             )
         except (KeyboardInterrupt, DeviceError) as stop:
-            stop.add_note(f"go on with it: {run.resume_command()}")
+            once = "once there is enough, " if isinstance(stop, DeviceError) else ""
+            stop.add_note(f"{once}go on with it: {run.resume_command()}")
             raise
     unread = count_unread(dataset)
     _show_result(result, dataset, unread)

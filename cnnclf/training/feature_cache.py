@@ -108,8 +108,9 @@ def check_room(directory: Path, needed: int) -> int:
         raise NoRoomError(
             f"expected {in_words(needed + _SPARE_BYTES)} of free disk for the frozen layers' "
             f"features, {directory} has {in_words(free)}",
-            "--feature-fallback computes them in every epoch instead; or fewer --views, another "
-            "CNNCLF_CACHE_DIR, or free some space",
+            # a run goes on with the settings it began with, which may be too many views
+            "begin anew with --feature-fallback, which computes them in every epoch instead, or "
+            "with fewer --views; or free some space, or set another CNNCLF_CACHE_DIR",
         )
     return free
 

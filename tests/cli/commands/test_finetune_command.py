@@ -173,7 +173,9 @@ def test_no_disk_for_features_is_refused_unless_another_way_is_allowed(
         assert refused.code == ExitCode.DEVICE
         said = " ".join(refused.stderr.split())
         assert "GB of free disk for the frozen layers' features" in said
-        assert "hint: --feature-fallback computes them in every epoch instead" in said
+        assert "hint: begin anew with --feature-fallback, which computes them in every" in said
+        resume = f"cnnclf finetune --resume {tmp_path / 'run'}"
+        assert f"CNNCLF_CACHE_DIR; once there is enough, go on with it: {resume}" in said
         allowed = cli("finetune", pictures, "--out", tmp_path / "b", *TINY, "--feature-fallback")
     assert allowed.code == ExitCode.OK, allowed.stderr
     assert "warning: expected " in allowed.stderr

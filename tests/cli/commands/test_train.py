@@ -235,7 +235,8 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_reached(
     said = " ".join(result.stderr.split())
     assert "error: the disk is full: cannot write" in said
     assert (
-        f"hint: free some space and try again; go on with it: cnnclf train --resume {run}" in said
+        "hint: free some space and try again; once there is enough, "
+        f"go on with it: cnnclf train --resume {run}" in said
     )
     assert json.loads((run / "run.json").read_text())["status"] == "failed"
     assert not list(run.rglob("*.new"))
