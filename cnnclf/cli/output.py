@@ -38,7 +38,8 @@ class Output:
 
     Attributes:
         json_mode: stdout carries one JSON document and nothing else (--json).
-        quiet: no progress and no notes (--quiet); warnings and errors stay.
+        quiet: no progress, no notes and no hints at what to do next (--quiet); warnings, errors and
+            the hints that belong to them stay.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,7 @@ class Output:
         self.quiet = False
         self._consoles: dict[str, Console] = {}
         self._has_written = False
+        self._is_trouble = False  # the last thing that was said is a warning or an error
 
     # Results
 
@@ -103,6 +105,7 @@ class Output:
 
     def data(self, text: str) -> None:
         """Write text for machines to stdout as it is, in every mode (CSV rows, JSON lines)."""
+        self._is_trouble = False
         sys.stdout.write(encodable(text, sys.stdout.encoding))
 
     def json(self, data: Mapping[str, object]) -> None:
@@ -118,6 +121,7 @@ class Output:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
         if encodable(text, sys.stdout.encoding) != text:
             text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False)
+        self._is_trouble = False
         sys.stdout.write(text + "\n")
 
     # Everything else
@@ -137,8 +141,9 @@ class Output:
         self._message("warning", text)
 
     def hint(self, text: str) -> None:
-        """Name the command or option that helps."""
-        self._message("hint", text)
+        """Name the command or option that helps, or after a result what to do next."""
+        if not self.quiet or self._is_trouble:
+            self._message("hint", text)
 
     def error(self, text: str) -> None:
         """Say what went wrong."""
@@ -249,6 +254,7 @@ class Output:
                 self._print(stream, f"{margin}{'':<{longest}}  {line}")
 
     def _message(self, kind: str, text: str) -> None:
+        self._is_trouble = kind in {"warning", "error"}
         prefix = "" if kind == "note" else f"{kind}: "
         # Only the terminal may break a command that is there to be copied.
         holds_command = kind == "hint" and any(word in text for word in _COMMAND_WORDS)
@@ -268,7 +274,8 @@ class Output:
         console = self.console(stream)
         whole = encodable(safe_text(prefix + text), console.encoding)
         width = self._width(stream) if wrap else None
-        self._has_written |= stream == "stdout"
+        if stream == "stdout":
+            self._has_written, self._is_trouble = True, False
         lines = [part for line in whole.split("\n") for part in _wrap(line, width)]
         words = Text("\n".join(lines))
         words.stylize(style, 0, len(prefix))

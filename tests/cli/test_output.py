@@ -106,6 +106,26 @@ def test_quiet_keeps_results_and_warnings(capsys: pytest.CaptureFixture[str]) ->
     assert (captured.out, captured.err) == ("a result\n", "warning: look\n")
 
 
+@pytest.mark.parametrize("json_mode", [False, True])
+def test_quiet_keeps_the_hints_of_errors_and_warnings_alone(
+    json_mode: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Output()
+    out.quiet, out.json_mode = True, json_mode
+    out.hint("say more")
+    out.warn("look")
+    out.hint("there")
+    out.warn("few pictures")
+    out.line("a result")
+    out.json({"value": 1})
+    out.hint("what to do next")
+    out.error("expected a, received b")
+    out.hint("try c")
+    lines = ["warning: look", "hint: there", "warning: few pictures"]
+    lines += ["error: expected a, received b", "hint: try c"]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
 def test_data_is_written_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()
     out.json_mode = True
