@@ -1,6 +1,7 @@
 """Features on disk: found again, made whole or not at all, and what happens without room."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -331,6 +332,33 @@ def test_the_time_of_the_rest_is_estimated_without_the_first_batch(
         for start in (0, 4, 8):
             writer.write(start, [np.zeros((4, 2), np.float32)])
     assert writer.seconds_for(100) == pytest.approx((100 - 12) * 4 / 8)
+
+
+@pytest.mark.parametrize(("per_batch_s", "is_said"), [(2.0, True), (0.01, False)])
+def test_how_long_the_rest_takes_is_said_after_the_first_pictures(
+    colors: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    per_batch_s: float,
+    is_said: bool,
+) -> None:
+    """18 batches of 16 pictures: 5 are timed, of which the first does not count."""
+    rows, clock = np.arange(288) % 48, itertools.count(0.0, per_batch_s)
+    pixels = open_pixels(colors, SPEC, cache="ram", progress=Silent())
+
+    class InOrder(Means):
+        def run(self, batches: Any, write: Callable[..., None]) -> None:
+            for index, x in batches:
+                self.pictures += len(x)
+                said_before.append([note for note in progress.notes if note.endswith("s to go")])
+                write(index, [np.zeros((len(x), 3)), np.zeros((len(x), 1))])
+
+    said_before: list[list[str]] = []
+    progress = Silent()
+    monkeypatch.setattr(feature_cache, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(feature_cache, "_remove_abandoned", lambda _: None)
+    open_all([make_job(colors, rows)], pixels, InOrder(), progress)
+    expected = [f"frozen layers: about {13 * per_batch_s:,.0f} s to go"] if is_said else []
+    assert said_before == [[]] * 5 + [expected] * 13, "once, as soon as it is known"
 
 
 @pytest.fixture(scope="module")
