@@ -51,6 +51,10 @@ PAUSE: Final = Found("")
 """Given by a source that has to wait: what it gave before shall not be held back meanwhile."""
 
 
+class NoPicturesError(DataError):
+    """The inputs were searched, and nothing is there; not even a name that could get a row."""
+
+
 @dataclass
 class ImageInputs:
     """The pictures that the arguments of a command mean.
@@ -81,7 +85,8 @@ class ImageInputs:
         """Give every path lazily, with an error for what is missing.
 
         Raises:
-            DataError: Nothing at all is found, whatever the shard, or a list cannot be read.
+            NoPicturesError: Nothing at all is found, whatever the shard.
+            DataError: The same, and something that was named is missing; or a list cannot be read.
         """
         found = self._find()
         return found if self.shard is None else filter(self._is_ours, found)
@@ -136,8 +141,10 @@ class ImageInputs:
                 yield found
         search.report(self.progress)
         if not has_found and not self.may_be_empty:
+            gone = [found for found in missing if not has_wildcard(found.path)]
+            kind = DataError if gone else NoPicturesError
             reasons = [f"{found.path}: {found.error}" for found in missing[:1]]
-            raise DataError(
+            raise kind(
                 f"expected pictures, found none in {', '.join(self.inputs[:5])}"
                 + "".join(f" ({reason})" for reason in reasons),
                 "give files, folders, patterns in quotes, @list.txt, or - for a list on stdin",

@@ -87,11 +87,18 @@ def check_row_file(path: Path, mode: Mode = "new") -> None:
         raise UsageError(
             f"expected a new file, {path} exists", "replace it with --overwrite, or change --out"
         )
-    if mode == "resume" and path.exists() and not has_rows:
+    if mode == "resume" and path.exists() and not has_rows and not places.has_begun():
+        places.job.unlink(missing_ok=True)  # left by a kill after the last rename
         raise UsageError(
             f"expected an interrupted job to resume, {path} is finished",
             "start anew with --overwrite, or give another --out",
         )
+
+
+def is_interrupted(path: Path) -> bool:
+    """Tell whether there is an interrupted job that wrote anything, if only a heading."""
+    places = _Places.of(path)
+    return not places.is_direct and _has_content(places.partial)
 
 
 def name_partial(path: Path) -> Path | None:
@@ -232,6 +239,10 @@ class _Places:
     made: Path
     is_direct: bool
 
+    def has_begun(self) -> bool:
+        """Tell a job that was killed before its first row from the mere record of a finished one."""
+        return self.partial.exists() and self.job.exists()
+
     @classmethod
     def of(cls, path: Path) -> "_Places":
         target = path.resolve() if path.is_symlink() else path
@@ -247,7 +258,8 @@ class _Places:
 def _begin(rows: RowFile, places: _Places, job: Job | None, mode: Mode) -> None:
     """Go on with the rows that are there, or begin anew."""
     is_new = os.fstat(rows.descriptor).st_size == 0
-    if mode == "resume" and job is not None and not is_new:
+    # Killed before its first row, a job that may replace a file is told from others by its record.
+    if mode == "resume" and job is not None and (not is_new or places.target.exists()):
         may_replace = check_job(places.job, job, places.partial)
         if places.target.exists() and not may_replace:
             raise UsageError(

@@ -17,7 +17,7 @@ import pytest
 from cnnclf.errors import DeviceError, ExitCode, MissingPackageError, RunError, UsageError
 from cnnclf.inference import parquet
 from cnnclf.inference.inputs import PAUSE, Found
-from cnnclf.inference.job import Job
+from cnnclf.inference.job import Job, write_job
 from cnnclf.inference.path_set import leave_out
 from cnnclf.inference.row_file import FILE_FORMATS, check_row_file, open_rows
 from cnnclf.inference.rows import Columns, Prediction
@@ -320,6 +320,34 @@ def test_resuming_what_is_finished_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is finished"):
         write(path, GOOD, job=JOB, mode="resume")
     assert path.read_bytes() == before
+
+
+@SUFFIXES
+def test_what_a_kill_after_the_last_rename_left_is_cleaned(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"p{suffix}", GOOD, job=JOB)
+    before = path.read_bytes()
+    write_job(tmp_path / f"p{suffix}.partial.json", JOB, may_replace=True)
+    with pytest.raises(UsageError, match="is finished"):
+        write(path, GOOD, job=JOB, mode="resume")
+    assert names(tmp_path) == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_a_job_that_may_replace_a_file_goes_on_if_killed_before_its_first_row(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("old")
+    partial(path).write_bytes(b"")
+    write_job(tmp_path / "p.csv.partial.json", JOB, may_replace=False)
+    with pytest.raises(UsageError, match="expected no file at"):
+        write(path, GOOD, job=JOB, mode="resume")
+    write_job(tmp_path / "p.csv.partial.json", JOB, may_replace=True)
+    with pytest.raises(UsageError, match="belongs to another job"):
+        write(path, GOOD, job=OTHERS["IMAGES"], mode="resume")
+    assert path.read_text() == "old"
+    assert len(read(write(path, GOOD, job=JOB, mode="resume"))) == 1
+    assert names(tmp_path) == ["p.csv"]
 
 
 def test_a_heading_that_is_cut_off_begins_anew(tmp_path: Path) -> None:

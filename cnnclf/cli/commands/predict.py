@@ -11,14 +11,14 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.cli.words import format_rate
-from cnnclf.errors import UsageError
+from cnnclf.errors import DataError, UsageError
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from cnnclf.cli.cluster import ClusterCall
     from cnnclf.cli.row_sinks import Sink
     from cnnclf.inference.classifier import Classifier
-    from cnnclf.inference.inputs import ImageInputs
+    from cnnclf.inference.inputs import Found, ImageInputs
     from cnnclf.inference.lists import ByteStream
     from cnnclf.inference.pipeline import PredictOptions
     from cnnclf.inference.placing import Placer
@@ -144,7 +144,7 @@ def predict_command(
     _warn_of_unfinished(run)
     progress = _choose_progress(out_)
     inputs = _choose_inputs(images, shard, target, progress, watch=watch)
-    found = inputs.find() if watch else inputs.first()
+    found, nothing = _find_first(inputs, None if cluster else out_, mode, watch=watch)
     if cluster is not None:
         from cnnclf.cli.cluster import predict_with_ray
         from cnnclf.inference.bundles import read_bundle
@@ -175,6 +175,8 @@ def predict_command(
     how = _choose_options(classifier, top_k, threshold, batch_size, threads)
     placer = _open_placer(target, classifier.labels, dry_run=dry_run)
     with _open_sink(out_, mode, classifier, how, inputs, placer) as sink:
+        if nothing is not None and not sink.so_far.summary.earlier:
+            raise nothing
         if watch:
             with _summed_up(sink, placer):
                 watch_images(
@@ -276,6 +278,23 @@ def _choose_inputs(
         # A folder may skip files when others are taken out of it while it is listed.
         inputs.sort_at_once = sys.maxsize
     return inputs
+
+
+def _find_first(
+    inputs: "ImageInputs", path: Path | None, mode: "Mode", *, watch: bool
+) -> "tuple[Iterator[Found], DataError | None]":
+    """Look for the first path; if there is none, say whether a job that goes on may be done."""
+    from cnnclf.inference.inputs import NoPicturesError
+    from cnnclf.inference.row_file import is_interrupted
+
+    if watch:
+        return inputs.find(), None
+    try:
+        return inputs.first(), None
+    except NoPicturesError as error:
+        if mode != "resume" or path is None or not is_interrupted(path):
+            raise
+        return iter(()), error
 
 
 def _choose_options(
@@ -413,6 +432,8 @@ def _show(summary: "PredictSummary", placer: "Placer | None") -> None:
         parts.append(f"{summary.earlier:,} of them were there before")
     rate = format_rate(summary.images_per_s)
     out.note(f"{summary.files:,} images ({rate}/s): {'; '.join(parts)}")
+    if summary.earlier and summary.files == summary.earlier:
+        out.note("there was nothing left to do")
     if summary.limit is not None:
         out.note(str(summary.limit))
     if summary.failed:

@@ -305,6 +305,34 @@ def test_an_interrupted_job_goes_on(
     assert sorted(entry.name for entry in tmp_path.glob("*.*")) == sorted([whole.name, path.name])
 
 
+def test_a_job_whose_pictures_are_gone_by_now_is_done(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "bad.jpg").unlink()
+    path = tmp_path / "rows.csv"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3, KeyboardInterrupt)
+        assert cli("predict", bundle, photos, "--out", path).code == 130
+    for picture in photos.iterdir():
+        picture.unlink()
+    record = (tmp_path / "rows.csv.partial.json").read_bytes()
+    moved = photos.rename(tmp_path / "elsewhere")  # as a disk that is not mounted
+    lost = cli("predict", bundle, photos, "--out", path, "--resume")
+    assert (lost.code, "no such file or folder" in lost.stderr) == (3, True)
+    moved.rename(photos)
+    result = cli("predict", bundle, photos, "--out", path, "--resume")
+    assert result.code == 0, result.stderr
+    assert "there was nothing left to do" in result.stderr
+    assert len(read_rows(path.read_text())) == 3
+    begun = cli("predict", bundle, photos, "--out", tmp_path / "others.csv", "--resume")
+    assert (begun.code, "found none in" in begun.stderr) == (3, True)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["photos", "rows.csv"]
+    (tmp_path / "others.csv.partial").write_text(path.read_text().splitlines(keepends=True)[0])
+    (tmp_path / "others.csv.partial.json").write_bytes(record)
+    begun = cli("predict", bundle, photos, "--out", tmp_path / "others.csv", "--resume")
+    assert (begun.code, "found none in" in begun.stderr) == (3, True)
+
+
 def test_a_full_disk_in_the_middle_keeps_what_is_done(
     cli: Cli, bundle: Path, photos: Path, tmp_path: Path
 ) -> None:
