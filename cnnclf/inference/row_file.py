@@ -240,7 +240,7 @@ class _Places:
     is_direct: bool
 
     def has_begun(self) -> bool:
-        """Tell a job that was killed before its first row from the mere record of a finished one."""
+        """Tell a job killed before its first row from the mere record of a finished one."""
         return self.partial.exists() and self.job.exists()
 
     @classmethod
