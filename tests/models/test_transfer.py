@@ -70,7 +70,14 @@ def check_cut(transfer: Transfer, pixels: Any) -> None:
     trained = {id(variable) for variable in rest.trainable_variables}
     assert trained == {id(variable) for variable in plain.trainable_variables}
     assert 0 < len(trained) < len(transfer.whole.variables)
-    assert not any("moving_" in variable.path for variable in rest.trainable_variables)
+    norms = [layer for layer in transfer.backbone.layers if is_norm(layer)]
+    assert not any(layer.trainable for layer in norms), "then Keras takes the stored statistics"
+
+
+def is_norm(layer: Any) -> bool:
+    import keras
+
+    return isinstance(layer, keras.layers.BatchNormalization)
 
 
 def check_rates(transfer: Transfer) -> None:

@@ -21,7 +21,7 @@ from cnnclf.training.callbacks import Conductor
 from cnnclf.training.features import Features
 from cnnclf.training.run import TrainResult
 from cnnclf.training.state import TrainingState, save_state
-from tests.training.tiny_finetune import tune_tiny
+from tests.training.tiny_finetune import build_tiny, tune_tiny
 
 Finetune = Callable[..., TrainResult]
 
@@ -260,6 +260,30 @@ def test_val_pictures_that_went_bad_are_left_out_whether_or_not_features_are_fou
     bad.write_bytes(b"no picture any more")
     assert tune() == (1, 6)
     assert tune() == (1, 6), "its features, or that it has none, are found on disk"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"features.cache": False}, {"tail.unfreeze": "all"}],
+    ids=["cached", "plain", "all"],
+)
+def test_batch_normalization_of_unfrozen_stages_keeps_what_it_came_with(
+    tune: Finetune, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    import keras
+
+    tune(tmp_path / "run", **{"head.epochs": 1, "tail.epochs": 1, **options})
+    model = Classifier.load(tmp_path / "run" / "checkpoints" / "last").model
+    before = build_tiny(input_tensor=keras.Input((16, 16, 3))).get_layer("conv3").kernel
+    assert np.abs(model.get_layer("conv3").kernel - before).max() > 1e-4, "its stage was trained"
+    norm = model.get_layer("bn3")
+    for values, as_made in [
+        (norm.moving_mean, 0.0),
+        (norm.moving_variance, 1.0),
+        (norm.gamma, 1.0),
+        (norm.beta, 0.0),
+    ]:
+        np.testing.assert_array_equal(values, np.full(values.shape, as_made))
 
 
 def test_all_trains_every_layer_on_pixels(tune: Finetune, tmp_path: Path) -> None:
