@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
+STEPS = "steps"
+"""The unit of tasks whose parts are unlike: their rate, and the time left, would say nothing."""
+
 
 class Task(Protocol):
     """One running piece of work."""
@@ -37,7 +40,7 @@ class Progress(Protocol):
         Args:
             name: What is done.
             total: How many units there are; None: not known yet.
-            unit: What is counted.
+            unit: What is counted; of `STEPS` neither a rate nor the time left is shown.
             since: When it began, as `time.monotonic` tells; None: now.
         """
 

@@ -18,7 +18,7 @@ from cnnclf.cli.words import (
     pad_cells,
     safe_text,
 )
-from cnnclf.progress import Task
+from cnnclf.progress import STEPS, Task
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -164,7 +164,7 @@ class _Counter:
         """Say what was done, in what time, at what rate."""
         seconds = time.monotonic() - self._started
         text = f"{self.name}: {self.done:,} {self.unit} in {format_seconds(seconds)}"
-        if seconds >= 1 and self.done:
+        if seconds >= 1 and self.done and self.unit != STEPS:
             text += f" ({format_rate(self.done / seconds)} {self.unit}/s)"
         return text
 
@@ -203,10 +203,12 @@ class _PlainTask(_Counter):
         rate = self.done / max(time.monotonic() - self._started, 1e-9)
         parts = [f"{self.name}: {self.done:,}"]
         if self.total:
-            left_s = max(self.total - self.done, 0) / max(rate, 1e-9)
             parts[0] += f" of {self.total:,} {self.unit} ({self.done / self.total:.0%})"
-            parts.append(f"{format_seconds(left_s)} left")
-        parts.insert(1, f"{format_rate(rate)} {self.unit}/s")
+        if self.unit != STEPS:
+            parts.append(f"{format_rate(rate)} {self.unit}/s")
+            if self.total:
+                left_s = max(self.total - self.done, 0) / max(rate, 1e-9)
+                parts.append(f"{format_seconds(left_s)} left")
         if self.words:
             parts.append(self.words)
         self._screen.note(", ".join(parts))
@@ -263,7 +265,14 @@ def _bar_columns(width: int) -> list["ProgressColumn"]:
         max_refresh = 0.5
 
         def render(self, task: BarState) -> Text:
-            return Text(f"{format_rate(task.speed)} {task.fields['unit']}/s" if task.speed else "")
+            unit = task.fields["unit"]
+            if not task.speed or unit == STEPS:
+                return Text("")
+            return Text(f"{format_rate(task.speed)} {unit}/s")
+
+    class TimeLeft(TimeRemainingColumn):
+        def render(self, task: BarState) -> Text:
+            return Text("") if task.fields["unit"] == STEPS else super().render(task)
 
     class Count(ProgressColumn):
         def render(self, task: BarState) -> Text:
@@ -276,7 +285,7 @@ def _bar_columns(width: int) -> list["ProgressColumn"]:
     columns.append(Count())
     if width >= 60:
         columns.append(Rate())
-    columns.append(TimeRemainingColumn(compact=True))
+    columns.append(TimeLeft(compact=True))
     if width >= 100:
         columns.append(TextColumn("{task.fields[words]}", markup=False))
     return columns
