@@ -60,17 +60,27 @@ def test_both_phases_leave_one_whole_network(tune: Finetune, tmp_path: Path) -> 
     assert " free)" in notes
 
 
-def test_cached_and_whole_path_are_compared_and_agree(tune: Finetune, tmp_path: Path) -> None:
-    """Float16 keeps 11 bits: after two phases logits are within a hundredth of their spread."""
+@pytest.mark.parametrize(
+    ("engine", "bound"),
+    # float16, in which features are kept, has 11 bits, and bfloat16 has 8; measured: 4e-4 and 8e-3
+    [("keras-float32", 0.01), ("openvino-bf16", 0.05)],
+)
+def test_cached_and_whole_path_are_compared_and_agree(
+    tune: Finetune, tmp_path: Path, engine: str, bound: float
+) -> None:
+    """After two phases, logits of both ways differ by a small part of their spread."""
+    if engine.startswith("openvino"):
+        pytest.importorskip("openvino", reason="the extra 'openvino' brings it")
     progress = Silent()
-    tune(tmp_path / "run", progress=progress)
-    phases = open_run(tmp_path / "run").read_record()["phases"]
-    for figures in phases.values():
+    tune(tmp_path / "run", progress=progress, engine=engine)
+    record = open_run(tmp_path / "run").read_record()
+    assert record["feature_engine"] == engine
+    for figures in record["phases"].values():
         assert figures["pictures"] == 7
         assert figures["other_labels"] == 0
         assert figures["cached_val_accuracy"] == figures["val_accuracy"]
         assert 0 < figures["mean_logit_difference"] <= figures["largest_logit_difference"]
-        assert figures["largest_logit_difference"] < 0.01 * figures["logit_spread"]
+        assert figures["largest_logit_difference"] < bound * figures["logit_spread"]
     said = next(note for note in progress.notes if note.startswith("head: val accuracy"))
     assert "through the whole network" in said
     assert "from cached features (0 of 7 labels differ; logits, " in said

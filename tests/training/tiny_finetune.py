@@ -80,11 +80,11 @@ ROW = Backbone(
 
 
 @contextmanager
-def tiny_backbone() -> Iterator[None]:
-    """Add the tiny backbone to the table, and let Keras compute frozen layers."""
+def tiny_backbone(engine: str = "keras-float32") -> Iterator[None]:
+    """Add the tiny backbone to the table, and let one engine compute frozen layers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backbones, "BACKBONES", (*BACKBONES, ROW))
-        patch.setattr(phase_data, "choose_engine", lambda *_, **__: "keras-float32")
+        patch.setattr(phase_data, "choose_engine", lambda *_, **__: engine)
         yield
 
 
@@ -102,11 +102,12 @@ def tune_tiny(
     resume: bool = False,
     on_epoch: Any = None,
     progress: Silent | None = None,
+    engine: str = "keras-float32",
     **options: object,
 ) -> TrainResult:
     """Fine-tune: `tune_tiny(dataset, path, **{"features.views": 2})`."""
     runtime = setup_runtime(device="cpu", seed=0, deterministic=True)
-    with tiny_backbone():
+    with tiny_backbone(engine):
         return finetune(
             plan_tiny(dataset, **options),
             dataset,
