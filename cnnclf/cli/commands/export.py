@@ -197,7 +197,8 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
     out.pairs(
         "",
         {
-            "same label": f"{100 * parity.agreement:.2f} % of the pictures",
+            "same label": f"{100 * parity.agreement:.2f} % of the pictures"
+            + (f"; ties: {parity.ties:,} more" if parity.ties else ""),
             "largest difference": f"{parity.difference:.2g}; the {parity.output} of Keras span "
             f"{parity.spread:.3g}",
             "verdict": f"{report.verdict}: {_describe_drop(parity)}",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,22 @@ def test_what_loses_too_much_is_kept_under_another_name(
         "6 of 18 pictures (allowed 0.5)"
     )
     assert str(place.run / "exports" / "keras.rejected") in hint
+
+
+def test_ties_are_told_beside_the_share_of_same_labels(
+    cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from cnnclf.export.parity import Parity, compare_models
+
+    def with_ties(*args: Any, **settings: Any) -> Parity:
+        return replace(compare_models(*args, **settings), agreement=17 / 18, ties=1)
+
+    monkeypatch.setattr(artifact_module, "compare_models", with_ties)
+    result = cli("export", place.run, "--format", "keras")
+    assert result.code == ExitCode.OK, result.stderr
+    assert "94.44 % of the pictures; ties: 1 more" in result.stdout
 
 
 def test_data_that_is_gone(cli: Cli, place: Place) -> None:
