@@ -92,7 +92,7 @@ def plan_finetuning(
         given: Where each given setting came from.
 
     Raises:
-        DataError: There are fewer than two pictures per class.
+        DataError: There are fewer pictures, in all splits together, than twice the classes.
         ConfigError: Settings do not go together or do not fit the backbone.
         RunError: The file of weights is not there.
         MissingPackageError: The package that brings the weights is not there.
@@ -172,8 +172,9 @@ def _check_count(dataset: Dataset) -> None:
     least = _PICTURES_PER_CLASS * len(dataset.labels)
     if len(dataset) < least:
         raise DataError(
-            f"expected at least {_PICTURES_PER_CLASS} pictures per class, {least} for "
-            f"{len(dataset.labels)} classes, received {len(dataset)} in {dataset.directory}",
+            f"expected at least {least} pictures for {len(dataset.labels)} classes, "
+            f"{_PICTURES_PER_CLASS} for each on average, received {len(dataset)} in "
+            f"{dataset.directory}",
             "import more pictures, or fewer classes",
         )
 

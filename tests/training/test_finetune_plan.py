@@ -57,11 +57,11 @@ def test_missing_weights_are_told_by_the_plan(shapes: Dataset, tmp_path: Path) -
         plan_tiny(shapes, **{"backbone.weights": str(tmp_path / "none.h5")})
 
 
-def test_fewer_than_two_pictures_per_class_are_refused(shapes: Dataset) -> None:
+def test_fewer_pictures_than_twice_the_classes_are_refused(shapes: Dataset) -> None:
     labels = shapes.labels
     try:
         object.__setattr__(shapes, "labels", tuple(f"label{i}" for i in range(25)))
-        with pytest.raises(DataError, match="at least 2 pictures per class, 50 for 25 classes"):
+        with pytest.raises(DataError, match="at least 50 pictures for 25 classes, 2 for each"):
             plan_tiny(shapes)
     finally:
         object.__setattr__(shapes, "labels", labels)

@@ -182,7 +182,7 @@ def test_no_disk_for_features_is_refused_unless_another_way_is_allowed(
     assert "training goes without them" in " ".join(allowed.stderr.split())
 
 
-def test_fewer_than_two_pictures_per_class_are_refused(cli: Cli, tmp_path: Path) -> None:
+def test_fewer_pictures_than_twice_the_classes_are_refused(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text(
         "path,label\n" + "".join(f"{index}.png,label{index % 5}\n" for index in range(9))
     )
@@ -190,7 +190,7 @@ def test_fewer_than_two_pictures_per_class_are_refused(cli: Cli, tmp_path: Path)
         Image.new("L", (16, 16), index).save(tmp_path / f"{index}.png")
     result = cli("finetune", tmp_path / "few.csv", "--dry-run")
     assert result.code == ExitCode.DATA
-    assert "expected at least 2 pictures per class, 10 for 5 classes, received 9" in result.stderr
+    assert "at least 10 pictures for 5 classes, 2 for each on average, received 9" in result.stderr
     assert "hint: import more pictures, or fewer classes" in result.stderr
 
 
