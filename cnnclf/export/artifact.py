@@ -19,7 +19,8 @@ import numpy as np
 from cnnclf import __version__
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
-from cnnclf.errors import RunError, UsageError
+from cnnclf.errors import DataError, RunError, UsageError
+from cnnclf.evaluation.predictions import check_labels
 from cnnclf.export.base import ExportJob
 from cnnclf.export.parity import compare_models
 from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
@@ -81,6 +82,9 @@ def export_classifier(
     check_exporter(row, settings.quantize)
     check_place(target)
     rejected = _name_rejected(target)
+    if dataset is not None:  # told before minutes go into converting
+        check_labels(classifier.labels, dataset)
+        dataset.select_split(settings.split)
     calibration = _draw_calibration(classifier, settings, dataset, progress)
     with passing_directory(target) as directory:
         with (
@@ -151,6 +155,12 @@ def _draw_calibration(
     drawn = rng.permutation(rows)[:_CALIBRATION_PICTURES]
     pixels = open_pixels(dataset, classifier.input_spec, cache="ram", progress=progress, rows=drawn)
     readable = np.array([row for row in drawn.tolist() if row not in pixels.failed], np.intp)
+    if not len(readable):
+        raise DataError(
+            f"expected training pictures in {dataset.directory} to calibrate int8 with, none of "
+            f"{len(drawn)} can be decoded",
+            "import the source again, or give another --data",
+        )
     progress.note(f"calibrating on {len(readable)} training pictures, which takes a while")
     return pixels.gather(readable)
 

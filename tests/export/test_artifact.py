@@ -7,17 +7,22 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import CnnclfError, DeviceError, RunError, UsageError
+from cnnclf.data.store import open_pixels
+from cnnclf.errors import CnnclfError, DataError, DeviceError, RunError, UsageError
 from cnnclf.export import artifact as artifact_module
 from cnnclf.export.artifact import export_classifier
+from cnnclf.export.base import ExportJob
 from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
 from cnnclf.export.table import EXPORTERS, ExporterRow, find_exporter
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
+from tests.export.material import SPEC
 
 KERAS = ExportSettings("keras")
 SMALL_DISK_BYTES = 256 << 10
@@ -251,6 +256,48 @@ def test_int8_needs_pictures(run_export: RunExport, tmp_path: Path) -> None:
         run_export(settings=ExportSettings("onnx", "int8"), data=None)
     assert "--data" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_labels_are_told_before_anything_is_converted(
+    run_export: RunExport, dataset: Dataset, tmp_path: Path
+) -> None:
+    other = replace(dataset, labels=("blue", "green", "yellow"))
+    with pytest.raises(DataError, match="the model does not know 'yellow'"):
+        run_export("stop_in_the_middle", data=other)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_needs_pictures_that_can_be_decoded(
+    run_export: RunExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_is_readable(*_: object, rows: np.ndarray, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(failed=dict.fromkeys(rows.tolist(), "no picture"))
+
+    monkeypatch.setattr(artifact_module, "open_pixels", none_is_readable)
+    with pytest.raises(DataError, match="to calibrate int8 with, none of 36 can be decoded"):
+        run_export(settings=ExportSettings("onnx", "int8"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format_", ["onnx", "litert", "openvino"])
+def test_int8_is_calibrated_on_training_pictures_alone(
+    run_export: RunExport, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    """What the exporter is given, and how the pictures reach the quantizer one by one."""
+    given: list[np.ndarray] = []
+    original = ExportJob.calibration_batches
+
+    def watched(job: ExportJob) -> Iterator[np.ndarray]:
+        for batch in original(job):
+            given.append(batch)
+            yield batch
+
+    monkeypatch.setattr(ExportJob, "calibration_batches", watched)
+    assert run_export(settings=ExportSettings(format_, "int8")).verdict == VERIFIED
+    train = dataset.select_split("train")
+    pixels = open_pixels(dataset, SPEC, cache="ram", progress=Silent(), rows=train).gather(train)
+    assert {batch.tobytes() for batch in given} == {picture.tobytes() for picture in pixels}
+    assert {batch.shape for batch in given} == {(1, *SPEC.shape)}
 
 
 def test_what_a_format_cannot_do_is_refused_before_anything_is_done(

@@ -123,6 +123,18 @@ def test_ties_are_told_beside_the_share_of_same_labels(
     assert "94.44 % of the pictures; ties: 1 more" in result.stdout
 
 
+def test_the_current_directory_is_refused_at_once(
+    cli: Cli, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_module, "export_classifier", None)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = cli("export", place.run, "--format", "keras", "--out", ".")
+    assert result.code == ExitCode.CONFIG
+    assert "received ., which is the current directory" in result.stderr
+    assert "hint: give one in it: --out NAME" in result.stderr
+
+
 def test_data_that_is_gone(cli: Cli, place: Place) -> None:
     plan = json.loads((place.run / "plan.json").read_text())
     plan["dataset"]["path"] = "/gone/colours"
