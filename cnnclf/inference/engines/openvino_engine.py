@@ -26,6 +26,8 @@ Outputs = list[npt.NDArray[Any]]
 # It reports each import and conversion to its maker, unless the user has found out how to refuse.
 _REPORTER = "openvino_telemetry"
 
+_CORES: list[Any] = []  # see `load_openvino`
+
 # One batch waits while the others are computed, so that no core waits for Python.
 _SPARE_REQUESTS = 1
 _WORDS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -156,22 +158,31 @@ class OpenVinoEngine:
                 yield None, np.asarray(outputs[0] if outputs else (), np.float32)
 
 
+@functools.cache
 def load_openvino() -> Any:
-    """Import OpenVINO without the part that reports its use over the network."""
+    """Import OpenVINO without the part that reports its use over the network.
+
+    Every core, also those that other libraries such as NNCF make, is kept until the process ends.
+    OpenVINO's part for CPUs gives the thread that makes it a stack for signals, and takes it back
+    with its core. In another thread, such as one that collects garbage, that leaves the first one
+    without a stack: its next signal, such as Ctrl-C, would be a crash. A core is some 40 kB.
+    """
     sys.modules.setdefault(_REPORTER, None)  # type: ignore[arg-type] # to Python: not installed
     import openvino
 
+    make = openvino.Core.__init__
+
+    def make_and_keep(core: Any, *args: Any, **how: Any) -> None:
+        make(core, *args, **how)
+        _CORES.append(core)
+
+    openvino.Core.__init__ = make_and_keep
     return openvino
 
 
 @functools.cache
 def load_core() -> Any:
-    """Load OpenVINO's part for CPUs, once for the whole process.
-
-    On processors with AMX it gives the thread that loads it a stack for signals, and takes it back
-    where it is unloaded. In another thread, such as one that collects garbage, that leaves the
-    first one without a stack: its next signal, such as Ctrl-C, would be a crash. So it is kept.
-    """
+    """Make the core that all graphs of ours share."""
     return load_openvino().Core()
 
 
