@@ -1,11 +1,18 @@
 """The verdict on an export: what is lost, what differs, and which labels change."""
 
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cnnclf.data.manifest import Dataset
+from cnnclf.evaluation.predictions import stream_logits
+from cnnclf.export import parity as parity_module
 from cnnclf.export.parity import FLOAT_TIES, FLOAT_TOLERANCES, Parity, _Answers, _judge
+from cnnclf.inference.classifier import Classifier
+from cnnclf.progress import Silent
 
 COUNT = 2000
 SPREAD = 10.0
@@ -117,3 +124,35 @@ def test_probabilities_are_judged_likewise() -> None:
     parity = _judge_flips(200, 4e-5, None, output="probabilities")
     assert parity.agreement == pytest.approx(0.9)
     assert parity.problems
+
+
+def test_pictures_per_second_are_those_of_the_whole_split_after_the_first_batch(
+    classifier: Classifier, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is set to a hundredth of a second for each picture that is computed."""
+    computed = 0
+
+    def stream(*arguments: Any, **settings: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        nonlocal computed
+        for rows, logits in stream_logits(*arguments, **settings):
+            computed += len(rows)
+            yield rows, logits
+
+    monkeypatch.setattr(parity_module, "stream_logits", stream)
+    monkeypatch.setattr(
+        parity_module, "time", SimpleNamespace(perf_counter=lambda: 5 + computed / 100)
+    )
+    parity = parity_module.compare_models(
+        classifier,
+        classifier,
+        dataset,
+        split="val",
+        quantize=None,
+        max_drop=0.5,
+        sizes=(1, 1),
+        progress=Silent(),
+    )
+    for side in (parity.before, parity.after):
+        assert side.images_per_s == pytest.approx(100)
+    assert computed == 4 * 18
+    assert (parity.agreement, parity.difference, parity.problems) == (1, 0, ())

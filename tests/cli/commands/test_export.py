@@ -62,6 +62,12 @@ def test_json_is_parity_json_and_the_place(cli: Cli, place: Place, tmp_path: Pat
     assert content == json.loads((tmp_path / "here" / "parity.json").read_text())
     assert (content["split"], content["probabilities"]) == ("test", True)
     assert content["parity"]["output"] == "probabilities"
+    for side in (content["parity"]["before"], content["parity"]["after"]):
+        assert (side["correct"], side["accuracy"]) == (18, 1)
+        # Wilson, 95 %: 1 / (1 + z^2 / n) for n of n
+        assert side["low"] == pytest.approx(1 / (1 + 1.959964**2 / 18), abs=1e-6)
+        assert side["high"] == 1
+        assert side["images_per_s"] > 0
 
 
 def test_runs_show_lists_exports_with_their_verdicts(
@@ -282,15 +288,38 @@ def test_predicting_with_an_artifact_loads_no_tensorflow(
     assert lines[1].split(",")[1] == "red"
 
 
-@pytest.mark.parametrize("name", ["litert", "savedmodel"])
-def test_evaluate_measures_an_artifact(
-    cli: Cli, made: Place, artifacts: Artifacts, name: str, tmp_path: Path
-) -> None:
-    result = cli("evaluate", artifacts(name), made.dataset, "--json", "--out", tmp_path / "report")
+def _evaluate(cli: Cli, artifact: Path, made: Place, report: Path) -> None:
+    result = cli("evaluate", artifact, made.dataset, "--json", "--out", report)
     assert result.code == ExitCode.OK, result.stderr
     content = json.loads(result.stdout)
     assert (content["n"], content["correct"]) == (18, 18)
     assert content["dataset"]["trained_on"] is True
+
+
+@pytest.mark.parametrize("row", EXPORTERS, ids=lambda row: row.name)
+def test_evaluate_measures_an_artifact(
+    cli: Cli, made: Place, artifacts: Artifacts, row: ExporterRow, tmp_path: Path
+) -> None:
+    _evaluate(cli, artifacts(row.name), made, tmp_path / "report")
+
+
+@pytest.mark.parametrize(
+    ("name", "quantize"),
+    [(row.name, quantize) for row in EXPORTERS for quantize in row.quantizations],
+)
+def test_predict_and_evaluate_take_what_is_quantized(
+    cli: Cli, made: Place, artifacts: Artifacts, name: str, quantize: str, tmp_path: Path
+) -> None:
+    artifact = artifacts(name, "--quantize", quantize)
+    expected = _predict(cli, made.run, made.photos / "red", "--engine", "keras")
+    found = _predict(cli, artifact, made.photos / "red")
+    assert found.keys() == expected.keys()
+    far = {"float16": 0.01, "int8": 0.1}[quantize]
+    for path, probabilities in expected.items():
+        best = next(iter(probabilities))
+        assert next(iter(found[path])) == best
+        assert found[path][best] == pytest.approx(probabilities[best], abs=far)
+    _evaluate(cli, artifact, made, tmp_path / "report")
 
 
 def test_an_artifact_in_its_run_knows_its_data(cli: Cli, place: Place) -> None:
