@@ -180,7 +180,11 @@ def _write_model(
         output=content["output"],
         quantize=settings.quantize,
         calibration=calibration,
-        description=json.dumps(content, ensure_ascii=False),
+        # Where it was made, a path of this machine, is no matter of those who get the model alone.
+        description=json.dumps(
+            {name: value for name, value in content.items() if name != "exported_from"},
+            ensure_ascii=False,
+        ),
     )
     write: Callable[[ExportJob], tuple[str, ...]] = load_function(row.exporter)
     try:

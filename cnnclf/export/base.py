@@ -21,8 +21,8 @@ class ExportJob:
         output: What comes out: logits or probabilities.
         quantize: None, float16 (weights kept in half the bytes) or int8 (computed in 8 bits).
         calibration: uint8 [n, H, W, C], training pictures for int8; empty for the others.
-        description: What classifier.json will say of labels, input spec and output, as JSON, for
-            formats that have a place for it inside.
+        description: What classifier.json will say of labels, input spec and output, as JSON, to be
+            put inside the model.
     """
 
     model: "keras.Model"

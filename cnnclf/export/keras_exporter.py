@@ -1,10 +1,15 @@
 """Keras' own format, for programs that have Keras."""
 
+import zipfile
+
 from cnnclf.export.base import ExportJob
-from cnnclf.runs import MODEL_FILE
+from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE
 
 
 def export_keras(job: ExportJob) -> tuple[str, ...]:
-    """Write model.keras; labels and input spec are in classifier.json alone."""
-    job.model.save(job.directory / MODEL_FILE)
+    """Write model.keras, a zip archive; Keras reads only what it has put there itself."""
+    path = job.directory / MODEL_FILE
+    job.model.save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(CLASSIFIER_FILE, job.description)
     return (MODEL_FILE,)

@@ -126,25 +126,38 @@ def _read_savedmodel(directory: Path) -> str:
     return (directory / "saved_model/assets.extra/classifier.json").read_text(encoding="utf-8")
 
 
+def _read_keras(directory: Path) -> str:
+    with zipfile.ZipFile(directory / "model.keras") as archive:
+        return str(archive.read("classifier.json"), "utf-8")
+
+
 READERS: dict[str, Callable[[Path], str]] = {
     "onnx": _read_onnx,
     "litert": _read_litert,
     "openvino": _read_openvino,
     "savedmodel": _read_savedmodel,
+    "keras": _read_keras,
 }
 
 
-def test_the_description_is_inside_where_there_is_a_place_for_it(
-    report: ExportReport, classifier: Classifier
-) -> None:
-    if report.settings.format not in READERS:
-        assert report.settings.format == "keras"
-        return
+def test_the_description_is_inside(report: ExportReport, classifier: Classifier) -> None:
     content = json.loads(READERS[report.settings.format](report.directory))
     assert content["labels"] == list(classifier.labels)
     assert content["input_spec"] == classifier.input_spec.to_dict()
     assert content["output"] == "logits"
     assert content["temperature"] == TEMPERATURE
+    assert str(classifier.directory) not in json.dumps(content)
+
+
+def test_keras_itself_reads_what_holds_a_description(
+    export: Export, classifier: Classifier, pixels: np.ndarray
+) -> None:
+    import keras
+
+    model = keras.models.load_model(export(ExportSettings("keras")).directory / "model.keras")
+    np.testing.assert_allclose(
+        model.predict_on_batch(pixels), classifier.logits(pixels), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
