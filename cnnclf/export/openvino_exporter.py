@@ -31,13 +31,15 @@ def export_openvino(job: ExportJob) -> tuple[str, ...]:
         path = convert_to_openvino(job.model, Path(directory))
         core = openvino.Core()
         core.set_property({"ENABLE_MMAP": False})  # the file is removed while the graph is in use
-        graph = core.read_model(path)
+        with converting("OpenVINO"):
+            graph = core.read_model(path)
     if job.quantize == "int8":
         graph = _quantize(graph, job)
     graph.output(0).get_tensor().set_names({job.output})
     graph.set_rt_info(job.description, ["cnnclf", CLASSIFIER_FILE])
     path = job.directory / _MODEL
-    openvino.save_model(graph, path, compress_to_fp16=job.quantize == "float16")
+    with converting("OpenVINO"):
+        openvino.save_model(graph, path, compress_to_fp16=job.quantize == "float16")
     return _MODEL, path.with_suffix(".bin").name
 
 

@@ -21,6 +21,7 @@ from cnnclf.export.base import ExportJob
 from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
 from cnnclf.export.table import EXPORTERS, ExporterRow, find_exporter
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.engines.openvino_engine import load_openvino
 from cnnclf.progress import Silent
 from tests.export.material import SPEC
 
@@ -164,6 +165,15 @@ def test_what_the_quantizer_of_onnx_refuses(
         with pytest.raises(RunError, match="quantizer cannot compute this model: no kernel"):
             run_export(settings=ExportSettings("onnx", "int8"))
         assert list(tmp_path.iterdir()) == []
+
+
+def test_what_openvino_does_not_write(
+    run_export: RunExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_openvino(), "save_model", _raising(RuntimeError("no such layer")))
+    with pytest.raises(RunError, match="OpenVINO cannot compute this model: no such layer"):
+        run_export(settings=ExportSettings("openvino"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_called_so(run_export: RunExport, tmp_path: Path, small_disk: Path) -> None:
