@@ -119,3 +119,7 @@ class EngineOptions:
 
 class EngineRefusedError(RunError):
     """An engine computes something else than Keras does."""
+
+
+class NotConvertedError(EngineRefusedError):
+    """An engine cannot have the model at all, whatever the precision."""

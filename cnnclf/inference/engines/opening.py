@@ -18,6 +18,7 @@ from cnnclf.inference.engines.base import (
     EngineRefusedError,
     Logits,
     ModelFile,
+    NotConvertedError,
     Pixels,
 )
 from cnnclf.inference.engines.choosing import EngineChoice
@@ -68,16 +69,19 @@ class EngineOpener:
             EngineRefusedError: Not even the last one does.
             MissingPackageError: What the first needs to convert the model is missing.
         """
-        for choice, following in zip(choices, [*choices[1:], None], strict=True):
+        left = list(choices)
+        while True:
+            choice = left.pop(0)
             try:
                 return self._open(choice), choice
             except EngineRefusedError as error:
-                if following is None:
+                if isinstance(error, NotConvertedError):  # nor can it be in another precision
+                    left = [other for other in left if other.row != choice.row]
+                if not left:
                     raise
-                name, precision = following.row.title, following.precision
+                name, precision = left[0].row.title, left[0].precision
                 next_one = f"{name} in {precision}" if precision else name
                 self.progress.warn(f"{error.message}; {next_one} takes over")
-        raise AssertionError("a choice of engines is never empty")
 
     def _open(self, choice: EngineChoice) -> Engine:
         row, options = choice.row, replace(self.options, precision=choice.precision)
@@ -101,7 +105,7 @@ class EngineOpener:
         conversion = f"{key.name}.{os.environ.get('KERAS_BACKEND') or 'tensorflow'}"
         refusal = cache.read_verdict(conversion)
         if refusal is not None:
-            raise EngineRefusedError(str(refusal["problem"]), "use --engine keras")
+            raise NotConvertedError(str(refusal["problem"]), "use --engine keras")
         check_installed(row, converting=True)
 
         def write(directory: Path) -> Path:
@@ -128,7 +132,7 @@ class EngineOpener:
             return cache.make(key, write)
         except EngineRefusedError as error:
             cache.write_verdict(conversion, {"problem": error.message})
-            raise
+            raise NotConvertedError(error.message, error.hint) from error
 
     def _find_reference(self) -> tuple[Pixels, Logits | None]:
         """The bundle's own reference pictures; drawn ones if it has none that can be used."""

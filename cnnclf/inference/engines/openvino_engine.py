@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
-from cnnclf.inference.engines.converting import converting
+from cnnclf.inference.engines.converting import cannot_compute, converting
 from cnnclf.inference.engines.streaming import Pieces, stream_in_pieces
 
 Outputs = list[npt.NDArray[Any]]
@@ -94,7 +94,11 @@ class OpenVinoGraph:
                 if not idle:
                     yield self._finish(busy, idle)
                 request = idle.pop()
-                request.start_async({0: pixels})
+                try:
+                    request.start_async({0: pixels})
+                except RuntimeError as error:
+                    idle.append(request)
+                    raise cannot_compute("OpenVINO", error) from error
                 busy.append((tag, request))
             while busy:
                 yield self._finish(busy, idle)
@@ -118,7 +122,10 @@ class OpenVinoGraph:
 
     def _finish(self, busy: deque[tuple[Tag, Any]], idle: list[Any]) -> tuple[Tag, Outputs]:
         tag, request = busy[0]
-        request.wait()
+        try:
+            request.wait()
+        except RuntimeError as error:
+            raise cannot_compute("OpenVINO", error) from error
         busy.popleft()
         outputs = [np.array(request.get_output_tensor(at).data) for at in range(len(self.given))]
         idle.append(request)

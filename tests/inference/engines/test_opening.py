@@ -289,7 +289,7 @@ class Broken(OpenVinoEngine):
 
 def open_broken(model: ModelFile, options: EngineOptions) -> Broken:
     good = open_openvino(model, options)
-    return Broken(good._graph, precision="float32", outputs=3)
+    return Broken(good._graph, precision=options.precision or "float32", outputs=3)
 
 
 def refuse_to_open(model: ModelFile, options: EngineOptions) -> None:
@@ -312,8 +312,8 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Any:
             modules=(),
             converting=(),
             distribution="openvino",
-            precisions=("float32",),
-            tolerances={"float32": Tolerance(1e-3)},
+            precisions=("float32", "bfloat16") if bfloat16 else ("float32",),
+            tolerances={"float32": Tolerance(1e-3), "bfloat16": Tolerance(0.1)},
             opens=("broken",),
             opener=f"{HERE}:{opener}",
             converter=f"{HERE}:{converter}"
@@ -367,6 +367,31 @@ def test_what_cannot_be_converted_is_remembered_too(
     monkeypatch.setattr(_KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
     _, again = load(used, "broken")
     assert again.warnings == progress.warnings
+
+
+def test_what_cannot_be_converted_is_not_tried_in_another_precision(
+    fresh: Path, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(converter="refuse_to_convert", bfloat16=True)
+    monkeypatch.setattr(choosing, "find_fast_precision", lambda: "bfloat16")
+    for _ in range(2):  # found out, and remembered
+        found, progress = load(fresh, "broken", "auto")
+        assert found.engine.name == "openvino"
+        assert progress.warnings == [
+            "Broken cannot compute this model: no such layer; OpenVINO in float32 takes over"
+        ]
+
+
+def test_what_computes_something_else_in_one_precision_is_tried_in_another(
+    fresh: Path, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(bfloat16=True)
+    monkeypatch.setattr(choosing, "find_fast_precision", lambda: "bfloat16")
+    _, progress = load(fresh, "broken", "auto")
+    assert [text.rpartition("; ")[2] for text in progress.warnings] == [
+        "Broken in float32 takes over",
+        "OpenVINO in float32 takes over",
+    ]
 
 
 def test_what_cannot_be_opened_is_passed_over(fresh: Path, broken: Any) -> None:
