@@ -13,6 +13,7 @@ import pytest
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.rows import SPLITS
+from cnnclf.errors import DataError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 from cnnclf.runs import open_run
@@ -270,6 +271,19 @@ def test_val_pictures_that_went_bad_are_left_out_whether_or_not_features_are_fou
     bad.write_bytes(b"no picture any more")
     assert tune() == (1, 6)
     assert tune() == (1, 6), "its features, or that it has none, are found on disk"
+
+
+def test_val_pictures_that_all_went_bad_are_an_error_of_one_line(
+    colors: Dataset, tmp_path: Path
+) -> None:
+    shutil.copytree(colors.root, tmp_path / "pictures")
+    dataset = replace(colors, root=tmp_path / "pictures")
+    short: dict[str, Any] = {"data.cache": "none", "head.epochs": 1, "tail.unfreeze": "none"}
+    tune_tiny(dataset, tmp_path / "first", **short)
+    for row in dataset.manifest.select("val"):
+        dataset.file(int(row)).unlink()
+    with pytest.raises(DataError, match=r"expected val pictures in .*, none can be decoded"):
+        tune_tiny(dataset, tmp_path / "second", **short)
 
 
 @pytest.mark.parametrize(
