@@ -62,12 +62,12 @@ def check_settings(config: FinetuneConfig, *, given: Container[str] = ()) -> Non
         given: Keys of the settings that were given.
 
     Raises:
-        ConfigError: There is no such backbone or stage, pictures are too small for it, or the
-            optimizer has no weight decay.
+        ConfigError: There is no such backbone or stage, pictures are too small for it, or
+            settings contradict each other.
         RunError: A file of weights is not there, damaged or of another kind.
         MissingPackageError: The package that brings the weights is not there.
     """
-    _check_decays(config, given)
+    _check_together(config, given)
     row, size = find_backbone(config.backbone.name), config.data.image_size
     if size != "auto":
         check_size(row, height=size[0], width=size[1])
@@ -97,7 +97,7 @@ def plan_finetuning(
         RunError: The file of weights is not there.
         MissingPackageError: The package that brings the weights is not there.
     """
-    _check_decays(config, given or {})
+    _check_together(config, given or {})
     row = find_backbone(config.backbone.name)
     weights = find_weights(row, config.backbone.weights).setting
     _check_count(dataset)
@@ -163,9 +163,17 @@ def settle_head(head: HeadConfig, optimizer: str) -> tuple[HeadConfig, dict[str,
     return head.model_copy(update=update), reasons
 
 
-def _check_decays(config: FinetuneConfig, given: Container[str]) -> None:
+def _check_together(config: FinetuneConfig, given: Container[str]) -> None:
+    """Refuse settings that contradict each other."""
     decays = {f"{name}.weight_decay": getattr(config, name).weight_decay for name in _PHASES}
     check_weight_decay(config.optimizer.name, decays, given)
+    mixing = [row.name for row in AUGMENTATIONS.values() if row.stage == "mix"]
+    wanted = [name for name in mixing if getattr(config.augment, name)]
+    if wanted and config.features.cache and config.features.views > 1:
+        raise ConfigError(
+            f"expected no {' or '.join(wanted)} with cached features: views are made one by one",
+            "--no-feature-cache",
+        )
 
 
 def _check_count(dataset: Dataset) -> None:
@@ -245,18 +253,10 @@ def _plan_augmentation(
 ) -> AugmentConfig:
     """Choose a crop for cached views where nothing else is asked for: it changes no class."""
     augment, features = config.augment, config.features
-    if features.cache and features.views > 1:
-        mixing = [row.name for row in AUGMENTATIONS.values() if row.stage == "mix"]
-        wanted = [name for name in mixing if getattr(augment, name)]
-        if wanted:
-            raise ConfigError(
-                f"expected no {' or '.join(wanted)} with cached features: views are made one by "
-                "one",
-                "--no-feature-cache",
-            )
-        if "augment.preset" not in given and augment.crop is None:
-            reasons["augment.crop"] = "views of the whole picture would be much alike"
-            return augment.model_copy(update={"crop": _VIEW_CROP})
+    is_open = "augment.preset" not in given and augment.crop is None
+    if features.cache and features.views > 1 and is_open:
+        reasons["augment.crop"] = "views of the whole picture would be much alike"
+        return augment.model_copy(update={"crop": _VIEW_CROP})
     return augment
 
 

@@ -111,6 +111,7 @@ def test_refusals_are_one_line_with_the_right_code(
         (("--unfreeze", "stage99"), "received 'stage99'"),
         (("--weights", "none.h5"), "found no file none.h5"),
         (("--weights", "{cut}"), "received another or damaged one: {cut}"),
+        (("--views", "2", "--mixup", "0.2"), "expected no mixup with cached features"),
         (("--optimizer", "adam", "--head-weight-decay", "0.5"), "--optimizer adamw is the same"),
     ],
     ids=str,
