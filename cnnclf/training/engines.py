@@ -104,7 +104,6 @@ class OpenVinoEngine:
                 path = convert_to_openvino(model, Path(directory))
             except EngineRefusedError as error:
                 raise RunError(error.message, "use --no-feature-cache") from error
-            path = _keep_outputs(path, len(model.outputs))
             self._graph = OpenVinoGraph(path, precision=_PRECISIONS[name])
 
     def run(self, batches: Iterable[tuple[int, npt.NDArray[np.uint8]]], write: Write) -> None:
@@ -112,37 +111,3 @@ class OpenVinoEngine:
         with closing(self._graph.stream(batches)) as results:
             for index, outputs in results:
                 write(index, outputs)
-
-
-def _keep_outputs(path: Path, count: int) -> Path:
-    """Leave in a graph only the outputs that the model has.
-
-    OpenVINO makes an output of whatever nothing takes, such as what each swish (EfficientNet) keeps
-    for its gradient.
-
-    Args:
-        path: The graph.
-        count: Outputs of the model.
-
-    Returns:
-        The graph itself, or another beside it.
-    """
-    from cnnclf.inference.engines.openvino_engine import load_core, load_openvino
-
-    graph = load_core().read_model(str(path))
-    results = graph.get_results()
-    if len(results) == count:
-        return path
-    # so TensorFlow calls what a function returns
-    own = {f"Identity_{number}:0" if number else "Identity:0" for number in range(count)}
-    extra = [result for result in results if result.get_friendly_name() not in own]
-    if len(results) - len(extra) != count:
-        raise RunError(
-            f"expected {count} outputs of frozen layers from OpenVINO, received {len(results)}",
-            "use --no-feature-cache",
-        )
-    for result in extra:
-        graph.remove_result(result)
-    kept = path.with_name("kept.xml")
-    load_openvino().save_model(graph, str(kept), compress_to_fp16=False)
-    return kept

@@ -16,6 +16,8 @@ from cnnclf.training.run import Work
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
 
+# What is cached: feature maps for the tail and pooled features for the head, these alone, nothing.
+_MAPS, _POOLED, _NONE = "maps", "pooled", "none"
 _OPENVINO = {"float32": "openvino-f32", "bfloat16": "openvino-bf16"}
 
 
@@ -53,19 +55,34 @@ def open_phase_data(
         NoRoomError: The disk has no room for features, and no other way is allowed.
         DataError: No training picture can be decoded.
     """
-    settings, stage = work.plan.config.features, work.plan.frozen_stage
-    for kept in ((stage, "") if stage else ("",)) if settings.cache else ():
+    stage, ways = work.plan.frozen_stage, _list_ways(work)
+    for way, after in zip(ways, [*ways[1:], None], strict=True):
+        work.run.update_run(features=way)
+        if way == _NONE:
+            break
         try:
-            return _open_cached(work, transfer, kept or "")
+            return _open_cached(work, transfer, (stage or "") if way == _MAPS else "")
         except NoRoomError as error:
-            if not settings.fallback:
+            if after is None:
                 raise
-            phases = "the second phase trains" if kept else "training goes"
+            phases = "the second phase trains" if way == _MAPS else "training goes"
             work.progress.warn(
                 f"{error.message}: {phases} without them and computes frozen layers in every epoch"
             )
     head = _open_plain(work, transfer, transfer.row.stage_names[-1])
     return head, None if stage is None else _open_plain(work, transfer, stage)
+
+
+def _list_ways(work: Work[FinetunePlan]) -> list[str]:
+    """List what may be cached, the best first; a run that goes on keeps to what it began with."""
+    known = work.run.read_record().get("features") if work.resume else None
+    if known is not None:
+        return [str(known)]
+    settings = work.plan.config.features
+    if not settings.cache:
+        return [_NONE]
+    ways = [_MAPS, _POOLED] if work.plan.frozen_stage else [_POOLED]
+    return [*ways, _NONE] if settings.fallback else ways[:1]
 
 
 def _open_cached(
@@ -128,6 +145,9 @@ def _name_makers(runtime: "RuntimeInfo") -> str:
 
 
 def _choose_engine(work: Work[FinetunePlan]) -> str:
+    known = work.run.read_record().get("feature_engine") if work.resume else None
+    if known is not None:
+        return str(known)
     engine = choose_engine(work.runtime, work.progress)
     wanted = work.plan.config.features.precision
     return _OPENVINO.get(wanted, engine) if engine in _OPENVINO.values() else engine

@@ -10,7 +10,7 @@ import pytest
 from cnnclf.data.manifest import Dataset
 from cnnclf.models.stages import Stage
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training import feature_cache, phase_data
 from cnnclf.training.feature_cache import NoRoomError
@@ -29,12 +29,19 @@ def tiny() -> Iterator[None]:
 
 
 def open_data(
-    dataset: Dataset, path: Path, progress: Silent | None = None, /, **options: object
+    dataset: Dataset,
+    path: Path,
+    progress: Silent | None = None,
+    /,
+    *,
+    resume: bool = False,
+    **options: object,
 ) -> tuple[PhaseData, PhaseData | None]:
     plan, progress = plan_tiny(dataset, **options), progress or Silent()
     runtime = setup_runtime(device="cpu", seed=0)
     transfer, _ = build_from_weights(plan, progress=progress)
-    work = Work(plan, dataset, create_run(path), runtime, False, lambda *_: None, progress)
+    run = open_run(path) if resume else create_run(path)
+    work = Work(plan, dataset, run, runtime, resume, lambda *_: None, progress)
     return open_phase_data(work, transfer)
 
 
@@ -78,7 +85,7 @@ def test_a_fallback_keeps_what_fits_and_says_what_it_does_instead(
 ) -> None:
     leave_room_for(monkeypatch, room)
     progress = Silent()
-    options: dict[str, object] = {"features.fallback": True, "augment.preset": "medium"}
+    options: dict[str, Any] = {"features.fallback": True, "augment.preset": "medium"}
     head, tail = open_data(colors, tmp_path / "run", progress, **options)
     assert tail is not None
     assert tail.features is None
@@ -91,6 +98,23 @@ def test_a_fallback_keeps_what_fits_and_says_what_it_does_instead(
     assert "the second phase trains without them" in progress.warnings[0]
     if not fits:
         assert "training goes without them" in progress.warnings[1]
+
+
+@pytest.mark.parametrize("room", [POOLED, 0], ids=["pooled", "none"])
+def test_a_run_that_goes_on_keeps_to_what_it_began_with(
+    colors: Dataset, tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"features.fallback": True}
+    leave_room_for(monkeypatch, room)
+    began = open_data(colors, tmp_path / "run", **options)
+    leave_room_for(monkeypatch, MAPS)
+    monkeypatch.setattr(phase_data, "choose_engine", lambda *_: "another")
+    goes_on = open_data(colors, tmp_path / "run", resume=True, **options)
+    for before, after in zip(began, goes_on, strict=True):
+        assert before is not None
+        assert after is not None
+        assert (after.features is None) == (before.features is None)
+        assert after.build_part().input_shape == before.build_part().input_shape
 
 
 @pytest.mark.parametrize(
@@ -118,7 +142,7 @@ def test_the_precision_of_features_can_be_asked_for(
 
     monkeypatch.setattr(phase_data, "choose_engine", lambda *_: chosen)
     monkeypatch.setattr(phase_data, "open_features", note_name)
-    options: dict[str, object] = {"features.precision": wanted}
+    options: dict[str, Any] = {"features.precision": wanted}
     with pytest.raises(KeyboardInterrupt):
         open_data(colors, tmp_path / "run", **options)
     assert names == [engine]

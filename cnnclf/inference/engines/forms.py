@@ -38,7 +38,7 @@ from cnnclf.progress import Progress
 from cnnclf.runs import ENGINE_CACHE
 
 _FORM_FILE = "form.json"
-_FORM_VERSION = 1
+_FORM_VERSION = 2
 _NEW = ".new-"
 _ABANDONED_S = 24 * 3600
 

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from cnnclf.inference.engines import openvino_engine
 
 ROOT = Path(__file__).parents[3]
 
@@ -75,3 +78,23 @@ def test_ctrl_c_is_heard_after_a_graph_was_given_up_in_another_thread(
         timeout=120,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "heard"), done.stderr
+
+
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+def test_a_converted_network_has_its_own_outputs_and_nothing_else(
+    tmp_path: Path, activation: str
+) -> None:
+    """Swish keeps its input for the gradient, which OpenVINO takes for an output."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((8, 8, 3))
+    maps = keras.layers.Conv2D(4, 3, activation=activation)(pixels)
+    maps = keras.layers.Conv2D(5, 3, activation=activation)(maps)
+    model = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(maps))
+    path = openvino_engine.convert_to_openvino(model, tmp_path)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "model.bin", tmp_path / "model.xml"]
+    batch = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    outputs = openvino_engine.OpenVinoGraph(path, precision="float32").compute(batch)
+    assert len(outputs) == 1
+    np.testing.assert_allclose(outputs[0], model(batch), rtol=1e-4, atol=1e-3)
