@@ -86,10 +86,8 @@ class TailConfig(Section):
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
         "auto", description="Highest learning rate of the second phase."
     )
-    layer_decay: float = Field(
-        0.7,
-        gt=0,
-        le=1,
+    layer_decay: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
+        "auto",
         description="What each stage's rate is, as a part of the next one's nearer to the head.",
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="Its decoupled weight decay.")

@@ -138,7 +138,7 @@ def choose_unfrozen(stages: tuple[str, ...], count: int, classes: int) -> tuple[
     if count < _PICTURES_FOR_A_TAIL * classes:
         return "none", f"fewer than {_PICTURES_FOR_A_TAIL} training pictures per class"
     if _has_light_stages(stages):
-        return "3", "the last two stages of blocks, and the single convolution behind them"
+        return "4", "the last three stages of blocks, and the single convolution behind them"
     return "1", "the last stage"
 
 
@@ -147,6 +147,13 @@ def choose_tail_rate(stages: tuple[str, ...]) -> tuple[float, str]:
     if _has_light_stages(stages):
         return 1e-3, "stages of light blocks bear it"
     return 3e-4, "a rate that stages of many weights bear"
+
+
+def choose_layer_decay(stages: tuple[str, ...]) -> tuple[float, str]:
+    """Choose how rates fall from stage to stage; measured in docs/decisions/0007."""
+    if _has_light_stages(stages):
+        return 1.0, "stages of light blocks learn best at one rate"
+    return 0.7, "what is nearer to the pixels changes less"
 
 
 def _has_light_stages(stages: tuple[str, ...]) -> bool:

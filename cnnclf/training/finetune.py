@@ -269,11 +269,12 @@ class _Phases:
     def _plan_tail(self) -> Phase:
         config = self.work.plan.config
         tail = config.tail
+        decay = float(tail.layer_decay)
         return Phase(
             TAIL,
             _training(config, tail.epochs),
             _optimizer(config, tail),
-            scales=self.transfer.scale_rates(tail.layer_decay) if tail.layer_decay < 1 else None,
+            scales=self.transfer.scale_rates(decay) if decay < 1 else None,
             may_diverge=True,
         )
 

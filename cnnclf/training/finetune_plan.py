@@ -223,6 +223,11 @@ def _plan_tail(
         tail = tail.model_copy(update={"learning_rate": rate})
         if tail.unfreeze != "none":
             reasons["tail.learning_rate"] = why
+    if tail.layer_decay == "auto":
+        decay, why = choices.choose_layer_decay(row.stage_names)
+        tail = tail.model_copy(update={"layer_decay": decay})
+        if tail.unfreeze != "none":
+            reasons["tail.layer_decay"] = why
     return tail
 
 

@@ -150,17 +150,22 @@ def test_what_trains_on_pictures_is_augmented(shapes: Dataset, options: dict[str
 
 
 @pytest.mark.parametrize(
-    ("backbone", "unfreeze", "rate"),
-    [("efficientnet-lite0", "3", 1e-3), ("mobilenetv2", "3", 1e-3), ("resnet50", "1", 3e-4)],
+    ("backbone", "unfreeze", "rate", "decay"),
+    [
+        ("efficientnet-lite0", "4", 1e-3, 1.0),
+        ("mobilenetv2", "4", 1e-3, 1.0),
+        ("resnet50", "1", 3e-4, 0.7),
+    ],
 )
 def test_what_is_trained_and_how_fast_follows_from_the_kind_of_stages(
-    shapes: Dataset, backbone: str, unfreeze: str, rate: float
+    shapes: Dataset, backbone: str, unfreeze: str, rate: float, decay: float
 ) -> None:
     options: dict[str, object] = {"backbone.name": backbone, "data.image_size": 64}
-    tail = {"tail.unfreeze": "auto", "tail.learning_rate": "auto"}
+    tail = {"tail.unfreeze": "auto", "tail.learning_rate": "auto", "tail.layer_decay": "auto"}
     plan = plan_tiny(shapes, **options, **tail)
-    assert (plan.config.tail.unfreeze, plan.config.tail.learning_rate) == (unfreeze, rate)
-    assert {"tail.unfreeze", "tail.learning_rate"} <= set(plan.reasons)
+    chosen = plan.config.tail
+    assert (chosen.unfreeze, chosen.learning_rate, chosen.layer_decay) == (unfreeze, rate, decay)
+    assert set(tail) <= set(plan.reasons)
     given = plan_tiny(shapes, **options, **{"tail.unfreeze": "none", "tail.learning_rate": 0.2})
     assert given.config.tail.learning_rate == 0.2
-    assert not {"tail.unfreeze", "tail.learning_rate"} & set(given.reasons)
+    assert not set(tail) & set(given.reasons)

@@ -73,6 +73,8 @@ def _load() -> Trainer:
 
 
 def _describe(plan: "FinetunePlan") -> dict[str, str]:
+    from cnnclf.data.names import count_of
+
     config, row = plan.config, plan.backbone
     head, training = config.head, config.training
     hidden = f", {head.units} hidden units" if head.units else ""
@@ -80,7 +82,7 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     lines = {
         "backbone": f"{row.name}, weights {plan.weights.summary}, {row.parameters:,} parameters",
         "head": f"{head.pooling} pooling{hidden}, dropout {head.dropout:g}, "
-        f"{head.epochs} epochs, {rates}, {head.schedule} schedule",
+        f"{count_of(head.epochs, 'epoch')}, {rates}, {head.schedule} schedule",
     }
     if plan.frozen_stage is not None:
         lines["tail"] = _describe_tail(config.tail, plan.frozen_stage)
@@ -112,11 +114,13 @@ def _describe_augmentation(plan: "FinetunePlan") -> str:
 
 
 def _describe_tail(tail: "TailConfig", frozen: str) -> str:
+    from cnnclf.data.names import count_of
+
     what = f"the stages behind {frozen}" if frozen else "the whole network"
     decay = ""
-    if tail.layer_decay < 1:
+    if float(tail.layer_decay) < 1:
         decay = f" times {tail.layer_decay:g} from stage to stage towards the pixels"
     return (
-        f"{what}, {tail.epochs} epochs, learning rate {tail.learning_rate:g}{decay}, "
+        f"{what}, {count_of(tail.epochs, 'epoch')}, learning rate {tail.learning_rate:g}{decay}, "
         f"{tail.schedule} schedule"
     )

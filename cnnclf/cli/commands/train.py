@@ -69,6 +69,8 @@ def _load() -> Trainer:
 
 
 def _describe(plan: "TrainPlan") -> dict[str, str]:
+    from cnnclf.data.names import count_of
+
     model, training, optimizer = plan.config.model, plan.config.training, plan.config.optimizer
     operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
     convs = ", ".join(map(str, model.convs_per_block))
@@ -76,8 +78,8 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
     return {
         "network": f"{model.preset}: filters {filters}; convolutions per block {convs}; "
         f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M multiply-adds per picture",
-        "training": f"{training.epochs} epochs, batch {training.batch_size}, {optimizer.name}, "
-        f"learning rate {optimizer.learning_rate:g}, {optimizer.schedule} schedule, "
+        "training": f"{count_of(int(training.epochs), 'epoch')}, batch {training.batch_size}, "
+        f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, {optimizer.schedule} schedule, "
         f"patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
     }
