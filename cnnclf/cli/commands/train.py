@@ -79,7 +79,7 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
         "network": f"{model.preset}: filters {filters}; convolutions per block {convs}; "
         f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M multiply-adds per picture",
         "training": f"{count_of(int(training.epochs), 'epoch')}, batch {training.batch_size}, "
-        f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, {optimizer.schedule} schedule, "
-        f"patience {training.patience or 'none'}",
+        f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, "
+        f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
     }
