@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnclf.cli.output import out
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import find_whole_directory
 from cnnclf.runs import RunDirectory
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.progress import Progress
     from cnnclf.training.plan import PlanOrigin
+
+
+def warn_of_unfinished(path: Path, *, use: str) -> None:
+    """Warn of a run whose training has not ended; say what its best checkpoint so far is."""
+    run = RunDirectory(path)
+    status = run.status() if run.record.exists() else "finished"
+    if status != "finished":
+        out.warn(f"the run {path} is {status}; its best checkpoint so far is {use}")
 
 
 @dataclass(frozen=True)

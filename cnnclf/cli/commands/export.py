@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnclf.cli import options
-from cnnclf.cli.origins import Origin, find_origin, quote
+from cnnclf.cli.origins import Origin, find_origin, quote, warn_of_unfinished
 from cnnclf.cli.output import out
 from cnnclf.cli.words import format_bytes, format_rate
 from cnnclf.errors import CnnclfError, RunError, UsageError
@@ -121,7 +121,7 @@ def export_command(
     from cnnclf.runtime import setup_runtime
 
     settings = ExportSettings(format_, quantize, probabilities, split, max_drop)
-    _warn_of_unfinished(origin)
+    warn_of_unfinished(origin.path, use="exported")
     target = out_ or origin.choose_directory().export(settings.name)
     check_place(target)
     # Graphics cards round float32 in ways of their own.
@@ -147,12 +147,6 @@ def _check_bundle(bundle: Path) -> None:
             f"{content['format']}",
             f"export what it was made of: {origin}" if origin else "export its run",
         )
-
-
-def _warn_of_unfinished(origin: Origin) -> None:
-    run = origin.run
-    if run is not None and run.path == origin.path and run.status() != "finished":
-        out.warn(f"the run {run.path} is {run.status()}; its best checkpoint so far is exported")
 
 
 def _open_data(origin: Origin, data: Path | None, format_: str) -> "Dataset":

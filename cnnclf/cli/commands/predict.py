@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.origins import warn_of_unfinished
 from cnnclf.cli.output import out
 from cnnclf.cli.words import format_rate
 from cnnclf.errors import DataError, UsageError
@@ -141,7 +142,7 @@ def predict_command(
 
     # What is wrong with the paths is told before seconds go into loading a model.
     bundle = find_bundle(run)
-    _warn_of_unfinished(run)
+    warn_of_unfinished(run, use="used")
     progress = _choose_progress(out_)
     inputs = _choose_inputs(images, shard, target, progress, watch=watch)
     found, nothing = _find_first(inputs, None if cluster else out_, mode, watch=watch)
@@ -406,15 +407,6 @@ class _Remarks(Silent):
 
     def warn(self, text: str) -> None:
         out.warn(text)
-
-
-def _warn_of_unfinished(path: Path) -> None:
-    from cnnclf.runs import RunDirectory
-
-    run = RunDirectory(path)
-    status = run.status() if run.record.exists() else "finished"
-    if status != "finished":
-        out.warn(f"the run {path} is {status}; its best checkpoint so far is used")
 
 
 def _show(summary: "PredictSummary", placer: "Placer | None") -> None:
