@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnclf.cli import options
-from cnnclf.cli.origins import find_origin, quote
+from cnnclf.cli.origins import find_origin, quote, warn_of_unfinished
 from cnnclf.cli.output import out
 from cnnclf.errors import ExitCode
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
-    from cnnclf.runs import RunDirectory
     from cnnclf.training.plan import PlanOrigin
 
 SPLIT_CHOICES = ("train", "val", "test", "all")
@@ -84,7 +83,7 @@ def evaluate_command(
     split = split or _choose_split(data, dataset, bundle)
     data.select_split(split)
     if origin.run is not None and origin.run.path == run:
-        _warn_of_unfinished(origin.run)
+        warn_of_unfinished(origin.run.path, use="measured")
     from cnnclf.evaluation.report import evaluate
     from cnnclf.inference.classifier import Classifier
 
@@ -125,12 +124,6 @@ def _choose_split(data: "Dataset", place: Path | None, bundle: Path) -> str:
         return "test"
     out.note(f"{place} has no splits of its own: all its {len(data):,} pictures are measured on")
     return "all"
-
-
-def _warn_of_unfinished(run: "RunDirectory") -> None:
-    status = run.status()
-    if status != "finished":
-        out.warn(f"the run {run.path} is {status}; its best checkpoint so far is measured")
 
 
 def _name_report(split: str, data: "Dataset", plan: "PlanOrigin | None") -> str:
