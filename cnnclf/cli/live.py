@@ -3,6 +3,7 @@
 Part of the output (`cli/output.py`), in its own file for its length; the two alone speak rich.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -114,7 +115,12 @@ class LiveProgress:
             if self._bars is None:
                 console = self._screen.console("stderr")
                 self._bars = Bars(
-                    *_bar_columns(console.width), console=console, transient=True, expand=False
+                    *_bar_columns(console.width),
+                    console=console,
+                    transient=True,
+                    expand=False,
+                    # Prints move above the bar on a terminal; a file or pipe gets its own lines.
+                    redirect_stdout=sys.stdout.isatty(),
                 )
                 self._bars.start()
             self._open_tasks += 1

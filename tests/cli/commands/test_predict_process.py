@@ -1,6 +1,8 @@
 """What stops a prediction from outside: Ctrl-C, kill, a full disk, a reader that goes away."""
 
+import contextlib
 import csv
+import json
 import os
 import resource
 import signal
@@ -114,6 +116,44 @@ def test_a_pipe_has_its_rows_at_once(start: Start, photos: Path) -> None:
     assert first.poll() is None  # it has just begun
     assert Path(lines[4].partition(",")[0]).name == "3.jpg"
     assert process.poll() is None
+
+
+def run_on_a_terminal(*arguments: object, stdout: Any) -> tuple[int, str]:
+    """Run it with a terminal on stderr and something else on stdout; give code and stderr."""
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-m", "tests.cli.commands.predict_process", "predict", RUN, *arguments]
+    environment = {**os.environ, "CNNCLF_TEST_SLOW_S": "0.2", "TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        list(map(str, words)), cwd=ROOT, stdout=stdout, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    shown = bytearray()
+    with contextlib.suppress(OSError):  # Linux says so when the other side is closed
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    return process.wait(timeout=60), shown.decode()
+
+
+def test_rows_are_in_the_file_when_the_command_is_typed_in_a_terminal(
+    photos: Path, tmp_path: Path
+) -> None:
+    """The live bar on stderr must not draw the rows to itself."""
+    with (tmp_path / "rows.csv").open("wb") as file:
+        code, shown = run_on_a_terminal(photos, stdout=file)
+    assert code == 0, shown
+    assert read_names(tmp_path / "rows.csv") == EVERY_NAME
+    assert "299.jpg" not in shown
+
+
+def test_json_is_in_the_file_when_the_command_is_typed_in_a_terminal(
+    photos: Path, tmp_path: Path
+) -> None:
+    with (tmp_path / "rows.json").open("wb") as file:
+        code, shown = run_on_a_terminal(photos, "--json", stdout=file)
+    assert code == 0, shown
+    document = json.loads((tmp_path / "rows.json").read_bytes())
+    assert [Path(row["path"]).name for row in document["rows"]] == EVERY_NAME
 
 
 def test_a_full_disk_in_the_middle(start: Start, photos: Path, tmp_path: Path) -> None:
