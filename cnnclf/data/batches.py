@@ -219,6 +219,10 @@ class Batches:
         dataset = dataset.unbatch() if together > 1 else dataset
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+        # There is nothing to tune here, and the tuning thread sleeps 10 ms, 20 ms, 40 ms ... without
+        # noticing that its iterator is being destroyed: after validation Keras would wait for it
+        # for as long as the iterator had lived (docs/decisions/0008).
+        options.autotune.enabled = False
         return dataset.prefetch(2).with_options(options)
 
     def _stream(

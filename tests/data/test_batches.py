@@ -203,3 +203,9 @@ def test_keras_trains_on_them_and_a_resumed_run_sees_the_same() -> None:
 @pytest.mark.slow
 def test_two_devices_share_a_batch() -> None:
     assert run_keras("mirrored") == "100 pictures an epoch\n"
+
+
+def test_no_thread_of_tensorflow_tunes_them() -> None:
+    """It would hold up the end of every validation for as long as the run has lasted."""
+    options = make().as_keras(0, 2).options()
+    assert options.autotune.enabled is False
