@@ -13,7 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from cnnclf.data.augment import AUGMENTATIONS, PRESETS, Augmenter
+from cnnclf.augmentation.table import AUGMENTATIONS, PRESETS, Augmenter
 
 SIZES = ((128, 28, 28, 1), (64, 128, 128, 3), (32, 224, 224, 3))
 

@@ -25,16 +25,16 @@ from pathlib import Path
 from benchmarks.pictures import draw_jpegs
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.cluster.chunks import choose_chunk_size, cut_chunks
-from cnnclf.inference.cluster.connecting import connect
-from cnnclf.inference.cluster.streaming import ChunkStream, Pool
-from cnnclf.inference.cluster.worker import Computing, WorkOrder
-from cnnclf.inference.inputs import ImageInputs
-from cnnclf.inference.pipeline import PredictOptions, iter_batches
-from cnnclf.inference.row_file import open_rows
-from cnnclf.inference.rows import Columns
-from cnnclf.inference.sharding import Shard
-from tests.inference.cluster.ray_nodes import find_session, open_nodes
+from cnnclf.prediction.cluster.chunks import choose_chunk_size, cut_chunks
+from cnnclf.prediction.cluster.connecting import connect
+from cnnclf.prediction.cluster.ray_data import ChunkStream, Pool
+from cnnclf.prediction.cluster.worker import Computing, WorkOrder
+from cnnclf.prediction.inputs import ImageInputs
+from cnnclf.prediction.label_pipeline import PredictOptions, iter_batches
+from cnnclf.prediction.row_file import open_rows
+from cnnclf.prediction.rows import Columns
+from cnnclf.prediction.sharding import Shard
+from tests.prediction.cluster.ray_nodes import find_session, open_nodes
 
 GOAL = 1.6
 COLUMNS = Columns(3)

@@ -1,4 +1,4 @@
-"""B14: how busy `cnnclf train` keeps the processors, validation and the time between epochs included.
+"""B14: how busy `cnnclf train` keeps the processors, with validation and between epochs, too.
 
 Runs the real command in a process of its own, on Fashion-MNIST, and samples the processor time of
 that process, children included, between the end of the first epoch and the end of the last one.

@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from cnnclf.config import load_config
-from cnnclf.data.batches import Batches
-from cnnclf.data.importers import ImportOptions, import_source
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.data.store import open_pixels
+from cnnclf.importers import ImportOptions, import_source
 from cnnclf.models.cnn import build_cnn
+from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent, Task
 from cnnclf.runs import create_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.checkpoints import BundleContent
-from cnnclf.training.fit import Phase, build_loss, fit_phase
-from cnnclf.training.optimizers import build_optimizer
-from cnnclf.training.train_plan import plan_training
+from cnnclf.training.feeding.batches import Batches
+from cnnclf.training.fitting.checkpoints import BundleContent
+from cnnclf.training.fitting.fit import Phase, build_loss, fit_phase
+from cnnclf.training.fitting.optimizers import build_optimizer
 
 BATCH = 128
 Times = list[tuple[float, float]]  # seconds on the clock and of all processors

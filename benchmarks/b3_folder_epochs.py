@@ -17,15 +17,15 @@ from typing import Any
 
 from benchmarks.pictures import draw_jpegs
 from cnnclf.config import load_config
-from cnnclf.data.batches import Batches
-from cnnclf.data.images import InputSpec
-from cnnclf.data.importers import ImportOptions, import_source
 from cnnclf.data.manifest import load_dataset
 from cnnclf.data.store import open_pixels
+from cnnclf.images.decode import InputSpec
+from cnnclf.importers import ImportOptions, import_source
 from cnnclf.models.cnn import build_cnn
+from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.train_plan import plan_training
+from cnnclf.training.feeding.batches import Batches
 
 SIZE, BATCH = (128, 128), 32
 

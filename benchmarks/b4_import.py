@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.pictures import draw_jpegs, write_tiny_pngs
-from cnnclf.data.importers import ImportOptions, import_source
+from cnnclf.importers import ImportOptions, import_source
 from cnnclf.progress import Silent
 
 

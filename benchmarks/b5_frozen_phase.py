@@ -102,12 +102,12 @@ def run(module: str, *arguments: str) -> dict[str, Any]:
 def measure_one(folder: Path, backbone: str, precision: str) -> None:
     start = time.perf_counter()
     from cnnclf.config import FinetuneConfig, load_config
-    from cnnclf.data.importers import ImportOptions, open_dataset
+    from cnnclf.importers import ImportOptions, open_dataset
+    from cnnclf.planning.finetune_plan import plan_finetuning
     from cnnclf.progress import Silent
     from cnnclf.runs import create_run
     from cnnclf.runtime import setup_runtime
     from cnnclf.training.finetune import finetune
-    from cnnclf.training.finetune_plan import plan_finetuning
     from cnnclf.training.run import decode_ahead
 
     config, given = load_config(

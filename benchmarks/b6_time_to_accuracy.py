@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cnnclf.data.importers import ImportOptions, import_source
 from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.importers import ImportOptions, import_source
 from cnnclf.progress import Silent
 
 
@@ -104,10 +104,10 @@ class Reached(Exception):  # noqa: N818 (no error: it ends the run at the wanted
 def measure_one(source: Path, backbone: str, wanted: float) -> None:
     start = time.perf_counter()
     from cnnclf.config import FinetuneConfig, load_config
+    from cnnclf.planning.finetune_plan import plan_finetuning
     from cnnclf.runs import create_run
     from cnnclf.runtime import setup_runtime
     from cnnclf.training.finetune import finetune
-    from cnnclf.training.finetune_plan import plan_finetuning
 
     config, given = load_config(options={"backbone.name": backbone}, kind=FinetuneConfig)
     dataset = load_dataset(source)

@@ -31,12 +31,12 @@ from PIL import Image
 from benchmarks.pictures import draw_jpegs
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.inputs import ImageInputs
-from cnnclf.inference.pipeline import PredictOptions
-from cnnclf.inference.predict import predict_images
-from cnnclf.inference.row_file import open_rows
-from cnnclf.inference.rows import Columns
-from cnnclf.inference.summary import PredictSummary
+from cnnclf.prediction.inputs import ImageInputs
+from cnnclf.prediction.label_pipeline import PredictOptions
+from cnnclf.prediction.predict import predict_images
+from cnnclf.prediction.row_file import open_rows
+from cnnclf.prediction.rows import Columns
+from cnnclf.prediction.summary import PredictSummary
 from cnnclf.progress import Silent
 
 BATCH = 32
@@ -257,7 +257,7 @@ def make_bundle(name: str, directory: Path) -> None:
     import keras
 
     from cnnclf.config import HeadConfig
-    from cnnclf.data.input_spec import InputSpec
+    from cnnclf.images.input_spec import InputSpec
     from cnnclf.inference.classifier import save_bundle
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.transfer import build_transfer

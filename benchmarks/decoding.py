@@ -16,7 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from benchmarks.pictures import draw_scene
-from cnnclf.data.images import InputSpec, decode_image, inspect_image
+from cnnclf.images.decode import InputSpec, decode_image, inspect_image
 
 # name, picture (width, height), EXIF orientation, format, wanted side
 CASES = (

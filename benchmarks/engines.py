@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.engines.base import Pixels
-from cnnclf.inference.engines.table import ENGINES, find_missing
+from cnnclf.inference.engines.engine import Pixels
+from cnnclf.inference.engines.engine_table import ENGINES, find_missing
 
 BATCH = 32
 

@@ -60,7 +60,7 @@ def build(arguments: argparse.Namespace, size: int) -> tuple[Any, Any, Any]:
     import keras
 
     from cnnclf.models.trunk import build_backbone
-    from cnnclf.models.weights import load_imagenet_weights
+    from cnnclf.models.weights.filling import load_imagenet_weights
 
     row = find_backbone(arguments.backbone)
 

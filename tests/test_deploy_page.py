@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnclf.export.table import EXPORTERS
+from cnnclf.export.format_table import EXPORTERS
 from tests.conftest import Cli
 from tests.export.material import Place, make_place
 
@@ -127,8 +127,8 @@ def _decode_in_both_ways(
     picture: Path, tmp_path: Path, change: dict[str, object]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Decode with that part of the programs, and with the decoder itself."""
-    from cnnclf.data.images import decode_image
-    from cnnclf.data.input_spec import InputSpec
+    from cnnclf.images.decode import decode_image
+    from cnnclf.images.input_spec import InputSpec
     from tests.export.material import SPEC
 
     spec = InputSpec.from_dict(SPEC.to_dict() | change)

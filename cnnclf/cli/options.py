@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from cnnclf.cli.output import out
-from cnnclf.inference.engines.table import ENGINES, find_engine
-from cnnclf.inference.engines.table import PRECISIONS as ENGINE_PRECISIONS
+from cnnclf.inference.engines.engine_table import ENGINES, find_engine
+from cnnclf.inference.engines.engine_table import PRECISIONS as ENGINE_PRECISIONS
 
 _OUTPUT = "Output"
 _MACHINE = "Machine"

@@ -12,8 +12,8 @@ from cnnclf.runs import RunDirectory
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
+    from cnnclf.planning.plan import PlanOrigin
     from cnnclf.progress import Progress
-    from cnnclf.training.plan import PlanOrigin
 
 
 def warn_of_unfinished(path: Path, *, use: str) -> None:
@@ -52,7 +52,7 @@ class Origin:
             UsageError: None is given and nobody knows which it was.
             DataError: It is not where it was.
         """
-        from cnnclf.data.importers import ImportOptions, open_dataset
+        from cnnclf.importers import ImportOptions, open_dataset
 
         # A source that was trained on directly was split with the seed of the run.
         options = ImportOptions(seed=self.plan.seed) if self.plan else ImportOptions()
@@ -72,7 +72,7 @@ class Origin:
         return RunDirectory(self.bundle)
 
     def _find_data(self, command: str) -> Path:
-        from cnnclf.training.plan import read_dataset_path
+        from cnnclf.planning.plan import read_dataset_path
 
         if self.plan is None:
             raise UsageError(
@@ -99,7 +99,7 @@ def find_origin(path: Path, bundle: Path) -> Origin:
     Raises:
         RunError: The plan of its run is damaged or newer.
     """
-    from cnnclf.training.plan import read_origin
+    from cnnclf.planning.plan import read_origin
 
     places = [path, *path.absolute().parents[:3]]
     run = next((run for run in map(RunDirectory, places) if run.record.exists()), None)

@@ -13,10 +13,10 @@ from cnnclf.cli.words import encodable, safe_text
 from cnnclf.errors import CnnclfError
 
 if TYPE_CHECKING:
-    from cnnclf.inference.job import Job
-    from cnnclf.inference.row_file import Mode
-    from cnnclf.inference.rows import Columns, Prediction, RowWriter
-    from cnnclf.inference.summary import PredictSummary, SoFar
+    from cnnclf.prediction.job import Job
+    from cnnclf.prediction.row_file import Mode
+    from cnnclf.prediction.rows import Columns, Prediction, RowWriter
+    from cnnclf.prediction.summary import PredictSummary, SoFar
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def open_file_sink(
         job: Who may go on with them later; None for nobody.
         mode: As of `open_rows`.
     """
-    from cnnclf.inference.row_file import name_partial, open_rows
+    from cnnclf.prediction.row_file import name_partial, open_rows
 
     with open_rows(path, columns, job=job, mode=mode) as rows:
         try:
@@ -63,7 +63,7 @@ def open_file_sink(
 
 def open_stdout_sink(columns: "Columns", labels: tuple[str, ...]) -> Sink:
     """Write rows to stdout: one document with --json, a table for people, CSV for a pipe."""
-    from cnnclf.inference.summary import SoFar
+    from cnnclf.prediction.summary import SoFar
 
     if out.json_mode:
         rows = _JsonRows(columns)
@@ -104,7 +104,7 @@ class _CsvRows(_StdoutRows):
     """CSV for a pipe."""
 
     def __init__(self, columns: "Columns") -> None:
-        from cnnclf.inference.rows import CSV
+        from cnnclf.prediction.rows import CSV
 
         self._columns = columns
         self._line = CSV.line
@@ -124,7 +124,7 @@ class _JsonRows(_StdoutRows):
 
     def write(self, prediction: "Prediction") -> None:
         """Write a row."""
-        from cnnclf.inference.rows import json_line
+        from cnnclf.prediction.rows import json_line
 
         text = json_line(prediction, self._columns).rstrip("\n")
         if encodable(text, sys.stdout.encoding) != text:

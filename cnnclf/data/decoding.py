@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.data.images import decode_image
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
+from cnnclf.images.decode import decode_image
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.progress import Progress
 
 Rows = npt.NDArray[np.intp]

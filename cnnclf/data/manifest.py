@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 import cnnclf
-from cnnclf.data.rows import SPLITS, Row, read_rows, write_rows
+from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import write_json_atomic
 

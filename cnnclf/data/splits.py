@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.data.rows import SPLITS
+from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import UsageError
 
 Fractions = tuple[float, float, float]

@@ -18,11 +18,11 @@ from cnnclf.data.decoding import (
     decode_row,
     in_words,
 )
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.pixel_file import find_pixels, make_pixels
 from cnnclf.errors import DataError, DeviceError, ImageError, UsageError
 from cnnclf.hardware import count_usable_cpus, read_memory
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.progress import Progress
 
 

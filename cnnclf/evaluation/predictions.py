@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels
 from cnnclf.errors import DataError, ImageError, RunError
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Progress
 

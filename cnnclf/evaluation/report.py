@@ -31,7 +31,7 @@ from cnnclf.evaluation.metrics import (
     wilson_interval,
 )
 from cnnclf.evaluation.predictions import Predictions, check_labels, predict_rows
-from cnnclf.evaluation.tables import write_confusion, write_predictions
+from cnnclf.evaluation.report_tables import write_confusion, write_predictions
 from cnnclf.files import write_error, write_json_atomic
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Progress

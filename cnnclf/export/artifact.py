@@ -21,10 +21,10 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.evaluation.predictions import check_labels
-from cnnclf.export.base import ExportJob
+from cnnclf.export.exporter import ExportJob
+from cnnclf.export.format_table import ExporterRow, check_exporter, find_exporter
 from cnnclf.export.parity import compare_models
-from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
-from cnnclf.export.table import ExporterRow, check_exporter, find_exporter
+from cnnclf.export.parity_report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
 from cnnclf.files import (
     check_replaceable,
     follow_link,
@@ -36,8 +36,8 @@ from cnnclf.files import (
 )
 from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.engines.base import EngineRefusedError, Pixels
-from cnnclf.inference.engines.table import load_function
+from cnnclf.inference.engines.engine import EngineRefusedError, Pixels
+from cnnclf.inference.engines.engine_table import load_function
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE, ENGINE_CACHE, EVALUATION, PARITY_FILE
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.inference.engines.base import Pixels
+from cnnclf.inference.engines.engine import Pixels
 
 _PICTURES = 32
 _BATCH = 4

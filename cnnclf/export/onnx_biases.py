@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.inference.engines.base import Pixels
+from cnnclf.inference.engines.engine import Pixels
 
 _PICTURES = 32
 _BATCH = 4

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnclf.export.base import ExportJob
+from cnnclf.export.exporter import ExportJob
 from cnnclf.export.onnx_biases import correct_biases
-from cnnclf.inference.engines.base import Pixels
 from cnnclf.inference.engines.converting import converting
+from cnnclf.inference.engines.engine import Pixels
 from cnnclf.inference.engines.onnxruntime_engine import (
     convert_to_onnx,
     onnx_errors,

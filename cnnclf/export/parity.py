@@ -17,8 +17,8 @@ from cnnclf.errors import DataError, RunError
 from cnnclf.evaluation.metrics import wilson_interval
 from cnnclf.evaluation.predictions import check_labels, look_up_classes, stream_logits
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.engines.reference import compare_logits
-from cnnclf.inference.engines.table import Tolerance
+from cnnclf.inference.engines.engine_table import Tolerance
+from cnnclf.inference.engines.keras_comparison import compare_logits
 from cnnclf.progress import Progress, Task
 
 # Largest part of the spread by which outputs may differ, and the share of pictures that must keep

@@ -1,6 +1,6 @@
 """SavedModel, for TensorFlow Serving and programs that have TensorFlow."""
 
-from cnnclf.export.base import ExportJob
+from cnnclf.export.exporter import ExportJob
 from cnnclf.inference.engines.converting import converting
 from cnnclf.runs import CLASSIFIER_FILE, SAVED_MODEL
 

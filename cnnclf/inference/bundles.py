@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnclf import __version__
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import ConfigError, RunError
 from cnnclf.files import (
     atomic_path,
@@ -24,7 +23,8 @@ from cnnclf.files import (
     read_json,
     write_json_atomic,
 )
-from cnnclf.inference.engines.base import ModelFile
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.inference.engines.engine import ModelFile
 from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, SAVED_MODEL, open_run
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnclf.data.images import decode_image
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus, read_cpu_name
+from cnnclf.images.decode import decode_image
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.inference.artifact_verdict import tell_verdict
 from cnnclf.inference.bundles import Bundle, find_bundle, find_mismatch, read_bundle, save_bundle
-from cnnclf.inference.engines.base import Engine, EngineOptions, Tag
 from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
-from cnnclf.inference.engines.opening import EngineOpener
-from cnnclf.inference.engines.table import find_engine
-from cnnclf.inference.verdict import tell_verdict
+from cnnclf.inference.engines.engine import Engine, EngineOptions, Tag
+from cnnclf.inference.engines.engine_opening import EngineOpener
+from cnnclf.inference.engines.engine_table import find_engine
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:

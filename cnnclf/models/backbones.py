@@ -1,6 +1,7 @@
 """The table of backbones: every network that can be fine-tuned, on paper.
 
-Light: nothing here needs Keras. `models/trunk.py` builds a row and `models/weights.py` fills it.
+Light: nothing here needs Keras. `models/trunk.py` builds a row, `models/weights/filling.py` fills
+it.
 """
 
 import difflib
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from cnnclf.errors import ConfigError
 from cnnclf.models import stages
 from cnnclf.models.stages import Stage
-from cnnclf.models.weight_files import WEIGHT_FILES, WeightsFile
+from cnnclf.models.weights.weight_files import WEIGHT_FILES, WeightsFile
 
 KERAS_TABLE = "Keras Applications, table of available models"
 MODULE_PAGES = "Keras Applications, page of the model family"

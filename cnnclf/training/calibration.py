@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cnnclf.evaluation.metrics import expected_calibration_error
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.runs import CLASSIFIER_FILE
-from cnnclf.training.judging import Logits, Verdict
+from cnnclf.training.fitting.judging import Logits, Verdict
 
 _LEAST_PICTURES = 50  # with fewer, the temperature says more about them than about the network
 _LOWEST, _HIGHEST = 0.05, 20.0

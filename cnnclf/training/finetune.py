@@ -17,7 +17,6 @@ from cnnclf.config import (
     TailConfig,
     TrainingConfig,
 )
-from cnnclf.data.ahead import PixelsAhead
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import RunError
 from cnnclf.files import (
@@ -27,16 +26,17 @@ from cnnclf.files import (
     replace_directory_atomic,
 )
 from cnnclf.models.transfer import Transfer, build_transfer
-from cnnclf.models.weights import LoadedWeights, load_weights
+from cnnclf.models.weights.filling import LoadedWeights, load_weights
+from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, STATE_FILE, RunDirectory
-from cnnclf.training.finetune_plan import FinetunePlan
-from cnnclf.training.fit import Phase, fit_phase
-from cnnclf.training.head_search import choose_head
-from cnnclf.training.judging import Difference, Verdict, compare_cached
-from cnnclf.training.phase_data import PhaseData, open_phase_data
+from cnnclf.training.feeding.ahead import PixelsAhead
+from cnnclf.training.fitting.fit import Phase, fit_phase
+from cnnclf.training.fitting.judging import Difference, Verdict, compare_cached
+from cnnclf.training.fitting.state import TrainingState
+from cnnclf.training.frozen.head_search import choose_head
+from cnnclf.training.frozen.phase_data import PhaseData, open_phase_data
 from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
-from cnnclf.training.state import TrainingState
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo

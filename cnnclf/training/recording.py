@@ -12,7 +12,7 @@ from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_error, write_text_atomic
 from cnnclf.progress import Progress, TaskContext
 from cnnclf.runs import STATE_FILE, RunDirectory
-from cnnclf.training.state import TrainingState
+from cnnclf.training.fitting.state import TrainingState
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo

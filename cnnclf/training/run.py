@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.data.ahead import PixelsAhead, open_ahead
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, ImageError, RunError
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.files import find_whole_directory, write_json_atomic
 from cnnclf.inference.classifier import Classifier
+from cnnclf.planning.plan import Plan, count_threads
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
 from cnnclf.training.calibration import calibrate
-from cnnclf.training.checkpoints import BundleContent
-from cnnclf.training.judging import Verdict, choose_judged, judge_checkpoint
-from cnnclf.training.plan import Plan, count_threads
+from cnnclf.training.feeding.ahead import PixelsAhead, open_ahead
+from cnnclf.training.fitting.checkpoints import BundleContent
+from cnnclf.training.fitting.judging import Verdict, choose_judged, judge_checkpoint
+from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.recording import (
     LoggedProgress,
     draw_curves,
@@ -31,8 +32,7 @@ from cnnclf.training.recording import (
     recorded,
     write_history,
 )
-from cnnclf.training.reference import keep_reference
-from cnnclf.training.state import TrainingState
+from cnnclf.training.reference_images import keep_reference
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo

@@ -4,18 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnclf.data.ahead import PixelsAhead
-from cnnclf.data.augment import Augmenter
-from cnnclf.data.batches import Batches
+from cnnclf.augmentation.table import Augmenter
 from cnnclf.data.manifest import Dataset
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.cnn import build_cnn
+from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
-from cnnclf.training.fit import Phase, fit_phase
+from cnnclf.training.feeding.ahead import PixelsAhead
+from cnnclf.training.feeding.batches import Batches
+from cnnclf.training.fitting.fit import Phase, fit_phase
+from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
-from cnnclf.training.state import TrainingState
-from cnnclf.training.train_plan import TrainPlan
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo

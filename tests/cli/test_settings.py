@@ -3,6 +3,7 @@
 import pytest
 import typer.main
 
+from cnnclf.augmentation.table import AUGMENTATIONS, PRESETS
 from cnnclf.cli.app import COMMANDS, load_command
 from cnnclf.cli.settings import given_settings, option_name
 from cnnclf.config import (
@@ -13,7 +14,6 @@ from cnnclf.config import (
     choices_of,
     setting_keys,
 )
-from cnnclf.data.augment import AUGMENTATIONS, PRESETS
 
 KINDS = pytest.mark.parametrize(
     ("command", "kind"), [("train", TrainConfig), ("finetune", FinetuneConfig)]

@@ -11,7 +11,7 @@ from cnnclf.data.checks import (
     find_duplicates,
 )
 from cnnclf.data.manifest import Dataset, Manifest
-from cnnclf.data.rows import SPLITS
+from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import DataError
 from cnnclf.progress import Silent
 
@@ -111,8 +111,8 @@ def test_a_dataset_without_duplicates_has_none() -> None:
 def test_changed_files_are_found(tmp_path: Path) -> None:
     from PIL import Image
 
-    from cnnclf.data.importers import import_source
     from cnnclf.data.manifest import load_dataset
+    from cnnclf.importers import import_source
 
     for label in "ab":
         (tmp_path / "photos" / label).mkdir(parents=True)

@@ -14,7 +14,7 @@ from cnnclf.data.manifest import (
     load_dataset,
     save_dataset,
 )
-from cnnclf.data.rows import Row, read_rows, write_rows
+from cnnclf.data.manifest_rows import Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
 
 LABELS = ("cat", "dog")

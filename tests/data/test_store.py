@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from cnnclf.data import decoding, pixel_file, store
-from cnnclf.data.images import decode_image
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import Dataset, Manifest
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import DataError, DeviceError, ImageError, UsageError
 from cnnclf.hardware import Memory
+from cnnclf.images.decode import decode_image
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.progress import Silent
 
 SPEC = InputSpec(8, 10, 3)

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import SPLITS, Dataset, Manifest
 from cnnclf.errors import DataError, ImageError, RunError, UsageError
 from cnnclf.evaluation import report as report_module
 from cnnclf.evaluation.metrics import METRICS, measure
 from cnnclf.evaluation.report import Report, evaluate
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 

@@ -7,7 +7,7 @@ import pytest
 
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.export.artifact import export_classifier
-from cnnclf.export.report import ExportReport, ExportSettings
+from cnnclf.export.parity_report import ExportReport, ExportSettings
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 from tests.export.material import Place, make_place, open_exact

@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image
 
 from cnnclf.config import TrainConfig
-from cnnclf.data.importers import ImportOptions, import_source
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import load_dataset
 from cnnclf.files import write_json_atomic
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.importers import ImportOptions, import_source
 from cnnclf.inference.classifier import Classifier, save_bundle
+from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run
-from cnnclf.training.train_plan import plan_training
 
 COLOURS = {"blue": (40, 60, 200), "green": (40, 190, 70), "red": (210, 50, 40)}
 SPEC = InputSpec(56, 42, fit="crop", interpolation="bicubic", crop_fraction=0.875)

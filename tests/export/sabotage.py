@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 from cnnclf.errors import RunError
-from cnnclf.export.base import ExportJob
+from cnnclf.export.exporter import ExportJob
 from cnnclf.export.keras_exporter import export_keras
 
 

@@ -17,9 +17,9 @@ from cnnclf.data.store import open_pixels
 from cnnclf.errors import CnnclfError, DataError, DeviceError, RunError, UsageError
 from cnnclf.export import artifact as artifact_module
 from cnnclf.export.artifact import export_classifier
-from cnnclf.export.base import ExportJob
-from cnnclf.export.report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
-from cnnclf.export.table import EXPORTERS, ExporterRow, find_exporter
+from cnnclf.export.exporter import ExportJob
+from cnnclf.export.format_table import EXPORTERS, ExporterRow, find_exporter
+from cnnclf.export.parity_report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.openvino_engine import load_openvino
 from cnnclf.progress import Silent

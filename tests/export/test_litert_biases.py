@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnclf.export.litert_biases import correct_biases
-from cnnclf.export.report import ExportSettings
+from cnnclf.export.parity_report import ExportSettings
 from tests.export.conftest import Export
 
 PICTURES = np.random.default_rng(1).integers(0, 256, (12, 56, 42, 3), dtype=np.uint8)

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from cnnclf.export.onnx_biases import correct_biases
-from cnnclf.export.report import ExportSettings
+from cnnclf.export.parity_report import ExportSettings
 from tests.export.conftest import Export
 
 PICTURES = np.random.default_rng(1).integers(0, 256, (40, 56, 42, 3), dtype=np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnclf.data.input_spec import InputSpec
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier, save_bundle
 
 LABELS = ("red", "green", "blue")

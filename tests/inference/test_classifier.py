@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cnnclf import files, runs
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import RunError
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier, find_bundle, save_bundle
 from cnnclf.inference.engines.keras_engine import KerasEngine
 from tests.inference.conftest import LABELS, SPEC, Draw, build_tiny

@@ -17,7 +17,7 @@ from cnnclf.models.backbones import (
     find_backbone,
 )
 from cnnclf.models.normalize import NORMALIZATIONS
-from cnnclf.models.weight_files import WEIGHT_FILES
+from cnnclf.models.weights.weight_files import WEIGHT_FILES
 
 
 def test_every_network_of_keras_applications_is_in_the_table() -> None:

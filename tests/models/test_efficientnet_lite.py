@@ -14,9 +14,9 @@ import pytest
 
 from cnnclf.errors import RunError
 from cnnclf.models.efficientnet_lite import build_efficientnet_lite0
-from cnnclf.models.lite0_weights import assign_lite0_state, load_lite0_weights
-from cnnclf.models.published_weights import LITE0_FILE, find_packaged_lite0
-from cnnclf.models.torch_state import read_torch_state
+from cnnclf.models.weights.lite0_weights import assign_lite0_state, load_lite0_weights
+from cnnclf.models.weights.published import LITE0_FILE, find_packaged_lite0
+from cnnclf.models.weights.torch_state import read_torch_state
 
 Array = npt.NDArray[np.float64]
 State = dict[str, npt.NDArray[Any]]

@@ -15,9 +15,9 @@ import pytest
 
 from cnnclf.errors import ConfigError
 from cnnclf.models.backbones import BACKBONES, Backbone, find_backbone
-from cnnclf.models.downloads import find_address
 from cnnclf.models.normalize import IMAGENET_MEAN, IMAGENET_STD
 from cnnclf.models.trunk import build_backbone, find_cut, find_stage_end, split_backbone
+from cnnclf.models.weights.downloads import find_address
 
 Pixels = npt.NDArray[np.float32]
 

@@ -9,8 +9,8 @@ import PIL
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from cnnclf.data.images import InputSpec, decode_image, inspect_image
 from cnnclf.errors import ImageError
+from cnnclf.images.decode import InputSpec, decode_image, inspect_image
 
 FOLDER = Path(__file__).parents[2] / "sample_data"
 SCRIPT = FOLDER / "make_sample_data.py"

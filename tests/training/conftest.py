@@ -9,14 +9,14 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cnnclf.config import load_config
-from cnnclf.data.importers import ImportOptions, import_source
 from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.importers import ImportOptions, import_source
+from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs import RunDirectory, create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.run import TrainResult
 from cnnclf.training.train import train
-from cnnclf.training.train_plan import plan_training
 
 SHAPES = ("disc", "square", "stripe")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnclf.training.calibration import calibrate, fit_temperature
-from cnnclf.training.judging import Verdict, choose_judged, measure
+from cnnclf.training.fitting.judging import Verdict, choose_judged, measure
 
 
 def draw(count: int, *, sharpness: float = 1.0) -> Verdict:

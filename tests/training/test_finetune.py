@@ -12,16 +12,17 @@ import pytest
 
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.manifest import Dataset
-from cnnclf.data.rows import SPLITS
+from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import DataError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 from cnnclf.runs import open_run
-from cnnclf.training import finetune, judging
-from cnnclf.training.callbacks import Conductor
-from cnnclf.training.features import Features
+from cnnclf.training import finetune
+from cnnclf.training.fitting import judging
+from cnnclf.training.fitting.callbacks import Conductor
+from cnnclf.training.fitting.state import TrainingState, save_state
+from cnnclf.training.frozen.features import Features
 from cnnclf.training.run import TrainResult
-from cnnclf.training.state import TrainingState, save_state
 from tests.training.tiny_finetune import build_tiny, tune_tiny
 
 Finetune = Callable[..., TrainResult]
@@ -215,7 +216,7 @@ def test_resuming_equals_never_having_stopped(
 
     monkeypatch.setattr("cnnclf.training.run.judge_checkpoint", judge_or_stop)
     with monkeypatch.context() as patch:
-        patch.setattr("cnnclf.training.checkpoints.save_state", save_or_stop)
+        patch.setattr("cnnclf.training.fitting.checkpoints.save_state", save_or_stop)
         with pytest.raises(KeyboardInterrupt):
             tune(tmp_path / "parts", on_epoch=press_ctrl_c, **EVERYTHING)
     assert Classifier.load(tmp_path / "parts").labels, "what there is can be used"

@@ -89,7 +89,7 @@ from cnnclf.data.manifest import load_dataset
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.train_plan import plan_training
+from cnnclf.planning.train_plan import plan_training
 from cnnclf.training.train import train
 
 dataset = load_dataset(Path(sys.argv[1]))

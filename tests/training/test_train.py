@@ -14,12 +14,12 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, RunError
 from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.engines.reference import read_reference
+from cnnclf.inference.engines.keras_comparison import read_reference
+from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.runs import open_run
-from cnnclf.training import checkpoints
+from cnnclf.training.fitting import checkpoints
 from cnnclf.training.run import TrainResult, check_resumable
 from cnnclf.training.train import balance_weights
-from cnnclf.training.train_plan import TrainPlan
 
 Train = Callable[..., TrainResult]
 MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")

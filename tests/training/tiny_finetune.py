@@ -12,13 +12,13 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.models import backbones
 from cnnclf.models.backbones import BACKBONES, Backbone
 from cnnclf.models.stages import Stage
-from cnnclf.models.weight_files import WeightsFile
+from cnnclf.models.weights.weight_files import WeightsFile
+from cnnclf.planning.finetune_plan import FinetunePlan, plan_finetuning
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run, open_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training import phase_data
 from cnnclf.training.finetune import finetune
-from cnnclf.training.finetune_plan import FinetunePlan, plan_finetuning
+from cnnclf.training.frozen import phase_data
 from cnnclf.training.run import TrainResult
 
 TINY = {

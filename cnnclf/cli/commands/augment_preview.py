@@ -13,9 +13,9 @@ from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.errors import UsageError
 
 if TYPE_CHECKING:
+    from cnnclf.augmentation.preview import Example
     from cnnclf.data.manifest import Dataset
-    from cnnclf.data.preview import Example
-    from cnnclf.training.train_plan import TrainPlan
+    from cnnclf.planning.train_plan import TrainPlan
 
 _SETTINGS = ("augment.", "data.image_size", "data.color", "data.fit", "runtime.seed")
 
@@ -52,8 +52,8 @@ def augment_preview_command(
     training with the same options: check that every changed picture still is of its class.
     """
     from cnnclf.config import load_config
-    from cnnclf.data.importers import ImportOptions, open_dataset
-    from cnnclf.training.train_plan import plan_training
+    from cnnclf.importers import ImportOptions, open_dataset
+    from cnnclf.planning.train_plan import plan_training
 
     if out_.suffix.lower() != ".png":
         raise UsageError(
@@ -79,7 +79,7 @@ def _draw_together(
 ) -> None:
     import numpy as np
 
-    from cnnclf.data.preview import save_sheet, vary_together
+    from cnnclf.augmentation.preview import save_sheet, vary_together
 
     examples = _take_examples(plan, dataset, pictures)
     seed = plan.config.runtime.seed
@@ -107,8 +107,8 @@ def _draw_together(
 def _draw_each(plan: "TrainPlan", dataset: "Dataset", path: Path, variants: int) -> None:
     import numpy as np
 
-    from cnnclf.data.augment import AUGMENTATIONS
-    from cnnclf.data.preview import save_sheet, vary_each
+    from cnnclf.augmentation.preview import save_sheet, vary_each
+    from cnnclf.augmentation.table import AUGMENTATIONS
 
     examples = _take_examples(plan, dataset, len(dataset.labels) + 1)
     rows, sheet = vary_each(
@@ -132,7 +132,7 @@ def _draw_each(plan: "TrainPlan", dataset: "Dataset", path: Path, variants: int)
 
 
 def _take_examples(plan: "TrainPlan", dataset: "Dataset", count: int) -> "list[Example]":
-    from cnnclf.data.preview import choose_rows, take_examples
+    from cnnclf.augmentation.preview import choose_rows, take_examples
     from cnnclf.data.store import open_pixels
 
     rows = dataset.select_split("train")

@@ -112,7 +112,7 @@ def _describe_memory() -> dict[str, int | None]:
 
 def _describe_engines() -> dict[str, Any]:
     from cnnclf.inference.engines.choosing import choose_engines
-    from cnnclf.inference.engines.table import ENGINES, find_missing, read_engine_version
+    from cnnclf.inference.engines.engine_table import ENGINES, find_missing, read_engine_version
 
     auto = choose_engines(device="auto")[0]
     engines: dict[str, Any] = {"auto": {"engine": auto.row.name, "precision": auto.precision}}

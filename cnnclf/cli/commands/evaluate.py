@@ -13,7 +13,7 @@ from cnnclf.errors import ExitCode
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
-    from cnnclf.training.plan import PlanOrigin
+    from cnnclf.planning.plan import PlanOrigin
 
 SPLIT_CHOICES = ("train", "val", "test", "all")
 

@@ -11,12 +11,18 @@ from cnnclf.cli.origins import Origin, find_origin, quote, warn_of_unfinished
 from cnnclf.cli.output import out
 from cnnclf.cli.words import format_bytes, format_rate
 from cnnclf.errors import CnnclfError, RunError, UsageError
-from cnnclf.export.table import EXPORTERS, MAX_DROP, QUANTIZATIONS, check_exporter, find_exporter
+from cnnclf.export.format_table import (
+    EXPORTERS,
+    MAX_DROP,
+    QUANTIZATIONS,
+    check_exporter,
+    find_exporter,
+)
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.export.parity import Parity, Side
-    from cnnclf.export.report import ExportReport
+    from cnnclf.export.parity_report import ExportReport
 
 FORMATS = tuple(row.name for row in EXPORTERS)
 SPLIT_CHOICES = ("val", "test")
@@ -116,7 +122,7 @@ def export_command(
     if dataset is not None:
         dataset.select_split(split)
     from cnnclf.export.artifact import check_place, export_classifier
-    from cnnclf.export.report import REJECTED, ExportSettings
+    from cnnclf.export.parity_report import REJECTED, ExportSettings
     from cnnclf.inference.classifier import Classifier
     from cnnclf.runtime import setup_runtime
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from cnnclf.cli import options
 from cnnclf.cli.settings import add_settings, given_settings
-from cnnclf.cli.training import (
+from cnnclf.cli.training_commands import (
     Assignments,
     ConfigFile,
     DryRun,
@@ -20,7 +20,7 @@ from cnnclf.config import FinetuneConfig
 
 if TYPE_CHECKING:
     from cnnclf.config import TailConfig
-    from cnnclf.training.finetune_plan import FinetunePlan
+    from cnnclf.planning.finetune_plan import FinetunePlan
 
 
 @partial(add_settings, kind=FinetuneConfig)
@@ -55,9 +55,9 @@ def finetune_command(
 
 
 def _load() -> Trainer:
-    from cnnclf.models.weight_sources import fetch_weights
+    from cnnclf.models.weights.sources import fetch_weights
+    from cnnclf.planning.finetune_plan import FinetunePlan, check_settings, plan_finetuning
     from cnnclf.training.finetune import finetune
-    from cnnclf.training.finetune_plan import FinetunePlan, check_settings, plan_finetuning
 
     return Trainer(
         kind=FinetuneConfig,
@@ -98,7 +98,7 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
 
 def _describe_augmentation(plan: "FinetunePlan") -> str:
     """Say what is augmented: cached views once, pictures that are trained on in every epoch."""
-    from cnnclf.training.finetune_plan import plan_operations
+    from cnnclf.planning.finetune_plan import plan_operations
 
     features = plan.config.features
     kinds = [(f"{features.views} cached views", False)] if features.cache else []

@@ -8,13 +8,13 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
-from cnnclf.data.importers import IMPORTERS, ImportOptions, import_source
-from cnnclf.data.rows import SPLITS
+from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.data.splits import check_fractions
 from cnnclf.errors import ExitCode, UsageError
+from cnnclf.importers import IMPORTERS, ImportOptions, import_source
 
 if TYPE_CHECKING:
-    from cnnclf.data.importers import ImportReport
+    from cnnclf.importers import ImportReport
 
 _CLASS_ROWS = 30  # classes shown on the screen; dataset.json has all
 _FORMATS = [importer.name for importer in IMPORTERS]

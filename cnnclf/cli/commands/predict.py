@@ -16,15 +16,15 @@ from cnnclf.errors import DataError, UsageError
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from cnnclf.cli.cluster import ClusterCall
+    from cnnclf.cli.predict_with_ray import ClusterCall
     from cnnclf.cli.row_sinks import Sink
     from cnnclf.inference.classifier import Classifier
-    from cnnclf.inference.inputs import Found, ImageInputs
-    from cnnclf.inference.lists import ByteStream
-    from cnnclf.inference.pipeline import PredictOptions
-    from cnnclf.inference.placing import Placer
-    from cnnclf.inference.row_file import Mode
-    from cnnclf.inference.summary import PredictSummary
+    from cnnclf.prediction.inputs import Found, ImageInputs
+    from cnnclf.prediction.label_pipeline import PredictOptions
+    from cnnclf.prediction.path_lists import ByteStream
+    from cnnclf.prediction.placing import Placer
+    from cnnclf.prediction.row_file import Mode
+    from cnnclf.prediction.summary import PredictSummary
 
 _LARGE = "Large jobs"
 _SORTING = "Sorting into class folders"
@@ -138,7 +138,7 @@ def predict_command(
     mode = _choose_mode(out_, resume=resume, overwrite=overwrite, is_sorting=is_sorting)
     cluster = _choose_cluster(ray, parts, out_, mode, watch=watch, is_sorting=is_sorting)
     from cnnclf.inference.classifier import Classifier, find_bundle
-    from cnnclf.inference.predict import predict_images, watch_images
+    from cnnclf.prediction.predict import predict_images, watch_images
 
     # What is wrong with the paths is told before seconds go into loading a model.
     bundle = find_bundle(run)
@@ -147,9 +147,9 @@ def predict_command(
     inputs = _choose_inputs(images, shard, target, progress, watch=watch)
     found, nothing = _find_first(inputs, None if cluster else out_, mode, watch=watch)
     if cluster is not None:
-        from cnnclf.cli.cluster import predict_with_ray
+        from cnnclf.cli.predict_with_ray import predict_with_ray
         from cnnclf.inference.bundles import read_bundle
-        from cnnclf.inference.cluster.worker import Computing
+        from cnnclf.prediction.cluster.worker import Computing
 
         model = read_bundle(bundle)
         stored = model.content.get("threshold")
@@ -235,13 +235,13 @@ def _choose_cluster(
 ) -> "ClusterCall | None":
     """Say which cluster is to work, if any, and refuse early what cannot be written."""
     if ray is not None:
-        from cnnclf.cli.cluster import choose_cluster
+        from cnnclf.cli.predict_with_ray import choose_cluster
 
         return choose_cluster(ray, out_, parts, mode, watch=watch, is_sorting=is_sorting)
     if parts is not None:
         raise UsageError("expected --ray beside --parts, received none", "leave --parts out")
     if out_ is not None:
-        from cnnclf.inference.row_file import check_row_file
+        from cnnclf.prediction.row_file import check_row_file
 
         check_row_file(out_, mode)
     return None
@@ -255,9 +255,9 @@ def _choose_inputs(
     *,
     watch: bool,
 ) -> "ImageInputs":
-    from cnnclf.inference.inputs import ImageInputs
-    from cnnclf.inference.sharding import parse_shard
-    from cnnclf.inference.watching import check_watchable
+    from cnnclf.prediction.inputs import ImageInputs
+    from cnnclf.prediction.new_files import check_watchable
+    from cnnclf.prediction.sharding import parse_shard
 
     if watch:
         if out.json_mode:
@@ -285,8 +285,8 @@ def _find_first(
     inputs: "ImageInputs", path: Path | None, mode: "Mode", *, watch: bool
 ) -> "tuple[Iterator[Found], DataError | None]":
     """Look for the first path; if there is none, say whether a job that goes on may be done."""
-    from cnnclf.inference.inputs import NoPicturesError
-    from cnnclf.inference.row_file import is_interrupted
+    from cnnclf.prediction.inputs import NoPicturesError
+    from cnnclf.prediction.row_file import is_interrupted
 
     if watch:
         return inputs.find(), None
@@ -305,7 +305,7 @@ def _choose_options(
     batch_size: int | None,
     threads: int | None,
 ) -> "PredictOptions":
-    from cnnclf.inference.pipeline import PredictOptions
+    from cnnclf.prediction.label_pipeline import PredictOptions
 
     return PredictOptions(
         min(top_k, len(classifier.labels)),
@@ -318,7 +318,7 @@ def _choose_options(
 def _choose_threshold(
     given: float | None, stored: float | None, labels: tuple[str, ...]
 ) -> float | None:
-    from cnnclf.inference.rows import UNKNOWN
+    from cnnclf.prediction.rows import UNKNOWN
 
     threshold = stored if given is None else given
     if threshold is not None and UNKNOWN in labels:
@@ -355,7 +355,7 @@ def _choose_progress(out_: Path | None) -> Progress:
 def _open_placer(
     target: tuple[str, Path] | None, labels: tuple[str, ...], *, dry_run: bool
 ) -> "Placer | None":
-    from cnnclf.inference.placing import Placer
+    from cnnclf.prediction.placing import Placer
 
     return Placer(*target, labels, dry_run=dry_run) if target else None
 
@@ -371,8 +371,8 @@ def _open_sink(
 ) -> Iterator["Sink"]:
     """Open what takes the rows."""
     from cnnclf.cli.row_sinks import open_file_sink, open_stdout_sink
-    from cnnclf.inference.job import Job
-    from cnnclf.inference.rows import Columns
+    from cnnclf.prediction.job import Job
+    from cnnclf.prediction.rows import Columns
 
     columns = Columns(how.top_k, nearest=how.threshold is not None, placed=placer is not None)
     if path is None:

@@ -19,7 +19,7 @@ def sample_data_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Write drawn X's and O's, two folders of small pictures, to try the other commands on."""
-    from cnnclf.data.samples import write_sample_data
+    from cnnclf.data.sample_data import write_sample_data
 
     written = write_sample_data(directory)
     out.line(f"wrote {written}")

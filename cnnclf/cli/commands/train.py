@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from cnnclf.cli import options
 from cnnclf.cli.settings import add_settings, given_settings
-from cnnclf.cli.training import (
+from cnnclf.cli.training_commands import (
     Assignments,
     ConfigFile,
     DryRun,
@@ -18,7 +18,7 @@ from cnnclf.cli.training import (
 from cnnclf.config import TrainConfig
 
 if TYPE_CHECKING:
-    from cnnclf.training.train_plan import TrainPlan
+    from cnnclf.planning.train_plan import TrainPlan
 
 
 @add_settings
@@ -54,8 +54,8 @@ def train_command(
 
 
 def _load() -> Trainer:
+    from cnnclf.planning.train_plan import TrainPlan, check_settings, plan_training
     from cnnclf.training.train import train
-    from cnnclf.training.train_plan import TrainPlan, check_settings, plan_training
 
     return Trainer(
         kind=TrainConfig,

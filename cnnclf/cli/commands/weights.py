@@ -36,7 +36,7 @@ def list_command(
 ) -> None:
     """List the published ImageNet weights of all backbones, and which are on this machine."""
     from cnnclf.models.backbones import BACKBONES
-    from cnnclf.models.published_weights import find_keras_directory
+    from cnnclf.models.weights.published import find_keras_directory
 
     rows = [_describe(row, check=check) for row in BACKBONES]
     out.json({"directory": find_keras_directory(), "weights": rows})
@@ -66,8 +66,8 @@ def pull_command(
     A file is put in its place only when it is whole and right. What is here already is checked.
     """
     from cnnclf.models.backbones import find_backbone
-    from cnnclf.models.downloads import fetch_published
-    from cnnclf.models.published_weights import find_packaged_lite0
+    from cnnclf.models.weights.downloads import fetch_published
+    from cnnclf.models.weights.published import find_packaged_lite0
 
     rows = [find_backbone(name) for name in backbones]
     progress = out.progress()
@@ -102,7 +102,7 @@ def import_command(
     see that the file fits.
     """
     from cnnclf.models.backbones import find_backbone
-    from cnnclf.models.weight_imports import check_shapes, import_weights, plan_import
+    from cnnclf.models.weights.weight_imports import check_shapes, import_weights, plan_import
 
     if backbone is not None and len(files) > 1:
         raise UsageError(
@@ -134,7 +134,7 @@ def path_command(
 ) -> None:
     """Print the directory where downloaded weights lie, or the path of one file."""
     from cnnclf.models.backbones import find_backbone
-    from cnnclf.models.published_weights import find_keras_directory, find_published_path
+    from cnnclf.models.weights.published import find_keras_directory, find_published_path
 
     if backbone is None:
         out.line(str(find_keras_directory()))
@@ -149,9 +149,9 @@ def path_command(
 
 
 def _describe(row: "Backbone", *, check: bool) -> dict[str, Any]:
-    from cnnclf.models.downloads import find_address
-    from cnnclf.models.published_weights import find_fault, find_published_path
-    from cnnclf.models.weight_sources import estimate_bytes
+    from cnnclf.models.weights.downloads import find_address
+    from cnnclf.models.weights.published import find_fault, find_published_path
+    from cnnclf.models.weights.sources import estimate_bytes
 
     published = row.imagenet
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cnnclf.errors import RunError, UsageError
 from cnnclf.hardware import has_bfloat16, is_gpu_usable
-from cnnclf.inference.engines.table import (
+from cnnclf.inference.engines.engine_table import (
     ENGINES,
     FORMATS,
     EngineRow,

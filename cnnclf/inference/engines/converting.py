@@ -4,7 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 
-from cnnclf.inference.engines.base import EngineRefusedError
+from cnnclf.inference.engines.engine import EngineRefusedError
 from cnnclf.runtime import quiet
 
 # What exporters raise for layers they do not know.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnnclf.errors import RunError
-from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
 
 if TYPE_CHECKING:
     import keras

@@ -10,9 +10,9 @@ import numpy as np
 
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.batch_streams import stream_in_pieces, stream_in_threads
 from cnnclf.inference.engines.converting import cannot_compute, converting
-from cnnclf.inference.engines.streaming import stream_in_pieces, stream_in_threads
+from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
 from cnnclf.runtime import quiet, tensorflow_converter_errors
 
 # Each interpreter holds its own packed copy of the weights.

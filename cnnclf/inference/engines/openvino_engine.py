@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.inference.engines.base import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.batch_streams import Pieces, stream_in_pieces
 from cnnclf.inference.engines.converting import cannot_compute, converting
-from cnnclf.inference.engines.streaming import Pieces, stream_in_pieces
+from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
 
 Outputs = list[npt.NDArray[Any]]
 

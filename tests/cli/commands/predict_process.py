@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnclf.cli.main import main
 from cnnclf.inference.classifier import Classifier
-from tests.inference.numbers_engine import Numbers
+from tests.prediction.numbers_engine import Numbers
 
 
 class SlowNumbers(Numbers):

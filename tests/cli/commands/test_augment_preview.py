@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnclf.data.augment import AUGMENTATIONS
+from cnnclf.augmentation.table import AUGMENTATIONS
 from tests.conftest import Cli
 
 

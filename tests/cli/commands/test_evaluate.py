@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from cnnclf.config import TrainConfig
-from cnnclf.data.importers import ImportOptions, import_source, open_dataset
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.data.manifest import load_dataset
 from cnnclf.files import write_json_atomic
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.importers import ImportOptions, import_source, open_dataset
 from cnnclf.inference.classifier import Classifier, save_bundle
+from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs import RunDirectory, create_run
-from cnnclf.training.train_plan import plan_training
 from tests.conftest import Cli
 
 COLOURS = {"blue": (20, 30, 200), "green": (20, 200, 30), "red": (200, 20, 30)}

@@ -14,7 +14,7 @@ import pytest
 
 from cnnclf.errors import ExitCode
 from cnnclf.export import artifact as artifact_module
-from cnnclf.export.table import EXPORTERS, ExporterRow, find_exporter
+from cnnclf.export.format_table import EXPORTERS, ExporterRow, find_exporter
 from cnnclf.files import write_json_atomic
 from cnnclf.runs import RunDirectory
 from tests.conftest import Cli
@@ -202,7 +202,7 @@ def test_wrong_options_are_told_at_once(
 def test_a_missing_package_is_named(
     cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnclf.export.table.find_missing", lambda needs: needs.modules)
+    monkeypatch.setattr("cnnclf.export.format_table.find_missing", lambda needs: needs.modules)
     result = cli("export", place.run, "--format", "litert")
     assert result.code == ExitCode.MISSING_PACKAGE
     assert "python -m pip install 'cnnclf[litert]'" in result.stderr

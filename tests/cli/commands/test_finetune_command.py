@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from cnnclf.errors import ExitCode
-from cnnclf.models import downloads
 from cnnclf.models.backbones import BACKBONES
-from cnnclf.training import feature_cache
+from cnnclf.models.weights import downloads
+from cnnclf.training.frozen import feature_cache
 from tests.training.tiny_finetune import tiny_backbone
 
 Cli = Callable[..., Any]
@@ -128,7 +128,7 @@ def test_what_no_dataset_can_mend_is_refused_before_one_is_imported(
     with h5py.File(cut, "w") as file:
         file["layers/dense/vars/0"] = np.zeros((64, 64), np.float32)
     cut.write_bytes(cut.read_bytes()[:-8192])
-    monkeypatch.setattr("cnnclf.data.importers.open_dataset", pytest.fail)
+    monkeypatch.setattr("cnnclf.importers.open_dataset", pytest.fail)
     result = cli("finetune", pictures, *(each.format(cut=cut) for each in arguments), "--dry-run")
     assert result.code == ExitCode.CONFIG
     assert words.format(cut=cut) in " ".join(result.stderr.split())

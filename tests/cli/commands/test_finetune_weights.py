@@ -13,12 +13,12 @@ from PIL import Image
 
 from cnnclf.errors import ExitCode
 from cnnclf.inference.classifier import Classifier
-from cnnclf.models import downloads
 from cnnclf.models.backbones import find_backbone
 from cnnclf.models.trunk import build_backbone
+from cnnclf.models.weights import downloads
 from cnnclf.runs import open_run
 from tests.conftest import Cli, CliResult
-from tests.models.weights_server import WeightsServer, serve
+from tests.models.weights.weights_server import WeightsServer, serve
 
 PUBLISHED = Path(
     os.environ.get("CNNCLF_TEST_WEIGHTS", Path(__file__).parents[4] / "shared" / "weights")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnclf.data.importers import IMPORTERS
 from cnnclf.data.manifest import is_dataset, load_dataset
 from cnnclf.errors import ExitCode
+from cnnclf.importers import IMPORTERS
 from tests.conftest import Cli
 
 

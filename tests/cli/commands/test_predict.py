@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from cnnclf import files, runs
-from cnnclf.data.input_spec import InputSpec
 from cnnclf.errors import DeviceError
-from cnnclf.inference import predict
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import save_bundle
-from cnnclf.inference.watching import FolderWatch
+from cnnclf.prediction import predict
+from cnnclf.prediction.new_files import FolderWatch
 from tests.conftest import Cli
 
 COLOURS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
@@ -262,7 +262,7 @@ def test_a_damaged_bundle_is_refused(cli: Cli, photos: Path, tmp_path: Path) -> 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, row: int, error: type[BaseException]) -> None:
     """Let the job end when it has made so many rows."""
-    from cnnclf.inference.summary import PredictSummary
+    from cnnclf.prediction.summary import PredictSummary
 
     original = PredictSummary.add
 

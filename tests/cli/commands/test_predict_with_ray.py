@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Cli
-from tests.inference.cluster.ray_nodes import ROOT, RayNodes, find_session, open_nodes
 from tests.inference.conftest import LABELS, SPEC, build_tiny
+from tests.prediction.cluster.ray_nodes import ROOT, RayNodes, find_session, open_nodes
 
 COLOURS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
 

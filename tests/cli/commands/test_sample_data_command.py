@@ -17,7 +17,7 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> None:
         return directory
 
     samples = SimpleNamespace(write_sample_data=write_sample_data)
-    monkeypatch.setitem(sys.modules, "cnnclf.data.samples", samples)
+    monkeypatch.setitem(sys.modules, "cnnclf.data.sample_data", samples)
 
 
 def test_says_where_and_what_next(cli: Cli, tmp_path: Path) -> None:

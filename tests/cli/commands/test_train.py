@@ -217,8 +217,8 @@ def test_a_loss_that_is_no_number_ends_with_one_line(
 def test_a_disk_that_fills_up_costs_nothing_that_was_reached(
     cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnclf.training import checkpoints
-    from cnnclf.training.state import save_state
+    from cnnclf.training.fitting import checkpoints
+    from cnnclf.training.fitting.state import save_state
 
     calls = []
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from cnnclf.errors import ExitCode
-from cnnclf.models import downloads
 from cnnclf.models.backbones import BACKBONES, find_backbone
+from cnnclf.models.weights import downloads
 from tests.conftest import Cli
-from tests.models.weights_server import WeightsServer, serve
+from tests.models.weights.weights_server import WeightsServer, serve
 
 PUBLISHED = Path(
     os.environ.get("CNNCLF_TEST_WEIGHTS", Path(__file__).parents[4] / "shared" / "weights")

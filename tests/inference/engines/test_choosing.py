@@ -7,7 +7,7 @@ import pytest
 from cnnclf.errors import MissingPackageError, RunError, UsageError
 from cnnclf.inference.engines import choosing
 from cnnclf.inference.engines.choosing import choose_engines
-from cnnclf.inference.engines.table import ENGINES, FORMATS
+from cnnclf.inference.engines.engine_table import ENGINES, FORMATS
 
 
 class Machine:

@@ -9,9 +9,9 @@ import pytest
 
 from cnnclf.errors import RunError
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.engines.base import Pixels
-from cnnclf.inference.engines.reference import compare_logits
-from cnnclf.inference.engines.table import ENGINES, find_missing
+from cnnclf.inference.engines.engine import Pixels
+from cnnclf.inference.engines.engine_table import ENGINES, find_missing
+from cnnclf.inference.engines.keras_comparison import compare_logits
 
 INSTALLED = [row for row in ENGINES if not find_missing(row, converting=True)]
 CASES = [(row.name, precision) for row in INSTALLED for precision in row.precisions]

@@ -1,0 +1,292 @@
+"""What each operation of augmentation does to a batch, and how their changes are joined.
+
+An operation of stage "plan" only writes down a map or a colour matrix; `Changes.apply` then touches
+the pixels once for all of them. Operations of the later stages change pixels and labels themselves.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cnnclf.augmentation import tones
+from cnnclf.augmentation.warp import identity_maps, warp
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.float32]
+Rows = slice | NDArray[np.intp]
+
+_ALL = slice(None)
+
+
+@dataclass
+class Changes:
+    """What is to be done to one batch: operations write it down, `apply` does it.
+
+    Args:
+        x: uint8 [n, H, W, C].
+        y: float32 [n, K], one-hot or mixed.
+        rng: Where chance comes from.
+        mixers: How many operations that mix pictures are still to come; they share the rows.
+    """
+
+    x: Pixels
+    y: Labels
+    rng: np.random.Generator
+    mixers: int = 0
+    maps: NDArray[np.float64] = field(init=False)
+    colours: NDArray[np.float64] = field(init=False)
+    bends: list[tuple[int, tones.Tone, float]] = field(init=False, default_factory=list)
+    unmixed: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.maps = identity_maps(len(self.x))
+        self.colours = tones.identity_colours(len(self.x))
+        self.unmixed = np.ones(len(self.x), np.bool_)
+
+    def uniform(self, low: float, high: float) -> NDArray[np.float64]:
+        """Draw one number per picture."""
+        return self.rng.uniform(low, high, len(self.x))
+
+    def move(self, maps: NDArray[np.float64], rows: Rows = _ALL) -> None:
+        """Add a move after the moves so far.
+
+        Args:
+            maps: float64 [rows, 3, 3], from result to source, in pixels from the centre.
+            rows: The pictures it is for.
+        """
+        self.maps[rows] = self.maps[rows] @ maps
+
+    def colour(self, matrices: NDArray[np.float64], rows: Rows = _ALL) -> None:
+        """Add a linear colour change after those so far.
+
+        Args:
+            matrices: float64 [rows, 4, 4] on (red, green, blue, 1).
+            rows: The pictures it is for.
+        """
+        self.colours[rows] = matrices @ self.colours[rows]
+
+    def apply(self) -> None:
+        """Move, then recolour, then bend tones."""
+        if not (self.maps == np.eye(3)).all():
+            self.x = warp(self.x, self.maps)
+        if not (self.colours == np.eye(4)).all():
+            self.x = tones.recolour(self.x, self.colours)
+        for row, tone, level in self.bends:
+            picture = self.x[row, :, :, 0] if self.x.shape[3] == 1 else self.x[row]
+            picture[...] = np.asarray(tone(Image.fromarray(picture), level))
+
+
+def flip(changes: Changes, probability: float) -> None:
+    """Swap left and right."""
+    maps = identity_maps(len(changes.x))
+    maps[:, 0, 0] = np.where(changes.uniform(0, 1) < probability, -1, 1)
+    changes.move(maps)
+
+
+def rotate(changes: Changes, degrees: float) -> None:
+    """Turn about the centre."""
+    changes.move(_rotations(np.deg2rad(changes.uniform(-degrees, degrees))))
+
+
+def translate(changes: Changes, part: float) -> None:
+    """Shift by whole pixels: where nothing else moves it, a picture stays as sharp as it was."""
+    height, width = changes.x.shape[1:3]
+    maps = identity_maps(len(changes.x))
+    maps[:, 0, 2] = np.rint(changes.uniform(-part, part) * width)
+    maps[:, 1, 2] = np.rint(changes.uniform(-part, part) * height)
+    changes.move(maps)
+
+
+def zoom(changes: Changes, most: float) -> None:
+    """Scale about the centre by 1 / (1 + most) .. 1 + most, in and out equally often."""
+    limit = np.log1p(most)
+    maps = identity_maps(len(changes.x))
+    maps[:, (0, 1), (0, 1)] = np.exp(changes.uniform(-limit, limit))[:, None]
+    changes.move(maps)
+
+
+def crop(changes: Changes, most: float) -> None:
+    """Show a window of 1 - most .. 1 of the area and of an aspect ratio of 3:4 to 4:3."""
+    height, width = changes.x.shape[1:3]
+    area = changes.uniform(1 - most, 1)
+    limit = np.minimum(np.log(4 / 3), -np.log(area))  # so that a window of this area fits
+    aspect = np.exp(changes.uniform(-1, 1) * limit)
+    maps = identity_maps(len(changes.x))
+    sides = ((0, width, np.sqrt(area * aspect)), (1, height, np.sqrt(area / aspect)))
+    for axis, size, part in sides:
+        maps[:, axis, axis] = part
+        maps[:, axis, 2] = changes.uniform(-0.5, 0.5) * (1 - part) * size
+    changes.move(maps)
+
+
+def change_brightness(changes: Changes, most: float) -> None:
+    """Multiply every value by 1 - most .. 1 + most."""
+    changes.colour(tones.scale_colours(changes.uniform(1 - most, 1 + most)))
+
+
+def change_contrast(changes: Changes, most: float) -> None:
+    """Multiply the distance to the picture's mean lightness by 1 - most .. 1 + most."""
+    factor = changes.uniform(1 - most, 1 + most)
+    changes.colour(tones.spread_colours(factor, _lightness(changes)))
+
+
+def turn_hue(changes: Changes, most: float) -> None:
+    """Turn the colour circle; a grey picture has none and stays as it is."""
+    turns = changes.uniform(-most, most)
+    if changes.x.shape[3] == 3:
+        changes.colour(tones.turn_colours(turns))
+
+
+_RANDAUGMENT_DRAWS = 2
+_RANDAUGMENT_MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+_RANDAUGMENT_COLOURS = ("saturation", "contrast", "brightness")
+_RANDAUGMENT_TONES: dict[str, tones.Tone] = {
+    "autocontrast": tones.autocontrast,
+    "equalize": tones.equalize,
+    "solarize": tones.solarize,
+    "posterize": tones.posterize,
+    "sharpness": tones.sharpen,
+}
+_RANDAUGMENT = (*_RANDAUGMENT_MOVES, *_RANDAUGMENT_COLOURS, *_RANDAUGMENT_TONES, "identity")
+
+
+def randaugment(changes: Changes, magnitude: float) -> None:
+    """Make two of the paper's 14 changes, drawn for each picture (the last of the 14 is none).
+
+    Ranges at magnitude 10 are AutoAugment's: 30 degrees, shear 0.3, 0.45 of the side, factors of
+    0.1 to 1.9. A change that has a direction takes either. Moves come before colours before tones,
+    in whatever order they were drawn: that is what lets one warp do all the moves.
+    """
+    for _ in range(_RANDAUGMENT_DRAWS):
+        drawn = changes.rng.integers(len(_RANDAUGMENT), size=len(changes.x))
+        sign = np.where(changes.uniform(0, 1) < 0.5, -1.0, 1.0)
+        signed = sign * magnitude / 10
+        for number, name in enumerate(_RANDAUGMENT):
+            rows = np.flatnonzero(drawn == number)
+            if name in _RANDAUGMENT_MOVES:
+                changes.move(_randaugment_maps(name, signed[rows], changes.x.shape), rows)
+            elif name in _RANDAUGMENT_COLOURS:
+                matrices = _randaugment_colours(name, 1 + 0.9 * signed, changes)
+                changes.colour(matrices[rows], rows)
+            elif name in _RANDAUGMENT_TONES:
+                levels = 0.9 * signed if name == "sharpness" else np.abs(signed)
+                tone = _RANDAUGMENT_TONES[name]
+                changes.bends += [(int(row), tone, float(levels[row])) for row in rows]
+
+
+def erase(changes: Changes, probability: float) -> None:
+    """Fill a box of 2 to 33 % of the picture, of an aspect ratio of 0.3 to 3.3, with noise."""
+    _, height, width, channels = changes.x.shape
+    chosen = changes.uniform(0, 1) < probability
+    area, aspect = changes.uniform(0.02, 0.33), np.exp(changes.uniform(-1, 1) * np.log(1 / 0.3))
+    heights = np.clip(np.rint(np.sqrt(area * aspect) * height), 1, height).astype(int)
+    widths = np.clip(np.rint(np.sqrt(area / aspect) * width), 1, width).astype(int)
+    tops = (changes.uniform(0, 1) * (height - heights + 1)).astype(int)
+    lefts = (changes.uniform(0, 1) * (width - widths + 1)).astype(int)
+    for row in np.flatnonzero(chosen):
+        box = (int(heights[row]), int(widths[row]), channels)
+        noise = np.frombuffer(changes.rng.bytes(box[0] * box[1] * box[2]), np.uint8)
+        bottom, right = tops[row] + box[0], lefts[row] + box[1]
+        changes.x[row, tops[row] : bottom, lefts[row] : right] = noise.reshape(box)
+
+
+def mix_up(changes: Changes, alpha: float) -> None:
+    """Blend each picture, and its label, with another one of the batch."""
+    rows, partners = _draw_partners(changes)
+    part = changes.rng.beta(alpha, alpha, len(changes.x))
+    # The larger part stays: all pairs are as likely as before, but each picture comes in an epoch.
+    # In 256ths: value x 256 just fits 16 bits, and the label gets exactly the part the pixels get.
+    kept = np.rint(256 * np.maximum(part, 1 - part)).astype(np.uint16)
+    mixed = changes.x.copy()
+    for row, partner in zip(rows, partners, strict=True):
+        values = changes.x[row] * kept[row]
+        values += changes.x[partner] * (np.uint16(256) - kept[row])
+        values += np.uint16(127)
+        values >>= 8
+        mixed[row] = values
+    changes.x = mixed
+    _mix_labels(changes, rows, partners, kept[rows] / 256)
+
+
+def cut_mix(changes: Changes, alpha: float) -> None:
+    """Paste a box of another picture of the batch; the label goes by the area of the box."""
+    height, width = changes.x.shape[1:3]
+    rows, partners = _draw_partners(changes)
+    side = np.sqrt(1 - changes.rng.beta(alpha, alpha, len(changes.x)))
+    edges = []
+    for size in (height, width):
+        centre = changes.uniform(0, size)
+        edges += [np.clip(centre + sign * side * size / 2, 0, size) for sign in (-1, 1)]
+    tops, bottoms, lefts, rights = (np.rint(edge).astype(int) for edge in edges)
+    original = changes.x.copy()
+    for row, partner in zip(rows, partners, strict=True):
+        box = (slice(tops[row], bottoms[row]), slice(lefts[row], rights[row]))
+        changes.x[row][box] = original[partner][box]
+    kept = 1 - (bottoms - tops) * (rights - lefts) / (height * width)
+    _mix_labels(changes, rows, partners, kept[rows])
+
+
+def _draw_partners(changes: Changes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows that this operation mixes, and with which rows; a row is mixed only once."""
+    chosen = changes.unmixed & (changes.uniform(0, 1) < 1 / max(1, changes.mixers))
+    changes.mixers -= 1
+    changes.unmixed &= ~chosen
+    rows = np.flatnonzero(chosen)
+    return rows, changes.rng.permutation(len(changes.x))[rows]
+
+
+def _mix_labels(
+    changes: Changes,
+    rows: NDArray[np.intp],
+    partners: NDArray[np.intp],
+    kept: NDArray[np.float64],
+) -> None:
+    part = kept.astype(np.float32)[:, None]
+    mixed = changes.y.copy()
+    mixed[rows] = changes.y[rows] * part + changes.y[partners] * (1 - part)
+    changes.y = mixed
+
+
+def _lightness(changes: Changes) -> NDArray[np.float64]:
+    """Return the mean lightness that each picture has after the colour changes so far."""
+    grey = tones.mean_lightness(changes.x)
+    factor = changes.colours[:, :3, :3].sum(axis=2) @ tones.LUMA
+    lightness: NDArray[np.float64] = factor * grey + changes.colours[:, :3, 3] @ tones.LUMA
+    return lightness
+
+
+def _rotations(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    maps = identity_maps(len(angles))
+    maps[:, 0, 0] = maps[:, 1, 1] = np.cos(angles)
+    maps[:, 0, 1] = np.sin(angles)
+    maps[:, 1, 0] = -maps[:, 0, 1]
+    return maps
+
+
+def _randaugment_maps(
+    name: str, signed: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    if name == "rotate":
+        return _rotations(np.deg2rad(30) * signed)
+    height, width = shape[1:3]
+    row, column, amount = {
+        "shear_x": (0, 1, 0.3 * signed),
+        "shear_y": (1, 0, 0.3 * signed),
+        "translate_x": (0, 2, np.rint(0.45 * signed * width)),
+        "translate_y": (1, 2, np.rint(0.45 * signed * height)),
+    }[name]
+    maps = identity_maps(len(signed))
+    maps[:, row, column] = amount
+    return maps
+
+
+def _randaugment_colours(
+    name: str, factor: NDArray[np.float64], changes: Changes
+) -> NDArray[np.float64]:
+    if name == "saturation":
+        return tones.saturate_colours(factor)
+    if name == "brightness":
+        return tones.scale_colours(factor)
+    return tones.spread_colours(factor, _lightness(changes))

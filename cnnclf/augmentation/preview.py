@@ -1,0 +1,141 @@
+"""Shows what augmentation does: pictures and their random changes, side by side."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cnnclf.augmentation.table import AUGMENTATIONS, Augmenter
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.store import Pixels
+from cnnclf.errors import DataError, ImageError
+from cnnclf.files import atomic_path
+
+Pictures = npt.NDArray[np.uint8]
+
+_SMALLEST_TILE = 96
+_GAP = 2
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture of the dataset: its row, and its pixels uint8 [H, W, C]."""
+
+    row: int
+    pixels: Pictures
+
+
+def choose_rows(dataset: Dataset, rows: npt.NDArray[np.intp], seed: int) -> list[int]:
+    """Return rows in an order of chance that takes one of each class before a second of any.
+
+    Args:
+        dataset: Where they are from.
+        rows: What to choose from, int [n].
+        seed: Where chance begins.
+    """
+    shuffled = np.random.default_rng(seed).permutation(rows)
+    classes = dataset.manifest.class_indices[shuffled]
+    turns = np.zeros(len(shuffled), np.intp)
+    for index in np.unique(classes):
+        turns[classes == index] = np.arange(np.count_nonzero(classes == index))
+    return [int(row) for row in shuffled[np.lexsort((classes, turns))]]
+
+
+def take_examples(pixels: Pixels, rows: list[int], count: int) -> list[Example]:
+    """Decode the first pictures that can be decoded.
+
+    Args:
+        pixels: Where they are from.
+        rows: In the order of preference.
+        count: How many are wanted, at least 1.
+
+    Raises:
+        DataError: None of them can be decoded.
+    """
+    examples: list[Example] = []
+    for row in rows:
+        if len(examples) == count:
+            break
+        try:
+            examples.append(Example(row, pixels.gather(np.array([row]))[0]))
+        except ImageError:
+            continue  # `pixels` has said so
+    if not examples:
+        raise DataError(f"expected pictures to preview, none of {len(rows)} can be decoded")
+    return examples
+
+
+def vary_together(
+    pictures: Pictures, operations: Mapping[str, float], *, variants: int, seed: int
+) -> Pictures:
+    """Change pictures as training would, all operations at once.
+
+    Args:
+        pictures: uint8 [m, H, W, C].
+        operations: Strength by name.
+        variants: Changed versions of each, at least 1.
+        seed: Where chance begins.
+
+    Returns:
+        uint8 [m, 1 + variants, H, W, C]; the first of each is unchanged.
+    """
+    count = len(pictures)
+    augmenter = Augmenter(operations, seed)
+    labels = np.repeat(np.eye(count, dtype=np.float32), variants, axis=0)
+    changed, _ = augmenter(np.repeat(pictures, variants, axis=0), labels, augmenter.rng(0, 0))
+    changed = changed.reshape(count, variants, *pictures.shape[1:])
+    return np.concatenate([pictures[:, None], changed], axis=1)
+
+
+def vary_each(
+    pictures: Pictures, operations: Mapping[str, float], *, variants: int, seed: int
+) -> tuple[list[tuple[str, float]], Pictures]:
+    """Change the first picture by each operation alone.
+
+    Args:
+        pictures: uint8 [m, H, W, C]; all but the first are only there to be mixed in.
+        operations: Strength by name; the others of the table get their default strength.
+        variants: Changed versions by each operation, at least 1.
+        seed: Where chance begins.
+
+    Returns:
+        Name and strength of each operation, and uint8 [operations, 1 + variants, H, W, C].
+    """
+    rows = [(name, operations.get(name, row.default)) for name, row in AUGMENTATIONS.items()]
+    sheets = [
+        vary_together(pictures, {name: strength}, variants=variants, seed=seed)[0]
+        for name, strength in rows
+    ]
+    return rows, np.stack(sheets)
+
+
+def save_sheet(sheet: Pictures, path: Path) -> None:
+    """Save pictures as a grid, small ones enlarged by whole pixels.
+
+    Args:
+        sheet: uint8 [rows, columns, H, W, C].
+        path: PNG file to write.
+
+    Raises:
+        DeviceError: The disk is full.
+        RunError: The file cannot be written.
+    """
+    grid = _tile(sheet)
+    image = Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
+    with atomic_path(path) as temporary:
+        image.save(temporary, "PNG")
+
+
+def _tile(sheet: Pictures) -> Pictures:
+    """Return uint8 [height, width, C], white between the pictures."""
+    rows, columns, height, width, channels = sheet.shape
+    factor = max(1, -(-_SMALLEST_TILE // max(height, width)))
+    sheet = sheet.repeat(factor, axis=2).repeat(factor, axis=3)
+    height, width = height * factor + _GAP, width * factor + _GAP
+    grid = np.full((rows, columns, height, width, channels), 255, np.uint8)
+    grid[:, :, :-_GAP, :-_GAP] = sheet
+    whole = grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+    return whole[:-_GAP, :-_GAP]

@@ -1,0 +1,1 @@
+"""Archives: unpacked with bounds, then read as whatever lies in them."""

@@ -1,0 +1,243 @@
+"""Folders of pictures: a folder for each class, or such folders below train, val and test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cnnclf.data.names import count_of, name_some
+from cnnclf.errors import DataError
+from cnnclf.importers.importer import (
+    Importer,
+    ImportOptions,
+    Listing,
+    Record,
+    read_classes_file,
+)
+from cnnclf.importers.walk import Walk
+from cnnclf.progress import Progress
+
+SPLIT_NAMES: Final = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+_LAYOUT_HINT: Final = (
+    "put the pictures of each class into a folder named after it ({0}/cat/1.jpg, {0}/dog/1.jpg), "
+    "or give a CSV file with the columns path,label"
+)
+
+
+class _Layout(NamedTuple):
+    """What lies where in a folder, as far as classes and splits go.
+
+    Args:
+        base: Path of the folder that holds the classes or splits; "" is the source itself.
+        wrappers: Paths of the folders above it, from the source down.
+        folders: Names of the folders in it with files below them.
+        splits: Those of `folders` that are named like a split, and which.
+        divided: Those of `splits` that hold folders with files.
+    """
+
+    base: str
+    wrappers: list[str]
+    folders: list[str]
+    splits: dict[str, str]
+    divided: list[str]
+
+
+def explain_folder(source: Path) -> DataError:
+    """Say why a folder is neither class folders nor pre-split folders."""
+    layout = _find_layout(source)
+    where = source / layout.base
+    hint = _LAYOUT_HINT.format(source)
+    others = [name for name in layout.folders if name not in layout.splits]
+    if layout.divided and others:
+        return DataError(
+            f"expected either split folders or class folders in {where}, received both: "
+            f"{name_some(layout.divided)} and {name_some(others)}",
+            f"move {name_some(others)} elsewhere, or say what is meant with "
+            "--format split-folders or --format class-folders",
+        )
+    if layout.folders:
+        return DataError(
+            f"expected class folders in the split folders of {where}, but "
+            f"{name_some(layout.folders)} hold only files",
+            f"put the pictures of each class into a folder ({where}/{layout.folders[0]}/cat/1.jpg),"
+            " or use --format class-folders if these are the names of classes",
+        )
+    loose = len(Walk(source).look(layout.base)[1])
+    if loose:
+        return DataError(
+            f"expected a folder for each class, but {where} holds {count_of(loose, 'file')} and no "
+            "folders with pictures",
+            hint,
+        )
+    return DataError(f"expected a folder for each class, but {where} is empty", hint)
+
+
+def _recognise_split_folders(source: Path) -> str | None:
+    if not source.is_dir():
+        return None
+    layout = _find_layout(source)
+    if not layout.divided or len(layout.splits) < len(layout.folders):
+        return None
+    return f"{_place(source, layout)} holds {name_some(layout.divided)} with folders in them"
+
+
+def _recognise_class_folders(source: Path) -> str | None:
+    if not source.is_dir():
+        return None
+    layout = _find_layout(source)
+    all_splits = len(layout.splits) == len(layout.folders)
+    if not layout.folders or layout.divided or all_splits:
+        return None
+    names = name_some(layout.folders)
+    return f"{_place(source, layout)} holds folders of files: {names}"
+
+
+def _read_split_folders(
+    source: Path,
+    unpack_dir: Path,
+    options: ImportOptions,
+    progress: Progress,  # noqa: ARG001
+) -> Listing:
+    layout = _find_layout(source)
+    if not layout.divided:
+        raise explain_folder(source)
+    others = [name for name in layout.folders if name not in layout.splits]
+    walk = Walk(source, ignored=frozenset({unpack_dir.parent.name}))
+    listing = _open_listing(source, walk, layout, options)
+    order = list(SPLIT_NAMES)
+
+    def records() -> Iterator[Record]:
+        for folder in [*layout.wrappers, layout.base]:
+            _skip_loose_files(walk, walk.look(folder)[1])
+        for name in sorted(layout.splits, key=lambda name: order.index(name.casefold())):
+            path = _join(layout.base, name)
+            yield from _read_classes(walk, listing, path, split=layout.splits[name])
+        if others:
+            listing.remarks.append(f"not named like a split, passed over: {name_some(others)}")
+        listing.remarks.extend(walk.remarks())
+
+    listing.records = records()
+    return listing
+
+
+def _read_class_folders(
+    source: Path,
+    unpack_dir: Path,
+    options: ImportOptions,
+    progress: Progress,  # noqa: ARG001
+) -> Listing:
+    layout = _find_layout(source)
+    if not layout.folders:
+        raise explain_folder(source)
+    walk = Walk(source, ignored=frozenset({unpack_dir.parent.name}))
+    listing = _open_listing(source, walk, layout, options)
+
+    def records() -> Iterator[Record]:
+        for folder in layout.wrappers:
+            _skip_loose_files(walk, walk.look(folder)[1])
+        yield from _read_classes(walk, listing, layout.base, split="")
+        listing.remarks.extend(walk.remarks())
+
+    listing.records = records()
+    return listing
+
+
+FOLDER_IMPORTERS: Final = (
+    Importer(
+        "split-folders",
+        "class folders below train, val (valid, validation) and test folders",
+        _recognise_split_folders,
+        _read_split_folders,
+    ),
+    Importer(
+        "class-folders",
+        "a folder of pictures for each class",
+        _recognise_class_folders,
+        _read_class_folders,
+    ),
+)
+
+
+def _find_layout(source: Path) -> _Layout:
+    """Look at the top of a folder; what holds nothing but one folder is a mere wrapper."""
+    walk = Walk(source)
+    base, wrappers = "", []
+    folders = _find_filled(walk, base)
+    while len(folders) == 1 and _split_of(folders[0]) is None:
+        wrappers.append(base)
+        base = folders[0]
+        folders = _find_filled(walk, base)
+    if not folders:  # one folder in the other down to the files: the first one is the class
+        base, wrappers = "", []
+        folders = _find_filled(walk, base)
+    names = [_name(path) for path in folders]
+    splits = {name: split for name in names if (split := _split_of(name))}
+    return _Layout(
+        base=base,
+        wrappers=wrappers,
+        folders=names,
+        splits=splits,
+        divided=[name for name in splits if _find_filled(walk, _join(base, name))],
+    )
+
+
+def _find_filled(walk: Walk, path: str) -> list[str]:
+    return [below for below in walk.look(path)[0] if walk.has_files(below)]
+
+
+def _split_of(path: str) -> str | None:
+    return SPLIT_NAMES.get(_name(path).casefold())
+
+
+def _place(source: Path, layout: _Layout) -> str:
+    return f"{source / layout.base}" if layout.base else "it"
+
+
+def _open_listing(source: Path, walk: Walk, layout: _Layout, options: ImportOptions) -> Listing:
+    labels = read_classes_file(options.classes_file) if options.classes_file else None
+    return Listing(
+        root=source,
+        records=iter(()),
+        labels=labels,
+        skipped=walk.skipped,
+        total=walk.count_files(layout.base),
+    )
+
+
+def _skip_loose_files(walk: Walk, files: list[str]) -> None:
+    walk.skipped.extend((file, "not in a class folder") for file in files)
+
+
+def _read_classes(walk: Walk, listing: Listing, path: str, *, split: str) -> Iterator[Record]:
+    """Yield the pictures of the class folders in a folder."""
+    folders, loose = walk.look(path)
+    _skip_loose_files(walk, loose)
+    if loose and split:
+        listing.remarks.append(f"{count_of(len(loose), 'file')} directly in {path} without a class")
+    empty = []
+    for folder in folders:
+        label = _name(folder)
+        seen = False
+        for file in walk.all_files(folder):
+            seen = True
+            yield Record(file, label, split)
+        if not seen:
+            empty.append(folder)
+    if empty:
+        listing.remarks.append(f"empty folders are no classes: {name_some(empty)}")
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

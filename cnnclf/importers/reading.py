@@ -1,0 +1,166 @@
+"""Reading and checking pictures on many threads, in order and in bounded memory.
+
+Each file is read once; its bytes are hashed, decoded in full and hashed again as pixels.
+"""
+
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+from cnnclf.errors import ImageError
+from cnnclf.images.decode import ImageInfo, inspect_image
+from cnnclf.importers.importer import Record
+
+# Larger files are not read: each thread holds one file in memory.
+MAX_FILE_BYTES: Final = 2**30
+
+# Handing over single files would cost more than a tiny picture itself.
+_CHUNK: Final = 16
+_CHUNKS_AHEAD: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One picture that was read, or that could not be.
+
+    Args:
+        record: As listed; with another path if the picture was copied to one.
+        info: None if the file cannot be used.
+        sha256: Of the bytes of the file, 32 bytes.
+        reason: Why the file cannot be used; "" if it can.
+    """
+
+    record: Record
+    info: ImageInfo | None
+    sha256: bytes = b""
+    reason: str = ""
+
+
+def count_processors() -> int:
+    """Count the processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_pictures(
+    root: Path,
+    records: Iterator[Record],
+    *,
+    threads: int | None = None,
+    copy_to: Path | None = None,
+    exact: bool = False,
+) -> Iterator[list[Checked]]:
+    """Read and check the pictures of a listing.
+
+    Args:
+        root: The folder that the paths of the records are relative to.
+        records: Consumed a little ahead of what is yielded.
+        threads: At least 1; None means one per processor.
+        copy_to: A folder that the good pictures are copied into, under their paths.
+        exact: Whether the checksums of large pictures must be over all their pixels.
+
+    Returns:
+        The records in order, a few at a time.
+    """
+    threads = threads or count_processors()
+    waiting: deque[Future[list[Checked]]] = deque()
+    check = _Check(os.fspath(root), copy_to, exact)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
+    try:
+        while True:
+            while len(waiting) < threads * _CHUNKS_AHEAD:
+                chunk = list(islice(records, _CHUNK))
+                if not chunk:
+                    break
+                waiting.append(pool.submit(check.check_all, chunk))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Check(NamedTuple):
+    """How files are read and checked.
+
+    Args:
+        root: The folder that the paths of the records are relative to.
+        copy_to: A folder that the good pictures are copied into.
+        exact: Whether the checksums of large pictures must be over all their pixels.
+    """
+
+    root: str
+    copy_to: Path | None
+    exact: bool
+
+    def check_all(self, records: list[Record]) -> list[Checked]:
+        """Check some files one after the other."""
+        return [self._check(record) for record in records]
+
+    def _check(self, record: Record) -> Checked:
+        try:
+            # Path would cost as much as a tiny picture itself.
+            content = _read_file(os.path.join(self.root, record.path))  # noqa: PTH118
+            name = record.path.rpartition("/")[2]
+            info = inspect_image(content, name=name, exact=self.exact)
+        except ImageError as error:
+            return Checked(record, None, reason=error.message)
+        except OSError as error:
+            return Checked(record, None, reason=f"cannot be read: {error.strerror}")
+        digest = hashlib.sha256(content).digest()
+        if self.copy_to is not None:
+            record = replace(record, path=_place_copy(record.path, digest))
+            target = self.copy_to / record.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        return Checked(record, info, digest)
+
+
+# Opening a pipe must not wait for a writer; Windows would translate line ends.
+_READING: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def _read_file(path: str) -> bytes:
+    """Read a whole file with as few calls of the system as possible.
+
+    Raises:
+        ImageError: It is no file, or larger than `MAX_FILE_BYTES`.
+        OSError: It cannot be read.
+    """
+    descriptor = os.open(path, _READING)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageError("not a file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
+        content = os.read(descriptor, found.st_size)
+        while len(content) < found.st_size:
+            more = os.read(descriptor, found.st_size - len(content))
+            if not more:
+                break  # it became shorter at this moment
+            content += more
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def _place_copy(path: str, digest: bytes) -> str:
+    """Return where below the copies a picture goes: under its own path unless that leads out."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts:
+        return f"outside/{digest.hex()[:16]}/{parts.name}"
+    return path

@@ -1,0 +1,145 @@
+"""The first pass over a source: every picture is read, and its row written down as it comes."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from cnnclf.data.manifest_rows import Row, open_csv, read_rows, write_rows
+from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.reading import Checked, check_pictures
+from cnnclf.importers.sample_columns import Columns
+from cnnclf.progress import Progress, Task
+
+ROWS_NAME: Final = "rows.csv"
+SKIPPED_NAME: Final = "skipped.csv"
+
+# Reasons may quote the files they are about; not all of a million are kept.
+_MAX_REASONS: Final = 1000
+
+
+class Harvest:
+    """What the first pass found; the rows themselves are in a file.
+
+    Args:
+        listing: What is read.
+        write_skipped: Writes a row of `skipped.csv`.
+
+    Attributes:
+        columns: The pictures that can be used.
+        skipped: How many files were passed over.
+        first_skipped: The first of them and why.
+        reasons: How often which reason was given.
+        unread: How many files of which label cannot be used.
+    """
+
+    def __init__(
+        self, listing: Listing, write_skipped: Callable[[Sequence[object]], object]
+    ) -> None:
+        self.columns = Columns()
+        self.skipped = 0
+        self.first_skipped = ""
+        self.reasons: Counter[str] = Counter()
+        self.unread: Counter[str] = Counter()
+        self._listing = listing
+        self._write_skipped = write_skipped
+
+    def take(self, chunks: Iterable[list[Checked]], task: Task) -> Iterator[Row]:
+        """Sort what comes in: yield a row for what can be used, list the rest as skipped."""
+        for chunk in chunks:
+            for checked in chunk:
+                if checked.info is None:
+                    self.unread[checked.record.label] += 1
+                    self._skip(checked.record.path, checked.reason)
+                else:
+                    self.columns.add(checked)
+                    yield _to_row(checked)
+            self._skip_listed()
+            task.advance(len(chunk))
+        self._skip_listed()
+
+    def _skip_listed(self) -> None:
+        for path, reason in self._listing.skipped:
+            self._skip(path, reason)
+        self._listing.skipped.clear()
+
+    def _skip(self, path: str, reason: str) -> None:
+        self._write_skipped((path, reason))
+        self.skipped += 1
+        self.first_skipped = self.first_skipped or f"{path}: {reason}"
+        known = reason in self.reasons or len(self.reasons) < _MAX_REASONS
+        self.reasons[reason if known else "other reasons"] += 1
+
+
+def gather(
+    listing: Listing,
+    folder: Path,
+    *,
+    copies: Path | None,
+    options: ImportOptions,
+    progress: Progress,
+) -> Harvest:
+    """Read and check all pictures of a listing.
+
+    Args:
+        listing: Consumed.
+        folder: Gets `ROWS_NAME`, a manifest without splits, and `SKIPPED_NAME`.
+        copies: A folder that the good pictures are copied into; None for no copies.
+        options: What the user said.
+        progress: Hears of each file.
+    """
+    with (
+        (folder / SKIPPED_NAME).open(
+            "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file,
+        progress.task("checking pictures", listing.total, "files") as task,
+    ):
+        write_skipped = open_csv(file)
+        write_skipped(("path", "reason"))
+        harvest = Harvest(listing, write_skipped)
+        chunks = check_pictures(
+            listing.root, listing.records, threads=options.threads, copy_to=copies
+        )
+        write_rows(folder / ROWS_NAME, harvest.take(chunks, task))
+    root = copies or listing.root
+    _compare_lookalikes(harvest.columns, folder, root, options=options, progress=progress)
+    return harvest
+
+
+def _compare_lookalikes(
+    columns: Columns, folder: Path, root: Path, *, options: ImportOptions, progress: Progress
+) -> None:
+    """Look again, and at all pixels, at the pictures that agree in a sample of them."""
+    again = columns.find_lookalikes().tolist()
+    if not again:
+        return
+    wanted = set(again)
+    records = (
+        Record(row.path, row.label)
+        for number, row in enumerate(read_rows(folder / ROWS_NAME))
+        if number in wanted
+    )
+    chunks = check_pictures(root, records, threads=options.threads, exact=True)
+    with progress.task("comparing pictures that look alike", len(again), "files") as task:
+        rows = iter(again)
+        for chunk in chunks:
+            for checked, row in zip(chunk, rows, strict=False):
+                columns.settle_pixels(row, checked)
+            task.advance(len(chunk))
+
+
+def _to_row(checked: Checked) -> Row:
+    record, info = checked.record, checked.info
+    if info is None:
+        raise ValueError(f"{record.path} was not read: {checked.reason}")
+    return Row(
+        path=record.path,
+        label=record.label,
+        split=record.split,
+        width=info.width,
+        height=info.height,
+        mode=info.mode,
+        sha256=checked.sha256.hex(),
+        group=record.group,
+        note=info.note,
+    )

@@ -1,0 +1,154 @@
+"""Which split each picture of a source ends up in, and what to tell the user about it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.manifest_rows import SPLITS
+from cnnclf.data.names import count_of, name_some
+from cnnclf.data.splits import Fractions, Ids, assign_splits, check_fractions, join_units
+from cnnclf.importers.importer import DEFAULT_SPLIT, ImportOptions
+from cnnclf.importers.sample_columns import Columns
+
+# What a source without val gives of its train.
+# Of train, when a source brings train and test only. 3,000 pictures tell an accuracy to within one
+# point (Wilson 95 % at 0.93: +-0.9); more would only be missing from training.
+_VAL_SHARE: Final = 0.1
+_MOST_VAL: Final = 3_000
+
+
+@dataclass(frozen=True)
+class Division:
+    """The splits of a source.
+
+    Args:
+        splits: int8 [N], index into `SPLITS` or -1.
+        kind: `made`, `kept` (the source had it) or `kept, val from train`.
+        contents: int64 [N], equal for pictures with the same bytes or the same pixels.
+        notes: What the user should know.
+        warnings: What the user may have to act on.
+    """
+
+    splits: npt.NDArray[np.int8]
+    kind: str
+    contents: Ids
+    notes: list[str]
+    warnings: list[str]
+
+
+def divide(columns: Columns, labels: tuple[str, ...], options: ImportOptions) -> Division:
+    """Keep the split of the source if it has one, or else make one.
+
+    A source with train alone has none; one with train and test gives a tenth of train to val; one
+    without test stays as it is. `options.split` overrules the source.
+    """
+    check_fractions(options.split or DEFAULT_SPLIT)
+    contents = join_units(columns.files, columns.pixels)
+    units = join_units(columns.files, columns.pixels, columns.groups)
+    given = columns.splits
+    present = {split for index, split in enumerate(SPLITS) if (given == index).any()}
+    divider = _Divider(columns, labels, units, options.seed)
+    if options.split is not None or present <= {"train"}:
+        fractions = options.split or DEFAULT_SPLIT
+        notes, warnings = [], []
+        if present == {"train"}:
+            notes.append("the source has train but neither val nor test: all of it is divided anew")
+        elif present:
+            warnings.append("--split replaces the split of the source")
+        splits = divider.make(np.arange(len(columns)), fractions)
+        warnings += divider.tell_missing(splits, fractions)
+        return Division(splits, "made", contents, notes, warnings)
+    return _keep(divider, given, present, contents, columns.groups)
+
+
+def _keep(
+    divider: "_Divider",
+    given: npt.NDArray[np.int8],
+    present: set[str],
+    contents: Ids,
+    groups: npt.NDArray[np.uint64],
+) -> Division:
+    splits, kind = given, "kept"
+    notes = [f"the split of the source is kept ({', '.join(s for s in SPLITS if s in present)})"]
+    warnings = []
+    if present == {"train", "test"}:
+        train = np.flatnonzero(given == SPLITS.index("train"))
+        splits = given.copy()
+        share = min(_VAL_SHARE, _MOST_VAL / len(train))
+        splits[train] = divider.make(train, (1 - share, share, 0.0))
+        kind = "kept, val from train"
+        taken = int((splits == SPLITS.index("val")).sum())
+        notes.append(
+            f"the source has no val: {count_of(taken, 'picture')} ({taken / len(train):.0%}) of "
+            "train became val"
+        )
+    elif "test" not in present:
+        warnings.append(
+            "the source has no test pictures: models will be evaluated on val, which also chose "
+            "the best epoch, so that their scores come out a little too good"
+        )
+    if "train" not in present:
+        warnings.append("the source has no train pictures: models can be evaluated, not trained")
+    unsplit = int((given < 0).sum())
+    if unsplit:
+        warnings.append(
+            f"{count_of(unsplit, 'picture')} without a split while others have one: not used"
+        )
+    torn = _count_torn(groups, splits)
+    if torn:
+        warnings.append(
+            f"{count_of(torn, 'group')} in more than one split of the source: "
+            "scores may come out too good; --split divides anew"
+        )
+    return Division(splits, kind, contents, notes, warnings)
+
+
+class _Divider:
+    """Makes splits of some of the pictures."""
+
+    def __init__(self, columns: Columns, labels: tuple[str, ...], units: Ids, seed: int) -> None:
+        self._labels = labels
+        self._class_indices = columns.class_indices(labels)
+        self._digests = columns.files
+        self._units = units
+        self._seed = seed
+
+    def make(self, rows: Ids, fractions: Fractions) -> npt.NDArray[np.int8]:
+        """Divide the pictures of some rows."""
+        _, units = np.unique(self._units[rows], return_inverse=True)
+        return assign_splits(
+            self._class_indices[rows],
+            units,
+            self._digests[rows],
+            classes=len(self._labels),
+            fractions=fractions,
+            seed=self._seed,
+        )
+
+    def tell_missing(self, splits: npt.NDArray[np.int8], fractions: Fractions) -> list[str]:
+        """Say which classes are too small for all splits."""
+        wanted = [index for index, fraction in enumerate(fractions) if fraction]
+        pairs = splits.astype(np.int64) * len(self._labels) + self._class_indices
+        counts = np.bincount(pairs, minlength=len(SPLITS) * len(self._labels))
+        table = counts.reshape(len(SPLITS), -1)
+        small: dict[str, list[str]] = {}
+        for place, label in enumerate(self._labels):
+            missing = [SPLITS[index] for index in wanted if not table[index, place]]
+            total = int(table[:, place].sum())
+            if missing and total:
+                small.setdefault(" and ".join(missing), []).append(f"{label} ({total})")
+        return [
+            f"too few different pictures or groups for every split, none in {missing}: "
+            f"{name_some(told)}"
+            for missing, told in small.items()
+        ]
+
+
+def _count_torn(groups: npt.NDArray[np.uint64], splits: npt.NDArray[np.int8]) -> int:
+    """Count the groups with pictures in more than one split."""
+    rows = np.flatnonzero(groups.any(axis=1) & (splits >= 0))
+    units = join_units(groups[rows])
+    pairs = np.unique(units * len(SPLITS) + splits[rows]) // len(SPLITS)
+    return int((np.unique(pairs, return_counts=True)[1] > 1).sum())

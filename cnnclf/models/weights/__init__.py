@@ -1,0 +1,1 @@
+"""Where trained weights come from, and how they get into a backbone."""

@@ -1,0 +1,1 @@
+"""What train and finetune will do, and why; light, without TensorFlow."""

@@ -1,0 +1,184 @@
+"""What "auto" becomes: one function per setting, from facts about the pictures to value and reason.
+
+The figures behind the rules are in docs/decisions/0004-default-training.md.
+"""
+
+import math
+from collections.abc import Container, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.errors import ConfigError
+
+# as published (Kingma and Ba, 2015); adamw is the same with decay
+WITHOUT_DECAY = frozenset({"adam"})
+
+Sizes = npt.NDArray[np.int32]
+
+LARGEST_SIDE = 128
+_SMALLEST_SIDE = 16
+_LAST_MAP_SIDE = 7
+_MOST_BLOCKS = 6
+_STEPS = 1500
+_LEAST_EPOCHS, _MOST_EPOCHS = 15, 60
+
+_PICTURES_FOR_A_TAIL = 10  # per class
+
+_FILTERS = {
+    1: [32],
+    2: [32, 64],
+    3: [32, 56, 64],
+    4: [24, 48, 72, 88],
+    5: [16, 32, 48, 72, 96],
+    6: [16, 24, 40, 64, 88, 112],
+}
+
+# With batch normalization, and without.
+_LEARNING_RATES = {
+    "adam": (4e-3, 1e-3),
+    "adamw": (4e-3, 1e-3),
+    "rmsprop": (1e-3, 5e-4),
+    "sgd": (0.1, 0.01),
+}
+
+
+def choose_size(heights: Sizes, widths: Sizes) -> tuple[tuple[int, int], str]:
+    """Choose what the network sees: small pictures as they are, others as squares."""
+    height, width = round(float(np.median(heights))), round(float(np.median(widths)))
+    same = bool(np.all(heights == height) and np.all(widths == width))
+    if same and max(height, width) <= LARGEST_SIDE:
+        return (height, width), f"all pictures are {height}x{width}"
+    side = min(LARGEST_SIDE, max(_SMALLEST_SIDE, min(height, width)))
+    reason = f"the median picture is {height}x{width}"
+    if side == LARGEST_SIDE:
+        reason += f"; {side} is a size that trains from scratch in reasonable time"
+    return (side, side), reason
+
+
+def choose_fit(heights: Sizes, widths: Sizes, size: tuple[int, int]) -> tuple[str, str]:
+    """Choose how pictures of another shape are brought to the size."""
+    distortion = np.abs(np.log((heights / widths) / (size[0] / size[1])))
+    if float(np.mean(distortion < math.log(1.1))) > 0.98:
+        return "squash", "the pictures have this shape already"
+    return "pad", "shapes differ; padding keeps all of each picture and its proportions"
+
+
+def choose_blocks(height: int, width: int) -> tuple[int, str]:
+    """Choose as many halvings as leave feature maps of about 7x7."""
+    side = min(height, width)
+    blocks = min(_MOST_BLOCKS, max(1, round(math.log2(max(side, 1) / _LAST_MAP_SIDE)) + 1))
+    last = max(1, side >> (blocks - 1))
+    return blocks, f"halving {side} pixels {blocks - 1} times leaves maps of about {last}x{last}"
+
+
+def choose_filters(blocks: int) -> tuple[list[int], str]:
+    """Choose widths that grow while the maps shrink."""
+    filters = _FILTERS.get(blocks) or [16 * (block + 1) for block in range(blocks)]
+    return filters, f"the usual widths for {blocks} blocks"
+
+
+def choose_convs(blocks: int) -> tuple[list[int], str]:
+    """Choose depth where it is cheap."""
+    convs = [1, *([2] * (blocks - 1))]
+    return convs, "one where maps are large and compute is dear, two where they are smaller"
+
+
+def choose_batch_size(count: int) -> tuple[int, str]:
+    """Choose larger batches for more pictures, and at least four batches an epoch."""
+    batch = 128 if count >= 10_000 else 64 if count >= 2_000 else 32
+    while batch > 4 and batch * 4 > count:
+        batch //= 2
+    return batch, f"{count:,} training pictures"
+
+
+def choose_epochs(count: int, batch_size: int) -> tuple[int, str]:
+    """Choose so many epochs that small data gets enough steps."""
+    steps = max(1, math.ceil(count / batch_size))
+    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, math.ceil(_STEPS / steps)))
+    return epochs, (
+        f"about {_STEPS} steps of {batch_size} pictures, between {_LEAST_EPOCHS} and "
+        f"{_MOST_EPOCHS} epochs"
+    )
+
+
+def choose_patience(count: int, epochs: int, *, has_val: bool) -> tuple[int, str]:
+    """Choose more patience for fewer pictures, whose epochs are noisier."""
+    if not has_val:
+        return 0, "there is no val split to judge by"
+    patience = min(30, epochs, max(5, round(30_000 / max(1, count))))
+    return patience, f"fewer pictures make noisier epochs; {count:,} here"
+
+
+def choose_learning_rate(optimizer: str, *, batch_norm: bool) -> tuple[float, str]:
+    """Choose the highest rate of the schedule; batch normalization bears a higher one."""
+    with_norm, without = _LEARNING_RATES[optimizer]
+    if batch_norm:
+        return with_norm, f"{optimizer} with batch normalization"
+    return without, f"{optimizer} without batch normalization"
+
+
+def choose_phase_patience(*, has_val: bool) -> tuple[int, str]:
+    """Choose the patience of each phase of fine-tuning."""
+    if not has_val:
+        return 0, "there is no val split to judge by"
+    return 5, "fine-tuning settles within a few epochs"
+
+
+def choose_head_rate() -> tuple[float, str]:
+    """Choose the learning rate of a new head on frozen layers, if none is searched."""
+    return 3e-3, "a rate that most heads bear"
+
+
+def choose_head_decay(optimizer: str) -> tuple[float, str]:
+    """Choose the weight decay of a new head on frozen layers, if none is searched."""
+    if optimizer in WITHOUT_DECAY:
+        return 0.0, f"{optimizer} has none"
+    return 0.01, "the usual one"
+
+
+def choose_unfrozen(stages: tuple[str, ...], count: int, classes: int) -> tuple[str, str]:
+    """Choose how many stages of a backbone are trained: few pictures leave it as it is."""
+    if count < _PICTURES_FOR_A_TAIL * classes:
+        return "none", f"fewer than {_PICTURES_FOR_A_TAIL} training pictures per class"
+    if _has_light_stages(stages):
+        return "4", "the last three stages of blocks, and the single convolution behind them"
+    return "1", "the last stage"
+
+
+def choose_tail_rate(stages: tuple[str, ...]) -> tuple[float, str]:
+    """Choose the learning rate of the last stages; measured in docs/decisions/0007."""
+    if _has_light_stages(stages):
+        return 1e-3, "stages of light blocks bear it"
+    return 3e-4, "a rate that stages of many weights bear"
+
+
+def choose_layer_decay(stages: tuple[str, ...]) -> tuple[float, str]:
+    """Choose how rates fall from stage to stage; measured in docs/decisions/0007."""
+    if _has_light_stages(stages):
+        return 1.0, "stages of light blocks learn best at one rate"
+    return 0.7, "what is nearer to the pixels changes less"
+
+
+def _has_light_stages(stages: tuple[str, ...]) -> bool:
+    """Tell networks of light blocks between a stem and a last convolution of its own."""
+    return {"stem", "final"} <= set(stages)
+
+
+def check_weight_decay(optimizer: str, decays: Mapping[str, object], given: Container[str]) -> None:
+    """Refuse a weight decay that was asked of an optimizer which has none.
+
+    Args:
+        optimizer: Its name.
+        decays: The weight decays of all phases, by dotted key.
+        given: Keys of the settings that were given.
+
+    Raises:
+        ConfigError: One was given that would change nothing.
+    """
+    for key, decay in decays.items():
+        if optimizer in WITHOUT_DECAY and key in given and decay not in {0, "auto"}:
+            raise ConfigError(
+                f"expected no {key} with {optimizer}, which has none, received {decay}",
+                "--optimizer adamw is the same with weight decay",
+            )

@@ -1,0 +1,277 @@
+"""From settings and a dataset to a plan for fine-tuning in which nothing is left open.
+
+Needs no TensorFlow: `--dry-run` shows the plan at once. The one setting that may stay "auto" is the
+head's learning rate and weight decay with a search: what it chose is in run.json.
+"""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnclf.augmentation.table import AUGMENTATIONS, choose_operations
+from cnnclf.config import (
+    AugmentConfig,
+    FinetuneConfig,
+    FinetuneTrainingConfig,
+    HeadConfig,
+    TailConfig,
+)
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import ConfigError, DataError
+from cnnclf.images.decode import InputSpec
+from cnnclf.models.backbones import Backbone, check_size, find_backbone
+from cnnclf.models.transfer import choose_frozen_stage
+from cnnclf.models.weights.sources import WeightSource, find_weights
+from cnnclf.models.weights.stored_layers import open_stored
+from cnnclf.planning import choices
+from cnnclf.planning.choices import check_weight_decay
+from cnnclf.planning.plan import Plan, count_splits, is_grey, name_origin
+
+_PHASES = ("head", "tail")
+_VIEW_CROP = 0.3
+_PICTURES_PER_CLASS = 2  # one to learn from, one to check with
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetunePlan(Plan[FinetuneConfig]):
+    """Everything `cnnclf finetune` will do; the head's rates stay open where they are searched."""
+
+    kind = FinetuneConfig
+
+    @property
+    def backbone(self) -> Backbone:
+        """The row of the backbone."""
+        return find_backbone(self.config.backbone.name)
+
+    @property
+    def weights(self) -> WeightSource:
+        """Where the weights of the backbone come from."""
+        return find_weights(self.backbone, self.config.backbone.weights)
+
+    @property
+    def frozen_stage(self) -> str | None:
+        """The last frozen stage in the second phase; empty: none is; None: no second phase."""
+        return choose_frozen_stage(self.backbone, self.config.tail.unfreeze)
+
+
+def check_settings(config: FinetuneConfig, *, given: Container[str] = ()) -> None:
+    """Refuse what no dataset can mend, before hours may go into importing one.
+
+    Args:
+        config: Settings as the user gave them.
+        given: Keys of the settings that were given.
+
+    Raises:
+        ConfigError: There is no such backbone or stage, pictures are too small for it, or
+            settings contradict each other.
+        RunError: A file of weights is not there, damaged or of another kind.
+        MissingPackageError: The package that brings the weights is not there.
+    """
+    _check_together(config, given)
+    row, size = find_backbone(config.backbone.name), config.data.image_size
+    if size != "auto":
+        check_size(row, height=size[0], width=size[1])
+    if config.tail.unfreeze != "auto":
+        choose_frozen_stage(row, config.tail.unfreeze)
+    source, packaged = find_weights(row, config.backbone.weights), row.imagenet.package
+    if source.path is None or source.kind == "imagenet":  # a published hash tells, once it is here
+        return
+    if not packaged or source.path.suffix != Path(row.imagenet.name).suffix:
+        with open_stored(source.path):
+            pass
+
+
+def plan_finetuning(
+    config: FinetuneConfig, dataset: Dataset, *, given: Mapping[str, str] | None = None
+) -> FinetunePlan:
+    """Resolve every "auto" for this dataset and find the weights.
+
+    Args:
+        config: Settings as the user gave them.
+        dataset: What to train on; only its manifest is read.
+        given: Where each given setting came from.
+
+    Raises:
+        DataError: There are fewer pictures, in all splits together, than twice the classes.
+        ConfigError: Settings do not go together or do not fit the backbone.
+        RunError: The file of weights is not there.
+        MissingPackageError: The package that brings the weights is not there.
+    """
+    _check_together(config, given or {})
+    row = find_backbone(config.backbone.name)
+    weights = find_weights(row, config.backbone.weights).setting
+    _check_count(dataset)
+    reasons: dict[str, str] = {}
+    counts = count_splits(dataset)
+    spec = _plan_input(config, row, reasons)
+    tail = _plan_tail(config.tail, row, counts["train"], len(dataset.labels), reasons)
+    frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses what is no stage
+    resolved = config.model_copy(
+        update={
+            "backbone": config.backbone.model_copy(update={"name": row.name, "weights": weights}),
+            "data": config.data.model_copy(
+                update={"image_size": (spec.height, spec.width), "fit": spec.fit}
+            ),
+            "tail": tail,
+            "head": _plan_head(config, counts, reasons),
+            "training": _plan_training(config.training, counts, reasons),
+            "augment": _plan_augmentation(config, given or {}, reasons),
+        }
+    )
+    on_pixels = not config.features.cache or frozen == ""
+    return FinetunePlan(
+        config=resolved,
+        reasons=reasons,
+        given=dict(given or {}),
+        input_spec=spec,
+        labels=dataset.labels,
+        counts=counts,
+        operations=plan_operations(resolved, on_pixels=on_pixels),
+        dataset=name_origin(dataset),
+        remarks=_remark(dataset, counts, row),
+    )
+
+
+def plan_operations(config: FinetuneConfig, *, on_pixels: bool) -> dict[str, float]:
+    """Say what augmentation is in force.
+
+    Args:
+        config: Settings of a plan.
+        on_pixels: Whether a phase trains on pictures, which are augmented anew in every epoch;
+            else only cached views are augmented, and the first view of a picture is itself.
+    """
+    single = config.augment.model_dump(exclude={"preset"})
+    operations = choose_operations(config.augment.preset, single)
+    if on_pixels:
+        return operations
+    if config.features.views == 1:
+        return {}
+    return {
+        name: strength
+        for name, strength in operations.items()
+        if AUGMENTATIONS[name].stage != "mix"  # views are made one by one
+    }
+
+
+def settle_head(head: HeadConfig, optimizer: str) -> tuple[HeadConfig, dict[str, str]]:
+    """Take the usual rates for a head that nothing is searched for, with the reasons."""
+    update, reasons = {}, {}
+    if head.learning_rate == "auto":
+        update["learning_rate"], reasons["head.learning_rate"] = choices.choose_head_rate()
+    if head.weight_decay == "auto":
+        update["weight_decay"], reasons["head.weight_decay"] = choices.choose_head_decay(optimizer)
+    return head.model_copy(update=update), reasons
+
+
+def _check_together(config: FinetuneConfig, given: Container[str]) -> None:
+    """Refuse settings that contradict each other."""
+    decays = {f"{name}.weight_decay": getattr(config, name).weight_decay for name in _PHASES}
+    check_weight_decay(config.optimizer.name, decays, given)
+    mixing = [row.name for row in AUGMENTATIONS.values() if row.stage == "mix"]
+    wanted = [name for name in mixing if getattr(config.augment, name)]
+    if wanted and config.features.cache and config.features.views > 1:
+        raise ConfigError(
+            f"expected no {' or '.join(wanted)} with cached features: views are made one by one",
+            "--no-feature-cache",
+        )
+
+
+def _check_count(dataset: Dataset) -> None:
+    least = _PICTURES_PER_CLASS * len(dataset.labels)
+    if len(dataset) < least:
+        raise DataError(
+            f"expected at least {least} pictures for {len(dataset.labels)} classes, "
+            f"{_PICTURES_PER_CLASS} for each on average, received {len(dataset)} in "
+            f"{dataset.directory}",
+            "import more pictures, or fewer classes",
+        )
+
+
+def _plan_input(config: FinetuneConfig, row: Backbone, reasons: dict[str, str]) -> InputSpec:
+    size, fit = config.data.image_size, config.data.fit
+    if size == "auto":
+        size = (row.default_size, row.default_size)
+        reasons["data.image_size"] = f"{row.name} was trained on {size[0]}x{size[1]}"
+    check_size(row, height=size[0], width=size[1])
+    how: str = fit
+    if fit == "auto":
+        how, reasons["data.fit"] = "crop", "shapes stay as the backbone knows them"
+    return InputSpec(size[0], size[1], channels=3, fit=how, interpolation="bicubic")
+
+
+def _plan_training(
+    training: FinetuneTrainingConfig, counts: Mapping[str, int], reasons: dict[str, str]
+) -> FinetuneTrainingConfig:
+    batch_size, patience = training.batch_size, training.patience
+    if batch_size == "auto":
+        batch_size, reasons["training.batch_size"] = choices.choose_batch_size(counts["train"])
+    if patience == "auto":
+        patience, reasons["training.patience"] = choices.choose_phase_patience(
+            has_val=counts["val"] > 0
+        )
+    return training.model_copy(update={"batch_size": batch_size, "patience": patience})
+
+
+def _plan_tail(
+    tail: TailConfig, row: Backbone, count: int, classes: int, reasons: dict[str, str]
+) -> TailConfig:
+    if tail.unfreeze == "auto":
+        unfreeze, why = choices.choose_unfrozen(row.stage_names, count, classes)
+        tail, reasons["tail.unfreeze"] = tail.model_copy(update={"unfreeze": unfreeze}), why
+    if tail.learning_rate == "auto":
+        rate, why = choices.choose_tail_rate(row.stage_names)
+        tail = tail.model_copy(update={"learning_rate": rate})
+        if tail.unfreeze != "none":
+            reasons["tail.learning_rate"] = why
+    if tail.layer_decay == "auto":
+        decay, why = choices.choose_layer_decay(row.stage_names)
+        tail = tail.model_copy(update={"layer_decay": decay})
+        if tail.unfreeze != "none":
+            reasons["tail.layer_decay"] = why
+    return tail
+
+
+def _plan_head(
+    config: FinetuneConfig, counts: Mapping[str, int], reasons: dict[str, str]
+) -> HeadConfig:
+    head, why = config.head, ""
+    if not config.features.cache:
+        why = "there are no cached features to try on"
+    elif not counts["val"]:
+        why = "there is no val split to choose by"
+    elif config.optimizer.name != "adamw":
+        why = f"it tries adamw, not {config.optimizer.name}"
+    elif "auto" not in (head.learning_rate, head.weight_decay):
+        why = "both rates are given"
+    if head.search and why:
+        reasons["head.search"] = why
+        head = head.model_copy(update={"search": False})
+    if head.search:
+        return head
+    head, chosen = settle_head(head, config.optimizer.name)
+    reasons |= chosen
+    return head
+
+
+def _plan_augmentation(
+    config: FinetuneConfig, given: Mapping[str, str], reasons: dict[str, str]
+) -> AugmentConfig:
+    """Choose a crop for cached views where nothing else is asked for: it changes no class."""
+    augment, features = config.augment, config.features
+    is_open = "augment.preset" not in given and augment.crop is None
+    if features.cache and features.views > 1 and is_open:
+        reasons["augment.crop"] = "views of the whole picture would be much alike"
+        return augment.model_copy(update={"crop": _VIEW_CROP})
+    return augment
+
+
+def _remark(dataset: Dataset, counts: Mapping[str, int], row: Backbone) -> tuple[str, ...]:
+    remarks = []
+    if is_grey(dataset):
+        remarks.append(
+            f"all training pictures are grey: their values are repeated for the three colours that "
+            f"{row.name} takes"
+        )
+    if not counts["val"]:
+        remarks.append("no val split: the last epoch is kept as the best")
+    return tuple(remarks)

@@ -1,0 +1,191 @@
+"""What the plans of all commands that train have in common, and reading them back.
+
+A plan leaves nothing open: every "auto" is resolved, with its reason in words; `plan.json` keeps
+both. Nothing here loads TensorFlow, so `--dry-run` can show the plan at once. The device and its
+precision are the one exception: they are found when the run starts (`runtime`) and kept in
+`run.json`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+
+from cnnclf.config import CommandConfig
+from cnnclf.data.manifest import SPLITS, Dataset
+from cnnclf.errors import ConfigError, RunError
+from cnnclf.files import check_version, read_json
+from cnnclf.hardware import count_usable_cpus
+from cnnclf.images.decode import InputSpec
+
+PLAN_VERSION = 1
+
+_GREY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
+
+_Config = TypeVar("_Config", bound=CommandConfig)
+_Parsed = TypeVar("_Parsed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Generic[_Config]):
+    """Everything a run will do, decided before the first epoch.
+
+    Args:
+        config: Settings without any "auto" but device, precision and threads.
+        reasons: Why each "auto" became what it is, by dotted key.
+        given: Which settings were given and where, by dotted key.
+        input_spec: What the network sees.
+        labels: Labels in the order of the outputs.
+        counts: Pictures per split.
+        operations: Augmentation in force, as {operation: strength}.
+        dataset: Name, path and fingerprint of the dataset.
+        remarks: What is worth knowing about the data, for the screen.
+    """
+
+    kind: ClassVar[type[CommandConfig]]
+
+    config: _Config
+    reasons: Mapping[str, str]
+    given: Mapping[str, str]
+    input_spec: InputSpec
+    labels: tuple[str, ...]
+    counts: Mapping[str, int]
+    operations: Mapping[str, float]
+    dataset: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `plan.json`."""
+        return {
+            "plan_version": PLAN_VERSION,
+            "command": self.kind.command,
+            "dataset": dict(self.dataset),
+            "labels": list(self.labels),
+            "counts": dict(self.counts),
+            "input_spec": self.input_spec.to_dict(),
+            "config": self.config.model_dump(mode="json"),
+            "reasons": dict(self.reasons),
+            "given": dict(self.given),
+            "augmentation": dict(self.operations),
+            "remarks": list(self.remarks),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Read back what `to_dict` gave.
+
+        Raises:
+            RunError: The plan is of another command or from a newer version.
+        """
+        return cls(**cls.read_fields(content))
+
+    @classmethod
+    def read_fields(cls, content: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that all plans have; those that a command adds it reads itself.
+
+        Raises:
+            RunError: The plan is of another command or from a newer version.
+        """
+        if content.get("plan_version") != PLAN_VERSION:
+            raise RunError(
+                f"expected plan version {PLAN_VERSION}, received {content.get('plan_version')!r}",
+                "use the version of cnnclf that made this run",
+            )
+        command = content.get("command", "train")  # once plans of `train` alone did not say it
+        if command != cls.kind.command:
+            raise RunError(
+                f"expected a run of cnnclf {cls.kind.command}, received one of cnnclf {command}",
+                f"cnnclf {command} --resume RUN",
+            )
+        return {
+            "config": cls.kind.model_validate(content["config"]),
+            "reasons": content["reasons"],
+            "given": content["given"],
+            "input_spec": InputSpec.from_dict(content["input_spec"]),
+            "labels": tuple(content["labels"]),
+            "counts": content["counts"],
+            "operations": content["augmentation"],
+            "dataset": content["dataset"],
+            "remarks": tuple(content["remarks"]),
+        }
+
+
+def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Parsed:
+    """Read a plan.json and make something of it, with an error that names the file.
+
+    Args:
+        path: The file.
+        parse: Makes a plan of its content.
+
+    Raises:
+        RunError: It is missing, damaged, from a newer version or of another command.
+    """
+    hint = "copy the whole run directory again, or train again"
+    content = read_json(path, hint=hint)
+    check_version({"version": content.get("plan_version")}, PLAN_VERSION, path)
+    try:
+        return parse(content)
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise RunError(f"{path} is damaged: {' '.join(reason.split())}", hint) from error
+
+
+def count_threads(threads: int | str) -> int:
+    """Return how many threads decode and gather: as given, or one per processor for auto."""
+    return threads if isinstance(threads, int) else count_usable_cpus()
+
+
+def count_splits(dataset: Dataset) -> dict[str, int]:
+    """Return how many pictures each split has."""
+    return {split: len(dataset.manifest.select(split)) for split in SPLITS}
+
+
+def name_origin(dataset: Dataset) -> dict[str, str]:
+    """Return what a plan says about where its dataset came from."""
+    return {
+        "name": dataset.name,
+        "path": str(dataset.directory.absolute()),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def is_grey(dataset: Dataset) -> bool:
+    """Tell whether all training pictures are grey."""
+    manifest = dataset.manifest
+    rows = manifest.select("train")
+    rows = rows if len(rows) else np.arange(len(manifest))
+    return {manifest.modes[row] for row in rows} <= _GREY_MODES
+
+
+@dataclass(frozen=True)
+class PlanOrigin:
+    """What plans of all commands say about where they came from.
+
+    Args:
+        dataset: Name, path and fingerprint of the dataset.
+        seed: Seed of the run.
+    """
+
+    dataset: Mapping[str, str]
+    seed: int
+
+
+def read_origin(path: Path) -> PlanOrigin:
+    """Read where a plan.json of any command came from.
+
+    Raises:
+        RunError: It is missing, damaged or from a newer version.
+    """
+    return parse_plan(
+        path,
+        lambda content: PlanOrigin(
+            dict(content["dataset"]), int(content["config"]["runtime"]["seed"])
+        ),
+    )
+
+
+def read_dataset_path(plan: "Plan[Any] | PlanOrigin") -> Path:
+    """Return where the plan's dataset lay when it was made."""
+    return Path(plan.dataset["path"])

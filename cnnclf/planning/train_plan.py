@@ -1,0 +1,214 @@
+"""From settings and a dataset to a plan for `cnnclf train` in which nothing is left open."""
+
+from collections.abc import Container, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from cnnclf.augmentation.table import choose_operations
+from cnnclf.config import ModelConfig, TrainConfig, TrainingConfig
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import ConfigError
+from cnnclf.images.decode import InputSpec
+from cnnclf.models.anatomy import LayerPlan, count_macs, count_parameters, plan_layers
+from cnnclf.planning import choices
+from cnnclf.planning.choices import check_weight_decay
+from cnnclf.planning.plan import Plan, count_splits, is_grey, name_origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPlan(Plan[TrainConfig]):
+    """Everything `cnnclf train` will do.
+
+    Args:
+        layers: The network on paper.
+    """
+
+    kind = TrainConfig
+
+    layers: tuple[LayerPlan, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the network."""
+        return count_parameters(self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one picture."""
+        return count_macs(self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `plan.json`."""
+        return super().to_dict() | {
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Read back what `to_dict` gave.
+
+        Raises:
+            RunError: The plan is of another command or from a newer version.
+        """
+        fields = cls.read_fields(content)
+        layers = tuple(
+            LayerPlan(**{**layer, "output_shape": tuple(layer["output_shape"])})
+            for layer in content["layers"]
+        )
+        return cls(**fields, layers=layers)
+
+
+def check_settings(config: TrainConfig, *, given: Container[str] = ()) -> None:
+    """Refuse what no dataset can mend, before one is imported.
+
+    Args:
+        config: Settings as the user gave them.
+        given: Keys of the settings that were given.
+
+    Raises:
+        ConfigError: The optimizer has no weight decay, and one was given.
+    """
+    optimizer = config.optimizer
+    decays = {"optimizer.weight_decay": optimizer.weight_decay}
+    check_weight_decay(optimizer.name, decays, given)
+
+
+def plan_training(
+    config: TrainConfig, dataset: Dataset, *, given: Mapping[str, str] | None = None
+) -> TrainPlan:
+    """Resolve every "auto" for this dataset.
+
+    Args:
+        config: Settings as the user gave them.
+        dataset: What to train on; only its manifest is read.
+        given: Where each given setting came from.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: Settings do not go together or do not fit the pictures.
+    """
+    given = dict(given or {})
+    check_settings(config, given=given)
+    reasons: dict[str, str] = {}
+    counts = count_splits(dataset)
+    spec = _plan_input(config, dataset, reasons)
+    model = _plan_model(config.model, spec, reasons, given)
+    training = _plan_training(config, counts, reasons)
+    optimizer = config.optimizer
+    if optimizer.learning_rate == "auto":
+        rate, reasons["optimizer.learning_rate"] = choices.choose_learning_rate(
+            optimizer.name, batch_norm=model.batch_norm
+        )
+        optimizer = optimizer.model_copy(update={"learning_rate": rate})
+    operations = _plan_augmentation(config, spec, given, reasons)
+    data = config.data.model_copy(
+        update={
+            "image_size": (spec.height, spec.width),
+            "color": "grey" if spec.channels == 1 else "rgb",
+            "fit": spec.fit,
+        }
+    )
+    resolved = config.model_copy(
+        update={"data": data, "model": model, "training": training, "optimizer": optimizer}
+    )
+    return TrainPlan(
+        config=resolved,
+        reasons=reasons,
+        given=given,
+        input_spec=spec,
+        labels=dataset.labels,
+        counts=counts,
+        layers=plan_layers(model, (spec.height, spec.width, spec.channels), len(dataset.labels)),
+        operations=operations,
+        dataset=name_origin(dataset),
+        remarks=() if counts["val"] else ("no val split: the last epoch is kept as the best",),
+    )
+
+
+def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) -> InputSpec:
+    manifest = dataset.manifest
+    rows = manifest.select("train")
+    rows = rows if len(rows) else np.arange(len(manifest))
+    heights, widths = manifest.heights[rows], manifest.widths[rows]
+    size, color, fit = config.data.image_size, config.data.color, config.data.fit
+    if size == "auto":
+        size, reasons["data.image_size"] = choices.choose_size(heights, widths)
+    if color == "auto":
+        all_grey = is_grey(dataset)
+        color = "grey" if all_grey else "rgb"
+        reasons["data.color"] = (
+            "all training pictures are grey" if all_grey else "some training pictures have colours"
+        )
+    how: str = fit
+    if fit == "auto":
+        how, reasons["data.fit"] = choices.choose_fit(heights, widths, size)
+    return InputSpec(size[0], size[1], channels=1 if color == "grey" else 3, fit=how)
+
+
+def _plan_model(
+    model: ModelConfig, spec: InputSpec, reasons: dict[str, str], given: Mapping[str, str]
+) -> ModelConfig:
+    blocks, filters, convs = model.blocks, model.filters, model.convs_per_block
+    if filters != "auto" and _is_open(given, "model.blocks"):
+        blocks = len(filters)  # a list of filters says how many blocks there are
+    if blocks == "auto":
+        blocks, reasons["model.blocks"] = choices.choose_blocks(spec.height, spec.width)
+    if filters == "auto" or (_is_open(given, "model.filters") and len(filters) != blocks):
+        filters, reasons["model.filters"] = choices.choose_filters(blocks)
+    if convs == "auto":
+        convs, reasons["model.convs_per_block"] = choices.choose_convs(blocks)
+    return model.model_copy(
+        update={
+            "blocks": blocks,
+            "filters": list(filters),
+            "convs_per_block": list(convs) * (blocks if len(convs) == 1 else 1),
+            "pool_stride": model.pool_size if model.pool_stride == "auto" else model.pool_stride,
+        }
+    )
+
+
+def _is_open(given: Mapping[str, str], key: str) -> bool:
+    """Tell whether a setting was left to us: not given, or only by a preset."""
+    return given.get(key, "preset").startswith("preset")
+
+
+def _plan_training(
+    config: TrainConfig, counts: Mapping[str, int], reasons: dict[str, str]
+) -> TrainingConfig:
+    training, count = config.training, counts["train"]
+    batch_size, epochs, patience = training.batch_size, training.epochs, training.patience
+    if batch_size == "auto":
+        batch_size, reasons["training.batch_size"] = choices.choose_batch_size(count)
+    if epochs == "auto":
+        epochs, reasons["training.epochs"] = choices.choose_epochs(count, batch_size)
+    if patience == "auto":
+        patience, reasons["training.patience"] = choices.choose_patience(
+            count, epochs, has_val=counts["val"] > 0
+        )
+    return training.model_copy(
+        update={"batch_size": batch_size, "epochs": epochs, "patience": patience}
+    )
+
+
+def _plan_augmentation(
+    config: TrainConfig, spec: InputSpec, given: Mapping[str, str], reasons: dict[str, str]
+) -> dict[str, float]:
+    augment = config.augment
+    operations = choose_operations(augment.preset, augment.model_dump(exclude={"preset"}))
+    if operations.get("hue") and spec.channels == 1:
+        if "augment.hue" in given:
+            raise ConfigError(
+                "expected colour pictures for augment.hue, received grey ones", "--color rgb"
+            )
+        del operations["hue"]
+    if "augment.preset" not in given:
+        reasons["augment.preset"] = (
+            "no flip or turn by default: files cannot tell whether that would change the class"
+        )
+    return operations

@@ -1,0 +1,96 @@
+"""What came out of a prediction in all, and what of it was there before."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cnnclf.errors import ExitCode
+from cnnclf.prediction.path_set import PathSet
+from cnnclf.prediction.rows import Cell, Prediction
+from cnnclf.prediction.stage_times import Limit
+
+_EXAMPLES = 5
+
+
+@dataclass
+class PredictSummary:
+    """What came out in all.
+
+    Args:
+        files: Rows written, those of an interrupted job that goes on included.
+        earlier: Those of them that were there before.
+        failed: Rows with an error.
+        placed: Files copied, linked or moved, or that would be in a dry run.
+        counts: Label (or `unknown`) to number of files.
+        examples: (path, error) of the first failed ones.
+        seconds: Time from the first path to the last row, of this time only.
+        limit: The stage that took most; None if there was too little to tell.
+    """
+
+    files: int = 0
+    earlier: int = 0
+    failed: int = 0
+    placed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    limit: Limit | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """`SOME_FAILED` if a file failed."""
+        return ExitCode.SOME_FAILED if self.failed else ExitCode.OK
+
+    @property
+    def images_per_s(self) -> float:
+        """Files per second, of this time only; 0 if there was no time to measure."""
+        return (self.files - self.earlier) / self.seconds if self.seconds else 0.0
+
+    def add(self, prediction: Prediction) -> None:
+        """Count one row."""
+        self._add(prediction.path, prediction.label, prediction.placed, prediction.error)
+
+    def add_earlier(self, cells: Mapping[str, Cell]) -> None:
+        """Count a row of the interrupted job that goes on."""
+        path, label, placed, error = (
+            str(cells.get(name) or "") for name in ("path", "label", "placed", "error")
+        )
+        self._add(path, label, placed, error)
+        self.earlier += 1
+
+    def include(self, other: "PredictSummary") -> None:
+        """Count what another one counted; times stay as they are."""
+        self.files += other.files
+        self.earlier += other.earlier
+        self.failed += other.failed
+        self.placed += other.placed
+        self.counts.update(other.counts)
+        self.examples += other.examples[: _EXAMPLES - len(self.examples)]
+
+    def _add(self, path: str, label: str, placed: str, error: str) -> None:
+        self.files += 1
+        self.placed += bool(placed)
+        if label:
+            self.counts[label] += 1
+        if error:
+            self.failed += 1
+            if len(self.examples) < _EXAMPLES:
+                self.examples.append((path, error))
+
+
+@dataclass
+class SoFar:
+    """What an interrupted job had done when it was interrupted; nothing, of a new one.
+
+    Args:
+        summary: Counts its rows; those to come are added.
+        done: The paths that have a row; those that need no other are taken out.
+    """
+
+    summary: PredictSummary = field(default_factory=PredictSummary)
+    done: PathSet = field(default_factory=PathSet, repr=False)
+
+    def add(self, cells: Mapping[str, Cell]) -> None:
+        """Count a row that is there."""
+        self.done.add(str(cells.get("path") or ""))
+        self.summary.add_earlier(cells)

@@ -1,0 +1,1 @@
+"""What training is fed: batches, their order, and how long they were waited for."""

@@ -1,0 +1,1 @@
+"""One phase of training: steps, epochs, optimizers, checkpoints, and what resuming needs."""

@@ -1,0 +1,193 @@
+"""What happens at the steps and epochs of a fit: checkpoints, history, stopping, plateaus."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cnnclf.config import OptimizerConfig
+from cnnclf.errors import RunError
+from cnnclf.progress import Task
+from cnnclf.training.fitting.schedule import learning_rate_at
+from cnnclf.training.fitting.state import TrainingState, score_epoch
+
+if TYPE_CHECKING:
+    import keras
+
+_NAN_CHECK_STEPS = 50  # looking at the loss waits for the device; not at every step
+
+
+class Source(Protocol):
+    """Batches that know how many pictures an epoch has and how long they were waited for."""
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that the network waited for pictures, so far."""
+
+    @property
+    def count(self) -> int:
+        """Pictures of an epoch."""
+
+    def step_begins(self) -> None:
+        """Note that the next batch is wanted now."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class FitHooks:
+    """What a conductor calls and tells.
+
+    Args:
+        save_best: Writes the best checkpoint.
+        save_last: Writes the last checkpoint, with the training state.
+        on_epoch: Told the row of history and whether it is the best so far.
+        task: Progress, in pictures.
+        check_interrupt: Raises KeyboardInterrupt if one got lost.
+    """
+
+    save_best: Callable[[], None]
+    save_last: Callable[[], None]
+    on_epoch: Callable[[dict[str, Any], bool], None]
+    task: Task
+    check_interrupt: Callable[[], None]
+
+
+@dataclass
+class Conductor:
+    """Judges, saves and reports each epoch, and lowers the learning rate on a plateau.
+
+    Args:
+        trainer: The compiled model.
+        state: The judge's memory; changed at each epoch's end.
+        optimizer: Settings with a resolved learning rate.
+        epochs: Epochs of the phase.
+        patience: Epochs without a better one before stopping; 0: never.
+        phase: Name of the phase, for the history.
+        has_val: Whether there is a val split to judge by; else the newest epoch is the best.
+        batches: The training batches.
+        hooks: What to call.
+        may_diverge: Whether a loss that is no number ends the phase alone, and not the run.
+        remedy: The options that help against that.
+    """
+
+    trainer: "keras.Model"
+    state: TrainingState
+    optimizer: OptimizerConfig
+    epochs: int
+    patience: int
+    phase: str
+    has_val: bool
+    batches: Source
+    hooks: FitHooks
+    may_diverge: bool = False
+    remedy: str = "--learning-rate"
+    _started: float = field(default=0.0, init=False)
+    _waited: float = field(default=0.0, init=False)
+    _shown: int = field(default=0, init=False)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the epochs or the patience are at their end."""
+        state = self.state
+        is_patient = not self.patience or state.epochs_without_better < self.patience
+        return state.diverged or state.phase_epoch >= self.epochs or not is_patient
+
+    def as_callback(self) -> "keras.callbacks.Callback":
+        """Return the Keras callback that passes events on to this."""
+        import keras
+
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=self.begin_epoch,
+            on_epoch_end=self.end_epoch,
+            on_train_batch_begin=self.begin_step,
+        )
+
+    def begin_epoch(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Start the clock; with the plateau schedule set the rate of the epoch."""
+        self._started, self._waited = time.perf_counter(), self.batches.wait_s
+        self._shown = 0
+        self.hooks.task.describe(f"epoch {epoch + 1}/{self.epochs}")
+        if self.optimizer.schedule == "plateau":
+            self.trainer.optimizer.learning_rate = self._rate_at(epoch * len(self.batches))
+
+    def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Report the step before, and now and then look whether the loss is still a number.
+
+        All of it at the beginning of a step: for a callback at its end Keras waits for the device
+        and turns every metric into a number, which small networks notice.
+        """
+        self.batches.step_begins()
+        self.hooks.check_interrupt()
+        self._advance(batch)
+        if batch and batch % _NAN_CHECK_STEPS == 0:
+            loss = self.trainer.metrics[0].result()
+            self._check_loss(float(loss), epoch=self.state.epoch, step=batch)
+
+    def end_epoch(self, epoch: int, logs: Any = None) -> None:
+        """Judge the epoch, keep what must be kept, stop when patience is at its end.
+
+        Raises:
+            RunError: The loss is no longer a number.
+        """
+        steps = len(self.batches)
+        self._advance(steps)
+        self._check_loss(float(logs["loss"]), epoch=epoch, step=steps)
+        if self.state.diverged:
+            return
+        row = self._measure(epoch, logs)
+        state = self.state
+        state.epoch = state.phase_start + epoch + 1
+        state.seconds += row["seconds"]
+        state.wait_s += row["data_wait_s"]
+        state.history.append(row)
+        # ties in accuracy are common on a small val split: the lower loss decides
+        is_best = state.judge(score_epoch(row))
+        if self.optimizer.schedule == "plateau" and self.has_val:
+            state.reduce_on_plateau(max(1, self.patience // 3))
+        # best first: whatever is lost between the two, resuming never loses a better best
+        if is_best:
+            self.hooks.save_best()
+        self.hooks.save_last()
+        self.hooks.on_epoch(row, is_best)
+        if self.is_done:
+            self.trainer.stop_training = True
+
+    def _measure(self, epoch: int, logs: Any) -> dict[str, Any]:
+        return {
+            "epoch": self.state.phase_start + epoch + 1,
+            "phase": self.phase,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+            "val_loss": float(logs["val_loss"]) if self.has_val else None,
+            "val_accuracy": float(logs["val_accuracy"]) if self.has_val else None,
+            "learning_rate": self._rate_at((epoch + 1) * len(self.batches) - 1),
+            "seconds": round(time.perf_counter() - self._started, 3),
+            "data_wait_s": round(max(0.0, self.batches.wait_s - self._waited), 3),
+        }
+
+    def _rate_at(self, step: int) -> float:
+        """Return the rate of a step; with the plateau schedule, of the epoch it begins or is in."""
+        steps = len(self.batches)
+        if self.optimizer.schedule == "plateau":
+            step -= step % steps
+        rate = learning_rate_at(step, steps * self.epochs, self.optimizer)
+        return rate * self.state.plateau_factor
+
+    def _advance(self, steps: int) -> None:
+        """Tell progress that so many steps of the epoch are done."""
+        shown = steps * self.batches.count // len(self.batches)
+        self.hooks.task.advance(shown - self._shown)
+        self._shown = shown
+
+    def _check_loss(self, loss: float, *, epoch: int, step: int) -> None:
+        if math.isfinite(loss):
+            return
+        if self.may_diverge:
+            self.state.diverged = self.trainer.stop_training = True
+        else:
+            raise RunError(
+                f"expected a finite loss, received {loss} in epoch {epoch + 1}, step {step}",
+                f"a lower {self.remedy} or --precision float32; the best epoch before it is kept",
+            )

@@ -1,0 +1,131 @@
+"""The best and the last checkpoint of a run, written when they are due."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnnclf.files import atomic_directory
+from cnnclf.inference.classifier import save_bundle
+from cnnclf.runs import RunDirectory
+from cnnclf.training.fitting.optimizers import WeightAverage
+from cnnclf.training.fitting.state import TrainingState, save_state
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """What `classifier.json` says beside the weights.
+
+    Args:
+        labels: In the order of the logits.
+        input_spec: What the network sees.
+        dataset: Name and fingerprint.
+    """
+
+    labels: tuple[str, ...]
+    input_spec: Any
+    dataset: dict[str, str]
+
+
+class Checkpoints:
+    """Writes the best and the last checkpoint, not more often than every so many seconds.
+
+    A best epoch that is not written yet is kept in memory, and always written before a last
+    checkpoint that knows of it: whatever is lost, resuming never loses a better best.
+    """
+
+    def __init__(
+        self,
+        net: "keras.Model",
+        trained: "keras.Model",
+        trainer: "keras.Model",
+        run: RunDirectory,
+        content: BundleContent,
+        state: TrainingState,
+        average: WeightAverage,
+        *,
+        every_s: float,
+    ) -> None:
+        self._net = net
+        self._trained = trained
+        self._trainer = trainer
+        self._run = run
+        self._content = content
+        self._state = state
+        self._average = average
+        self._every_s = every_s
+        self._written = time.perf_counter()
+        self._best: tuple[int, list[Any]] | None = None
+        self._is_last_written = True
+
+    def save_best(self) -> None:
+        """Write the network as the best, or keep its weights until it is due."""
+        if self._is_due():
+            self._best = None
+            self._write_best(self._state.epoch)
+            return
+        import keras
+
+        with self._average.in_net():
+            weights = self._trainer.trainable_variables
+            self._best = (
+                self._state.epoch,
+                [np.array(keras.ops.convert_to_numpy(each)) for each in weights],
+            )
+
+    def save_last(self) -> None:
+        """Write the network as the last, with what resuming needs, if it is due."""
+        self._is_last_written = self._is_due()
+        if self._is_last_written:
+            self._write_pending()
+            self._write_last()
+            self._written = time.perf_counter()
+
+    def finish(self) -> None:
+        """Write what is not written yet."""
+        self._write_pending()
+        if not self._is_last_written:
+            self._write_last()
+
+    def _is_due(self) -> bool:
+        return time.perf_counter() - self._written >= self._every_s
+
+    def _write_pending(self) -> None:
+        if self._best is None:
+            return
+        import keras
+
+        epoch, best = self._best
+        self._best = None
+        weights = self._trainer.trainable_variables
+        held = [np.array(keras.ops.convert_to_numpy(each)) for each in weights]
+        for weight, value in zip(weights, best, strict=True):
+            weight.assign(value)
+        with atomic_directory(self._run.best) as directory:
+            _save(directory, self._net, self._content, epoch)
+        for weight, value in zip(weights, held, strict=True):
+            weight.assign(value)
+
+    def _write_best(self, epoch: int) -> None:
+        with self._average.in_net(), atomic_directory(self._run.best) as directory:
+            _save(directory, self._net, self._content, epoch)
+
+    def _write_last(self) -> None:
+        with atomic_directory(self._run.last) as directory:
+            _save(directory, self._net, self._content, self._state.epoch)
+            save_state(directory, self._state, self._trained, self._trainer.optimizer)
+
+
+def _save(directory: Any, net: "keras.Model", content: BundleContent, epoch: int) -> None:
+    save_bundle(
+        directory,
+        net,
+        labels=content.labels,
+        input_spec=content.input_spec,
+        dataset=content.dataset,
+        extra={"epoch": epoch},
+    )

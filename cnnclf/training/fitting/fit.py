@@ -1,0 +1,184 @@
+"""Fits a network to batches: compiles, runs the epochs, keeps the best and the last checkpoint."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnclf.config import OptimizerConfig, TrainingConfig
+from cnnclf.progress import Progress
+from cnnclf.runs import RunDirectory
+from cnnclf.signals import Interrupts
+from cnnclf.training.fitting.callbacks import Conductor, FitHooks
+from cnnclf.training.fitting.checkpoints import BundleContent, Checkpoints
+from cnnclf.training.fitting.optimizers import WeightAverage, build_optimizer
+from cnnclf.training.fitting.state import TrainingState, load_state
+
+if TYPE_CHECKING:
+    import keras
+
+    from cnnclf.training.feeding.batches import Batches
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with its own settings.
+
+    Args:
+        name: For the history.
+        training: Settings in which nothing is "auto".
+        optimizer: Settings in which nothing is "auto".
+        scales: What the learning rate of a variable is multiplied with, by the variable's id.
+        may_diverge: Whether a loss that is no number ends the phase alone, and not the run.
+        remedy: The options that help against that.
+    """
+
+    name: str
+    training: TrainingConfig
+    optimizer: OptimizerConfig
+    scales: Mapping[int, float] | None = None
+    may_diverge: bool = False
+    remedy: str = "--learning-rate, --clip-norm 1"
+
+
+def fit_phase(
+    net: "keras.Model",
+    phase: Phase,
+    *,
+    batches: "Batches",
+    val_batches: "Batches | None",
+    run: RunDirectory,
+    content: BundleContent,
+    scope: Callable[[], AbstractContextManager[Any]],
+    jit_compile: bool,
+    resume: bool,
+    on_epoch: Callable[[dict[str, Any], bool], None],
+    progress: Progress,
+    part: "keras.Model | None" = None,
+    state: TrainingState | None = None,
+    save_every_s: float = 0.0,
+) -> TrainingState:
+    """Train `net` until its epochs are done or its patience is.
+
+    The network itself is never compiled, so a bundle holds no optimizer; a second Keras model over
+    the same layers is.
+
+    Args:
+        net: From pixels 0..255 to logits.
+        phase: How to train.
+        batches: Training batches.
+        val_batches: What epochs are judged by; None: the last epoch is the best.
+        run: Where checkpoints go.
+        content: What bundles say.
+        scope: Gives the scope in which variables are made (several devices).
+        jit_compile: Whether to compile with XLA.
+        resume: Go on from the last checkpoint.
+        on_epoch: Told each row of history and whether it is the best so far.
+        progress: Told the steps.
+        part: What is trained, sharing its weights with `net`, from what the batches hold to logits;
+            None: `net` itself.
+        state: The memory of the phases before this one; None: it is the first.
+        save_every_s: Seconds between checkpoints, for epochs that are shorter than it takes to
+            write one; the best epoch is kept in memory meanwhile.
+
+    Returns:
+        The judge's memory, with the history.
+
+    Raises:
+        RunError: The loss is no longer a number, or the state to go on from is damaged.
+    """
+    import keras
+
+    epochs = _resolved(phase.training.epochs)
+    with scope():
+        trained = net if part is None else part
+        trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
+        trainer.compile(
+            build_optimizer(
+                phase.optimizer, total_steps=len(batches) * epochs, scales=phase.scales
+            ),
+            loss=build_loss(phase.training),
+            metrics=["accuracy"],
+            weighted_metrics=[],
+            jit_compile=jit_compile,
+        )
+        trainer.optimizer.build(trainer.trainable_variables)
+    if resume:
+        state = load_state(run.find_checkpoint("last"), trained, trainer.optimizer)
+    else:
+        state = state or TrainingState()
+        state.begin_phase(phase.name)
+    average = WeightAverage(trainer, trainer.optimizer, active=phase.optimizer.ema > 0)
+    checkpoints = Checkpoints(
+        net, trained, trainer, run, content, state, average, every_s=save_every_s
+    )
+    steps = len(batches)
+    with (
+        progress.task("training", epochs * batches.count, "pictures") as task,
+        Interrupts() as interrupts,
+    ):
+        task.advance(state.phase_epoch * batches.count)
+        conductor = Conductor(
+            trainer=trainer,
+            state=state,
+            optimizer=phase.optimizer,
+            epochs=epochs,
+            patience=_resolved(phase.training.patience),
+            phase=phase.name,
+            has_val=val_batches is not None,
+            batches=batches,
+            hooks=FitHooks(
+                checkpoints.save_best, checkpoints.save_last, on_epoch, task, interrupts.check
+            ),
+            may_diverge=phase.may_diverge,
+            remedy=phase.remedy,
+        )
+        try:
+            if not conductor.is_done:  # it may be, if it was stopped while being tested
+                trainer.fit(
+                    batches.as_keras(state.phase_epoch, epochs),
+                    steps_per_epoch=steps,
+                    initial_epoch=state.phase_epoch,
+                    epochs=epochs,
+                    validation_data=(
+                        None
+                        if val_batches is None
+                        else val_batches.as_keras(state.phase_epoch, epochs)
+                    ),
+                    validation_steps=None if val_batches is None else len(val_batches),
+                    callbacks=[average.as_callback(), conductor.as_callback()],
+                    shuffle=False,  # batches come shuffled
+                    verbose=0,
+                )
+        finally:
+            # a framework hides what went wrong in a feeding thread behind an error of its own
+            for source in (batches, val_batches):
+                if source is not None and source.error is not None:
+                    raise source.error
+    checkpoints.finish()
+    return state
+
+
+def build_loss(settings: TrainingConfig) -> "keras.losses.Loss":
+    """Make the loss over logits and one-hot labels.
+
+    The focal loss is that of Lin et al., 2017, without class weights.
+    """
+    import keras
+
+    if settings.balance == "focal":
+        return keras.losses.CategoricalFocalCrossentropy(
+            alpha=1.0,
+            gamma=settings.focal_gamma,
+            from_logits=True,
+            label_smoothing=settings.label_smoothing,
+        )
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=settings.label_smoothing
+    )
+
+
+def _resolved(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"expected a resolved setting, received {value!r}")
+    return value

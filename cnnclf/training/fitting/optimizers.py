@@ -1,0 +1,149 @@
+"""Optimizers: which, at which rate for which weights, and the moving average of weights."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from cnnclf.config import OptimizerConfig
+from cnnclf.planning.choices import WITHOUT_DECAY
+from cnnclf.training.fitting.schedule import build_schedule
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build_optimizer(
+    settings: OptimizerConfig, *, total_steps: int, scales: Mapping[int, float] | None = None
+) -> "keras.Optimizer":
+    """Make the Keras optimizer with its schedule.
+
+    Args:
+        settings: With a resolved learning rate.
+        total_steps: Steps of the whole run.
+        scales: What the learning rate, and with it the decoupled weight decay, of a variable is
+            multiplied with, by the variable's id; 1 for all others.
+    """
+    import keras
+
+    # "plateau" depends on what validation says: its rate is set at the beginning of each epoch
+    on_plateau = settings.schedule == "plateau"
+    shared: dict[str, Any] = {
+        "learning_rate": 1e-3 if on_plateau else build_schedule(total_steps, settings),
+        "global_clipnorm": settings.clip_norm or None,
+        "weight_decay": None if settings.name in WITHOUT_DECAY else settings.weight_decay or None,
+        "use_ema": settings.ema > 0,
+        # 0.99 is Keras's default; unused without use_ema but checked all the same
+        "ema_momentum": settings.ema or 0.99,
+    }
+    kinds: dict[str, tuple[type[keras.Optimizer], dict[str, Any]]] = {
+        "sgd": (
+            keras.optimizers.SGD,
+            {"momentum": settings.momentum, "nesterov": settings.momentum > 0},
+        ),
+        "adam": (keras.optimizers.Adam, {}),
+        "adamw": (keras.optimizers.AdamW, {"weight_decay": settings.weight_decay}),
+        "rmsprop": (keras.optimizers.RMSprop, {"momentum": settings.momentum}),
+    }
+    kind, own = kinds[settings.name]
+    optimizer = (scale_rates(kind, scales) if scales else kind)(**shared | own)
+    # norms and biases are few and need no decay (He et al., "Bag of tricks", 2019)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def scale_rates(
+    kind: "type[keras.Optimizer]", scales: Mapping[int, float]
+) -> "type[keras.Optimizer]":
+    """Make a kind of optimizer in which variables have learning rates of their own.
+
+    Scaling gradients would do nothing for the Adam family, which divides by their size. So the
+    optimizer is asked to update one group of variables after the other, each with the rate and
+    weight decay of its group. The two methods are those that every backend of Keras calls with all
+    variables at once; the tests would notice if one of them changed.
+
+    Args:
+        kind: A Keras optimizer.
+        scales: As of `build_optimizer`.
+    """
+
+    class Scaled(kind):  # type: ignore[misc]
+        weight_decay: float | None
+
+        def _backend_update_step(self, grads: Any, variables: Any, learning_rate: Any) -> None:
+            pairs = sorted(zip(grads, variables, strict=True), key=lambda pair: _scale(pair[1]))
+            for scale, group in groupby(pairs, key=lambda pair: _scale(pair[1])):
+                some_grads, some = zip(*group, strict=True)
+                rate = learning_rate * scale
+                super()._backend_update_step(list(some_grads), list(some), rate)
+
+        def _apply_weight_decay(self, variables: Any) -> None:
+            whole = self.weight_decay
+            if whole is None:
+                return
+            # what is subtracted is rate x decay x weight
+            for scale, group in groupby(sorted(variables, key=_scale), key=_scale):
+                self.weight_decay = whole * scale
+                super()._apply_weight_decay(list(group))
+            self.weight_decay = whole
+
+    def _scale(variable: Any) -> float:
+        return scales.get(id(variable), 1.0)
+
+    Scaled.__name__ = kind.__name__
+    return Scaled
+
+
+class WeightAverage:
+    """The moving average of weights that an optimizer keeps (Polyak and Juditsky, 1992).
+
+    With it, epochs are judged by the average and the best checkpoint holds the average, while
+    training and the last checkpoint go on with the weights themselves.
+
+    Args:
+        net: The network.
+        optimizer: Built with `use_ema` if `active`.
+        active: Without it nothing here does anything.
+    """
+
+    def __init__(self, net: "keras.Model", optimizer: "keras.Optimizer", *, active: bool) -> None:
+        self._net = net
+        self._optimizer = optimizer
+        self._active = active
+
+    @contextmanager
+    def in_net(self) -> Iterator[None]:
+        """Hold the average in the network within a with statement."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def as_callback(self) -> "keras.callbacks.Callback":
+        """Return the Keras callback that lets validation see the average."""
+        import keras
+
+        swap = self._swap
+
+        class ShowAverage(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+                swap()
+
+            def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
+                swap()
+
+        return ShowAverage()
+
+    def _swap(self) -> None:
+        if not self._active:
+            return
+        import keras
+
+        # mixed_float16 wraps the optimizer in one that scales the loss
+        optimizer = getattr(self._optimizer, "inner_optimizer", self._optimizer)
+        averages = optimizer._model_variables_moving_average  # noqa: SLF001 (no public door)
+        for weight, average in zip(self._net.trainable_variables, averages, strict=True):
+            held = keras.ops.convert_to_numpy(weight)
+            weight.assign(average)
+            average.assign(held)

@@ -1,0 +1,1 @@
+"""Frozen layers: computed once per image, kept on disk, and trained on."""

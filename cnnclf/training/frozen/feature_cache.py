@@ -1,0 +1,297 @@
+"""Features of frozen layers on disk: computed once, read in every epoch.
+
+A set of features is one file of floats per output and beside them a description, which is written
+last: what was not finished is not there, and its check sums tell what a crash took. The name is a
+hash of everything that the numbers depend on: weights, graph and the programs that build it, input
+spec, content of the pictures in order, views, engine, device and precision. Files are written as
+they come and read row by row, so they need not fit in memory.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.augmentation.table import Augmenter
+from cnnclf.data.cache import cache_dir
+from cnnclf.data.decoding import Job, in_words
+from cnnclf.data.pixel_file import pixel_key
+from cnnclf.data.store import Pixels
+from cnnclf.errors import DeviceError, ImageError, RunError
+from cnnclf.files import atomic_path, write_json_atomic
+from cnnclf.progress import Progress, Task
+from cnnclf.training.frozen.feature_engines import Engine
+from cnnclf.training.frozen.features import FeatureJob, Features, Rows, StoredRows
+
+_FORMAT_VERSION = 3
+_BATCH = 16
+_CHECKED_ROWS = 32
+_TIMED_BATCHES = 5  # after which it is said how long the rest will take
+_ABANDONED_S = 3600.0
+_SPARE_BYTES = 64 << 20  # left free on the disk for everything else a run writes
+
+
+class NoRoomError(DeviceError):
+    """The disk has no room for features; there is another way to train."""
+
+
+def open_features(
+    jobs: Sequence[FeatureJob],
+    pixels: Pixels,
+    build: Callable[[], Engine],
+    engine: str,
+    *,
+    threads: int,
+    progress: Progress,
+) -> list[list[Features]]:
+    """Find features on disk, or compute them.
+
+    Args:
+        jobs: What to compute.
+        pixels: The decoded pictures.
+        build: Makes the engine; only called if there is something to compute.
+        engine: Its name.
+        threads: Threads of the machine, for the name of pictures without a hash.
+        progress: Told the sizes and the room there is beforehand, then the time.
+
+    Returns:
+        For each job, one for each output of the model.
+
+    Raises:
+        NoRoomError: The disk has not enough room for what is missing.
+        DeviceError: The disk is full all the same.
+        RunError: A value is too large for float16.
+    """
+    directory = cache_dir() / "features"
+    paths = [directory / f"{_key(job, engine, threads, progress)}.json" for job in jobs]
+    found = [_find_current(path, job, pixels) for path, job in zip(paths, jobs, strict=True)]
+    for job, features in zip(jobs, found, strict=True):
+        if features is not None:
+            progress.note(f"found the frozen layers' features of {_describe(job)} on disk")
+    missing = [index for index, features in enumerate(found) if features is None]
+    if missing:
+        needed = sum(jobs[index].nbytes for index in missing)
+        free = check_room(directory, needed)
+        progress.note(
+            f"frozen layers of {' and '.join(_describe(jobs[index]) for index in missing)} with "
+            f"{engine}, once: {in_words(needed)} in {directory} ({in_words(free)} free)"
+        )
+        made = build()
+        for index in missing:
+            _make(jobs[index], pixels, made, paths[index], progress)
+    return [
+        _require(features or _find(path, job), directory)
+        for path, job, features in zip(paths, jobs, found, strict=True)
+    ]
+
+
+def check_room(directory: Path, needed: int) -> int:
+    """Refuse to begin what the disk cannot hold; return the bytes that are free.
+
+    Raises:
+        NoRoomError: It says how much is needed and how much is free.
+    """
+    present = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    free = shutil.disk_usage(present).free
+    if free < needed + _SPARE_BYTES:
+        raise NoRoomError(
+            f"expected {in_words(needed + _SPARE_BYTES)} of free disk for the frozen layers' "
+            f"features, {directory} has {in_words(free)}",
+            # a run goes on with the settings it began with, which may be too many views
+            "begin anew with --feature-fallback, which computes them in every epoch instead, or "
+            "with fewer --views; or free some space, or set another CNNCLF_CACHE_DIR",
+        )
+    return free
+
+
+def _describe(job: FeatureJob) -> str:
+    views = f" in {job.views} views" if job.views > 1 else ""
+    return f"{len(job.rows):,} pictures{views}"
+
+
+def _key(job: FeatureJob, engine: str, threads: int, progress: Progress) -> str:
+    content = pixel_key(Job(job.dataset, job.spec, job.rows, threads, progress))
+    augmentation = [dict(job.operations), job.seed] if job.views > 1 else None
+    model = [job.graph, job.weights, job.makers, job.shapes, engine]
+    parts = [_FORMAT_VERSION, content, job.views, augmentation, model, job.dtype]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _find_current(description: Path, job: FeatureJob, pixels: Pixels) -> list[Features] | None:
+    """Open what lies there, unless pictures that were missing in it can be read by now.
+
+    Looking for them again lets the pixels know those that still cannot, as if the features were
+    made now.
+    """
+    features = _find(description, job)
+    for at in features[0].failed if features else ():
+        with suppress(ImageError):
+            pixels.gather(job.rows[at : at + 1])
+            return None
+    return features
+
+
+def _find(description: Path, job: FeatureJob) -> list[Features] | None:
+    """Open what lies there, None if nothing whole does."""
+    try:
+        content = json.loads(description.read_text(encoding="utf-8"))
+        failed = {int(at): str(reason) for at, reason in content["failed"].items()}
+        features = []
+        for index, shape in enumerate(job.shapes):
+            path = _file(description, index)
+            whole = (job.count, *shape)
+            if path.stat().st_size != np.dtype(job.dtype).itemsize * math.prod(whole):
+                return None
+            rows = StoredRows(path, job.dtype, whole)
+            if content["checks"][index] != _checks(rows):
+                return None
+            features.append(Features(rows, job.rows, failed))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # it is made again
+    return features
+
+
+def _require(features: list[Features] | None, directory: Path) -> list[Features]:
+    if features is None:
+        raise RunError(f"the features in {directory} vanished while they were made")
+    return features
+
+
+def _make(
+    job: FeatureJob, pixels: Pixels, engine: Engine, description: Path, progress: Progress
+) -> None:
+    failed: dict[int, str] = {}
+    started = time.perf_counter()
+    _remove_abandoned(description.parent)
+    with ExitStack() as stack:
+        files: list[BinaryIO] = [
+            stack.enter_context(
+                stack.enter_context(atomic_path(_file(description, index))).open("wb")
+            )
+            for index in range(len(job.shapes))
+        ]
+        task = stack.enter_context(progress.task("frozen layers", job.count, "pictures"))
+        writer = _Writer(files, job.dtype, task)
+        batches = _make_batches(job, pixels, failed)
+        try:
+            engine.run(islice(batches, _TIMED_BATCHES), writer.write)
+            rest = writer.seconds_for(job.count)
+            if rest >= 1:
+                progress.note(f"frozen layers: about {rest:,.0f} s to go")
+            engine.run(batches, writer.write)
+        except OverflowError as error:
+            raise RunError(
+                f"expected features of frozen layers within {job.dtype}, received {error}",
+                "use --feature-dtype float32",
+            ) from error
+    seconds = time.perf_counter() - started
+    rate = job.count / max(seconds, 1e-9)
+    progress.note(f"frozen layers took {seconds:.1f} s, {rate:.1f} pictures/s")
+    whole = [
+        StoredRows(_file(description, index), job.dtype, (job.count, *shape))
+        for index, shape in enumerate(job.shapes)
+    ]
+    content = {"version": _FORMAT_VERSION, "shapes": job.shapes, "failed": failed}
+    write_json_atomic(description, content | {"checks": [_checks(rows) for rows in whole]})
+
+
+def _checks(rows: StoredRows) -> list[int]:
+    """Return check sums of some rows, which tell a file that lost its pages in a crash."""
+    chosen = np.linspace(0, len(rows) - 1, _CHECKED_ROWS).astype(np.intp)
+    return [zlib.crc32(rows[chosen[at : at + 1]].tobytes()) for at in range(len(chosen))]
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove what killed processes left half written; one at work writes all the time."""
+    for left in directory.glob(".*.features"):
+        with suppress(OSError):  # gone, or still open on Windows
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
+
+
+class _Writer:
+    """Writes batches of outputs to their places, from any thread, in any order.
+
+    With ordinary writing a disk that fills up is an error; in a mapped file it would be the end of
+    the process.
+    """
+
+    def __init__(self, files: list[BinaryIO], dtype: str, task: Task) -> None:
+        self._files = files
+        self._dtype = np.dtype(dtype)
+        self._task = task
+        self._lock = threading.Lock()
+        self._times: list[tuple[float, int]] = []
+
+    def write(self, start: int, outputs: list[npt.NDArray[Any]]) -> None:
+        """Write what a batch came to; `start` is the place of its first picture.
+
+        Raises:
+            OverflowError: A value is too large; its argument is the largest.
+        """
+        count = len(outputs[0])
+        with self._lock:
+            for file, output in zip(self._files, outputs, strict=True):
+                with np.errstate(over="ignore"):
+                    values = np.ascontiguousarray(output, self._dtype)
+                if not np.isfinite(values).all():
+                    raise OverflowError(float(np.abs(output).max()))
+                file.seek(start * (values.nbytes // count))
+                file.write(values.data)
+            self._times.append((time.perf_counter(), count))
+        self._task.advance(count)
+
+    def seconds_for(self, total: int) -> float:
+        """Estimate how long the rest takes; the first batch, which warms up, does not count."""
+        done = sum(count for _, count in self._times)
+        timed = sum(count for _, count in self._times[1:])
+        if not timed:
+            return 0.0
+        return (self._times[-1][0] - self._times[0][0]) / timed * (total - done)
+
+
+def _make_batches(
+    job: FeatureJob, pixels: Pixels, failed: dict[int, str]
+) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """Yield the position of each batch and its pictures, view after view."""
+    augmenter = Augmenter(job.operations, seed=job.seed)
+    no_labels = np.zeros((_BATCH, 1), np.float32)
+    count = len(job.rows)
+    for view in range(job.views):
+        for number, start in enumerate(range(0, count, _BATCH)):
+            x = _gather(pixels, job.rows, start, failed)
+            if view:
+                x, _ = augmenter(x, no_labels[: len(x)], augmenter.rng(view, number))
+            yield view * count + start, x
+
+
+def _gather(
+    pixels: Pixels, rows: Rows, start: int, failed: dict[int, str]
+) -> npt.NDArray[np.uint8]:
+    """Fetch a batch; a picture that cannot be read is noted and its place left blank."""
+    wanted = rows[start : start + _BATCH]
+    try:
+        return pixels.gather(wanted)
+    except ImageError:
+        x = np.zeros((len(wanted), *pixels.shape), np.uint8)
+        for at, row in enumerate(wanted):
+            try:
+                x[at] = pixels.gather(np.array([row]))[0]
+            except ImageError as error:
+                failed[start + at] = error.message
+        return x
+
+
+def _file(description: Path, index: int) -> Path:
+    return description.with_name(f"{description.stem}-{index}.features")

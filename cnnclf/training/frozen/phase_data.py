@@ -1,0 +1,189 @@
+"""What each phase of fine-tuning trains on: cached features of frozen layers, or pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cnnclf.augmentation.table import Augmenter
+from cnnclf.models.transfer import Transfer
+from cnnclf.planning.finetune_plan import FinetunePlan, plan_operations
+from cnnclf.training.feeding.batches import Batches
+from cnnclf.training.frozen.feature_cache import NoRoomError, open_features
+from cnnclf.training.frozen.feature_engines import Engine, build_engine, choose_engine
+from cnnclf.training.frozen.features import FeatureBatches, FeatureJob, Features, hash_weights
+from cnnclf.training.run import Work
+
+if TYPE_CHECKING:
+    from cnnclf.runtime import RuntimeInfo
+
+# What is cached: feature maps for the tail and pooled features for the head, these alone, nothing.
+_MAPS, _POOLED, _NONE = "maps", "pooled", "none"
+_OPENVINO = {"float32": "openvino-f32", "bfloat16": "openvino-bf16"}
+
+
+@dataclass(frozen=True)
+class PhaseData:
+    """What a phase trains on, and the part of the network that takes it.
+
+    Args:
+        build_part: Makes the part, which shares its weights with the whole; when the phase begins,
+            because it marks what is trained.
+        batches: Of the training pictures.
+        val_batches: Of the val pictures, if there are any.
+        features: Those of train and val, if they are cached.
+    """
+
+    build_part: Callable[[], Any]
+    batches: Batches
+    val_batches: Batches | None
+    features: tuple[Features, Features | None] | None = None
+
+
+def open_phase_data(
+    work: Work[FinetunePlan], transfer: Transfer
+) -> tuple[PhaseData, PhaseData | None]:
+    """Compute frozen layers once where that is wanted and there is room, and make batches.
+
+    Args:
+        work: The run.
+        transfer: The network with the weights it starts from.
+
+    Returns:
+        For the head, and for the tail if there is a second phase.
+
+    Raises:
+        NoRoomError: The disk has no room for features, and no other way is allowed.
+        DataError: No training picture can be decoded.
+    """
+    stage, ways = work.plan.frozen_stage, _list_ways(work)
+    for way, after in zip(ways, [*ways[1:], None], strict=True):
+        work.run.update_run(features=way)
+        if way == _NONE:
+            break
+        try:
+            return _open_cached(work, transfer, (stage or "") if way == _MAPS else "")
+        except NoRoomError as error:
+            if after is None:
+                raise
+            phases = "the second phase trains" if way == _MAPS else "training goes"
+            work.progress.warn(
+                f"{error.message}: {phases} without them and computes frozen layers in every epoch"
+            )
+    head = _open_plain(work, transfer, transfer.row.stage_names[-1])
+    return head, None if stage is None else _open_plain(work, transfer, stage)
+
+
+def _list_ways(work: Work[FinetunePlan]) -> list[str]:
+    """List what may be cached, the best first; a run that goes on keeps to what it began with."""
+    known = work.run.read_record().get("features") if work.resume else None
+    if known is not None:
+        return [str(known)]
+    settings = work.plan.config.features
+    if not settings.cache:
+        return [_NONE]
+    ways = [_MAPS, _POOLED] if work.plan.frozen_stage else [_POOLED]
+    return [*ways, _NONE] if settings.fallback else ways[:1]
+
+
+def _open_cached(
+    work: Work[FinetunePlan], transfer: Transfer, kept: str
+) -> tuple[PhaseData, PhaseData | None]:
+    """Train the head on pooled features, and the tail on the maps that are kept, if any are.
+
+    Args:
+        work: The run.
+        transfer: The network.
+        kept: The stage whose maps are kept; empty: none are.
+    """
+    stage = work.plan.frozen_stage
+    made = _compute(work, transfer, kept)
+    head = _from_features(work, [each[0] for each in made], lambda: transfer.head)
+    if stage is None:
+        return head, None
+    if not kept:
+        return head, _open_plain(work, transfer, stage)
+    rest = transfer.cut(kept)[1]
+    return head, _from_features(work, [each[1] for each in made], lambda: rest)
+
+
+def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[list[Features]]:
+    """Return pooled features, and the maps behind the stage that is kept, of train and val."""
+    plan, config = work.plan, work.plan.config
+    frozen = transfer.features(kept)
+    engine = _choose_engine(work)
+    job = FeatureJob(
+        work.dataset,
+        plan.input_spec,
+        work.rows["train"],
+        config.features.views,
+        plan_operations(config, on_pixels=False),
+        config.runtime.seed,
+        # the whole row: with the same weights, other stages or another scaling are other features
+        graph=f"{plan.backbone}, {config.head.pooling}, behind {kept or 'all'}",
+        weights=hash_weights(transfer.backbone),
+        makers=_name_makers(work.runtime),
+        shapes=tuple(tuple(output.shape[1:]) for output in frozen.outputs),
+        dtype=config.features.dtype,
+    )
+    jobs = [job]
+    if len(work.rows["val"]):
+        jobs.append(replace(job, rows=work.rows["val"], views=1))
+
+    def build() -> Engine:
+        return build_engine(engine, frozen)
+
+    work.run.update_run(feature_engine=engine)
+    return open_features(
+        jobs, work.pixels, build, engine, threads=work.threads, progress=work.progress
+    )
+
+
+def _name_makers(runtime: "RuntimeInfo") -> str:
+    """Name what may build the same row, or round its numbers, in another way next time."""
+    versions = ", ".join(f"{name} {runtime.versions.get(name)}" for name in ("cnnclf", "keras"))
+    return f"{versions}, {runtime.backend} on {runtime.kind}"
+
+
+def _choose_engine(work: Work[FinetunePlan]) -> str:
+    known = work.run.read_record().get("feature_engine") if work.resume else None
+    if known is not None:
+        return str(known)
+    engine = choose_engine(work.runtime, work.progress)
+    wanted = work.plan.config.features.precision
+    return _OPENVINO.get(wanted, engine) if engine in _OPENVINO.values() else engine
+
+
+def _from_features(
+    work: Work[FinetunePlan], features: list[Features], build_part: Callable[[], Any]
+) -> PhaseData:
+    labels = work.dataset.manifest.class_indices
+    train, *val = [
+        FeatureBatches(each, labels, shuffle=index == 0, **work.batch_settings)
+        for index, each in enumerate(features)
+    ]
+    both = features[0], features[1] if len(features) > 1 else None
+    return PhaseData(build_part, train, val[0] if val else None, both)
+
+
+def _open_plain(work: Work[FinetunePlan], transfer: Transfer, stage: str) -> PhaseData:
+    """Train on pictures, augmented anew in every epoch, with the frozen part as in prediction.
+
+    Args:
+        work: The run.
+        transfer: The network.
+        stage: The last one that stays frozen; empty: none does.
+    """
+    config, labels = work.plan.config, work.dataset.manifest.class_indices
+    operations = plan_operations(config, on_pixels=True)
+    train = Batches(
+        work.pixels,
+        work.rows["train"],
+        labels,
+        shuffle=True,
+        augmenter=Augmenter(operations, seed=config.runtime.seed) if operations else None,
+        **work.batch_settings,
+    )
+    val = None
+    if len(work.rows["val"]):
+        val = Batches(work.pixels, work.rows["val"], labels, shuffle=False, **work.batch_settings)
+    return PhaseData(lambda: transfer.trained_behind(stage), train, val)

@@ -1,0 +1,96 @@
+"""The preview of augmentation: which pictures it takes and how it lays them out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.augmentation.preview import (
+    choose_rows,
+    save_sheet,
+    take_examples,
+    vary_each,
+    vary_together,
+)
+from cnnclf.augmentation.table import AUGMENTATIONS
+from cnnclf.data.manifest import Dataset, Manifest
+from cnnclf.data.store import Pixels
+from cnnclf.errors import DataError, ImageError
+
+
+class StandInPixels(Pixels):
+    """Pictures whose values tell their row; odd rows are bad."""
+
+    shape = (4, 4, 3)
+    nbytes = 0
+
+    def __init__(self) -> None:
+        self.failed = {}
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        if rows[0] % 2:
+            raise ImageError("bad")
+        return np.full((1, 4, 4, 3), rows[0], np.uint8)
+
+
+def dataset(classes: list[int]) -> Dataset:
+    count = len(classes)
+    texts = [""] * count
+    manifest = Manifest(
+        texts,
+        np.array(classes, np.int32),
+        np.zeros(count, np.int8),
+        np.ones(count, np.int32),
+        np.ones(count, np.int32),
+        texts,
+        texts,
+        texts,
+        texts,
+    )
+    return Dataset(Path(), Path(), ("a", "b", "c"), manifest, {}, "")
+
+
+def test_every_class_comes_before_a_second_of_any() -> None:
+    classes = [0] * 50 + [1] * 3 + [2]
+    rows = choose_rows(dataset(classes), np.arange(54), seed=1)
+    assert sorted(rows) == list(range(54))
+    assert [classes[row] for row in rows[:6]] == [0, 1, 2, 0, 1, 0]
+    assert rows == choose_rows(dataset(classes), np.arange(54), seed=1)
+    assert rows != choose_rows(dataset(classes), np.arange(54), seed=2)
+
+
+def test_bad_pictures_are_passed_over() -> None:
+    examples = take_examples(StandInPixels(), [1, 2, 3, 4, 6], count=2)
+    assert [example.row for example in examples] == [2, 4]
+    assert (examples[1].pixels == 4).all()
+    with pytest.raises(DataError, match="none of 2"):
+        take_examples(StandInPixels(), [1, 3], count=2)
+
+
+def test_the_first_column_is_the_picture_itself() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 3), dtype=np.uint8)
+    sheet = vary_together(pictures, {"flip": 1.0}, variants=2, seed=0)
+    assert sheet.shape == (3, 3, 6, 6, 3)
+    assert (sheet[:, 0] == pictures).all()
+    assert (sheet[:, 2] == pictures[:, :, ::-1]).all()
+    rows, sheet = vary_each(pictures, {"rotate": 90.0}, variants=4, seed=0)
+    assert [name for name, _ in rows] == list(AUGMENTATIONS)
+    assert dict(rows)["rotate"] == 90.0
+    assert dict(rows)["zoom"] == AUGMENTATIONS["zoom"].default
+    assert sheet.shape == (len(AUGMENTATIONS), 5, 6, 6, 3)
+    assert (sheet[:, 0] == pictures[0]).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_pictures_are_enlarged_by_whole_pixels(tmp_path: Path, channels: int) -> None:
+    sheet = np.random.default_rng(0).integers(0, 255, (2, 3, 28, 20, channels), dtype=np.uint8)
+    save_sheet(sheet, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.mode == ("L" if channels == 1 else "RGB")
+        assert image.size == (3 * 80 + 2 * 2, 2 * 112 + 2)
+        pixels = np.asarray(image).reshape(226, 244, channels)
+    assert (pixels[:112, :80] == sheet[0, 0].repeat(4, axis=0).repeat(4, axis=1)).all()
+    assert (pixels[114:, 164:] == sheet[1, 2].repeat(4, axis=0).repeat(4, axis=1)).all()
+    assert (pixels[112:114] == 255).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]

@@ -1,0 +1,95 @@
+"""Colour changes: what the matrices mean, and that grey and colour pictures agree."""
+
+import colorsys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.augmentation import tones
+
+
+def pictures(channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (3, 6, 5, channels), dtype=np.uint8)
+
+
+def as_factor(value: float) -> np.ndarray:
+    return np.full(3, value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_identity_changes_nothing(channels: int) -> None:
+    pixels = pictures(channels)
+    assert (tones.recolour(pixels.copy(), tones.identity_colours(3)) == pixels).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_brightness_multiplies_and_clips(channels: int) -> None:
+    pixels = pictures(channels)
+    out = tones.recolour(pixels.copy(), tones.scale_colours(as_factor(1.5)))
+    assert np.abs(out - np.clip(pixels * 1.5, 0, 255)).max() <= 0.5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_contrast_moves_values_away_from_the_centre(channels: int) -> None:
+    pixels = pictures(channels)
+    out = tones.recolour(pixels.copy(), tones.spread_colours(as_factor(0.5), as_factor(100.0)))
+    assert np.abs(out - (100 + (pixels - 100.0) / 2)).max() <= 0.51
+
+
+def test_no_saturation_is_grey_and_hue_leaves_grey_alone() -> None:
+    pixels = pictures()
+    grey = tones.recolour(pixels.copy(), tones.saturate_colours(as_factor(0.0)))
+    assert np.ptp(grey.astype(int), axis=3).max() <= 1
+    turned = tones.recolour(grey.copy(), tones.turn_colours(np.array([0.1, -0.3, 0.5])))
+    assert np.abs(turned.astype(int) - grey).max() <= 2
+
+
+def test_hue_turns_the_colour_circle() -> None:
+    red = np.tile(np.array([180, 90, 90], np.uint8), (3, 2, 2, 1))
+    hues = []
+    for picture in tones.recolour(red, tones.turn_colours(np.array([0.0, 1 / 3, -1 / 3]))):
+        hues.append(colorsys.rgb_to_hsv(*(picture[0, 0] / 255))[0])
+    assert hues[0] == pytest.approx(0, abs=0.02)
+    assert sorted(hues[1:]) == pytest.approx([1 / 3, 2 / 3], abs=0.06)
+
+
+def test_grey_pictures_take_any_matrix_as_equal_colours_would() -> None:
+    grey = pictures(1)
+    matrices = tones.scale_colours(np.array([0.8, 1.1, 1.0]))
+    for more in (
+        tones.saturate_colours(np.array([0.3, 1.7, 1.0])),
+        tones.turn_colours(np.array([0.1, -0.2, 0.0])),
+        tones.spread_colours(np.array([1.3, 0.6, 1.0]), np.array([90.0, 120.0, 0.0])),
+    ):
+        matrices = more @ matrices
+    out = tones.recolour(grey.copy(), matrices)
+    colour = tones.recolour(np.repeat(grey, 3, axis=3), matrices)
+    assert np.abs(out.astype(int) - colour).max() <= 1
+
+
+def test_lightness_is_the_mean_of_the_picture() -> None:
+    pixels = pictures()
+    assert tones.mean_lightness(pixels) == pytest.approx(
+        (pixels @ tones.LUMA).mean(axis=(1, 2)), abs=1e-6
+    )
+    large = np.random.default_rng(0).integers(0, 256, (1, 300, 200, 1), dtype=np.uint8)
+    assert tones.mean_lightness(large) == pytest.approx([large.mean()], abs=12)
+
+
+@pytest.mark.parametrize(
+    "tone", [tones.autocontrast, tones.equalize, tones.solarize, tones.posterize, tones.sharpen]
+)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_tones_keep_size_and_mode(tone: tones.Tone, mode: str) -> None:
+    image = Image.fromarray(pictures()[0]).convert(mode)
+    for level in (0.0, 0.6, 1.0):
+        out = tone(image, level)
+        assert (out.size, out.mode) == (image.size, mode)
+
+
+def test_solarize_inverts_above_the_threshold_and_posterize_drops_bits() -> None:
+    image = Image.fromarray(np.array([[10, 100, 200]], np.uint8))
+    assert list(np.asarray(tones.solarize(image, 0.5))[0]) == [10, 100, 55]
+    assert list(np.asarray(tones.posterize(image, 1.0))[0]) == [0, 96, 192]
+    assert list(np.asarray(tones.solarize(image, 0.0))[0]) == [10, 100, 200]

@@ -1,0 +1,214 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from cnnclf.data.manifest import save_dataset
+from cnnclf.errors import DataError
+from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, explain_folder
+from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.progress import Silent
+
+
+def put(root: Path, *names: str) -> Path:
+    """Make files below a folder."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a picture")
+    return root
+
+
+def recognise(source: Path) -> tuple[str, str] | None:
+    for importer in FOLDER_IMPORTERS:
+        reason = importer.recognise(source)
+        if reason is not None:
+            return importer.name, reason
+    return None
+
+
+def read(source: Path, name: str = "class-folders") -> tuple[Listing, list[Record]]:
+    [importer] = [importer for importer in FOLDER_IMPORTERS if importer.name == name]
+    unpack_dir = source / ".out.importing" / "images"
+    listing = importer.read(source, unpack_dir, ImportOptions(), Silent())
+    return listing, list(listing.records)
+
+
+def paths(records: list[Record]) -> list[str]:
+    return [record.path for record in records]
+
+
+def test_class_folders_are_read_in_natural_order(tmp_path: Path) -> None:
+    put(tmp_path, "10/b.png", "2/10.png", "2/9.png", "2/deep/er/1.png", "10/A.png")
+    found = recognise(tmp_path)
+    assert found is not None
+    assert found[0] == "class-folders"
+    assert "2, 10" in found[1]
+    listing, records = read(tmp_path)
+    assert paths(records) == ["2/9.png", "2/10.png", "2/deep/er/1.png", "10/A.png", "10/b.png"]
+    assert [record.label for record in records] == ["2", "2", "2", "10", "10"]
+    assert {record.split for record in records} == {""}
+    assert (listing.root, listing.labels, listing.unpacked) == (tmp_path, None, False)
+    assert listing.total == 5
+    assert (listing.skipped, listing.remarks) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (("train", "valid", "test"), ["train", "valid", "test"]),
+        (("TESTING", "Training", "Validation"), ["Training", "Validation", "TESTING"]),
+        (("test", "train"), ["train", "test"]),
+        (("train",), ["train"]),
+    ],
+)
+def test_split_folders_are_read(tmp_path: Path, names: tuple[str, ...], order: list[str]) -> None:
+    for name in names:
+        put(tmp_path, f"{name}/cat/1.png", f"{name}/dog/1.png")
+    found = recognise(tmp_path)
+    assert found is not None
+    assert found[0] == "split-folders"
+    _, records = read(tmp_path, "split-folders")
+    assert paths(records) == [f"{name}/{label}/1.png" for name in order for label in ("cat", "dog")]
+    assert [record.label for record in records] == ["cat", "dog"] * len(names)
+    assert list(dict.fromkeys(record.split for record in records)) == [
+        {"tr": "train", "va": "val", "te": "test"}[name[:2].lower()] for name in order
+    ]
+
+
+def test_wrapping_folders_are_gone_through(tmp_path: Path) -> None:
+    put(tmp_path, "photos/README.txt", "photos/all/cat/1.png", "photos/all/dog/1.png")
+    found = recognise(tmp_path)
+    assert found is not None
+    assert found[0] == "class-folders"
+    assert str(tmp_path / "photos" / "all") in found[1]
+    listing, records = read(tmp_path)
+    assert [(record.path, record.label) for record in records] == [
+        ("photos/all/cat/1.png", "cat"),
+        ("photos/all/dog/1.png", "dog"),
+    ]
+    assert listing.skipped == [("photos/README.txt", "not in a class folder")]
+    put(tmp_path / "packed", "set/train/cat/1.png", "set/test/cat/1.png")
+    found = recognise(tmp_path / "packed")
+    assert found is not None
+    assert found[0] == "split-folders"
+
+
+def test_a_chain_of_single_folders_is_one_class(tmp_path: Path) -> None:
+    put(tmp_path, "cats/indoor/1.png")
+    assert recognise(tmp_path) is not None
+    _, records = read(tmp_path)
+    assert [record.label for record in records] == ["cats"]
+
+
+def test_hidden_empty_and_own_folders_are_no_classes(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.png", "dog/1.png", ".git/x", "__MACOSX/y", "cat/.DS_Store", "Thumbs.db")
+    put(tmp_path, "runs/one/plan.json", "runs/one/run.json", "runs/one/curves.png")
+    put(tmp_path, ".out.importing/images/1.png")
+    (tmp_path / "bird").mkdir()
+    (tmp_path / "data").mkdir()
+    save_dataset(tmp_path / "data", [], labels=(), root="images", source={})
+    listing, records = read(tmp_path)
+    assert paths(records) == ["cat/1.png", "dog/1.png"]
+    assert listing.skipped == []
+    told = "\n".join(listing.remarks)
+    assert "hidden folders are no classes and were passed over: .git, __MACOSX" in told
+    assert "empty folders are no classes: bird, runs" in told
+    assert "datasets and runs of cnnclf were passed over: data, runs/one" in told
+    assert "hidden files passed over: 2" in told
+    assert "importing" not in told
+
+
+def test_files_without_class_are_skipped_with_the_reason(tmp_path: Path) -> None:
+    put(tmp_path, "train/cat/1.png", "train/dog/1.png", "test/1.png", "test/2.png", "labels.csv")
+    listing, records = read(tmp_path, "split-folders")
+    assert len(records) == 2
+    assert [path for path, _ in listing.skipped] == ["labels.csv", "test/1.png", "test/2.png"]
+    assert "2 files directly in test without a class" in listing.remarks
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    put(tmp_path / "far", "1.png")
+    source = put(tmp_path / "source", "dog/1.png", "dog/sub/2.png")
+    (source / "cat").symlink_to(tmp_path / "far")
+    (source / "dog" / "sub" / "up").symlink_to(source)
+    (source / "dog" / "gone").symlink_to(source / "nowhere")
+    (source / "dog" / "self").symlink_to("self")
+    os.mkfifo(source / "dog" / "pipe")
+    assert recognise(source) is not None
+    listing, records = read(source)
+    assert paths(records) == ["cat/1.png", "dog/1.png", "dog/sub/2.png"]
+    reasons = dict(listing.skipped)
+    assert set(reasons) == {"dog/gone", "dog/pipe", "dog/self", "dog/sub/up"}
+    assert "leads back" in reasons["dog/sub/up"]
+    assert "leads nowhere" in reasons["dog/gone"]
+    assert "neither a file nor a folder" in reasons["dog/pipe"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_a_locked_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "cat/1.png", "dog/1.png", "dog/locked/1.png")
+    scandir = os.scandir
+
+    def guarded(path: str) -> "os._ScandirIterator[str]":
+        if path.endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)  # root may read everything
+    listing, records = read(tmp_path)
+    assert paths(records) == ["cat/1.png", "dog/1.png"]
+    assert listing.skipped == [("dog/locked", "the folder cannot be read: Permission denied")]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes only on POSIX")
+def test_names_that_are_no_utf8_come_through(tmp_path: Path) -> None:
+    put(tmp_path, *(os.fsdecode(name) for name in (b"cat/\xe9 .png", b"d\xffg/1.png")))
+    _, records = read(tmp_path)
+    assert [os.fsencode(record.path) for record in records] == [
+        b"cat/\xe9 .png",
+        b"d\xffg/1.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ((), "is empty"),
+        (("1.png", "2.png"), "holds 2 files and no folders"),
+        (("train/1.png", "test/1.png"), "train, test hold only files"),
+        (("train/a/1.png", "test/a/1.png", "extra/1.png"), "received both: train, test and extra"),
+    ],
+)
+def test_a_folder_of_another_layout_is_explained(
+    tmp_path: Path, names: tuple[str, ...], told: str
+) -> None:
+    put(tmp_path, *names)
+    assert recognise(tmp_path) is None
+    error = explain_folder(tmp_path)
+    assert told in error.message or told.replace("train, test", "test, train") in error.message
+    assert str(tmp_path) in error.message
+    assert error.hint
+
+
+def test_the_format_can_be_forced(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/1.png", "test/a/1.png", "extra/1.png")
+    listing, records = read(tmp_path, "split-folders")
+    assert paths(records) == ["train/a/1.png", "test/a/1.png"]
+    assert listing.remarks == ["not named like a split, passed over: extra"]
+    _, records = read(tmp_path, "class-folders")
+    assert [record.label for record in records] == ["extra", "test", "train"]
+    put(tmp_path / "plain", "a/1.png", "b/1.png")
+    with pytest.raises(DataError):
+        read(tmp_path / "plain", "split-folders")
+    put(tmp_path / "loose", "1.png")
+    with pytest.raises(DataError, match="no folders"):
+        read(tmp_path / "loose")
+
+
+def test_folders_named_like_splits_among_classes_are_classes(tmp_path: Path) -> None:
+    put(tmp_path, "train/1.png", "plane/1.png", "car/1.png")
+    found = recognise(tmp_path)
+    assert found is not None
+    assert found[0] == "class-folders"

@@ -1,0 +1,210 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cnnclf.errors import DataError
+from cnnclf.importers.formats.folders import SPLIT_NAMES
+from cnnclf.importers.formats.tables import TABLE
+from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.progress import Silent
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with pictures a.png, b.png and in/c d.png."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png", "in/c d.png"):
+        (tmp_path / name).write_bytes(b"picture")
+    return tmp_path
+
+
+DEFAULTS = ImportOptions()
+
+
+def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
+    listing = TABLE.read(source, source.parent / "unused", options, Silent())
+    return listing, list(listing.records)
+
+
+def write(folder: Path, text: str | bytes, name: str = "table.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_any_delimiter_is_found(folder: Path, delimiter: str, newline: str) -> None:
+    rows = ["path,label,split,group", "a.png,cat,train,x", "in/c d.png,dog,Validation,"]
+    source = write(folder, newline.join(rows).replace(",", delimiter) + newline)
+    assert TABLE.recognise(source) is not None
+    listing, records = read(source)
+    assert records == [
+        Record("a.png", "cat", "train", "x"),
+        Record("in/c d.png", "dog", "val", ""),
+    ]
+    assert (listing.root, listing.skipped, listing.labels) == (folder, [], None)
+    assert not listing.unpacked
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "filename,class",
+        "LABEL, Image Path",
+        "Species,img",
+        "class_id,File-Name,class_name",
+        "y,x,file",
+    ],
+)
+def test_headers_may_use_other_words(folder: Path, header: str) -> None:
+    meaning = {"filename": "a.png", "image path": "a.png", "img": "a.png", "file-name": "a.png"}
+    meaning |= {"file": "a.png", "class_id": "7", "x": "?"}
+    cells = [meaning.get(name.strip().lower(), "cat") for name in header.split(",")]
+    listing, records = read(write(folder, f"{header}\n{','.join(cells)}\n"))
+    assert records == [Record("a.png", "cat")]
+    assert any("as path" in text and "as label" in text for text in listing.remarks)
+
+
+def test_bad_rows_are_named_by_their_lines(folder: Path) -> None:
+    source = write(
+        folder,
+        "path,label,split\na.png,cat,train\n\ngone.png,cat,train\nb.png,,train\n,dog,test\n"
+        'b.png,"two\nlines",sometimes\nb.png,big, dog,test\nin,cat,train\nb.png,dog,test\n',
+    )
+    listing, records = read(source)
+    assert [record.path for record in records] == ["a.png", "b.png"]
+    assert listing.skipped == [
+        ("gone.png", "line 4: no such file"),
+        ("b.png", "line 5: has no label"),
+        ("table.csv:6", "line 6: has no path"),
+        ("b.png", f"line 7: the split 'sometimes' is none of {', '.join(SPLIT_NAMES)}"),
+        ("table.csv:9", "line 9: has 4 columns, but the header 3"),
+        ("in", "line 10: no such file"),
+    ]
+
+
+def test_json_lines(folder: Path) -> None:
+    rows: list[object] = [
+        {"file": "a.png", "target": 3, "note": [1, 2]},
+        {"file": "b.png", "target": "cat", "split": "test", "group": 7},
+        {"file": "b.png", "target": 2.0},
+        {"file": "b.png", "target": [1, 0]},
+        {"file": "b.png"},
+        [1, 2],
+    ]
+    text = "\n".join(json.dumps(row) for row in rows) + "\n{broken\n" + "[" * 5000 + "\n"
+    source = write(folder, text, "rows.txt")
+    assert TABLE.recognise(source) is not None
+    listing, records = read(source)
+    assert records == [
+        Record("a.png", "3"),
+        Record("b.png", "cat", "test", "7"),
+        Record("b.png", "2"),
+    ]
+    lines = [reason.partition(":")[0] for _, reason in listing.skipped]
+    assert lines == ["line 4", "line 5", "line 6", "line 7", "line 8"]
+    assert "not a text or a whole number" in listing.skipped[0][1]
+    assert "no label" in listing.skipped[1][1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_tables_of_spreadsheet_programs(folder: Path, encoding: str) -> None:
+    _, records = read(write(folder, "path;label\r\na.png;Käse\r\n".encode(encoding)))
+    assert records == [Record("a.png", "Käse")]
+
+
+def test_names_that_are_not_utf8_are_found_and_such_labels_refused(folder: Path) -> None:
+    (folder / "caf\udce9.png").write_bytes(b"picture")
+    listing, records = read(write(folder, b"path,label\ncaf\xe9.png,cat\na.png,K\xe4se\n"))
+    assert records == [Record("caf\udce9.png", "cat")]
+    assert [(path, "UTF-8" in reason) for path, reason in listing.skipped] == [("a.png", True)]
+
+
+def test_absolute_paths_parents_and_backslashes(folder: Path, tmp_path: Path) -> None:
+    source = write(folder / "in", f"path,label\n{folder}/a.png,cat\n../b.png,dog\n.\\c d.png,dog\n")
+    listing, records = read(source)
+    assert [(listing.root / record.path).resolve() for record in records] == [
+        folder / "a.png",
+        folder / "b.png",
+        folder / "in" / "c d.png",
+    ]
+
+
+def test_a_classes_file_names_numbers(folder: Path) -> None:
+    classes = write(folder, "cat\ndog\n", "classes.txt")
+    source = write(folder, "path,label\na.png,1\nb.png,cat\na.png,2\na.png,-1\n")
+    listing, records = read(source, ImportOptions(classes_file=classes))
+    assert listing.labels == ("cat", "dog")
+    assert [record.label for record in records] == ["dog", "cat"]
+    assert [reason for _, reason in listing.skipped] == [
+        "line 4: the label '2' is not in the classes file",
+        "line 5: the label '-1' is not in the classes file",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n\n", b"a.png,cat\n", b"path\na.png\n", b"{}\n", b'{"path": 1}\n', b"\x89PNG\r\n\0"],
+)
+def test_without_a_header_it_is_no_table(folder: Path, content: bytes) -> None:
+    assert TABLE.recognise(write(folder, content, "file")) is None
+    source = write(folder, content)
+    with pytest.raises(DataError) as caught:
+        read(source)
+    assert str(source) in caught.value.message
+    if content:
+        assert TABLE.recognise(source) == "its name ends in .csv"
+
+
+def test_folders_and_missing_files_are_no_tables(folder: Path) -> None:
+    assert TABLE.recognise(folder) is None
+    assert TABLE.recognise(folder / "gone.csv") is None
+    with pytest.raises(DataError, match=r"gone\.csv"):
+        read(folder / "gone.csv")
+
+
+def test_a_quotation_mark_that_is_not_closed_is_named(folder: Path) -> None:
+    rows = "".join(f"a.png,{'x' * 100}\n" for _ in range(2000))
+    source = write(folder, f'path,label\na.png,cat\nb.png,"dog\n{rows}')
+    with pytest.raises(DataError, match=r"line 3 of .*table\.csv") as caught:
+        read(source)
+    assert "quotation mark" in caught.value.hint
+
+
+def test_no_line_can_fill_the_memory(folder: Path) -> None:
+    source = write(folder, "path,label\na.png," + "x" * 1_100_000)
+    with pytest.raises(DataError, match=r"line 2 .* longer than a million"):
+        read(source)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    start=st.sampled_from(
+        [b"", b"path,label\n", b"path\tlabel\n", b'{"path": "a", "label": "b"}\n']
+    ),
+    rest=st.one_of(
+        st.binary(max_size=200),
+        st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        ).map(lambda value: json.dumps({"path": value, "label": value}).encode()),
+    ),
+)
+def test_any_bytes_give_rows_or_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, start: bytes, rest: bytes
+) -> None:
+    source = tmp_path_factory.getbasetemp() / "fuzz.csv"
+    source.write_bytes(start + rest)
+    try:
+        listing, records = read(source)
+    except DataError as error:
+        assert error.message  # noqa: PT017
+        return
+    assert TABLE.recognise(source) is not None
+    for text in [record.path for record in records] + [path for path, _ in listing.skipped]:
+        assert text.encode("utf-8", "surrogateescape")

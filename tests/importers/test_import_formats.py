@@ -1,0 +1,150 @@
+"""Each row of the table of importers, from a source to a dataset that can be loaded."""
+
+import gzip
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.data.manifest import load_dataset
+from cnnclf.errors import DataError
+from cnnclf.importers import IMPORTERS, ImportOptions, import_source
+from cnnclf.importers.formats.arrays import SCALE_RULE
+from cnnclf.progress import Silent
+
+COUNT = 20
+SAMPLES = np.random.default_rng(3).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
+CLASSES = np.arange(COUNT, dtype=np.uint8) % 2
+
+
+def class_folders(root: Path) -> Path:
+    for index, (sample, label) in enumerate(zip(SAMPLES, CLASSES, strict=True)):
+        path = root / str(label) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample).save(path)
+    return root
+
+
+def split_folders(root: Path) -> Path:
+    for split in ("train", "val"):
+        class_folders(root / split)
+    return root
+
+
+def packed(kind: str) -> Callable[[Path], Path]:
+    return lambda root: Path(shutil.make_archive(str(root), kind, class_folders(root)))
+
+
+def table(root: Path) -> Path:
+    class_folders(root)
+    rows = [f"{path.relative_to(root)},{path.parent.name}" for path in root.rglob("*.png")]
+    (root / "table.csv").write_text("\n".join(["path,label", *rows]))
+    return root / "table.csv"
+
+
+def idx(root: Path) -> Path:
+    root.mkdir()
+    header = struct.pack(">BBBB4I", 0, 0, 8, 4, *SAMPLES.shape)
+    (root / "images-idx4-ubyte.gz").write_bytes(gzip.compress(header + SAMPLES.tobytes()))
+    header = struct.pack(">BBBBI", 0, 0, 8, 1, COUNT)
+    (root / "labels-idx1-ubyte").write_bytes(header + CLASSES.tobytes())
+    return root
+
+
+def cifar(root: Path) -> Path:
+    root.mkdir()
+    planes = SAMPLES.transpose(0, 3, 1, 2).reshape(COUNT, -1)
+    (root / "data_batch_1.bin").write_bytes(np.hstack([CLASSES[:, None], planes]).tobytes())
+    return root
+
+
+def npz(root: Path) -> Path:
+    np.savez(root, x=SAMPLES, y=CLASSES)
+    return root.with_suffix(".npz")
+
+
+def npy_folders(root: Path) -> Path:
+    for index, (sample, label) in enumerate(zip(SAMPLES, CLASSES, strict=True)):
+        path = root / str(label) / f"{index}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, sample[..., 0] / np.float32(7))
+    return root
+
+
+SOURCES: dict[str, list[Callable[[Path], Path]]] = {
+    "class-folders": [class_folders],
+    "split-folders": [split_folders],
+    "zip": [packed("zip")],
+    "tar": [packed("tar"), packed("gztar"), packed("bztar"), packed("xztar")],
+    "table": [table],
+    "idx": [idx],
+    "cifar": [cifar],
+    "npz": [npz],
+    "npy-folders": [npy_folders],
+}
+CASES = [(name, make) for name, makers in SOURCES.items() for make in makers]
+
+
+def test_every_format_is_tried_here() -> None:
+    assert set(SOURCES) == {importer.name for importer in IMPORTERS}
+
+
+@pytest.mark.parametrize(("name", "make"), CASES)
+def test_a_source_is_recognised_and_becomes_a_dataset(
+    tmp_path: Path, name: str, make: Callable[[Path], Path]
+) -> None:
+    source = make(tmp_path / "source")
+    before = sorted(tmp_path.rglob("*"))
+    report = import_source(source, tmp_path / "data", progress=Silent())
+    assert (report.format, report.labels, report.skipped) == (name, ("0", "1"), 0)
+    dataset = load_dataset(tmp_path / "data")
+    assert len(dataset) == report.pictures == COUNT * (2 if name == "split-folders" else 1)
+    for row in range(len(dataset)):
+        with Image.open(dataset.file(row)) as image:
+            pixels = np.asarray(image)
+        if name != "npy-folders":
+            assert (pixels == SAMPLES).all(axis=(1, 2, 3)).any()
+    after = [path for path in sorted(tmp_path.rglob("*")) if tmp_path / "data" not in path.parents]
+    assert after == sorted([*before, tmp_path / "data"])
+
+
+def test_the_rule_of_scaling_stands_in_the_dataset(tmp_path: Path) -> None:
+    import_source(npy_folders(tmp_path / "source"), tmp_path / "data", progress=Silent())
+    source = json.loads((tmp_path / "data" / "dataset.json").read_text())["source"]
+    assert any(SCALE_RULE in remark for remark in source["remarks"])
+
+
+@pytest.mark.parametrize("name", [importer.name for importer in IMPORTERS])
+def test_a_format_forced_on_anything_else_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "none").write_bytes(b"")
+    (tmp_path / "text").write_bytes(b"hello, world\n" * 100)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "text").write_bytes(b"hello")
+    for source in ("empty", "none", "text", "folder"):
+        with pytest.raises(DataError) as caught:
+            import_source(
+                tmp_path / source,
+                tmp_path / "data",
+                options=ImportOptions(format=name),
+                progress=Silent(),
+            )
+        assert str(tmp_path / source) in caught.value.message
+        assert not (tmp_path / "data").exists()
+
+
+def test_an_archive_without_pictures_leaves_nothing_behind(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / "text" / label).mkdir(parents=True)
+        (tmp_path / "text" / label / "1.txt").write_text("hello")
+    for kind in ("zip", "gztar"):
+        source = Path(shutil.make_archive(str(tmp_path / "text"), kind, tmp_path / "text"))
+        with pytest.raises(DataError, match="expected pictures in"):
+            import_source(source, tmp_path / "data", progress=Silent())
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["text", "text.tar.gz", "text.zip"]

@@ -1,0 +1,164 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
+from cnnclf.errors import DataError, UsageError
+from cnnclf.importers import (
+    IMPORTERS,
+    ImportOptions,
+    import_source,
+    open_dataset,
+)
+from cnnclf.importers.opening import choose_importer
+from cnnclf.importers.pipeline import run_import
+from cnnclf.progress import Silent
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(5):
+            pixels = generator.integers(0, 256, (4, 4), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def imports(cache: Path) -> int:
+    return len(list((cache / "datasets").glob("*/dataset.json")))
+
+
+def test_a_source_is_imported_once(source: Path, cache: Path) -> None:
+    progress = Silent()
+    first = open_dataset(source, progress=progress)
+    assert first.directory.parent == cache / "datasets"
+    assert first.directory.name.startswith("photos-")
+    assert sum("imported" in note and str(first.directory) in note for note in progress.notes) == 1
+    again = Silent()
+    second = open_dataset(source, progress=again)
+    assert second.directory == first.directory
+    assert second.fingerprint == first.fingerprint
+    [note] = again.notes
+    assert "unchanged" in note
+    assert imports(cache) == 1
+
+
+def test_the_same_source_by_another_path_is_the_same(
+    source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_dataset(source, progress=Silent())
+    monkeypatch.chdir(source)
+    open_dataset(Path(), progress=Silent())
+    assert imports(cache) == 1
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "touch", "rename", "seed", "split"])
+def test_a_change_leads_to_a_new_import(source: Path, cache: Path, change: str) -> None:
+    open_dataset(source, progress=Silent())
+    options = ImportOptions()
+    match change:
+        case "add":
+            Image.new("L", (3, 3), 7).save(source / "a" / "new.png")
+        case "remove":
+            (source / "a" / "0.png").unlink()
+        case "touch":
+            os.utime(source / "a" / "0.png", ns=(0, 0))
+        case "rename":
+            (source / "a" / "0.png").rename(source / "a" / "9.png")
+        case "seed":
+            options = ImportOptions(seed=1)
+        case _:
+            options = ImportOptions(split=(0.5, 0.25, 0.25))
+    open_dataset(source, options=options, progress=Silent())
+    assert imports(cache) == 2
+
+
+def test_a_dataset_is_loaded_as_it_is(source: Path, tmp_path: Path, cache: Path) -> None:
+    report = import_source(source, tmp_path / "data", progress=Silent())
+    dataset = open_dataset(tmp_path / "data", progress=Silent())
+    assert dataset.directory == tmp_path / "data"
+    assert dataset.fingerprint == report.fingerprint
+    assert not cache.exists()
+
+
+def test_another_process_may_be_faster(
+    source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*arguments: object, **options: object) -> object:
+        run_import(*arguments, **options)  # type: ignore[arg-type]
+        return run_import(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cnnclf.importers.opening.run_import", lose)
+    assert len(open_dataset(source, progress=Silent())) == 10
+
+
+def test_a_cache_that_cannot_be_written_is_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(DataError, match="cache") as caught:
+        open_dataset(source, progress=Silent())
+    assert CACHE_VARIABLE in caught.value.hint
+
+
+def test_the_cache_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, "relative")
+    assert cache_dir() == Path.cwd() / "relative"
+    monkeypatch.delenv(CACHE_VARIABLE)
+    assert cache_dir().is_absolute()
+    assert "cnnclf" in cache_dir().parts
+
+
+@pytest.mark.parametrize("name", [importer.name for importer in IMPORTERS])
+def test_an_importer_can_be_forced(name: str, source: Path) -> None:
+    importer, reason = choose_importer(source, IMPORTERS, name=name)
+    assert importer.name == name
+    assert f"--format {name}" in reason
+
+
+def test_what_is_no_source_is_explained(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        choose_importer(tmp_path / "nowhere", IMPORTERS)
+    (tmp_path / "song.mp3").write_bytes(b"ID3\x04" + bytes(2000))
+    with pytest.raises(DataError, match="no known kind") as caught:
+        choose_importer(tmp_path / "song.mp3", IMPORTERS)
+    assert "class-folders" in caught.value.hint
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is empty"):
+        choose_importer(tmp_path / "empty", IMPORTERS)
+    import_source(source, tmp_path / "data", progress=Silent())
+    with pytest.raises(DataError, match="a dataset already"):
+        choose_importer(tmp_path / "data", IMPORTERS)
+
+
+def test_a_run_is_no_source_of_pictures(tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints" / "best").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(DataError, match="is a run") as caught:
+        choose_importer(tmp_path / "run", IMPORTERS)
+    assert "cnnclf evaluate" in caught.value.hint
+
+
+def test_an_unknown_format_names_the_nearest(source: Path) -> None:
+    with pytest.raises(UsageError, match="'class-folder'") as caught:
+        choose_importer(source, IMPORTERS, name="class-folder")
+    assert "did you mean --format class-folders" in caught.value.hint
+
+
+def test_names_of_importers_are_words_for_the_command_line() -> None:
+    names = [importer.name for importer in IMPORTERS]
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower() and name.replace("-", "").isalnum() for name in names)
+    assert all(importer.summary and not importer.summary.endswith(".") for importer in IMPORTERS)

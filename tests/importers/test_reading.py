@@ -1,0 +1,87 @@
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cnnclf.importers import reading
+from cnnclf.importers.importer import Record
+from cnnclf.importers.reading import Checked, check_pictures, count_processors
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(100):
+        Image.new("L", (number + 1, 2), number).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def records(count: int) -> Iterator[Record]:
+    return (Record(f"{number}.png", "a") for number in range(count))
+
+
+def check(folder: Path, listed: Iterator[Record], threads: int = 2) -> list[Checked]:
+    chunks = check_pictures(folder, listed, threads=threads)
+    return [checked for chunk in chunks for checked in chunk]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_order_is_kept(folder: Path, threads: int) -> None:
+    found = check(folder, records(100), threads=threads)
+    assert [each.record.path for each in found] == [f"{n}.png" for n in range(100)]
+    assert [each.info.width for each in found if each.info] == list(range(1, 101))
+    content = (folder / "7.png").read_bytes()
+    assert found[7].sha256 == hashlib.sha256(content).digest()
+
+
+def test_what_cannot_be_read_has_a_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "sub").mkdir()
+    (folder / "big.png").write_bytes(bytes(1000))
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 999)
+    names = ["gone.png", "sub", "big.png", "1.png"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe")
+        names.append("pipe")
+    found = {each.record.path: each for each in check(folder, (Record(n, "a") for n in names))}
+    assert "No such file" in found["gone.png"].reason
+    assert found["sub"].reason == "not a file"
+    assert "larger than" in found["big.png"].reason
+    assert found["1.png"].reason == ""
+    assert found["1.png"].info is not None
+    if "pipe" in found:
+        assert found["pipe"].reason == "not a file"
+
+
+def test_a_file_read_in_pieces_is_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
+    [found] = check(folder, records(1))
+    monkeypatch.undo()
+    assert found.sha256 == hashlib.sha256((folder / "0.png").read_bytes()).digest()
+
+
+def test_listing_is_consumed_only_a_little_ahead(folder: Path) -> None:
+    taken = 0
+
+    def listed() -> Iterator[Record]:
+        nonlocal taken
+        for _ in range(10_000):
+            taken += 1
+            yield Record("1.png", "a")
+
+    chunks = check_pictures(folder, listed(), threads=2)
+    first = next(chunks)
+    assert len(first) <= taken <= 200
+    chunks.close()  # type: ignore[attr-defined]
+
+
+def test_no_thread_is_left_behind(folder: Path) -> None:
+    before = threading.active_count()
+    chunks = check_pictures(folder, records(100), threads=3)
+    next(chunks)
+    chunks.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert count_processors() >= 1

@@ -1,0 +1,272 @@
+"""Downloads: a file has its name only when it is whole and right, whatever server or user do."""
+
+import hashlib
+import io
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cnnclf.errors import DeviceError, RunError
+from cnnclf.models.backbones import BACKBONES, Backbone, find_backbone
+from cnnclf.models.weights import downloads
+from cnnclf.models.weights.downloads import fetch_published, find_address
+from cnnclf.models.weights.weight_files import WeightsFile
+from cnnclf.progress import Silent, Task
+from tests.models.weights.weights_server import WeightsServer, serve
+
+BODY = bytes(range(256)) * 4000
+HASHED = replace(
+    find_backbone("resnet50"), imagenet=WeightsFile("hashed.h5", hashlib.md5(BODY).hexdigest())
+)
+HASHLESS = find_backbone("mobilenet-0.25")
+
+Fetch = Callable[..., Path]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serve() as told:
+        told.body = BODY
+        monkeypatch.setattr(
+            downloads, "find_address", lambda row: f"{told.address}/{row.imagenet.name}"
+        )
+        yield told
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path / "keras" / "models"
+
+
+def test_a_file_is_downloaded_once(server: WeightsServer, models: Path) -> None:
+    path = fetch_published(HASHED, progress=Silent())
+    assert path == models / "hashed.h5"
+    assert path.read_bytes() == BODY
+    assert list(models.iterdir()) == [path]
+    assert fetch_published(HASHED, progress=Silent()) == path
+    assert server.asked == ["/hashed.h5"]
+
+
+def test_without_a_known_length_the_hash_decides(server: WeightsServer, models: Path) -> None:
+    server.length = None
+    assert fetch_published(HASHED, progress=Silent()).read_bytes() == BODY
+
+
+class Counting(Silent):
+    """Listens to one task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tasks: list[tuple[str, int | None, str]] = []
+        self.done = 0
+
+    @contextmanager
+    def task(
+        self, name: str, total: int | None, unit: str, *, since: float | None = None
+    ) -> Iterator[Task]:
+        self.tasks.append((name, total, unit))
+        yield self
+
+    def advance(self, amount: int = 1) -> None:
+        self.done += amount
+
+    def describe(self, text: str) -> None:
+        pass
+
+    def expect(self, total: int) -> None:
+        pass
+
+
+def test_kilobytes_are_counted(server: WeightsServer, models: Path) -> None:
+    progress = Counting()
+    fetch_published(HASHED, progress=progress)
+    assert progress.tasks == [("resnet50 weights", len(BODY) // 1000, "kB")]
+    assert progress.done == len(BODY) // 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"length": len(BODY) + 5}, r"ended after 1,024,000 of 1,024,005 bytes"),
+        ({"body": BODY[:-1] + b"?"}, r"received md5 [0-9a-f]{32} instead of "),
+        ({"body": b""}, "received md5"),
+        ({"status": 404}, "the server answered 404 Not Found"),
+        ({"status": 503}, "the server answered 503"),
+        ({"stalls": True}, r"the server sent nothing for 0\.3 s"),
+    ],
+    ids=["cut off", "another file", "nothing", "404", "503", "stalls"],
+)
+def test_nothing_is_left_of_a_bad_answer(
+    server: WeightsServer,
+    models: Path,
+    change: dict[str, object],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(downloads, "TIMEOUT_S", 0.3)
+    vars(server).update(change)
+    with pytest.raises(RunError, match=words) as error:
+        fetch_published(HASHED, progress=Silent())
+    assert f"hashed.h5 (md5 {HASHED.imagenet.digest}) belongs into {models}" in error.value.message
+    assert error.value.hint == (
+        f"get {server.address}/hashed.h5 on another machine, then here: cnnclf weights import FILE"
+    )
+    assert list(models.iterdir()) == []
+
+
+def test_a_server_that_stalls_and_closes_is_noticed(server: WeightsServer, models: Path) -> None:
+    server.stalls = True
+    server.go_on.set()
+    with pytest.raises(RunError, match="ended after 512,000 of 1,024,000 bytes"):
+        fetch_published(HASHED, progress=Silent())
+    assert list(models.iterdir()) == []
+
+
+def test_a_refused_connection_is_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody answers here
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/hashed.h5"
+        monkeypatch.setattr(downloads, "find_address", lambda _: address)
+        with pytest.raises(RunError, match=r"no connection \(Connection refused\)"):
+            fetch_published(HASHED, progress=Silent())
+    assert list(models.iterdir()) == []
+
+
+def test_a_keras_without_addresses_is_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "find_address", lambda _: "")
+    with pytest.raises(RunError, match="names no address") as error:
+        fetch_published(HASHED, progress=Silent())
+    assert error.value.hint.startswith("get hashed.h5 on another machine")
+
+
+def test_only_the_web_is_asked(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_bytes(BODY)
+    monkeypatch.setattr(downloads, "find_address", lambda _: (tmp_path / "secret").as_uri())
+    with pytest.raises(ValueError, match="an address of the web, received file:"):
+        fetch_published(HASHED, progress=Silent())
+    assert list(models.iterdir()) == []
+
+
+def test_a_wrong_file_that_is_here_is_neither_used_nor_touched(
+    server: WeightsServer, models: Path
+) -> None:
+    models.mkdir(parents=True)
+    path = models / "hashed.h5"
+    path.write_bytes(BODY[:1000])
+    with pytest.raises(RunError, match="instead of") as error:
+        fetch_published(HASHED, progress=Silent())
+    assert error.value.hint == "cnnclf weights pull resnet50 --force replaces it"
+    server.status = 500
+    with pytest.raises(RunError, match="answered 500"):
+        fetch_published(HASHED, force=True, progress=Silent())
+    assert path.read_bytes() == BODY[:1000], "the old file stays until a right one has come"
+    server.status = 200
+    assert fetch_published(HASHED, force=True, progress=Silent()).read_bytes() == BODY
+
+
+def test_without_a_published_hash_a_file_must_be_whole_hdf5(
+    server: WeightsServer, models: Path
+) -> None:
+    """So a half file that Keras left behind, or a page that a proxy sent, is noticed."""
+    whole = make_hdf5()
+    server.body = b"<html>sign in to the guest network</html>"
+    with pytest.raises(RunError, match=r"no whole HDF5 file; .* \(no hash published\) belongs"):
+        fetch_published(HASHLESS, progress=Silent())
+    assert list(models.iterdir()) == []
+    (models / HASHLESS.imagenet.name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match="no whole HDF5 file"):
+        fetch_published(HASHLESS, progress=Silent())
+    server.body = whole
+    assert fetch_published(HASHLESS, force=True, progress=Silent()).read_bytes() == whole
+
+
+def test_a_full_disk_is_no_trouble_of_the_network(
+    server: WeightsServer, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Full())
+    with pytest.raises(DeviceError, match="the disk is full"):
+        fetch_published(HASHED, progress=Silent())
+
+
+def test_a_directory_that_cannot_be_made_is_said(
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    with pytest.raises(RunError, match="cannot write into the directory of weights") as error:
+        fetch_published(HASHED, progress=Silent())
+    assert "KERAS_HOME" in error.value.hint
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_a_stopped_download_leaves_nothing_that_is_used(
+    server: WeightsServer, models: Path, kill: signal.Signals
+) -> None:
+    server.stalls = True
+    server.body = BODY * 3
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from cnnclf.models.weights import downloads; from cnnclf.cli.main import main;"
+        f"downloads.find_address = lambda row: {server.address!r} + '/' + row.imagenet.name;"
+        "sys.exit(main(['weights', 'pull', 'mobilenet-0.25']))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    while not (models.exists() and any(each.stat().st_size for each in models.iterdir())):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    assert not (models / HASHLESS.imagenet.name).exists()
+    process.send_signal(kill)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if kill == signal.SIGINT else -9)
+    assert not (models / HASHLESS.imagenet.name).exists()
+    if kill == signal.SIGINT:
+        assert list(models.iterdir()) == []
+    server.stalls, server.body = False, make_hdf5()
+    assert fetch_published(HASHLESS, progress=Silent()).read_bytes() == server.body
+
+
+def test_addresses_are_found_without_loading_keras() -> None:
+    code = (
+        "import sys; from cnnclf.models.backbones import BACKBONES;"
+        "from cnnclf.models.weights.downloads import find_address;"
+        "print(sum(bool(find_address(row)) for row in BACKBONES),"
+        " [m for m in ('keras', 'tensorflow', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{len(BACKBONES) - 1} []"
+
+
+@pytest.mark.parametrize("row", BACKBONES[1:], ids=lambda row: row.name)
+def test_addresses_end_with_the_name_of_the_file(row: Backbone) -> None:
+    """What Keras really asks for is compared in test_trunk, which builds the networks."""
+    address = find_address(row)
+    assert address.startswith("https://")
+    plain = "".join(each for each in address.rpartition("/")[2].lower() if each.isalnum())
+    assert plain == "".join(each for each in row.imagenet.name if each.isalnum())
+
+
+def make_hdf5() -> bytes:
+    import h5py  # type: ignore[import-untyped]
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["numbers"] = list(range(1000))
+    return stream.getvalue()

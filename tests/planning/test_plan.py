@@ -1,0 +1,159 @@
+"""What "auto" becomes for which pictures, and that the plan survives its file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf.config import load_config
+from cnnclf.data.manifest import Dataset, Manifest
+from cnnclf.errors import ConfigError, RunError
+from cnnclf.planning.plan import count_threads
+from cnnclf.planning.train_plan import TrainPlan, plan_training
+
+
+def dataset(
+    *,
+    size: tuple[int, int] = (28, 28),
+    mode: str = "L",
+    train: int = 60,
+    val: int = 20,
+    classes: int = 3,
+    sizes: list[tuple[int, int]] | None = None,
+) -> Dataset:
+    """A dataset on paper."""
+    count = train + val
+    sizes = (sizes or [size]) * count
+    indices = np.array([i % classes for i in range(count)], np.int32)
+    manifest = Manifest(
+        paths=[f"{i}.png" for i in range(count)],
+        class_indices=indices,
+        splits=np.array([0] * train + [1] * val, np.int8),
+        widths=np.array([each[1] for each in sizes[:count]], np.int32),
+        heights=np.array([each[0] for each in sizes[:count]], np.int32),
+        modes=[mode] * count,
+        sha256=["0" * 64] * count,
+        groups=[""] * count,
+        notes=[""] * count,
+    )
+    labels = tuple(f"label{i}" for i in range(classes))
+    return Dataset(Path("d"), Path("d"), labels, manifest, {}, "fingerprint")
+
+
+def plan(data: Dataset, **options: Any) -> TrainPlan:
+    keyed = {key.replace("__", "."): value for key, value in options.items()}
+    config, origins = load_config(options=keyed)
+    return plan_training(config, data, given=origins)
+
+
+def test_small_grey_pictures_are_taken_as_they_are() -> None:
+    made = plan(dataset())
+    assert made.input_spec.shape == (28, 28, 1)
+    assert made.config.model.blocks == 3
+    assert "28x28" in made.reasons["data.image_size"]
+    assert "grey" in made.reasons["data.color"]
+
+
+def test_large_pictures_are_scaled_to_128() -> None:
+    made = plan(dataset(size=(384, 512), mode="RGB"))
+    assert made.input_spec.shape == (128, 128, 3)
+    assert made.input_spec.fit == "pad", "nothing of a wide picture may be lost"
+    assert made.config.model.blocks == 5
+
+
+def test_mixed_modes_are_seen_in_colour() -> None:
+    data = dataset(mode="L")
+    data.manifest.modes[3] = "RGB"
+    assert plan(data).input_spec.channels == 3
+
+
+def test_one_odd_shape_in_a_hundred_does_not_change_the_fit() -> None:
+    sizes = [(50, 50)] * 99 + [(50, 150)]
+    made = plan(dataset(sizes=sizes, train=200))
+    assert made.input_spec.fit == "squash"
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "epochs"), [(54_000, 128, 15), (3_000, 64, 32), (210, 32, 60), (10, 4, 60)]
+)
+def test_small_data_gets_more_epochs_and_smaller_batches(
+    count: int, batch: int, epochs: int
+) -> None:
+    training = plan(dataset(train=count, val=3)).config.training
+    assert training.batch_size == batch
+    assert training.epochs == epochs
+
+
+def test_nothing_is_left_open_but_the_machine() -> None:
+    made = plan(dataset()).to_dict()
+    open_keys = [
+        f"{section}.{key}"
+        for section, values in made["config"].items()
+        for key, value in values.items()
+        if value == "auto"
+    ]
+    assert set(open_keys) == {"runtime.device", "runtime.precision", "runtime.threads"}
+
+
+def test_every_resolved_setting_has_a_reason_and_given_ones_have_none() -> None:
+    made = plan(dataset(), training__epochs=3, model__filters="8,16", data__color="grey")
+    assert "training.epochs" not in made.reasons
+    assert "model.filters" not in made.reasons
+    assert "data.color" not in made.reasons
+    assert all(made.reasons.values())
+
+
+def test_a_list_of_filters_says_how_many_blocks() -> None:
+    made = plan(dataset(), model__preset="textbook", model__filters="8,16")
+    assert made.config.model.blocks == 2
+    assert made.config.model.convs_per_block == [1, 1]
+
+
+def test_blocks_given_over_a_preset_get_usual_filters() -> None:
+    made = plan(dataset(), model__preset="textbook", model__blocks=2)
+    assert made.config.model.filters == [32, 64]
+
+
+def test_contradicting_lists_are_refused() -> None:
+    with pytest.raises(ConfigError, match="for 3 blocks"):
+        plan(dataset(), model__blocks=3, model__filters="8,16")
+
+
+def test_weight_decay_is_refused_where_the_optimizer_has_none() -> None:
+    with pytest.raises(ConfigError, match=r"no optimizer\.weight_decay with adam, .* 0\.5"):
+        plan(dataset(), optimizer__name="adam", optimizer__weight_decay=0.5)
+    for options in ({}, {"optimizer__weight_decay": 0}):
+        assert plan(dataset(), optimizer__name="adam", **options).config.optimizer.name == "adam"
+
+
+def test_hue_on_grey_pictures_is_refused_when_asked_for() -> None:
+    with pytest.raises(ConfigError, match="hue"):
+        plan(dataset(), augment__hue=0.1)
+
+
+def test_single_operations_change_the_preset() -> None:
+    made = plan(dataset(), augment__preset="none", augment__flip=0.5)
+    assert dict(made.operations) == {"flip": 0.5}
+    assert "flip" not in plan(dataset()).operations, "the default may not change a class"
+
+
+def test_a_missing_val_split_is_remarked() -> None:
+    made = plan(dataset(val=0))
+    assert any("no val split" in text for text in made.remarks)
+    assert made.config.training.patience == 0
+
+
+def test_the_plan_survives_its_file() -> None:
+    made = plan(dataset(), model__l2=0.01, augment__flip=0.5)
+    again = TrainPlan.from_dict(json.loads(json.dumps(made.to_dict())))
+    assert again == made
+    with pytest.raises(RunError, match="plan version"):
+        TrainPlan.from_dict(made.to_dict() | {"plan_version": 99})
+
+
+def test_threads_follow_the_setting() -> None:
+    config, _ = load_config(options={"runtime.threads": 3})
+    assert count_threads(config.runtime.threads) == 3
+    assert count_threads("auto") >= 1
