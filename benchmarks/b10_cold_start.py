@@ -1,6 +1,6 @@
-"""B10: one picture from a fresh interpreter, with an engine that was used before, against Keras.
+"""B10: one image from a fresh interpreter, with an engine that was used before, against Keras.
 
-Both ways are the real command, `cnnclf predict RUN PICTURE`, run in turn so that a busy machine
+Both ways are the real command, `cnnclf predict RUN IMAGE`, run in turn so that a busy machine
 slows them alike; the ratio is of the medians. User and system time beside it say what an idle
 machine would take. A further run of each tells whether TensorFlow was loaded.
 Run from the root of the project: python -m benchmarks.b10_cold_start [--rounds N]
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.pictures import draw_jpegs
+from benchmarks.images import draw_jpegs
 
 GOAL_S = 1.0
 HEAVY = ("tensorflow", "keras", "sklearn", "scipy", "matplotlib", "h5py")
@@ -35,9 +35,9 @@ def main() -> None:
         command = ["-m", "benchmarks.b8_predict", "--make", arguments.model, str(bundle)]
         subprocess.run([sys.executable, *command], capture_output=True, check=True)
     draw_jpegs(arguments.folder / "1", count=1, height=384, width=512, classes=1)
-    [picture] = (arguments.folder / "1").rglob("*.jpg")
+    [image] = (arguments.folder / "1").rglob("*.jpg")
     ways = {
-        name: ["predict", str(bundle), str(picture), "--engine", name, "--device", "cpu"]
+        name: ["predict", str(bundle), str(image), "--engine", name, "--device", "cpu"]
         for name in ("keras", *arguments.engines)
     }
     wall: dict[str, list[float]] = {name: [] for name in ways}

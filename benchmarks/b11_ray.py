@@ -22,7 +22,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.pictures import draw_jpegs
+from benchmarks.images import draw_jpegs
+
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.cluster.chunks import choose_chunk_size, cut_chunks

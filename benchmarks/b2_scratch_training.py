@@ -1,7 +1,7 @@
 """B2: training speed on Fashion-MNIST, against bare Keras `fit` on a NumPy array.
 
 The same network (preset textbook), optimizer and loss, batch 128, float32, no augmentation:
-  bare     model.fit(x, y) with the uint8 pictures in memory
+  bare     model.fit(x, y) with the uint8 images in memory
   cnnclf   fit_phase with the store and Batches: what `cnnclf train` runs, callbacks included
 They take turns, one epoch each, in one process; the first epoch of each is dropped. Besides the
 rates it tells processor seconds, which other programs on the machine disturb less than the clock.

@@ -16,9 +16,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.images import draw_jpegs, write_tiny_pngs
 from PIL import Image
 
-from benchmarks.pictures import draw_jpegs, write_tiny_pngs
 from cnnclf.importers import ImportOptions, import_source
 from cnnclf.progress import Silent
 
@@ -73,8 +73,8 @@ def compare(photos: Path, count: int, rounds: int) -> None:
 
 
 def decode(file: Path) -> None:
-    with Image.open(file) as picture:
-        picture.load()
+    with Image.open(file) as image:
+        image.load()
 
 
 def measure_one(source: Path) -> None:

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pictures import draw_jpegs
+from benchmarks.images import draw_jpegs
 
 EPOCHS = 10
 PARTS = {"train": 1000, "val": 40, "test": 40}
@@ -60,7 +60,7 @@ def compare(arguments: argparse.Namespace, backbone: str) -> None:
     )
     seconds = extrapolate(guide["epoch_ends"])
     measured = "" if arguments.guide_epochs == EPOCHS else f" ({arguments.guide_epochs} measured)"
-    print(f"{backbone}, {PARTS['train']} pictures, {EPOCHS} epochs{measured}")
+    print(f"{backbone}, {PARTS['train']} images, {EPOCHS} epochs{measured}")
     print(f"  guide               {seconds:7.1f} s           peak {guide['peak_mib']:6.0f} MiB")
     for precision in arguments.precisions:
         runs = [

@@ -1,6 +1,6 @@
 """B6: time to the accuracy that the Keras transfer guide's way reaches after its frozen epochs.
 
-Both see the same pictures, division, backbone and ImageNet weights, each in a process of its own;
+Both see the same images, division, backbone and ImageNet weights, each in a process of its own;
 the clock starts with the process. The guide's time is that of all its frozen epochs, its accuracy
 that on val after the last of them. cnnclf runs with its defaults and is stopped at the end of the
 first epoch whose accuracy on val is not lower.
@@ -26,7 +26,7 @@ from cnnclf.progress import Silent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path, help="class folders of real pictures")
+    parser.add_argument("source", type=Path, help="class folders of real images")
     parser.add_argument("--backbone", default="efficientnet-lite0")
     parser.add_argument("--epochs", type=int, default=10, help="frozen epochs of the guide")
     parser.add_argument("--rounds", type=int, default=3, help="runs of cnnclf")
@@ -59,7 +59,7 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
     )
     wanted, seconds = guide["val_accuracy"][-1], guide["epoch_ends"][-1]
     counts = {split: len(dataset.manifest.select(split)) for split in ("train", "val")}
-    print(f"{arguments.backbone}, {counts['train']} pictures, {counts['val']} of val")
+    print(f"{arguments.backbone}, {counts['train']} images, {counts['val']} of val")
     print(f"  guide   {seconds:7.1f} s  val accuracy {wanted:.4f} after {arguments.epochs} epochs")
     runs = []
     for _ in range(arguments.rounds):

@@ -3,7 +3,7 @@
 Both are `cnnclf finetune` with the last stage of the backbone unfrozen, with and without
 --feature-cache; without it, each step computes the frozen layers again, as Keras does with the same
 layers frozen. The rate is that of the best epoch of the second phase after its first, the 16 val
-pictures at its end included.
+images at its end included.
 Run from the root of the project: python -m benchmarks.b7_tail [--backbone resnet50]
 """
 
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.pictures import draw_jpegs
+from benchmarks.images import draw_jpegs
 
 EPOCHS = 3
 
@@ -24,13 +24,13 @@ EPOCHS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--count", type=int, default=192, help="pictures")
+    parser.add_argument("--count", type=int, default=192, help="images")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-tail")
     arguments = parser.parse_args()
     counts = {"train": arguments.count, "val": 16, "test": 8}
     for seed, (split, count) in enumerate(counts.items()):
         draw_jpegs(arguments.folder / split, count=count, height=384, width=512, seed=seed)
-    print(f"{arguments.backbone}, last stage unfrozen, {arguments.count} pictures, batch 16")
+    print(f"{arguments.backbone}, last stage unfrozen, {arguments.count} images, batch 16")
     rates = {}
     for name, option in (("whole network", "--no-feature-cache"), ("cached", "--feature-cache")):
         rates[name] = measure(arguments, option)

@@ -1,7 +1,7 @@
 """B8: a folder of JPEGs to rows, against the limit of this machine, a Keras loop and torch.
 
 2,000 drawn JPEGs of 512x384, engines warm, models with random weights, everything at 224x224.
-  D        Pillow alone: open, RGB, resize the picture so that the model's window can be cut
+  D        Pillow alone: open, RGB, resize the image so that the model's window can be cut
   E        the engine alone, on decoded batches in memory
   limit    1 / (1/D + 1/E): on a CPU decoding and computing share the cores
   cnnclf   what `cnnclf predict RUN photos --out rows.csv` does, from listing to the last row
@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.images import draw_jpegs
 from PIL import Image
 
-from benchmarks.pictures import draw_jpegs
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.inputs import ImageInputs

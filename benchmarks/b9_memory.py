@@ -1,6 +1,6 @@
 """B9: peak memory of `cnnclf predict` on 100,000 files against 1,000.
 
-The files are links to the 300 sample pictures, the model is that of the sample data; the command
+The files are links to the 300 sample images, the model is that of the sample data; the command
 runs as a process of its own. `--resume` also measures going on with a job that was nearly done,
 which remembers 17 bytes a row; `--formats` other kinds of rows.
 Run from the root of the project: python -m benchmarks.b9_memory
@@ -47,9 +47,9 @@ def main() -> None:
 
 def link_photos(folder: Path, count: int) -> Path:
     folder.mkdir()
-    pictures = sorted((SAMPLES / "x_or_o").glob("*/*.*"))
+    images = sorted((SAMPLES / "x_or_o").glob("*/*.*"))
     for number in range(count):
-        (folder / f"{number:07d}.jpg").symlink_to(pictures[number % len(pictures)])
+        (folder / f"{number:07d}.jpg").symlink_to(images[number % len(images)])
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What decoding one picture costs, against plain Pillow, and what decoding in part changes.
+"""What decoding one image costs, against plain Pillow, and what decoding in part changes.
 
 The time is that of the thread on its processor, so other programs disturb it little; the two take
 turns and the best of several rounds counts.
@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+from benchmarks.images import draw_scene
 from PIL import ExifTags, Image, ImageOps
 
-from benchmarks.pictures import draw_scene
 from cnnclf.images.decode import InputSpec, decode_image, inspect_image
 
-# name, picture (width, height), EXIF orientation, format, wanted side
+# name, image (width, height), EXIF orientation, format, wanted side
 CASES = (
     ("JPEG", (512, 384), 1, "JPEG", 128),
     ("JPEG", (512, 384), 1, "JPEG", 224),
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    print("| picture | to | plain Pillow, ms | cnnclf, ms | ratio | levels apart: mean | largest |")
+    print("| image | to | plain Pillow, ms | cnnclf, ms | ratio | levels apart: mean | largest |")
     print("|---|---|---|---|---|---|---|")
     for name, size, orientation, file_format, side in CASES:
         content = draw(size, orientation, file_format)

@@ -1,6 +1,6 @@
-"""Engines on one model: pictures per second, and per second of processor time.
+"""Engines on one model: images per second, and per second of processor time.
 
-Each engine computes ready arrays, batches of 32 through `stream` and single pictures through
+Each engine computes ready arrays, batches of 32 through `stream` and single images through
 `logits`; all take turns. Processor time hardly depends on what else runs on the machine, wall time
 does. Run from the root of the project: python -m benchmarks.engines [--model NAME]
 """
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def build_ways(bundle: Path, count: int) -> dict[str, Callable[[], int]]:
-    """Return what is measured, each giving the number of pictures it computed."""
+    """Return what is measured, each giving the number of images it computed."""
     ways: dict[str, Callable[[], int]] = {}
     for row in ENGINES:
         if find_missing(row, converting=True):

@@ -1,6 +1,6 @@
 """The peer of prediction: a model of timm on the CPU, as fast as it is made with a few lines.
 
-channels_last, inference_mode, bfloat16 autocast where the processor has it natively, the pictures
+channels_last, inference_mode, bfloat16 autocast where the processor has it natively, the images
 from a DataLoader with one worker a core, resized and cropped by Pillow. Needs nothing of cnnclf, so
 that another interpreter may run it; answers each line on stdin with a line of JSON.
 Run as: python benchmarks/torch_predict.py MODEL FOLDER

@@ -1,6 +1,6 @@
 """The peer of fine-tuning: a frozen backbone trained as the Keras transfer guide does it.
 
-Pictures from `image_dataset_from_directory`, random flips and turns, cached and prefetched batches
+Images from `image_dataset_from_directory`, random flips and turns, cached and prefetched batches
 of 64, the frozen backbone called with `training=False`, average pooling, dropout 0.2 and Adam at
 its default rate. The backbone, its normalization and its weights are those that cnnclf uses.
 

@@ -47,13 +47,13 @@ class UsageError(CnnclfError):
 
 
 class DataError(CnnclfError):
-    """A source, dataset or picture is not what it should be."""
+    """A source, dataset or image is not what it should be."""
 
     exit_code = ExitCode.DATA
 
 
 class ImageError(DataError):
-    """One picture cannot be decoded; a batch goes on without it."""
+    """One image cannot be decoded; a batch goes on without it."""
 
 
 class ConfigError(CnnclfError):

@@ -4,7 +4,7 @@ A run directory holds::
 
     plan.json run.json history.csv log.txt curves.png
     checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle), reference.npz
-                                             (pictures to try engines on), engine-cache/;
+                                             (images to try engines on), engine-cache/;
                                              last also optimizer.npz + state.json, for --resume;
                                              earlier/ only until phases are compared
     evaluation/SPLIT/                        metrics.json and its figures and tables

@@ -1,4 +1,4 @@
-"""Draws the sample data: X's and O's as a hand would draw them, and one odd picture of each kind.
+"""Draws the sample data: X's and O's as a hand would draw them, and one odd image of each kind.
 
     python sample_data/make_sample_data.py [DIR]
 
@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, ImageDraw
 
 SEED = 20_240_229
 LABELS = ("o", "x")
-PICTURES_PER_LABEL = 150
+IMAGES_PER_LABEL = 150
 SIDE = 64
 QUALITY = 85  # of the JPEGs
 
@@ -47,7 +47,7 @@ def write_marks(directory: Path) -> None:
     """Write the class folders `o/` and `x/`."""
     for label in LABELS:
         (directory / label).mkdir(parents=True, exist_ok=True)
-        for index in range(PICTURES_PER_LABEL):
+        for index in range(IMAGES_PER_LABEL):
             path = directory / label / f"{label}{index:03}.jpg"
             draw_mark(label, index).save(path, quality=QUALITY)
 
@@ -57,15 +57,15 @@ def draw_mark(label: str, index: int) -> Image.Image:
     rng = random.Random(f"{SEED} {label} {index}")
     hand = _Hand.pick(rng)
     strokes = _draw_x(rng, hand) if label == "x" else _draw_o(rng, hand)
-    picture = _draw_paper(rng, hand.paper)
+    image = _draw_paper(rng, hand.paper)
     ink = _draw_paper(rng, hand.ink, strength=0.5)
-    picture.paste(ink, mask=_draw_strokes(rng, hand, strokes))
-    return _add_noise(rng, picture, hand.noise)
+    image.paste(ink, mask=_draw_strokes(rng, hand, strokes))
+    return _add_noise(rng, image, hand.noise)
 
 
 @dataclass(frozen=True)
 class _Hand:
-    """How one mark is drawn; lengths are parts of the picture's side.
+    """How one mark is drawn; lengths are parts of the image's side.
 
     Args:
         center: Middle of the mark.
@@ -74,8 +74,8 @@ class _Hand:
         aspect: Width by height before the rotation.
         weight: Width of the stroke.
         wobble: How far the line strays, as a part of the radius.
-        paper: Mean colour behind the mark.
-        ink: Mean colour of the mark.
+        paper: Mean color behind the mark.
+        ink: Mean color of the mark.
         noise: Levels by which single pixels stray.
     """
 
@@ -108,7 +108,7 @@ class _Hand:
 
 
 def _pick_colors(rng: random.Random) -> tuple[Color, Color]:
-    """Pick a light and a dark colour; in some pictures the mark is the lighter one."""
+    """Pick a light and a dark color; in some images the mark is the lighter one."""
     light, dark = rng.randrange(170, 226), rng.randrange(30, 86)
     if rng.random() < 0.5:
         light, dark = dark, light
@@ -215,24 +215,24 @@ def _walk(line: list[Point]) -> Iterator[tuple[float, Point]]:
 
 def _draw_paper(rng: random.Random, color: Color, *, strength: float = 1.0) -> Image.Image:
     """Draw a surface: a gradient of light, blotches, and at times ruled lines."""
-    picture = Image.new("RGB", (SIDE, SIDE), color)
+    image = Image.new("RGB", (SIDE, SIDE), color)
     light = [rng.uniform(-25, 25) * strength for _ in range(4)]
     corners = Image.new("RGB", (2, 2))
     for place, change in zip(((0, 0), (1, 0), (0, 1), (1, 1)), light, strict=True):
         corners.putpixel(place, _brighten(color, change))
-    picture = corners.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    image = corners.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     cells = rng.choice((5, 8, 12))
-    grey = Image.frombytes("L", (cells, cells), rng.randbytes(cells * cells))
-    blotches = grey.resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB")
-    picture = Image.blend(picture, blotches, rng.uniform(0.02, 0.10) * strength)
+    gray = Image.frombytes("L", (cells, cells), rng.randbytes(cells * cells))
+    blotches = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB")
+    image = Image.blend(image, blotches, rng.uniform(0.02, 0.10) * strength)
     if strength == 1 and rng.random() < 0.2:
-        _rule(rng, picture, color)
-    return picture
+        _rule(rng, image, color)
+    return image
 
 
-def _rule(rng: random.Random, picture: Image.Image, color: Color) -> None:
+def _rule(rng: random.Random, image: Image.Image, color: Color) -> None:
     """Rule a paper with thin lines, along or across."""
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     line = _brighten(color, rng.choice((-1, 1)) * rng.uniform(12, 30))
     along = rng.random() < 0.5
     for place in range(rng.randrange(12), SIDE, rng.randrange(8, 16)):
@@ -244,18 +244,18 @@ def _brighten(color: Color, change: float) -> Color:
     return red, green, blue
 
 
-def _add_noise(rng: random.Random, picture: Image.Image, levels: int) -> Image.Image:
+def _add_noise(rng: random.Random, image: Image.Image, levels: int) -> Image.Image:
     """Add grain of a triangular distribution to every pixel, alike in the three channels."""
     count = SIDE * SIDE
     first, second = rng.randbytes(count), rng.randbytes(count)
     grain = bytes((a + b) // 2 for a, b in zip(first, second, strict=True))
     noise = Image.frombytes("L", (SIDE, SIDE), grain).convert("RGB")
-    return Image.blend(picture, noise, levels / 128)
+    return Image.blend(image, noise, levels / 128)
 
 
 @dataclass(frozen=True)
 class OddImage:
-    """A file that is not an ordinary picture, and what becomes of it.
+    """A file that is not an ordinary image, and what becomes of it.
 
     Args:
         name: File name.
@@ -292,7 +292,7 @@ def describe_odd_images() -> str:
         (
             "# Odd images",
             "",
-            "One small file of each kind that real folders hold beside ordinary pictures, drawn by",
+            "One small file of each kind that real folders hold beside ordinary images, drawn by",
             "`../make_sample_data.py`, which also wrote this page; tests check every line of it.",
             "Refused files never stop an import or a prediction: they are counted, and listed with",
             "these reasons.",
@@ -317,11 +317,11 @@ def _draw_example() -> Image.Image:
 
 def _draw_cutout() -> Image.Image:
     """An O whose corners are transparent."""
-    picture = draw_mark("o", 7).convert("RGBA")
-    mask = Image.new("L", picture.size)
+    image = draw_mark("o", 7).convert("RGBA")
+    mask = Image.new("L", image.size)
     ImageDraw.Draw(mask).ellipse((2, 2, SIDE - 3, SIDE - 3), fill=255)
-    picture.putalpha(mask)
-    return picture
+    image.putalpha(mask)
+    return image
 
 
 def _encode_frames(file_format: str, **options: object) -> bytes:
@@ -336,7 +336,7 @@ def _encode_rotated() -> bytes:
     return _encode(_draw_example().rotate(90), "JPEG", exif=exif)
 
 
-def _encode_16_bit_grey() -> bytes:
+def _encode_16_bit_gray() -> bytes:
     rows = [[(x * y * 65_535) // (SIDE - 1) ** 2 for x in range(SIDE)] for y in range(SIDE)]
     return _encode_16_bit_png(SIDE, rows, color_type=0)
 
@@ -350,7 +350,7 @@ def _encode_16_bit_colors() -> bytes:
 
 
 def _encode_16_bit_png(width: int, rows: list[list[int]], *, color_type: int) -> bytes:
-    """Write a PNG of 16 bits by hand (ISO/IEC 15948): Pillow cannot write such colours."""
+    """Write a PNG of 16 bits by hand (ISO/IEC 15948): Pillow cannot write such colors."""
     pixels = b"".join(b"\0" + struct.pack(f">{len(row)}H", *row) for row in rows)
     header = struct.pack(">IIBBBBB", width, len(rows), 16, color_type, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(pixels, 9)), (b"IEND", b""))
@@ -396,13 +396,13 @@ ODD_IMAGES = (
         "empty.jpg",
         "no bytes at all",
         lambda: b"",
-        error=f"expected a picture ({_FORMATS}), received an empty file (0 bytes)",
+        error=f"expected an image ({_FORMATS}), received an empty file (0 bytes)",
     ),
     OddImage(
         "zeros.png",
         "nothing but zero bytes, as a broken copy leaves them",
         lambda: bytes(2048),
-        error=f"expected a picture ({_FORMATS}), received nothing but zero bytes",
+        error=f"expected an image ({_FORMATS}), received nothing but zero bytes",
     ),
     OddImage(
         "truncated.jpg",
@@ -412,15 +412,15 @@ ODD_IMAGES = (
     ),
     OddImage(
         "text.jpg",
-        "a text with a picture's name",
-        lambda: b"This is not a picture.\n",
-        error=f"expected a picture ({_FORMATS}), received text that begins 'This is not a pictur'",
+        "a text with an image's name",
+        lambda: b"This is not an image.\n",
+        error=f"expected an image ({_FORMATS}), received text that begins 'This is not a pictur'",
     ),
     OddImage(
         "page.png",
-        "a web page saved under a picture's name, as a failed download leaves it",
+        "a web page saved under an image's name, as a failed download leaves it",
         lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n",
-        error=f"expected a picture ({_FORMATS}), received a web page",
+        error=f"expected an image ({_FORMATS}), received a web page",
     ),
     OddImage(
         "bomb.tiff",
@@ -442,7 +442,7 @@ ODD_IMAGES = (
     ),
     OddImage(
         "cmyk.jpg",
-        "a JPEG in the four colours of print, inverted as Adobe does it",
+        "a JPEG in the four colors of print, inverted as Adobe does it",
         lambda: _encode(_draw_example().convert("CMYK"), "JPEG"),
         note="CMYK",
     ),
@@ -482,10 +482,10 @@ ODD_IMAGES = (
         note="first of 2 pages",
     ),
     OddImage(
-        "16_bit_grey.png", "a grey PNG of 16 bits a pixel", _encode_16_bit_grey, note="16-bit"
+        "16_bit_gray.png", "a gray PNG of 16 bits a pixel", _encode_16_bit_gray, note="16-bit"
     ),
     OddImage(
-        "16_bit_colours.png", "a PNG of 3 x 16 bits a pixel", _encode_16_bit_colors, note="16-bit"
+        "16_bit_colors.png", "a PNG of 3 x 16 bits a pixel", _encode_16_bit_colors, note="16-bit"
     ),
     OddImage(
         "floating_point.tiff",
@@ -500,13 +500,13 @@ ODD_IMAGES = (
     ),
     OddImage(
         "palette_with_transparency.png",
-        "a PNG with a palette in which one colour is transparent",
+        "a PNG with a palette in which one color is transparent",
         lambda: _encode(draw_mark("o", 7).quantize(16), "PNG", transparency=0),
     ),
     OddImage("transparent.png", "an RGBA PNG", lambda: _encode(_draw_cutout(), "PNG")),
     OddImage(
-        "transparent_grey.png",
-        "a grey PNG with transparency",
+        "transparent_gray.png",
+        "a gray PNG with transparency",
         lambda: _encode(_draw_cutout().convert("LA"), "PNG"),
     ),
     OddImage(

@@ -16,11 +16,11 @@ from cnnclf.inference.classifier import Classifier
 
 HERE = Path(__file__).parent
 KEPT = ("plan.json", "run.json", "history.csv", "checkpoints/best")
-PICTURES = tuple(f"{label}/{label}{number:03d}.jpg" for label in "ox" for number in (0, 1, 2))
+IMAGES = tuple(f"{label}/{label}{number:03d}.jpg" for label in "ox" for number in (0, 1, 2))
 
 
 def main() -> None:
-    """Train, keep what is needed, and note what the model says to a few pictures."""
+    """Train, keep what is needed, and note what the model says to a few images."""
     with tempfile.TemporaryDirectory() as work:
         run = Path(work) / "run"
         options = ["--preset", "tiny", "--filters", "8,16,24,32", "--seed", "0"]
@@ -50,14 +50,14 @@ def forget_machine(run: Path) -> None:
 
 
 def write_reference_logits(run: Path) -> None:
-    """Write the logits of a few sample pictures, to notice if decoding or the model changes."""
+    """Write the logits of a few sample images, to notice if decoding or the model changes."""
     classifier = Classifier.load(run)
     logits = classifier.logits(
-        np.stack([classifier.decode(HERE / "x_or_o" / name) for name in PICTURES])
+        np.stack([classifier.decode(HERE / "x_or_o" / name) for name in IMAGES])
     )
     rows = {
         name: [round(float(value), 5) for value in row]
-        for name, row in zip(PICTURES, logits, strict=True)
+        for name, row in zip(IMAGES, logits, strict=True)
     }
     (run / "reference_logits.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

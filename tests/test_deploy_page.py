@@ -28,13 +28,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    """A transparent picture on its side: red fades into green, blue is in a corner."""
+def image(tmp_path: Path) -> Path:
+    """A transparent image on its side: red fades into green, blue is in a corner."""
     rows, columns = np.mgrid[0:90, 0:130]
     pixels = np.stack(
         [255 - rows * 2, rows * 2, (columns > 100) * 200, 255 - columns], axis=-1
     ).astype(np.uint8)
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels, "RGBA").save(path, exif=exif)
@@ -56,34 +56,34 @@ CASES = [
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_program_says_what_predict_says(
-    cli: Cli, place: Place, picture: Path, tmp_path: Path, name: str
+    cli: Cli, place: Place, image: Path, tmp_path: Path, name: str
 ) -> None:
-    said, predicted = _ask_both(cli, place, picture, tmp_path, name, PROGRAMS[name])
+    said, predicted = _ask_both(cli, place, image, tmp_path, name, PROGRAMS[name])
     assert said == predicted
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_with_probabilities_only_the_last_lines_are_others(
-    cli: Cli, place: Place, picture: Path, tmp_path: Path, name: str
+    cli: Cli, place: Place, image: Path, tmp_path: Path, name: str
 ) -> None:
     lines = PROGRAMS[name].splitlines(keepends=True)
     program = "".join([*lines[:-2], LAST_LINES])
-    said, predicted = _ask_both(cli, place, picture, tmp_path, name, program, "--probabilities")
+    said, predicted = _ask_both(cli, place, image, tmp_path, name, program, "--probabilities")
     assert said == predicted
 
 
 def _ask_both(
-    cli: Cli, place: Place, picture: Path, tmp_path: Path, name: str, program: str, *options: str
+    cli: Cli, place: Place, image: Path, tmp_path: Path, name: str, program: str, *options: str
 ) -> tuple[tuple[str, object], tuple[str, object]]:
     """Return label and probability of a program and of predict, as near as they should be."""
     artifact = tmp_path / "artifact"
     result = cli("export", place.run, "--format", name, "--out", artifact, "-q", *options)
     assert result.code == 0, result.stderr
-    result = cli("predict", artifact, picture, "--json", "--precision", "float32")
+    result = cli("predict", artifact, image, "--json", "--precision", "float32")
     [row] = json.loads(result.stdout)["rows"]
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, tmp_path / "program.py", artifact, picture],
+        [sys.executable, tmp_path / "program.py", artifact, image],
         cwd=tmp_path,
         env=dict(os.environ) | {"CI": "true"},  # OpenVINO then reports nothing
         capture_output=True,
@@ -107,10 +107,10 @@ def _ask_both(
     ],
     ids=lambda change: "-".join(map(str, change.values())),
 )
-def test_pictures_are_decoded_as_the_input_spec_says(
-    picture: Path, tmp_path: Path, change: dict[str, object]
+def test_images_are_decoded_as_the_input_spec_says(
+    image: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    found, expected = _decode_in_both_ways(picture, tmp_path, change)
+    found, expected = _decode_in_both_ways(image, tmp_path, change)
     assert np.abs(found - expected).max() <= 2
 
 
@@ -124,7 +124,7 @@ def test_of_a_large_jpeg_pixels_are_within_the_bound_of_the_page(tmp_path: Path)
 
 
 def _decode_in_both_ways(
-    picture: Path, tmp_path: Path, change: dict[str, object]
+    image: Path, tmp_path: Path, change: dict[str, object]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Decode with that part of the programs, and with the decoder itself."""
     from cnnclf.images.decode import decode_image
@@ -137,11 +137,11 @@ def _decode_in_both_ways(
     decoding = program[: program.index("session = ")] + "np.save(sys.argv[3], pixels)\n"
     (tmp_path / "decode.py").write_text(decoding, encoding="utf-8")
     subprocess.run(
-        [sys.executable, tmp_path / "decode.py", tmp_path, picture, tmp_path / "pixels.npy"],
+        [sys.executable, tmp_path / "decode.py", tmp_path, image, tmp_path / "pixels.npy"],
         check=True,
         timeout=120,
     )
     found = np.load(tmp_path / "pixels.npy")[0].astype(np.int64)
-    expected = decode_image(picture, spec).astype(np.int64)
+    expected = decode_image(image, spec).astype(np.int64)
     assert found.shape == expected.shape
     return found, expected

@@ -50,13 +50,13 @@ def test_what_is_said_is_kept_in_order_until_somebody_listens() -> None:
 
 def test_a_task_is_shown_with_what_it_did_before() -> None:
     held, listener = Held(), Counting()
-    with held.task("decoding", 10, "pictures", since=2.5) as task:
+    with held.task("decoding", 10, "images", since=2.5) as task:
         task.advance(4)
         task.describe("large ones")
         held.release(listener)
         assert listener.tasks == []  # it belongs to the thread that works, which shows it
         task.advance()
-        assert listener.tasks == [("decoding", 10, "pictures", 2.5)]
+        assert listener.tasks == [("decoding", 10, "images", 2.5)]
         assert (listener.done, listener.words) == (5, ["large ones"])
         assert listener.is_open
         task.expect(20)
@@ -66,7 +66,7 @@ def test_a_task_is_shown_with_what_it_did_before() -> None:
 
 def test_a_task_that_ended_before_is_not_shown() -> None:
     held, listener = Held(), Counting()
-    with held.task("decoding", 10, "pictures") as task:
+    with held.task("decoding", 10, "images") as task:
         task.advance(10)
     held.release(listener)
     assert listener.tasks == []
@@ -75,7 +75,7 @@ def test_a_task_that_ended_before_is_not_shown() -> None:
 @pytest.mark.parametrize("released", [False, True])
 def test_abandoned_work_ends_at_its_next_step(released: bool) -> None:
     held = Held()
-    with held.task("decoding", 10, "pictures") as task:
+    with held.task("decoding", 10, "images") as task:
         if released:
             held.release(Silent())
             task.advance()

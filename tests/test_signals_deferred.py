@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cnnclf import signals
 from cnnclf.signals import deferring_signals
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -1,6 +1,6 @@
 """What each operation of augmentation does to a batch, and how their changes are joined.
 
-An operation of stage "plan" only writes down a map or a colour matrix; `Changes.apply` then touches
+An operation of stage "plan" only writes down a map or a color matrix; `Changes.apply` then touches
 the pixels once for all of them. Operations of the later stages change pixels and labels themselves.
 """
 
@@ -28,7 +28,7 @@ class Changes:
         x: uint8 [n, H, W, C].
         y: float32 [n, K], one-hot or mixed.
         rng: Where chance comes from.
-        mixers: How many operations that mix pictures are still to come; they share the rows.
+        mixers: How many operations that mix images are still to come; they share the rows.
     """
 
     x: Pixels
@@ -36,46 +36,46 @@ class Changes:
     rng: np.random.Generator
     mixers: int = 0
     maps: NDArray[np.float64] = field(init=False)
-    colours: NDArray[np.float64] = field(init=False)
+    colors: NDArray[np.float64] = field(init=False)
     bends: list[tuple[int, tones.Tone, float]] = field(init=False, default_factory=list)
     unmixed: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
         self.maps = identity_maps(len(self.x))
-        self.colours = tones.identity_colours(len(self.x))
+        self.colors = tones.identity_colors(len(self.x))
         self.unmixed = np.ones(len(self.x), np.bool_)
 
     def uniform(self, low: float, high: float) -> NDArray[np.float64]:
-        """Draw one number per picture."""
+        """Draw one number per image."""
         return self.rng.uniform(low, high, len(self.x))
 
     def move(self, maps: NDArray[np.float64], rows: Rows = _ALL) -> None:
         """Add a move after the moves so far.
 
         Args:
-            maps: float64 [rows, 3, 3], from result to source, in pixels from the centre.
-            rows: The pictures it is for.
+            maps: float64 [rows, 3, 3], from result to source, in pixels from the center.
+            rows: The images it is for.
         """
         self.maps[rows] = self.maps[rows] @ maps
 
-    def colour(self, matrices: NDArray[np.float64], rows: Rows = _ALL) -> None:
-        """Add a linear colour change after those so far.
+    def color(self, matrices: NDArray[np.float64], rows: Rows = _ALL) -> None:
+        """Add a linear color change after those so far.
 
         Args:
             matrices: float64 [rows, 4, 4] on (red, green, blue, 1).
-            rows: The pictures it is for.
+            rows: The images it is for.
         """
-        self.colours[rows] = matrices @ self.colours[rows]
+        self.colors[rows] = matrices @ self.colors[rows]
 
     def apply(self) -> None:
-        """Move, then recolour, then bend tones."""
+        """Move, then recolor, then bend tones."""
         if not (self.maps == np.eye(3)).all():
             self.x = warp(self.x, self.maps)
-        if not (self.colours == np.eye(4)).all():
-            self.x = tones.recolour(self.x, self.colours)
+        if not (self.colors == np.eye(4)).all():
+            self.x = tones.recolor(self.x, self.colors)
         for row, tone, level in self.bends:
-            picture = self.x[row, :, :, 0] if self.x.shape[3] == 1 else self.x[row]
-            picture[...] = np.asarray(tone(Image.fromarray(picture), level))
+            image = self.x[row, :, :, 0] if self.x.shape[3] == 1 else self.x[row]
+            image[...] = np.asarray(tone(Image.fromarray(image), level))
 
 
 def flip(changes: Changes, probability: float) -> None:
@@ -86,12 +86,12 @@ def flip(changes: Changes, probability: float) -> None:
 
 
 def rotate(changes: Changes, degrees: float) -> None:
-    """Turn about the centre."""
+    """Turn about the center."""
     changes.move(_rotations(np.deg2rad(changes.uniform(-degrees, degrees))))
 
 
 def translate(changes: Changes, part: float) -> None:
-    """Shift by whole pixels: where nothing else moves it, a picture stays as sharp as it was."""
+    """Shift by whole pixels: where nothing else moves it, an image stays as sharp as it was."""
     height, width = changes.x.shape[1:3]
     maps = identity_maps(len(changes.x))
     maps[:, 0, 2] = np.rint(changes.uniform(-part, part) * width)
@@ -100,7 +100,7 @@ def translate(changes: Changes, part: float) -> None:
 
 
 def zoom(changes: Changes, most: float) -> None:
-    """Scale about the centre by 1 / (1 + most) .. 1 + most, in and out equally often."""
+    """Scale about the center by 1 / (1 + most) .. 1 + most, in and out equally often."""
     limit = np.log1p(most)
     maps = identity_maps(len(changes.x))
     maps[:, (0, 1), (0, 1)] = np.exp(changes.uniform(-limit, limit))[:, None]
@@ -123,25 +123,25 @@ def crop(changes: Changes, most: float) -> None:
 
 def change_brightness(changes: Changes, most: float) -> None:
     """Multiply every value by 1 - most .. 1 + most."""
-    changes.colour(tones.scale_colours(changes.uniform(1 - most, 1 + most)))
+    changes.color(tones.scale_colors(changes.uniform(1 - most, 1 + most)))
 
 
 def change_contrast(changes: Changes, most: float) -> None:
-    """Multiply the distance to the picture's mean lightness by 1 - most .. 1 + most."""
+    """Multiply the distance to the image's mean lightness by 1 - most .. 1 + most."""
     factor = changes.uniform(1 - most, 1 + most)
-    changes.colour(tones.spread_colours(factor, _lightness(changes)))
+    changes.color(tones.spread_colors(factor, _lightness(changes)))
 
 
 def turn_hue(changes: Changes, most: float) -> None:
-    """Turn the colour circle; a grey picture has none and stays as it is."""
+    """Turn the color circle; a gray image has none and stays as it is."""
     turns = changes.uniform(-most, most)
     if changes.x.shape[3] == 3:
-        changes.colour(tones.turn_colours(turns))
+        changes.color(tones.turn_colors(turns))
 
 
 _RANDAUGMENT_DRAWS = 2
 _RANDAUGMENT_MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-_RANDAUGMENT_COLOURS = ("saturation", "contrast", "brightness")
+_RANDAUGMENT_COLORS = ("saturation", "contrast", "brightness")
 _RANDAUGMENT_TONES: dict[str, tones.Tone] = {
     "autocontrast": tones.autocontrast,
     "equalize": tones.equalize,
@@ -149,14 +149,14 @@ _RANDAUGMENT_TONES: dict[str, tones.Tone] = {
     "posterize": tones.posterize,
     "sharpness": tones.sharpen,
 }
-_RANDAUGMENT = (*_RANDAUGMENT_MOVES, *_RANDAUGMENT_COLOURS, *_RANDAUGMENT_TONES, "identity")
+_RANDAUGMENT = (*_RANDAUGMENT_MOVES, *_RANDAUGMENT_COLORS, *_RANDAUGMENT_TONES, "identity")
 
 
 def randaugment(changes: Changes, magnitude: float) -> None:
-    """Make two of the paper's 14 changes, drawn for each picture (the last of the 14 is none).
+    """Make two of the paper's 14 changes, drawn for each image (the last of the 14 is none).
 
     Ranges at magnitude 10 are AutoAugment's: 30 degrees, shear 0.3, 0.45 of the side, factors of
-    0.1 to 1.9. A change that has a direction takes either. Moves come before colours before tones,
+    0.1 to 1.9. A change that has a direction takes either. Moves come before colors before tones,
     in whatever order they were drawn: that is what lets one warp do all the moves.
     """
     for _ in range(_RANDAUGMENT_DRAWS):
@@ -167,9 +167,9 @@ def randaugment(changes: Changes, magnitude: float) -> None:
             rows = np.flatnonzero(drawn == number)
             if name in _RANDAUGMENT_MOVES:
                 changes.move(_randaugment_maps(name, signed[rows], changes.x.shape), rows)
-            elif name in _RANDAUGMENT_COLOURS:
-                matrices = _randaugment_colours(name, 1 + 0.9 * signed, changes)
-                changes.colour(matrices[rows], rows)
+            elif name in _RANDAUGMENT_COLORS:
+                matrices = _randaugment_colors(name, 1 + 0.9 * signed, changes)
+                changes.color(matrices[rows], rows)
             elif name in _RANDAUGMENT_TONES:
                 levels = 0.9 * signed if name == "sharpness" else np.abs(signed)
                 tone = _RANDAUGMENT_TONES[name]
@@ -177,7 +177,7 @@ def randaugment(changes: Changes, magnitude: float) -> None:
 
 
 def erase(changes: Changes, probability: float) -> None:
-    """Fill a box of 2 to 33 % of the picture, of an aspect ratio of 0.3 to 3.3, with noise."""
+    """Fill a box of 2 to 33 % of the image, of an aspect ratio of 0.3 to 3.3, with noise."""
     _, height, width, channels = changes.x.shape
     chosen = changes.uniform(0, 1) < probability
     area, aspect = changes.uniform(0.02, 0.33), np.exp(changes.uniform(-1, 1) * np.log(1 / 0.3))
@@ -193,10 +193,10 @@ def erase(changes: Changes, probability: float) -> None:
 
 
 def mix_up(changes: Changes, alpha: float) -> None:
-    """Blend each picture, and its label, with another one of the batch."""
+    """Blend each image, and its label, with another one of the batch."""
     rows, partners = _draw_partners(changes)
     part = changes.rng.beta(alpha, alpha, len(changes.x))
-    # The larger part stays: all pairs are as likely as before, but each picture comes in an epoch.
+    # The larger part stays: all pairs are as likely as before, but each image comes in an epoch.
     # In 256ths: value x 256 just fits 16 bits, and the label gets exactly the part the pixels get.
     kept = np.rint(256 * np.maximum(part, 1 - part)).astype(np.uint16)
     mixed = changes.x.copy()
@@ -211,14 +211,14 @@ def mix_up(changes: Changes, alpha: float) -> None:
 
 
 def cut_mix(changes: Changes, alpha: float) -> None:
-    """Paste a box of another picture of the batch; the label goes by the area of the box."""
+    """Paste a box of another image of the batch; the label goes by the area of the box."""
     height, width = changes.x.shape[1:3]
     rows, partners = _draw_partners(changes)
     side = np.sqrt(1 - changes.rng.beta(alpha, alpha, len(changes.x)))
     edges = []
     for size in (height, width):
-        centre = changes.uniform(0, size)
-        edges += [np.clip(centre + sign * side * size / 2, 0, size) for sign in (-1, 1)]
+        center = changes.uniform(0, size)
+        edges += [np.clip(center + sign * side * size / 2, 0, size) for sign in (-1, 1)]
     tops, bottoms, lefts, rights = (np.rint(edge).astype(int) for edge in edges)
     original = changes.x.copy()
     for row, partner in zip(rows, partners, strict=True):
@@ -250,10 +250,10 @@ def _mix_labels(
 
 
 def _lightness(changes: Changes) -> NDArray[np.float64]:
-    """Return the mean lightness that each picture has after the colour changes so far."""
-    grey = tones.mean_lightness(changes.x)
-    factor = changes.colours[:, :3, :3].sum(axis=2) @ tones.LUMA
-    lightness: NDArray[np.float64] = factor * grey + changes.colours[:, :3, 3] @ tones.LUMA
+    """Return the mean lightness that each image has after the color changes so far."""
+    gray = tones.mean_lightness(changes.x)
+    factor = changes.colors[:, :3, :3].sum(axis=2) @ tones.LUMA
+    lightness: NDArray[np.float64] = factor * gray + changes.colors[:, :3, 3] @ tones.LUMA
     return lightness
 
 
@@ -282,11 +282,11 @@ def _randaugment_maps(
     return maps
 
 
-def _randaugment_colours(
+def _randaugment_colors(
     name: str, factor: NDArray[np.float64], changes: Changes
 ) -> NDArray[np.float64]:
     if name == "saturation":
-        return tones.saturate_colours(factor)
+        return tones.saturate_colors(factor)
     if name == "brightness":
-        return tones.scale_colours(factor)
-    return tones.spread_colours(factor, _lightness(changes))
+        return tones.scale_colors(factor)
+    return tones.spread_colors(factor, _lightness(changes))

@@ -1,4 +1,4 @@
-"""Shows what augmentation does: pictures and their random changes, side by side."""
+"""Shows what augmentation does: images and their random changes, side by side."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cnnclf.data.store import Pixels
 from cnnclf.errors import DataError, ImageError
 from cnnclf.files import atomic_path
 
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]
 
 _SMALLEST_TILE = 96
 _GAP = 2
@@ -22,10 +22,10 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of the dataset: its row, and its pixels uint8 [H, W, C]."""
+    """An image of the dataset: its row, and its pixels uint8 [H, W, C]."""
 
     row: int
-    pixels: Pictures
+    pixels: Images
 
 
 def choose_rows(dataset: Dataset, rows: npt.NDArray[np.intp], seed: int) -> list[int]:
@@ -45,7 +45,7 @@ def choose_rows(dataset: Dataset, rows: npt.NDArray[np.intp], seed: int) -> list
 
 
 def take_examples(pixels: Pixels, rows: list[int], count: int) -> list[Example]:
-    """Decode the first pictures that can be decoded.
+    """Decode the first images that can be decoded.
 
     Args:
         pixels: Where they are from.
@@ -64,17 +64,17 @@ def take_examples(pixels: Pixels, rows: list[int], count: int) -> list[Example]:
         except ImageError:
             continue  # `pixels` has said so
     if not examples:
-        raise DataError(f"expected pictures to preview, none of {len(rows)} can be decoded")
+        raise DataError(f"expected images to preview, none of {len(rows)} can be decoded")
     return examples
 
 
 def vary_together(
-    pictures: Pictures, operations: Mapping[str, float], *, variants: int, seed: int
-) -> Pictures:
-    """Change pictures as training would, all operations at once.
+    images: Images, operations: Mapping[str, float], *, variants: int, seed: int
+) -> Images:
+    """Change images as training would, all operations at once.
 
     Args:
-        pictures: uint8 [m, H, W, C].
+        images: uint8 [m, H, W, C].
         operations: Strength by name.
         variants: Changed versions of each, at least 1.
         seed: Where chance begins.
@@ -82,21 +82,21 @@ def vary_together(
     Returns:
         uint8 [m, 1 + variants, H, W, C]; the first of each is unchanged.
     """
-    count = len(pictures)
+    count = len(images)
     augmenter = Augmenter(operations, seed)
     labels = np.repeat(np.eye(count, dtype=np.float32), variants, axis=0)
-    changed, _ = augmenter(np.repeat(pictures, variants, axis=0), labels, augmenter.rng(0, 0))
-    changed = changed.reshape(count, variants, *pictures.shape[1:])
-    return np.concatenate([pictures[:, None], changed], axis=1)
+    changed, _ = augmenter(np.repeat(images, variants, axis=0), labels, augmenter.rng(0, 0))
+    changed = changed.reshape(count, variants, *images.shape[1:])
+    return np.concatenate([images[:, None], changed], axis=1)
 
 
 def vary_each(
-    pictures: Pictures, operations: Mapping[str, float], *, variants: int, seed: int
-) -> tuple[list[tuple[str, float]], Pictures]:
-    """Change the first picture by each operation alone.
+    images: Images, operations: Mapping[str, float], *, variants: int, seed: int
+) -> tuple[list[tuple[str, float]], Images]:
+    """Change the first image by each operation alone.
 
     Args:
-        pictures: uint8 [m, H, W, C]; all but the first are only there to be mixed in.
+        images: uint8 [m, H, W, C]; all but the first are only there to be mixed in.
         operations: Strength by name; the others of the table get their default strength.
         variants: Changed versions by each operation, at least 1.
         seed: Where chance begins.
@@ -106,14 +106,14 @@ def vary_each(
     """
     rows = [(name, operations.get(name, row.default)) for name, row in AUGMENTATIONS.items()]
     sheets = [
-        vary_together(pictures, {name: strength}, variants=variants, seed=seed)[0]
+        vary_together(images, {name: strength}, variants=variants, seed=seed)[0]
         for name, strength in rows
     ]
     return rows, np.stack(sheets)
 
 
-def save_sheet(sheet: Pictures, path: Path) -> None:
-    """Save pictures as a grid, small ones enlarged by whole pixels.
+def save_sheet(sheet: Images, path: Path) -> None:
+    """Save images as a grid, small ones enlarged by whole pixels.
 
     Args:
         sheet: uint8 [rows, columns, H, W, C].
@@ -129,8 +129,8 @@ def save_sheet(sheet: Pictures, path: Path) -> None:
         image.save(temporary, "PNG")
 
 
-def _tile(sheet: Pictures) -> Pictures:
-    """Return uint8 [height, width, C], white between the pictures."""
+def _tile(sheet: Images) -> Images:
+    """Return uint8 [height, width, C], white between the images."""
     rows, columns, height, width, channels = sheet.shape
     factor = max(1, -(-_SMALLEST_TILE // max(height, width)))
     sheet = sheet.repeat(factor, axis=2).repeat(factor, axis=3)

@@ -1,4 +1,4 @@
-"""Random changes of training pictures: the table of operations, the presets, and `Augmenter`.
+"""Random changes of training images: the table of operations, the presets, and `Augmenter`.
 
 Runs on uint8 batches in the threads that gather them, with NumPy and Pillow: it is the same on
 every Keras backend, costs the network's device nothing, and is repeatable, because everything
@@ -18,7 +18,7 @@ from cnnclf.augmentation.operations import Changes, Labels, Pixels
 from cnnclf.errors import ConfigError
 
 _STAGES = ("plan", "pixels", "mix")
-_RANDOM_STREAM = 2  # the order of pictures has another, so that chance is never used twice
+_RANDOM_STREAM = 2  # the order of images has another, so that chance is never used twice
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Augmentation:
         default: A strength to begin with.
         highest: The largest strength.
         stage: "plan" (joined with others before pixels change), "pixels" (after these), or "mix"
-            (joins pictures and labels; comes last).
+            (joins images and labels; comes last).
         act: Does it.
         source: The paper it comes from.
     """
@@ -59,7 +59,7 @@ _ROWS = (
     ),
     Augmentation(
         "rotate",
-        "turn about the centre, either way",
+        "turn about the center, either way",
         "largest angle in degrees",
         10.0,
         180.0,
@@ -77,7 +77,7 @@ _ROWS = (
     ),
     Augmentation(
         "zoom",
-        "scale about the centre, in or out",
+        "scale about the center, in or out",
         "largest enlargement as a part of the size (0.1: 1/1.1 to 1.1 times)",
         0.1,
         0.9,
@@ -105,7 +105,7 @@ _ROWS = (
     ),
     Augmentation(
         "contrast",
-        "multiply the distance of all values to the picture's mean",
+        "multiply the distance of all values to the image's mean",
         "largest change of the factor 1",
         0.2,
         1.0,
@@ -114,8 +114,8 @@ _ROWS = (
     ),
     Augmentation(
         "hue",
-        "turn the colour circle; grey pictures stay as they are",
-        "largest turn, 0.5 being the opposite colour",
+        "turn the color circle; gray images stay as they are",
+        "largest turn, 0.5 being the opposite color",
         0.05,
         0.5,
         "plan",
@@ -123,7 +123,7 @@ _ROWS = (
     ),
     Augmentation(
         "randaugment",
-        "make two changes drawn from 14 of place, colour and tone",
+        "make two changes drawn from 14 of place, color and tone",
         "magnitude",
         6.0,
         10.0,
@@ -143,7 +143,7 @@ _ROWS = (
     ),
     Augmentation(
         "mixup",
-        "blend two pictures and their labels",
+        "blend two images and their labels",
         "alpha of the beta distribution that the parts are drawn from",
         0.2,
         2.0,
@@ -153,7 +153,7 @@ _ROWS = (
     ),
     Augmentation(
         "cutmix",
-        "paste a box of another picture; labels go by area",
+        "paste a box of another image; labels go by area",
         "alpha of the beta distribution that the area is drawn from",
         1.0,
         2.0,
@@ -191,7 +191,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
 
 
 class Augmenter:
-    """Changes batches of training pictures.
+    """Changes batches of training images.
 
     Args:
         operations: Strength by name of operation; see `AUGMENTATIONS`.
@@ -224,7 +224,7 @@ class Augmenter:
             rng: The generator of this batch.
 
         Returns:
-            Pictures and labels, of the same shapes and types.
+            Images and labels, of the same shapes and types.
         """
         rows = [(AUGMENTATIONS[name], strength) for name, strength in self.operations.items()]
         batch = Changes(x, y, rng, mixers=sum(row.stage == "mix" for row, _ in rows))

@@ -1,6 +1,6 @@
-"""Changes the values of pixels, not their places: linear colour changes, RandAugment's tone curves.
+"""Changes the values of pixels, not their places: linear color changes, RandAugment's tone curves.
 
-All linear changes of a picture (brightness, contrast, saturation, hue) are joined into one colour
+All linear changes of an image (brightness, contrast, saturation, hue) are joined into one color
 matrix before any pixel is touched, so that any number of them costs one pass and rounds once.
 """
 
@@ -14,53 +14,53 @@ Pixels = NDArray[np.uint8]
 Matrices = NDArray[np.float64]
 
 LUMA = np.array([0.299, 0.587, 0.114])
-"""Part of red, green and blue in the lightness of a colour (ITU-R BT.601)."""
+"""Part of red, green and blue in the lightness of a color (ITU-R BT.601)."""
 
 _TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _CHUNK_VALUES = 1 << 17
 _NEARLY = 1e-9
 
 
-def identity_colours(count: int) -> Matrices:
-    """Return `count` colour matrices that change nothing, float64 [count, 4, 4]."""
+def identity_colors(count: int) -> Matrices:
+    """Return `count` color matrices that change nothing, float64 [count, 4, 4]."""
     return np.tile(np.eye(4), (count, 1, 1))
 
 
-def scale_colours(factor: NDArray[np.float64]) -> Matrices:
+def scale_colors(factor: NDArray[np.float64]) -> Matrices:
     """Return matrices that multiply every value by a factor: brightness."""
-    matrices = identity_colours(len(factor))
+    matrices = identity_colors(len(factor))
     matrices[:, (0, 1, 2), (0, 1, 2)] = factor[:, None]
     return matrices
 
 
-def spread_colours(factor: NDArray[np.float64], centre: NDArray[np.float64]) -> Matrices:
-    """Return matrices that multiply the distance of every value to `centre`: contrast."""
-    matrices = scale_colours(factor)
-    matrices[:, :3, 3] = (centre * (1 - factor))[:, None]
+def spread_colors(factor: NDArray[np.float64], center: NDArray[np.float64]) -> Matrices:
+    """Return matrices that multiply the distance of every value to `center`: contrast."""
+    matrices = scale_colors(factor)
+    matrices[:, :3, 3] = (center * (1 - factor))[:, None]
     return matrices
 
 
-def saturate_colours(factor: NDArray[np.float64]) -> Matrices:
-    """Return matrices that multiply the distance of every colour to its grey: saturation."""
-    matrices = scale_colours(factor)
+def saturate_colors(factor: NDArray[np.float64]) -> Matrices:
+    """Return matrices that multiply the distance of every color to its gray: saturation."""
+    matrices = scale_colors(factor)
     matrices[:, :3, :3] += (1 - factor)[:, None, None] * LUMA
     return matrices
 
 
-def turn_colours(turns: NDArray[np.float64]) -> Matrices:
-    """Return matrices that turn the colour circle (1.0 is once around), lightness kept: hue."""
+def turn_colors(turns: NDArray[np.float64]) -> Matrices:
+    """Return matrices that turn the color circle (1.0 is once around), lightness kept: hue."""
     angle = 2 * np.pi * turns
     rotation = np.tile(np.eye(3), (len(turns), 1, 1))
     rotation[:, 1, 1] = rotation[:, 2, 2] = np.cos(angle)
     rotation[:, 1, 2] = -np.sin(angle)
     rotation[:, 2, 1] = np.sin(angle)
-    matrices = identity_colours(len(turns))
+    matrices = identity_colors(len(turns))
     matrices[:, :3, :3] = np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ
     return matrices
 
 
 def mean_lightness(pixels: Pixels) -> NDArray[np.float64]:
-    """Return the mean lightness of each picture, 0..255, read from at most about 32 x 32 pixels."""
+    """Return the mean lightness of each image, 0..255, read from at most about 32 x 32 pixels."""
     height, width, channels = pixels.shape[1:]
     sample = pixels[:, :: max(1, height // 32), :: max(1, width // 32)]
     means = sample.mean(axis=(1, 2), dtype=np.float64)
@@ -68,13 +68,13 @@ def mean_lightness(pixels: Pixels) -> NDArray[np.float64]:
     return lightness
 
 
-def recolour(pixels: Pixels, matrices: Matrices) -> Pixels:
-    """Apply one colour matrix per picture; values are clipped to 0..255.
+def recolor(pixels: Pixels, matrices: Matrices) -> Pixels:
+    """Apply one color matrix per image; values are clipped to 0..255.
 
     Args:
         pixels: uint8 [n, H, W, C], C being 1 or 3; changed in place.
-        matrices: float64 [n, 4, 4] on (red, green, blue, 1). A grey picture takes the matrix as if
-            its three colours were equal, so that hue and saturation leave it as it is.
+        matrices: float64 [n, 4, 4] on (red, green, blue, 1). A gray image takes the matrix as if
+            its three colors were equal, so that hue and saturation leave it as it is.
 
     Returns:
         `pixels`.
@@ -109,12 +109,12 @@ def _stretch(pixels: Pixels, factor: NDArray[np.float64], shift: NDArray[np.floa
 
 
 def autocontrast(image: Image.Image, level: float) -> Image.Image:  # noqa: ARG001
-    """Stretch each colour to the full range."""
+    """Stretch each color to the full range."""
     return ImageOps.autocontrast(image)
 
 
 def equalize(image: Image.Image, level: float) -> Image.Image:  # noqa: ARG001
-    """Make all values of each colour about equally frequent."""
+    """Make all values of each color about equally frequent."""
     return ImageOps.equalize(image)
 
 

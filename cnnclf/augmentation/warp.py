@@ -1,9 +1,9 @@
-"""Moves the pixels of a batch by one affine map per picture; what lies outside is mirrored in.
+"""Moves the pixels of a batch by one affine map per image; what lies outside is mirrored in.
 
-Each picture goes the cheapest way its map allows: whole-pixel shifts and flips are index look-ups,
-maps without rotation or shear are two small matrix products (small pictures) or Pillow's resize of
-a box (large ones), everything else is Pillow's affine transform. Outside the picture lies its
-mirror image, so that no map leaves a wedge of one colour that a network could learn.
+Each image goes the cheapest way its map allows: whole-pixel shifts and flips are index look-ups,
+maps without rotation or shear are two small matrix products (small images) or Pillow's resize of
+a box (large ones), everything else is Pillow's affine transform. Outside the image lies its
+mirror image, so that no map leaves a wedge of one color that a network could learn.
 """
 
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ _NEARLY = 1e-9
 
 
 def identity_maps(count: int) -> Matrices:
-    """Return `count` maps that leave a picture as it is, float64 [count, 3, 3]."""
+    """Return `count` maps that leave an image as it is, float64 [count, 3, 3]."""
     return np.tile(np.eye(3), (count, 1, 1))
 
 
 def warp(pixels: Pixels, maps: Matrices) -> Pixels:
-    """Resample every picture of a batch, bilinearly.
+    """Resample every image of a batch, bilinearly.
 
     Args:
         pixels: uint8 [n, H, W, C], C being 1 or 3.
         maps: float64 [n, 3, 3]; each takes a point (x, y, 1) of the result, in pixels from the
-            centre of the picture, to the point of the source that is shown there.
+            center of the image, to the point of the source that is shown there.
 
     Returns:
         uint8 [n, H, W, C], a new array.
@@ -67,32 +67,32 @@ def warp(pixels: Pixels, maps: Matrices) -> Pixels:
 
 
 def _to_corner_origin(maps: Matrices, height: int, width: int) -> Matrices:
-    """Let the maps count from the upper left corner instead of the centre."""
-    to_centre = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
+    """Let the maps count from the upper left corner instead of the center."""
+    to_center = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
     to_corner = np.array([[1, 0, width / 2], [0, 1, height / 2], [0, 0, 1]])
-    corner: Matrices = to_corner @ maps @ to_centre
+    corner: Matrices = to_corner @ maps @ to_center
     return corner
 
 
 def _mirrored(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """Fold any index into 0..size-1 as if the picture were mirrored at its outermost pixels."""
+    """Fold any index into 0..size-1 as if the image were mirrored at its outermost pixels."""
     if size == 1:
         return np.zeros_like(indices)
     folded: NDArray[np.intp] = (size - 1) - np.abs(np.abs(indices) % (2 * size - 2) - (size - 1))
     return folded
 
 
-def _shift(picture: Pixels, affine: Matrices) -> Pixels:
+def _shift(image: Pixels, affine: Matrices) -> Pixels:
     """Move by whole pixels and flip: every result pixel is one source pixel."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     rows = np.floor((np.arange(height) + 0.5) * affine[1, 1] + affine[1, 2]).astype(np.intp)
     columns = np.floor((np.arange(width) + 0.5) * affine[0, 0] + affine[0, 2]).astype(np.intp)
-    moved: Pixels = picture.take(_mirrored(rows, height), axis=0)
+    moved: Pixels = image.take(_mirrored(rows, height), axis=0)
     return moved.take(_mirrored(columns, width), axis=1)
 
 
 def _interpolate(pixels: Pixels, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Pixels:
-    """Scale and move a chunk of small pictures as rows @ picture @ columns."""
+    """Scale and move a chunk of small images as rows @ image @ columns."""
     height, width = pixels.shape[1:3]
     columns = _hat_weights(scale[:, 0], offset[:, 0], width)
     rows = _hat_weights(scale[:, 1], offset[:, 1], height)
@@ -115,7 +115,7 @@ def _hat_weights(
 
 
 def _resize(source: Pixels, affine: Matrices, shape: tuple[int, ...]) -> Pixels:
-    """Scale and move one large picture; several times faster than the general transform."""
+    """Scale and move one large image; several times faster than the general transform."""
     height, width = shape[:2]
     left, right = sorted((affine[0, 2], affine[0, 2] + affine[0, 0] * width))
     top, bottom = sorted((affine[1, 2], affine[1, 2] + affine[1, 1] * height))
@@ -127,7 +127,7 @@ def _resize(source: Pixels, affine: Matrices, shape: tuple[int, ...]) -> Pixels:
 
 
 def _transform(source: Pixels, affine: Matrices, shape: tuple[int, ...]) -> Pixels:
-    """Apply any affine map to one picture."""
+    """Apply any affine map to one image."""
     image = _to_image(source).transform(
         (shape[1], shape[0]),
         Image.Transform.AFFINE,
@@ -140,7 +140,7 @@ def _transform(source: Pixels, affine: Matrices, shape: tuple[int, ...]) -> Pixe
 def _cut_out(
     pixels: Pixels, affine: Matrices, rows: NDArray[np.intp]
 ) -> Iterator[tuple[int, Pixels, Matrices]]:
-    """Cut from the mirrored plane of each picture what its map shows.
+    """Cut from the mirrored plane of each image what its map shows.
 
     Yields:
         The row, the part, and the place of the part as [3, 3]: subtracted from the map it makes a
@@ -151,13 +151,13 @@ def _cut_out(
     height, width = pixels.shape[1:3]
     corners = affine[rows, :2, :2] @ np.array([[0, width, 0, width], [0, 0, height, height]])
     corners += affine[rows, :2, 2:]
-    # One more pixel all around, because interpolation looks at the neighbours.
+    # One more pixel all around, because interpolation looks at the neighbors.
     lows = np.floor(corners.min(axis=2)).astype(np.intp) - 1
     highs = np.ceil(corners.max(axis=2)).astype(np.intp) + 1
     margin = max(0, -int(lows.min()), int((highs - (width, height)).max()))
     places = np.zeros((len(rows), 3, 3))
     if pixels[0].size <= _SMALL_VALUES and margin <= min(height, width):
-        # Small pictures: one mirrored border around all costs less than thinking about each.
+        # Small images: one mirrored border around all costs less than thinking about each.
         around = pixels[rows].take(_mirrored(np.arange(-margin, height + margin), height), axis=1)
         around = around.take(_mirrored(np.arange(-margin, width + margin), width), axis=2)
         places[:, :2, 2] = -margin
@@ -175,5 +175,5 @@ def _cut_out(
         yield index, part, place
 
 
-def _to_image(picture: Pixels) -> Image.Image:
-    return Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
+def _to_image(image: Pixels) -> Image.Image:
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)

@@ -24,7 +24,7 @@ CommandRow = tuple[str, str, str, str]
 _COMMANDS = "cnnclf.cli.commands"
 
 COMMANDS: tuple[CommandRow, ...] = (
-    ("import", f"{_COMMANDS}.import_", "import_command", "Read pictures into a dataset."),
+    ("import", f"{_COMMANDS}.import_", "import_command", "Read images into a dataset."),
     ("train", f"{_COMMANDS}.train", "train_command", "Train a CNN on a dataset."),
     (
         "finetune",
@@ -35,7 +35,7 @@ COMMANDS: tuple[CommandRow, ...] = (
     ("backbones", f"{_COMMANDS}.backbones", "backbones_command", "List what can be fine-tuned."),
     ("weights", f"{_COMMANDS}.weights", "WEIGHTS_COMMANDS", "List, download and import weights."),
     ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Measure a trained model."),
-    ("predict", f"{_COMMANDS}.predict", "predict_command", "Label pictures with a trained model."),
+    ("predict", f"{_COMMANDS}.predict", "predict_command", "Label images with a trained model."),
     (
         "export",
         f"{_COMMANDS}.export",
@@ -47,9 +47,9 @@ COMMANDS: tuple[CommandRow, ...] = (
         "augment-preview",
         f"{_COMMANDS}.augment_preview",
         "augment_preview_command",
-        "Draw what augmentation does to pictures.",
+        "Draw what augmentation does to images.",
     ),
-    ("sample-data", f"{_COMMANDS}.sample_data", "sample_data_command", "Write pictures to try."),
+    ("sample-data", f"{_COMMANDS}.sample_data", "sample_data_command", "Write images to try."),
     ("doctor", f"{_COMMANDS}.doctor", "doctor_command", "Check this machine and say what to mend."),
 )
 
@@ -125,7 +125,7 @@ def build_root() -> Any:
     return typer.main.get_command(app)
 
 
-_HELP = "From a folder of pictures to a trained, checked and explained CNN."
+_HELP = "From a folder of images to a trained, checked and explained CNN."
 
 
 def _build_group(name: str, rows: tuple[CommandRow, ...], *, help_text: str) -> CommandGroup:

@@ -57,7 +57,7 @@ def render_help(command: Any, context: Any) -> str:
         context: Its context.
 
     Returns:
-        The page; with colours if stdout is a terminal.
+        The page; with colors if stdout is a terminal.
     """
     blocks: list[HelpBlock] = [_usage(context), *_paragraphs(command.help)]
     blocks += _sections(command, context).items()

@@ -138,7 +138,7 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
         return (
             ExitCode.DEVICE,
             f"memory does not suffice: {_one_line(error)}",
-            "a smaller --batch-size, smaller pictures (--image-size) and --cache disk need less",
+            "a smaller --batch-size, smaller images (--image-size) and --cache disk need less",
         )
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
         code, words, hint = _OS_ERRORS[error.errno]

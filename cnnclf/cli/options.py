@@ -181,7 +181,7 @@ Cache = Annotated[
         callback=_check_cache,
         autocompletion=lambda: list(CACHES),
         rich_help_panel=_MACHINE,
-        help="Where decoded pictures are kept between epochs and commands.",
+        help="Where decoded images are kept between epochs and commands.",
     ),
 ]
 Seed = Annotated[

@@ -1,7 +1,7 @@
 """What the user sees: results on stdout, everything else on stderr. The only importer of rich.
 
 `out` is the one sink. With --json, stdout carries one JSON document and the calls that write for
-people write nothing there. Colours, widths and live bars follow the stream: a terminal gets them, a
+people write nothing there. Colors, widths and live bars follow the stream: a terminal gets them, a
 pipe gets plain lines. Whatever the console cannot encode is escaped, never an error.
 """
 
@@ -164,7 +164,7 @@ class Output:
                 description below.
 
         Returns:
-            The page, with colours if stdout is a terminal.
+            The page, with colors if stdout is a terminal.
         """
         from rich.text import Text
 

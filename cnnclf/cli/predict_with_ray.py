@@ -1,4 +1,4 @@
-"""`cnnclf predict --ray`: the same command, with its pictures labelled by many machines."""
+"""`cnnclf predict --ray`: the same command, with its images labeled by many machines."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -96,7 +96,7 @@ def predict_with_ray(
     threshold: float | None,
     computing: "Computing",
 ) -> "PredictSummary":
-    """Label pictures on a cluster.
+    """Label images on a cluster.
 
     Args:
         call: Where, and where the rows go.

@@ -29,7 +29,7 @@ _NAMES = {
 }
 _NAMED_BY_SECTION = ("head", "tail")
 _PANELS = {
-    "data": "Pictures",
+    "data": "Images",
     "model": "Network",
     "backbone": "Backbone",
     "head": "Head: the first phase",

@@ -80,7 +80,7 @@ class Trainer:
         uneven: What helps where classes are of very different size.
         run: Trains: plan, dataset, run directory and runtime; by keyword `resume`, `on_epoch`,
             `progress` and `ahead`.
-        check: Refuses settings that no dataset can mend, before pictures are looked at: of settings
+        check: Refuses settings that no dataset can mend, before images are looked at: of settings
             and their origins.
         prepare: Brings what the plan needs to this machine, before a run is made: plan, progress.
         phases: Whether epochs belong to phases that are worth a column.
@@ -228,10 +228,10 @@ def _describe(trainer: Trainer, plan: "Plan[Any]") -> list[tuple[str, str]]:
     """Say what will happen, and the reason of everything that was left to us."""
     counts = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items() if count)
     spec = plan.input_spec
-    colors = "grey" if spec.channels == 1 else "RGB"
+    colors = "gray" if spec.channels == 1 else "RGB"
     pairs = {
         "dataset": f"{plan.dataset['name']}: {len(plan.labels)} classes, {counts}",
-        "pictures": f"{spec.height}x{spec.width} {colors}, {spec.fit}",
+        "images": f"{spec.height}x{spec.width} {colors}, {spec.fit}",
         **trainer.describe(plan),
     }
     config = plan.config.model_dump(mode="json")
@@ -276,10 +276,10 @@ def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None
         "evaluation": run.evaluation(report.split),
     }
     if result.failed:
-        rows["left out"] = f"{count_of(result.failed, 'picture')}, which cannot be read"
+        rows["left out"] = f"{count_of(result.failed, 'image')}, which cannot be read"
     if unread:
         skipped = dataset.directory / SKIPPED_NAME
-        rows["skipped"] = f"{count_of(unread, 'picture')} at the import, listed in {skipped}"
+        rows["skipped"] = f"{count_of(unread, 'image')} at the import, listed in {skipped}"
     out.pairs("", rows)
     out.json(
         {

@@ -29,16 +29,16 @@ def _number_as_text(value: object) -> object:
 
 
 class BackboneDataConfig(Section):
-    """How pictures reach the backbone, which always sees colours."""
+    """How images reach the backbone, which always sees colors."""
 
     image_size: Size = Field(
         "auto", description="Height x width the backbone sees; auto: what it was trained on."
     )
     fit: Literal["auto", "crop", "pad", "squash"] = Field(
-        "auto", description="How a picture of another shape is brought to the size."
+        "auto", description="How an image of another shape is brought to the size."
     )
     cache: Literal["disk", "ram", "none"] = Field(
-        "disk", description="Where decoded pictures are kept."
+        "disk", description="Where decoded images are kept."
     )
 
 
@@ -97,7 +97,7 @@ class TailConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """What the frozen layers give, computed once per picture and kept on disk."""
+    """What the frozen layers give, computed once per image and kept on disk."""
 
     cache: bool = Field(True, description="Compute the frozen layers once, not in every epoch.")
     fallback: bool = Field(
@@ -113,7 +113,7 @@ class FeaturesConfig(Section):
         1,
         ge=1,
         le=64,
-        description="Versions of each training picture; those after the first are augmented.",
+        description="Versions of each training image; those after the first are augmented.",
     )
 
 
@@ -131,7 +131,7 @@ class FinetuneTrainingConfig(Section):
     """In which portions and against which loss, in both phases."""
 
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
-        "auto", description="Pictures per step."
+        "auto", description="Images per step."
     )
     patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = Field(
         "auto", description="Epochs of a phase without a better result before it ends; 0: never."

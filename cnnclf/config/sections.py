@@ -74,7 +74,7 @@ class OptimizerConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random changes of training pictures; an operation left out is as the preset says."""
+    """Random changes of training images; an operation left out is as the preset says."""
 
     preset: Literal["none", "light", "medium", "strong"] = Field(
         "light", description="A set of operations."
@@ -86,7 +86,7 @@ class AugmentConfig(Section):
     crop: float | None = Field(None, ge=0, le=0.95, description="Largest part of area cropped off.")
     brightness: float | None = Field(None, ge=0, le=1, description="Largest change of brightness.")
     contrast: float | None = Field(None, ge=0, le=1, description="Largest change of contrast.")
-    hue: float | None = Field(None, ge=0, le=0.5, description="Largest turn of the colour circle.")
+    hue: float | None = Field(None, ge=0, le=0.5, description="Largest turn of the color circle.")
     erasing: float | None = Field(None, ge=0, le=1, description="Probability of an erased patch.")
     randaugment: float | None = Field(None, ge=0, le=10, description="RandAugment's magnitude.")
     mixup: float | None = Field(None, ge=0, le=2, description="Alpha of MixUp.")
@@ -105,7 +105,7 @@ class RuntimeConfig(Section):
         "auto", description="Numbers the network computes with."
     )
     threads: Auto | Annotated[int, Field(ge=1, le=1024)] = Field(
-        "auto", description="Threads that decode and gather pictures."
+        "auto", description="Threads that decode and gather images."
     )
 
 

@@ -20,15 +20,15 @@ from cnnclf.config.sections import (
 
 
 class DataConfig(Section):
-    """How pictures reach the network."""
+    """How images reach the network."""
 
     image_size: Size = Field("auto", description="Height x width the network sees: 64 or 48x64.")
-    color: Literal["auto", "rgb", "grey"] = Field("auto", description="Colours the network sees.")
+    color: Literal["auto", "rgb", "gray"] = Field("auto", description="Colors the network sees.")
     fit: Literal["auto", "crop", "pad", "squash"] = Field(
-        "auto", description="How a picture of another shape is brought to the size."
+        "auto", description="How an image of another shape is brought to the size."
     )
     cache: Literal["disk", "ram", "none"] = Field(
-        "disk", description="Where decoded pictures are kept between epochs."
+        "disk", description="Where decoded images are kept between epochs."
     )
 
 
@@ -75,10 +75,10 @@ class TrainingConfig(Section):
     """How long, in which portions and against which loss."""
 
     epochs: Auto | Annotated[int, Field(ge=1, le=100_000)] = Field(
-        "auto", description="Passes over the training pictures."
+        "auto", description="Passes over the training images."
     )
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
-        "auto", description="Pictures per step."
+        "auto", description="Images per step."
     )
     patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = Field(
         "auto", description="Epochs without a better result before stopping; 0: never stop early."

@@ -1,1 +1,1 @@
-"""Pictures from any source to batches of pixels."""
+"""Images from any source to batches of pixels."""

@@ -14,21 +14,21 @@ from cnnclf.data.splits import Ids
 from cnnclf.errors import DataError
 from cnnclf.progress import Progress
 
-# Below so many training pictures a class is hardly learned; above so large a ratio between classes
+# Below so many training images a class is hardly learned; above so large a ratio between classes
 # the small ones are hardly predicted.
-FEW_PICTURES: Final = 10
+FEW_IMAGES: Final = 10
 LARGE_RATIO: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Which pictures occur more than once (same bytes or same pixels).
+    """Which images occur more than once (same bytes or same pixels).
 
     Args:
-        repeats: Pictures that repeat an earlier one, wherever it is.
+        repeats: Images that repeat an earlier one, wherever it is.
         inside: The same, counted within each split.
         shared: For two splits (a, b): the rows of a that are also in b, and one row of b each.
-        conflicts: Two rows each of the pictures that occur with more than one label, int64 [n, 2].
+        conflicts: Two rows each of the images that occur with more than one label, int64 [n, 2].
     """
 
     repeats: int
@@ -37,7 +37,7 @@ class Duplicates:
     conflicts: Ids = field(repr=False)
 
     def example_rows(self, count: int = 3) -> set[int]:
-        """Return the rows of the first few shared pictures and conflicts of each kind."""
+        """Return the rows of the first few shared images and conflicts of each kind."""
         found = [rows[:count] for pair in self.shared.values() for rows in pair]
         return set(np.concatenate([*found, self.conflicts[:count].ravel()]).tolist())
 
@@ -61,16 +61,16 @@ class Changes:
 def find_duplicates(
     contents: Ids, class_indices: npt.NDArray[np.int32], splits: npt.NDArray[np.int8]
 ) -> Duplicates:
-    """Find the pictures that occur more than once.
+    """Find the images that occur more than once.
 
     Args:
-        contents: int64 [N], equal for pictures with the same content.
+        contents: int64 [N], equal for images with the same content.
         class_indices: int32 [N].
         splits: int8 [N], index into `SPLITS` or -1.
     """
     members = {split: np.flatnonzero(splits == index) for index, split in enumerate(SPLITS)}
     inside = {split: len(rows) - len(np.unique(contents[rows])) for split, rows in members.items()}
-    # A picture of the later split is the one that leaked.
+    # An image of the later split is the one that leaked.
     pairs = [("val", "train"), ("test", "train"), ("test", "val")]
     found = {
         (later, earlier): _find_shared(contents, members[later], members[earlier])
@@ -92,37 +92,33 @@ def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
         uneven: What helps where classes are of very different size, to end that warning with.
 
     Returns:
-        Warnings: classes with few or no training pictures, classes of very different size.
+        Warnings: classes with few or no training images, classes of very different size.
 
     Raises:
-        DataError: Fewer than two labels have training pictures.
+        DataError: Fewer than two labels have training images.
     """
     counts = dataset.counts()["train"]
     filled = {label: count for label, count in counts.items() if count}
     if len(filled) < 2:
         got = f"only {next(iter(filled))!r} has any" if filled else "there are none"
         raise DataError(
-            f"expected training pictures of at least 2 labels in {dataset.directory}, but {got}",
-            "import pictures of more classes, or with another split: "
+            f"expected training images of at least 2 labels in {dataset.directory}, but {got}",
+            "import images of more classes, or with another split: "
             "cnnclf import SOURCE --out DATASET --split 0.7,0.15,0.15",
         )
     warnings = []
     absent = [label for label in counts if label not in filled]
     if absent:
-        warnings.append(
-            f"labels without training pictures are never predicted: {name_some(absent)}"
-        )
-    few = [f"{label} ({count})" for label, count in filled.items() if count < FEW_PICTURES]
+        warnings.append(f"labels without training images are never predicted: {name_some(absent)}")
+    few = [f"{label} ({count})" for label, count in filled.items() if count < FEW_IMAGES]
     if few:
-        warnings.append(
-            f"labels with fewer than {FEW_PICTURES} training pictures: {name_some(few)}"
-        )
+        warnings.append(f"labels with fewer than {FEW_IMAGES} training images: {name_some(few)}")
     smallest = min(filled, key=lambda label: filled[label])
     largest = max(filled, key=lambda label: filled[label])
     ratio = filled[largest] / filled[smallest]
     if ratio >= LARGE_RATIO:
         warnings.append(
-            f"classes of very different size: {filled[largest]} training pictures of {largest} "
+            f"classes of very different size: {filled[largest]} training images of {largest} "
             f"and {filled[smallest]} of {smallest}" + (f"; {uneven}" if uneven else "")
         )
     return warnings
@@ -148,7 +144,7 @@ def check_same_labels(dataset: Dataset, labels: tuple[str, ...]) -> None:
     raise DataError(
         f"expected the {len(labels)} labels of the model in {dataset.directory}, "
         f"received {'; '.join(faults)}",
-        "import the pictures with the labels of the model: name the class folders like them, "
+        "import the images with the labels of the model: name the class folders like them, "
         "or list them in a file for --classes-file",
     )
 

@@ -1,4 +1,4 @@
-"""Many pictures to pixels: in parallel, in order, in bounded memory, with a reason per failure."""
+"""Many images to pixels: in parallel, in order, in bounded memory, with a reason per failure."""
 
 import hashlib
 from collections import deque
@@ -17,14 +17,14 @@ from cnnclf.images.input_spec import InputSpec
 from cnnclf.progress import Progress
 
 Rows = npt.NDArray[np.intp]
-Pictures = npt.NDArray[np.uint8]
+Images = npt.NDArray[np.uint8]
 
 _CHUNK_BYTES = 1 << 20
-_CHUNK_PICTURES = 32  # large files may lie behind small pixels, and progress comes by chunks
+_CHUNK_IMAGES = 32  # large files may lie behind small pixels, and progress comes by chunks
 
 
 class Failure(NamedTuple):
-    """Why a picture is missing, and whether for ever.
+    """Why an image is missing, and whether for ever.
 
     Pixels are kept for a certain content. A file that is gone, or has another content now, may have
     the right one again next time; a file whose right content cannot be decoded never will.
@@ -43,7 +43,7 @@ class Job:
     """What to decode, how, and who is told.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         spec: What each is made into.
         rows: Which of them, int [n], n at least 1.
         threads: Threads that decode, at least 1.
@@ -58,7 +58,7 @@ class Job:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of all pictures together."""
+        """Shape of all images together."""
         return len(self.rows), *self.spec.shape
 
     @property
@@ -73,12 +73,12 @@ class Job:
     def describe(self) -> str:
         """Say what it is, for people."""
         count, height, width, channels = self.shape
-        colours = "grey" if channels == 1 else "colour"
-        return f"{count:,} {colours} pictures at {height}x{width}, {in_words(self.nbytes)}"
+        colors = "gray" if channels == 1 else "color"
+        return f"{count:,} {colors} images at {height}x{width}, {in_words(self.nbytes)}"
 
 
-def decode_row(job: Job, row: int) -> Pictures | Failure:
-    """Decode one picture, if its file still is what was imported.
+def decode_row(job: Job, row: int) -> Images | Failure:
+    """Decode one image, if its file still is what was imported.
 
     Returns:
         uint8 [H, W, C], or why there is none.
@@ -96,19 +96,19 @@ def decode_row(job: Job, row: int) -> Pictures | Failure:
         return Failure(error.message, lasting=True)
 
 
-def decode_chunks(job: Job) -> Iterator[tuple[Pictures, Failures]]:
-    """Decode all pictures of a job.
+def decode_chunks(job: Job) -> Iterator[tuple[Images, Failures]]:
+    """Decode all images of a job.
 
     Yields:
-        Pictures in the order of the rows, uint8 [k, H, W, C], and the failures among them, whose
+        Images in the order of the rows, uint8 [k, H, W, C], and the failures among them, whose
         pixels are zero. Only a few chunks per thread are in memory at a time.
     """
-    step = max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // int(np.prod(job.spec.shape))))
+    step = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // int(np.prod(job.spec.shape))))
     starts = iter(range(0, len(job.rows), step))
-    ahead: deque[Future[tuple[Pictures, Failures]]] = deque()
+    ahead: deque[Future[tuple[Images, Failures]]] = deque()
     pool = ThreadPoolExecutor(job.threads, thread_name_prefix="cnnclf-decode")
     try:
-        with job.progress.task("decoding", len(job.rows), "pictures") as task:
+        with job.progress.task("decoding", len(job.rows), "images") as task:
             while True:
                 while len(ahead) < 2 * job.threads + 2:
                     start = next(starts, None)
@@ -117,9 +117,9 @@ def decode_chunks(job: Job) -> Iterator[tuple[Pictures, Failures]]:
                     ahead.append(pool.submit(_decode_chunk, job, start, step))
                 if not ahead:
                     return
-                pictures, failures = ahead.popleft().result()
-                yield pictures, failures
-                task.advance(len(pictures))
+                images, failures = ahead.popleft().result()
+                yield images, failures
+                task.advance(len(images))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -132,14 +132,14 @@ def in_words(size_bytes: float) -> str:
     return f"{size_bytes:.0f} bytes"
 
 
-def _decode_chunk(job: Job, start: int, step: int) -> tuple[Pictures, Failures]:
+def _decode_chunk(job: Job, start: int, step: int) -> tuple[Images, Failures]:
     rows = job.rows[start : start + step].tolist()
-    pictures = np.zeros((len(rows), *job.spec.shape), np.uint8)
+    images = np.zeros((len(rows), *job.spec.shape), np.uint8)
     failures: Failures = {}
     for index, row in enumerate(rows):
         outcome = decode_row(job, row)
         if isinstance(outcome, Failure):
             failures[start + index] = outcome
         else:
-            pictures[index] = outcome
-    return pictures, failures
+            images[index] = outcome
+    return images, failures

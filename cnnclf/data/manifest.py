@@ -1,6 +1,6 @@
-"""A dataset on disk: `manifest.csv` (one row a picture) and `dataset.json`, and both in memory.
+"""A dataset on disk: `manifest.csv` (one row an image) and `dataset.json`, and both in memory.
 
-The manifest in memory is columnar, so that a million pictures fit; on disk it is read and written
+The manifest in memory is columnar, so that a million images fit; on disk it is read and written
 as a stream (`rows.py`). Rows may be edited by hand: the fingerprint is that of the rows as read.
 """
 
@@ -57,7 +57,7 @@ class Manifest:
         splits: int8 [N], index into `SPLITS`; -1 for none.
         widths: int32 [N], pixels.
         heights: int32 [N], pixels.
-        modes: Pillow's word for the colours.
+        modes: Pillow's word for the colors.
         sha256: 64 hexadecimal digits each.
         groups: "" for none.
         notes: "" for none.
@@ -99,7 +99,7 @@ class Dataset:
         directory: Where `dataset.json` and `manifest.csv` lie.
         root: The folder that the paths of the manifest are relative to.
         labels: Names of the classes; the place in this tuple is the class index.
-        manifest: The pictures.
+        manifest: The images.
         source: What was imported, how and why so; as in `dataset.json`.
         fingerprint: sha256 over the labels and each row's path, label, split and sha256.
     """
@@ -128,20 +128,20 @@ class Dataset:
 
         Raises:
             UsageError: There is no split of this name.
-            DataError: No picture is in it.
+            DataError: No image is in it.
         """
         rows = self.manifest.select(split)
         if not len(rows):
             filled = [name for name in SPLITS if len(self.manifest.select(name))]
             raise DataError(
-                f"expected pictures in the split {split}, but {self.directory} has pictures "
+                f"expected images in the split {split}, but {self.directory} has images "
                 f"only in {' and '.join(filled) or 'no split'}",
                 f"use --split {filled[-1]}" if filled else "import the source again",
             )
         return rows
 
     def counts(self) -> Counts:
-        """Count the pictures by split and label; each label occurs in each split, maybe with 0."""
+        """Count the images by split and label; each label occurs in each split, maybe with 0."""
         return {
             split: {
                 label: int(count)
@@ -181,13 +181,13 @@ def load_dataset(directory: Path) -> Dataset:
 
     Raises:
         DataError: It is no dataset directory, is damaged or from a newer version, or the folder
-            with its pictures is gone.
+            with its images is gone.
     """
     found = _load_description(directory)
     root = directory / found["root"]
     if not root.is_dir():
         raise DataError(
-            f"expected the pictures of {directory} in {root}, but there is no such folder",
+            f"expected the images of {directory} in {root}, but there is no such folder",
             "put the folder back, or import its new place: cnnclf import FOLDER --out NEW_DATASET",
         )
     labels = tuple(found["labels"])
@@ -217,7 +217,7 @@ def save_dataset(
         directory: Where to write.
         rows: Consumed as a stream.
         labels: In the order of the class indices.
-        root: An absolute path, or one relative to `directory` when the pictures lie in it.
+        root: An absolute path, or one relative to `directory` when the images lie in it.
         source: What was imported, how and why so.
 
     Raises:

@@ -17,12 +17,12 @@ class Row(NamedTuple):
     Args:
         path: Relative to the root of the dataset, with "/" between folders.
         label: One of the labels of the dataset.
-        split: One of `SPLITS`, or "" for a picture in none.
-        width: Columns of pixels as the picture is seen (EXIF orientation applied).
+        split: One of `SPLITS`, or "" for an image in none.
+        width: Columns of pixels as the image is seen (EXIF orientation applied).
         height: Rows of pixels, likewise.
-        mode: Pillow's word for the colours in the file.
+        mode: Pillow's word for the colors in the file.
         sha256: Of the bytes of the file, 64 hexadecimal digits.
-        group: Pictures of one group share a split; "" if none.
+        group: Images of one group share a split; "" if none.
         note: What is odd about the file, in words; "" if nothing.
     """
 

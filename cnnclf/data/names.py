@@ -39,7 +39,7 @@ def name_some(names: Sequence[str], limit: int = 5) -> str:
 
 
 def count_of(count: int, noun: str) -> str:
-    """Put a count before a noun that takes an s: "1 picture", "1,200 pictures"."""
+    """Put a count before a noun that takes an s: "1 image", "1,200 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

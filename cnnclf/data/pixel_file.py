@@ -1,7 +1,7 @@
 """Decoded pixels on disk: one file of raw uint8 and beside it a description in JSON.
 
-The name is a hash of the content of the pictures, in order, and of the input spec: it does not
-matter where the dataset lies, and other pictures or another spec never meet old pixels. The
+The name is a hash of the content of the images, in order, and of the input spec: it does not
+matter where the dataset lies, and other images or another spec never meet old pixels. The
 description is written last, so a file that was not finished is not there. Processes that build the
 same file at once each write their own, and the last to finish puts the same bytes in place.
 """
@@ -22,8 +22,8 @@ from cnnclf.data.cache import cache_dir
 from cnnclf.data.decoding import (
     Failure,
     Failures,
+    Images,
     Job,
-    Pictures,
     decode_chunks,
     decode_row,
     in_words,
@@ -35,14 +35,14 @@ FORMAT = "cnnclf-pixels"
 FORMAT_VERSION = 1
 
 _SPARE_BYTES = 64 << 20  # left free on the disk for everything else a run writes
-_CHECKED_PICTURES = 32
+_CHECKED_IMAGES = 32
 _ABANDONED_S = 3600.0
 
 
 class Stored(NamedTuple):
     """Pixels [n, H, W, C], mapped from a file, and what is missing among them."""
 
-    array: Pictures
+    array: Images
     failures: Failures
 
 
@@ -53,7 +53,7 @@ class DamageError(Exception):
 def find_pixels(job: Job) -> Stored | None:
     """Return the pixels of a job if they lie on disk already and are whole.
 
-    Pictures that were missing for a passing reason are looked for again.
+    Images that were missing for a passing reason are looked for again.
     """
     name = pixel_key(job)
     for directory in _directories(job):
@@ -65,12 +65,12 @@ def find_pixels(job: Job) -> Stored | None:
         except DamageError as damage:
             job.progress.warn(f"{path} {damage}: decoding again")
         except OSError:
-            continue  # pictures to be added, and it cannot be written: a new file elsewhere can
+            continue  # images to be added, and it cannot be written: a new file elsewhere can
     return None
 
 
 def make_pixels(job: Job) -> Stored:
-    """Decode the pictures of a job into a file.
+    """Decode the images of a job into a file.
 
     Raises:
         DeviceError: The disk has not enough room.
@@ -82,8 +82,8 @@ def make_pixels(job: Job) -> Stored:
     job.progress.note(f"decoding {job.describe()}, to {path}")
     failures: Failures = {}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        for pictures, failed in decode_chunks(job):
-            file.write(pictures.data)
+        for images, failed in decode_chunks(job):
+            file.write(images.data)
             failures |= failed
     array = _map(path, job)
     _describe(path, job, name, Stored(array, failures))
@@ -130,7 +130,7 @@ def _check_room(directory: Path, needed: int) -> None:
     free = shutil.disk_usage(present).free
     if free < needed + _SPARE_BYTES:
         raise DeviceError(
-            f"expected {in_words(needed + _SPARE_BYTES)} of free disk for decoded pictures, "
+            f"expected {in_words(needed + _SPARE_BYTES)} of free disk for decoded images, "
             f"{directory} has {in_words(free)}",
             "use --cache none, or --cache ram if memory is large enough, or free some space",
         )
@@ -144,7 +144,7 @@ def _remove_abandoned(path: Path) -> None:
                 left.unlink()
 
 
-def _map(path: Path, job: Job) -> Pictures:
+def _map(path: Path, job: Job) -> Images:
     return np.memmap(path, np.uint8, mode="r", shape=job.shape)
 
 
@@ -180,7 +180,7 @@ def _load(path: Path, job: Job, name: str) -> Stored | None:
 
 def _describe(path: Path, job: Job, name: str, stored: Stored) -> None:
     """Write the description that makes the pixels count."""
-    positions = np.linspace(0, len(job.rows) - 1, _CHECKED_PICTURES).astype(int).tolist()
+    positions = np.linspace(0, len(job.rows) - 1, _CHECKED_IMAGES).astype(int).tolist()
     description: dict[str, Any] = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -193,8 +193,8 @@ def _describe(path: Path, job: Job, name: str, stored: Stored) -> None:
     write_json_atomic(path.with_suffix(".json"), description)
 
 
-def _checks(array: Pictures, positions: Iterable[int]) -> dict[int, int]:
-    """Return check sums of some pictures, which tell a file that lost its pages in a crash."""
+def _checks(array: Images, positions: Iterable[int]) -> dict[int, int]:
+    """Return check sums of some images, which tell a file that lost its pages in a crash."""
     return {at: zlib.crc32(array[at].tobytes()) for at in positions if 0 <= at < len(array)}
 
 
@@ -205,7 +205,7 @@ def _retry(path: Path, job: Job, name: str, stored: Stored) -> Stored:
         OSError: The file cannot be written.
     """
     failures = dict(stored.failures)
-    found: dict[int, Pictures] = {}
+    found: dict[int, Images] = {}
     for at in [at for at, failure in failures.items() if not failure.lasting]:
         outcome = decode_row(job, int(job.rows[at]))
         if isinstance(outcome, Failure):
@@ -216,9 +216,9 @@ def _retry(path: Path, job: Job, name: str, stored: Stored) -> Stored:
     if failures == stored.failures:
         return stored
     with path.open("r+b") as file:
-        for at, picture in found.items():
-            file.seek(at * picture.nbytes)
-            file.write(picture.data)
+        for at, image in found.items():
+            file.seek(at * image.nbytes)
+            file.write(image.data)
     whole = Stored(_map(path, job), failures)
     _describe(path, job, name, whole)
     return whole

@@ -1,8 +1,8 @@
-"""Dividing pictures into train, val and test: stratified, and what belongs together kept together.
+"""Dividing images into train, val and test: stratified, and what belongs together kept together.
 
-All functions work on columns and treat a unit (exact duplicates, or pictures of one group) as one.
-The result depends on the contents of the pictures and the seed alone: not on names, the order of
-listing or the platform. When pictures are added, nearly all others stay where they were.
+All functions work on columns and treat a unit (exact duplicates, or images of one group) as one.
+The result depends on the contents of the images and the seed alone: not on names, the order of
+listing or the platform. When images are added, nearly all others stay where they were.
 """
 
 from itertools import pairwise
@@ -39,13 +39,13 @@ def check_fractions(fractions: Fractions) -> None:
 
 
 def join_units(*keys: Keys) -> Ids:
-    """Join the pictures that have a key in common, directly or through others.
+    """Join the images that have a key in common, directly or through others.
 
     Args:
         keys: uint64 [N, 2] each, such as halves of a hash; 0, 0 means no key.
 
     Returns:
-        int64 [N], the same number for the pictures of one unit: that of its first row.
+        int64 [N], the same number for the images of one unit: that of its first row.
     """
     starts, ends = [], []
     for key in keys:
@@ -66,19 +66,19 @@ def assign_splits(
     fractions: Fractions,
     seed: int,
 ) -> npt.NDArray[np.int8]:
-    """Divide pictures into splits by class, with no unit in two of them.
+    """Divide images into splits by class, with no unit in two of them.
 
-    Units of several pictures come first, the largest first: each goes where the chi-square distance
+    Units of several images come first, the largest first: each goes where the chi-square distance
     between the counts reached and the counts wanted grows least, over all its classes. For units of
-    one class this is the divisor method of Sainte-Lague (1910), which favours neither large nor
-    small splits. Single pictures then fill each class up to its quota, in the order of a seeded
+    one class this is the divisor method of Sainte-Lague (1910), which favors neither large nor
+    small splits. Single images then fill each class up to its quota, in the order of a seeded
     hash of their contents. At last a unit is moved where a class has enough units for each split
     but is missing in one.
 
     Args:
         class_indices: int32 [N].
         units: int64 [N] from `join_units`.
-        digests: uint64 [N, 2], halves of a hash of each picture's contents.
+        digests: uint64 [N, 2], halves of a hash of each image's contents.
         classes: Number of classes.
         fractions: Of train, val and test; sum 1.
         seed: Another seed gives another division; 0 or more.
@@ -97,7 +97,7 @@ def assign_splits(
         _find_quotas(class_indices, units, classes=classes, fractions=fractions),
     )
     division.place_large_units()
-    division.place_single_pictures()
+    division.place_single_images()
     division.fill_missing()
     return division.splits
 
@@ -146,7 +146,7 @@ def _scramble(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 def _find_quotas(
     class_indices: npt.NDArray[np.int32], units: Ids, *, classes: int, fractions: Fractions
 ) -> Ids:
-    """Find how many pictures of each class each split shall get; int64 [3, classes].
+    """Find how many images of each class each split shall get; int64 [3, classes].
 
     Each quota is the exact share rounded up or down; which of them up is decided so that what one
     class gives a split too little, the next ones make good (error diffusion).
@@ -180,13 +180,13 @@ def _served_splits(fractions: Fractions, units: int) -> list[int]:
 
 
 class _Division:
-    """Pictures on their way into splits.
+    """Images on their way into splits.
 
     Args:
         class_indices: int32 [N].
         units: int64 [N].
         ranks: int64 [N], order in which units are served.
-        wanted: int64 [3, classes], pictures each split shall get of each class.
+        wanted: int64 [3, classes], images each split shall get of each class.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class _Division:
         self._ordered = units[self._by_unit]
 
     def place_large_units(self) -> None:
-        """Place the units of several pictures, the largest first."""
+        """Place the units of several images, the largest first."""
         rows = np.flatnonzero(self._sizes > 1)
         rows = rows[np.lexsort((self._units[rows], self._ranks[rows], -self._sizes[rows]))]
         borders = np.flatnonzero(np.diff(self._units[rows], prepend=-1)).tolist()
@@ -222,7 +222,7 @@ class _Division:
             self.splits[members] = best
             self._reached[best, found] += amounts
 
-    def place_single_pictures(self) -> None:
+    def place_single_images(self) -> None:
         """Fill each class up to its quota."""
         rows = np.flatnonzero(self._sizes == 1)
         rows = rows[np.lexsort((self._ranks[rows], self._classes[rows]))]
@@ -231,7 +231,7 @@ class _Division:
         for index, count in enumerate(counts.tolist()):
             needs = np.maximum(self._wanted[:, index] - self._reached[:, index], 0)
             amounts = _share(count, needs)
-            # Train last: a picture more or less then moves few others over a border.
+            # Train last: an image more or less then moves few others over a border.
             for split in reversed(_PRIORITY):
                 self.splits[rows[start : start + amounts[split]]] = split
                 start += amounts[split]

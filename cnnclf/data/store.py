@@ -1,4 +1,4 @@
-"""Decoded pictures by row: on disk, in memory, or decoded at every use."""
+"""Decoded images by row: on disk, in memory, or decoded at every use."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -11,8 +11,8 @@ import numpy.typing as npt
 from cnnclf.data.decoding import (
     Failure,
     Failures,
+    Images,
     Job,
-    Pictures,
     Rows,
     decode_chunks,
     decode_row,
@@ -27,10 +27,10 @@ from cnnclf.progress import Progress
 
 
 class Pixels(ABC):
-    """Decoded pictures of a dataset.
+    """Decoded images of a dataset.
 
     Attributes:
-        shape: Height, width and channels of every picture.
+        shape: Height, width and channels of every image.
         failed: Rows that cannot be decoded, with the reason. With cache `none` they are found only
             when they are gathered; the mapping is then replaced, never changed.
         nbytes: Bytes that the pixels take on disk or in memory.
@@ -41,8 +41,8 @@ class Pixels(ABC):
     nbytes: int
 
     @abstractmethod
-    def gather(self, rows: npt.NDArray[Any]) -> Pictures:
-        """Return pictures by row of the dataset. Safe to call from many threads.
+    def gather(self, rows: npt.NDArray[Any]) -> Images:
+        """Return images by row of the dataset. Safe to call from many threads.
 
         Args:
             rows: int [n], in any order.
@@ -65,10 +65,10 @@ def open_pixels(
     threads: int | None = None,
     rows: npt.NDArray[Any] | None = None,
 ) -> Pixels:
-    """Decode the pictures of a dataset, or find them decoded.
+    """Decode the images of a dataset, or find them decoded.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         spec: What each is made into.
         cache: `disk` keeps them in the directory of the dataset, or in the user's cache directory
             if that cannot be written; `ram` in memory; `none` decodes at every use.
@@ -84,7 +84,7 @@ def open_pixels(
     everything = np.arange(len(dataset))
     wanted = everything if rows is None else np.unique(np.asarray(rows, np.intp))
     if not len(wanted):
-        raise DataError(f"expected pictures to decode, {dataset.directory} has none")
+        raise DataError(f"expected images to decode, {dataset.directory} has none")
     job = Job(dataset, spec, wanted, threads or count_usable_cpus(), progress)
     whole = job.select(everything)
     if cache == "none":
@@ -103,7 +103,7 @@ def open_pixels(
 class _InArray(Pixels):
     """Pixels in an array, which may be mapped from a file."""
 
-    def __init__(self, job: Job, array: Pictures, failures: Failures) -> None:
+    def __init__(self, job: Job, array: Images, failures: Failures) -> None:
         self.shape = job.spec.shape
         self.nbytes = array.nbytes
         self.failed = {int(job.rows[at]): failures[at].reason for at in sorted(failures)}
@@ -113,7 +113,7 @@ class _InArray(Pixels):
         self._bad = np.zeros(len(array), np.bool_)
         self._bad[list(failures)] = True
 
-    def gather(self, rows: npt.NDArray[Any]) -> Pictures:
+    def gather(self, rows: npt.NDArray[Any]) -> Images:
         wanted = np.asarray(rows, np.intp)
         positions = _look_up(self._positions, wanted)
         if self.failed and self._bad[positions].any():
@@ -136,21 +136,21 @@ class _DecodedAtUse(Pixels):
         self._pool = ThreadPoolExecutor(job.threads, thread_name_prefix="cnnclf-decode")
         self._lock = threading.Lock()
 
-    def gather(self, rows: npt.NDArray[Any]) -> Pictures:
+    def gather(self, rows: npt.NDArray[Any]) -> Images:
         wanted = _look_up(self._wanted, np.asarray(rows, np.intp)).tolist()
-        pictures = np.empty((len(wanted), *self.shape), np.uint8)
+        images = np.empty((len(wanted), *self.shape), np.uint8)
         failed = {}
         outcomes = self._pool.map(lambda row: decode_row(self._job, row), wanted)
         for index, (row, outcome) in enumerate(zip(wanted, outcomes, strict=True)):
             if isinstance(outcome, Failure):
                 failed[row] = outcome.reason
             else:
-                pictures[index] = outcome
+                images[index] = outcome
         if failed:
             self._note(failed)
             row, reason = next(iter(failed.items()))
             raise ImageError(f"{self._job.dataset.file(row)} cannot be decoded: {reason}")
-        return pictures
+        return images
 
     def _note(self, failed: dict[int, str]) -> None:
         with self._lock:
@@ -168,17 +168,17 @@ def _look_up(table: Rows, rows: Rows) -> Rows:
     return found
 
 
-def _decode_to_memory(job: Job) -> tuple[Pictures, Failures]:
+def _decode_to_memory(job: Job) -> tuple[Images, Failures]:
     memory = read_memory()
     if job.nbytes > (memory.total_bytes or job.nbytes):
         raise DeviceError(
-            f"expected {in_words(job.nbytes)} of memory for decoded pictures, "
+            f"expected {in_words(job.nbytes)} of memory for decoded images, "
             f"this machine has {in_words(memory.total_bytes or 0)}",
             "use --cache disk",
         )
     if job.nbytes > (memory.available_bytes or job.nbytes):
         job.progress.warn(
-            f"decoded pictures take {in_words(job.nbytes)}, "
+            f"decoded images take {in_words(job.nbytes)}, "
             f"{in_words(memory.available_bytes or 0)} of memory is free: --cache disk is safer"
         )
     job.progress.note(f"decoding {job.describe()}, to memory")
@@ -186,13 +186,13 @@ def _decode_to_memory(job: Job) -> tuple[Pictures, Failures]:
         array = np.empty(job.shape, np.uint8)
     except MemoryError as error:
         raise DeviceError(
-            f"expected {in_words(job.nbytes)} of memory for decoded pictures, received none",
+            f"expected {in_words(job.nbytes)} of memory for decoded images, received none",
             "use --cache disk",
         ) from error
     failures: Failures = {}
     done = 0
-    for pictures, failed in decode_chunks(job):
-        array[done : done + len(pictures)] = pictures
-        done += len(pictures)
+    for images, failed in decode_chunks(job):
+        array[done : done + len(images)] = images
+        done += len(images)
         failures |= failed
     return array, failures

@@ -1,1 +1,1 @@
-"""How good a trained model is, in numbers and pictures."""
+"""How good a trained model is, in numbers and images."""

@@ -1,7 +1,7 @@
-"""The pictures of a report: confusion matrix, training curves and the sheet of worst mistakes.
+"""The images of a report: confusion matrix, training curves and the sheet of worst mistakes.
 
 Drawn with matplotlib's object interface on the Agg canvas: no pyplot, no display, and whatever the
-user's matplotlibrc says is left aside. Blue and orange stay apart for every kind of colour vision.
+user's matplotlibrc says is left aside. Blue and orange stay apart for every kind of color vision.
 """
 
 import logging
@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 from cnnclf.evaluation.lettering import distinct_names, drawable, elide, font
 from cnnclf.files import atomic_path
 
-SHEET_SIZE = 24  # pictures on a sheet of mistakes
+SHEET_SIZE = 24  # images on a sheet of mistakes
 MAX_PRINTED = 20  # classes up to which the confusion matrix has numbers in it
 MAX_NAMED = 100  # classes up to which it has the labels beside it
 
 _DPI = 120
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito 2008
-_EMPTY = 0.86  # grey level of a row without samples
+_BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito 2008
+_EMPTY = 0.86  # gray level of a row without samples
 
 
 @dataclass(frozen=True)
 class SheetItem:
-    """One picture of a sheet.
+    """One image of a sheet.
 
     Args:
         pixels: What the model saw, uint8 [H, W, C], C 1 or 3.
@@ -54,7 +54,7 @@ def draw_confusion(
 ) -> None:
     """Draw a confusion matrix: what was found in blue, what was mistaken in orange.
 
-    The colour is the share of the true class. Counts are printed for up to `MAX_PRINTED` classes,
+    The color is the share of the true class. Counts are printed for up to `MAX_PRINTED` classes,
     labels for up to `MAX_NAMED`; beyond that the axes count class indices.
 
     Args:
@@ -70,7 +70,7 @@ def draw_confusion(
     side = cell * classes
     with _drawing(path, side + 2, side + 1) as figure:
         axes = _axes_inches(figure, 0.5, 0.5, side, side)
-        axes.imshow(_share_colours(shares, empty=support[:, 0] == 0), interpolation="nearest")
+        axes.imshow(_share_colors(shares, empty=support[:, 0] == 0), interpolation="nearest")
         _name_classes(axes, labels, cell=cell)
         if classes <= MAX_PRINTED:
             _print_counts(axes, confusion, shares, cell=cell)
@@ -104,12 +104,12 @@ def draw_curves(
             _axes_inches(figure, 5.7, 1.9, 4.1, 3.0),
         ]
         for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
-            _draw_curve(axes, epochs, _column(history, name), colour=_BLUE, name="train")
+            _draw_curve(axes, epochs, _column(history, name), color=_BLUE, name="train")
             validation = _column(history, f"val_{name}")
-            _draw_curve(axes, epochs, validation, colour=_ORANGE, name="val")
+            _draw_curve(axes, epochs, validation, color=_ORANGE, name="val")
             _shade_phases(axes, epochs, phases, named=True)
             if not axes.lines:
-                note = {"fontproperties": font(9), "color": _GREY}
+                note = {"fontproperties": font(9), "color": _GRAY}
                 axes.text(0.05, 0.9, "no finite numbers", transform=axes.transAxes, **note)
             _mark_best(axes, epochs, validation, best_epoch)
             _dress(axes, epochs, ylabel=name)
@@ -126,10 +126,10 @@ def draw_curves(
 
 
 def draw_sheet(items: Sequence[SheetItem], path: Path, *, title: str) -> None:
-    """Draw pictures with their paths, labels and probabilities beneath.
+    """Draw images with their paths, labels and probabilities beneath.
 
     Args:
-        items: The pictures, most important first; those after `SHEET_SIZE` are left out.
+        items: The images, most important first; those after `SHEET_SIZE` are left out.
         path: PNG file to write.
         title: Heading.
     """
@@ -143,7 +143,7 @@ def draw_sheet(items: Sequence[SheetItem], path: Path, *, title: str) -> None:
             row, column = divmod(i, columns)
             bottom = height - (row + 1) * (box + text + gap) + text + gap
             axes = _axes_inches(figure, column * (box + gap), bottom, box, box)
-            _draw_picture(axes, item.pixels, inches=box)
+            _draw_image(axes, item.pixels, inches=box)
             _write_beneath(axes, item, inches=box)
         inches = height + 0.12
         figure.text(0, inches / height, drawable(title), fontproperties=font(11), parse_math=False)
@@ -185,14 +185,14 @@ def _cell_inches(classes: int) -> float:
     return max(2, 1500 // classes) / _DPI  # whole pixels, so that no row gets lost
 
 
-def _share_colours(shares: NDArray[np.float64], *, empty: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give RGB [K, K, 3]: shades for what there is, white for nothing, grey for an empty row."""
-    colours = _shades(shares, found=False)
+def _share_colors(shares: NDArray[np.float64], *, empty: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Give RGB [K, K, 3]: shades for what there is, white for nothing, gray for an empty row."""
+    colors = _shades(shares, found=False)
     diagonal = np.arange(len(shares))
-    colours[diagonal, diagonal] = _shades(shares[diagonal, diagonal], found=True)
-    colours[shares == 0] = 1.0
-    colours[empty] = _EMPTY
-    return np.asarray(colours, dtype=np.float64)
+    colors[diagonal, diagonal] = _shades(shares[diagonal, diagonal], found=True)
+    colors[shares == 0] = 1.0
+    colors[empty] = _EMPTY
+    return np.asarray(colors, dtype=np.float64)
 
 
 def _draw_key(figure: Any, *, left: float, top: float, empty_rows: bool) -> None:
@@ -207,7 +207,7 @@ def _draw_key(figure: Any, *, left: float, top: float, empty_rows: bool) -> None
         axes.tick_params(length=0)
         axes.yaxis.tick_right()
     if empty_rows:
-        note = "grey: no pictures\nof this class"
+        note = "gray: no images\nof this class"
         w, h = figure.get_size_inches()
         figure.text(left / w, (top - 1.85) / h, note, va="top", fontproperties=font(7.5))
 
@@ -216,8 +216,8 @@ def _shades(shares: NDArray[np.float64], *, found: bool) -> NDArray[np.float64]:
     """Map shares [...] to RGB [..., 3]; the root lifts the few percent that matter."""
     from matplotlib import colormaps
 
-    colours = colormaps["Blues" if found else "Oranges"]
-    return np.asarray(colours(0.08 + 0.92 * np.sqrt(shares))[..., :3])
+    colors = colormaps["Blues" if found else "Oranges"]
+    return np.asarray(colors(0.08 + 0.92 * np.sqrt(shares))[..., :3])
 
 
 def _name_classes(axes: Any, labels: Sequence[str], *, cell: float) -> None:
@@ -276,13 +276,13 @@ def _draw_curve(
     epochs: NDArray[np.float64],
     values: NDArray[np.float64],
     *,
-    colour: str,
+    color: str,
     name: str,
 ) -> None:
     if np.isnan(values).all():
         return
     marker = "o" if len(epochs) <= 40 else ""
-    axes.plot(epochs, values, color=colour, label=name, marker=marker, markersize=3, linewidth=1.5)
+    axes.plot(epochs, values, color=color, label=name, marker=marker, markersize=3, linewidth=1.5)
 
 
 def _draw_rates(
@@ -292,7 +292,7 @@ def _draw_rates(
     highest = []
     for start, end in _split_phases(phases):
         some = values[start:end]
-        _draw_curve(axes, epochs[start:end], some, colour=_GREY, name="")
+        _draw_curve(axes, epochs[start:end], some, color=_GRAY, name="")
         highest += [np.nanmax(some)] if not np.isnan(some).all() else []
     if len(highest) > 1 and 0 < min(highest) < max(highest) / 3:
         axes.set_yscale("log")
@@ -329,7 +329,7 @@ def _shade_phases(
                 ha="center",
                 va="bottom",
                 fontproperties=font(8),
-                color=_GREY,
+                color=_GRAY,
                 parse_math=False,
             )
 
@@ -370,16 +370,16 @@ def _limit_log(axes: Any, history: Sequence[Mapping[str, object]]) -> None:
         axes.set_yscale("log")
 
 
-def _draw_picture(axes: Any, pixels: NDArray[np.uint8], *, inches: float) -> None:
+def _draw_image(axes: Any, pixels: NDArray[np.uint8], *, inches: float) -> None:
     from PIL import Image
 
-    # Small pictures are enlarged with square, sharp pixels; large ones are shrunk once, smoothly.
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    scale = inches * _DPI / max(picture.size)
+    # Small images are enlarged with square, sharp pixels; large ones are shrunk once, smoothly.
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    scale = inches * _DPI / max(image.size)
     if scale < 1:
-        width, height = (max(1, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BOX)
-    axes.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BOX)
+    axes.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -387,18 +387,18 @@ def _draw_picture(axes: Any, pixels: NDArray[np.uint8], *, inches: float) -> Non
 
 
 def _write_beneath(axes: Any, item: SheetItem, *, inches: float) -> None:
-    _write(axes, elide(item.path, inches, size=7), line=0, colour=_GREY, size=7)
-    for line, (key, label, probability, colour) in enumerate(
+    _write(axes, elide(item.path, inches, size=7), line=0, color=_GRAY, size=7)
+    for line, (key, label, probability, color) in enumerate(
         (
             ("true", item.label, item.label_probability, _BLUE),
             ("pred.", item.predicted, item.probability, _ORANGE),
         ),
         start=1,
     ):
-        _write(axes, key, line=line, colour=colour)
+        _write(axes, key, line=line, color=color)
         name = elide(label, inches - 0.8, size=8)
-        _write(axes, name, line=line, colour=colour, left=0.36)
-        _write(axes, f"{probability:.3f}", line=line, colour=colour, side="right")
+        _write(axes, name, line=line, color=color, left=0.36)
+        _write(axes, f"{probability:.3f}", line=line, color=color, side="right")
 
 
 def _write(
@@ -406,12 +406,12 @@ def _write(
     text: str,
     *,
     line: int,
-    colour: str,
+    color: str,
     size: float = 8.0,
     left: float = 0.0,
     side: str = "left",
 ) -> None:
-    # The box under a picture, not the picture: a narrow one must not squeeze its caption.
+    # The box under an image, not the image: a narrow one must not squeeze its caption.
     box = axes.get_position(original=True)
     width, height = axes.figure.get_size_inches()
     axes.figure.text(
@@ -421,6 +421,6 @@ def _write(
         ha=side,
         va="baseline",
         fontproperties=font(size),
-        color=colour,
+        color=color,
         parse_math=False,
     )

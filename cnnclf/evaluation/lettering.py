@@ -137,7 +137,7 @@ def _known_characters() -> frozenset[int]:
 def _glyph(char: str, known: frozenset[int]) -> str:
     if ord(char) in known:
         return char
-    # Joiners and variation selectors only shape their neighbours.
+    # Joiners and variation selectors only shape their neighbors.
     return "" if unicodedata.category(char) in {"Cf", "Mn", "Me"} else MISSING
 
 

@@ -282,11 +282,11 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tu
         raise ValueError(msg)
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     share = correct / total
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
+    center = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = (z2 * (share * (1 - share) / total + z2 / (4 * total**2))) ** 0.5 / (1 + z2 / total)
     # At 0 and n an end equals the share exactly; rounding must not push it past.
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    high = 1.0 if correct == total else min(1.0, centre + half)
+    low = 0.0 if correct == 0 else max(0.0, center - half)
+    high = 1.0 if correct == total else min(1.0, center + half)
     return low, high
 
 
@@ -384,7 +384,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "accuracy",
         "accuracy",
-        "part of the pictures whose most probable label is right",
+        "part of the images whose most probable label is right",
         accuracy,
     ),
     Metric(
@@ -396,7 +396,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "top_k_accuracy",
         f"top-{TOP_K} accuracy",
-        "part of the pictures whose label is among the k most probable ones",
+        "part of the images whose label is among the k most probable ones",
         top_k_accuracy,
     ),
     Metric(

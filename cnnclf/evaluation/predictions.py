@@ -1,4 +1,4 @@
-"""What a classifier says about the labelled pictures of a dataset."""
+"""What a classifier says about the labeled images of a dataset."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +20,13 @@ _NAMED = 5  # labels that a message lists
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says about the pictures of some rows.
+    """What a classifier says about the images of some rows.
 
     Args:
         rows: int [n], rows of the manifest, in their order, without the failed ones.
         class_indices: int64 [n], true classes in the order of the classifier's labels.
         probabilities: float64 [n, K].
-        failed: Row of the manifest to the reason why its picture cannot be decoded.
+        failed: Row of the manifest to the reason why its image cannot be decoded.
     """
 
     rows: NDArray[np.intp]
@@ -36,7 +36,7 @@ class Predictions:
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """The most probable class of each picture, int64 [n]."""
+        """The most probable class of each image, int64 [n]."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
 
@@ -80,11 +80,11 @@ def predict_rows(
         dataset: Where the rows are from; its labels are found in the classifier's by name.
         rows: int [n], rows of the manifest.
         pixels: Of the dataset, for the classifier's input spec.
-        batch_size: Pictures per step, at least 1; None: as suits their size.
-        progress: Is told how many pictures are done.
+        batch_size: Images per step, at least 1; None: as suits their size.
+        progress: Is told how many images are done.
 
     Returns:
-        The predictions for the pictures that can be decoded; n x K x 8 bytes of memory.
+        The predictions for the images that can be decoded; n x K x 8 bytes of memory.
 
     Raises:
         RunError: The model gives values that are not numbers.
@@ -92,7 +92,7 @@ def predict_rows(
     probabilities = np.empty((len(rows), len(classifier.labels)), dtype=np.float64)
     kept = np.empty(len(rows), dtype=np.intp)
     done = 0
-    with progress.task("evaluate", len(rows), "pictures") as task:
+    with progress.task("evaluate", len(rows), "images") as task:
         task.advance(len(rows) - len(_leave_out(rows, pixels.failed)))
         for batch, logits in stream_logits(
             classifier, dataset, rows, pixels=pixels, batch_size=batch_size
@@ -126,7 +126,7 @@ def stream_logits(
         dataset: Where the rows are from.
         rows: int [n], rows of the manifest.
         pixels: Of the dataset, for the classifier's input spec.
-        batch_size: Pictures per step, at least 1; None: as suits their size.
+        batch_size: Images per step, at least 1; None: as suits their size.
 
     Yields:
         Rows that can be decoded, int [b], in their order, and their logits, float32 [b, K].
@@ -162,7 +162,7 @@ def _batch_size(spec: InputSpec) -> int:
 def _read_batches(
     pixels: Pixels, rows: NDArray[np.intp], batch_size: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
-    """Give (rows, pixels) of the pictures that can be decoded, one batch ahead of its use."""
+    """Give (rows, pixels) of the images that can be decoded, one batch ahead of its use."""
 
     def read(batch: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         while True:
@@ -170,7 +170,7 @@ def _read_batches(
             try:
                 return readable, pixels.gather(readable)
             except ImageError:
-                # Without a cache a picture is found to be bad only now, and noted in `failed`.
+                # Without a cache an image is found to be bad only now, and noted in `failed`.
                 if len(_leave_out(readable, pixels.failed)) == len(readable):
                     raise
 

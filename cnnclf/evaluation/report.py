@@ -49,7 +49,7 @@ CONFUSED_PAIRS = 20  # listed in metrics.json
 
 @dataclass(frozen=True)
 class FailedFile:
-    """A picture that could not be decoded and is in no number.
+    """An image that could not be decoded and is in no number.
 
     Args:
         path: As in the manifest.
@@ -68,16 +68,16 @@ class Report:
         directory: Where the files of the report are.
         split: `train`, `val`, `test` or `all`.
         labels: Of the classifier, in order.
-        n: Pictures that were evaluated.
-        correct: How many of them were labelled rightly.
+        n: Images that were evaluated.
+        correct: How many of them were labeled rightly.
         interval: Wilson 95 % interval of the accuracy.
         metrics: Name to value, as in `metrics.METRICS`.
         top_k: The k of `top_k_accuracy`.
         per_class: One row per label, in order.
-        absent_labels: Labels without a picture in the split; averages leave them out.
+        absent_labels: Labels without an image in the split; averages leave them out.
         confused: The most frequent mistakes.
         calibration: Reliability of the top probability.
-        failed: Pictures that are in no number.
+        failed: Images that are in no number.
         dataset: Directory and fingerprint, and whether it is the one that was trained on (None if
             the bundle does not say).
         model: Directory and sha256 of the bundle.
@@ -166,24 +166,24 @@ def evaluate(
     """Evaluate a classifier on a split and write the report.
 
     Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png, each whole or
-    not at all, and other files in the directory are left alone. Pictures that cannot be decoded are
+    not at all, and other files in the directory are left alone. Images that cannot be decoded are
     listed and left out of every number.
 
     Args:
         classifier: A loaded model.
-        dataset: Pictures with labels; the same labels as the classifier's, in any order.
+        dataset: Images with labels; the same labels as the classifier's, in any order.
         split: `train`, `val`, `test` or `all`.
         out: Directory for the files; made if need be.
-        batch_size: Pictures per step, at least 1; None: as suits their size.
+        batch_size: Images per step, at least 1; None: as suits their size.
         top_k: The k of top-k accuracy, at least 1.
-        cache: Where decoded pictures are kept, as for `open_pixels`.
-        progress: Is told of pictures done, of failed files and of what puts the numbers in doubt.
+        cache: Where decoded images are kept, as for `open_pixels`.
+        progress: Is told of images done, of failed files and of what puts the numbers in doubt.
 
     Returns:
         The report that was written.
 
     Raises:
-        DataError: The labels are not those of the classifier, the split has no pictures, or none
+        DataError: The labels are not those of the classifier, the split has no images, or none
             of them can be decoded.
         RunError: The model gives values that are not numbers, or `out` cannot be written.
         DeviceError: The disk is full.
@@ -213,13 +213,13 @@ def _compare_data(
     if trained != dataset.fingerprint:
         progress.warn(
             f"the data changed since training (fingerprint {trained[:12]} then, "
-            f"{dataset.fingerprint[:12]} now): pictures of the split {split} may have been "
+            f"{dataset.fingerprint[:12]} now): images of the split {split} may have been "
             "trained on"
         )
         return False
     if split in {"train", "all"}:
         progress.note(
-            f"--split {split} holds pictures the model was trained on: new ones will do worse"
+            f"--split {split} holds images the model was trained on: new ones will do worse"
         )
     elif split == "val":
         progress.note("the best epoch was chosen on the split val: its numbers are optimistic")
@@ -243,7 +243,7 @@ def _build_report(
     ]
     if not len(truth):
         raise DataError(
-            f"expected pictures in the split {split} of {dataset.directory}, but none of "
+            f"expected images in the split {split} of {dataset.directory}, but none of "
             f"{len(failed)} can be decoded, as {failed[0].path}: {failed[0].reason}",
             "import the source again",
         )
@@ -295,7 +295,7 @@ def _tell_failed(failed: list[FailedFile], *, total: int, progress: Progress) ->
     if failed:
         more = f" and {len(failed) - 1:,} more, listed in {METRICS_FILE}" if failed[1:] else ""
         progress.warn(
-            f"{len(failed):,} of {total:,} pictures cannot be decoded and are in no number: "
+            f"{len(failed):,} of {total:,} images cannot be decoded and are in no number: "
             f"{failed[0].path} ({failed[0].reason}){more}"
         )
 
@@ -342,13 +342,13 @@ def _collect_sheet(
     pixels: Pixels,
 ) -> list[SheetItem]:
     items = []
-    pictures = pixels.gather(predictions.rows[order])
-    for i, picture in zip(order, pictures, strict=True):
+    images = pixels.gather(predictions.rows[order])
+    for i, image in zip(order, images, strict=True):
         probabilities = predictions.probabilities[i]
         true, predicted = int(predictions.class_indices[i]), int(probabilities.argmax())
         items.append(
             SheetItem(
-                pixels=picture,
+                pixels=image,
                 path=dataset.manifest.paths[predictions.rows[i]],
                 label=labels[true],
                 label_probability=float(probabilities[true]),
@@ -360,11 +360,11 @@ def _collect_sheet(
 
 
 def _choose_worst(report: Report, predictions: Predictions) -> tuple[NDArray[np.intp], str]:
-    """The most confident mistakes; without mistakes the least certain pictures."""
+    """The most confident mistakes; without mistakes the least certain images."""
     truth, probabilities = predictions.class_indices, predictions.probabilities
     top = probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions.predicted != truth)
-    counted = f"split {report.split}, {report.n:,} pictures"
+    counted = f"split {report.split}, {report.n:,} images"
     if not len(wrong):
         order = np.argsort(top, kind="stable")[:SHEET_SIZE]
         return order, f"{counted}: no mistakes; these were the least certain"

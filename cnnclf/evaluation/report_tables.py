@@ -19,7 +19,7 @@ MAX_PROBABILITY_COLUMNS = 100  # labels up to which predictions.csv has a column
 def write_predictions(
     path: Path, predictions: Predictions, *, labels: Sequence[str], paths: Sequence[str]
 ) -> None:
-    """Write one line per picture: path, label, predicted, probability, correct, and more columns.
+    """Write one line per image: path, label, predicted, probability, correct, and more columns.
 
     Up to `MAX_PROBABILITY_COLUMNS` labels each has a column `p_LABEL`; with more labels the next
     best are named: label_2, probability_2 and so on.

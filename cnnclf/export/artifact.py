@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import keras
 
 _REJECTED_SUFFIX = ".rejected"
-_CALIBRATION_PICTURES = 300
+_CALIBRATION_IMAGES = 300
 _SEED = 0
 
 
@@ -63,7 +63,7 @@ def export_classifier(
         classifier: A bundle of Keras, opened in Keras and float32.
         target: Where the artifact shall be; nothing, an empty directory or an earlier artifact.
         settings: What to export.
-        dataset: Pictures to compare on, and to calibrate int8 with; None leaves the artifact not
+        dataset: Images to compare on, and to calibrate int8 with; None leaves the artifact not
             verified.
         progress: Is told what is done.
 
@@ -141,27 +141,27 @@ def _check_ours(target: Path) -> None:
 def _draw_calibration(
     classifier: Classifier, settings: ExportSettings, dataset: Dataset | None, progress: Progress
 ) -> Pixels:
-    """Draw training pictures for int8, always the same ones of the same data."""
+    """Draw training images for int8, always the same ones of the same data."""
     if settings.quantize != "int8":
         return np.zeros((0, *classifier.input_spec.shape), np.uint8)
     if dataset is None:
         raise UsageError(
-            "expected data beside --quantize int8, whose ranges are taken from training pictures",
+            "expected data beside --quantize int8, whose ranges are taken from training images",
             "give --data DATASET instead of --no-verify",
         )
     rows = dataset.select_split("train")
     rng = np.random.default_rng(_SEED)
     # In this order the first few, which some steps take, are of all classes.
-    drawn = rng.permutation(rows)[:_CALIBRATION_PICTURES]
+    drawn = rng.permutation(rows)[:_CALIBRATION_IMAGES]
     pixels = open_pixels(dataset, classifier.input_spec, cache="ram", progress=progress, rows=drawn)
     readable = np.array([row for row in drawn.tolist() if row not in pixels.failed], np.intp)
     if not len(readable):
         raise DataError(
-            f"expected training pictures in {dataset.directory} to calibrate int8 with, none of "
+            f"expected training images in {dataset.directory} to calibrate int8 with, none of "
             f"{len(drawn)} can be decoded",
             "import the source again, or give another --data",
         )
-    progress.note(f"calibrating on {len(readable)} training pictures, which takes a while")
+    progress.note(f"calibrating on {len(readable)} training images, which takes a while")
     return pixels.gather(readable)
 
 
@@ -200,7 +200,7 @@ def _write_model(
 
 
 def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model":
-    """Build the graph to export: uint8 pictures in, computed in float32."""
+    """Build the graph to export: uint8 images in, computed in float32."""
     import keras
 
     from cnnclf.inference.engines.keras_engine import set_precision, take_bytes

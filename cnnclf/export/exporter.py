@@ -16,11 +16,11 @@ class ExportJob:
     """One model to be written in one format.
 
     Args:
-        model: uint8 pictures [N, H, W, C] to float32 [N, K]; computes in float32.
+        model: uint8 images [N, H, W, C] to float32 [N, K]; computes in float32.
         directory: Exists, and is empty.
         output: What comes out: logits or probabilities.
         quantize: None, float16 (weights kept in half the bytes) or int8 (computed in 8 bits).
-        calibration: uint8 [n, H, W, C], training pictures for int8; empty for the others.
+        calibration: uint8 [n, H, W, C], training images for int8; empty for the others.
         description: What classifier.json will say of labels, input spec and output, as JSON, to be
             put inside the model.
     """
@@ -33,6 +33,6 @@ class ExportJob:
     description: str
 
     def calibration_batches(self) -> Iterator[Pixels]:
-        """Give the pictures to calibrate with one by one, uint8 [1, H, W, C]."""
+        """Give the images to calibrate with one by one, uint8 [1, H, W, C]."""
         for at in range(len(self.calibration)):
             yield self.calibration[at : at + 1]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.engine import Pixels
 
-_PICTURES = 32
+_IMAGES = 32
 _BATCH = 4
 # What an activation lets through of a change is not taken to be less than this.
 _LEAST_GAIN = 0.3
@@ -47,20 +47,20 @@ class _Layer:
         return int(self.operator.outputs[0])
 
 
-def correct_biases(plain: bytes, quantized: bytes, pictures: Pixels) -> bytes:
+def correct_biases(plain: bytes, quantized: bytes, images: Pixels) -> bytes:
     """Change the biases of a quantized model.
 
     Args:
         plain: The float model, converted from the same graph.
         quantized: The model in int8, with biases in int32.
-        pictures: uint8 [n, H, W, C], n >= 1; some of them, evenly spread, are used.
+        images: uint8 [n, H, W, C], n >= 1; some of them, evenly spread, are used.
 
     Returns:
         The changed model; the same if the two do not consist of the same layers.
     """
     from tensorflow.lite.tools import flatbuffer_utils
 
-    chosen = pictures[np.linspace(0, len(pictures) - 1, min(len(pictures), _PICTURES)).astype(int)]
+    chosen = images[np.linspace(0, len(images) - 1, min(len(images), _IMAGES)).astype(int)]
     chosen = chosen[: max(len(chosen) // _BATCH, 1) * _BATCH]
     originals = _find_layers(flatbuffer_utils.convert_bytearray_to_object(bytearray(plain)))
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(quantized))
@@ -125,7 +125,7 @@ def _find_layers(model: Any) -> list[_Layer]:
 
 
 def _measure(
-    content: bytes, layers: Sequence[_Layer], pictures: Pixels
+    content: bytes, layers: Sequence[_Layer], images: Pixels
 ) -> list[tuple[Values, Values]]:
     """Return for each layer the means of its channels and what its activation lets through."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -137,14 +137,14 @@ def _measure(
         num_threads=count_usable_cpus(),
     )
     feed = interpreter.get_input_details()[0]["index"]
-    size = min(_BATCH, len(pictures))
-    interpreter.resize_tensor_input(feed, (size, *pictures.shape[1:]))
+    size = min(_BATCH, len(images))
+    interpreter.resize_tensor_input(feed, (size, *images.shape[1:]))
     interpreter.allocate_tensors()
     scales = {each["index"]: each["quantization"] for each in interpreter.get_tensor_details()}
     sums = [[np.zeros(1), np.zeros(1)] for _ in layers]
-    starts = range(0, len(pictures), size)
+    starts = range(0, len(images), size)
     for start in starts:
-        interpreter.set_tensor(feed, pictures[start : start + size])
+        interpreter.set_tensor(feed, images[start : start + size])
         interpreter.invoke()
         for layer, total in zip(layers, sums, strict=True):
             values = interpreter.get_tensor(layer.output).astype(np.float32)

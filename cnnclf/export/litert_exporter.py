@@ -46,8 +46,8 @@ def _choose_options(job: ExportJob) -> dict[str, Any]:
         }
 
     def calibrate() -> Iterator[list[Any]]:
-        for pictures in job.calibration_batches():
-            yield [pictures]
+        for images in job.calibration_batches():
+            yield [images]
 
     return {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": calibrate}
 

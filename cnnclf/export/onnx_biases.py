@@ -1,7 +1,7 @@
 """Corrects the biases of a quantized ONNX graph by what rounding shifted its layers on average.
 
 Rounded weights and activations shift the mean of each output channel a little, and the shifts add
-up from layer to layer. Layer after layer, the mean over some pictures is compared with that of the
+up from layer to layer. Layer after layer, the mean over some images is compared with that of the
 float graph and the difference is taken off the bias (empirical bias correction: Nagel et al.,
 Data-free quantization through weight equalization and bias correction, 2019).
 """
@@ -15,24 +15,24 @@ import numpy.typing as npt
 
 from cnnclf.inference.engines.engine import Pixels
 
-_PICTURES = 32
+_IMAGES = 32
 _BATCH = 4
 _KINDS = {"Conv", "ConvTranspose", "Gemm"}
 
 Means = npt.NDArray[np.float64]
 
 
-def correct_biases(plain: Path, quantized: Path, pictures: Pixels) -> None:
+def correct_biases(plain: Path, quantized: Path, images: Pixels) -> None:
     """Change the biases of a quantized graph in its file.
 
     Args:
         plain: The float graph it was made of; nodes have the same names.
         quantized: With QuantizeLinear and DequantizeLinear nodes, biases in int32.
-        pictures: uint8 [n, H, W, C], n >= 1; some of them, evenly spread, are used.
+        images: uint8 [n, H, W, C], n >= 1; some of them, evenly spread, are used.
     """
     import onnx
 
-    chosen = pictures[np.linspace(0, len(pictures) - 1, min(len(pictures), _PICTURES)).astype(int)]
+    chosen = images[np.linspace(0, len(images) - 1, min(len(images), _IMAGES)).astype(int)]
     original, model = onnx.load(plain), onnx.load(quantized)
     ends = {node.name: node.output[0] for node in original.graph.node if node.op_type in _KINDS}
     layers = [
@@ -66,8 +66,8 @@ def _find_bias(graph: Any, node: Any) -> tuple[Any, Any] | None:
     return None if bias is None or scale is None or len(users) > 1 else (bias, scale)
 
 
-def _measure_means(onnx: Any, model: Any, names: Sequence[str], pictures: Pixels) -> list[Means]:
-    """Return the mean of each channel of some tensors of a graph, over pictures and places."""
+def _measure_means(onnx: Any, model: Any, names: Sequence[str], images: Pixels) -> list[Means]:
+    """Return the mean of each channel of some tensors of a graph, over images and places."""
     import onnxruntime
 
     cut = onnx.ModelProto()
@@ -81,9 +81,9 @@ def _measure_means(onnx: Any, model: Any, names: Sequence[str], pictures: Pixels
     )
     feed = session.get_inputs()[0].name
     sums = [np.zeros(1)] * len(names)
-    for start in range(0, len(pictures), _BATCH):
-        batch = pictures[start : start + _BATCH]
+    for start in range(0, len(images), _BATCH):
+        batch = images[start : start + _BATCH]
         for at, values in enumerate(session.run(list(names), {feed: batch})):
             places = tuple(axis for axis in range(values.ndim) if axis != 1)
             sums[at] = sums[at] + values.mean(axis=places, dtype=np.float64) * len(batch)
-    return [each / len(pictures) for each in sums]
+    return [each / len(images) for each in sums]

@@ -2,7 +2,7 @@
 
 8 bits: NNCF places the quantization where OpenVINO's kernels want it and moves each layer's bias by
 what rounding shifted its outputs on average. It is told to look at whole ranges, not at the average
-picture's, and to find those shifts layer after layer: docs/decisions/0006-exports.md has figures.
+image's, and to find those shifts layer after layer: docs/decisions/0006-exports.md has figures.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""What an export changed: the artifact beside Keras on the same pictures, and the verdict.
+"""What an export changed: the artifact beside Keras on the same images, and the verdict.
 
 Formats that keep float numbers must give the logits of Keras but for rounding. 8 bits change logits
-visibly; what counts then is how many pictures are labelled rightly.
+visibly; what counts then is how many images are labeled rightly.
 """
 
 import time
@@ -21,7 +21,7 @@ from cnnclf.inference.engines.engine_table import Tolerance
 from cnnclf.inference.engines.keras_comparison import compare_logits
 from cnnclf.progress import Progress, Task
 
-# Largest part of the spread by which outputs may differ, and the share of pictures that must keep
+# Largest part of the spread by which outputs may differ, and the share of images that must keep
 # their label.
 FLOAT_TOLERANCES = {None: Tolerance(1e-3, 0.999), "float16": Tolerance(1e-2, 0.999)}
 # Where Keras' two best lie within this part of the spread, rounding says which wins: of float32
@@ -34,15 +34,15 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Side:
-    """How a model did on the pictures.
+    """How a model did on the images.
 
     Args:
-        correct: Pictures that were labelled rightly.
+        correct: Images that were labeled rightly.
         accuracy: As a part of all, 0..1.
         low: Lower end of its Wilson 95 % interval.
         high: Upper end.
         size_bytes: Of its files.
-        images_per_s: On this machine, from decoded pictures.
+        images_per_s: On this machine, from decoded images.
     """
 
     correct: int
@@ -58,14 +58,14 @@ class Parity:
     """An artifact beside the Keras model it was made of.
 
     Args:
-        split: Of the pictures.
-        pictures: How many.
+        split: Of the images.
+        images: How many.
         failed: How many more cannot be decoded.
         output: What was compared: logits or probabilities.
         difference: Largest |difference| of an output.
         spread: Of Keras' outputs, from the smallest to the largest.
-        agreement: Part of the pictures that keep their label, 0..1.
-        ties: Pictures with another label whose two best are equal but for rounding; not held
+        agreement: Part of the images that keep their label, 0..1.
+        ties: Images with another label whose two best are equal but for rounding; not held
             against float formats, not counted for others.
         before: Keras.
         after: The artifact.
@@ -74,7 +74,7 @@ class Parity:
     """
 
     split: str
-    pictures: int
+    images: int
     failed: int
     output: str
     difference: float
@@ -113,20 +113,20 @@ def compare_models(
         source: The Keras model.
         artifact: What was made of it, in its own runtime.
         dataset: With the same labels.
-        split: Which pictures.
+        split: Which images.
         quantize: How the artifact was quantized; None, float16 or int8.
         max_drop: Points of accuracy that may be lost, 0..100.
         sizes: Bytes of the model before and after.
-        progress: Is told of pictures done.
+        progress: Is told of images done.
 
     Raises:
-        DataError: The labels are others, or no picture can be decoded.
+        DataError: The labels are others, or no image can be decoded.
         RunError: One of the models gives values that are not numbers.
     """
     check_labels(source.labels, dataset)
     rows = dataset.select_split(split)
     pixels = open_pixels(dataset, source.input_spec, progress=progress, rows=rows)
-    with progress.task("comparing with Keras", 2 * len(rows), "pictures") as task:
+    with progress.task("comparing with Keras", 2 * len(rows), "images") as task:
         before = _run(source, dataset, rows, pixels, task)
         try:
             after = _run(artifact, dataset, rows, pixels, task)
@@ -137,7 +137,7 @@ def compare_models(
             ) from error
     if not len(before.rows):
         raise DataError(
-            f"expected pictures in the split {split} of {dataset.directory}, none can be decoded",
+            f"expected images in the split {split} of {dataset.directory}, none can be decoded",
             "import the source again, or give another --data",
         )
     return _judge(
@@ -214,7 +214,7 @@ def _judge(
     if drop > max_drop:
         lost = sides[0].correct - sides[1].correct
         problems.append(
-            f"{drop:.2f} points of accuracy are lost, {lost:,} of {len(truth):,} pictures "
+            f"{drop:.2f} points of accuracy are lost, {lost:,} of {len(truth):,} images "
             f"(allowed {max_drop:g})"
         )
     keeps = after.logits.argmax(axis=1) == before.logits.argmax(axis=1)
@@ -233,12 +233,12 @@ def _judge(
         kept = (int(keeps.sum()) + ties) / len(keeps)
         if kept < tolerance.agreement:
             problems.append(
-                f"{100 * kept:.2f} % of the pictures keep their label "
+                f"{100 * kept:.2f} % of the images keep their label "
                 f"{'or are ties ' if ties else ''}(expected {100 * tolerance.agreement:g} %)"
             )
     return Parity(
         split=split,
-        pictures=len(truth),
+        images=len(truth),
         failed=failed,
         output=output,
         difference=float(np.abs(ours.astype(np.float64) - theirs).max()),
@@ -253,7 +253,7 @@ def _judge(
 
 
 def _find_ties(outputs: NDArray[np.floating[Any]], margin: float) -> NDArray[np.bool_]:
-    """Tell for each picture whether its two best lie within a part of the spread of all."""
+    """Tell for each image whether its two best lie within a part of the spread of all."""
     if outputs.shape[1] < 2:
         return np.ones(len(outputs), np.bool_)
     ranked = np.sort(outputs.astype(np.float64), axis=1)

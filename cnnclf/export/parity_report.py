@@ -20,7 +20,7 @@ class ExportSettings:
         format: A name of `EXPORTERS`.
         quantize: None, float16 or int8.
         probabilities: Give probabilities instead of logits.
-        split: Which pictures the comparison is made on.
+        split: Which images the comparison is made on.
         max_drop: Points of accuracy that may be lost, 0..100.
     """
 

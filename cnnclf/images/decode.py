@@ -1,7 +1,7 @@
 """The one decoder: the only code that turns bytes into pixels.
 
 Training, evaluation, prediction, export checks and explanations all call `decode_image`, so a model
-never sees a picture prepared in another way than the ones it learned from. The rules and why they
+never sees an image prepared in another way than the ones it learned from. The rules and why they
 are so: docs/decisions/0001-one-decoder.md.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from cnnclf.images.formats import describe_name
 from cnnclf.images.input_spec import DECODER_VERSION, FITS, INTERPOLATIONS, InputSpec
-from cnnclf.images.pillow_files import MAX_PIXELS, Picture, load_picture
+from cnnclf.images.pillow_files import MAX_PIXELS, LoadedImage, load_image
 
 __all__ = [
     "DECODER_VERSION",
@@ -37,12 +37,12 @@ _SPARE_PIXELS = 4
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What a picture file holds.
+    """What an image file holds.
 
     Args:
         width: Columns, after the EXIF orientation is applied.
         height: Rows, after the EXIF orientation is applied.
-        mode: Pillow's word for the colours in the file, such as `RGB`, `L`, `P`, `CMYK`, `I;16`.
+        mode: Pillow's word for the colors in the file, such as `RGB`, `L`, `P`, `CMYK`, `I;16`.
         format: What the content is, such as `JPEG`, whatever the name says.
         pixels_sha256: The same for files that decode to the same pixels, whatever their formats.
             SHA-256 over mode, size and pixels (upright, 8 bits), or a sample of them.
@@ -62,60 +62,60 @@ class ImageInfo:
 def decode_image(
     source: Path | bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS
 ) -> npt.NDArray[np.uint8]:
-    """Decode one picture into the pixels that a model sees. Safe to call from many threads.
+    """Decode one image into the pixels that a model sees. Safe to call from many threads.
 
     Args:
         source: A file, or a file's content.
-        spec: Size, colours, fit, interpolation and background.
-        max_pixels: Refuse larger pictures, 1 or more.
+        spec: Size, colors, fit, interpolation and background.
+        max_pixels: Refuse larger images, 1 or more.
 
     Returns:
         Pixels, uint8 of shape [spec.height, spec.width, spec.channels]; a fresh array.
 
     Raises:
-        ImageError: The file cannot be read, is no picture, damaged or larger than `max_pixels`.
+        ImageError: The file cannot be read, is no image, damaged or larger than `max_pixels`.
     """
 
     def enough(width: int, height: int) -> tuple[int, int]:
         columns, rows = _scaled_size(width, height, spec)
         return columns * _SPARE_PIXELS, rows * _SPARE_PIXELS
 
-    picture = load_picture(
+    loaded = load_image(
         source,
         max_pixels=max_pixels,
         enough=None if spec.interpolation == "nearest" else enough,
     )
-    return np.asarray(_fit(picture, spec)).reshape(spec.shape).copy()
+    return np.asarray(_fit(loaded, spec)).reshape(spec.shape).copy()
 
 
 def inspect_image(
     source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, exact: bool = True
 ) -> ImageInfo:
-    """Decode one picture in full and say what it is. Safe to call from many threads.
+    """Decode one image in full and say what it is. Safe to call from many threads.
 
     Args:
         source: A file, or a file's content.
         name: Name of the file that a content came from, for the note; of a file its own name.
-        max_pixels: Refuse larger pictures, 1 or more.
-        exact: Whether the checksum must be over all pixels. If not, that of a large picture is over
+        max_pixels: Refuse larger images, 1 or more.
+        exact: Whether the checksum must be over all pixels. If not, that of a large image is over
             a sample, which takes little of the time that decoding takes instead of a third.
 
     Returns:
         Size, mode, format, checksum of the pixels and a note.
 
     Raises:
-        ImageError: The file cannot be read, is no picture, damaged or larger than `max_pixels`.
+        ImageError: The file cannot be read, is no image, damaged or larger than `max_pixels`.
     """
-    picture = load_picture(source, max_pixels=max_pixels, with_oddities=True)
+    loaded = load_image(source, max_pixels=max_pixels, with_oddities=True)
     name = name or (source.name if isinstance(source, Path) else "")
-    notes = (describe_name(name, picture.format), *picture.oddities)
-    image = picture.image
+    notes = (describe_name(name, loaded.format), *loaded.oddities)
+    image = loaded.image
     exact = exact or image.width * image.height * len(image.getbands()) <= _SMALL_BYTES
     return ImageInfo(
-        width=picture.width,
-        height=picture.height,
-        mode=picture.mode,
-        format=picture.format,
+        width=loaded.width,
+        height=loaded.height,
+        mode=loaded.mode,
+        format=loaded.format,
         pixels_sha256=_hash_pixels(image, exact=exact),
         exact=exact,
         note="; ".join(filter(None, notes)),
@@ -140,7 +140,7 @@ _FILTERS = {
 
 
 def _scaled_size(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
-    """Size (width, height) to which `fit` scales a whole upright picture before it cuts or pads."""
+    """Size (width, height) to which `fit` scales a whole upright image before it cuts or pads."""
     if spec.fit == "squash":
         return spec.width, spec.height
     if spec.fit == "pad":
@@ -154,22 +154,22 @@ def _scaled_size(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
     return width * rows // height, rows
 
 
-def _fit(picture: Picture, spec: InputSpec) -> Image.Image:
+def _fit(loaded: LoadedImage, spec: InputSpec) -> Image.Image:
     """Flatten, scale and cut or pad."""
-    scaled = _scaled_size(picture.width, picture.height, spec)
+    scaled = _scaled_size(loaded.width, loaded.height, spec)
     window = (0, 0, *scaled)
     if spec.fit == "crop":
         left, upper = round((scaled[0] - spec.width) / 2), round((scaled[1] - spec.height) / 2)
         window = left, upper, left + spec.width, upper + spec.height
-    image = _flatten(picture.image, spec)
-    image = _scale_and_cut(image, picture.box, scaled, window, _FILTERS[spec.interpolation])
+    image = _flatten(loaded.image, spec)
+    image = _scale_and_cut(image, loaded.box, scaled, window, _FILTERS[spec.interpolation])
     if spec.channels == 3 and image.mode == "L":
         image = image.convert("RGB")
     return _pad(image, spec) if spec.fit == "pad" else image
 
 
 def _flatten(image: Image.Image, spec: InputSpec) -> Image.Image:
-    """Put a transparent picture on the background; make grey if the model wants grey."""
+    """Put a transparent image on the background; make gray if the model wants gray."""
     if image.mode == "RGBA":
         canvas = Image.new("RGB", image.size, spec.background)
         canvas.paste(image, mask=image)
@@ -184,10 +184,10 @@ def _scale_and_cut(
     window: tuple[int, int, int, int],
     way: _Filter,
 ) -> Image.Image:
-    """Give a window (left, upper, right, lower) of the `box` of a picture scaled to `scaled`.
+    """Give a window (left, upper, right, lower) of the `box` of an image scaled to `scaled`.
 
     Only the window and the few pixels around it that the filter looks at are computed: scaling the
-    whole of a 20000x1 picture to 64 rows would take 82 million pixels to keep 4096 of them.
+    whole of a 20000x1 image to 64 rows would take 82 million pixels to keep 4096 of them.
     """
     if scaled == image.size:
         return image if window == (0, 0, *scaled) else image.crop(window)
@@ -224,7 +224,7 @@ def _pad(image: Image.Image, spec: InputSpec) -> Image.Image:
     return canvas
 
 
-# Pictures up to this size are hashed in full, as fast as a sample of them would be.
+# Images up to this size are hashed in full, as fast as a sample of them would be.
 _SMALL_BYTES = 1 << 16
 _SAMPLE_SIZE = (64, 64)
 
@@ -244,7 +244,7 @@ def _hash_pixels(image: Image.Image, *, exact: bool) -> str:
 
 
 def _cut_strips(image: Image.Image) -> Iterator[bytes]:
-    """Give the pixels as bytes, in strips of whole rows, so that no second picture is in memory."""
+    """Give the pixels as bytes, in strips of whole rows, so that no second image is in memory."""
     rows = max(1, _STRIP_BYTES // (image.width * len(image.getbands())))
     if rows >= image.height:
         yield image.tobytes()

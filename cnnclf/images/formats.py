@@ -1,10 +1,10 @@
-"""The picture formats that are read, and the words for content that is none of them."""
+"""The image formats that are read, and the words for content that is none of them."""
 
 import re
 
 # In the order of trial: Pillow's plugin and the file name endings the format goes by. Anything else
 # is refused: Pillow's other plugins need outside programs (EPS), guess without a magic number (TGA)
-# or hold other things than pictures (icons, fonts, weather grids).
+# or hold other things than images (icons, fonts, weather grids).
 FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "JPEG": ("JpegImagePlugin", (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo")),
     "PNG": ("PngImagePlugin", (".png", ".apng")),
@@ -24,11 +24,11 @@ _OTHER_SUFFIXES = _RAW_SUFFIXES | {".heic", ".heif", ".ico", ".psd", ".svg", ".t
 _FETCH_AGAIN = "the download or copy may have failed: fetch the file again"
 _TO_PNG = "convert it to PNG first"
 
-# What often goes by a picture's name: how it begins, at which byte, what it is and what helps.
+# What often goes by an image's name: how it begins, at which byte, what it is and what helps.
 _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
-    (b"ftypheic", 4, "a HEIC picture", "convert it to JPEG or PNG first"),
-    (b"ftypheix", 4, "a HEIC picture", "convert it to JPEG or PNG first"),
-    (b"%PDF", 0, "a PDF", "export its pictures first"),
+    (b"ftypheic", 4, "a HEIC image", "convert it to JPEG or PNG first"),
+    (b"ftypheix", 4, "a HEIC image", "convert it to JPEG or PNG first"),
+    (b"%PDF", 0, "a PDF", "export its images first"),
     (b"PK\x03\x04", 0, "a zip archive", ""),
     (b"\x1f\x8b", 0, "gzip-compressed content", ""),
     (b"8BPS", 0, "a Photoshop file", _TO_PNG),
@@ -52,13 +52,13 @@ def describe_name(name: str, file_format: str) -> str:
 
 
 def describe_content(head: bytes) -> tuple[str, str]:
-    """Name content that is surely no picture we read.
+    """Name content that is surely no image we read.
 
     Args:
         head: The first `HEAD_BYTES` of a file; fewer if it is shorter.
 
     Returns:
-        What it is and what helps; ("", "") if it may be a picture or cannot be told.
+        What it is and what helps; ("", "") if it may be an image or cannot be told.
     """
     if not head:
         return "an empty file (0 bytes)", ""
@@ -68,7 +68,7 @@ def describe_content(head: bytes) -> tuple[str, str]:
         if head[offset : offset + len(start)].lower() == start.lower():
             return content, hint
     if head[4:8] == b"ftyp" and b"heic" in head:  # a general brand first, HEIC among the others
-        return "a HEIC picture", "convert it to JPEG or PNG first"
+        return "a HEIC image", "convert it to JPEG or PNG first"
     try:
         # a whole file must be whole text; a longer one may be cut inside a character
         text = head.decode("utf-8", "strict" if len(head) < HEAD_BYTES else "ignore")

@@ -1,4 +1,4 @@
-"""What a model wants to see: size, colours and how a picture is brought there. Needs no Pillow."""
+"""What a model wants to see: size, colors and how an image is brought there. Needs no Pillow."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -19,19 +19,19 @@ _LARGEST_SIDE = 16_384
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model wants to see: the size, the colours and how a picture is brought there.
+    """What a model wants to see: the size, the colors and how an image is brought there.
 
     Args:
         height: Rows of pixels, 1..16384.
         width: Columns of pixels, 1..16384.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for gray.
         fit: `crop` (scale the shorter side, cut the middle), `pad` (scale the longer side, fill
             with `background`) or `squash` (scale both sides, aspect ratio lost).
         interpolation: `bilinear`, `bicubic`, `lanczos`, `nearest` or `box`; all but `nearest` are
             antialiased when shrinking, as in Pillow.
         crop_fraction: Part of the shorter side that the crop keeps, (0, 1]; only for `crop`. The
             shorter side is scaled to round(size / crop_fraction) and the middle is cut, so 224 with
-            0.875 is the usual "resize to 256, centre crop 224".
+            0.875 is the usual "resize to 256, center crop 224".
         background: RGB 0..255 behind transparent pixels and in padded borders.
         version: Version of the decoder's rules; only the one of this program is accepted.
 
@@ -73,7 +73,7 @@ class InputSpec:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape of one decoded picture: (height, width, channels)."""
+        """Shape of one decoded image: (height, width, channels)."""
         return self.height, self.width, self.channels
 
     def to_dict(self) -> dict[str, Any]:

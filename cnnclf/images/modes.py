@@ -1,4 +1,4 @@
-"""Brings every kind of colours that Pillow knows to 8 bits: grey, RGB or RGB with transparency."""
+"""Brings every kind of colors that Pillow knows to 8 bits: gray, RGB or RGB with transparency."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,23 +9,23 @@ _ORDINARY_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 
 
 def convert_to_8_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Bring a loaded picture of any mode to L, RGB or RGBA.
+    """Bring a loaded image of any mode to L, RGB or RGBA.
 
-    Grey of 16 bits is scaled from 0..65535 to 0..255 and rounded: the same for every picture, so
-    that brightness stays comparable. Colours of 16 bits reach us as their high bytes, which is at
+    Gray of 16 bits is scaled from 0..65535 to 0..255 and rounded: the same for every image, so
+    that brightness stays comparable. Colors of 16 bits reach us as their high bytes, which is at
     most one level less. Whole numbers of 32 bits and floating point numbers have no agreed range:
-    the smallest finite value of the picture becomes 0 and the largest 255 (all alike: 0). CMYK is
-    converted without a colour profile.
+    the smallest finite value of the image becomes 0 and the largest 255 (all alike: 0). CMYK is
+    converted without a color profile.
 
     Args:
-        image: A loaded picture, with its `info`.
+        image: A loaded image, with its `info`.
 
     Returns:
-        The picture, and what is odd about its depth in words.
+        The image, and what is odd about its depth in words.
     """
     mode = image.mode
     if mode.startswith("I") or mode == "F":
-        return _scale_grey(image)
+        return _scale_gray(image)
     if image.has_transparency_data:
         return _expose_transparency(image).convert("RGBA"), []
     if mode in {"L", "RGB"}:
@@ -34,7 +34,7 @@ def convert_to_8_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def describe_mode(image: ImageFile.ImageFile) -> str:
-    """Name unusual colours of a file of which only the header is parsed; "" if there are none."""
+    """Name unusual colors of a file of which only the header is parsed; "" if there are none."""
     if image.mode.startswith("I") or image.mode == "F":
         return ""  # convert_to_8_bit knows more
     if image.mode not in _ORDINARY_MODES:
@@ -43,14 +43,14 @@ def describe_mode(image: ImageFile.ImageFile) -> str:
 
 
 def _expose_transparency(image: Image.Image) -> Image.Image:
-    """Mend the transparent colour of a PNG of 16-bit colours: Pillow keeps all its 16 bits."""
+    """Mend the transparent color of a PNG of 16-bit colors: Pillow keeps all its 16 bits."""
     color = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(color, tuple) and max(color) > 255:
         image.info["transparency"] = tuple(value >> 8 for value in color)
     return image
 
 
-def _scale_grey(image: Image.Image) -> tuple[Image.Image, list[str]]:
+def _scale_gray(image: Image.Image) -> tuple[Image.Image, list[str]]:
     values = np.asarray(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
         scaled, oddities = _scale_16_bit(values)
@@ -58,13 +58,13 @@ def _scale_grey(image: Image.Image) -> tuple[Image.Image, list[str]]:
         scaled, low, high = _scale_to_extremes(values)
         kind = "floating point" if image.mode == "F" else "32-bit"
         oddities = [f"{kind}, scaled from {low:g}..{high:g}"]
-    grey = Image.fromarray(scaled)
+    gray = Image.fromarray(scaled)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
-        grey = grey.convert("RGBA")
-        grey.putalpha(alpha)
-    return grey, oddities
+        gray = gray.convert("RGBA")
+        gray.putalpha(alpha)
+    return gray, oddities
 
 
 def _scale_16_bit(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8], list[str]]:

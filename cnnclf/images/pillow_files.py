@@ -1,4 +1,4 @@
-"""Opens one picture file with Pillow, upright and in 8 bits; the lower half of the one decoder.
+"""Opens one image file with Pillow, upright and in 8 bits; the lower half of the one decoder.
 
 Only `cnnclf.images.decode` imports this. It owns what is too large, which of Pillow's errors mean a
 damaged file, which way is up, and which of several frames is read.
@@ -26,7 +26,7 @@ from cnnclf.images.modes import convert_to_8_bit, describe_mode
 # Twice Pillow's own warning level, where Pillow too gives up: 179 million pixels, 0.7 GB as RGB.
 MAX_PIXELS = 178_956_970
 
-# From the value of the EXIF tag Orientation (JEITA CP-3451) to what makes the picture upright.
+# From the value of the EXIF tag Orientation (JEITA CP-3451) to what makes the image upright.
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,7 +37,7 @@ _TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # rows and columns change places
-_COLUMNS_REVERSED = frozenset({2, 3, 6, 7})  # in the upright picture
+_COLUMNS_REVERSED = frozenset({2, 3, 6, 7})  # in the upright image
 _ROWS_REVERSED = frozenset({3, 4, 7, 8})
 _TURNS = {
     2: "mirrored by EXIF",
@@ -74,16 +74,16 @@ _Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One decoded picture.
+class LoadedImage:
+    """One decoded image.
 
     Args:
         image: Mode L, RGB or RGBA; upright; the first frame.
         box: (left, upper, right, lower) of `image` that the file fills: all of it, unless a JPEG
             was decoded at a part of its size, which is rounded up to whole pixels.
-        width: Columns of the upright picture in full size.
-        height: Rows of the upright picture in full size.
-        mode: Pillow's word for the colours in the file.
+        width: Columns of the upright image in full size.
+        height: Rows of the upright image in full size.
+        mode: Pillow's word for the colors in the file.
         format: A key of `FORMATS`.
         oddities: What is unusual about the file, in words; only if asked for.
     """
@@ -97,28 +97,28 @@ class Picture:
     oddities: tuple[str, ...]
 
 
-def load_picture(
+def load_image(
     source: Path | bytes,
     *,
     max_pixels: int,
     enough: _Enough | None = None,
     with_oddities: bool = False,
-) -> Picture:
-    """Read and decode one picture.
+) -> LoadedImage:
+    """Read and decode one image.
 
     Args:
         source: A file, or a file's content.
-        max_pixels: Refuse larger pictures before decoding them.
-        enough: From (width, height) of the upright picture to the (width, height) that suffice: a
+        max_pixels: Refuse larger images before decoding them.
+        enough: From (width, height) of the upright image to the (width, height) that suffice: a
             JPEG is then decoded at a half, a quarter or an eighth if that leaves as many pixels.
             None: always at full size.
         with_oddities: Whether to fill in `oddities`.
 
     Returns:
-        The picture.
+        The image.
 
     Raises:
-        ImageError: The content is no picture, damaged, or larger than `max_pixels`.
+        ImageError: The content is no image, damaged, or larger than `max_pixels`.
     """
     _quiet_pillow()
     try:
@@ -132,14 +132,14 @@ def load_picture(
 
 def _load(
     stream: BinaryIO, *, max_pixels: int, enough: _Enough | None, with_oddities: bool
-) -> Picture:
+) -> LoadedImage:
     image, file_format = _open_image(stream)
     mode, (width, height) = image.mode, image.size
     if width * height > max_pixels:
         raise ImageError(
             f"expected at most {max_pixels:,} pixels, "
             f"received {width} x {height} = {width * height:,}",
-            "make the picture smaller, or leave it out",
+            "make the image smaller, or leave it out",
         )
     try:
         oddities = [describe_mode(image)] if with_oddities else []
@@ -159,13 +159,13 @@ def _load(
             oddities += [*deep, _TURNS.get(turn, ""), frames]
     except MemoryError as error:
         raise ImageError(
-            f"expected a picture that fits into memory, received {width} x {height}"
+            f"expected an image that fits into memory, received {width} x {height}"
         ) from error
     except _DAMAGE as error:
         raise ImageError(_describe_damage(error, file_format, stream)) from error
     if orientation in _SIDEWAYS:
         width, height = height, width
-    return Picture(
+    return LoadedImage(
         image=upright,
         box=box,
         width=width,
@@ -209,7 +209,7 @@ def _open_source(source: Path | bytes) -> Iterator[BinaryIO]:
         status = source.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-            raise ImageError(f"expected a picture file, received {kind}")
+            raise ImageError(f"expected an image file, received {kind}")
         stream: BinaryIO = source.open("rb")
         if status.st_size <= _ALL_AT_ONCE_BYTES:
             with stream:
@@ -224,7 +224,7 @@ def _open_source(source: Path | bytes) -> Iterator[BinaryIO]:
 
 
 def _open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:
-    """Recognise the format by content and parse the header.
+    """Recognize the format by content and parse the header.
 
     Does what Image.open does, but looks at a short list of formats and leaves out Pillow's check of
     the size, whose limit and warnings are settings of the whole process.
@@ -242,10 +242,10 @@ def _open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:
         except _DAMAGE as error:
             raise ImageError(_describe_damage(error, file_format, stream)) from error
         if image.width < 1 or image.height < 1:
-            raise ImageError("expected a picture, received one without pixels")
+            raise ImageError("expected an image, received one without pixels")
         return image, file_format
     content = content or f"unknown content that begins {head[:8].hex(' ')}"
-    raise ImageError(f"expected a picture ({', '.join(FORMATS)}), received {content}", hint)
+    raise ImageError(f"expected an image ({', '.join(FORMATS)}), received {content}", hint)
 
 
 def _draft(image: ImageFile.ImageFile, enough: _Enough | None) -> _Box:
@@ -269,12 +269,12 @@ def _find_orientation(image: ImageFile.ImageFile) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _DAMAGE:
-        return 1  # the pixels are whole: a damaged label on them is no reason to lose the picture
+        return 1  # the pixels are whole: a damaged label on them is no reason to lose the image
     return orientation if isinstance(orientation, int) and orientation in _TRANSPOSES else 1
 
 
 def _turn(image: Image.Image, box: _Box, orientation: int) -> tuple[Image.Image, _Box]:
-    """Turn a picture upright, and what the file fills of it."""
+    """Turn an image upright, and what the file fills of it."""
     if orientation not in _TRANSPOSES:
         return image, box
     image = image.transpose(_TRANSPOSES[orientation])
@@ -289,8 +289,8 @@ def _turn(image: Image.Image, box: _Box, orientation: int) -> tuple[Image.Image,
 
 
 def _describe_frames(image: ImageFile.ImageFile, file_format: str, stream: BinaryIO) -> str:
-    """Say if only the first of several pictures in a file is read; "" if there is one."""
-    if image.format == "MPO":  # a photograph with its preview or depth map: one picture to a user
+    """Say if only the first of several images in a file is read; "" if there is one."""
+    if image.format == "MPO":  # a photograph with its preview or depth map: one image to a user
         return ""
     word = "pages" if file_format == "TIFF" else "frames"
     count = getattr(image, "n_frames", 1) if file_format in {"PNG", "WEBP", "AVIF"} else 1

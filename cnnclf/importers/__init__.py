@@ -1,6 +1,6 @@
 """The ways into a dataset: a table of importers and the pipeline they share.
 
-To add an importer, write a `recognise` and a `read` (see `base.py`) in a file of their own and add
+To add an importer, write a `recognize` and a `read` (see `base.py`) in a file of their own and add
 a row to `IMPORTERS`.
 """
 
@@ -32,7 +32,7 @@ __all__ = [
     "open_dataset",
 ]
 
-# In the order in which they are asked whether they recognise a source: .npz files are zip archives,
+# In the order in which they are asked whether they recognize a source: .npz files are zip archives,
 # and folders of any kind of file may look like class folders.
 IMPORTERS: Final[tuple[Importer, ...]] = (
     IDX,
@@ -57,7 +57,7 @@ def import_source(
         source: A folder or file; never written to.
         out: The dataset directory; must not exist, or be empty.
         options: What the user said.
-        progress: Hears how the source is read and why so, of each picture, notes and warnings.
+        progress: Hears how the source is read and why so, of each image, notes and warnings.
 
     Raises:
         UsageError: Options are wrong.

@@ -1,6 +1,6 @@
-"""What an importer is: it recognises a source and lists its pictures; all else is the pipeline's.
+"""What an importer is: it recognizes a source and lists its images; all else is the pipeline's.
 
-To add an importer: write `recognise` and `read` in a file of their own and add a row to `IMPORTERS`
+To add an importer: write `recognize` and `read` in a file of their own and add a row to `IMPORTERS`
 in `importers/__init__.py`.
 """
 
@@ -28,14 +28,14 @@ DEFAULT_SPLIT = (0.7, 0.15, 0.15)
 
 @dataclass(frozen=True)
 class Record:
-    """One picture of a source, not opened yet.
+    """One image of a source, not opened yet.
 
     Args:
         path: Relative to the listing's root, with "/" between folders; a name that is no UTF-8
             holds surrogates, as `os.fsdecode` makes them.
-        label: What the picture shows.
+        label: What the image shows.
         split: `train`, `val`, `test`, or "" when the source does not say.
-        group: Pictures of one group (a patient, a film) must stay in one split; "" if none.
+        group: Images of one group (a patient, a film) must stay in one split; "" if none.
     """
 
     path: str
@@ -46,7 +46,7 @@ class Record:
 
 @dataclass
 class Listing:
-    """The pictures of a source, found one by one while `records` is consumed.
+    """The images of a source, found one by one while `records` is consumed.
 
     Args:
         root: The folder that the paths of the records are relative to.
@@ -76,11 +76,11 @@ class ImportOptions:
     """What the user may say about an import.
 
     Args:
-        format: Name of the importer to use; None means recognise the source by its content.
+        format: Name of the importer to use; None means recognize the source by its content.
         split: Fractions of train, val and test, each 0..1, adding up to 1; None means the split of
             the source, or else `DEFAULT_SPLIT`.
         seed: Seed of the split, 0 or more.
-        copy: Copy the pictures of a folder into the dataset instead of referring to them.
+        copy: Copy the images of a folder into the dataset instead of referring to them.
         classes_file: Text file with one label a line, in the order of the class indices.
         threads: Threads that read and check; None means one per processor.
     """
@@ -99,7 +99,7 @@ class Importer(NamedTuple):
     Args:
         name: The word for `--format`.
         summary: One line for the help text.
-        recognise: Takes the source, looks at its content only as far as needed, and returns the
+        recognize: Takes the source, looks at its content only as far as needed, and returns the
             reason why this importer fits ("it holds ...", to follow "because"), or None.
         read: Takes the source, a folder (not yet made) to unpack into if the source has to be
             unpacked, the options and the progress. Bad content as a whole raises `DataError`; one
@@ -108,7 +108,7 @@ class Importer(NamedTuple):
 
     name: str
     summary: str
-    recognise: Callable[[Path], str | None]
+    recognize: Callable[[Path], str | None]
     read: Callable[[Path, Path, ImportOptions, Progress], Listing]
 
 

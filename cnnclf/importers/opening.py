@@ -29,13 +29,13 @@ def choose_importer(
     Args:
         source: A folder or file.
         importers: In the order in which they are asked.
-        name: The importer that the user wants; None means recognise the source by its content.
+        name: The importer that the user wants; None means recognize the source by its content.
 
     Returns:
         The importer, and why that one (to follow "because").
 
     Raises:
-        DataError: The source does not exist, is a dataset already, or nothing recognises it.
+        DataError: The source does not exist, is a dataset already, or nothing recognizes it.
         UsageError: There is no importer of this name.
     """
     names = [importer.name for importer in importers]
@@ -47,29 +47,29 @@ def choose_importer(
         )
     if not source.exists():
         raise DataError(
-            f"expected a folder or file with pictures, but {source} does not exist",
+            f"expected a folder or file with images, but {source} does not exist",
             "check the path",
         )
     if is_dataset(source):
         raise DataError(
-            f"expected a source of pictures, but {source} is a dataset already",
+            f"expected a source of images, but {source} is a dataset already",
             f"use it as it is: cnnclf train {shlex.quote(str(source))}",
         )
     if (source / RECORD_FILE).is_file() and (source / CHECKPOINTS).is_dir():
         raise DataError(
-            f"expected a source of pictures, but {source} is a run",
+            f"expected a source of images, but {source} is a run",
             f"its own dataset is taken by: cnnclf evaluate {shlex.quote(str(source))}",
         )
     if name is not None:
         return importers[names.index(name)], f"--format {name} says so"
     for importer in importers:
-        reason = importer.recognise(source)
+        reason = importer.recognize(source)
         if reason is not None:
             return importer, reason
     if source.is_dir():
         raise explain_folder(source)
     raise DataError(
-        f"expected a source of pictures, but the content of {source} is of no known kind",
+        f"expected a source of images, but the content of {source} is of no known kind",
         f"say what it is with --format ({', '.join(names)}), or give a folder of class folders",
     )
 
@@ -97,7 +97,7 @@ def open_cached(
 
 
 def count_unread(dataset: Dataset) -> int:
-    """Return how many pictures could not be used when a source was imported into the cache.
+    """Return how many images could not be used when a source was imported into the cache.
 
     0 for a dataset that the user made: `cnnclf import` told of them by its own exit code.
     """

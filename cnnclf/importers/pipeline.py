@@ -1,7 +1,7 @@
 """From a source to a dataset directory: list, check in parallel, find duplicates, split, write.
 
 The first pass writes the rows to a temporary file and keeps only `Columns` in memory; the second
-adds the splits, which depend on all pictures. The dataset appears whole or not at all.
+adds the splits, which depend on all images. The dataset appears whole or not at all.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from cnnclf.progress import Progress
 IMAGES_NAME: Final = "images"
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _CLASSES_HINT: Final = (
-    "put the pictures of each class into a folder named after it, or give a CSV file with the "
+    "put the images of each class into a folder named after it, or give a CSV file with the "
     "columns path,label"
 )
 
@@ -50,12 +50,12 @@ class ImportReport:
         format: Name of the importer.
         reason: Why that one.
         labels: In the order of the class indices.
-        counts: Pictures by split and label.
-        pictures: Rows of the manifest.
+        counts: Images by split and label.
+        images: Rows of the manifest.
         skipped: Rows of `skipped.csv`.
-        failed: Those of them that were listed as pictures and cannot be used.
+        failed: Those of them that were listed as images and cannot be used.
         skipped_reasons: How often which reason occurs there, the most frequent first; at most 10.
-        repeats: Pictures that repeat an earlier one.
+        repeats: Images that repeat an earlier one.
         split: `made`, `kept`, or `kept, val from train`.
         fingerprint: Of the dataset.
         notes: What is worth knowing.
@@ -69,7 +69,7 @@ class ImportReport:
     reason: str
     labels: tuple[str, ...]
     counts: Counts
-    pictures: int
+    images: int
     skipped: int
     failed: int
     skipped_reasons: dict[str, int]
@@ -102,10 +102,10 @@ def run_import(
         importer: The one to use.
         reason: Why that one.
         options: What the user said.
-        progress: Hears of each picture; notes and warnings go there, too.
+        progress: Hears of each image; notes and warnings go there, too.
 
     Raises:
-        DataError: `out` is not empty, or there are no pictures of at least two labels.
+        DataError: `out` is not empty, or there are no images of at least two labels.
         DeviceError: The disk is full.
         RunError: `out` cannot be written.
     """
@@ -158,7 +158,7 @@ def run_import(
         reason=reason,
         labels=labels,
         counts=saved.counts,
-        pictures=saved.rows,
+        images=saved.rows,
         skipped=harvest.skipped,
         failed=harvest.unread.total(),
         skipped_reasons=dict(harvest.reasons.most_common(10)),
@@ -226,7 +226,7 @@ def _find_root(listing: Listing, staging: Path, options: ImportOptions) -> Path 
 
 
 def _settle_labels(listing: Listing, harvest: Harvest, source: Path) -> tuple[str, ...]:
-    """Fix the order of the labels; there must be pictures of two at least."""
+    """Fix the order of the labels; there must be images of two at least."""
     seen = harvest.columns.labels
     if not seen:
         if harvest.skipped:
@@ -235,11 +235,11 @@ def _settle_labels(listing: Listing, harvest: Harvest, source: Path) -> tuple[st
             )
         else:
             told = "there are none"
-        raise DataError(f"expected pictures in {source}, but {told}", _CLASSES_HINT)
+        raise DataError(f"expected images in {source}, but {told}", _CLASSES_HINT)
     if len(seen) == 1:
         raise DataError(
-            f"expected pictures of at least 2 classes in {source}, received "
-            f"{count_of(len(harvest.columns), 'picture')} of {next(iter(seen))!r} alone",
+            f"expected images of at least 2 classes in {source}, received "
+            f"{count_of(len(harvest.columns), 'image')} of {next(iter(seen))!r} alone",
             _CLASSES_HINT,
         )
     if listing.labels is None:
@@ -248,7 +248,7 @@ def _settle_labels(listing: Listing, harvest: Harvest, source: Path) -> tuple[st
     if unknown:
         raise DataError(
             f"expected only the {len(listing.labels)} labels that are listed for {source}, "
-            f"but pictures are labelled {name_some(unknown)}",
+            f"but images are labeled {name_some(unknown)}",
             "add them to the file given to --classes-file, or leave that option out",
         )
     return listing.labels

@@ -1,4 +1,4 @@
-"""Reading and checking pictures on many threads, in order and in bounded memory.
+"""Reading and checking images on many threads, in order and in bounded memory.
 
 Each file is read once; its bytes are hashed, decoded in full and hashed again as pixels.
 """
@@ -21,17 +21,17 @@ from cnnclf.importers.importer import Record
 # Larger files are not read: each thread holds one file in memory.
 MAX_FILE_BYTES: Final = 2**30
 
-# Handing over single files would cost more than a tiny picture itself.
+# Handing over single files would cost more than a tiny image itself.
 _CHUNK: Final = 16
 _CHUNKS_AHEAD: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One picture that was read, or that could not be.
+    """One image that was read, or that could not be.
 
     Args:
-        record: As listed; with another path if the picture was copied to one.
+        record: As listed; with another path if the image was copied to one.
         info: None if the file cannot be used.
         sha256: Of the bytes of the file, 32 bytes.
         reason: Why the file cannot be used; "" if it can.
@@ -50,7 +50,7 @@ def count_processors() -> int:
     return os.cpu_count() or 1
 
 
-def check_pictures(
+def check_images(
     root: Path,
     records: Iterator[Record],
     *,
@@ -58,14 +58,14 @@ def check_pictures(
     copy_to: Path | None = None,
     exact: bool = False,
 ) -> Iterator[list[Checked]]:
-    """Read and check the pictures of a listing.
+    """Read and check the images of a listing.
 
     Args:
         root: The folder that the paths of the records are relative to.
         records: Consumed a little ahead of what is yielded.
         threads: At least 1; None means one per processor.
-        copy_to: A folder that the good pictures are copied into, under their paths.
-        exact: Whether the checksums of large pictures must be over all their pixels.
+        copy_to: A folder that the good images are copied into, under their paths.
+        exact: Whether the checksums of large images must be over all their pixels.
 
     Returns:
         The records in order, a few at a time.
@@ -93,8 +93,8 @@ class _Check(NamedTuple):
 
     Args:
         root: The folder that the paths of the records are relative to.
-        copy_to: A folder that the good pictures are copied into.
-        exact: Whether the checksums of large pictures must be over all their pixels.
+        copy_to: A folder that the good images are copied into.
+        exact: Whether the checksums of large images must be over all their pixels.
     """
 
     root: str
@@ -107,7 +107,7 @@ class _Check(NamedTuple):
 
     def _check(self, record: Record) -> Checked:
         try:
-            # Path would cost as much as a tiny picture itself.
+            # Path would cost as much as a tiny image itself.
             content = _read_file(os.path.join(self.root, record.path))  # noqa: PTH118
             name = record.path.rpartition("/")[2]
             info = inspect_image(content, name=name, exact=self.exact)
@@ -159,7 +159,7 @@ def _read_file(path: str) -> bytes:
 
 
 def _place_copy(path: str, digest: bytes) -> str:
-    """Return where below the copies a picture goes: under its own path unless that leads out."""
+    """Return where below the copies an image goes: under its own path unless that leads out."""
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts:
         return f"outside/{digest.hex()[:16]}/{parts.name}"

@@ -1,4 +1,4 @@
-"""What the user is told about the pictures of a source, in words."""
+"""What the user is told about the images of a source, in words."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ _EXAMPLES = 3
 def tell_duplicates(
     duplicates: Duplicates, examples: Mapping[int, Row | None], *, kept: bool
 ) -> tuple[list[str], list[str]]:
-    """Say which pictures occur more than once.
+    """Say which images occur more than once.
 
     Args:
         duplicates: What was found.
@@ -32,14 +32,14 @@ def tell_duplicates(
             (", ".join(inside) or "none within one split") if kept else "copies stay in one split"
         )
         notes.append(
-            f"{count_of(duplicates.repeats, 'picture')} repeating another one (same bytes or same "
+            f"{count_of(duplicates.repeats, 'image')} repeating another one (same bytes or same "
             f"pixels): {where}"
         )
     for (later, earlier), (rows, twins) in duplicates.shared.items():
         pairs = zip(rows.tolist()[:_EXAMPLES], twins.tolist()[:_EXAMPLES], strict=True)
         told = [f"{_path(examples, row)} = {_path(examples, twin)}" for row, twin in pairs]
         warnings.append(
-            f"{count_of(len(rows), 'picture')} of {later} also in {earlier}, so that scores may "
+            f"{count_of(len(rows), 'image')} of {later} also in {earlier}, so that scores may "
             f"come out too good: {_cut(told, len(rows))}"
         )
     if len(duplicates.conflicts):
@@ -48,7 +48,7 @@ def tell_duplicates(
             for pair in duplicates.conflicts[:_EXAMPLES].tolist()
         ]
         count = len(duplicates.conflicts)
-        warnings.append(f"{count_of(count, 'picture')} with different labels: {_cut(told, count)}")
+        warnings.append(f"{count_of(count, 'image')} with different labels: {_cut(told, count)}")
     return notes, warnings
 
 
@@ -66,10 +66,10 @@ def tell_skipped(harvest: Harvest, path: Path) -> list[str]:
 
 
 def tell_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
-    """Say which labels have no pictures, and which are suspiciously alike.
+    """Say which labels have no images, and which are suspiciously alike.
 
     Args:
-        counts: Pictures by split and label.
+        counts: Images by split and label.
         unread: How many files of which label cannot be used.
     """
     labels = list(next(iter(counts.values())))
@@ -83,7 +83,7 @@ def tell_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
         warnings.append(f"no classes, as none of their files can be used: {name_some(lost)}")
     bare = [label for label in labels if not any(each[label] for each in counts.values())]
     if bare:
-        warnings.append(f"labels without pictures: {name_some(bare)}")
+        warnings.append(f"labels without images: {name_some(bare)}")
     alike: dict[str, list[str]] = {}
     for label in labels:
         alike.setdefault(" ".join(label.casefold().split()), []).append(label)

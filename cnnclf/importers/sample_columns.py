@@ -1,4 +1,4 @@
-"""What the import keeps of each picture in memory: some 60 bytes, as there may be a million."""
+"""What the import keeps of each image in memory: some 60 bytes, as there may be a million."""
 
 import hashlib
 import secrets
@@ -15,7 +15,7 @@ _NO_KEY = bytes(16)
 
 
 class Columns:
-    """The pictures of a dataset as far as duplicates and splits need them.
+    """The images of a dataset as far as duplicates and splits need them.
 
     Attributes:
         labels: The labels in the order they were first seen, and their places in it.
@@ -34,7 +34,7 @@ class Columns:
         return len(self._labels)
 
     def add(self, checked: Checked) -> None:
-        """Add a picture that can be used."""
+        """Add an image that can be used."""
         record, info = checked.record, checked.info
         if info is None:
             raise ValueError(f"{record.path} was not read: {checked.reason}")
@@ -46,7 +46,7 @@ class Columns:
         self._groups += _hash(record.group) if record.group else _NO_KEY
 
     def find_lookalikes(self) -> npt.NDArray[np.intp]:
-        """Find pictures that agree in a sample of their pixels but not in the bytes of their files.
+        """Find images that agree in a sample of their pixels but not in the bytes of their files.
 
         Returns:
             Rows, ascending.
@@ -69,14 +69,14 @@ class Columns:
         self._pixels[row * 16 : row * 16 + 16] = bytes.fromhex(digest)
 
     def class_indices(self, labels: tuple[str, ...]) -> npt.NDArray[np.int32]:
-        """Return the place of each picture's label in `labels`, int32 [N]."""
+        """Return the place of each image's label in `labels`, int32 [N]."""
         places = {label: index for index, label in enumerate(labels)}
         order = np.array([places[label] for label in self.labels], np.int32)
         return order[np.frombuffer(self._labels, np.int32)]
 
     @property
     def splits(self) -> npt.NDArray[np.int8]:
-        """The split each picture came with, index into `SPLITS` or -1, int8 [N]."""
+        """The split each image came with, index into `SPLITS` or -1, int8 [N]."""
         return np.frombuffer(self._splits, np.int8)
 
     @property

@@ -1,4 +1,4 @@
-"""The first pass over a source: every picture is read, and its row written down as it comes."""
+"""The first pass over a source: every image is read, and its row written down as it comes."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Final
 
 from cnnclf.data.manifest_rows import Row, open_csv, read_rows, write_rows
 from cnnclf.importers.importer import ImportOptions, Listing, Record
-from cnnclf.importers.reading import Checked, check_pictures
+from cnnclf.importers.reading import Checked, check_images
 from cnnclf.importers.sample_columns import Columns
 from cnnclf.progress import Progress, Task
 
@@ -26,7 +26,7 @@ class Harvest:
         write_skipped: Writes a row of `skipped.csv`.
 
     Attributes:
-        columns: The pictures that can be used.
+        columns: The images that can be used.
         skipped: How many files were passed over.
         first_skipped: The first of them and why.
         reasons: How often which reason was given.
@@ -79,12 +79,12 @@ def gather(
     options: ImportOptions,
     progress: Progress,
 ) -> Harvest:
-    """Read and check all pictures of a listing.
+    """Read and check all images of a listing.
 
     Args:
         listing: Consumed.
         folder: Gets `ROWS_NAME`, a manifest without splits, and `SKIPPED_NAME`.
-        copies: A folder that the good pictures are copied into; None for no copies.
+        copies: A folder that the good images are copied into; None for no copies.
         options: What the user said.
         progress: Hears of each file.
     """
@@ -92,12 +92,12 @@ def gather(
         (folder / SKIPPED_NAME).open(
             "w", encoding="utf-8", errors="surrogateescape", newline=""
         ) as file,
-        progress.task("checking pictures", listing.total, "files") as task,
+        progress.task("checking images", listing.total, "files") as task,
     ):
         write_skipped = open_csv(file)
         write_skipped(("path", "reason"))
         harvest = Harvest(listing, write_skipped)
-        chunks = check_pictures(
+        chunks = check_images(
             listing.root, listing.records, threads=options.threads, copy_to=copies
         )
         write_rows(folder / ROWS_NAME, harvest.take(chunks, task))
@@ -109,7 +109,7 @@ def gather(
 def _compare_lookalikes(
     columns: Columns, folder: Path, root: Path, *, options: ImportOptions, progress: Progress
 ) -> None:
-    """Look again, and at all pixels, at the pictures that agree in a sample of them."""
+    """Look again, and at all pixels, at the images that agree in a sample of them."""
     again = columns.find_lookalikes().tolist()
     if not again:
         return
@@ -119,8 +119,8 @@ def _compare_lookalikes(
         for number, row in enumerate(read_rows(folder / ROWS_NAME))
         if number in wanted
     )
-    chunks = check_pictures(root, records, threads=options.threads, exact=True)
-    with progress.task("comparing pictures that look alike", len(again), "files") as task:
+    chunks = check_images(root, records, threads=options.threads, exact=True)
+    with progress.task("comparing images that look alike", len(again), "files") as task:
         rows = iter(again)
         for chunk in chunks:
             for checked, row in zip(chunk, rows, strict=False):

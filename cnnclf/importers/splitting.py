@@ -1,4 +1,4 @@
-"""Which split each picture of a source ends up in, and what to tell the user about it."""
+"""Which split each image of a source ends up in, and what to tell the user about it."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +13,7 @@ from cnnclf.importers.importer import DEFAULT_SPLIT, ImportOptions
 from cnnclf.importers.sample_columns import Columns
 
 # What a source without val gives of its train.
-# Of train, when a source brings train and test only. 3,000 pictures tell an accuracy to within one
+# Of train, when a source brings train and test only. 3,000 images tell an accuracy to within one
 # point (Wilson 95 % at 0.93: +-0.9); more would only be missing from training.
 _VAL_SHARE: Final = 0.1
 _MOST_VAL: Final = 3_000
@@ -26,7 +26,7 @@ class Division:
     Args:
         splits: int8 [N], index into `SPLITS` or -1.
         kind: `made`, `kept` (the source had it) or `kept, val from train`.
-        contents: int64 [N], equal for pictures with the same bytes or the same pixels.
+        contents: int64 [N], equal for images with the same bytes or the same pixels.
         notes: What the user should know.
         warnings: What the user may have to act on.
     """
@@ -81,20 +81,20 @@ def _keep(
         kind = "kept, val from train"
         taken = int((splits == SPLITS.index("val")).sum())
         notes.append(
-            f"the source has no val: {count_of(taken, 'picture')} ({taken / len(train):.0%}) of "
+            f"the source has no val: {count_of(taken, 'image')} ({taken / len(train):.0%}) of "
             "train became val"
         )
     elif "test" not in present:
         warnings.append(
-            "the source has no test pictures: models will be evaluated on val, which also chose "
+            "the source has no test images: models will be evaluated on val, which also chose "
             "the best epoch, so that their scores come out a little too good"
         )
     if "train" not in present:
-        warnings.append("the source has no train pictures: models can be evaluated, not trained")
+        warnings.append("the source has no train images: models can be evaluated, not trained")
     unsplit = int((given < 0).sum())
     if unsplit:
         warnings.append(
-            f"{count_of(unsplit, 'picture')} without a split while others have one: not used"
+            f"{count_of(unsplit, 'image')} without a split while others have one: not used"
         )
     torn = _count_torn(groups, splits)
     if torn:
@@ -106,7 +106,7 @@ def _keep(
 
 
 class _Divider:
-    """Makes splits of some of the pictures."""
+    """Makes splits of some of the images."""
 
     def __init__(self, columns: Columns, labels: tuple[str, ...], units: Ids, seed: int) -> None:
         self._labels = labels
@@ -116,7 +116,7 @@ class _Divider:
         self._seed = seed
 
     def make(self, rows: Ids, fractions: Fractions) -> npt.NDArray[np.int8]:
-        """Divide the pictures of some rows."""
+        """Divide the images of some rows."""
         _, units = np.unique(self._units[rows], return_inverse=True)
         return assign_splits(
             self._class_indices[rows],
@@ -140,14 +140,14 @@ class _Divider:
             if missing and total:
                 small.setdefault(" and ".join(missing), []).append(f"{label} ({total})")
         return [
-            f"too few different pictures or groups for every split, none in {missing}: "
+            f"too few different images or groups for every split, none in {missing}: "
             f"{name_some(told)}"
             for missing, told in small.items()
         ]
 
 
 def _count_torn(groups: npt.NDArray[np.uint64], splits: npt.NDArray[np.int8]) -> int:
-    """Count the groups with pictures in more than one split."""
+    """Count the groups with images in more than one split."""
     rows = np.flatnonzero(groups.any(axis=1) & (splits >= 0))
     units = join_units(groups[rows])
     pairs = np.unique(units * len(SPLITS) + splits[rows]) // len(SPLITS)

@@ -114,7 +114,7 @@ class Classifier:
 
     @property
     def input_spec(self) -> InputSpec:
-        """What `logits` wants to see; `decode` makes it of a picture."""
+        """What `logits` wants to see; `decode` makes it of an image."""
         return self.source.input_spec
 
     @property
@@ -148,15 +148,15 @@ class Classifier:
         return None if threshold is None else float(threshold)
 
     def decode(self, source: Path | bytes) -> np.ndarray:
-        """Decode a picture to uint8 [H, W, C] of the input spec.
+        """Decode an image to uint8 [H, W, C] of the input spec.
 
         Raises:
-            ImageError: It is no picture that can be read.
+            ImageError: It is no image that can be read.
         """
         return decode_image(source, self.input_spec)
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """Compute the logits of decoded pictures.
+        """Compute the logits of decoded images.
 
         Args:
             pixels: uint8 [n, H, W, C] of the input spec, n >= 0.

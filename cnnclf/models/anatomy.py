@@ -24,9 +24,9 @@ class LayerPlan:
         kind: What it is.
         output_shape: (height, width, channels), or (units,) after the top.
         parameters: Weights, counting the non-trainable ones of batch normalization.
-        macs: Multiply-accumulates for one picture.
+        macs: Multiply-accumulates for one image.
         receptive_field: Side of the square of input pixels that one output value sees; 0 once the
-            whole picture is seen.
+            whole image is seen.
         units: Filters of a convolution, units of a dense layer, else 0.
         stride: Stride of a convolution or pooling, else 1.
         window: Side of the kernel or pooling window, else 1.
@@ -53,7 +53,7 @@ def plan_layers(
 
     Args:
         model: Settings in which nothing is "auto".
-        input_shape: (height, width, channels) of the pictures.
+        input_shape: (height, width, channels) of the images.
         num_classes: Outputs, at least 2.
 
     Returns:
@@ -99,7 +99,7 @@ def count_parameters(layers: tuple[LayerPlan, ...]) -> int:
 
 
 def count_macs(layers: tuple[LayerPlan, ...]) -> int:
-    """Return the multiply-accumulates for one picture."""
+    """Return the multiply-accumulates for one image."""
     return sum(layer.macs for layer in layers)
 
 

@@ -30,7 +30,7 @@ class Backbone:
         min_size: Smallest height and width it can be built for, in pixels.
         normalization: One of `cnnclf.models.normalize.NORMALIZATIONS`.
         parameters: Weights, counting the non-trainable ones.
-        gmacs: Multiply-accumulates of convolutions and dense layers for one picture of
+        gmacs: Multiply-accumulates of convolutions and dense layers for one image of
             `default_size`, in thousand millions.
         top1: Published accuracy on the validation set of ImageNet (2012), in percent, with its
             own top.
@@ -84,7 +84,7 @@ def find_backbone(name: str) -> Backbone:
 
 
 def check_size(backbone: Backbone, *, height: int, width: int) -> None:
-    """Refuse pictures too small for a backbone.
+    """Refuse images too small for a backbone.
 
     Args:
         backbone: The row.

@@ -3,7 +3,7 @@
 A model of ours takes pixels 0..255, RGB; the layers made here turn them into what the backbone was
 trained on. They hold no weights, so unfreezing a whole model never trains them and weight files of
 the backbone still fit layer by layer. They always compute in float32, whatever the precision of
-the rest, because a bfloat16 mean would be off by up to half a grey level.
+the rest, because a bfloat16 mean would be off by up to half a gray level.
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 All parts share their weights with the whole: training one trains the network that is saved. Batch
 normalization of the backbone never learns: its layers are not trainable, which in Keras means that
-they use the statistics they came with, so a few pictures cannot spoil them.
+they use the statistics they came with, so a few images cannot spoil them.
 """
 
 import math
@@ -88,7 +88,7 @@ class Transfer:
     def scale_rates(self, decay: float) -> dict[int, float]:
         """Say by what the learning rate of each variable of the backbone is multiplied.
 
-        Early layers know what all pictures share and need to change least: each stage has `decay`
+        Early layers know what all images share and need to change least: each stage has `decay`
         times the rate of the next one towards the head (Howard and Ruder, 2018; with a constant
         factor Clark et al., ELECTRA, 2020). The head has the whole rate.
 
@@ -106,7 +106,7 @@ class Transfer:
         }
 
     def features(self, stage: str) -> Any:
-        """Join what is computed once per picture: maps behind a stage, and the pooled features.
+        """Join what is computed once per image: maps behind a stage, and the pooled features.
 
         Args:
             stage: The last one that stays frozen; empty: only pooled features are wanted.

@@ -1,4 +1,4 @@
-"""What "auto" becomes: one function per setting, from facts about the pictures to value and reason.
+"""What "auto" becomes: one function per setting, from facts about the images to value and reason.
 
 The figures behind the rules are in docs/decisions/0004-default-training.md.
 """
@@ -23,7 +23,7 @@ _MOST_BLOCKS = 6
 _STEPS = 1500
 _LEAST_EPOCHS, _MOST_EPOCHS = 15, 60
 
-_PICTURES_FOR_A_TAIL = 10  # per class
+_IMAGES_FOR_A_TAIL = 10  # per class
 
 _FILTERS = {
     1: [32],
@@ -44,24 +44,24 @@ _LEARNING_RATES = {
 
 
 def choose_size(heights: Sizes, widths: Sizes) -> tuple[tuple[int, int], str]:
-    """Choose what the network sees: small pictures as they are, others as squares."""
+    """Choose what the network sees: small images as they are, others as squares."""
     height, width = round(float(np.median(heights))), round(float(np.median(widths)))
     same = bool(np.all(heights == height) and np.all(widths == width))
     if same and max(height, width) <= LARGEST_SIDE:
-        return (height, width), f"all pictures are {height}x{width}"
+        return (height, width), f"all images are {height}x{width}"
     side = min(LARGEST_SIDE, max(_SMALLEST_SIDE, min(height, width)))
-    reason = f"the median picture is {height}x{width}"
+    reason = f"the median image is {height}x{width}"
     if side == LARGEST_SIDE:
         reason += f"; {side} is a size that trains from scratch in reasonable time"
     return (side, side), reason
 
 
 def choose_fit(heights: Sizes, widths: Sizes, size: tuple[int, int]) -> tuple[str, str]:
-    """Choose how pictures of another shape are brought to the size."""
+    """Choose how images of another shape are brought to the size."""
     distortion = np.abs(np.log((heights / widths) / (size[0] / size[1])))
     if float(np.mean(distortion < math.log(1.1))) > 0.98:
-        return "squash", "the pictures have this shape already"
-    return "pad", "shapes differ; padding keeps all of each picture and its proportions"
+        return "squash", "the images have this shape already"
+    return "pad", "shapes differ; padding keeps all of each image and its proportions"
 
 
 def choose_blocks(height: int, width: int) -> tuple[int, str]:
@@ -85,11 +85,11 @@ def choose_convs(blocks: int) -> tuple[list[int], str]:
 
 
 def choose_batch_size(count: int) -> tuple[int, str]:
-    """Choose larger batches for more pictures, and at least four batches an epoch."""
+    """Choose larger batches for more images, and at least four batches an epoch."""
     batch = 128 if count >= 10_000 else 64 if count >= 2_000 else 32
     while batch > 4 and batch * 4 > count:
         batch //= 2
-    return batch, f"{count:,} training pictures"
+    return batch, f"{count:,} training images"
 
 
 def choose_epochs(count: int, batch_size: int) -> tuple[int, str]:
@@ -97,17 +97,17 @@ def choose_epochs(count: int, batch_size: int) -> tuple[int, str]:
     steps = max(1, math.ceil(count / batch_size))
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, math.ceil(_STEPS / steps)))
     return epochs, (
-        f"about {_STEPS} steps of {batch_size} pictures, between {_LEAST_EPOCHS} and "
+        f"about {_STEPS} steps of {batch_size} images, between {_LEAST_EPOCHS} and "
         f"{_MOST_EPOCHS} epochs"
     )
 
 
 def choose_patience(count: int, epochs: int, *, has_val: bool) -> tuple[int, str]:
-    """Choose more patience for fewer pictures, whose epochs are noisier."""
+    """Choose more patience for fewer images, whose epochs are noisier."""
     if not has_val:
         return 0, "there is no val split to judge by"
     patience = min(30, epochs, max(5, round(30_000 / max(1, count))))
-    return patience, f"fewer pictures make noisier epochs; {count:,} here"
+    return patience, f"fewer images make noisier epochs; {count:,} here"
 
 
 def choose_learning_rate(optimizer: str, *, batch_norm: bool) -> tuple[float, str]:
@@ -138,9 +138,9 @@ def choose_head_decay(optimizer: str) -> tuple[float, str]:
 
 
 def choose_unfrozen(stages: tuple[str, ...], count: int, classes: int) -> tuple[str, str]:
-    """Choose how many stages of a backbone are trained: few pictures leave it as it is."""
-    if count < _PICTURES_FOR_A_TAIL * classes:
-        return "none", f"fewer than {_PICTURES_FOR_A_TAIL} training pictures per class"
+    """Choose how many stages of a backbone are trained: few images leave it as it is."""
+    if count < _IMAGES_FOR_A_TAIL * classes:
+        return "none", f"fewer than {_IMAGES_FOR_A_TAIL} training images per class"
     if _has_light_stages(stages):
         return "4", "the last three stages of blocks, and the single convolution behind them"
     return "1", "the last stage"

@@ -25,11 +25,11 @@ from cnnclf.models.weights.sources import WeightSource, find_weights
 from cnnclf.models.weights.stored_layers import open_stored
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
-from cnnclf.planning.plan import Plan, count_splits, is_grey, name_origin
+from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
 
 _PHASES = ("head", "tail")
 _VIEW_CROP = 0.3
-_PICTURES_PER_CLASS = 2  # one to learn from, one to check with
+_IMAGES_PER_CLASS = 2  # one to learn from, one to check with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def check_settings(config: FinetuneConfig, *, given: Container[str] = ()) -> Non
         given: Keys of the settings that were given.
 
     Raises:
-        ConfigError: There is no such backbone or stage, pictures are too small for it, or
+        ConfigError: There is no such backbone or stage, images are too small for it, or
             settings contradict each other.
         RunError: A file of weights is not there, damaged or of another kind.
         MissingPackageError: The package that brings the weights is not there.
@@ -92,7 +92,7 @@ def plan_finetuning(
         given: Where each given setting came from.
 
     Raises:
-        DataError: There are fewer pictures, in all splits together, than twice the classes.
+        DataError: There are fewer images, in all splits together, than twice the classes.
         ConfigError: Settings do not go together or do not fit the backbone.
         RunError: The file of weights is not there.
         MissingPackageError: The package that brings the weights is not there.
@@ -137,8 +137,8 @@ def plan_operations(config: FinetuneConfig, *, on_pixels: bool) -> dict[str, flo
 
     Args:
         config: Settings of a plan.
-        on_pixels: Whether a phase trains on pictures, which are augmented anew in every epoch;
-            else only cached views are augmented, and the first view of a picture is itself.
+        on_pixels: Whether a phase trains on images, which are augmented anew in every epoch;
+            else only cached views are augmented, and the first view of an image is itself.
     """
     single = config.augment.model_dump(exclude={"preset"})
     operations = choose_operations(config.augment.preset, single)
@@ -177,13 +177,13 @@ def _check_together(config: FinetuneConfig, given: Container[str]) -> None:
 
 
 def _check_count(dataset: Dataset) -> None:
-    least = _PICTURES_PER_CLASS * len(dataset.labels)
+    least = _IMAGES_PER_CLASS * len(dataset.labels)
     if len(dataset) < least:
         raise DataError(
-            f"expected at least {least} pictures for {len(dataset.labels)} classes, "
-            f"{_PICTURES_PER_CLASS} for each on average, received {len(dataset)} in "
+            f"expected at least {least} images for {len(dataset.labels)} classes, "
+            f"{_IMAGES_PER_CLASS} for each on average, received {len(dataset)} in "
             f"{dataset.directory}",
-            "import more pictures, or fewer classes",
+            "import more images, or fewer classes",
         )
 
 
@@ -260,16 +260,16 @@ def _plan_augmentation(
     augment, features = config.augment, config.features
     is_open = "augment.preset" not in given and augment.crop is None
     if features.cache and features.views > 1 and is_open:
-        reasons["augment.crop"] = "views of the whole picture would be much alike"
+        reasons["augment.crop"] = "views of the whole image would be much alike"
         return augment.model_copy(update={"crop": _VIEW_CROP})
     return augment
 
 
 def _remark(dataset: Dataset, counts: Mapping[str, int], row: Backbone) -> tuple[str, ...]:
     remarks = []
-    if is_grey(dataset):
+    if is_gray(dataset):
         remarks.append(
-            f"all training pictures are grey: their values are repeated for the three colours that "
+            f"all training images are gray: their values are repeated for the three colors that "
             f"{row.name} takes"
         )
     if not counts["val"]:

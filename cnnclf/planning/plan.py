@@ -22,7 +22,7 @@ from cnnclf.images.decode import InputSpec
 
 PLAN_VERSION = 1
 
-_GREY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
+_GRAY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 _Parsed = TypeVar("_Parsed")
@@ -38,7 +38,7 @@ class Plan(Generic[_Config]):
         given: Which settings were given and where, by dotted key.
         input_spec: What the network sees.
         labels: Labels in the order of the outputs.
-        counts: Pictures per split.
+        counts: Images per split.
         operations: Augmentation in force, as {operation: strength}.
         dataset: Name, path and fingerprint of the dataset.
         remarks: What is worth knowing about the data, for the screen.
@@ -138,7 +138,7 @@ def count_threads(threads: int | str) -> int:
 
 
 def count_splits(dataset: Dataset) -> dict[str, int]:
-    """Return how many pictures each split has."""
+    """Return how many images each split has."""
     return {split: len(dataset.manifest.select(split)) for split in SPLITS}
 
 
@@ -151,12 +151,12 @@ def name_origin(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def is_grey(dataset: Dataset) -> bool:
-    """Tell whether all training pictures are grey."""
+def is_gray(dataset: Dataset) -> bool:
+    """Tell whether all training images are gray."""
     manifest = dataset.manifest
     rows = manifest.select("train")
     rows = rows if len(rows) else np.arange(len(manifest))
-    return {manifest.modes[row] for row in rows} <= _GREY_MODES
+    return {manifest.modes[row] for row in rows} <= _GRAY_MODES
 
 
 @dataclass(frozen=True)

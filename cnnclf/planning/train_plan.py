@@ -14,7 +14,7 @@ from cnnclf.images.decode import InputSpec
 from cnnclf.models.anatomy import LayerPlan, count_macs, count_parameters, plan_layers
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
-from cnnclf.planning.plan import Plan, count_splits, is_grey, name_origin
+from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class TrainPlan(Plan[TrainConfig]):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one picture."""
+        """Multiply-accumulates for one image."""
         return count_macs(self.layers)
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def plan_training(
         The plan.
 
     Raises:
-        ConfigError: Settings do not go together or do not fit the pictures.
+        ConfigError: Settings do not go together or do not fit the images.
     """
     given = dict(given or {})
     check_settings(config, given=given)
@@ -110,7 +110,7 @@ def plan_training(
     data = config.data.model_copy(
         update={
             "image_size": (spec.height, spec.width),
-            "color": "grey" if spec.channels == 1 else "rgb",
+            "color": "gray" if spec.channels == 1 else "rgb",
             "fit": spec.fit,
         }
     )
@@ -140,15 +140,15 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
     if size == "auto":
         size, reasons["data.image_size"] = choices.choose_size(heights, widths)
     if color == "auto":
-        all_grey = is_grey(dataset)
-        color = "grey" if all_grey else "rgb"
+        all_gray = is_gray(dataset)
+        color = "gray" if all_gray else "rgb"
         reasons["data.color"] = (
-            "all training pictures are grey" if all_grey else "some training pictures have colours"
+            "all training images are gray" if all_gray else "some training images have colors"
         )
     how: str = fit
     if fit == "auto":
         how, reasons["data.fit"] = choices.choose_fit(heights, widths, size)
-    return InputSpec(size[0], size[1], channels=1 if color == "grey" else 3, fit=how)
+    return InputSpec(size[0], size[1], channels=1 if color == "gray" else 3, fit=how)
 
 
 def _plan_model(
@@ -204,7 +204,7 @@ def _plan_augmentation(
     if operations.get("hue") and spec.channels == 1:
         if "augment.hue" in given:
             raise ConfigError(
-                "expected colour pictures for augment.hue, received grey ones", "--color rgb"
+                "expected color images for augment.hue, received gray ones", "--color rgb"
             )
         del operations["hue"]
     if "augment.preset" not in given:

@@ -1,6 +1,6 @@
-"""Finds the pictures that a user means by files, folders, patterns and lists, one by one.
+"""Finds the images that a user means by files, folders, patterns and lists, one by one.
 
-Only names are looked at, never content: a file that turns out to be no picture is found here and
+Only names are looked at, never content: a file that turns out to be no image is found here and
 refused by the decoder. The first of a million files is given long before the last is listed.
 """
 
@@ -21,9 +21,9 @@ from cnnclf.prediction.patterns import has_wildcard, join_names, match_pattern
 from cnnclf.prediction.sharding import Shard
 from cnnclf.progress import Progress, Silent
 
-# What lies beside pictures in folders. A name with any other ending, or none, is tried.
+# What lies beside images in folders. A name with any other ending, or none, is tried.
 # fmt: off
-NO_PICTURES = frozenset({
+NO_IMAGES = frozenset({
     ".7z", ".avi", ".bz2", ".conf", ".css", ".csv", ".db", ".doc", ".docx", ".gz", ".h5",
     ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".keras", ".log", ".m4v", ".md",
     ".mkv", ".mov", ".mp3", ".mp4", ".npy", ".npz", ".onnx", ".parquet", ".partial", ".pdf",
@@ -51,13 +51,13 @@ PAUSE: Final = Found("")
 """Given by a source that has to wait: what it gave before shall not be held back meanwhile."""
 
 
-class NoPicturesError(DataError):
+class NoImagesError(DataError):
     """The inputs were searched, and nothing is there; not even a name that could get a row."""
 
 
 @dataclass
 class ImageInputs:
-    """The pictures that the arguments of a command mean.
+    """The images that the arguments of a command mean.
 
     Args:
         inputs: Files, folders (searched through, in natural order, without hidden entries),
@@ -85,7 +85,7 @@ class ImageInputs:
         """Give every path lazily, with an error for what is missing.
 
         Raises:
-            NoPicturesError: Nothing at all is found, whatever the shard.
+            NoImagesError: Nothing at all is found, whatever the shard.
             DataError: The same, and something that was named is missing; or a list cannot be read.
         """
         found = self._find()
@@ -97,7 +97,7 @@ class ImageInputs:
         return itertools.chain(list(itertools.islice(found, 1)), found)
 
     def count(self, stop: threading.Event) -> int | None:
-        """Count the paths without opening a picture.
+        """Count the paths without opening an image.
 
         Args:
             stop: Ends the counting early when set.
@@ -112,7 +112,7 @@ class ImageInputs:
         try:
             for _ in replace(self, progress=Silent(), sort_at_once=1).find():
                 total += 1
-                # Giving way now and then: it is the pictures that somebody waits for.
+                # Giving way now and then: it is the images that somebody waits for.
                 if stop.wait(_GIVE_WAY_S) if total % _GIVE_WAY_EVERY == 0 else stop.is_set():
                     return None
         except DataError:  # the search that counts for something says so, too
@@ -142,10 +142,10 @@ class ImageInputs:
         search.report(self.progress)
         if not has_found and not self.may_be_empty:
             gone = [found for found in missing if not has_wildcard(found.path)]
-            kind = DataError if gone else NoPicturesError
+            kind = DataError if gone else NoImagesError
             reasons = [f"{found.path}: {found.error}" for found in missing[:1]]
             raise kind(
-                f"expected pictures, found none in {', '.join(self.inputs[:5])}"
+                f"expected images, found none in {', '.join(self.inputs[:5])}"
                 + "".join(f" ({reason})" for reason in reasons),
                 "give files, folders, patterns in quotes, @list.txt, or - for a list on stdin",
             )
@@ -187,7 +187,7 @@ class _Search:
             kinds = ", ".join(f"{suffix} {count}" for suffix, count in self._skipped.most_common(5))
             total = sum(self._skipped.values())
             files = "1 file" if total == 1 else f"{total:,} files"
-            progress.note(f"passed over {files} in folders, no pictures by name ({kinds})")
+            progress.note(f"passed over {files} in folders, no images by name ({kinds})")
         for remark in dict.fromkeys(self._remarks):
             progress.note(remark)
 
@@ -204,7 +204,7 @@ class _Search:
         except OSError as error:
             raise DataError(
                 f"cannot read the list {path}: {error.strerror}",
-                "@FILE reads paths from FILE; write ./@NAME for a picture of that name",
+                "@FILE reads paths from FILE; write ./@NAME for an image of that name",
             ) from error
 
     def _take(self, path: str) -> Iterator[Found]:
@@ -232,7 +232,7 @@ class _Search:
             suffix = PurePath(name).suffix.lower()
             if self._passed_over and self._is_passed_over(folder, name):
                 continue
-            if suffix in NO_PICTURES:
+            if suffix in NO_IMAGES:
                 self._skipped[suffix] += 1
             else:
                 yield Found(join_names(folder, name))

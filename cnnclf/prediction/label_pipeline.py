@@ -1,7 +1,7 @@
 """From paths to predictions as a line of stages that run at the same time, in constant memory.
 
 list -> decode (threads) -> batch -> compute, each taking from the one before only what it can hold.
-Pictures are decoded straight into the batch that will be computed; while batches are computed, the
+Images are decoded straight into the batch that will be computed; while batches are computed, the
 next ones are decoded. Where the source pauses, nothing is held back.
 """
 
@@ -27,14 +27,14 @@ from cnnclf.prediction.stage_times import StageClock
 Pixels = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 
-# Handing a picture to a thread costs as much as decoding a tiny one, so a few go together.
+# Handing an image to a thread costs as much as decoding a tiny one, so a few go together.
 _MOST_TOGETHER = 4
 _BATCHES_AHEAD = 2
 _FEW = 8  # classes to name
 
 
 class Engine(Protocol):
-    """What turns pictures into logits: a `Classifier`, or anything that acts like one.
+    """What turns images into logits: a `Classifier`, or anything that acts like one.
 
     With a method `stream`, as of `engines.base.Engine`, it gets several batches at once.
     """
@@ -48,7 +48,7 @@ class Engine(Protocol):
         """What `logits` wants to see."""
 
     def decode(self, source: Path | bytes) -> npt.NDArray[np.uint8]:
-        """Decode a picture to uint8 [H, W, C]."""
+        """Decode an image to uint8 [H, W, C]."""
 
     def logits(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Compute float32 [n, K] of uint8 [n, H, W, C]."""
@@ -64,9 +64,9 @@ class PredictOptions:
     Args:
         top_k: How many classes to name, at least 1; more than there are means all.
         threshold: Best probability below which the label is `unknown`, 0..1; None for never.
-        batch_size: Pictures computed at once, at least 1.
+        batch_size: Images computed at once, at least 1.
         threads: Threads that decode; None means one per processor.
-        first_batch: Pictures of the first batch, 1..batch_size; None means batch_size.
+        first_batch: Images of the first batch, 1..batch_size; None means batch_size.
     """
 
     top_k: int = 3
@@ -122,7 +122,7 @@ def predict_chunk(
 
 
 def in_flight(options: PredictOptions) -> int:
-    """How many pictures are held at once: the batch computed and those decoded ahead."""
+    """How many images are held at once: the batch computed and those decoded ahead."""
     return (_count_ahead(options) + 1) * options.batch_size
 
 
@@ -138,7 +138,7 @@ class _Crew(NamedTuple):
     Args:
         engine: Knows how.
         pool: The threads.
-        together: Pictures that one thread takes at once.
+        together: Images that one thread takes at once.
     """
 
     engine: Engine
@@ -146,12 +146,12 @@ class _Crew(NamedTuple):
     together: int
 
     def start_batch(self, size: int) -> "_Batch":
-        """Give a batch with room for so many pictures."""
+        """Give a batch with room for so many images."""
         return _Batch(np.empty((size, *self.engine.input_spec.shape), np.uint8), self)
 
 
 class _Batch:
-    """Pictures on their way: decoded straight into the array that will be computed.
+    """Images on their way: decoded straight into the array that will be computed.
 
     Args:
         pixels: uint8 [as many as there is room for, H, W, C]; once complete, only those decoded.
@@ -197,7 +197,7 @@ class _Batch:
         return self
 
     def _decode(self, some: list[Found], first: int) -> float:
-        """Decode a few pictures; return the processor time it took, in seconds."""
+        """Decode a few images; return the processor time it took, in seconds."""
         began = time.thread_time()
         for place, item in enumerate(some, first):
             error = item.error or _decode_into(self.pixels[place], item.path, self._crew.engine)
@@ -207,7 +207,7 @@ class _Batch:
 
 
 def _decode_into(pixels: Pixels, path: str, engine: Engine) -> str:
-    """Decode one picture into its place; return why it could not be done, or ""."""
+    """Decode one image into its place; return why it could not be done, or ""."""
     try:
         pixels[...] = engine.decode(Path(path))
     except ImageError as error:
@@ -224,7 +224,7 @@ def _decode_batches(
 ) -> Generator[_Batch, None, None]:
     """Decode in parallel, a few batches ahead, and give whole batches in order.
 
-    Where the source pauses, all that it gave before is given, then a batch without pictures.
+    Where the source pauses, all that it gave before is given, then a batch without images.
     """
     threads = options.threads or count_usable_cpus()
     together = max(1, min(_MOST_TOGETHER, options.batch_size // threads))
@@ -307,7 +307,7 @@ def _name_predictions(
 
 
 def _rank(engine: Engine, logits: Logits, top_k: int) -> Iterator[tuple[tuple[str, float], ...]]:
-    """Name the best classes of each picture; none at all where an output is not finite."""
+    """Name the best classes of each image; none at all where an output is not finite."""
     if not len(logits):
         return
     is_finite: npt.NDArray[np.bool_] = np.all(np.isfinite(logits), axis=1)
@@ -323,7 +323,7 @@ def _find_best(probabilities: npt.NDArray[np.float64], count: int) -> npt.NDArra
     """Find the columns of the largest values of each row, largest first, ties by column."""
     if count > _FEW:
         return np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
-    # Sorting a thousand classes to name three of them takes longer than decoding a small picture.
+    # Sorting a thousand classes to name three of them takes longer than decoding a small image.
     left = probabilities.copy()
     order = np.empty((len(left), count), np.intp)
     rows = np.arange(len(left))

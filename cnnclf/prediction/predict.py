@@ -1,4 +1,4 @@
-"""Predicts any number of pictures in constant memory: from paths to rows and sorted files."""
+"""Predicts any number of images in constant memory: from paths to rows and sorted files."""
 
 import contextlib
 import threading

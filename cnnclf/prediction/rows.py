@@ -1,4 +1,4 @@
-"""What is written for each picture: the row, its columns, and the texts that rows become."""
+"""What is written for each image: the row, its columns, and the texts that rows become."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ Cell = str | float | None
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one picture.
+    """What the model says of one image.
 
     Args:
         path: The file, as found.

@@ -155,8 +155,8 @@ def _try_tensorflow_gpus(tf: Any, names: tuple[str, ...]) -> None:
     for name in names:
         try:
             with tf.device(name):
-                picture = tf.ones((1, 8, 8, 1))
-                tf.nn.conv2d(picture, tf.ones((3, 3, 1, 1)), 1, "SAME").numpy()
+                image = tf.ones((1, 8, 8, 1))
+                tf.nn.conv2d(image, tf.ones((3, 3, 1, 1)), 1, "SAME").numpy()
         except (tf.errors.OpError, RuntimeError) as error:
             text = " ".join(str(error).split())[:200]
             raise DeviceError(

@@ -17,24 +17,24 @@ from cnnclf.files import read_json, write_json_atomic
 from cnnclf.runs import CLASSIFIER_FILE
 from cnnclf.training.fitting.judging import Logits, Verdict
 
-_LEAST_PICTURES = 50  # with fewer, the temperature says more about them than about the network
+_LEAST_IMAGES = 50  # with fewer, the temperature says more about them than about the network
 _LOWEST, _HIGHEST = 0.05, 20.0
 _HALVINGS = 60
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature and what it does to the val pictures it was fitted on.
+    """A temperature and what it does to the val images it was fitted on.
 
     Args:
         temperature: What logits are divided by.
-        pictures: How many it was fitted on.
+        images: How many it was fitted on.
         ece_before: Expected calibration error without it.
         ece_after: The same with it.
     """
 
     temperature: float
-    pictures: int
+    images: int
     ece_before: float
     ece_after: float
 
@@ -44,13 +44,13 @@ def calibrate(checkpoint: Path, verdict: Verdict) -> Calibration | None:
 
     Args:
         checkpoint: The bundle.
-        verdict: What it says of val pictures.
+        verdict: What it says of val images.
 
     Returns:
-        What was fitted; None if there are too few pictures, the bundle is then left as it is.
+        What was fitted; None if there are too few images, the bundle is then left as it is.
     """
     count = len(verdict.truth)
-    if count < _LEAST_PICTURES:
+    if count < _LEAST_IMAGES:
         return None
     temperature = fit_temperature(verdict.logits, verdict.truth)
     path = checkpoint / CLASSIFIER_FILE
@@ -66,8 +66,8 @@ def fit_temperature(logits: Logits, truth: npt.NDArray[Any]) -> float:
     """Find the temperature at which the labels are most likely.
 
     The log-likelihood is concave in 1 / temperature, so its slope is halved in on. Were every
-    picture labelled rightly, the likeliest temperature would be 0; as in Platt (1999), each label
-    counts as (n + 1) / (n + 2) certain, as if one more picture of either kind had been seen.
+    image labeled rightly, the likeliest temperature would be 0; as in Platt (1999), each label
+    counts as (n + 1) / (n + 2) certain, as if one more image of either kind had been seen.
 
     Args:
         logits: float32 [n, K].

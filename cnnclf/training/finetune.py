@@ -1,6 +1,6 @@
 """One fine-tuning run: first the head on frozen layers, then the last stages, then the test.
 
-While layers are frozen, what they give is computed once per picture and kept (`features.py`); the
+While layers are frozen, what they give is computed once per image and kept (`features.py`); the
 head trains on pooled features and the last stages on feature maps. What is saved and tested is
 always the whole network.
 """
@@ -67,16 +67,16 @@ def finetune(
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
-        ahead: Waits for the pictures, if they are being decoded already (`decode_ahead`).
+        ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
 
     Returns:
         The result; the same is in the run directory.
 
     Raises:
-        DataError: No training picture can be decoded.
+        DataError: No training image can be decoded.
         RunError: Weights do not fit, the loss is no longer a number, or there is nothing to go on
             from.
-        DeviceError: No space for pictures, features or checkpoints.
+        DeviceError: No space for images, features or checkpoints.
     """
     return conduct_run(
         plan,

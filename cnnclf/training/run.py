@@ -1,4 +1,4 @@
-"""The frame of a run, whatever it trains: log, record, pictures, curves and the final test."""
+"""The frame of a run, whatever it trains: log, record, images, curves and the final test."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -41,7 +41,7 @@ EpochListener = Callable[[dict[str, Any], bool], None]
 Rows = npt.NDArray[np.intp]
 AnyPlan = TypeVar("AnyPlan", bound=Plan[Any])
 
-_LOOKED_AT = 32  # pictures at once
+_LOOKED_AT = 32  # images at once
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TrainResult:
         run: Its directory.
         state: Epochs, best epoch and times.
         report: The best checkpoint on the test split (or val, if there is no test split).
-        failed: Pictures that could not be decoded and were left out.
+        failed: Images that could not be decoded and were left out.
     """
 
     run: RunDirectory
@@ -73,9 +73,9 @@ class Work(Generic[AnyPlan]):
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
-        ahead: Waits for the pictures, if they are being decoded already.
+        ahead: Waits for the images, if they are being decoded already.
         history: Rows of the epochs so far.
-        verdict: What the best checkpoint says of val pictures, if the fit asked it.
+        verdict: What the best checkpoint says of val images, if the fit asked it.
     """
 
     plan: AnyPlan
@@ -91,7 +91,7 @@ class Work(Generic[AnyPlan]):
 
     @cached_property
     def pixels(self) -> Pixels:
-        """The decoded pictures; they are decoded when they are first wanted, if not before."""
+        """The decoded images; they are decoded when they are first wanted, if not before."""
         if self.ahead is not None:
             return self.ahead(self.progress)
         return open_pixels(
@@ -107,20 +107,20 @@ class Work(Generic[AnyPlan]):
         """The rows of train and val that can be decoded; it is said how many cannot.
 
         Raises:
-            DataError: No training picture can be decoded.
+            DataError: No training image can be decoded.
         """
         return _find_readable(self.dataset, self.pixels, self.progress)
 
     @property
     def judged(self) -> Rows:
-        """Positions, in the val split, of the pictures that whole networks are judged by."""
+        """Positions, in the val split, of the images that whole networks are judged by."""
         rows = self.rows["val"]
         failed = np.fromiter(self.pixels.failed, np.intp, len(self.pixels.failed))
         readable = np.flatnonzero(~np.isin(rows, failed))
         return readable[choose_judged(readable, seed=self.plan.config.runtime.seed)]
 
     def judge(self, checkpoint: Path) -> Verdict:
-        """Ask a checkpoint what it says of these pictures; those that went bad are left out.
+        """Ask a checkpoint what it says of these images; those that went bad are left out.
 
         Raises:
             DataError: None of them can be decoded.
@@ -129,8 +129,8 @@ class Work(Generic[AnyPlan]):
             rows = self.rows["val"][self.judged]
             if not len(rows):
                 raise DataError(
-                    f"expected val pictures in {self.dataset.directory}, none can be decoded",
-                    "bring the pictures back to where they were imported from, or import again",
+                    f"expected val images in {self.dataset.directory}, none can be decoded",
+                    "bring the images back to where they were imported from, or import again",
                 )
             known = len(self.pixels.failed)
             try:
@@ -199,7 +199,7 @@ def conduct_run(
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
-        ahead: Waits for the pictures, if they are being decoded already.
+        ahead: Waits for the images, if they are being decoded already.
 
     Returns:
         The result; the same is in the run directory.
@@ -277,7 +277,7 @@ def _calibrate(work: Work[Any]) -> None:
     if found is not None:
         work.run.update_run(calibration=asdict(found))
         work.progress.note(
-            f"temperature {found.temperature:.2f}, fitted on {found.pictures:,} val pictures: "
+            f"temperature {found.temperature:.2f}, fitted on {found.images:,} val images: "
             f"their calibration error was {found.ece_before:.3f} and is {found.ece_after:.3f}"
         )
 
@@ -313,7 +313,7 @@ def _find_readable(dataset: Dataset, pixels: Pixels, progress: Progress) -> dict
     if len(failed):
         first = int(failed[0])
         progress.warn(
-            f"{len(failed)} pictures could not be decoded and are left out, "
+            f"{len(failed)} images could not be decoded and are left out, "
             f"the first is {dataset.file(first)}: {pixels.failed[first]}"
         )
     rows = {
@@ -322,7 +322,7 @@ def _find_readable(dataset: Dataset, pixels: Pixels, progress: Progress) -> dict
     }
     if not len(rows["train"]):
         raise DataError(
-            f"expected training pictures in {dataset.directory}, none can be decoded",
+            f"expected training images in {dataset.directory}, none can be decoded",
             "cnnclf import lists what is wrong in skipped.csv",
         )
     return rows

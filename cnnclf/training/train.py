@@ -42,13 +42,13 @@ def train(
         resume: Go on from the last checkpoint.
         on_epoch: Told each row of history and whether it is the best so far.
         progress: Told everything else.
-        ahead: Waits for the pictures, if they are being decoded already (`decode_ahead`).
+        ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
 
     Returns:
         The result; the same is in the run directory.
 
     Raises:
-        DataError: No training picture can be decoded, or the dataset is not the plan's.
+        DataError: No training image can be decoded, or the dataset is not the plan's.
         RunError: The loss is no longer a number, or there is nothing to go on from.
         DeviceError: No space for the cache or the checkpoints.
     """
@@ -66,14 +66,14 @@ def train(
 
 
 def balance_weights(class_indices: Any, num_classes: int) -> Any:
-    """Weigh classes by the effective number of their pictures (Cui et al., 2019, beta 0.999).
+    """Weigh classes by the effective number of their images (Cui et al., 2019, beta 0.999).
 
     Args:
-        class_indices: int [N], of the training pictures.
+        class_indices: int [N], of the training images.
         num_classes: K.
 
     Returns:
-        float32 [K], with a mean of 1 over the pictures; 0 for a class without pictures.
+        float32 [K], with a mean of 1 over the images; 0 for a class without images.
     """
     counts = np.bincount(class_indices, minlength=num_classes).astype(np.float64)
     effective = (1 - np.power(0.999, counts)) / (1 - 0.999)

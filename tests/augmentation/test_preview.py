@@ -1,4 +1,4 @@
-"""The preview of augmentation: which pictures it takes and how it lays them out."""
+"""The preview of augmentation: which images it takes and how it lays them out."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cnnclf.errors import DataError, ImageError
 
 
 class StandInPixels(Pixels):
-    """Pictures whose values tell their row; odd rows are bad."""
+    """Images whose values tell their row; odd rows are bad."""
 
     shape = (4, 4, 3)
     nbytes = 0
@@ -60,7 +60,7 @@ def test_every_class_comes_before_a_second_of_any() -> None:
     assert rows != choose_rows(dataset(classes), np.arange(54), seed=2)
 
 
-def test_bad_pictures_are_passed_over() -> None:
+def test_bad_images_are_passed_over() -> None:
     examples = take_examples(StandInPixels(), [1, 2, 3, 4, 6], count=2)
     assert [example.row for example in examples] == [2, 4]
     assert (examples[1].pixels == 4).all()
@@ -68,22 +68,22 @@ def test_bad_pictures_are_passed_over() -> None:
         take_examples(StandInPixels(), [1, 3], count=2)
 
 
-def test_the_first_column_is_the_picture_itself() -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 3), dtype=np.uint8)
-    sheet = vary_together(pictures, {"flip": 1.0}, variants=2, seed=0)
+def test_the_first_column_is_the_image_itself() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 3), dtype=np.uint8)
+    sheet = vary_together(images, {"flip": 1.0}, variants=2, seed=0)
     assert sheet.shape == (3, 3, 6, 6, 3)
-    assert (sheet[:, 0] == pictures).all()
-    assert (sheet[:, 2] == pictures[:, :, ::-1]).all()
-    rows, sheet = vary_each(pictures, {"rotate": 90.0}, variants=4, seed=0)
+    assert (sheet[:, 0] == images).all()
+    assert (sheet[:, 2] == images[:, :, ::-1]).all()
+    rows, sheet = vary_each(images, {"rotate": 90.0}, variants=4, seed=0)
     assert [name for name, _ in rows] == list(AUGMENTATIONS)
     assert dict(rows)["rotate"] == 90.0
     assert dict(rows)["zoom"] == AUGMENTATIONS["zoom"].default
     assert sheet.shape == (len(AUGMENTATIONS), 5, 6, 6, 3)
-    assert (sheet[:, 0] == pictures[0]).all()
+    assert (sheet[:, 0] == images[0]).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_small_pictures_are_enlarged_by_whole_pixels(tmp_path: Path, channels: int) -> None:
+def test_small_images_are_enlarged_by_whole_pixels(tmp_path: Path, channels: int) -> None:
     sheet = np.random.default_rng(0).integers(0, 255, (2, 3, 28, 20, channels), dtype=np.uint8)
     save_sheet(sheet, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:

@@ -39,7 +39,7 @@ def test_every_operation_keeps_shapes_and_types_and_the_sum_of_labels(
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_every_operation_changes_pictures_and_zero_changes_nothing(name: str) -> None:
+def test_every_operation_changes_images_and_zero_changes_nothing(name: str) -> None:
     x, y = batch((20, 20, 3), count=64)
     changed, _ = run({name: AUGMENTATIONS[name].default}, x, y)
     assert (changed != x).any()
@@ -60,7 +60,7 @@ def test_the_generator_alone_decides(name: str) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("shape", [(12, 12, 1), (1, 1, 1), (2, 9, 3), (56, 50, 3)])
-def test_presets_work_on_any_shape_and_on_a_single_picture(
+def test_presets_work_on_any_shape_and_on_a_single_image(
     preset: str, shape: tuple[int, int, int]
 ) -> None:
     for count in (1, 7):
@@ -133,7 +133,7 @@ def test_a_shift_alone_does_not_blur() -> None:
         assert set(after.ravel().tolist()) <= set(before.ravel().tolist())
 
 
-def test_hue_leaves_grey_pictures_alone() -> None:
+def test_hue_leaves_gray_images_alone() -> None:
     x, y = batch((9, 9, 1))
     assert (run({"hue": 0.5}, x, y)[0] == x).all()
 
@@ -142,8 +142,8 @@ def test_erasing_fills_one_box_and_leaves_the_rest() -> None:
     x = np.zeros((200, 20, 20, 1), np.uint8)
     y = np.eye(4, dtype=np.float32)[np.zeros(200, int)]
     erased, _ = run({"erasing": 1.0}, x, y)
-    for picture in erased[:, :, :, 0]:
-        rows, columns = np.nonzero(picture)
+    for image in erased[:, :, :, 0]:
+        rows, columns = np.nonzero(image)
         area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
         assert 1 <= area <= 0.45 * 400  # 33 % and rounding
     untouched, _ = run({"erasing": 0.25}, x, y)
@@ -158,7 +158,7 @@ def test_mixup_gives_pixels_and_labels_the_same_part() -> None:
     expected = labels @ x[:, 0, 0, 0].astype(np.float64)
     assert np.abs(mixed[:, 0, 0, 0] - expected).max() <= 1
     assert ((labels > 0).sum(axis=1) == 2).sum() > count / 2
-    assert (labels.diagonal() >= 0.5).all(), "a picture keeps the larger part"
+    assert (labels.diagonal() >= 0.5).all(), "an image keeps the larger part"
 
 
 def test_cutmix_labels_go_by_area() -> None:
@@ -166,8 +166,8 @@ def test_cutmix_labels_go_by_area() -> None:
     x = np.repeat(np.arange(count, dtype=np.uint8), 12 * 10).reshape(count, 12, 10, 1)
     y = np.eye(count, dtype=np.float32)
     mixed, labels = run({"cutmix": 1.0}, x, y)
-    for picture, label in zip(mixed, labels, strict=True):
-        parts = np.bincount(picture.ravel(), minlength=count) / picture.size
+    for image, label in zip(mixed, labels, strict=True):
+        parts = np.bincount(image.ravel(), minlength=count) / image.size
         np.testing.assert_allclose(parts, label, atol=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_mixup_and_cutmix_share_the_rows() -> None:
     x = np.repeat(np.arange(count, dtype=np.uint8) * 4, 100).reshape(count, 10, 10, 1)
     y = np.eye(count, dtype=np.float32)
     mixed, _ = run({"mixup": 1.0, "cutmix": 1.0}, x, y)
-    pasted = np.array([len(np.unique(picture)) > 1 for picture in mixed])
+    pasted = np.array([len(np.unique(image)) > 1 for image in mixed])
     blended = np.array(
         [len(np.unique(m)) == 1 and m[0, 0, 0] != b[0, 0, 0] for m, b in zip(mixed, x, strict=True)]
     )

@@ -12,7 +12,7 @@ SIZES = [(8, 8, 1), (9, 12, 3), (70, 64, 3)]
 
 
 def draw(height: int, width: int, channels: int, count: int = 4) -> np.ndarray:
-    """Smooth pictures: two ways of interpolating agree on them."""
+    """Smooth images: two ways of interpolating agree on them."""
     rng = np.random.default_rng(3)
     y, x = np.mgrid[0:height, 0:width]
     waves = rng.uniform(0.05, 0.2, (count, channels, 2))
@@ -20,16 +20,16 @@ def draw(height: int, width: int, channels: int, count: int = 4) -> np.ndarray:
     return (127 + 120 * np.array(values)).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
-def warp_slowly(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def warp_slowly(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Bilinear sampling of the mirrored plane, pixel by pixel."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
 
     def value(row: int, column: int) -> np.ndarray:
         rows, columns = 2 * max(1, height - 1), 2 * max(1, width - 1)
         row, column = abs(row) % rows, abs(column) % columns
-        return np.asarray(picture[min(row, rows - row), min(column, columns - column)], float)
+        return np.asarray(image[min(row, rows - row), min(column, columns - column)], float)
 
-    out = np.zeros(picture.shape)
+    out = np.zeros(image.shape)
     for row in range(height):
         for column in range(width):
             point = np.array([column + 0.5 - width / 2, row + 0.5 - height / 2, 1])
@@ -93,10 +93,10 @@ def test_every_way_agrees_with_sampling_pixel_by_pixel(
     expected = warp_slowly(pixels[0], matrix)
     difference = np.abs(warp(pixels, matrix[None])[0] - expected)
     assert difference.mean() < 2
-    assert difference.max() < 16  # shrinking a large picture is antialiased, sampling is not
+    assert difference.max() < 16  # shrinking a large image is antialiased, sampling is not
 
 
-def test_small_and_large_pictures_are_warped_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_and_large_images_are_warped_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = draw(24, 20, 3)
     maps = identity_maps(4)
     maps[:, (0, 1), (0, 1)] = np.array([0.7, 0.8, 0.9, 0.95])[:, None]
@@ -117,7 +117,7 @@ def test_small_and_large_pictures_are_warped_alike(monkeypatch: pytest.MonkeyPat
     st.floats(-60, 60),
 )
 @settings(max_examples=60, deadline=None)
-def test_no_map_shows_anything_but_the_picture(
+def test_no_map_shows_anything_but_the_image(
     height: int, width: int, a: float, b: float, d: float, e: float, c: float, f: float
 ) -> None:
     pixels = np.full((1, height, width, 3), 200, np.uint8)

@@ -16,7 +16,7 @@ from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 TINY_RUN = ROOT / "sample_data" / "tiny_run"
-PICTURE = ROOT / "sample_data" / "x_or_o" / "x" / "x000.jpg"
+IMAGE = ROOT / "sample_data" / "x_or_o" / "x" / "x000.jpg"
 
 HEAVY = {"tensorflow", "keras", "h5py", "sklearn", "scipy", "matplotlib", "pandas", "tf2onnx"}
 
@@ -80,7 +80,7 @@ def test_predicting_with_a_cached_engine_loads_neither_tensorflow_nor_keras(
     run: Path, engine: str
 ) -> None:
     packages, done = loaded_by(
-        "predict", str(run), str(PICTURE), "--engine", engine, "--device", "cpu"
+        "predict", str(run), str(IMAGE), "--engine", engine, "--device", "cpu"
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[1].split(",")[1] == "x"
@@ -89,7 +89,7 @@ def test_predicting_with_a_cached_engine_loads_neither_tensorflow_nor_keras(
 
 
 def test_predicting_with_keras_does_load_it(run: Path) -> None:
-    packages, done = loaded_by("predict", str(run), str(PICTURE), "--engine", "keras")
+    packages, done = loaded_by("predict", str(run), str(IMAGE), "--engine", "keras")
     assert done.returncode == 0, done.stderr[-2000:]
     assert {"keras", "tensorflow"} <= packages
 
@@ -97,9 +97,7 @@ def test_predicting_with_keras_does_load_it(run: Path) -> None:
 def test_all_engines_say_the_same(run: Path, cli: Cli) -> None:
     answers = {}
     for engine in ("keras", "openvino", "onnxruntime", "litert"):
-        result = cli(
-            "predict", run, PICTURE, "--engine", engine, "--precision", "float32", "--json"
-        )
+        result = cli("predict", run, IMAGE, "--engine", engine, "--precision", "float32", "--json")
         assert result.code == 0
         [row] = json.loads(result.stdout)["rows"]
         answers[engine] = row["label"], row["probability"]
@@ -112,16 +110,16 @@ def test_it_says_what_computes(run: Path, cli: Cli, monkeypatch: pytest.MonkeyPa
     from cnnclf.inference.engines import choosing
 
     monkeypatch.setattr(choosing, "find_fast_precision", lambda: "bfloat16")
-    result = cli("predict", run, PICTURE, "--device", "cpu")
+    result = cli("predict", run, IMAGE, "--device", "cpu")
     assert "OpenVINO in bfloat16 (exact: --precision float32)" in result.stderr
-    result = cli("predict", run, PICTURE, "--device", "cpu", "--precision", "float32")
+    result = cli("predict", run, IMAGE, "--device", "cpu", "--precision", "float32")
     assert "OpenVINO in float32" in result.stderr
     assert "exact" not in result.stderr
 
 
 def test_preparing_an_engine_is_shown_once(tmp_path: Path, cli: Cli) -> None:
     copy = copy_run(tmp_path / "run")
-    arguments = ("predict", copy, PICTURE, "--engine", "openvino")
+    arguments = ("predict", copy, IMAGE, "--engine", "openvino")
     assert "preparing OpenVINO, once" in cli(*arguments).stderr
     assert "preparing" not in cli(*arguments).stderr
 
@@ -140,7 +138,7 @@ def test_preparing_an_engine_is_shown_once(tmp_path: Path, cli: Cli) -> None:
 def test_what_cannot_be_had_is_refused(
     run: Path, cli: Cli, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    result = cli("predict", run, PICTURE, *arguments)
+    result = cli("predict", run, IMAGE, *arguments)
     assert result.code == code
     assert words in result.stderr
 
@@ -162,7 +160,7 @@ def test_an_artifact_computes_as_it_was_made_or_says_why_not(
 ) -> None:
     path = artifact / "classifier.json"
     files.write_json_atomic(path, files.read_json(path) | {"precision": own})
-    result = cli("predict", artifact, PICTURE, *arguments)
+    result = cli("predict", artifact, IMAGE, *arguments)
     assert result.code == code, result.stderr
     assert words in result.stderr
 
@@ -199,7 +197,7 @@ def test_what_is_known_against_an_artifact_is_told_in_one_line(
     if parity is not None:
         files.write_json_atomic(artifact / "parity.json", parity)
     what = (
-        (PICTURE,)
+        (IMAGE,)
         if command == "predict"
         else (ROOT / "sample_data" / "x_or_o", "--split", "all", "--out", tmp_path / "report")
     )
@@ -221,10 +219,10 @@ def test_an_engine_that_is_not_installed_is_exit_5(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "openvino" else find_spec(name)
     )
-    result = cli("predict", run, PICTURE, "--engine", "openvino")
+    result = cli("predict", run, IMAGE, "--engine", "openvino")
     assert result.code == 5
     assert "python -m pip install 'cnnclf[openvino]'" in result.stderr
-    result = cli("predict", run, PICTURE, "--device", "cpu")
+    result = cli("predict", run, IMAGE, "--device", "cpu")
     assert result.code == 0
     assert "cnnclf[openvino]" in result.stderr
 

@@ -77,7 +77,7 @@ def test_each_error_of_ours_is_two_lines_and_its_code(probe: Cli, kind: type[Cnn
 
 
 def test_an_error_without_a_hint_is_one_line(probe: Cli) -> None:
-    assert probe(raising(errors.DataError("no pictures"))).stderr == "error: no pictures\n"
+    assert probe(raising(errors.DataError("no images"))).stderr == "error: no images\n"
 
 
 def _named(name: str, module: str, text: str) -> BaseException:
@@ -163,7 +163,7 @@ def test_traceback_by_environment(
     probe: Cli, monkeypatch: pytest.MonkeyPatch, value: str, is_shown: bool
 ) -> None:
     monkeypatch.setenv("CNNCLF_TRACEBACK", value)
-    result = probe(raising(errors.DataError("no pictures")))
+    result = probe(raising(errors.DataError("no images")))
     assert ("Traceback" in result.stderr) is is_shown
 
 

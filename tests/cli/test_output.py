@@ -52,7 +52,7 @@ def open_screen(
 
 
 def rows_of(text: str) -> list[str]:
-    """Give the lines that hold something, without colours."""
+    """Give the lines that hold something, without colors."""
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
     return [line.rstrip() for line in lines if line.strip()]
 
@@ -111,13 +111,13 @@ def test_quiet_keeps_the_hints_of_errors_and_warnings_alone(
     out.hint("say more")
     out.warn("look")
     out.hint("there")
-    out.warn("few pictures")
+    out.warn("few images")
     out.line("a result")
     out.json({"value": 1})
     out.hint("what to do next")
     out.error("expected a, received b")
     out.hint("try c")
-    lines = ["warning: look", "hint: there", "warning: few pictures"]
+    lines = ["warning: look", "hint: there", "warning: few images"]
     lines += ["error: expected a, received b", "hint: try c"]
     assert capsys.readouterr().err.splitlines() == lines
 
@@ -226,9 +226,9 @@ def test_pairs_wrap_under_their_value(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_messages_wrap_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     _, stderr = open_screen(monkeypatch, 20, Terminal)
-    Output().warn(f"three pictures could not be read in {LONG}")
+    Output().warn(f"three images could not be read in {LONG}")
     lines = rows_of(stderr.getvalue())
-    assert lines == ["warning: three", "pictures could not", "be read in", LONG]
+    assert lines == ["warning: three", "images could not", "be read in", LONG]
 
 
 def test_markup_in_names_is_text(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,7 +266,7 @@ def test_ascii_console(monkeypatch: pytest.MonkeyPatch) -> None:
     assert r"\udcff" in stderr.getvalue()
 
 
-def test_colours_on_a_terminal_only_if_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colors_on_a_terminal_only_if_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     _, stderr = open_screen(monkeypatch, 80, Terminal)
     Output().error("x")
     assert "\x1b[" in stderr.getvalue()
@@ -407,7 +407,7 @@ def test_rows_take_the_place_of_plain_progress(
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     progress = Output().progress()
-    with progress.task("training", 100, "pictures") as task:
+    with progress.task("training", 100, "images") as task:
         progress.row("epochs", {"epoch": 1})
         for _ in range(50):
             clock[0] += 1
@@ -415,7 +415,7 @@ def test_rows_take_the_place_of_plain_progress(
         assert len(capsys.readouterr().err.splitlines()) == 3  # its start, heading and row
         clock[0] += 30
         task.advance()
-        assert capsys.readouterr().err.startswith("training: 51 of 100 pictures")
+        assert capsys.readouterr().err.startswith("training: 51 of 100 images")
 
 
 def test_rows_grow_into_a_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -440,7 +440,7 @@ def test_rows_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_hint_is_wrapped_unless_it_holds_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     _, stderr = open_screen(monkeypatch, 20, Terminal)
     out = Output()
-    out.hint("put the pictures of each class into a folder")
+    out.hint("put the images of each class into a folder")
     out.hint("cnnclf train photos --out runs/1")
     rows = rows_of(stderr.getvalue())
     assert "hint: put the" in rows[0]

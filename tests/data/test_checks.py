@@ -17,7 +17,7 @@ from cnnclf.progress import Silent
 
 
 def make_dataset(counts: dict[str, tuple[int, int, int]]) -> Dataset:
-    """A dataset with so many pictures of each label in train, val and test."""
+    """A dataset with so many images of each label in train, val and test."""
     rows = [
         (place, split)
         for place, numbers in enumerate(counts.values())
@@ -48,7 +48,7 @@ def test_small_and_uneven_classes_are_told() -> None:
     absent, few, uneven = check_trainable(make_dataset(counts))
     assert absent.endswith(": c")
     assert few.endswith(": b (9)")
-    assert uneven.endswith("200 training pictures of a and 9 of b")
+    assert uneven.endswith("200 training images of a and 9 of b")
     assert check_trainable(make_dataset(counts), uneven="do this")[2] == f"{uneven}; do this"
 
 

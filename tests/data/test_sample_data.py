@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnclf.data import sample_data
 from cnnclf.data.sample_data import write_sample_data
 from cnnclf.errors import DataError, UsageError
 from cnnclf.images.decode import inspect_image
@@ -12,14 +13,14 @@ from cnnclf.images.decode import inspect_image
 def installed(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A tiny set of pictures where an installation of one kind keeps them."""
+    """A tiny set of images where an installation of one kind keeps them."""
     root = tmp_path / "installation"
     wheel = request.param == "as a wheel"
-    pictures = (root / "cnnclf" if wheel else root) / "sample_data" / "x_or_o"
+    images = (root / "cnnclf" if wheel else root) / "sample_data" / "x_or_o"
     for label in "xo":
-        (pictures / label).mkdir(parents=True)
-        (pictures / label / f"{label}_0.jpg").write_bytes(label.encode())
-    (pictures / "README.md").write_text("not a class")
+        (images / label).mkdir(parents=True)
+        (images / label / f"{label}_0.jpg").write_bytes(label.encode())
+    (images / "README.md").write_text("not a class")
     (root / "cnnclf" / "data").mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(sample_data, "__file__", str(root / "cnnclf" / "data" / "sample_data.py"))
     monkeypatch.setattr(resources, "files", lambda package: root / package)
@@ -76,24 +77,24 @@ def test_a_copy_that_fails_leaves_nothing_behind(
     assert not (tmp_path / "new").exists()
 
 
-def test_an_installation_without_the_pictures_says_so(
+def test_an_installation_without_the_images_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         sample_data, "__file__", str(tmp_path / "cnnclf" / "data" / "sample_data.py")
     )
     monkeypatch.setattr(resources, "files", lambda package: tmp_path / package)
-    with pytest.raises(DataError, match="expected the sample pictures in"):
+    with pytest.raises(DataError, match="expected the sample images in"):
         write_sample_data(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
-def test_this_installation_has_300_whole_pictures(tmp_path: Path) -> None:
+def test_this_installation_has_300_whole_images(tmp_path: Path) -> None:
     write_sample_data(tmp_path)
     for label in "xo":
-        pictures = sorted((tmp_path / label).iterdir())
-        assert len(pictures) == 150
-        infos = [inspect_image(picture) for picture in pictures]
+        images = sorted((tmp_path / label).iterdir())
+        assert len(images) == 150
+        infos = [inspect_image(image) for image in images]
         assert {(info.width, info.height, info.mode, info.note) for info in infos} == {
             (64, 64, "RGB", "")
         }

@@ -37,7 +37,7 @@ def divide(
     seed: int = 0,
     names: list[str] | None = None,
 ) -> tuple[npt.NDArray[np.int8], Ids]:
-    digests = keys_of(names or [f"picture {i}" for i in range(len(labels))])
+    digests = keys_of(names or [f"image {i}" for i in range(len(labels))])
     units = join_units(digests, keys_of(groups or [""] * len(labels)))
     splits = assign_splits(
         np.array(labels, np.int32),
@@ -51,8 +51,8 @@ def divide(
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> tuple[list[int], list[str]]:
-    """Labels and groups of up to 80 pictures; some groups mix classes."""
+def images(draw: st.DrawFn) -> tuple[list[int], list[str]]:
+    """Labels and groups of up to 80 images; some groups mix classes."""
     count = draw(st.integers(0, 80))
     labels = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
     groups = draw(
@@ -62,11 +62,11 @@ def pictures(draw: st.DrawFn) -> tuple[list[int], list[str]]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(pictures=pictures(), fractions=FRACTIONS, seed=SEEDS)
-def test_every_picture_has_one_split_and_every_unit_one(
-    pictures: tuple[list[int], list[str]], fractions: Fractions, seed: int
+@given(images=images(), fractions=FRACTIONS, seed=SEEDS)
+def test_every_image_has_one_split_and_every_unit_one(
+    images: tuple[list[int], list[str]], fractions: Fractions, seed: int
 ) -> None:
-    labels, groups = pictures
+    labels, groups = images
     splits, units = divide(labels, groups=groups, fractions=fractions, seed=seed)
     assert len(splits) == len(labels)
     for split, fraction in enumerate(fractions):
@@ -78,7 +78,7 @@ def test_every_picture_has_one_split_and_every_unit_one(
 
 @settings(max_examples=200, deadline=None)
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=6), fractions=FRACTIONS, seed=SEEDS)
-def test_proportions_are_within_one_picture_of_each_class(
+def test_proportions_are_within_one_image_of_each_class(
     counts: list[int], fractions: Fractions, seed: int
 ) -> None:
     labels = [label for label, count in enumerate(counts) for _ in range(count)]
@@ -95,14 +95,14 @@ def test_proportions_are_within_one_picture_of_each_class(
 
 
 @settings(max_examples=100, deadline=None)
-@given(pictures=pictures(), seed=SEEDS, order=st.randoms(use_true_random=False))
+@given(images=images(), seed=SEEDS, order=st.randoms(use_true_random=False))
 def test_order_of_listing_does_not_matter(
-    pictures: tuple[list[int], list[str]], seed: int, order: random.Random
+    images: tuple[list[int], list[str]], seed: int, order: random.Random
 ) -> None:
-    labels, groups = pictures
+    labels, groups = images
     labels.append(4)  # so that the number of classes is the same
     groups.append("")
-    names = [f"picture {i}" for i in range(len(labels))]
+    names = [f"image {i}" for i in range(len(labels))]
     splits, _ = divide(labels, groups=groups, seed=seed, names=names)
     shuffled = list(range(len(labels)))
     order.shuffle(shuffled)
@@ -154,7 +154,7 @@ def test_the_split_is_the_same_on_every_platform() -> None:
     assert "".join(map(str, splits.tolist())) == "02000120001002010000"
 
 
-def test_added_pictures_move_few_others() -> None:
+def test_added_images_move_few_others() -> None:
     before, _ = divide([0, 1] * 500)
     after, _ = divide([0, 1] * 510)
     assert (before != after[:1000]).mean() < 0.02
@@ -168,7 +168,7 @@ def test_a_small_class_serves_train_then_test_then_val(count: int, expected: lis
     assert np.bincount(splits[:count], minlength=3).tolist() == expected
 
 
-def test_small_classes_do_not_all_favour_one_split() -> None:
+def test_small_classes_do_not_all_favor_one_split() -> None:
     labels = [label for label in range(100) for _ in range(10)]
     splits, _ = divide(labels)
     assert np.bincount(splits).tolist() == [700, 150, 150]

@@ -108,7 +108,7 @@ def test_a_store_is_made_once_and_found_wherever_the_dataset_lies(
     progress = Silent()
     open_pixels(dataset, SPEC, progress=progress)
     assert len(decoded) == 7
-    assert "7 colour pictures at 8x10, 1.7 kB" in progress.notes[0]
+    assert "7 color images at 8x10, 1.7 kB" in progress.notes[0]
     dataset.directory.rename(tmp_path / "moved")
     dataset.root.rename(tmp_path / "other")
     moved = as_dataset(tmp_path / "moved", tmp_path / "other", dataset.manifest.paths)
@@ -118,7 +118,7 @@ def test_a_store_is_made_once_and_found_wherever_the_dataset_lies(
     assert again.notes == []
     assert (pixels.gather(np.arange(7))[6] == decode_image(moved.file(6), SPEC)).all()
     open_pixels(moved, SPEC, progress=again, rows=np.array([1, 2]))
-    assert len(decoded) == 7, "the store of all pictures has these too"
+    assert len(decoded) == 7, "the store of all images has these too"
 
 
 def test_another_spec_or_order_or_content_is_another_store(dataset: Dataset) -> None:
@@ -140,9 +140,9 @@ def test_another_spec_or_order_or_content_is_another_store(dataset: Dataset) -> 
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_a_bad_picture_is_named_and_never_given(dataset: Dataset, cache: str) -> None:
-    dataset.file(2).write_bytes(b"no picture")
-    dataset.manifest.sha256[2] = hashlib.sha256(b"no picture").hexdigest()
+def test_a_bad_image_is_named_and_never_given(dataset: Dataset, cache: str) -> None:
+    dataset.file(2).write_bytes(b"no image")
+    dataset.manifest.sha256[2] = hashlib.sha256(b"no image").hexdigest()
     progress = Silent()
     pixels = open_pixels(dataset, SPEC, cache=cache, progress=progress)
     with pytest.raises(ImageError):
@@ -167,13 +167,13 @@ def test_a_changed_or_missing_file_is_not_taken_for_the_imported_one(
     assert "cannot be read" in pixels.failed[1]
 
 
-def test_a_picture_that_comes_back_is_added_to_the_store(
+def test_a_image_that_comes_back_is_added_to_the_store(
     dataset: Dataset, decoded: list[int]
 ) -> None:
     content = dataset.file(4).read_bytes()
     dataset.file(4).unlink()
-    dataset.file(5).write_bytes(b"never a picture")
-    dataset.manifest.sha256[5] = hashlib.sha256(b"never a picture").hexdigest()
+    dataset.file(5).write_bytes(b"never an image")
+    dataset.manifest.sha256[5] = hashlib.sha256(b"never an image").hexdigest()
     assert set(open_pixels(dataset, SPEC, progress=Silent()).failed) == {4, 5}
     assert set(open_pixels(dataset, SPEC, progress=Silent()).failed) == {4, 5}
     dataset.file(4).write_bytes(content)
@@ -328,7 +328,7 @@ def test_processes_that_build_the_same_store_agree(tmp_path: Path) -> None:
 def test_chunks_come_in_order_with_any_number_of_threads(
     tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "_CHUNK_PICTURES", 3)
+    monkeypatch.setattr(decoding, "_CHUNK_IMAGES", 3)
     dataset = make_dataset(tmp_path, count=25)
     dataset.file(10).unlink()
     pixels = open_pixels(dataset, SPEC, progress=Silent(), threads=threads)

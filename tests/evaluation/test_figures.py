@@ -25,9 +25,9 @@ ODD_LABELS = [
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
 
 
 def _confusion(classes: int, *, seed: int = 0) -> NDArray[np.int64]:
@@ -58,12 +58,12 @@ def test_confusion_of_a_thousand_classes_shows_each_one(tmp_path: Path) -> None:
     assert orange >= 1  # the one mistake
 
 
-def test_confusion_without_pictures_of_some_classes(tmp_path: Path) -> None:
+def test_confusion_without_images_of_some_classes(tmp_path: Path) -> None:
     confusion = _confusion(3)
     confusion[1] = 0
     draw_confusion(confusion, tmp_path / "c.png", labels=["a", "b", "c"], title="test")
-    grey = (_read(tmp_path / "c.png") == round(figures._EMPTY * 255)).all(axis=-1)
-    assert grey.mean() > 0.05
+    gray = (_read(tmp_path / "c.png") == round(figures._EMPTY * 255)).all(axis=-1)
+    assert gray.mean() > 0.05
 
 
 def test_confusion_with_odd_labels_and_large_counts(tmp_path: Path) -> None:
@@ -153,8 +153,8 @@ def test_curves_of_any_history(tmp_path: Path, name: str, best_epoch: int | None
 def test_curves_show_both_splits_and_the_best_epoch(tmp_path: Path) -> None:
     draw_curves(_history(20), tmp_path / "h.png", best_epoch=12)
     pixels = _read(tmp_path / "h.png")
-    for colour in (figures._BLUE, figures._ORANGE, figures._GREEN):
-        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    for color in (figures._BLUE, figures._ORANGE, figures._GREEN):
+        rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
         assert (pixels == rgb).all(axis=-1).sum() > 50
 
 
@@ -173,7 +173,7 @@ def _item(height: int, width: int, channels: int, **more: Any) -> SheetItem:
 @pytest.mark.parametrize(
     "shape", [(1, 1, 3), (1, 1, 1), (28, 28, 1), (3, 700, 3), (700, 3, 1), (900, 1200, 3)]
 )
-def test_a_sheet_of_pictures_of_any_size(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+def test_a_sheet_of_images_of_any_size(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     draw_sheet([_item(*shape)] * 3, tmp_path / "s.png", title="all 3 mistakes")
     pixels = _read(tmp_path / "s.png")
     assert (pixels == 200).all(axis=-1).any()  # pixel values are shown as they are

@@ -27,7 +27,7 @@ from cnnclf.evaluation.metrics import (
 
 Case = tuple[NDArray[np.int64], NDArray[np.float64]]
 
-# Six pictures, four classes, of which d has no picture but is predicted once.
+# Six images, four classes, of which d has no image but is predicted once.
 TRUTH = np.array([0, 0, 0, 1, 1, 2])
 PROBABILITIES = np.array(
     [
@@ -46,7 +46,7 @@ BY_HAND = {
     # a: P 1, R 2/3; b: P 1/2, R 1/2; c: P 1, R 1
     "macro_f1": (0.8 + 0.5 + 1.0) / 3,
     "log_loss": -sum(math.log(p) for p in (0.7, 0.4, 0.2, 0.8, 0.25, 0.6)) / 6,
-    # bins of 1/15: two pictures at 0.4 (one wrong), and one each at 0.5 (wrong), 0.6, 0.7, 0.8
+    # bins of 1/15: two images at 0.4 (one wrong), and one each at 0.5 (wrong), 0.6, 0.7, 0.8
     "ece": (2 * abs(0.5 - 0.4) + 0.5 + 0.4 + 0.3 + 0.2) / 6,
 }
 
@@ -114,7 +114,7 @@ def test_values_stay_in_range_and_are_plain_floats(case: Case) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(case=_draw_case(), seed=st.integers(0, 1000))
-def test_the_order_of_pictures_does_not_matter(case: Case, seed: int) -> None:
+def test_the_order_of_images_does_not_matter(case: Case, seed: int) -> None:
     truth, probabilities = case
     order = np.random.default_rng(seed).permutation(len(truth))
     assert measure(truth[order], probabilities[order]) == pytest.approx(
@@ -250,7 +250,7 @@ def test_confused_pairs_are_ordered_by_count_then_share() -> None:
     assert confusion[0, 0] == 8  # the caller's matrix is left alone
 
 
-def test_calibration_bins_hold_every_picture_once() -> None:
+def test_calibration_bins_hold_every_image_once() -> None:
     rows = calibration_bins(TRUTH, PROBABILITIES)
     assert len(rows) == 15
     assert sum(row.count for row in rows) == len(TRUTH)

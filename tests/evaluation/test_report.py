@@ -75,7 +75,7 @@ class StandInPixels:
         if late:
             self.late -= late
             self.failed |= dict.fromkeys(late, "truncated")
-            raise ImageError("expected a picture, received half of one")
+            raise ImageError("expected an image, received half of one")
         return np.broadcast_to(
             self.values[rows].astype(np.uint8)[:, None, None, None], (len(rows), 2, 3, 1)
         ).copy()
@@ -195,8 +195,8 @@ def test_exactly_the_files_of_the_report_are_written(case: Case) -> None:
     case.run(TRUE, PREDICTED)
     assert {file.name for file in case.out.iterdir()} == FILES
     for name in ("confusion.png", "worst.png"):
-        with Image.open(case.out / name) as picture:
-            assert picture.format == "PNG"
+        with Image.open(case.out / name) as image:
+            assert image.format == "PNG"
 
 
 def test_metrics_json_says_what_was_measured_on_what(case: Case) -> None:
@@ -217,7 +217,7 @@ def test_metrics_json_says_what_was_measured_on_what(case: Case) -> None:
     assert content["failed"] == {"count": 0, "files": []}
     assert {"cnnclf", "python", "numpy", "scikit-learn"} <= set(content["versions"])
     assert [row["label"] for row in content["per_class"]] == list(LABELS)
-    assert content["per_class"][3]["recall"] is None  # no picture of "10"
+    assert content["per_class"][3]["recall"] is None  # no image of "10"
 
 
 def test_predictions_csv_agrees_with_the_numbers(case: Case) -> None:
@@ -298,7 +298,7 @@ def test_a_long_list_of_differing_labels_is_cut_short(case: Case) -> None:
     assert len(caught.value.message) < 400
 
 
-def test_a_split_without_pictures_is_refused_and_the_others_named(case: Case) -> None:
+def test_a_split_without_images_is_refused_and_the_others_named(case: Case) -> None:
     dataset = _dataset(["cat", "dog"], split=["train", "val"])
     with pytest.raises(DataError, match="train and val"):
         case.run([], [], dataset=dataset)
@@ -330,15 +330,13 @@ def test_the_batch_size_changes_nothing(case: Case, batch_size: int | None) -> N
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_pictures_that_cannot_be_decoded_are_listed_and_left_out(
-    case: Case, batch_size: int
-) -> None:
+def test_images_that_cannot_be_decoded_are_listed_and_left_out(case: Case, batch_size: int) -> None:
     values = [10 * LABELS.index(label) for label in PREDICTED]
-    pixels = StandInPixels(values, bad={2: "no picture: cat/2.png"}, late=[4, 5])
+    pixels = StandInPixels(values, bad={2: "no image: cat/2.png"}, late=[4, 5])
     report = case.run(TRUE, PREDICTED, pixels=pixels, batch_size=batch_size)
     assert (report.n, report.correct) == (3, 3)
     assert [(file.path, file.reason) for file in report.failed] == [
-        ("cat/2.png", "no picture: cat/2.png"),
+        ("cat/2.png", "no image: cat/2.png"),
         ("dog/4.png", "truncated"),
         ("2/5.png", "truncated"),
     ]
@@ -353,7 +351,7 @@ def test_pictures_that_cannot_be_decoded_are_listed_and_left_out(
     assert report.absent_labels == ("2", "10")
 
 
-def test_nothing_but_bad_pictures_is_an_error(case: Case) -> None:
+def test_nothing_but_bad_images_is_an_error(case: Case) -> None:
     pixels = StandInPixels([0, 0], bad={0: "empty file"}, late=[1])
     with pytest.raises(DataError, match=r"none of 2 can be decoded.*empty file"):
         case.run(["cat", "cat"], ["cat", "cat"], pixels=pixels)
@@ -374,7 +372,7 @@ def test_a_bundle_that_does_not_know_its_data_is_not_warned_of(case: Case) -> No
 
 
 @pytest.mark.parametrize("split", ["train", "val", "all"])
-def test_pictures_used_in_training_are_no_unseen_data(case: Case, split: str) -> None:
+def test_images_used_in_training_are_no_unseen_data(case: Case, split: str) -> None:
     dataset = _dataset(TRUE, split="val" if split == "val" else "train")
     case.run(TRUE, PREDICTED, dataset=dataset, split=split)
     assert len(case.progress.notes) == 1
@@ -415,7 +413,7 @@ def test_the_worst_mistakes_come_most_confident_first(case: Case, sheet: dict[st
     assert all(item.label != item.predicted for item in items)
     assert all(item.label_probability <= item.probability for item in items)
     assert items[0].pixels.shape == (2, 3, 1)
-    assert sheet["title"] == "split test, 6 pictures: 6 mistakes"
+    assert sheet["title"] == "split test, 6 images: 6 mistakes"
 
 
 def test_without_mistakes_the_least_certain_are_shown(case: Case, sheet: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A run that tells three colours apart, the data it could have been trained on, and its exports."""
+"""A run that tells three colors apart, the data it could have been trained on, and its exports."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run
 
-COLOURS = {"blue": (40, 60, 200), "green": (40, 190, 70), "red": (210, 50, 40)}
+COLORS = {"blue": (40, 60, 200), "green": (40, 190, 70), "red": (210, 50, 40)}
 SPEC = InputSpec(56, 42, fit="crop", interpolation="bicubic", crop_fraction=0.875)
 TEMPERATURE = 1.7
 SEED = 3
@@ -31,15 +31,15 @@ class Place(NamedTuple):
 
 
 def make_place(root: Path) -> Place:
-    """Draw pictures, import them, and save a run whose model is made by hand."""
-    place = Place(root / "run", root / "colours", root / "photos")
+    """Draw images, import them, and save a run whose model is made by hand."""
+    place = Place(root / "run", root / "colors", root / "photos")
     rng = np.random.default_rng(SEED)
-    for label, colour in COLOURS.items():
+    for label, color in COLORS.items():
         (place.photos / label).mkdir(parents=True)
         for number in range(24):
-            pixels = np.array(colour) + rng.normal(0, 35, (60, 66, 3))
-            picture = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-            picture.save(place.photos / label / f"{number}.png")
+            pixels = np.array(color) + rng.normal(0, 35, (60, 66, 3))
+            image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+            image.save(place.photos / label / f"{number}.png")
     options = ImportOptions(split=(0.5, 0.25, 0.25), seed=SEED)
     import_source(place.photos, place.dataset, options=options, progress=Silent())
     dataset = load_dataset(place.dataset)
@@ -50,7 +50,7 @@ def make_place(root: Path) -> Place:
         build_model(),
         labels=dataset.labels,
         input_spec=SPEC,
-        dataset={"name": "colours", "fingerprint": dataset.fingerprint},
+        dataset={"name": "colors", "fingerprint": dataset.fingerprint},
         temperature=TEMPERATURE,
     )
     run.update_run(status="finished")

@@ -74,9 +74,9 @@ def test_a_model_that_forgets_a_class_is_rejected(run_export: RunExport, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out.rejected"]
     assert report.parity is not None
     words = " ".join(report.parity.problems)
-    assert "33.33 points of accuracy are lost, 6 of 18 pictures (allowed 0.5)" in words
+    assert "33.33 points of accuracy are lost, 6 of 18 images (allowed 0.5)" in words
     assert "of their spread" in words
-    assert "66.67 % of the pictures keep their label" in words
+    assert "66.67 % of the images keep their label" in words
     content = json.loads((report.directory / "parity.json").read_text())
     assert content["verdict"] == "rejected"
     assert content["parity"]["problems"] == list(report.parity.problems)
@@ -254,15 +254,15 @@ def test_the_current_directory_and_mount_points_are_refused_before_the_work(
         run_export("stop_in_the_middle")
 
 
-def test_without_pictures_nothing_is_called_verified(run_export: RunExport) -> None:
+def test_without_images_nothing_is_called_verified(run_export: RunExport) -> None:
     report = run_export(data=None)
     assert report.verdict == UNVERIFIED
     content = json.loads((report.directory / "parity.json").read_text())
     assert (content["verdict"], content["parity"]) == ("not verified", None)
 
 
-def test_int8_needs_pictures(run_export: RunExport, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="training pictures") as caught:
+def test_int8_needs_images(run_export: RunExport, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="training images") as caught:
         run_export(settings=ExportSettings("onnx", "int8"), data=None)
     assert "--data" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
@@ -277,11 +277,11 @@ def test_other_labels_are_told_before_anything_is_converted(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_needs_pictures_that_can_be_decoded(
+def test_int8_needs_images_that_can_be_decoded(
     run_export: RunExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_is_readable(*_: object, rows: np.ndarray, **__: object) -> SimpleNamespace:
-        return SimpleNamespace(failed=dict.fromkeys(rows.tolist(), "no picture"))
+        return SimpleNamespace(failed=dict.fromkeys(rows.tolist(), "no image"))
 
     monkeypatch.setattr(artifact_module, "open_pixels", none_is_readable)
     with pytest.raises(DataError, match="to calibrate int8 with, none of 36 can be decoded"):
@@ -290,10 +290,10 @@ def test_int8_needs_pictures_that_can_be_decoded(
 
 
 @pytest.mark.parametrize("format_", ["onnx", "litert", "openvino"])
-def test_int8_is_calibrated_on_training_pictures_alone(
+def test_int8_is_calibrated_on_training_images_alone(
     run_export: RunExport, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, format_: str
 ) -> None:
-    """What the exporter is given, and how the pictures reach the quantizer one by one."""
+    """What the exporter is given, and how the images reach the quantizer one by one."""
     given: list[np.ndarray] = []
     original = ExportJob.calibration_batches
 
@@ -306,7 +306,7 @@ def test_int8_is_calibrated_on_training_pictures_alone(
     assert run_export(settings=ExportSettings(format_, "int8")).verdict == VERIFIED
     train = dataset.select_split("train")
     pixels = open_pixels(dataset, SPEC, cache="ram", progress=Silent(), rows=train).gather(train)
-    assert {batch.tobytes() for batch in given} == {picture.tobytes() for picture in pixels}
+    assert {batch.tobytes() for batch in given} == {image.tobytes() for image in pixels}
     assert {batch.shape for batch in given} == {(1, *SPEC.shape)}
 
 
@@ -340,7 +340,7 @@ def test_a_model_trained_in_half_precision_is_exported_in_float32(
 
     mixed = set_precision(build_model(), "bfloat16")
     assert mixed.layers[1].compute_dtype == "bfloat16"
-    about = {"name": "colours", "fingerprint": dataset.fingerprint}
+    about = {"name": "colors", "fingerprint": dataset.fingerprint}
     save_bundle(tmp_path / "mixed", mixed, labels=dataset.labels, input_spec=SPEC, dataset=about)
     report = export_classifier(
         open_exact(tmp_path / "mixed"),

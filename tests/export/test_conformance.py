@@ -49,7 +49,7 @@ def test_all_formats_are_tried_here() -> None:
 def test_it_is_verified(report: ExportReport, classifier: Classifier) -> None:
     assert report.verdict == VERIFIED
     assert report.parity is not None
-    assert report.parity.pictures == 18
+    assert report.parity.images == 18
     assert report.parity.after.correct >= 17
     content = json.loads((report.directory / "parity.json").read_text())
     assert content["verdict"] == "verified"

@@ -10,7 +10,7 @@ from cnnclf.export.litert_biases import correct_biases
 from cnnclf.export.parity_report import ExportSettings
 from tests.export.conftest import Export
 
-PICTURES = np.random.default_rng(1).integers(0, 256, (12, 56, 42, 3), dtype=np.uint8)
+IMAGES = np.random.default_rng(1).integers(0, 256, (12, 56, 42, 3), dtype=np.uint8)
 
 
 def _read(export: Export, quantize: str | None) -> bytes:
@@ -21,7 +21,7 @@ def _run(content: bytes) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_content=content).get_signature_runner()
-    return runner(pixels=PICTURES).popitem()[1]
+    return runner(pixels=IMAGES).popitem()[1]
 
 
 def _shift_first_bias(content: bytes, *, is_shared: bool) -> bytes:
@@ -45,7 +45,7 @@ def test_a_shifted_bias_is_put_right(export: Export, is_shared: bool) -> None:
     changed = _shift_first_bias(quantized, is_shared=is_shared)
     expected = _run(plain)
     wrong = np.abs(_run(changed) - expected).mean()
-    corrected = correct_biases(plain, changed, PICTURES)
+    corrected = correct_biases(plain, changed, IMAGES)
     right = np.abs(_run(corrected) - expected).mean()
     assert wrong > 0.1
     assert right < wrong / 4
@@ -53,12 +53,12 @@ def test_a_shifted_bias_is_put_right(export: Export, is_shared: bool) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_few_pictures_will_do(export: Export, count: int, tmp_path: Path) -> None:
+def test_few_images_will_do(export: Export, count: int, tmp_path: Path) -> None:
     plain, quantized = _read(export, None), _read(export, "int8")
-    corrected = correct_biases(plain, quantized, PICTURES[:count])
+    corrected = correct_biases(plain, quantized, IMAGES[:count])
     np.testing.assert_allclose(_run(corrected), _run(plain), atol=0.5)
 
 
 def test_a_float_model_stays_as_it_is(export: Export) -> None:
     plain = _read(export, None)
-    assert correct_biases(plain, plain, PICTURES) == plain
+    assert correct_biases(plain, plain, IMAGES) == plain

@@ -13,7 +13,7 @@ from cnnclf.export.onnx_biases import correct_biases
 from cnnclf.export.parity_report import ExportSettings
 from tests.export.conftest import Export
 
-PICTURES = np.random.default_rng(1).integers(0, 256, (40, 56, 42, 3), dtype=np.uint8)
+IMAGES = np.random.default_rng(1).integers(0, 256, (40, 56, 42, 3), dtype=np.uint8)
 
 
 def _run(path: Path, output: str | None = None) -> Any:
@@ -22,7 +22,7 @@ def _run(path: Path, output: str | None = None) -> Any:
         del model.graph.output[:]
         model.graph.output.append(onnx.ValueInfoProto(name=output))
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    return session.run(None, {session.get_inputs()[0].name: PICTURES})[0]
+    return session.run(None, {session.get_inputs()[0].name: IMAGES})[0]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_shifted_bias_is_put_right(shifted: tuple[Path, Path, str]) -> None:
         _run(changed, name).mean(axis=(0, 2, 3)) - _run(plain, name).mean(axis=(0, 2, 3))
     )
     assert wrong.max() > 0.05
-    correct_biases(plain, changed, PICTURES)
+    correct_biases(plain, changed, IMAGES)
     right = np.abs(
         _run(changed, name).mean(axis=(0, 2, 3)) - _run(plain, name).mean(axis=(0, 2, 3))
     )
@@ -58,5 +58,5 @@ def test_a_graph_without_such_biases_stays_as_it_is(export: Export, tmp_path: Pa
     plain = export(ExportSettings("onnx")).directory / "model.onnx"
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(plain.read_bytes())
-    correct_biases(plain, copy, PICTURES[:1])
+    correct_biases(plain, copy, IMAGES[:1])
     np.testing.assert_array_equal(_run(copy), _run(plain))

@@ -63,7 +63,7 @@ def test_labels_that_change_are_found_though_outputs_hardly_differ(
     else:
         [problem] = parity.problems
         kept = 100 * (1 - flips / COUNT)
-        assert problem == f"{kept:.2f} % of the pictures keep their label (expected 99.9 %)"
+        assert problem == f"{kept:.2f} % of the images keep their label (expected 99.9 %)"
 
 
 @QUANTIZE
@@ -100,7 +100,7 @@ def test_ties_do_not_make_up_for_other_changes() -> None:
     )
     assert parity.ties == 20
     [problem] = parity.problems
-    assert problem == "98.00 % of the pictures keep their label or are ties (expected 99.9 %)"
+    assert problem == "98.00 % of the images keep their label or are ties (expected 99.9 %)"
 
 
 def test_the_margin_is_far_below_what_outputs_may_differ_by() -> None:
@@ -126,10 +126,10 @@ def test_probabilities_are_judged_likewise() -> None:
     assert parity.problems
 
 
-def test_pictures_per_second_are_those_of_the_whole_split_after_the_first_batch(
+def test_images_per_second_are_those_of_the_whole_split_after_the_first_batch(
     classifier: Classifier, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock is set to a hundredth of a second for each picture that is computed."""
+    """The clock is set to a hundredth of a second for each image that is computed."""
     computed = 0
 
     def stream(*arguments: Any, **settings: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -21,7 +21,7 @@ from cnnclf.images.formats import FORMATS
 
 Pixels = npt.NDArray[np.uint8]
 
-# What makes an upright picture into the one a camera stores with each EXIF orientation.
+# What makes an upright image into the one a camera stores with each EXIF orientation.
 _AS_STORED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,7 +35,7 @@ _AS_STORED = {
 
 
 def draw_photo(width: int, height: int, *, seed: int = 0) -> Image.Image:
-    """Give smooth colours with a little grain, as a photograph has."""
+    """Give smooth colors with a little grain, as a photograph has."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -83,19 +83,19 @@ def difference(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray
 
 class TestFormats:
     @pytest.mark.parametrize("file_format", FORMATS)
-    def test_every_format_of_the_table_is_recognised_by_its_content(self, file_format: str) -> None:
+    def test_every_format_of_the_table_is_recognized_by_its_content(self, file_format: str) -> None:
         photo = draw_photo(40, 30)
         try:
             content = encode(photo, file_format)
         except (KeyError, OSError):
             pytest.skip(f"this Pillow cannot write {file_format}")
         pixels = decode_whole(content, 40, 30)
-        # JPEG, WebP, AVIF and GIF lose colours
+        # JPEG, WebP, AVIF and GIF lose colors
         assert difference(pixels, np.asarray(photo)).mean() < 12
         assert inspect_image(content).format == file_format
 
     @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "PPM"])
-    def test_a_picture_of_the_right_size_keeps_every_pixel(self, file_format: str) -> None:
+    def test_a_image_of_the_right_size_keeps_every_pixel(self, file_format: str) -> None:
         photo = draw_photo(40, 30)
         assert np.array_equal(decode_whole(encode(photo, file_format), 40, 30), np.asarray(photo))
 
@@ -148,12 +148,12 @@ class TestColors:
         assert pixels.flags.writeable
         assert pixels.flags.c_contiguous
 
-    def test_grey_becomes_three_equal_channels(self) -> None:
-        grey = draw_photo(9, 7).convert("L")
-        pixels = decode_whole(encode(grey), 9, 7)
-        assert np.array_equal(pixels, np.repeat(np.asarray(grey)[..., None], 3, axis=2))
+    def test_gray_becomes_three_equal_channels(self) -> None:
+        gray = draw_photo(9, 7).convert("L")
+        pixels = decode_whole(encode(gray), 9, 7)
+        assert np.array_equal(pixels, np.repeat(np.asarray(gray)[..., None], 3, axis=2))
 
-    def test_colours_become_grey_as_pillow_weighs_them(self) -> None:
+    def test_colors_become_gray_as_pillow_weighs_them(self) -> None:
         photo = draw_photo(9, 7)
         pixels = decode_whole(encode(photo), 9, 7, channels=1)
         assert pixels.shape == (7, 9, 1)
@@ -184,7 +184,7 @@ class TestColors:
         ]
         assert difference(pixels, np.array(mixed)).max() <= 1
 
-    def test_grey_with_transparency_is_blended(self) -> None:
+    def test_gray_with_transparency_is_blended(self) -> None:
         content = encode(Image.new("LA", (2, 2), (100, 0)))
         assert decode_whole(content, 2, 2, background=(1, 2, 3))[0, 0].tolist() == [1, 2, 3]
         assert decode_whole(content, 2, 2, channels=1, background=(9, 9, 9))[0, 0].tolist() == [9]
@@ -198,12 +198,12 @@ class TestColors:
         assert pixels.tolist() == [[[10, 20, 30], [7, 7, 7]]]
 
     @pytest.mark.parametrize(("mode", "color"), [("RGB", (5, 6, 7)), ("L", 5)])
-    def test_a_transparent_colour_is_blended(self, mode: str, color: Any) -> None:
+    def test_a_transparent_color_is_blended(self, mode: str, color: Any) -> None:
         content = encode(Image.new(mode, (2, 2), color), transparency=color)
         assert decode_whole(content, 2, 2, background=(8, 8, 8))[0, 0].tolist() == [8, 8, 8]
 
     @pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
-    def test_cmyk_has_the_colours_it_was_drawn_with(self, file_format: str) -> None:
+    def test_cmyk_has_the_colors_it_was_drawn_with(self, file_format: str) -> None:
         drawn = Image.new("RGB", (16, 16), (220, 40, 90))
         content = encode(drawn.convert("CMYK"), file_format)
         assert difference(decode_whole(content, 16, 16), np.array([220, 40, 90])).max() <= 3
@@ -211,19 +211,19 @@ class TestColors:
         assert (info.mode, info.note) == ("CMYK", "CMYK")
 
     @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-    def test_16_bit_grey_is_scaled_and_rounded(self, file_format: str) -> None:
+    def test_16_bit_gray_is_scaled_and_rounded(self, file_format: str) -> None:
         values = np.array([[0, 127, 129, 256, 32768, 65407, 65535]], np.uint16)
         content = encode(Image.fromarray(values), file_format)
         pixels = decode_whole(content, 7, 1, channels=1)
         assert pixels.ravel().tolist() == np.rint(values.ravel() / 257).astype(int).tolist()
         assert inspect_image(content).note == "16-bit"
 
-    def test_16_bit_grey_that_is_nearly_black_is_noted(self) -> None:
+    def test_16_bit_gray_that_is_nearly_black_is_noted(self) -> None:
         content = encode(Image.fromarray(np.full((2, 2), 4095, np.uint16)))
         assert inspect_image(content).note == "16-bit; dark: brightest value 4095 of 65535"
 
     @pytest.mark.parametrize(("color_type", "channels"), [(2, 3), (6, 4), (4, 2)])
-    def test_16_bit_colours_keep_their_high_byte(self, color_type: int, channels: int) -> None:
+    def test_16_bit_colors_keep_their_high_byte(self, color_type: int, channels: int) -> None:
         values = np.full((2, 2, channels), 0xFFFF, np.uint16)
         values[..., : max(1, channels // 2)] = 0x7F80
         content = encode_png_by_hand(values, color_type)
@@ -231,14 +231,14 @@ class TestColors:
         assert pixels[0, 0, 0] == 0x7F
         assert inspect_image(content).note == "16-bit"
 
-    def test_the_transparent_colour_of_16_bit_colours_is_blended(self) -> None:
+    def test_the_transparent_color_of_16_bit_colors_is_blended(self) -> None:
         values = np.full((1, 2, 3), 0x1234, np.uint16)
         values[0, 1] = 0xFFFF
         chunk = b"tRNS" + struct.pack(">HHH", 0x1234, 0x1234, 0x1234)
         pixels = decode_whole(encode_png_by_hand(values, 2, chunk), 2, 1, background=(0, 0, 9))
         assert pixels.tolist() == [[[0, 0, 9], [255, 255, 255]]]
 
-    def test_the_transparent_value_of_16_bit_grey_is_blended(self) -> None:
+    def test_the_transparent_value_of_16_bit_gray_is_blended(self) -> None:
         values = np.array([[0x1234, 0xFFFF]], np.uint16)
         content = encode_png_by_hand(values, 0, b"tRNS" + struct.pack(">H", 0x1234))
         pixels = decode_whole(content, 2, 1, background=(0, 0, 9))
@@ -306,26 +306,26 @@ class TestFit:
         expected.paste(photo.resize(inner, Image.Resampling.BILINEAR), at)
         assert np.array_equal(decode_image(encode(photo), spec), np.asarray(expected))
 
-    def test_pad_in_grey_fills_with_the_grey_of_the_background(self) -> None:
+    def test_pad_in_gray_fills_with_the_gray_of_the_background(self) -> None:
         spec = InputSpec(4, 8, channels=1, fit="pad", background=(200, 100, 50))
         pixels = decode_image(encode(Image.new("L", (4, 4), 7)), spec)
         expected = Image.new("RGB", (1, 1), (200, 100, 50)).convert("L").getpixel((0, 0))
         assert pixels[0, :, 0].tolist() == [expected] * 2 + [7] * 4 + [expected] * 2
 
-    def test_grey_pictures_are_padded_in_colour(self) -> None:
+    def test_gray_images_are_padded_in_color(self) -> None:
         spec = InputSpec(4, 8, fit="pad", background=(200, 100, 50))
         pixels = decode_image(encode(Image.new("L", (4, 4), 7)), spec)
         assert pixels[0, 0].tolist() == [200, 100, 50]
         assert pixels[0, 4].tolist() == [7, 7, 7]
 
-    def test_a_small_picture_is_enlarged(self) -> None:
+    def test_a_small_image_is_enlarged(self) -> None:
         pixels = decode_image(encode(Image.new("RGB", (1, 1), (4, 5, 6))), InputSpec(9, 5))
         assert np.array_equal(pixels, np.full((9, 5, 3), (4, 5, 6)))
 
     @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
     @pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000)])
     @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-    def test_a_very_long_picture_costs_little(
+    def test_a_very_long_image_costs_little(
         self, monkeypatch: pytest.MonkeyPatch, fit: str, size: tuple[int, int], interpolation: str
     ) -> None:
         resize = Image.Image.resize
@@ -355,7 +355,7 @@ class TestFit:
     )
     @example(60, 1, (24, 24), "crop", "lanczos", 0.3, 6, "RGB", 3)
     @example(59, 60, (23, 24), "crop", "bicubic", 0.875, 7, "L", 3)
-    def test_every_picture_gets_the_wanted_shape_whichever_way_it_is_stored(
+    def test_every_image_gets_the_wanted_shape_whichever_way_it_is_stored(
         self,
         width: int,
         height: int,
@@ -384,7 +384,7 @@ class TestFit:
 class TestOrientation:
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-    def test_a_turned_picture_is_set_upright(self, orientation: int, file_format: str) -> None:
+    def test_a_turned_image_is_set_upright(self, orientation: int, file_format: str) -> None:
         photo = draw_photo(12, 7)
         content = encode_turned(photo, orientation, file_format)
         assert np.array_equal(decode_whole(content, 12, 7), np.asarray(photo))
@@ -410,7 +410,7 @@ class TestOrientation:
         assert np.array_equal(decode_whole(content, 12, 7), np.asarray(photo))
 
     @pytest.mark.parametrize("exif", [b"Exif\0\0rubbish", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12"])
-    def test_a_damaged_exif_block_does_not_cost_the_picture(self, exif: bytes) -> None:
+    def test_a_damaged_exif_block_does_not_cost_the_image(self, exif: bytes) -> None:
         photo = draw_photo(12, 7)
         content = encode(photo, exif=exif)
         assert np.array_equal(decode_whole(content, 12, 7), np.asarray(photo))
@@ -521,8 +521,8 @@ class TestDamage:
             (b"Just a note\n", "received text that begins 'Just a note\\n'"),
             ("Fünf Bären und etwas mehr Text als der Kopf einer Datei lang ist".encode(), "text"),
             (b"<!DOCTYPE html><html>404</html>", "received a web page"),
-            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "received a HEIC picture"),
-            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "received a HEIC picture"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "received a HEIC image"),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "received a HEIC image"),
             (b"%PDF-1.7\n%\xe2\xe3", "received a PDF"),
             (b"PK\x03\x04\x14\0\0\0", "received a zip archive"),
             (b"8BPS\0\x01", "received a Photoshop file"),
@@ -533,14 +533,14 @@ class TestDamage:
             (b"\xff\xd8\xff", "JPEG"),
         ],
     )
-    def test_what_is_no_picture_is_named(self, content: bytes, words: str) -> None:
+    def test_what_is_no_image_is_named(self, content: bytes, words: str) -> None:
         with pytest.raises(ImageError) as caught:
             decode_image(content, InputSpec(8, 8))
         assert caught.value.message.startswith("expected a ")
         assert words in caught.value.message
         assert "\n" not in caught.value.message
 
-    def test_a_heic_picture_comes_with_a_hint(self) -> None:
+    def test_a_heic_image_comes_with_a_hint(self) -> None:
         with pytest.raises(ImageError) as caught:
             inspect_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
         assert caught.value.hint == "convert it to JPEG or PNG first"
@@ -567,7 +567,7 @@ class TestDamage:
         path.write_text("hello")
         with pytest.raises(ImageError) as caught:
             inspect_image(path)
-        assert caught.value.message.startswith(f"{path}: expected a picture (JPEG, ")
+        assert caught.value.message.startswith(f"{path}: expected an image (JPEG, ")
         assert caught.value.message.count("notes.jpg") == 1
 
     @pytest.mark.skipif(os.name != "posix", reason="names of bytes are a thing of POSIX")
@@ -677,7 +677,7 @@ class TestInspect:
             after = inspect_image(encode(Image.fromarray(other), compress_level=0))
             assert after.pixels_sha256 != before.pixels_sha256
 
-    def test_a_sample_tells_most_pictures_apart_and_equal_ones_never(self) -> None:
+    def test_a_sample_tells_most_images_apart_and_equal_ones_never(self) -> None:
         photo = draw_photo(700, 600)
         other = photo.rotate(1)
         contents = [encode(photo), encode(photo, "BMP"), encode_turned(photo, 8), encode(other)]
@@ -687,7 +687,7 @@ class TestInspect:
         assert infos[3].pixels_sha256 != infos[0].pixels_sha256
         assert inspect_image(contents[0]).pixels_sha256 != infos[0].pixels_sha256
 
-    def test_small_pictures_are_never_sampled(self) -> None:
+    def test_small_images_are_never_sampled(self) -> None:
         content = encode(draw_photo(40, 30))
         info = inspect_image(content, exact=False)
         assert info.exact
@@ -738,7 +738,7 @@ def test_many_threads_get_what_one_gets() -> None:
     assert infos == [inspect_image(content) for content in contents]
 
 
-def test_a_picture_is_decoded_the_same_in_a_store_of_mixed_files_and_alone() -> None:
+def test_a_image_is_decoded_the_same_in_a_store_of_mixed_files_and_alone() -> None:
     """Nothing of one call may leak into the next: no draft mode, no filter, no palette."""
     spec = InputSpec(16, 12)
     large = encode(draw_photo(900, 700), "JPEG")

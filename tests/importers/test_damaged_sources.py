@@ -1,4 +1,4 @@
-"""Whatever the bytes of a source are, reading it ends in pictures or in one `DataError`."""
+"""Whatever the bytes of a source are, reading it ends in images or in one `DataError`."""
 
 import bz2
 import gzip
@@ -25,7 +25,7 @@ from cnnclf.importers.formats.npz import NPZ
 from cnnclf.importers.importer import Importer, ImportOptions
 from cnnclf.progress import Silent
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (4, 3, 3), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, 3), np.uint8)
 LABELS = np.array([0, 1, 1, 0])
 
 
@@ -33,7 +33,7 @@ def zipped(method: int) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name in ("cat/1.png", "dog/ü.png"):
-            archive.writestr(name, PICTURES.tobytes())
+            archive.writestr(name, IMAGES.tobytes())
     return buffer.getvalue()
 
 
@@ -42,24 +42,24 @@ def tarred(form: int) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
         for name in ("cat/1.png", f"dog/{'x' * 120}/ü.png"):
             info = tarfile.TarInfo(name)
-            info.size = PICTURES.size
-            archive.addfile(info, io.BytesIO(PICTURES.tobytes()))
+            info.size = IMAGES.size
+            archive.addfile(info, io.BytesIO(IMAGES.tobytes()))
     return buffer.getvalue()
 
 
 def npz() -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, x=PICTURES / 3, y=LABELS, class_names=np.array(["cat", "dog"]))
+    np.savez(buffer, x=IMAGES / 3, y=LABELS, class_names=np.array(["cat", "dog"]))
     return buffer.getvalue()
 
 
 def npy() -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, PICTURES[0].astype(np.float32))
+    np.save(buffer, IMAGES[0].astype(np.float32))
     return buffer.getvalue()
 
 
-IMAGES_IDX = struct.pack(">BBBB3I", 0, 0, 8, 3, 4, 3, 3) + PICTURES.tobytes()
+IMAGES_IDX = struct.pack(">BBBB3I", 0, 0, 8, 3, 4, 3, 3) + IMAGES.tobytes()
 LABELS_IDX = struct.pack(">BBBBI", 0, 0, 8, 1, 4) + LABELS.astype(np.uint8).tobytes()
 CIFAR_RECORDS = (b"\1" + bytes(range(256)) * 12) * 2
 
@@ -109,7 +109,7 @@ DAMAGES = st.one_of(
 @pytest.mark.parametrize("name", SOURCES)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(damages=st.lists(DAMAGES, min_size=1, max_size=3))
-def test_damage_ends_in_pictures_or_in_a_clear_error(
+def test_damage_ends_in_images_or_in_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory,
     name: str,
     damages: list[Callable[[bytes], bytes]],
@@ -123,7 +123,7 @@ def test_damage_ends_in_pictures_or_in_a_clear_error(
         (folder / "in" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "in" / path).write_bytes(content)
     source = folder / "in" / file if by_file else folder / "in"
-    importer.recognise(source)
+    importer.recognize(source)
     listing = None
     try:
         listing = importer.read(source, folder / "out", ImportOptions(threads=1), Silent())
@@ -143,6 +143,6 @@ def test_sound_sources_are_read(tmp_path: Path, name: str) -> None:
         (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / path).write_bytes(content)
     source = tmp_path / "in" / file if by_file else tmp_path / "in"
-    assert importer.recognise(source)
+    assert importer.recognize(source)
     listing = importer.read(source, tmp_path / "out", ImportOptions(), Silent())
     assert len(list(listing.records)) in (2, 4)

@@ -95,7 +95,7 @@ def test_every_format_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize(("name", "make"), CASES)
-def test_a_source_is_recognised_and_becomes_a_dataset(
+def test_a_source_is_recognized_and_becomes_a_dataset(
     tmp_path: Path, name: str, make: Callable[[Path], Path]
 ) -> None:
     source = make(tmp_path / "source")
@@ -103,7 +103,7 @@ def test_a_source_is_recognised_and_becomes_a_dataset(
     report = import_source(source, tmp_path / "data", progress=Silent())
     assert (report.format, report.labels, report.skipped) == (name, ("0", "1"), 0)
     dataset = load_dataset(tmp_path / "data")
-    assert len(dataset) == report.pictures == COUNT * (2 if name == "split-folders" else 1)
+    assert len(dataset) == report.images == COUNT * (2 if name == "split-folders" else 1)
     for row in range(len(dataset)):
         with Image.open(dataset.file(row)) as image:
             pixels = np.asarray(image)
@@ -138,13 +138,13 @@ def test_a_format_forced_on_anything_else_is_a_clear_error(tmp_path: Path, name:
         assert not (tmp_path / "data").exists()
 
 
-def test_an_archive_without_pictures_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_archive_without_images_leaves_nothing_behind(tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / "text" / label).mkdir(parents=True)
         (tmp_path / "text" / label / "1.txt").write_text("hello")
     for kind in ("zip", "gztar"):
         source = Path(shutil.make_archive(str(tmp_path / "text"), kind, tmp_path / "text"))
-        with pytest.raises(DataError, match="expected pictures in"):
+        with pytest.raises(DataError, match="expected images in"):
             import_source(source, tmp_path / "data", progress=Silent())
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["text", "text.tar.gz", "text.zip"]

@@ -143,7 +143,7 @@ def test_what_is_no_source_is_explained(source: Path, tmp_path: Path) -> None:
         choose_importer(tmp_path / "data", IMPORTERS)
 
 
-def test_a_run_is_no_source_of_pictures(tmp_path: Path) -> None:
+def test_a_run_is_no_source_of_images(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints" / "best").mkdir(parents=True)
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(DataError, match="is a run") as caught:

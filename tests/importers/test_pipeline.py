@@ -17,14 +17,14 @@ from cnnclf.progress import Progress, Silent
 
 
 def draw(path: Path, seed: int, *, size: tuple[int, int] = (6, 5), **options: object) -> None:
-    """Write a picture whose pixels follow from the seed."""
+    """Write an image whose pixels follow from the seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     Image.fromarray(pixels).save(path, **options)  # type: ignore[arg-type]
 
 
 def draw_classes(source: Path, counts: dict[str, int]) -> Path:
-    """Write different pictures into class folders."""
+    """Write different images into class folders."""
     seed = 0
     for label, count in counts.items():
         for number in range(count):
@@ -64,7 +64,7 @@ def test_class_folders_become_a_dataset(tmp_path: Path) -> None:
     assert dataset.labels == report.labels == ("2", "10")
     assert totals(report) == {"train": 28, "val": 6, "test": 6}
     assert report.counts == dataset.counts()
-    assert (report.pictures, report.skipped, report.repeats) == (40, 0, 0)
+    assert (report.images, report.skipped, report.repeats) == (40, 0, 0)
     assert report.fingerprint == dataset.fingerprint
     assert dataset.root == source
     assert dataset.file(0) == source / "2" / "0.png"
@@ -103,8 +103,8 @@ def test_the_same_import_gives_the_same_dataset(tmp_path: Path) -> None:
 def test_bad_files_are_listed_with_their_reason(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 4, "b": 4})
     (source / "a" / "empty.png").write_bytes(b"")
-    (source / "b" / "text.jpg").write_text("no picture")
-    (source / "notes.txt").write_text("about these pictures")
+    (source / "b" / "text.jpg").write_text("no image")
+    (source / "notes.txt").write_text("about these images")
     for name in ("1.png", "2.png"):
         draw(source / "lost" / name, 0)
         (source / "lost" / name).write_bytes(b"\x89PNG nothing")
@@ -121,7 +121,7 @@ def test_bad_files_are_listed_with_their_reason(tmp_path: Path) -> None:
     }
     assert all(reason for _, reason in rows)
     assert report.skipped == sum(report.skipped_reasons.values()) == 5
-    assert report.pictures == len(dataset) == 8
+    assert report.images == len(dataset) == 8
     assert dataset.labels == ("a", "b")
     assert any("lost (2 files)" in text for text in progress.warnings)
 
@@ -231,17 +231,17 @@ def test_duplicates_stay_together(tmp_path: Path) -> None:
     splits = split_of(dataset)
     assert len({splits["a/0.png"], *(splits[f"a/again {i}.png"] for i in range(6))}) == 1
     assert report.repeats == 6
-    assert any("6 pictures repeating another one" in text for text in progress.notes)
+    assert any("6 images repeating another one" in text for text in progress.notes)
     assert progress.warnings == []
 
 
 @pytest.mark.parametrize("copy", [False, True])
-def test_large_pictures_that_look_alike_are_compared_in_full(tmp_path: Path, copy: bool) -> None:
+def test_large_images_that_look_alike_are_compared_in_full(tmp_path: Path, copy: bool) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 20, "b": 20})
     shared = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     for number in range(40):
         pixels = shared.copy()
-        pixels[199, 299] = number // 2  # a corner that no sample holds; each picture twice
+        pixels[199, 299] = number // 2  # a corner that no sample holds; each image twice
         Image.fromarray(pixels).save(
             source / "a" / f"large {number}.png", compress_level=1 + number % 2
         )
@@ -253,13 +253,13 @@ def test_large_pictures_that_look_alike_are_compared_in_full(tmp_path: Path, cop
     assert len(set(pairs)) == 3
 
 
-def test_one_picture_with_two_labels_is_told(tmp_path: Path) -> None:
+def test_one_image_with_two_labels_is_told(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 20, "b": 20})
     draw(source / "b" / "0.png", 1)  # that is a/0.png
     _, dataset, progress = run(source, tmp_path / "data")
     splits = split_of(dataset)
     assert splits["a/0.png"] == splits["b/0.png"]
-    assert progress.warnings == ["1 picture with different labels: a/0.png (a) = b/0.png (b)"]
+    assert progress.warnings == ["1 image with different labels: a/0.png (a) = b/0.png (b)"]
 
 
 def test_small_classes_are_told(tmp_path: Path) -> None:
@@ -311,14 +311,14 @@ def test_val_is_taken_from_train(tmp_path: Path) -> None:
     assert report.counts["test"] == {"a": 5, "b": 5}
     assert report.split == "kept, val from train"
     assert all(path.startswith("test") == (split == 2) for path, split in split_of(dataset).items())
-    assert any("4 pictures (10%) of train became val" in text for text in progress.notes)
+    assert any("4 images (10%) of train became val" in text for text in progress.notes)
 
 
 def test_a_source_without_test_is_told(tmp_path: Path) -> None:
     source = draw_splits(tmp_path / "photos", {"train": 5, "val": 5})
     report, _, progress = run(source, tmp_path / "data")
     assert totals(report) == {"train": 10, "val": 10, "test": 0}
-    assert any("no test pictures" in text for text in progress.warnings)
+    assert any("no test images" in text for text in progress.warnings)
 
 
 def test_train_alone_is_no_split(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_leaks_across_an_existing_split_are_told(tmp_path: Path) -> None:
     assert totals(report) == {"train": 20, "val": 10, "test": 14}
     assert split_of(dataset)["test/a/leak 0.png"] == 2
     [told] = progress.warnings
-    assert told.startswith("4 pictures of test also in train")
+    assert told.startswith("4 images of test also in train")
     assert "test/a/leak 0.png = train/a/0.png" in told
     assert told.endswith("and 1 more")
 
@@ -395,7 +395,7 @@ def test_rows_without_split_beside_others_are_told(tmp_path: Path) -> None:
     ]
     dataset, progress = run_records(tmp_path, table_importer(records, source))
     assert np.bincount(dataset.manifest.splits + 1).tolist() == [4, 4, 2, 2]
-    assert any("4 pictures without a split" in text for text in progress.warnings)
+    assert any("4 images without a split" in text for text in progress.warnings)
     assert any("1 group in more than one split" in t for t in progress.warnings)
 
 
@@ -406,21 +406,21 @@ def test_labels_given_by_the_source_keep_their_order(tmp_path: Path) -> None:
     dataset, progress = run_records(tmp_path, importer)
     assert dataset.labels == ("z", "b", "a")
     assert dataset.manifest.class_indices.tolist() == [2, 2, 2, 1, 1, 1]
-    assert "labels without pictures: z" in progress.warnings
+    assert "labels without images: z" in progress.warnings
 
 
 def test_labels_missing_in_the_classes_file_are_told(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 3, "b": 3, "c": 3})
     classes = tmp_path / "classes.txt"
     classes.write_text("b\na\n")
-    with pytest.raises(DataError, match="labelled c"):
+    with pytest.raises(DataError, match="labeled c"):
         run(source, tmp_path / "data", classes_file=classes)
     classes.write_text("b\nc\na\n")
     _, dataset, _ = run(source, tmp_path / "data", classes_file=classes)
     assert dataset.labels == ("b", "c", "a")
 
 
-def test_pictures_unpacked_into_the_dataset_move_with_it(tmp_path: Path) -> None:
+def test_images_unpacked_into_the_dataset_move_with_it(tmp_path: Path) -> None:
     def read(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
         draw_classes(unpack_dir / "deep", {"a": 3, "b": 3})
         records = (Record(f"{label}/{n}.png", label) for label in "ab" for n in range(3))
@@ -446,9 +446,9 @@ def test_paths_that_lead_out_are_copied_inside(tmp_path: Path) -> None:
     ("counts", "told"),
     [
         ({}, "is empty"),
-        ({"a": 3}, "3 pictures of 'a' alone"),
+        ({"a": 3}, "3 images of 'a' alone"),
         ({"a": -2, "b": -1}, "of 3 files none can be used: a/0.png"),
-        ({"a": 3, "b": -2}, "3 pictures of 'a' alone"),
+        ({"a": 3, "b": -2}, "3 images of 'a' alone"),
     ],
 )
 def test_sources_that_cannot_be_used_are_explained(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cnnclf.importers import reading
 from cnnclf.importers.importer import Record
-from cnnclf.importers.reading import Checked, check_pictures, count_processors
+from cnnclf.importers.reading import Checked, check_images, count_processors
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def records(count: int) -> Iterator[Record]:
 
 
 def check(folder: Path, listed: Iterator[Record], threads: int = 2) -> list[Checked]:
-    chunks = check_pictures(folder, listed, threads=threads)
+    chunks = check_images(folder, listed, threads=threads)
     return [checked for chunk in chunks for checked in chunk]
 
 
@@ -72,7 +72,7 @@ def test_listing_is_consumed_only_a_little_ahead(folder: Path) -> None:
             taken += 1
             yield Record("1.png", "a")
 
-    chunks = check_pictures(folder, listed(), threads=2)
+    chunks = check_images(folder, listed(), threads=2)
     first = next(chunks)
     assert len(first) <= taken <= 200
     chunks.close()  # type: ignore[attr-defined]
@@ -80,7 +80,7 @@ def test_listing_is_consumed_only_a_little_ahead(folder: Path) -> None:
 
 def test_no_thread_is_left_behind(folder: Path) -> None:
     before = threading.active_count()
-    chunks = check_pictures(folder, records(100), threads=3)
+    chunks = check_images(folder, records(100), threads=3)
     next(chunks)
     chunks.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -19,10 +19,10 @@ def make(
     return Checked(Record(f"{file}.png", label, "test", group), info, digest(file))
 
 
-def gather(*pictures: Checked) -> Columns:
+def gather(*images: Checked) -> Columns:
     columns = Columns()
-    for picture in pictures:
-        columns.add(picture)
+    for image in images:
+        columns.add(image)
     return columns
 
 
@@ -45,7 +45,7 @@ def test_lookalikes_are_those_that_only_agree_in_a_sample() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_few_pictures_are_no_lookalikes(count: int) -> None:
+def test_few_images_are_no_lookalikes(count: int) -> None:
     assert gather(*[make("1", "x")] * count).find_lookalikes().tolist() == []
 
 
@@ -59,6 +59,6 @@ def test_columns_are_in_the_order_of_the_labels_wanted() -> None:
     assert len(columns) == 2
 
 
-def test_a_picture_that_was_not_read_is_a_mistake_of_ours() -> None:
+def test_a_image_that_was_not_read_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="gone"):
         Columns().add(Checked(Record("1.png", "a"), None, reason="gone"))

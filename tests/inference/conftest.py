@@ -1,4 +1,4 @@
-"""A tiny model that need not be trained, and pictures that it can look at."""
+"""A tiny model that need not be trained, and images that it can look at."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SPEC = InputSpec(16, 16)
 
 
 def build_tiny(labels: int = 3) -> Any:
-    """Build a model that names the strongest of the colours."""
+    """Build a model that names the strongest of the colors."""
     import keras
 
     keras.utils.set_random_seed(1)
@@ -47,7 +47,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build_tiny(),
         labels=LABELS,
         input_spec=SPEC,
-        dataset={"name": "colours", "fingerprint": "0" * 64},
+        dataset={"name": "colors", "fingerprint": "0" * 64},
         extra={"epoch": 3},
     )
     return directory
@@ -63,12 +63,12 @@ Draw = Callable[..., Path]
 
 @pytest.fixture
 def draw(tmp_path: Path) -> Draw:
-    """Draw a picture of one colour: `draw("a/b.png", "red")`."""
+    """Draw an image of one color: `draw("a/b.png", "red")`."""
 
-    def call(name: str, colour: str = "red") -> Path:
+    def call(name: str, color: str = "red") -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        rgb = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}[colour]
+        rgb = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}[color]
         Image.new("RGB", (20, 18), rgb).save(path, format="PNG")
         return path
 

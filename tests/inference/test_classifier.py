@@ -50,7 +50,7 @@ def test_a_bundle_says_what_is_needed(bundle: Path) -> None:
         "logits",
         1.0,
     )
-    assert content["dataset"] == {"name": "colours", "fingerprint": "0" * 64}
+    assert content["dataset"] == {"name": "colors", "fingerprint": "0" * 64}
     assert content["extra"] == {"epoch": 3}
     assert content["parameters"] == build_tiny().count_params()
     assert {"cnnclf", "keras"} < content["versions"].keys()
@@ -257,7 +257,7 @@ def test_the_number_of_graphs_is_bounded(bundle: Path, pixels: np.ndarray) -> No
     assert len(cast("KerasEngine", classifier.engine)._sizes) <= 8
 
 
-def test_no_pictures_give_no_logits(classifier: Classifier, pixels: np.ndarray) -> None:
+def test_no_images_give_no_logits(classifier: Classifier, pixels: np.ndarray) -> None:
     assert classifier.logits(pixels[:0]).shape == (0, 3)
 
 

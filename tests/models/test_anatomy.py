@@ -37,7 +37,7 @@ def test_receptive_fields_follow_the_recurrence() -> None:
     assert layers["block1_pool"].receptive_field == 4
     assert layers["block2_conv1"].receptive_field == 8
     assert layers["block2_conv2"].receptive_field == 12
-    assert layers["logits"].receptive_field == 0, "the top sees the whole picture"
+    assert layers["logits"].receptive_field == 0, "the top sees the whole image"
 
 
 def test_macs_of_a_convolution() -> None:

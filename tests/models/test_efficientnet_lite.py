@@ -38,7 +38,7 @@ def test_logits_equal_those_of_a_second_implementation(state: State, lite0_path:
     for size in (64, 45, 224):
         model = build_top(size)
         load_lite0_weights(model, lite0_path)
-        pixels = draw_picture(size)
+        pixels = draw_image(size)
         expected = compute_logits(state, pixels)
         assert np.abs(compute_with(model, pixels) - expected).max() < 1e-4, size
         assert np.std(expected) > 0.5
@@ -52,7 +52,7 @@ def test_a_swapped_pair_of_layers_would_be_noticed(state: State) -> None:
         swapped[first], swapped[second] = state[second], state[first]
     model = build_top(64)
     assign_lite0_state(model, swapped)
-    pixels = draw_picture(64)
+    pixels = draw_image(64)
     difference = compute_with(model, pixels) - compute_logits(state, pixels)
     assert np.abs(difference).max() > 0.1
 
@@ -62,7 +62,7 @@ def test_every_single_layer_is_compared(state: State) -> None:
     model = build_top(33)
     model.compile(jit_compile=False)
     assign_lite0_state(model, state)
-    pixels = draw_picture(33)
+    pixels = draw_image(33)
     expected = compute_logits(state, pixels)
     assert np.abs(compute_with(model, pixels) - expected).max() < 1e-4
     layers = [layer for layer in model.layers if layer.weights]
@@ -81,7 +81,7 @@ def test_kernels_are_not_turned(state: State) -> None:
     model = build_top(33)
     model.compile(jit_compile=False)
     assign_lite0_state(model, state)
-    pixels = draw_picture(33)
+    pixels = draw_image(33)
     expected = compute_logits(state, pixels)
     turned = [layer for layer in model.layers if layer.weights and "depthwise_conv" in layer.name]
     for layer in [model.get_layer("stem_conv"), *turned]:
@@ -130,14 +130,14 @@ def compute_with(model: Any, pixels: Array) -> Array:
     return np.asarray(logits, "f8").reshape(-1)
 
 
-def draw_picture(size: int) -> Array:
-    """A seeded picture with edges, gradients and noise, so that every channel has work."""
+def draw_image(size: int) -> Array:
+    """A seeded image with edges, gradients and noise, so that every channel has work."""
     rng = np.random.default_rng(20)
     rows, columns = np.mgrid[0:size, 0:size] / size
     planes = [127 * (1 + np.sin(9 * rows * k + 5 * columns)) for k in (1, 2, 3)]
-    picture = np.stack(planes, axis=-1) + rng.normal(0, 20, (size, size, 3))
-    picture[size // 4 : size // 2, size // 3 :] = (250, 40, 90)
-    return np.asarray(picture.clip(0, 255).round())
+    image = np.stack(planes, axis=-1) + rng.normal(0, 20, (size, size, 3))
+    image[size // 4 : size // 2, size // 3 :] = (250, 40, 90)
+    return np.asarray(image.clip(0, 255).round())
 
 
 def trainable_and_other(model: Any) -> tuple[int, int]:
@@ -146,7 +146,7 @@ def trainable_and_other(model: Any) -> tuple[int, int]:
 
 
 def compute_logits(state: State, pixels: Array) -> Array:
-    """The whole network in NumPy, channels last, one picture."""
+    """The whole network in NumPy, channels last, one image."""
     x = (pixels - 127) / 128
     x = relu6(norm(state, "_bn0", convolve(x, state["_conv_stem.weight"], stride=2)))
     for block in range(16):
@@ -181,7 +181,7 @@ def filter_channels(x: Array, kernel: npt.NDArray[Any], *, stride: int) -> Array
 
 
 def windows(x: Array, size: int, stride: int) -> list[tuple[tuple[int, int], Array]]:
-    """Shifted, strided views of the padded picture, one for each kernel position."""
+    """Shifted, strided views of the padded image, one for each kernel position."""
     outputs, pads = [], []
     for side in x.shape[:2]:
         output = -(-side // stride)

@@ -109,7 +109,7 @@ def test_file_and_address_are_those_that_keras_asks_for(
     assert asked.value.args == (row.imagenet.name, find_address(row), row.imagenet.digest)
 
 
-def test_pictures_may_be_oblong() -> None:
+def test_images_may_be_oblong() -> None:
     row = find_backbone("efficientnet-lite0")
     model = build_backbone(row, height=64, width=97)
     assert model.input_shape == (None, 64, 97, 3)

@@ -57,24 +57,24 @@ def test_missing_weights_are_told_by_the_plan(shapes: Dataset, tmp_path: Path) -
         plan_tiny(shapes, **{"backbone.weights": str(tmp_path / "none.h5")})
 
 
-def test_fewer_pictures_than_twice_the_classes_are_refused(shapes: Dataset) -> None:
+def test_fewer_images_than_twice_the_classes_are_refused(shapes: Dataset) -> None:
     labels = shapes.labels
     try:
         object.__setattr__(shapes, "labels", tuple(f"label{i}" for i in range(25)))
-        with pytest.raises(DataError, match="at least 50 pictures for 25 classes, 2 for each"):
+        with pytest.raises(DataError, match="at least 50 images for 25 classes, 2 for each"):
             plan_tiny(shapes)
     finally:
         object.__setattr__(shapes, "labels", labels)
 
 
-def test_grey_pictures_are_repeated_and_it_is_said(shapes: Dataset) -> None:
+def test_gray_images_are_repeated_and_it_is_said(shapes: Dataset) -> None:
     shapes.manifest.modes[:], kept = ["L"] * len(shapes.manifest), list(shapes.manifest.modes)
     try:
         plan = plan_tiny(shapes)
     finally:
         shapes.manifest.modes[:] = kept
     assert plan.input_spec.channels == 3
-    assert "all training pictures are grey" in plan.remarks[0]
+    assert "all training images are gray" in plan.remarks[0]
 
 
 def test_auto_depends_on_the_backbone_and_the_data(shapes: Dataset) -> None:
@@ -125,7 +125,7 @@ def test_the_head_search_is_on_for_hidden_layers_too(shapes: Dataset) -> None:
     assert head.learning_rate == "auto"
 
 
-def test_one_cached_view_is_the_picture_as_it_is(shapes: Dataset) -> None:
+def test_one_cached_view_is_the_image_as_it_is(shapes: Dataset) -> None:
     plan = plan_tiny(shapes, **{"augment.preset": "medium"})
     assert dict(plan.operations) == {}
 
@@ -142,7 +142,7 @@ def test_further_views_are_cropped_and_flipped_only_if_asked(shapes: Dataset) ->
 
 
 @pytest.mark.parametrize("options", [{"features.cache": False}, {"tail.unfreeze": "all"}], ids=str)
-def test_what_trains_on_pictures_is_augmented(shapes: Dataset, options: dict[str, object]) -> None:
+def test_what_trains_on_images_is_augmented(shapes: Dataset, options: dict[str, object]) -> None:
     plan = plan_tiny(shapes, **options, **{"augment.preset": "strong"})
     assert {"flip", "mixup", "cutmix"} <= set(plan.operations)
     views = plan_operations(plan.config, on_pixels=False)

@@ -1,4 +1,4 @@
-"""What "auto" becomes for which pictures, and that the plan survives its file."""
+"""What "auto" becomes for which images, and that the plan survives its file."""
 
 import json
 from pathlib import Path
@@ -48,22 +48,22 @@ def plan(data: Dataset, **options: Any) -> TrainPlan:
     return plan_training(config, data, given=origins)
 
 
-def test_small_grey_pictures_are_taken_as_they_are() -> None:
+def test_small_gray_images_are_taken_as_they_are() -> None:
     made = plan(dataset())
     assert made.input_spec.shape == (28, 28, 1)
     assert made.config.model.blocks == 3
     assert "28x28" in made.reasons["data.image_size"]
-    assert "grey" in made.reasons["data.color"]
+    assert "gray" in made.reasons["data.color"]
 
 
-def test_large_pictures_are_scaled_to_128() -> None:
+def test_large_images_are_scaled_to_128() -> None:
     made = plan(dataset(size=(384, 512), mode="RGB"))
     assert made.input_spec.shape == (128, 128, 3)
-    assert made.input_spec.fit == "pad", "nothing of a wide picture may be lost"
+    assert made.input_spec.fit == "pad", "nothing of a wide image may be lost"
     assert made.config.model.blocks == 5
 
 
-def test_mixed_modes_are_seen_in_colour() -> None:
+def test_mixed_modes_are_seen_in_color() -> None:
     data = dataset(mode="L")
     data.manifest.modes[3] = "RGB"
     assert plan(data).input_spec.channels == 3
@@ -98,7 +98,7 @@ def test_nothing_is_left_open_but_the_machine() -> None:
 
 
 def test_every_resolved_setting_has_a_reason_and_given_ones_have_none() -> None:
-    made = plan(dataset(), training__epochs=3, model__filters="8,16", data__color="grey")
+    made = plan(dataset(), training__epochs=3, model__filters="8,16", data__color="gray")
     assert "training.epochs" not in made.reasons
     assert "model.filters" not in made.reasons
     assert "data.color" not in made.reasons
@@ -128,7 +128,7 @@ def test_weight_decay_is_refused_where_the_optimizer_has_none() -> None:
         assert plan(dataset(), optimizer__name="adam", **options).config.optimizer.name == "adam"
 
 
-def test_hue_on_grey_pictures_is_refused_when_asked_for() -> None:
+def test_hue_on_gray_images_is_refused_when_asked_for() -> None:
     with pytest.raises(ConfigError, match="hue"):
         plan(dataset(), augment__hue=0.1)
 

@@ -38,7 +38,7 @@ class Numbers:
     def decode(self, source: Path | bytes) -> np.ndarray:
         assert isinstance(source, Path)
         if source.name in self.broken:
-            raise ImageError(f"{source}: expected a picture, received text")
+            raise ImageError(f"{source}: expected an image, received text")
         if source.stem == "locked":
             raise PermissionError(13, "Permission denied", str(source))
         if source.stem == "huge":

@@ -1,4 +1,4 @@
-"""Finding pictures: every way to name them, in order, lazily, and nothing unsaid."""
+"""Finding images: every way to name them, in order, lazily, and nothing unsaid."""
 
 import contextlib
 import io
@@ -236,7 +236,7 @@ def test_missing_paths_become_rows_when_something_is_found(here: Path) -> None:
 @pytest.mark.parametrize("inputs", [["no.jpg", "n*.png"], ["empty"], ["-"], []])
 def test_nothing_at_all_is_an_error(here: Path, inputs: Sequence[str]) -> None:
     touch("empty/notes.txt")
-    with pytest.raises(DataError, match="expected pictures, found none") as caught:
+    with pytest.raises(DataError, match="expected images, found none") as caught:
         find(*inputs, stdin=b"\n \n")
     assert caught.value.exit_code is ExitCode.DATA
 

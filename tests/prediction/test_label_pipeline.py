@@ -53,7 +53,7 @@ def test_bad_files_become_rows_and_nothing_stops() -> None:
         "huge.jpg",
         "no.jpg",
     ]
-    assert rows[3].error == "expected a picture, received text"
+    assert rows[3].error == "expected an image, received text"
     assert rows[5].error == "the model's output is not a number"
     assert rows[8].error == "Permission denied"
     assert "memory" in rows[9].error

@@ -279,16 +279,16 @@ def test_progress_learns_how_many_there_are(tmp_path: Path) -> None:
 # --- with the real model
 
 
-def test_a_real_model_sees_colours(classifier: Classifier, draw: Draw, tmp_path: Path) -> None:
-    colours = ["red", "green", "blue", "blue", "green"]
-    for number, colour in enumerate(colours):
-        draw(f"pictures/{number}.png", colour)
-    (tmp_path / "pictures" / "9.jpg").write_text("no picture at all")
-    rows, summary = run(classifier, ImageInputs([str(tmp_path / "pictures")]).first(), batch_size=2)
-    assert [row.label for row in rows] == [*colours, ""]
-    assert rows[-1].error.startswith("expected a picture")
+def test_a_real_model_sees_colors(classifier: Classifier, draw: Draw, tmp_path: Path) -> None:
+    colors = ["red", "green", "blue", "blue", "green"]
+    for number, color in enumerate(colors):
+        draw(f"images/{number}.png", color)
+    (tmp_path / "images" / "9.jpg").write_text("no image at all")
+    rows, summary = run(classifier, ImageInputs([str(tmp_path / "images")]).first(), batch_size=2)
+    assert [row.label for row in rows] == [*colors, ""]
+    assert rows[-1].error.startswith("expected an image")
     assert summary.counts == {"red": 1, "green": 2, "blue": 2}
     direct = classifier.probabilities(
-        classifier.logits(classifier.decode(tmp_path / "pictures" / "0.png")[None])
+        classifier.logits(classifier.decode(tmp_path / "images" / "0.png")[None])
     )
     assert rows[0].ranking[0][1] == pytest.approx(direct.max(), abs=1e-5)

@@ -24,7 +24,7 @@ from cnnclf.prediction.rows import Columns, Prediction
 from cnnclf.prediction.sharding import Shard
 
 GOOD = Prediction("a,b.jpg", (("cat", 0.75), ("dog", 0.25)))
-BAD = Prediction("bad.jpg", error="expected a picture, received text")
+BAD = Prediction("bad.jpg", error="expected an image, received text")
 COLUMNS = Columns(2)
 JOB = Job("0" * 64, ("photos",), "/home/me", COLUMNS.top_k, tuple(COLUMNS.names()))
 SUFFIXES = pytest.mark.parametrize("suffix", FILE_FORMATS)

@@ -14,7 +14,7 @@ from cnnclf.prediction.rows import CSV, JSON_LINES, Columns, Prediction, RowForm
 
 GOOD = Prediction("a,b.jpg", (("cat", 0.75), ("dog", 0.2499999999), ("cow", 1e-10)))
 UNSURE = Prediction("ü.jpg", (("dog", 0.4), ("cat", 0.35)), is_unknown=True)
-BAD = Prediction("bad.jpg", error="expected a picture, received text")
+BAD = Prediction("bad.jpg", error="expected an image, received text")
 MOVED = Prediction("c.jpg", (("cat", 1.0),), placed="out/cat/c.jpg")
 
 
@@ -27,7 +27,7 @@ def test_csv() -> None:
         "path,label,probability,label_2,probability_2,error\n"
         '"a,b.jpg",cat,0.75,dog,0.25,\n'
         "ü.jpg,unknown,0.4,cat,0.35,\n"
-        'bad.jpg,,,,,"expected a picture, received text"\n'
+        'bad.jpg,,,,,"expected an image, received text"\n'
     )
 
 

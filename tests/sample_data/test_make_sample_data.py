@@ -62,7 +62,7 @@ def test_the_script_writes_the_folders_of_the_repository(tmp_path: Path) -> None
         assert changed == []
 
 
-def test_the_pictures_are_few_and_small() -> None:
+def test_the_images_are_few_and_small() -> None:
     files = list((FOLDER / "x_or_o").rglob("*.jpg"))
     assert len(files) == 300
     assert sum(path.stat().st_size for path in files) < 2_000_000
@@ -98,7 +98,7 @@ def test_the_page_lists_every_file() -> None:
     assert all(f"| `{name}` | " in page for name in files)
 
 
-def test_the_bomb_is_a_real_picture() -> None:
+def test_the_bomb_is_a_real_image() -> None:
     small = script.encode_blank_fax(300, 200)
     assert decode_image(small, InputSpec(8, 8)).min() == 255
 

@@ -13,7 +13,7 @@ from cnnclf.inference.classifier import Classifier
 
 SAMPLE_DATA = Path(__file__).parents[2] / "sample_data"
 RUN = SAMPLE_DATA / "tiny_run"
-PICTURES = SAMPLE_DATA / "x_or_o"
+IMAGES = SAMPLE_DATA / "x_or_o"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_it_is_small() -> None:
 
 def test_logits_are_the_reference_ones_in_any_batch(reference: dict[str, list[float]]) -> None:
     classifier = Classifier.load(RUN)
-    pixels = np.stack([classifier.decode(PICTURES / name) for name in reference])
+    pixels = np.stack([classifier.decode(IMAGES / name) for name in reference])
     expected = np.array(list(reference.values()))
     # 2e-3: decoders and processors differ in the last bits of what they compute
     np.testing.assert_allclose(classifier.logits(pixels), expected, atol=2e-3)
@@ -41,7 +41,7 @@ def test_logits_are_the_reference_ones_in_any_batch(reference: dict[str, list[fl
 def test_predict_on_the_command_line_gives_the_same_probabilities(
     cli: Callable[..., Any], reference: dict[str, list[float]], tmp_path: Path
 ) -> None:
-    files = [PICTURES / name for name in reference]
+    files = [IMAGES / name for name in reference]
     rows_file = tmp_path / "rows.jsonl"
     result = cli("predict", RUN, *files, "--out", rows_file, "--engine", "keras")
     assert result.code == ExitCode.OK, result.stderr
@@ -53,9 +53,7 @@ def test_predict_on_the_command_line_gives_the_same_probabilities(
 
 
 def test_evaluate_takes_a_folder_of_class_folders(cli: Callable[..., Any], tmp_path: Path) -> None:
-    result = cli(
-        "evaluate", RUN, PICTURES, "--out", tmp_path / "report", "--json", "--split", "all"
-    )
+    result = cli("evaluate", RUN, IMAGES, "--out", tmp_path / "report", "--json", "--split", "all")
     assert result.code == ExitCode.OK, result.stderr
     assert (
         json.loads((tmp_path / "report" / "metrics.json").read_text())["metrics"]["accuracy"] > 0.9

@@ -27,8 +27,8 @@ def draw_shapes(folder: Path, *, per_class: int = 16, side: int = 16) -> Path:
     for shape in SHAPES:
         (folder / shape).mkdir(parents=True)
         for index in range(per_class):
-            picture = Image.new("RGB", (side, side), (rng.randrange(60),) * 3)
-            pen, bright = ImageDraw.Draw(picture), (rng.randrange(150, 256),) * 3
+            image = Image.new("RGB", (side, side), (rng.randrange(60),) * 3)
+            pen, bright = ImageDraw.Draw(image), (rng.randrange(150, 256),) * 3
             x, y = rng.randrange(2, side - 9), rng.randrange(2, side - 9)
             match shape:
                 case "disc":
@@ -37,13 +37,13 @@ def draw_shapes(folder: Path, *, per_class: int = 16, side: int = 16) -> Path:
                     pen.rectangle((x, y, x + 7, y + 7), fill=bright)
                 case _:
                     pen.line((0, y, side, y), fill=bright, width=2)
-            picture.save(folder / shape / f"{index}.png")
+            image.save(folder / shape / f"{index}.png")
     return folder
 
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """48 pictures of three shapes, imported."""
+    """48 images of three shapes, imported."""
     work = tmp_path_factory.mktemp("shapes")
     source = draw_shapes(work / "source")
     import_source(source, work / "dataset", options=ImportOptions(), progress=Silent())
@@ -52,15 +52,15 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def colors(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """48 noisy pictures in three colours, imported; random features tell them apart."""
+    """48 noisy images in three colors, imported; random features tell them apart."""
     work, rng = tmp_path_factory.mktemp("colors"), random.Random(0)
     for channel, label in enumerate(("red", "green", "blue")):
         (work / "source" / label).mkdir(parents=True)
         for index in range(16):
             base = [190 if each == channel else 90 for each in range(3)]
             pixels = bytes(value + rng.randrange(-60, 60) for _ in range(256) for value in base)
-            picture = Image.frombytes("RGB", (16, 16), pixels)
-            picture.save(work / "source" / label / f"{index}.png")
+            image = Image.frombytes("RGB", (16, 16), pixels)
+            image.save(work / "source" / label / f"{index}.png")
     import_source(work / "source", work / "dataset", options=ImportOptions(), progress=Silent())
     return load_dataset(work / "dataset")
 

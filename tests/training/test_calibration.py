@@ -64,11 +64,11 @@ def test_it_is_written_into_the_bundle_with_what_it_does(tmp_path: Path) -> None
     assert found is not None
     written = json.loads((tmp_path / "classifier.json").read_text())
     assert written == {"temperature": found.temperature, "labels": ["a", "b"]}
-    assert found.pictures == 500
+    assert found.images == 500
     assert found.ece_after < found.ece_before / 2
 
 
-def test_too_few_pictures_leave_it_as_it_is(tmp_path: Path) -> None:
+def test_too_few_images_leave_it_as_it_is(tmp_path: Path) -> None:
     assert calibrate(tmp_path, draw(49)) is None
     assert list(tmp_path.iterdir()) == []
 
@@ -85,7 +85,7 @@ def test_a_verdict_measures_as_keras_does() -> None:
     assert accuracy == pytest.approx((verdict.logits.argmax(1) == verdict.truth).mean())
 
 
-def test_thousands_of_val_pictures_are_judged_by_a_part_that_the_seed_chooses() -> None:
+def test_thousands_of_val_images_are_judged_by_a_part_that_the_seed_chooses() -> None:
     rows = np.arange(100, 5100)
     chosen = choose_judged(rows, seed=1)
     assert len(chosen) == len(set(chosen.tolist())) == 2000

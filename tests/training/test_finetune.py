@@ -57,7 +57,7 @@ def test_both_phases_leave_one_whole_network(tune: Finetune, tmp_path: Path) -> 
     assert len(record["head_search"]) == 6
     notes = "\n".join(progress.notes)
     assert "head search: of 6 settings" in notes
-    assert "frozen layers of 34 pictures and 7 pictures with keras-float32, once: " in notes
+    assert "frozen layers of 34 images and 7 images with keras-float32, once: " in notes
     assert "kB in " in notes
     assert " free)" in notes
 
@@ -78,7 +78,7 @@ def test_cached_and_whole_path_are_compared_and_agree(
     record = open_run(tmp_path / "run").read_record()
     assert record["feature_engine"] == engine
     for figures in record["phases"].values():
-        assert figures["pictures"] == 7
+        assert figures["images"] == 7
         assert figures["other_labels"] == 0
         assert figures["cached_val_accuracy"] == figures["val_accuracy"]
         assert 0 < figures["mean_logit_difference"] <= figures["largest_logit_difference"]
@@ -254,36 +254,36 @@ def test_without_a_cache_the_whole_network_trains_with_the_frozen_part_as_it_was
 
 
 @pytest.mark.parametrize("first", ["bad", "good"])
-def test_val_pictures_that_went_bad_are_left_out_whether_or_not_features_are_found(
+def test_val_images_that_went_bad_are_left_out_whether_or_not_features_are_found(
     colors: Dataset, tmp_path: Path, first: str
 ) -> None:
-    shutil.copytree(colors.root, tmp_path / "pictures")
-    dataset = replace(colors, root=tmp_path / "pictures")
+    shutil.copytree(colors.root, tmp_path / "images")
+    dataset = replace(colors, root=tmp_path / "images")
     bad = dataset.file(int(dataset.manifest.select("val")[2]))
     short: dict[str, Any] = {"data.cache": "none", "head.epochs": 1, "tail.unfreeze": "none"}
 
     def tune() -> tuple[int, int]:
         run = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         failed = tune_tiny(dataset, run, **short).failed
-        return failed, open_run(run).read_record()["phases"]["head"]["pictures"]
+        return failed, open_run(run).read_record()["phases"]["head"]["images"]
 
     if first == "good":
         assert tune() == (0, 7)
-    bad.write_bytes(b"no picture any more")
+    bad.write_bytes(b"no image any more")
     assert tune() == (1, 6)
     assert tune() == (1, 6), "its features, or that it has none, are found on disk"
 
 
-def test_val_pictures_that_all_went_bad_are_an_error_of_one_line(
+def test_val_images_that_all_went_bad_are_an_error_of_one_line(
     colors: Dataset, tmp_path: Path
 ) -> None:
-    shutil.copytree(colors.root, tmp_path / "pictures")
-    dataset = replace(colors, root=tmp_path / "pictures")
+    shutil.copytree(colors.root, tmp_path / "images")
+    dataset = replace(colors, root=tmp_path / "images")
     short: dict[str, Any] = {"data.cache": "none", "head.epochs": 1, "tail.unfreeze": "none"}
     tune_tiny(dataset, tmp_path / "first", **short)
     for row in dataset.manifest.select("val"):
         dataset.file(int(row)).unlink()
-    with pytest.raises(DataError, match=r"expected val pictures in .*, none can be decoded"):
+    with pytest.raises(DataError, match=r"expected val images in .*, none can be decoded"):
         tune_tiny(dataset, tmp_path / "second", **short)
 
 

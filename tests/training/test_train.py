@@ -78,13 +78,13 @@ def test_a_run_leaves_what_the_page_promises(train_tiny: Train, tmp_path: Path) 
     assert "epoch 3, loss" in (tmp_path / "run" / "log.txt").read_text()
 
 
-def test_pictures_to_compare_engines_on_are_kept(train_tiny: Train, tmp_path: Path) -> None:
+def test_images_to_compare_engines_on_are_kept(train_tiny: Train, tmp_path: Path) -> None:
     train_tiny(tmp_path / "run", **{"training.epochs": 1})
     found = read_reference(tmp_path / "run" / "checkpoints" / "best")
     assert found is not None
     pixels, logits = found
     assert 1 <= len(pixels) <= 8
-    assert len({picture.tobytes() for picture in pixels}) == len(pixels)
+    assert len({image.tobytes() for image in pixels}) == len(pixels)
     again = Classifier.load(tmp_path / "run").logits(pixels)
     assert logits is not None
     np.testing.assert_allclose(logits, again, rtol=1e-3, atol=1e-4)
@@ -184,7 +184,7 @@ def test_with_an_average_best_and_last_differ(train_tiny: Train, tmp_path: Path)
         {"training.balance": "weights"},
         {"training.balance": "sample"},
         {"training.balance": "focal"},
-        {"data.cache": "none", "data.color": "grey"},
+        {"data.cache": "none", "data.color": "gray"},
         {"data.cache": "ram", "data.image_size": "12x20", "data.fit": "pad"},
         {"model.preset": "textbook", "model.filters": [4], "model.dense_units": [8]},
         {"runtime.precision": "mixed_bfloat16"},
@@ -239,9 +239,9 @@ def test_only_stopped_runs_of_the_same_data_are_resumed(
         check_resumable(done, TrainPlan.from_dict(content), shapes)
 
 
-def test_balance_weights_favour_the_rare_and_average_to_one() -> None:
+def test_balance_weights_favor_the_rare_and_average_to_one() -> None:
     indices = np.array([0] * 90 + [1] * 10)
     given = balance_weights(indices, 3)
     assert given[1] > given[0] > 0
-    assert given[2] == 0, "a class without pictures has no weight"
+    assert given[2] == 0, "a class without images has no weight"
     assert given[indices].mean() == pytest.approx(1.0)

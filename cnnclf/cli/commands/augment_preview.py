@@ -1,4 +1,4 @@
-"""`cnnclf augment-preview`: a picture of what augmentation does to a dataset's pictures."""
+"""`cnnclf augment-preview`: an image of what augmentation does to a dataset's images."""
 
 import shlex
 from functools import partial
@@ -24,7 +24,7 @@ _SETTINGS = ("augment.", "data.image_size", "data.color", "data.fit", "runtime.s
 def augment_preview_command(
     dataset: options.Dataset,
     out_: Annotated[
-        Path, typer.Option("--out", metavar="FILE.png", help="The picture to write.")
+        Path, typer.Option("--out", metavar="FILE.png", help="The image to write.")
     ] = Path("augment-preview.png"),
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a file.")
@@ -33,23 +33,21 @@ def augment_preview_command(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="One setting: augment.flip=0.5."),
     ] = None,
-    pictures: Annotated[
-        int, typer.Option("--pictures", min=1, max=100, help="Pictures, one a row.")
-    ] = 6,
+    images: Annotated[int, typer.Option("--images", min=1, max=100, help="Images, one a row.")] = 6,
     variants: Annotated[
         int, typer.Option("--variants", min=1, max=100, help="Changed versions of each.")
     ] = 7,
     each: Annotated[
-        bool, typer.Option("--each", help="One picture, and one row for each operation alone.")
+        bool, typer.Option("--each", help="One image, and one row for each operation alone.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     **settings: object,
 ) -> None:
-    """Draw what augmentation does to pictures.
+    """Draw what augmentation does to images.
 
-    On the left the pictures as the network sees them without augmentation, then as it sees them in
-    training with the same options: check that every changed picture still is of its class.
+    On the left the images as the network sees them without augmentation, then as it sees them in
+    training with the same options: check that every changed image still is of its class.
     """
     from cnnclf.config import load_config
     from cnnclf.importers import ImportOptions, open_dataset
@@ -71,17 +69,17 @@ def augment_preview_command(
     if each:
         _draw_each(plan, found, out_, variants)
     else:
-        _draw_together(plan, found, out_, pictures, variants)
+        _draw_together(plan, found, out_, images, variants)
 
 
 def _draw_together(
-    plan: "TrainPlan", dataset: "Dataset", path: Path, pictures: int, variants: int
+    plan: "TrainPlan", dataset: "Dataset", path: Path, images: int, variants: int
 ) -> None:
     import numpy as np
 
     from cnnclf.augmentation.preview import save_sheet, vary_together
 
-    examples = _take_examples(plan, dataset, pictures)
+    examples = _take_examples(plan, dataset, images)
     seed = plan.config.runtime.seed
     originals = np.stack([example.pixels for example in examples])
     sheet = vary_together(originals, plan.operations, variants=variants, seed=seed)

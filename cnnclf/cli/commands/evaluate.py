@@ -1,4 +1,4 @@
-"""`cnnclf evaluate`: measure a trained model on pictures whose labels are known."""
+"""`cnnclf evaluate`: measure a trained model on images whose labels are known."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +44,7 @@ def evaluate_command(
             metavar="|".join(SPLIT_CHOICES),
             callback=_check_split,
             autocompletion=lambda: list(SPLIT_CHOICES),
-            help="Which pictures to measure on [test; all of a new source that has no splits].",
+            help="Which images to measure on [test; all of a new source that has no splits].",
         ),
     ] = None,
     out_: Annotated[
@@ -59,7 +59,7 @@ def evaluate_command(
         int, typer.Option("--top-k", min=1, help="How many best labels count for top-k accuracy.")
     ] = 5,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Pictures computed at once [auto].")
+        int | None, typer.Option("--batch-size", min=1, help="Images computed at once [auto].")
     ] = None,
     cache: options.Cache = "disk",
     engine: options.ExactEngine = None,
@@ -71,7 +71,7 @@ def evaluate_command(
 ) -> int:
     """Measure a trained model: accuracy with its interval, and where it goes wrong.
 
-    Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png. Pictures that
+    Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png. Images that
     cannot be read are listed and left out; then the exit code is 7.
     """
     from cnnclf.inference.classifier import find_bundle
@@ -106,13 +106,13 @@ def evaluate_command(
     )
     _show(report)
     if dataset is not None and report.dataset["trained_on"] is False and split != "all":
-        out.hint(f"--split all measures on all {len(data):,} pictures of {data.directory}")
+        out.hint(f"--split all measures on all {len(data):,} images of {data.directory}")
     out.json(report.to_dict())
     return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
 
 
 def _choose_split(data: "Dataset", place: Path | None, bundle: Path) -> str:
-    """The test split; every picture of a source that nobody divided and the model never saw."""
+    """The test split; every image of a source that nobody divided and the model never saw."""
     from cnnclf.data.manifest import is_dataset
     from cnnclf.files import read_json
     from cnnclf.runs import CLASSIFIER_FILE
@@ -122,7 +122,7 @@ def _choose_split(data: "Dataset", place: Path | None, bundle: Path) -> str:
     trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
     if data.fingerprint == trained_on.get("fingerprint"):
         return "test"
-    out.note(f"{place} has no splits of its own: all its {len(data):,} pictures are measured on")
+    out.note(f"{place} has no splits of its own: all its {len(data):,} images are measured on")
     return "all"
 
 
@@ -145,14 +145,14 @@ def _show(report: "Report") -> None:
         rows["not in the split"] = report.absent_labels
     if report.failed:
         total = report.n + len(report.failed)
-        rows["left out"] = f"{len(report.failed):,} of {total:,} pictures, which cannot be read"
+        rows["left out"] = f"{len(report.failed):,} of {total:,} images, which cannot be read"
     out.pairs("", rows)
     _show_classes(report)
     if report.confused:
         out.line()
         out.table(
             "most frequent mistakes",
-            ("true", "predicted", "pictures", "share"),
+            ("true", "predicted", "images", "share"),
             [(p.label, p.predicted, p.count, p.share) for p in report.confused[:_PAIR_ROWS]],
         )
     out.line()
@@ -169,6 +169,6 @@ def _show_classes(report: "Report") -> None:
     out.line()
     out.table(
         title,
-        ("label", "pictures", "precision", "recall", "F1"),
+        ("label", "images", "precision", "recall", "F1"),
         [(row.label, row.support, row.precision, row.recall, row.f1) for row in shown],
     )

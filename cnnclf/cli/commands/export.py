@@ -79,7 +79,7 @@ def export_command(
         typer.Option(
             "--data",
             metavar="DATASET",
-            help="Pictures to compare on, and to calibrate int8 with [what RUN was trained on].",
+            help="Images to compare on, and to calibrate int8 with [what RUN was trained on].",
         ),
     ] = None,
     split: Annotated[
@@ -89,7 +89,7 @@ def export_command(
             metavar="|".join(SPLIT_CHOICES),
             callback=_check_split,
             autocompletion=lambda: list(SPLIT_CHOICES),
-            help="Which of them to compare on; int8 is calibrated on the training pictures.",
+            help="Which of them to compare on; int8 is calibrated on the training images.",
         ),
     ] = "val",
     max_drop: Annotated[
@@ -103,9 +103,9 @@ def export_command(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Write a trained model in another format and compare it with Keras on real pictures.
+    """Write a trained model in another format and compare it with Keras on real images.
 
-    The model takes uint8 pictures of its size and gives logits; classifier.json beside it names the
+    The model takes uint8 images of its size and gives logits; classifier.json beside it names the
     labels and says how to decode. Figures are in parity.json. What loses too much is kept under a
     name that ends with .rejected, and the exit code is 4.
     """
@@ -138,7 +138,7 @@ def export_command(
     out.json({"directory": report.directory, **report.to_dict()})
     if report.verdict == REJECTED:
         raise _rejection(report)
-    out.hint(f"label pictures with it: {quote('cnnclf', 'predict', report.directory)} photos/")
+    out.hint(f"label images with it: {quote('cnnclf', 'predict', report.directory)} photos/")
 
 
 def _check_bundle(bundle: Path) -> None:
@@ -170,7 +170,7 @@ def _show(report: "ExportReport") -> None:
     if parity is None:
         out.warn(
             f"nothing was compared: {report.directory} is not verified; "
-            "--data DATASET compares it on pictures"
+            "--data DATASET compares it on images"
         )
     else:
         _show_parity(report, parity)
@@ -184,7 +184,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
         return describe(sides[0]), describe(sides[1])
 
     out.table(
-        f"{parity.pictures:,} pictures of the split {parity.split}",
+        f"{parity.images:,} images of the split {parity.split}",
         ("", "Keras", report.settings.title),
         [
             ("accuracy", *each(lambda side: f"{side.accuracy:.4f} ({side.correct:,})")),
@@ -197,7 +197,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
     out.pairs(
         "",
         {
-            "same label": f"{100 * parity.agreement:.2f} % of the pictures"
+            "same label": f"{100 * parity.agreement:.2f} % of the images"
             + (f"; ties: {parity.ties:,} more" if parity.ties else ""),
             "largest difference": f"{parity.difference:.2g}; the {parity.output} of Keras span "
             f"{parity.spread:.3g}",
@@ -205,9 +205,9 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
         },
     )
     if parity.failed:
-        out.warn(f"{parity.failed:,} more pictures cannot be decoded and are in no number")
+        out.warn(f"{parity.failed:,} more images cannot be decoded and are in no number")
     if report.dataset and report.dataset["trained_on"] is False:
-        out.warn("the data changed since training: Keras may have seen pictures of the split")
+        out.warn("the data changed since training: Keras may have seen images of the split")
 
 
 def _describe_drop(parity: "Parity") -> str:

@@ -97,7 +97,7 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
 
 
 def _describe_augmentation(plan: "FinetunePlan") -> str:
-    """Say what is augmented: cached views once, pictures that are trained on in every epoch."""
+    """Say what is augmented: cached views once, images that are trained on in every epoch."""
     from cnnclf.planning.finetune_plan import plan_operations
 
     features = plan.config.features

@@ -1,4 +1,4 @@
-"""`cnnclf import`: read pictures into a dataset."""
+"""`cnnclf import`: read images into a dataset."""
 
 import shlex
 from pathlib import Path
@@ -29,7 +29,7 @@ def _parse_split(value: str) -> tuple[float, float, float]:
             "for example: --split 0.7,0.15,0.15",
         ) from None
     fractions = (train, val, test)
-    check_fractions(fractions)  # here, so that no picture is looked at before
+    check_fractions(fractions)  # here, so that no image is looked at before
     return fractions
 
 
@@ -60,15 +60,15 @@ def import_command(
         typer.Option(
             "--split",
             metavar="TRAIN,VAL,TEST",
-            help="Parts of the pictures [0.7,0.15,0.15, or as the source has it].",
+            help="Parts of the images [0.7,0.15,0.15, or as the source has it].",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Another seed divides the pictures otherwise.")
+        int, typer.Option("--seed", min=0, help="Another seed divides the images otherwise.")
     ] = 0,
     copy: Annotated[
         bool,
-        typer.Option("--copy", help="Copy pictures into the dataset instead of pointing to them."),
+        typer.Option("--copy", help="Copy images into the dataset instead of pointing to them."),
     ] = False,
     classes_file: Annotated[
         Path | None,
@@ -80,10 +80,10 @@ def import_command(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Read pictures into a dataset: check every file, find duplicates, make the split.
+    """Read images into a dataset: check every file, find duplicates, make the split.
 
-    The source is never changed. Pictures of a folder stay where they are; archives and arrays are
-    unpacked into the dataset. Files that are no picture or damaged are listed in skipped.csv; then
+    The source is never changed. Images of a folder stay where they are; archives and arrays are
+    unpacked into the dataset. Files that are no image or damaged are listed in skipped.csv; then
     the exit code is 7.
     """
     report = import_source(
@@ -119,7 +119,7 @@ def _show(report: "ImportReport") -> None:
         "",
         {
             "labels": len(report.labels),
-            "pictures": report.pictures,
+            "images": report.images,
             **{split: sum(report.counts[split].values()) for split in SPLITS},
             "skipped": report.skipped,
             "dataset": report.directory,

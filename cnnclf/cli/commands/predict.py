@@ -1,4 +1,4 @@
-"""`cnnclf predict`: label pictures with a trained model, as rows, as a table, or into folders."""
+"""`cnnclf predict`: label images with a trained model, as rows, as a table, or into folders."""
 
 import contextlib
 import sys
@@ -80,7 +80,7 @@ def predict_command(
     watch: Annotated[
         bool,
         typer.Option(
-            "--watch", rich_help_panel=_LARGE, help="Keep labelling new files until Ctrl-C."
+            "--watch", rich_help_panel=_LARGE, help="Keep labeling new files until Ctrl-C."
         ),
     ] = False,
     ray: Annotated[
@@ -118,7 +118,7 @@ def predict_command(
         typer.Option("--dry-run", rich_help_panel=_SORTING, help="Only say where files would go."),
     ] = False,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Pictures computed at once [32].")
+        int | None, typer.Option("--batch-size", min=1, help="Images computed at once [32].")
     ] = None,
     engine: options.Engine = "auto",
     precision: options.EnginePrecision = "auto",
@@ -128,7 +128,7 @@ def predict_command(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Label pictures with a trained model.
+    """Label images with a trained model.
 
     Rows go to --out, or as a table to the terminal, or as CSV to a pipe. A file that cannot be read
     becomes a row with an error; then the exit code is 7. Sorting never overwrites a file.
@@ -285,14 +285,14 @@ def _find_first(
     inputs: "ImageInputs", path: Path | None, mode: "Mode", *, watch: bool
 ) -> "tuple[Iterator[Found], DataError | None]":
     """Look for the first path; if there is none, say whether a job that goes on may be done."""
-    from cnnclf.prediction.inputs import NoPicturesError
+    from cnnclf.prediction.inputs import NoImagesError
     from cnnclf.prediction.row_file import is_interrupted
 
     if watch:
         return inputs.find(), None
     try:
         return inputs.first(), None
-    except NoPicturesError as error:
+    except NoImagesError as error:
         if mode != "resume" or path is None or not is_interrupted(path):
             raise
         return iter(()), error

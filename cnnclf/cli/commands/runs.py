@@ -117,10 +117,10 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
             {_METRICS[key]: metrics.get(key) for key in _shown([metrics])},
         )
     if exports:
-        keys = ("name", "verdict", "accuracy", "lost", "same_label", "pictures")
+        keys = ("name", "verdict", "accuracy", "lost", "same_label", "images")
         out.table(
             "Exports",
-            ("export", "verdict", "accuracy", "points lost", "same label", "pictures"),
+            ("export", "verdict", "accuracy", "points lost", "same label", "images"),
             [[row[key] for key in keys] for row in exports],
         )
     if directory.status() == "interrupted":
@@ -175,7 +175,7 @@ _RECORD_FIGURES = {
     "parameters": "parameters",
     "fit_s": "epochs took",
     "images_per_s": "images per second",
-    "data_wait_share": "waited for pictures",
+    "data_wait_share": "waited for images",
 }
 
 
@@ -233,7 +233,7 @@ def _read_export(artifact: Path) -> dict[str, Any]:
         "accuracy": _section(parity, "after").get("accuracy"),
         "lost": parity.get("drop_points"),
         "same_label": parity.get("agreement"),
-        "pictures": parity.get("pictures"),
+        "images": parity.get("images"),
     }
 
 
@@ -303,12 +303,12 @@ def _data_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
     return {
         **_section(plan, "dataset"),
         "labels": f"{len(labels)}: {shown}",
-        **{f"{split} pictures": count for split, count in _section(plan, "counts").items()},
+        **{f"{split} images": count for split, count in _section(plan, "counts").items()},
     }
 
 
 def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what makes runs differ: the settings, the data and the pictures' form."""
+    """Collect what makes runs differ: the settings, the data and the images' form."""
     parts = {
         "command": plan.get("command", "train" if plan else None),
         "dataset": _section(plan, "dataset"),

@@ -18,7 +18,7 @@ def sample_data_command(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write drawn X's and O's, two folders of small pictures, to try the other commands on."""
+    """Write drawn X's and O's, two folders of small images, to try the other commands on."""
     from cnnclf.data.sample_data import write_sample_data
 
     written = write_sample_data(directory)

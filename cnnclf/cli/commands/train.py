@@ -37,7 +37,7 @@ def train_command(
     """Train a CNN on a dataset.
 
     Every setting is an option, a key of a TOML file (--config) and a --set section.key=value.
-    Best epoch and last state are kept in the run directory, then the best is tested. Pictures that
+    Best epoch and last state are kept in the run directory, then the best is tested. Images that
     cannot be read are named and left out; then the exit code is 7.
     """
     request = Request(
@@ -77,7 +77,7 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
     filters = ", ".join(map(str, model.filters))
     return {
         "network": f"{model.preset}: filters {filters}; convolutions per block {convs}; "
-        f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M multiply-adds per picture",
+        f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M multiply-adds per image",
         "training": f"{count_of(int(training.epochs), 'epoch')}, batch {training.batch_size}, "
         f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, "
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",

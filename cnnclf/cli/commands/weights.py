@@ -98,7 +98,7 @@ def import_command(
 ) -> None:
     """Copy published files of weights, fetched on another machine, to where they belong.
 
-    A file is recognised by its name or hash. Where no hash is published, the backbone is built to
+    A file is recognized by its name or hash. Where no hash is published, the backbone is built to
     see that the file fits.
     """
     from cnnclf.models.backbones import find_backbone

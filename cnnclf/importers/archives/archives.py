@@ -33,8 +33,8 @@ from cnnclf.importers.importer import Importer, ImportOptions, Listing
 from cnnclf.progress import Progress, Task
 
 
-def recognise_zip(source: Path) -> str | None:
-    """Recognise a zip file by its first bytes, or by its list of contents at its end."""
+def recognize_zip(source: Path) -> str | None:
+    """Recognize a zip file by its first bytes, or by its list of contents at its end."""
     try:
         found = read_start(source, 4) in _ZIP_MAGICS or (
             source.is_file() and zipfile.is_zipfile(source)
@@ -44,8 +44,8 @@ def recognise_zip(source: Path) -> str | None:
     return "it is a zip archive" if found else None
 
 
-def recognise_tar(source: Path) -> str | None:
-    """Recognise a tar file, packed or not, by its first header."""
+def recognize_tar(source: Path) -> str | None:
+    """Recognize a tar file, packed or not, by its first header."""
     start = read_start(source, tarfile.BLOCKSIZE)
     if not start:
         return None
@@ -65,7 +65,7 @@ def read_zip(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
     """Unpack a zip archive and list what lies in it.
 
     Raises:
-        DataError: It is damaged, encrypted, hostile, or holds no pictures.
+        DataError: It is damaged, encrypted, hostile, or holds no images.
     """
     with whole_or_nothing(unpack_dir):
         members = Members(source, unpack_dir)
@@ -78,7 +78,7 @@ def read_tar(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
     """Unpack a tar archive, packed with gzip, bzip2, xz or not at all, and list what lies in it.
 
     Raises:
-        DataError: It is damaged, hostile, or holds no pictures.
+        DataError: It is damaged, hostile, or holds no images.
     """
     with whole_or_nothing(unpack_dir):
         members = Members(source, unpack_dir)
@@ -208,7 +208,7 @@ def _list_content(
 ) -> Listing:
     """List what was unpacked, as the importer for it would."""
     if not members.written:
-        raise DataError(f"expected an archive with pictures, but {source} holds no files")
+        raise DataError(f"expected an archive with images, but {source} holds no files")
     inner, importer = _find_inner(unpack_dir, options)
     if importer is None:
         listing = list_unpacked_folder(source, unpack_dir, options, progress)
@@ -244,19 +244,19 @@ def _unpack_again(
 
 
 def _find_inner(folder: Path, options: ImportOptions) -> tuple[Path, Importer | None]:
-    """Find what is no folder of pictures, going through folders that hold only one other."""
+    """Find what is no folder of images, going through folders that hold only one other."""
     within = folder
     while True:
         for importer in (CIFAR, IDX, NPY_FOLDERS):
-            if importer.recognise(folder):
+            if importer.recognize(folder):
                 return folder, importer
         children = [child for child in sorted(folder.iterdir()) if not child.name.startswith(".")]
-        arrays = [file for file in children if NPZ.recognise(file)]
+        arrays = [file for file in children if NPZ.recognize(file)]
         if len(arrays) == 1:
             return arrays[0], NPZ
-        # A table counts if it names at least one picture that is there.
+        # A table counts if it names at least one image that is there.
         tables = [file for file in children if file.suffix.lower() in TABLE_SUFFIXES]
-        if len(tables) == 1 and TABLE.recognise(tables[0]):
+        if len(tables) == 1 and TABLE.recognize(tables[0]):
             records = list_table(tables[0], options, within=within).records
             if next(records, None) is not None:
                 return tables[0], TABLE
@@ -267,8 +267,8 @@ def _find_inner(folder: Path, options: ImportOptions) -> tuple[Path, Importer | 
 
 
 ZIP: Final = Importer(
-    "zip", "zip archive of anything that can be imported", recognise_zip, read_zip
+    "zip", "zip archive of anything that can be imported", recognize_zip, read_zip
 )
 TAR: Final = Importer(
-    "tar", "tar archive (.gz, .bz2, .xz) of anything that can be imported", recognise_tar, read_tar
+    "tar", "tar archive (.gz, .bz2, .xz) of anything that can be imported", recognize_tar, read_tar
 )

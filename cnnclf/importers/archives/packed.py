@@ -15,14 +15,14 @@ from typing import IO, Final, Self
 from cnnclf.errors import DataError
 
 MAX_GROWTH: Final = 200
-"""Unpacked bytes for each packed byte that a source of pictures may have; text and drawn pictures
+"""Unpacked bytes for each packed byte that a source of images may have; text and drawn images
 stay below 50, bombs begin at 1000."""
 
 HARMLESS_BYTES: Final = 100 * 2**20
 """What is smaller than this when unpacked may have grown as much as it likes."""
 
 MAX_READ_BYTES: Final = 2**28
-"""The most that is read in one piece: a picture of 16384 x 16384 grey pixels."""
+"""The most that is read in one piece: an image of 16384 x 16384 gray pixels."""
 
 
 def check_growth(source: Path, *, unpacked_bytes: int, packed_bytes: int) -> None:
@@ -33,7 +33,7 @@ def check_growth(source: Path, *, unpacked_bytes: int, packed_bytes: int) -> Non
     """
     if unpacked_bytes > HARMLESS_BYTES and unpacked_bytes > MAX_GROWTH * packed_bytes:
         raise DataError(
-            f"expected pictures that unpack to at most {MAX_GROWTH} times their packed size, but "
+            f"expected images that unpack to at most {MAX_GROWTH} times their packed size, but "
             f"{source} with {in_words(packed_bytes)} unpacks to {in_words(unpacked_bytes)} or more",
             "if you trust the file, unpack it yourself and import the folder",
         )

@@ -88,7 +88,7 @@ def list_unpacked_folder(
         DataError: There are no such folders, or (when the records are consumed) no files in them.
     """
     for importer in FOLDER_IMPORTERS:
-        if importer.recognise(unpack_dir):
+        if importer.recognize(unpack_dir):
             listing = importer.read(unpack_dir, unpack_dir, options, progress)
             listing.records = _one_or_more(source, listing.records)
             listing.unpacked = True
@@ -106,7 +106,7 @@ def name_source(error: DataError, *, there: Path, here: Path) -> DataError:
 def _one_or_more(source: Path, records: Iterator[Record]) -> Iterator[Record]:
     first = next(records, None)
     if first is None:
-        raise DataError(f"expected pictures in class folders, but {source} holds none")
+        raise DataError(f"expected images in class folders, but {source} holds none")
     yield first
     yield from records
 

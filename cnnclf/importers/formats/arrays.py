@@ -1,4 +1,4 @@
-"""From arrays of numbers to picture files: what the IDX, CIFAR, NPZ and NPY importers share.
+"""From arrays of numbers to image files: what the IDX, CIFAR, NPZ and NPY importers share.
 
 Arrays that are uint8 already hold pixels and are written unchanged. Any other numbers are scaled by
 one rule, `SCALE_RULE`: each sample by itself, its lowest value to 0 and its highest to 255. A range
@@ -47,7 +47,7 @@ class Part:
         split: `train`, `val`, `test`, or "" when the source does not say.
         class_indices: int [N], indices into the class names.
         blocks: Gives the samples in order, some at a time: uint8 [n, H, W] or [n, H, W, C], C of
-            1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha).
+            1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
         faults: Reason by position 0..N-1 of each sample to be skipped; may grow while `blocks` is
             consumed.
     """
@@ -97,7 +97,7 @@ def unpack_parts(
     with whole_or_nothing(unpack_dir):
         budget = Budget(source, unpack_dir)
         budget.spend(0, files=total)
-        with progress.task("unpacking", total, "pictures") as task:
+        with progress.task("unpacking", total, "images") as task:
             for part in parts:
                 for count in _write_part(source, part, folders, unpack_dir, threads):
                     task.advance(count)
@@ -142,8 +142,8 @@ def index_labels(
     return classes, values
 
 
-def check_picture_shape(name: str, shape: tuple[int, ...]) -> None:
-    """Raise DataError unless `shape` is [H, W] or [H, W, C] of a picture that can be written."""
+def check_image_shape(name: str, shape: tuple[int, ...]) -> None:
+    """Raise DataError unless `shape` is [H, W] or [H, W, C] of an image that can be written."""
     channels = shape[2] if len(shape) == 3 else 1
     if (
         len(shape) not in (2, 3)
@@ -178,9 +178,9 @@ def scale_samples(block: Numbers) -> tuple[Pixels, dict[int, str]]:
 
 
 def encode_pngs(block: Pixels) -> Iterator[bytes]:
-    """Encode pictures of one size as PNG files (ISO/IEC 15948), without loss.
+    """Encode images of one size as PNG files (ISO/IEC 15948), without loss.
 
-    Pillow's encoder takes some 100 microseconds for any picture, which is most of the time where
+    Pillow's encoder takes some 100 microseconds for any image, which is most of the time where
     there are 70,000 small ones; this one takes about 40.
 
     Args:
@@ -193,7 +193,7 @@ def encode_pngs(block: Pixels) -> Iterator[bytes]:
     rows[:, :, 1:] = lines
     if height * width * channels > _SMALL_BYTES:
         # Filter "sub": what is left after taking away the pixel to the left packs far better.
-        # A picture that fits into one block of the disk would gain nothing.
+        # An image that fits into one block of the disk would gain nothing.
         rows[:, :, 0] = 1
         rows[:, :, 1 + channels :] -= lines[:, :, :-channels]
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
@@ -289,7 +289,7 @@ def _write_block(part: Part, folders: list[str], root: Path, start: int, block: 
     for position, data in enumerate(encode_pngs(block), start):
         if position not in part.faults:
             path = f"{root}/{_file_name(part, folders, position)}"
-            with open(path, "xb") as file:  # noqa: PTH123 - a Path costs more than the picture
+            with open(path, "xb") as file:  # noqa: PTH123 - a Path costs more than the image
                 file.write(data)
     return len(block)
 

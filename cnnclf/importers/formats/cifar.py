@@ -1,7 +1,7 @@
 """The binary version of CIFAR-10 and CIFAR-100.
 
 Format: records of one class byte (CIFAR-100: a coarse and a fine one) and 3072 bytes of a 32 x 32
-picture, all of red, then green, then blue (Krizhevsky, "Learning Multiple Layers of Features from
+image, all of red, then green, then blue (Krizhevsky, "Learning Multiple Layers of Features from
 Tiny Images", 2009).
 """
 
@@ -52,8 +52,8 @@ _PIXEL_BYTES: Final = 3 * _SIDE * _SIDE
 _BLOCK_LENGTH: Final = 256
 
 
-def recognise_cifar(source: Path) -> str | None:
-    """Recognise a folder with files of the right names and a whole number of records."""
+def recognize_cifar(source: Path) -> str | None:
+    """Recognize a folder with files of the right names and a whole number of records."""
     variant = _find_variant(source)
     if variant is not None:
         return f"it holds the binary files of {variant.name}"
@@ -65,7 +65,7 @@ def recognise_cifar(source: Path) -> str | None:
 def read_cifar(
     source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress
 ) -> Listing:
-    """Unpack the pictures of a folder with the binary version; CIFAR-100 by its fine labels.
+    """Unpack the images of a folder with the binary version; CIFAR-100 by its fine labels.
 
     Raises:
         DataError: The files are damaged, or it is the Python version.
@@ -161,5 +161,5 @@ def _part(
 
 
 CIFAR: Final = Importer(
-    "cifar", "CIFAR-10 or CIFAR-100, binary version", recognise_cifar, read_cifar
+    "cifar", "CIFAR-10 or CIFAR-100, binary version", recognize_cifar, read_cifar
 )

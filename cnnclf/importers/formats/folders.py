@@ -1,4 +1,4 @@
-"""Folders of pictures: a folder for each class, or such folders below train, val and test."""
+"""Folders of images: a folder for each class, or such folders below train, val and test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ SPLIT_NAMES: Final = {
 }
 
 _LAYOUT_HINT: Final = (
-    "put the pictures of each class into a folder named after it ({0}/cat/1.jpg, {0}/dog/1.jpg), "
+    "put the images of each class into a folder named after it ({0}/cat/1.jpg, {0}/dog/1.jpg), "
     "or give a CSV file with the columns path,label"
 )
 
@@ -67,20 +67,20 @@ def explain_folder(source: Path) -> DataError:
         return DataError(
             f"expected class folders in the split folders of {where}, but "
             f"{name_some(layout.folders)} hold only files",
-            f"put the pictures of each class into a folder ({where}/{layout.folders[0]}/cat/1.jpg),"
+            f"put the images of each class into a folder ({where}/{layout.folders[0]}/cat/1.jpg),"
             " or use --format class-folders if these are the names of classes",
         )
     loose = len(Walk(source).look(layout.base)[1])
     if loose:
         return DataError(
             f"expected a folder for each class, but {where} holds {count_of(loose, 'file')} and no "
-            "folders with pictures",
+            "folders with images",
             hint,
         )
     return DataError(f"expected a folder for each class, but {where} is empty", hint)
 
 
-def _recognise_split_folders(source: Path) -> str | None:
+def _recognize_split_folders(source: Path) -> str | None:
     if not source.is_dir():
         return None
     layout = _find_layout(source)
@@ -89,7 +89,7 @@ def _recognise_split_folders(source: Path) -> str | None:
     return f"{_place(source, layout)} holds {name_some(layout.divided)} with folders in them"
 
 
-def _recognise_class_folders(source: Path) -> str | None:
+def _recognize_class_folders(source: Path) -> str | None:
     if not source.is_dir():
         return None
     layout = _find_layout(source)
@@ -154,13 +154,13 @@ FOLDER_IMPORTERS: Final = (
     Importer(
         "split-folders",
         "class folders below train, val (valid, validation) and test folders",
-        _recognise_split_folders,
+        _recognize_split_folders,
         _read_split_folders,
     ),
     Importer(
         "class-folders",
-        "a folder of pictures for each class",
-        _recognise_class_folders,
+        "a folder of images for each class",
+        _recognize_class_folders,
         _read_class_folders,
     ),
 )
@@ -217,7 +217,7 @@ def _skip_loose_files(walk: Walk, files: list[str]) -> None:
 
 
 def _read_classes(walk: Walk, listing: Listing, path: str, *, split: str) -> Iterator[Record]:
-    """Yield the pictures of the class folders in a folder."""
+    """Yield the images of the class folders in a folder."""
     folders, loose = walk.look(path)
     _skip_loose_files(walk, loose)
     if loose and split:

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and its kin: a file of pictures and a file of labels, packed or not.
+"""The IDX format of MNIST and its kin: a file of images and a file of labels, packed or not.
 
 Format: two zero bytes, a byte for the type of number, a byte for the count of dimensions, each
 dimension as a big-endian 32-bit number, then the numbers (LeCun, Cortes and Burges, "The MNIST
@@ -23,7 +23,7 @@ from cnnclf.importers.formats.arrays import (
     Part,
     Pixels,
     block_length,
-    check_picture_shape,
+    check_image_shape,
     index_labels,
     scale_samples,
     spoken_shape,
@@ -33,17 +33,17 @@ from cnnclf.importers.importer import Importer, ImportOptions, Listing, read_cla
 from cnnclf.progress import Progress
 
 
-def recognise_idx(source: Path) -> str | None:
-    """Recognise a file of IDX pictures, or a folder with at least one."""
+def recognize_idx(source: Path) -> str | None:
+    """Recognize a file of IDX images, or a folder with at least one."""
     if source.is_file():
-        return "it starts as an IDX file of pictures" if _is_pictures(_find(source)) else None
+        return "it starts as an IDX file of images" if _is_images(_find(source)) else None
     if not source.is_dir():
         return None
     try:
-        found = [file for file in _find_all(source) if _is_pictures(file)]
+        found = [file for file in _find_all(source) if _is_images(file)]
     except DataError:
         return None  # what cannot be read is said when it is needed
-    return f"it holds IDX pictures ({found[0].path.name})" if found else None
+    return f"it holds IDX images ({found[0].path.name})" if found else None
 
 
 def read_idx(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
@@ -52,22 +52,22 @@ def read_idx(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
     The words train, t10k, test and val in the names of the files give the split.
 
     Raises:
-        DataError: Pictures without labels, or files that are damaged or do not fit together.
+        DataError: Images without labels, or files that are damaged or do not fit together.
     """
     pairs = _find_pairs(source)
     classes_file = options.classes_file or _find_classes_file(pairs[0][0].path.parent)
     classes = read_classes_file(classes_file) if classes_file else None
-    values = {pictures.path.name: _read_labels(labels) for pictures, labels in pairs}
+    values = {images.path.name: _read_labels(labels) for images, labels in pairs}
     names, indices = index_labels(source, values, classes)
-    parts = [_part(pictures, indices[pictures.path.name]) for pictures, _ in pairs]
+    parts = [_part(images, indices[images.path.name]) for images, _ in pairs]
     listing = unpack_parts(
         source, parts, names, unpack_dir=unpack_dir, threads=options.threads, progress=progress
     )
-    for pictures, labels in pairs:
-        listing.remarks.append(f"{pictures.path.name} is labelled by {labels.path.name}")
+    for images, labels in pairs:
+        listing.remarks.append(f"{images.path.name} is labeled by {labels.path.name}")
     if classes_file:
         listing.remarks.append(f"labels named by {classes_file.name}")
-    if any(pictures.dtype != np.uint8 for pictures, _ in pairs):
+    if any(images.dtype != np.uint8 for images, _ in pairs):
         listing.remarks.append(SCALE_RULE)
     return listing
 
@@ -91,7 +91,7 @@ class _IdxFile:
 
     @property
     def key(self) -> str:
-        """What the names of a file of pictures and of its file of labels have in common."""
+        """What the names of a file of images and of its file of labels have in common."""
         return _key(self.path.name)
 
 
@@ -159,25 +159,25 @@ def _find_partners(given: _IdxFile) -> list[_IdxFile]:
     return [file for file in found if file is not None]
 
 
-def _is_pictures(file: _IdxFile | None) -> bool:
+def _is_images(file: _IdxFile | None) -> bool:
     return file is not None and len(file.shape) in (3, 4)
 
 
 def _find_pairs(source: Path) -> list[tuple[_IdxFile, _IdxFile]]:
     given = _find(source) if source.is_file() else None
-    if source.is_file() and (given is None or not _is_pictures(given)):
+    if source.is_file() and (given is None or not _is_images(given)):
         holds = spoken_shape(given.shape) if given else "none of its header"
         raise DataError(
-            f"expected an IDX file of pictures (3 or 4 dimensions), but {source} holds {holds}",
-            "give the file of pictures, or the folder that holds it and its labels",
+            f"expected an IDX file of images (3 or 4 dimensions), but {source} holds {holds}",
+            "give the file of images, or the folder that holds it and its labels",
         )
     files = _find_partners(given) if given else _find_all(source)
-    pictures = [given] if given else [file for file in files if _is_pictures(file)]
+    images = [given] if given else [file for file in files if _is_images(file)]
     labels = {file.key: file for file in files if len(file.shape) == 1}
-    if not pictures:
-        raise DataError(f"expected IDX files of pictures, but {source} holds none")
+    if not images:
+        raise DataError(f"expected IDX files of images, but {source} holds none")
     pairs = []
-    for file in pictures:
+    for file in images:
         if file.key not in labels:
             known = ", ".join(sorted(f.path.name for f in labels.values())) or "none"
             raise DataError(
@@ -195,18 +195,18 @@ def _find_classes_file(folder: Path) -> Path | None:
     return next((folder / name for name in _CLASSES_FILES if (folder / name).is_file()), None)
 
 
-def _check_pair(pictures: _IdxFile, labels: _IdxFile) -> None:
-    check_picture_shape(str(pictures.path), pictures.shape[1:])
+def _check_pair(images: _IdxFile, labels: _IdxFile) -> None:
+    check_image_shape(str(images.path), images.shape[1:])
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
             f"expected labels that are whole numbers, but {labels.path} holds {labels.dtype.name}"
         )
-    if pictures.shape[0] != labels.shape[0] or not labels.shape[0]:
+    if images.shape[0] != labels.shape[0] or not labels.shape[0]:
         raise DataError(
-            f"expected as many labels as pictures, at least one, but {pictures.path} holds "
-            f"{pictures.shape[0]} pictures and {labels.path} {labels.shape[0]} labels"
+            f"expected as many labels as images, at least one, but {images.path} holds "
+            f"{images.shape[0]} images and {labels.path} {labels.shape[0]} labels"
         )
-    for file in (pictures, labels):
+    for file in (images, labels):
         _check_size(file)
 
 
@@ -232,10 +232,10 @@ def _read_labels(file: _IdxFile) -> npt.NDArray[np.int64]:
     return np.frombuffer(data, file.dtype).astype(np.int64)
 
 
-def _part(pictures: _IdxFile, class_indices: npt.NDArray[np.int64]) -> Part:
-    name = pictures.path.name
+def _part(images: _IdxFile, class_indices: npt.NDArray[np.int64]) -> Part:
+    name = images.path.name
     words = (split for word, split in _SPLIT_WORDS if word in name.lower())
-    part = Part(name, next(words, ""), class_indices, lambda: _blocks(pictures, part.faults))
+    part = Part(name, next(words, ""), class_indices, lambda: _blocks(images, part.faults))
     return part
 
 
@@ -254,5 +254,5 @@ def _blocks(file: _IdxFile, faults: dict[int, str]) -> Iterator[Pixels]:
 
 
 IDX: Final = Importer(
-    "idx", "IDX pictures and labels (MNIST and its kin), packed or not", recognise_idx, read_idx
+    "idx", "IDX images and labels (MNIST and its kin), packed or not", recognize_idx, read_idx
 )

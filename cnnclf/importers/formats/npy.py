@@ -22,7 +22,7 @@ from cnnclf.importers.archives.packed import PackedReader, read_start
 from cnnclf.importers.archives.unpacking import Budget, list_unpacked_folder, whole_or_nothing
 from cnnclf.importers.formats.arrays import (
     SCALE_RULE,
-    check_picture_shape,
+    check_image_shape,
     encode_pngs,
     scale_samples,
 )
@@ -90,8 +90,8 @@ def read_npy_header(read: Callable[[int], bytes], name: str) -> NpyHeader:
     return NpyHeader(np.dtype(described), sides, bool(in_columns), offset)
 
 
-def recognise_npy(source: Path) -> str | None:
-    """Recognise folders most of whose first files are arrays."""
+def recognize_npy(source: Path) -> str | None:
+    """Recognize folders most of whose first files are arrays."""
     if not source.is_dir():
         return None
     files = list(islice(_some_files(source, depth=4), 16))
@@ -102,7 +102,7 @@ def recognise_npy(source: Path) -> str | None:
 
 
 def read_npy(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
-    """Write each array x.npy as the picture x.npy.png in a tree of the same folders, and read it.
+    """Write each array x.npy as the image x.npy.png in a tree of the same folders, and read it.
 
     Raises:
         DataError: No array could be written, or the folders are no class folders.
@@ -154,7 +154,7 @@ _PLAIN_TYPES: Final = re.compile(r"[<>|=]?(b1|i[1248]|u[1248]|f[248]|S\d{1,4}|U\
 _MOST_HEADER_BYTES: Final = 10_000
 _MOST_DIMENSIONS: Final = 8
 _BATCH: Final = 512
-_MOST_ITEM_BYTES: Final = 8  # of which one remains in a picture
+_MOST_ITEM_BYTES: Final = 8  # of which one remains in an image
 
 
 def _some_files(folder: Path, *, depth: int) -> Iterator[Path]:
@@ -179,7 +179,7 @@ def _size_bytes(path: Path) -> int:
 
 
 def _convert(source: Path, path: str, unpack_dir: Path) -> bool | str:
-    """Write one array as a picture; return whether it was scaled, or why it was skipped."""
+    """Write one array as an image; return whether it was scaled, or why it was skipped."""
     try:
         array = _load(source / path)
     except DataError as error:
@@ -200,7 +200,7 @@ def _load(path: Path) -> npt.NDArray[Any]:
         shape = header.shape
         if len(shape) == 3 and shape[0] == 1 and shape[2] > 4:
             shape = shape[1:]
-        check_picture_shape(path.name, shape)
+        check_image_shape(path.name, shape)
         if not reader.packing and header.offset + header.size_bytes != reader.packed_bytes:
             raise DataError(
                 f"expected {header.offset + header.size_bytes} bytes by its header, but "
@@ -213,5 +213,5 @@ def _load(path: Path) -> npt.NDArray[Any]:
 
 
 NPY_FOLDERS: Final = Importer(
-    "npy-folders", "NumPy arrays (.npy), one sample each, in class folders", recognise_npy, read_npy
+    "npy-folders", "NumPy arrays (.npy), one sample each, in class folders", recognize_npy, read_npy
 )

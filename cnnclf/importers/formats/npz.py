@@ -1,4 +1,4 @@
-"""NumPy archives (.npz) with arrays of pictures and of labels, for one split or for several."""
+"""NumPy archives (.npz) with arrays of images and of labels, for one split or for several."""
 
 import math
 import re
@@ -17,7 +17,7 @@ from cnnclf.importers.formats.arrays import (
     SCALE_RULE,
     Part,
     Pixels,
-    check_picture_shape,
+    check_image_shape,
     index_labels,
     scale_samples,
     spoken_shape,
@@ -34,8 +34,8 @@ from cnnclf.importers.importer import (
 from cnnclf.progress import Progress
 
 
-def recognise_npz(source: Path) -> str | None:
-    """Recognise a zip file that holds nothing but arrays."""
+def recognize_npz(source: Path) -> str | None:
+    """Recognize a zip file that holds nothing but arrays."""
     if read_start(source, 2) != b"PK":
         return None
     try:
@@ -49,10 +49,10 @@ def recognise_npz(source: Path) -> str | None:
 
 
 def read_npz(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
-    """Unpack the pairs of arrays that hold pictures and labels.
+    """Unpack the pairs of arrays that hold images and labels.
 
     They are known by their names: x, images, data, features ... and y, labels, targets ..., with
-    train, val or test where there are splits; text in class_names names the classes. Pictures are
+    train, val or test where there are splits; text in class_names names the classes. Images are
     [N, H, W], [N, H, W, C], [N, C, H, W] or [N, side * side]; labels are [N], [N, 1] or one-hot
     [N, K], whole numbers or text.
 
@@ -61,15 +61,13 @@ def read_npz(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
     """
     arrays = find_arrays(source)
     pairs = _find_pairs(source, arrays)
-    rule = _choose_rule([pictures for _, pictures, _ in pairs])
+    rule = _choose_rule([images for _, images, _ in pairs])
     names, indices = _name_classes(source, pairs, arrays, options)
-    parts = [_part(pictures, split, indices[pictures.key], rule) for split, pictures, _ in pairs]
+    parts = [_part(images, split, indices[images.key], rule) for split, images, _ in pairs]
     listing = unpack_parts(
         source, parts, names, unpack_dir=unpack_dir, threads=options.threads, progress=progress
     )
-    listing.remarks += [
-        f"{pictures.key} is labelled by {labels.key}" for _, pictures, labels in pairs
-    ]
+    listing.remarks += [f"{images.key} is labeled by {labels.key}" for _, images, labels in pairs]
     if rule.text:
         listing.remarks.append(rule.text)
     return listing
@@ -91,9 +89,7 @@ _SPLIT_WORDS: Final = (
     (re.compile(r"val(id(ation)?)?|dev"), "val"),
     (re.compile(r"test(ing)?"), "test"),
 )
-_PICTURE_WORDS: Final = re.compile(
-    r"x|xs|set_?x|(image|img|picture|data|feature|input|sample|pixel)s?"
-)
+_IMAGE_WORDS: Final = re.compile(r"x|xs|set_?x|(image|img|image|data|feature|input|sample|pixel)s?")
 _LABEL_WORDS: Final = re.compile(r"y|ys|set_?y|(label|target|output|class_?id)s?|class")
 _NAME_WORDS: Final = re.compile(r"(class|label|target|category)_?names?|classes|categories|names")
 _MIDDLE: Final = 127
@@ -102,11 +98,11 @@ _CHANNELS: Final = (1, 3, 4)
 
 
 def _find_pairs(source: Path, arrays: dict[str, NpzArray]) -> list[_Pair]:
-    pictures: dict[str, NpzArray] = {}
+    images: dict[str, NpzArray] = {}
     labels: dict[str, NpzArray] = {}
     for key, array in arrays.items():
         split, word = _split_and_word(key)
-        for words, found in ((_PICTURE_WORDS, pictures), (_LABEL_WORDS, labels)):
+        for words, found in ((_IMAGE_WORDS, images), (_LABEL_WORDS, labels)):
             if not words.fullmatch(word):
                 continue
             if split in found:
@@ -114,10 +110,10 @@ def _find_pairs(source: Path, arrays: dict[str, NpzArray]) -> list[_Pair]:
                     f"expected one array of its kind, but {source} has {found[split].key} and {key}"
                 )
             found[split] = array
-    if not pictures and set(arrays) == {"arr_0", "arr_1"}:
+    if not images and set(arrays) == {"arr_0", "arr_1"}:
         # What numpy.savez calls arrays that were given no names.
-        pictures, labels = {"": arrays["arr_0"]}, {"": arrays["arr_1"]}
-    pairs = [(split, pictures[split], labels[split]) for split in pictures if split in labels]
+        images, labels = {"": arrays["arr_0"]}, {"": arrays["arr_1"]}
+    pairs = [(split, images[split], labels[split]) for split in images if split in labels]
     if not pairs:
         raise DataError(
             "expected arrays such as x and y, or x_train, y_train, x_test and y_test, but "
@@ -137,31 +133,31 @@ def _split_and_word(key: str) -> tuple[str, str]:
     return "", text
 
 
-def _check_pair(source: Path, pictures: NpzArray, labels: NpzArray) -> None:
-    if pictures.header.dtype.kind not in "biuf":
-        raise DataError(f"expected pictures of numbers, but {pictures.key} of {source} holds text")
-    if pictures.count != labels.count or not labels.count:
+def _check_pair(source: Path, images: NpzArray, labels: NpzArray) -> None:
+    if images.header.dtype.kind not in "biuf":
+        raise DataError(f"expected images of numbers, but {images.key} of {source} holds text")
+    if images.count != labels.count or not labels.count:
         raise DataError(
-            f"expected as many labels as pictures, at least one, but {pictures.key} of {source} "
-            f"has {pictures.count} and {labels.key} {labels.count}"
+            f"expected as many labels as images, at least one, but {images.key} of {source} "
+            f"has {images.count} and {labels.key} {labels.count}"
         )
-    _picture_shape(pictures)
+    _image_shape(images)
 
 
-def _picture_shape(array: NpzArray) -> tuple[tuple[int, ...], bool]:
-    """Return the shape of a picture, and whether its channels come first in the array."""
+def _image_shape(array: NpzArray) -> tuple[tuple[int, ...], bool]:
+    """Return the shape of an image, and whether its channels come first in the array."""
     shape = array.header.shape[1:]
     channels_first = len(shape) == 3 and shape[2] not in _CHANNELS and shape[0] in _CHANNELS
     if channels_first:
         shape = (shape[1], shape[2], shape[0])
     elif len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
         shape = (math.isqrt(shape[0]),) * 2
-    check_picture_shape(f"{array.key} of {array.source}", shape)
+    check_image_shape(f"{array.key} of {array.source}", shape)
     return shape, channels_first
 
 
 def _choose_rule(arrays: list[NpzArray]) -> _Rule:
-    """Choose how numbers become pixels: pictures are kept as 0..1 or 0..255 by old custom.
+    """Choose how numbers become pixels: images are kept as 0..1 or 0..255 by old custom.
 
     The custom is the same for every file, so that files imported apart are scaled alike; what
     follows no custom is scaled by `SCALE_RULE`.
@@ -183,7 +179,7 @@ def _choose_rule(arrays: list[NpzArray]) -> _Rule:
 
 
 def _part(array: NpzArray, split: str, indices: _Indices, rule: _Rule) -> Part:
-    shape, channels_first = _picture_shape(array)
+    shape, channels_first = _image_shape(array)
 
     def blocks() -> Iterator[Pixels]:
         start = 0
@@ -205,7 +201,7 @@ def _part(array: NpzArray, split: str, indices: _Indices, rule: _Rule) -> Part:
 def _name_classes(
     source: Path, pairs: list[_Pair], arrays: dict[str, NpzArray], options: ImportOptions
 ) -> tuple[tuple[str, ...], dict[str, _Indices]]:
-    values = {pictures.key: _read_labels(source, labels) for _, pictures, labels in pairs}
+    values = {images.key: _read_labels(source, labels) for _, images, labels in pairs}
     if all(isinstance(value, list) for value in values.values()):
         texts = {key: value for key, value in values.items() if isinstance(value, list)}
         names = tuple(sorted({text for value in texts.values() for text in value}, key=natural_key))
@@ -271,4 +267,4 @@ def _texts(source: Path, array: NpzArray) -> list[str]:
     return texts
 
 
-NPZ: Final = Importer("npz", "NumPy arrays of pictures and labels (.npz)", recognise_npz, read_npz)
+NPZ: Final = Importer("npz", "NumPy arrays of images and labels (.npz)", recognize_npz, read_npz)

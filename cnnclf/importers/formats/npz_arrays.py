@@ -57,7 +57,7 @@ class NpzArray:
             raise DataError(
                 f"expected an array of at most {in_words(_MOST_WHOLE_BYTES)} here, but {self.key} "
                 f"of {self.source} has {in_words(header.size_bytes)}",
-                "save pictures in C order: numpy.ascontiguousarray(x)",
+                "save images in C order: numpy.ascontiguousarray(x)",
             )
         with self._open() as member:
             data = _read_exactly(self.source, member, header.size_bytes)

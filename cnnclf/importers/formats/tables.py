@@ -1,4 +1,4 @@
-"""Tables that name pictures and labels: CSV, TSV and the like with a header, or JSON lines."""
+"""Tables that name images and labels: CSV, TSV and the like with a header, or JSON lines."""
 
 import csv
 import json
@@ -24,8 +24,8 @@ from cnnclf.progress import Progress
 TABLE_SUFFIXES: Final = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 
 
-def recognise_table(source: Path) -> str | None:
-    """Recognise text whose first line names a column of paths and one of labels."""
+def recognize_table(source: Path) -> str | None:
+    """Recognize text whose first line names a column of paths and one of labels."""
     start = read_start(source, _START_BYTES)
     if not start:
         return None
@@ -44,7 +44,7 @@ def read_table(
     options: ImportOptions,
     progress: Progress,  # noqa: ARG001 - the pipeline shows it
 ) -> Listing:
-    """List the pictures of a table; paths in it are relative to its folder.
+    """List the images of a table; paths in it are relative to its folder.
 
     A row that is wrong, or whose file is missing, is skipped with the number of its line.
 
@@ -55,7 +55,7 @@ def read_table(
 
 
 def list_table(source: Path, options: ImportOptions, *, within: Path | None = None) -> Listing:
-    """List the pictures of a table.
+    """List the images of a table.
 
     Args:
         source: The table.
@@ -176,7 +176,7 @@ _SYNONYMS: Final = {
     "path": (
         "path", "filepath", "file_path", "filename", "file_name", "file", "files", "filepaths",
         "filenames", "image_path", "img_path", "image_file", "image_name", "image", "images", "img",
-        "picture", "photo", "name", "image_id", "id",
+        "image", "photo", "name", "image_id", "id",
     ),
     "label": (
         "label", "labels", "class_name", "label_name", "category_name", "class", "classes",
@@ -312,6 +312,6 @@ def _is_utf8(text: str, errors: str = "strict") -> bool:
 TABLE: Final = Importer(
     "table",
     "CSV, TSV or JSONL with path, label, and maybe split and group",
-    recognise_table,
+    recognize_table,
     read_table,
 )

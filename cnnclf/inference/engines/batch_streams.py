@@ -1,6 +1,6 @@
 """How engines take a stream of batches: in pieces of a good size, several at once, in order.
 
-A batch is cut because no engine gains from more than a few pictures at once on a CPU, while all of
+A batch is cut because no engine gains from more than a few images at once on a CPU, while all of
 them lose when their tensors no longer fit its caches.
 """
 

@@ -1,4 +1,4 @@
-"""What an engine is: uint8 pictures in, float32 logits out, one batch or a stream of them."""
+"""What an engine is: uint8 images in, float32 logits out, one batch or a stream of them."""
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Tag = TypeVar("Tag")
 
 
 class Engine(Protocol):
-    """Computes what a model says of decoded pictures; several threads may use it at once."""
+    """Computes what a model says of decoded images; several threads may use it at once."""
 
     @property
     def name(self) -> str:
@@ -35,7 +35,7 @@ class Engine(Protocol):
         """Compute batches in their order, several at once where the engine can.
 
         A bounded number of batches is taken before their logits are given, so memory stays
-        constant. A batch without pictures is given back only after all before it: a source that
+        constant. A batch without images is given back only after all before it: a source that
         has to wait sends one so that nothing is held back meanwhile. Pixels must stay as they are
         until their logits are given. Errors of the source pass through.
 
@@ -55,8 +55,8 @@ class ModelFile:
         path: The file, or the directory of a format that is one.
         format: A key of `FORMATS`: keras, openvino, onnx, litert, savedmodel.
         checksum: What identifies its content.
-        shape: (height, width, channels) of a picture.
-        outputs: How many numbers come out for each picture.
+        shape: (height, width, channels) of an image.
+        outputs: How many numbers come out for each image.
         precision: What it computes in if nothing else is asked for.
     """
 

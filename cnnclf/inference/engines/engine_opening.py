@@ -46,7 +46,7 @@ class EngineOpener:
 
     Args:
         model: The model's file.
-        bundle: The directory it lies in, with its reference pictures and its engine cache.
+        bundle: The directory it lies in, with its reference images and its engine cache.
         options: Threads and the like; `precision` is set by the choice.
         progress: Shows what takes long.
     """
@@ -135,11 +135,11 @@ class EngineOpener:
             raise NotConvertedError(error.message, error.hint) from error
 
     def _find_reference(self) -> tuple[Pixels, Logits | None]:
-        """The bundle's own reference pictures; drawn ones if it has none that can be used."""
+        """The bundle's own reference images; drawn ones if it has none that can be used."""
         try:
             found = read_reference(self.bundle)
         except RunError as error:
-            self.progress.warn(f"{error.message}; drawn pictures are used")
+            self.progress.warn(f"{error.message}; drawn images are used")
             found = None
         if found is None or found[0].dtype != "uint8" or found[0].shape[1:] != self.model.shape:
             return draw_reference(self.model.shape), None
@@ -153,7 +153,7 @@ class EngineOpener:
         if not found.is_close:
             self.progress.warn(
                 "Keras gives other logits here than where the model was trained: they are off by "
-                f"{found.difference:.2g} of their spread on its reference pictures"
+                f"{found.difference:.2g} of their spread on its reference images"
             )
 
     def _compare(self, engine: Engine, row: EngineRow, form: Form, cache: EngineCache) -> None:
@@ -178,7 +178,7 @@ class EngineOpener:
             raise EngineRefusedError(
                 f"{row.title} {form.key.version} in {precision} computes something else than "
                 f"Keras: its logits are {far} (allowed {tolerance.difference:g}), "
-                f"{verdict['agreement']:.0%} of {verdict['pictures']} reference pictures get the "
+                f"{verdict['agreement']:.0%} of {verdict['images']} reference images get the "
                 "same label",
                 "use --engine keras",
             )
@@ -190,7 +190,7 @@ def _open_file(row: EngineRow, model: ModelFile, options: EngineOptions) -> Engi
 
 
 def _read_answers(form: Form) -> tuple[Pixels, Logits]:
-    """Read the reference pictures of a form, and what Keras said of them."""
+    """Read the reference images of a form, and what Keras said of them."""
     reference = read_reference(form.directory)
     if reference is None or reference[1] is None:
         raise RunError(

@@ -19,7 +19,7 @@ class Tolerance:
 
     Args:
         difference: Largest |difference| as a part of the spread of Keras' logits.
-        agreement: Smallest share of pictures with the same best label, 0..1; pictures whose two
+        agreement: Smallest share of images with the same best label, 0..1; images whose two
             best logits lie closer together than `difference` do not count.
     """
 
@@ -182,7 +182,7 @@ def check_precision(row: EngineRow, precision: str) -> None:
             "use --precision auto",
         )
     able = [other.name for other in ENGINES if precision in other.precisions]
-    # What no engine computes a bundle in has to be made, with pictures to take ranges from.
+    # What no engine computes a bundle in has to be made, with images to take ranges from.
     hint = (
         f"use --engine {able[0]}"
         if able

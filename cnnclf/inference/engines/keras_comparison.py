@@ -1,6 +1,6 @@
-"""A few pictures that an engine is tried on, and the comparison with what Keras says of them.
+"""A few images that an engine is tried on, and the comparison with what Keras says of them.
 
-A bundle may hold some of its training's pictures; for one without, pictures are drawn.
+A bundle may hold some of its training's images; for one without, images are drawn.
 """
 
 import zipfile
@@ -16,7 +16,7 @@ from cnnclf.inference.engines.engine import Logits, Pixels
 from cnnclf.inference.engines.engine_table import Tolerance
 from cnnclf.runs import REFERENCE_FILE
 
-MOST_PICTURES = 8
+MOST_IMAGES = 8
 
 _MOST_BYTES = 1 << 20
 _SEED = 20
@@ -25,14 +25,14 @@ _LEAST_SPREAD = 1e-3
 
 
 def save_reference(directory: Path, pixels: Pixels, logits: Logits | None = None) -> None:
-    """Keep a few pictures in a bundle, at most 8 and below 1 MB.
+    """Keep a few images in a bundle, at most 8 and below 1 MB.
 
     Args:
         directory: The bundle, or the form an engine keeps of it.
         pixels: uint8 [n, H, W, C] of the input spec.
         logits: What Keras says of them, float32 [n, K]; None if nobody asked.
     """
-    for count in range(min(len(pixels), MOST_PICTURES), 0, -1):
+    for count in range(min(len(pixels), MOST_IMAGES), 0, -1):
         arrays = {"pixels": pixels[:count]}
         if logits is not None:
             arrays["logits"] = np.asarray(logits[:count], np.float32)
@@ -44,7 +44,7 @@ def save_reference(directory: Path, pixels: Pixels, logits: Logits | None = None
 
 
 def read_reference(directory: Path) -> tuple[Pixels, Logits | None] | None:
-    """Read the pictures of a bundle or form; None if there are none.
+    """Read the images of a bundle or form; None if there are none.
 
     Raises:
         RunError: They are damaged.
@@ -60,7 +60,7 @@ def read_reference(directory: Path) -> tuple[Pixels, Logits | None] | None:
 
 
 def draw_reference(shape: tuple[int, int, int]) -> Pixels:
-    """Draw pictures of all kinds: noise, slopes, patches, dark and bright; always the same ones.
+    """Draw images of all kinds: noise, slopes, patches, dark and bright; always the same ones.
 
     Args:
         shape: (height, width, channels).
@@ -72,15 +72,15 @@ def draw_reference(shape: tuple[int, int, int]) -> Pixels:
     rng = np.random.default_rng(_SEED)
     y = np.linspace(0, 1, height)[:, None, None]
     x = np.linspace(0, 1, width)[None, :, None]
-    pictures = []
-    for number in range(MOST_PICTURES):
+    images = []
+    for number in range(MOST_IMAGES):
         slope = rng.uniform(-1, 1, (2, channels))
         waves = np.sin(rng.uniform(2, 30, channels) * (x * slope[0] + y * slope[1]) * np.pi)
         noise = rng.normal(0, 1, (height, width, channels))
-        part = number / (MOST_PICTURES - 1)
+        part = number / (MOST_IMAGES - 1)
         values = 128 + 90 * ((1 - part) * waves + part * noise) + rng.uniform(-60, 60, channels)
-        pictures.append(np.clip(values, 0, 255).astype(np.uint8))
-    return np.stack(pictures)
+        images.append(np.clip(values, 0, 255).astype(np.uint8))
+    return np.stack(images)
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class Agreement:
 
     Args:
         difference: Largest |difference| of logits as a part of the spread of Keras' logits.
-        agreement: Share of pictures with the same best label, 0..1.
-        pictures: How many were compared.
+        agreement: Share of images with the same best label, 0..1.
+        images: How many were compared.
         is_close: Whether that is within the tolerance.
     """
 
     difference: float
     agreement: float
-    pictures: int
+    images: int
     is_close: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Agreement:
 
 
 def compare_logits(ours: Logits, expected: Logits, tolerance: Tolerance) -> Agreement:
-    """Compare logits of the same pictures, float32 [n, K] both."""
+    """Compare logits of the same images, float32 [n, K] both."""
     numbers = expected[np.isfinite(expected)]
     spread = max(float(np.ptp(numbers)) if len(numbers) else 0.0, _LEAST_SPREAD)
     distance = np.abs(ours.astype(np.float64) - expected)

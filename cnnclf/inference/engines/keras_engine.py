@@ -60,7 +60,7 @@ class KerasEngine:
             yield tag, self.logits(pixels) if len(pixels) else self._no_logits
 
     def _choose_size(self, count: int) -> int:
-        """Choose the batch size to run `count` pictures at; the rest is padding.
+        """Choose the batch size to run `count` images at; the rest is padding.
 
         Each new size costs a new graph (seconds for a large model). A size asked for once, as the
         last batch of a folder is, rides in a larger known one; asked for again, it gets its own.
@@ -109,11 +109,11 @@ def load_keras_model(path: Path) -> "keras.Model":
 
 
 def load_saved_model(path: Path, shape: tuple[int, int, int]) -> "keras.Model":
-    """Load a SavedModel of TensorFlow that takes uint8 pictures at its endpoint `serve`.
+    """Load a SavedModel of TensorFlow that takes uint8 images at its endpoint `serve`.
 
     Args:
         path: The directory.
-        shape: (height, width, channels) of a picture.
+        shape: (height, width, channels) of an image.
 
     Raises:
         RunError: It is damaged, or something else.
@@ -170,7 +170,7 @@ def _set_policies(config: Any, name: str) -> None:
 
 
 def take_bytes(model: "keras.Model") -> "keras.Model":
-    """Put the conversion from uint8 into the graph, for engines to take pictures as they are.
+    """Put the conversion from uint8 into the graph, for engines to take images as they are.
 
     Args:
         model: From float32 pixels 0..255; it stays as it is and shares its weights.

@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine: one session, and as many threads as cores, each with pictures."""
+"""ONNX Runtime as an engine: one session, and as many threads as cores, each with images."""
 
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor

@@ -34,7 +34,7 @@ _WORDS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
 class OpenVinoGraph:
-    """A compiled graph from uint8 pictures to one or more outputs.
+    """A compiled graph from uint8 images to one or more outputs.
 
     Attributes:
         asked: Shape of the input, -1 for a size that is free.
@@ -81,7 +81,7 @@ class OpenVinoGraph:
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
     ) -> Generator[tuple[Tag, Outputs], None, None]:
-        """Compute batches in their order; one without pictures drains those before it."""
+        """Compute batches in their order; one without images drains those before it."""
         idle = self._take_requests()
         busy: deque[tuple[Tag, Any]] = deque()
         try:
@@ -136,9 +136,9 @@ class OpenVinoEngine:
     """Computes logits with a graph of OpenVINO.
 
     Args:
-        graph: From uint8 pictures to logits.
+        graph: From uint8 images to logits.
         precision: What it computes in.
-        outputs: Logits for each picture.
+        outputs: Logits for each image.
     """
 
     name = "openvino"

@@ -36,7 +36,7 @@ class WeightsImport:
 
 
 def plan_import(source: Path, backbone: Backbone | None = None) -> WeightsImport:
-    """Recognise a published file by its name or hash; loads no Keras.
+    """Recognize a published file by its name or hash; loads no Keras.
 
     Args:
         source: The file, under any name.

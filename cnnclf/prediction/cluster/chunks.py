@@ -12,7 +12,7 @@ from typing import Literal
 from cnnclf.prediction.inputs import PAUSE, Found
 
 _MOST_CPUS = 8  # of a worker; beyond it two workers are faster than one
-_PICTURES_PER_CPU = 64  # a fraction of a second
+_IMAGES_PER_CPU = 64  # a fraction of a second
 _MOST_WAITING = 100_000  # paths on the desk
 _PATIENCE_S = 1.0
 
@@ -71,9 +71,9 @@ def choose_chunk_size(cpus: int, batch_size: int | None = None) -> int:
 
     Args:
         cpus: Processors of a worker.
-        batch_size: Pictures of a batch; None for a power of two.
+        batch_size: Images of a batch; None for a power of two.
     """
-    size = _PICTURES_PER_CPU * cpus
+    size = _IMAGES_PER_CPU * cpus
     return size if batch_size is None else batch_size * max(1, size // batch_size)
 
 

@@ -27,7 +27,7 @@ OWN = "local"
 ANY = "auto"
 
 _ADDRESS = re.compile(r"[^/:\s]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _REACH_S = 10.0
 _STORE_BYTES = 256 << 20  # what goes through it are numbers of chunks and their rows
 
@@ -292,5 +292,5 @@ def _condense(error: BaseException, most: int = 300) -> str:
 
 def _last_line(text: str) -> str:
     """The line of a traceback that says what happened."""
-    lines = [line.strip() for line in _COLOUR.sub("", text).splitlines()]
+    lines = [line.strip() for line in _COLOR.sub("", text).splitlines()]
     return next((line for line in reversed(lines) if line), "no reason given")

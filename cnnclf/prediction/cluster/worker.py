@@ -33,7 +33,7 @@ class Computing:
         precision: As of `Classifier.load`.
         device: auto, cpu or gpu.
         threads: Processors of a worker; None for what suits the nodes.
-        batch_size: Pictures computed at once; None for what suits the engine.
+        batch_size: Images computed at once; None for what suits the engine.
         verbose: Let libraries print what they like.
     """
 
@@ -56,7 +56,7 @@ class WorkOrder:
         top_k: How many classes to name.
         threshold: As of `PredictOptions`.
         folder: What relative paths are relative to.
-        sample: A picture that is there, by which a worker sees whether it has the same disk.
+        sample: An image that is there, by which a worker sees whether it has the same disk.
         parts: Takes the rows; None if they are to be given back.
         version: Of cnnclf.
     """
@@ -186,9 +186,7 @@ def _open_classifier(order: WorkOrder, progress: Silent) -> Classifier:
     if not order.bundle.exists():
         raise RunError(f"expected the bundle at {order.bundle}, found nothing", _SHARED)
     if order.sample and not os.path.lexists(order.locate(order.sample)):
-        raise DataError(
-            f"expected the picture {order.locate(order.sample)}, found nothing", _SHARED
-        )
+        raise DataError(f"expected the image {order.locate(order.sample)}, found nothing", _SHARED)
     if order.parts is not None:
         order.parts.check()
     classifier = Classifier.load(
@@ -212,7 +210,7 @@ def _on_node(node: str, error: CnnclfError) -> CnnclfError:
 def _deadly(chunk: Chunk, times: int) -> DeviceError:
     first, last = chunk.found[0].path, chunk.found[-1].path
     return DeviceError(
-        f"{times} workers ended one after the other at the same {len(chunk.found)} pictures, "
+        f"{times} workers ended one after the other at the same {len(chunk.found)} images, "
         f"{first} to {last}",
         "try these without --ray; a worker that needs more memory than its node has is ended, too",
     )

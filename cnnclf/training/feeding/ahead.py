@@ -1,4 +1,4 @@
-"""Decoded pictures that are opened in the background, while something else is loaded."""
+"""Decoded images that are opened in the background, while something else is loaded."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ def open_ahead(
     Loading TensorFlow takes one processor for seconds, in which the others can decode.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         spec: What each is made into.
         cache: As of `open_pixels`.
         threads: As of `open_pixels`.

@@ -1,4 +1,4 @@
-"""Batches for training: the order of pictures, their augmentation, and the hand-over to Keras.
+"""Batches for training: the order of images, their augmentation, and the hand-over to Keras.
 
 Everything random comes from (seed, epoch) and (seed, epoch, batch), never from the order in which
 threads finish: the same seed gives the same batches with any number of threads, and a run resumed
@@ -22,7 +22,7 @@ from cnnclf.training.feeding.sampling import cut_batches, draw_balanced
 from cnnclf.training.feeding.waits import Waits
 
 Batch = tuple[npt.NDArray[Any], ...]
-"""(pictures uint8 [n, H, W, C], labels float32 [n, K]) or these and (weights float32 [n])."""
+"""(images uint8 [n, H, W, C], labels float32 [n, K]) or these and (weights float32 [n])."""
 
 # Other uses of chance have other numbers: NumPy pads short seeds, so (seed, epoch) alone would be
 # the same as (seed, epoch, 0).
@@ -36,10 +36,10 @@ _Made = TypeVar("_Made")
 
 
 class PixelSource(Protocol):
-    """Where batches get their pictures; `store.Pixels` is one.
+    """Where batches get their images; `store.Pixels` is one.
 
     One with a `dtype` gives arrays of that instead of uint8, such as what frozen layers made of
-    the pictures.
+    the images.
     """
 
     @property
@@ -48,42 +48,42 @@ class PixelSource(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Height, width and channels of a picture."""
+        """Height, width and channels of an image."""
 
     def gather(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-        """Return the pictures of these rows, [n, H, W, C]."""
+        """Return the images of these rows, [n, H, W, C]."""
 
 
 class Batches:
-    """The pictures of one split as batches, epoch after epoch.
+    """The images of one split as batches, epoch after epoch.
 
     An epoch is cut into as few batches as `batch_size` allows, all of the same size or one smaller:
-    no picture is dropped, and none is alone in a batch, which batch normalization could not use.
+    no image is dropped, and none is alone in a batch, which batch normalization could not use.
 
     Args:
-        pixels: The decoded pictures.
+        pixels: The decoded images.
         rows: Which of them, int [n]; rows that could not be decoded are left out.
         class_indices: The class of every row of the dataset, int [N].
         num_classes: K, at least 1.
-        batch_size: Most pictures of a batch, at least 1.
+        batch_size: Most images of a batch, at least 1.
         seed: Where chance begins, at least 0.
-        shuffle: Whether each epoch has an order of its own, over all pictures.
-        augmenter: Changes pictures and labels; None leaves them.
+        shuffle: Whether each epoch has an order of its own, over all images.
+        augmenter: Changes images and labels; None leaves them.
         class_weights: float32 [K], the weight of a class in the loss; adds a third array to each
             batch. A mixed label has the weight of its mixture.
         balanced_sampling: Whether an epoch shows all classes equally often, rare ones repeatedly
-            and frequent ones in part, rather than each picture once.
+            and frequent ones in part, rather than each image once.
         threads: Threads that prepare batches; None takes one per processor.
         prefetch: Batches prepared ahead, groups of them if they are small; None takes two more
             than threads.
         devices: Devices that share each batch equally, as Keras demands of them; so up to one less
-            than this many pictures come twice in an epoch.
+            than this many images come twice in an epoch.
 
     Attributes:
         error: What stopped the threads, if anything did: frameworks hide it behind their own.
 
     Raises:
-        DataError: There is no picture to show.
+        DataError: There is no image to show.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Batches:
         self.pixels = pixels
         self.rows = self._without_failed(np.asarray(rows, np.intp))
         if not len(self.rows):
-            raise DataError(f"expected pictures to make batches of, received {len(rows)} readable")
+            raise DataError(f"expected images to make batches of, received {len(rows)} readable")
         self.num_classes = num_classes
         self.batch_size = batch_size
         self.seed = seed
@@ -127,7 +127,7 @@ class Batches:
 
     @property
     def count(self) -> int:
-        """Pictures of an epoch."""
+        """Images of an epoch."""
         return len(self.rows)
 
     @property
@@ -192,7 +192,7 @@ class Batches:
         import tensorflow as tf
 
         # Handing an array from Python to TensorFlow costs more than gathering a batch of small
-        # pictures: several of these are handed over as one, and taken apart by TensorFlow.
+        # images: several of these are handed over as one, and taken apart by TensorFlow.
         dtype = np.dtype(getattr(self.pixels, "dtype", np.uint8))
         batch_bytes = self.batch_size * int(np.prod(self.pixels.shape)) * dtype.itemsize
         together = max(1, min(_MOST_TOGETHER, _BYTES_TOGETHER // batch_bytes))
@@ -281,7 +281,7 @@ class Batches:
     def _gather(
         self, rows: npt.NDArray[np.intp]
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        """Fetch pictures and labels; a picture that only now turns out unreadable is left out."""
+        """Fetch images and labels; an image that only now turns out unreadable is left out."""
         while True:
             try:
                 return self.pixels.gather(rows), self._one_hot(rows)

@@ -1,4 +1,4 @@
-"""How many pictures a batch has, and which ones an epoch shows when classes are to be balanced."""
+"""How many images a batch has, and which ones an epoch shows when classes are to be balanced."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ import numpy.typing as npt
 def cut_batches(count: int, batch_size: int, *, devices: int = 1) -> npt.NDArray[np.intp]:
     """Cut an epoch into as few batches as can be, their sizes differing by at most one a device.
 
-    Nothing is dropped, and no device gets a single picture where that can be avoided: an odd count
+    Nothing is dropped, and no device gets a single image where that can be avoided: an odd count
     cut into pairs ends with one of three.
 
     Args:
-        count: Pictures of an epoch, at least 1.
-        batch_size: Most pictures of a batch, at least 1.
+        count: Images of an epoch, at least 1.
+        batch_size: Most images of a batch, at least 1.
         devices: How many share a batch; sizes are multiples of it.
 
     Returns:
@@ -32,13 +32,13 @@ def cut_batches(count: int, batch_size: int, *, devices: int = 1) -> npt.NDArray
 
 
 def draw_balanced(classes: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Draw as many pictures as there are, each class that occurs equally often (or one more).
+    """Draw as many images as there are, each class that occurs equally often (or one more).
 
     A class is gone through completely before any of it comes again, so that an epoch leaves nothing
     out that there is room for.
 
     Args:
-        classes: The class of each picture, int [n].
+        classes: The class of each image, int [n].
         rng: Where chance comes from.
 
     Returns:

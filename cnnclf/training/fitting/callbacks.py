@@ -19,15 +19,15 @@ _NAN_CHECK_STEPS = 50  # looking at the loss waits for the device; not at every 
 
 
 class Source(Protocol):
-    """Batches that know how many pictures an epoch has and how long they were waited for."""
+    """Batches that know how many images an epoch has and how long they were waited for."""
 
     @property
     def wait_s(self) -> float:
-        """Seconds that the network waited for pictures, so far."""
+        """Seconds that the network waited for images, so far."""
 
     @property
     def count(self) -> int:
-        """Pictures of an epoch."""
+        """Images of an epoch."""
 
     def step_begins(self) -> None:
         """Note that the next batch is wanted now."""
@@ -43,7 +43,7 @@ class FitHooks:
         save_best: Writes the best checkpoint.
         save_last: Writes the last checkpoint, with the training state.
         on_epoch: Told the row of history and whether it is the best so far.
-        task: Progress, in pictures.
+        task: Progress, in images.
         check_interrupt: Raises KeyboardInterrupt if one got lost.
     """
 

@@ -22,7 +22,7 @@ from cnnclf.training.frozen.features import Features
 Logits = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 
-_MOST_PICTURES = 2000
+_MOST_IMAGES = 2000
 _OTHER_LABELS = 0.05  # bfloat16 changes about one label in a hundred of a head that is half trained
 _BATCH = 32
 _STREAM = 5  # chance of its own
@@ -30,7 +30,7 @@ _STREAM = 5  # chance of its own
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a network says of val pictures.
+    """What a network says of val images.
 
     Args:
         logits: float32 [n, K].
@@ -51,7 +51,7 @@ class Verdict:
         """Return what belongs in run.json."""
         accuracy, negative_loss = self.score
         return {
-            "pictures": len(self.truth),
+            "images": len(self.truth),
             "val_accuracy": accuracy,
             "val_loss": -negative_loss,
         }
@@ -65,8 +65,8 @@ class Difference:
         mean: Mean absolute difference of a logit.
         largest: The largest one.
         spread: Standard deviation of the logits, to compare with.
-        other_labels: Pictures that get another label.
-        pictures: How many there are.
+        other_labels: Images that get another label.
+        images: How many there are.
         accuracy: Of the other way.
     """
 
@@ -74,19 +74,19 @@ class Difference:
     largest: float
     spread: float
     other_labels: int
-    pictures: int
+    images: int
     accuracy: float
 
     @property
     def is_large(self) -> bool:
         """Whether it is more than short numbers explain."""
-        return self.other_labels > max(2, _OTHER_LABELS * self.pictures)
+        return self.other_labels > max(2, _OTHER_LABELS * self.images)
 
     @property
     def words(self) -> str:
         """The same in a few words."""
         return (
-            f"{self.accuracy:.4f} from cached features ({self.other_labels} of {self.pictures:,} "
+            f"{self.accuracy:.4f} from cached features ({self.other_labels} of {self.images:,} "
             f"labels differ; logits, which spread by {self.spread:.2g}, by {self.mean:.2g} on "
             f"average and {self.largest:.2g} at most)"
         )
@@ -103,7 +103,7 @@ class Difference:
 
 
 def choose_judged(rows: Rows, *, seed: int) -> Rows:
-    """Choose by which val pictures phases are judged: all, or 2,000 of them.
+    """Choose by which val images phases are judged: all, or 2,000 of them.
 
     Args:
         rows: Those of the val split.
@@ -112,10 +112,10 @@ def choose_judged(rows: Rows, *, seed: int) -> Rows:
     Returns:
         Positions among the rows, in order.
     """
-    if len(rows) <= _MOST_PICTURES:
+    if len(rows) <= _MOST_IMAGES:
         return np.arange(len(rows))
     rng = np.random.default_rng((_STREAM, seed))
-    return np.sort(rng.permutation(len(rows))[:_MOST_PICTURES])
+    return np.sort(rng.permutation(len(rows))[:_MOST_IMAGES])
 
 
 def judge_checkpoint(
@@ -131,15 +131,15 @@ def judge_checkpoint(
 
     Args:
         checkpoint: A bundle.
-        dataset: Where the pictures are from.
+        dataset: Where the images are from.
         rows: Which ones.
         pixels: They, decoded.
         label_smoothing: Of the loss that epochs are judged by.
-        progress: Told the pictures.
+        progress: Told the images.
     """
     classifier = Classifier.load(checkpoint)
     parts = []
-    with progress.task("measuring on val", len(rows), "pictures") as task:
+    with progress.task("measuring on val", len(rows), "images") as task:
         for start in range(0, len(rows), _BATCH):
             wanted = rows[start : start + _BATCH]
             parts.append(classifier.logits(pixels.gather(wanted)))
@@ -155,7 +155,7 @@ def compare_cached(verdict: Verdict, part: Any, features: Features, positions: R
         verdict: Of the whole network.
         part: The part of the same network behind the features.
         features: Of the val split.
-        positions: Those of the judged pictures in it.
+        positions: Those of the judged images in it.
     """
     part.compile(jit_compile=False)  # else Keras would hand the graph to XLA, slower on a CPU
     logits = np.concatenate(
@@ -172,7 +172,7 @@ def compare_cached(verdict: Verdict, part: Any, features: Features, positions: R
         largest=float(distances.max()),
         spread=float(whole.std()),
         other_labels=int((logits.argmax(axis=1) != verdict.logits.argmax(axis=1)).sum()),
-        pictures=len(verdict.truth),
+        images=len(verdict.truth),
         accuracy=measure(logits, verdict.truth)[0],
     )
 

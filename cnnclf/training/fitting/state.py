@@ -46,7 +46,7 @@ class TrainingState:
         plateau_factor: What the plateau schedule multiplies the learning rate with.
         plateau_wait: Such epochs since the last reduction.
         seconds: Time spent in epochs.
-        wait_s: Time of it spent waiting for pictures.
+        wait_s: Time of it spent waiting for images.
         history: One row per epoch.
         phase: Name of the phase it is in.
         phase_start: Epochs finished before that phase.

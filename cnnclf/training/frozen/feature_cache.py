@@ -3,7 +3,7 @@
 A set of features is one file of floats per output and beside them a description, which is written
 last: what was not finished is not there, and its check sums tell what a crash took. The name is a
 hash of everything that the numbers depend on: weights, graph and the programs that build it, input
-spec, content of the pictures in order, views, engine, device and precision. Files are written as
+spec, content of the images in order, views, engine, device and precision. Files are written as
 they come and read row by row, so they need not fit in memory.
 """
 
@@ -59,10 +59,10 @@ def open_features(
 
     Args:
         jobs: What to compute.
-        pixels: The decoded pictures.
+        pixels: The decoded images.
         build: Makes the engine; only called if there is something to compute.
         engine: Its name.
-        threads: Threads of the machine, for the name of pictures without a hash.
+        threads: Threads of the machine, for the name of images without a hash.
         progress: Told the sizes and the room there is beforehand, then the time.
 
     Returns:
@@ -117,7 +117,7 @@ def check_room(directory: Path, needed: int) -> int:
 
 def _describe(job: FeatureJob) -> str:
     views = f" in {job.views} views" if job.views > 1 else ""
-    return f"{len(job.rows):,} pictures{views}"
+    return f"{len(job.rows):,} images{views}"
 
 
 def _key(job: FeatureJob, engine: str, threads: int, progress: Progress) -> str:
@@ -129,7 +129,7 @@ def _key(job: FeatureJob, engine: str, threads: int, progress: Progress) -> str:
 
 
 def _find_current(description: Path, job: FeatureJob, pixels: Pixels) -> list[Features] | None:
-    """Open what lies there, unless pictures that were missing in it can be read by now.
+    """Open what lies there, unless images that were missing in it can be read by now.
 
     Looking for them again lets the pixels know those that still cannot, as if the features were
     made now.
@@ -181,7 +181,7 @@ def _make(
             )
             for index in range(len(job.shapes))
         ]
-        task = stack.enter_context(progress.task("frozen layers", job.count, "pictures"))
+        task = stack.enter_context(progress.task("frozen layers", job.count, "images"))
         writer = _Writer(files, job.dtype, task)
         batches = _make_batches(job, pixels, failed)
         try:
@@ -197,7 +197,7 @@ def _make(
             ) from error
     seconds = time.perf_counter() - started
     rate = job.count / max(seconds, 1e-9)
-    progress.note(f"frozen layers took {seconds:.1f} s, {rate:.1f} pictures/s")
+    progress.note(f"frozen layers took {seconds:.1f} s, {rate:.1f} images/s")
     whole = [
         StoredRows(_file(description, index), job.dtype, (job.count, *shape))
         for index, shape in enumerate(job.shapes)
@@ -235,7 +235,7 @@ class _Writer:
         self._times: list[tuple[float, int]] = []
 
     def write(self, start: int, outputs: list[npt.NDArray[Any]]) -> None:
-        """Write what a batch came to; `start` is the place of its first picture.
+        """Write what a batch came to; `start` is the place of its first image.
 
         Raises:
             OverflowError: A value is too large; its argument is the largest.
@@ -264,7 +264,7 @@ class _Writer:
 def _make_batches(
     job: FeatureJob, pixels: Pixels, failed: dict[int, str]
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """Yield the position of each batch and its pictures, view after view."""
+    """Yield the position of each batch and its images, view after view."""
     augmenter = Augmenter(job.operations, seed=job.seed)
     no_labels = np.zeros((_BATCH, 1), np.float32)
     count = len(job.rows)
@@ -279,7 +279,7 @@ def _make_batches(
 def _gather(
     pixels: Pixels, rows: Rows, start: int, failed: dict[int, str]
 ) -> npt.NDArray[np.uint8]:
-    """Fetch a batch; a picture that cannot be read is noted and its place left blank."""
+    """Fetch a batch; an image that cannot be read is noted and its place left blank."""
     wanted = rows[start : start + _BATCH]
     try:
         return pixels.gather(wanted)

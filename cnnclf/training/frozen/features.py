@@ -1,4 +1,4 @@
-"""What frozen layers make of pictures, as a job to do and as a source of batches."""
+"""What frozen layers make of images, as a job to do and as a source of batches."""
 
 import hashlib
 import math
@@ -19,7 +19,7 @@ from cnnclf.training.feeding.batches import Batches
 
 Rows = npt.NDArray[np.intp]
 
-_VIEW_STREAM = 3  # chance of its own, beside the order of pictures and their augmentation
+_VIEW_STREAM = 3  # chance of its own, beside the order of images and their augmentation
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class FeatureJob:
     """What to compute.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         spec: What the network sees.
-        rows: Which pictures, int [n].
-        views: Versions of each, at least 1; the first is the picture as it is.
+        rows: Which images, int [n].
+        views: Versions of each, at least 1; the first is the image as it is.
         operations: Augmentation of the further views.
         seed: Of the augmentation.
         graph: What the model is, in words; with `weights` and `makers` it identifies the model.
         weights: Hash of the frozen weights.
         makers: Which versions of which programs build the graph, and for what device.
-        shapes: Shape of each output for one picture.
+        shapes: Shape of each output for one image.
         dtype: What is kept: float16 or float32.
     """
 
@@ -54,7 +54,7 @@ class FeatureJob:
 
     @property
     def count(self) -> int:
-        """Pictures times views."""
+        """Images times views."""
         return self.views * len(self.rows)
 
     @property
@@ -108,12 +108,12 @@ class StoredRows:
 
 
 class Features:
-    """One output of frozen layers for all pictures of a job; a source for batches.
+    """One output of frozen layers for all images of a job; a source for batches.
 
     Args:
         array: float16 or float32 [views * n, ...].
-        rows: The pictures' rows in the dataset, int [n].
-        failed: Positions 0..n-1 of pictures that turned out unreadable, with the reason.
+        rows: The images' rows in the dataset, int [n].
+        failed: Positions 0..n-1 of images that turned out unreadable, with the reason.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Features:
 
     @property
     def readable(self) -> Rows:
-        """Positions 0..n-1 of the pictures whose features mean something."""
+        """Positions 0..n-1 of the images whose features mean something."""
         return np.setdiff1d(np.arange(len(self.rows)), list(self.failed))
 
     def gather(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -136,10 +136,10 @@ class Features:
 
 
 class FeatureBatches(Batches):
-    """Batches of features, each epoch with a view of each picture drawn anew.
+    """Batches of features, each epoch with a view of each image drawn anew.
 
     Args:
-        features: Of the pictures of one split.
+        features: Of the images of one split.
         labels: The class of every row of the dataset.
         **settings: As of `Batches`.
     """

@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float32]
 Layers = list[tuple[Array, Array]]
 """Kernel and bias of each dense layer."""
 
-_MOST_PICTURES = 8192
+_MOST_IMAGES = 8192
 _MOST_EPOCHS = 20
 _STREAM = 4  # chance of its own
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
@@ -128,7 +128,7 @@ def search_head(
         num_classes: K.
         head: Hidden units, dropout, schedule and epochs, of which at most 20 are tried.
         candidates: Learning rate and weight decay of each.
-        batch_size: Pictures per step.
+        batch_size: Images per step.
         label_smoothing: As in training.
         seed: Where chance begins.
 
@@ -136,11 +136,11 @@ def search_head(
         The trials, the best first: by accuracy on val, then by loss.
     """
     rng = np.random.default_rng((_STREAM, seed))
-    chosen = np.sort(rng.permutation(train.readable)[:_MOST_PICTURES])
+    chosen = np.sort(rng.permutation(train.readable)[:_MOST_IMAGES])
     x = train.gather(chosen).astype(np.float32)
     y = np.eye(num_classes, dtype=np.float32)[labels[train.rows[chosen]]]
     y = y * (1 - label_smoothing) + label_smoothing / num_classes
-    val_rows = val.readable[:_MOST_PICTURES]
+    val_rows = val.readable[:_MOST_IMAGES]
     val_x, val_y = val.gather(val_rows).astype(np.float32), labels[val.rows[val_rows]]
     trials = []
     for rate, decay in candidates:

@@ -1,4 +1,4 @@
-"""What each phase of fine-tuning trains on: cached features of frozen layers, or pictures."""
+"""What each phase of fine-tuning trains on: cached features of frozen layers, or images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,8 +28,8 @@ class PhaseData:
     Args:
         build_part: Makes the part, which shares its weights with the whole; when the phase begins,
             because it marks what is trained.
-        batches: Of the training pictures.
-        val_batches: Of the val pictures, if there are any.
+        batches: Of the training images.
+        val_batches: Of the val images, if there are any.
         features: Those of train and val, if they are cached.
     """
 
@@ -53,7 +53,7 @@ def open_phase_data(
 
     Raises:
         NoRoomError: The disk has no room for features, and no other way is allowed.
-        DataError: No training picture can be decoded.
+        DataError: No training image can be decoded.
     """
     stage, ways = work.plan.frozen_stage, _list_ways(work)
     for way, after in zip(ways, [*ways[1:], None], strict=True):
@@ -166,7 +166,7 @@ def _from_features(
 
 
 def _open_plain(work: Work[FinetunePlan], transfer: Transfer, stage: str) -> PhaseData:
-    """Train on pictures, augmented anew in every epoch, with the frozen part as in prediction.
+    """Train on images, augmented anew in every epoch, with the frozen part as in prediction.
 
     Args:
         work: The run.

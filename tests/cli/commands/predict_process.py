@@ -1,7 +1,7 @@
 """`cnnclf predict` as a process of its own, with an engine that needs no model and is not fast.
 
 Run as: python -m tests.cli.commands.predict_process ARGUMENTS...; the bundle must be a real one,
-and the pictures are empty files named by numbers. CNNCLF_TEST_SLOW_S is what a batch takes.
+and the images are empty files named by numbers. CNNCLF_TEST_SLOW_S is what a batch takes.
 """
 
 import os

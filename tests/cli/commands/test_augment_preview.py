@@ -19,15 +19,15 @@ def photos(tmp_path: Path) -> Path:
     for label in ("cat", "dog"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for index in range(6):
-            picture = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(tmp_path / "photos" / label / f"{index}.png")
+            image = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / "photos" / label / f"{index}.png")
     return tmp_path / "photos"
 
 
-def test_it_writes_the_picture_and_names_the_rows(cli: Cli, photos: Path, tmp_path: Path) -> None:
+def test_it_writes_the_image_and_names_the_rows(cli: Cli, photos: Path, tmp_path: Path) -> None:
     target = tmp_path / "preview.png"
     result = cli(
-        "augment-preview", photos, "--out", target, "--pictures", 3, "--variants", 2, "--flip", 0.5
+        "augment-preview", photos, "--out", target, "--images", 3, "--variants", 2, "--flip", 0.5
     )
     assert result.code == 0, result.stderr
     assert "cat/" in result.stdout

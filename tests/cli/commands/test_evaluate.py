@@ -1,4 +1,4 @@
-"""`cnnclf evaluate` on a run with a model that names the strongest colour."""
+"""`cnnclf evaluate` on a run with a model that names the strongest color."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from cnnclf.progress import Silent
 from cnnclf.runs import RunDirectory, create_run
 from tests.conftest import Cli
 
-COLOURS = {"blue": (20, 30, 200), "green": (20, 200, 30), "red": (200, 20, 30)}
+COLORS = {"blue": (20, 30, 200), "green": (20, 200, 30), "red": (200, 20, 30)}
 SPEC = InputSpec(8, 8)
 SEED = 5
 
@@ -37,11 +37,11 @@ class Place(NamedTuple):
 
 def _draw(folder: Path) -> None:
     rng = np.random.default_rng(0)
-    for label, colour in COLOURS.items():
+    for label, color in COLORS.items():
         (folder / label).mkdir(parents=True)
         for i in range(12):
-            # One picture in twelve shows another colour than its folder says.
-            shown = COLOURS["red"] if (label, i) == ("blue", 0) else colour
+            # One image in twelve shows another color than its folder says.
+            shown = COLORS["red"] if (label, i) == ("blue", 0) else color
             pixels = np.clip(np.array(shown) + rng.integers(-20, 20, (10, 9, 3)), 0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{i}.png")
 
@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     import keras
 
     root = tmp_path_factory.mktemp("evaluate")
-    place = Place(root / "run", root / "colours", root / "photos")
+    place = Place(root / "run", root / "colors", root / "photos")
     _draw(place.photos)
     options = ImportOptions(split=(0.5, 0.25, 0.25), seed=SEED)
     import_source(place.photos, place.dataset, options=options, progress=Silent())
@@ -63,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     )
     # The channels are red, green, blue and the labels blue, green, red.
     model.layers[-1].set_weights([np.eye(3)[::-1] / 20, np.zeros(3)])
-    about = {"name": "colours", "fingerprint": dataset.fingerprint}
+    about = {"name": "colors", "fingerprint": dataset.fingerprint}
     for directory in (run.best, run.last):
         save_bundle(directory, model, labels=dataset.labels, input_spec=SPEC, dataset=about)
     run.update_run(status="finished")
@@ -78,7 +78,7 @@ def place(made: Place, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Callable[[str], Path]:
-    """A folder of pictures that a test may change."""
+    """A folder of images that a test may change."""
 
     def call(name: str) -> Path:
         _draw(tmp_path / name)
@@ -107,7 +107,7 @@ def test_a_run_is_measured_on_its_own_test_split(cli: Cli, place: Place) -> None
     assert "warning" not in result.stderr
 
 
-def test_all_pictures_with_the_one_mistake(cli: Cli, place: Place) -> None:
+def test_all_images_with_the_one_mistake(cli: Cli, place: Place) -> None:
     result = cli("evaluate", place.run, "--split", "all", "--json", "--top-k", 2)
     assert result.code == 0, result.stderr
     content = json.loads(result.stdout)
@@ -169,13 +169,13 @@ def test_a_new_source_without_splits_is_measured_whole(
     result = cli("evaluate", place.run, folder, "--json")
     content = json.loads(result.stdout)
     assert (content["split"], content["n"]) == ("all", 36)
-    assert "has no splits of its own: all its 36 pictures are measured on" in result.stderr
+    assert "has no splits of its own: all its 36 images are measured on" in result.stderr
     content = json.loads(cli("evaluate", place.run, folder, "--split", "val", "--json").stdout)
     assert content["split"] == "val", "what is asked for is done"
     import_source(folder, tmp_path / "set", options=ImportOptions(), progress=Silent())
     result = cli("evaluate", place.run, tmp_path / "set", "--json")
     assert json.loads(result.stdout)["split"] == "test", "a dataset was divided by its owner"
-    assert "hint: --split all measures on all 36 pictures" in result.stderr
+    assert "hint: --split all measures on all 36 images" in result.stderr
 
 
 def test_a_new_source_with_splits_keeps_them(
@@ -248,10 +248,10 @@ def test_files_that_went_bad_are_counted_and_the_exit_code_tells(
     assert (content["n"], content["correct"]) == (34, 34)
     assert [file["path"] for file in content["failed"]["files"]] == ["blue/0.png", "red/3.png"]
     assert all(file["reason"] for file in content["failed"]["files"])
-    assert "2 of 36 pictures" in result.stderr
+    assert "2 of 36 images" in result.stderr
 
 
-def test_a_split_without_pictures_and_a_split_that_is_none(
+def test_a_split_without_images_and_a_split_that_is_none(
     cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
 ) -> None:
     options = ImportOptions(split=(0.5, 0.5, 0.0))
@@ -266,11 +266,11 @@ def test_a_split_without_pictures_and_a_split_that_is_none(
 
 def test_a_dataset_that_is_gone_is_named(cli: Cli, place: Place) -> None:
     plan = json.loads((place.run / "plan.json").read_text())
-    plan["dataset"]["path"] = "/gone/colours"
+    plan["dataset"]["path"] = "/gone/colors"
     write_json_atomic(place.run / "plan.json", plan)
     result = cli("evaluate", place.run)
     assert result.code == 3
-    assert "/gone/colours" in result.stderr
+    assert "/gone/colors" in result.stderr
     assert "DATASET" in result.stderr
 
 

@@ -44,11 +44,11 @@ def test_a_run_is_exported_into_itself_and_compared(cli: Cli, place: Place) -> N
         "parity.json",
     }
     lines = result.stdout.splitlines()
-    assert lines[0] == "18 pictures of the split val"
+    assert lines[0] == "18 images of the split val"
     assert lines[1].split() == ["Keras", "ONNX"]
     assert lines[2].split() == ["accuracy", "1.0000", "(18)", "1.0000", "(18)"]
     assert "verified: no accuracy lost" in result.stdout
-    assert f"hint: label pictures with it: cnnclf predict {artifact} photos/" in result.stderr
+    assert f"hint: label images with it: cnnclf predict {artifact} photos/" in result.stderr
 
 
 def test_json_is_parity_json_and_the_place(cli: Cli, place: Place, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_what_loses_too_much_is_kept_under_another_name(
     error, hint = (line for line in result.stderr.splitlines() if line.startswith(("err", "hint")))
     assert error.startswith(
         "error: expected Keras to do what Keras does, but 33.33 points of accuracy are lost, "
-        "6 of 18 pictures (allowed 0.5)"
+        "6 of 18 images (allowed 0.5)"
     )
     assert str(place.run / "exports" / "keras.rejected") in hint
 
@@ -126,7 +126,7 @@ def test_ties_are_told_beside_the_share_of_same_labels(
     monkeypatch.setattr(artifact_module, "compare_models", with_ties)
     result = cli("export", place.run, "--format", "keras")
     assert result.code == ExitCode.OK, result.stderr
-    assert "94.44 % of the pictures; ties: 1 more" in result.stdout
+    assert "94.44 % of the images; ties: 1 more" in result.stdout
 
 
 def test_the_current_directory_is_refused_at_once(
@@ -143,11 +143,11 @@ def test_the_current_directory_is_refused_at_once(
 
 def test_data_that_is_gone(cli: Cli, place: Place) -> None:
     plan = json.loads((place.run / "plan.json").read_text())
-    plan["dataset"]["path"] = "/gone/colours"
+    plan["dataset"]["path"] = "/gone/colors"
     write_json_atomic(place.run / "plan.json", plan)
     result = cli("export", place.run, "--format", "keras")
     assert result.code == ExitCode.DATA
-    assert "/gone/colours" in result.stderr
+    assert "/gone/colors" in result.stderr
     hint = f"cnnclf export {place.run} --format keras --data DATASET"
     assert hint in result.stderr
     assert "--no-verify" in result.stderr
@@ -289,7 +289,7 @@ def test_predicting_with_an_artifact_loads_no_tensorflow(
 
 
 EVALUATED = (18, 18, True)
-"""Pictures, how many of them are right, and whether the run was trained on that dataset."""
+"""Images, how many of them are right, and whether the run was trained on that dataset."""
 
 
 def _evaluate(cli: Cli, artifact: Path, made: Place, report: Path) -> tuple[int, int, bool]:

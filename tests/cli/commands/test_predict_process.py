@@ -20,7 +20,7 @@ from tests.conftest import Cli
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and limits of posix")
 ROOT = Path(__file__).parents[3]
 RUN = ROOT / "sample_data" / "tiny_run"
-PICTURES = ROOT / "sample_data" / "x_or_o"
+IMAGES = ROOT / "sample_data" / "x_or_o"
 COUNT = 300
 
 
@@ -211,10 +211,10 @@ def test_a_real_job_killed_and_resumed_gives_the_same_file(cli: Cli, tmp_path: P
     """With the tiny run, its model and its decoder: the last digits are the same, too."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    pictures = sorted(PICTURES.glob("*/*.*"))
+    images = sorted(IMAGES.glob("*/*.*"))
     for number in range(700):
-        (folder / f"{number}.png").symlink_to(pictures[number * 7 % len(pictures)])
-    (folder / "bad.jpg").write_text("no picture")
+        (folder / f"{number}.png").symlink_to(images[number * 7 % len(images)])
+    (folder / "bad.jpg").write_text("no image")
     common = ["predict", RUN, folder, "--engine", "keras", "--batch-size", 16, "--out"]
     process = subprocess.Popen(
         [sys.executable, "-m", "cnnclf", *map(str, [*common, tmp_path / "rows.csv"])],

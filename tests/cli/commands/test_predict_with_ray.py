@@ -19,7 +19,7 @@ from tests.conftest import Cli
 from tests.inference.conftest import LABELS, SPEC, build_tiny
 from tests.prediction.cluster.ray_nodes import ROOT, RayNodes, find_session, open_nodes
 
-COLOURS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
+COLORS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +102,17 @@ FILES = 3000
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Many files that are links to a few pictures, and some that are none."""
+    """Many files that are links to a few images, and some that are none."""
     folder = tmp_path_factory.mktemp("many") / "photos"
     folder.mkdir()
-    pictures = []
-    for name, colour in COLOURS.items():
+    images = []
+    for name, color in COLORS.items():
         path = folder.parent / f"{name}.jpg"
         noise = Image.effect_noise((640, 480), 60)
-        Image.blend(Image.new("RGB", noise.size, colour), noise.convert("RGB"), 0.3).save(path)
-        pictures.append(path)
+        Image.blend(Image.new("RGB", noise.size, color), noise.convert("RGB"), 0.3).save(path)
+        images.append(path)
     for number in range(FILES):
-        os.link(pictures[number % 3], folder / f"{number:05d}-{pictures[number % 3].stem}.jpg")
+        os.link(images[number % 3], folder / f"{number:05d}-{images[number % 3].stem}.jpg")
     for number in range(0, FILES, 1000):
         (folder / f"{number:05d}-bad.jpg").write_text("a web page, perhaps")
     return folder

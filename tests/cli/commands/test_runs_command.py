@@ -30,7 +30,7 @@ def write_run(
                 "training": {"epochs": 15},
             }
             | (settings or {}),
-            "reasons": {"training.epochs": "few pictures"},
+            "reasons": {"training.epochs": "few images"},
             "parameters": 89458,
         },
     )
@@ -140,7 +140,7 @@ def test_list_refuses_an_unknown_order(cli: Cli, runs: Path) -> None:
 def test_show(cli: Cli, runs: Path) -> None:
     result = cli("runs", "show", runs / "x_or_o-1")
     assert result.code == 0
-    for words in ("finished", "1 min 23 s", "0.9500", "label 0, label 1", "few pictures", "24,32"):
+    for words in ("finished", "1 min 23 s", "0.9500", "label 0, label 1", "few images", "24,32"):
         assert words in result.stdout
 
 
@@ -154,7 +154,7 @@ def test_show_says_figures_in_words_and_units(cli: Cli, runs: Path) -> None:
     told = {" ".join(line.split()) for line in cli("runs", "show", run.path).stdout.splitlines()}
     assert {
         "epochs took 1 h 07 min",
-        "waited for pictures 3.4 %",
+        "waited for images 3.4 %",
         "images per second 1,234",
         "parameters 3,425,834",
         "data.image_size 48x64",

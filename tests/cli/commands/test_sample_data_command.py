@@ -10,7 +10,7 @@ from tests.conftest import Cli
 
 @pytest.fixture(autouse=True)
 def writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in for the drawing of the pictures."""
+    """Stand in for the drawing of the images."""
 
     def write_sample_data(directory: Path) -> Path:
         directory.mkdir(parents=True)

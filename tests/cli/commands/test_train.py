@@ -18,51 +18,51 @@ Cli = Callable[..., Any]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """Class folders of bright and dark noise."""
     rng = random.Random(0)
     for label, low in (("bright", 150), ("dark", 0)):
-        (tmp_path / "pictures" / label).mkdir(parents=True)
+        (tmp_path / "images" / label).mkdir(parents=True)
         for index in range(20):
             pixels = bytes(low + rng.randrange(100) for _ in range(16 * 16))
             Image.frombytes("L", (16, 16), pixels).save(
-                tmp_path / "pictures" / label / f"{index}.png"
+                tmp_path / "images" / label / f"{index}.png"
             )
-    return tmp_path / "pictures"
+    return tmp_path / "images"
 
 
 def test_a_dry_run_shows_the_plan_with_reasons_and_writes_nothing(
-    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    result = cli("train", pictures, "--dry-run", "--json")
+    result = cli("train", images, "--dry-run", "--json")
     assert result.code == ExitCode.OK
     plan = json.loads(result.stdout)["plan"]
     assert plan["parameters"] > 0
-    assert plan["reasons"]["data.color"] == "all training pictures are grey"
+    assert plan["reasons"]["data.color"] == "all training images are gray"
     assert sorted(tmp_path.rglob("*")) == before
-    shown = cli("train", pictures, "--dry-run")
-    assert shown.stdout.startswith("dataset       pictures: 2 classes")
+    shown = cli("train", images, "--dry-run")
+    assert shown.stdout.startswith("dataset       images: 2 classes")
     assert "learning rate 0.004, cosine schedule" in shown.stdout
-    assert "data.image_size = 16x16: all pictures are 16x16\n" in shown.stdout
+    assert "data.image_size = 16x16: all images are 16x16\n" in shown.stdout
     assert "model.blocks = 2: " in shown.stdout
     assert "learning rate" not in shown.stderr
 
 
-def test_a_dry_run_loads_no_tensorflow(pictures: Path) -> None:
+def test_a_dry_run_loads_no_tensorflow(images: Path) -> None:
     code = (
         "import sys; from cnnclf.cli.main import main; "
-        f"code = main(['train', {str(pictures)!r}, '--dry-run', '--preset', 'textbook']); "
+        f"code = main(['train', {str(images)!r}, '--dry-run', '--preset', 'textbook']); "
         "print(code, sorted({'tensorflow', 'keras'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("0 []"), done.stdout
 
 
-def test_textbook_announces_the_textbook_count(cli: Cli, pictures: Path) -> None:
+def test_textbook_announces_the_textbook_count(cli: Cli, images: Path) -> None:
     options = ("--preset", "textbook", "--image-size", "64", "--color", "rgb")
-    result = cli("train", pictures, *options, "--dry-run", "--json")
+    result = cli("train", images, *options, "--dry-run", "--json")
     layers = {layer["name"]: layer for layer in json.loads(result.stdout)["plan"]["layers"]}
     # ten classes instead of two are 8 more outputs of 128 weights and a bias
     assert json.loads(result.stdout)["plan"]["parameters"] + 8 * 129 == 3_938_570
@@ -74,29 +74,29 @@ def test_textbook_announces_the_textbook_count(cli: Cli, pictures: Path) -> None
     [
         ((), ExitCode.USAGE, "expected a DATASET"),
         (("nowhere",), ExitCode.DATA, "nowhere"),
-        (("{pictures}", "--dropout", "2"), ExitCode.CONFIG, "model.dropout (option) received '2'"),
-        (("{pictures}", "--set", "model.x=1"), ExitCode.CONFIG, "unknown setting model.x"),
-        (("{pictures}", "--config", "none.toml"), ExitCode.CONFIG, "none.toml"),
-        (("{pictures}", "--epochs"), ExitCode.USAGE, "--epochs"),
-        (("{pictures}", "--no-such-option"), ExitCode.USAGE, "--no-such-option"),
-        (("{pictures}", "--resume", "run"), ExitCode.USAGE, "--resume RUN alone"),
+        (("{images}", "--dropout", "2"), ExitCode.CONFIG, "model.dropout (option) received '2'"),
+        (("{images}", "--set", "model.x=1"), ExitCode.CONFIG, "unknown setting model.x"),
+        (("{images}", "--config", "none.toml"), ExitCode.CONFIG, "none.toml"),
+        (("{images}", "--epochs"), ExitCode.USAGE, "--epochs"),
+        (("{images}", "--no-such-option"), ExitCode.USAGE, "--no-such-option"),
+        (("{images}", "--resume", "run"), ExitCode.USAGE, "--resume RUN alone"),
         (("--resume", "nowhere"), ExitCode.CONFIG, "nowhere"),
         (("--resume", "run", "--dry-run"), ExitCode.USAGE, "--resume RUN alone"),
-        (("{pictures}", "--device", "tpu"), ExitCode.CONFIG, "'gpu:all'"),
-        (("{pictures}", "--out", "{pictures}"), ExitCode.CONFIG, "holds bright"),
+        (("{images}", "--device", "tpu"), ExitCode.CONFIG, "'gpu:all'"),
+        (("{images}", "--out", "{images}"), ExitCode.CONFIG, "holds bright"),
         (
-            ("{pictures}", "--padding", "valid", "--kernel-size", "31", "--dry-run"),
+            ("{images}", "--padding", "valid", "--kernel-size", "31", "--dry-run"),
             ExitCode.CONFIG,
             "block1_conv1: expected feature maps of at least 31x31",
         ),
-        (("{pictures}", "--hue", "0.1", "--dry-run"), ExitCode.CONFIG, "expected colour pictures"),
+        (("{images}", "--hue", "0.1", "--dry-run"), ExitCode.CONFIG, "expected color images"),
     ],
     ids=lambda value: str(value)[:40],
 )
 def test_refusals_are_one_line_with_the_right_code(
-    cli: Cli, pictures: Path, arguments: tuple[str, ...], code: ExitCode, words: str
+    cli: Cli, images: Path, arguments: tuple[str, ...], code: ExitCode, words: str
 ) -> None:
-    filled = [each.replace("{pictures}", str(pictures)) for each in arguments]
+    filled = [each.replace("{images}", str(images)) for each in arguments]
     result = cli("train", *filled)
     assert result.code == code
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -105,12 +105,10 @@ def test_refusals_are_one_line_with_the_right_code(
     assert "Traceback" not in result.stderr
 
 
-def test_several_errors_of_a_file_are_told_at_once(
-    cli: Cli, pictures: Path, tmp_path: Path
-) -> None:
+def test_several_errors_of_a_file_are_told_at_once(cli: Cli, images: Path, tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text("[model]\nfiltres = [1]\n[optimizer]\nname = 'sgdd'\n[training]\nepochs = -1\n")
-    result = cli("train", pictures, "--config", file)
+    result = cli("train", images, "--config", file)
     assert result.code == ExitCode.CONFIG
     said = " ".join(result.stderr.split())
     assert "did you mean model.filters?" in said
@@ -119,22 +117,22 @@ def test_several_errors_of_a_file_are_told_at_once(
 
 
 def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
-    cli: Cli, pictures: Path, tmp_path: Path
+    cli: Cli, images: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     options = ("--filters", "4", "--epochs", "4", "--batch-size", "8", "--device", "cpu")
-    result = cli("train", pictures, "--out", run, *options, "--json")
+    result = cli("train", images, "--out", run, *options, "--json")
     assert result.code == ExitCode.OK, result.stderr
     told = json.loads(result.stdout)
     assert told["split"] == "test"
     assert 0 <= told["metrics"]["accuracy_low"] <= told["metrics"]["accuracy"] <= 1
-    again = cli("train", pictures, "--out", run, *options)
+    again = cli("train", images, "--out", run, *options)
     assert again.code == ExitCode.CONFIG
     assert "another --out" in again.stderr
     finished = cli("train", "--resume", run)
     assert finished.code == ExitCode.CONFIG
     assert "is finished" in finished.stderr
-    predicted = cli("predict", run, pictures / "dark", "--json")
+    predicted = cli("predict", run, images / "dark", "--json")
     assert predicted.code == ExitCode.OK, predicted.stderr
 
 
@@ -142,13 +140,13 @@ TINY = ("--filters", "4", "--batch-size", "8", "--device", "cpu")
 
 
 def test_a_file_of_settings_gives_way_to_set_and_options(
-    cli: Cli, pictures: Path, tmp_path: Path
+    cli: Cli, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "my.toml").write_text(
         "[model]\ndropout = 0.1\nfilters = [4, 8]\n[training]\nepochs = 3\n"
     )
     layers = ("--config", tmp_path / "my.toml", "--set", "model.dropout=0.2", "--epochs", "5")
-    result = cli("train", pictures, "--set", "training.epochs=4", *layers, "--dry-run", "--json")
+    result = cli("train", images, "--set", "training.epochs=4", *layers, "--dry-run", "--json")
     plan = json.loads(result.stdout)["plan"]
     assert plan["config"]["model"]["filters"] == [4, 8]
     assert plan["config"]["model"]["dropout"] == 0.2
@@ -156,58 +154,58 @@ def test_a_file_of_settings_gives_way_to_set_and_options(
     assert plan["given"]["model.dropout"] == "--set"
 
 
-def test_classes_of_one_and_two_pictures_are_warned_of_and_trained(
-    cli: Cli, pictures: Path, tmp_path: Path
+def test_classes_of_one_and_two_images_are_warned_of_and_trained(
+    cli: Cli, images: Path, tmp_path: Path
 ) -> None:
     for label, count in (("one", 1), ("two", 2)):
-        (tmp_path / "pictures" / label).mkdir()
+        (tmp_path / "images" / label).mkdir()
         for index in range(count):
-            picture = Image.new("L", (16, 16), 60 * index)
-            picture.save(tmp_path / "pictures" / label / f"{index}.png")
+            image = Image.new("L", (16, 16), 60 * index)
+            image.save(tmp_path / "images" / label / f"{index}.png")
     options = (*TINY, "--epochs", "1", "--json")
-    result = cli("train", pictures, "--out", tmp_path / "run", *options)
+    result = cli("train", images, "--out", tmp_path / "run", *options)
     assert result.code == ExitCode.OK, result.stderr
     said = " ".join(result.stderr.split())
-    assert "labels with fewer than 10 training pictures: one (1)" in said
+    assert "labels with fewer than 10 training images: one (1)" in said
     assert (tmp_path / "run" / "evaluation" / "test" / "confusion.png").exists()
 
 
-def test_pictures_that_went_bad_are_left_out_and_the_exit_code_tells(
-    cli: Cli, pictures: Path, tmp_path: Path
+def test_images_that_went_bad_are_left_out_and_the_exit_code_tells(
+    cli: Cli, images: Path, tmp_path: Path
 ) -> None:
-    assert cli("import", pictures, "--out", tmp_path / "set").code == ExitCode.OK
-    (pictures / "dark" / "3.png").write_bytes(b"")
-    (pictures / "bright" / "4.png").unlink()
+    assert cli("import", images, "--out", tmp_path / "set").code == ExitCode.OK
+    (images / "dark" / "3.png").write_bytes(b"")
+    (images / "bright" / "4.png").unlink()
     options = (*TINY, "--epochs", "1", "--json")
     result = cli("train", tmp_path / "set", "--out", tmp_path / "run", *options)
     assert result.code == ExitCode.SOME_FAILED, result.stderr
     assert json.loads(result.stdout)["failed"] == 2
-    assert "2 pictures could not be decoded and are left out" in " ".join(result.stderr.split())
+    assert "2 images could not be decoded and are left out" in " ".join(result.stderr.split())
 
 
 def test_files_that_the_import_skipped_are_told_at_the_end_and_by_the_exit_code(
-    cli: Cli, pictures: Path, tmp_path: Path
+    cli: Cli, images: Path, tmp_path: Path
 ) -> None:
-    (pictures / "dark" / "3.png").write_bytes(b"no picture")
+    (images / "dark" / "3.png").write_bytes(b"no image")
     options = (*TINY, "--epochs", "1")
-    result = cli("train", pictures, "--out", tmp_path / "run", *options)
+    result = cli("train", images, "--out", tmp_path / "run", *options)
     assert result.code == ExitCode.SOME_FAILED, result.stderr
-    assert "1 picture at the import, listed in " in result.stdout
-    again = cli("train", pictures, "--out", tmp_path / "again", *options, "--json")
+    assert "1 image at the import, listed in " in result.stdout
+    again = cli("train", images, "--out", tmp_path / "again", *options, "--json")
     assert again.code == ExitCode.SOME_FAILED, "the import lies in the cache, the file is as bad"
     told = json.loads(again.stdout)
     assert (told["failed"], told["failed_at_import"]) == (1, 1)
-    assert cli("import", pictures, "--out", tmp_path / "set").code == ExitCode.SOME_FAILED
+    assert cli("import", images, "--out", tmp_path / "set").code == ExitCode.SOME_FAILED
     known = cli("train", tmp_path / "set", "--out", tmp_path / "third", *options)
     assert known.code == ExitCode.OK, "of a dataset, `import` told"
 
 
 def test_a_loss_that_is_no_number_ends_with_one_line(
-    cli: Cli, pictures: Path, tmp_path: Path
+    cli: Cli, images: Path, tmp_path: Path
 ) -> None:
     wild = ("--optimizer", "sgd", "--learning-rate", "10", "--warmup", "0", "--l2", "10")
     options = (*TINY, *wild, "--epochs", "40", "--patience", "0")
-    result = cli("train", pictures, "--out", tmp_path / "run", *options)
+    result = cli("train", images, "--out", tmp_path / "run", *options)
     assert result.code == ExitCode.CONFIG
     assert "error: expected a finite loss, received" in result.stderr
     assert "hint: a lower --learning-rate" in result.stderr
@@ -215,7 +213,7 @@ def test_a_loss_that_is_no_number_ends_with_one_line(
 
 
 def test_a_disk_that_fills_up_costs_nothing_that_was_reached(
-    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cnnclf.training.fitting import checkpoints
     from cnnclf.training.fitting.state import save_state
@@ -230,7 +228,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_reached(
 
     monkeypatch.setattr(checkpoints, "save_state", fill)
     run = tmp_path / "run"
-    result = cli("train", pictures, "--out", run, *TINY, "--epochs", "3")
+    result = cli("train", images, "--out", run, *TINY, "--epochs", "3")
     assert result.code == ExitCode.DEVICE
     said = " ".join(result.stderr.split())
     assert "error: the disk is full: cannot write" in said
@@ -246,12 +244,12 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_reached(
 
 
 def test_a_gpu_that_is_not_there_leaves_no_run_behind(
-    cli: Cli, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tensorflow as tf
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: [])
-    result = cli("train", pictures, "--out", tmp_path / "run", "--device", "gpu")
+    result = cli("train", images, "--out", tmp_path / "run", "--device", "gpu")
     assert result.code == ExitCode.DEVICE
     assert "error: --device gpu: " in result.stderr
     assert "hint: " in result.stderr
@@ -272,11 +270,11 @@ def test_a_gpu_that_is_not_there_leaves_no_run_behind(
     ],
 )
 def test_a_run_that_cannot_be_resumed_is_named(
-    cli: Cli, pictures: Path, tmp_path: Path, file: str, content: str | None, words: str
+    cli: Cli, images: Path, tmp_path: Path, file: str, content: str | None, words: str
 ) -> None:
     from cnnclf.runs import create_run
 
-    planned = cli("train", pictures, *TINY, "--dry-run", "--json")
+    planned = cli("train", images, *TINY, "--dry-run", "--json")
     run = create_run(tmp_path / "run")
     run.plan.write_text(json.dumps(json.loads(planned.stdout)["plan"]))
     run.last.mkdir(parents=True)

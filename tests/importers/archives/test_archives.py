@@ -19,7 +19,7 @@ from cnnclf.progress import Silent
 
 Content = dict[str, bytes]
 NAMES = st.text("aäb1 .-_\u4e2d", min_size=1, max_size=8).filter(lambda name: name.strip("."))
-PICTURES = {"pets/cat/1.png": b"one", "pets/cat/2.png": b"two" * 500, "pets/dog/1.png": b""}
+IMAGES = {"pets/cat/1.png": b"one", "pets/cat/2.png": b"two" * 500, "pets/dog/1.png": b""}
 
 
 def make_zip(path: Path, content: Content) -> Path:
@@ -68,14 +68,14 @@ def files_below(folder: Path) -> Content:
 def test_what_is_unpacked_is_what_was_in_the_archive(
     tmp_path: Path, name: str, importer: Importer, make: Callable[[Path, Content], Path]
 ) -> None:
-    source = make(tmp_path / name, PICTURES)
-    reason = importer.recognise(source)
+    source = make(tmp_path / name, IMAGES)
+    reason = importer.recognize(source)
     assert reason is not None
     assert "zip" in reason or "tar" in reason
     listing, records = read(importer, source)
-    assert files_below(tmp_path / "out" / "images") == PICTURES
+    assert files_below(tmp_path / "out" / "images") == IMAGES
     assert listing.unpacked
-    assert {r.path: r.label for r in records} == {name: name.split("/")[1] for name in PICTURES}
+    assert {r.path: r.label for r in records} == {name: name.split("/")[1] for name in IMAGES}
     assert all((listing.root / record.path).is_file() for record in records)
 
 
@@ -120,7 +120,7 @@ def test_a_name_that_leads_out_refuses_the_archive(
     make: Callable[[Path, Content], Path],
     evil: str,
 ) -> None:
-    source = make(tmp_path / name, {**PICTURES, evil: b"x"})
+    source = make(tmp_path / name, {**IMAGES, evil: b"x"})
     before = files_below(tmp_path)
     with pytest.raises(DataError, match="outside of the folder") as caught:
         read(importer, source)
@@ -140,7 +140,7 @@ def test_backslashes_in_a_zip_are_folders_and_lead_nowhere(tmp_path: Path) -> No
 def test_links_and_devices_in_a_tar_are_listed_and_not_made(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"secret")
-    source = make_tar(tmp_path / "a.tar", PICTURES)
+    source = make_tar(tmp_path / "a.tar", IMAGES)
     with tarfile.open(source, "a") as archive:
         for name, kind, target in [
             ("pets/cat/soft.png", tarfile.SYMTYPE, str(secret)),
@@ -170,14 +170,14 @@ def test_links_and_devices_in_a_tar_are_listed_and_not_made(tmp_path: Path) -> N
 
 
 def test_a_link_in_a_zip_is_listed_and_not_made(tmp_path: Path) -> None:
-    source = make_zip(tmp_path / "a.zip", PICTURES)
+    source = make_zip(tmp_path / "a.zip", IMAGES)
     info = zipfile.ZipInfo("pets/cat/link.png")
     info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(source, "a") as archive:
         archive.writestr(info, "/etc/passwd")
     listing, _ = read(ZIP, source)
     assert listing.skipped == [("pets/cat/link.png", "a link; links in archives are not followed")]
-    assert files_below(tmp_path / "out" / "images") == PICTURES
+    assert files_below(tmp_path / "out" / "images") == IMAGES
 
 
 @zip_and_tar
@@ -186,7 +186,7 @@ def test_names_that_cannot_all_be_files_are_listed(
     tmp_path: Path, name: str, importer: Importer, make: Callable[[Path, Content], Path]
 ) -> None:
     long = f"pets/cat/{'x' * 300}.png"
-    source = make(tmp_path / name, {**PICTURES, "pets/cat/1.png/deep.png": b"", long: b""})
+    source = make(tmp_path / name, {**IMAGES, "pets/cat/1.png/deep.png": b"", long: b""})
     if importer is ZIP:
         with zipfile.ZipFile(source, "a") as archive:
             archive.writestr("pets/cat/1.png", b"another")
@@ -208,11 +208,11 @@ def test_what_systems_leave_behind_is_passed_over(
     tmp_path: Path, name: str, importer: Importer, make: Callable[[Path, Content], Path]
 ) -> None:
     left = {"__MACOSX/pets/cat/._1.png": b"", "pets/.DS_Store": b"", "pets/cat/._2.png": b""}
-    source = make(tmp_path / name, {**PICTURES, **left})
+    source = make(tmp_path / name, {**IMAGES, **left})
     listing, records = read(importer, source)
     assert len(records) == 3
     assert any("passed over 3 files of macOS or Windows" in text for text in listing.remarks)
-    assert files_below(tmp_path / "out" / "images") == PICTURES
+    assert files_below(tmp_path / "out" / "images") == IMAGES
 
 
 def test_names_keep_their_bytes_in_a_tar_and_their_letters_in_a_zip(tmp_path: Path) -> None:
@@ -261,10 +261,10 @@ def test_a_cut_off_archive_leaves_nothing_behind(
     share: float,
 ) -> None:
     noise = np.random.default_rng(0).bytes(30_000)
-    source = make(tmp_path / name, {**PICTURES, "pets/dog/2.png": noise})
+    source = make(tmp_path / name, {**IMAGES, "pets/dog/2.png": noise})
     data = source.read_bytes()
     source.write_bytes(data[: int(len(data) * share)])
-    assert importer.recognise(source) is not None
+    assert importer.recognize(source) is not None
     with pytest.raises(DataError, match="damaged or cut off") as caught:
         read(importer, source)
     assert str(source) in caught.value.message
@@ -295,7 +295,7 @@ def test_a_wrong_checksum_is_noticed(tmp_path: Path) -> None:
     source.write_bytes(source.read_bytes().replace(b"precious", b"precioux"))
     with pytest.raises(DataError, match="CRC"):
         read(ZIP, source)
-    tar = make_tar(tmp_path / "a.tar.gz", PICTURES, "w:gz")
+    tar = make_tar(tmp_path / "a.tar.gz", IMAGES, "w:gz")
     data = bytearray(tar.read_bytes())
     data[-6] ^= 1
     tar.write_bytes(bytes(data))
@@ -331,7 +331,7 @@ def test_a_header_that_asks_for_all_memory_is_refused(tmp_path: Path) -> None:
 
 
 @zip_and_tar
-def test_an_archive_without_pictures_in_class_folders_is_refused(
+def test_an_archive_without_images_in_class_folders_is_refused(
     tmp_path: Path, name: str, importer: Importer, make: Callable[[Path, Content], Path]
 ) -> None:
     with pytest.raises(DataError, match="holds no files"):
@@ -354,7 +354,7 @@ def test_pre_split_folders_in_an_archive_keep_their_split(
     }
 
 
-def test_a_table_in_an_archive_labels_its_pictures_and_leads_nowhere_else(tmp_path: Path) -> None:
+def test_a_table_in_an_archive_labels_its_images_and_leads_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "secret.png").write_bytes(b"secret")
     table = "file,class\nimg/1.png,cat\nimg/2.png,dog\n../../../secret.png,dog\n"
@@ -375,7 +375,7 @@ def test_a_table_in_an_archive_labels_its_pictures_and_leads_nowhere_else(tmp_pa
 
 
 def test_class_folders_win_over_a_table_about_something_else(tmp_path: Path) -> None:
-    content = {**PICTURES, "pets/README.csv": b"id,label\n1,nothing\n"}
+    content = {**IMAGES, "pets/README.csv": b"id,label\n1,nothing\n"}
     _, records = read(ZIP, make_zip(tmp_path / "a.zip", content))
     assert {record.label for record in records} == {"cat", "dog"}
 
@@ -412,8 +412,8 @@ def test_other_files_are_no_archives(tmp_path: Path) -> None:
     for content in (b"", b"PK", b"hello" * 500, bytes(2000), gzip.compress(b"text" * 500)):
         path = tmp_path / "file"
         path.write_bytes(content)
-        assert ZIP.recognise(path) is None
-        assert TAR.recognise(path) is None
-    assert ZIP.recognise(tmp_path) is None
-    assert TAR.recognise(tmp_path) is None
-    assert TAR.recognise(tmp_path / "missing") is None
+        assert ZIP.recognize(path) is None
+        assert TAR.recognize(path) is None
+    assert ZIP.recognize(tmp_path) is None
+    assert TAR.recognize(tmp_path) is None
+    assert TAR.recognize(tmp_path / "missing") is None

@@ -14,7 +14,7 @@ from cnnclf.errors import DataError
 from cnnclf.importers.formats import arrays
 from cnnclf.importers.formats.arrays import (
     Part,
-    check_picture_shape,
+    check_image_shape,
     encode_pngs,
     index_labels,
     scale_samples,
@@ -66,7 +66,7 @@ def test_png_files_hold_the_pixels_unchanged(
             assert np.array_equal(np.asarray(image).reshape(sample.shape), sample)
 
 
-def test_large_pictures_pack_well() -> None:
+def test_large_images_pack_well() -> None:
     steps = np.random.default_rng(1).integers(-3, 4, (1, 200, 200))
     smooth = np.abs(np.cumsum(steps, axis=2) % 511 - 255).astype(np.uint8)
     (data,) = encode_pngs(smooth)
@@ -178,16 +178,16 @@ def test_each_sample_spans_all_levels_and_keeps_its_order(
     pixels, faults = scale_samples(block)
     assert pixels.dtype == np.uint8
     assert pixels.shape == block.shape
-    for index, (sample, picture) in enumerate(zip(block, pixels, strict=True)):
+    for index, (sample, image) in enumerate(zip(block, pixels, strict=True)):
         if sample.min() == sample.max():
             assert "one value only" in faults[index]
             continue
         assert index not in faults
-        assert (picture.min(), picture.max()) == (0, 255)
+        assert (image.min(), image.max()) == (0, 255)
         order = np.argsort(sample, axis=None, kind="stable")
-        assert (np.diff(picture.reshape(-1)[order].astype(int)) >= 0).all()
+        assert (np.diff(image.reshape(-1)[order].astype(int)) >= 0).all()
         alone, _ = scale_samples(sample[None])
-        assert np.array_equal(alone[0], picture)
+        assert np.array_equal(alone[0], image)
 
 
 def test_values_that_are_no_numbers() -> None:
@@ -206,8 +206,8 @@ def test_values_that_are_no_numbers() -> None:
 @pytest.mark.parametrize(
     "shape", [(), (3,), (0, 5), (5, 0), (4, 4, 5), (70_000, 1), (2, 2, 2, 2), (40_000, 40_000)]
 )
-def test_shapes_that_are_no_pictures_are_refused(shape: tuple[int, ...]) -> None:
+def test_shapes_that_are_no_images_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(DataError, match="height x width"):
-        check_picture_shape("x", shape)
-    check_picture_shape("x", (1, 1))
-    check_picture_shape("x", (5000, 5000, 1))
+        check_image_shape("x", shape)
+    check_image_shape("x", (1, 1))
+    check_image_shape("x", (5000, 5000, 1))

@@ -15,13 +15,13 @@ def put(root: Path, *names: str) -> Path:
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"a picture")
+        path.write_bytes(b"an image")
     return root
 
 
-def recognise(source: Path) -> tuple[str, str] | None:
+def recognize(source: Path) -> tuple[str, str] | None:
     for importer in FOLDER_IMPORTERS:
-        reason = importer.recognise(source)
+        reason = importer.recognize(source)
         if reason is not None:
             return importer.name, reason
     return None
@@ -40,7 +40,7 @@ def paths(records: list[Record]) -> list[str]:
 
 def test_class_folders_are_read_in_natural_order(tmp_path: Path) -> None:
     put(tmp_path, "10/b.png", "2/10.png", "2/9.png", "2/deep/er/1.png", "10/A.png")
-    found = recognise(tmp_path)
+    found = recognize(tmp_path)
     assert found is not None
     assert found[0] == "class-folders"
     assert "2, 10" in found[1]
@@ -65,7 +65,7 @@ def test_class_folders_are_read_in_natural_order(tmp_path: Path) -> None:
 def test_split_folders_are_read(tmp_path: Path, names: tuple[str, ...], order: list[str]) -> None:
     for name in names:
         put(tmp_path, f"{name}/cat/1.png", f"{name}/dog/1.png")
-    found = recognise(tmp_path)
+    found = recognize(tmp_path)
     assert found is not None
     assert found[0] == "split-folders"
     _, records = read(tmp_path, "split-folders")
@@ -78,7 +78,7 @@ def test_split_folders_are_read(tmp_path: Path, names: tuple[str, ...], order: l
 
 def test_wrapping_folders_are_gone_through(tmp_path: Path) -> None:
     put(tmp_path, "photos/README.txt", "photos/all/cat/1.png", "photos/all/dog/1.png")
-    found = recognise(tmp_path)
+    found = recognize(tmp_path)
     assert found is not None
     assert found[0] == "class-folders"
     assert str(tmp_path / "photos" / "all") in found[1]
@@ -89,14 +89,14 @@ def test_wrapping_folders_are_gone_through(tmp_path: Path) -> None:
     ]
     assert listing.skipped == [("photos/README.txt", "not in a class folder")]
     put(tmp_path / "packed", "set/train/cat/1.png", "set/test/cat/1.png")
-    found = recognise(tmp_path / "packed")
+    found = recognize(tmp_path / "packed")
     assert found is not None
     assert found[0] == "split-folders"
 
 
 def test_a_chain_of_single_folders_is_one_class(tmp_path: Path) -> None:
     put(tmp_path, "cats/indoor/1.png")
-    assert recognise(tmp_path) is not None
+    assert recognize(tmp_path) is not None
     _, records = read(tmp_path)
     assert [record.label for record in records] == ["cats"]
 
@@ -136,7 +136,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (source / "dog" / "gone").symlink_to(source / "nowhere")
     (source / "dog" / "self").symlink_to("self")
     os.mkfifo(source / "dog" / "pipe")
-    assert recognise(source) is not None
+    assert recognize(source) is not None
     listing, records = read(source)
     assert paths(records) == ["cat/1.png", "dog/1.png", "dog/sub/2.png"]
     reasons = dict(listing.skipped)
@@ -185,7 +185,7 @@ def test_a_folder_of_another_layout_is_explained(
     tmp_path: Path, names: tuple[str, ...], told: str
 ) -> None:
     put(tmp_path, *names)
-    assert recognise(tmp_path) is None
+    assert recognize(tmp_path) is None
     error = explain_folder(tmp_path)
     assert told in error.message or told.replace("train, test", "test, train") in error.message
     assert str(tmp_path) in error.message
@@ -209,6 +209,6 @@ def test_the_format_can_be_forced(tmp_path: Path) -> None:
 
 def test_folders_named_like_splits_among_classes_are_classes(tmp_path: Path) -> None:
     put(tmp_path, "train/1.png", "plane/1.png", "car/1.png")
-    found = recognise(tmp_path)
+    found = recognize(tmp_path)
     assert found is not None
     assert found[0] == "class-folders"

@@ -32,7 +32,7 @@ def put(path: Path, array: npt.NDArray[np.generic]) -> Path:
     return path
 
 
-def pictures(count: int, *shape: int) -> npt.NDArray[np.uint8]:
+def images(count: int, *shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(count).integers(0, 256, (count, *(shape or (4, 5))), np.uint8)
 
 
@@ -51,33 +51,33 @@ def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list
 
 @pytest.fixture
 def mnist(tmp_path: Path) -> Path:
-    """A folder as MNIST is distributed: 600 and 3 pictures."""
+    """A folder as MNIST is distributed: 600 and 3 images."""
     folder = tmp_path / "mnist"
     folder.mkdir()
-    put(folder / "train-images-idx3-ubyte.gz", pictures(600))
+    put(folder / "train-images-idx3-ubyte.gz", images(600))
     put(folder / "train-labels-idx1-ubyte.gz", (np.arange(600) % 10).astype(np.uint8))
-    put(folder / "t10k-images-idx3-ubyte.gz", pictures(3))
+    put(folder / "t10k-images-idx3-ubyte.gz", images(3))
     put(folder / "t10k-labels-idx1-ubyte.gz", labels(9, 9, 0))
     (folder / "readme.txt").write_text("no IDX")
     return folder
 
 
 def test_a_folder_of_pairs_keeps_pixels_labels_and_splits(mnist: Path) -> None:
-    assert IDX.recognise(mnist) == "it holds IDX pictures (t10k-images-idx3-ubyte.gz)"
+    assert IDX.recognize(mnist) == "it holds IDX images (t10k-images-idx3-ubyte.gz)"
     listing, records = read(mnist)
     assert [record.split for record in records] == ["train"] * 600 + ["test"] * 3
     assert [record.label for record in records[:11]] == [*"0123456789", "0"]
     assert [record.label for record in records[600:]] == ["9", "9", "0"]
     assert listing.labels == tuple("0123456789")
     assert (listing.skipped, listing.unpacked, listing.total) == ([], True, 603)
-    for record, sample in zip(records, [*pictures(600), *pictures(3)], strict=True):
+    for record, sample in zip(records, [*images(600), *images(3)], strict=True):
         with Image.open(listing.root / record.path) as image:
             assert np.array_equal(np.asarray(image), sample)
 
 
-def test_one_file_of_pictures_finds_its_labels(mnist: Path) -> None:
+def test_one_file_of_images_finds_its_labels(mnist: Path) -> None:
     source = mnist / "t10k-images-idx3-ubyte.gz"
-    assert IDX.recognise(source) == "it starts as an IDX file of pictures"
+    assert IDX.recognize(source) == "it starts as an IDX file of images"
     _, records = read(source)
     assert [(record.label, record.split) for record in records] == [
         ("9", "test"),
@@ -87,7 +87,7 @@ def test_one_file_of_pictures_finds_its_labels(mnist: Path) -> None:
 
 
 def test_other_spellings_of_the_names_fit(tmp_path: Path) -> None:
-    put(tmp_path / "Train-Images.idx3-ubyte", pictures(2))
+    put(tmp_path / "Train-Images.idx3-ubyte", images(2))
     put(tmp_path / "train-labels.idx1-ubyte.gz", labels(1, 2))
     (tmp_path / "train-labels.idx1-ubyte").write_bytes(b"")
     _, records = read(tmp_path)
@@ -95,7 +95,7 @@ def test_other_spellings_of_the_names_fit(tmp_path: Path) -> None:
 
 
 def test_a_classes_file_beside_or_given_names_the_labels(tmp_path: Path) -> None:
-    put(tmp_path / "images.idx3", pictures(3, 2, 2, 3))
+    put(tmp_path / "images.idx3", images(3, 2, 2, 3))
     put(tmp_path / "labels.idx1", labels(2, 0, 2))
     (tmp_path / "classes.txt").write_text("cat\ndog\nT-shirt/top\n")
     listing, records = read(tmp_path)
@@ -126,8 +126,8 @@ def test_other_numbers_are_scaled_and_that_is_said(tmp_path: Path, dtype: str) -
     assert [path for path, _ in listing.skipped] == ["images[1]"]
 
 
-def test_pictures_without_labels_are_named(tmp_path: Path) -> None:
-    put(tmp_path / "train-images-idx3-ubyte", pictures(2))
+def test_images_without_labels_are_named(tmp_path: Path) -> None:
+    put(tmp_path / "train-images-idx3-ubyte", images(2))
     put(tmp_path / "test-labels-idx1-ubyte", labels(0, 1))
     with pytest.raises(
         DataError, match=r"train-images-idx3-ubyte.*found: test-labels-idx1"
@@ -138,25 +138,25 @@ def test_pictures_without_labels_are_named(tmp_path: Path) -> None:
 
 def test_the_file_of_labels_is_no_source(tmp_path: Path) -> None:
     source = put(tmp_path / "labels", labels(0, 1))
-    assert IDX.recognise(source) is None
-    assert IDX.recognise(tmp_path) is None
-    with pytest.raises(DataError, match="file of pictures"):
+    assert IDX.recognize(source) is None
+    assert IDX.recognize(tmp_path) is None
+    with pytest.raises(DataError, match="file of images"):
         read(source)
     with pytest.raises(DataError, match="holds none"):
         read(tmp_path)
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(DataError, match="file of pictures"):
+    with pytest.raises(DataError, match="file of images"):
         read(tmp_path / "text")
 
 
 @pytest.mark.parametrize(
     ("images", "given", "told"),
     [
-        (pictures(2), labels(0, 1, 1), "2 pictures and .* 3 labels"),
-        (pictures(0), labels(), "0 pictures"),
-        (pictures(2, 0, 5), labels(0, 1), "0 x 5"),
-        (pictures(2, 2, 2, 7), labels(0, 1), "2 x 2 x 7"),
-        (pictures(2), np.array([0.0, 1.0]), "whole numbers"),
+        (images(2), labels(0, 1, 1), "2 images and .* 3 labels"),
+        (images(0), labels(), "0 images"),
+        (images(2, 0, 5), labels(0, 1), "0 x 5"),
+        (images(2, 2, 2, 7), labels(0, 1), "2 x 2 x 7"),
+        (images(2), np.array([0.0, 1.0]), "whole numbers"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(
@@ -178,7 +178,7 @@ def test_a_file_of_another_size_than_it_says_is_refused(
     tmp_path: Path, packed: bool, change: int
 ) -> None:
     put(tmp_path / "labels", labels(0, 1, 2))
-    data = idx(pictures(3))
+    data = idx(images(3))
     data = data[:change] if change < 0 else data + b"x"
     (tmp_path / "images").write_bytes(gzip.compress(data) if packed else data)
     with pytest.raises(DataError, match=str(tmp_path / "images")):
@@ -199,7 +199,7 @@ def test_a_header_that_promises_too_much_is_refused_at_once(tmp_path: Path) -> N
 
 def test_the_pairs_of_several_sets_are_not_mixed(tmp_path: Path) -> None:
     for name in ("letters", "digits"):
-        put(tmp_path / f"emnist-{name}-train-images-idx3-ubyte", pictures(2))
+        put(tmp_path / f"emnist-{name}-train-images-idx3-ubyte", images(2))
         put(tmp_path / f"emnist-{name}-train-labels-idx1-ubyte", labels(0, 1))
     with pytest.raises(DataError, match="one array for each split") as caught:
         read(tmp_path)

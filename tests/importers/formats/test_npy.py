@@ -32,7 +32,7 @@ def pixels(listing: Listing, record: Record) -> list[list[int]]:
         return np.asarray(image).tolist()  # type: ignore[no-any-return]
 
 
-def test_arrays_in_class_folders_become_pictures(tmp_path: Path) -> None:
+def test_arrays_in_class_folders_become_images(tmp_path: Path) -> None:
     source = put(
         tmp_path / "set",
         whale__1=[[-80.0, -40.0, 0.0]],
@@ -41,7 +41,7 @@ def test_arrays_in_class_folders_become_pictures(tmp_path: Path) -> None:
         ship__2=np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         ship__3=np.arange(10.0).reshape(1, 2, 5),
     )
-    reason = NPY_FOLDERS.recognise(source)
+    reason = NPY_FOLDERS.recognize(source)
     assert reason is not None
     assert "NumPy arrays" in reason
     listing, records = read(source)
@@ -68,7 +68,7 @@ def test_split_folders_of_arrays(tmp_path: Path) -> None:
     ]
 
 
-def test_files_that_are_no_pictures_are_listed(tmp_path: Path) -> None:
+def test_files_that_are_no_images_are_listed(tmp_path: Path) -> None:
     source = put(
         tmp_path / "set",
         a__good=[[1, 2]],
@@ -103,9 +103,9 @@ def test_folders_of_other_files_are_left_to_others(tmp_path: Path) -> None:
     source = put(tmp_path / "set", a__1=[[1, 2]])
     (source / "a" / "1.png").write_bytes(b"")
     (source / "a" / "2.png").write_bytes(b"")
-    assert NPY_FOLDERS.recognise(source) is None
-    assert NPY_FOLDERS.recognise(source / "a" / "1.npy") is None
-    assert NPY_FOLDERS.recognise(tmp_path / "missing") is None
+    assert NPY_FOLDERS.recognize(source) is None
+    assert NPY_FOLDERS.recognize(source / "a" / "1.npy") is None
+    assert NPY_FOLDERS.recognize(tmp_path / "missing") is None
 
 
 def test_arrays_without_class_folders_are_explained_by_the_source(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 DEFAULTS = ImportOptions()
 
 
-def pictures(*shape: int) -> npt.NDArray[np.uint8]:
+def images(*shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(5).integers(0, 256, shape, np.uint8)
 
 
@@ -40,7 +40,7 @@ def load(listing: Listing, record: Record) -> Array:
         return np.asarray(image)
 
 
-X, Y = pictures(3, 4, 5), np.array([1, 0, 1])
+X, Y = images(3, 4, 5), np.array([1, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ X, Y = pictures(3, 4, 5), np.array([1, 0, 1])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_splits_are_found_by_name(tmp_path: Path, named: dict[str, Any], compressed: bool) -> None:
     source = save(tmp_path / "a.npz", compressed=compressed, **named)
-    reason = NPZ.recognise(source)
+    reason = NPZ.recognize(source)
     assert reason is not None
     assert next(iter(named)) in reason
     listing, records = read(source)
@@ -86,13 +86,13 @@ def test_arrays_without_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("x", "expected"),
     [
-        (pictures(3, 4, 5, 3), pictures(3, 4, 5, 3)),
-        (pictures(3, 4, 5, 1), pictures(3, 4, 5, 1)[..., 0]),
-        (pictures(3, 3, 8, 9), pictures(3, 3, 8, 9).transpose(0, 2, 3, 1)),
-        (pictures(3, 1, 8, 9), pictures(3, 1, 8, 9)[:, 0]),
-        (pictures(3, 49), pictures(3, 49).reshape(3, 7, 7)),
-        (np.asfortranarray(pictures(3, 4, 5)), pictures(3, 4, 5)),
-        (pictures(3, 4, 5) > 127, np.where(pictures(3, 4, 5) > 127, 255, 0)),
+        (images(3, 4, 5, 3), images(3, 4, 5, 3)),
+        (images(3, 4, 5, 1), images(3, 4, 5, 1)[..., 0]),
+        (images(3, 3, 8, 9), images(3, 3, 8, 9).transpose(0, 2, 3, 1)),
+        (images(3, 1, 8, 9), images(3, 1, 8, 9)[:, 0]),
+        (images(3, 49), images(3, 49).reshape(3, 7, 7)),
+        (np.asfortranarray(images(3, 4, 5)), images(3, 4, 5)),
+        (images(3, 4, 5) > 127, np.where(images(3, 4, 5) > 127, 255, 0)),
     ],
 )
 def test_shapes(tmp_path: Path, x: Array, expected: Array) -> None:
@@ -140,7 +140,7 @@ def test_class_names_in_the_file_or_given(tmp_path: Path) -> None:
         (X.astype(np.float32), "rounded"),
     ],
 )
-def test_pictures_saved_as_other_numbers_keep_their_pixels(
+def test_images_saved_as_other_numbers_keep_their_pixels(
     tmp_path: Path, x: Array, rule: str
 ) -> None:
     listing, records = read(save(tmp_path / "a.npz", x=x, y=Y))
@@ -166,7 +166,7 @@ def test_other_numbers_are_scaled_one_by_one(tmp_path: Path) -> None:
         ({"x": X, "y": Y[:2]}, "has 3 and y 2"),
         ({"x": X[:0], "y": Y[:0]}, "has 0"),
         ({"x": X, "images": X, "y": Y}, "has x and images"),
-        ({"x": pictures(3, 50), "y": Y}, "samples of 50"),
+        ({"x": images(3, 50), "y": Y}, "samples of 50"),
         ({"x": np.array(5), "y": np.array(1)}, "as many labels"),
         ({"x": np.array(["a", "b", "c"]), "y": Y}, "holds text"),
         ({"x": X.astype(complex), "y": Y}, "plain numbers"),
@@ -221,10 +221,10 @@ def test_other_files_are_no_npz(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("cat/x.npy", b"")
-    assert NPZ.recognise(path) is None
+    assert NPZ.recognize(path) is None
     path.write_bytes(b"PK\3\4 cut off")
-    assert NPZ.recognise(path) is None
-    assert NPZ.recognise(path.rename(tmp_path / "a.npz")) == "its name ends in .npz"
+    assert NPZ.recognize(path) is None
+    assert NPZ.recognize(path.rename(tmp_path / "a.npz")) == "its name ends in .npz"
     with pytest.raises(DataError, match="damaged or cut off"):
         read(tmp_path / "a.npz")
-    assert NPZ.recognise(tmp_path) is None
+    assert NPZ.recognize(tmp_path) is None

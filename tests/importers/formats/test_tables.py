@@ -14,10 +14,10 @@ from cnnclf.progress import Silent
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with pictures a.png, b.png and in/c d.png."""
+    """A folder with images a.png, b.png and in/c d.png."""
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png", "in/c d.png"):
-        (tmp_path / name).write_bytes(b"picture")
+        (tmp_path / name).write_bytes(b"image")
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def write(folder: Path, text: str | bytes, name: str = "table.csv") -> Path:
 def test_any_delimiter_is_found(folder: Path, delimiter: str, newline: str) -> None:
     rows = ["path,label,split,group", "a.png,cat,train,x", "in/c d.png,dog,Validation,"]
     source = write(folder, newline.join(rows).replace(",", delimiter) + newline)
-    assert TABLE.recognise(source) is not None
+    assert TABLE.recognize(source) is not None
     listing, records = read(source)
     assert records == [
         Record("a.png", "cat", "train", "x"),
@@ -98,7 +98,7 @@ def test_json_lines(folder: Path) -> None:
     ]
     text = "\n".join(json.dumps(row) for row in rows) + "\n{broken\n" + "[" * 5000 + "\n"
     source = write(folder, text, "rows.txt")
-    assert TABLE.recognise(source) is not None
+    assert TABLE.recognize(source) is not None
     listing, records = read(source)
     assert records == [
         Record("a.png", "3"),
@@ -118,7 +118,7 @@ def test_tables_of_spreadsheet_programs(folder: Path, encoding: str) -> None:
 
 
 def test_names_that_are_not_utf8_are_found_and_such_labels_refused(folder: Path) -> None:
-    (folder / "caf\udce9.png").write_bytes(b"picture")
+    (folder / "caf\udce9.png").write_bytes(b"image")
     listing, records = read(write(folder, b"path,label\ncaf\xe9.png,cat\na.png,K\xe4se\n"))
     assert records == [Record("caf\udce9.png", "cat")]
     assert [(path, "UTF-8" in reason) for path, reason in listing.skipped] == [("a.png", True)]
@@ -151,18 +151,18 @@ def test_a_classes_file_names_numbers(folder: Path) -> None:
     [b"", b"\n\n", b"a.png,cat\n", b"path\na.png\n", b"{}\n", b'{"path": 1}\n', b"\x89PNG\r\n\0"],
 )
 def test_without_a_header_it_is_no_table(folder: Path, content: bytes) -> None:
-    assert TABLE.recognise(write(folder, content, "file")) is None
+    assert TABLE.recognize(write(folder, content, "file")) is None
     source = write(folder, content)
     with pytest.raises(DataError) as caught:
         read(source)
     assert str(source) in caught.value.message
     if content:
-        assert TABLE.recognise(source) == "its name ends in .csv"
+        assert TABLE.recognize(source) == "its name ends in .csv"
 
 
 def test_folders_and_missing_files_are_no_tables(folder: Path) -> None:
-    assert TABLE.recognise(folder) is None
-    assert TABLE.recognise(folder / "gone.csv") is None
+    assert TABLE.recognize(folder) is None
+    assert TABLE.recognize(folder / "gone.csv") is None
     with pytest.raises(DataError, match=r"gone\.csv"):
         read(folder / "gone.csv")
 
@@ -205,6 +205,6 @@ def test_any_bytes_give_rows_or_a_clear_error(
     except DataError as error:
         assert error.message  # noqa: PT017
         return
-    assert TABLE.recognise(source) is not None
+    assert TABLE.recognize(source) is not None
     for text in [record.path for record in records] + [path for path, _ in listing.skipped]:
         assert text.encode("utf-8", "surrogateescape")

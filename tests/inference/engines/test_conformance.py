@@ -46,7 +46,7 @@ def test_logits_are_those_of_keras(
 
 
 def test_what_an_engine_fails_to_compute_is_an_error_of_ours(own_bundle: Path) -> None:
-    """Pictures of another size stand for whatever a kernel may refuse when it is run."""
+    """Images of another size stand for whatever a kernel may refuse when it is run."""
     pixels = np.zeros((2, 8, 8, 1), np.uint8)
     for name in ("openvino", "onnxruntime", "litert"):
         engine = Classifier.load(own_bundle, engine=name, precision="float32").engine

@@ -413,7 +413,7 @@ def test_what_is_missing_to_convert_is_named(fresh: Path, monkeypatch: pytest.Mo
         load(fresh)
 
 
-def test_the_bundles_own_pictures_are_compared_on(fresh: Path, pixels: Pixels) -> None:
+def test_the_bundles_own_images_are_compared_on(fresh: Path, pixels: Pixels) -> None:
     save_reference(fresh, pixels)
     load(fresh)
     with np.load(find_form(fresh / "engine-cache") / "reference.npz") as arrays:
@@ -421,10 +421,10 @@ def test_the_bundles_own_pictures_are_compared_on(fresh: Path, pixels: Pixels) -
         assert arrays["logits"].shape == (5, 3)
 
 
-def test_without_usable_pictures_drawn_ones_serve(fresh: Path, pixels: Pixels) -> None:
+def test_without_usable_images_drawn_ones_serve(fresh: Path, pixels: Pixels) -> None:
     (fresh / "reference.npz").write_bytes(b"no zip")
     _, progress = load(fresh)
-    assert "drawn pictures are used" in progress.warnings[0]
+    assert "drawn images are used" in progress.warnings[0]
     with np.load(find_form(fresh / "engine-cache") / "reference.npz") as arrays:
         assert arrays["pixels"].shape == (8, 16, 16, 3)
 

@@ -1,4 +1,4 @@
-"""Reference pictures and the comparison with what Keras says of them."""
+"""Reference images and the comparison with what Keras says of them."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from cnnclf.errors import RunError
 from cnnclf.inference.engines.engine_table import Tolerance
 from cnnclf.inference.engines.keras_comparison import (
-    MOST_PICTURES,
+    MOST_IMAGES,
     compare_logits,
     draw_reference,
     read_reference,
@@ -19,7 +19,7 @@ EXACT = Tolerance(1e-3)
 LOGITS = np.array([[0.0, 5.0, 10.0], [4.0, 4.001, -1.0]], np.float32)
 
 
-def test_pictures_come_back(tmp_path: Path) -> None:
+def test_images_come_back(tmp_path: Path) -> None:
     pixels = draw_reference((8, 6, 3))
     assert read_reference(tmp_path) is None
     save_reference(tmp_path, pixels)
@@ -40,17 +40,17 @@ def test_no_more_are_kept_than_a_bundle_can_bear(tmp_path: Path) -> None:
     save_reference(tmp_path, noise, np.zeros((20, 3), np.float32))
     found = read_reference(tmp_path)
     assert found is not None
-    assert 1 <= len(found[0]) < MOST_PICTURES
+    assert 1 <= len(found[0]) < MOST_IMAGES
     assert found[1] is not None
     assert len(found[1]) == len(found[0])
     assert (tmp_path / "reference.npz").stat().st_size <= 1 << 20
     save_reference(tmp_path, noise[:, :8, :8])
     found = read_reference(tmp_path)
     assert found is not None
-    assert len(found[0]) == MOST_PICTURES
+    assert len(found[0]) == MOST_IMAGES
 
 
-def test_damaged_pictures_are_told(tmp_path: Path) -> None:
+def test_damaged_images_are_told(tmp_path: Path) -> None:
     (tmp_path / "reference.npz").write_bytes(b"no zip")
     with pytest.raises(RunError, match="damaged"):
         read_reference(tmp_path)
@@ -60,19 +60,19 @@ def test_damaged_pictures_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (32, 32, 1)])
-def test_drawn_pictures_are_the_same_every_time_and_differ(shape: tuple[int, int, int]) -> None:
+def test_drawn_images_are_the_same_every_time_and_differ(shape: tuple[int, int, int]) -> None:
     pixels = draw_reference(shape)
     assert pixels.dtype == np.uint8
-    assert pixels.shape == (MOST_PICTURES, *shape)
+    assert pixels.shape == (MOST_IMAGES, *shape)
     np.testing.assert_array_equal(pixels, draw_reference(shape))
-    assert len({picture.tobytes() for picture in pixels}) > 1
+    assert len({image.tobytes() for image in pixels}) > 1
 
 
 def test_close_logits_agree() -> None:
     found = compare_logits(LOGITS + np.float32(0.005), LOGITS, EXACT)
     assert found.is_close
     assert found.difference == pytest.approx(0.005 / 11, rel=1e-2)
-    assert (found.agreement, found.pictures) == (1.0, 2)
+    assert (found.agreement, found.images) == (1.0, 2)
 
 
 def test_logits_beyond_the_tolerance_do_not_agree() -> None:

@@ -146,7 +146,7 @@ def wrap(backbone: Any, shape: str) -> Any:
         return keras.Model(backbone.input, keras.layers.Dense(3)(keras.layers.Dense(5)(pooled)))
     pixels = keras.Input(backbone.input_shape[1:])
     flipped = keras.Sequential([keras.layers.RandomFlip()])(pixels)
-    mixed = keras.layers.Conv2D(3, 1, name="mix_colours")(flipped)
+    mixed = keras.layers.Conv2D(3, 1, name="mix_colors")(flipped)
     pooled = keras.layers.GlobalAveragePooling2D()(backbone(mixed))
     return keras.Model(pixels, keras.layers.Dense(3)(pooled))
 

@@ -1,4 +1,4 @@
-"""Importing: files are recognised by name and hash, checked, and copied whole."""
+"""Importing: files are recognized by name and hash, checked, and copied whole."""
 
 import hashlib
 import shutil
@@ -40,7 +40,7 @@ def stick(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_recognised_by_its_hash_and_copied(stick: Path, models: Path) -> None:
+def test_a_file_is_recognized_by_its_hash_and_copied(stick: Path, models: Path) -> None:
     planned = plan_import(stick)
     assert (planned.backbone, planned.is_proven) == (HASHED, True)
     assert planned.target == models / "vgg.h5"
@@ -119,7 +119,7 @@ def test_without_a_published_hash_the_shapes_decide(models: Path, tmp_path: Path
         plan_import(path)
 
 
-def test_recognising_by_hash_loads_no_keras(stick: Path) -> None:
+def test_recognizing_by_hash_loads_no_keras(stick: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from cnnclf.errors import RunError;"
         "from cnnclf.models.weights.weight_imports import plan_import\n"

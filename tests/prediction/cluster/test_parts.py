@@ -24,7 +24,7 @@ ODD_NAME = os.fsdecode(b"caf\xe9.jpg")
 
 def rows_of(*names: str) -> list[Prediction]:
     return [
-        Prediction(name, error="no picture")
+        Prediction(name, error="no image")
         if name.startswith("bad")
         else Prediction(name, (("cat", 0.75), ("dog", 0.25)))
         for name in names
@@ -79,7 +79,7 @@ def test_an_interrupted_job_goes_on_behind_its_parts(tmp_path: Path, suffix: str
         assert parts.first == 2
         assert (summary.files, summary.earlier, summary.failed) == (3, 3, 1)
         assert dict(summary.counts) == {"cat": 2}
-        assert summary.examples == [("bad", "no picture")]
+        assert summary.examples == [("bad", "no image")]
         assert all(name in parts.so_far.done for name in ("a", "bad", ODD_NAME))
         parts.writer.write(2, rows_of("d"))
         parts.add(2)
@@ -95,7 +95,7 @@ def test_a_chunk_that_is_done_again_replaces_its_part(tmp_path: Path) -> None:
     assert len(names_in(tmp_path / "rows")) == 1
 
 
-def test_a_job_without_pictures_gives_an_empty_directory(tmp_path: Path) -> None:
+def test_a_job_without_images_gives_an_empty_directory(tmp_path: Path) -> None:
     write(tmp_path / "rows", ".csv")
     assert names_in(tmp_path / "rows") == []
 

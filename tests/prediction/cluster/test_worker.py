@@ -37,7 +37,7 @@ def order(bundle: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch)
 def test_rows_are_those_of_a_prediction_without_a_cluster(
     order: WorkOrder, classifier: Classifier, draw: Draw
 ) -> None:
-    paths = [str(draw(f"{colour}.png", colour)) for colour in ("red", "green", "blue")]
+    paths = [str(draw(f"{color}.png", color)) for color in ("red", "green", "blue")]
     found = [Found(paths[0]), Found("gone.png", "no such file or folder"), *map(Found, paths[1:])]
     result = ChunkWorker(order, "here").run(Chunk(3, tuple(found)))
     assert result.problem is None
@@ -78,8 +78,8 @@ def test_a_result_can_be_sent(order: WorkOrder) -> None:
     [
         ({"bundle": Path("/nowhere")}, RunError, "on the node 10.0.0.7: expected the bundle at"),
         ({"checksum": "0"}, RunError, "found another one"),
-        ({"folder": "/nowhere", "sample": "1.jpg"}, DataError, "picture /nowhere/1.jpg"),
-        ({"sample": "/nowhere/1.jpg"}, DataError, "expected the picture /nowhere/1.jpg"),
+        ({"folder": "/nowhere", "sample": "1.jpg"}, DataError, "image /nowhere/1.jpg"),
+        ({"sample": "/nowhere/1.jpg"}, DataError, "expected the image /nowhere/1.jpg"),
         ({"version": "0.0.1"}, MissingPackageError, "expected cnnclf 0.0.1"),
         (
             {"parts": PartWriter(Path("/nowhere"), ".csv", Columns(2))},
@@ -111,7 +111,7 @@ def test_relative_paths_are_those_of_the_driver(
     ]
 
 
-def test_pictures_that_end_every_worker_end_the_job(order: WorkOrder, draw: Draw) -> None:
+def test_images_that_end_every_worker_end_the_job(order: WorkOrder, draw: Draw) -> None:
     worker, chunk = ChunkWorker(order, "here"), Chunk(0, (Found(str(draw("red.png"))),))
     assert worker.run(chunk, times=5).problem is None
     problem = worker.run(chunk, times=6).problem

@@ -19,7 +19,7 @@ WEIGHTS = np.array([1.0, 2.0, 0.5], np.float32)
 
 
 class Pixels:
-    """Random pictures in memory."""
+    """Random images in memory."""
 
     def __init__(self) -> None:
         self.failed: dict[int, str] = {}
@@ -121,7 +121,7 @@ def check_mirrored() -> None:
         for device, part in enumerate(strategy.experimental_local_results(x)):
             shown[device] += len(part)
     assert shown[0] == shown[1]
-    sys.stdout.write(f"{sum(shown)} pictures an epoch\n")
+    sys.stdout.write(f"{sum(shown)} images an epoch\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures decoded in the background: the same pixels, nothing lost, nothing left running."""
+"""Images decoded in the background: the same pixels, nothing lost, nothing left running."""
 
 import threading
 from pathlib import Path
@@ -26,17 +26,17 @@ COUNT = 40
 def dataset(tmp_path: Path) -> Dataset:
     rng = np.random.default_rng(0)
     for index in range(COUNT):
-        folder = tmp_path / "pictures" / "ab"[index % 2]
+        folder = tmp_path / "images" / "ab"[index % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (12, 15, 3), np.uint8)).save(folder / f"{index}.png")
-    return open_dataset(tmp_path / "pictures", options=ImportOptions(), progress=Silent())
+    return open_dataset(tmp_path / "images", options=ImportOptions(), progress=Silent())
 
 
 def test_the_pixels_are_those_that_open_pixels_gives(dataset: Dataset) -> None:
     progress = Silent()
     with open_ahead(dataset, SPEC, cache="ram") as ahead:
         pixels = ahead(progress)
-    assert progress.notes == [f"decoding {COUNT} colour pictures at 8x10, 9.6 kB, to memory"]
+    assert progress.notes == [f"decoding {COUNT} color images at 8x10, 9.6 kB, to memory"]
     plain = open_pixels(dataset, SPEC, cache="none", progress=Silent())
     rows = np.arange(COUNT)
     np.testing.assert_array_equal(pixels.gather(rows), plain.gather(rows))
@@ -62,7 +62,7 @@ def test_an_end_before_the_pixels_are_wanted_ends_the_decoding(
         return decode_image(*arguments)
 
     monkeypatch.setattr(decoding, "decode_image", decode)
-    monkeypatch.setattr(decoding, "_CHUNK_PICTURES", 1)
+    monkeypatch.setattr(decoding, "_CHUNK_IMAGES", 1)
 
     def fail() -> None:
         with open_ahead(dataset, SPEC, cache="disk", threads=2):

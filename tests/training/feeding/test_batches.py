@@ -1,4 +1,4 @@
-"""Batches: every picture once, the same with any threads, and what Keras is handed."""
+"""Batches: every image once, the same with any threads, and what Keras is handed."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ from cnnclf.training.feeding.batches import Batch, Batches
 
 
 class StandInPixels:
-    """Pictures whose values tell their row."""
+    """Images whose values tell their row."""
 
     def __init__(self, count: int = 256, bad: set[int] | None = None, delay_s: float = 0) -> None:
         self.shape = (4, 5, 1)
@@ -53,7 +53,7 @@ def flat(batches: Iterator[Batch]) -> list[int]:
     return [row for rows in rows_of(batches) for row in rows]
 
 
-def test_an_epoch_shows_every_picture_once_with_its_label() -> None:
+def test_an_epoch_shows_every_image_once_with_its_label() -> None:
     batches = make()
     seen = []
     for x, y in batches.epoch(0):
@@ -130,10 +130,10 @@ def test_balanced_sampling_is_of_the_epoch_and_keeps_the_length() -> None:
     assert (rows == batches.order(0)).all()
     assert len(flat(batches.epoch(0))) == 100
     seen = set(np.concatenate([batches.order(epoch) for epoch in range(12)]).tolist())
-    assert len(seen) > 95, "other pictures of the frequent class come in other epochs"
+    assert len(seen) > 95, "other images of the frequent class come in other epochs"
 
 
-def test_unreadable_pictures_are_left_out_known_or_not() -> None:
+def test_unreadable_images_are_left_out_known_or_not() -> None:
     pixels = StandInPixels()
     pixels.failed = {3: "damaged", 5: "damaged"}
     batches = make(pixels=pixels)
@@ -148,7 +148,7 @@ def test_unreadable_pictures_are_left_out_known_or_not() -> None:
 def test_nothing_to_show_is_an_error() -> None:
     pixels = StandInPixels()
     pixels.failed = dict.fromkeys(range(256), "damaged")
-    with pytest.raises(DataError, match="expected pictures"):
+    with pytest.raises(DataError, match="expected images"):
         make(pixels=pixels)
     all_bad = make(4, pixels=StandInPixels(bad=set(range(256))))
     with pytest.raises(ImageError):
@@ -163,7 +163,7 @@ def test_waiting_is_counted_where_batches_are_taken() -> None:
     assert slow.wait_s > 0.03
 
 
-def test_devices_share_batches_equally_and_the_first_pictures_come_again() -> None:
+def test_devices_share_batches_equally_and_the_first_images_come_again() -> None:
     batches = make(21, devices=4, shuffle=False)
     rows = rows_of(batches.epoch(0))
     assert [len(each) for each in rows] == [8, 8, 8]
@@ -202,7 +202,7 @@ def test_keras_trains_on_them_and_a_resumed_run_sees_the_same() -> None:
 
 @pytest.mark.slow
 def test_two_devices_share_a_batch() -> None:
-    assert run_keras("mirrored") == "100 pictures an epoch\n"
+    assert run_keras("mirrored") == "100 images an epoch\n"
 
 
 def test_no_thread_of_tensorflow_tunes_them() -> None:

@@ -1,4 +1,4 @@
-"""Sizes of batches, and which pictures a balanced epoch shows."""
+"""Sizes of batches, and which images a balanced epoch shows."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -56,6 +56,6 @@ def test_a_balanced_epoch_shows_classes_equally_and_nothing_more_than_needed(
         assert np.ptp(times[classes == index]) <= 1
 
 
-def test_more_classes_than_pictures_to_share() -> None:
+def test_more_classes_than_images_to_share() -> None:
     drawn = draw_balanced(np.arange(7), np.random.default_rng(0))
     assert sorted(drawn.tolist()) == list(range(7))

@@ -30,17 +30,17 @@ SPEC = InputSpec(16, 16, channels=3, fit="squash")
 
 
 class Means:
-    """An engine that gives the mean of each channel and of each picture, batches last first."""
+    """An engine that gives the mean of each channel and of each image, batches last first."""
 
     name = "means"
 
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale
-        self.pictures = 0
+        self.images = 0
 
     def run(self, batches: Any, write: Callable[..., None]) -> None:
         for index, x in reversed(list(batches)):
-            self.pictures += len(x)
+            self.images += len(x)
             means = x.astype(np.float32).mean((1, 2)) * self.scale
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(write, index, [means, means[:, :1]]).result()
@@ -79,7 +79,7 @@ def read(features: Features) -> Any:
     return features.gather(np.arange(len(features.array)))
 
 
-def test_every_picture_gets_its_own_features_whatever_order_they_come_in(
+def test_every_image_gets_its_own_features_whatever_order_they_come_in(
     colors: Dataset, pixels: Pixels
 ) -> None:
     rows = np.arange(48)[::-1]
@@ -98,12 +98,10 @@ def test_they_are_found_again_and_only_what_is_missing_is_made(
     open_all([make_job(colors, train)], pixels, Means())
     engine = Means()
     made = open_all([make_job(colors, rows) for rows in (train, val)], pixels, engine, progress)
-    assert engine.pictures == 16
+    assert engine.images == 16
     assert [len(features[0].array) for features in made] == [32, 16]
-    assert "found the frozen layers' features of 32 pictures on disk" in progress.notes
-    assert any(
-        note.startswith("frozen layers of 16 pictures with means") for note in progress.notes
-    )
+    assert "found the frozen layers' features of 32 images on disk" in progress.notes
+    assert any(note.startswith("frozen layers of 16 images with means") for note in progress.notes)
     open_all([make_job(colors, val)], pixels, pytest.fail)
 
 
@@ -130,11 +128,11 @@ def test_other_settings_are_other_features(
         open_all([make_job(colors, rows, **options)], pixels, Means())
     engine = Means()
     ((means, _),) = open_all([make_job(colors, rows, **change)], pixels, engine)
-    assert engine.pictures == 8 * change.get("views", 1)
+    assert engine.images == 8 * change.get("views", 1)
     assert means.dtype == change.get("dtype", "float16")
 
 
-def test_other_pictures_another_order_and_another_engine_are_other_features(
+def test_other_images_another_order_and_another_engine_are_other_features(
     colors: Dataset, pixels: Pixels
 ) -> None:
     rows = np.arange(8)
@@ -142,11 +140,11 @@ def test_other_pictures_another_order_and_another_engine_are_other_features(
     for others in (rows + 1, rows[::-1]):
         engine = Means()
         open_all([make_job(colors, others)], pixels, engine)
-        assert engine.pictures == 8
+        assert engine.images == 8
     changed = replace(colors, manifest=replace(colors.manifest, sha256=["0" * 64] * len(colors)))
     engine = Means()
     open_all([make_job(changed, rows)], pixels, engine)
-    assert engine.pictures == 8, "the content of files counts, not their names"
+    assert engine.images == 8, "the content of files counts, not their names"
 
     def build() -> Any:
         raise KeyboardInterrupt
@@ -157,7 +155,7 @@ def test_other_pictures_another_order_and_another_engine_are_other_features(
         open_features([job], pixels, build, "medians", threads=1, progress=Silent())
 
 
-def test_views_are_augmented_and_the_first_is_the_picture_itself(
+def test_views_are_augmented_and_the_first_is_the_image_itself(
     colors: Dataset, pixels: Pixels
 ) -> None:
     rows = np.arange(8)
@@ -186,7 +184,7 @@ def test_what_is_damaged_is_made_again(colors: Dataset, pixels: Pixels, damage: 
         description.write_text("{")
     engine = Means()
     ((after, _),) = open_all([job], pixels, engine)
-    assert engine.pictures == 8
+    assert engine.images == 8
     np.testing.assert_array_equal(read(after), expected)
 
 
@@ -258,7 +256,7 @@ def test_a_disk_that_fills_up_on_the_way_is_an_error_and_leaves_nothing(
     assert not list((cache_dir() / "features").iterdir())
 
 
-def test_pictures_that_cannot_be_read_are_left_out_of_batches(colors: Dataset) -> None:
+def test_images_that_cannot_be_read_are_left_out_of_batches(colors: Dataset) -> None:
     class Bad:
         shape, failed, nbytes = SPEC.shape, dict[int, str](), 0
 
@@ -280,9 +278,9 @@ def test_pictures_that_cannot_be_read_are_left_out_of_batches(colors: Dataset) -
     assert sorted(batches.order(0)) == [0, 1, 2, 4, 5, 6, 7]
 
 
-def test_a_picture_that_was_missing_is_looked_for_again(colors: Dataset, tmp_path: Path) -> None:
-    shutil.copytree(colors.root, tmp_path / "pictures")
-    dataset, rows = replace(colors, root=tmp_path / "pictures"), np.arange(8)
+def test_a_image_that_was_missing_is_looked_for_again(colors: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(colors.root, tmp_path / "images")
+    dataset, rows = replace(colors, root=tmp_path / "images"), np.arange(8)
 
     def look(engine: Any) -> tuple[Features, Pixels, Silent]:
         progress = Silent()
@@ -335,20 +333,20 @@ def test_the_time_of_the_rest_is_estimated_without_the_first_batch(
 
 
 @pytest.mark.parametrize(("per_batch_s", "is_said"), [(2.0, True), (0.01, False)])
-def test_how_long_the_rest_takes_is_said_after_the_first_pictures(
+def test_how_long_the_rest_takes_is_said_after_the_first_images(
     colors: Dataset,
     monkeypatch: pytest.MonkeyPatch,
     per_batch_s: float,
     is_said: bool,
 ) -> None:
-    """18 batches of 16 pictures: 5 are timed, of which the first does not count."""
+    """18 batches of 16 images: 5 are timed, of which the first does not count."""
     rows, clock = np.arange(288) % 48, itertools.count(0.0, per_batch_s)
     pixels = open_pixels(colors, SPEC, cache="ram", progress=Silent())
 
     class InOrder(Means):
         def run(self, batches: Any, write: Callable[..., None]) -> None:
             for index, x in batches:
-                self.pictures += len(x)
+                self.images += len(x)
                 said_before.append([note for note in progress.notes if note.endswith("s to go")])
                 write(index, [np.zeros((len(x), 3)), np.zeros((len(x), 1))])
 
@@ -363,7 +361,7 @@ def test_how_long_the_rest_takes_is_said_after_the_first_pictures(
 
 @pytest.fixture(scope="module")
 def frozen() -> Iterator[tuple[Any, Any]]:
-    """EfficientNet-Lite0 with its ImageNet weights, pooled and behind stage6, and pictures."""
+    """EfficientNet-Lite0 with its ImageNet weights, pooled and behind stage6, and images."""
     import keras
     from keras import layers
 
@@ -395,12 +393,10 @@ def test_openvino_computes_the_features_of_keras(
     pytest.importorskip("scipy", reason="Keras needs it to export")
     from cnnclf.training.frozen.feature_engines import build_engine
 
-    model, pictures = frozen
-    expected = [np.asarray(each) for each in model(pictures.astype("f4"), training=False)]
+    model, images = frozen
+    expected = [np.asarray(each) for each in model(images.astype("f4"), training=False)]
     received: dict[int, list[Any]] = {}
-    build_engine(name, model).run(
-        iter([(0, pictures[:5]), (5, pictures[5:])]), received.__setitem__
-    )
+    build_engine(name, model).run(iter([(0, images[:5]), (5, images[5:])]), received.__setitem__)
     assert sorted(received) == [0, 5]
     for index, whole in enumerate(expected):
         ours = np.concatenate([received[0][index], received[5][index]])

@@ -1,4 +1,4 @@
-"""What computes frozen layers: both engines give the same outputs for the same pictures."""
+"""What computes frozen layers: both engines give the same outputs for the same images."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -83,13 +83,13 @@ def test_openvino_computes_the_frozen_layers_of_every_family(name: str) -> None:
         build_engine(engine, frozen).run([(number, pixels)], found.__setitem__)
     for theirs, ours in zip(found[0], found[1], strict=True):
         assert ours.shape == theirs.shape
-        assert theirs.std(axis=0).max() > 1e-3, "else all pictures are the same to it"
+        assert theirs.std(axis=0).max() > 1e-3, "else all images are the same to it"
         assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
     keras.backend.clear_session()
 
 
 def settle_norms(model: Any, pixels: npt.NDArray[np.uint8]) -> None:
-    """Give norms the statistics of some pictures: else random weights let nothing through."""
+    """Give norms the statistics of some images: else random weights let nothing through."""
     import keras
 
     norms = [each for each in model.layers if isinstance(each, keras.layers.BatchNormalization)]

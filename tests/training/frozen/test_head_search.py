@@ -53,8 +53,8 @@ def make_features(
     rng: np.random.Generator, labels: Any, rows: Any, failed: tuple[int, ...] = ()
 ) -> Features:
     """Three classes, each with a direction of its own, in noise; failed ones are all alike."""
-    centres = np.eye(3, 12)
-    values = centres[labels[rows]] + rng.normal(0, 0.3, (len(rows), 12))
+    centers = np.eye(3, 12)
+    values = centers[labels[rows]] + rng.normal(0, 0.3, (len(rows), 12))
     values[list(failed)] = 60_000.0
     return Features(values.astype(np.float16), rows, dict.fromkeys(failed, "unreadable"))
 
@@ -93,7 +93,7 @@ def test_trials_come_best_first_and_again_the_same() -> None:
     assert search(candidates=candidates) == trials
 
 
-def test_pictures_that_cannot_be_read_neither_teach_nor_count() -> None:
+def test_images_that_cannot_be_read_neither_teach_nor_count() -> None:
     (whole,) = search(candidates=[(1e-2, 0.01)])
     (some,) = search(candidates=[(1e-2, 0.01)], failed=tuple(range(0, 200, 2)))
     assert whole.val_accuracy > 0.95

@@ -1,4 +1,4 @@
-"""What phases train on: cached maps, cached pooled features, or pictures, as there is room."""
+"""What phases train on: cached maps, cached pooled features, or images, as there is room."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -54,7 +54,7 @@ def leave_room_for(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(feature_cache, "check_room", check)
 
 
-# What the tiny backbone's features take in float16, of 34 pictures of train and 7 of val.
+# What the tiny backbone's features take in float16, of 34 images of train and 7 of val.
 MAPS, POOLED = 41 * (2 * 2 * 16 + 64) * 2, 41 * 64 * 2
 
 

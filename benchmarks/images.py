@@ -1,4 +1,4 @@
-"""Draws the pictures that benchmarks run on: seeded, with enough detail to be like photographs."""
+"""Draws the images that benchmarks run on: seeded, with enough detail to be like photographs."""
 
 import random
 import struct
@@ -42,7 +42,7 @@ def draw_scene(rng: random.Random, height: int, width: int, *, hue: int) -> Imag
 
 
 def write_tiny_pngs(folder: Path, *, count: int, per_folder: int = 10_000) -> None:
-    """Write `count` different 8x8 grey PNGs into class folders, as fast as a disk takes them."""
+    """Write `count` different 8x8 gray PNGs into class folders, as fast as a disk takes them."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
