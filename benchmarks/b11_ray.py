@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.images import draw_jpegs
-
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.cluster.chunks import choose_chunk_size, cut_chunks

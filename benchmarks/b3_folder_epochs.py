@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.images import draw_jpegs
-
 from cnnclf.config import load_config
 from cnnclf.data.manifest import load_dataset
 from cnnclf.data.store import open_pixels

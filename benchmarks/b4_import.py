@@ -16,9 +16,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.images import draw_jpegs, write_tiny_pngs
 from PIL import Image
 
+from benchmarks.images import draw_jpegs, write_tiny_pngs
 from cnnclf.importers import ImportOptions, import_source
 from cnnclf.progress import Silent
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.images import draw_jpegs
 from PIL import Image
 
+from benchmarks.images import draw_jpegs
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.inputs import ImageInputs

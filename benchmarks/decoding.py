@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from benchmarks.images import draw_scene
 from PIL import ExifTags, Image, ImageOps
 
+from benchmarks.images import draw_scene
 from cnnclf.images.decode import InputSpec, decode_image, inspect_image
 
 # name, image (width, height), EXIF orientation, format, wanted side
