@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cnnclf.evaluation import metrics
 from cnnclf.evaluation.predictions import Predictions
+from cnnclf.inference.probabilities import find_top_classes
 
 MAX_PROBABILITY_COLUMNS = 100  # labels up to which predictions.csv has a column for each
 
@@ -37,10 +38,13 @@ def write_predictions(
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", "predicted", "probability", "correct", *columns])
-        for row, true, probabilities in zip(
-            predictions.rows, predictions.class_indices, predictions.probabilities, strict=True
+        for row, true, probabilities, order in zip(
+            predictions.rows,
+            predictions.class_indices,
+            predictions.probabilities,
+            find_top_classes(predictions.probabilities, 1 if every else metrics.TOP_K).tolist(),
+            strict=True,
         ):
-            order = [int(probabilities.argmax())] if every else _most_probable(probabilities)
             top = order[0]
             cells = [f"{value:.6g}" for value in probabilities.tolist()] if every else []
             for index in order[1:]:
@@ -71,8 +75,3 @@ def write_confusion(path: Path, confusion: NDArray[np.int64], *, labels: Sequenc
         writer.writerows(
             [label, *counts] for label, counts in zip(labels, confusion.tolist(), strict=True)
         )
-
-
-def _most_probable(probabilities: NDArray[np.float64]) -> list[int]:
-    """The first class indices by probability; of equal ones the lower index, as with argmax."""
-    return [int(i) for i in np.argsort(-probabilities, kind="stable")[: metrics.TOP_K]]

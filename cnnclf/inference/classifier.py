@@ -18,6 +18,7 @@ from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
 from cnnclf.inference.engines.engine import Engine, EngineOptions, Tag
 from cnnclf.inference.engines.engine_opening import EngineOpener
 from cnnclf.inference.engines.engine_table import find_engine
+from cnnclf.inference.probabilities import softmax
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -203,10 +204,7 @@ class Classifier:
         Returns:
             float64 [n, K]; rows add up to 1.
         """
-        scaled = np.asarray(logits, np.float64) / self.temperature
-        scaled -= scaled.max(axis=-1, keepdims=True)
-        exponentials = np.exp(scaled)
-        return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+        return softmax(np.asarray(logits, np.float64) / self.temperature)
 
     def _checked(
         self, batches: Iterable[tuple[Tag, np.ndarray]]

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.input_spec import InputSpec
+from cnnclf.inference.probabilities import find_top_classes
 from cnnclf.prediction.inputs import PAUSE, Found
 from cnnclf.prediction.rows import Prediction
 from cnnclf.prediction.stage_times import StageClock
@@ -30,7 +31,6 @@ Logits = npt.NDArray[np.float32]
 # Handing an image to a thread costs as much as decoding a tiny one, so a few go together.
 _MOST_TOGETHER = 4
 _BATCHES_AHEAD = 2
-_FEW = 8  # classes to name
 
 
 class Engine(Protocol):
@@ -312,22 +312,8 @@ def _rank(engine: Engine, logits: Logits, top_k: int) -> Iterator[tuple[tuple[st
         return
     is_finite: npt.NDArray[np.bool_] = np.all(np.isfinite(logits), axis=1)
     probabilities = engine.probabilities(np.where(is_finite[:, None], logits, 0.0))
-    order = _find_best(probabilities, min(top_k, len(engine.labels)))
+    order = find_top_classes(probabilities, top_k)
     values = np.take_along_axis(probabilities, order, axis=1).tolist()
     for best, row, is_usable in zip(order.tolist(), values, is_finite.tolist(), strict=True):
         named = zip(best, row, strict=True)
         yield tuple((engine.labels[at], value) for at, value in named) if is_usable else ()
-
-
-def _find_best(probabilities: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
-    """Find the columns of the largest values of each row, largest first, ties by column."""
-    if count > _FEW:
-        return np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
-    # Sorting a thousand classes to name three of them takes longer than decoding a small image.
-    left = probabilities.copy()
-    order = np.empty((len(left), count), np.intp)
-    rows = np.arange(len(left))
-    for rank in range(count):
-        order[:, rank] = left.argmax(axis=1)
-        left[rows, order[:, rank]] = -1.0
-    return order

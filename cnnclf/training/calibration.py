@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cnnclf.evaluation.metrics import expected_calibration_error
 from cnnclf.files import read_json, write_json_atomic
+from cnnclf.inference.probabilities import softmax
 from cnnclf.runs import CLASSIFIER_FILE
 from cnnclf.training.fitting.judging import Logits, Verdict
 
@@ -56,7 +57,7 @@ def calibrate(checkpoint: Path, verdict: Verdict) -> Calibration | None:
     path = checkpoint / CLASSIFIER_FILE
     write_json_atomic(path, read_json(path) | {"temperature": temperature})
     before, after = (
-        expected_calibration_error(verdict.truth, _softmax(verdict.logits.astype(float) / each))
+        expected_calibration_error(verdict.truth, softmax(verdict.logits.astype(float) / each))
         for each in (1.0, temperature)
     )
     return Calibration(temperature, count, before, after)
@@ -85,13 +86,8 @@ def fit_temperature(logits: Logits, truth: npt.NDArray[Any]) -> float:
     low, high = 1 / _HIGHEST, 1 / _LOWEST
     for _ in range(_HALVINGS):
         middle = (low * high) ** 0.5
-        if float((_softmax(middle * values) * values).sum()) < wanted:
+        if float((softmax(middle * values) * values).sum()) < wanted:
             low = middle
         else:
             high = middle
     return float((low * high) ** -0.5)
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

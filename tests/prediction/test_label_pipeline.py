@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from cnnclf.errors import ExitCode
 from cnnclf.prediction.inputs import PAUSE, Found
 from cnnclf.prediction.label_pipeline import (
     PredictOptions,
-    _find_best,
     in_flight,
     iter_batches,
     predict_chunk,
@@ -229,15 +225,6 @@ def test_top_k_and_threshold() -> None:
     assert summary.counts == {"unknown": 2}
     rows, _ = run(Numbers(), numbers(2), threshold=0.7)
     assert [row.label for row in rows] == ["even", "odd"]
-
-
-@given(
-    arrays(np.float64, (5, 12), elements=st.sampled_from([0.0, 0.1, 0.2, 0.3])),
-    st.integers(1, 12),
-)
-def test_the_best_are_those_of_a_stable_sort(probabilities: np.ndarray, count: int) -> None:
-    expected = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
-    assert (_find_best(probabilities, count) == expected).all()
 
 
 def test_ties_go_to_the_first_label() -> None:

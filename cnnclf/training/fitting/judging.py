@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.probabilities import log_softmax
 from cnnclf.progress import Progress
 from cnnclf.training.fitting.state import Score
 from cnnclf.training.frozen.features import Features
@@ -185,9 +186,7 @@ def measure(logits: Logits, truth: npt.NDArray[Any], *, label_smoothing: float =
         truth: int [n].
         label_smoothing: Part of each label that is spread evenly over all classes.
     """
-    values = logits.astype(np.float64)
-    values -= values.max(axis=1, keepdims=True)
-    values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
+    values = log_softmax(logits.astype(np.float64))
     own = values[np.arange(len(truth)), truth]
     loss = (1 - label_smoothing) * own + label_smoothing * values.mean(axis=1)
     return float((logits.argmax(axis=1) == truth).mean()), float(loss.mean())

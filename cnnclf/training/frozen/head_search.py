@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.config import HeadConfig, OptimizerConfig
+from cnnclf.inference.probabilities import softmax
 from cnnclf.planning.finetune_plan import FinetunePlan, settle_head
 from cnnclf.training.fitting.judging import measure
 from cnnclf.training.fitting.schedule import learning_rate_at
@@ -219,7 +220,7 @@ def find_gradients(layers: Layers, x: Array, y: Array, masks: list[Array | None]
         Gradients in the order kernel, bias, kernel, bias.
     """
     *inputs, logits = _run(layers, x, masks)
-    error: Array = (_softmax(logits) - y) / np.float32(len(x))
+    error: Array = (softmax(logits) - y) / np.float32(len(x))
     gradients: list[Array] = []
     for index in range(len(layers) - 1, -1, -1):
         gradients[:0] = [inputs[index].T @ error, error.sum(axis=0)]
@@ -247,8 +248,3 @@ def _draw_mask(shape: tuple[int, int], dropout: float, rng: np.random.Generator)
     if not dropout:
         return None
     return np.asarray((rng.random(shape, np.float32) >= dropout) / np.float32(1 - dropout))
-
-
-def _softmax(logits: Array) -> Array:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float32)
