@@ -216,6 +216,12 @@ def follow_link(target: Path) -> Path:
     return target if is_named and not target.is_symlink() else Path(os.path.realpath(target))
 
 
+def free_bytes(directory: Path) -> int:
+    """Return how many bytes are free on the disk of a directory, which need not exist yet."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
 def check_replaceable(target: Path) -> None:
     """Refuse a directory that cannot be replaced by a finished one, before work goes into that.
 

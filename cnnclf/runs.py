@@ -35,6 +35,7 @@ from cnnclf.files import (
     write_error,
     write_json_atomic,
 )
+from cnnclf.names import natural_key
 
 RUN_VERSION = 1
 
@@ -336,7 +337,7 @@ def list_runs(root: Path) -> list[RunRow]:
     if not root.is_dir():
         return []
     rows = []
-    for entry in sorted(root.iterdir(), key=lambda entry: _natural_key(entry.name)):
+    for entry in sorted(root.iterdir(), key=lambda entry: natural_key(entry.name)):
         run = RunDirectory(entry)
         if not run.record.exists():
             continue
@@ -345,12 +346,6 @@ def list_runs(root: Path) -> list[RunRow]:
         except RunError as error:
             rows.append(RunRow(run, "damaged", {}, error.message))
     return rows
-
-
-def _natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which `2` comes before `10`."""
-    parts = re.split(r"([0-9]+)", text)
-    return tuple((0, int(part), part) if i % 2 else (1, 0, part) for i, part in enumerate(parts))
 
 
 def _clear_run(run: RunDirectory) -> None:

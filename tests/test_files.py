@@ -33,6 +33,10 @@ def whole(target: Path) -> str:
     return text
 
 
+def test_free_bytes_of_a_directory_that_is_to_be_made(tmp_path: Path) -> None:
+    assert files.free_bytes(tmp_path / "a" / "b") > 0
+
+
 def test_replace_directory(tmp_path: Path) -> None:
     target = tmp_path / "best"
     for text in ("one", "two", "three"):

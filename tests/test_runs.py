@@ -216,6 +216,9 @@ def test_find_checkpoint_tells_unfinished_from_damaged(tmp_path: Path) -> None:
 # --- names
 
 
-def test_natural_key_sorts_numbers_as_numbers() -> None:
-    names = ["10", "2", "a10", "a2", "A", "b", "1"]
-    assert sorted(names, key=runs._natural_key) == ["1", "2", "10", "A", "a2", "a10", "b"]
+def test_runs_are_listed_in_natural_order(tmp_path: Path) -> None:
+    for name in ("10", "2", "a10", "a2", "A", "b", "1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    names = [row.directory.path.name for row in runs.list_runs(tmp_path)]
+    assert names == ["1", "2", "10", "A", "a2", "a10", "b"]

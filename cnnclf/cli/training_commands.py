@@ -264,8 +264,8 @@ def _epoch_cells(row: dict[str, Any], *, best: bool) -> dict[str, object]:
 
 def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None:
     """Say what a run came to and where it lies."""
-    from cnnclf.data.names import count_of
     from cnnclf.importers import SKIPPED_NAME
+    from cnnclf.names import count_of
 
     report, run, state = result.report, result.run, result.state
     rows: dict[str, object] = {

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.data.manifest import SPLITS, Dataset
-from cnnclf.data.names import name_some
 from cnnclf.data.splits import Ids
 from cnnclf.errors import DataError
+from cnnclf.names import name_some
 from cnnclf.progress import Progress
 
 # Below so many training images a class is hardly learned; above so large a ratio between classes

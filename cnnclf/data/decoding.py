@@ -39,7 +39,7 @@ Failures = dict[int, Failure]
 
 
 @dataclass(frozen=True)
-class Job:
+class DecodingJob:
     """What to decode, how, and who is told.
 
     Args:
@@ -66,7 +66,7 @@ class Job:
         """Bytes of all pixels together."""
         return int(np.prod(self.shape))
 
-    def select(self, rows: Rows) -> "Job":
+    def select(self, rows: Rows) -> "DecodingJob":
         """Return the same job for other rows."""
         return replace(self, rows=rows)
 
@@ -77,7 +77,7 @@ class Job:
         return f"{count:,} {colors} images at {height}x{width}, {in_words(self.nbytes)}"
 
 
-def decode_row(job: Job, row: int) -> Images | Failure:
+def decode_row(job: DecodingJob, row: int) -> Images | Failure:
     """Decode one image, if its file still is what was imported.
 
     Returns:
@@ -96,7 +96,7 @@ def decode_row(job: Job, row: int) -> Images | Failure:
         return Failure(error.message, lasting=True)
 
 
-def decode_chunks(job: Job) -> Iterator[tuple[Images, Failures]]:
+def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
     """Decode all images of a job.
 
     Yields:
@@ -132,7 +132,7 @@ def in_words(size_bytes: float) -> str:
     return f"{size_bytes:.0f} bytes"
 
 
-def _decode_chunk(job: Job, start: int, step: int) -> tuple[Images, Failures]:
+def _decode_chunk(job: DecodingJob, start: int, step: int) -> tuple[Images, Failures]:
     rows = job.rows[start : start + step].tolist()
     images = np.zeros((len(rows), *job.spec.shape), np.uint8)
     failures: Failures = {}

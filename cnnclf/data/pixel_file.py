@@ -8,7 +8,6 @@ same file at once each write their own, and the last to finish puts the same byt
 
 import hashlib
 import json
-import shutil
 import time
 import zlib
 from collections.abc import Iterable
@@ -20,16 +19,16 @@ import numpy as np
 
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.decoding import (
+    DecodingJob,
     Failure,
     Failures,
     Images,
-    Job,
     decode_chunks,
     decode_row,
     in_words,
 )
 from cnnclf.errors import DeviceError
-from cnnclf.files import atomic_path, write_json_atomic
+from cnnclf.files import atomic_path, free_bytes, write_json_atomic
 
 FORMAT = "cnnclf-pixels"
 FORMAT_VERSION = 1
@@ -50,7 +49,7 @@ class DamageError(Exception):
     """A pixel file is there and is not what its description says."""
 
 
-def find_pixels(job: Job) -> Stored | None:
+def find_pixels(job: DecodingJob) -> Stored | None:
     """Return the pixels of a job if they lie on disk already and are whole.
 
     Images that were missing for a passing reason are looked for again.
@@ -69,7 +68,7 @@ def find_pixels(job: Job) -> Stored | None:
     return None
 
 
-def make_pixels(job: Job) -> Stored:
+def make_pixels(job: DecodingJob) -> Stored:
     """Decode the images of a job into a file.
 
     Raises:
@@ -90,7 +89,7 @@ def make_pixels(job: Job) -> Stored:
     return Stored(array, failures)
 
 
-def pixel_key(job: Job) -> str:
+def pixel_key(job: DecodingJob) -> str:
     """Return the name of a job's pixels: a hash of the spec and of each row's content, in order."""
     spec = json.dumps([FORMAT_VERSION, job.spec.to_dict()], sort_keys=True)
     digest = hashlib.sha256(spec.encode())
@@ -109,11 +108,11 @@ def _identify(file: Path) -> str:
     return str(file)
 
 
-def _directories(job: Job) -> tuple[Path, Path]:
+def _directories(job: DecodingJob) -> tuple[Path, Path]:
     return job.dataset.directory / "cache", cache_dir() / "stores"
 
 
-def _writable_directory(job: Job) -> Path:
+def _writable_directory(job: DecodingJob) -> Path:
     near, users = _directories(job)
     probe = near / f".{time.time_ns()}"
     try:
@@ -126,8 +125,7 @@ def _writable_directory(job: Job) -> Path:
 
 
 def _check_room(directory: Path, needed: int) -> None:
-    present = next(parent for parent in (directory, *directory.parents) if parent.exists())
-    free = shutil.disk_usage(present).free
+    free = free_bytes(directory)
     if free < needed + _SPARE_BYTES:
         raise DeviceError(
             f"expected {in_words(needed + _SPARE_BYTES)} of free disk for decoded images, "
@@ -144,11 +142,11 @@ def _remove_abandoned(path: Path) -> None:
                 left.unlink()
 
 
-def _map(path: Path, job: Job) -> Images:
+def _map(path: Path, job: DecodingJob) -> Images:
     return np.memmap(path, np.uint8, mode="r", shape=job.shape)
 
 
-def _load(path: Path, job: Job, name: str) -> Stored | None:
+def _load(path: Path, job: DecodingJob, name: str) -> Stored | None:
     """Return what lies there, None if nothing does.
 
     Raises:
@@ -178,7 +176,7 @@ def _load(path: Path, job: Job, name: str) -> Stored | None:
     return Stored(array, failures)
 
 
-def _describe(path: Path, job: Job, name: str, stored: Stored) -> None:
+def _describe(path: Path, job: DecodingJob, name: str, stored: Stored) -> None:
     """Write the description that makes the pixels count."""
     positions = np.linspace(0, len(job.rows) - 1, _CHECKED_IMAGES).astype(int).tolist()
     description: dict[str, Any] = {
@@ -198,7 +196,7 @@ def _checks(array: Images, positions: Iterable[int]) -> dict[int, int]:
     return {at: zlib.crc32(array[at].tobytes()) for at in positions if 0 <= at < len(array)}
 
 
-def _retry(path: Path, job: Job, name: str, stored: Stored) -> Stored:
+def _retry(path: Path, job: DecodingJob, name: str, stored: Stored) -> Stored:
     """Decode what was missing for a passing reason, and add what can be had now to the file.
 
     Raises:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.data.decoding import (
+    DecodingJob,
     Failure,
     Failures,
     Images,
-    Job,
     Rows,
     decode_chunks,
     decode_row,
@@ -85,7 +85,7 @@ def open_pixels(
     wanted = everything if rows is None else np.unique(np.asarray(rows, np.intp))
     if not len(wanted):
         raise DataError(f"expected images to decode, {dataset.directory} has none")
-    job = Job(dataset, spec, wanted, threads or count_usable_cpus(), progress)
+    job = DecodingJob(dataset, spec, wanted, threads or count_usable_cpus(), progress)
     whole = job.select(everything)
     if cache == "none":
         return _DecodedAtUse(job)
@@ -103,7 +103,7 @@ def open_pixels(
 class _InArray(Pixels):
     """Pixels in an array, which may be mapped from a file."""
 
-    def __init__(self, job: Job, array: Images, failures: Failures) -> None:
+    def __init__(self, job: DecodingJob, array: Images, failures: Failures) -> None:
         self.shape = job.spec.shape
         self.nbytes = array.nbytes
         self.failed = {int(job.rows[at]): failures[at].reason for at in sorted(failures)}
@@ -126,7 +126,7 @@ class _InArray(Pixels):
 class _DecodedAtUse(Pixels):
     """Pixels that are decoded whenever they are gathered."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: DecodingJob) -> None:
         self.shape = job.spec.shape
         self.nbytes = 0
         self.failed = {}
@@ -168,7 +168,7 @@ def _look_up(table: Rows, rows: Rows) -> Rows:
     return found
 
 
-def _decode_to_memory(job: Job) -> tuple[Images, Failures]:
+def _decode_to_memory(job: DecodingJob) -> tuple[Images, Failures]:
     memory = read_memory()
     if job.nbytes > (memory.total_bytes or job.nbytes):
         raise DeviceError(

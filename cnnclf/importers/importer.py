@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnclf.data.names import natural_key
 from cnnclf.errors import DataError
 from cnnclf.progress import Progress
 
@@ -19,7 +18,6 @@ __all__ = [
     "Importer",
     "Listing",
     "Record",
-    "natural_key",
     "read_classes_file",
 ]
 

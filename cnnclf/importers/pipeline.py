@@ -1,7 +1,7 @@
 """From a source to a dataset directory: list, check in parallel, find duplicates, split, write.
 
-The first pass writes the rows to a temporary file and keeps only `Columns` in memory; the second
-adds the splits, which depend on all images. The dataset appears whole or not at all.
+The first pass writes the rows to a temporary file and keeps only `SampleColumns` in memory; the
+second adds the splits, which depend on all images. The dataset appears whole or not at all.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from cnnclf.data.manifest import (
     save_dataset,
 )
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
-from cnnclf.data.names import count_of, name_some, natural_key
 from cnnclf.errors import DataError
 from cnnclf.files import write_error
 from cnnclf.importers.importer import Importer, ImportOptions, Listing
 from cnnclf.importers.reporting import tell_duplicates, tell_labels, tell_skipped
 from cnnclf.importers.scan import ROWS_NAME, SKIPPED_NAME, Harvest, gather
 from cnnclf.importers.splitting import Division, divide
+from cnnclf.names import count_of, name_some, natural_key
 from cnnclf.progress import Progress
 
 IMAGES_NAME: Final = "images"

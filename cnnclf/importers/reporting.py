@@ -6,8 +6,8 @@ from pathlib import Path
 from cnnclf.data.checks import Duplicates
 from cnnclf.data.manifest import Counts
 from cnnclf.data.manifest_rows import Row
-from cnnclf.data.names import count_of, name_some
 from cnnclf.importers.scan import Harvest
+from cnnclf.names import count_of, name_some
 
 _EXAMPLES = 3
 

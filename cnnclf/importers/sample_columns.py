@@ -14,7 +14,7 @@ from cnnclf.importers.reading import Checked
 _NO_KEY = bytes(16)
 
 
-class Columns:
+class SampleColumns:
     """The images of a dataset as far as duplicates and splits need them.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Final
 from cnnclf.data.manifest_rows import Row, open_csv, read_rows, write_rows
 from cnnclf.importers.importer import ImportOptions, Listing, Record
 from cnnclf.importers.reading import Checked, check_images
-from cnnclf.importers.sample_columns import Columns
+from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.progress import Progress, Task
 
 ROWS_NAME: Final = "rows.csv"
@@ -36,7 +36,7 @@ class Harvest:
     def __init__(
         self, listing: Listing, write_skipped: Callable[[Sequence[object]], object]
     ) -> None:
-        self.columns = Columns()
+        self.columns = SampleColumns()
         self.skipped = 0
         self.first_skipped = ""
         self.reasons: Counter[str] = Counter()
@@ -107,7 +107,7 @@ def gather(
 
 
 def _compare_lookalikes(
-    columns: Columns, folder: Path, root: Path, *, options: ImportOptions, progress: Progress
+    columns: SampleColumns, folder: Path, root: Path, *, options: ImportOptions, progress: Progress
 ) -> None:
     """Look again, and at all pixels, at the images that agree in a sample of them."""
     again = columns.find_lookalikes().tolist()

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.data.manifest_rows import SPLITS
-from cnnclf.data.names import count_of, name_some
 from cnnclf.data.splits import Fractions, Ids, assign_splits, check_fractions, join_units
 from cnnclf.importers.importer import DEFAULT_SPLIT, ImportOptions
-from cnnclf.importers.sample_columns import Columns
+from cnnclf.importers.sample_columns import SampleColumns
+from cnnclf.names import count_of, name_some
 
 # What a source without val gives of its train.
 # Of train, when a source brings train and test only. 3,000 images tell an accuracy to within one
@@ -38,7 +38,7 @@ class Division:
     warnings: list[str]
 
 
-def divide(columns: Columns, labels: tuple[str, ...], options: ImportOptions) -> Division:
+def divide(columns: SampleColumns, labels: tuple[str, ...], options: ImportOptions) -> Division:
     """Keep the split of the source if it has one, or else make one.
 
     A source with train alone has none; one with train and test gives a tenth of train to val; one
@@ -108,7 +108,9 @@ def _keep(
 class _Divider:
     """Makes splits of some of the images."""
 
-    def __init__(self, columns: Columns, labels: tuple[str, ...], units: Ids, seed: int) -> None:
+    def __init__(
+        self, columns: SampleColumns, labels: tuple[str, ...], units: Ids, seed: int
+    ) -> None:
         self._labels = labels
         self._class_indices = columns.class_indices(labels)
         self._digests = columns.files

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.data.manifest import is_dataset
-from cnnclf.data.names import name_some, sort_in_chunks
+from cnnclf.names import name_some, sort_in_chunks
 from cnnclf.runs import PLAN_FILE, RECORD_FILE
 
 # What systems leave behind in folders; treated as hidden.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from cnnclf.data.names import sort_in_chunks
+from cnnclf.names import sort_in_chunks
 
 
 def has_wildcard(text: str) -> bool:

@@ -123,7 +123,7 @@ def test_a_store_is_made_once_and_found_wherever_the_dataset_lies(
 
 def test_another_spec_or_order_or_content_is_another_store(dataset: Dataset) -> None:
     def key(spec: InputSpec, rows: list[int], data: Dataset = dataset) -> str:
-        return pixel_file.pixel_key(decoding.Job(data, spec, np.array(rows), 1, Silent()))
+        return pixel_file.pixel_key(decoding.DecodingJob(data, spec, np.array(rows), 1, Silent()))
 
     base = key(SPEC, [0, 1, 2])
     assert base == key(SPEC, [0, 1, 2])

@@ -6,7 +6,7 @@ import pytest
 from cnnclf.images.decode import ImageInfo
 from cnnclf.importers.importer import Record
 from cnnclf.importers.reading import Checked
-from cnnclf.importers.sample_columns import Columns
+from cnnclf.importers.sample_columns import SampleColumns
 
 
 def make(
@@ -19,8 +19,8 @@ def make(
     return Checked(Record(f"{file}.png", label, "test", group), info, digest(file))
 
 
-def gather(*images: Checked) -> Columns:
-    columns = Columns()
+def gather(*images: Checked) -> SampleColumns:
+    columns = SampleColumns()
     for image in images:
         columns.add(image)
     return columns
@@ -61,4 +61,4 @@ def test_columns_are_in_the_order_of_the_labels_wanted() -> None:
 
 def test_a_image_that_was_not_read_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="gone"):
-        Columns().add(Checked(Record("1.png", "a"), None, reason="gone"))
+        SampleColumns().add(Checked(Record("1.png", "a"), None, reason="gone"))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnclf.data.names import natural_key
 from cnnclf.errors import DataError, ExitCode
+from cnnclf.names import natural_key
 from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs
 from cnnclf.prediction.path_lists import read_list
 from cnnclf.prediction.sharding import Shard

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from cnnclf.cli.output import out
 from cnnclf.cli.words import format_bytes
 from cnnclf.data.cache import cache_dir
 from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
+from cnnclf.files import free_bytes
 from cnnclf.runs import ENGINE_CACHE
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _describe_cache() -> dict[str, Any]:
         "directory": str(directory),
         "size_bytes": _measure(directory),
         "engines_bytes": _measure(directory / ENGINE_CACHE),
-        "free_bytes": shutil.disk_usage(existing).free,
+        "free_bytes": free_bytes(directory),
         "writable": os.access(existing, os.W_OK),
     }
 

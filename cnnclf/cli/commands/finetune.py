@@ -73,7 +73,7 @@ def _load() -> Trainer:
 
 
 def _describe(plan: "FinetunePlan") -> dict[str, str]:
-    from cnnclf.data.names import count_of
+    from cnnclf.names import count_of
 
     config, row = plan.config, plan.backbone
     head, training = config.head, config.training
@@ -114,7 +114,7 @@ def _describe_augmentation(plan: "FinetunePlan") -> str:
 
 
 def _describe_tail(tail: "TailConfig", frozen: str) -> str:
-    from cnnclf.data.names import count_of
+    from cnnclf.names import count_of
 
     what = f"the stages behind {frozen}" if frozen else "the whole network"
     decay = ""

@@ -69,7 +69,7 @@ def _load() -> Trainer:
 
 
 def _describe(plan: "TrainPlan") -> dict[str, str]:
-    from cnnclf.data.names import count_of
+    from cnnclf.names import count_of
 
     model, training, optimizer = plan.config.model, plan.config.training, plan.config.optimizer
     operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())

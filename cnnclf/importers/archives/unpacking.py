@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.errors import DataError, DeviceError
+from cnnclf.files import free_bytes
 from cnnclf.importers.archives.packed import in_words
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, explain_folder
 from cnnclf.importers.importer import ImportOptions, Listing, Record
@@ -45,7 +46,7 @@ class Budget:
     def __init__(self, source: Path, folder: Path) -> None:
         self._source = source
         self._folder = folder
-        self._free_bytes = shutil.disk_usage(folder).free
+        self._free_bytes = free_bytes(folder)
         self._left_bytes = self._free_bytes
         self._left_files = _free_files(folder)
 

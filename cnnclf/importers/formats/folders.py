@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cnnclf.data.names import count_of, name_some
 from cnnclf.errors import DataError
 from cnnclf.importers.importer import (
     Importer,
@@ -14,6 +13,7 @@ from cnnclf.importers.importer import (
     read_classes_file,
 )
 from cnnclf.importers.walk import Walk
+from cnnclf.names import count_of, name_some
 from cnnclf.progress import Progress
 
 SPLIT_NAMES: Final = {

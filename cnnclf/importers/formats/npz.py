@@ -28,9 +28,9 @@ from cnnclf.importers.importer import (
     Importer,
     ImportOptions,
     Listing,
-    natural_key,
     read_classes_file,
 )
+from cnnclf.names import natural_key
 from cnnclf.progress import Progress
 
 

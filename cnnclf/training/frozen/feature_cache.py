@@ -10,7 +10,6 @@ they come and read row by row, so they need not fit in memory.
 import hashlib
 import json
 import math
-import shutil
 import threading
 import time
 import zlib
@@ -25,11 +24,11 @@ import numpy.typing as npt
 
 from cnnclf.augmentation.table import Augmenter
 from cnnclf.data.cache import cache_dir
-from cnnclf.data.decoding import Job, in_words
+from cnnclf.data.decoding import DecodingJob, in_words
 from cnnclf.data.pixel_file import pixel_key
 from cnnclf.data.store import Pixels
 from cnnclf.errors import DeviceError, ImageError, RunError
-from cnnclf.files import atomic_path, write_json_atomic
+from cnnclf.files import atomic_path, free_bytes, write_json_atomic
 from cnnclf.progress import Progress, Task
 from cnnclf.training.frozen.feature_engines import Engine
 from cnnclf.training.frozen.features import FeatureJob, Features, Rows, StoredRows
@@ -102,8 +101,7 @@ def check_room(directory: Path, needed: int) -> int:
     Raises:
         NoRoomError: It says how much is needed and how much is free.
     """
-    present = next(parent for parent in (directory, *directory.parents) if parent.exists())
-    free = shutil.disk_usage(present).free
+    free = free_bytes(directory)
     if free < needed + _SPARE_BYTES:
         raise NoRoomError(
             f"expected {in_words(needed + _SPARE_BYTES)} of free disk for the frozen layers' "
@@ -121,7 +119,7 @@ def _describe(job: FeatureJob) -> str:
 
 
 def _key(job: FeatureJob, engine: str, threads: int, progress: Progress) -> str:
-    content = pixel_key(Job(job.dataset, job.spec, job.rows, threads, progress))
+    content = pixel_key(DecodingJob(job.dataset, job.spec, job.rows, threads, progress))
     augmentation = [dict(job.operations), job.seed] if job.views > 1 else None
     model = [job.graph, job.weights, job.makers, job.shapes, engine]
     parts = [_FORMAT_VERSION, content, job.views, augmentation, model, job.dtype]

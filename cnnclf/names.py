@@ -1,4 +1,4 @@
-"""Names and counts as people want them: sorted by their numbers, few of many in a message."""
+"""Names and counts in messages and listings: natural order, a few of many, plurals."""
 
 import itertools
 import re

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnclf.data.names import count_of, name_some, natural_key, sort_in_chunks
+from cnnclf.names import count_of, name_some, natural_key, sort_in_chunks
 
 
 @given(st.lists(st.integers(0, 10**30), min_size=2, max_size=10))
