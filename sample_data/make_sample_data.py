@@ -389,44 +389,42 @@ def encode_blank_fax(width: int, height: int) -> bytes:
     return b"II*\0" + struct.pack("<I", start) + strip + padding + directory
 
 
-_FORMATS = "JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, JPEG2000, AVIF"
-
 ODD_IMAGES = (
     OddImage(
         "empty.jpg",
         "no bytes at all",
         lambda: b"",
-        error=f"expected an image ({_FORMATS}), received an empty file (0 bytes)",
+        error="not a supported image: an empty file (0 bytes)",
     ),
     OddImage(
         "zeros.png",
         "nothing but zero bytes, as a broken copy leaves them",
         lambda: bytes(2048),
-        error=f"expected an image ({_FORMATS}), received nothing but zero bytes",
+        error="not a supported image: nothing but zero bytes",
     ),
     OddImage(
         "truncated.jpg",
         "a JPEG cut off in the middle",
         lambda: _encode(_draw_example(), "JPEG")[:1000],
-        error="expected a whole JPEG, received one that is truncated after 1,000 bytes",
+        error="the JPEG is truncated after 1,000 bytes",
     ),
     OddImage(
         "text.jpg",
         "a text with an image's name",
         lambda: b"This is not an image.\n",
-        error=f"expected an image ({_FORMATS}), received text that begins 'This is not a pictur'",
+        error="not a supported image: text that begins 'This is not an image'",
     ),
     OddImage(
         "page.png",
         "a web page saved under an image's name, as a failed download leaves it",
         lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n",
-        error=f"expected an image ({_FORMATS}), received a web page",
+        error="not a supported image: a web page",
     ),
     OddImage(
         "bomb.tiff",
         "a decompression bomb: 30000x30000 pixels in 4 kB",
         lambda: encode_blank_fax(30_000, 30_000),
-        error="expected at most 178,956,970 pixels, received 30000 x 30000 = 900,000,000",
+        error="too many pixels: 30000 x 30000 = 900,000,000, the limit is 178,956,970",
     ),
     OddImage(
         "bmp_named.jpg",

@@ -98,15 +98,115 @@ def test_heavy_libraries_are_imported_inside_functions() -> None:
     assert at_the_top == []
 
 
+# Rule 1. What every module may use of Pillow: making, changing and saving images. The rest opens,
+# parses or decodes; so do these names of other libraries.
+DECODER = "images/pillow_files.py"
+DRAWING = {"Image", "ImageDraw", "ImageEnhance", "ImageFilter", "ImageFont", "ImageOps"}
+OF_IMAGE = {"Image", "Resampling", "Transform", "Transpose", "fromarray", "merge", "new"}
+OTHER_DECODERS = {
+    *("imdecode", "imread", "load_img", "image_dataset_from_directory"),
+    *("decode_bmp", "decode_gif", "decode_image", "decode_jpeg", "decode_png"),
+}
+
+
+def decodes(source: str | bytes) -> list[str]:
+    """Name everything a module uses to turn files into pixels, other than our decoder."""
+    every = list(ast.walk(ast.parse(source)))
+    uses_pillow = any("PIL" in imported(node) for node in every)
+    names = {  # what the module calls PIL.Image
+        alias.asname or alias.name
+        for node in every
+        if isinstance(node, ast.ImportFrom) and node.module == "PIL"
+        for alias in node.names
+        if alias.name == "Image"
+    }
+    attributes = {id(node.value): node.attr for node in every if isinstance(node, ast.Attribute)}
+    found = []
+    for node in every:
+        if isinstance(node, ast.Import) and "PIL" in imported(node):
+            found.append(ast.unparse(node))  # no short name for Image: all of Pillow is in reach
+        elif isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names if reads(node, alias)]
+        elif isinstance(node, ast.Name) and node.id in names:
+            attribute = attributes.get(id(node), "")  # "" for getattr(Image, ...) and x = Image
+            found += [f"Image.{attribute}"] if attribute not in OF_IMAGE else []
+        elif isinstance(node, ast.Attribute):
+            reading = node.attr in OTHER_DECODERS or (uses_pillow and node.attr == "frombytes")
+            found += [ast.unparse(node)] if reading else []
+        elif isinstance(node, ast.Constant) and str(node.value).startswith("PIL."):
+            found.append(str(node.value))  # for importlib
+    return found
+
+
+def reads(node: ast.ImportFrom, alias: ast.alias) -> bool:
+    """Say whether an imported name can open, parse or decode images."""
+    match (node.module or "").split(".")[:2]:
+        case ["PIL"]:
+            return alias.name not in DRAWING
+        case ["PIL", "Image"]:
+            return alias.name not in OF_IMAGE
+        case ["PIL", _]:
+            return True
+        case [package, *_]:
+            return package != "cnnclf" and alias.name in OTHER_DECODERS
+    return False
+
+
 def test_one_decoder() -> None:
-    openers = {"Image.open", "PIL.Image.open", "Image.frombuffer"}
-    users = [
-        inside(path)
+    users = {
+        inside(path): found
         for path in FILES
-        if inside(path) != "images/decode.py"
-        and any(called(node) in openers for node in nodes(path))
-    ]
-    assert users == []
+        if inside(path) != DECODER and (found := decodes(path.read_bytes()))
+    }
+    assert users == {}
+
+
+def test_the_check_for_decoders_finds_the_decoder() -> None:
+    found = decodes((PACKAGE / DECODER).read_bytes())
+    assert {"PIL.ImageFile", "PIL.TiffImagePlugin", "Image.OPEN"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from PIL import Image\nImage.open(path)",
+        "from PIL import Image as Pillow\nPillow.open(path)",
+        "from PIL import Image\nfactory, accept = Image.OPEN['PNG']",
+        "from PIL import Image\nImage.preinit()",
+        "from PIL import Image\nImage.frombuffer('L', (2, 2), data)",
+        "from PIL import Image\nImage.new('L', (2, 2)).frombytes(data)",
+        "from PIL import Image\ngetattr(Image, 'open')(path)",
+        "from PIL import Image\nalias = Image\nalias.open(path)",
+        "from PIL.Image import open as read\nread(path)",
+        "import PIL.Image\nPIL.Image.open(path)",
+        "from PIL import ImageFile\nImageFile.Parser()",
+        "from PIL.ImageFile import Parser",
+        "from PIL import PngImagePlugin",
+        "from PIL.JpegImagePlugin import JpegImageFile",
+        "import PIL.TiffImagePlugin as tiff",
+        "import importlib\nimportlib.import_module(f'PIL.{name}')",
+        "import cv2\ncv2.imread(path)",
+        "import tensorflow as tf\ntf.io.decode_image(data)",
+        "from keras.utils import load_img",
+        "def later():\n    from PIL import Image\n    return Image.open(path)",
+    ],
+)
+def test_a_second_decoder_is_found(planted: str) -> None:
+    assert decodes(planted)
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        "from PIL import Image, ImageOps\nImageOps.equalize(Image.fromarray(pixels)).save(path)",
+        "from PIL import Image\nx: Image.Image = Image.new('RGB', (2, 2))\nx.resize((1, 1))",
+        "import numpy as np\nnp.frombuffer(data, np.uint8)",
+        "from array import array\narray('i').frombytes(data)",
+        "from cnnclf.images.decode import decode_image\ndecode_image(path, spec)",
+    ],
+)
+def test_drawing_and_saving_is_not_decoding(allowed: str) -> None:
+    assert decodes(allowed) == []
 
 
 def test_only_the_output_prints() -> None:

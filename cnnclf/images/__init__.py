@@ -1,1 +1,1 @@
-"""The one decoder: from bytes to pixels, and nothing else turns bytes into pixels."""
+"""The one decoder: nothing else turns bytes into pixels."""

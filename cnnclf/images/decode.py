@@ -1,8 +1,8 @@
 """The one decoder: the only code that turns bytes into pixels.
 
-Training, evaluation, prediction, export checks and explanations all call `decode_image`, so a model
-never sees an image prepared in another way than the ones it learned from. The rules and why they
-are so: docs/decisions/0001-one-decoder.md.
+Training, evaluation, prediction and export checks all call `decode_image`, so a model never sees
+an image that was prepared differently from those it was trained on. The rules and the reasons for
+them: docs/decisions/0001-one-decoder.md.
 """
 
 import hashlib
@@ -30,23 +30,23 @@ __all__ = [
     "inspect_image",
 ]
 
-# A JPEG is decoded at 1/2, 1/4 or 1/8 if so many times the needed pixels remain on each side. With
-# 4 the result differs from a full decode by less than one level of 255 on average.
+# A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if each side keeps this many times the pixels it
+# needs. With 4 the result differs from a full decode by less than one level of 255 on average.
 _SPARE_PIXELS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What an image file holds.
+    """What an image file contains.
 
     Args:
         width: Columns, after the EXIF orientation is applied.
         height: Rows, after the EXIF orientation is applied.
-        mode: Pillow's word for the colors in the file, such as `RGB`, `L`, `P`, `CMYK`, `I;16`.
-        format: What the content is, such as `JPEG`, whatever the name says.
+        mode: Pillow's mode of the file, such as `RGB`, `L`, `P`, `CMYK`, `I;16`.
+        format: The format of the content, such as `JPEG`, whatever the file name says.
         pixels_sha256: The same for files that decode to the same pixels, whatever their formats.
-            SHA-256 over mode, size and pixels (upright, 8 bits), or a sample of them.
-        exact: Whether `pixels_sha256` is over all pixels and so tells different pixels apart.
+            SHA-256 over mode, size and pixels (upright, 8 bits), or over a sample of the pixels.
+        exact: Whether `pixels_sha256` covers all pixels, so that different images differ in it.
         note: What is unusual, in words separated by "; ", or "".
     """
 
@@ -62,18 +62,18 @@ class ImageInfo:
 def decode_image(
     source: Path | bytes, spec: InputSpec, *, max_pixels: int = MAX_PIXELS
 ) -> npt.NDArray[np.uint8]:
-    """Decode one image into the pixels that a model sees. Safe to call from many threads.
+    """Decode one image into the pixels that a model sees. Thread-safe.
 
     Args:
-        source: A file, or a file's content.
+        source: A file, or the content of a file.
         spec: Size, colors, fit, interpolation and background.
         max_pixels: Refuse larger images, 1 or more.
 
     Returns:
-        Pixels, uint8 of shape [spec.height, spec.width, spec.channels]; a fresh array.
+        Pixels, uint8 of shape [spec.height, spec.width, spec.channels]; a new array.
 
     Raises:
-        ImageError: The file cannot be read, is no image, damaged or larger than `max_pixels`.
+        ImageError: The file cannot be read, is not an image, damaged or larger than `max_pixels`.
     """
 
     def enough(width: int, height: int) -> tuple[int, int]:
@@ -91,20 +91,20 @@ def decode_image(
 def inspect_image(
     source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, exact: bool = True
 ) -> ImageInfo:
-    """Decode one image in full and say what it is. Safe to call from many threads.
+    """Decode one image in full and describe it. Thread-safe.
 
     Args:
-        source: A file, or a file's content.
-        name: Name of the file that a content came from, for the note; of a file its own name.
+        source: A file, or the content of a file.
+        name: Name of the file that the content came from, for the note; not needed with a file.
         max_pixels: Refuse larger images, 1 or more.
-        exact: Whether the checksum must be over all pixels. If not, that of a large image is over
-            a sample, which takes little of the time that decoding takes instead of a third.
+        exact: Whether the checksum must cover all pixels. If not, that of a large image covers a
+            sample, which costs a small fraction of the decoding time instead of a third.
 
     Returns:
         Size, mode, format, checksum of the pixels and a note.
 
     Raises:
-        ImageError: The file cannot be read, is no image, damaged or larger than `max_pixels`.
+        ImageError: The file cannot be read, is not an image, damaged or larger than `max_pixels`.
     """
     loaded = load_image(source, max_pixels=max_pixels, with_oddities=True)
     name = name or (source.name if isinstance(source, Path) else "")
@@ -124,7 +124,7 @@ def inspect_image(
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """A way to resample: Pillow's number and how many pixels it looks at on each side."""
+    """A filter of Pillow: its number and how many pixels it reads on each side."""
 
     resample: Image.Resampling
     support: float
@@ -140,7 +140,7 @@ _FILTERS = {
 
 
 def _scaled_size(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
-    """Size (width, height) to which `fit` scales a whole upright image before it cuts or pads."""
+    """Size (width, height) to which `fit` scales an upright image before it crops or pads."""
     if spec.fit == "squash":
         return spec.width, spec.height
     if spec.fit == "pad":
@@ -155,7 +155,7 @@ def _scaled_size(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
 
 
 def _fit(loaded: LoadedImage, spec: InputSpec) -> Image.Image:
-    """Flatten, scale and cut or pad."""
+    """Flatten, scale, and crop or pad."""
     scaled = _scaled_size(loaded.width, loaded.height, spec)
     window = (0, 0, *scaled)
     if spec.fit == "crop":
@@ -169,7 +169,7 @@ def _fit(loaded: LoadedImage, spec: InputSpec) -> Image.Image:
 
 
 def _flatten(image: Image.Image, spec: InputSpec) -> Image.Image:
-    """Put a transparent image on the background; make gray if the model wants gray."""
+    """Blend a transparent image over the background; convert to gray for a gray model."""
     if image.mode == "RGBA":
         canvas = Image.new("RGB", image.size, spec.background)
         canvas.paste(image, mask=image)
@@ -184,10 +184,10 @@ def _scale_and_cut(
     window: tuple[int, int, int, int],
     way: _Filter,
 ) -> Image.Image:
-    """Give a window (left, upper, right, lower) of the `box` of an image scaled to `scaled`.
+    """Return a window (left, upper, right, lower) of the `box` of an image scaled to `scaled`.
 
-    Only the window and the few pixels around it that the filter looks at are computed: scaling the
-    whole of a 20000x1 image to 64 rows would take 82 million pixels to keep 4096 of them.
+    Only the window and the few pixels around it that the filter reads are computed: scaling all of
+    a 20000x1 image to 64 rows would compute 82 million pixels to keep 4096.
     """
     if scaled == image.size:
         return image if window == (0, 0, *scaled) else image.crop(window)
@@ -208,7 +208,7 @@ def _scale_and_cut(
 def _widen(
     window: tuple[int, int], scaled: int, filled: tuple[float, float], support: float
 ) -> tuple[int, int, float, float]:
-    """Widen a window by what the filter looks at; give its edges after and before scaling."""
+    """Widen a window by what the filter reads; return its edges after and before scaling."""
     step = (filled[1] - filled[0]) / scaled
     margin = math.ceil(support * max(1.0, 1.0 / step)) + 1
     low, high = max(0, window[0] - margin), min(scaled, window[1] + margin)
@@ -224,12 +224,12 @@ def _pad(image: Image.Image, spec: InputSpec) -> Image.Image:
     return canvas
 
 
-# Images up to this size are hashed in full, as fast as a sample of them would be.
+# Images up to this size are hashed in full, which is as fast as a sample.
 _SMALL_BYTES = 1 << 16
 _SAMPLE_SIZE = (64, 64)
 
-# Larger pieces of memory are fetched from the system and given back each time, page by page, which
-# takes longer than what is done with them.
+# Larger blocks are allocated and freed by the system each time, page by page, which takes longer
+# than hashing them.
 _STRIP_BYTES = 100_000
 
 
@@ -244,7 +244,7 @@ def _hash_pixels(image: Image.Image, *, exact: bool) -> str:
 
 
 def _cut_strips(image: Image.Image) -> Iterator[bytes]:
-    """Give the pixels as bytes, in strips of whole rows, so that no second image is in memory."""
+    """Yield the pixels as bytes in strips of whole rows, so that memory holds no second image."""
     rows = max(1, _STRIP_BYTES // (image.width * len(image.getbands())))
     if rows >= image.height:
         yield image.tobytes()

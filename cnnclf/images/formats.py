@@ -1,10 +1,10 @@
-"""The image formats that are read, and the words for content that is none of them."""
+"""The supported image formats, and names for content that is none of them."""
 
 import re
 
-# In the order of trial: Pillow's plugin and the file name endings the format goes by. Anything else
-# is refused: Pillow's other plugins need outside programs (EPS), guess without a magic number (TGA)
-# or hold other things than images (icons, fonts, weather grids).
+# In the order in which they are tried: Pillow's plugin and the file name extensions of the format.
+# Anything else is refused: Pillow's other plugins start programs (EPS), guess without a magic
+# number (TGA) or read things that are not images (icons, fonts, weather grids).
 FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "JPEG": ("JpegImagePlugin", (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo")),
     "PNG": ("PngImagePlugin", (".png", ".apng")),
@@ -17,14 +17,14 @@ FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AVIF": ("AvifImagePlugin", (".avif", ".avifs")),
 }
 
-# Raw photographs are TIFF inside and decode to their thumbnail, which is worth a note.
+# Raw photos are TIFF inside and decode to their thumbnail, which deserves a note.
 _RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
 _OTHER_SUFFIXES = _RAW_SUFFIXES | {".heic", ".heif", ".ico", ".psd", ".svg", ".tga"}
 
 _FETCH_AGAIN = "the download or copy may have failed: fetch the file again"
 _TO_PNG = "convert it to PNG first"
 
-# What often goes by an image's name: how it begins, at which byte, what it is and what helps.
+# What often has the name of an image: how it begins, at which byte, what it is and what to do.
 _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
     (b"ftypheic", 4, "a HEIC image", "convert it to JPEG or PNG first"),
     (b"ftypheix", 4, "a HEIC image", "convert it to JPEG or PNG first"),
@@ -39,11 +39,11 @@ _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
     (b"version https://git-lfs", 0, "a pointer of Git LFS", "fetch the real files: git lfs pull"),
 )
 
-HEAD_BYTES = 64  # how much of a file `describe_content` wants to see
+HEAD_BYTES = 64  # how much of a file `describe_content` needs
 
 
 def describe_name(name: str, file_format: str) -> str:
-    """Say so if a file name promises another format than the content has; else give ""."""
+    """Say that the extension belongs to another format than the content; "" if it does not."""
     suffix = name[name.rfind(".") :].lower()
     known = suffix in _OTHER_SUFFIXES or any(suffix in row[1] for row in FORMATS.values())
     if not known or suffix in FORMATS[file_format][1]:
@@ -52,13 +52,13 @@ def describe_name(name: str, file_format: str) -> str:
 
 
 def describe_content(head: bytes) -> tuple[str, str]:
-    """Name content that is surely no image we read.
+    """Name content that is certainly not a supported image.
 
     Args:
         head: The first `HEAD_BYTES` of a file; fewer if it is shorter.
 
     Returns:
-        What it is and what helps; ("", "") if it may be an image or cannot be told.
+        What it is and what to do; ("", "") if it may be an image or is unknown.
     """
     if not head:
         return "an empty file (0 bytes)", ""
@@ -67,10 +67,12 @@ def describe_content(head: bytes) -> tuple[str, str]:
     for start, offset, content, hint in _CONTENTS:
         if head[offset : offset + len(start)].lower() == start.lower():
             return content, hint
-    if head[4:8] == b"ftyp" and b"heic" in head:  # a general brand first, HEIC among the others
+    if (
+        head[4:8] == b"ftyp" and b"heic" in head
+    ):  # the main brand is generic, HEIC is one of the others
         return "a HEIC image", "convert it to JPEG or PNG first"
     try:
-        # a whole file must be whole text; a longer one may be cut inside a character
+        # a short file must be valid text; of a longer one the head may end inside a character
         text = head.decode("utf-8", "strict" if len(head) < HEAD_BYTES else "ignore")
     except UnicodeDecodeError:
         return "", ""

@@ -1,4 +1,4 @@
-"""What a model wants to see: size, colors and how an image is brought there. Needs no Pillow."""
+"""What a model expects: size, colors, and how an image is resized to it. Needs no Pillow."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,33 +10,33 @@ FITS = ("crop", "pad", "squash")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box")
 CHANNELS = (1, 3)
 
-# Raised whenever the decoder gives other pixels for the same file and spec, so that no stored
-# pixels and no trained model are ever mixed with pixels made by other rules.
+# Incremented whenever the decoder gives other pixels for the same file and spec, so that neither
+# stored pixels nor a trained model are ever mixed with pixels made by other rules.
 DECODER_VERSION = 1
 
-_LARGEST_SIDE = 16_384
+_MAX_SIDE = 16_384
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model wants to see: the size, the colors and how an image is brought there.
+    """What a model expects: size, colors, and how an image is resized to it.
 
     Args:
         height: Rows of pixels, 1..16384.
         width: Columns of pixels, 1..16384.
         channels: 3 for RGB, 1 for gray.
-        fit: `crop` (scale the shorter side, cut the middle), `pad` (scale the longer side, fill
-            with `background`) or `squash` (scale both sides, aspect ratio lost).
+        fit: `crop` (scale the shorter side, crop the center), `pad` (scale the longer side, fill
+            with `background`) or `squash` (scale both sides and lose the aspect ratio).
         interpolation: `bilinear`, `bicubic`, `lanczos`, `nearest` or `box`; all but `nearest` are
             antialiased when shrinking, as in Pillow.
-        crop_fraction: Part of the shorter side that the crop keeps, (0, 1]; only for `crop`. The
-            shorter side is scaled to round(size / crop_fraction) and the middle is cut, so 224 with
-            0.875 is the usual "resize to 256, center crop 224".
-        background: RGB 0..255 behind transparent pixels and in padded borders.
-        version: Version of the decoder's rules; only the one of this program is accepted.
+        crop_fraction: Fraction of the shorter side that the crop keeps, (0, 1]; only for `crop`.
+            The shorter side is scaled to round(size / crop_fraction) and the center is cropped, so
+            224 with 0.875 is the usual "resize to 256, center crop 224".
+        background: RGB 0..255, shown through transparent pixels and in padded borders.
+        version: Version of the decoder's rules; only that of this program is accepted.
 
     Raises:
-        ConfigError: A value is of the wrong type or out of range.
+        ConfigError: A value has the wrong type or is out of range.
     """
 
     height: int
@@ -51,7 +51,7 @@ class InputSpec:
     def __post_init__(self) -> None:
         _check_version(self.version)
         for name in ("height", "width"):
-            _check_whole(name, getattr(self, name), low=1, high=_LARGEST_SIDE)
+            _check_whole(name, getattr(self, name), low=1, high=_MAX_SIDE)
         _check_choice("channels", self.channels, CHANNELS)
         _check_choice("fit", self.fit, FITS)
         _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
@@ -61,7 +61,7 @@ class InputSpec:
             )
         if self.crop_fraction != 1 and self.fit != "crop":
             raise ConfigError(
-                f"expected crop_fraction 1 with fit {self.fit}, received {self.crop_fraction}",
+                f"fit {self.fit} does not support crop_fraction {self.crop_fraction}",
                 "use fit crop, or leave crop_fraction at 1",
             )
         if not isinstance(self.background, tuple) or len(self.background) != 3:
@@ -77,12 +77,12 @@ class InputSpec:
         return self.height, self.width, self.channels
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the spec as plain JSON values, every key present."""
+        """Return the spec as plain JSON values, with every key."""
         return asdict(self) | {"background": list(self.background)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "InputSpec":
-        """Read back what `to_dict` gave.
+        """Read what `to_dict` returned.
 
         Args:
             values: All keys of `to_dict` and no others.
@@ -92,7 +92,7 @@ class InputSpec:
 
         Raises:
             ConfigError: A key is missing or unknown, a value is wrong, or the spec was written by a
-                newer program.
+                newer version of cnnclf.
         """
         if "version" in values:
             _check_version(values["version"])
@@ -103,8 +103,8 @@ class InputSpec:
         ):
             if names:
                 raise ConfigError(
-                    f"expected an input spec with the keys {', '.join(sorted(expected))}, "
-                    f"received one with {word} keys: {', '.join(sorted(names))}"
+                    f"the input spec has {word} keys: {', '.join(sorted(names))}; "
+                    f"it must have {', '.join(sorted(expected))}"
                 )
         background = values["background"]
         is_list = isinstance(background, list)
@@ -117,7 +117,7 @@ def _check_version(version: object) -> None:
     newer = isinstance(version, int) and version > DECODER_VERSION
     raise ConfigError(
         f"expected an input spec of version {DECODER_VERSION}, received version {version!r}",
-        "it was written by a newer cnnclf: update cnnclf" if newer else "",
+        "it was written by a newer version of cnnclf: update cnnclf" if newer else "",
     )
 
 

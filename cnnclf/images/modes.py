@@ -1,27 +1,26 @@
-"""Brings every kind of colors that Pillow knows to 8 bits: gray, RGB or RGB with transparency."""
+"""Converts every color mode of Pillow to 8 bits: gray, RGB or RGB with transparency."""
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile
+from PIL import Image
 
 _FULL_16_BIT = 65_535
-_ORDINARY_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 
 
 def convert_to_8_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Bring a loaded image of any mode to L, RGB or RGBA.
+    """Convert a loaded image of any mode to L, RGB or RGBA.
 
-    Gray of 16 bits is scaled from 0..65535 to 0..255 and rounded: the same for every image, so
-    that brightness stays comparable. Colors of 16 bits reach us as their high bytes, which is at
-    most one level less. Whole numbers of 32 bits and floating point numbers have no agreed range:
-    the smallest finite value of the image becomes 0 and the largest 255 (all alike: 0). CMYK is
-    converted without a color profile.
+    16-bit gray is scaled from 0..65535 to 0..255 and rounded: the same for every image, so that
+    brightness stays comparable. Of 16-bit colors Pillow gives the high bytes, which is at most one
+    level less. 32-bit integers and floating point values have no agreed range: the smallest finite
+    value of the image becomes 0 and the largest 255 (a constant image: 0). CMYK is converted
+    without a color profile.
 
     Args:
         image: A loaded image, with its `info`.
 
     Returns:
-        The image, and what is odd about its depth in words.
+        The image, and what is unusual about its depth, in words.
     """
     mode = image.mode
     if mode.startswith("I") or mode == "F":
@@ -33,17 +32,8 @@ def convert_to_8_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
     return image.convert("L" if mode == "1" else "RGB"), []
 
 
-def describe_mode(image: ImageFile.ImageFile) -> str:
-    """Name unusual colors of a file of which only the header is parsed; "" if there are none."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return ""  # convert_to_8_bit knows more
-    if image.mode not in _ORDINARY_MODES:
-        return image.mode
-    return "16-bit" if any(";16" in str(tile.args) for tile in image.tile) else ""
-
-
 def _expose_transparency(image: Image.Image) -> Image.Image:
-    """Mend the transparent color of a PNG of 16-bit colors: Pillow keeps all its 16 bits."""
+    """Fix the transparent color of a PNG with 16-bit colors: Pillow keeps all its 16 bits."""
     color = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(color, tuple) and max(color) > 255:
         image.info["transparency"] = tuple(value >> 8 for value in color)
@@ -73,7 +63,7 @@ def _scale_16_bit(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8
     scaled *= 255
     scaled += _FULL_16_BIT // 2
     scaled //= _FULL_16_BIT
-    # A camera of 10 to 14 bits that does not fill the 16: the user has to know.
+    # A camera of 10 to 14 bits that does not fill the 16: the user must know.
     dark = f"dark: brightest value {peak} of {_FULL_16_BIT}"
     oddities = ["16-bit", dark] if peak <= _FULL_16_BIT // 4 else ["16-bit"]
     return scaled.astype(np.uint8), oddities
@@ -82,7 +72,7 @@ def _scale_16_bit(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8
 def _scale_to_extremes(
     values: npt.NDArray[np.generic],
 ) -> tuple[npt.NDArray[np.uint8], float, float]:
-    with np.errstate(invalid="ignore"):  # not-a-numbers of the signalling kind
+    with np.errstate(invalid="ignore"):  # signaling NaNs
         scaled = values.astype(np.float64)
     finite = np.isfinite(scaled)
     low, high = 0.0, 0.0

@@ -1,7 +1,8 @@
-"""Opens one image file with Pillow, upright and in 8 bits; the lower half of the one decoder.
+"""Opens one image file with Pillow, upright and in 8 bits: the lower half of the one decoder.
 
-Only `cnnclf.images.decode` imports this. It owns what is too large, which of Pillow's errors mean a
-damaged file, which way is up, and which of several frames is read.
+Only `cnnclf.images.decode` imports this, and nothing else uses Pillow's openers or plugins. It
+decides which images are too large, which of Pillow's errors mean a damaged file, which way is up
+and which of several frames is read.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from cnnclf.errors import ImageError
 from cnnclf.images.formats import FORMATS, HEAD_BYTES, describe_content
-from cnnclf.images.modes import convert_to_8_bit, describe_mode
+from cnnclf.images.modes import convert_to_8_bit
 
 # Twice Pillow's own warning level, where Pillow too gives up: 179 million pixels, 0.7 GB as RGB.
 MAX_PIXELS = 178_956_970
@@ -36,7 +37,7 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = frozenset({5, 6, 7, 8})  # rows and columns change places
+_SIDEWAYS = frozenset({5, 6, 7, 8})  # rows and columns are swapped
 _COLUMNS_REVERSED = frozenset({2, 3, 6, 7})  # in the upright image
 _ROWS_REVERSED = frozenset({3, 4, 7, 8})
 _TURNS = {
@@ -48,6 +49,8 @@ _TURNS = {
     7: "mirrored and rotated by EXIF",
     8: "rotated by EXIF",
 }
+
+_ORDINARY_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 
 _ALL_AT_ONCE_BYTES = 1 << 25  # files up to 32 MiB are read in one go, larger ones as Pillow asks
 
@@ -80,12 +83,12 @@ class LoadedImage:
     Args:
         image: Mode L, RGB or RGBA; upright; the first frame.
         box: (left, upper, right, lower) of `image` that the file fills: all of it, unless a JPEG
-            was decoded at a part of its size, which is rounded up to whole pixels.
+            was decoded at a fraction of its size, which is rounded up to whole pixels.
         width: Columns of the upright image in full size.
         height: Rows of the upright image in full size.
         mode: Pillow's word for the colors in the file.
         format: A key of `FORMATS`.
-        oddities: What is unusual about the file, in words; only if asked for.
+        oddities: What is unusual about the file, in words; only with `with_oddities`.
     """
 
     image: Image.Image
@@ -109,8 +112,8 @@ def load_image(
     Args:
         source: A file, or a file's content.
         max_pixels: Refuse larger images before decoding them.
-        enough: From (width, height) of the upright image to the (width, height) that suffice: a
-            JPEG is then decoded at a half, a quarter or an eighth if that leaves as many pixels.
+        enough: Maps (width, height) of the upright image to a (width, height) that is enough: a
+            JPEG is then decoded at 1/2, 1/4 or 1/8 of its size if at least that many pixels remain.
             None: always at full size.
         with_oddities: Whether to fill in `oddities`.
 
@@ -118,7 +121,7 @@ def load_image(
         The image.
 
     Raises:
-        ImageError: The content is no image, damaged, or larger than `max_pixels`.
+        ImageError: The content is not an image, damaged, or larger than `max_pixels`.
     """
     _quiet_pillow()
     try:
@@ -137,12 +140,12 @@ def _load(
     mode, (width, height) = image.mode, image.size
     if width * height > max_pixels:
         raise ImageError(
-            f"expected at most {max_pixels:,} pixels, "
-            f"received {width} x {height} = {width * height:,}",
-            "make the image smaller, or leave it out",
+            f"too many pixels: {width} x {height} = {width * height:,}, "
+            f"the limit is {max_pixels:,}",
+            "make the image smaller, or remove it",
         )
     try:
-        oddities = [describe_mode(image)] if with_oddities else []
+        oddities = [_describe_mode(image)] if with_oddities else []
         orientation, turn = 1, 1
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             turn = image.tag_v2.get(ExifTags.Base.Orientation, 1)
@@ -158,9 +161,7 @@ def _load(
             frames = _describe_frames(image, file_format, stream)
             oddities += [*deep, _TURNS.get(turn, ""), frames]
     except MemoryError as error:
-        raise ImageError(
-            f"expected an image that fits into memory, received {width} x {height}"
-        ) from error
+        raise ImageError(f"not enough memory to decode {width} x {height} pixels") from error
     except _DAMAGE as error:
         raise ImageError(_describe_damage(error, file_format, stream)) from error
     if orientation in _SIDEWAYS:
@@ -177,9 +178,9 @@ def _load(
 
 
 def _load_plugins() -> None:
-    """Register the plugins of `FORMATS`: Pillow's own lazy way would load all it has at a miss."""
+    """Register the plugins of `FORMATS`; Pillow itself would load all its plugins at a miss."""
     for plugin, _ in FORMATS.values():
-        # Pillow learned AVIF in 11.3; an older one reads everything else.
+        # Pillow supports AVIF from 11.3 on; an older one reads everything else.
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(f"PIL.{plugin}")
 
@@ -188,10 +189,10 @@ _load_plugins()
 
 
 def _quiet_pillow() -> None:
-    """Keep Pillow's warnings (odd EXIF, palettes) from the screen: what matters becomes a note.
+    """Keep Pillow's warnings (odd EXIF, palettes) off the screen: what matters becomes a note.
 
-    `warnings.catch_warnings` is not safe in threads before Python 3.14, so one entry is put into
-    the process's filter list; again if somebody has cleared the list since.
+    `warnings.catch_warnings` is not thread-safe before Python 3.14, so one entry is added to the
+    process's filter list, and added again if other code has cleared the list.
     """
     if _PILLOW_FILTER not in warnings.filters:
         warnings.filterwarnings("ignore", module=_PILLOW_FILTER[3].pattern)
@@ -207,18 +208,18 @@ def _open_source(source: Path | bytes) -> Iterator[BinaryIO]:
         return
     try:
         status = source.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block forever
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-            raise ImageError(f"expected an image file, received {kind}")
+            raise ImageError(f"not an image file but {kind}")
         stream: BinaryIO = source.open("rb")
         if status.st_size <= _ALL_AT_ONCE_BYTES:
             with stream:
                 stream = io.BytesIO(stream.read())
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ImageError(f"expected a file that can be read, received: {reason}") from error
+        raise ImageError(f"the file cannot be read: {reason}") from error
     except ValueError as error:  # a NUL in the path
-        raise ImageError(f"expected a file name, received: {error}") from error
+        raise ImageError(f"not a valid file name: {error}") from error
     with stream:
         yield stream
 
@@ -226,15 +227,17 @@ def _open_source(source: Path | bytes) -> Iterator[BinaryIO]:
 def _open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:
     """Recognize the format by content and parse the header.
 
-    Does what Image.open does, but looks at a short list of formats and leaves out Pillow's check of
-    the size, whose limit and warnings are settings of the whole process.
+    Does what Image.open does, but tries a short list of formats and skips Pillow's check of the
+    size, whose limit and warnings are settings of the whole process.
     """
     head = stream.read(HEAD_BYTES)
     content, hint = describe_content(head)
     for file_format in FORMATS if not content else ():
         factory, accept = Image.OPEN.get(file_format, (None, None))
         accepted = accept is not None and accept(head[:16])
-        if factory is None or accepted is not True:  # a str says that this Pillow lacks the library
+        if (
+            factory is None or accepted is not True
+        ):  # a str: this Pillow was built without the library
             continue
         stream.seek(0)
         try:
@@ -242,17 +245,18 @@ def _open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:
         except _DAMAGE as error:
             raise ImageError(_describe_damage(error, file_format, stream)) from error
         if image.width < 1 or image.height < 1:
-            raise ImageError("expected an image, received one without pixels")
+            raise ImageError("the image has no pixels")
         return image, file_format
     content = content or f"unknown content that begins {head[:8].hex(' ')}"
-    raise ImageError(f"expected an image ({', '.join(FORMATS)}), received {content}", hint)
+    hint = hint or f"supported formats are {', '.join(FORMATS)}"
+    raise ImageError(f"not a supported image: {content}", hint)
 
 
 def _draft(image: ImageFile.ImageFile, enough: _Enough | None) -> _Box:
-    """Let libjpeg decode at 1/2, 1/4 or 1/8 if that leaves `enough` pixels; give what is filled."""
+    """Let libjpeg decode at 1/2, 1/4 or 1/8 if `enough` pixels remain; return the filled box."""
     if enough is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
         width, height = image.size
-        sideways = _find_orientation(image) in _SIDEWAYS  # a JPEG's EXIF stands before its pixels
+        sideways = _find_orientation(image) in _SIDEWAYS  # a JPEG's EXIF comes before its pixels
         drafted = image.draft(
             None, enough(height, width)[::-1] if sideways else enough(*image.size)
         )
@@ -262,19 +266,19 @@ def _draft(image: ImageFile.ImageFile, enough: _Enough | None) -> _Box:
 
 
 def _find_orientation(image: ImageFile.ImageFile) -> int:
-    """Read the orientation (known after loading: PNG may keep it behind the pixels), 1 if none."""
+    """Read the orientation, 1 if none; after loading, as a PNG may store it after the pixels."""
     sources = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
     if not any(name in image.info for name in sources):
         return 1
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _DAMAGE:
-        return 1  # the pixels are whole: a damaged label on them is no reason to lose the image
+        return 1  # the pixels are intact: damaged metadata is no reason to lose the image
     return orientation if isinstance(orientation, int) and orientation in _TRANSPOSES else 1
 
 
 def _turn(image: Image.Image, box: _Box, orientation: int) -> tuple[Image.Image, _Box]:
-    """Turn an image upright, and what the file fills of it."""
+    """Turn an image upright, and the box that the file fills."""
     if orientation not in _TRANSPOSES:
         return image, box
     image = image.transpose(_TRANSPOSES[orientation])
@@ -288,14 +292,23 @@ def _turn(image: Image.Image, box: _Box, orientation: int) -> tuple[Image.Image,
     return image, (left, upper, right, lower)
 
 
+def _describe_mode(image: ImageFile.ImageFile) -> str:
+    """Name unusual colors of a file of which only the header is parsed; "" if there are none."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return ""  # convert_to_8_bit knows more
+    if image.mode not in _ORDINARY_MODES:
+        return image.mode
+    return "16-bit" if any(";16" in str(tile.args) for tile in image.tile) else ""
+
+
 def _describe_frames(image: ImageFile.ImageFile, file_format: str, stream: BinaryIO) -> str:
-    """Say if only the first of several images in a file is read; "" if there is one."""
+    """Say that only the first of several frames or pages is read; "" if there is only one."""
     if image.format == "MPO":  # a photograph with its preview or depth map: one image to a user
         return ""
     word = "pages" if file_format == "TIFF" else "frames"
     count = getattr(image, "n_frames", 1) if file_format in {"PNG", "WEBP", "AVIF"} else 1
     if file_format in {"GIF", "TIFF"}:
-        # Counting means walking through the file; a second reader leaves the first frame in peace.
+        # Counting walks through the file: a second reader keeps the first frame intact.
         stream.seek(0)
         try:
             count = getattr(Image.OPEN[file_format][0](stream, ""), "n_frames", 1)
@@ -307,20 +320,18 @@ def _describe_frames(image: ImageFile.ImageFile, file_format: str, stream: Binar
 
 
 def _describe_damage(error: BaseException, file_format: str, stream: BinaryIO) -> str:
-    """Put what Pillow raised into words: how much is missing, or what is wrong."""
+    """Put an error of Pillow into words: how much is missing, or what is wrong."""
     reason = _printable(str(error)) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
-        return f"expected a {file_format} of moderate size, received: {reason}"
+        return f"the {file_format} is too large to decode: {reason}"
     if "truncated" in reason.lower():
         size = stream.seek(0, io.SEEK_END)
-        return (
-            f"expected a whole {file_format}, received one that is truncated after {size:,} bytes"
-        )
-    return f"expected a whole {file_format}, received a damaged one: {reason}"
+        return f"the {file_format} is truncated after {size:,} bytes"
+    return f"the {file_format} is damaged: {reason}"
 
 
 def _printable(text: str) -> str:
-    """Escape line breaks and bytes that are no UTF-8, so that a message stays one line."""
+    """Escape line breaks and bytes that are not UTF-8, so that a message stays on one line."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )

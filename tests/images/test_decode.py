@@ -471,15 +471,15 @@ class TestLimits:
         with pytest.raises(ImageError) as caught:
             read(content)
         assert caught.value.message == (
-            f"expected at most {MAX_PIXELS:,} pixels, received 30000 x 6000 = 180,000,000"
+            f"too many pixels: 30000 x 6000 = 180,000,000, the limit is {MAX_PIXELS:,}"
         )
 
     def test_the_limit_can_be_set(self) -> None:
         content = encode(draw_photo(10, 10))
         assert inspect_image(content, max_pixels=100).width == 10
-        with pytest.raises(ImageError, match="at most 99 pixels, received 10 x 10 = 100"):
+        with pytest.raises(ImageError, match="10 x 10 = 100, the limit is 99"):
             inspect_image(content, max_pixels=99)
-        with pytest.raises(ImageError, match="at most 99 pixels"):
+        with pytest.raises(ImageError, match="the limit is 99"):
             decode_image(content, InputSpec(4, 4), max_pixels=99)
 
     def test_pillows_own_limit_neither_warns_nor_changes(
@@ -502,12 +502,12 @@ class TestLimits:
         with pytest.raises(ImageError, match="exceeds limit of 20 pixels"):
             inspect_image(content)
 
-    def test_running_out_of_memory_is_told_as_such(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_running_out_of_memory_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise MemoryError
 
         monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load_prepare", fail)
-        with pytest.raises(ImageError, match="fits into memory, received 10 x 7"):
+        with pytest.raises(ImageError, match="not enough memory to decode 10 x 7 pixels"):
             inspect_image(encode(draw_photo(10, 7)))
 
 
@@ -515,17 +515,17 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"", "received an empty file (0 bytes)"),
-            (b"\0" * 500, "received nothing but zero bytes"),
-            (b"\0", "received nothing but zero bytes"),
-            (b"Just a note\n", "received text that begins 'Just a note\\n'"),
+            (b"", "image: an empty file (0 bytes)"),
+            (b"\0" * 500, "image: nothing but zero bytes"),
+            (b"\0", "image: nothing but zero bytes"),
+            (b"Just a note\n", "image: text that begins 'Just a note\\n'"),
             ("Fünf Bären und etwas mehr Text als der Kopf einer Datei lang ist".encode(), "text"),
-            (b"<!DOCTYPE html><html>404</html>", "received a web page"),
-            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "received a HEIC image"),
-            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "received a HEIC image"),
-            (b"%PDF-1.7\n%\xe2\xe3", "received a PDF"),
-            (b"PK\x03\x04\x14\0\0\0", "received a zip archive"),
-            (b"8BPS\0\x01", "received a Photoshop file"),
+            (b"<!DOCTYPE html><html>404</html>", "image: a web page"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image: a HEIC image"),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "image: a HEIC image"),
+            (b"%PDF-1.7\n%\xe2\xe3", "image: a PDF"),
+            (b"PK\x03\x04\x14\0\0\0", "image: a zip archive"),
+            (b"8BPS\0\x01", "image: a Photoshop file"),
             (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
             (b"\x7fELF\x02\x01\x01\0", "unknown content that begins 7f 45 4c 46 02 01 01 00"),
             (b"P", "text that begins 'P'"),
@@ -536,7 +536,7 @@ class TestDamage:
     def test_what_is_no_image_is_named(self, content: bytes, words: str) -> None:
         with pytest.raises(ImageError) as caught:
             decode_image(content, InputSpec(8, 8))
-        assert caught.value.message.startswith("expected a ")
+        assert caught.value.message.startswith(("not a supported image: ", "the "))
         assert words in caught.value.message
         assert "\n" not in caught.value.message
 
@@ -551,23 +551,21 @@ class TestDamage:
         content = encode(draw_photo(64, 48), file_format)
         content = content[: int(len(content) * part)]
         for read in (inspect_image, lambda source: decode_image(source, InputSpec(8, 8))):
-            with pytest.raises(ImageError, match=f"expected a whole {file_format}, received"):
+            with pytest.raises(ImageError, match=f"the {file_format} is (truncated|damaged)"):
                 read(content)
 
     def test_a_truncated_jpeg_says_where_it_ends(self) -> None:
         content = encode(draw_photo(200, 200), "JPEG")[:1500]
         with pytest.raises(ImageError) as caught:
             inspect_image(content)
-        assert caught.value.message == (
-            "expected a whole JPEG, received one that is truncated after 1,500 bytes"
-        )
+        assert caught.value.message == "the JPEG is truncated after 1,500 bytes"
 
     def test_the_path_is_named_once(self, tmp_path: Path) -> None:
         path = tmp_path / "notes.jpg"
         path.write_text("hello")
         with pytest.raises(ImageError) as caught:
             inspect_image(path)
-        assert caught.value.message.startswith(f"{path}: expected an image (JPEG, ")
+        assert caught.value.message.startswith(f"{path}: not a supported image: ")
         assert caught.value.message.count("notes.jpg") == 1
 
     @pytest.mark.skipif(os.name != "posix", reason="names of bytes are a thing of POSIX")
@@ -576,25 +574,25 @@ class TestDamage:
         path.write_bytes(b"")
         with pytest.raises(ImageError) as caught:
             inspect_image(path)
-        assert r"caf\udce9\n.jpg: expected" in caught.value.message
+        assert r"caf\udce9\n.jpg: not a supported image" in caught.value.message
         assert caught.value.message.encode("utf-8")
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ImageError, match=r"no\.png: expected a file that can be read"):
+        with pytest.raises(ImageError, match=r"no\.png: the file cannot be read: No such file"):
             inspect_image(tmp_path / "no.png")
 
     def test_a_directory(self, tmp_path: Path) -> None:
-        with pytest.raises(ImageError, match="received a directory"):
+        with pytest.raises(ImageError, match="not an image file but a directory"):
             inspect_image(tmp_path)
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
     def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.png")
-        with pytest.raises(ImageError, match="received a pipe or device"):
+        with pytest.raises(ImageError, match="not an image file but a pipe or device"):
             inspect_image(tmp_path / "pipe.png")
 
     def test_a_name_with_a_nul(self) -> None:
-        with pytest.raises(ImageError, match="expected"):
+        with pytest.raises(ImageError, match="not a valid file name"):
             inspect_image(Path("a\0.png"))
 
     @settings(max_examples=150, deadline=None)
@@ -609,8 +607,8 @@ class TestDamage:
         except ImageError as error:
             words = error.message
         else:
-            words = f"expected and received {pixels.shape}"
-        assert words.startswith("expected ")
+            words = f"the image has the shape {pixels.shape}"
+        assert words.startswith(("not a supported image: ", "too many pixels: ", "the "))
 
 
 def _draw_whole() -> list[bytes]:

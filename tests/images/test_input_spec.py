@@ -49,7 +49,7 @@ def test_the_shape_is_height_width_channels() -> None:
         ({"crop_fraction": 0}, "crop_fraction above 0 and at most 1, received 0"),
         ({"crop_fraction": 1.5}, "crop_fraction"),
         ({"crop_fraction": "half"}, "crop_fraction"),
-        ({"crop_fraction": 0.5, "fit": "pad"}, "crop_fraction 1 with fit pad, received 0.5"),
+        ({"crop_fraction": 0.5, "fit": "pad"}, "fit pad does not support crop_fraction 0.5"),
         ({"background": [0, 0]}, "background as three numbers 0..255"),
         ({"background": [0, 0, 256]}, "background as a whole number 0..255, received 256"),
         ({"background": "white"}, "background"),

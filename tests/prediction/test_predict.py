@@ -286,7 +286,7 @@ def test_a_real_model_sees_colors(classifier: Classifier, draw: Draw, tmp_path: 
     (tmp_path / "images" / "9.jpg").write_text("no image at all")
     rows, summary = run(classifier, ImageInputs([str(tmp_path / "images")]).first(), batch_size=2)
     assert [row.label for row in rows] == [*colors, ""]
-    assert rows[-1].error.startswith("expected an image")
+    assert rows[-1].error.startswith("not a supported image")
     assert summary.counts == {"red": 1, "green": 2, "blue": 2}
     direct = classifier.probabilities(
         classifier.logits(classifier.decode(tmp_path / "images" / "0.png")[None])

@@ -138,7 +138,7 @@ def test_a_terminal_gets_a_table(
     assert lines[1].startswith("unknown")
     assert "(blue 0.9" in lines[1]
     assert lines[-1].startswith("-")
-    assert "error: expected an image" in lines[-1]
+    assert "error: not a supported image" in lines[-1]
 
 
 def test_the_threshold_gives_unknown(cli: Cli, bundle: Path, photos: Path) -> None:
