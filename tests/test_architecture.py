@@ -3,6 +3,8 @@
 import ast
 import json
 import os
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -10,12 +12,20 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cnnclf.cli.app import COMMANDS
+from cnnclf.config import load_config
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.planning.train_plan import plan_training
+from cnnclf.prediction.label_pipeline import PredictOptions
+from cnnclf.prediction.rows import Columns
+from cnnclf.progress import Silent
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cnnclf"
+SAMPLES = ROOT / "sample_data/x_or_o"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 EXPORT_TO_LITERT = ("export/litert_exporter.py", "export/litert_biases.py")
@@ -362,3 +372,58 @@ def test_import_and_dry_run_load_no_tensorflow(tmp_path: Path) -> None:
     dry_run = call_main("train", data, "--dry-run", "--out", tmp_path / "run")
     assert not loaded_by(dry_run) & set(HEAVY)
     assert not (tmp_path / "run").exists()
+
+
+# The walk of an image through the program
+
+
+def test_an_image_takes_the_way_that_the_page_describes(tmp_path: Path) -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    section = page.partition("\n## An image, from file to prediction\n")[2].partition("\n## ")[0]
+    steps = [
+        pkgutil.resolve_name(name)
+        for name in re.findall(r"^\d+\. `([\w.]+)`", section, flags=re.MULTILINE)
+    ]
+    (
+        import_source,
+        load_dataset,
+        decode_image,
+        open_pixels,
+        batches_of,
+        build_cnn,
+        save_bundle,
+        classifier_class,
+        predict_chunk,
+        json_line,
+    ) = steps  # a new step belongs here and below, too
+
+    import_source(SAMPLES, tmp_path / "dataset", progress=Silent())
+    dataset = load_dataset(tmp_path / "dataset")
+    spec = InputSpec(16, 16, channels=1)
+    row = int(dataset.select_split("train")[0])
+    image = decode_image(dataset.file(row), spec)
+
+    pixels = open_pixels(dataset, spec, progress=Silent())
+    np.testing.assert_array_equal(pixels.gather(np.array([row]))[0], image)
+    classes = dataset.manifest.class_indices
+    batches = batches_of(pixels, [row], class_indices=classes, num_classes=2, batch_size=1)
+    x, y = next(batches.epoch(0))[:2]
+    np.testing.assert_array_equal(x[0], image)
+    assert np.argmax(y[0]) == classes[row]
+
+    config, given = load_config(options={"model.filters": [4]})
+    plan = plan_training(config, dataset, given=given)
+    net = build_cnn(plan.config.model, (16, 16, 1), num_classes=2)
+    described = {"name": dataset.name, "fingerprint": dataset.fingerprint}
+    save_bundle(tmp_path / "best", net, labels=dataset.labels, input_spec=spec, dataset=described)
+    classifier = classifier_class.load(tmp_path / "best")
+    np.testing.assert_array_equal(classifier.decode(dataset.file(row)), image)
+    logits = classifier.logits(image[None])
+    np.testing.assert_allclose(logits, net(x), atol=1e-5)
+
+    (prediction,) = predict_chunk(classifier, [str(dataset.file(row))], PredictOptions())
+    written = json.loads(json_line(prediction, Columns(top_k=1)))
+    probabilities = classifier.probabilities(logits)[0]
+    assert written["path"] == str(dataset.file(row))
+    assert written["label"] == dataset.labels[int(np.argmax(probabilities))]
+    assert written["probability"] == pytest.approx(max(probabilities), abs=1e-4)

@@ -1,5 +1,7 @@
-"""The pages say what the program does: generated pages are fresh, links lead somewhere."""
+"""The pages say what the program does: generated pages are fresh, links and names exist."""
 
+import ast
+import pkgutil
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from cnnclf.cli.settings import option_name
 from cnnclf.config import FinetuneConfig, setting_keys
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "cnnclf"
 PAGES = sorted(path for path in ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -60,3 +63,81 @@ def test_every_option_in_a_readme_example_exists() -> None:
     used = {option for line in lines for option in re.findall(r"(?<= )--[a-z-]+", line)}
     assert used
     assert not [each for each in used if f"`{each}`" not in reference + settings]
+
+
+# Modules: each has its place in ARCHITECTURE.md, and no page names one that is gone
+
+
+def read_rooms() -> list[tuple[str, str]]:
+    """Give room and module of each name in the table of rooms; a room of one file has its name."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = page.partition("\n## Rooms\n")[2].partition("\n## ")[0]
+    named: list[tuple[str, str]] = []
+    for rooms, modules in re.findall(r"^\| (`.+?) \| .+? \| (.+) \|$", table, re.MULTILINE):
+        for room in re.findall(r"`([\w/.]+)`", rooms):
+            if room.endswith(".py"):
+                named.append(("", room))
+            else:
+                named += [(room, f"{name}.py") for name in re.findall(r"`(\w+)`", modules)]
+    return named
+
+
+def test_architecture_names_every_module_once() -> None:
+    named = [room + module for room, module in read_rooms()]
+    modules = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if path.name not in {"__init__.py", "__main__.py"}
+    ]
+    assert sorted(set(modules) - set(named)) == []
+    assert sorted(set(named) - set(modules)) == []
+    assert len(named) == len(set(named))
+
+
+def list_texts() -> list[tuple[str, str]]:
+    """Give the pages and the docstrings of the package, with their places."""
+    texts = [(path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in PAGES]
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                texts.append((path.relative_to(ROOT).as_posix(), ast.get_docstring(node) or ""))
+    return texts
+
+
+def test_every_file_that_a_page_or_docstring_names_exists() -> None:
+    files = [f"/{path.relative_to(ROOT).as_posix()}" for path in ROOT.rglob("*.py")]
+    gone = [
+        f"{place}: {name}"
+        for place, text in list_texts()
+        for name in re.findall(r"(?<![\w/.-])(?:[\w-]+/)*\w+\.py\b", text)
+        if "NAME" not in name and not any(file.endswith(f"/{name}") for file in files)
+    ]
+    assert not gone
+
+
+def test_every_dotted_name_on_a_page_exists() -> None:
+    names = {
+        (place, name)
+        for place, text in list_texts()
+        for name in re.findall(r"\bcnnclf(?:\.[A-Za-z_]\w*)+", text)
+    }
+    assert names
+    assert not [f"{place}: {name}" for place, name in names if not is_there(name)]
+
+
+def is_there(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_what_architecture_says_to_touch_is_there() -> None:
+    """In its last table: `TABLE` in `file.py`."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+)` in\s+`([\w/]+)\.py`", page.partition("\n## To add")[2])
+    assert len(named) > 5
+    for name, file in named:
+        module = file.removesuffix("/__init__").replace("/", ".")
+        assert is_there(f"cnnclf.{module}:{name}"), f"{name} in {file}.py"

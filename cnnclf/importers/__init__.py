@@ -1,7 +1,7 @@
 """The ways into a dataset: a table of importers and the pipeline they share.
 
-To add an importer, write a `recognize` and a `read` (see `base.py`) in a file of their own and add
-a row to `IMPORTERS`.
+To add an importer, write a `recognize` and a `read` (see `importer.py`) in a file of their own
+and add a row to `IMPORTERS`.
 """
 
 from pathlib import Path
