@@ -222,6 +222,17 @@ def free_bytes(directory: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def format_bytes(count: float) -> str:
+    """Give a size with about three digits, such as 18.8 MB (1 MB = 1,000,000 bytes)."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return (
+                f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+            )
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def check_replaceable(target: Path) -> None:
     """Refuse a directory that cannot be replaced by a finished one, before work goes into that.
 

@@ -293,3 +293,18 @@ def test_safe_name_is_one_legal_file_name(text: str) -> None:
     assert name not in {"", ".", ".."}
     assert not set(name) & set('/\\<>:"|?*\0')
     assert len(os.fsencode(name)) <= 120
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1500, "1.5 kB"),
+        (18_800_000, "18.8 MB"),
+        (5e11, "500 GB"),
+        (2e12, "2.0 TB"),
+    ],
+)
+def test_sizes_for_people(size: float, expected: str) -> None:
+    assert files.format_bytes(size) == expected

@@ -41,17 +41,6 @@ def format_rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def format_bytes(count: float) -> str:
-    """Give a size with about three digits, such as 18.8 MB (1 MB = 1,000,000 bytes)."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return (
-                f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
-            )
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def safe_text(text: str) -> str:
     """Escape control characters, which file names may hold and terminals obey."""
     if text.isprintable():

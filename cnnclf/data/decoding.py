@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
+from cnnclf.files import format_bytes
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.progress import Progress
@@ -74,7 +75,7 @@ class DecodingJob:
         """Say what it is, for people."""
         count, height, width, channels = self.shape
         colors = "gray" if channels == 1 else "color"
-        return f"{count:,} {colors} images at {height}x{width}, {in_words(self.nbytes)}"
+        return f"{count:,} {colors} images at {height}x{width}, {format_bytes(self.nbytes)}"
 
 
 def decode_row(job: DecodingJob, row: int) -> Images | Failure:
@@ -122,14 +123,6 @@ def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
                 task.advance(len(images))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def in_words(size_bytes: float) -> str:
-    """Return a size for people, such as "1.5 GB"."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes:.0f} bytes"
 
 
 def _decode_chunk(job: DecodingJob, start: int, step: int) -> tuple[Images, Failures]:

@@ -25,10 +25,9 @@ from cnnclf.data.decoding import (
     Images,
     decode_chunks,
     decode_row,
-    in_words,
 )
 from cnnclf.errors import DeviceError
-from cnnclf.files import atomic_path, free_bytes, write_json_atomic
+from cnnclf.files import atomic_path, format_bytes, free_bytes, write_json_atomic
 
 FORMAT = "cnnclf-pixels"
 FORMAT_VERSION = 1
@@ -128,8 +127,8 @@ def _check_room(directory: Path, needed: int) -> None:
     free = free_bytes(directory)
     if free < needed + _SPARE_BYTES:
         raise DeviceError(
-            f"expected {in_words(needed + _SPARE_BYTES)} of free disk for decoded images, "
-            f"{directory} has {in_words(free)}",
+            f"expected {format_bytes(needed + _SPARE_BYTES)} of free disk for decoded images, "
+            f"{directory} has {format_bytes(free)}",
             "use --cache none, or --cache ram if memory is large enough, or free some space",
         )
 

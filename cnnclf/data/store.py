@@ -16,11 +16,11 @@ from cnnclf.data.decoding import (
     Rows,
     decode_chunks,
     decode_row,
-    in_words,
 )
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.pixel_file import find_pixels, make_pixels
 from cnnclf.errors import DataError, DeviceError, ImageError, UsageError
+from cnnclf.files import format_bytes
 from cnnclf.hardware import count_usable_cpus, read_memory
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.progress import Progress
@@ -172,21 +172,21 @@ def _decode_to_memory(job: DecodingJob) -> tuple[Images, Failures]:
     memory = read_memory()
     if job.nbytes > (memory.total_bytes or job.nbytes):
         raise DeviceError(
-            f"expected {in_words(job.nbytes)} of memory for decoded images, "
-            f"this machine has {in_words(memory.total_bytes or 0)}",
+            f"expected {format_bytes(job.nbytes)} of memory for decoded images, "
+            f"this machine has {format_bytes(memory.total_bytes or 0)}",
             "use --cache disk",
         )
     if job.nbytes > (memory.available_bytes or job.nbytes):
         job.progress.warn(
-            f"decoded images take {in_words(job.nbytes)}, "
-            f"{in_words(memory.available_bytes or 0)} of memory is free: --cache disk is safer"
+            f"decoded images take {format_bytes(job.nbytes)}, "
+            f"{format_bytes(memory.available_bytes or 0)} of memory is free: --cache disk is safer"
         )
     job.progress.note(f"decoding {job.describe()}, to memory")
     try:
         array = np.empty(job.shape, np.uint8)
     except MemoryError as error:
         raise DeviceError(
-            f"expected {in_words(job.nbytes)} of memory for decoded images, received none",
+            f"expected {format_bytes(job.nbytes)} of memory for decoded images, received none",
             "use --cache disk",
         ) from error
     failures: Failures = {}

@@ -13,7 +13,7 @@ import pytest
 
 from cnnclf.cli.live import _bar_columns
 from cnnclf.cli.output import SCHEMA_VERSION, Output, plain
-from cnnclf.cli.words import format_bytes, format_rate, format_seconds, format_value, safe_text
+from cnnclf.cli.words import format_rate, format_seconds, format_value, safe_text
 from cnnclf.progress import STEPS
 
 LONG = "a-long-name-of-a-run-directory-without-any-space"
@@ -483,13 +483,6 @@ def test_format_quantities() -> None:
         "5.5",
         "12",
         "5,054",
-    ]
-    assert [format_bytes(each) for each in (0, 999, 18_800_000, 5e11, 2e12)] == [
-        "0 bytes",
-        "999 bytes",
-        "18.8 MB",
-        "500 GB",
-        "2.0 TB",
     ]
 
 

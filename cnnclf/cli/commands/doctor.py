@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cnnclf import hardware
 from cnnclf.cli import options
 from cnnclf.cli.output import out
-from cnnclf.cli.words import format_bytes
 from cnnclf.data.cache import cache_dir
 from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
-from cnnclf.files import free_bytes
+from cnnclf.files import format_bytes, free_bytes
 from cnnclf.runs import ENGINE_CACHE
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.origins import Origin, find_origin, quote, warn_of_unfinished
 from cnnclf.cli.output import out
-from cnnclf.cli.words import format_bytes, format_rate
+from cnnclf.cli.words import format_rate
 from cnnclf.errors import CnnclfError, RunError, UsageError
 from cnnclf.export.format_table import (
     EXPORTERS,
@@ -18,6 +18,7 @@ from cnnclf.export.format_table import (
     check_exporter,
     find_exporter,
 )
+from cnnclf.files import format_bytes
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset

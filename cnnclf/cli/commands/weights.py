@@ -8,8 +8,8 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
-from cnnclf.cli.words import format_bytes
 from cnnclf.errors import MissingPackageError, UsageError
+from cnnclf.files import format_bytes
 
 if TYPE_CHECKING:
     from cnnclf.models.backbones import Backbone

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Final, Self
 
 from cnnclf.errors import DataError
+from cnnclf.files import format_bytes
 
 MAX_GROWTH: Final = 200
 """Unpacked bytes for each packed byte that a source of images may have; text and drawn images
@@ -34,7 +35,8 @@ def check_growth(source: Path, *, unpacked_bytes: int, packed_bytes: int) -> Non
     if unpacked_bytes > HARMLESS_BYTES and unpacked_bytes > MAX_GROWTH * packed_bytes:
         raise DataError(
             f"expected images that unpack to at most {MAX_GROWTH} times their packed size, but "
-            f"{source} with {in_words(packed_bytes)} unpacks to {in_words(unpacked_bytes)} or more",
+            f"{source} with {format_bytes(packed_bytes)} unpacks to "
+            f"{format_bytes(unpacked_bytes)} or more",
             "if you trust the file, unpack it yourself and import the folder",
         )
 
@@ -191,14 +193,6 @@ def damaged(source: Path, kind: str, reason: str) -> DataError:
         f"expected a {whole}, but {source} is damaged or cut off: {reason}",
         "fetch or make the file again",
     )
-
-
-def in_words(size_bytes: int) -> str:
-    """Return a size for people, such as "1.5 GB"."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes} bytes"
 
 
 _PACKINGS: Final = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))

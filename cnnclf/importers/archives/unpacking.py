@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.errors import DataError, DeviceError
-from cnnclf.files import free_bytes
-from cnnclf.importers.archives.packed import in_words
+from cnnclf.files import format_bytes, free_bytes
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, explain_folder
 from cnnclf.importers.importer import ImportOptions, Listing, Record
 from cnnclf.progress import Progress
@@ -60,8 +59,8 @@ class Budget:
         if self._left_bytes < 0:
             needed = self._free_bytes - self._left_bytes
             raise DeviceError(
-                f"expected room for {in_words(needed)} or more to unpack {self._source}, but "
-                f"{in_words(self._free_bytes)} are free at {self._folder}",
+                f"expected room for {format_bytes(needed)} or more to unpack {self._source}, but "
+                f"{format_bytes(self._free_bytes)} are free at {self._folder}",
                 "free some space, or give --out a folder on another disk",
             )
         if self._left_files is not None:

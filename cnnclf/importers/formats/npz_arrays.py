@@ -11,7 +11,8 @@ from typing import IO, Any, Final
 import numpy as np
 
 from cnnclf.errors import DataError
-from cnnclf.importers.archives.packed import check_growth, damaged, in_words, zip_faults
+from cnnclf.files import format_bytes
+from cnnclf.importers.archives.packed import check_growth, damaged, zip_faults
 from cnnclf.importers.formats.arrays import Numbers, block_length
 from cnnclf.importers.formats.npy import NpyHeader, read_npy_header
 
@@ -55,8 +56,8 @@ class NpzArray:
         header = self.header
         if header.size_bytes > _MOST_WHOLE_BYTES:
             raise DataError(
-                f"expected an array of at most {in_words(_MOST_WHOLE_BYTES)} here, but {self.key} "
-                f"of {self.source} has {in_words(header.size_bytes)}",
+                f"expected an array of at most {format_bytes(_MOST_WHOLE_BYTES)} here, but "
+                f"{self.key} of {self.source} has {format_bytes(header.size_bytes)}",
                 "save images in C order: numpy.ascontiguousarray(x)",
             )
         with self._open() as member:

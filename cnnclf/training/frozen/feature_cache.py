@@ -24,11 +24,11 @@ import numpy.typing as npt
 
 from cnnclf.augmentation.table import Augmenter
 from cnnclf.data.cache import cache_dir
-from cnnclf.data.decoding import DecodingJob, in_words
+from cnnclf.data.decoding import DecodingJob
 from cnnclf.data.pixel_file import pixel_key
 from cnnclf.data.store import Pixels
 from cnnclf.errors import DeviceError, ImageError, RunError
-from cnnclf.files import atomic_path, free_bytes, write_json_atomic
+from cnnclf.files import atomic_path, format_bytes, free_bytes, write_json_atomic
 from cnnclf.progress import Progress, Task
 from cnnclf.training.frozen.feature_engines import Engine
 from cnnclf.training.frozen.features import FeatureJob, Features, Rows, StoredRows
@@ -84,7 +84,7 @@ def open_features(
         free = check_room(directory, needed)
         progress.note(
             f"frozen layers of {' and '.join(_describe(jobs[index]) for index in missing)} with "
-            f"{engine}, once: {in_words(needed)} in {directory} ({in_words(free)} free)"
+            f"{engine}, once: {format_bytes(needed)} in {directory} ({format_bytes(free)} free)"
         )
         made = build()
         for index in missing:
@@ -104,8 +104,8 @@ def check_room(directory: Path, needed: int) -> int:
     free = free_bytes(directory)
     if free < needed + _SPARE_BYTES:
         raise NoRoomError(
-            f"expected {in_words(needed + _SPARE_BYTES)} of free disk for the frozen layers' "
-            f"features, {directory} has {in_words(free)}",
+            f"expected {format_bytes(needed + _SPARE_BYTES)} of free disk for the frozen layers' "
+            f"features, {directory} has {format_bytes(free)}",
             # a run goes on with the settings it began with, which may be too many views
             "begin anew with --feature-fallback, which computes them in every epoch instead, or "
             "with fewer --views; or free some space, or set another CNNCLF_CACHE_DIR",

@@ -15,7 +15,6 @@ from cnnclf.errors import DataError
 from cnnclf.importers.archives import packed
 from cnnclf.importers.archives.packed import (
     PackedReader,
-    in_words,
     packing_of,
     read_start,
     zip_faults,
@@ -147,11 +146,3 @@ def test_what_zipfile_raises_becomes_one_error() -> None:
     for error in (zipfile.BadZipFile("bad"), NotImplementedError(), RuntimeError("x"), EOFError()):
         with pytest.raises(DataError, match="whole zip file, but bad"), zip_faults(Path("bad")):
             raise error
-
-
-@pytest.mark.parametrize(
-    ("size", "told"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2_300_000_000, "2.3 GB")],
-)
-def test_sizes_in_words(size: int, told: str) -> None:
-    assert in_words(size) == told
