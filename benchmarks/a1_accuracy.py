@@ -1,6 +1,6 @@
-"""A1: test accuracy of `cnnclf train` with nothing but a seed, over several seeds.
+"""A1: test accuracy of `cnnclf train` with default settings, over several seeds.
 
-Runs the program as a user does, in its own process, and reads what it wrote.
+Runs the command in its own process and reads the run directory.
 Run from the root of the project:
     python benchmarks/a1_accuracy.py /usr/share/datasets/fashion-mnist --seeds 0 1 2
 """

@@ -1,7 +1,7 @@
-"""A2: what recipes of fine-tuning come to on several data sets: test accuracy over seeds.
+"""A2: test accuracy of fine-tuning recipes on several data sets, over seeds.
 
-Each recipe is a set of `--set` assignments of `cnnclf finetune`, run as a user does, in a process
-of its own. Rows are recipes, columns data sets; a last column ranks by the mean over data sets.
+Each recipe is a set of `--set` assignments of `cnnclf finetune`, run as a user would, each in its
+own process. Rows are recipes, columns are data sets; the last column is the mean over data sets.
 Run from the root of the project, for example:
     python -m benchmarks.a2_recipes photos/ drawn/ --seeds 0 1 \
         --recipe default --recipe "lr 1e-3: tail.learning_rate=1e-3"
@@ -54,7 +54,7 @@ def parse(text: str) -> tuple[str, list[str]]:
 
 
 def measure(source: Path, seed: int, recipe: str, assignments: list[str], work: Path) -> float:
-    """Fine-tune once, or read what an earlier call with the same work folder came to."""
+    """Fine-tune once, or read the result of an earlier call with the same work folder."""
     run = work / "runs" / f"{source.name}-{recipe.replace(' ', '-').replace('/', '-')}-{seed}"
     if not (run / "run.json").exists() or "evaluation" not in read(run):
         options = [part for each in assignments for part in ("--set", each)]

@@ -1,7 +1,7 @@
 """Images per second of every augmentation and preset, on one thread.
 
-The time is that of the thread on its processor, so other programs disturb it little; the best of
-several rounds counts.
+Measures processor time of the thread, which depends little on other programs, and takes the best
+of several rounds.
 Run from the root of the project: python benchmarks/augmentation.py
 """
 

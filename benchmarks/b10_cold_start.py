@@ -1,8 +1,8 @@
-"""B10: one image from a fresh interpreter, with an engine that was used before, against Keras.
+"""B10: predicting one image in a new process with a cached engine, compared with Keras.
 
-Both ways are the real command, `cnnclf predict RUN IMAGE`, run in turn so that a busy machine
-slows them alike; the ratio is of the medians. User and system time beside it say what an idle
-machine would take. A further run of each tells whether TensorFlow was loaded.
+All variants run the real command, `cnnclf predict RUN IMAGE`, interleaved so that a busy machine
+slows them equally; the ratio is that of the medians. User plus system time shows what an idle
+machine would need. One more run of each checks whether TensorFlow was loaded.
 Run from the root of the project: python -m benchmarks.b10_cold_start [--rounds N]
 """
 
@@ -52,7 +52,7 @@ def main() -> None:
     print(f"{'':12} {'wall s':>7} {'cpu s':>7} {'keras / it':>11}   loaded")
     for name, way in ways.items():
         median, cpu_s = statistics.median(wall[name]), statistics.median(work[name])
-        heavy = ", ".join(list_heavy(way)) or "none of TensorFlow, Keras and the like"
+        heavy = ", ".join(list_heavy(way)) or "neither TensorFlow nor Keras"
         print(f"{name:12} {median:7.2f} {cpu_s:7.2f} {keras / median:11.2f}   {heavy}")
     best = min(statistics.median(wall[name]) for name in arguments.engines)
     print(f"fastest: {best:.2f} s, goal {GOAL_S:.1f} s: {'ok' if best < GOAL_S else 'MISSED'}")

@@ -1,12 +1,12 @@
-"""B11: two workers of a Ray cluster against one, each on a node that has one core.
+"""B11: two workers of a Ray cluster compared with one, each on a node with one core.
 
-Drawn JPEGs of 512x384, a warm engine, the default backbone with random weights. Each node, with its
-raylet and its worker, is kept on a core of its own; the driver may run on any. Both ways take
-turns, each time with a new cluster.
+Synthetic JPEGs of 512x384, a warm engine, the default backbone with random weights. Each node, with
+its raylet and its worker, is pinned to one core; the driver may run on any. The variants are
+interleaved, each time with a new cluster.
   whole    from before the driver connects to the last row
-  steady   from when each worker has given a chunk to the last row
-  shards   the same work without Ray: processes on a core each, from their first row to the last one
-Processor time is that of the steady part. Run from the root of the project:
+  steady   from the first chunk of the last worker to start, until the last row
+  shards   the same work without Ray: one process per core, from their first row to the last
+Processor time covers the steady part. Run from the root of the project:
 python -m benchmarks.b11_ray [--count N] [--rounds N]
 """
 
@@ -102,7 +102,7 @@ def report(
         print(f"{way + ' ' + part:16} {one:8.1f} {two:8.1f} {two / one:7.2f}{goal}")
     total = sum(spent, Counter[str]())
     whole_s = total.pop("cores")
-    print("processor time of two workers' steady part, of both cores:")
+    print("processor time in the steady part with two workers, as a fraction of both cores:")
     for name, seconds in total.most_common():
         if seconds >= 0.002 * whole_s:
             print(f"  {name:24} {seconds / whole_s:6.1%}")
@@ -115,7 +115,7 @@ def report(
 def run_cluster(
     cores: Sequence[int], bundle: Path, photos: Path
 ) -> tuple[dict[str, float], Counter[str]]:
-    """Start nodes and a driver; give its rates, and who spent how many seconds of the cores."""
+    """Start nodes and a driver; return its rates and the processor seconds of each kind of process."""
     with open_nodes() as nodes:
         for core in cores:
             nodes.start(core=core)
@@ -142,7 +142,7 @@ def run_cluster(
 
 
 def drive(address: str, workers: int, bundle: Path, photos: Path) -> None:
-    """Do what the command does, and tell when all workers work and when the last row is there."""
+    """Run what the command runs, and report when all workers are busy and when the last row arrives."""
     told = sys.stdout
     began = time.perf_counter()
     model = read_bundle(bundle)
@@ -171,7 +171,7 @@ def drive(address: str, workers: int, bundle: Path, photos: Path) -> None:
             if len(seen) == workers and not steady:
                 steady, rows_before = now, count.files
                 print("steady", file=told, flush=True)
-            if count.files == expected:  # the workers are still there, to be asked for their time
+            if count.files == expected:  # the workers still run and can report their time
                 whole, part = expected / (now - began), (expected - rows_before) / (now - steady)
                 print(json.dumps({"whole": whole, "steady": part}), file=told, flush=True)
                 time.sleep(1)
@@ -207,7 +207,7 @@ def name_kind(name: str) -> str:
 
 
 def run_shards(cores: Sequence[int], bundle: Path, photos: Path) -> dict[str, float]:
-    """Let a process on each core do its shard; rates add up."""
+    """Run one shard per core; rates add up."""
     processes = []
     for index, core in enumerate(cores, 1):
         process = subprocess.Popen(

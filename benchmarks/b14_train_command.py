@@ -1,9 +1,9 @@
-"""B14: how busy `cnnclf train` keeps the processors, with validation and between epochs, too.
+"""B14: how busy `cnnclf train` keeps the processors, including validation and epoch ends.
 
-Runs the real command in a process of its own, on Fashion-MNIST, and samples the processor time of
-that process, children included, between the end of the first epoch and the end of the last one.
-  busy     processor seconds per second and core, over those epochs (goal: 0.9)
-  slowest  the longest epoch by the median epoch, which was 1.8 when iterators were waited for
+Runs the real command on Fashion-MNIST in its own process and samples the processor time of that
+process and its children from the end of the first epoch to the end of the last.
+  busy     processor seconds per wall second and core, over those epochs (goal: 0.9)
+  slowest  the longest epoch divided by the median epoch
 Run from the root of the project: python -m benchmarks.b14_train_command
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def watch(command: list[str], history: Path) -> list[tuple[float, float]]:
-    """Run the command; give seconds by the clock and of the processors when each epoch ended."""
+    """Run the command; return wall and processor seconds at the end of each epoch."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     moments: list[tuple[float, float]] = []
     while process.poll() is None:

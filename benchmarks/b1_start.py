@@ -1,6 +1,6 @@
-"""B1: the wall time of `cnnclf --help` against a bare import of typer and rich.
+"""B1: wall time of `cnnclf --help`, compared with importing typer and rich.
 
-Both are run in fresh interpreters, in turn, so that a busy machine slows them alike; the ratio is
+Both run in new processes, interleaved, so that a busy machine slows them equally; the ratio is that
 of the medians. Run from the root of the project: python benchmarks/b1_start.py [--rounds N]
 """
 

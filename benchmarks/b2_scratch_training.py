@@ -1,10 +1,10 @@
-"""B2: training speed on Fashion-MNIST, against bare Keras `fit` on a NumPy array.
+"""B2: training speed on Fashion-MNIST, compared with plain Keras `fit` on a NumPy array.
 
 The same network (preset textbook), optimizer and loss, batch 128, float32, no augmentation:
   bare     model.fit(x, y) with the uint8 images in memory
   cnnclf   fit_phase with the store and Batches: what `cnnclf train` runs, callbacks included
-They take turns, one epoch each, in one process; the first epoch of each is dropped. Besides the
-rates it tells processor seconds, which other programs on the machine disturb less than the clock.
+They alternate epoch by epoch in one process; the first epoch of each is dropped. Images per processor
+second depend less on other programs than images per second.
 Run from the root of the project: python benchmarks/b2_scratch_training.py
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, Times]:
-    """Let the two take turns: whenever an epoch of ours ends, a bare one is run in between."""
+    """Alternate: after each epoch of cnnclf, run one of plain Keras."""
     import keras
 
     config, _ = load_config(
@@ -85,7 +85,7 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
     x, y = pixels.gather(rows), np.eye(len(labels), dtype=np.float32)[indices[rows]]
     times: dict[str, Times] = {"bare": [], "cnnclf": []}
     clock = Clock()
-    # From the beginning of the epoch to its end: what `fit` sets up before is no steady state.
+    # From start to end of the epoch, without what `fit` sets up before it.
     began: list[tuple[float, float]] = []
     timer = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda *_, **__: began.append((time.perf_counter(), time.process_time())),
@@ -117,7 +117,7 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
 
 
 class Clock(Silent):
-    """Seconds of all processors; hears of every step, so that saving after the last is not in."""
+    """Processor seconds, updated at every step, so that saving after the last one is not counted."""
 
     def restart(self) -> None:
         """Begin to measure."""

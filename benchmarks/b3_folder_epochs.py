@@ -1,7 +1,7 @@
-"""B3: epochs after the first on a folder of JPEGs, against keras image_dataset_from_directory.
+"""B3: epochs after the first on a folder of JPEGs, compared with image_dataset_from_directory.
 
 2,000 drawn 512x384 JPEGs, seen at 128x128 by the same small CNN. Three feeds take turns:
-  peer     image_dataset_from_directory(...).prefetch, as the Keras guides feed it
+  baseline image_dataset_from_directory(...).prefetch, as in the Keras guides
   limit    model.fit on a NumPy array that is already in memory: the model's own speed
   cnnclf   the decoded store and Batches, as `cnnclf train` uses them, without augmentation
 Run from the root of the project: python -m benchmarks.b3_folder_epochs
@@ -55,8 +55,8 @@ def run_preset(preset: str, photos: Path, count: int, rounds: int) -> None:
     rates = {name: count / statistics.median(times[1:]) for name, times in seconds.items()}
     print(f"preset {preset}: {count} JPEGs of 512x384 at 128x128, median of {rounds} epochs")
     for name, rate in rates.items():
-        print(f"  {name:8} {rate:9.0f} images/s")
-    print(f"  cnnclf / peer   {rates['cnnclf'] / rates['peer']:6.2f}  (goal 5, or the limit)")
+        print(f"  {name:9}{rate:9.0f} images/s")
+    print(f"  cnnclf / baseline {rates['cnnclf'] / rates['baseline']:5.2f}  (goal 5, or the limit)")
     print(f"  cnnclf / limit  {rates['cnnclf'] / rates['limit']:6.2f}  (goal 0.95)", flush=True)
 
 
@@ -84,7 +84,7 @@ def build_feeds(preset: str, photos: Path, count: int, work: Path) -> dict[str, 
         net.compile("adamw", loss, metrics=["accuracy"], jit_compile=False)
         return net
 
-    peer, limit, ours = model(), model(), model()
+    baseline, limit, ours = model(), model(), model()
     folder = keras.utils.image_dataset_from_directory(
         photos, label_mode="categorical", image_size=SIZE, batch_size=BATCH, seed=0, verbose=False
     ).prefetch(2)
@@ -95,7 +95,7 @@ def build_feeds(preset: str, photos: Path, count: int, work: Path) -> dict[str, 
     )
     epoch = iter(range(1_000_000))
     return {
-        "peer": lambda: peer.fit(folder, shuffle=False, verbose=0),
+        "baseline": lambda: baseline.fit(folder, shuffle=False, verbose=0),
         "limit": lambda: limit.fit(x, y, batch_size=BATCH, verbose=0),
         "cnnclf": lambda: ours.fit(
             batches.as_keras(next(epoch), None),

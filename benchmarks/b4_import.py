@@ -1,4 +1,4 @@
-"""B4: `cnnclf import` of a JPEG folder against bare parallel Pillow decoding, and a million files.
+"""B4: `cnnclf import` of a JPEG folder, compared with Pillow decoding alone; and a million files.
 
   limit    Image.open(file).load() of every file on as many threads: no checks, no hashes
   cnnclf   import_source: listing, full decode check, hashes, duplicates, split, manifest
@@ -78,7 +78,7 @@ def decode(file: Path) -> None:
 
 
 def measure_one(source: Path) -> None:
-    """Import in a process of its own, whose peak memory is then that of the import."""
+    """Import in a separate process, to measure its peak memory."""
     with tempfile.TemporaryDirectory(dir=source.parent) as work:
         start = time.perf_counter()
         report = import_source(

@@ -1,7 +1,7 @@
-"""B5: ten epochs of a head on a frozen backbone, against the Keras transfer guide's way.
+"""B5: ten epochs of a head on a frozen backbone, compared with the Keras transfer learning guide.
 
-1,000 drawn JPEGs of 512x384 for training, 40 for val and test each. Every run is a process of its
-own and everything is counted from its start: importing, building, export, decoding, the head.
+1,000 synthetic JPEGs of 512x384 for training, 40 each for val and test. Every run is a separate
+process, timed from its start: imports, building, conversion, decoding, the head.
   guide      benchmarks/transfer_guide.py (--xla: compiled as Keras does by default, slower here)
   phase      cnnclf finetune --unfreeze none, until the last epoch of the head
   command    the same until the network is saved and tested
@@ -79,7 +79,7 @@ def compare(arguments: argparse.Namespace, backbone: str) -> None:
 
 
 def extrapolate(ends: list[float]) -> float:
-    """Give the end of the last epoch; epochs that were not run take as long as the median one."""
+    """Return the end of the last epoch; epochs that were not run are assumed to take the median time."""
     if len(ends) >= EPOCHS:
         return ends[EPOCHS - 1]
     later = [end - start for start, end in itertools.pairwise(ends)]
@@ -144,7 +144,7 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     if len(ends) != EPOCHS:
-        raise SystemExit(f"expected {EPOCHS} epochs, received {len(ends)}")
+        raise SystemExit(f"the head was trained for {len(ends)} epochs instead of {EPOCHS}")
     print(json.dumps(result), flush=True)
 
 

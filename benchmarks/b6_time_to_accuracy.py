@@ -1,9 +1,9 @@
-"""B6: time to the accuracy that the Keras transfer guide's way reaches after its frozen epochs.
+"""B6: time to the accuracy that the Keras transfer learning guide reaches after its frozen epochs.
 
-Both see the same images, division, backbone and ImageNet weights, each in a process of its own;
-the clock starts with the process. The guide's time is that of all its frozen epochs, its accuracy
-that on val after the last of them. cnnclf runs with its defaults and is stopped at the end of the
-first epoch whose accuracy on val is not lower.
+Both use the same images, splits, backbone and ImageNet weights, each in a separate process that is
+timed from its start. The guide's time covers all its frozen epochs; its accuracy is the one on val
+after the last of them. cnnclf runs with its defaults and stops after the first epoch whose accuracy
+on val is not lower.
 Run from the root of the project: python -m benchmarks.b6_time_to_accuracy PHOTOS
 """
 
@@ -75,7 +75,7 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
 
 
 def link_splits(dataset: Dataset, folder: Path) -> None:
-    """Give the guide the same division as class folders of links."""
+    """Link the same splits as class folders for the guide."""
     manifest = dataset.manifest
     for split in ("train", "val"):
         for row in manifest.select(split):
@@ -97,8 +97,8 @@ def run(command: list[str], cache: Path) -> dict[str, Any]:
     return result
 
 
-class Reached(Exception):  # noqa: N818 (no error: it ends the run at the wanted accuracy)
-    """The wanted accuracy is reached."""
+class Reached(Exception):  # noqa: N818 (no error: it ends the run at the target accuracy)
+    """The target accuracy is reached."""
 
 
 def measure_one(source: Path, backbone: str, wanted: float) -> None:
@@ -126,7 +126,7 @@ def measure_one(source: Path, backbone: str, wanted: float) -> None:
             finetune(plan, dataset, handle, runtime, on_epoch=stop, progress=Silent())
         except Reached:
             return
-    raise SystemExit(f"expected val accuracy {wanted}, which no epoch reached")
+    raise SystemExit(f"no epoch reached val accuracy {wanted}")
 
 
 if __name__ == "__main__":

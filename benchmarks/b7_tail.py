@@ -1,9 +1,8 @@
-"""B7: training the last stage from cached activations, against the whole network in every step.
+"""B7: training the last stage from cached activations, compared with the whole network per step.
 
-Both are `cnnclf finetune` with the last stage of the backbone unfrozen, with and without
---feature-cache; without it, each step computes the frozen layers again, as Keras does with the same
-layers frozen. The rate is that of the best epoch of the second phase after its first, the 16 val
-images at its end included.
+Both run `cnnclf finetune` with the last stage of the backbone unfrozen, with and without
+--feature-cache. Without it, each step computes the frozen layers again, as plain Keras does. The
+rate is that of the best epoch of the second phase after its first, including 16 val images.
 Run from the root of the project: python -m benchmarks.b7_tail [--backbone resnet50]
 """
 
@@ -60,7 +59,7 @@ def measure(arguments: argparse.Namespace, option: str) -> float:
         with (run / "history.csv").open(newline="") as file:
             tail = [row for row in csv.DictReader(file) if row["phase"] == "tail"]
         if len(tail) != EPOCHS:
-            raise SystemExit(f"expected {EPOCHS} epochs, received {json.dumps(tail)}")
+            raise SystemExit(f"not {EPOCHS} epochs: {json.dumps(tail)}")
         return float(arguments.count / min(float(row["seconds"]) for row in tail[1:]))
 
 

@@ -1,14 +1,14 @@
-"""B8: a folder of JPEGs to rows, against the limit of this machine, a Keras loop and torch.
+"""B8: a folder of JPEGs to rows, compared with the limit of the machine, Keras and PyTorch.
 
-2,000 drawn JPEGs of 512x384, engines warm, models with random weights, everything at 224x224.
-  D        Pillow alone: open, RGB, resize the image so that the model's window can be cut
+2,000 synthetic JPEGs of 512x384, engines warm, models with random weights, everything at 224x224.
+  D        Pillow alone: open, convert to RGB, resize to what the model's crop needs
   E        the engine alone, on decoded batches in memory
-  limit    1 / (1/D + 1/E): on a CPU decoding and computing share the cores
+  limit    1 / (1/D + 1/E): on a CPU, decoding and inference share the cores
   cnnclf   what `cnnclf predict RUN photos --out rows.csv` does, from listing to the last row
-  keras    image_dataset_from_directory and model.predict, as the Keras guides do it
+  keras    image_dataset_from_directory and model.predict, as in the Keras guides
   plain    the same, compiled with jit_compile=False, which is faster on a CPU
-  torch    timm's model of the same kind, channels_last, bfloat16 where it is native, DataLoader
-Keras and torch run in processes of their own, each warmed up. All take turns; medians count.
+  torch    the same architecture from timm, channels_last, bfloat16 if native, DataLoader
+Keras and PyTorch run in separate, warmed-up processes. Runs are interleaved; results are medians.
 Run from the root of the project: python -m benchmarks.b8_predict [--torch-python FILE]
 """
 
@@ -78,7 +78,7 @@ def measure(model: str, photos: Path, arguments: argparse.Namespace) -> None:
     if not (bundle / "classifier.json").exists():
         command = [sys.executable, "-m", "benchmarks.b8_predict", "--make", model, str(bundle)]
         subprocess.run(command, check=True)
-    # The first time converts and checks the model; what is measured opens what is there.
+    # The first load converts and checks the model; the measured one opens the cached result.
     Classifier.load(bundle, engine=arguments.engine, precision=arguments.precision, device="cpu")
     classifier = Classifier.load(
         bundle, engine=arguments.engine, precision=arguments.precision, device="cpu"
@@ -121,7 +121,7 @@ def measure(model: str, photos: Path, arguments: argparse.Namespace) -> None:
 
 
 def decode_all(files: Sequence[Path], classifier: Classifier) -> None:
-    """Bare Pillow on all cores: the shorter side to what the crop needs, no more than that."""
+    """Pillow alone on all cores: resize the shorter side to what the crop needs."""
     spec = classifier.input_spec
     side = round(spec.height / spec.crop_fraction)
 
@@ -139,7 +139,7 @@ def decode_all(files: Sequence[Path], classifier: Classifier) -> None:
 
 
 def compute_all(count: int, classifier: Classifier) -> None:
-    """The engine on batches that are there."""
+    """The engine alone on batches in memory."""
     batch = np.random.default_rng(0).integers(
         0, 256, (BATCH, *classifier.input_spec.shape), dtype=np.uint8
     )
@@ -148,7 +148,7 @@ def compute_all(count: int, classifier: Classifier) -> None:
 
 
 def predict_all(photos: Path, classifier: Classifier, threads: int | None) -> PredictSummary:
-    """What the command does after loading."""
+    """The work of the command after loading."""
     inputs = ImageInputs([str(photos)])
     columns = Columns(3)
     with (
@@ -165,11 +165,11 @@ def predict_all(photos: Path, classifier: Classifier, threads: int | None) -> Pr
         )
 
 
-# --- peers, each in a process that answers every line on stdin with one on stdout
+# --- baselines, each in a process that answers every line on stdin with one on stdout
 
 
 class Peer:
-    """A process that does its work once for each line it is sent."""
+    """A process that runs its work once for each line it receives."""
 
     def __init__(self, command: Sequence[str], *, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -181,7 +181,7 @@ class Peer:
         )
 
     def run(self) -> str:
-        """Let it work once; an empty answer means that it has ended."""
+        """Run the work once; an empty answer means that the process has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -192,7 +192,7 @@ class Peer:
         return self._process.stdout.readline()
 
     def stop(self) -> None:
-        """Let it end."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -201,7 +201,7 @@ class Peer:
 def start_peers(
     model: str, bundle: Path, photos: Path, arguments: argparse.Namespace
 ) -> dict[str, Peer]:
-    """Start the peers and let each work once, to warm up; those that cannot run are left out."""
+    """Start the baselines and run each once to warm up; those that cannot run are skipped."""
     here = [sys.executable, "-m", "benchmarks.b8_predict", "--keras"]
     torch = [arguments.torch_python, str(Path(__file__).with_name("torch_predict.py"))]
     commands = {
@@ -229,7 +229,7 @@ def serve(work: Callable[[], dict[str, Any]]) -> None:
 
 
 def keras_loop(bundle: Path, photos: Path, *, is_plain: bool) -> Callable[[], dict[str, Any]]:
-    """The way of the guides: a dataset from the folder, and `model.predict` on it."""
+    """As in the Keras guides: a dataset from the folder, and `model.predict` on it."""
     import keras
 
     model = keras.models.load_model(bundle / "model.keras", compile=False)

@@ -1,8 +1,8 @@
-"""B9: peak memory of `cnnclf predict` on 100,000 files against 1,000.
+"""B9: peak memory of `cnnclf predict` on 100,000 files, compared with 1,000.
 
-The files are links to the 300 sample images, the model is that of the sample data; the command
-runs as a process of its own. `--resume` also measures going on with a job that was nearly done,
-which remembers 17 bytes a row; `--formats` other kinds of rows.
+The files are links to the 300 sample images, the model is the one of the sample data, and the
+command runs in its own process. `--resume` also measures resuming a job that was nearly done,
+`--formats` other row formats.
 Run from the root of the project: python -m benchmarks.b9_memory
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        # A copy: the first run keeps the converted model beside it.
+        # A copy, because the first run stores the converted model next to it.
         run = shutil.copytree(SAMPLES / "tiny_run", folder / "run")
         photos = {count: link_photos(folder / str(count), count) for count in arguments.counts}
         common = ["predict", str(run), "--engine", arguments.engine]
@@ -67,7 +67,7 @@ def measure(words: list[str]) -> float:
 
 
 def measure_resume(words: list[str], finished: Path) -> None:
-    """Give a job that was just begun all rows but the last of a finished one, and go on with it."""
+    """Give a new job all but the last 100 rows of a finished one, and resume it."""
     rows = finished.with_name("resumed.csv")
     partial = finished.with_name("resumed.csv.partial")
     command = [*words, "--out", str(rows)]
@@ -81,7 +81,7 @@ def measure_resume(words: list[str], finished: Path) -> None:
     lines = finished.read_bytes().splitlines(keepends=True)[:-100]
     partial.write_bytes(b"".join(lines))
     peak = measure([*command, "--resume"])
-    print(f"going on behind {len(lines) - 1:,} rows: {peak:.1f} MiB", flush=True)
+    print(f"resuming after {len(lines) - 1:,} rows: {peak:.1f} MiB", flush=True)
 
 
 if __name__ == "__main__":

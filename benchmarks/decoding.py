@@ -1,7 +1,7 @@
-"""What decoding one image costs, against plain Pillow, and what decoding in part changes.
+"""Time to decode one image, compared with plain Pillow, and how much the pixels differ.
 
-The time is that of the thread on its processor, so other programs disturb it little; the two take
-turns and the best of several rounds counts.
+Measures processor time of the thread, which depends little on other programs; the two alternate, and
+the best of several rounds is taken.
 Run from the root of the project: python -m benchmarks.decoding
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    print("| image | to | plain Pillow, ms | cnnclf, ms | ratio | levels apart: mean | largest |")
+    print("| image | to | plain Pillow, ms | cnnclf, ms | ratio | mean difference | max difference |")
     print("|---|---|---|---|---|---|---|")
     for name, size, orientation, file_format, side in CASES:
         content = draw(size, orientation, file_format)
@@ -59,7 +59,7 @@ def main() -> None:
         ],
         rounds,
     )
-    print(f"inspecting a JPEG of 512x384: {bare:.2f} ms for bare decoding, {sample:.2f} ms with")
+    print(f"inspecting a JPEG of 512x384: {bare:.2f} ms for decoding alone, {sample:.2f} ms with")
     print(f"the checksum of a sample, {whole:.2f} ms with that of all pixels")
 
 
@@ -73,7 +73,7 @@ def draw(size: tuple[int, int], orientation: int, file_format: str) -> bytes:
 
 
 def decode_plainly(content: bytes, side: int) -> np.ndarray:
-    """The usual way: upright, RGB, the shorter side scaled, the middle cut."""
+    """The usual way: upright, RGB, shorter side scaled, center crop."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
     width, height = image.size
     scaled = (side, side * height // width) if width <= height else (side * width // height, side)

@@ -1,8 +1,7 @@
 """Engines on one model: images per second, and per second of processor time.
 
-Each engine computes ready arrays, batches of 32 through `stream` and single images through
-`logits`; all take turns. Processor time hardly depends on what else runs on the machine, wall time
-does. Run from the root of the project: python -m benchmarks.engines [--model NAME]
+Each engine gets decoded arrays: batches of 32 through `stream`, single images through `logits`;
+runs are interleaved. Processor time depends little on other programs, wall time does. Run from the root of the project: python -m benchmarks.engines [--model NAME]
 """
 
 import argparse
@@ -55,7 +54,7 @@ def main() -> None:
 
 
 def build_ways(bundle: Path, count: int) -> dict[str, Callable[[], int]]:
-    """Return what is measured, each giving the number of images it computed."""
+    """Return the functions to measure; each returns the number of images it computed."""
     ways: dict[str, Callable[[], int]] = {}
     for row in ENGINES:
         if find_missing(row, converting=True):

@@ -1,4 +1,4 @@
-"""Draws the images that benchmarks run on: seeded, with enough detail to be like photographs."""
+"""Draws synthetic images for the benchmarks: seeded, with as much detail as photographs."""
 
 import random
 import struct
@@ -27,7 +27,7 @@ def draw_jpegs(
 
 
 def draw_scene(rng: random.Random, height: int, width: int, *, hue: int) -> Image.Image:
-    """Draw soft blobs, lines and grain, so that a JPEG has the size a photograph has."""
+    """Draw soft blobs, lines and grain, so that JPEGs are as large as those of photographs."""
     small = Image.frombytes("RGB", (16, 12), rng.randbytes(16 * 12 * 3))
     scene = small.resize((width, height), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(scene)
@@ -42,7 +42,7 @@ def draw_scene(rng: random.Random, height: int, width: int, *, hue: int) -> Imag
 
 
 def write_tiny_pngs(folder: Path, *, count: int, per_folder: int = 10_000) -> None:
-    """Write `count` different 8x8 gray PNGs into class folders, as fast as a disk takes them."""
+    """Write `count` different 8x8 gray PNGs into class folders, as fast as the disk allows."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data

@@ -1,9 +1,9 @@
-"""Draws the data sets of A2: few photographs, few gray clothes, drawn stars; pre-split folders.
+"""Makes the data sets of A2 as pre-split folders: few photographs, few grayscale clothes, stars.
 
-  stars    stars of 3 to 8 points with random place, size, turn, colors and background: 60, 20 and
+  stars    stars of 3 to 8 points with random position, size, rotation and colors: 60, 20 and
            80 of each for train, val and test
   few      15, 6 and 60 images of each class of a folder of class folders, linked
-  clothes  60, 20 and 60 images of each class of an IDX pair of files, as Fashion-MNIST has them
+  clothes  60, 20 and 60 images of each class of an IDX pair of files, such as Fashion-MNIST
 Run from the root of the project:
     python -m benchmarks.recipe_sets OUT stars
     python -m benchmarks.recipe_sets OUT few FOLDER

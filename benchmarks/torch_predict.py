@@ -1,8 +1,8 @@
-"""The peer of prediction: a model of timm on the CPU, as fast as it is made with a few lines.
+"""PyTorch baseline for prediction: a timm model on the CPU, tuned as far as a few lines allow.
 
-channels_last, inference_mode, bfloat16 autocast where the processor has it natively, the images
-from a DataLoader with one worker a core, resized and cropped by Pillow. Needs nothing of cnnclf, so
-that another interpreter may run it; answers each line on stdin with a line of JSON.
+channels_last, inference_mode, bfloat16 autocast if the processor supports it, images from a
+DataLoader with one worker per core, resized and cropped by Pillow. Imports nothing from cnnclf, so
+another interpreter can run it; answers each line on stdin with a line of JSON.
 Run as: python benchmarks/torch_predict.py MODEL FOLDER
 """
 
@@ -39,7 +39,7 @@ class Photos(torch.utils.data.Dataset):  # type: ignore[misc]
         image = image.resize((width, height), Image.Resampling.BICUBIC)
         left, upper = (width - SIZE) // 2, (height - SIZE) // 2
         image = image.crop((left, upper, left + SIZE, upper + SIZE))
-        return torch.from_numpy(np.asarray(image).copy())  # bytes: a quarter of floats to hand over
+        return torch.from_numpy(np.asarray(image).copy())  # uint8: a quarter of the size of floats
 
 
 def main() -> None:

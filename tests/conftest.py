@@ -9,8 +9,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from cnnclf.cli.main import main
+from cnnclf.hardware import count_usable_cpus, read_memory
 
-# A busy machine is no reason to fail; CI tries the same examples each time.
+# TensorFlow and the networks of the tests, in one process
+MEMORY_OF_A_WORKER = 3 * 2**30
+MAX_WORKERS = 8
+
+# Tests do not fail because the machine is busy; CI tries the same examples each time.
 settings.register_profile(
     "cnnclf",
     deadline=None,
@@ -22,7 +27,7 @@ settings.load_profile("cnnclf")
 
 @dataclass(frozen=True)
 class CliResult:
-    """What one call of the command line left behind."""
+    """What one call of the command line returned and printed."""
 
     code: int
     stdout: str
@@ -53,12 +58,19 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     return call
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process per core, as far as memory allows; with one core, none beside this one."""
+    memory = read_memory().available_bytes or MEMORY_OF_A_WORKER
+    workers = min(count_usable_cpus(), memory // MEMORY_OF_A_WORKER, MAX_WORKERS)
+    return workers if workers > 1 else 0
+
+
 Golden = Callable[[str, str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --update, which writes golden files anew instead of comparing with them."""
-    parser.addoption("--update", action="store_true", help="write golden files anew")
+    """Add --update, which rewrites golden files instead of comparing with them."""
+    parser.addoption("--update", action="store_true", help="rewrite golden files")
 
 
 @pytest.fixture
@@ -70,7 +82,7 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         if request.config.getoption("--update"):
             file.parent.mkdir(exist_ok=True)
             file.write_text(text, encoding="utf-8")
-        assert file.exists(), f"no golden file {name}: run pytest --update and look at it"
-        assert text == file.read_text(encoding="utf-8"), f"{name}: pytest --update renews it"
+        assert file.exists(), f"no golden file {name}: run pytest --update and check it"
+        assert text == file.read_text(encoding="utf-8"), f"{name}: pytest --update rewrites it"
 
     return compare

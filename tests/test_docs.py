@@ -47,6 +47,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+def test_the_index_lists_every_decision() -> None:
+    decisions = ROOT / "docs/decisions"
+    index = (decisions / "README.md").read_text(encoding="utf-8")
+    assert not [path.name for path in decisions.glob("0*.md") if f"({path.name})" not in index]
+
+
 def test_the_readme_commands_are_one_line_each() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in ("first-command", "second-command"):
