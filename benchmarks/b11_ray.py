@@ -115,7 +115,7 @@ def report(
 def run_cluster(
     cores: Sequence[int], bundle: Path, photos: Path
 ) -> tuple[dict[str, float], Counter[str]]:
-    """Start nodes and a driver; return its rates and the processor seconds of each kind of process."""
+    """Start nodes and a driver; return its rates, and processor seconds by kind of process."""
     with open_nodes() as nodes:
         for core in cores:
             nodes.start(core=core)
@@ -142,7 +142,7 @@ def run_cluster(
 
 
 def drive(address: str, workers: int, bundle: Path, photos: Path) -> None:
-    """Run what the command runs, and report when all workers are busy and when the last row arrives."""
+    """Run what the command runs; report when all workers are busy and when the last row arrives."""
     told = sys.stdout
     began = time.perf_counter()
     model = read_bundle(bundle)

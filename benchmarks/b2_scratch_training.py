@@ -3,8 +3,8 @@
 The same network (preset textbook), optimizer and loss, batch 128, float32, no augmentation:
   bare     model.fit(x, y) with the uint8 images in memory
   cnnclf   fit_phase with the store and Batches: what `cnnclf train` runs, callbacks included
-They alternate epoch by epoch in one process; the first epoch of each is dropped. Images per processor
-second depend less on other programs than images per second.
+They alternate epoch by epoch in one process; the first epoch of each is dropped. Images per
+processor second depend less on other programs than images per second.
 Run from the root of the project: python benchmarks/b2_scratch_training.py
 """
 
@@ -117,7 +117,7 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
 
 
 class Clock(Silent):
-    """Processor seconds, updated at every step, so that saving after the last one is not counted."""
+    """Processor seconds, updated at every step, so that saving after the last does not count."""
 
     def restart(self) -> None:
         """Begin to measure."""

@@ -79,7 +79,7 @@ def compare(arguments: argparse.Namespace, backbone: str) -> None:
 
 
 def extrapolate(ends: list[float]) -> float:
-    """Return the end of the last epoch; epochs that were not run are assumed to take the median time."""
+    """Return the end of the last epoch, assuming the median time for epochs that were not run."""
     if len(ends) >= EPOCHS:
         return ends[EPOCHS - 1]
     later = [end - start for start, end in itertools.pairwise(ends)]

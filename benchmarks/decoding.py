@@ -1,7 +1,7 @@
 """Time to decode one image, compared with plain Pillow, and how much the pixels differ.
 
-Measures processor time of the thread, which depends little on other programs; the two alternate, and
-the best of several rounds is taken.
+Measures processor time of the thread, which depends little on other programs; the two alternate,
+and the best of several rounds is taken.
 Run from the root of the project: python -m benchmarks.decoding
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    print("| image | to | plain Pillow, ms | cnnclf, ms | ratio | mean difference | max difference |")
+    print("| image | to | plain Pillow, ms | cnnclf, ms | ratio | mean diff. | max diff. |")
     print("|---|---|---|---|---|---|---|")
     for name, size, orientation, file_format, side in CASES:
         content = draw(size, orientation, file_format)

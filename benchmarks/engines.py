@@ -1,7 +1,8 @@
 """Engines on one model: images per second, and per second of processor time.
 
 Each engine gets decoded arrays: batches of 32 through `stream`, single images through `logits`;
-runs are interleaved. Processor time depends little on other programs, wall time does. Run from the root of the project: python -m benchmarks.engines [--model NAME]
+runs are interleaved. Processor time depends little on other programs.
+Run from the root of the project: python -m benchmarks.engines [--model NAME]
 """
 
 import argparse

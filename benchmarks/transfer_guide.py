@@ -1,8 +1,8 @@
 """Baseline for fine-tuning: a frozen backbone trained as in the Keras transfer learning guide.
 
-Images from `image_dataset_from_directory`, random flips and rotations, cached and prefetched batches
-of 64, the frozen backbone called with `training=False`, average pooling, dropout 0.2 and Adam at
-its default rate. The backbone, its normalization and its weights are those that cnnclf uses.
+Images from `image_dataset_from_directory`, random flips and rotations, cached and prefetched
+batches of 64, the frozen backbone called with `training=False`, average pooling, dropout 0.2 and
+Adam at its default rate. The backbone, its normalization and its weights are the ones cnnclf uses.
 
 Prints one line of JSON: seconds from process start, seconds of each epoch, and peak memory.
 Run from the root of the project: python -m benchmarks.transfer_guide TRAIN VAL --backbone NAME
