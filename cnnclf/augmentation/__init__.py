@@ -1,1 +1,1 @@
-"""Random changes of training images, on uint8 pixels: the same on every backend."""
+"""Random changes of training images on uint8 pixels, the same on every backend."""

@@ -1,7 +1,7 @@
-"""What each operation of augmentation does to a batch, and how their changes are joined.
+"""What each augmentation does to a batch, and how their changes are combined.
 
-An operation of stage "plan" only writes down a map or a color matrix; `Changes.apply` then touches
-the pixels once for all of them. Operations of the later stages change pixels and labels themselves.
+An operation of the stage "plan" only records a map or a color matrix; `Changes.apply` then changes
+the pixels once for all of them. Operations of the later stages change pixels and labels directly.
 """
 
 from dataclasses import dataclass, field
@@ -22,13 +22,13 @@ _ALL = slice(None)
 
 @dataclass
 class Changes:
-    """What is to be done to one batch: operations write it down, `apply` does it.
+    """The changes of one batch: operations record them, `apply` carries them out.
 
     Args:
         x: uint8 [n, H, W, C].
         y: float32 [n, K], one-hot or mixed.
-        rng: Where chance comes from.
-        mixers: How many operations that mix images are still to come; they share the rows.
+        rng: The generator of the batch.
+        mixers: How many operations that mix images are still to come; each image gets one of them.
     """
 
     x: Pixels
@@ -50,11 +50,11 @@ class Changes:
         return self.rng.uniform(low, high, len(self.x))
 
     def move(self, maps: NDArray[np.float64], rows: Rows = _ALL) -> None:
-        """Add a move after the moves so far.
+        """Add a geometric change after those so far.
 
         Args:
             maps: float64 [rows, 3, 3], from result to source, in pixels from the center.
-            rows: The images it is for.
+            rows: The images to change.
         """
         self.maps[rows] = self.maps[rows] @ maps
 
@@ -63,12 +63,12 @@ class Changes:
 
         Args:
             matrices: float64 [rows, 4, 4] on (red, green, blue, 1).
-            rows: The images it is for.
+            rows: The images to change.
         """
         self.colors[rows] = matrices @ self.colors[rows]
 
     def apply(self) -> None:
-        """Move, then recolor, then bend tones."""
+        """Warp, then recolor, then apply tone curves."""
         if not (self.maps == np.eye(3)).all():
             self.x = warp(self.x, self.maps)
         if not (self.colors == np.eye(4)).all():
@@ -79,64 +79,64 @@ class Changes:
 
 
 def flip(changes: Changes, probability: float) -> None:
-    """Swap left and right."""
+    """Flip left and right."""
     maps = identity_maps(len(changes.x))
     maps[:, 0, 0] = np.where(changes.uniform(0, 1) < probability, -1, 1)
     changes.move(maps)
 
 
 def rotate(changes: Changes, degrees: float) -> None:
-    """Turn about the center."""
+    """Rotate about the center."""
     changes.move(_rotations(np.deg2rad(changes.uniform(-degrees, degrees))))
 
 
-def translate(changes: Changes, part: float) -> None:
-    """Shift by whole pixels: where nothing else moves it, an image stays as sharp as it was."""
+def translate(changes: Changes, max_shift: float) -> None:
+    """Shift by whole pixels: an image that is not warped otherwise stays as sharp as it was."""
     height, width = changes.x.shape[1:3]
     maps = identity_maps(len(changes.x))
-    maps[:, 0, 2] = np.rint(changes.uniform(-part, part) * width)
-    maps[:, 1, 2] = np.rint(changes.uniform(-part, part) * height)
+    maps[:, 0, 2] = np.rint(changes.uniform(-max_shift, max_shift) * width)
+    maps[:, 1, 2] = np.rint(changes.uniform(-max_shift, max_shift) * height)
     changes.move(maps)
 
 
-def zoom(changes: Changes, most: float) -> None:
-    """Scale about the center by 1 / (1 + most) .. 1 + most, in and out equally often."""
-    limit = np.log1p(most)
+def zoom(changes: Changes, max_zoom: float) -> None:
+    """Scale about the center by 1 / (1 + max_zoom) .. 1 + max_zoom, in and out equally often."""
+    limit = np.log1p(max_zoom)
     maps = identity_maps(len(changes.x))
     maps[:, (0, 1), (0, 1)] = np.exp(changes.uniform(-limit, limit))[:, None]
     changes.move(maps)
 
 
-def crop(changes: Changes, most: float) -> None:
-    """Show a window of 1 - most .. 1 of the area and of an aspect ratio of 3:4 to 4:3."""
+def crop(changes: Changes, max_cut: float) -> None:
+    """Crop a window of 1 - max_cut .. 1 of the area and of an aspect ratio of 3:4 to 4:3."""
     height, width = changes.x.shape[1:3]
-    area = changes.uniform(1 - most, 1)
+    area = changes.uniform(1 - max_cut, 1)
     limit = np.minimum(np.log(4 / 3), -np.log(area))  # so that a window of this area fits
     aspect = np.exp(changes.uniform(-1, 1) * limit)
     maps = identity_maps(len(changes.x))
     sides = ((0, width, np.sqrt(area * aspect)), (1, height, np.sqrt(area / aspect)))
-    for axis, size, part in sides:
-        maps[:, axis, axis] = part
-        maps[:, axis, 2] = changes.uniform(-0.5, 0.5) * (1 - part) * size
+    for axis, size, fraction in sides:
+        maps[:, axis, axis] = fraction
+        maps[:, axis, 2] = changes.uniform(-0.5, 0.5) * (1 - fraction) * size
     changes.move(maps)
 
 
-def change_brightness(changes: Changes, most: float) -> None:
-    """Multiply every value by 1 - most .. 1 + most."""
-    changes.color(tones.scale_colors(changes.uniform(1 - most, 1 + most)))
+def change_brightness(changes: Changes, max_change: float) -> None:
+    """Multiply every value by 1 - max_change .. 1 + max_change."""
+    changes.color(tones.scale_colors(changes.uniform(1 - max_change, 1 + max_change)))
 
 
-def change_contrast(changes: Changes, most: float) -> None:
-    """Multiply the distance to the image's mean lightness by 1 - most .. 1 + most."""
-    factor = changes.uniform(1 - most, 1 + most)
+def change_contrast(changes: Changes, max_change: float) -> None:
+    """Multiply the distance to the mean lightness by 1 - max_change .. 1 + max_change."""
+    factor = changes.uniform(1 - max_change, 1 + max_change)
     changes.color(tones.spread_colors(factor, _lightness(changes)))
 
 
-def turn_hue(changes: Changes, most: float) -> None:
-    """Turn the color circle; a gray image has none and stays as it is."""
-    turns = changes.uniform(-most, most)
+def shift_hue(changes: Changes, max_shift: float) -> None:
+    """Shift the hue; gray images stay unchanged."""
+    turns = changes.uniform(-max_shift, max_shift)
     if changes.x.shape[3] == 3:
-        changes.color(tones.turn_colors(turns))
+        changes.color(tones.rotate_colors(turns))
 
 
 _RANDAUGMENT_DRAWS = 2
@@ -153,11 +153,11 @@ _RANDAUGMENT = (*_RANDAUGMENT_MOVES, *_RANDAUGMENT_COLORS, *_RANDAUGMENT_TONES, 
 
 
 def randaugment(changes: Changes, magnitude: float) -> None:
-    """Make two of the paper's 14 changes, drawn for each image (the last of the 14 is none).
+    """Apply two of the 14 changes of the paper, drawn for each image (one of the 14 is identity).
 
-    Ranges at magnitude 10 are AutoAugment's: 30 degrees, shear 0.3, 0.45 of the side, factors of
-    0.1 to 1.9. A change that has a direction takes either. Moves come before colors before tones,
-    in whatever order they were drawn: that is what lets one warp do all the moves.
+    The ranges at magnitude 10 are those of AutoAugment: 30 degrees, shear 0.3, 0.45 of the side,
+    factors of 0.1 to 1.9. Changes with a direction take either. Geometric changes come before
+    colors and colors before tones, whatever the order drawn: so one warp does all of the first.
     """
     for _ in range(_RANDAUGMENT_DRAWS):
         drawn = changes.rng.integers(len(_RANDAUGMENT), size=len(changes.x))
@@ -177,7 +177,7 @@ def randaugment(changes: Changes, magnitude: float) -> None:
 
 
 def erase(changes: Changes, probability: float) -> None:
-    """Fill a box of 2 to 33 % of the image, of an aspect ratio of 0.3 to 3.3, with noise."""
+    """Fill a box of 2 to 33 % of the area and of an aspect ratio of 0.3 to 3.3 with noise."""
     _, height, width, channels = changes.x.shape
     chosen = changes.uniform(0, 1) < probability
     area, aspect = changes.uniform(0.02, 0.33), np.exp(changes.uniform(-1, 1) * np.log(1 / 0.3))
@@ -193,12 +193,12 @@ def erase(changes: Changes, probability: float) -> None:
 
 
 def mix_up(changes: Changes, alpha: float) -> None:
-    """Blend each image, and its label, with another one of the batch."""
+    """Blend each image and its label with another one of the batch."""
     rows, partners = _draw_partners(changes)
-    part = changes.rng.beta(alpha, alpha, len(changes.x))
-    # The larger part stays: all pairs are as likely as before, but each image comes in an epoch.
-    # In 256ths: value x 256 just fits 16 bits, and the label gets exactly the part the pixels get.
-    kept = np.rint(256 * np.maximum(part, 1 - part)).astype(np.uint16)
+    ratio = changes.rng.beta(alpha, alpha, len(changes.x))
+    # An image keeps the larger fraction: all pairs stay as likely, but each image is seen in every
+    # epoch. In 256ths, so that value x 256 fits 16 bits and labels mix exactly as pixels do.
+    kept = np.rint(256 * np.maximum(ratio, 1 - ratio)).astype(np.uint16)
     mixed = changes.x.copy()
     for row, partner in zip(rows, partners, strict=True):
         values = changes.x[row] * kept[row]
@@ -211,7 +211,7 @@ def mix_up(changes: Changes, alpha: float) -> None:
 
 
 def cut_mix(changes: Changes, alpha: float) -> None:
-    """Paste a box of another image of the batch; the label goes by the area of the box."""
+    """Paste a box of another image of the batch and mix the labels by the area of the box."""
     height, width = changes.x.shape[1:3]
     rows, partners = _draw_partners(changes)
     side = np.sqrt(1 - changes.rng.beta(alpha, alpha, len(changes.x)))
@@ -229,7 +229,7 @@ def cut_mix(changes: Changes, alpha: float) -> None:
 
 
 def _draw_partners(changes: Changes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows that this operation mixes, and with which rows; a row is mixed only once."""
+    """Return the rows that this operation mixes and their partners; a row is mixed only once."""
     chosen = changes.unmixed & (changes.uniform(0, 1) < 1 / max(1, changes.mixers))
     changes.mixers -= 1
     changes.unmixed &= ~chosen
@@ -243,14 +243,14 @@ def _mix_labels(
     partners: NDArray[np.intp],
     kept: NDArray[np.float64],
 ) -> None:
-    part = kept.astype(np.float32)[:, None]
+    fraction = kept.astype(np.float32)[:, None]
     mixed = changes.y.copy()
-    mixed[rows] = changes.y[rows] * part + changes.y[partners] * (1 - part)
+    mixed[rows] = changes.y[rows] * fraction + changes.y[partners] * (1 - fraction)
     changes.y = mixed
 
 
 def _lightness(changes: Changes) -> NDArray[np.float64]:
-    """Return the mean lightness that each image has after the color changes so far."""
+    """Return the mean lightness of each image after the color changes so far."""
     gray = tones.mean_lightness(changes.x)
     factor = changes.colors[:, :3, :3].sum(axis=2) @ tones.LUMA
     lightness: NDArray[np.float64] = factor * gray + changes.colors[:, :3, 3] @ tones.LUMA

@@ -1,4 +1,4 @@
-"""Shows what augmentation does: images and their random changes, side by side."""
+"""Draws what augmentation does: images and random changes of them, side by side."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from cnnclf.files import atomic_path
 
 Images = npt.NDArray[np.uint8]
 
-_SMALLEST_TILE = 96
+_MIN_TILE = 96
 _GAP = 2
 
 
@@ -28,13 +28,13 @@ class Example:
     pixels: Images
 
 
-def choose_rows(dataset: Dataset, rows: npt.NDArray[np.intp], seed: int) -> list[int]:
-    """Return rows in an order of chance that takes one of each class before a second of any.
+def choose_rows(dataset: Dataset, rows: npt.NDArray[np.intp], *, seed: int) -> list[int]:
+    """Return rows in a random order, one of each class before a second of any.
 
     Args:
-        dataset: Where they are from.
-        rows: What to choose from, int [n].
-        seed: Where chance begins.
+        dataset: The dataset of the rows.
+        rows: The rows to choose from, int [n].
+        seed: Random seed.
     """
     shuffled = np.random.default_rng(seed).permutation(rows)
     classes = dataset.manifest.class_indices[shuffled]
@@ -44,13 +44,13 @@ def choose_rows(dataset: Dataset, rows: npt.NDArray[np.intp], seed: int) -> list
     return [int(row) for row in shuffled[np.lexsort((classes, turns))]]
 
 
-def take_examples(pixels: Pixels, rows: list[int], count: int) -> list[Example]:
+def take_examples(pixels: Pixels, rows: list[int], *, count: int) -> list[Example]:
     """Decode the first images that can be decoded.
 
     Args:
-        pixels: Where they are from.
+        pixels: The decoded images.
         rows: In the order of preference.
-        count: How many are wanted, at least 1.
+        count: The number of examples, at least 1.
 
     Raises:
         DataError: None of them can be decoded.
@@ -62,22 +62,22 @@ def take_examples(pixels: Pixels, rows: list[int], count: int) -> list[Example]:
         try:
             examples.append(Example(row, pixels.gather(np.array([row]))[0]))
         except ImageError:
-            continue  # `pixels` has said so
+            continue  # `pixels` has reported it
     if not examples:
-        raise DataError(f"expected images to preview, none of {len(rows)} can be decoded")
+        raise DataError(f"nothing to preview: none of {len(rows)} images can be decoded")
     return examples
 
 
 def vary_together(
     images: Images, operations: Mapping[str, float], *, variants: int, seed: int
 ) -> Images:
-    """Change images as training would, all operations at once.
+    """Augment images as training does, with all operations at once.
 
     Args:
         images: uint8 [m, H, W, C].
         operations: Strength by name.
-        variants: Changed versions of each, at least 1.
-        seed: Where chance begins.
+        variants: Augmented versions of each, at least 1.
+        seed: Random seed.
 
     Returns:
         uint8 [m, 1 + variants, H, W, C]; the first of each is unchanged.
@@ -85,7 +85,7 @@ def vary_together(
     count = len(images)
     augmenter = Augmenter(operations, seed)
     labels = np.repeat(np.eye(count, dtype=np.float32), variants, axis=0)
-    changed, _ = augmenter(np.repeat(images, variants, axis=0), labels, augmenter.rng(0, 0))
+    changed, _ = augmenter(np.repeat(images, variants, axis=0), labels, rng=augmenter.rng(0, 0))
     changed = changed.reshape(count, variants, *images.shape[1:])
     return np.concatenate([images[:, None], changed], axis=1)
 
@@ -93,13 +93,13 @@ def vary_together(
 def vary_each(
     images: Images, operations: Mapping[str, float], *, variants: int, seed: int
 ) -> tuple[list[tuple[str, float]], Images]:
-    """Change the first image by each operation alone.
+    """Augment the first image with each operation alone.
 
     Args:
-        images: uint8 [m, H, W, C]; all but the first are only there to be mixed in.
-        operations: Strength by name; the others of the table get their default strength.
-        variants: Changed versions by each operation, at least 1.
-        seed: Where chance begins.
+        images: uint8 [m, H, W, C]; all but the first only serve as partners of MixUp and CutMix.
+        operations: Strength by name; other operations get their default strength.
+        variants: Augmented versions per operation, at least 1.
+        seed: Random seed.
 
     Returns:
         Name and strength of each operation, and uint8 [operations, 1 + variants, H, W, C].
@@ -132,7 +132,7 @@ def save_sheet(sheet: Images, path: Path) -> None:
 def _tile(sheet: Images) -> Images:
     """Return uint8 [height, width, C], white between the images."""
     rows, columns, height, width, channels = sheet.shape
-    factor = max(1, -(-_SMALLEST_TILE // max(height, width)))
+    factor = max(1, -(-_MIN_TILE // max(height, width)))
     sheet = sheet.repeat(factor, axis=2).repeat(factor, axis=3)
     height, width = height * factor + _GAP, width * factor + _GAP
     grid = np.full((rows, columns, height, width, channels), 255, np.uint8)

@@ -1,9 +1,9 @@
 """Random changes of training images: the table of operations, the presets, and `Augmenter`.
 
-Runs on uint8 batches in the threads that gather them, with NumPy and Pillow: it is the same on
-every Keras backend, costs the network's device nothing, and is repeatable, because everything
-random in a batch comes from a generator made of (seed, epoch, batch) and not from the order of
-threads. What the operations do is in `changes`, `warp` and `tones`.
+Runs on uint8 batches in the threads that gather them, with NumPy and Pillow: the same on every
+Keras backend, at no cost for the network's device, and repeatable, because every random number of a
+batch comes from a generator seeded with (seed, epoch, batch), whatever the order of threads. The
+operations themselves are in `operations`, `warp` and `tones`.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from cnnclf.augmentation.operations import Changes, Labels, Pixels
 from cnnclf.errors import ConfigError
 
 _STAGES = ("plan", "pixels", "mix")
-_RANDOM_STREAM = 2  # the order of images has another, so that chance is never used twice
+_RANDOM_STREAM = 2  # the shuffling uses another, so that no random number is used twice
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,22 @@ class Augmentation:
     """One row of the table.
 
     Args:
-        name: The word for it in settings and options.
+        name: Its name in settings and options.
         summary: What it does, in one line.
-        parameter: What its strength means; 0 always switches it off and more is stronger.
-        default: A strength to begin with.
-        highest: The largest strength.
-        stage: "plan" (joined with others before pixels change), "pixels" (after these), or "mix"
-            (joins images and labels; comes last).
-        act: Does it.
-        source: The paper it comes from.
+        parameter: What its strength means; 0 always disables it and more is stronger.
+        default: A strength to start with.
+        max_strength: The maximum strength.
+        stage: "plan" (combined with others before pixels change), "pixels" (after these), or "mix"
+            (combines images and labels; comes last).
+        act: Applies it to a batch.
+        source: The paper that introduced it.
     """
 
     name: str
     summary: str
     parameter: str
     default: float
-    highest: float
+    max_strength: float
     stage: Literal["plan", "pixels", "mix"]
     act: Callable[[Changes, float], None]
     source: str = ""
@@ -50,7 +50,7 @@ class Augmentation:
 _ROWS = (
     Augmentation(
         "flip",
-        "swap left and right",
+        "flip left and right",
         "probability",
         0.5,
         1.0,
@@ -59,8 +59,8 @@ _ROWS = (
     ),
     Augmentation(
         "rotate",
-        "turn about the center, either way",
-        "largest angle in degrees",
+        "rotate about the center, in either direction",
+        "maximum angle in degrees",
         10.0,
         180.0,
         "plan",
@@ -69,7 +69,7 @@ _ROWS = (
     Augmentation(
         "translate",
         "shift by whole pixels, in any direction",
-        "largest shift as a part of the side",
+        "maximum shift (fraction of the side)",
         0.1,
         0.5,
         "plan",
@@ -78,7 +78,7 @@ _ROWS = (
     Augmentation(
         "zoom",
         "scale about the center, in or out",
-        "largest enlargement as a part of the size (0.1: 1/1.1 to 1.1 times)",
+        "maximum zoom (0.1: by a factor of 1/1.1 to 1.1)",
         0.1,
         0.9,
         "plan",
@@ -86,8 +86,8 @@ _ROWS = (
     ),
     Augmentation(
         "crop",
-        "show a random window, its aspect ratio changed by up to 4:3",
-        "largest part of the area cut off",
+        "crop a random window and resize it, aspect ratio 3:4 to 4:3",
+        "maximum fraction of the area cropped away",
         0.4,
         0.95,
         "plan",
@@ -96,8 +96,8 @@ _ROWS = (
     ),
     Augmentation(
         "brightness",
-        "multiply all values",
-        "largest change of the factor 1",
+        "multiply all values by a random factor",
+        "maximum change of the factor",
         0.2,
         1.0,
         "plan",
@@ -105,8 +105,8 @@ _ROWS = (
     ),
     Augmentation(
         "contrast",
-        "multiply the distance of all values to the image's mean",
-        "largest change of the factor 1",
+        "multiply the distance of all values to the mean of the image",
+        "maximum change of the factor",
         0.2,
         1.0,
         "plan",
@@ -114,16 +114,16 @@ _ROWS = (
     ),
     Augmentation(
         "hue",
-        "turn the color circle; gray images stay as they are",
-        "largest turn, 0.5 being the opposite color",
+        "shift the hue; gray images stay unchanged",
+        "maximum hue shift (fraction of the color wheel)",
         0.05,
         0.5,
         "plan",
-        operations.turn_hue,
+        operations.shift_hue,
     ),
     Augmentation(
         "randaugment",
-        "make two changes drawn from 14 of place, color and tone",
+        "apply two of 14 random geometric, color and tone changes",
         "magnitude",
         6.0,
         10.0,
@@ -144,7 +144,7 @@ _ROWS = (
     Augmentation(
         "mixup",
         "blend two images and their labels",
-        "alpha of the beta distribution that the parts are drawn from",
+        "alpha of the beta distribution of the mixing ratio",
         0.2,
         2.0,
         "mix",
@@ -153,8 +153,8 @@ _ROWS = (
     ),
     Augmentation(
         "cutmix",
-        "paste a box of another image; labels go by area",
-        "alpha of the beta distribution that the area is drawn from",
+        "paste a box of another image and mix the labels by area",
+        "alpha of the beta distribution of the area",
         1.0,
         2.0,
         "mix",
@@ -164,7 +164,7 @@ _ROWS = (
 )
 
 AUGMENTATIONS: Mapping[str, Augmentation] = {row.name: row for row in _ROWS}
-"""Every operation by its name, in the order in which they act."""
+"""Every operation by name, in the order in which they are applied."""
 
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "none": {},
@@ -187,7 +187,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "cutmix": 1.0,
     },
 }
-"""Strengths by preset; `light` has nothing that could turn one class into another."""
+"""Strengths by preset; nothing in `light` can turn one class into another."""
 
 
 class Augmenter:
@@ -195,10 +195,10 @@ class Augmenter:
 
     Args:
         operations: Strength by name of operation; see `AUGMENTATIONS`.
-        seed: Where chance begins, at least 0.
+        seed: Random seed, at least 0.
 
     Raises:
-        ConfigError: An operation is unknown or its strength out of range.
+        ConfigError: An operation is unknown or its strength is out of range.
     """
 
     def __init__(self, operations: Mapping[str, float], seed: int = 0) -> None:
@@ -207,15 +207,15 @@ class Augmenter:
         self.seed = seed
 
     def rng(self, epoch: int, batch: int) -> np.random.Generator:
-        """Return the generator of one batch, the same whenever and wherever it is made.
+        """Return the generator of one batch: always the same for the same arguments.
 
         Args:
             epoch: Counted from 0.
-            batch: Counted from 0 in its epoch.
+            batch: Counted from 0 within the epoch.
         """
         return np.random.default_rng((_RANDOM_STREAM, self.seed, epoch, batch))
 
-    def __call__(self, x: Pixels, y: Labels, rng: np.random.Generator) -> tuple[Pixels, Labels]:
+    def __call__(self, x: Pixels, y: Labels, *, rng: np.random.Generator) -> tuple[Pixels, Labels]:
         """Change one batch.
 
         Args:
@@ -240,21 +240,21 @@ class Augmenter:
 def choose_operations(
     preset: str, given: Mapping[str, float | None] | None = None
 ) -> dict[str, float]:
-    """Return the operations of a preset, with single strengths set otherwise.
+    """Return the operations of a preset, with single strengths overridden.
 
     Args:
         preset: A name of `PRESETS`.
-        given: Strength by operation; None leaves what the preset says, 0 switches it off.
+        given: Strength by operation; None keeps that of the preset, 0 disables the operation.
 
     Returns:
-        Strength by name, in the order of the table, without those that are off.
+        Strength by name, in the order of the table, without disabled operations.
 
     Raises:
-        ConfigError: A preset or operation is unknown, or a strength out of range.
+        ConfigError: A preset or operation is unknown, or a strength is out of range.
     """
     if preset not in PRESETS:
         raise ConfigError(
-            f"expected an augmentation preset of {', '.join(PRESETS)}, received {preset!r}"
+            f"unknown augmentation preset {preset!r}", f"presets are {', '.join(PRESETS)}"
         )
     set_here = {name: value for name, value in (given or {}).items() if value is not None}
     check_operations(set_here)
@@ -265,7 +265,7 @@ def check_operations(operations: Mapping[str, float]) -> None:
     """Refuse operations that are unknown or out of range.
 
     Raises:
-        ConfigError: All that is wrong, in one message.
+        ConfigError: Everything that is wrong, in one message.
     """
     wrong = []
     for name, strength in operations.items():
@@ -275,8 +275,8 @@ def check_operations(operations: Mapping[str, float]) -> None:
             wrong.append(
                 f"unknown augmentation {name!r}" + (f", did you mean {near[0]}?" if near else "")
             )
-        elif not 0 <= strength <= row.highest:
-            wrong.append(f"expected {name} from 0 to {row.highest:g}, received {strength!r}")
+        elif not 0 <= strength <= row.max_strength:
+            wrong.append(f"expected {name} from 0 to {row.max_strength:g}, received {strength!r}")
     if wrong:
         raise ConfigError("; ".join(wrong), f"augmentations are {', '.join(AUGMENTATIONS)}")
 

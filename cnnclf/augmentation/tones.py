@@ -1,7 +1,7 @@
-"""Changes the values of pixels, not their places: linear color changes, RandAugment's tone curves.
+"""Changes the values of pixels: linear color changes and the tone curves of RandAugment.
 
-All linear changes of an image (brightness, contrast, saturation, hue) are joined into one color
-matrix before any pixel is touched, so that any number of them costs one pass and rounds once.
+All linear changes of an image (brightness, contrast, saturation, hue) are combined into one color
+matrix before any pixel changes, so that any number of them costs one pass and rounds once.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Pixels = NDArray[np.uint8]
 Matrices = NDArray[np.float64]
 
 LUMA = np.array([0.299, 0.587, 0.114])
-"""Part of red, green and blue in the lightness of a color (ITU-R BT.601)."""
+"""Weights of red, green and blue in the lightness of a color (ITU-R BT.601)."""
 
 _TO_YIQ = np.array([LUMA, [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _CHUNK_VALUES = 1 << 17
@@ -22,7 +22,7 @@ _NEARLY = 1e-9
 
 
 def identity_colors(count: int) -> Matrices:
-    """Return `count` color matrices that change nothing, float64 [count, 4, 4]."""
+    """Return `count` identity color matrices, float64 [count, 4, 4]."""
     return np.tile(np.eye(4), (count, 1, 1))
 
 
@@ -47,8 +47,8 @@ def saturate_colors(factor: NDArray[np.float64]) -> Matrices:
     return matrices
 
 
-def turn_colors(turns: NDArray[np.float64]) -> Matrices:
-    """Return matrices that turn the color circle (1.0 is once around), lightness kept: hue."""
+def rotate_colors(turns: NDArray[np.float64]) -> Matrices:
+    """Return matrices that rotate the color wheel (1.0 is a full turn) at equal lightness: hue."""
     angle = 2 * np.pi * turns
     rotation = np.tile(np.eye(3), (len(turns), 1, 1))
     rotation[:, 1, 1] = rotation[:, 2, 2] = np.cos(angle)
@@ -60,7 +60,7 @@ def turn_colors(turns: NDArray[np.float64]) -> Matrices:
 
 
 def mean_lightness(pixels: Pixels) -> NDArray[np.float64]:
-    """Return the mean lightness of each image, 0..255, read from at most about 32 x 32 pixels."""
+    """Return the mean lightness of each image, 0..255, estimated from about 32 x 32 pixels."""
     height, width, channels = pixels.shape[1:]
     sample = pixels[:, :: max(1, height // 32), :: max(1, width // 32)]
     means = sample.mean(axis=(1, 2), dtype=np.float64)
@@ -73,8 +73,8 @@ def recolor(pixels: Pixels, matrices: Matrices) -> Pixels:
 
     Args:
         pixels: uint8 [n, H, W, C], C being 1 or 3; changed in place.
-        matrices: float64 [n, 4, 4] on (red, green, blue, 1). A gray image takes the matrix as if
-            its three colors were equal, so that hue and saturation leave it as it is.
+        matrices: float64 [n, 4, 4] on (red, green, blue, 1). To a gray image they apply as to equal
+            red, green and blue, so that hue and saturation leave it unchanged.
 
     Returns:
         `pixels`.
@@ -97,7 +97,7 @@ def recolor(pixels: Pixels, matrices: Matrices) -> Pixels:
 
 
 def _stretch(pixels: Pixels, factor: NDArray[np.float64], shift: NDArray[np.float64]) -> Pixels:
-    """Compute value * factor + shift in place, chunk by chunk so that it stays in the cache."""
+    """Compute value * factor + shift in place, in chunks that fit the cache."""
     step = max(1, _CHUNK_VALUES // max(1, pixels[0].size))
     for start in range(0, len(pixels), step):
         part = slice(start, start + step)
@@ -114,12 +114,12 @@ def autocontrast(image: Image.Image, level: float) -> Image.Image:  # noqa: ARG0
 
 
 def equalize(image: Image.Image, level: float) -> Image.Image:  # noqa: ARG001
-    """Make all values of each color about equally frequent."""
+    """Equalize the histogram of each color."""
     return ImageOps.equalize(image)
 
 
 def solarize(image: Image.Image, level: float) -> Image.Image:
-    """Invert values from a threshold on: 256 at level 0, 0 at level 1."""
+    """Invert values above a threshold: 256 at level 0, 0 at level 1."""
     return ImageOps.solarize(image, round(256 * (1 - level)))
 
 

@@ -1,9 +1,9 @@
-"""Moves the pixels of a batch by one affine map per image; what lies outside is mirrored in.
+"""Warps the images of a batch by one affine map each; borders are filled by reflection.
 
-Each image goes the cheapest way its map allows: whole-pixel shifts and flips are index look-ups,
-maps without rotation or shear are two small matrix products (small images) or Pillow's resize of
-a box (large ones), everything else is Pillow's affine transform. Outside the image lies its
-mirror image, so that no map leaves a wedge of one color that a network could learn.
+Each image takes the cheapest way that its map allows: shifts by whole pixels and flips are index
+look-ups, maps without rotation or shear are two small matrix products (small images) or Pillow's
+resize of a box (large ones), everything else is Pillow's affine transform. Reflection leaves no
+wedge of one color that a network could learn.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _NEARLY = 1e-9
 
 
 def identity_maps(count: int) -> Matrices:
-    """Return `count` maps that leave an image as it is, float64 [count, 3, 3]."""
+    """Return `count` identity maps, float64 [count, 3, 3]."""
     return np.tile(np.eye(3), (count, 1, 1))
 
 
@@ -31,7 +31,7 @@ def warp(pixels: Pixels, maps: Matrices) -> Pixels:
     Args:
         pixels: uint8 [n, H, W, C], C being 1 or 3.
         maps: float64 [n, 3, 3]; each takes a point (x, y, 1) of the result, in pixels from the
-            center of the image, to the point of the source that is shown there.
+            center of the image, to the point of the source that appears there.
 
     Returns:
         uint8 [n, H, W, C], a new array.
@@ -44,7 +44,7 @@ def warp(pixels: Pixels, maps: Matrices) -> Pixels:
     shifted = aligned & (np.abs(np.abs(scale) - 1) < _NEARLY).all(axis=1)
     shifted &= (np.abs(offset - np.rint(offset)) < _NEARLY).all(axis=1)
     small = pixels[0].size <= _SMALL_VALUES
-    # In place, or swapped left and right in place: whole batches at once.
+    # Unchanged, or flipped left and right in place: whole batches at once.
     swapped = offset[:, 0] * 2 == (1 - scale[:, 0]) * pixels.shape[2]
     placed = shifted & swapped & (scale[:, 1] > 0) & (offset[:, 1] == 0)
     for direction in (1, -1):
@@ -67,7 +67,7 @@ def warp(pixels: Pixels, maps: Matrices) -> Pixels:
 
 
 def _to_corner_origin(maps: Matrices, height: int, width: int) -> Matrices:
-    """Let the maps count from the upper left corner instead of the center."""
+    """Move the origin of the maps from the center to the upper left corner."""
     to_center = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
     to_corner = np.array([[1, 0, width / 2], [0, 1, height / 2], [0, 0, 1]])
     corner: Matrices = to_corner @ maps @ to_center
@@ -75,7 +75,7 @@ def _to_corner_origin(maps: Matrices, height: int, width: int) -> Matrices:
 
 
 def _mirrored(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """Fold any index into 0..size-1 as if the image were mirrored at its outermost pixels."""
+    """Fold any index into 0..size-1 by reflection at the outermost pixels."""
     if size == 1:
         return np.zeros_like(indices)
     folded: NDArray[np.intp] = (size - 1) - np.abs(np.abs(indices) % (2 * size - 2) - (size - 1))
@@ -83,7 +83,7 @@ def _mirrored(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
 
 
 def _shift(image: Pixels, affine: Matrices) -> Pixels:
-    """Move by whole pixels and flip: every result pixel is one source pixel."""
+    """Shift by whole pixels and flip: every result pixel is one source pixel."""
     height, width = image.shape[:2]
     rows = np.floor((np.arange(height) + 0.5) * affine[1, 1] + affine[1, 2]).astype(np.intp)
     columns = np.floor((np.arange(width) + 0.5) * affine[0, 0] + affine[0, 2]).astype(np.intp)
@@ -92,7 +92,7 @@ def _shift(image: Pixels, affine: Matrices) -> Pixels:
 
 
 def _interpolate(pixels: Pixels, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> Pixels:
-    """Scale and move a chunk of small images as rows @ image @ columns."""
+    """Scale and shift a chunk of small images as rows @ image @ columns."""
     height, width = pixels.shape[1:3]
     columns = _hat_weights(scale[:, 0], offset[:, 0], width)
     rows = _hat_weights(scale[:, 1], offset[:, 1], height)
@@ -105,7 +105,7 @@ def _interpolate(pixels: Pixels, scale: NDArray[np.float64], offset: NDArray[np.
 def _hat_weights(
     scale: NDArray[np.float64], offset: NDArray[np.float64], size: int
 ) -> NDArray[np.float32]:
-    """Return [n, size, size]: how much source pixel k gives to result pixel o, linearly."""
+    """Return [n, size, size]: the bilinear weight of source pixel k in result pixel o."""
     at = (np.arange(size) + 0.5) * scale[:, None] + offset[:, None] - 0.5
     period = max(1, size - 1)
     at = period - np.abs(np.abs(at) % (2 * period) - period) if size > 1 else np.zeros_like(at)
@@ -115,7 +115,7 @@ def _hat_weights(
 
 
 def _resize(source: Pixels, affine: Matrices, shape: tuple[int, ...]) -> Pixels:
-    """Scale and move one large image; several times faster than the general transform."""
+    """Scale and shift one large image; several times faster than the general transform."""
     height, width = shape[:2]
     left, right = sorted((affine[0, 2], affine[0, 2] + affine[0, 0] * width))
     top, bottom = sorted((affine[1, 2], affine[1, 2] + affine[1, 1] * height))
@@ -140,24 +140,24 @@ def _transform(source: Pixels, affine: Matrices, shape: tuple[int, ...]) -> Pixe
 def _cut_out(
     pixels: Pixels, affine: Matrices, rows: NDArray[np.intp]
 ) -> Iterator[tuple[int, Pixels, Matrices]]:
-    """Cut from the mirrored plane of each image what its map shows.
+    """Cut the area that the map of each image needs out of the image extended by reflection.
 
     Yields:
-        The row, the part, and the place of the part as [3, 3]: subtracted from the map it makes a
-        map into the part.
+        The row, the area, and its offset as [3, 3]: subtracted from the map it gives the map into
+        the area.
     """
     if not rows.size:
         return
     height, width = pixels.shape[1:3]
     corners = affine[rows, :2, :2] @ np.array([[0, width, 0, width], [0, 0, height, height]])
     corners += affine[rows, :2, 2:]
-    # One more pixel all around, because interpolation looks at the neighbors.
+    # One more pixel all around, because interpolation reads the neighbors.
     lows = np.floor(corners.min(axis=2)).astype(np.intp) - 1
     highs = np.ceil(corners.max(axis=2)).astype(np.intp) + 1
     margin = max(0, -int(lows.min()), int((highs - (width, height)).max()))
     places = np.zeros((len(rows), 3, 3))
     if pixels[0].size <= _SMALL_VALUES and margin <= min(height, width):
-        # Small images: one mirrored border around all costs less than thinking about each.
+        # Small images: one border around the whole batch costs less than one for each.
         around = pixels[rows].take(_mirrored(np.arange(-margin, height + margin), height), axis=1)
         around = around.take(_mirrored(np.arange(-margin, width + margin), width), axis=2)
         places[:, :2, 2] = -margin

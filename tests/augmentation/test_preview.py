@@ -60,7 +60,7 @@ def test_every_class_comes_before_a_second_of_any() -> None:
     assert rows != choose_rows(dataset(classes), np.arange(54), seed=2)
 
 
-def test_bad_images_are_passed_over() -> None:
+def test_unreadable_images_are_skipped() -> None:
     examples = take_examples(StandInPixels(), [1, 2, 3, 4, 6], count=2)
     assert [example.row for example in examples] == [2, 4]
     assert (examples[1].pixels == 4).all()

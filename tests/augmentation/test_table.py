@@ -22,7 +22,7 @@ def run(
     operations: dict[str, float], x: np.ndarray, y: np.ndarray, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     augmenter = Augmenter(operations, seed)
-    return augmenter(x.copy(), y.copy(), augmenter.rng(0, 0))
+    return augmenter(x.copy(), y.copy(), rng=augmenter.rng(0, 0))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -31,7 +31,7 @@ def test_every_operation_keeps_shapes_and_types_and_the_sum_of_labels(
     name: str, shape: tuple[int, int, int]
 ) -> None:
     x, y = batch(shape)
-    for strength in (AUGMENTATIONS[name].default, AUGMENTATIONS[name].highest):
+    for strength in (AUGMENTATIONS[name].default, AUGMENTATIONS[name].max_strength):
         new_x, new_y = run({name: strength}, x, y)
         assert (new_x.shape, new_x.dtype) == (x.shape, x.dtype)
         assert (new_y.shape, new_y.dtype) == (y.shape, y.dtype)
@@ -76,8 +76,8 @@ def test_the_table_and_the_settings_say_the_same() -> None:
     for name, row in AUGMENTATIONS.items():
         limits = {type(each).__name__: each for each in fields[name].metadata}
         assert limits["Ge"].ge == 0
-        assert limits["Le"].le == row.highest
-        assert 0 < row.default <= row.highest
+        assert limits["Le"].le == row.max_strength
+        assert 0 < row.default <= row.max_strength
         assert row.name == name
         assert row.summary
         assert row.parameter
@@ -97,15 +97,16 @@ def test_choosing_overrides_a_preset() -> None:
     assert chosen["rotate"] == PRESETS["medium"]["rotate"]
 
 
-def test_wrong_names_and_strengths_are_all_told_at_once() -> None:
+def test_wrong_names_and_strengths_are_all_named_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         Augmenter({"flipp": 0.5, "rotate": 181.0, "zoom": -0.1})
     message = raised.value.message
     assert "did you mean flip?" in message
     assert "rotate from 0 to 180, received 181.0" in message
     assert "zoom" in message
-    with pytest.raises(ConfigError, match="none, light, medium, strong"):
+    with pytest.raises(ConfigError, match="'heavy'") as raised:
         choose_operations("heavy")
+    assert raised.value.hint == "presets are none, light, medium, strong"
 
 
 def test_a_flip_is_a_flip() -> None:
@@ -150,7 +151,7 @@ def test_erasing_fills_one_box_and_leaves_the_rest() -> None:
     assert 20 < (untouched != 0).any(axis=(1, 2, 3)).sum() < 80
 
 
-def test_mixup_gives_pixels_and_labels_the_same_part() -> None:
+def test_mixup_mixes_pixels_and_labels_by_the_same_fraction() -> None:
     count = 40
     x = np.repeat(np.arange(count, dtype=np.uint8) * 6, 4).reshape(count, 2, 2, 1)
     y = np.eye(count, dtype=np.float32)
@@ -158,7 +159,7 @@ def test_mixup_gives_pixels_and_labels_the_same_part() -> None:
     expected = labels @ x[:, 0, 0, 0].astype(np.float64)
     assert np.abs(mixed[:, 0, 0, 0] - expected).max() <= 1
     assert ((labels > 0).sum(axis=1) == 2).sum() > count / 2
-    assert (labels.diagonal() >= 0.5).all(), "an image keeps the larger part"
+    assert (labels.diagonal() >= 0.5).all(), "an image keeps the larger fraction"
 
 
 def test_cutmix_labels_go_by_area() -> None:
@@ -194,9 +195,11 @@ def test_mixup_and_cutmix_share_the_rows() -> None:
 )
 @settings(max_examples=40, deadline=None)
 def test_any_operations_together_keep_the_contract(
-    parts: dict[str, float], height: int, width: int, channels: int
+    fractions: dict[str, float], height: int, width: int, channels: int
 ) -> None:
-    operations = {name: part * AUGMENTATIONS[name].highest for name, part in parts.items()}
+    operations = {
+        name: fraction * AUGMENTATIONS[name].max_strength for name, fraction in fractions.items()
+    }
     x, y = batch((height, width, channels), count=5)
     new_x, new_y = run(operations, x, y)
     assert (new_x.shape, new_x.dtype) == (x.shape, x.dtype)

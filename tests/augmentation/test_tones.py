@@ -41,14 +41,14 @@ def test_no_saturation_is_gray_and_hue_leaves_gray_alone() -> None:
     pixels = images()
     gray = tones.recolor(pixels.copy(), tones.saturate_colors(as_factor(0.0)))
     assert np.ptp(gray.astype(int), axis=3).max() <= 1
-    turned = tones.recolor(gray.copy(), tones.turn_colors(np.array([0.1, -0.3, 0.5])))
+    turned = tones.recolor(gray.copy(), tones.rotate_colors(np.array([0.1, -0.3, 0.5])))
     assert np.abs(turned.astype(int) - gray).max() <= 2
 
 
 def test_hue_turns_the_color_circle() -> None:
     red = np.tile(np.array([180, 90, 90], np.uint8), (3, 2, 2, 1))
     hues = []
-    for image in tones.recolor(red, tones.turn_colors(np.array([0.0, 1 / 3, -1 / 3]))):
+    for image in tones.recolor(red, tones.rotate_colors(np.array([0.0, 1 / 3, -1 / 3]))):
         hues.append(colorsys.rgb_to_hsv(*(image[0, 0] / 255))[0])
     assert hues[0] == pytest.approx(0, abs=0.02)
     assert sorted(hues[1:]) == pytest.approx([1 / 3, 2 / 3], abs=0.06)
@@ -59,7 +59,7 @@ def test_gray_images_take_any_matrix_as_equal_colors_would() -> None:
     matrices = tones.scale_colors(np.array([0.8, 1.1, 1.0]))
     for more in (
         tones.saturate_colors(np.array([0.3, 1.7, 1.0])),
-        tones.turn_colors(np.array([0.1, -0.2, 0.0])),
+        tones.rotate_colors(np.array([0.1, -0.2, 0.0])),
         tones.spread_colors(np.array([1.3, 0.6, 1.0]), np.array([90.0, 120.0, 0.0])),
     ):
         matrices = more @ matrices

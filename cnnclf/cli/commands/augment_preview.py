@@ -1,4 +1,4 @@
-"""`cnnclf augment-preview`: an image of what augmentation does to a dataset's images."""
+"""`cnnclf augment-preview`: an image that shows what augmentation does to a dataset."""
 
 import shlex
 from functools import partial
@@ -134,6 +134,6 @@ def _take_examples(plan: "TrainPlan", dataset: "Dataset", count: int) -> "list[E
     from cnnclf.data.store import open_pixels
 
     rows = dataset.select_split("train")
-    order = choose_rows(dataset, rows, plan.config.runtime.seed)
+    order = choose_rows(dataset, rows, seed=plan.config.runtime.seed)
     pixels = open_pixels(dataset, plan.input_spec, cache="none", progress=out.progress())
-    return take_examples(pixels, order, count)
+    return take_examples(pixels, order, count=count)

@@ -275,7 +275,7 @@ class Batches:
     def _make(self, epoch: int, index: int, rows: npt.NDArray[np.intp]) -> Batch:
         x, y = self._gather(rows)
         if self.augmenter is not None:
-            x, y = self.augmenter(x, y, self.augmenter.rng(epoch, index))
+            x, y = self.augmenter(x, y, rng=self.augmenter.rng(epoch, index))
         return (x, y) if self.class_weights is None else (x, y, y @ self.class_weights)
 
     def _gather(

@@ -270,7 +270,7 @@ def _make_batches(
         for number, start in enumerate(range(0, count, _BATCH)):
             x = _gather(pixels, job.rows, start, failed)
             if view:
-                x, _ = augmenter(x, no_labels[: len(x)], augmenter.rng(view, number))
+                x, _ = augmenter(x, no_labels[: len(x)], rng=augmenter.rng(view, number))
             yield view * count + start, x
 
 
