@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the command line in the process, and a cache directory of its own."""
+"""Fixtures for all tests: the command line in this process, and a separate cache directory."""
 
 import os
 from collections.abc import Callable

@@ -31,7 +31,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 EXPORT_TO_LITERT = ("export/litert_exporter.py", "export/litert_biases.py")
 # Which files may import what; a name that ends with / is a directory.
 MAY_IMPORT = {
-    "tensorflow": ("runtime/", "training/feeding/batches.py", "explain/", *EXPORT_TO_LITERT),
+    "tensorflow": ("runtime/", "training/feeding/batches.py", *EXPORT_TO_LITERT),
     "jax": ("runtime/",),
     "torch": ("runtime/",),
     "openvino": ("inference/engines/openvino_engine.py",),  # load_openvino keeps it from reporting
@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "typer": ("cli/",),
     "click": (),
 }
-# Who may take more than two positional arguments: others call these so.
+# What may take more than two positional arguments, and why.
 MORE_THAN_TWO = {
     "cli/commands/": "Typer reads a command's options from its signature and calls it by name",
 }
@@ -242,7 +242,7 @@ def test_errors_are_caught_by_name() -> None:
     assert [place.partition(":")[0] for place in broad] == ["cli/main.py"]
 
 
-def test_no_module_is_a_drawer_for_everything() -> None:
+def test_no_module_is_a_grab_bag() -> None:
     names = {"utils.py", "util.py", "helpers.py", "helper.py", "common.py", "misc.py"}
     assert [inside(path) for path in FILES if path.name in names] == []
 
@@ -254,7 +254,7 @@ def test_every_module_says_what_it_owns() -> None:
 
 
 def test_module_names_are_unique() -> None:
-    """A command's module may be named as what it calls."""
+    """A command may have the name of the module that does its work."""
     counts = Counter(
         path.name
         for path in FILES
