@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.cli.app import COMMANDS, load_command
-from cnnclf.cli.settings import option_name
-from cnnclf.config import MODEL_PRESETS, CommandConfig, FinetuneConfig, TrainConfig, choices_of
+from cnnclf.config import (
+    MODEL_PRESETS,
+    CommandConfig,
+    FinetuneConfig,
+    TrainConfig,
+    choices_of,
+    option_name,
+)
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -47,7 +53,7 @@ def render_settings(command: str, kind: type[CommandConfig]) -> str:
         lines += ["", f"## [{section}]", "", model.__doc__.strip(), ""]
         lines += ["| key | option | default | meaning |", "|---|---|---|---|"]
         for name, setting in model.model_fields.items():
-            choices = ", ".join(choices_of(setting.annotation))
+            choices = ", ".join(choices_of(setting))
             meaning = setting.description + (f" One of {choices}." if choices else "")
             default = "" if setting.default is None else _shown(setting.default)
             lines.append(

@@ -64,9 +64,9 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize(
     ("capability", "expected"),
     [
-        ((9, 0), "mixed_bfloat16"),
-        ((8, 0), "mixed_bfloat16"),
-        ((7, 5), "mixed_float16"),
+        ((9, 0), "bfloat16"),
+        ((8, 0), "bfloat16"),
+        ((7, 5), "float16"),
         ((6, 1), "float32"),
         (None, "float32"),
     ],
@@ -81,8 +81,8 @@ def test_precision_follows_the_gpu(
 
 
 def test_precision_as_asked(on: Any) -> None:
-    info = on(devices(), precision="mixed_bfloat16")
-    assert (info.precision, info.precision_reason) == ("mixed_bfloat16", "as asked")
+    info = on(devices(), precision="bfloat16")
+    assert (info.precision, info.precision_reason) == ("bfloat16", "as requested")
 
 
 def test_unknown_precision_is_refused(on: Any) -> None:
@@ -330,9 +330,10 @@ def test_twice_in_one_process_and_errors_in_between(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(backends, "tensorflow_gpu_problem", lambda: problem)
     with pytest.raises(DeviceError, match="--device gpu:3: none here"):
         setup_runtime(device="gpu:3")
-    second = setup_runtime(device="auto", seed=7, precision="mixed_bfloat16")
+    second = setup_runtime(device="auto", seed=7, precision="bfloat16")
     try:
-        assert second.precision == keras.config.dtype_policy().name == "mixed_bfloat16"
+        assert second.precision == "bfloat16"
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
         assert second.devices == first.devices
         assert float(tf.random.uniform(())) == drawn
     finally:

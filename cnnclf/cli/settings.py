@@ -6,28 +6,26 @@ file's and those of --set, and reports all errors at once.
 """
 
 import inspect
-import types
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cnnclf.config import CommandConfig, TrainConfig, choices_of
+from cnnclf.config import (
+    CommandConfig,
+    TrainConfig,
+    describe_default,
+    describe_type,
+    list_fields,
+    load_config,
+    option_name,
+)
+from cnnclf.config.describing import words_of
 
-_NAMES = {
-    "optimizer.name": "optimizer",
-    "augment.preset": "augment",
-    "backbone.name": "backbone",
-    "head.pooling": "pooling",
-    "tail.unfreeze": "unfreeze",
-    "features.cache": "feature-cache",
-    "features.fallback": "feature-fallback",
-    "features.precision": "feature-precision",
-    "features.dtype": "feature-dtype",
-}
-_NAMED_BY_SECTION = ("head", "tail")
+_Config = TypeVar("_Config", bound=CommandConfig)
+
 _PANELS = {
     "data": "Images",
     "model": "Network",
@@ -39,36 +37,40 @@ _PANELS = {
     "training": "Training",
     "augment": "Augmentation",
     "runtime": "Machine",
+    # of commands without sections
+    "batch_size": "Machine",
+    "cache": "Machine",
+    "device": "Machine",
+    "engine": "Machine",
+    "precision": "Machine",
+    "threads": "Machine",
 }
 
 
-def option_name(key: str) -> str:
-    """Return the option of a dotted key: `model.kernel_size` is `--kernel-size`."""
-    section, _, name = key.partition(".")
-    if section in _NAMED_BY_SECTION:
-        name = f"{section}-{name}"
-    return "--" + _NAMES.get(key, name).replace("_", "-")
+_NO_ROWS: Mapping[str, tuple[str, ...]] = {}
 
 
 def add_settings(
     command: Callable[..., Any],
     *,
-    only: tuple[str, ...] = ("",),
     kind: type[CommandConfig] = TrainConfig,
+    only: tuple[str, ...] = ("",),
+    rows: Mapping[str, tuple[str, ...]] = _NO_ROWS,
 ) -> Callable[..., Any]:
     """Give a command that takes `**settings` one option per setting.
 
     Args:
         command: Its other parameters keep their place; `**settings` is replaced.
-        only: Beginnings of the dotted keys that the command has options for.
         kind: All settings there are.
+        only: Beginnings of the dotted keys that the command has options for.
+        rows: The choices of settings that name a row of a table, by key.
 
     Returns:
         The same function, which Typer now sees with all options.
     """
     signature = inspect.signature(command)
     own = [
-        parameter
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in signature.parameters.values()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
@@ -76,14 +78,13 @@ def add_settings(
         inspect.Parameter(
             _parameter_name(key),
             inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=_annotate(key, field),
+            default=inspect.Parameter.empty if field.is_required() else None,
+            annotation=_annotate(key, field, rows.get(key, ())),
         )
-        for key, field in _fields(kind)
+        for key, field in list_fields(kind).items()
         if key.startswith(only)
     ]
-    keyword_own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    parameters = [*keyword_own, *added]
+    parameters = [*own, *added]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
@@ -93,64 +94,52 @@ def given_settings(
     settings: Mapping[str, object], *, kind: type[CommandConfig] = TrainConfig
 ) -> dict[str, object]:
     """Return the typed options among a command's `**settings`, by dotted key."""
-    keys = {_parameter_name(key): key for key, _ in _fields(kind)}
+    keys = {_parameter_name(key): key for key in list_fields(kind)}
     return {keys[name]: value for name, value in settings.items() if value is not None}
 
 
-def _fields(kind: type[CommandConfig]) -> list[tuple[str, FieldInfo]]:
-    found = []
-    for section, section_field in kind.model_fields.items():
-        model = section_field.annotation
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise TypeError(f"expected a section of settings, received {model!r}")
-        found += [(f"{section}.{name}", field) for name, field in model.model_fields.items()]
-    return found
+def read_settings(kind: type[_Config], settings: Mapping[str, object]) -> _Config:
+    """Check the `**settings` of a command that takes no file of settings.
+
+    Args:
+        kind: The settings of the command.
+        settings: What the command was called with.
+
+    Raises:
+        UsageError: Some are wrong; all of them in one message.
+    """
+    return load_config(options=given_settings(settings, kind=kind), kind=kind)[0]
 
 
 def _parameter_name(key: str) -> str:
-    return key.replace(".", "__")
+    """Return the name of a parameter that collides with none of the command's own."""
+    return f"setting__{key.replace('.', '__')}"
 
 
-def _annotate(key: str, field: FieldInfo) -> Any:
-    choices = choices_of(field.annotation)
-    is_flag = field.annotation is bool
+def _annotate(key: str, field: FieldInfo, rows: tuple[str, ...]) -> Any:
     name = option_name(key)
-    declaration = f"{name}/--no-{name[2:]}" if is_flag else name
+    is_flag = field.annotation is bool
+    choices = rows or words_of(field)
+    default = "" if field.is_required() else f" [{describe_default(key, field)}]"
     option = typer.Option(
-        declaration,
-        metavar=None if is_flag else "|".join(choices) or _metavar(field.annotation),
+        f"{name}/--no-{name[2:]}" if is_flag else name,
+        metavar=None if is_flag else "|".join(rows) or describe_type(field),
+        callback=_row_check(rows) if rows else None,
         autocompletion=(lambda: list(choices)) if choices else None,
-        help=f"{field.description} [{_default_text(key, field)}]",
-        rich_help_panel=_PANELS[key.partition(".")[0]],
+        help=f"{field.description}{default}",
+        rich_help_panel=_PANELS.get(key.partition(".")[0]),
         show_default=False,
     )
-    return Annotated[bool | None, option] if is_flag else Annotated[str | None, option]
+    value = bool if is_flag else str
+    return Annotated[value if field.is_required() else value | None, option]
 
 
-def _default_text(key: str, field: FieldInfo) -> str:
-    default = field.default
-    if key.startswith("augment.") and default is None:
-        return "as --augment says"
-    if isinstance(default, list):
-        return ",".join(map(str, default)) or "none"
-    return str(default).lower() if isinstance(default, bool) else str(default)
+def _row_check(rows: tuple[str, ...]) -> Callable[[str | None], str | None]:
+    def check(value: str | None) -> str | None:
+        if value is None or value in rows:
+            return value
+        near = get_close_matches(value.casefold(), rows, n=1, cutoff=0.4)
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+        raise typer.BadParameter(f"expected one of {', '.join(rows)}{suggestion}")
 
-
-def _metavar(annotation: Any) -> str:
-    kinds = set(_leaf_types(annotation))
-    if float in kinds:
-        return "NUMBER"
-    if list in kinds:
-        return "N,N,..."
-    if tuple in kinds:
-        return "SIZE"
-    return "N" if int in kinds else "TEXT"
-
-
-def _leaf_types(annotation: Any) -> list[Any]:
-    origin = get_origin(annotation)
-    if origin in {list, tuple}:
-        return [origin]
-    if origin in {Union, types.UnionType, Annotated}:
-        return [leaf for part in get_args(annotation) for leaf in _leaf_types(part)]
-    return [annotation]
+    return check

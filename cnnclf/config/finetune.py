@@ -7,7 +7,9 @@ from pydantic import BeforeValidator, Field
 from cnnclf.config.sections import (
     AugmentConfig,
     Auto,
+    Cache,
     CommandConfig,
+    HeadPooling,
     RuntimeConfig,
     Schedule,
     Section,
@@ -37,9 +39,7 @@ class BackboneDataConfig(Section):
     fit: Literal["auto", "crop", "pad", "squash"] = Field(
         "auto", description="How an image of another shape is brought to the size."
     )
-    cache: Literal["disk", "ram", "none"] = Field(
-        "disk", description="Where decoded images are kept."
-    )
+    cache: Cache = Field("disk", description="Where decoded images are kept between epochs.")
 
 
 class BackboneConfig(Section):
@@ -55,8 +55,8 @@ class BackboneConfig(Section):
 class HeadConfig(Section):
     """The new end of the network, and the first phase, which trains it alone."""
 
-    pooling: Literal["avg", "max", "both"] = Field(
-        "avg", description="From the last feature maps to a vector."
+    pooling: HeadPooling = Field(
+        "global_average", description="Pooling of the last feature maps into a vector."
     )
     units: int = Field(0, ge=0, le=65_536, description="Units of a hidden dense layer; 0: none.")
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before each dense layer.")

@@ -1,19 +1,24 @@
-"""Joins the layers of settings, checks them all at once and names what is wrong.
+"""Joins the layers of settings, checks them all at once and names what is wrong as it was written.
 
 From weakest to strongest: the defaults, the model preset, the file, `--set`, the options.
 """
 
 import difflib
+import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from cnnclf.config.sections import CommandConfig, Section
+from cnnclf.config.describing import describe_values, list_fields, option_name, words_of
+from cnnclf.config.sections import CommandConfig
 from cnnclf.config.train import TrainConfig
-from cnnclf.errors import ConfigError
+from cnnclf.errors import CnnclfError, ConfigError, UsageError
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 
@@ -50,79 +55,126 @@ def load_config(
         file: A TOML file with the sections of `kind`, or None.
         assignments: `section.key=value` strings, as given with `--set`.
         options: Values given as command-line options, by dotted key.
-        kind: All settings of a command: `TrainConfig` or `FinetuneConfig`.
+        kind: All settings of a command, such as `TrainConfig`.
 
     Returns:
         The settings, and for each dotted key that was given where it came from
         ("file", "--set", "option", "preset NAME").
 
     Raises:
-        ConfigError: Anything unknown, of the wrong type or out of range; all of it in one message.
+        UsageError: What is unknown, of the wrong type or out of range was given as an option or
+            assignment; all of it in one message.
+        ConfigError: The same, in a file.
     """
-    given: dict[str, tuple[object, str]] = {}
-    for key, value in _read_toml(file).items():
-        given[key] = (value, f"file {file}")
+    given: dict[str, _Given] = _read_toml(file)
     for assignment in assignments:
         key, value = _parse_assignment(assignment)
-        given[key] = (value, "--set")
+        given[key] = _Given(value, "--set", f"--set {assignment}")
     for key, value in (options or {}).items():
-        given[key] = (value, "option")
-    preset = given.get("model.preset", ("default", ""))[0]
-    for section, settings in kind.presets.get(str(preset), {}).items():
+        given[key] = _Given(value, "option", _spell_option(key, value))
+    preset = str(given["model.preset"].value if "model.preset" in given else "default")
+    for section, settings in kind.presets.get(preset, {}).items():
         for key, value in settings.items():
-            given.setdefault(f"{section}.{key}", (value, f"preset {preset}"))
-    nested: dict[str, Any] = {}
-    for key, (value, _) in given.items():
-        section, _, name = key.partition(".")
-        nested.setdefault(section, {})[name] = value
+            given.setdefault(f"{section}.{key}", _Given(value, f"preset {preset}", ""))
     try:
-        config = kind.model_validate(nested)
+        config = kind.model_validate(_nest(given))
     except ValidationError as error:
-        hint = f"cnnclf {kind.command} --help lists every setting"
-        raise ConfigError(_explain(error, given, kind), hint) from error
-    return config, {key: origin for key, (_, origin) in given.items()}
+        raise _refusal(error, given, kind) from None
+    return config, {key: each.origin for key, each in given.items()}
 
 
-def setting_keys(kind: type[CommandConfig] = TrainConfig) -> list[str]:
-    """Return every dotted key, in the order of the sections."""
-    return [
-        f"{section}.{name}"
-        for section, field in kind.model_fields.items()
-        for name in _section_of(field.annotation).model_fields
-    ]
+@dataclass(frozen=True)
+class _Given:
+    """A value that was given.
+
+    Args:
+        value: As parsed.
+        origin: file PATH, --set, option or preset NAME.
+        spelled: As the user wrote it, and where if in a file.
+    """
+
+    value: object
+    origin: str
+    spelled: str
 
 
-def _section_of(annotation: Any) -> type[Section]:
-    if not (isinstance(annotation, type) and issubclass(annotation, Section)):
-        raise TypeError(f"expected a section of settings, received {annotation!r}")
-    return annotation
+def _nest(given: Mapping[str, _Given]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, each in given.items():
+        section, _, name = key.rpartition(".")
+        (nested.setdefault(section, {}) if section else nested)[name] = each.value
+    return nested
 
 
-def _read_toml(file: Path | None) -> dict[str, object]:
+def _read_toml(file: Path | None) -> dict[str, _Given]:
     if file is None:
         return {}
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
     except FileNotFoundError as error:
-        raise ConfigError(f"expected a settings file, found nothing at {file}") from error
+        raise ConfigError(f"settings file {file} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the settings file {file} cannot be read: {error}") from error
+        raise ConfigError(f"settings file {file} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"expected TOML in {file}, received: {error}") from error
+        raise ConfigError(f"settings file {file} is not valid TOML: {error}") from error
     flat: dict[str, object] = {}
     for section, settings in content.items():
         if isinstance(settings, dict):
             flat.update({f"{section}.{key}": value for key, value in settings.items()})
         else:
             flat[section] = settings
-    return flat
+    lines = _find_lines(text)
+    return {
+        key: _Given(
+            value, f"file {file}", f"{file}, line {_line_of(key, lines)}: {_spell(key, value)}"
+        )
+        for key, value in flat.items()
+    }
+
+
+def _find_lines(text: str) -> dict[str, int]:
+    """Find the line of each table and key of a TOML file, by its dotted name."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = _plain_key(header[1]) + "."
+            lines.setdefault(table.removesuffix("."), number)
+        elif pair := re.match(r"\s*([\w\s.\"'-]+?)\s*=", line):
+            lines.setdefault(table + _plain_key(pair[1]), number)
+    return lines
+
+
+def _plain_key(text: str) -> str:
+    return ".".join(part.strip().strip("\"'") for part in text.split("."))
+
+
+def _line_of(key: str, lines: Mapping[str, int]) -> int:
+    """Return the line of a key, or of what holds it: an inline table, or a table."""
+    while key not in lines and "." in key:
+        key = key.rpartition(".")[0]
+    return lines.get(key, 1)
+
+
+def _spell(key: str, value: object) -> str:
+    return f"{key} = {json.dumps(value, ensure_ascii=False, default=str)}"
+
+
+def _spell_option(key: str, value: object) -> str:
+    name = option_name(key)
+    if isinstance(value, bool):
+        return name if value else f"--no-{name.removeprefix('--')}"
+    text = "x" if key.endswith("_size") else ","
+    shown = text.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"{name} {shown or repr(shown)}"
 
 
 def _parse_assignment(assignment: str) -> tuple[str, object]:
     key, separator, text = assignment.partition("=")
     if not separator or "." not in key:
-        raise ConfigError(
-            f"expected --set section.key=value, received {assignment!r}",
+        raise UsageError(
+            f"--set {assignment or repr(assignment)}: expected section.key=value",
             "for example --set model.dropout=0.3",
         )
     try:
@@ -131,28 +183,40 @@ def _parse_assignment(assignment: str) -> tuple[str, object]:
         return key.strip(), text  # a bare word such as adamw, or 32,64
 
 
-def _explain(
-    error: ValidationError, given: Mapping[str, tuple[object, str]], kind: type[CommandConfig]
+def _refusal(
+    error: ValidationError, given: Mapping[str, _Given], kind: type[CommandConfig]
+) -> CnnclfError:
+    """Name every setting that is wrong as it was written, and say what it takes."""
+    fields = list_fields(kind)
+    wrong = {_find_key(item["loc"], fields) for item in error.errors()}
+    problems = {
+        key: f"{each.spelled}: {_describe_problem(key, each.value, fields, kind)}"
+        for key, each in given.items()
+        if key in wrong or key.partition(".")[0] in wrong
+    }
+    is_typed = all(given[key].origin in {"--set", "option"} for key in problems)
+    return (UsageError if is_typed else ConfigError)(
+        "; ".join(problems.values()), f"cnnclf {kind.command} --help lists every setting"
+    )
+
+
+def _find_key(location: tuple[int | str, ...], fields: Mapping[str, FieldInfo]) -> str:
+    """Return the dotted key of an error, which may lie in a part of its value."""
+    whole = str(location[0])
+    return whole if whole in fields else ".".join(map(str, location[:2]))
+
+
+def _describe_problem(
+    key: str, value: object, fields: Mapping[str, FieldInfo], kind: type[CommandConfig]
 ) -> str:
-    """Put every error on one line: dotted key, what was expected, what was received."""
-    lines: dict[str, str] = {}
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"][:2])
-        origin = given[key][1] if key in given else ""
-        where = f" ({origin})" if origin else ""
-        if item["type"] == "extra_forbidden":
-            known = setting_keys(kind) if "." in key else list(kind.model_fields)
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            lines[key] = f"unknown setting {key}{where}" + (
-                f", did you mean {near[0]}?" if near else ""
-            )
-        else:
-            expected = item["msg"][0].lower() + item["msg"][1:]
-            received = given[key][0] if key in given else item["input"]
-            previous = lines.get(key)
-            lines[key] = (
-                f"{previous} or {expected}"
-                if previous
-                else f"{key}{where} received {received!r}: {expected}"
-            )
-    return "; ".join(lines.values())
+    if key in fields:
+        near = _suggest(value, words_of(fields[key])) if isinstance(value, str) else ""
+        return f"expected {describe_values(fields[key])}{near}"
+    if key in kind.model_fields:
+        return "expected a section with settings"
+    return f"unknown setting{_suggest(key, list(fields if '.' in key else kind.model_fields))}"
+
+
+def _suggest(text: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(text.casefold(), known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,8 +1,25 @@
 """What the settings of several commands share: types of values and whole sections."""
 
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a value is typed, where its type does not show it; part of an annotation.
+
+    Args:
+        metavar: What the help page shows for the value.
+        words: What is expected, in words.
+        choices: Words that are offered when an option is completed.
+    """
+
+    metavar: str
+    words: str
+    choices: tuple[str, ...] = ()
+
 
 Auto = Literal["auto"]
 Presets = dict[str, dict[str, dict[str, Any]]]
@@ -28,22 +45,67 @@ def _split_size(value: object) -> object:
     return value
 
 
+def _none_if_auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
+def _replace(old_names: dict[str, str]) -> BeforeValidator:
+    """Let plans of earlier versions, and those who know Keras's names, keep their words."""
+    return BeforeValidator(
+        lambda value: old_names.get(value, value) if type(value) is str else value
+    )
+
+
 Size = Annotated[
     Auto | tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]],
     BeforeValidator(_split_size),
+    Form("SIZE", "auto or a size such as 64 or 48x64 (height x width), 1 to 4096 pixels each"),
 ]
 Schedule = Literal["constant", "cosine", "one_cycle", "plateau"]
 Counts = Annotated[Auto | list[Annotated[int, Field(ge=1, le=8192)]], BeforeValidator(split_list)]
+Cache = Literal["disk", "ram", "none"]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    _replace({"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}),
+]
+HeadPooling = Annotated[
+    Literal["global_average", "global_max", "both"],
+    _replace({"avg": "global_average", "max": "global_max"}),
+]
+Device = Annotated[
+    str,
+    Field(pattern=r"^(auto|cpu|gpu|gpu:all|gpu:[0-9]+)$"),
+    Form(
+        "auto|cpu|gpu|gpu:all|gpu:N",
+        "auto, cpu, gpu, gpu:all or gpu:N (N = 0, 1, ...)",
+        ("auto", "cpu", "gpu", "gpu:all"),
+    ),
+]
+# Of commands that use a model: None, typed "auto", leaves the choice to the library.
+EnginePrecision = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16", "int8"],
+    _replace({"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}),
+]
+Threads = Annotated[
+    Annotated[int, Field(ge=1, le=1024)] | None,
+    BeforeValidator(_none_if_auto),
+    Form("N", "auto or a whole number from 1 to 1,024", ("auto",)),
+]
+BatchSize = Annotated[
+    Annotated[int, Field(ge=1, le=65_536)] | None,
+    BeforeValidator(_none_if_auto),
+    Form("N", "auto or a whole number from 1 to 65,536", ("auto",)),
+]
 
 
 class Section(BaseModel):
     """A group of settings; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
 
 class CommandConfig(Section):
-    """All settings of a command, section by section.
+    """All settings of a command: section by section, or, where they are few, one by one.
 
     Attributes:
         command: Its name on the command line.
@@ -96,21 +158,15 @@ class AugmentConfig(Section):
 class RuntimeConfig(Section):
     """Where and how exactly it runs."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything random.")
-    deterministic: bool = Field(False, description="The same numbers each time, slower on a GPU.")
-    device: (
-        Literal["auto", "cpu", "gpu", "gpu:all"] | Annotated[str, Field(pattern=r"^gpu:[0-9]+$")]
-    ) = Field("auto", description="auto, cpu, gpu, gpu:all or gpu:N.")
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "auto", description="Numbers the network computes with."
+    seed: int = Field(0, ge=0, lt=2**32, description="Random seed.")
+    deterministic: bool = Field(
+        False, description="Reproduce the same numbers in every run; slower on a GPU."
+    )
+    device: Device = Field("auto", description="Device to compute on; auto: a GPU if usable.")
+    precision: Precision = Field(
+        "auto",
+        description="Numeric precision of the computation; auto: what the device is fast in.",
     )
     threads: Auto | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="Threads that decode and gather images."
     )
-
-
-def choices_of(annotation: Any) -> tuple[str, ...]:
-    """Return the words a setting may take, or () if it takes any value."""
-    if getattr(annotation, "__origin__", None) is Literal:
-        return tuple(str(choice) for choice in get_args(annotation))
-    return ()

@@ -8,6 +8,7 @@ from cnnclf.config.presets import MODEL_PRESETS
 from cnnclf.config.sections import (
     AugmentConfig,
     Auto,
+    Cache,
     CommandConfig,
     Counts,
     OptimizerConfig,
@@ -27,9 +28,7 @@ class DataConfig(Section):
     fit: Literal["auto", "crop", "pad", "squash"] = Field(
         "auto", description="How an image of another shape is brought to the size."
     )
-    cache: Literal["disk", "ram", "none"] = Field(
-        "disk", description="Where decoded images are kept between epochs."
-    )
+    cache: Cache = Field("disk", description="Where decoded images are kept between epochs.")
 
 
 class ModelConfig(Section):

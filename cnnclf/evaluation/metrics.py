@@ -16,7 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-TOP_K = 5
+from cnnclf.config import EvaluateConfig
+
+TOP_K = EvaluateConfig().top_k
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 
 ClassIndices = NDArray[np.integer[Any]]

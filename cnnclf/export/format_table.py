@@ -8,9 +8,6 @@ from difflib import get_close_matches
 from cnnclf.errors import MissingPackageError, UsageError
 from cnnclf.runs import MODEL_FILE, SAVED_MODEL
 
-QUANTIZATIONS = ("float16", "int8")
-MAX_DROP = 0.5  # points of accuracy that an artifact may lose
-
 _HERE = "cnnclf.export"
 
 
@@ -121,7 +118,7 @@ def check_exporter(row: ExporterRow, quantize: str | None) -> None:
 
     Args:
         row: The format.
-        quantize: One of `QUANTIZATIONS`; None for none.
+        quantize: float16, int8 or None.
 
     Raises:
         UsageError: The format cannot be quantized so; the message lists what it can.

@@ -4,12 +4,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnnclf.export.format_table import MAX_DROP, find_exporter
+from cnnclf.config import ExportConfig
+from cnnclf.export.format_table import find_exporter
 from cnnclf.export.parity import Parity
 from cnnclf.hardware import count_usable_cpus, read_cpu_name
 
 PARITY_VERSION = 1
 VERIFIED, REJECTED, UNVERIFIED = "verified", "rejected", "not verified"
+
+
+_DEFAULTS = ExportConfig(format="keras")
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class ExportSettings:
     format: str
     quantize: str | None = None
     probabilities: bool = False
-    split: str = "val"
-    max_drop: float = MAX_DROP
+    split: str = _DEFAULTS.split
+    max_drop: float = _DEFAULTS.max_drop
 
     @property
     def name(self) -> str:

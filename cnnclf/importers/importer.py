@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.progress import Progress
 
 __all__ = [
-    "DEFAULT_SPLIT",
     "ImportOptions",
     "Importer",
     "Listing",
@@ -21,7 +21,7 @@ __all__ = [
     "read_classes_file",
 ]
 
-DEFAULT_SPLIT = (0.7, 0.15, 0.15)
+ImportOptions = ImportConfig
 
 
 @dataclass(frozen=True)
@@ -67,28 +67,6 @@ class Listing:
     remarks: list[str] = field(default_factory=list)
     unpacked: bool = False
     total: int | None = None
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """What the user may say about an import.
-
-    Args:
-        format: Name of the importer to use; None means recognize the source by its content.
-        split: Fractions of train, val and test, each 0..1, adding up to 1; None means the split of
-            the source, or else `DEFAULT_SPLIT`.
-        seed: Seed of the split, 0 or more.
-        copy: Copy the images of a folder into the dataset instead of referring to them.
-        classes_file: Text file with one label a line, in the order of the class indices.
-        threads: Threads that read and check; None means one per processor.
-    """
-
-    format: str | None = None
-    split: tuple[float, float, float] | None = None
-    seed: int = 0
-    copy: bool = False
-    classes_file: Path | None = None
-    threads: int | None = None
 
 
 class Importer(NamedTuple):

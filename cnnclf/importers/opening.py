@@ -137,7 +137,7 @@ def _find_place(source: Path, options: ImportOptions, progress: Progress) -> Pat
     """Return the directory in the cache for a source in its present state."""
     key = hashlib.sha256()
     resolved = source.resolve()
-    said = [FORMAT_VERSION, options.format, options.split, options.seed, options.copy]
+    said = [FORMAT_VERSION, options.format, options.split, options.seed, options.copy_images]
     for part in (os.fspath(resolved), *map(repr, said)):
         _add(key, part)
     if options.classes_file is not None:

@@ -115,7 +115,7 @@ def run_import(
     _check_free(out)
     with _staging(out) as staging:
         listing = importer.read(source, staging / IMAGES_NAME, options, progress)
-        copies = staging / IMAGES_NAME if options.copy and not listing.unpacked else None
+        copies = staging / IMAGES_NAME if options.copy_images and not listing.unpacked else None
         harvest = gather(listing, staging, copies=copies, options=options, progress=progress)
         labels = _settle_labels(listing, harvest, source)
         division = divide(harvest.columns, labels, options)
@@ -123,7 +123,7 @@ def run_import(
             division.contents, harvest.columns.class_indices(labels), division.splits
         )
         examples: dict[int, Row | None] = dict.fromkeys(duplicates.example_rows())
-        inside = listing.unpacked or options.copy
+        inside = listing.unpacked or options.copy_images
         saved = save_dataset(
             staging,
             _join_splits(staging / ROWS_NAME, division, examples),
@@ -222,7 +222,7 @@ def _publish(staging: Path, out: Path) -> None:
 def _find_root(listing: Listing, staging: Path, options: ImportOptions) -> Path | str:
     if listing.unpacked:
         return listing.root.relative_to(staging).as_posix()
-    return IMAGES_NAME if options.copy else listing.root
+    return IMAGES_NAME if options.copy_images else listing.root
 
 
 def _settle_labels(listing: Listing, harvest: Harvest, source: Path) -> tuple[str, ...]:

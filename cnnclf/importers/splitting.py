@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.config import DEFAULT_SPLIT
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.data.splits import Fractions, Ids, assign_splits, check_fractions, join_units
-from cnnclf.importers.importer import DEFAULT_SPLIT, ImportOptions
+from cnnclf.importers.importer import ImportOptions
 from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.names import count_of, name_some
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cnnclf.config import BackboneConfig
 from cnnclf.errors import ConfigError
 from cnnclf.models import stages
 from cnnclf.models.stages import Stage
@@ -16,7 +17,7 @@ from cnnclf.models.weights.weight_files import WEIGHT_FILES, WeightsFile
 
 KERAS_TABLE = "Keras Applications, table of available models"
 MODULE_PAGES = "Keras Applications, page of the model family"
-DEFAULT_BACKBONE = "efficientnet-lite0"
+DEFAULT_BACKBONE = BackboneConfig().name
 
 
 @dataclass(frozen=True)

@@ -223,9 +223,9 @@ def _pool(maps: Any, pooling: str) -> Any:
     from keras import layers
 
     parts = []
-    if pooling in ("avg", "both"):
+    if pooling in ("global_average", "both"):
         parts.append(layers.GlobalAveragePooling2D(name="pool_avg")(maps))
-    if pooling in ("max", "both"):
+    if pooling in ("global_max", "both"):
         parts.append(layers.GlobalMaxPooling2D(name="pool_max")(maps))
     return parts[0] if len(parts) == 1 else layers.Concatenate(name="pool_both")(parts)
 

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.config import PredictConfig
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.input_spec import InputSpec
@@ -57,6 +58,9 @@ class Engine(Protocol):
         """Turn logits into probabilities, float64 [n, K]."""
 
 
+_DEFAULTS = PredictConfig()
+
+
 @dataclass(frozen=True)
 class PredictOptions:
     """How to predict.
@@ -69,9 +73,9 @@ class PredictOptions:
         first_batch: Images of the first batch, 1..batch_size; None means batch_size.
     """
 
-    top_k: int = 3
+    top_k: int = _DEFAULTS.top_k
     threshold: float | None = None
-    batch_size: int = 32
+    batch_size: int = _DEFAULTS.batch_size
     threads: int | None = None
     first_batch: int | None = None
 

@@ -28,7 +28,7 @@ from cnnclf.runtime.backends import (
 )
 
 __all__ = [
-    "PRECISIONS",
+    "POLICIES",
     "RuntimeInfo",
     "quiet",
     "read_versions",
@@ -37,7 +37,8 @@ __all__ = [
     "tensorflow_gpu_problem",
 ]
 
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+# The dtype policy of Keras for each precision: weights and logits are float32 in all of them.
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 # Keras loads these where they are installed, for wrappers, galleries and inputs not used here.
 _NEEDLESS = ("sklearn", "matplotlib", "pandas")
@@ -54,7 +55,7 @@ class RuntimeInfo:
         kind: cpu or gpu.
         summary: One line for people, such as "CPU: AMD EPYC, 2 threads, float32".
         devices: Names of the devices, such as CPU:0 or GPU:0.
-        precision: The dtype policy of Keras.
+        precision: float32, bfloat16 or float16; `POLICIES` has the dtype policy of Keras.
         precision_reason: Why this one.
         jit_compile: What to give to `compile`; never True for TensorFlow on a CPU, where XLA
             halves the speed.
@@ -110,7 +111,7 @@ def setup_runtime(
 
     Args:
         device: auto (a GPU if one can be used), cpu, gpu (the first), gpu:N or gpu:all.
-        precision: auto, float32, mixed_bfloat16 or mixed_float16.
+        precision: auto, float32, bfloat16 or float16.
         seed: For Python, NumPy and the backend, 0 to 2**32 - 1; None leaves them alone.
         deterministic: Ask for operations that give the same bits each time.
         threads: Threads of the CPU; None for all that the process may use.
@@ -136,17 +137,17 @@ def setup_runtime(
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0" if verbose else "3"
     with quiet(verbose=verbose), _collected_later(), _needless_left_out():
         devices = open_backend(backend, DeviceRequest(device, threads, logical_cpus, deterministic))
-        policy, reason = _choose_precision(precision, devices)
-        _set_keras(policy, seed)
+        chosen, reason = _choose_precision(precision, devices)
+        _set_keras(POLICIES[chosen], seed)
     words = [devices.title]
     if devices.kind == "cpu":
         words.append(f"{devices.threads} thread{'s' if devices.threads != 1 else ''}")
     return RuntimeInfo(
         backend=backend,
         kind=devices.kind,
-        summary=", ".join([*words, policy]),
+        summary=", ".join([*words, chosen]),
         devices=devices.names,
-        precision=policy,
+        precision=chosen,
         precision_reason=reason,
         jit_compile=_is_jit_wanted(backend, devices, deterministic=deterministic),
         threads=devices.threads,
@@ -167,24 +168,24 @@ def read_versions() -> dict[str, str]:
 
 
 def _choose_precision(precision: str, devices: Devices) -> tuple[str, str]:
-    """Return the dtype policy and the reason for it."""
-    if precision not in PRECISIONS:
+    """Return the precision and the reason for it."""
+    if precision in POLICIES:
+        return precision, "as requested"
+    if precision != "auto":
         raise DeviceError(
-            f"expected a precision of {', '.join(PRECISIONS)}, received {precision!r}",
+            f"expected a precision of auto, {', '.join(POLICIES)}, received {precision!r}",
             "use --precision auto",
         )
-    if precision != "auto":
-        return precision, "as asked"
     if devices.kind == "cpu":
         return "float32", "the safe choice on a CPU"
     if devices.capability is None:
         return "float32", "the compute capability of the GPU is not known"
     words = f"compute capability {devices.capability[0]}.{devices.capability[1]}"
     if devices.capability >= (8, 0):
-        return "mixed_bfloat16", f"{words} computes fast in bfloat16"
+        return "bfloat16", f"{words} computes fast in bfloat16"
     if devices.capability >= (7, 0):
-        return "mixed_float16", f"{words} computes fast in float16, not in bfloat16"
-    return "float32", f"{words} has no fast short format"
+        return "float16", f"{words} computes fast in float16, not in bfloat16"
+    return "float32", f"{words} is not fast in reduced precision"
 
 
 def _set_keras(policy: str, seed: int | None) -> None:

@@ -5,13 +5,14 @@ import typer.main
 
 from cnnclf.augmentation.table import AUGMENTATIONS, PRESETS
 from cnnclf.cli.app import COMMANDS, load_command
-from cnnclf.cli.settings import given_settings, option_name
+from cnnclf.cli.settings import given_settings
 from cnnclf.config import (
     AugmentConfig,
     CommandConfig,
     FinetuneConfig,
     TrainConfig,
     choices_of,
+    option_name,
     setting_keys,
 )
 
@@ -40,14 +41,18 @@ def test_option_names_do_not_collide(command: str, kind: type[CommandConfig]) ->
 
 
 def test_only_typed_options_count_as_given() -> None:
-    typed = {"model__dropout": "0.5", "model__batch_norm": False, "training__epochs": None}
+    typed = {
+        "setting__model__dropout": "0.5",
+        "setting__model__batch_norm": False,
+        "setting__training__epochs": None,
+    }
     assert given_settings(typed) == {"model.dropout": "0.5", "model.batch_norm": False}
 
 
 def test_augment_settings_are_the_table_of_augmentations() -> None:
     fields = set(AugmentConfig.model_fields) - {"preset"}
     assert fields == set(AUGMENTATIONS)
-    assert choices_of(AugmentConfig.model_fields["preset"].annotation) == tuple(PRESETS)
+    assert choices_of(AugmentConfig.model_fields["preset"]) == tuple(PRESETS)
 
 
 @KINDS

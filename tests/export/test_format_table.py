@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cnnclf.config import ExportConfig, choices_of
 from cnnclf.errors import ExitCode, MissingPackageError, UsageError
 from cnnclf.export import format_table as table_module
 from cnnclf.export.format_table import (
     EXPORTERS,
-    QUANTIZATIONS,
     ExporterRow,
     check_exporter,
     find_exporter,
@@ -19,6 +19,8 @@ from cnnclf.inference.engines.engine_table import FORMATS, load_function
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+QUANTIZATIONS = choices_of(ExportConfig.model_fields["quantize"])
 
 ROWS = pytest.mark.parametrize("row", EXPORTERS, ids=lambda row: row.name)
 

@@ -38,7 +38,7 @@ def run(source: Path, out: Path, **options: object) -> tuple[ImportReport, Datas
     report = import_source(
         source,
         out,
-        options=ImportOptions(**options),  # type: ignore[arg-type]
+        options=ImportOptions(**options),
         progress=progress,
     )
     return report, load_dataset(out), progress
@@ -369,7 +369,7 @@ def run_records(tmp_path: Path, importer: Importer, **options: object) -> tuple[
         tmp_path / "data",
         importer=importer,
         reason="it is a test",
-        options=ImportOptions(**options),  # type: ignore[arg-type]
+        options=ImportOptions(**options),
         progress=progress,
     )
     return load_dataset(tmp_path / "data"), progress

@@ -112,7 +112,7 @@ def test_a_cut_through_several_tensors_trains_them_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pooling", "features"), [("avg", 256), ("max", 256), ("both", 512)], ids=str
+    ("pooling", "features"), [("global_average", 256), ("global_max", 256), ("both", 512)], ids=str
 )
 def test_pooling_makes_a_vector_of_the_maps(pooling: str, features: int) -> None:
     transfer = build(find_backbone("mobilenet-0.25"), pooling=pooling, units=5)
@@ -120,8 +120,8 @@ def test_pooling_makes_a_vector_of_the_maps(pooling: str, features: int) -> None
     assert transfer.head.layers[-1].units == 3
     pixels = draw(transfer.row)
     maps = np.asarray(transfer.backbone(pixels, training=False))
-    parts = {"avg": [maps.mean((1, 2))], "max": [maps.max((1, 2))]}
-    parts["both"] = parts["avg"] + parts["max"]
+    parts = {"global_average": [maps.mean((1, 2))], "global_max": [maps.max((1, 2))]}
+    parts["both"] = parts["global_average"] + parts["global_max"]
     np.testing.assert_allclose(
         np.asarray(transfer.pooled(pixels, training=False)),
         np.concatenate(parts[pooling], axis=1),

@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_history(train_tiny: Train, tmp_path: Path)
         {"model.dropout": 0.5, "augment.preset": "medium"},
         {"optimizer.ema": 0.9, "optimizer.schedule": "plateau", "training.patience": 3},
         {"optimizer.name": "sgd", "optimizer.schedule": "one_cycle", "augment.preset": "strong"},
-        {"runtime.precision": "mixed_float16", "optimizer.ema": 0.9},
+        {"runtime.precision": "float16", "optimizer.ema": 0.9},
     ],
     ids=["adamw-dropout", "ema-plateau", "sgd-one-cycle-mix", "float16-ema"],
 )
@@ -187,7 +187,7 @@ def test_with_an_average_best_and_last_differ(train_tiny: Train, tmp_path: Path)
         {"data.cache": "none", "data.color": "gray"},
         {"data.cache": "ram", "data.image_size": "12x20", "data.fit": "pad"},
         {"model.preset": "textbook", "model.filters": [4], "model.dense_units": [8]},
-        {"runtime.precision": "mixed_bfloat16"},
+        {"runtime.precision": "bfloat16"},
     ],
     ids=str,
 )

@@ -1,5 +1,6 @@
 """`cnnclf evaluate`: measure a trained model on images whose labels are known."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,8 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.origins import find_origin, quote, warn_of_unfinished
 from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, read_settings
+from cnnclf.config import EvaluateConfig
 from cnnclf.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -15,18 +18,11 @@ if TYPE_CHECKING:
     from cnnclf.evaluation.report import Report
     from cnnclf.planning.plan import PlanOrigin
 
-SPLIT_CHOICES = ("train", "val", "test", "all")
-
 _CLASS_ROWS = 30  # classes shown on the screen; metrics.json has all
 _PAIR_ROWS = 10
 
 
-def _check_split(value: str | None) -> str | None:
-    if value is None or value in SPLIT_CHOICES:
-        return value
-    raise typer.BadParameter(f"expected one of {', '.join(SPLIT_CHOICES)}, received {value!r}")
-
-
+@partial(add_settings, kind=EvaluateConfig, rows={"engine": options.ENGINE_CHOICES})
 def evaluate_command(
     run: options.Model,
     dataset: Annotated[
@@ -37,16 +33,6 @@ def evaluate_command(
         ),
     ] = None,
     *,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="|".join(SPLIT_CHOICES),
-            callback=_check_split,
-            autocompletion=lambda: list(SPLIT_CHOICES),
-            help="Which images to measure on [test; all of a new source that has no splits].",
-        ),
-    ] = None,
     out_: Annotated[
         Path | None,
         typer.Option(
@@ -55,19 +41,10 @@ def evaluate_command(
             help="Where to write [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data].",
         ),
     ] = None,
-    top_k: Annotated[
-        int, typer.Option("--top-k", min=1, help="How many best labels count for top-k accuracy.")
-    ] = 5,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Images computed at once [auto].")
-    ] = None,
-    cache: options.Cache = "disk",
-    engine: options.ExactEngine = None,
-    precision: options.EnginePrecision = "auto",
-    device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    **settings: object,
 ) -> int:
     """Measure a trained model: accuracy with its interval, and where it goes wrong.
 
@@ -76,11 +53,12 @@ def evaluate_command(
     """
     from cnnclf.inference.classifier import find_bundle
 
+    config = read_settings(EvaluateConfig, settings)
     progress = out.progress()
     bundle = find_bundle(run)  # a wrong path is told before seconds go into loading TensorFlow
     origin = find_origin(run, bundle)
     data = origin.open_data(dataset, progress, command=quote("cnnclf", "evaluate", run))
-    split = split or _choose_split(data, dataset, bundle)
+    split = config.split or _choose_split(data, dataset, bundle)
     data.select_split(split)
     if origin.run is not None and origin.run.path == run:
         warn_of_unfinished(origin.run.path, use="measured")
@@ -90,18 +68,18 @@ def evaluate_command(
     report = evaluate(
         Classifier.load(
             bundle,
-            engine=engine,
-            precision=precision,
-            device=device,
+            engine=config.engine,
+            precision=config.precision,
+            device=config.device,
             verbose=verbose,
             progress=progress,
         ),
         data,
         split=split,
         out=out_ or origin.choose_directory().evaluation(_name_report(split, data, origin.plan)),
-        batch_size=batch_size,
-        top_k=top_k,
-        cache=cache,
+        batch_size=config.batch_size,
+        top_k=config.top_k,
+        cache=config.cache,
         progress=progress,
     )
     _show(report)

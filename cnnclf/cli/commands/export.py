@@ -1,6 +1,7 @@
 """`cnnclf export`: a trained model in another format, compared with Keras before it is done."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,15 +10,11 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.origins import Origin, find_origin, quote, warn_of_unfinished
 from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.cli.words import format_rate
+from cnnclf.config import ExportConfig
 from cnnclf.errors import CnnclfError, RunError, UsageError
-from cnnclf.export.format_table import (
-    EXPORTERS,
-    MAX_DROP,
-    QUANTIZATIONS,
-    check_exporter,
-    find_exporter,
-)
+from cnnclf.export.format_table import EXPORTERS, check_exporter, find_exporter
 from cnnclf.files import format_bytes
 
 if TYPE_CHECKING:
@@ -26,51 +23,12 @@ if TYPE_CHECKING:
     from cnnclf.export.parity_report import ExportReport
 
 FORMATS = tuple(row.name for row in EXPORTERS)
-SPLIT_CHOICES = ("val", "test")
 
 
-def _check_format(value: str) -> str:
-    return find_exporter(value).name
-
-
-def _check_quantize(value: str | None) -> str | None:
-    if value is None or value in QUANTIZATIONS:
-        return value
-    raise typer.BadParameter(f"expected one of {', '.join(QUANTIZATIONS)}, received {value!r}")
-
-
-def _check_split(value: str) -> str:
-    if value in SPLIT_CHOICES:
-        return value
-    raise typer.BadParameter(f"expected one of {', '.join(SPLIT_CHOICES)}, received {value!r}")
-
-
+@partial(add_settings, kind=ExportConfig, rows={"format": FORMATS})
 def export_command(
     run: options.Run,
     *,
-    format_: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="|".join(FORMATS),
-            callback=_check_format,
-            autocompletion=lambda: list(FORMATS),
-            help="What to write.",
-        ),
-    ],
-    quantize: Annotated[
-        str | None,
-        typer.Option(
-            "--quantize",
-            metavar="|".join(QUANTIZATIONS),
-            callback=_check_quantize,
-            autocompletion=lambda: list(QUANTIZATIONS),
-            help="float16: half the size, computed as before. int8: a quarter, computed in 8 bits.",
-        ),
-    ] = None,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Let the model give these, not logits.")
-    ] = False,
     out_: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where to write [RUN/exports/FORMAT]."),
@@ -83,26 +41,10 @@ def export_command(
             help="Images to compare on, and to calibrate int8 with [what RUN was trained on].",
         ),
     ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            "--split",
-            metavar="|".join(SPLIT_CHOICES),
-            callback=_check_split,
-            autocompletion=lambda: list(SPLIT_CHOICES),
-            help="Which of them to compare on; int8 is calibrated on the training images.",
-        ),
-    ] = "val",
-    max_drop: Annotated[
-        float,
-        typer.Option("--max-drop", min=0, max=100, help="Points of accuracy that may be lost."),
-    ] = MAX_DROP,
-    no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Compare nothing; the artifact is not verified.")
-    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    **settings: object,
 ) -> None:
     """Write a trained model in another format and compare it with Keras on real images.
 
@@ -112,29 +54,32 @@ def export_command(
     """
     from cnnclf.inference.classifier import find_bundle
 
+    config = read_settings(ExportConfig, settings)
     progress = out.progress()
-    check_exporter(find_exporter(format_), quantize)
-    if no_verify and data is not None:
+    check_exporter(find_exporter(config.format), config.quantize)
+    if not config.verify and data is not None:
         raise UsageError("expected --data or --no-verify, received both", "leave one of them out")
     bundle = find_bundle(run)  # what is wrong is told before seconds go into loading TensorFlow
     _check_bundle(bundle)
     origin = find_origin(run, bundle)
-    dataset = None if no_verify else _open_data(origin, data, format_)
+    dataset = _open_data(origin, data, config.format) if config.verify else None
     if dataset is not None:
-        dataset.select_split(split)
+        dataset.select_split(config.split)
     from cnnclf.export.artifact import check_place, export_classifier
     from cnnclf.export.parity_report import REJECTED, ExportSettings
     from cnnclf.inference.classifier import Classifier
     from cnnclf.runtime import setup_runtime
 
-    settings = ExportSettings(format_, quantize, probabilities, split, max_drop)
+    chosen = ExportSettings(
+        config.format, config.quantize, config.probabilities, config.split, config.max_drop
+    )
     warn_of_unfinished(origin.path, use="exported")
-    target = out_ or origin.choose_directory().export(settings.name)
+    target = out_ or origin.choose_directory().export(chosen.name)
     check_place(target)
     # Graphics cards round float32 in ways of their own.
     out.note(setup_runtime(device="cpu", verbose=verbose).summary)
     classifier = Classifier.load(bundle, engine="keras", precision="float32")
-    report = export_classifier(classifier, target, settings, dataset=dataset, progress=progress)
+    report = export_classifier(classifier, target, chosen, dataset=dataset, progress=progress)
     _show(report)
     out.json({"directory": report.directory, **report.to_dict()})
     if report.verdict == REJECTED:

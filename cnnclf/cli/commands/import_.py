@@ -1,6 +1,7 @@
 """`cnnclf import`: read images into a dataset."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,31 +9,21 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, read_settings
+from cnnclf.config import DEFAULT_SPLIT, ImportConfig
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.data.splits import check_fractions
-from cnnclf.errors import ExitCode, UsageError
-from cnnclf.importers import IMPORTERS, ImportOptions, import_source
+from cnnclf.errors import ExitCode
+from cnnclf.importers import IMPORTERS, import_source
 
 if TYPE_CHECKING:
     from cnnclf.importers import ImportReport
 
 _CLASS_ROWS = 30  # classes shown on the screen; dataset.json has all
-_FORMATS = [importer.name for importer in IMPORTERS]
+FORMATS = tuple(importer.name for importer in IMPORTERS)
 
 
-def _parse_split(value: str) -> tuple[float, float, float]:
-    try:
-        train, val, test = (float(part) for part in value.split(","))
-    except ValueError:
-        raise UsageError(
-            f"expected three numbers for train, val and test, received {value!r}",
-            "for example: --split 0.7,0.15,0.15",
-        ) from None
-    fractions = (train, val, test)
-    check_fractions(fractions)  # here, so that no image is looked at before
-    return fractions
-
-
+@partial(add_settings, kind=ImportConfig, rows={"format": FORMATS})
 def import_command(
     source: Annotated[
         Path,
@@ -46,39 +37,9 @@ def import_command(
         Path,
         typer.Option("--out", "-o", metavar="DATASET", help="The dataset directory to make."),
     ],
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            autocompletion=lambda: _FORMATS,
-            help=f"What the source is, where its content misleads: {', '.join(_FORMATS)}.",
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="TRAIN,VAL,TEST",
-            help="Parts of the images [0.7,0.15,0.15, or as the source has it].",
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Another seed divides the images otherwise.")
-    ] = 0,
-    copy: Annotated[
-        bool,
-        typer.Option("--copy", help="Copy images into the dataset instead of pointing to them."),
-    ] = False,
-    classes_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--classes-file", metavar="FILE", help="The labels in their order, one a line."
-        ),
-    ] = None,
-    threads: options.Threads = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    **settings: object,
 ) -> int:
     """Read images into a dataset: check every file, find duplicates, make the split.
 
@@ -86,17 +47,12 @@ def import_command(
     unpacked into the dataset. Files that are no image or damaged are listed in skipped.csv; then
     the exit code is 7.
     """
+    config = read_settings(ImportConfig, settings)
+    check_fractions(config.split or DEFAULT_SPLIT)  # here, so that no image is read before
     report = import_source(
         source,
         out_,
-        options=ImportOptions(
-            format=format_,
-            split=None if split is None else _parse_split(split),
-            seed=seed,
-            copy=copy,
-            classes_file=classes_file,
-            threads=threads,
-        ),
+        options=config,
         progress=out.progress(),
     )
     _show(report)

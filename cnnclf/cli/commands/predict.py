@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,7 +12,9 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.origins import warn_of_unfinished
 from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.cli.words import format_rate
+from cnnclf.config import PredictConfig
 from cnnclf.errors import DataError, UsageError
 from cnnclf.progress import Progress, Silent
 
@@ -32,6 +35,7 @@ _DONE = {"copy": "copied", "link": "linked", "move": "moved"}
 _LABELS_SHOWN = 12  # in the summary line; --json has all
 
 
+@partial(add_settings, kind=PredictConfig, rows={"engine": options.ENGINE_CHOICES})
 def predict_command(
     run: options.Model,
     images: Annotated[
@@ -47,13 +51,6 @@ def predict_command(
         Path | None,
         typer.Option(
             "--out", metavar="FILE", help="Write rows to this .csv, .jsonl or .parquet file."
-        ),
-    ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels to name.")] = 3,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold", min=0, max=1, help="Below this probability the label is 'unknown'."
         ),
     ] = None,
     resume: Annotated[
@@ -117,22 +114,17 @@ def predict_command(
         bool,
         typer.Option("--dry-run", rich_help_panel=_SORTING, help="Only say where files would go."),
     ] = False,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Images computed at once [32].")
-    ] = None,
-    engine: options.Engine = "auto",
-    precision: options.EnginePrecision = "auto",
-    threads: options.Threads = None,
-    device: options.Device = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    **settings: object,
 ) -> int:
     """Label images with a trained model.
 
     Rows go to --out, or as a table to the terminal, or as CSV to a pipe. A file that cannot be read
     becomes a row with an error; then the exit code is 7. Sorting never overwrites a file.
     """
+    config = read_settings(PredictConfig, settings)
     target = _choose_target(copy_to, link_to, move_to, dry_run=dry_run)
     is_sorting = target is not None
     mode = _choose_mode(out_, resume=resume, overwrite=overwrite, is_sorting=is_sorting)
@@ -158,22 +150,29 @@ def predict_command(
             model,
             found,
             inputs=inputs,
-            top_k=top_k,
-            threshold=_choose_threshold(threshold, stored, model.labels),
-            computing=Computing(engine, precision, device, threads, batch_size, verbose),
+            top_k=config.top_k,
+            threshold=_choose_threshold(config.threshold, stored, model.labels),
+            computing=Computing(
+                config.engine,
+                config.precision,
+                config.device,
+                config.threads,
+                config.batch_size,
+                verbose,
+            ),
         )
         _show(summary, None)
         return summary.exit_code
     classifier = Classifier.load(
         bundle,
-        engine=engine,
-        precision=precision,
-        device=device,
-        threads=threads,
+        engine=config.engine,
+        precision=config.precision,
+        device=config.device,
+        threads=config.threads,
         verbose=verbose,
         progress=out.progress(),
     )
-    how = _choose_options(classifier, top_k, threshold, batch_size, threads)
+    how = _choose_options(classifier, config)
     placer = _open_placer(target, classifier.labels, dry_run=dry_run)
     with _open_sink(out_, mode, classifier, how, inputs, placer) as sink:
         if nothing is not None and not sink.so_far.summary.earlier:
@@ -298,20 +297,14 @@ def _find_first(
         return iter(()), error
 
 
-def _choose_options(
-    classifier: "Classifier",
-    top_k: int,
-    threshold: float | None,
-    batch_size: int | None,
-    threads: int | None,
-) -> "PredictOptions":
+def _choose_options(classifier: "Classifier", config: PredictConfig) -> "PredictOptions":
     from cnnclf.prediction.label_pipeline import PredictOptions
 
     return PredictOptions(
-        min(top_k, len(classifier.labels)),
-        _choose_threshold(threshold, classifier.threshold, classifier.labels),
-        batch_size or PredictOptions.batch_size,
-        threads,
+        min(config.top_k, len(classifier.labels)),
+        _choose_threshold(config.threshold, classifier.threshold, classifier.labels),
+        config.batch_size,
+        config.threads,
     )
 
 

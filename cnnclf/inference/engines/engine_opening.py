@@ -23,7 +23,7 @@ from cnnclf.inference.engines.engine import (
     Pixels,
 )
 from cnnclf.inference.engines.engine_table import (
-    SHORT,
+    BFLOAT16,
     EngineRow,
     check_installed,
     load_function,
@@ -149,7 +149,7 @@ class EngineOpener:
         """Say so if Keras gives other logits here than where the model was trained."""
         if trained is None or trained.shape != logits.shape:
             return
-        found = compare_logits(logits, trained, SHORT)  # it may have been trained in bfloat16
+        found = compare_logits(logits, trained, BFLOAT16)  # it may have been trained in bfloat16
         if not found.is_close:
             self.progress.warn(
                 "Keras gives other logits here than where the model was trained: they are off by "

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnclf.errors import MissingPackageError, UsageError
 
-PRECISIONS = ("float32", "bfloat16", "int8")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
 _HERE = "cnnclf.inference.engines"
 
@@ -61,8 +61,9 @@ class EngineRow:
 
 # Rounding alone: other orders of the same sums, other kernels.
 EXACT = Tolerance(1e-3)
-# bfloat16 keeps 8 bits of each number.
-SHORT = Tolerance(0.1)
+# bfloat16 keeps 8 significant bits of each number, float16 11.
+BFLOAT16 = Tolerance(0.1)
+FLOAT16 = Tolerance(0.02)
 
 ENGINES: tuple[EngineRow, ...] = (
     EngineRow(
@@ -72,8 +73,8 @@ ENGINES: tuple[EngineRow, ...] = (
         modules=("keras",),
         converting=(),
         distribution="keras",
-        precisions=("float32", "bfloat16"),
-        tolerances={"float32": EXACT, "bfloat16": SHORT},
+        precisions=("float32", "bfloat16", "float16"),
+        tolerances={"float32": EXACT, "bfloat16": BFLOAT16, "float16": FLOAT16},
         opens=("keras", "savedmodel"),
         opener=f"{_HERE}.keras_engine:open_keras",
     ),
@@ -85,7 +86,7 @@ ENGINES: tuple[EngineRow, ...] = (
         converting=("scipy",),  # Keras needs it to export and does not say so
         distribution="openvino",
         precisions=("float32", "bfloat16"),
-        tolerances={"float32": EXACT, "bfloat16": SHORT},
+        tolerances={"float32": EXACT, "bfloat16": BFLOAT16},
         opens=("openvino", "onnx", "litert"),
         opener=f"{_HERE}.openvino_engine:open_openvino",
         converter=f"{_HERE}.openvino_engine:convert_to_openvino",

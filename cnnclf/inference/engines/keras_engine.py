@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnclf.errors import RunError
 from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.runtime import POLICIES
 
 if TYPE_CHECKING:
     import keras
@@ -149,7 +150,7 @@ def set_precision(model: "keras.Model", precision: str) -> "keras.Model":
         return model
     config = model.get_config()
     last = config["layers"][-1]
-    _set_policies(config, "mixed_bfloat16" if precision == "bfloat16" else precision)
+    _set_policies(config, POLICIES[precision])
     _set_policies(last, "float32")
     with keras.device("cpu"):
         changed = model.__class__.from_config(config)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnnclf import __version__
+from cnnclf.config import PredictConfig
 from cnnclf.errors import CnnclfError, DataError, DeviceError, MissingPackageError, RunError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.cluster.chunks import Chunk
@@ -24,6 +25,9 @@ _MOST_TIMES = 5
 _SHARED = "give all nodes the same disk, mounted at the same place"
 
 
+_DEFAULTS = PredictConfig()
+
+
 @dataclass(frozen=True)
 class Computing:
     """What workers compute with.
@@ -37,9 +41,9 @@ class Computing:
         verbose: Let libraries print what they like.
     """
 
-    engine: str = "auto"
-    precision: str = "auto"
-    device: str = "auto"
+    engine: str = _DEFAULTS.engine
+    precision: str = _DEFAULTS.precision
+    device: str = _DEFAULTS.device
     threads: int | None = None
     batch_size: int | None = None
     verbose: bool = False
@@ -64,7 +68,7 @@ class WorkOrder:
     bundle: Path
     checksum: str
     computing: Computing
-    top_k: int = 3
+    top_k: int = _DEFAULTS.top_k
     threshold: float | None = None
     folder: str = ""
     sample: str = ""

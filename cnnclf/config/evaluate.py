@@ -1,0 +1,29 @@
+"""Every setting of `cnnclf evaluate`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from cnnclf.config.sections import BatchSize, Cache, CommandConfig, Device, EnginePrecision
+
+
+class EvaluateConfig(CommandConfig):
+    """What is measured, and what computes it."""
+
+    command: ClassVar[str] = "evaluate"
+
+    split: Literal["train", "val", "test", "all"] | None = Field(
+        None,
+        description="Images to measure on.",
+        json_schema_extra={"unset": "test; all of a new source without splits"},
+    )
+    top_k: int = Field(5, ge=1, description="The k of top-k accuracy.")
+    batch_size: BatchSize = Field(None, description="Images per step.")
+    cache: Cache = Field("disk", description="Where decoded images are kept.")
+    engine: str | None = Field(
+        None,
+        description="Inference engine.",
+        json_schema_extra={"unset": "keras; an export has its own"},
+    )
+    precision: EnginePrecision = Field("auto", description="Numeric precision of the computation.")
+    device: Device = Field("auto", description="Device to compute on; auto: a GPU if usable.")
