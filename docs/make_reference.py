@@ -4,29 +4,43 @@ Run from the root of the project: python docs/make_reference.py [--check]
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from cnnclf.cli.app import COMMANDS, load_command
+from cnnclf.cli.settings import SETTING_PREFIX
 from cnnclf.config import (
     MODEL_PRESETS,
     CommandConfig,
+    EvaluateConfig,
+    ExportConfig,
     FinetuneConfig,
+    ImportConfig,
+    PredictConfig,
     TrainConfig,
-    choices_of,
+    describe_default,
+    describe_values,
+    list_fields,
     option_name,
 )
 
 REFERENCE = Path(__file__).parent / "reference"
+PAGES: dict[str, type[CommandConfig]] = {"train": TrainConfig, "finetune": FinetuneConfig}
+KINDS: dict[str, type[CommandConfig]] = {
+    **{kind.command: kind for kind in (ImportConfig, EvaluateConfig, PredictConfig, ExportConfig)},
+    "augment-preview": TrainConfig,
+}
 
 
 def main() -> int:
     """Write the pages, or with --check say which differ from what would be written."""
     pages = {
         "commands.md": render_commands(),
-        "settings.md": render_settings("train", TrainConfig) + "\n".join(_render_presets()),
-        "finetune-settings.md": render_settings("finetune", FinetuneConfig),
+        "settings.md": render_settings(TrainConfig) + "\n".join(_render_presets()),
+        "finetune-settings.md": render_settings(FinetuneConfig),
     }
     stale = [name for name, text in pages.items() if not _is_same(REFERENCE / name, text)]
     if "--check" in sys.argv[1:]:
@@ -39,27 +53,31 @@ def main() -> int:
     return 0
 
 
-def render_settings(command: str, kind: type[CommandConfig]) -> str:
-    """Return the page of all settings of a command."""
+def render_settings(kind: type[CommandConfig]) -> str:
+    """Return the page of all settings of a command with sections."""
     lines = [
-        f"# Settings of `cnnclf {command}`",
+        f"# Settings of `cnnclf {kind.command}`",
         "",
-        "Each is an option, a key of a TOML file (`--config FILE`) and a key of `--set`. Weakest",
-        "to strongest: the default, the preset, the file, `--set`, the option. What is `auto` is",
-        "resolved for the dataset; `--dry-run` and `plan.json` say to what, and why.",
+        "Each setting is an option, a key of a TOML file (`--config FILE`) and a key of `--set`.",
+        "From weakest to strongest: the default, the preset, the file, `--set`, the option. The",
+        "plan of a run replaces each `auto` by a value; `--dry-run` and `plan.json` show the value",
+        "and the reason.",
     ]
+    fields = list_fields(kind)
     for section, field in kind.model_fields.items():
         model: Any = field.annotation
         lines += ["", f"## [{section}]", "", model.__doc__.strip(), ""]
-        lines += ["| key | option | default | meaning |", "|---|---|---|---|"]
-        for name, setting in model.model_fields.items():
-            choices = ", ".join(choices_of(setting))
-            meaning = setting.description + (f" One of {choices}." if choices else "")
-            default = "" if setting.default is None else _shown(setting.default)
-            lines.append(
-                f"| `{name}` | `{option_name(f'{section}.{name}')}` | {default} | {meaning} |"
-            )
+        lines += ["| key | option | values | default | meaning |", "|---|---|---|---|---|"]
+        for key, setting in fields.items():
+            if key.startswith(f"{section}."):
+                name = key.removeprefix(f"{section}.")
+                cells = (f"`{name}`", f"`{option_name(key)}`", *_describe_setting(key, setting))
+                lines.append(_row(cells))
     return "\n".join(lines) + "\n"
+
+
+def _describe_setting(key: str, field: FieldInfo) -> tuple[str, str, str]:
+    return describe_values(field), describe_default(key, field), field.description or ""
 
 
 def _render_presets() -> Iterator[str]:
@@ -79,19 +97,53 @@ def render_commands() -> str:
     lines = [
         "# Commands",
         "",
-        "The settings of `train` have [a page of their own](settings.md), those of `finetune`",
-        "[another](finetune-settings.md).",
+        "The settings of `train` have [a page of their own](settings.md), and so have those of",
+        "[`finetune`](finetune-settings.md).",
     ]
     for row in COMMANDS:
         for path, command in _leaves(row[0], load_command(row)):
-            lines += ["", f"## cnnclf {path}", "", *_text(command.help), "", "| | |", "|---|---|"]
-            for parameter in command.params:
-                if "__" in (parameter.name or "") or getattr(parameter, "hidden", False):
-                    continue  # a setting
-                name = ", ".join(f"`{text}`" for text in parameter.opts if text.startswith("-"))
-                name = name or f"`{parameter.metavar or str(parameter.name).upper()}`"
-                lines.append(f"| {name} | {parameter.help or ''} |")
+            lines += ["", f"## cnnclf {path}", "", *_text(command.help), ""]
+            lines += ["| option | values | default | meaning |", "|---|---|---|---|"]
+            lines += [
+                _row((_names(parameter), *_describe(path, parameter)))
+                for parameter in command.params
+                if not (path in PAGES and parameter.name.startswith(SETTING_PREFIX))
+            ]
     return "\n".join(lines) + "\n"
+
+
+def _names(parameter: Any) -> str:
+    options = [*parameter.opts, *parameter.secondary_opts]
+    shown = [option for option in options if option.startswith("-")]
+    return ", ".join(f"`{each}`" for each in shown or [parameter.metavar or parameter.name.upper()])
+
+
+def _describe(path: str, parameter: Any) -> tuple[str, str, str]:
+    """Return the values, the default and the meaning of an argument or option."""
+    key = parameter.name.removeprefix(SETTING_PREFIX).replace("__", ".")
+    is_choice = "|" in (parameter.metavar or "")
+    choices = f"one of {', '.join((parameter.metavar or '').split('|'))}"
+    if parameter.name.startswith(SETTING_PREFIX):
+        values, default, meaning = _describe_setting(key, list_fields(KINDS[path])[key])
+        return (choices if is_choice and values == "text" else values), default, meaning
+    # Defaults that depend on other things are written in brackets after the meaning.
+    meaning, _, default = (parameter.help or "").rstrip(".]").partition(" [")
+    meaning = meaning if meaning.endswith(".") or not meaning else f"{meaning}."
+    if parameter.required:
+        default = "required"
+    elif getattr(parameter, "is_flag", False):
+        return "flag", "off", meaning
+    elif parameter.default is not None:
+        default = str(parameter.default)
+    if is_choice:
+        return choices, default, meaning
+    if getattr(parameter, "min", None) is not None:
+        return f"a whole number from {parameter.min} to {parameter.max}", default, meaning
+    return parameter.metavar or "text", default, meaning
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _leaves(path: str, command: Any) -> Iterator[tuple[str, Any]]:

@@ -26,6 +26,9 @@ from cnnclf.config.describing import words_of
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 
+# Before the names of parameters made from settings, so that none collides with a command's own.
+SETTING_PREFIX = "setting__"
+
 _PANELS = {
     "data": "Images",
     "model": "Network",
@@ -112,8 +115,7 @@ def read_settings(kind: type[_Config], settings: Mapping[str, object]) -> _Confi
 
 
 def _parameter_name(key: str) -> str:
-    """Return the name of a parameter that collides with none of the command's own."""
-    return f"setting__{key.replace('.', '__')}"
+    return SETTING_PREFIX + key.replace(".", "__")
 
 
 def _annotate(key: str, field: FieldInfo, rows: tuple[str, ...]) -> Any:

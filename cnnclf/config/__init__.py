@@ -14,9 +14,9 @@ from cnnclf.config.describing import (
     option_name,
     setting_keys,
 )
-from cnnclf.config.evaluate import EvaluateConfig
-from cnnclf.config.export import ExportConfig
-from cnnclf.config.finetune import (
+from cnnclf.config.evaluate_config import EvaluateConfig
+from cnnclf.config.export_config import ExportConfig
+from cnnclf.config.finetune_config import (
     BackboneConfig,
     BackboneDataConfig,
     FeaturesConfig,
@@ -26,9 +26,9 @@ from cnnclf.config.finetune import (
     HeadConfig,
     TailConfig,
 )
-from cnnclf.config.import_ import DEFAULT_SPLIT, ImportConfig
+from cnnclf.config.import_config import DEFAULT_SPLIT, ImportConfig
 from cnnclf.config.loading import load_config
-from cnnclf.config.predict import PredictConfig
+from cnnclf.config.predict_config import PredictConfig
 from cnnclf.config.presets import MODEL_PRESETS
 from cnnclf.config.sections import (
     AugmentConfig,
@@ -37,7 +37,7 @@ from cnnclf.config.sections import (
     RuntimeConfig,
     Section,
 )
-from cnnclf.config.train import DataConfig, ModelConfig, TrainConfig, TrainingConfig
+from cnnclf.config.train_config import DataConfig, ModelConfig, TrainConfig, TrainingConfig
 
 __all__ = [
     "DEFAULT_SPLIT",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from cnnclf.config.sections import CommandConfig, Form, Section
+from cnnclf.config.sections import CommandConfig, Section, Typed
 
 _OPTION_NAMES = {
     "optimizer.name": "optimizer",
@@ -58,14 +58,14 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 
 def words_of(field: FieldInfo) -> tuple[str, ...]:
     """Return the words a setting may take, whether or not it takes other values as well."""
-    form = _form(field)
-    return form.choices if form else _words(_parts(field.annotation))
+    typed = _typed(field)
+    return typed.choices if typed else _words(_parts(field.annotation))
 
 
 def describe_type(field: FieldInfo) -> str:
     """Return a placeholder for what a setting takes: a|b|c, N, NUMBER, SIZE, FILE or TEXT."""
-    if form := _form(field):
-        return form.metavar
+    if typed := _typed(field):
+        return typed.metavar
     if choices := choices_of(field):
         return "|".join(choices)
     kinds = [get_origin(part) or part for part in _parts(field.annotation)]
@@ -86,8 +86,8 @@ _METAVARS: dict[Any, str] = {
 
 def describe_values(field: FieldInfo) -> str:
     """Return in words what a setting takes, such as "auto or a whole number from 1 to 12"."""
-    if form := _form(field):
-        return form.words
+    if typed := _typed(field):
+        return typed.words
     if (choices := choices_of(field)) and len(choices) > 1:
         return f"one of {', '.join(choices)}"
     return " or ".join(_describe(field.annotation, field.metadata))
@@ -108,10 +108,10 @@ def describe_default(key: str, field: FieldInfo) -> str:
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
-def _form(field: FieldInfo) -> Form | None:
+def _typed(field: FieldInfo) -> Typed | None:
     """Find what an annotation says of how its values are typed, also within `X | None`."""
     metadata = [*field.metadata, *_metadata(field.annotation)]
-    return next((each for each in metadata if isinstance(each, Form)), None)
+    return next((each for each in metadata if isinstance(each, Typed)), None)
 
 
 def _metadata(annotation: Any) -> Iterator[Any]:

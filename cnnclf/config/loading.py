@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from cnnclf.config.describing import describe_values, list_fields, option_name, words_of
 from cnnclf.config.sections import CommandConfig
-from cnnclf.config.train import TrainConfig
+from cnnclf.config.train_config import TrainConfig
 from cnnclf.errors import CnnclfError, ConfigError, UsageError
 
 _Config = TypeVar("_Config", bound=CommandConfig)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 @dataclass(frozen=True)
-class Form:
+class Typed:
     """How a value is typed, where its type does not show it; part of an annotation.
 
     Args:
@@ -59,7 +59,7 @@ def _replace(old_names: dict[str, str]) -> BeforeValidator:
 Size = Annotated[
     Auto | tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]],
     BeforeValidator(_split_size),
-    Form("SIZE", "auto or a size such as 64 or 48x64 (height x width), 1 to 4096 pixels each"),
+    Typed("SIZE", "auto or a size such as 64 or 48x64 (height x width), 1 to 4096 pixels each"),
 ]
 Schedule = Literal["constant", "cosine", "one_cycle", "plateau"]
 Counts = Annotated[Auto | list[Annotated[int, Field(ge=1, le=8192)]], BeforeValidator(split_list)]
@@ -75,7 +75,7 @@ HeadPooling = Annotated[
 Device = Annotated[
     str,
     Field(pattern=r"^(auto|cpu|gpu|gpu:all|gpu:[0-9]+)$"),
-    Form(
+    Typed(
         "auto|cpu|gpu|gpu:all|gpu:N",
         "auto, cpu, gpu, gpu:all or gpu:N (N = 0, 1, ...)",
         ("auto", "cpu", "gpu", "gpu:all"),
@@ -89,12 +89,12 @@ EnginePrecision = Annotated[
 Threads = Annotated[
     Annotated[int, Field(ge=1, le=1024)] | None,
     BeforeValidator(_none_if_auto),
-    Form("N", "auto or a whole number from 1 to 1,024", ("auto",)),
+    Typed("N", "auto or a whole number from 1 to 1,024", ("auto",)),
 ]
 BatchSize = Annotated[
     Annotated[int, Field(ge=1, le=65_536)] | None,
     BeforeValidator(_none_if_auto),
-    Form("N", "auto or a whole number from 1 to 65,536", ("auto",)),
+    Typed("N", "auto or a whole number from 1 to 65,536", ("auto",)),
 ]
 
 
@@ -136,7 +136,7 @@ class OptimizerConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random changes of training images; an operation left out is as the preset says."""
+    """Random changes of training images; operations that are not given are those of the preset."""
 
     preset: Literal["none", "light", "medium", "strong"] = Field(
         "light", description="A set of operations."

@@ -80,7 +80,8 @@ class TailConfig(Section):
     """The second phase: the last stages of the backbone, and the head, at a smaller rate."""
 
     unfreeze: Annotated[str, BeforeValidator(_number_as_text)] = Field(
-        "auto", description="What is trained: none, all, a stage and all behind it, or N stages."
+        "auto",
+        description="Stages to train: none, all, a stage and all after it, or the last N.",
     )
     epochs: int = Field(10, ge=1, le=100_000, description="Epochs of the second phase.")
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from cnnclf.config.sections import CommandConfig, Form, Threads, split_list
+from cnnclf.config.sections import CommandConfig, Threads, Typed, split_list
 
 DEFAULT_SPLIT = (0.7, 0.15, 0.15)
 """Fractions of train, val and test for a source that has no split of its own."""
@@ -14,7 +14,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Split = Annotated[
     tuple[Fraction, Fraction, Fraction],
     BeforeValidator(split_list),
-    Form(
+    Typed(
         "TRAIN,VAL,TEST",
         "three fractions for train, val and test that add up to 1, such as 0.7,0.15,0.15",
     ),
