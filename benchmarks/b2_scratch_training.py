@@ -136,7 +136,7 @@ class Clock(Silent):
 
     @contextlib.contextmanager
     def task(
-        self, name: str, total: int | None, unit: str, *, since: float | None = None
+        self, name: str, total: int | None, *, unit: str, since: float | None = None
     ) -> Iterator[Task]:
         """Give itself as the task."""
         del name, total, unit, since

@@ -33,7 +33,7 @@ class Progress(Protocol):
     """Receives progress, notes and warnings."""
 
     def task(
-        self, name: str, total: int | None, unit: str, *, since: float | None = None
+        self, name: str, total: int | None, *, unit: str, since: float | None = None
     ) -> TaskContext:
         """Open a task; use it in a with statement.
 
@@ -81,8 +81,8 @@ class Silent:
         self,
         name: str,  # noqa: ARG002
         total: int | None,  # noqa: ARG002
-        unit: str,  # noqa: ARG002
         *,
+        unit: str,  # noqa: ARG002
         since: float | None = None,  # noqa: ARG002
     ) -> Iterator[Task]:
         """Open a task nobody sees."""
@@ -143,14 +143,14 @@ class Held:
 
     @contextmanager
     def task(
-        self, name: str, total: int | None, unit: str, *, since: float | None = None
+        self, name: str, total: int | None, *, unit: str, since: float | None = None
     ) -> Iterator[Task]:
         """Open a task that is shown once somebody listens, if it has not ended by then."""
         with ExitStack() as stack:
             began = time.monotonic() if since is None else since
 
             def show(listener: Progress, total: int | None) -> TaskContext:
-                return listener.task(name, total, unit, since=began)
+                return listener.task(name, total, unit=unit, since=began)
 
             yield _HeldTask(self, stack, show, total)
 

@@ -18,7 +18,7 @@ class Counting(Silent):
 
     @contextmanager
     def task(
-        self, name: str, total: int | None, unit: str, *, since: float | None = None
+        self, name: str, total: int | None, *, unit: str, since: float | None = None
     ) -> Iterator[Task]:
         self.tasks.append((name, total, unit, since))
         self.is_open = True
@@ -50,7 +50,7 @@ def test_what_is_said_is_kept_in_order_until_somebody_listens() -> None:
 
 def test_a_task_is_shown_with_what_it_did_before() -> None:
     held, listener = Held(), Counting()
-    with held.task("decoding", 10, "images", since=2.5) as task:
+    with held.task("decoding", 10, unit="images", since=2.5) as task:
         task.advance(4)
         task.describe("large ones")
         held.release(listener)
@@ -66,7 +66,7 @@ def test_a_task_is_shown_with_what_it_did_before() -> None:
 
 def test_a_task_that_ended_before_is_not_shown() -> None:
     held, listener = Held(), Counting()
-    with held.task("decoding", 10, "images") as task:
+    with held.task("decoding", 10, unit="images") as task:
         task.advance(10)
     held.release(listener)
     assert listener.tasks == []
@@ -75,7 +75,7 @@ def test_a_task_that_ended_before_is_not_shown() -> None:
 @pytest.mark.parametrize("released", [False, True])
 def test_abandoned_work_ends_at_its_next_step(released: bool) -> None:
     held = Held()
-    with held.task("decoding", 10, "images") as task:
+    with held.task("decoding", 10, unit="images") as task:
         if released:
             held.release(Silent())
             task.advance()

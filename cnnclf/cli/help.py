@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import typer.core
-from typer._click.exceptions import UsageError
 
 from cnnclf.cli.output import HelpBlock, HelpRow, out
+from cnnclf.cli.typer_errors import UsageError
 
 # What most commands share and few people look for.
 _LAST_SECTIONS = ("Machine", "Output")
@@ -83,7 +83,9 @@ def _give_values(params: Sequence[Any], args: list[str]) -> list[str]:
 
 def _usage(context: Any) -> str:
     """Give the usage line; Typer puts required arguments into braces, which nobody types."""
-    return re.sub(r"\{(.+?)(?:\.\.\.)?\}(?=(\.\.\.)?)", r"\1", context.get_usage())
+    usage: str = context.get_usage()
+    usage = re.sub(r"\{(.+?)\}", r"\1", usage)
+    return re.sub(r"(\.\.\.)+", "...", usage)  # braces and metavar may both have brought them
 
 
 def _name(record: str) -> str:

@@ -12,16 +12,14 @@ from typing import Any
 
 import typer
 
-# Typer carries its own Click and exports only some of its exceptions.
-from typer._click.exceptions import (
+from cnnclf.cli.app import build_root
+from cnnclf.cli.output import out
+from cnnclf.cli.typer_errors import (
     ClickException,
     MissingParameter,
     NoArgsIsHelpError,
     NoSuchOption,
 )
-
-from cnnclf.cli.app import build_root
-from cnnclf.cli.output import out
 from cnnclf.errors import CnnclfError, ExitCode
 from cnnclf.files import is_disk_full
 

@@ -55,7 +55,9 @@ class Output:
 
     # Results
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    def table(
+        self, title: str, columns: Sequence[str], *, rows: Iterable[Sequence[object]]
+    ) -> None:
         """Write a table; on a terminal too narrow for it, one record for each row.
 
         Args:

@@ -23,6 +23,7 @@ from cnnclf.config import (
     option_name,
 )
 from cnnclf.config.describing import words_of
+from cnnclf.errors import UsageError
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 
@@ -82,7 +83,7 @@ def add_settings(
             _parameter_name(key),
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.is_required() else None,
-            annotation=_annotate(key, field, rows.get(key, ())),
+            annotation=_annotate(key, field, rows=rows.get(key, ()), kind=kind),
         )
         for key, field in list_fields(kind).items()
         if key.startswith(only)
@@ -118,7 +119,9 @@ def _parameter_name(key: str) -> str:
     return SETTING_PREFIX + key.replace(".", "__")
 
 
-def _annotate(key: str, field: FieldInfo, rows: tuple[str, ...]) -> Any:
+def _annotate(
+    key: str, field: FieldInfo, *, rows: tuple[str, ...], kind: type[CommandConfig]
+) -> Any:
     name = option_name(key)
     is_flag = field.annotation is bool
     choices = rows or words_of(field)
@@ -126,7 +129,7 @@ def _annotate(key: str, field: FieldInfo, rows: tuple[str, ...]) -> Any:
     option = typer.Option(
         f"{name}/--no-{name[2:]}" if is_flag else name,
         metavar=None if is_flag else "|".join(rows) or describe_type(field),
-        callback=_row_check(rows) if rows else None,
+        callback=_row_check(name, rows, command=kind.command) if rows else None,
         autocompletion=(lambda: list(choices)) if choices else None,
         help=f"{field.description}{default}",
         rich_help_panel=_PANELS.get(key.partition(".")[0]),
@@ -136,12 +139,19 @@ def _annotate(key: str, field: FieldInfo, rows: tuple[str, ...]) -> Any:
     return Annotated[value if field.is_required() else value | None, option]
 
 
-def _row_check(rows: tuple[str, ...]) -> Callable[[str | None], str | None]:
+def _row_check(
+    option: str, rows: tuple[str, ...], *, command: str
+) -> Callable[[str | None], str | None]:
+    """Refuse what is no row of a table while options are parsed, before anything is loaded."""
+
     def check(value: str | None) -> str | None:
         if value is None or value in rows:
             return value
         near = get_close_matches(value.casefold(), rows, n=1, cutoff=0.4)
         suggestion = f"; did you mean {near[0]}?" if near else ""
-        raise typer.BadParameter(f"expected one of {', '.join(rows)}{suggestion}")
+        raise UsageError(
+            f"{option} {value}: expected one of {', '.join(rows)}{suggestion}",
+            f"cnnclf {command} --help lists every setting",
+        )
 
     return check

@@ -158,7 +158,7 @@ def find_changed(dataset: Dataset, *, progress: Progress) -> Changes:
     root = os.fspath(dataset.root)
     missing: list[int] = []
     changed: list[int] = []
-    with progress.task("looking for changed files", len(dataset), "files") as task:
+    with progress.task("looking for changed files", len(dataset), unit="files") as task:
         for row, path in enumerate(dataset.manifest.paths):
             full = os.path.join(root, path)  # noqa: PTH118 (a million of them)
             try:

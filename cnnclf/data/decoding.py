@@ -109,7 +109,7 @@ def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
     ahead: deque[Future[tuple[Images, Failures]]] = deque()
     pool = ThreadPoolExecutor(job.threads, thread_name_prefix="cnnclf-decode")
     try:
-        with job.progress.task("decoding", len(job.rows), "images") as task:
+        with job.progress.task("decoding", len(job.rows), unit="images") as task:
             while True:
                 while len(ahead) < 2 * job.threads + 2:
                     start = next(starts, None)

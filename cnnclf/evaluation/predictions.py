@@ -92,7 +92,7 @@ def predict_rows(
     probabilities = np.empty((len(rows), len(classifier.labels)), dtype=np.float64)
     kept = np.empty(len(rows), dtype=np.intp)
     done = 0
-    with progress.task("evaluate", len(rows), "images") as task:
+    with progress.task("evaluate", len(rows), unit="images") as task:
         task.advance(len(rows) - len(_leave_out(rows, pixels.failed)))
         for batch, logits in stream_logits(
             classifier, dataset, rows, pixels=pixels, batch_size=batch_size

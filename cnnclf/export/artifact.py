@@ -89,7 +89,7 @@ def export_classifier(
     with passing_directory(target) as directory:
         with (
             telling_full_disk(target, directory),
-            progress.task(f"converting to {settings.title}", 2, "steps") as task,
+            progress.task(f"converting to {settings.title}", 2, unit="steps") as task,
         ):
             content = _write_model(classifier, row, settings, directory, calibration)
             write_json_atomic(directory / CLASSIFIER_FILE, content)

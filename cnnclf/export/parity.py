@@ -126,7 +126,7 @@ def compare_models(
     check_labels(source.labels, dataset)
     rows = dataset.select_split(split)
     pixels = open_pixels(dataset, source.input_spec, progress=progress, rows=rows)
-    with progress.task("comparing with Keras", 2 * len(rows), "images") as task:
+    with progress.task("comparing with Keras", 2 * len(rows), unit="images") as task:
         before = _run(source, dataset, rows, pixels, task)
         try:
             after = _run(artifact, dataset, rows, pixels, task)

@@ -145,7 +145,7 @@ def _find_place(source: Path, options: ImportOptions, progress: Progress) -> Pat
     if not resolved.is_dir():
         _add(key, _describe_state(resolved))
     else:
-        with progress.task("looking for changes", None, "files") as task:
+        with progress.task("looking for changes", None, unit="files") as task:
             for path in Walk(resolved).all_files():
                 _add(key, path)
                 _add(key, _describe_state(resolved / path))

@@ -92,7 +92,7 @@ def gather(
         (folder / SKIPPED_NAME).open(
             "w", encoding="utf-8", errors="surrogateescape", newline=""
         ) as file,
-        progress.task("checking images", listing.total, "files") as task,
+        progress.task("checking images", listing.total, unit="files") as task,
     ):
         write_skipped = open_csv(file)
         write_skipped(("path", "reason"))
@@ -120,7 +120,7 @@ def _compare_lookalikes(
         if number in wanted
     )
     chunks = check_images(root, records, threads=options.threads, exact=True)
-    with progress.task("comparing images that look alike", len(again), "files") as task:
+    with progress.task("comparing images that look alike", len(again), unit="files") as task:
         rows = iter(again)
         for chunk in chunks:
             for checked, row in zip(chunk, rows, strict=False):

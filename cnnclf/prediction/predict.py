@@ -57,7 +57,7 @@ def predict_images(
     counted = None if is_moving else inputs  # files move away while they are counted
     line = _Line(engine, rows, options.go_on_after(so_far.summary.earlier), placer)
     with (
-        progress.task("predict", None, "images") as task,
+        progress.task("predict", None, unit="images") as task,
         counting(counted, task, so_far.summary.earlier),
     ):
         line.run(leave_out(found, so_far.done), so_far.summary, task)
@@ -90,7 +90,7 @@ def watch_images(
     so_far = so_far or SoFar()
     is_moving = placer is not None and placer.mode == "move" and not placer.dry_run
     watch = FolderWatch(inputs, so_far.done, is_moving=is_moving, sleep=sleep)
-    with progress.task("predict", None, "images") as task:
+    with progress.task("predict", None, unit="images") as task:
         line = _Line(engine, rows, options, placer, watch.accept)
         line.run(watch.find(), so_far.summary, task)
 

@@ -91,10 +91,10 @@ class LoggedProgress:
             raise write_error(self._file, error) from error
 
     def task(
-        self, name: str, total: int | None, unit: str, *, since: float | None = None
+        self, name: str, total: int | None, *, unit: str, since: float | None = None
     ) -> TaskContext:
         """Open a task."""
-        return self._progress.task(name, total, unit, since=since)
+        return self._progress.task(name, total, unit=unit, since=since)
 
     def row(self, table: str, figures: Mapping[str, object]) -> None:
         """Pass a row on."""

@@ -76,7 +76,7 @@ def test_json_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()
     out.json_mode = True
     out.line("for people")
-    out.table("title", ["a"], [[1]])
+    out.table("title", ["a"], rows=[[1]])
     out.pairs("title", {"a": 1})
     out.json({"value": 1})
     captured = capsys.readouterr()
@@ -92,7 +92,7 @@ def test_quiet_keeps_results_and_warnings(capsys: pytest.CaptureFixture[str]) ->
     out = Output()
     out.quiet = True
     progress = out.progress()
-    with progress.task("read", 3, "files") as task:
+    with progress.task("read", 3, unit="files") as task:
         task.advance(3)
     progress.row("epochs", {"epoch": 1})
     progress.note("a note")
@@ -182,7 +182,7 @@ def test_json_holds_undecodable_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_plain_table_is_aligned_and_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    Output().table("Runs", ["run", "accuracy"], [[LONG, 0.5], ["b", None], ["ni\u00f1o", 1.0]])
+    Output().table("Runs", ["run", "accuracy"], rows=[[LONG, 0.5], ["b", None], ["ni\u00f1o", 1.0]])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Runs"
     assert lines[2] == f"{LONG}    0.5000"
@@ -191,7 +191,7 @@ def test_plain_table_is_aligned_and_never_cut(capsys: pytest.CaptureFixture[str]
 
 
 def test_wide_characters_keep_columns_aligned(capsys: pytest.CaptureFixture[str]) -> None:
-    Output().table("", ["label", "n"], [["\u732b", 1], ["cat", 22]])
+    Output().table("", ["label", "n"], rows=[["\u732b", 1], ["cat", 22]])
     assert capsys.readouterr().out.splitlines() == ["label   n", "\u732b      1", "cat    22"]
 
 
@@ -201,7 +201,7 @@ def test_table_on_a_terminal_shows_everything(
 ) -> None:
     stdout, _ = open_screen(monkeypatch, columns, Terminal)
     headings = ["run", "status", "test accuracy", "epochs", "parameters", "dataset"]
-    Output().table("", headings, [[LONG, "finished", 0.93123, 15, 89458, "fashion-mnist"]])
+    Output().table("", headings, rows=[[LONG, "finished", 0.93123, 15, 89458, "fashion-mnist"]])
     lines = rows_of(stdout.getvalue())
     for expected in ("finished", "0.9312", "15", "89458", "fashion-mnist", *headings):
         assert any(expected in line for line in lines)
@@ -211,7 +211,7 @@ def test_table_on_a_terminal_shows_everything(
 
 
 def test_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
-    Output().table("", ["a", "b"], [])
+    Output().table("", ["a", "b"], rows=[])
     assert capsys.readouterr().out == "a  b\n"
 
 
@@ -228,12 +228,12 @@ def test_messages_wrap_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     _, stderr = open_screen(monkeypatch, 20, Terminal)
     Output().warn(f"three images could not be read in {LONG}")
     lines = rows_of(stderr.getvalue())
-    assert lines == ["warning: three", "images could not", "be read in", LONG]
+    assert lines == ["warning: three", "images could not be", "read in", LONG]
 
 
 def test_markup_in_names_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     out = Output()
-    out.table("[red]", ["[bold]"], [["[/] [link=x]"]])
+    out.table("[red]", ["[bold]"], rows=[["[/] [link=x]"]])
     out.note("[1/2] :smile:")
     captured = capsys.readouterr()
     assert captured.out.split("\n")[:3] == ["[red]", "[bold]", "[/] [link=x]"]
@@ -257,10 +257,10 @@ def test_control_characters_in_names_are_shown_not_obeyed(
 def test_ascii_console(monkeypatch: pytest.MonkeyPatch) -> None:
     stdout, stderr = open_screen(monkeypatch, 60, AsciiTerminal)
     out = Output()
-    out.table("T\u00eete", ["caf\u00e9", "n"], [["\u732b", 1]])
+    out.table("T\u00eete", ["caf\u00e9", "n"], rows=[["\u732b", 1]])
     out.pairs("\u2713", {"\u00e9": "\u00e8"})
     out.error("\udcff")
-    with out.progress().task("d\u00e9coder", 2, "files") as task:
+    with out.progress().task("d\u00e9coder", 2, unit="files") as task:
         task.advance()
     assert r"caf\xe9" in stdout.getvalue()
     assert r"\udcff" in stderr.getvalue()
@@ -280,7 +280,7 @@ def test_colors_on_a_terminal_only_if_wanted(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_plain_progress_is_a_line_at_start_and_end(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output().progress().task("decode", 2000, "files") as task:
+    with Output().progress().task("decode", 2000, unit="files") as task:
         for _ in range(2000):
             task.advance()
     lines = capsys.readouterr().err.splitlines()
@@ -294,7 +294,7 @@ def test_plain_progress_speaks_now_and_then(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    with Output().progress().task("decode", 100, "files") as task:
+    with Output().progress().task("decode", 100, unit="files") as task:
         task.describe("pass 1")
         for _ in range(50):
             clock[0] += 0.5
@@ -310,7 +310,7 @@ def test_total_that_is_learned_later(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    with Output().progress().task("list", None, "files") as task:
+    with Output().progress().task("list", None, unit="files") as task:
         clock[0] = 20.0
         task.advance(10)
         task.expect(40)
@@ -326,8 +326,8 @@ def test_total_that_is_learned_later(
 def test_live_bars(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     stdout, stderr = open_screen(monkeypatch, columns, Terminal)
     progress = Output().progress()
-    with progress.task("outer", 3, "steps") as outer:
-        with progress.task("inner", None, "files") as inner:
+    with progress.task("outer", 3, unit="steps") as outer:
+        with progress.task("inner", None, unit="files") as inner:
             inner.describe("words")
             inner.expect(5)
             inner.advance(5)
@@ -346,7 +346,7 @@ def test_the_plain_progress_of_unlike_steps_guesses_no_time(
 ) -> None:
     monkeypatch.setattr("cnnclf.cli.live.PLAIN_LINE_S", 0)
     began = time.monotonic() - 30
-    with Output().progress().task("preparing", 3, STEPS, since=began) as task:
+    with Output().progress().task("preparing", 3, unit=STEPS, since=began) as task:
         task.advance()
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["preparing: 3 steps", "preparing: 1 of 3 steps (33%)"]
@@ -377,7 +377,7 @@ def test_live_bars_end_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     progress = Output().progress()
 
     def fail() -> None:
-        with progress.task("outer", 3, "steps"):
+        with progress.task("outer", 3, unit="steps"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -390,7 +390,7 @@ def test_live_bars_end_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_counting_from_threads_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    with Output().progress().task("decode", 8000, "files") as task:
+    with Output().progress().task("decode", 8000, unit="files") as task:
 
         def count(_: int) -> None:
             for _ in range(1000):
@@ -407,7 +407,7 @@ def test_rows_take_the_place_of_plain_progress(
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     progress = Output().progress()
-    with progress.task("training", 100, "images") as task:
+    with progress.task("training", 100, unit="images") as task:
         progress.row("epochs", {"epoch": 1})
         for _ in range(50):
             clock[0] += 1

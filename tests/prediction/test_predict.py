@@ -226,7 +226,7 @@ def test_progress_learns_how_many_there_are(tmp_path: Path) -> None:
         done = 0
 
         def task(
-            self, name: str, total: int | None, unit: str, *, since: float | None = None
+            self, name: str, total: int | None, *, unit: str, since: float | None = None
         ) -> Any:
             watched = self
 

@@ -91,7 +91,7 @@ def _draw_together(
     ]
     operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
     out.note(f"augmentation {plan.config.augment.preset}: {operations}")
-    out.table("", ("row", "label", "path"), shown)
+    out.table("", ("row", "label", "path"), rows=shown)
     out.line(f"wrote {path}")
     out.json(
         {
@@ -119,7 +119,7 @@ def _draw_each(plan: "TrainPlan", dataset: "Dataset", path: Path, variants: int)
     out.table(
         "",
         ("row", "operation", "strength", "what it does", "in force"),
-        [
+        rows=[
             (number, name, strength, AUGMENTATIONS[name].summary, name in plan.operations)
             for number, (name, strength) in enumerate(rows, 1)
         ],

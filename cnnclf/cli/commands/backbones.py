@@ -35,7 +35,7 @@ def backbones_command(*, json: options.Json = False) -> None:
     out.table(
         "",
         ("name", "size", "least", "M parameters", "GMACs", "top-1 %", "stages", "imagenet"),
-        [
+        rows=[
             (
                 row.name,
                 row.default_size,

@@ -131,7 +131,7 @@ def _show(report: "Report") -> None:
         out.table(
             "most frequent mistakes",
             ("true", "predicted", "images", "share"),
-            [(p.label, p.predicted, p.count, p.share) for p in report.confused[:_PAIR_ROWS]],
+            rows=[(p.label, p.predicted, p.count, p.share) for p in report.confused[:_PAIR_ROWS]],
         )
     out.line()
     out.line(f"report: {report.directory}")
@@ -148,5 +148,5 @@ def _show_classes(report: "Report") -> None:
     out.table(
         title,
         ("label", "images", "precision", "recall", "F1"),
-        [(row.label, row.support, row.precision, row.recall, row.f1) for row in shown],
+        rows=[(row.label, row.support, row.precision, row.recall, row.f1) for row in shown],
     )

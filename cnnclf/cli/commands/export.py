@@ -132,7 +132,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
     out.table(
         f"{parity.images:,} images of the split {parity.split}",
         ("", "Keras", report.settings.title),
-        [
+        rows=[
             ("accuracy", *each(lambda side: f"{side.accuracy:.4f} ({side.correct:,})")),
             ("95 % interval", *each(lambda side: f"{side.low:.4f} to {side.high:.4f}")),
             ("size", *each(lambda side: format_bytes(side.size_bytes))),

@@ -66,7 +66,7 @@ def _show(report: "ImportReport") -> None:
         [label, *(report.counts[split][label] for split in SPLITS)]
         for label in report.labels[:_CLASS_ROWS]
     ]
-    out.table("", ["label", *SPLITS], rows)
+    out.table("", ["label", *SPLITS], rows=rows)
     hidden = len(report.labels) - len(rows)
     if hidden:
         out.line(f"and {hidden} more labels")

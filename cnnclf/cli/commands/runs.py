@@ -69,7 +69,7 @@ def list_command(
     keys = ("name", "status", "test_accuracy", "epochs", "parameters", "dataset")
     if rows:
         cells = [[*(row[key] for key in keys), _local_day(row["created"])] for row in rows]
-        out.table("", columns, cells)
+        out.table("", columns, rows=cells)
     else:
         out.note(f"no runs in {directory}")
         out.hint(_TRAIN_HINT)
@@ -121,7 +121,7 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
         out.table(
             "Exports",
             ("export", "verdict", "accuracy", "points lost", "same label", "images"),
-            [[row[key] for key in keys] for row in exports],
+            rows=[[row[key] for key in keys] for row in exports],
         )
     if directory.status() == "interrupted":
         out.hint(f"go on with it: {directory.resume_command()}")
@@ -157,12 +157,12 @@ def compare_command(
     out.table(
         "Settings that differ" if differing else "No setting differs",
         ("setting", *names),
-        [[key, *(_typed(key, value) for value in values)] for key, values in differing.items()],
+        rows=[[key, *(_typed(key, each) for each in row)] for key, row in differing.items()],
     )
     out.table(
         "Figures",
         ("figure", *names),
-        [[words[key], *(_figure(key, each) for each in row)] for key, row in figures.items()],
+        rows=[[words[key], *(_figure(key, each) for each in row)] for key, row in figures.items()],
     )
 
 

@@ -43,7 +43,9 @@ def list_command(
     out.table(
         "",
         ("backbone", "state", "size", "hash"),
-        [(row["backbone"], row["state"], _size(row), row["algorithm"] or None) for row in rows],
+        rows=[
+            (row["backbone"], row["state"], _size(row), row["algorithm"] or None) for row in rows
+        ],
     )
     out.note(f"downloads are kept in {find_keras_directory()}; --json tells files and addresses")
     for row in rows:

@@ -69,7 +69,7 @@ def read_zip(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
     """
     with whole_or_nothing(unpack_dir):
         members = Members(source, unpack_dir)
-        with progress.task("unpacking", None, "files") as task:
+        with progress.task("unpacking", None, unit="files") as task:
             _unpack_zip(source, members, task)
         return _list_content(source, members, unpack_dir, options, progress)
 
@@ -82,7 +82,7 @@ def read_tar(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
     """
     with whole_or_nothing(unpack_dir):
         members = Members(source, unpack_dir)
-        with progress.task("unpacking", None, "files") as task:
+        with progress.task("unpacking", None, unit="files") as task:
             _unpack_tar(source, members, task)
         return _list_content(source, members, unpack_dir, options, progress)
 

@@ -97,7 +97,7 @@ def unpack_parts(
     with whole_or_nothing(unpack_dir):
         budget = Budget(source, unpack_dir)
         budget.spend(0, files=total)
-        with progress.task("unpacking", total, "images") as task:
+        with progress.task("unpacking", total, unit="images") as task:
             for part in parts:
                 for count in _write_part(source, part, folders, unpack_dir, threads):
                     task.advance(count)

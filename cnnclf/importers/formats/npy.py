@@ -116,7 +116,7 @@ def read_npy(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
         budget = Budget(source, unpack_dir)
         files = walk.all_files()
         with (
-            progress.task("unpacking", walk.count_files(), "arrays") as task,
+            progress.task("unpacking", walk.count_files(), unit="arrays") as task,
             ThreadPoolExecutor(workers, thread_name_prefix="unpack") as pool,
         ):
             while batch := list(islice(files, _BATCH)):

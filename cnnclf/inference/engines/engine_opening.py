@@ -115,7 +115,7 @@ class EngineOpener:
                 take_bytes,
             )
 
-            with self.progress.task(f"preparing {row.title}, once", 3, "steps") as task:
+            with self.progress.task(f"preparing {row.title}, once", 3, unit="steps") as task:
                 model = set_precision(self.options.keras.load(), "float32")
                 task.advance()
                 pixels, trained = self._find_reference()

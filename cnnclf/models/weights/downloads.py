@@ -116,7 +116,7 @@ def _download(address: str, file: IO[bytes], *, name: str, progress: Progress) -
         size = answer.headers.get("Content-Length", "")
         total = int(size) if size.isdigit() else None
         received = told = 0
-        with progress.task(name, None if total is None else total // 1000, "kB") as task:
+        with progress.task(name, None if total is None else total // 1000, unit="kB") as task:
             while True:
                 with _network():
                     chunk = answer.read(_CHUNK_BYTES)

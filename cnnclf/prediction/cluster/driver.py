@@ -91,7 +91,7 @@ def predict_on_cluster(
     began, heard = time.monotonic(), set[str]()
     try:
         with (
-            progress.task("predict", None, "images") as task,
+            progress.task("predict", None, unit="images") as task,
             counting(inputs, task, summary.earlier),
             watching(Watch(cluster.nodes, stream.look, task, progress), RayError),
         ):
@@ -193,10 +193,10 @@ class _Steps(Silent):
 
     @contextlib.contextmanager
     def task(
-        self, name: str, total: int | None, unit: str, *, since: float | None = None
+        self, name: str, total: int | None, *, unit: str, since: float | None = None
     ) -> Iterator[Task]:
         """Show a task."""
-        with self._progress.task(name, total, unit, since=since) as task:
+        with self._progress.task(name, total, unit=unit, since=since) as task:
             yield task
 
     def warn(self, text: str) -> None:

@@ -114,7 +114,7 @@ def fit_phase(
     )
     steps = len(batches)
     with (
-        progress.task("training", epochs * batches.count, "images") as task,
+        progress.task("training", epochs * batches.count, unit="images") as task,
         Interrupts() as interrupts,
     ):
         task.advance(state.phase_epoch * batches.count)

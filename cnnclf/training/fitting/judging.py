@@ -140,7 +140,7 @@ def judge_checkpoint(
     """
     classifier = Classifier.load(checkpoint)
     parts = []
-    with progress.task("measuring on val", len(rows), "images") as task:
+    with progress.task("measuring on val", len(rows), unit="images") as task:
         for start in range(0, len(rows), _BATCH):
             wanted = rows[start : start + _BATCH]
             parts.append(classifier.logits(pixels.gather(wanted)))

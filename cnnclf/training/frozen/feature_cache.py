@@ -179,7 +179,7 @@ def _make(
             )
             for index in range(len(job.shapes))
         ]
-        task = stack.enter_context(progress.task("frozen layers", job.count, "images"))
+        task = stack.enter_context(progress.task("frozen layers", job.count, unit="images"))
         writer = _Writer(files, job.dtype, task)
         batches = _make_batches(job, pixels, failed)
         try:

@@ -73,7 +73,7 @@ class Counting(Silent):
 
     @contextmanager
     def task(
-        self, name: str, total: int | None, unit: str, *, since: float | None = None
+        self, name: str, total: int | None, *, unit: str, since: float | None = None
     ) -> Iterator[Task]:
         self.tasks.append((name, total, unit))
         yield self

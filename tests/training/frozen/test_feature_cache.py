@@ -323,7 +323,7 @@ def test_the_time_of_the_rest_is_estimated_without_the_first_batch(
 ) -> None:
     clock = iter([0.0, 10.0, 12.0, 14.0])  # the first batch warms up
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    with Silent().task("", None, "") as task, (tmp_path / "file").open("wb") as file:
+    with Silent().task("", None, unit="") as task, (tmp_path / "file").open("wb") as file:
         writer = feature_cache._Writer([file], "float16", task)
         assert writer.seconds_for(100) == 0
         next(clock)
