@@ -21,7 +21,7 @@ FILES = [
     ),
 ]
 # Phrases in which a banned word has its proper meaning.
-FINE = ("told apart", "figures behind", "table behind", "behind transparent")
+FINE = ("told apart", "figures behind", "table behind", "behind transparent", "color behind the")
 # How many banned words a file may still have; only shrinks.
 OPEN: dict[str, int] = json.loads((ROOT / "tests/open_rules.json").read_bytes())["words"]
 
