@@ -1,8 +1,8 @@
-"""Errors a user can meet, and the exit code of each.
+"""The errors that users see, and their exit codes.
 
-Every error that is the user's to mend is a `CnnclfError`: a message that says what was expected and
-what was received (with the path or value), and a hint that names the command or option that helps.
-The command line turns it into two lines and an exit code; anything else is a bug.
+Every error that the user can fix is a `CnnclfError`: its message says what happened, with the value
+or path, and its hint names the command or option that helps. The command line prints these as two
+lines and exits with the code; any other exception is a bug.
 """
 
 from enum import IntEnum
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process returns to the shell."""
+    """The exit status of the process."""
 
     OK = 0
     BUG = 1
@@ -25,11 +25,11 @@ class ExitCode(IntEnum):
 
 
 class CnnclfError(Exception):
-    """An error the user can mend.
+    """An error that the user can fix.
 
     Args:
-        message: What was expected and what was received, in one line, without a full stop.
-        hint: The command or option that mends it, in one line; empty if there is none.
+        message: What happened, with the value or path, in one line without a full stop.
+        hint: The command or option that fixes it, in one line; empty if there is none.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
@@ -41,40 +41,40 @@ class CnnclfError(Exception):
 
 
 class UsageError(CnnclfError):
-    """The command was called with arguments that do not go together."""
+    """The command was called with invalid or conflicting arguments."""
 
     exit_code = ExitCode.USAGE
 
 
 class DataError(CnnclfError):
-    """A source, dataset or image is not what it should be."""
+    """A source, dataset or image is invalid or damaged."""
 
     exit_code = ExitCode.DATA
 
 
 class ImageError(DataError):
-    """One image cannot be decoded; a batch goes on without it."""
+    """One image cannot be decoded; a batch continues without it."""
 
 
 class ConfigError(CnnclfError):
-    """A setting is unknown, of the wrong type or out of range."""
+    """A setting is unknown, has the wrong type or is out of range."""
 
     exit_code = ExitCode.CONFIG
 
 
 class RunError(CnnclfError):
-    """A run directory, checkpoint or bundle is missing, damaged or does not fit."""
+    """A run directory, checkpoint or bundle is missing, damaged or incompatible."""
 
     exit_code = ExitCode.CONFIG
 
 
 class MissingPackageError(CnnclfError):
-    """An optional package is needed and not installed."""
+    """A Python package that is needed is not installed."""
 
     exit_code = ExitCode.MISSING_PACKAGE
 
 
 class DeviceError(CnnclfError):
-    """Memory, disk or the device does not suffice or cannot be used."""
+    """Not enough memory or disk space, or a device that cannot be used."""
 
     exit_code = ExitCode.DEVICE

@@ -1,7 +1,7 @@
-"""Reading and writing files so that no half file is ever left behind, for every room.
+"""Atomic writing of files and directories, strict JSON, and room on disks.
 
-Files are written under a temporary name in the same directory and renamed; directories are swapped
-so that at every moment one whole one is there.
+Files are written under a temporary name in the same directory and renamed, so that no partial file
+is ever seen. A directory is replaced by two renames, so that one complete version always exists.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from typing import Any
 from cnnclf.errors import CnnclfError, DeviceError, RunError
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
-# Libraries give the system's words, if any.
+# Libraries pass on the message of the system, if anything.
 _FULL_WORDS = tuple(map(os.strerror, _FULL))
 _PROBE_BYTES = 1 << 20
 
 
 class DiskFullError(DeviceError):
-    """A disk has no room for what is to be written."""
+    """A disk or quota is full."""
 
 
 def safe_name(text: str, *, fallback: str) -> str:
-    """Turn any text into one file name that is legal on the common systems.
+    """Turn any text into a file name that is valid on all common systems.
 
     Args:
         text: Any text.
-        fallback: Used when nothing of the text is left.
+        fallback: The name if no valid character is left.
     """
     name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "-", text).strip(" .-")
     while len(os.fsencode(name)) > 120:
@@ -54,48 +54,53 @@ def read_json(path: Path, *, hint: str = "") -> dict[str, Any]:
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}", hint) from error
     except ValueError as error:
-        raise RunError(f"{path} is damaged: it is not JSON ({error})", hint) from error
+        raise RunError(f"{path} is damaged: it is not valid JSON ({error})", hint) from error
     if not isinstance(value, dict):
-        raise RunError(f"{path} is damaged: expected an object, not {type(value).__name__}", hint)
+        raise RunError(
+            f"{path} is damaged: expected a JSON object, received {type(value).__name__}", hint
+        )
     return value
 
 
 def check_version(record: Mapping[str, Any], newest: int, path: Path) -> None:
-    """Refuse a file of a newer format version, or of none.
+    """Check that this version of cnnclf can read a file.
 
     Args:
-        record: An object with the field `version`.
-        newest: The newest version that this program reads.
-        path: Where it comes from, for the message.
+        record: Content of the file, with the field `version`.
+        newest: The newest format version that this program reads.
+        path: The file, for the message.
+
+    Raises:
+        RunError: The format version is newer, missing or invalid.
     """
     version = record.get("version")
     if not isinstance(version, int) or version < 1:
         raise RunError(
             f"{path} is damaged: expected a format version of 1 to {newest}, received {version!r}",
-            "copy it again from where it was made",
+            "copy it again from its origin",
         )
     if version > newest:
         raise RunError(
-            f"{path} was written by a newer cnnclf: its format version is {version}, "
-            f"this one reads up to {newest}",
-            "upgrade with: pip install --upgrade cnnclf",
+            f"{path} was written by a newer version of cnnclf: its format version is {version}, "
+            f"this version reads up to {newest}",
+            "python -m pip install --upgrade cnnclf",
         )
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all; undecodable file names keep their bytes."""
+    """Write a UTF-8 text file atomically; undecodable file names keep their bytes."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def write_json_atomic(path: Path, value: Any) -> None:
-    """Write strict JSON whole or not at all: NaN and infinity become null."""
+    """Write strict JSON atomically; NaN and infinity become null."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(json_bytes(value, indent=2) + b"\n")
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
-    """Encode strict UTF-8 JSON; paths, NumPy scalars and arrays are allowed, NaN becomes null."""
+    """Encode strict UTF-8 JSON; paths, NumPy scalars and arrays are valid, NaN becomes null."""
     text = json.dumps(_to_json(value), indent=indent, ensure_ascii=False, allow_nan=False)
     # A lone surrogate (an undecodable byte of a file name) becomes its own JSON escape.
     return text.encode("utf-8", "backslashreplace")
@@ -103,9 +108,9 @@ def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name with the same suffix; it replaces `path` when the block succeeds.
+    """Yield a temporary name with the same suffix; it replaces `path` if the block succeeds.
 
-    The parent directory is made. A device or pipe such as /dev/stdout is written directly.
+    The parent directory is created. A device or pipe such as /dev/stdout is written directly.
 
     Raises:
         DeviceError: The disk is full.
@@ -128,26 +133,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise write_error(path, error) from error
         raise
     finally:
-        with contextlib.suppress(OSError):  # the error that matters is the one above
+        with contextlib.suppress(OSError):  # must not hide the error above
             temporary.unlink()
 
 
 @contextlib.contextmanager
 def atomic_directory(target: Path) -> Iterator[Path]:
-    """Give an empty directory beside `target`; it replaces `target` when the block succeeds.
+    """Yield an empty directory next to `target`; it replaces `target` if the block succeeds.
 
     Raises:
         DeviceError: The disk is full.
         RunError: The directory cannot be written.
     """
-    with passing_directory(target) as temporary:
+    with staging_directory(target) as temporary:
         yield temporary
         replace_directory_atomic(temporary, target)
 
 
 @contextlib.contextmanager
-def passing_directory(target: Path) -> Iterator[Path]:
-    """Give an empty directory beside `target`; what the block does not move away is removed.
+def staging_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty directory next to `target`; it is removed unless the block moves it.
 
     Raises:
         DeviceError: The disk is full.
@@ -168,21 +173,21 @@ def passing_directory(target: Path) -> Iterator[Path]:
 
 
 def replace_directory_atomic(temporary: Path, target: Path) -> None:
-    """Put a finished directory in the place of another one.
+    """Replace a directory by a finished one.
 
-    At every moment `target` or its predecessor, under a hidden name of ours, is whole; readers use
-    `find_whole_directory`. A link stays: what it leads to is replaced.
+    At every moment, either `target` or its predecessor, under a hidden name, is complete; readers
+    use `find_whole_directory`. If `target` is a link, the directory that it points to is replaced.
 
     Args:
         temporary: The finished directory, on the same file system; it is moved.
-        target: Where it shall be; may exist.
+        target: Its new place; may exist.
 
     Raises:
         RunError: `target` cannot be moved, as a mount point cannot.
     """
     place, old = follow_link(target), _beside(target, "old")
     if place.exists():
-        # Only with a whole target at hand may a left-over of an earlier kill go.
+        # What an interrupted call has left is removed only while a complete target exists.
         if old.exists():
             shutil.rmtree(old)
         try:
@@ -195,10 +200,10 @@ def replace_directory_atomic(temporary: Path, target: Path) -> None:
 
 
 def find_whole_directory(target: Path) -> Path | None:
-    """The directory that `replace_directory_atomic` left at `target`, or None.
+    """Find the directory that `replace_directory_atomic` has written.
 
     Returns:
-        `target`; its predecessor if a kill came between the two renames.
+        `target`; its predecessor if the process was killed between the two renames; else None.
     """
     if target.is_dir():
         return target
@@ -206,13 +211,13 @@ def find_whole_directory(target: Path) -> Path | None:
 
 
 def follow_link(target: Path) -> Path:
-    """Give a place that has a name and is no link; most are as they are.
+    """Resolve a path that is a link or has no name of its own; return others unchanged.
 
     Args:
-        target: Where something shall be, such as `.` or a link to a directory.
+        target: Such as `.` or a link to a directory.
     """
     is_named = target.name not in {"", ".."}
-    # Not Path.resolve, which fails where links lead in a circle.
+    # Not Path.resolve, which fails for links that form a circle.
     return target if is_named and not target.is_symlink() else Path(os.path.realpath(target))
 
 
@@ -223,7 +228,7 @@ def free_bytes(directory: Path) -> int:
 
 
 def format_bytes(count: float) -> str:
-    """Give a size with about three digits, such as 18.8 MB (1 MB = 1,000,000 bytes)."""
+    """Format a size with about three digits, such as 18.8 MB (1 MB = 1,000,000 bytes)."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return (
@@ -234,11 +239,11 @@ def format_bytes(count: float) -> str:
 
 
 def check_replaceable(target: Path) -> None:
-    """Refuse a directory that cannot be replaced by a finished one, before work goes into that.
+    """Check, before the work is done, that a directory can be replaced by a finished one.
 
     Raises:
-        RunError: It is a mount point, or where the process stands: a shell there would be left in a
-            directory that is gone.
+        RunError: It is a mount point or the current directory, where a shell would be left in a
+            deleted directory.
     """
     place = follow_link(target)
     what = None
@@ -248,47 +253,46 @@ def check_replaceable(target: Path) -> None:
         what = "the current directory"
     if what is not None:
         raise RunError(
-            f"expected a directory that can be made or replaced, received {target}, which is "
-            f"{what}",
-            f"give one in it: --out {shlex.quote(str(target / 'NAME'))}",
+            f"{target} is {what} and cannot be replaced",
+            f"use a directory inside it: --out {shlex.quote(str(target / 'NAME'))}",
         )
 
 
 @contextlib.contextmanager
-def telling_full_disk(target: Path, *directories: Path) -> Iterator[None]:
-    """Let the code of others write; if it fails and a disk is full, say that that is why.
+def reporting_full_disk(target: Path, *directories: Path) -> Iterator[None]:
+    """Report a full disk as the cause if a library fails to write in the block.
 
-    What they raise then may be anything: OpenVINO speaks of streams, TensorFlow of exhausted
-    resources. So the disks are tried.
+    Libraries raise various errors then: OpenVINO about streams, TensorFlow about exhausted
+    resources. So after an error, the disks themselves are tested.
 
     Args:
-        target: What is being written, for the message.
-        *directories: Where to; where temporary files are is tried as well.
+        target: What is written, for the message.
+        *directories: Where it is written; the directory of temporary files is tested too.
 
     Raises:
         DiskFullError: The block failed and a disk is full.
     """
 
-    def tell(_: object, error: BaseException | None, __: object) -> None:
-        is_of_others = isinstance(error, Exception) and not isinstance(error, CnnclfError)
-        if error is None or not (is_of_others or isinstance(error, (RunError, DiskFullError))):
+    def report(_: object, error: BaseException | None, __: object) -> None:
+        is_foreign = isinstance(error, Exception) and not isinstance(error, CnnclfError)
+        if error is None or not (is_foreign or isinstance(error, (RunError, DiskFullError))):
             return
         if is_disk_full(error):
             raise _full_error(target) from error
         places = list(directories)
-        with contextlib.suppress(FileNotFoundError):  # of a system without temporary files
+        with contextlib.suppress(FileNotFoundError):  # there is no directory of temporary files
             places.append(Path(tempfile.gettempdir()))
         for place in places:
             if not _has_room(place):
                 raise _full_error(target if place in directories else place) from error
 
     with contextlib.ExitStack() as stack:
-        stack.push(tell)
+        stack.push(report)
         yield
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an error, or one that led to it, says that a disk or quota is used up."""
+    """Return whether an error, or one of its causes, says that a disk or quota is full."""
     chain: BaseException | None = error
     while chain is not None:
         if isinstance(chain, DiskFullError) or (isinstance(chain, OSError) and _is_full(chain)):
@@ -300,22 +304,22 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def write_error(path: Path, error: OSError) -> CnnclfError:
-    """Say in one line why a file cannot be written."""
+    """Return the error that says in one line why a file cannot be written."""
     if _is_full(error):
         return _full_error(path)
     if error.errno == errno.EFBIG:
         return DeviceError(
-            f"the file may not grow any more: cannot write {path}",
+            f"the file size limit was reached: cannot write {path}",
             "raise the limit with ulimit -f, or write to another file system",
         )
     return RunError(
         f"cannot write {path}: {error.strerror or error}",
-        "give a place where you may write with --out",
+        "choose a writable directory with --out",
     )
 
 
 def _beside(target: Path, what: str) -> Path:
-    """Name a directory of ours beside another one, as no user names theirs."""
+    """Return a hidden name next to a directory that no user would choose."""
     place = follow_link(target)
     return place.with_name(f".{place.name}.cnnclf-{what}")
 
@@ -329,7 +333,7 @@ def _full_error(path: Path) -> DiskFullError:
 
 
 def _has_room(directory: Path) -> bool:
-    """Tell whether a little more can be written; a quota is known to no other question."""
+    """Return whether a little more can be written; only a test write shows that a quota is full."""
     probe = directory / f".{secrets.token_hex(4)}.cnnclf-probe"
     try:
         with probe.open("wb") as file:

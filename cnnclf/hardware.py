@@ -1,8 +1,8 @@
-"""What this machine has, found without loading TensorFlow: processor, memory, NVIDIA GPUs.
+"""Processor, memory and NVIDIA GPUs of this machine, found without importing TensorFlow.
 
-Also why a GPU that is there cannot be used: TensorFlow opens the CUDA libraries by name while it
-starts and goes on without a GPU if one is missing, without naming it. `explain_unusable_gpu` looks
-for the same files.
+Also why TensorFlow cannot use a GPU: it opens the CUDA libraries by name when it is imported, and
+if one is missing, it runs without a GPU and does not name the library. `explain_unusable_gpu` looks
+for the same files. Why psutil is not used: docs/decisions/0012-hardware.md.
 """
 
 import contextlib
@@ -16,7 +16,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# What is worth knowing of a processor's instructions: the flag and how people call it.
+from cnnclf.packages import install_command
+
+# Instruction sets that matter to a CNN: the flag in /proc/cpuinfo and the usual name.
 _CPU_FEATURES = (
     ("avx2", "avx2"),
     ("avx512f", "avx512"),
@@ -28,7 +30,7 @@ _CPU_FEATURES = (
     ("sve", "sve"),
 )
 
-# The libraries that TensorFlow opens by name, by the major version of CUDA it was built for.
+# Libraries that TensorFlow opens by name, per major version of CUDA that it was built for.
 CUDA_LIBRARIES: dict[int, tuple[str, ...]] = {
     11: (
         "libcudart.so.11.0",
@@ -56,12 +58,12 @@ CUDA_LIBRARIES: dict[int, tuple[str, ...]] = {
     ),
 }
 
-_INSTALL_GPU = "python -m pip install 'cnnclf[gpu]'"
+_INSTALL_GPU = install_command("cnnclf[gpu]")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Main memory in bytes; a container's limit counts. None: not known."""
+    """Main memory in bytes, or the limit of the container if that is lower. None: unknown."""
 
     total_bytes: int | None
     available_bytes: int | None
@@ -69,7 +71,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class NvidiaGpu:
-    """One GPU as the driver names it."""
+    """One GPU, named as by the driver."""
 
     name: str
     driver: str
@@ -78,14 +80,14 @@ class NvidiaGpu:
 
 @dataclass(frozen=True)
 class GpuProblem:
-    """Why TensorFlow cannot use a GPU, and what to do about it."""
+    """Why TensorFlow cannot use a GPU, and how to fix it."""
 
     reason: str
     hint: str
 
 
 def read_cpu_name() -> str:
-    """Return the processor's name, such as AMD EPYC."""
+    """Return the name of the processor, such as AMD EPYC."""
     with contextlib.suppress(OSError):
         found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
         if found:
@@ -96,7 +98,7 @@ def read_cpu_name() -> str:
 
 
 def read_cpu_features() -> tuple[str, ...]:
-    """Return the instruction sets that matter to a CNN: avx2, avx512, bf16, neon, ..."""
+    """Return the instruction sets that matter to a CNN, such as avx2, avx512, bf16 and neon."""
     if sys.platform == "darwin":
         flags = set(re.split(r"[\s.:]+", _command_output("sysctl", "-a").lower()))
         flags |= {"asimd"} if platform.machine() == "arm64" else set()
@@ -109,12 +111,12 @@ def read_cpu_features() -> tuple[str, ...]:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether the processor computes in bfloat16 itself, rather than converting."""
+    """Return whether the processor has bfloat16 arithmetic."""
     return bool({"bf16", "amx-bf16"} & set(read_cpu_features()))
 
 
 def count_usable_cpus() -> int:
-    """Return how many cores this process may use: affinity and a container's quota count."""
+    """Return how many cores this process may use, given its affinity and its container."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -127,7 +129,7 @@ def count_usable_cpus() -> int:
 
 
 def read_memory() -> Memory:
-    """Return total and available memory."""
+    """Return total and available memory, given the limits of the container."""
     total = available = None
     with contextlib.suppress(OSError):
         fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE))
@@ -144,7 +146,7 @@ def read_memory() -> Memory:
 
 
 def find_nvidia_gpus() -> tuple[NvidiaGpu, ...]:
-    """Return the NVIDIA GPUs, also when the driver's own tool is missing (then unnamed)."""
+    """Return the NVIDIA GPUs; without nvidia-smi, an unnamed one if there is a driver."""
     listed = _command_output(
         "nvidia-smi",
         "--query-gpu=name,driver_version,memory.total",
@@ -158,7 +160,7 @@ def find_nvidia_gpus() -> tuple[NvidiaGpu, ...]:
     if gpus:
         return tuple(gpus)
     evidence = ("/dev/nvidia0", "/proc/driver/nvidia/version", "/dev/dxg")
-    # /dev/dxg is WSL's door to any GPU; NVIDIA's library beside it tells whose.
+    # /dev/dxg is the device of any GPU in WSL; the library shows that it is from NVIDIA.
     if any(Path(path).exists() for path in evidence[:2]) or (
         Path(evidence[2]).exists() and Path("/usr/lib/wsl/lib/libcuda.so.1").exists()
     ):
@@ -167,10 +169,10 @@ def find_nvidia_gpus() -> tuple[NvidiaGpu, ...]:
 
 
 def is_gpu_usable(backend: str = "tensorflow") -> bool:
-    """Tell whether Keras will find a GPU here, as far as can be seen without loading anything.
+    """Return whether Keras will find a GPU, as far as can be seen without importing anything.
 
     Args:
-        backend: Of Keras; the libraries that TensorFlow needs are looked for, those of others not.
+        backend: Backend of Keras; only for TensorFlow are the CUDA libraries looked for.
     """
     if not find_nvidia_gpus():
         return False
@@ -186,14 +188,14 @@ def is_gpu_usable(backend: str = "tensorflow") -> bool:
 
 
 def find_missing_cuda_libraries(cuda_major: int, cudnn_major: int) -> tuple[str, ...]:
-    """Return the names of the libraries TensorFlow would open and not find.
+    """Return the libraries that TensorFlow needs and that cannot be opened.
 
     Args:
-        cuda_major: The CUDA version TensorFlow was built for, 12 for example.
-        cudnn_major: The cuDNN version it was built for, 9 for example.
+        cuda_major: CUDA version that TensorFlow was built for, such as 12.
+        cudnn_major: cuDNN version that it was built for, such as 9.
 
     Returns:
-        File names, empty if all of them open.
+        File names; empty if all can be opened.
     """
     nearest = min(CUDA_LIBRARIES, key=lambda major: abs(major - cuda_major))
     names = (*CUDA_LIBRARIES[nearest], f"libcudnn.so.{cudnn_major}")
@@ -203,20 +205,20 @@ def find_missing_cuda_libraries(cuda_major: int, cudnn_major: int) -> tuple[str,
 def explain_unusable_gpu(
     *, built_with_cuda: bool, cuda: str = "12", cudnn: str = "9"
 ) -> GpuProblem:
-    """Say why TensorFlow has no GPU here; asked when it lists none.
+    """Return why TensorFlow lists no GPU. Call it only when it lists none.
 
     Args:
-        built_with_cuda: What TensorFlow says about itself.
-        cuda: The CUDA version it was built for.
-        cudnn: The cuDNN version it was built for.
+        built_with_cuda: Whether TensorFlow was built with CUDA.
+        cuda: CUDA version that it was built for.
+        cudnn: cuDNN version that it was built for.
 
     Returns:
-        The first cause that is found, and the command that mends it.
+        The first cause that is found, and how to fix it.
     """
     problem = _find_gpu_problem(built_with_cuda=built_with_cuda, cuda=cuda, cudnn=cudnn)
     return problem or GpuProblem(
-        "TensorFlow does not list the GPU, though its driver and libraries can be opened",
-        "cnnclf doctor --verbose shows what TensorFlow itself says",
+        "TensorFlow does not list the GPU, although its driver and libraries can be opened",
+        "cnnclf doctor --verbose shows the log of TensorFlow",
     )
 
 
@@ -224,13 +226,13 @@ def _find_gpu_problem(*, built_with_cuda: bool, cuda: str, cudnn: str) -> GpuPro
     if not find_nvidia_gpus():
         return GpuProblem(
             "no NVIDIA GPU was found on this machine",
-            "use --device cpu; if there is one, install its driver, or start the container with "
-            "access to it (--gpus all)",
+            "use --device cpu; if the machine has one, install its driver, or start the container "
+            "with --gpus all",
         )
     if _is_windows():
         return GpuProblem(
-            "TensorFlow on Windows itself has had no GPU support since version 2.10",
-            f"install cnnclf in WSL 2 (wsl --install), there with: {_INSTALL_GPU}",
+            "TensorFlow does not support GPUs on native Windows since version 2.11",
+            f"install WSL 2 (wsl --install) and run in it: {_INSTALL_GPU}",
         )
     if not built_with_cuda:
         return GpuProblem("this TensorFlow was built without CUDA", _INSTALL_GPU)
@@ -248,34 +250,34 @@ def _explain_libraries(cuda: str, cudnn: str) -> GpuProblem | None:
     if missing:
         return GpuProblem(
             f"TensorFlow cannot open {', '.join(missing)} (CUDA {cuda}, cuDNN {cudnn})",
-            f"{_INSTALL_GPU} (brings the libraries; no CUDA toolkit is needed)",
+            f"{_INSTALL_GPU} (includes these libraries; no CUDA toolkit is needed)",
         )
     return None
 
 
 def _explain_driver(cuda_major: int) -> GpuProblem | None:
-    """Ask the driver, through its library, whether it works and which CUDA it can run."""
+    """Check through its library that the driver works and supports the version of CUDA."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
         return GpuProblem(
-            f"the driver's libcuda.so.1 cannot be opened: {error}",
-            "install or repair the NVIDIA driver; in a container, start it with --gpus all",
+            f"libcuda.so.1 of the NVIDIA driver cannot be opened: {error}",
+            "install the NVIDIA driver again; start a container with --gpus all",
         )
     code = int(driver.cuInit(0))
     if code != 0:
         words = _DRIVER_ERRORS.get(code, "unknown error")
         return GpuProblem(
-            f"the NVIDIA driver does not start: cuInit gave {code}, {words}",
-            "restart the machine after a driver update; nvidia-smi must work first",
+            f"the NVIDIA driver failed to start: cuInit returned {code}, {words}",
+            "restart the machine after a driver update, and check that nvidia-smi works",
         )
     version = ctypes.c_int(0)
     driver.cuDriverGetVersion(ctypes.byref(version))
     major, minor = version.value // 1000, version.value % 1000 // 10
     if version.value and major < cuda_major:
         return GpuProblem(
-            f"the NVIDIA driver is too old: it runs CUDA {major}.{minor}, TensorFlow needs "
-            f"{cuda_major}",
+            f"the NVIDIA driver is too old: it supports CUDA {major}.{minor}, but TensorFlow needs "
+            f"CUDA {cuda_major}",
             "update the NVIDIA driver",
         )
     return None
@@ -288,14 +290,14 @@ _DRIVER_ERRORS = {
     100: "no CUDA device",
     101: "invalid device",
     802: "the system is not ready yet",
-    803: "driver and library have different versions",
+    803: "the versions of driver and library differ",
     804: "forward compatibility is not supported on this GPU",
     999: "unknown error",
 }
 
 
 def _read_tensorflow_build() -> dict[str, str]:
-    """Read what TensorFlow was built for out of its files, without importing it."""
+    """Read the build information of TensorFlow from its files, without importing it."""
     spec = importlib.util.find_spec("tensorflow")
     for root in (spec.submodule_search_locations or ()) if spec is not None else ():
         with contextlib.suppress(OSError):
@@ -317,7 +319,7 @@ def _can_open(name: str) -> bool:
 
 
 def _wheel_copies(name: str) -> list[str]:
-    """Find a library in NVIDIA's Python packages, where TensorFlow's own search path points."""
+    """Find a library in the Python packages of NVIDIA, where TensorFlow also looks."""
     spec = importlib.util.find_spec("nvidia")
     roots = list(spec.submodule_search_locations or ()) if spec is not None else []
     return [str(path) for root in roots for path in sorted(Path(root).glob(f"*/lib/{name}"))]
@@ -328,7 +330,7 @@ def _read(path: str) -> str:
 
 
 def _command_output(*command: str) -> str:
-    """Return what a system tool prints, empty if it is missing, fails or hangs."""
+    """Return the output of a system tool; empty if it is missing, fails or hangs."""
     try:
         done = subprocess.run(  # noqa: S603 - fixed commands, no user input
             command, capture_output=True, text=True, timeout=15, check=False

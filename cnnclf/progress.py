@@ -1,6 +1,6 @@
-"""How library code tells the outside what it is doing, without knowing who listens.
+"""How library code reports its progress, independent of who displays it.
 
-The command line listens with live bars (`cli/output.py`); tests and programs may pass `Silent()`.
+The command line displays live bars (`cli/output.py`); tests and programs can pass `Silent()`.
 """
 
 import threading
@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
 STEPS = "steps"
-"""The unit of tasks whose parts are unlike: their rate, and the time left, would say nothing."""
+"""The unit of tasks whose steps differ, so that a rate or remaining time would be meaningless."""
 
 
 class Task(Protocol):
@@ -20,10 +20,10 @@ class Task(Protocol):
         """Count `amount` more units as done."""
 
     def describe(self, text: str) -> None:
-        """Replace the words beside the bar."""
+        """Set the text next to the bar."""
 
     def expect(self, total: int) -> None:
-        """Set or change how many units there are in all."""
+        """Set the total number of units."""
 
 
 TaskContext = AbstractContextManager[Task]
@@ -38,23 +38,23 @@ class Progress(Protocol):
         """Open a task; use it in a with statement.
 
         Args:
-            name: What is done.
-            total: How many units there are; None: not known yet.
-            unit: What is counted; of `STEPS` neither a rate nor the time left is shown.
-            since: When it began, as `time.monotonic` tells; None: now.
+            name: What the task does, such as `decoding`.
+            total: Number of units; None: unknown.
+            unit: What is counted; for `STEPS` neither a rate nor the remaining time is shown.
+            since: When the task began, as of `time.monotonic`; None: now.
         """
 
     def row(self, table: str, figures: Mapping[str, object]) -> None:
-        """Add one row to the growing table named `table`, such as the figures of an epoch.
+        """Add a row to the table named `table`, such as the metrics of an epoch.
 
-        The first row sets the columns; every row of one table has the same keys.
+        The first row sets the columns; all rows of a table have the same keys.
         """
 
     def note(self, text: str) -> None:
-        """Say something worth knowing."""
+        """Report information."""
 
     def warn(self, text: str) -> None:
-        """Say something the user may have to act on."""
+        """Report something that the user may need to act on."""
 
 
 class _SilentTask:
@@ -85,7 +85,7 @@ class Silent:
         unit: str,  # noqa: ARG002
         since: float | None = None,  # noqa: ARG002
     ) -> Iterator[Task]:
-        """Open a task nobody sees."""
+        """Open a task that is not displayed."""
         yield _SilentTask()
 
     def row(self, table: str, figures: Mapping[str, object]) -> None:
@@ -101,15 +101,15 @@ class Silent:
         self.warnings.append(text)
 
 
-class Abandoned(Exception):  # noqa: N818 - it is no error
-    """Nobody wants any more what a task works for."""
+class Abandoned(Exception):  # noqa: N818 - not an error
+    """The result of a task is no longer needed."""
 
 
 class Held:
-    """A `Progress` for work in the background: it keeps what is said until somebody listens.
+    """A `Progress` for background work: it keeps all reports until there is a listener.
 
-    The thread that works speaks to it. Another thread calls `release` when the screen is free, or
-    `abandon` to end the work at its next step.
+    The working thread reports to it. Another thread calls `release` when the screen is free, or
+    `abandon` to stop the work at its next step.
     """
 
     def __init__(self) -> None:
@@ -120,17 +120,17 @@ class Held:
 
     @property
     def listener(self) -> Progress | None:
-        """Who listens by now.
+        """The listener; None before `release`.
 
         Raises:
-            Abandoned: Nobody ever will.
+            Abandoned: The work was abandoned.
         """
         if self._is_abandoned:
             raise Abandoned
         return self._listener
 
     def release(self, listener: Progress) -> None:
-        """Say what was kept, and everything from now on, to this listener."""
+        """Pass what was kept, and all later reports, to this listener."""
         with self._lock:
             for say in self._kept:
                 say(listener)
@@ -138,14 +138,14 @@ class Held:
             self._listener = listener
 
     def abandon(self) -> None:
-        """End the work: its next step raises `Abandoned`."""
+        """Stop the work: its next step raises `Abandoned`."""
         self._is_abandoned = True
 
     @contextmanager
     def task(
         self, name: str, total: int | None, *, unit: str, since: float | None = None
     ) -> Iterator[Task]:
-        """Open a task that is shown once somebody listens, if it has not ended by then."""
+        """Open a task that is displayed once there is a listener, if it has not ended."""
         with ExitStack() as stack:
             began = time.monotonic() if since is None else since
 
@@ -175,7 +175,7 @@ class Held:
 
 
 class _HeldTask:
-    """Counts for itself until somebody listens; the working thread opens what is then shown."""
+    """Counts on its own until there is a listener; then the working thread opens the real task."""
 
     def __init__(
         self,

@@ -124,7 +124,7 @@ def test_where_the_process_stands_is_no_place_to_replace(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(".")
     for target in (Path(), tmp_path, tmp_path / "link"):
-        with pytest.raises(RunError, match="which is the current directory") as caught:
+        with pytest.raises(RunError, match="is the current directory") as caught:
             files.check_replaceable(target)
         assert "NAME" in caught.value.hint
     files.check_replaceable(tmp_path / "new")
@@ -134,7 +134,7 @@ def test_where_the_process_stands_is_no_place_to_replace(
 def test_a_mount_point_is_refused_before_and_after_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RunError, match="which is a mount point"):
+    with pytest.raises(RunError, match="is a mount point"):
         files.check_replaceable(Path("/"))
     target = fill(tmp_path / "volume", "one")
     rename = Path.rename
@@ -207,7 +207,7 @@ def test_a_full_disk_is_told_whatever_the_writer_calls_it(tmp_path: Path, error:
         error.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with (
         pytest.raises(files.DiskFullError, match=r"disk is full: cannot write .*model"),
-        files.telling_full_disk(tmp_path / "model", tmp_path),
+        files.reporting_full_disk(tmp_path / "model", tmp_path),
     ):
         raise error
 
@@ -223,7 +223,7 @@ def test_words_that_tell_nothing_make_the_disk_be_tried(
     monkeypatch.setattr(os, "fsync", fsync)
     with (
         pytest.raises(files.DiskFullError if is_full else RuntimeError),
-        files.telling_full_disk(tmp_path / "model", tmp_path / "none", tmp_path),
+        files.reporting_full_disk(tmp_path / "model", tmp_path / "none", tmp_path),
     ):
         raise RuntimeError("basic_ios::clear: iostream error")
     assert list(tmp_path.iterdir()) == []
@@ -236,7 +236,7 @@ def test_what_has_nothing_to_do_with_the_disk_passes(
     for error in (KeyboardInterrupt(), MissingPackageError("onnx is missing")):
         with (
             pytest.raises(type(error)) as caught,
-            files.telling_full_disk(tmp_path / "model", tmp_path),
+            files.reporting_full_disk(tmp_path / "model", tmp_path),
         ):
             raise error
         assert caught.value is error

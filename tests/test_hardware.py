@@ -99,7 +99,7 @@ def test_driver_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_driver_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = explain(monkeypatch, set(), FakeDriver(init_code=803))
     assert "803" in problem.reason
-    assert "different versions" in problem.reason
+    assert "versions of driver and library differ" in problem.reason
 
 
 @pytest.mark.usefixtures("with_gpu")
@@ -143,12 +143,12 @@ def test_cpu_features(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, expected: s
     assert hardware.read_cpu_features() == tuple(expected.split())
 
 
-def test_quota_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_limited_by_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "_read", lambda path: "100000 100000")
     assert hardware.count_usable_cpus() == 1
 
 
-def test_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_limited_by_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "/proc/meminfo": "MemTotal:  8000 kB\nMemAvailable:  6000 kB\n",
         "/sys/fs/cgroup/memory.max": "4096000",
@@ -158,7 +158,7 @@ def test_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware.read_memory() == hardware.Memory(4096000, 3072000)
 
 
-def test_a_gpu_is_usable_if_nothing_speaks_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_usable_unless_a_problem_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "find_nvidia_gpus", lambda: GPU)
     problems: list[GpuProblem | None] = [None, GpuProblem("no driver", "")]
     monkeypatch.setattr(hardware, "_find_gpu_problem", lambda **_: problems.pop(0))
@@ -172,12 +172,12 @@ def test_a_gpu_is_usable_if_nothing_speaks_against_it(monkeypatch: pytest.Monkey
     assert not hardware.is_gpu_usable("torch")
 
 
-def test_what_tensorflow_was_built_for_is_read_without_importing_it() -> None:
+def test_the_build_of_tensorflow_is_read_without_importing_it() -> None:
     build = hardware._read_tensorflow_build()
     assert build["is_cuda_build"] in {"True", "False"}
 
 
-def test_bfloat16_is_told_by_either_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_either_feature_means_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     for features, expected in ((("avx2", "amx-bf16"), True), (("neon", "bf16"), True), ((), False)):
         monkeypatch.setattr(hardware, "read_cpu_features", lambda features=features: features)
         assert hardware.has_bfloat16() is expected

@@ -100,7 +100,7 @@ def test_open_run_tells_a_damaged_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="damaged"):
         runs.open_run(tmp_path)
     run.record.write_text("[]")
-    with pytest.raises(RunError, match="expected an object"):
+    with pytest.raises(RunError, match="expected a JSON object"):
         runs.open_run(tmp_path)
     files.write_json_atomic(run.record, {"version": 1, "status": "odd"})
     with pytest.raises(RunError, match="expected a status"):
@@ -176,7 +176,7 @@ def test_list_runs_lists_damaged_ones_too(tmp_path: Path) -> None:
     rows = runs.list_runs(tmp_path)
     assert [row.directory.path.name for row in rows] == ["x-9", "x-10", "x-11"]
     assert [row.status for row in rows] == ["finished", "finished", "damaged"]
-    assert "not JSON" in rows[2].problem
+    assert "not valid JSON" in rows[2].problem
 
 
 def test_names_stay_inside_the_run(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from cnnclf.cli.typer_errors import (
 )
 from cnnclf.errors import CnnclfError, ExitCode
 from cnnclf.files import is_disk_full
+from cnnclf.packages import suggest_install
 
 PROGRAM = "cnnclf"
 
@@ -142,11 +143,10 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
         code, words, hint = _OS_ERRORS[error.errno]
         return code, _with_path(words, error), hint
     if isinstance(error, ImportError) and not (error.name or "").startswith("cnnclf"):
-        package = (error.name or "").partition(".")[0]
         return (
             ExitCode.MISSING_PACKAGE,
             f"a Python package cannot be imported: {_one_line(error)}",
-            f"install it: python -m pip install {package}" if package else "cnnclf doctor",
+            f"install it: {suggest_install(error.name)}" if error.name else "run cnnclf doctor",
         )
     return (
         ExitCode.BUG,

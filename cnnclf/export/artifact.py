@@ -28,10 +28,10 @@ from cnnclf.export.parity_report import REJECTED, UNVERIFIED, VERIFIED, ExportRe
 from cnnclf.files import (
     check_replaceable,
     follow_link,
-    passing_directory,
     read_json,
     replace_directory_atomic,
-    telling_full_disk,
+    reporting_full_disk,
+    staging_directory,
     write_json_atomic,
 )
 from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
@@ -86,9 +86,9 @@ def export_classifier(
         check_labels(classifier.labels, dataset)
         dataset.select_split(settings.split)
     calibration = _draw_calibration(classifier, settings, dataset, progress)
-    with passing_directory(target) as directory:
+    with staging_directory(target) as directory:
         with (
-            telling_full_disk(target, directory),
+            reporting_full_disk(target, directory),
             progress.task(f"converting to {settings.title}", 2, unit="steps") as task,
         ):
             content = _write_model(classifier, row, settings, directory, calibration)

@@ -1,14 +1,11 @@
-"""The only place that sets devices, memory growth, precision, XLA, threads, seeds and log noise.
+"""The only place that sets devices, memory growth, precision, XLA, threads, seeds and log levels.
 
-`setup_runtime` is called once by every command that computes, before TensorFlow or Keras is
-imported anywhere else. What is special about a backend of Keras is in its row of `backends.py`.
+Every command that computes calls `setup_runtime` once, before TensorFlow or Keras is imported
+anywhere else. What differs between the backends of Keras is in the rows of `backends.py`.
 """
 
 import contextlib
-import gc
-import importlib.metadata
 import os
-import platform
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,8 +13,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cnnclf import __version__
 from cnnclf.errors import DeviceError, MissingPackageError
+from cnnclf.packages import read_versions
 from cnnclf.runtime.backends import (
     BACKENDS,
     DeviceRequest,
@@ -26,12 +23,13 @@ from cnnclf.runtime.backends import (
     tensorflow_converter_errors,
     tensorflow_gpu_problem,
 )
+from cnnclf.runtime.fast_imports import fast_imports
 
 __all__ = [
     "POLICIES",
+    "RUNTIME_PACKAGES",
     "RuntimeInfo",
     "quiet",
-    "read_versions",
     "setup_runtime",
     "tensorflow_converter_errors",
     "tensorflow_gpu_problem",
@@ -40,28 +38,35 @@ __all__ = [
 # The dtype policy of Keras for each precision: weights and logits are float32 in all of them.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
-# Keras loads these where they are installed, for wrappers, galleries and inputs not used here.
-_NEEDLESS = ("sklearn", "matplotlib", "pandas")
-
-_DISTRIBUTIONS = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "pillow")
+# Packages whose versions are kept with a run.
+RUNTIME_PACKAGES = (
+    "python",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+    "torch",
+    "numpy",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)
 class RuntimeInfo:
-    """What a command computes on, as it was set.
+    """The device, precision and other settings that a command computes with.
 
     Attributes:
         backend: Keras backend: tensorflow, jax or torch.
         kind: cpu or gpu.
-        summary: One line for people, such as "CPU: AMD EPYC, 2 threads, float32".
+        summary: One line for the terminal, such as "CPU: AMD EPYC, 2 threads, float32".
         devices: Names of the devices, such as CPU:0 or GPU:0.
         precision: float32, bfloat16 or float16; `POLICIES` has the dtype policy of Keras.
-        precision_reason: Why this one.
-        jit_compile: What to give to `compile`; never True for TensorFlow on a CPU, where XLA
+        precision_reason: Why this precision was chosen.
+        jit_compile: The argument for `compile`; never True for TensorFlow on a CPU, where XLA
             halves the speed.
-        threads: Threads of the CPU.
-        seed: What the random generators start from, None if they were left alone.
-        deterministic: Whether operations give the same bits each time.
+        threads: Number of CPU threads.
+        seed: Random seed; None if no generator was seeded.
+        deterministic: Whether operations are bitwise reproducible.
         versions: Versions of Python, cnnclf and the libraries.
         strategy: A tf.distribute strategy when there are several devices, else None.
     """
@@ -87,7 +92,7 @@ class RuntimeInfo:
         return scope
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what belongs in run.json."""
+        """Return the entry of run.json, as JSON values."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         del values["strategy"]
         return values | {"devices": list(self.devices), "versions": dict(self.versions)}
@@ -103,27 +108,27 @@ def setup_runtime(
     verbose: bool = False,
     logical_cpus: int | None = None,
 ) -> RuntimeInfo:
-    """Load the backend of Keras quietly and set everything that is set once for a process.
+    """Load the backend of Keras without log output and apply all settings of the process.
 
-    Keras is loaded without what it offers for scikit-learn, matplotlib and pandas, unless it or
-    these are there already. A second call in the same process may change precision and seed;
-    devices and threads are fixed by the first use and keep their values.
+    Keras is imported without its integrations for scikit-learn, matplotlib and pandas, unless Keras
+    or these packages were imported before. A second call in the same process can change precision
+    and seed; devices and threads keep the values of the first call.
 
     Args:
         device: auto (a GPU if one can be used), cpu, gpu (the first), gpu:N or gpu:all.
         precision: auto, float32, bfloat16 or float16.
-        seed: For Python, NumPy and the backend, 0 to 2**32 - 1; None leaves them alone.
-        deterministic: Ask for operations that give the same bits each time.
-        threads: Threads of the CPU; None for all that the process may use.
-        verbose: Let the backend print what it likes.
-        logical_cpus: Split the CPU into so many devices, to run the multi-device path without
+        seed: Random seed for Python, NumPy and the backend, 0 to 2**32 - 1; None seeds nothing.
+        deterministic: Use bitwise reproducible operations only.
+        threads: Number of CPU threads; None for all that the process may use.
+        verbose: Show the log output of the backend.
+        logical_cpus: Split the CPU into this many devices, to run the multi-device code without
             GPUs.
 
     Returns:
-        What was set, and the scope for building models.
+        The settings in effect, and the scope for building models.
 
     Raises:
-        DeviceError: The device is not there or cannot be used; the message says why.
+        DeviceError: The device was not found or cannot be used; the message says why.
         MissingPackageError: The backend of Keras is not installed.
     """
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
@@ -133,9 +138,9 @@ def setup_runtime(
             "unset KERAS_BACKEND",
         )
     os.environ["KERAS_BACKEND"] = backend  # keras.json in the home directory must not change it
-    # With another backend, too: Keras then loads TensorFlow for its data pipeline.
+    # For other backends too: Keras then loads TensorFlow for its data pipeline.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0" if verbose else "3"
-    with quiet(verbose=verbose), _collected_later(), _needless_left_out():
+    with quiet(verbose=verbose), fast_imports():
         devices = open_backend(backend, DeviceRequest(device, threads, logical_cpus, deterministic))
         chosen, reason = _choose_precision(precision, devices)
         _set_keras(POLICIES[chosen], seed)
@@ -153,18 +158,9 @@ def setup_runtime(
         threads=devices.threads,
         seed=seed,
         deterministic=deterministic,
-        versions=read_versions(),
+        versions=read_versions(RUNTIME_PACKAGES),
         strategy=devices.strategy,
     )
-
-
-def read_versions() -> dict[str, str]:
-    """Return the versions of Python, cnnclf and the libraries, without importing these."""
-    versions = {"cnnclf": __version__, "python": platform.python_version()}
-    for name in _DISTRIBUTIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name.removesuffix("-cpu")] = importlib.metadata.version(name)
-    return versions
 
 
 def _choose_precision(precision: str, devices: Devices) -> tuple[str, str]:
@@ -177,15 +173,15 @@ def _choose_precision(precision: str, devices: Devices) -> tuple[str, str]:
             "use --precision auto",
         )
     if devices.kind == "cpu":
-        return "float32", "the safe choice on a CPU"
+        return "float32", "the default on a CPU"
     if devices.capability is None:
-        return "float32", "the compute capability of the GPU is not known"
+        return "float32", "the compute capability of the GPU is unknown"
     words = f"compute capability {devices.capability[0]}.{devices.capability[1]}"
     if devices.capability >= (8, 0):
-        return "bfloat16", f"{words} computes fast in bfloat16"
+        return "bfloat16", f"{words} has fast bfloat16 arithmetic"
     if devices.capability >= (7, 0):
-        return "float16", f"{words} computes fast in float16, not in bfloat16"
-    return "float32", f"{words} is not fast in reduced precision"
+        return "float16", f"{words} has fast float16 arithmetic, but no bfloat16"
+    return "float32", f"{words} has no fast 16-bit arithmetic"
 
 
 def _set_keras(policy: str, seed: int | None) -> None:
@@ -197,54 +193,19 @@ def _set_keras(policy: str, seed: int | None) -> None:
 
 
 def _is_jit_wanted(backend: str, devices: Devices, *, deterministic: bool) -> bool:
-    if backend == "jax":  # JAX compiles everything; without it Keras would run op by op
+    if backend == "jax":  # without it, Keras would run JAX operation by operation
         return True
     is_one_gpu = devices.kind == "gpu" and len(devices.names) == 1
     return backend == "tensorflow" and is_one_gpu and not deterministic
 
 
 @contextlib.contextmanager
-def _collected_later() -> Iterator[None]:
-    """Put off the search for garbage while libraries are loaded.
-
-    Loading makes a million objects that stay. To look through them again and again takes a seventh
-    of the time, and what was there at its end need not be looked through ever after.
-    """
-    is_first = "keras" not in sys.modules
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if is_first:
-            gc.freeze()
-        if was_enabled:
-            gc.enable()
-
-
-@contextlib.contextmanager
-def _needless_left_out() -> Iterator[None]:
-    """Let Keras be loaded as where its optional libraries are not installed: a second sooner.
-
-    Whoever wants its wrappers for scikit-learn or pandas as input imports Keras first.
-    """
-    hidden = [name for name in _NEEDLESS if name not in sys.modules]
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment] # an import says that there is none
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
-@contextlib.contextmanager
 def quiet(*, verbose: bool = False) -> Iterator[None]:
     """Keep what native code writes to stderr off the screen.
 
-    TensorFlow writes through its C++ logger before the variable that lowers its level is read, so
-    the file descriptor itself is turned away. On an error that is not one of ours, what was written
-    is shown after all, since it may be the only explanation.
+    TensorFlow's C++ logger writes before the variable that lowers its level is read, so the file
+    descriptor itself is redirected. After an error other than ours, the output is shown, since it
+    may be the only explanation.
     """
     if verbose:
         yield

@@ -1,6 +1,6 @@
-"""The backends of Keras: one row each, which opens devices and makes operations deterministic.
+"""The backends of Keras: one row each, with the functions that set up devices and determinism.
 
-Devices and threads are fixed by the first operation of a process; a later call keeps them.
+The first operation of a process fixes devices and threads; a later call keeps them.
 """
 
 import contextlib
@@ -11,11 +11,12 @@ from typing import Any
 
 from cnnclf.errors import DeviceError, MissingPackageError
 from cnnclf.hardware import GpuProblem, count_usable_cpus, explain_unusable_gpu, read_cpu_name
+from cnnclf.packages import install_command
 
 
 @dataclass(frozen=True)
 class DeviceRequest:
-    """What is asked of a backend; see `setup_runtime`."""
+    """The settings of a backend; see `setup_runtime`."""
 
     device: str
     threads: int | None
@@ -25,14 +26,14 @@ class DeviceRequest:
 
 @dataclass(frozen=True)
 class Devices:
-    """What a backend made ready.
+    """The devices that a backend set up.
 
     Attributes:
         kind: cpu or gpu.
         names: Such as CPU:0 or GPU:0.
-        title: For people, such as "GPU: NVIDIA H100".
-        threads: Threads of the CPU.
-        capability: CUDA compute capability, the lowest of several GPUs.
+        title: Device name for the terminal, such as "GPU: NVIDIA H100".
+        threads: Number of CPU threads.
+        capability: CUDA compute capability; of several GPUs, the lowest.
         strategy: A tf.distribute strategy for several devices.
     """
 
@@ -53,22 +54,22 @@ class Backend:
 
 
 def open_backend(name: str, request: DeviceRequest) -> Devices:
-    """Import a backend and make its devices ready.
+    """Import a backend and set up its devices.
 
     Args:
         name: A key of `BACKENDS`.
-        request: What is asked of it.
+        request: Its settings.
 
     Returns:
         The devices.
 
     Raises:
-        DeviceError: The device is not there or cannot be used.
+        DeviceError: The device was not found or cannot be used.
         MissingPackageError: The backend cannot be imported.
     """
     if name != "tensorflow" and (request.device == "gpu:all" or request.logical_cpus):
         raise DeviceError(
-            f"several devices need the tensorflow backend, received KERAS_BACKEND={name}",
+            f"the {name} backend does not support several devices (KERAS_BACKEND={name})",
             "unset KERAS_BACKEND, or use --device gpu",
         )
     try:
@@ -79,12 +80,12 @@ def open_backend(name: str, request: DeviceRequest) -> Devices:
         is_absent = error.name == name
         raise MissingPackageError(
             f"the {name} backend of Keras cannot be imported: {error}",
-            f"python -m pip install {name}" if is_absent else "cnnclf doctor",
+            install_command(name) if is_absent else "run cnnclf doctor",
         ) from error
 
 
 def tensorflow_gpu_problem() -> GpuProblem:
-    """Say why TensorFlow lists no GPU; asked when it lists none."""
+    """Return why TensorFlow lists no GPU. Call it only when it lists none."""
     import tensorflow as tf
 
     build = tf.sysconfig.get_build_info()
@@ -96,7 +97,7 @@ def tensorflow_gpu_problem() -> GpuProblem:
 
 
 def tensorflow_converter_errors() -> tuple[type[Exception], ...]:
-    """Return what TensorFlow's converter to LiteRT raises for a model that it cannot convert."""
+    """Return the errors that TensorFlow's LiteRT converter raises for unsupported models."""
     from tensorflow.lite.python.convert_phase import ConverterError
 
     return (ConverterError,)
@@ -119,17 +120,17 @@ def _open_tensorflow(request: DeviceRequest) -> Devices:
         tf.config.set_visible_devices(chosen, "GPU")
         for gpu in chosen:
             tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError as error:  # the devices are in use since an earlier call
+    except RuntimeError as error:  # an earlier call has initialized the devices
         if tf.config.get_visible_devices("GPU") != chosen:
             raise DeviceError(
-                f"--device {request.device}: another device is in use in this process",
+                f"--device {request.device}: this process already uses another device",
                 "start a new process",
             ) from error
     if chosen:
         return _open_tensorflow_gpus(tf, chosen, threads)
     names = _split_cpu(tf, request.logical_cpus)
     title = _cpu_title() if len(names) == 1 else f"{_cpu_title()} as {len(names)} devices"
-    # Without GPUs there is no NCCL to add up gradients.
+    # Without GPUs there is no NCCL to sum gradients.
     summing = tf.distribute.ReductionToOneDevice()
     return Devices("cpu", names, title, threads, strategy=_mirrored(tf, names, summing))
 
@@ -151,7 +152,7 @@ def _open_tensorflow_gpus(tf: Any, gpus: list[Any], threads: int) -> Devices:
 
 
 def _try_tensorflow_gpus(tf: Any, names: tuple[str, ...]) -> None:
-    """Run one small convolution on each GPU: loads cuDNN now, quietly, or says that it cannot."""
+    """Run a small convolution on each GPU, which loads cuDNN or shows that it cannot be loaded."""
     for name in names:
         try:
             with tf.device(name):
@@ -160,16 +161,16 @@ def _try_tensorflow_gpus(tf: Any, names: tuple[str, ...]) -> None:
         except (tf.errors.OpError, RuntimeError) as error:
             text = " ".join(str(error).split())[:200]
             raise DeviceError(
-                f"{name} is there and fails at a first convolution: {text}",
-                "use --device cpu; cnnclf doctor --verbose shows what TensorFlow itself says",
+                f"{name.replace(':', ' ')} was found, but a test convolution failed: {text}",
+                "use --device cpu; cnnclf doctor --verbose shows the log of TensorFlow",
             ) from error
 
 
 def _set_tensorflow_threads(tf: Any, threads: int | None) -> int:
-    """Set the threads of one operation, unless all cores are wanted, which is the default."""
+    """Set the threads of an operation, unless it may use all cores, which is the default."""
     usable = count_usable_cpus()
     if threads is not None or usable < (os.cpu_count() or 1):
-        with contextlib.suppress(RuntimeError):  # fixed since the first operation
+        with contextlib.suppress(RuntimeError):  # fixed by the first operation
             tf.config.threading.set_intra_op_parallelism_threads(threads or usable)
             tf.config.threading.set_inter_op_parallelism_threads(min(threads or usable, 2))
     return int(tf.config.threading.get_intra_op_parallelism_threads()) or usable
@@ -185,7 +186,7 @@ def _split_cpu(tf: Any, count: int | None) -> tuple[str, ...]:
 
 
 def _mirrored(tf: Any, names: tuple[str, ...], summing: Any) -> Any:
-    """Return a strategy that splits each batch over several devices; None for one device."""
+    """Return a strategy that splits each batch across several devices; None for one device."""
     if len(names) == 1:
         return None
     return tf.distribute.MirroredStrategy(list(names), cross_device_ops=summing)
@@ -209,7 +210,7 @@ def _open_jax(request: DeviceRequest) -> Devices:
     if not gpus and request.device not in ("auto", "cpu"):
         raise DeviceError(
             f"--device {request.device}: JAX lists no GPU",
-            "python -m pip install 'jax[cuda12]', or use --device cpu",
+            f"{install_command('jax[cuda12]')}, or use --device cpu",
         )
     threads = count_usable_cpus()
     if request.device == "cpu" or not gpus:
@@ -223,7 +224,7 @@ def _open_jax(request: DeviceRequest) -> Devices:
 
 
 def _make_jax_deterministic() -> None:
-    """Tell XLA, which reads its flags when it starts; on a CPU it is deterministic anyway."""
+    """Set the flag of XLA, which it reads when it starts; on a CPU it is always deterministic."""
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_gpu_deterministic_ops" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
@@ -269,15 +270,15 @@ BACKENDS: dict[str, Backend] = {
 
 
 def _choose(gpus: list[Any], device: str) -> list[Any]:
-    """Pick the GPUs a device name asks for: auto and gpu take the first."""
+    """Return the GPUs that a device name selects: auto and gpu select the first."""
     if not gpus or device == "gpu:all":
         return gpus
     number = device.partition(":")[2]
     index = int(number) if number.isdigit() else 0
     if index >= len(gpus):
         raise DeviceError(
-            f"--device {device}: expected a number below {len(gpus)}, the count of usable GPUs",
-            "cnnclf doctor lists them; --device gpu takes the first",
+            f"--device {device}: expected a GPU number from 0 to {len(gpus) - 1}",
+            "cnnclf doctor lists the GPUs; --device gpu uses the first",
         )
     return [gpus[index]]
 

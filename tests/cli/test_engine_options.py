@@ -176,7 +176,7 @@ REJECTED = {"verdict": "rejected", "parity": {"problems": ["3.20 points of accur
         (None, (), ""),
         (REJECTED, (), "was rejected when it was exported: 3.20 points of accuracy are lost"),
         ({"verdict": "not verified", "parity": None}, (), "was not verified when it was exported"),
-        ([], (), "expected an object"),
+        ([], (), "expected a JSON object"),
         (
             VERIFIED,
             ("--engine", "openvino", "--precision", "float32"),

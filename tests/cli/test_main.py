@@ -136,8 +136,9 @@ def test_a_returned_code_is_the_exit_code(probe: Cli) -> None:
 
 
 def test_a_missing_package_names_the_command_that_installs_it(probe: Cli) -> None:
-    result = probe(raising(ModuleNotFoundError("No module named 'scipy'", name="scipy.linalg")))
-    assert "hint: install it: python -m pip install scipy" in result.stderr
+    result = probe(raising(ModuleNotFoundError("No module named 'skimage'", name="skimage.io")))
+    assert result.code == ExitCode.MISSING_PACKAGE
+    assert "hint: install it: python -m pip install scikit-image" in result.stderr
 
 
 def test_a_bug_says_where_and_how_to_see_more(probe: Cli) -> None:

@@ -243,7 +243,7 @@ def test_a_file_that_may_not_grow_keeps_its_whole_rows(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FILL, path], capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stderr.strip().startswith("6: the file may not grow any more"), done.stderr
+    assert done.stderr.strip().startswith("6: the file size limit was reached"), done.stderr
     assert "ulimit -f" in done.stderr
     assert partial(path).stat().st_size == 20_000  # the last row is cut off
     with open_rows(path, COLUMNS, job=JOB, mode="resume") as file:

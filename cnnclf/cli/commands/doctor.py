@@ -12,6 +12,7 @@ from cnnclf.cli.output import out
 from cnnclf.data.cache import cache_dir
 from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
 from cnnclf.files import format_bytes, free_bytes
+from cnnclf.packages import read_versions
 from cnnclf.runs import ENGINE_CACHE
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def _problem_of(error: CnnclfError) -> Problem:
 
 
 def _describe_versions(runtime: "RuntimeInfo | None") -> dict[str, str]:
-    from cnnclf.runtime import read_versions
+    from cnnclf.runtime import RUNTIME_PACKAGES
 
-    return dict(runtime.versions) if runtime is not None else read_versions()
+    return dict(read_versions(RUNTIME_PACKAGES) if runtime is None else runtime.versions)
 
 
 def _describe_cpu() -> dict[str, Any]:

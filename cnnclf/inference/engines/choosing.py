@@ -94,7 +94,7 @@ def _choose_for_file(
     if form not in FORMATS:
         raise RunError(
             f"expected a model of the format {', '.join(FORMATS)}, received {form!r}",
-            "upgrade with: pip install --upgrade cnnclf",
+            "python -m pip install --upgrade cnnclf",
         )
     names = FORMATS[form]
     if engine == "auto":

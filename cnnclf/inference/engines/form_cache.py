@@ -29,7 +29,7 @@ from cnnclf.errors import DeviceError, RunError
 from cnnclf.files import (
     DiskFullError,
     read_json,
-    telling_full_disk,
+    reporting_full_disk,
     write_error,
     write_json_atomic,
 )
@@ -124,7 +124,7 @@ class EngineCache:
                 continue
             try:
                 # Before what was written is removed, which may leave room again.
-                with telling_full_disk(place / key.name, temporary):
+                with reporting_full_disk(place / key.name, temporary):
                     form = _describe(key, temporary, write)
                 return _publish(form, place / key.name)
             except DiskFullError:
@@ -138,7 +138,7 @@ class EngineCache:
         try:
             directory = Path(tempfile.mkdtemp(prefix="cnnclf-"))
             atexit.register(shutil.rmtree, directory, ignore_errors=True)
-            with telling_full_disk(directory, directory):
+            with reporting_full_disk(directory, directory):
                 form = _describe(key, directory, write)
         except (DiskFullError, OSError) as error:
             raise DeviceError(

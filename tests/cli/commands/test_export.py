@@ -137,8 +137,8 @@ def test_the_current_directory_is_refused_at_once(
     monkeypatch.chdir(tmp_path / "here")
     result = cli("export", place.run, "--format", "keras", "--out", ".")
     assert result.code == ExitCode.CONFIG
-    assert "received ., which is the current directory" in result.stderr
-    assert "hint: give one in it: --out NAME" in result.stderr
+    assert ". is the current directory and cannot be replaced" in result.stderr
+    assert "hint: use a directory inside it: --out NAME" in result.stderr
 
 
 def test_data_that_is_gone(cli: Cli, place: Place) -> None:

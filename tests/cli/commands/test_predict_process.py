@@ -164,7 +164,7 @@ def test_a_full_disk_in_the_middle(start: Start, photos: Path, tmp_path: Path) -
     process = start(photos, "--out", path, slow_s=0, preexec_fn=limit)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 6, errors
-    assert "error: the file may not grow any more" in errors
+    assert "error: the file size limit was reached" in errors
     assert "--resume goes on" in errors
     assert (tmp_path / "rows.csv.partial").stat().st_size == 4096
     process = start(photos, "--out", path, "--resume", slow_s=0)
