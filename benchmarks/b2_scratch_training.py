@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent, Task
 from cnnclf.runs import create_run
 from cnnclf.runtime import setup_runtime
+from cnnclf.training.epochs import EpochRow
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.checkpoints import BundleContent
 from cnnclf.training.fitting.fit import Phase, build_loss, fit_phase
@@ -94,8 +94,8 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
         ),
     )
 
-    def on_epoch(row: dict[str, Any], is_best: bool) -> None:  # noqa: ARG001
-        times["cnnclf"].append((row["seconds"], clock.last_step - clock.began))
+    def on_epoch(row: EpochRow, is_best: bool) -> None:  # noqa: ARG001
+        times["cnnclf"].append((row.seconds, clock.last_step - clock.began))
         bare.fit(x, y, batch_size=BATCH, verbose=0, callbacks=[timer])
         clock.restart()
 

@@ -107,8 +107,8 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
     from cnnclf.progress import Silent
     from cnnclf.runs import create_run
     from cnnclf.runtime import setup_runtime
-    from cnnclf.training.finetune import finetune
-    from cnnclf.training.run import decode_ahead
+    from cnnclf.training.run import conduct_run
+    from cnnclf.training.work import decode_ahead
 
     config, given = load_config(
         options={
@@ -127,13 +127,13 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
     with tempfile.TemporaryDirectory() as work, decode_ahead(plan, dataset) as ahead:
         runtime = setup_runtime(device="cpu", seed=0, deterministic=False, threads=None)
         handle = create_run(Path(work) / "run", command="benchmark")
-        finetune(
+        conduct_run(
             plan,
             dataset,
-            handle,
-            runtime,
-            on_epoch=lambda _row, _best: ends.append(time.perf_counter() - start),
+            run=handle,
+            runtime=runtime,
             progress=Silent(),
+            listeners=[lambda _row, _best: ends.append(time.perf_counter() - start)],
             ahead=ahead,
         )
         engine = handle.read_record().get("feature_engine", precision)

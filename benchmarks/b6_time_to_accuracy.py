@@ -97,36 +97,34 @@ def run(command: list[str], cache: Path) -> dict[str, Any]:
     return result
 
 
-class Reached(Exception):  # noqa: N818 (no error: it ends the run at the target accuracy)
-    """The target accuracy is reached."""
-
-
 def measure_one(source: Path, backbone: str, wanted: float) -> None:
     start = time.perf_counter()
     from cnnclf.config import FinetuneConfig, load_config
     from cnnclf.planning.finetune_plan import plan_finetuning
     from cnnclf.runs import create_run
     from cnnclf.runtime import setup_runtime
-    from cnnclf.training.finetune import finetune
+    from cnnclf.training.epochs import EpochRow, StopRequest
+    from cnnclf.training.run import conduct_run
 
     config, given = load_config(options={"backbone.name": backbone}, kind=FinetuneConfig)
     dataset = load_dataset(source)
     plan = plan_finetuning(config, dataset, given=given)
     runtime = setup_runtime(device="cpu", seed=0, deterministic=False, threads=None)
 
-    def stop(row: dict[str, Any], _best: bool) -> None:
-        if row["val_accuracy"] >= wanted:
-            result = {"seconds": time.perf_counter() - start, "epoch": row["epoch"]}
-            print(json.dumps(result | {"val_accuracy": row["val_accuracy"]}), flush=True)
-            raise Reached
+    def stop(row: EpochRow, _best: bool) -> StopRequest | None:
+        if row.val_accuracy is None or row.val_accuracy < wanted:
+            return None
+        result = {"seconds": time.perf_counter() - start, "epoch": row.epoch}
+        print(json.dumps(result | {"val_accuracy": row.val_accuracy}), flush=True)
+        return StopRequest.PRUNE
 
     with tempfile.TemporaryDirectory() as work:
         handle = create_run(Path(work) / "run", command="benchmark")
-        try:
-            finetune(plan, dataset, handle, runtime, on_epoch=stop, progress=Silent())
-        except Reached:
-            return
-    raise SystemExit(f"no epoch reached val accuracy {wanted}")
+        result = conduct_run(
+            plan, dataset, run=handle, runtime=runtime, progress=Silent(), listeners=[stop]
+        )
+    if result.state.stopped is None:
+        raise SystemExit(f"no epoch reached val accuracy {wanted}")
 
 
 if __name__ == "__main__":

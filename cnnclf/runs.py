@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,6 @@ CONFUSION_TABLE_FILE = "confusion.csv"
 CONFUSION_FIGURE_FILE = "confusion.png"
 WORST_FIGURE_FILE = "worst.png"
 
-STATUSES = ("running", "finished", "interrupted", "failed")
-
 _OWNED = (
     PLAN_FILE,
     RECORD_FILE,
@@ -73,6 +72,16 @@ _OWNED = (
     EVALUATION,
     EXPORTS,
 )
+
+
+class RunStatus(StrEnum):
+    """The status of a run."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    PRUNED = "pruned"
 
 
 @dataclass(frozen=True)
@@ -150,9 +159,9 @@ class RunDirectory:
         """
         record = read_json(self.record, hint=f"train again into another --out than {self.path}")
         check_version(record, RUN_VERSION, self.record)
-        if record.get("status") not in STATUSES:
+        if record.get("status") not in list(RunStatus):
             raise RunError(
-                f"expected a status of {', '.join(STATUSES)} in {self.record}, "
+                f"expected a status of {', '.join(RunStatus)} in {self.record}, "
                 f"received {record.get('status')!r}",
                 f"train again into another --out than {self.path}",
             )
@@ -162,28 +171,30 @@ class RunDirectory:
         """Change fields of run.json, keep the others, and write it at once.
 
         Args:
-            **fields: JSON values; `status` must be one of `STATUSES`.
+            **fields: JSON values; `status` must be a `RunStatus` or its value.
 
         Returns:
             The whole record as written.
         """
-        if fields.get("status", "running") not in STATUSES:
-            raise ValueError(f"expected a status of {STATUSES}, received {fields['status']!r}")
+        if fields.get("status", RunStatus.RUNNING) not in list(RunStatus):
+            statuses = ", ".join(RunStatus)
+            raise ValueError(f"expected a status of {statuses}, received {fields['status']!r}")
         now = _now()
         record = self.read_record() | fields | {"updated": now}
-        if fields.get("status") == "running":
+        if fields.get("status") == RunStatus.RUNNING:
             record |= {"pid": os.getpid(), "host": platform.node()}
         elif "status" in fields:
             record["ended"] = now
         write_json_atomic(self.record, record)
         return record
 
-    def status(self) -> str:
+    def status(self) -> RunStatus:
         """The status in run.json; `interrupted` for a run whose process is gone."""
         record = self.read_record()
-        if record["status"] == "running" and not _is_alive(record):
-            return "interrupted"
-        return str(record["status"])
+        status = RunStatus(record["status"])
+        if status is RunStatus.RUNNING and not _is_alive(record):
+            return RunStatus.INTERRUPTED
+        return status
 
     def resume_command(self) -> str:
         """The command line that goes on with this run; its plan knows which command began it.
@@ -205,8 +216,8 @@ class RunDirectory:
         if found is not None:
             return found
         status = self.status()
-        if status == "finished" or self.history.exists():
-            what = "is finished" if status == "finished" else f"has a {HISTORY_FILE}"
+        if status is RunStatus.FINISHED or self.history.exists():
+            what = "is finished" if status is RunStatus.FINISHED else f"has a {HISTORY_FILE}"
             raise RunError(
                 f"the run {self.path} is damaged: it {what} but has no {CHECKPOINTS}/{name}",
                 "copy the whole run directory again, or train again",
@@ -223,7 +234,7 @@ class RunRow:
 
     Args:
         directory: The run.
-        status: One of `STATUSES`, or `damaged`.
+        status: A `RunStatus`, or `damaged`.
         record: The fields of run.json; empty if it cannot be read.
         problem: Why it cannot be read; empty if it can.
     """
@@ -262,8 +273,9 @@ def check_new_run(path: Path) -> None:
         raise write_error(path, error) from error
     if entries:
         hint = "give another --out"
-        if RECORD_FILE in entries and RunDirectory(path).read_record()["status"] != "finished":
-            hint = f"go on with it: {RunDirectory(path).resume_command()}; or {hint}"
+        run = RunDirectory(path)
+        if RECORD_FILE in entries and run.read_record()["status"] != RunStatus.FINISHED:
+            hint = f"continue with: {run.resume_command()}; or {hint}"
         raise RunError(
             f"expected a new or empty run directory, received {path}, which holds {entries[0]}",
             hint,
@@ -293,7 +305,7 @@ def create_run(path: Path, *, force: bool = False, **fields: Any) -> RunDirector
         raise write_error(path, error) from error
     record = {
         "version": RUN_VERSION,
-        "status": "running",
+        "status": RunStatus.RUNNING,
         "created": _now(),
         "cnnclf": __version__,
         "pid": os.getpid(),
@@ -349,8 +361,8 @@ def list_runs(root: Path) -> list[RunRow]:
 
 
 def _clear_run(run: RunDirectory) -> None:
-    if run.status() == "running":
-        raise RunError(f"the run {run.path} is being trained at this moment", "give another --out")
+    if run.status() is RunStatus.RUNNING:
+        raise RunError(f"the run {run.path} is still training", "give another --out")
     for name in _OWNED:
         path = run.path / name
         if path.is_dir() and not path.is_symlink():

@@ -1,25 +1,30 @@
-"""What the commands that train share: options, --resume, --dry-run and the frame of a run."""
+"""What the commands that train share: options, --resume, --dry-run, and how a run is shown."""
 
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
 from cnnclf.cli.output import out
-from cnnclf.config import CommandConfig, load_config
+from cnnclf.config import FinetuneConfig, TrainConfig, load_config
 from cnnclf.errors import DeviceError, ExitCode, UsageError
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
-    from cnnclf.planning.plan import Plan
+    from cnnclf.planning.finetune_plan import FinetunePlan
+    from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.runs import RunDirectory
     from cnnclf.runtime import RuntimeInfo
+    from cnnclf.training.epochs import EpochRow
     from cnnclf.training.run import TrainResult
+
+AnyConfig = TypeVar("AnyConfig", TrainConfig, FinetuneConfig)
+AnyPlan = TypeVar("AnyPlan", "TrainPlan", "FinetunePlan")
 
 Source = Annotated[
     Path | None,
@@ -38,7 +43,7 @@ Assignments = Annotated[
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option("--resume", metavar="RUN", help="Go on with an interrupted run."),
+    typer.Option("--resume", metavar="RUN", help="Continue an interrupted run."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop; no run is made.")]
 
@@ -53,7 +58,7 @@ class Request:
         file: A file of settings, if any.
         assignments: What was given with --set.
         given: Settings given as options, by dotted key.
-        resume: The run to go on with, if any.
+        resume: The run to continue, if any.
         dry_run: Only show the plan.
         verbose: Show what libraries print.
     """
@@ -68,58 +73,62 @@ class Request:
     verbose: bool
 
 
-@dataclass(frozen=True)
-class Trainer:
-    """What differs between commands that train.
+class Trainer(Protocol[AnyConfig, AnyPlan]):
+    """What differs between commands that train; the methods import what they need."""
 
-    Args:
-        kind: The settings; they know the command's name.
-        make_plan: Of settings, dataset and the origins of settings.
-        read_plan: Of the content of plan.json.
-        describe: The plan in words, as names and values.
-        uneven: What helps where classes are of very different size.
-        run: Trains: plan, dataset, run directory and runtime; by keyword `resume`, `on_epoch`,
-            `progress` and `ahead`.
-        check: Refuses settings that no dataset can mend, before images are looked at: of settings
-            and their origins.
-        prepare: Brings what the plan needs to this machine, before a run is made: plan, progress.
-        phases: Whether epochs belong to phases that are worth a column.
-    """
+    @property
+    def kind(self) -> type[AnyConfig]:
+        """The settings; they know the name of the command."""
 
-    kind: type[CommandConfig]
-    make_plan: Callable[..., "Plan[Any]"]
-    read_plan: Callable[[Mapping[str, Any]], "Plan[Any]"]
-    describe: Callable[[Any], dict[str, str]]
-    run: Callable[..., "TrainResult"]
-    uneven: str
-    check: Callable[..., object]
-    prepare: Callable[[Any, Progress], object] | None = None
-    phases: bool = False
+    @property
+    def uneven_hint(self) -> str:
+        """What helps where classes are of very different size."""
+
+    @property
+    def has_phases(self) -> bool:
+        """Whether the table of epochs has a column for the phase."""
+
+    def check(self, config: AnyConfig, *, given: Mapping[str, str]) -> None:
+        """Refuse settings that no dataset can fix, before images are looked at."""
+
+    def plan(self, config: AnyConfig, dataset: "Dataset", *, given: Mapping[str, str]) -> AnyPlan:
+        """Resolve every "auto" for this dataset."""
+
+    def read_plan(self, content: Mapping[str, Any]) -> AnyPlan:
+        """Read the content of plan.json."""
+
+    def describe(self, plan: AnyPlan) -> dict[str, str]:
+        """Describe the plan in words, as names and values."""
+
+    def prepare(self, plan: AnyPlan, progress: Progress) -> None:
+        """Bring what the plan needs to this machine, before a run is made."""
 
 
-def run_training(request: Request, kind: type[CommandConfig], load: Callable[[], Trainer]) -> int:
-    """Do what was typed: plan and train, only plan, or go on.
+def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
+    """Do what was typed: plan and train, only plan, or continue a run.
 
     Args:
         request: What was typed.
-        kind: The settings of the command.
-        load: Imports what the command needs; it is only asked for once the request makes sense.
+        trainer: The command.
+
+    Returns:
+        The exit code.
     """
-    command = f"cnnclf {kind.command}"
+    command = f"cnnclf {trainer.kind.command}"
     if request.resume is None:
         if request.source is None:
-            raise UsageError("expected a DATASET, received none", f"{command} DATASET")
-        return _start(load(), request, request.source)
+            raise UsageError("no DATASET was given", f"{command} DATASET")
+        return _start(trainer, request, request.source)
     others = (request.source, request.target, request.file, request.assignments, request.given)
     if any(others) or request.dry_run:
         raise UsageError(
-            "expected --resume RUN alone, received other settings as well",
-            f"a run goes on with the settings it began with: {command} --resume RUN",
+            "--resume RUN takes no other settings",
+            f"a run continues with the settings it started with: {command} --resume RUN",
         )
-    return _resume(load(), request.resume, verbose=request.verbose)
+    return _resume(trainer, request.resume, verbose=request.verbose)
 
 
-def _start(trainer: Trainer, request: Request, source: Path) -> int:
+def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path) -> int:
     from cnnclf.data.checks import check_trainable
     from cnnclf.importers import ImportOptions, open_dataset
     from cnnclf.runs import check_new_run, create_run, next_run_path
@@ -130,20 +139,18 @@ def _start(trainer: Trainer, request: Request, source: Path) -> int:
         request.file, assignments=request.assignments, options=request.given, kind=trainer.kind
     )
     trainer.check(config, given=origins)
-    settings: Any = config
     dataset = open_dataset(
-        source, options=ImportOptions(seed=settings.runtime.seed), progress=out.progress()
+        source, options=ImportOptions(seed=config.runtime.seed), progress=out.progress()
     )
-    for warning in check_trainable(dataset, uneven=trainer.uneven):
+    for warning in check_trainable(dataset, uneven=trainer.uneven_hint):
         out.warn(warning)
-    plan = trainer.make_plan(config, dataset, given=origins)
+    plan = trainer.plan(config, dataset, given=origins)
     if request.dry_run:
         out.pairs("", _describe(trainer, plan))
         out.json({"plan": plan.to_dict()})
         return ExitCode.OK
     out.note_pairs(_describe(trainer, plan))
-    if trainer.prepare is not None:
-        trainer.prepare(plan, out.progress())
+    trainer.prepare(plan, out.progress())
 
     def make_run() -> "RunDirectory":
         return create_run(
@@ -154,7 +161,7 @@ def _start(trainer: Trainer, request: Request, source: Path) -> int:
     return _train(trainer, plan, dataset, make_run, resume=False, verbose=request.verbose)
 
 
-def _resume(trainer: Trainer, path: Path, *, verbose: bool) -> int:
+def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool) -> int:
     from cnnclf.data.manifest import load_dataset
     from cnnclf.planning.plan import parse_plan, read_dataset_path
     from cnnclf.runs import open_run
@@ -169,8 +176,8 @@ def _resume(trainer: Trainer, path: Path, *, verbose: bool) -> int:
 
 
 def _train(
-    trainer: Trainer,
-    plan: "Plan[Any]",
+    trainer: Trainer[AnyConfig, AnyPlan],
+    plan: AnyPlan,
     dataset: "Dataset",
     make_run: Callable[[], "RunDirectory"],
     *,
@@ -178,39 +185,40 @@ def _train(
     verbose: bool,
 ) -> int:
     from cnnclf.importers import count_unread
-    from cnnclf.training.run import decode_ahead
+    from cnnclf.training.run import conduct_run
+    from cnnclf.training.work import decode_ahead
 
     progress = out.progress()
 
-    def show_epoch(row: dict[str, Any], best: bool) -> None:
-        phase = {"phase": row["phase"]} if trainer.phases else {}
-        progress.row("epochs", phase | _epoch_cells(row, best=best))
+    def show_epoch(row: "EpochRow", is_best: bool) -> None:
+        phase = {"phase": row.phase} if trainer.has_phases else {}
+        progress.row("epochs", phase | _epoch_cells(row, is_best=is_best))
 
     with decode_ahead(plan, dataset) as ahead:
         # First, so that a device that cannot be used leaves no run directory behind.
         runtime = _setup_runtime(plan, verbose=verbose)
         run = make_run()
         try:
-            result = trainer.run(
+            result = conduct_run(
                 plan,
                 dataset,
-                run,
-                runtime,
-                resume=resume,
-                on_epoch=show_epoch,
+                run=run,
+                runtime=runtime,
                 progress=progress,
+                resume=resume,
+                listeners=[show_epoch],
                 ahead=ahead,
             )
         except (KeyboardInterrupt, DeviceError) as stop:
             once = "once there is enough, " if isinstance(stop, DeviceError) else ""
-            stop.add_note(f"{once}go on with it: {run.resume_command()}")
+            stop.add_note(f"{once}continue with: {run.resume_command()}")
             raise
     unread = count_unread(dataset)
     _show_result(result, dataset, unread)
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK
 
 
-def _setup_runtime(plan: "Plan[Any]", *, verbose: bool) -> "RuntimeInfo":
+def _setup_runtime(plan: AnyPlan, *, verbose: bool) -> "RuntimeInfo":
     from cnnclf.runtime import setup_runtime
 
     settings = plan.config.runtime
@@ -224,8 +232,8 @@ def _setup_runtime(plan: "Plan[Any]", *, verbose: bool) -> "RuntimeInfo":
     )
 
 
-def _describe(trainer: Trainer, plan: "Plan[Any]") -> list[tuple[str, str]]:
-    """Say what will happen, and the reason of everything that was left to us."""
+def _describe(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:
+    """List what will happen, and the reason for every value that was "auto"."""
     counts = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items() if count)
     spec = plan.input_spec
     colors = "gray" if spec.channels == 1 else "RGB"
@@ -251,32 +259,40 @@ def _setting(key: str, value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _epoch_cells(row: dict[str, Any], *, best: bool) -> dict[str, object]:
-    """Give the cells of one epoch in the table on the screen."""
-    cells: dict[str, object] = {"epoch": row["epoch"]}
-    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        if row[name] is not None:
-            cells[name.replace("_", " ")] = float(row[name])
-    cells["seconds"] = f"{row['seconds']:.1f}"
-    cells["best"] = "*" if best else ""
-    return cells
+def _epoch_cells(row: "EpochRow", *, is_best: bool) -> dict[str, object]:
+    """Return the cells of one epoch in the table on the screen."""
+    figures = {
+        "loss": row.loss,
+        "accuracy": row.accuracy,
+        "val loss": row.val_loss,
+        "val accuracy": row.val_accuracy,
+    }
+    return {
+        "epoch": row.epoch,
+        **{name: figure for name, figure in figures.items() if figure is not None},
+        "seconds": f"{row.seconds:.1f}",
+        "best": "*" if is_best else "",
+    }
 
 
 def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None:
-    """Say what a run came to and where it lies."""
+    """Show the figures of a run and where its files are."""
     from cnnclf.importers import SKIPPED_NAME
     from cnnclf.names import count_of
 
     report, run, state = result.report, result.run, result.state
-    rows: dict[str, object] = {
-        f"{report.split} accuracy": report.headline,
+    rows: dict[str, object] = {}
+    if report is not None:
+        rows[f"{report.split} accuracy"] = report.headline
+    rows |= {
         "best epoch": f"{state.best_epoch} of {state.epoch}",
         "model": run.best,
         "curves": run.curves,
-        "evaluation": run.evaluation(report.split),
     }
+    if report is not None:
+        rows["evaluation"] = run.evaluation(report.split)
     if result.failed:
-        rows["left out"] = f"{count_of(result.failed, 'image')}, which cannot be read"
+        rows["excluded"] = f"{count_of(result.failed, 'image')} that cannot be read"
     if unread:
         skipped = dataset.directory / SKIPPED_NAME
         rows["skipped"] = f"{count_of(unread, 'image')} at the import, listed in {skipped}"
@@ -286,10 +302,10 @@ def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None
             "run": run.path,
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
-            "split": report.split,
+            "split": report and report.split,
             "failed": result.failed + unread,
             "failed_at_import": unread,
-            "metrics": report.summary,
+            "metrics": report and report.summary,
         }
     )
     out.hint(f"cnnclf predict {shlex.quote(str(run.path))} IMAGES...")

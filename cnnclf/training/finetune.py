@@ -5,10 +5,10 @@ head trains on pooled features and the last stages on feature maps. What is save
 always the whole network.
 """
 
-import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cnnclf.config import (
     FinetuneConfig,
@@ -17,78 +17,60 @@ from cnnclf.config import (
     TailConfig,
     TrainingConfig,
 )
-from cnnclf.data.manifest import Dataset
 from cnnclf.errors import RunError
-from cnnclf.files import (
-    atomic_directory,
-    find_whole_directory,
-    read_json,
-    replace_directory_atomic,
-)
+from cnnclf.files import find_whole_directory, read_json
 from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.models.weights.filling import LoadedWeights, load_weights
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, STATE_FILE, RunDirectory
-from cnnclf.training.feeding.ahead import PixelsAhead
+from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE
+from cnnclf.training.epochs import StopRequest
 from cnnclf.training.fitting.fit import Phase, fit_phase
 from cnnclf.training.fitting.judging import Difference, Verdict, compare_cached
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.frozen.head_search import choose_head
 from cnnclf.training.frozen.phase_data import PhaseData, open_phase_data
-from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
-
-if TYPE_CHECKING:
-    from cnnclf.runtime import RuntimeInfo
-
-HEAD, TAIL = "head", "tail"
+from cnnclf.training.phases import (
+    HEAD,
+    STEPS,
+    TAIL,
+    Step,
+    drop_earlier,
+    find_stage,
+    keep_head,
+    restore_head,
+)
+from cnnclf.training.work import Work
 
 _SAVE_EVERY_S = 10.0  # epochs on cached features are shorter than writing a checkpoint
 
 
-def finetune(
-    plan: FinetunePlan,
-    dataset: Dataset,
-    run: RunDirectory,
-    runtime: "RuntimeInfo",
-    *,
-    resume: bool = False,
-    on_epoch: EpochListener | None = None,
-    progress: Progress,
-    ahead: PixelsAhead | None = None,
-) -> TrainResult:
-    """Fine-tune as planned, keep the best epoch of all phases and evaluate it.
+def fit_head_and_tail(work: Work[FinetunePlan]) -> TrainingState:
+    """Train a new head on a frozen backbone, then the last stages; the better phase is kept.
 
     Args:
-        plan: What to do.
-        dataset: What the plan was made for.
-        run: A run directory that was created or opened.
-        runtime: Device, precision and seed, already set.
-        resume: Go on from the last checkpoint.
-        on_epoch: Told each row of history and whether it is the best so far.
-        progress: Told everything else.
-        ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
+        work: The run.
 
     Returns:
-        The result; the same is in the run directory.
+        Epochs of both phases, best epoch and times.
 
     Raises:
         DataError: No training image can be decoded.
-        RunError: Weights do not fit, the loss is no longer a number, or there is nothing to go on
-            from.
+        RunError: Weights do not fit, the loss of the head became NaN, or the state to continue from
+            is damaged.
         DeviceError: No space for images, features or checkpoints.
     """
-    return conduct_run(
-        plan,
-        dataset,
-        run,
-        runtime,
-        _fit,
-        resume=resume,
-        on_epoch=on_epoch,
-        progress=progress,
-        ahead=ahead,
+    with work.runtime.scope():
+        transfer, weights = build_from_weights(work.plan, progress=work.progress)
+    _record_weights(work, weights)
+    head, tail = open_phase_data(work, transfer)
+    state = _Phases(work, transfer, {HEAD: head} | ({TAIL: tail} if tail else {})).fit()
+    best = next((row for row in state.history if row.epoch == state.best_epoch), None)
+    work.run.update_run(
+        best_phase=best.phase if best else None,
+        parameters=int(transfer.whole.count_params()),
     )
+    return state
 
 
 def build_from_weights(plan: FinetunePlan, *, progress: Progress) -> tuple[Transfer, LoadedWeights]:
@@ -102,20 +84,6 @@ def build_from_weights(plan: FinetunePlan, *, progress: Progress) -> tuple[Trans
         num_classes=len(plan.labels),
     )
     return transfer, load_weights(transfer.backbone, plan.weights, progress=progress)
-
-
-def _fit(work: Work[FinetunePlan]) -> TrainingState:
-    with work.runtime.scope():
-        transfer, weights = build_from_weights(work.plan, progress=work.progress)
-    _record_weights(work, weights)
-    head, tail = open_phase_data(work, transfer)
-    state = _Phases(work, transfer, head, tail).fit()
-    best = next((row for row in state.history if row["epoch"] == state.best_epoch), None)
-    work.run.update_run(
-        best_phase=best["phase"] if best else None,
-        parameters=int(transfer.whole.count_params()),
-    )
-    return state
 
 
 def _record_weights(work: Work[FinetunePlan], weights: LoadedWeights) -> None:
@@ -132,47 +100,60 @@ def _record_weights(work: Work[FinetunePlan], weights: LoadedWeights) -> None:
 
 @dataclass
 class _Phases:
-    """The phases of one run, which share its network."""
+    """The phases of one run, which share its network; `phases.STEPS` orders what is done."""
 
     work: Work[FinetunePlan]
     transfer: Transfer
-    head: PhaseData
-    tail: PhaseData | None
+    data: Mapping[str, PhaseData]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    state: TrainingState = field(default_factory=TrainingState)
 
     def fit(self) -> TrainingState:
-        """Run the phases that are left; the best of all is kept, whichever phase it is from."""
-        net, run = self.transfer.whole, self.work.run
-        reached = ""
-        if self.work.resume:
-            last = run.find_checkpoint("last")
-            net.load_weights(last / MODEL_FILE)
-            reached = str(read_json(last / STATE_FILE)["phase"])
-            earlier = find_whole_directory(run.earlier)
-            if reached != TAIL and earlier is not None:
-                # it was stopped after the second phase's first best and before its first last
-                replace_directory_atomic(earlier, run.best)
-        if reached == TAIL and self.tail is not None:
-            state = self._fit(self._plan_tail(), self.tail, None, resume=True)
-            return self._choose_phase(state)
-        state = self._fit(self._plan_head(), self.head, None, resume=self.work.resume)
-        # the second phase starts from the best of the first, not from its last epoch
-        net.load_weights(run.find_checkpoint("best") / MODEL_FILE)
-        self._judge(HEAD, self.head)
-        if self.tail is None:
-            self.work.verdict = self.verdicts.get(HEAD)
-            return state
-        with atomic_directory(run.earlier) as directory:
-            shutil.copytree(run.find_checkpoint("best"), directory, dirs_exist_ok=True)
-        state = self._fit(self._plan_tail(), self.tail, state, resume=False)
-        return self._choose_phase(state)
+        """Take the steps that are left; the best of all is kept, whichever phase it is from."""
+        actions: dict[Step, Callable[[], None]] = {
+            Step.RESTORE_HEAD: partial(restore_head, self.work.run),
+            Step.FIT_HEAD: self._fit_head,
+            Step.RESUME_HEAD: partial(self._fit_head, resume=True),
+            Step.JUDGE_HEAD: self._judge_head,
+            Step.KEEP_HEAD: partial(keep_head, self.work.run),
+            Step.FIT_TAIL: self._fit_tail,
+            Step.RESUME_TAIL: partial(self._fit_tail, resume=True),
+            Step.CHOOSE: self._choose_phase,
+            Step.SETTLE: self._settle,
+        }
+        for step in STEPS[find_stage(self.work.run, resume=self.work.resume)]:
+            actions[step]()
+            if self.state.stopped is StopRequest.PRUNE:
+                break
+            if step is Step.JUDGE_HEAD and (TAIL not in self.data or self.state.stopped):
+                self.work.verdict = self.verdicts.get(HEAD)
+                break
+        return self.state
 
-    def _fit(
-        self, phase: Phase, data: PhaseData, state: TrainingState | None, *, resume: bool
-    ) -> TrainingState:
-        work = self.work
+    def _fit_head(self, *, resume: bool = False) -> None:
+        self.state = self._fit(self._plan_head(), None, resume=resume)
+
+    def _judge_head(self) -> None:
+        # the second phase starts from the best of the first, not from its last epoch
+        best = self.work.run.find_checkpoint("best")
+        self.transfer.whole.load_weights(best / MODEL_FILE)
+        self._judge(HEAD)
+
+    def _fit_tail(self, *, resume: bool = False) -> None:
+        state = None if resume else self.state
+        self.state = self._fit(self._plan_tail(), state, resume=resume)
+        if self.state.diverged:
+            self.work.progress.warn(
+                f"loss became NaN in epoch {self.state.epoch + 1} of phase {TAIL}; the phase was "
+                "stopped: a lower --tail-learning-rate helps"
+            )
+
+    def _fit(self, phase: Phase, state: TrainingState | None, *, resume: bool) -> TrainingState:
+        work, net, data = self.work, self.transfer.whole, self.data[phase.name]
+        if resume:
+            net.load_weights(work.run.find_checkpoint("last") / MODEL_FILE)
         return fit_phase(
-            self.transfer.whole,
+            net,
             phase,
             batches=data.batches,
             val_batches=data.val_batches,
@@ -188,51 +169,44 @@ class _Phases:
             save_every_s=_SAVE_EVERY_S,
         )
 
-    def _choose_phase(self, state: TrainingState) -> TrainingState:
+    def _choose_phase(self) -> None:
         """Keep the best of the second phase only if the whole network says that it is better."""
-        run, progress = self.work.run, self.work.progress
-        if state.diverged:
-            progress.warn(
-                f"the loss of the second phase is no number any more after epoch {state.epoch}: "
-                "it ends there; a lower --tail-learning-rate helps"
-            )
-        earlier = find_whole_directory(run.earlier)
-        if earlier is None or self.tail is None:  # it was stopped after the choice
-            return self._settle(state)
+        run, progress, state = self.work.run, self.work.progress, self.state
         winner = TAIL
-        if self.tail.val_batches is None:
-            if state.diverged:  # its last finite epoch was on the way there
+        if self.data[TAIL].val_batches is None:
+            if state.diverged:  # its last finite epoch was about to diverge as well
                 winner = HEAD
-                progress.note("the first phase's last epoch is kept")
-                replace_directory_atomic(earlier, run.best)
+                progress.note("the last epoch of the head is kept")
+                restore_head(run)
         elif state.best_epoch <= state.phase_start:
             winner = HEAD
-            progress.note("the second phase is not better on val: the first one's best is kept")
-        else:
-            self._read_verdict(HEAD, earlier)
-            self.transfer.whole.load_weights(run.find_checkpoint("best") / MODEL_FILE)
-            self._judge(TAIL, self.tail)
-            if self.verdicts[TAIL].score <= self.verdicts[HEAD].score:
-                winner = HEAD
-                progress.note("the second phase is not better: the first one's best is kept")
-                replace_directory_atomic(earlier, run.best)
-        shutil.rmtree(run.earlier, ignore_errors=True)
+            progress.note("the tail is not better on val: the best epoch of the head is kept")
+        elif not self._is_tail_better():
+            winner = HEAD
+            progress.note("the tail is not better: the best epoch of the head is kept")
+            restore_head(run)
+        drop_earlier(run)
         self.work.verdict = self.verdicts.get(winner)
-        return self._settle(state)
 
-    def _settle(self, state: TrainingState) -> TrainingState:
-        """Take the epoch of the best checkpoint for the best, which the choice may have changed."""
+    def _is_tail_better(self) -> bool:
+        run = self.work.run
+        self._read_verdict(HEAD, find_whole_directory(run.earlier) or run.earlier)
+        self.transfer.whole.load_weights(run.find_checkpoint("best") / MODEL_FILE)
+        self._judge(TAIL)
+        return self.verdicts[TAIL].score > self.verdicts[HEAD].score
+
+    def _settle(self) -> None:
+        """Take the epoch of the best checkpoint as the best, which the choice may have changed."""
         bundle = read_json(self.work.run.find_checkpoint("best") / CLASSIFIER_FILE)
         epoch = int(bundle["extra"]["epoch"])
-        if epoch != state.best_epoch:
-            state.settle_best(epoch)
-        return state
+        if epoch != self.state.best_epoch:
+            self.state.settle_best(epoch)
 
-    def _judge(self, phase: str, data: PhaseData) -> None:
-        """Measure the best checkpoint, whose weights the network holds, and say what it came to."""
+    def _judge(self, phase: str) -> None:
+        """Measure the best checkpoint, whose weights the network has, and report the figures."""
+        work, data = self.work, self.data[phase]
         if data.val_batches is None:
             return
-        work = self.work
         verdict = self._read_verdict(phase, work.run.find_checkpoint("best"))
         figures = verdict.to_dict()
         difference: Difference | None = None
@@ -258,7 +232,7 @@ class _Phases:
 
     def _plan_head(self) -> Phase:
         config = self.work.plan.config
-        head = choose_head(self.work, self.head.features)
+        head = choose_head(self.work, self.data[HEAD].features)
         return Phase(
             HEAD,
             _training(config, head.epochs),

@@ -1,82 +1,109 @@
-"""What a run writes about itself while it goes: its status, log, history and curves."""
+"""What a run records about itself: its status, log, history and curves."""
 
 import csv
 import io
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_error, write_text_atomic
 from cnnclf.progress import Progress, TaskContext
-from cnnclf.runs import STATE_FILE, RunDirectory
+from cnnclf.runs import STATE_FILE, RunDirectory, RunStatus
+from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.state import TrainingState
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
 
 
+@dataclass
+class Outcome:
+    """How a run ends if nothing goes wrong."""
+
+    status: RunStatus = RunStatus.FINISHED
+
+
 @contextmanager
-def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[None]:
-    """Keep run.json's status true, however the run ends."""
+def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[Outcome]:
+    """Keep run.json's status and wall-clock time true, however the run ends.
+
+    Args:
+        run: The run; if it was resumed, the time of this leg is added to that of the former ones.
+        runtime: What it runs on.
+
+    Yields:
+        The status at the end of the with statement, which may be set.
+    """
     started = time.perf_counter()
-    run.update_run(
-        status="running",
+    record = run.update_run(
+        status=RunStatus.RUNNING,
         device=runtime.summary,
         seed=runtime.seed,
         versions=dict(runtime.versions),
     )
-    status = "failed"
+    outcome, status = Outcome(), RunStatus.FAILED
     try:
-        yield
-        status = "finished"
+        yield outcome
+        status = outcome.status
     except KeyboardInterrupt:
-        status = "interrupted"
+        status = RunStatus.INTERRUPTED
         raise
     finally:
-        run.update_run(status=status, wall_s=round(time.perf_counter() - started, 3))
+        wall_s = record.get("wall_s", 0.0) + time.perf_counter() - started
+        run.update_run(status=status, wall_s=round(wall_s, 3))
 
 
 def draw_curves(run: RunDirectory, state: TrainingState) -> None:
     """Draw the learning curves of all epochs."""
     from cnnclf.evaluation import figures
 
-    figures.draw_curves(state.history, run.curves, best_epoch=state.best_epoch)
+    history = [row.to_dict() for row in state.history]
+    figures.draw_curves(history, run.curves, best_epoch=state.best_epoch)
 
 
-def read_epochs(run: RunDirectory) -> list[dict[str, Any]]:
-    """Return the history up to the last checkpoint; epochs after it are run again."""
+def read_epochs(run: RunDirectory) -> list[EpochRow]:
+    """Return the history up to the last checkpoint; epochs after it are run again.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
     path = run.find_checkpoint("last") / STATE_FILE
     hint = "train again into another --out"
-    history = read_json(path, hint=hint).get("history")
-    if not isinstance(history, list):
-        raise RunError(f"{path} is damaged: expected a history, received {history!r}", hint)
-    return history
+    history: Any = read_json(path, hint=hint).get("history")
+    try:
+        return [EpochRow.from_dict(row) for row in history]
+    except TypeError as error:
+        raise RunError(f"{path} is damaged: it has no whole history ({error})", hint) from error
 
 
-def write_history(run: RunDirectory, rows: list[dict[str, Any]]) -> None:
-    """Write one row per epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomic(run.history, text.getvalue())
+class HistoryFile:
+    """Writes history.csv, one row per epoch.
 
+    Args:
+        run: The run.
+        rows: The epochs so far, of a run that is resumed.
+    """
 
-def epoch_line(row: dict[str, Any], *, is_best: bool) -> str:
-    """Say how an epoch went, in one line."""
-    parts = [f"epoch {row['epoch']}"] + [
-        f"{name} {row[name]:.4f}"
-        for name in ("loss", "accuracy", "val_loss", "val_accuracy")
-        if row[name] is not None
-    ]
-    return ", ".join(parts) + (", best so far" if is_best else "")
+    def __init__(self, run: RunDirectory, rows: Iterable[EpochRow] = ()) -> None:
+        self._path = run.history
+        self._rows = [row.to_dict() for row in rows]
+
+    def on_epoch(self, row: EpochRow, is_best: bool) -> None:  # noqa: ARG002
+        """Write the file with one more row."""
+        self._rows.append(row.to_dict())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self._rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text_atomic(self._path, text.getvalue())
 
 
 class LoggedProgress:
-    """Passes everything on and keeps notes, warnings and epochs in log.txt."""
+    """Passes everything on, and writes notes, warnings and epochs to log.txt as well."""
 
     def __init__(self, progress: Progress, run: RunDirectory) -> None:
         self._progress = progress
@@ -89,6 +116,18 @@ class LoggedProgress:
                 file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
         except OSError as error:
             raise write_error(self._file, error) from error
+
+    def on_epoch(self, row: EpochRow, is_best: bool) -> None:
+        """Log an epoch in one line."""
+        figures = (
+            ("loss", row.loss),
+            ("accuracy", row.accuracy),
+            ("val_loss", row.val_loss),
+            ("val_accuracy", row.val_accuracy),
+        )
+        parts = [f"{name} {figure:.4f}" for name, figure in figures if figure is not None]
+        best = ", best so far" if is_best else ""
+        self.write(f"{row.phase} epoch {row.epoch}, {', '.join(parts)}{best}")
 
     def task(
         self, name: str, total: int | None, *, unit: str, since: float | None = None

@@ -1,87 +1,33 @@
-"""`cnnclf train`: one phase from random weights, and what it leaves in the run directory."""
+"""What `cnnclf train` fits: a CNN from random weights, in one phase."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cnnclf.augmentation.table import Augmenter
-from cnnclf.data.manifest import Dataset
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.cnn import build_cnn
 from cnnclf.planning.train_plan import TrainPlan
-from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory
-from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import Phase, fit_phase
 from cnnclf.training.fitting.state import TrainingState
-from cnnclf.training.run import EpochListener, TrainResult, Work, conduct_run
-
-if TYPE_CHECKING:
-    from cnnclf.runtime import RuntimeInfo
+from cnnclf.training.work import Work
 
 
-def train(
-    plan: TrainPlan,
-    dataset: Dataset,
-    run: RunDirectory,
-    runtime: "RuntimeInfo",
-    *,
-    resume: bool = False,
-    on_epoch: EpochListener | None = None,
-    progress: Progress,
-    ahead: PixelsAhead | None = None,
-) -> TrainResult:
-    """Train as planned, keep the best epoch and evaluate it through the public door.
+def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
+    """Train a CNN from random weights; leaves the best and the last checkpoint.
 
     Args:
-        plan: What to do.
-        dataset: What the plan was made for.
-        run: A run directory that was created or opened.
-        runtime: Device, precision and seed, already set.
-        resume: Go on from the last checkpoint.
-        on_epoch: Told each row of history and whether it is the best so far.
-        progress: Told everything else.
-        ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
+        work: The run.
 
     Returns:
-        The result; the same is in the run directory.
+        Epochs, best epoch and times.
 
     Raises:
-        DataError: No training image can be decoded, or the dataset is not the plan's.
-        RunError: The loss is no longer a number, or there is nothing to go on from.
+        DataError: No training image can be decoded.
+        RunError: The loss became NaN, or the state to continue from is damaged.
         DeviceError: No space for the cache or the checkpoints.
     """
-    return conduct_run(
-        plan,
-        dataset,
-        run,
-        runtime,
-        _fit,
-        resume=resume,
-        on_epoch=on_epoch,
-        progress=progress,
-        ahead=ahead,
-    )
-
-
-def balance_weights(class_indices: Any, num_classes: int) -> Any:
-    """Weigh classes by the effective number of their images (Cui et al., 2019, beta 0.999).
-
-    Args:
-        class_indices: int [N], of the training images.
-        num_classes: K.
-
-    Returns:
-        float32 [K], with a mean of 1 over the images; 0 for a class without images.
-    """
-    counts = np.bincount(class_indices, minlength=num_classes).astype(np.float64)
-    effective = (1 - np.power(0.999, counts)) / (1 - 0.999)
-    weights = np.divide(1.0, effective, out=np.zeros_like(effective), where=counts > 0)
-    return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
-
-
-def _fit(work: Work[TrainPlan]) -> TrainingState:
     plan = work.plan
     batches, val_batches = _build_batches(work)
     with work.runtime.scope():
@@ -105,6 +51,22 @@ def _fit(work: Work[TrainPlan]) -> TrainingState:
         images_per_s=round(images / state.seconds, 1) if state.seconds else None,
     )
     return state
+
+
+def balance_weights(class_indices: Any, num_classes: int) -> Any:
+    """Weigh classes by the effective number of their images (Cui et al., 2019, beta 0.999).
+
+    Args:
+        class_indices: int [N], of the training images.
+        num_classes: K.
+
+    Returns:
+        float32 [K], with a mean of 1 over the images; 0 for a class without images.
+    """
+    counts = np.bincount(class_indices, minlength=num_classes).astype(np.float64)
+    effective = (1 - np.power(0.999, counts)) / (1 - 0.999)
+    weights = np.divide(1.0, effective, out=np.zeros_like(effective), where=counts > 0)
+    return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)
 
 
 def _open_net(work: Work[TrainPlan]) -> Any:

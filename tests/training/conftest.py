@@ -1,9 +1,8 @@
 """A tiny dataset on disk and a way to train on it in a second or two."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -15,8 +14,8 @@ from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs import RunDirectory, create_run, open_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.run import TrainResult
-from cnnclf.training.train import train
+from cnnclf.training.epochs import EpochListener
+from cnnclf.training.run import TrainResult, conduct_run
 
 SHAPES = ("disc", "square", "stripe")
 
@@ -82,7 +81,11 @@ def train_tiny(shapes: Dataset) -> Iterator[Train]:
     """Train a tiny network: `train_tiny(path, **{"model.dropout": 0.5})`."""
 
     def call(
-        path: Path, *, resume: bool = False, on_epoch: Any = None, **options: object
+        path: Path,
+        *,
+        resume: bool = False,
+        listeners: Sequence[EpochListener] = (),
+        **options: object,
     ) -> TrainResult:
         config, given = load_config(options=TINY | options)
         runtime = setup_runtime(
@@ -92,14 +95,14 @@ def train_tiny(shapes: Dataset) -> Iterator[Train]:
             deterministic=config.runtime.deterministic,
         )
         run: RunDirectory = open_run(path) if resume else create_run(path)
-        return train(
+        return conduct_run(
             plan_training(config, shapes, given=given),
             shapes,
-            run,
-            runtime,
-            resume=resume,
-            on_epoch=on_epoch,
+            run=run,
+            runtime=runtime,
             progress=Silent(),
+            resume=resume,
+            listeners=listeners,
         )
 
     yield call

@@ -90,7 +90,7 @@ from cnnclf.progress import Silent
 from cnnclf.runs import create_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.planning.train_plan import plan_training
-from cnnclf.training.train import train
+from cnnclf.training.run import conduct_run
 
 dataset = load_dataset(Path(sys.argv[1]))
 config, _ = load_config(options={
@@ -99,9 +99,9 @@ config, _ = load_config(options={
 })
 runtime = setup_runtime(device="cpu", seed=0, logical_cpus=2)
 assert runtime.strategy.num_replicas_in_sync == 2, runtime
-result = train(plan_training(config, dataset), dataset, create_run(Path(sys.argv[2])), runtime,
-               progress=Silent())
-losses = [row["loss"] for row in result.state.history]
+result = conduct_run(plan_training(config, dataset), dataset, run=create_run(Path(sys.argv[2])),
+                     runtime=runtime, progress=Silent())
+losses = [row.loss for row in result.state.history]
 assert losses[1] < losses[0], losses
 """
 
@@ -136,7 +136,7 @@ tiny_finetune.setup_runtime = lambda **_: runtime
 options = {"tail.layer_decay": 0.5, "optimizer.ema": 0.5, "head.units": 4}
 dataset = load_dataset(Path(sys.argv[1]))
 result = tiny_finetune.tune_tiny(dataset, Path(sys.argv[2]), **options)
-losses = [row["loss"] for row in result.state.history]
+losses = [row.loss for row in result.state.history]
 assert losses[2] < losses[0], losses
 assert losses[5] < losses[3], losses
 """

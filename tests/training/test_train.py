@@ -17,6 +17,7 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_comparison import read_reference
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.runs import open_run
+from cnnclf.training.epochs import EpochListener, EpochRow
 from cnnclf.training.fitting import checkpoints
 from cnnclf.training.run import TrainResult, check_resumable
 from cnnclf.training.train import balance_weights
@@ -26,16 +27,16 @@ MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
 def figures(result: TrainResult) -> list[dict[str, Any]]:
-    return [{name: row[name] for name in MEASURED} for row in result.state.history]
+    return [{name: getattr(row, name) for name in MEASURED} for row in result.state.history]
 
 
 def weights(path: Path) -> list[Any]:
     return list(Classifier.load(path).model.get_weights())
 
 
-def stop_after(epoch: int) -> Callable[[dict[str, Any], bool], None]:
-    def press_ctrl_c(row: dict[str, Any], _best: bool) -> None:
-        if row["epoch"] == epoch:
+def stop_after(epoch: int) -> EpochListener:
+    def press_ctrl_c(row: EpochRow, _best: bool) -> None:
+        if row.epoch == epoch:
             raise KeyboardInterrupt
 
     return press_ctrl_c
@@ -94,7 +95,7 @@ def test_best_is_the_best_epoch_and_last_the_last(train_tiny: Train, tmp_path: P
     result = train_tiny(tmp_path / "run", **{"training.epochs": 4})
     best = Classifier.load(tmp_path / "run").bundle["extra"]["epoch"]
     last = Classifier.load(tmp_path / "run" / "checkpoints" / "last").bundle["extra"]["epoch"]
-    scores = [(row["val_accuracy"], -row["val_loss"]) for row in result.state.history]
+    scores = [row.score for row in result.state.history]
     assert best == result.state.best_epoch == scores.index(max(scores)) + 1
     assert last == 4
 
@@ -124,7 +125,7 @@ def test_resuming_equals_never_having_stopped(
     options = options | {"training.epochs": 4}
     whole = train_tiny(tmp_path / "whole", **options)
     with pytest.raises(KeyboardInterrupt):
-        train_tiny(tmp_path / "parts", on_epoch=stop_after(2), **options)
+        train_tiny(tmp_path / "parts", listeners=[stop_after(2)], **options)
     assert open_run(tmp_path / "parts").read_record()["status"] == "interrupted"
     resumed = train_tiny(tmp_path / "parts", resume=True, **options)
     assert figures(resumed) == figures(whole)
@@ -195,7 +196,7 @@ def test_settings_train_and_learn(
     train_tiny: Train, tmp_path: Path, options: dict[str, object]
 ) -> None:
     result = train_tiny(tmp_path / "run", **{"training.epochs": 2, **options})
-    losses = [row["loss"] for row in result.state.history]
+    losses = [row.loss for row in result.state.history]
     assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[1] < losses[0]
@@ -217,7 +218,7 @@ def test_a_loss_that_is_no_number_ends_with_one_line(train_tiny: Train, tmp_path
         "training.epochs": 20,
         "training.patience": 0,
     }
-    with pytest.raises(RunError, match="expected a finite loss, received") as caught:
+    with pytest.raises(RunError, match="loss became") as caught:
         train_tiny(tmp_path / "run", **options)
     assert "--learning-rate" in caught.value.hint
     assert open_run(tmp_path / "run").read_record()["status"] == "failed"

@@ -1,6 +1,6 @@
 """Plans and runs of `cnnclf finetune` on a backbone of four layers, a second or two each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from cnnclf.planning.finetune_plan import FinetunePlan, plan_finetuning
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run, open_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.finetune import finetune
+from cnnclf.training.epochs import EpochListener
 from cnnclf.training.frozen import phase_data
-from cnnclf.training.run import TrainResult
+from cnnclf.training.run import TrainResult, conduct_run
 
 TINY = {
     "backbone.name": "tiny",
@@ -100,7 +100,7 @@ def tune_tiny(
     path: Path,
     *,
     resume: bool = False,
-    on_epoch: Any = None,
+    listeners: Sequence[EpochListener] = (),
     progress: Silent | None = None,
     engine: str = "keras-float32",
     **options: object,
@@ -108,12 +108,12 @@ def tune_tiny(
     """Fine-tune: `tune_tiny(dataset, path, **{"features.views": 2})`."""
     runtime = setup_runtime(device="cpu", seed=0, deterministic=True)
     with tiny_backbone(engine):
-        return finetune(
+        return conduct_run(
             plan_tiny(dataset, **options),
             dataset,
-            open_run(path) if resume else create_run(path),
-            runtime,
-            resume=resume,
-            on_epoch=on_epoch,
+            run=open_run(path) if resume else create_run(path),
+            runtime=runtime,
             progress=progress or Silent(),
+            resume=resume,
+            listeners=listeners,
         )

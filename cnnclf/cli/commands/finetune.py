@@ -1,7 +1,8 @@
 """`cnnclf finetune`: a trained backbone on a dataset, from plan to tested model."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnclf.cli import options
 from cnnclf.cli.settings import add_settings, given_settings
@@ -13,13 +14,14 @@ from cnnclf.cli.training_commands import (
     Request,
     Resume,
     Source,
-    Trainer,
     run_training,
 )
 from cnnclf.config import FinetuneConfig
+from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
     from cnnclf.config import TailConfig
+    from cnnclf.data.manifest import Dataset
     from cnnclf.planning.finetune_plan import FinetunePlan
 
 
@@ -51,25 +53,38 @@ def finetune_command(
         dry_run=dry_run,
         verbose=verbose,
     )
-    return run_training(request, FinetuneConfig, _load)
+    return run_training(request, _BackboneTrainer())
 
 
-def _load() -> Trainer:
-    from cnnclf.models.weights.sources import fetch_weights
-    from cnnclf.planning.finetune_plan import FinetunePlan, check_settings, plan_finetuning
-    from cnnclf.training.finetune import finetune
+class _BackboneTrainer:
+    kind = FinetuneConfig
+    uneven_hint = "the balanced accuracy on test shows how well small classes do"
+    has_phases = True
 
-    return Trainer(
-        kind=FinetuneConfig,
-        check=check_settings,
-        prepare=lambda plan, progress: fetch_weights(plan.weights, progress=progress),
-        make_plan=plan_finetuning,
-        read_plan=FinetunePlan.from_dict,
-        describe=_describe,
-        run=finetune,
-        uneven="the balanced accuracy of the test tells how the small ones fare",
-        phases=True,
-    )
+    def check(self, config: FinetuneConfig, *, given: Mapping[str, str]) -> None:
+        from cnnclf.planning.finetune_plan import check_settings
+
+        check_settings(config, given=given)
+
+    def plan(
+        self, config: FinetuneConfig, dataset: "Dataset", *, given: Mapping[str, str]
+    ) -> "FinetunePlan":
+        from cnnclf.planning.finetune_plan import plan_finetuning
+
+        return plan_finetuning(config, dataset, given=given)
+
+    def read_plan(self, content: Mapping[str, Any]) -> "FinetunePlan":
+        from cnnclf.planning.finetune_plan import FinetunePlan
+
+        return FinetunePlan.from_dict(content)
+
+    def describe(self, plan: "FinetunePlan") -> dict[str, str]:
+        return _describe(plan)
+
+    def prepare(self, plan: "FinetunePlan", progress: Progress) -> None:
+        from cnnclf.models.weights.sources import fetch_weights
+
+        fetch_weights(plan.weights, progress=progress)
 
 
 def _describe(plan: "FinetunePlan") -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`cnnclf train`: a Sequential CNN on a dataset, from plan to tested model."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cnnclf.cli import options
 from cnnclf.cli.settings import add_settings, given_settings
@@ -12,12 +13,13 @@ from cnnclf.cli.training_commands import (
     Request,
     Resume,
     Source,
-    Trainer,
     run_training,
 )
 from cnnclf.config import TrainConfig
+from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
     from cnnclf.planning.train_plan import TrainPlan
 
 
@@ -50,22 +52,36 @@ def train_command(
         dry_run=dry_run,
         verbose=verbose,
     )
-    return run_training(request, TrainConfig, _load)
+    return run_training(request, _CnnTrainer())
 
 
-def _load() -> Trainer:
-    from cnnclf.planning.train_plan import TrainPlan, check_settings, plan_training
-    from cnnclf.training.train import train
+class _CnnTrainer:
+    kind = TrainConfig
+    uneven_hint = "--balance weights makes up for it"
+    has_phases = False
 
-    return Trainer(
-        kind=TrainConfig,
-        check=check_settings,
-        make_plan=plan_training,
-        read_plan=TrainPlan.from_dict,
-        describe=_describe,
-        run=train,
-        uneven="--balance weights makes up for it",
-    )
+    def check(self, config: TrainConfig, *, given: Mapping[str, str]) -> None:
+        from cnnclf.planning.train_plan import check_settings
+
+        check_settings(config, given=given)
+
+    def plan(
+        self, config: TrainConfig, dataset: "Dataset", *, given: Mapping[str, str]
+    ) -> "TrainPlan":
+        from cnnclf.planning.train_plan import plan_training
+
+        return plan_training(config, dataset, given=given)
+
+    def read_plan(self, content: Mapping[str, Any]) -> "TrainPlan":
+        from cnnclf.planning.train_plan import TrainPlan
+
+        return TrainPlan.from_dict(content)
+
+    def describe(self, plan: "TrainPlan") -> dict[str, str]:
+        return _describe(plan)
+
+    def prepare(self, plan: "TrainPlan", progress: Progress) -> None:
+        """Do nothing: a CNN starts from random weights."""
 
 
 def _describe(plan: "TrainPlan") -> dict[str, str]:

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
+
+import numpy.typing as npt
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
@@ -15,7 +18,12 @@ PixelsAhead = Callable[[Progress], Pixels]
 
 @contextmanager
 def open_ahead(
-    dataset: Dataset, spec: InputSpec, *, cache: str, threads: int | None = None
+    dataset: Dataset,
+    spec: InputSpec,
+    *,
+    cache: str,
+    threads: int | None = None,
+    rows: npt.NDArray[Any] | None = None,
 ) -> Iterator[PixelsAhead]:
     """Open pixels in a thread of their own while a with statement runs, and end it with that.
 
@@ -26,6 +34,7 @@ def open_ahead(
         spec: What each is made into.
         cache: As of `open_pixels`.
         threads: As of `open_pixels`.
+        rows: As of `open_pixels`.
 
     Yields:
         A function that waits for the pixels; it raises what `open_pixels` does.
@@ -38,7 +47,7 @@ def open_ahead(
     held = Held()
     with ThreadPoolExecutor(1, thread_name_prefix="cnnclf-ahead") as pool:
         future = pool.submit(
-            open_pixels, dataset, spec, cache=cache, progress=held, threads=threads
+            open_pixels, dataset, spec, cache=cache, progress=held, threads=threads, rows=rows
         )
 
         def wait(progress: Progress) -> Pixels:

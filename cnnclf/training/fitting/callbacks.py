@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cnnclf.config import OptimizerConfig
 from cnnclf.errors import RunError
 from cnnclf.progress import Task
+from cnnclf.training.epochs import EpochListener, EpochRow
 from cnnclf.training.fitting.schedule import learning_rate_at
-from cnnclf.training.fitting.state import TrainingState, score_epoch
+from cnnclf.training.fitting.state import TrainingState
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +50,7 @@ class FitHooks:
 
     save_best: Callable[[], None]
     save_last: Callable[[], None]
-    on_epoch: Callable[[dict[str, Any], bool], None]
+    on_epoch: EpochListener
     task: Task
     check_interrupt: Callable[[], None]
 
@@ -92,7 +93,8 @@ class Conductor:
         """Whether the epochs or the patience are at their end."""
         state = self.state
         is_patient = not self.patience or state.epochs_without_better < self.patience
-        return state.diverged or state.phase_epoch >= self.epochs or not is_patient
+        has_ended = state.diverged or state.stopped is not None
+        return has_ended or state.phase_epoch >= self.epochs or not is_patient
 
     def as_callback(self) -> "keras.callbacks.Callback":
         """Return the Keras callback that passes events on to this."""
@@ -139,33 +141,35 @@ class Conductor:
         row = self._measure(epoch, logs)
         state = self.state
         state.epoch = state.phase_start + epoch + 1
-        state.seconds += row["seconds"]
-        state.wait_s += row["data_wait_s"]
+        state.seconds += row.seconds
+        state.wait_s += row.data_wait_s
         state.history.append(row)
         # ties in accuracy are common on a small val split: the lower loss decides
-        is_best = state.judge(score_epoch(row))
+        is_best = state.judge(row.score)
         if self.optimizer.schedule == "plateau" and self.has_val:
             state.reduce_on_plateau(max(1, self.patience // 3))
         # best first: whatever is lost between the two, resuming never loses a better best
         if is_best:
             self.hooks.save_best()
         self.hooks.save_last()
-        self.hooks.on_epoch(row, is_best)
+        state.stopped = self.hooks.on_epoch(row, is_best)
+        if state.stopped is not None:
+            self.hooks.save_last()  # a run that is resumed must not train any further
         if self.is_done:
             self.trainer.stop_training = True
 
-    def _measure(self, epoch: int, logs: Any) -> dict[str, Any]:
-        return {
-            "epoch": self.state.phase_start + epoch + 1,
-            "phase": self.phase,
-            "loss": float(logs["loss"]),
-            "accuracy": float(logs["accuracy"]),
-            "val_loss": float(logs["val_loss"]) if self.has_val else None,
-            "val_accuracy": float(logs["val_accuracy"]) if self.has_val else None,
-            "learning_rate": self._rate_at((epoch + 1) * len(self.batches) - 1),
-            "seconds": round(time.perf_counter() - self._started, 3),
-            "data_wait_s": round(max(0.0, self.batches.wait_s - self._waited), 3),
-        }
+    def _measure(self, epoch: int, logs: Any) -> EpochRow:
+        return EpochRow(
+            epoch=self.state.phase_start + epoch + 1,
+            phase=self.phase,
+            loss=float(logs["loss"]),
+            accuracy=float(logs["accuracy"]),
+            val_loss=float(logs["val_loss"]) if self.has_val else None,
+            val_accuracy=float(logs["val_accuracy"]) if self.has_val else None,
+            learning_rate=self._rate_at((epoch + 1) * len(self.batches) - 1),
+            seconds=round(time.perf_counter() - self._started, 3),
+            data_wait_s=round(max(0.0, self.batches.wait_s - self._waited), 3),
+        )
 
     def _rate_at(self, step: int) -> float:
         """Return the rate of a step; with the plateau schedule, of the epoch it begins or is in."""
@@ -188,6 +192,8 @@ class Conductor:
             self.state.diverged = self.trainer.stop_training = True
         else:
             raise RunError(
-                f"expected a finite loss, received {loss} in epoch {epoch + 1}, step {step}",
-                f"a lower {self.remedy} or --precision float32; the best epoch before it is kept",
+                f"loss became {'NaN' if math.isnan(loss) else 'infinite'} in epoch {epoch + 1}, "
+                f"step {step}, of phase {self.phase}; training was stopped",
+                f"use a lower {self.remedy} or --precision float32; the best epoch before it is "
+                "kept",
             )

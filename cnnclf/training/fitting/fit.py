@@ -9,6 +9,7 @@ from cnnclf.config import OptimizerConfig, TrainingConfig
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
 from cnnclf.signals import Interrupts
+from cnnclf.training.epochs import EpochListener
 from cnnclf.training.fitting.callbacks import Conductor, FitHooks
 from cnnclf.training.fitting.checkpoints import BundleContent, Checkpoints
 from cnnclf.training.fitting.optimizers import WeightAverage, build_optimizer
@@ -52,7 +53,7 @@ def fit_phase(
     scope: Callable[[], AbstractContextManager[Any]],
     jit_compile: bool,
     resume: bool,
-    on_epoch: Callable[[dict[str, Any], bool], None],
+    on_epoch: EpochListener,
     progress: Progress,
     part: "keras.Model | None" = None,
     state: TrainingState | None = None,
@@ -73,7 +74,7 @@ def fit_phase(
         scope: Gives the scope in which variables are made (several devices).
         jit_compile: Whether to compile with XLA.
         resume: Go on from the last checkpoint.
-        on_epoch: Told each row of history and whether it is the best so far.
+        on_epoch: Receives each epoch, and whether it is the best so far; may ask to stop.
         progress: Told the steps.
         part: What is trained, sharing its weights with `net`, from what the batches hold to logits;
             None: `net` itself.

@@ -4,7 +4,6 @@ The network's weights are in `last/model.keras`; the rest is here: the optimizer
 states of random generators inside the network (dropout), and the judge's memory of the best epoch.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.runs import OPTIMIZER_FILE, STATE_FILE
+from cnnclf.training.epochs import EpochRow, StopRequest
 
 if TYPE_CHECKING:
     import keras
@@ -24,13 +24,6 @@ Score = tuple[float, float]
 """(accuracy, negative loss) on val; the larger is better, in this order."""
 
 _LOWEST: Score = (-1.0, float("-inf"))
-
-
-def score_epoch(row: Mapping[str, Any]) -> Score:
-    """Score an epoch by its row of the history; without a val split, the later the better."""
-    if row["val_loss"] is None:
-        return float(row["epoch"]), 0.0
-    return float(row["val_accuracy"]), -float(row["val_loss"])
 
 
 @dataclass
@@ -50,7 +43,8 @@ class TrainingState:
         history: One row per epoch.
         phase: Name of the phase it is in.
         phase_start: Epochs finished before that phase.
-        diverged: Whether that phase ended because the loss was no number any more.
+        diverged: Whether that phase ended because the loss became NaN.
+        stopped: What a listener asked for, which ended training.
     """
 
     epoch: int = 0
@@ -62,10 +56,11 @@ class TrainingState:
     plateau_wait: int = 0
     seconds: float = 0.0
     wait_s: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[EpochRow] = field(default_factory=list)
     phase: str = ""
     phase_start: int = 0
     diverged: bool = False
+    stopped: StopRequest | None = None
 
     @property
     def phase_epoch(self) -> int:
@@ -95,9 +90,9 @@ class TrainingState:
 
     def settle_best(self, epoch: int) -> None:
         """Take another epoch for the best one, because more is known than its score."""
-        row = next(row for row in self.history if row["epoch"] == epoch)
+        row = next(row for row in self.history if row.epoch == epoch)
         self.best_epoch = epoch
-        self.best_score = score_epoch(row)
+        self.best_score = row.score
 
     def reduce_on_plateau(self, patience: int) -> None:
         """Divide the learning rate by 5 after `patience` epochs without a better one."""
@@ -160,6 +155,10 @@ def load_state(directory: Path, net: "keras.Model", optimizer: "keras.Optimizer"
             _assign("generator", _generators(net), arrays)
         for name in ("best_score", "phase_score"):
             content[name] = _read_score(content[name])
+        content["history"] = [EpochRow.from_dict(row) for row in content["history"]]
+        # a run that is resumed although it was pruned is to continue
+        stopped = content.get("stopped") == StopRequest.STOP
+        content["stopped"] = StopRequest.STOP if stopped else None
         return TrainingState(**content)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise RunError(

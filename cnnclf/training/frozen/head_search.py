@@ -17,7 +17,7 @@ from cnnclf.planning.finetune_plan import FinetunePlan, settle_head
 from cnnclf.training.fitting.judging import measure
 from cnnclf.training.fitting.schedule import learning_rate_at
 from cnnclf.training.frozen.features import Features
-from cnnclf.training.run import Work
+from cnnclf.training.work import Work
 
 Array = npt.NDArray[np.float32]
 Layers = list[tuple[Array, Array]]

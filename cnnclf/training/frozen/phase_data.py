@@ -11,7 +11,7 @@ from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.frozen.feature_cache import NoRoomError, open_features
 from cnnclf.training.frozen.feature_engines import Engine, build_engine, choose_engine
 from cnnclf.training.frozen.features import FeatureBatches, FeatureJob, Features, hash_weights
-from cnnclf.training.run import Work
+from cnnclf.training.work import Work
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo

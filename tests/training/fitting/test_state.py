@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnnclf.errors import RunError
+from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.state import TrainingState, load_state, save_state
 
 
@@ -45,7 +46,8 @@ def test_state_comes_back_exactly(tmp_path: Path) -> None:
     net, optimizer = build()
     net(np.ones((4, 3), np.float32), training=True)  # moves the dropout's generator
     optimizer.apply([np.ones((3, 2), np.float32), np.ones(2, np.float32)])
-    state = TrainingState(epoch=3, best_epoch=2, best_score=(0.5, -1.5), history=[{"epoch": 1}])
+    row = EpochRow(1, "train", 0.7, 0.5, None, None, 1e-3, 0.25, 0.0)
+    state = TrainingState(epoch=3, best_epoch=2, best_score=(0.5, -1.5), history=[row])
     save_state(tmp_path, state, net, optimizer)
 
     other_net, other_optimizer = build()

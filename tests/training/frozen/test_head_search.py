@@ -13,7 +13,7 @@ from cnnclf.progress import Silent
 from cnnclf.runs import create_run
 from cnnclf.training.frozen.features import Features
 from cnnclf.training.frozen.head_search import HeadTrial, choose_head, find_gradients, search_head
-from cnnclf.training.run import Work
+from cnnclf.training.work import Work
 from tests.training.tiny_finetune import plan_tiny
 
 
@@ -109,7 +109,7 @@ def test_without_room_for_features_the_usual_rates_are_said_and_on_record(
     options["head.learning_rate"] = 0.2 if is_given else "auto"
     plan, progress, run = plan_tiny(colors, **options), Silent(), create_run(tmp_path / "run")
     runtime: Any = None
-    work = Work(plan, colors, run, runtime, False, lambda *_: None, progress)
+    work = Work(plan, colors, run, runtime, progress)
     head = choose_head(work, None)
     expected = {"learning_rate": 0.2 if is_given else 3e-3, "weight_decay": 0.01}
     assert {key: getattr(head, key) for key in expected} == expected

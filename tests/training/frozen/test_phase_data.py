@@ -17,7 +17,7 @@ from cnnclf.training.frozen import feature_cache, phase_data
 from cnnclf.training.frozen.feature_cache import NoRoomError
 from cnnclf.training.frozen.features import FeatureJob
 from cnnclf.training.frozen.phase_data import PhaseData, open_phase_data
-from cnnclf.training.run import Work
+from cnnclf.training.work import Work
 from tests.training import tiny_finetune
 from tests.training.tiny_finetune import plan_tiny, tiny_backbone
 
@@ -41,7 +41,7 @@ def open_data(
     runtime = setup_runtime(device="cpu", seed=0)
     transfer, _ = build_from_weights(plan, progress=progress)
     run = open_run(path) if resume else create_run(path)
-    work = Work(plan, dataset, run, runtime, resume, lambda *_: None, progress)
+    work = Work(plan, dataset, run, runtime, progress, resume)
     return open_phase_data(work, transfer)
 
 

@@ -1,0 +1,263 @@
+"""What a run works with: its plan, images, directory and listeners, opened once for all steps."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.store import Pixels, open_pixels
+from cnnclf.errors import DataError, ImageError
+from cnnclf.files import find_whole_directory, write_json_atomic
+from cnnclf.planning.plan import Plan, count_threads
+from cnnclf.progress import Progress
+from cnnclf.runs import RunDirectory, RunStatus
+from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest, notify
+from cnnclf.training.feeding.ahead import PixelsAhead, open_ahead
+from cnnclf.training.fitting.checkpoints import BundleContent
+from cnnclf.training.fitting.judging import Verdict, choose_judged, judge_checkpoint
+from cnnclf.training.fitting.state import TrainingState
+from cnnclf.training.recording import HistoryFile, LoggedProgress, read_epochs, recorded
+
+if TYPE_CHECKING:
+    from cnnclf.runtime import RuntimeInfo
+
+Rows = npt.NDArray[np.intp]
+AnyPlan = TypeVar("AnyPlan", bound=Plan[Any])
+
+_READ_AT_ONCE = 32  # images
+
+
+@dataclass
+class Work(Generic[AnyPlan]):
+    """What the steps of a run work with; `open_work` makes one.
+
+    Args:
+        plan: What to do.
+        dataset: The dataset the plan was made for.
+        run: A run directory that was created or opened.
+        runtime: Device, precision and seed, already set.
+        progress: Receives tasks, notes and warnings; they are logged as well.
+        resume: Continue from the last checkpoint.
+        listeners: Receive each epoch, in this order.
+        ahead: Waits for the images, if they are being decoded already.
+        with_test: Whether the test split will be used; if not, its images are never decoded.
+        verdict: Logits of the best checkpoint on val, once they were computed.
+        state: Epochs, best epoch and times, once the run is fitted.
+    """
+
+    plan: AnyPlan
+    dataset: Dataset
+    run: RunDirectory
+    runtime: "RuntimeInfo"
+    progress: Progress
+    resume: bool = False
+    listeners: Sequence[EpochListener] = ()
+    ahead: PixelsAhead | None = None
+    with_test: bool = True
+    verdict: Verdict | None = field(default=None, init=False)
+    state: TrainingState | None = field(default=None, init=False)
+
+    def on_epoch(self, row: EpochRow, is_best: bool) -> StopRequest | None:
+        """Pass an epoch on to all listeners; return what they ask for."""
+        return notify(self.listeners, row, is_best=is_best)
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The decoded images; decoded at the first use, if not before."""
+        if self.ahead is not None:
+            return self.ahead(self.progress)
+        return open_pixels(
+            self.dataset,
+            self.plan.input_spec,
+            cache=self.plan.config.data.cache,
+            progress=self.progress,
+            threads=self.threads,
+            rows=_select_rows(self.dataset, with_test=self.with_test),
+        )
+
+    @cached_property
+    def rows(self) -> dict[str, Rows]:
+        """The rows of train and val that can be decoded; a warning counts those that cannot.
+
+        Raises:
+            DataError: No training image can be decoded.
+        """
+        return _find_readable(self.dataset, self.pixels, self.progress)
+
+    @property
+    def judged(self) -> Rows:
+        """Positions, in the val split, of the images that whole networks are judged by."""
+        rows = self.rows["val"]
+        failed = np.fromiter(self.pixels.failed, np.intp, len(self.pixels.failed))
+        readable = np.flatnonzero(~np.isin(rows, failed))
+        return readable[choose_judged(readable, seed=self.plan.config.runtime.seed)]
+
+    def judge(self, checkpoint: Path) -> Verdict:
+        """Compute the logits of a checkpoint for these images; unreadable ones are skipped.
+
+        Raises:
+            DataError: None of them can be decoded.
+        """
+        while True:
+            rows = self.rows["val"][self.judged]
+            if not len(rows):
+                raise DataError(
+                    f"none of the val images in {self.dataset.directory} can be decoded",
+                    "bring the images back to where they were imported from, or import again",
+                )
+            known = len(self.pixels.failed)
+            try:
+                return judge_checkpoint(
+                    checkpoint,
+                    self.dataset,
+                    rows,
+                    self.pixels,
+                    label_smoothing=self.plan.config.training.label_smoothing,
+                    progress=self.progress,
+                )
+            except ImageError:
+                # It may not have been read in this run: its features were found on disk.
+                for start in range(0, len(rows), _READ_AT_ONCE):
+                    with suppress(ImageError):
+                        self.pixels.gather(rows[start : start + _READ_AT_ONCE])
+                if len(self.pixels.failed) == known:
+                    raise
+
+    @property
+    def threads(self) -> int:
+        """Threads that decode and gather."""
+        return count_threads(self.plan.config.runtime.threads)
+
+    @property
+    def batch_settings(self) -> dict[str, Any]:
+        """What all `Batches` of the run have in common."""
+        return {
+            "num_classes": len(self.plan.labels),
+            "batch_size": int(self.plan.config.training.batch_size),
+            "seed": self.plan.config.runtime.seed,
+            "threads": self.threads,
+            "devices": len(self.runtime.devices),
+        }
+
+    @property
+    def bundle(self) -> BundleContent:
+        """What the bundles of the run say beside the weights."""
+        return BundleContent(
+            self.plan.labels,
+            self.plan.input_spec,
+            {"name": self.dataset.name, "fingerprint": self.dataset.fingerprint},
+        )
+
+
+@contextmanager
+def open_work(
+    plan: AnyPlan,
+    dataset: Dataset,
+    *,
+    run: RunDirectory,
+    runtime: "RuntimeInfo",
+    progress: Progress,
+    resume: bool = False,
+    listeners: Sequence[EpochListener] = (),
+    ahead: PixelsAhead | None = None,
+    with_test: bool = True,
+) -> Iterator[Work[AnyPlan]]:
+    """Open a run for the steps of a with statement, and keep its status, log and history.
+
+    When the with statement ends, the status becomes `finished`, or `pruned` if a listener asked for
+    that; after an exception it becomes `interrupted` or `failed`.
+
+    Args:
+        plan: What to do.
+        dataset: The dataset the plan was made for.
+        run: A run directory that was created or opened.
+        runtime: Device, precision and seed, already set.
+        progress: Receives tasks, notes and warnings.
+        resume: Continue from the last checkpoint, if there is one.
+        listeners: Receive each epoch, after log and history.
+        ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
+        with_test: Whether the test split will be used; if not, its images are never decoded.
+
+    Yields:
+        What the steps take.
+    """
+    log = LoggedProgress(progress, run)
+    if resume and find_whole_directory(run.last) is None:
+        log.note("the run stopped before its first checkpoint: starting with the first epoch")
+        resume = False
+    if not resume:
+        write_json_atomic(run.plan, plan.to_dict())
+    history = HistoryFile(run, read_epochs(run) if resume else [])
+    own: list[EpochListener] = [log.on_epoch, history.on_epoch]
+    with recorded(run, runtime) as outcome:
+        log.note(runtime.summary)
+        work = Work(
+            plan,
+            dataset,
+            run,
+            runtime,
+            progress=log,
+            resume=resume,
+            listeners=[*own, *listeners],
+            ahead=ahead,
+            with_test=with_test,
+        )
+        yield work
+        if work.state is not None and work.state.stopped is StopRequest.PRUNE:
+            outcome.status = RunStatus.PRUNED
+
+
+def decode_ahead(
+    plan: Plan[Any], dataset: Dataset, *, with_test: bool = True
+) -> AbstractContextManager[PixelsAhead]:
+    """Decode what a plan needs while the backend of Keras is loaded.
+
+    Args:
+        plan: What will be done.
+        dataset: The dataset the plan was made for.
+        with_test: As of `open_work`.
+
+    Returns:
+        A context manager that gives the argument `ahead` of `open_work`.
+    """
+    config = plan.config
+    return open_ahead(
+        dataset,
+        plan.input_spec,
+        cache=config.data.cache,
+        threads=count_threads(config.runtime.threads),
+        rows=_select_rows(dataset, with_test=with_test),
+    )
+
+
+def _select_rows(dataset: Dataset, *, with_test: bool) -> Rows | None:
+    """Select the rows to decode; None: all, in one cache that every run of the dataset shares."""
+    if with_test:
+        return None
+    return np.union1d(dataset.manifest.select("train"), dataset.manifest.select("val"))
+
+
+def _find_readable(dataset: Dataset, pixels: Pixels, progress: Progress) -> dict[str, Rows]:
+    failed = np.fromiter(pixels.failed, dtype=np.int64, count=len(pixels.failed))
+    if len(failed):
+        first = int(failed[0])
+        progress.warn(
+            f"{len(failed)} images could not be decoded and are skipped, "
+            f"the first is {dataset.file(first)}: {pixels.failed[first]}"
+        )
+    rows = {
+        split: np.setdiff1d(dataset.manifest.select(split), failed, assume_unique=True)
+        for split in ("train", "val")
+    }
+    if not len(rows["train"]):
+        raise DataError(
+            f"none of the training images in {dataset.directory} can be decoded",
+            "cnnclf import lists what is wrong in skipped.csv",
+        )
+    return rows
