@@ -69,7 +69,7 @@ def test_force_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
 
 def test_force_refuses_a_run_that_is_being_trained(tmp_path: Path) -> None:
     runs.create_run(tmp_path)
-    with pytest.raises(RunError, match="being trained"):
+    with pytest.raises(RunError, match="still training"):
         runs.create_run(tmp_path, force=True)
 
 

@@ -24,11 +24,11 @@ from cnnclf.runs import RunDirectory, RunStatus
 from cnnclf.training.calibration import Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
-from cnnclf.training.finetune import fit_head_and_tail
 from cnnclf.training.fitting.state import TrainingState
+from cnnclf.training.head_and_tail import fit_head_and_tail
 from cnnclf.training.recording import draw_curves
 from cnnclf.training.reference_images import keep_reference
-from cnnclf.training.train import fit_cnn
+from cnnclf.training.scratch import fit_cnn
 from cnnclf.training.work import Work, open_work
 
 if TYPE_CHECKING:

@@ -125,7 +125,7 @@ class Conductor:
         self._advance(batch)
         if batch and batch % _NAN_CHECK_STEPS == 0:
             loss = self.trainer.metrics[0].result()
-            self._check_loss(float(loss), epoch=self.state.epoch, step=batch)
+            self._check_loss(float(loss), step=batch)
 
     def end_epoch(self, epoch: int, logs: Any = None) -> None:
         """Judge the epoch, keep what must be kept, stop when patience is at its end.
@@ -135,7 +135,7 @@ class Conductor:
         """
         steps = len(self.batches)
         self._advance(steps)
-        self._check_loss(float(logs["loss"]), epoch=epoch, step=steps)
+        self._check_loss(float(logs["loss"]), step=steps)
         if self.state.diverged:
             return
         row = self._measure(epoch, logs)
@@ -185,15 +185,16 @@ class Conductor:
         self.hooks.task.advance(shown - self._shown)
         self._shown = shown
 
-    def _check_loss(self, loss: float, *, epoch: int, step: int) -> None:
+    def _check_loss(self, loss: float, *, step: int) -> None:
         if math.isfinite(loss):
             return
         if self.may_diverge:
             self.state.diverged = self.trainer.stop_training = True
         else:
+            what = "NaN" if math.isnan(loss) else "infinite"
             raise RunError(
-                f"loss became {'NaN' if math.isnan(loss) else 'infinite'} in epoch {epoch + 1}, "
-                f"step {step}, of phase {self.phase}; training was stopped",
+                f"loss became {what} in epoch {self.state.epoch + 1}, step {step}, of phase "
+                f"{self.phase}; training was stopped",
                 f"use a lower {self.remedy} or --precision float32; the best epoch before it is "
                 "kept",
             )

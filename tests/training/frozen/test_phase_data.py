@@ -12,11 +12,11 @@ from cnnclf.models.stages import Stage
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run, open_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.finetune import build_from_weights
 from cnnclf.training.frozen import feature_cache, phase_data
 from cnnclf.training.frozen.feature_cache import NoRoomError
 from cnnclf.training.frozen.features import FeatureJob
 from cnnclf.training.frozen.phase_data import PhaseData, open_phase_data
+from cnnclf.training.head_and_tail import build_from_weights
 from cnnclf.training.work import Work
 from tests.training import tiny_finetune
 from tests.training.tiny_finetune import plan_tiny, tiny_backbone

@@ -17,7 +17,7 @@ from cnnclf.errors import DataError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 from cnnclf.runs import open_run
-from cnnclf.training import finetune
+from cnnclf.training import head_and_tail
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting import judging
 from cnnclf.training.fitting.callbacks import Conductor
@@ -172,7 +172,7 @@ def whole_run(colors: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trai
     path = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNNCLF_CACHE_DIR", str(path.parent / "cache"))
-        patch.setattr(finetune, "_SAVE_EVERY_S", 0.0)
+        patch.setattr(head_and_tail, "_SAVE_EVERY_S", 0.0)
         result = tune_tiny(colors, path, **EVERYTHING)
     assert result.state.best_epoch > 3, "else there is no choice to be stopped in"
     return result
@@ -195,7 +195,7 @@ def test_resuming_equals_never_having_stopped(
     stop: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(finetune, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(head_and_tail, "_SAVE_EVERY_S", 0.0)
     what, _, number = stop.partition(" ")
     judged: list[Path] = []
     judge = judging.judge_checkpoint

@@ -20,7 +20,7 @@ from cnnclf.runs import open_run
 from cnnclf.training.epochs import EpochListener, EpochRow
 from cnnclf.training.fitting import checkpoints
 from cnnclf.training.run import TrainResult, check_resumable
-from cnnclf.training.train import balance_weights
+from cnnclf.training.scratch import balance_weights
 
 Train = Callable[..., TrainResult]
 MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")

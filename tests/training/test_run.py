@@ -1,0 +1,112 @@
+"""The steps of a run apart: without test, stopped or pruned by a listener, in several legs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.config import load_config
+from cnnclf.data import decoding
+from cnnclf.data.manifest import Dataset
+from cnnclf.planning.train_plan import plan_training
+from cnnclf.progress import Silent
+from cnnclf.runs import create_run, open_run
+from cnnclf.runtime import setup_runtime
+from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
+from cnnclf.training.run import fit, judge_best
+from cnnclf.training.work import decode_ahead, open_work
+from tests.training.conftest import TINY, Train
+from tests.training.tiny_finetune import tune_tiny
+
+
+def ask(request: StopRequest, epoch: int) -> EpochListener:
+    def listener(row: EpochRow, _best: bool) -> StopRequest | None:
+        return request if row.epoch == epoch else None
+
+    return listener
+
+
+@pytest.mark.parametrize("cache", ["ram", "disk", "none"])
+def test_without_test_no_test_image_is_read(
+    shapes: Dataset, tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: set[int] = set()
+    decode = decoding.decode_row
+
+    def note(job: Any, row: int) -> Any:
+        rows.add(row)
+        return decode(job, row)
+
+    for place in ("data.decoding", "data.store", "data.pixel_file"):
+        monkeypatch.setattr(f"cnnclf.{place}.decode_row", note)
+    monkeypatch.setattr("cnnclf.data.pixel_file._directories", lambda _: (tmp_path, tmp_path))
+    config, given = load_config(options=TINY | {"training.epochs": 1, "data.cache": cache})
+    plan, run = plan_training(config, shapes, given=given), create_run(tmp_path / "run")
+    with (
+        decode_ahead(plan, shapes, with_test=False) as ahead,
+        open_work(
+            plan,
+            shapes,
+            run=run,
+            runtime=setup_runtime(device="cpu", seed=0, deterministic=True),
+            progress=Silent(),
+            ahead=ahead,
+            with_test=False,
+        ) as work,
+    ):
+        state = fit(work)
+        judge_best(work)
+    assert state.epoch == 1
+    assert work.verdict is not None
+    test = set(shapes.manifest.select("test").tolist())
+    assert test
+    assert not rows & test
+    assert rows == set(range(len(shapes))) - test
+    assert not (run.path / "evaluation").exists()
+    assert run.read_record()["status"] == "finished"
+
+
+def test_a_listener_stops_training_and_the_best_epoch_is_tested(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    listeners = [ask(StopRequest.STOP, 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnclf.training.run.evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(tmp_path / "run", listeners=listeners)
+    result = train_tiny(tmp_path / "run", resume=True)
+    assert result.state.epoch == 1, "a run stopped by request does not continue on its own"
+    assert result.report is not None
+    assert result.report.split == "test"
+    assert open_run(tmp_path / "run").read_record()["status"] == "finished"
+
+
+def test_a_pruned_run_is_not_tested_and_can_be_resumed(train_tiny: Train, tmp_path: Path) -> None:
+    pruned = train_tiny(tmp_path / "run", listeners=[ask(StopRequest.PRUNE, 1)])
+    run = open_run(tmp_path / "run")
+    assert run.status() == "pruned"
+    assert pruned.report is None
+    assert pruned.state.epoch == 1
+    assert not (run.path / "evaluation").exists()
+    first_leg_s = run.read_record()["wall_s"]
+    result = train_tiny(tmp_path / "run", resume=True)
+    assert result.state.epoch == 3
+    assert result.report is not None
+    record = run.read_record()
+    assert record["status"] == "finished"
+    assert record["wall_s"] >= first_leg_s + record["fit_s"] - result.state.history[0].seconds
+
+
+@pytest.mark.parametrize("request_", list(StopRequest))
+def test_fine_tuning_that_is_stopped_in_the_head_has_no_tail(
+    colors: Dataset, tmp_path: Path, request_: StopRequest
+) -> None:
+    short = {"head.epochs": 2, "tail.epochs": 1}
+    result = tune_tiny(colors, tmp_path / "run", listeners=[ask(request_, 1)], **short)
+    assert [row.phase for row in result.state.history] == ["head"]
+    record = open_run(tmp_path / "run").read_record()
+    assert record["status"] == ("finished" if request_ is StopRequest.STOP else "pruned")
+    assert ("evaluation" in record) == (request_ is StopRequest.STOP)
