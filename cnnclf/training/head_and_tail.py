@@ -87,13 +87,13 @@ def build_from_weights(plan: FinetunePlan, *, progress: Progress) -> tuple[Trans
 
 
 def _record_weights(work: Work[FinetunePlan], weights: LoadedWeights) -> None:
-    """Write down what the backbone started from; a run that goes on must find the same."""
+    """Record the weights the backbone started from; a run that is resumed must find the same."""
     known = work.run.read_record().get("weights") if work.resume else None
     if known is not None and known.get("sha256") != weights.sha256:
         raise RunError(
-            f"expected the weights that the run began with (sha256 {known.get('sha256')}), "
-            f"received {weights.sha256}: {work.plan.weights.path}",
-            "put the former file back, or train again into another --out",
+            f"the weights in {work.plan.weights.path} have changed since the run started: expected "
+            f"sha256 {known.get('sha256')}, received {weights.sha256}",
+            "restore the original file, or train again into another --out",
         )
     work.run.update_run(weights=weights.to_dict())
 

@@ -31,7 +31,7 @@ from cnnclf.runs import STATE_FILE, RunDirectory
 HEAD, TAIL = "head", "tail"
 
 
-class Stage(Enum):
+class RunStage(Enum):
     """How far a run is."""
 
     NEW = auto()
@@ -65,16 +65,16 @@ class Step(Enum):
 
 _AFTER_HEAD = (Step.JUDGE_HEAD, Step.KEEP_HEAD, Step.FIT_TAIL, Step.CHOOSE, Step.SETTLE)
 
-STEPS: dict[Stage, tuple[Step, ...]] = {
-    Stage.NEW: (Step.FIT_HEAD, *_AFTER_HEAD),
-    Stage.HEAD: (Step.RESUME_HEAD, *_AFTER_HEAD),
-    Stage.BETWEEN: (Step.RESTORE_HEAD, Step.RESUME_HEAD, *_AFTER_HEAD),
-    Stage.TAIL: (Step.RESUME_TAIL, Step.CHOOSE, Step.SETTLE),
-    Stage.CHOSEN: (Step.RESUME_TAIL, Step.SETTLE),
+STEPS: dict[RunStage, tuple[Step, ...]] = {
+    RunStage.NEW: (Step.FIT_HEAD, *_AFTER_HEAD),
+    RunStage.HEAD: (Step.RESUME_HEAD, *_AFTER_HEAD),
+    RunStage.BETWEEN: (Step.RESTORE_HEAD, Step.RESUME_HEAD, *_AFTER_HEAD),
+    RunStage.TAIL: (Step.RESUME_TAIL, Step.CHOOSE, Step.SETTLE),
+    RunStage.CHOSEN: (Step.RESUME_TAIL, Step.SETTLE),
 }
 
 
-def find_stage(run: RunDirectory, *, resume: bool) -> Stage:
+def find_stage(run: RunDirectory, *, resume: bool) -> RunStage:
     """Tell how far a run is.
 
     Args:
@@ -85,15 +85,15 @@ def find_stage(run: RunDirectory, *, resume: bool) -> Stage:
         RunError: Its last checkpoint is missing or damaged.
     """
     if not resume:
-        return Stage.NEW
+        return RunStage.NEW
     path = run.find_checkpoint("last") / STATE_FILE
     phase = read_json(path, hint="train again into another --out").get("phase")
     has_earlier = find_whole_directory(run.earlier) is not None
     match phase:
         case "head":
-            return Stage.BETWEEN if has_earlier else Stage.HEAD
+            return RunStage.BETWEEN if has_earlier else RunStage.HEAD
         case "tail":
-            return Stage.TAIL if has_earlier else Stage.CHOSEN
+            return RunStage.TAIL if has_earlier else RunStage.CHOSEN
     raise RunError(
         f"{path} is damaged: expected the phase head or tail, received {phase!r}",
         "train again into another --out",

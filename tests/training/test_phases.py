@@ -9,7 +9,7 @@ from cnnclf.errors import RunError
 from cnnclf.runs import RunDirectory, create_run
 from cnnclf.training.phases import (
     STEPS,
-    Stage,
+    RunStage,
     Step,
     drop_earlier,
     find_stage,
@@ -31,18 +31,18 @@ def make_run(path: Path, phase: str, *, has_earlier: bool) -> RunDirectory:
 @pytest.mark.parametrize(
     ("phase", "has_earlier", "stage"),
     [
-        ("head", False, Stage.HEAD),
-        ("head", True, Stage.BETWEEN),
-        ("tail", True, Stage.TAIL),
-        ("tail", False, Stage.CHOSEN),
+        ("head", False, RunStage.HEAD),
+        ("head", True, RunStage.BETWEEN),
+        ("tail", True, RunStage.TAIL),
+        ("tail", False, RunStage.CHOSEN),
     ],
 )
 def test_directories_tell_the_stage(
-    tmp_path: Path, phase: str, has_earlier: bool, stage: Stage
+    tmp_path: Path, phase: str, has_earlier: bool, stage: RunStage
 ) -> None:
     run = make_run(tmp_path / "run", phase, has_earlier=has_earlier)
     assert find_stage(run, resume=True) is stage
-    assert find_stage(run, resume=False) is Stage.NEW
+    assert find_stage(run, resume=False) is RunStage.NEW
 
 
 def test_another_phase_is_damage(tmp_path: Path) -> None:
@@ -52,13 +52,13 @@ def test_another_phase_is_damage(tmp_path: Path) -> None:
 
 
 def test_steps_follow_from_the_stage() -> None:
-    assert set(STEPS) == set(Stage)
+    assert set(STEPS) == set(RunStage)
     for stage, steps in STEPS.items():
         assert len(set(steps)) == len(steps)
-        assert (Step.FIT_HEAD in steps) == (stage is Stage.NEW)
-        assert (Step.RESTORE_HEAD in steps) == (stage is Stage.BETWEEN)
-        assert (Step.RESUME_TAIL in steps) == (stage in {Stage.TAIL, Stage.CHOSEN})
-        assert (Step.CHOOSE in steps) == (stage is not Stage.CHOSEN), "a choice is made once"
+        assert (Step.FIT_HEAD in steps) == (stage is RunStage.NEW)
+        assert (Step.RESTORE_HEAD in steps) == (stage is RunStage.BETWEEN)
+        assert (Step.RESUME_TAIL in steps) == (stage in {RunStage.TAIL, RunStage.CHOSEN})
+        assert (Step.CHOOSE in steps) == (stage is not RunStage.CHOSEN), "a choice is made once"
         assert steps[-1] is Step.SETTLE
     order = list(Step)
     assert all(list(steps) == sorted(steps, key=order.index) for steps in STEPS.values())
@@ -70,13 +70,13 @@ def test_the_best_of_the_head_comes_back(tmp_path: Path) -> None:
     run.best.mkdir()
     (run.best / "who").write_text("head")
     keep_head(run)
-    assert find_stage(run, resume=True) is Stage.BETWEEN
+    assert find_stage(run, resume=True) is RunStage.BETWEEN
     (run.best / "who").write_text("tail")
     restore_head(run)
     assert (run.best / "who").read_text() == "head"
-    assert find_stage(run, resume=True) is Stage.HEAD
+    assert find_stage(run, resume=True) is RunStage.HEAD
     restore_head(run)  # nothing to restore
     keep_head(run)
     (run.last / "state.json").write_text('{"phase": "tail"}')
     drop_earlier(run)
-    assert find_stage(run, resume=True) is Stage.CHOSEN
+    assert find_stage(run, resume=True) is RunStage.CHOSEN

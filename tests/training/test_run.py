@@ -104,7 +104,7 @@ def test_a_pruned_run_is_not_tested_and_can_be_resumed(train_tiny: Train, tmp_pa
 def test_fine_tuning_that_is_stopped_in_the_head_has_no_tail(
     colors: Dataset, tmp_path: Path, request_: StopRequest
 ) -> None:
-    short = {"head.epochs": 2, "tail.epochs": 1}
+    short: dict[str, Any] = {"head.epochs": 2, "tail.epochs": 1}
     result = tune_tiny(colors, tmp_path / "run", listeners=[ask(request_, 1)], **short)
     assert [row.phase for row in result.state.history] == ["head"]
     record = open_run(tmp_path / "run").read_record()
