@@ -8,25 +8,25 @@ from collections.abc import Iterable, Iterator, Sequence
 def natural_key(text: str) -> str:
     """Return a key that sorts "2" before "10" and "b" between "A" and "C".
 
-    Each run of digits becomes the count of its digits (9 or more: a 9 for each full nine before the
-    rest) followed by the digits, so that plain comparison of text compares the numbers. Texts that
-    differ only in case or leading zeros are told apart by the text itself.
+    Each run of digits becomes the number of its digits (above 8: a 9 for each full nine, then the
+    rest) followed by the digits, so that comparing text compares the numbers. Texts that differ
+    only in case or leading zeros are ordered by the text itself.
     """
     return f"{_DIGITS.sub(_sortable_number, text.casefold())}\0{text}"
 
 
-def sort_in_chunks(names: Iterable[str], most: int) -> Iterator[str]:
-    """Sort names naturally, at most `most` at a time.
+def sort_in_chunks(names: Iterable[str], size: int) -> Iterator[str]:
+    """Sort names naturally, at most `size` at a time.
 
-    Up to that many come in natural order altogether. More come chunk by chunk, each in natural
-    order, so that the first of a million can be used while the others are still being listed.
+    Up to `size` names come in natural order. More come chunk by chunk, each in natural order, so
+    that the first of a million can be used while the others are still being listed.
 
     Args:
-        names: Taken only as far as needed.
-        most: Names held at once, at least 1.
+        names: Consumed only as far as needed.
+        size: Maximum number of names in memory, at least 1.
     """
     rest = iter(names)
-    while chunk := list(itertools.islice(rest, most)):
+    while chunk := list(itertools.islice(rest, size)):
         if len(chunk) > 1:
             chunk.sort(key=natural_key)
         yield from chunk
@@ -39,7 +39,7 @@ def name_some(names: Sequence[str], limit: int = 5) -> str:
 
 
 def count_of(count: int, noun: str) -> str:
-    """Put a count before a noun that takes an s: "1 image", "1,200 images"."""
+    """Return a count with a noun whose plural ends in s: "1 image", "1,200 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

@@ -22,6 +22,11 @@ FILES = [
 ]
 # Phrases in which a banned word has its proper meaning.
 FINE = ("told apart", "figures behind", "table behind", "behind transparent", "color behind the")
+# Names that other programs give to columns and arrays, which importers recognize.
+FOREIGN = {
+    ("cnnclf/importers/formats/npz.py", "picture"),
+    ("cnnclf/importers/formats/tables.py", "picture"),
+}
 # How many banned words a file may still have; only shrinks.
 OPEN: dict[str, int] = json.loads((ROOT / "tests/open_rules.json").read_bytes())["words"]
 
@@ -68,6 +73,8 @@ def find_banned(path: Path) -> list[str]:
     for line, text in texts(path):
         blanked = re.sub("|".join(FINE), lambda fine: "." * len(fine[0]), text)
         for match in BANNED.finditer(blanked):
+            if (path.relative_to(ROOT).as_posix(), match[0]) in FOREIGN:
+                continue
             place = line + text.count("\n", 0, match.start())
             found.append(f"{path.relative_to(ROOT)}:{place}: {match[0]!r} -> {better(match[0])}")
     return found

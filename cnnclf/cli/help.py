@@ -104,6 +104,8 @@ def _sections(command: Any, context: Any) -> dict[str, list[HelpRow]]:
             continue
         name, text = _name(record[0]), record[1]
         is_argument = param.param_type_name == "argument"
+        if is_argument:
+            name = name.removesuffix(" TEXT")
         title = getattr(param, "rich_help_panel", None) or (
             "Arguments" if is_argument else "Options"
         )

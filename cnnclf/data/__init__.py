@@ -1,1 +1,1 @@
-"""Images from any source to batches of pixels."""
+"""Datasets on disk: the manifest, its splits and checks, and the decoded pixels."""

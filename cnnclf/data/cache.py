@@ -1,4 +1,4 @@
-"""Where cnnclf keeps what it can make again: imported sources and decoded pixels."""
+"""The cache directory: imported sources, decoded pixels and other files that can be recreated."""
 
 import os
 from pathlib import Path
@@ -9,9 +9,9 @@ CACHE_VARIABLE = "CNNCLF_CACHE_DIR"
 
 
 def cache_dir() -> Path:
-    """Return the cache directory: `CNNCLF_CACHE_DIR`, or else the user's cache of the system.
+    """Return the cache directory: `CNNCLF_CACHE_DIR`, or else the user cache of the system.
 
-    It need not exist yet.
+    It may not exist yet.
     """
     given = os.environ.get(CACHE_VARIABLE, "")
     if given:

@@ -1,4 +1,4 @@
-"""What may be wrong with a dataset: duplicates, classes too small, other labels, changed files."""
+"""Checks of a dataset: duplicates, small classes, labels, changed files."""
 
 import hashlib
 import os
@@ -14,21 +14,21 @@ from cnnclf.errors import DataError
 from cnnclf.names import name_some
 from cnnclf.progress import Progress
 
-# Below so many training images a class is hardly learned; above so large a ratio between classes
-# the small ones are hardly predicted.
+# A class with fewer training images is hardly learned; with a larger ratio between classes, the
+# small ones are hardly predicted.
 FEW_IMAGES: Final = 10
 LARGE_RATIO: Final = 10.0
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Which images occur more than once (same bytes or same pixels).
+    """Images that occur more than once (same bytes or same pixels).
 
     Args:
-        repeats: Images that repeat an earlier one, wherever it is.
-        inside: The same, counted within each split.
-        shared: For two splits (a, b): the rows of a that are also in b, and one row of b each.
-        conflicts: Two rows each of the images that occur with more than one label, int64 [n, 2].
+        repeats: Number of images that repeat an earlier one in any split.
+        inside: The same within each split.
+        shared: For two splits (a, b): the rows of a that are also in b, and one row of b for each.
+        conflicts: Two rows for each image that occurs with more than one label, int64 [n, 2].
     """
 
     repeats: int
@@ -44,11 +44,11 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Changes:
-    """What happened to the files of a dataset since it was imported.
+    """Changes of the files of a dataset since its import.
 
     Args:
-        missing: Rows of the manifest whose file is gone.
-        changed: Rows of the manifest whose file has other content.
+        missing: Rows of the manifest whose file no longer exists.
+        changed: Rows of the manifest whose file has different content.
     """
 
     missing: list[int]
@@ -59,7 +59,7 @@ class Changes:
 
 
 def find_duplicates(
-    contents: Ids, class_indices: npt.NDArray[np.int32], splits: npt.NDArray[np.int8]
+    contents: Ids, class_indices: npt.NDArray[np.int32], *, splits: npt.NDArray[np.int8]
 ) -> Duplicates:
     """Find the images that occur more than once.
 
@@ -88,8 +88,8 @@ def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
     """Check that a CNN can be trained on a dataset.
 
     Args:
-        dataset: It.
-        uneven: What helps where classes are of very different size, to end that warning with.
+        dataset: The dataset.
+        uneven: Advice for classes of very different size, added to that warning.
 
     Returns:
         Warnings: classes with few or no training images, classes of very different size.
@@ -100,9 +100,9 @@ def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
     counts = dataset.counts()["train"]
     filled = {label: count for label, count in counts.items() if count}
     if len(filled) < 2:
-        got = f"only {next(iter(filled))!r} has any" if filled else "there are none"
+        got = f"{next(iter(filled))!r} only" if filled else "none"
         raise DataError(
-            f"expected training images of at least 2 labels in {dataset.directory}, but {got}",
+            f"expected training images of at least 2 labels in {dataset.directory}, received {got}",
             "import images of more classes, or with another split: "
             "cnnclf import SOURCE --out DATASET --split 0.7,0.15,0.15",
         )
@@ -128,7 +128,7 @@ def check_same_labels(dataset: Dataset, labels: tuple[str, ...]) -> None:
     """Check that a dataset has the labels of a model, in the same order.
 
     Raises:
-        DataError: It has not; says which labels are missing, unknown or in another place.
+        DataError: The labels differ; the message names missing and unknown labels.
     """
     if dataset.labels == labels:
         return
@@ -142,17 +142,17 @@ def check_same_labels(dataset: Dataset, labels: tuple[str, ...]) -> None:
     if not faults:
         faults.append("the same labels in another order")
     raise DataError(
-        f"expected the {len(labels)} labels of the model in {dataset.directory}, "
-        f"received {'; '.join(faults)}",
-        "import the images with the labels of the model: name the class folders like them, "
+        f"the labels of {dataset.directory} differ from the {len(labels)} labels of the model: "
+        f"{'; '.join(faults)}",
+        "import the images with the labels of the model: use them as names of the class folders, "
         "or list them in a file for --classes-file",
     )
 
 
 def find_changed(dataset: Dataset, *, progress: Progress) -> Changes:
-    """Find the files that are gone or have other content than when they were imported.
+    """Find the files that are missing or have changed since they were imported.
 
-    Only files with a time stamp after the import are read again.
+    Only files with a timestamp after the import are read again.
     """
     since = int(dataset.source.get("imported_ns", 0))
     root = os.fspath(dataset.root)
@@ -163,7 +163,7 @@ def find_changed(dataset: Dataset, *, progress: Progress) -> Changes:
             full = os.path.join(root, path)  # noqa: PTH118 (a million of them)
             try:
                 found = os.stat(full)  # noqa: PTH116
-                # A file put in the place of another may bring an old time of change with it.
+                # A file that replaces another may come with an old modification time.
                 if max(found.st_mtime_ns, found.st_ctime_ns) > since:
                     with open(full, "rb") as file:  # noqa: PTH123
                         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -171,7 +171,7 @@ def find_changed(dataset: Dataset, *, progress: Progress) -> Changes:
                         changed.append(row)
             except FileNotFoundError:
                 missing.append(row)
-            except OSError:  # it is there, but cannot be read any more
+            except OSError:  # it exists, but can no longer be read
                 changed.append(row)
             task.advance()
     return Changes(missing, changed)

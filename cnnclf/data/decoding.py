@@ -1,4 +1,4 @@
-"""Many images to pixels: in parallel, in order, in bounded memory, with a reason per failure."""
+"""Decoding many images: in parallel, in order, in bounded memory, with a reason per failure."""
 
 import hashlib
 from collections import deque
@@ -21,14 +21,14 @@ Rows = npt.NDArray[np.intp]
 Images = npt.NDArray[np.uint8]
 
 _CHUNK_BYTES = 1 << 20
-_CHUNK_IMAGES = 32  # large files may lie behind small pixels, and progress comes by chunks
+_CHUNK_IMAGES = 32  # small pixels may come from large files, and progress comes by chunks
 
 
 class Failure(NamedTuple):
-    """Why an image is missing, and whether for ever.
+    """Why an image is missing, and whether permanently.
 
-    Pixels are kept for a certain content. A file that is gone, or has another content now, may have
-    the right one again next time; a file whose right content cannot be decoded never will.
+    Pixels belong to a certain content. A file that is missing or has different content may be right
+    next time; a file with the right content that cannot be decoded stays a failure.
     """
 
     reason: str
@@ -41,14 +41,14 @@ Failures = dict[int, Failure]
 
 @dataclass(frozen=True)
 class DecodingJob:
-    """What to decode, how, and who is told.
+    """What to decode, and how.
 
     Args:
         dataset: The images.
-        spec: What each is made into.
-        rows: Which of them, int [n], n at least 1.
+        spec: Size and channels of the result.
+        rows: The rows to decode, int [n], n at least 1.
         threads: Threads that decode, at least 1.
-        progress: Is told how far it is.
+        progress: Receives the number of images decoded.
     """
 
     dataset: Dataset
@@ -72,17 +72,17 @@ class DecodingJob:
         return replace(self, rows=rows)
 
     def describe(self) -> str:
-        """Say what it is, for people."""
+        """Return a description for messages."""
         count, height, width, channels = self.shape
         colors = "gray" if channels == 1 else "color"
         return f"{count:,} {colors} images at {height}x{width}, {format_bytes(self.nbytes)}"
 
 
 def decode_row(job: DecodingJob, row: int) -> Images | Failure:
-    """Decode one image, if its file still is what was imported.
+    """Decode one image, if its file is unchanged since the import.
 
     Returns:
-        uint8 [H, W, C], or why there is none.
+        uint8 [H, W, C], or the failure.
     """
     try:
         content = job.dataset.file(row).read_bytes()

@@ -1,7 +1,8 @@
-"""A dataset on disk: `manifest.csv` (one row an image) and `dataset.json`, and both in memory.
+"""A dataset on disk: `manifest.csv` (one row per image) and `dataset.json`, and both in memory.
 
 The manifest in memory is columnar, so that a million images fit; on disk it is read and written
-as a stream (`rows.py`). Rows may be edited by hand: the fingerprint is that of the rows as read.
+as a stream (`manifest_rows.py`). Rows may be edited by hand: the fingerprint is computed from the
+rows as read.
 """
 
 import hashlib
@@ -57,7 +58,7 @@ class Manifest:
         splits: int8 [N], index into `SPLITS`; -1 for none.
         widths: int32 [N], pixels.
         heights: int32 [N], pixels.
-        modes: Pillow's word for the colors.
+        modes: Pillow's mode.
         sha256: 64 hexadecimal digits each.
         groups: "" for none.
         notes: "" for none.
@@ -96,11 +97,11 @@ class Dataset:
     """An imported dataset.
 
     Args:
-        directory: Where `dataset.json` and `manifest.csv` lie.
+        directory: The directory of `dataset.json` and `manifest.csv`.
         root: The folder that the paths of the manifest are relative to.
-        labels: Names of the classes; the place in this tuple is the class index.
+        labels: Names of the classes; the index in this tuple is the class index.
         manifest: The images.
-        source: What was imported, how and why so; as in `dataset.json`.
+        source: The source, how it was read, and why; as in `dataset.json`.
         fingerprint: sha256 over the labels and each row's path, label, split and sha256.
     """
 
@@ -116,7 +117,7 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """The name of its directory, without the key that directories in the cache end with."""
+        """The name of its directory, without the key at the end of directories in the cache."""
         return re.sub(r"-[0-9a-f]{16}$", "", self.directory.resolve().name)
 
     def file(self, row: int) -> Path:
@@ -124,24 +125,24 @@ class Dataset:
         return self.root / self.manifest.paths[row]
 
     def select_split(self, split: str) -> npt.NDArray[np.intp]:
-        """Return the rows of a split, or of `all`, of which there must be some.
+        """Return the rows of a split, or of `all`; there must be at least one.
 
         Raises:
             UsageError: There is no split of this name.
-            DataError: No image is in it.
+            DataError: The split has no images.
         """
         rows = self.manifest.select(split)
         if not len(rows):
             filled = [name for name in SPLITS if len(self.manifest.select(name))]
             raise DataError(
-                f"expected images in the split {split}, but {self.directory} has images "
-                f"only in {' and '.join(filled) or 'no split'}",
+                f"the split {split} of {self.directory} has no images; splits with images: "
+                f"{' and '.join(filled) or 'none'}",
                 f"use --split {filled[-1]}" if filled else "import the source again",
             )
         return rows
 
     def counts(self) -> Counts:
-        """Count the images by split and label; each label occurs in each split, maybe with 0."""
+        """Count the images by split and label; every split has every label, possibly with 0."""
         return {
             split: {
                 label: int(count)
@@ -159,7 +160,7 @@ class Dataset:
 
 
 class Saved(NamedTuple):
-    """What `save_dataset` counted while the rows went by."""
+    """The counts of `save_dataset`."""
 
     counts: Counts
     fingerprint: str
@@ -167,7 +168,7 @@ class Saved(NamedTuple):
 
 
 def is_dataset(path: Path) -> bool:
-    """Return whether a path is a dataset directory (and not just any folder)."""
+    """Return whether a path is a dataset directory."""
     try:
         with (path / DATASET_NAME).open(encoding="utf-8") as file:
             found = json.load(file)
@@ -180,19 +181,19 @@ def load_dataset(directory: Path) -> Dataset:
     """Load a dataset directory.
 
     Raises:
-        DataError: It is no dataset directory, is damaged or from a newer version, or the folder
-            with its images is gone.
+        DataError: It is not a dataset directory, is damaged or from a newer version, or the folder
+            with its images is missing.
     """
     found = _load_description(directory)
     root = directory / found["root"]
     if not root.is_dir():
         raise DataError(
-            f"expected the images of {directory} in {root}, but there is no such folder",
-            "put the folder back, or import its new place: cnnclf import FOLDER --out NEW_DATASET",
+            f"the folder with the images of {directory} does not exist: {root}",
+            "restore it, or import it from its new path: cnnclf import FOLDER --out NEW_DATASET",
         )
     labels = tuple(found["labels"])
     fingerprint = Fingerprint(labels)
-    manifest = read_manifest(directory / MANIFEST_NAME, labels, fingerprint)
+    manifest = read_manifest(directory / MANIFEST_NAME, labels, fingerprint=fingerprint)
     return Dataset(
         directory=directory,
         root=root,
@@ -217,8 +218,8 @@ def save_dataset(
         directory: Where to write.
         rows: Consumed as a stream.
         labels: In the order of the class indices.
-        root: An absolute path, or one relative to `directory` when the images lie in it.
-        source: What was imported, how and why so.
+        root: An absolute path, or one relative to `directory` if the images are inside.
+        source: The source, how it was read, and why.
 
     Raises:
         DeviceError: The disk is full.
@@ -231,7 +232,7 @@ def save_dataset(
     def counted() -> Iterator[Row]:
         nonlocal written
         for row in rows:
-            fingerprint.add(row.path, row.label, row.split, row.sha256)
+            fingerprint.add(row.path, row.label, split=row.split, sha256=row.sha256)
             if row.split:
                 counts[row.split][row.label] += 1
             written += 1
@@ -253,23 +254,23 @@ def save_dataset(
 
 
 class Fingerprint:
-    """Gathers what makes a dataset what it is for training and evaluation."""
+    """A hash over everything in a dataset that matters for training and evaluation."""
 
     def __init__(self, labels: tuple[str, ...]) -> None:
         self._hash = hashlib.sha256(json.dumps(labels).encode())
 
-    def add(self, path: str, label: str, split: str, sha256: str) -> None:
+    def add(self, path: str, label: str, *, split: str, sha256: str) -> None:
         """Add one row, in the order of the manifest."""
         line = f"\n{path}\0{label}\0{split}\0{sha256}"
         self._hash.update(line.encode("utf-8", "surrogateescape"))
 
     def hexdigest(self) -> str:
-        """Return 64 hexadecimal digits for all that was added."""
+        """Return the hash of all rows added, 64 hexadecimal digits."""
         return self._hash.hexdigest()
 
 
 def read_manifest(
-    path: Path, labels: tuple[str, ...], fingerprint: Fingerprint | None = None
+    path: Path, labels: tuple[str, ...], *, fingerprint: Fingerprint | None = None
 ) -> Manifest:
     """Read a manifest into columns.
 
@@ -279,7 +280,7 @@ def read_manifest(
         fingerprint: Each row is added to it.
 
     Raises:
-        DataError: The file is no manifest, or has a label or split that is none; with the path.
+        DataError: The file is not a manifest, or has an unknown label or split.
     """
     fingerprint = fingerprint or Fingerprint(labels)
     class_index = {label: index for index, label in enumerate(labels)}
@@ -295,15 +296,15 @@ def read_manifest(
         except KeyError as error:
             raise DataError(
                 f"expected a label of {DATASET_NAME} and one of {', '.join(SPLITS)} or nothing as "
-                f"split, but {path} has {error} for {row.path!r}",
-                "mend the line or import the source again",
+                f"split for {row.path!r} in {path}, received {error}",
+                "fix the line or import the source again",
             ) from error
-        fingerprint.add(row.path, row.label, row.split, row.sha256)
+        fingerprint.add(row.path, row.label, split=row.split, sha256=row.sha256)
         paths.append(row.path)
         widths.append(row.width)
         heights.append(row.height)
         digests.append(row.sha256)
-        # Few different values: keep one object of each.
+        # Few different values: keep one object for each.
         modes.append(same.setdefault(row.mode, row.mode))
         groups.append(same.setdefault(row.group, row.group))
         notes.append(same.setdefault(row.note, row.note))
@@ -327,25 +328,22 @@ def _load_description(directory: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(
-            f"expected a dataset directory, but {path} does not exist", again
+            f"{directory} is not a dataset directory: {path} does not exist", again
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(
-            f"expected the description of a dataset, but {path} cannot be read: {error}", again
+            f"cannot read the description of the dataset {path}: {error}", again
         ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise DataError(
-            f"expected a dataset written by cnnclf import, but {path} is something else", again
-        )
+        raise DataError(f"{path} was not written by cnnclf import", again)
     version = found.get("version")
     if version != FORMAT_VERSION:
         raise DataError(
-            f"expected a dataset of format version {FORMAT_VERSION}, "
-            f"but {path} has version {version!r}",
+            f"expected format version {FORMAT_VERSION} in {path}, received {version!r}",
             "upgrade cnnclf, or " + again,
         )
     expected = {"labels": list, "root": str, "source": dict}
     for name, kind in expected.items():
         if not isinstance(found.get(name), kind):
-            raise DataError(f"expected {name!r} of type {kind.__name__} in {path}", again)
+            raise DataError(f"{path} is damaged: {name!r} is not of type {kind.__name__}", again)
     return found

@@ -17,13 +17,13 @@ class Row(NamedTuple):
     Args:
         path: Relative to the root of the dataset, with "/" between folders.
         label: One of the labels of the dataset.
-        split: One of `SPLITS`, or "" for an image in none.
-        width: Columns of pixels as the image is seen (EXIF orientation applied).
-        height: Rows of pixels, likewise.
-        mode: Pillow's word for the colors in the file.
+        split: One of `SPLITS`, or "" for none.
+        width: Pixels, after the EXIF orientation is applied.
+        height: Pixels, likewise.
+        mode: Pillow's mode of the file.
         sha256: Of the bytes of the file, 64 hexadecimal digits.
         group: Images of one group share a split; "" if none.
-        note: What is odd about the file, in words; "" if nothing.
+        note: What is unusual about the file; "" for nothing.
     """
 
     path: str
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a manifest as a stream; the file appears only when it is whole."""
+    """Write a manifest as a stream; the file appears only when it is complete."""
     encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     with atomic_path(path) as partial, partial.open("w", **encoding) as file:
         write = open_csv(file)
@@ -48,12 +48,12 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 
 
 def open_csv(file: TextIO) -> Callable[[Sequence[object]], object]:
-    """Return a function that writes a row of texts and numbers; any text survives a round trip."""
+    """Return a function that writes a row of text and numbers; any text survives a round trip."""
     plain = csv.writer(file, lineterminator="\n").writerow
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow
 
     def write(row: Sequence[object]) -> object:
-        # A bare "\r" is a line end to readers, but not to the writer, which leaves it as it is.
+        # A bare "\r" is a line end for readers, but the writer does not quote it.
         odd = any(isinstance(cell, str) and "\r" in cell for cell in row)
         return (quoted if odd else plain)(row)
 
@@ -64,7 +64,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """Read a manifest as a stream; only numbers and columns are checked.
 
     Raises:
-        DataError: The file cannot be read or is no manifest; with the line.
+        DataError: The file cannot be read or is not a manifest; with the line.
     """
     reader = None
     try:
@@ -74,8 +74,7 @@ def read_rows(path: Path) -> Iterator[Row]:
             missing = [name for name in Row._fields if name not in header]
             if missing:
                 raise DataError(
-                    f"expected the columns {','.join(Row._fields)} in {path}, "
-                    f"but {', '.join(missing)} is missing",
+                    f"columns are missing in {path}: {', '.join(missing)}",
                     "import the source again",
                 )
             order = [header.index(name) for name in Row._fields]
@@ -84,13 +83,13 @@ def read_rows(path: Path) -> Iterator[Row]:
                 yield Row(name, label, split, int(width), int(height), *rest)
     except OSError as error:
         raise DataError(
-            f"expected a manifest, but {path} cannot be read: {error.strerror}",
+            f"cannot read the manifest {path}: {error.strerror}",
             "import the source again",
         ) from error
     except (ValueError, IndexError, csv.Error) as error:
         line = reader.line_num if reader else 0
         raise DataError(
-            f"expected {len(Row._fields)} cells with whole numbers for width and height, "
-            f"but line {line} of {path} has none: {error}",
-            "mend the line or import the source again",
+            f"expected {len(Row._fields)} cells with integers for width and height in line {line} "
+            f"of {path}: {error}",
+            "fix the line or import the source again",
         ) from error

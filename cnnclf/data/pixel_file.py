@@ -1,9 +1,9 @@
-"""Decoded pixels on disk: one file of raw uint8 and beside it a description in JSON.
+"""Decoded pixels on disk: one file of raw uint8 and a description in JSON next to it.
 
-The name is a hash of the content of the images, in order, and of the input spec: it does not
-matter where the dataset lies, and other images or another spec never meet old pixels. The
-description is written last, so a file that was not finished is not there. Processes that build the
-same file at once each write their own, and the last to finish puts the same bytes in place.
+The name is a hash of the content of the images, in order, and of the input spec: the place of the
+dataset does not matter, and other images or another spec never use old pixels. The description is
+written last, so an unfinished file does not count. Processes that build the same file at the same
+time each write their own, and the last to finish puts the same bytes in place.
 """
 
 import hashlib
@@ -32,26 +32,26 @@ from cnnclf.files import atomic_path, format_bytes, free_bytes, write_json_atomi
 FORMAT = "cnnclf-pixels"
 FORMAT_VERSION = 1
 
-_SPARE_BYTES = 64 << 20  # left free on the disk for everything else a run writes
+_SPARE_BYTES = 64 << 20  # kept free on the disk for the other files of a run
 _CHECKED_IMAGES = 32
 _ABANDONED_S = 3600.0
 
 
 class Stored(NamedTuple):
-    """Pixels [n, H, W, C], mapped from a file, and what is missing among them."""
+    """Pixels uint8 [n, H, W, C], mapped from a file, and the failures among them."""
 
     array: Images
     failures: Failures
 
 
 class DamageError(Exception):
-    """A pixel file is there and is not what its description says."""
+    """A pixel file exists, but does not match its description."""
 
 
 def find_pixels(job: DecodingJob) -> Stored | None:
-    """Return the pixels of a job if they lie on disk already and are whole.
+    """Return the pixels of a job if they are on disk already and intact.
 
-    Images that were missing for a passing reason are looked for again.
+    Images that failed for a temporary reason are tried again.
     """
     name = pixel_key(job)
     for directory in _directories(job):
@@ -61,9 +61,9 @@ def find_pixels(job: DecodingJob) -> Stored | None:
             if stored is not None:
                 return _retry(path, job, name, stored)
         except DamageError as damage:
-            job.progress.warn(f"{path} {damage}: decoding again")
+            job.progress.warn(f"{path} {damage}; decoding again")
         except OSError:
-            continue  # images to be added, and it cannot be written: a new file elsewhere can
+            continue  # images cannot be added to a read-only file: make a new one elsewhere
     return None
 
 
@@ -71,7 +71,7 @@ def make_pixels(job: DecodingJob) -> Stored:
     """Decode the images of a job into a file.
 
     Raises:
-        DeviceError: The disk has not enough room.
+        DeviceError: There is not enough disk space.
     """
     name = pixel_key(job)
     path = _writable_directory(job) / f"{name}.u8"
@@ -89,7 +89,7 @@ def make_pixels(job: DecodingJob) -> Stored:
 
 
 def pixel_key(job: DecodingJob) -> str:
-    """Return the name of a job's pixels: a hash of the spec and of each row's content, in order."""
+    """Return the name of the pixels: a hash of the spec and the content of each row, in order."""
     spec = json.dumps([FORMAT_VERSION, job.spec.to_dict()], sort_keys=True)
     digest = hashlib.sha256(spec.encode())
     contents = job.dataset.manifest.sha256
@@ -100,7 +100,7 @@ def pixel_key(job: DecodingJob) -> str:
 
 
 def _identify(file: Path) -> str:
-    """Stand in for the hash of a row that has none."""
+    """Return a substitute for the hash of a row without one."""
     with suppress(OSError):
         status = file.stat()
         return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
@@ -118,7 +118,7 @@ def _writable_directory(job: DecodingJob) -> Path:
         near.mkdir(exist_ok=True)
         probe.touch()
         probe.unlink()
-    except OSError:  # a dataset on a read-only disk, or another user's
+    except OSError:  # the dataset is on a read-only disk, or belongs to another user
         return users
     return near
 
@@ -127,14 +127,14 @@ def _check_room(directory: Path, needed: int) -> None:
     free = free_bytes(directory)
     if free < needed + _SPARE_BYTES:
         raise DeviceError(
-            f"expected {format_bytes(needed + _SPARE_BYTES)} of free disk for decoded images, "
-            f"{directory} has {format_bytes(free)}",
-            "use --cache none, or --cache ram if memory is large enough, or free some space",
+            f"not enough disk space for decoded images in {directory}: "
+            f"{format_bytes(needed + _SPARE_BYTES)} needed, {format_bytes(free)} free",
+            "use --cache none, or --cache ram if there is enough memory, or free some space",
         )
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what a killed process left of this file; one at work writes all the time."""
+    """Remove temporary files of killed processes; running ones write all the time."""
     for left in path.parent.glob(f".{path.stem}.*{path.suffix}"):
         with suppress(OSError):  # gone, or still open on Windows
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
@@ -146,10 +146,10 @@ def _map(path: Path, job: DecodingJob) -> Images:
 
 
 def _load(path: Path, job: DecodingJob, name: str) -> Stored | None:
-    """Return what lies there, None if nothing does.
+    """Return the pixels of a file, or None if it does not exist.
 
     Raises:
-        DamageError: It is damaged.
+        DamageError: The file is damaged.
     """
     try:
         description = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -159,7 +159,7 @@ def _load(path: Path, job: DecodingJob, name: str) -> Stored | None:
     except (OSError, ValueError) as error:
         raise DamageError(f"cannot be read ({error})") from error
     if size != job.nbytes:
-        raise DamageError(f"should have {job.nbytes} bytes and has {size}")
+        raise DamageError(f"has {size} bytes instead of {job.nbytes}")
     try:
         failures = {
             int(position): Failure(str(each["reason"]), bool(each["lasting"]))
@@ -171,12 +171,12 @@ def _load(path: Path, job: DecodingJob, name: str) -> Stored | None:
         raise DamageError("has a damaged description") from error
     array = _map(path, job)
     if not whole or checks != _checks(array, checks):
-        raise DamageError("has not the content it should have")
+        raise DamageError("does not match its checksums")
     return Stored(array, failures)
 
 
 def _describe(path: Path, job: DecodingJob, name: str, stored: Stored) -> None:
-    """Write the description that makes the pixels count."""
+    """Write the description, after which the pixels count as complete."""
     positions = np.linspace(0, len(job.rows) - 1, _CHECKED_IMAGES).astype(int).tolist()
     description: dict[str, Any] = {
         "format": FORMAT,
@@ -191,12 +191,12 @@ def _describe(path: Path, job: DecodingJob, name: str, stored: Stored) -> None:
 
 
 def _checks(array: Images, positions: Iterable[int]) -> dict[int, int]:
-    """Return check sums of some images, which tell a file that lost its pages in a crash."""
+    """Return checksums of some images, which detect pages that were lost in a crash."""
     return {at: zlib.crc32(array[at].tobytes()) for at in positions if 0 <= at < len(array)}
 
 
 def _retry(path: Path, job: DecodingJob, name: str, stored: Stored) -> Stored:
-    """Decode what was missing for a passing reason, and add what can be had now to the file.
+    """Decode images that failed for a temporary reason, and add the successful ones to the file.
 
     Raises:
         OSError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""The drawn X's and O's that come with cnnclf, written where a user wants them."""
+"""The drawn X's and O's that are part of cnnclf, written to a directory of the user."""
 
 import contextlib
 import shutil
@@ -14,14 +14,14 @@ def write_sample_data(directory: Path) -> Path:
     """Write the class folders `o/` and `x/`, 150 drawn images of 64x64 in each.
 
     Args:
-        directory: New or empty; made if it does not exist.
+        directory: New or empty; created if it does not exist.
 
     Returns:
         `directory`.
 
     Raises:
-        UsageError: `directory` is a file or holds something.
-        DataError: This installation came without the images.
+        UsageError: `directory` is a file or not empty.
+        DataError: This installation lacks the images.
         OSError: The images cannot be written.
     """
     _check_free(directory)
@@ -34,7 +34,7 @@ def write_sample_data(directory: Path) -> Path:
             (staging / folder.name).mkdir()
             for image in folder.iterdir():
                 (staging / folder.name / image.name).write_bytes(image.read_bytes())
-        # Each folder appears whole: a killed copy leaves no half class behind.
+        # Each folder appears complete: a killed copy leaves no partial class.
         for written in sorted(staging.iterdir()):
             written.rename(directory / written.name)
     finally:
@@ -46,24 +46,24 @@ def write_sample_data(directory: Path) -> Path:
 
 
 def _check_free(directory: Path) -> None:
-    another = "name a directory that does not exist yet, or an empty one"
+    another = "give a directory that does not exist yet, or an empty one"
     if directory.is_dir():
         if any(directory.iterdir()):
-            raise UsageError(f"expected a new or empty directory, received {directory}", another)
+            raise UsageError(f"the directory {directory} is not empty", another)
     elif directory.exists() or directory.is_symlink():
-        raise UsageError(f"expected a directory, received the file {directory}", another)
+        raise UsageError(f"{directory} is a file, not a directory", another)
 
 
 def _find_images() -> Traversable:
-    """Find the images: inside the package when installed from a wheel, else in the checkout."""
+    """Find the images: inside the package if installed from a wheel, else in the checkout."""
     installed = resources.files("cnnclf") / "sample_data" / "x_or_o"
     checkout = Path(__file__).parents[2] / "sample_data" / "x_or_o"
     for place in (installed, checkout):
         if place.is_dir():
             return place
     raise DataError(
-        f"expected the sample images in {installed}, received none",
-        "install cnnclf again; a checkout draws them with sample_data/make_sample_data.py",
+        f"the sample images are missing in {installed}",
+        "install cnnclf again; in a checkout, run sample_data/make_sample_data.py",
     )
 
 

@@ -1,8 +1,8 @@
-"""Dividing images into train, val and test: stratified, and what belongs together kept together.
+"""Splitting images into train, val and test: stratified, with duplicates and groups kept together.
 
 All functions work on columns and treat a unit (exact duplicates, or images of one group) as one.
-The result depends on the contents of the images and the seed alone: not on names, the order of
-listing or the platform. When images are added, nearly all others stay where they were.
+The result depends only on the contents of the images and the random seed, not on names, order or
+platform. When images are added, nearly all others stay in their split.
 """
 
 from itertools import pairwise
@@ -18,7 +18,7 @@ Fractions = tuple[float, float, float]
 Keys = npt.NDArray[np.uint64]
 Ids = npt.NDArray[np.int64]
 
-# A class with fewer units than splits is served in this order.
+# A class with fewer units than splits gets its splits in this order.
 _PRIORITY: Final = (SPLITS.index("train"), SPLITS.index("test"), SPLITS.index("val"))
 
 
@@ -26,14 +26,14 @@ def check_fractions(fractions: Fractions) -> None:
     """Check fractions of train, val and test.
 
     Raises:
-        UsageError: They are not three numbers of 0..1 with sum 1, or none is left for train.
+        UsageError: They are not three numbers of 0..1 with sum 1, or train is 0.
     """
-    valid = len(fractions) == len(SPLITS) and all(0 <= part <= 1 for part in fractions)
+    valid = len(fractions) == len(SPLITS) and all(0 <= each <= 1 for each in fractions)
     if not valid or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
-        told = ",".join(f"{part:g}" for part in fractions)
+        received = ",".join(f"{each:g}" for each in fractions)
         raise UsageError(
             "expected fractions of train, val and test between 0 and 1 that add up to 1, "
-            f"with some for train, received {told}",
+            f"with more than 0 for train, received {received}",
             "for example: --split 0.7,0.15,0.15",
         )
 
@@ -45,7 +45,7 @@ def join_units(*keys: Keys) -> Ids:
         keys: uint64 [N, 2] each, such as halves of a hash; 0, 0 means no key.
 
     Returns:
-        int64 [N], the same number for the images of one unit: that of its first row.
+        int64 [N], the same number for all images of one unit: that of its first row.
     """
     starts, ends = [], []
     for key in keys:
@@ -60,28 +60,28 @@ def join_units(*keys: Keys) -> Ids:
 def assign_splits(
     class_indices: npt.NDArray[np.int32],
     units: Ids,
-    digests: Keys,
     *,
+    digests: Keys,
     classes: int,
     fractions: Fractions,
     seed: int,
 ) -> npt.NDArray[np.int8]:
-    """Divide images into splits by class, with no unit in two of them.
+    """Assign images to splits, stratified by class, with no unit in two splits.
 
-    Units of several images come first, the largest first: each goes where the chi-square distance
-    between the counts reached and the counts wanted grows least, over all its classes. For units of
-    one class this is the divisor method of Sainte-Lague (1910), which favors neither large nor
-    small splits. Single images then fill each class up to its quota, in the order of a seeded
-    hash of their contents. At last a unit is moved where a class has enough units for each split
-    but is missing in one.
+    Units of several images come first, the largest first: each goes to the split where the
+    chi-square distance between the actual and the desired counts, over all its classes, grows
+    least. For units of one class this is the divisor method of Sainte-Lague (1910), which favors
+    neither large nor small splits. Single images then fill each class up to its quota, in the order
+    of a seeded hash of their contents. Finally, if a class has enough units for every split but is
+    missing in one, a unit is moved there.
 
     Args:
         class_indices: int32 [N].
         units: int64 [N] from `join_units`.
         digests: uint64 [N, 2], halves of a hash of each image's contents.
         classes: Number of classes.
-        fractions: Of train, val and test; sum 1.
-        seed: Another seed gives another division; 0 or more.
+        fractions: Fractions of train, val and test; sum 1.
+        seed: Random seed, 0 or more.
 
     Returns:
         int8 [N], index into `SPLITS`. A class with fewer units than splits is in train first, then
@@ -102,8 +102,8 @@ def assign_splits(
     return division.splits
 
 
-def count_units(class_indices: npt.NDArray[np.int32], units: Ids, classes: int) -> Ids:
-    """Count the units that each class occurs in.
+def count_units(class_indices: npt.NDArray[np.int32], units: Ids, *, classes: int) -> Ids:
+    """Count the units in which each class occurs.
 
     Returns:
         int64 [classes].
@@ -146,13 +146,13 @@ def _scramble(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 def _find_quotas(
     class_indices: npt.NDArray[np.int32], units: Ids, *, classes: int, fractions: Fractions
 ) -> Ids:
-    """Find how many images of each class each split shall get; int64 [3, classes].
+    """Find how many images of each class each split should get; int64 [3, classes].
 
-    Each quota is the exact share rounded up or down; which of them up is decided so that what one
-    class gives a split too little, the next ones make good (error diffusion).
+    Each quota is the exact number rounded up or down, such that the rounding errors of one class
+    are compensated by the next ones (error diffusion).
     """
     totals = np.bincount(class_indices, minlength=classes)
-    available = count_units(class_indices, units, classes)
+    available = count_units(class_indices, units, classes=classes)
     quotas = np.zeros((len(SPLITS), classes), np.int64)
     owed = np.zeros(len(SPLITS))
     for index in range(classes):
@@ -180,24 +180,24 @@ def _served_splits(fractions: Fractions, units: int) -> list[int]:
 
 
 class _Division:
-    """Images on their way into splits.
+    """The assignment of images to splits, step by step.
 
     Args:
         class_indices: int32 [N].
         units: int64 [N].
-        ranks: int64 [N], order in which units are served.
-        wanted: int64 [3, classes], images each split shall get of each class.
+        ranks: int64 [N], the order in which units are placed.
+        quotas: int64 [3, classes], the images of each class that each split should get.
     """
 
     def __init__(
-        self, class_indices: npt.NDArray[np.int32], units: Ids, ranks: Ids, wanted: Ids
+        self, class_indices: npt.NDArray[np.int32], units: Ids, ranks: Ids, quotas: Ids
     ) -> None:
         self.splits = np.full(len(units), -1, np.int8)
         self._classes = class_indices
         self._units = units
         self._ranks = ranks
-        self._wanted = wanted
-        self._reached = np.zeros_like(wanted)
+        self._quotas = quotas
+        self._reached = np.zeros_like(quotas)
         self._sizes = np.bincount(units, minlength=len(units))[units]
         self._by_unit = np.argsort(units, kind="stable")
         self._ordered = units[self._by_unit]
@@ -207,17 +207,17 @@ class _Division:
         rows = np.flatnonzero(self._sizes > 1)
         rows = rows[np.lexsort((self._units[rows], self._ranks[rows], -self._sizes[rows]))]
         borders = np.flatnonzero(np.diff(self._units[rows], prepend=-1)).tolist()
-        closed = ~self._wanted.any(axis=1)
-        # A split that wants none of a class costs so much that only others' needs bring it there.
-        limits = np.maximum(self._wanted, 1e-6)
+        closed = ~self._quotas.any(axis=1)
+        # A split without a quota for a class is so costly that only other classes lead there.
+        limits = np.maximum(self._quotas, 1e-6)
         for start, end in pairwise([*borders, len(rows)]):
             members = rows[start:end]
             found, amounts = np.unique(self._classes[members], return_counts=True)
-            # How much the sum of reached^2 / wanted grows, halved.
+            # Half the growth of the sum of reached^2 / quota.
             reached = self._reached[:, found] + amounts / 2
             cost = (amounts * reached / limits[:, found]).sum(axis=1)
             cost[closed] = np.inf
-            # Rounded, so that platforms which differ in the last bit break ties alike.
+            # Rounded, so that platforms that differ in the last bit break ties in the same way.
             best = _PRIORITY[int(np.round(cost[list(_PRIORITY)], 9).argmin())]
             self.splits[members] = best
             self._reached[best, found] += amounts
@@ -226,24 +226,24 @@ class _Division:
         """Fill each class up to its quota."""
         rows = np.flatnonzero(self._sizes == 1)
         rows = rows[np.lexsort((self._ranks[rows], self._classes[rows]))]
-        counts = np.bincount(self._classes[rows], minlength=self._wanted.shape[1])
+        counts = np.bincount(self._classes[rows], minlength=self._quotas.shape[1])
         start = 0
         for index, count in enumerate(counts.tolist()):
-            needs = np.maximum(self._wanted[:, index] - self._reached[:, index], 0)
-            amounts = _share(count, needs)
-            # Train last: an image more or less then moves few others over a border.
+            needs = np.maximum(self._quotas[:, index] - self._reached[:, index], 0)
+            amounts = _apportion(count, needs)
+            # Train last: then one more or one less image moves only a few others to another split.
             for split in reversed(_PRIORITY):
                 self.splits[rows[start : start + amounts[split]]] = split
                 start += amounts[split]
             self._reached[:, index] += amounts
 
     def fill_missing(self) -> None:
-        """Move a unit into each split that wants a class but has none of it."""
-        classes = self._wanted.shape[1]
+        """Move a unit into each split that has a quota for a class but no image of it."""
+        classes = self._quotas.shape[1]
         pairs, first = np.unique(self._units * classes + self._classes, return_index=True)
-        cover = np.zeros(self._wanted.shape, np.int64)
+        cover = np.zeros(self._quotas.shape, np.int64)
         np.add.at(cover, (self.splits[first], pairs % classes), 1)
-        required = self._wanted > 0
+        required = self._quotas > 0
         for index in np.flatnonzero((required & (cover == 0)).any(axis=0)).tolist():
             for split in _PRIORITY:
                 if required[split, index] and not cover[split, index]:
@@ -252,7 +252,7 @@ class _Division:
     def _move_smallest(
         self, index: int, target: int, cover: Ids, required: npt.NDArray[np.bool_]
     ) -> None:
-        """Move the smallest unit of a class to `target` of those that its split can do without."""
+        """Move the smallest unit of a class that its split can spare to `target`."""
         best: tuple[tuple[int, int], Ids, npt.NDArray[np.int32], int] | None = None
         for unit in np.unique(self._units[self._classes == index]).tolist():
             members = self._members(unit)
@@ -273,8 +273,8 @@ class _Division:
         return self._by_unit[start:end]
 
 
-def _share(count: int, needs: Ids) -> Ids:
-    """Divide `count` in proportion to needs that add up to as many or more; largest remainders."""
+def _apportion(count: int, needs: Ids) -> Ids:
+    """Apportion `count` to needs that add up to it or more, by largest remainders."""
     total = int(needs.sum())
     if total == count:
         return needs

@@ -1,4 +1,4 @@
-"""Decoded images by row: on disk, in memory, or decoded at every use."""
+"""Decoded images by row: on disk, in memory, or decoded on each access."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -32,8 +32,8 @@ class Pixels(ABC):
     Attributes:
         shape: Height, width and channels of every image.
         failed: Rows that cannot be decoded, with the reason. With cache `none` they are found only
-            when they are gathered; the mapping is then replaced, never changed.
-        nbytes: Bytes that the pixels take on disk or in memory.
+            when they are accessed; the mapping is then replaced, never changed.
+        nbytes: Size of the pixels on disk or in memory.
     """
 
     shape: tuple[int, int, int]
@@ -52,7 +52,7 @@ class Pixels(ABC):
 
         Raises:
             ImageError: One of the rows cannot be decoded; `failed` has all of them.
-            DataError: A row is not among those the pixels were opened for.
+            DataError: The pixels were not opened for one of the rows.
         """
 
 
@@ -65,30 +65,30 @@ def open_pixels(
     threads: int | None = None,
     rows: npt.NDArray[Any] | None = None,
 ) -> Pixels:
-    """Decode the images of a dataset, or find them decoded.
+    """Decode the images of a dataset, or find them in the cache.
 
     Args:
         dataset: The images.
-        spec: What each is made into.
+        spec: Size and channels of the result.
         cache: `disk` keeps them in the directory of the dataset, or in the user's cache directory
-            if that cannot be written; `ram` in memory; `none` decodes at every use.
-        progress: Is told what is decoded, how large it is, and of damage that was mended.
-        threads: Threads that decode; None takes one per processor.
-        rows: The rows that will be gathered; None: any.
+            if that cannot be written; `ram` keeps them in memory; `none` decodes on each access.
+        progress: Receives the progress, the size of the pixels, and repaired damage.
+        threads: Threads that decode; None means one per processor.
+        rows: The rows that will be accessed; None means all.
 
     Raises:
         UsageError: There is no such cache.
-        DeviceError: Disk or memory does not suffice.
+        DeviceError: There is not enough disk space or memory.
         DataError: There are no rows.
     """
     everything = np.arange(len(dataset))
     wanted = everything if rows is None else np.unique(np.asarray(rows, np.intp))
     if not len(wanted):
-        raise DataError(f"expected images to decode, {dataset.directory} has none")
+        raise DataError(f"{dataset.directory} has no images to decode")
     job = DecodingJob(dataset, spec, wanted, threads or count_usable_cpus(), progress)
     whole = job.select(everything)
     if cache == "none":
-        return _DecodedAtUse(job)
+        return _DecodedOnAccess(job)
     if cache == "disk":
         for each in (whole, job) if len(wanted) < len(everything) else (whole,):
             stored = find_pixels(each)
@@ -123,8 +123,8 @@ class _InArray(Pixels):
         return np.take(self._array, positions, axis=0, mode="clip")
 
 
-class _DecodedAtUse(Pixels):
-    """Pixels that are decoded whenever they are gathered."""
+class _DecodedOnAccess(Pixels):
+    """Pixels that are decoded on each access."""
 
     def __init__(self, job: DecodingJob) -> None:
         self.shape = job.spec.shape
@@ -157,14 +157,14 @@ class _DecodedAtUse(Pixels):
             new = {row: reason for row, reason in failed.items() if row not in self.failed}
             self.failed = self.failed | new
         for row, reason in new.items():
-            self._job.progress.warn(f"{self._job.dataset.file(row)} is left out: {reason}")
+            self._job.progress.warn(f"{self._job.dataset.file(row)} is skipped: {reason}")
 
 
 def _look_up(table: Rows, rows: Rows) -> Rows:
     found = table[np.clip(rows, 0, len(table) - 1)]
     known = (found >= 0) & (rows >= 0) & (rows < len(table))
     if not known.all():
-        raise DataError(f"expected rows that were opened, received row {rows[~known][0]}")
+        raise DataError(f"row {rows[~known][0]} is not among the rows that were opened")
     return found
 
 
@@ -172,21 +172,21 @@ def _decode_to_memory(job: DecodingJob) -> tuple[Images, Failures]:
     memory = read_memory()
     if job.nbytes > (memory.total_bytes or job.nbytes):
         raise DeviceError(
-            f"expected {format_bytes(job.nbytes)} of memory for decoded images, "
-            f"this machine has {format_bytes(memory.total_bytes or 0)}",
+            f"not enough memory for decoded images: {format_bytes(job.nbytes)} needed, this "
+            f"machine has {format_bytes(memory.total_bytes or 0)}",
             "use --cache disk",
         )
     if job.nbytes > (memory.available_bytes or job.nbytes):
         job.progress.warn(
-            f"decoded images take {format_bytes(job.nbytes)}, "
-            f"{format_bytes(memory.available_bytes or 0)} of memory is free: --cache disk is safer"
+            f"decoded images need {format_bytes(job.nbytes)} of memory, "
+            f"{format_bytes(memory.available_bytes or 0)} is free: --cache disk is safer"
         )
     job.progress.note(f"decoding {job.describe()}, to memory")
     try:
         array = np.empty(job.shape, np.uint8)
     except MemoryError as error:
         raise DeviceError(
-            f"expected {format_bytes(job.nbytes)} of memory for decoded images, received none",
+            f"not enough memory for decoded images: {format_bytes(job.nbytes)} needed",
             "use --cache disk",
         ) from error
     failures: Failures = {}

@@ -1,14 +1,15 @@
-"""The ways into a dataset: a table of importers and the pipeline they share.
+"""Importing images into a dataset: a table of importers and the pipeline they share.
 
-To add an importer, write a `recognize` and a `read` (see `importer.py`) in a file of their own
-and add a row to `IMPORTERS`.
+To add an importer, write a `recognize` and a `read` (see `importer.py`) in a file of their own and
+add a row to `IMPORTERS`.
 """
 
+import os
 from pathlib import Path
 from typing import Final
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.importers.archives.archives import TAR, ZIP
+from cnnclf.importers.archives.archives import archive_importers
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS
 from cnnclf.importers.formats.idx import IDX
@@ -19,6 +20,7 @@ from cnnclf.importers.importer import Importer, ImportOptions
 from cnnclf.importers.opening import choose_importer, count_unread, open_cached
 from cnnclf.importers.pipeline import ImportReport, run_import
 from cnnclf.importers.scan import SKIPPED_NAME
+from cnnclf.importers.source import Source
 from cnnclf.progress import Progress
 
 __all__ = [
@@ -27,20 +29,20 @@ __all__ = [
     "ImportOptions",
     "ImportReport",
     "Importer",
+    "Source",
     "count_unread",
     "import_source",
     "open_dataset",
 ]
 
-# In the order in which they are asked whether they recognize a source: .npz files are zip archives,
-# and folders of any kind of file may look like class folders.
+# In the order in which they are tried: .npz files are zip archives, and folders of any kind of file
+# may look like class folders. Archives look up in the same table what came out of them.
 IMPORTERS: Final[tuple[Importer, ...]] = (
     IDX,
     CIFAR,
     NPZ,
     NPY_FOLDERS,
-    ZIP,
-    TAR,
+    *archive_importers(lambda: IMPORTERS),
     TABLE,
     *FOLDER_IMPORTERS,
 )
@@ -49,22 +51,27 @@ _DEFAULTS: Final = ImportOptions()
 
 
 def import_source(
-    source: Path, out: Path, *, options: ImportOptions = _DEFAULTS, progress: Progress
+    source: Source | str | os.PathLike[str],
+    out: Path,
+    *,
+    options: ImportOptions = _DEFAULTS,
+    progress: Progress,
 ) -> ImportReport:
     """Import a source into a new dataset directory.
 
     Args:
-        source: A folder or file; never written to.
+        source: A folder, a file, or any other text that an importer recognizes; never changed.
         out: The dataset directory; must not exist, or be empty.
-        options: What the user said.
-        progress: Hears how the source is read and why so, of each image, notes and warnings.
+        options: Options of the import.
+        progress: Receives the format and the reason for it, the progress, notes and warnings.
 
     Raises:
         UsageError: Options are wrong.
-        DataError: The source is not what it should be, or `out` is in use.
+        DataError: The source has no usable images, or `out` is in use.
         DeviceError: The disk is full.
         RunError: `out` cannot be written.
     """
+    source = Source.of(source)
     importer, reason = choose_importer(source, IMPORTERS, name=options.format)
     progress.note(f"{source}: read as {importer.name}, because {reason}")
     return run_import(
@@ -72,16 +79,21 @@ def import_source(
     )
 
 
-def open_dataset(path: Path, *, options: ImportOptions = _DEFAULTS, progress: Progress) -> Dataset:
+def open_dataset(
+    source: Source | str | os.PathLike[str],
+    *,
+    options: ImportOptions = _DEFAULTS,
+    progress: Progress,
+) -> Dataset:
     """Load a dataset directory, or import any other source into the user's cache and load that.
 
     Args:
-        path: A dataset directory, or any source.
-        options: How to import it; of no effect on a dataset directory.
-        progress: Hears what is done.
+        source: A dataset directory, or anything that `import_source` accepts.
+        options: Options of the import; ignored for a dataset directory.
+        progress: Receives the progress, notes and warnings.
 
     Raises:
         UsageError: Options are wrong.
-        DataError: It is neither, or something is wrong with it.
+        DataError: There is no such dataset or source, or it is damaged.
     """
-    return open_cached(path, IMPORTERS, options=options, progress=progress)
+    return open_cached(Source.of(source), IMPORTERS, options=options, progress=progress)

@@ -1,4 +1,4 @@
-"""What an importer is: it recognizes a source and lists its images; all else is the pipeline's.
+"""What an importer is: it recognizes a source and lists its images; the pipeline does the rest.
 
 To add an importer: write `recognize` and `read` in a file of their own and add a row to `IMPORTERS`
 in `importers/__init__.py`.
@@ -7,19 +7,12 @@ in `importers/__init__.py`.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
+from cnnclf.importers.source import Source
 from cnnclf.progress import Progress
-
-__all__ = [
-    "ImportOptions",
-    "Importer",
-    "Listing",
-    "Record",
-    "read_classes_file",
-]
 
 ImportOptions = ImportConfig
 
@@ -29,11 +22,11 @@ class Record:
     """One image of a source, not opened yet.
 
     Args:
-        path: Relative to the listing's root, with "/" between folders; a name that is no UTF-8
-            holds surrogates, as `os.fsdecode` makes them.
-        label: What the image shows.
-        split: `train`, `val`, `test`, or "" when the source does not say.
-        group: Images of one group (a patient, a film) must stay in one split; "" if none.
+        path: Relative to the root of the listing, with "/" between folders; a name that is not
+            UTF-8 holds surrogates, as `os.fsdecode` makes them.
+        label: The class of the image.
+        split: `train`, `val`, `test`, or "" if the source does not say.
+        group: Images of one group (a patient, a film) must stay in one split; "" for no group.
     """
 
     path: str
@@ -49,15 +42,14 @@ class Listing:
     Args:
         root: The folder that the paths of the records are relative to.
         records: Lazy, so that a source of any size needs the same memory.
-        labels: The order of the classes when the source fixes it; None means natural order of the
-            labels seen.
-        skipped: (path, reason) of each file passed over; filled while `records` is consumed, and
-            emptied now and then by who consumes it.
+        labels: The order of the classes if the source fixes it; None means natural order of the
+            labels found.
+        skipped: (path, reason) of each skipped file; filled while `records` is consumed, and
+            emptied from time to time by the consumer.
         remarks: What the user should know (hidden folders ignored, empty class folders); filled
             while `records` is consumed.
-        unpacked: Whether `root` lies in the dataset, because the source had to be unpacked.
-        total: How many records there will be (skipped ones may count), for the progress bar; None
-            if it is not known.
+        unpacked: Whether `root` is inside the dataset, because the source had to be unpacked.
+        total: Number of records (skipped ones may count), for the progress bar; None if unknown.
     """
 
     root: Path
@@ -69,27 +61,102 @@ class Listing:
     total: int | None = None
 
 
+class Reader(Protocol):
+    """Lists the images of a source.
+
+    Bad content as a whole raises `DataError`; one bad file becomes a row of `Listing.skipped`.
+    """
+
+    def __call__(
+        self, source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    ) -> Listing:
+        """List the images.
+
+        Args:
+            source: What the user gave.
+            unpack_dir: A folder, not made yet, for images that have to be unpacked or fetched.
+            options: Options of the import.
+            progress: Receives the progress of unpacking.
+        """
+
+
+class PathReader(Protocol):
+    """A `Reader` of files and folders."""
+
+    def __call__(
+        self, source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    ) -> Listing:
+        """List the images; the arguments are those of `Reader`."""
+
+
 class Importer(NamedTuple):
     """A row of the table of importers.
 
     Args:
-        name: The word for `--format`.
+        name: The value of `--format`.
         summary: One line for the help text.
         recognize: Takes the source, looks at its content only as far as needed, and returns the
             reason why this importer fits ("it holds ...", to follow "because"), or None.
-        read: Takes the source, a folder (not yet made) to unpack into if the source has to be
-            unpacked, the options and the progress. Bad content as a whole raises `DataError`; one
-            bad file becomes a row of `Listing.skipped`.
+        read: Lists the images.
+        unpacks: Whether `read` writes the images into the folder it is given for that.
+        find_inside: Takes a folder that came out of an archive and the options, and returns the
+            source of this format in it, or None. None for formats that are not looked for there.
+        describe_state: Yields texts that change when the content of the source does, so that a
+            cached import can be used again; None means the sizes and times of the files of a path.
     """
 
     name: str
     summary: str
-    recognize: Callable[[Path], str | None]
-    read: Callable[[Path, Path, ImportOptions, Progress], Listing]
+    recognize: Callable[[Source], str | None]
+    read: Reader
+    unpacks: bool = False
+    find_inside: Callable[[Source, ImportOptions], Source | None] | None = None
+    describe_state: Callable[[Source], Iterator[str]] | None = None
+
+
+def path_importer(
+    name: str,
+    summary: str,
+    *,
+    recognize: Callable[[Path], str | None],
+    read: PathReader,
+    unpacks: bool = False,
+    is_inside: bool = False,
+) -> Importer:
+    """Make the row of an importer of files or folders.
+
+    Args:
+        name: As in `Importer`.
+        summary: As in `Importer`.
+        recognize: As in `Importer`, but takes a path.
+        read: As in `Importer`, but takes a path.
+        unpacks: As in `Importer`.
+        is_inside: Whether a folder that came out of an archive may be such a source.
+    """
+
+    def recognize_source(source: Source) -> str | None:
+        return None if source.path is None else recognize(source.path)
+
+    def read_source(
+        source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    ) -> Listing:
+        return read(source.require_path(), unpack_dir, options=options, progress=progress)
+
+    def find_inside(folder: Source, options: ImportOptions) -> Source | None:  # noqa: ARG001
+        return folder if recognize_source(folder) else None
+
+    return Importer(
+        name,
+        summary,
+        recognize_source,
+        read_source,
+        unpacks=unpacks,
+        find_inside=find_inside if is_inside else None,
+    )
 
 
 def read_classes_file(path: Path) -> tuple[str, ...]:
-    """Read the labels of a text file, one a line; blank lines at the end are ignored.
+    """Read the labels of a text file, one per line; blank lines at the end are ignored.
 
     Raises:
         DataError: The file cannot be read as UTF-8 text, or a label is empty or occurs twice.
@@ -98,22 +165,21 @@ def read_classes_file(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"expected a text file with one label a line, but {path} cannot be read: {error}",
-            "give a UTF-8 text file to --classes-file",
+            f"cannot read the labels of {path}: {error}",
+            "give --classes-file a UTF-8 text file with one label per line",
         ) from error
     labels = tuple(line.strip() for line in lines)
     seen: set[str] = set()
     for number, label in enumerate(labels, start=1):
         if not label or label in seen:
-            fault = f"the label {label!r} for the second time" if label else "an empty line"
+            fault = f"repeats the label {label!r}" if label else "is empty"
             raise DataError(
-                f"expected one label a line, each once, but line {number} of {path} is {fault}",
-                "mend the file given to --classes-file",
+                f"line {number} of {path} {fault}",
+                "fix the file given to --classes-file: one label per line, each of them once",
             )
         seen.add(label)
     if not labels:
         raise DataError(
-            f"expected one label a line, but {path} is empty",
-            "mend the file given to --classes-file",
+            f"{path} is empty", "give --classes-file a text file with one label per line"
         )
     return labels

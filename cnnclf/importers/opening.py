@@ -1,9 +1,9 @@
-"""Finding the importer for a source, and opening any source through the user's cache."""
+"""Choosing the importer for a source, and opening any source through the user's cache."""
 
 import hashlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from cnnclf.files import safe_name
 from cnnclf.importers.formats.folders import explain_folder
 from cnnclf.importers.importer import Importer, ImportOptions, read_classes_file
 from cnnclf.importers.pipeline import run_import
+from cnnclf.importers.source import Source
 from cnnclf.importers.walk import Walk
 from cnnclf.progress import Progress
 from cnnclf.runs import CHECKPOINTS, RECORD_FILE
@@ -22,20 +23,20 @@ _DATASETS = "datasets"
 
 
 def choose_importer(
-    source: Path, importers: Sequence[Importer], *, name: str | None = None
+    source: Source, importers: Sequence[Importer], *, name: str | None = None
 ) -> tuple[Importer, str]:
     """Choose the importer for a source.
 
     Args:
-        source: A folder or file.
-        importers: In the order in which they are asked.
-        name: The importer that the user wants; None means recognize the source by its content.
+        source: What the user gave.
+        importers: In the order in which they are tried.
+        name: The importer to use; None means recognize the source by its content.
 
     Returns:
-        The importer, and why that one (to follow "because").
+        The importer, and the reason for it (to follow "because").
 
     Raises:
-        DataError: The source does not exist, is a dataset already, or nothing recognizes it.
+        DataError: The source does not exist, is a dataset already, or no importer recognizes it.
         UsageError: There is no importer of this name.
     """
     names = [importer.name for importer in importers]
@@ -43,39 +44,29 @@ def choose_importer(
         near = get_close_matches(name, names, n=1)
         raise UsageError(
             f"expected one of {', '.join(names)} as format, received {name!r}",
-            f"did you mean --format {near[0]}?" if near else "leave --format out",
+            f"did you mean --format {near[0]}?" if near else "omit --format",
         )
-    if not source.exists():
-        raise DataError(
-            f"expected a folder or file with images, but {source} does not exist",
-            "check the path",
-        )
-    if is_dataset(source):
-        raise DataError(
-            f"expected a source of images, but {source} is a dataset already",
-            f"use it as it is: cnnclf train {shlex.quote(str(source))}",
-        )
-    if (source / RECORD_FILE).is_file() and (source / CHECKPOINTS).is_dir():
-        raise DataError(
-            f"expected a source of images, but {source} is a run",
-            f"its own dataset is taken by: cnnclf evaluate {shlex.quote(str(source))}",
-        )
+    if source.path is not None:
+        _refuse_own(source.path)
     if name is not None:
-        return importers[names.index(name)], f"--format {name} says so"
+        importer = importers[names.index(name)]
+        if importer.recognize(source) is None:
+            source.require_path()
+        return importer, f"--format {name} was given"
     for importer in importers:
         reason = importer.recognize(source)
         if reason is not None:
             return importer, reason
-    if source.is_dir():
-        raise explain_folder(source)
+    if source.require_path().is_dir():
+        raise explain_folder(source.require_path())
     raise DataError(
-        f"expected a source of images, but the content of {source} is of no known kind",
-        f"say what it is with --format ({', '.join(names)}), or give a folder of class folders",
+        f"the format of {source} is not recognized",
+        f"name it with --format ({', '.join(names)}), or give a folder of class folders",
     )
 
 
 def open_cached(
-    path: Path, importers: Sequence[Importer], *, options: ImportOptions, progress: Progress
+    source: Source, importers: Sequence[Importer], *, options: ImportOptions, progress: Progress
 ) -> Dataset:
     """Load a dataset directory, or import any other source into the user's cache and load that.
 
@@ -84,31 +75,45 @@ def open_cached(
     Raises:
         DataError: The source cannot be imported, or the cache cannot be written to.
     """
-    if is_dataset(path):
-        return load_dataset(path)
-    importer, reason = choose_importer(path, importers, name=options.format)
-    directory = _find_place(path, options, progress)
+    if source.path is not None and is_dataset(source.path):
+        return load_dataset(source.path)
+    importer, reason = choose_importer(source, importers, name=options.format)
+    directory = _find_place(source, importer, options, progress)
     if not is_dataset(directory):
-        _import_into(directory, path, importer, reason, options, progress)
-        progress.note(f"imported {path} into {directory}, to be used again while it is unchanged")
+        _import_into(directory, source, importer, reason, options, progress)
+        progress.note(f"imported {source} into {directory}; reused while the source is unchanged")
     else:
-        progress.note(f"{path} is unchanged since it was imported into {directory}: using that")
+        progress.note(f"{source} is unchanged since its import into {directory}; using that")
     return load_dataset(directory)
 
 
 def count_unread(dataset: Dataset) -> int:
-    """Return how many images could not be used when a source was imported into the cache.
+    """Return how many images could not be read when a source was imported into the cache.
 
-    0 for a dataset that the user made: `cnnclf import` told of them by its own exit code.
+    0 for a dataset that the user made: `cnnclf import` reported them by its own exit code.
     """
     if dataset.directory.parent != cache_dir() / _DATASETS:
         return 0
     return int(dataset.source.get("unread", 0))
 
 
+def _refuse_own(path: Path) -> None:
+    """Raise DataError if cnnclf wrote this directory."""
+    if is_dataset(path):
+        raise DataError(
+            f"{path} is a dataset already",
+            f"use it directly: cnnclf train {shlex.quote(str(path))}",
+        )
+    if (path / RECORD_FILE).is_file() and (path / CHECKPOINTS).is_dir():
+        raise DataError(
+            f"{path} is a run, not a source of images",
+            f"to evaluate it on its own dataset: cnnclf evaluate {shlex.quote(str(path))}",
+        )
+
+
 def _import_into(
     directory: Path,
-    source: Path,
+    source: Source,
     importer: Importer,
     reason: str,
     options: ImportOptions,
@@ -118,7 +123,7 @@ def _import_into(
         directory.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"expected a cache that can be written to, but {directory.parent}: {error.strerror}",
+            f"cannot write to the cache {directory.parent}: {error.strerror}",
             f"set {CACHE_VARIABLE} to another folder, or import first: "
             f"cnnclf import {shlex.quote(str(source))} --out DATASET",
         ) from error
@@ -133,28 +138,40 @@ def _import_into(
             raise
 
 
-def _find_place(source: Path, options: ImportOptions, progress: Progress) -> Path:
+def _find_place(
+    source: Source, importer: Importer, options: ImportOptions, progress: Progress
+) -> Path:
     """Return the directory in the cache for a source in its present state."""
     key = hashlib.sha256()
-    resolved = source.resolve()
+    resolved = None if source.path is None else source.path.resolve()
     said = [FORMAT_VERSION, options.format, options.split, options.seed, options.copy_images]
-    for part in (os.fspath(resolved), *map(repr, said)):
-        _add(key, part)
+    for text in (source.text if resolved is None else os.fspath(resolved), *map(repr, said)):
+        _add(key, text)
     if options.classes_file is not None:
         _add(key, repr(read_classes_file(options.classes_file)))
-    if not resolved.is_dir():
-        _add(key, _describe_state(resolved))
+    if importer.describe_state is not None:
+        states = importer.describe_state(source)
     else:
-        with progress.task("looking for changes", None, unit="files") as task:
-            for path in Walk(resolved).all_files():
-                _add(key, path)
-                _add(key, _describe_state(resolved / path))
-                task.advance()
-    name = safe_name(resolved.stem, fallback="source")
+        states = iter(()) if resolved is None else _describe_files(resolved, progress)
+    for text in states:
+        _add(key, text)
+    name = safe_name((resolved or Path(source.text)).stem, fallback="source")
     return cache_dir() / _DATASETS / f"{name}-{key.hexdigest()[:16]}"
 
 
-def _describe_state(path: Path) -> str:
+def _describe_files(path: Path, progress: Progress) -> Iterator[str]:
+    """Yield the size and time of a file, or the path, size and time of each file of a folder."""
+    if not path.is_dir():
+        yield _describe_file(path)
+        return
+    with progress.task("looking for changes", None, unit="files") as task:
+        for below in Walk(path).all_files():
+            yield below
+            yield _describe_file(path / below)
+            task.advance()
+
+
+def _describe_file(path: Path) -> str:
     try:
         found = path.stat()
     except OSError:

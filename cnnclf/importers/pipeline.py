@@ -1,7 +1,7 @@
 """From a source to a dataset directory: list, check in parallel, find duplicates, split, write.
 
 The first pass writes the rows to a temporary file and keeps only `SampleColumns` in memory; the
-second adds the splits, which depend on all images. The dataset appears whole or not at all.
+second adds the splits, which depend on all images. The dataset appears complete or not at all.
 """
 
 import contextlib
@@ -26,45 +26,46 @@ from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.errors import DataError
 from cnnclf.files import write_error
 from cnnclf.importers.importer import Importer, ImportOptions, Listing
-from cnnclf.importers.reporting import tell_duplicates, tell_labels, tell_skipped
-from cnnclf.importers.scan import ROWS_NAME, SKIPPED_NAME, Harvest, gather
-from cnnclf.importers.splitting import Division, divide
+from cnnclf.importers.reporting import report_duplicates, report_labels, report_skipped
+from cnnclf.importers.scan import ROWS_NAME, SKIPPED_NAME, Scan, scan_images
+from cnnclf.importers.source import Source
+from cnnclf.importers.splitting import Division, split_images
 from cnnclf.names import count_of, name_some, natural_key
 from cnnclf.progress import Progress
 
 IMAGES_NAME: Final = "images"
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _CLASSES_HINT: Final = (
-    "put the images of each class into a folder named after it, or give a CSV file with the "
+    "put the images of each class into a folder with its name, or give a CSV file with the "
     "columns path,label"
 )
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did.
+    """The result of an import.
 
     Args:
         directory: The dataset.
-        source: What was imported.
+        source: The absolute path of the source, or its text if it is not a path.
         format: Name of the importer.
-        reason: Why that one.
+        reason: Why this importer was used.
         labels: In the order of the class indices.
         counts: Images by split and label.
         images: Rows of the manifest.
         skipped: Rows of `skipped.csv`.
         failed: Those of them that were listed as images and cannot be used.
-        skipped_reasons: How often which reason occurs there, the most frequent first; at most 10.
+        skipped_reasons: Number of files by reason, the most frequent first; at most 10.
         repeats: Images that repeat an earlier one.
         split: `made`, `kept`, or `kept, val from train`.
         fingerprint: Of the dataset.
-        notes: What is worth knowing.
+        notes: What the user should know.
         warnings: What the user may have to act on.
-        seconds: Time it took.
+        seconds: Wall time.
     """
 
     directory: Path
-    source: Path
+    source: str
     format: str
     reason: str
     labels: tuple[str, ...]
@@ -81,12 +82,12 @@ class ImportReport:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it."""
-        return {**asdict(self), "directory": str(self.directory), "source": str(self.source)}
+        """Return everything as types that JSON supports."""
+        return {**asdict(self), "directory": str(self.directory)}
 
 
 def run_import(
-    source: Path,
+    source: Source,
     out: Path,
     *,
     importer: Importer,
@@ -97,12 +98,12 @@ def run_import(
     """Import a source into a new dataset directory.
 
     Args:
-        source: A folder or file; never written to.
+        source: What the user gave; never changed.
         out: The dataset directory; must not exist, or be empty.
-        importer: The one to use.
-        reason: Why that one.
-        options: What the user said.
-        progress: Hears of each image; notes and warnings go there, too.
+        importer: The importer to use.
+        reason: Why this importer.
+        options: Options of the import.
+        progress: Receives the progress, notes and warnings.
 
     Raises:
         DataError: `out` is not empty, or there are no images of at least two labels.
@@ -111,16 +112,16 @@ def run_import(
     """
     start = time.perf_counter()
     started_ns = time.time_ns()
-    source, out = Path(os.path.abspath(source)), Path(os.path.abspath(out))  # noqa: PTH100
+    source, out = source.absolute(), Path(os.path.abspath(out))  # noqa: PTH100
     _check_free(out)
     with _staging(out) as staging:
-        listing = importer.read(source, staging / IMAGES_NAME, options, progress)
+        listing = importer.read(source, staging / IMAGES_NAME, options=options, progress=progress)
         copies = staging / IMAGES_NAME if options.copy_images and not listing.unpacked else None
-        harvest = gather(listing, staging, copies=copies, options=options, progress=progress)
-        labels = _settle_labels(listing, harvest, source)
-        division = divide(harvest.columns, labels, options)
+        scan = scan_images(listing, staging, copies=copies, options=options, progress=progress)
+        labels = _settle_labels(listing, scan, source)
+        division = split_images(scan.columns, labels, options=options)
         duplicates = find_duplicates(
-            division.contents, harvest.columns.class_indices(labels), division.splits
+            division.contents, scan.columns.class_indices(labels), splits=division.splits
         )
         examples: dict[int, Row | None] = dict.fromkeys(duplicates.example_rows())
         inside = listing.unpacked or options.copy_images
@@ -130,38 +131,38 @@ def run_import(
             labels=labels,
             root=_find_root(listing, staging, options),
             source={
-                "path": os.fspath(source),
+                "path": source.text,
                 "format": importer.name,
                 "reason": reason,
                 "split": division.kind,
                 "seed": options.seed,
-                "skipped": harvest.skipped,
-                "unread": harvest.unread.total(),
+                "skipped": scan.skipped,
+                "unread": scan.unread.total(),
                 "remarks": listing.remarks,
-                # What is in the dataset itself was written later than the source was looked at.
+                # Files in the dataset itself are newer than the start of the import.
                 "imported_ns": time.time_ns() if inside else started_ns,
             },
         )
         (staging / ROWS_NAME).unlink()
         _publish(staging, out)
-    notes, warnings = tell_duplicates(duplicates, examples, kept=division.kind != "made")
-    skipped = tell_skipped(harvest, out / SKIPPED_NAME)
-    warnings = [*tell_labels(saved.counts, harvest.unread), *division.warnings, *warnings]
-    if harvest.unread:
+    notes, warnings = report_duplicates(duplicates, examples, kept=division.kind != "made")
+    skipped = report_skipped(scan, out / SKIPPED_NAME)
+    warnings = [*report_labels(saved.counts, scan.unread), *division.warnings, *warnings]
+    if scan.unread:
         warnings = [*skipped, *warnings]
     else:
         notes = [*skipped, *notes]
     report = ImportReport(
         directory=out,
-        source=source,
+        source=source.text,
         format=importer.name,
         reason=reason,
         labels=labels,
         counts=saved.counts,
         images=saved.rows,
-        skipped=harvest.skipped,
-        failed=harvest.unread.total(),
-        skipped_reasons=dict(harvest.reasons.most_common(10)),
+        skipped=scan.skipped,
+        failed=scan.unread.total(),
+        skipped_reasons=dict(scan.reasons.most_common(10)),
         repeats=duplicates.repeats,
         split=division.kind,
         fingerprint=saved.fingerprint,
@@ -177,24 +178,24 @@ def run_import(
 
 
 def _check_free(out: Path) -> None:
-    """Check that `out` is not there yet, or empty."""
+    """Check that `out` does not exist or is empty."""
     if is_dataset(out):
-        fault, hint = "a dataset is there already", "use it as it is, remove it"
+        fault, hint = "contains a dataset already", "use it as it is, remove it"
     elif out.is_dir() and any(out.iterdir()):
-        fault, hint = "the folder is not empty", "empty it"
+        fault, hint = "is not empty", "empty it"
     elif out.exists() and not out.is_dir():
-        fault, hint = "it is a file", "remove it"
+        fault, hint = "is a file", "remove it"
     else:
         return
     raise DataError(
-        f"expected a new or empty folder for the dataset {out}, but {fault}",
-        f"{hint}, or choose another place with --out",
+        f"cannot make a dataset in {out}: it {fault}",
+        f"{hint}, or choose another directory with --out",
     )
 
 
 @contextlib.contextmanager
 def _staging(out: Path) -> Iterator[Path]:
-    """Give a hidden folder beside `out` to build the dataset in; it is gone afterwards."""
+    """Yield a hidden folder next to `out` to build the dataset in; it is removed afterwards."""
     staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}.importing")
     try:
         staging.mkdir(parents=True)
@@ -208,11 +209,11 @@ def _staging(out: Path) -> Iterator[Path]:
 
 
 def _publish(staging: Path, out: Path) -> None:
-    """Give the finished dataset its name."""
+    """Rename the finished dataset to `out`."""
     try:
         staging.rename(out)
     except OSError:
-        # An empty folder is in the way that cannot be replaced (Windows, or another disk): fill it.
+        # `out` is an empty folder that cannot be replaced (Windows, or another disk): fill it.
         out.mkdir(exist_ok=True)
         _check_free(out)
         for child in sorted(staging.iterdir(), key=lambda path: path.name == DATASET_NAME):
@@ -225,21 +226,21 @@ def _find_root(listing: Listing, staging: Path, options: ImportOptions) -> Path 
     return IMAGES_NAME if options.copy_images else listing.root
 
 
-def _settle_labels(listing: Listing, harvest: Harvest, source: Path) -> tuple[str, ...]:
-    """Fix the order of the labels; there must be images of two at least."""
-    seen = harvest.columns.labels
+def _settle_labels(listing: Listing, scan: Scan, source: Source) -> tuple[str, ...]:
+    """Return the labels in their order; there must be images of at least two."""
+    seen = scan.columns.labels
     if not seen:
-        if harvest.skipped:
-            told = (
-                f"of {count_of(harvest.skipped, 'file')} none can be used: {harvest.first_skipped}"
-            )
-        else:
-            told = "there are none"
-        raise DataError(f"expected images in {source}, but {told}", _CLASSES_HINT)
+        if not scan.skipped:
+            raise DataError(f"{source} holds no images", _CLASSES_HINT)
+        files = count_of(scan.skipped, "file")
+        raise DataError(
+            f"no usable images in {source}: {files} skipped, the first is {scan.first_skipped}",
+            _CLASSES_HINT,
+        )
     if len(seen) == 1:
         raise DataError(
             f"expected images of at least 2 classes in {source}, received "
-            f"{count_of(len(harvest.columns), 'image')} of {next(iter(seen))!r} alone",
+            f"{count_of(len(scan.columns), 'image')} of {next(iter(seen))!r} only",
             _CLASSES_HINT,
         )
     if listing.labels is None:
@@ -247,15 +248,14 @@ def _settle_labels(listing: Listing, harvest: Harvest, source: Path) -> tuple[st
     unknown = [label for label in seen if label not in listing.labels]
     if unknown:
         raise DataError(
-            f"expected only the {len(listing.labels)} labels that are listed for {source}, "
-            f"but images are labeled {name_some(unknown)}",
-            "add them to the file given to --classes-file, or leave that option out",
+            f"labels of images in {source} are not in the classes file: {name_some(unknown)}",
+            "add them to the file given to --classes-file, or omit the option",
         )
     return listing.labels
 
 
 def _join_splits(path: Path, division: Division, examples: dict[int, Row | None]) -> Iterator[Row]:
-    """Yield the rows of the first pass with their splits; note those wanted as examples."""
+    """Yield the rows of the first pass with their splits; keep the rows needed as examples."""
     names = dict(enumerate(SPLITS)) | {-1: ""}
     for number, (row, split) in enumerate(zip(read_rows(path), division.splits, strict=True)):
         joined = row._replace(split=names[int(split)])

@@ -1,6 +1,6 @@
 """Reading and checking images on many threads, in order and in bounded memory.
 
-Each file is read once; its bytes are hashed, decoded in full and hashed again as pixels.
+Each file is read once; its bytes are hashed and decoded completely, and the pixels are hashed.
 """
 
 import hashlib
@@ -15,23 +15,24 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from cnnclf.errors import ImageError
+from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ImageInfo, inspect_image
 from cnnclf.importers.importer import Record
 
-# Larger files are not read: each thread holds one file in memory.
+# Larger files are skipped: each thread holds one file in memory.
 MAX_FILE_BYTES: Final = 2**30
 
-# Handing over single files would cost more than a tiny image itself.
+# Passing on single files would cost more than a tiny image itself.
 _CHUNK: Final = 16
 _CHUNKS_AHEAD: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One image that was read, or that could not be.
+    """One image that was read, or could not be read.
 
     Args:
-        record: As listed; with another path if the image was copied to one.
+        record: As listed; with another path if the image was copied there.
         info: None if the file cannot be used.
         sha256: Of the bytes of the file, 32 bytes.
         reason: Why the file cannot be used; "" if it can.
@@ -41,13 +42,6 @@ class Checked:
     info: ImageInfo | None
     sha256: bytes = b""
     reason: str = ""
-
-
-def count_processors() -> int:
-    """Count the processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_images(
@@ -62,7 +56,7 @@ def check_images(
 
     Args:
         root: The folder that the paths of the records are relative to.
-        records: Consumed a little ahead of what is yielded.
+        records: Consumed slightly faster than the results are yielded.
         threads: At least 1; None means one per processor.
         copy_to: A folder that the good images are copied into, under their paths.
         exact: Whether the checksums of large images must be over all their pixels.
@@ -70,7 +64,7 @@ def check_images(
     Returns:
         The records in order, a few at a time.
     """
-    threads = threads or count_processors()
+    threads = threads or count_usable_cpus()
     waiting: deque[Future[list[Checked]]] = deque()
     check = _Check(os.fspath(root), copy_to, exact)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
@@ -102,12 +96,12 @@ class _Check(NamedTuple):
     exact: bool
 
     def check_all(self, records: list[Record]) -> list[Checked]:
-        """Check some files one after the other."""
+        """Check some files in order."""
         return [self._check(record) for record in records]
 
     def _check(self, record: Record) -> Checked:
         try:
-            # Path would cost as much as a tiny image itself.
+            # A Path would cost as much as a tiny image itself.
             content = _read_file(os.path.join(self.root, record.path))  # noqa: PTH118
             name = record.path.rpartition("/")[2]
             info = inspect_image(content, name=name, exact=self.exact)
@@ -134,10 +128,10 @@ _READING: Final = (
 
 
 def _read_file(path: str) -> bytes:
-    """Read a whole file with as few calls of the system as possible.
+    """Read a whole file with as few system calls as possible.
 
     Raises:
-        ImageError: It is no file, or larger than `MAX_FILE_BYTES`.
+        ImageError: It is not a file, or larger than `MAX_FILE_BYTES`.
         OSError: It cannot be read.
     """
     descriptor = os.open(path, _READING)
@@ -151,7 +145,7 @@ def _read_file(path: str) -> bytes:
         while len(content) < found.st_size:
             more = os.read(descriptor, found.st_size - len(content))
             if not more:
-                break  # it became shorter at this moment
+                break  # it was truncated in the meantime
             content += more
         return content
     finally:
@@ -159,7 +153,7 @@ def _read_file(path: str) -> bytes:
 
 
 def _place_copy(path: str, digest: bytes) -> str:
-    """Return where below the copies an image goes: under its own path unless that leads out."""
+    """Return the path of a copy: that of the image, unless it leads out of the copies."""
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts:
         return f"outside/{digest.hex()[:16]}/{parts.name}"

@@ -1,4 +1,4 @@
-"""What the user is told about the images of a source, in words."""
+"""The notes and warnings about the images of a source."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 from cnnclf.data.checks import Duplicates
 from cnnclf.data.manifest import Counts
 from cnnclf.data.manifest_rows import Row
-from cnnclf.importers.scan import Harvest
+from cnnclf.importers.scan import Scan
 from cnnclf.names import count_of, name_some
 
 _EXAMPLES = 3
 
 
-def tell_duplicates(
+def report_duplicates(
     duplicates: Duplicates, examples: Mapping[int, Row | None], *, kept: bool
 ) -> tuple[list[str], list[str]]:
-    """Say which images occur more than once.
+    """Report which images occur more than once.
 
     Args:
-        duplicates: What was found.
+        duplicates: The images found.
         examples: The rows of `duplicates.example_rows()`.
-        kept: Whether the split is that of the source, which is not changed.
+        kept: Whether the source had a split, which is not changed.
 
     Returns:
         Notes and warnings.
@@ -28,49 +28,46 @@ def tell_duplicates(
     notes, warnings = [], []
     if duplicates.repeats:
         inside = [f"{count} within {split}" for split, count in duplicates.inside.items() if count]
-        where = (
-            (", ".join(inside) or "none within one split") if kept else "copies stay in one split"
-        )
+        where = (", ".join(inside) or "none within one split") if kept else "kept in the same split"
         notes.append(
-            f"{count_of(duplicates.repeats, 'image')} repeating another one (same bytes or same "
-            f"pixels): {where}"
+            f"{count_of(duplicates.repeats, 'duplicate image')} (same bytes or pixels): {where}"
         )
     for (later, earlier), (rows, twins) in duplicates.shared.items():
         pairs = zip(rows.tolist()[:_EXAMPLES], twins.tolist()[:_EXAMPLES], strict=True)
-        told = [f"{_path(examples, row)} = {_path(examples, twin)}" for row, twin in pairs]
+        shown = [f"{_path(examples, row)} = {_path(examples, twin)}" for row, twin in pairs]
         warnings.append(
-            f"{count_of(len(rows), 'image')} of {later} also in {earlier}, so that scores may "
-            f"come out too good: {_cut(told, len(rows))}"
+            f"{count_of(len(rows), 'image')} of {later} also in {earlier}, so scores may be too "
+            f"high: {_cut(shown, len(rows))}"
         )
     if len(duplicates.conflicts):
-        told = [
+        shown = [
             " = ".join(f"{_path(examples, row)} ({_label(examples, row)})" for row in pair)
             for pair in duplicates.conflicts[:_EXAMPLES].tolist()
         ]
         count = len(duplicates.conflicts)
-        warnings.append(f"{count_of(count, 'image')} with different labels: {_cut(told, count)}")
+        warnings.append(f"{count_of(count, 'image')} with different labels: {_cut(shown, count)}")
     return notes, warnings
 
 
-def tell_skipped(harvest: Harvest, path: Path) -> list[str]:
-    """Say how many files were skipped, the most frequent reasons, and where all are listed."""
-    if not harvest.skipped:
+def report_skipped(scan: Scan, path: Path) -> list[str]:
+    """Report how many files were skipped, the most frequent reasons, and the list of all."""
+    if not scan.skipped:
         return []
-    common = harvest.reasons.most_common(_EXAMPLES)
-    told = [f"{count_of(count, 'file')}: {reason}" for reason, count in common]
-    rest = harvest.skipped - sum(count for _, count in common)
+    common = scan.reasons.most_common(_EXAMPLES)
+    lines = [f"{count_of(count, 'file')}: {reason}" for reason, count in common]
+    rest = scan.skipped - sum(count for _, count in common)
     if rest:
-        told.append(f"{count_of(rest, 'file')} for other reasons")
-    lines = "".join(f"\n  {each}" for each in told)
-    return [f"{count_of(harvest.skipped, 'file')} skipped, listed in {path}{lines}"]
+        lines.append(f"{count_of(rest, 'file')} for other reasons")
+    listed = "".join(f"\n  {line}" for line in lines)
+    return [f"{count_of(scan.skipped, 'file')} skipped, listed in {path}{listed}"]
 
 
-def tell_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
-    """Say which labels have no images, and which are suspiciously alike.
+def report_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
+    """Report which labels have no images, and which are suspiciously similar.
 
     Args:
         counts: Images by split and label.
-        unread: How many files of which label cannot be used.
+        unread: Number of files that cannot be used by label.
     """
     labels = list(next(iter(counts.values())))
     warnings = []
@@ -80,7 +77,7 @@ def tell_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
         if label not in labels
     ]
     if lost:
-        warnings.append(f"no classes, as none of their files can be used: {name_some(lost)}")
+        warnings.append(f"classes without a usable file are excluded: {name_some(lost)}")
     bare = [label for label in labels if not any(each[label] for each in counts.values())]
     if bare:
         warnings.append(f"labels without images: {name_some(bare)}")
@@ -93,9 +90,9 @@ def tell_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
     return warnings
 
 
-def _cut(told: list[str], count: int) -> str:
-    more = count - len(told)
-    return ", ".join(told) + (f" and {more} more" if more else "")
+def _cut(shown: list[str], count: int) -> str:
+    more = count - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _path(examples: Mapping[int, Row | None], number: int) -> str:

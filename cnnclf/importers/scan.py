@@ -1,4 +1,4 @@
-"""The first pass over a source: every image is read, and its row written down as it comes."""
+"""The first pass over a source: every image is read, and its row is written immediately."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,23 +14,23 @@ from cnnclf.progress import Progress, Task
 ROWS_NAME: Final = "rows.csv"
 SKIPPED_NAME: Final = "skipped.csv"
 
-# Reasons may quote the files they are about; not all of a million are kept.
+# Reasons may quote the files; not all of a million are kept.
 _MAX_REASONS: Final = 1000
 
 
-class Harvest:
-    """What the first pass found; the rows themselves are in a file.
+class Scan:
+    """The result of the first pass; the rows themselves are in a file.
 
     Args:
-        listing: What is read.
+        listing: The images to read.
         write_skipped: Writes a row of `skipped.csv`.
 
     Attributes:
         columns: The images that can be used.
-        skipped: How many files were passed over.
-        first_skipped: The first of them and why.
-        reasons: How often which reason was given.
-        unread: How many files of which label cannot be used.
+        skipped: Number of skipped files.
+        first_skipped: The first of them, with the reason.
+        reasons: Number of skipped files by reason.
+        unread: Number of images that cannot be used by label.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Harvest:
         self._write_skipped = write_skipped
 
     def take(self, chunks: Iterable[list[Checked]], task: Task) -> Iterator[Row]:
-        """Sort what comes in: yield a row for what can be used, list the rest as skipped."""
+        """Yield a row for each image that can be used; list the others as skipped."""
         for chunk in chunks:
             for checked in chunk:
                 if checked.info is None:
@@ -71,22 +71,22 @@ class Harvest:
         self.reasons[reason if known else "other reasons"] += 1
 
 
-def gather(
+def scan_images(
     listing: Listing,
     folder: Path,
     *,
     copies: Path | None,
     options: ImportOptions,
     progress: Progress,
-) -> Harvest:
+) -> Scan:
     """Read and check all images of a listing.
 
     Args:
         listing: Consumed.
-        folder: Gets `ROWS_NAME`, a manifest without splits, and `SKIPPED_NAME`.
+        folder: Where to write `ROWS_NAME`, a manifest without splits, and `SKIPPED_NAME`.
         copies: A folder that the good images are copied into; None for no copies.
-        options: What the user said.
-        progress: Hears of each file.
+        options: Options of the import.
+        progress: Receives the number of files checked.
     """
     with (
         (folder / SKIPPED_NAME).open(
@@ -96,20 +96,20 @@ def gather(
     ):
         write_skipped = open_csv(file)
         write_skipped(("path", "reason"))
-        harvest = Harvest(listing, write_skipped)
+        scan = Scan(listing, write_skipped)
         chunks = check_images(
             listing.root, listing.records, threads=options.threads, copy_to=copies
         )
-        write_rows(folder / ROWS_NAME, harvest.take(chunks, task))
+        write_rows(folder / ROWS_NAME, scan.take(chunks, task))
     root = copies or listing.root
-    _compare_lookalikes(harvest.columns, folder, root, options=options, progress=progress)
-    return harvest
+    _compare_lookalikes(scan.columns, folder, root, options=options, progress=progress)
+    return scan
 
 
 def _compare_lookalikes(
     columns: SampleColumns, folder: Path, root: Path, *, options: ImportOptions, progress: Progress
 ) -> None:
-    """Look again, and at all pixels, at the images that agree in a sample of them."""
+    """Read the images that agree in a sample of their pixels again, and compare all pixels."""
     again = columns.find_lookalikes().tolist()
     if not again:
         return

@@ -1,4 +1,4 @@
-"""Which split each image of a source ends up in, and what to tell the user about it."""
+"""The split of each image of a source, and the notes and warnings about it."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,11 +13,10 @@ from cnnclf.importers.importer import ImportOptions
 from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.names import count_of, name_some
 
-# What a source without val gives of its train.
-# Of train, when a source brings train and test only. 3,000 images tell an accuracy to within one
-# point (Wilson 95 % at 0.93: +-0.9); more would only be missing from training.
-_VAL_SHARE: Final = 0.1
-_MOST_VAL: Final = 3_000
+# Val, as a fraction of train, if a source has train and test only. 3,000 images give an accuracy to
+# within one point (Wilson 95 % at 0.93: +-0.9); more would only be missing from training.
+_VAL_FRACTION: Final = 0.1
+_MAX_VAL: Final = 3_000
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Division:
 
     Args:
         splits: int8 [N], index into `SPLITS` or -1.
-        kind: `made`, `kept` (the source had it) or `kept, val from train`.
+        kind: `made`, `kept` (from the source) or `kept, val from train`.
         contents: int64 [N], equal for images with the same bytes or the same pixels.
         notes: What the user should know.
         warnings: What the user may have to act on.
@@ -39,33 +38,35 @@ class Division:
     warnings: list[str]
 
 
-def divide(columns: SampleColumns, labels: tuple[str, ...], options: ImportOptions) -> Division:
+def split_images(
+    columns: SampleColumns, labels: tuple[str, ...], *, options: ImportOptions
+) -> Division:
     """Keep the split of the source if it has one, or else make one.
 
-    A source with train alone has none; one with train and test gives a tenth of train to val; one
-    without test stays as it is. `options.split` overrules the source.
+    A source with train only has no split; with train and test, a tenth of train becomes val;
+    without test, the split stays as it is. `options.split` overrides the source.
     """
     check_fractions(options.split or DEFAULT_SPLIT)
     contents = join_units(columns.files, columns.pixels)
     units = join_units(columns.files, columns.pixels, columns.groups)
     given = columns.splits
     present = {split for index, split in enumerate(SPLITS) if (given == index).any()}
-    divider = _Divider(columns, labels, units, options.seed)
+    splitter = _Splitter(columns, labels, units, options.seed)
     if options.split is not None or present <= {"train"}:
         fractions = options.split or DEFAULT_SPLIT
         notes, warnings = [], []
         if present == {"train"}:
-            notes.append("the source has train but neither val nor test: all of it is divided anew")
+            notes.append("the source has train but neither val nor test: all of it is split again")
         elif present:
             warnings.append("--split replaces the split of the source")
-        splits = divider.make(np.arange(len(columns)), fractions)
-        warnings += divider.tell_missing(splits, fractions)
+        splits = splitter.make(np.arange(len(columns)), fractions)
+        warnings += splitter.report_missing(splits, fractions)
         return Division(splits, "made", contents, notes, warnings)
-    return _keep(divider, given, present, contents, columns.groups)
+    return _keep(splitter, given, present, contents, columns.groups)
 
 
 def _keep(
-    divider: "_Divider",
+    splitter: "_Splitter",
     given: npt.NDArray[np.int8],
     present: set[str],
     contents: Ids,
@@ -77,8 +78,8 @@ def _keep(
     if present == {"train", "test"}:
         train = np.flatnonzero(given == SPLITS.index("train"))
         splits = given.copy()
-        share = min(_VAL_SHARE, _MOST_VAL / len(train))
-        splits[train] = divider.make(train, (1 - share, share, 0.0))
+        fraction = min(_VAL_FRACTION, _MAX_VAL / len(train))
+        splits[train] = splitter.make(train, (1 - fraction, fraction, 0.0))
         kind = "kept, val from train"
         taken = int((splits == SPLITS.index("val")).sum())
         notes.append(
@@ -87,26 +88,26 @@ def _keep(
         )
     elif "test" not in present:
         warnings.append(
-            "the source has no test images: models will be evaluated on val, which also chose "
-            "the best epoch, so that their scores come out a little too good"
+            "the source has no test images: models will be evaluated on val, which also selects "
+            "the best epoch, so scores will be slightly too high"
         )
     if "train" not in present:
-        warnings.append("the source has no train images: models can be evaluated, not trained")
+        warnings.append("the source has no train images: it is for evaluation only")
     unsplit = int((given < 0).sum())
     if unsplit:
         warnings.append(
-            f"{count_of(unsplit, 'image')} without a split while others have one: not used"
+            f"{count_of(unsplit, 'image')} without a split, although others have one: not used"
         )
     torn = _count_torn(groups, splits)
     if torn:
         warnings.append(
-            f"{count_of(torn, 'group')} in more than one split of the source: "
-            "scores may come out too good; --split divides anew"
+            f"{count_of(torn, 'group')} in more than one split of the source, so scores may be too "
+            "high; --split makes a new split"
         )
     return Division(splits, kind, contents, notes, warnings)
 
 
-class _Divider:
+class _Splitter:
     """Makes splits of some of the images."""
 
     def __init__(
@@ -119,19 +120,19 @@ class _Divider:
         self._seed = seed
 
     def make(self, rows: Ids, fractions: Fractions) -> npt.NDArray[np.int8]:
-        """Divide the images of some rows."""
+        """Split the images of some rows."""
         _, units = np.unique(self._units[rows], return_inverse=True)
         return assign_splits(
             self._class_indices[rows],
             units,
-            self._digests[rows],
+            digests=self._digests[rows],
             classes=len(self._labels),
             fractions=fractions,
             seed=self._seed,
         )
 
-    def tell_missing(self, splits: npt.NDArray[np.int8], fractions: Fractions) -> list[str]:
-        """Say which classes are too small for all splits."""
+    def report_missing(self, splits: npt.NDArray[np.int8], fractions: Fractions) -> list[str]:
+        """Report which classes are too small for all splits."""
         wanted = [index for index, fraction in enumerate(fractions) if fraction]
         pairs = splits.astype(np.int64) * len(self._labels) + self._class_indices
         counts = np.bincount(pairs, minlength=len(SPLITS) * len(self._labels))
@@ -144,8 +145,8 @@ class _Divider:
                 small.setdefault(" and ".join(missing), []).append(f"{label} ({total})")
         return [
             f"too few different images or groups for every split, none in {missing}: "
-            f"{name_some(told)}"
-            for missing, told in small.items()
+            f"{name_some(classes)}"
+            for missing, classes in small.items()
         ]
 
 

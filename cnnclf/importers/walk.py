@@ -1,8 +1,8 @@
-"""Walking through folders of any size and any state: loops, locks, odd names, hidden things.
+"""Walking through folders of any size and state: loops, missing permissions, odd or hidden names.
 
-Only one folder's names are in memory at a time, or fewer if asked for. Nothing is followed twice on
-one way down, and nothing is passed over without being said: single files as (path, reason), the
-rest as remarks.
+The names of only one folder are in memory at a time, or fewer if requested. No folder is entered
+twice on one path, and everything skipped is reported: single files as (path, reason), the rest as
+remarks.
 """
 
 import os
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.data.manifest import is_dataset
-from cnnclf.names import name_some, sort_in_chunks
+from cnnclf.names import count_of, name_some, sort_in_chunks
 from cnnclf.runs import PLAN_FILE, RECORD_FILE
 
-# What systems leave behind in folders; treated as hidden.
+# Files that operating systems create in folders; treated as hidden.
 _SYSTEM_NAMES: Final = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
 
 
@@ -26,11 +26,11 @@ class Walk:
 
     Args:
         root: Where to start.
-        ignored: Names of folders to pass over in silence (what is being written at the moment).
-        sort_at_once: Names of one folder that are held and sorted together; see `sort_in_chunks`.
+        ignored: Names of folders to skip without a remark (those being written at the moment).
+        sort_at_once: How many names of one folder are sorted together; see `sort_in_chunks`.
 
     Attributes:
-        skipped: (path, reason) of what cannot be read, in the order of finding.
+        skipped: (path, reason) of everything that cannot be read, in the order found.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Walk:
         """Yield the paths of the files in a folder and the folders below it."""
         parts = path.split("/") if path else []
         above = {self._identify("/".join(parts[:end])) for end in range(len(parts))}
-        # One level each: where, which folder (device and number), and the names still to do.
+        # For each level: the path, the folder (device and inode), and the names still to visit.
         levels = [(path, self._identify(path), self._names(path))]
         while levels:
             here, _, rest = levels[-1]
@@ -80,25 +80,25 @@ class Walk:
                     levels.append((below, identity, self._names(below)))
 
     def count_files(self, path: str = "") -> int:
-        """Count about how many files `all_files` will yield; fast, and nothing is kept."""
+        """Count roughly the files that `all_files` will yield; fast, in constant memory."""
         return sum(1 for _ in self._find_files(path))
 
     def has_files(self, path: str = "") -> bool:
-        """Return whether there is any file below a folder; fast, and nothing is kept."""
+        """Return whether there is any file below a folder; fast, in constant memory."""
         return next(self._find_files(path), None) is not None
 
     def remarks(self) -> list[str]:
-        """Return what was passed over so far, in words."""
-        told = []
+        """Return remarks on what was skipped so far without a row of its own."""
+        remarks = []
         if self._hidden_folders:
             names = name_some(list(self._hidden_folders))
-            told.append(f"hidden folders are no classes and were passed over: {names}")
+            remarks.append(f"hidden folders skipped: {names}")
         if self._own_folders:
             names = name_some(list(self._own_folders))
-            told.append(f"datasets and runs of cnnclf were passed over: {names}")
+            remarks.append(f"datasets and runs of cnnclf skipped: {names}")
         if self._hidden_files:
-            told.append(f"hidden files passed over: {self._hidden_files}")
-        return told
+            remarks.append(f"{count_of(self._hidden_files, 'hidden file')} skipped")
+        return remarks
 
     def _find_files(self, path: str) -> Iterator[str]:
         """Yield the files below a folder in any order, each folder once."""
@@ -132,7 +132,7 @@ class Walk:
             self.skipped.append((path or ".", f"the folder cannot be read: {error.strerror}"))
 
     def _classify(self, entry: "os.DirEntry[str]", path: str) -> str:
-        """Return the name, with "/" for a folder, or "" for what is passed over."""
+        """Return the name, with "/" at the end for a folder, or "" for a skipped entry."""
         try:
             is_folder = entry.is_dir()
             is_file = not is_folder and entry.is_file()
@@ -148,7 +148,7 @@ class Walk:
             return f"{entry.name}/"
         if is_file:
             return entry.name
-        reason = "the link leads nowhere" if entry.is_symlink() else "neither a file nor a folder"
+        reason = "the link leads nowhere" if entry.is_symlink() else "not a file or folder"
         self.skipped.append((_join(path, entry.name), reason))
         return ""
 
@@ -165,8 +165,13 @@ class Walk:
         try:
             found = os.stat(os.path.join(self._root, path))  # noqa: PTH116, PTH118 (speed)
         except OSError:
-            return None  # `_names` says why
+            return None  # `_names` reports why
         return found.st_dev, found.st_ino
+
+
+def list_visible(folder: Path) -> list[Path]:
+    """Return the paths in a folder that are not hidden, sorted."""
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
 
 
 def _join(folder: str, name: str) -> str:

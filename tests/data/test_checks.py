@@ -55,8 +55,8 @@ def test_small_and_uneven_classes_are_told() -> None:
 @pytest.mark.parametrize(
     ("counts", "told"),
     [
-        ({"a": (9, 0, 0), "b": (0, 5, 5)}, "only 'a' has any"),
-        ({"a": (0, 1, 1), "b": (0, 5, 5)}, "there are none"),
+        ({"a": (9, 0, 0), "b": (0, 5, 5)}, "received 'a' only"),
+        ({"a": (0, 1, 1), "b": (0, 5, 5)}, "received none"),
     ],
 )
 def test_a_dataset_without_two_trained_labels_is_refused(
@@ -89,7 +89,7 @@ def test_duplicates_are_found_by_split_and_label() -> None:
     splits = np.array([SPLITS.index(s) if s else -1 for s in (
         "train", "train", "train", "train", "test", "test", "val", "train", "val", ""
     )], np.int8)  # fmt: skip
-    found = find_duplicates(contents, labels, splits)
+    found = find_duplicates(contents, labels, splits=splits)
     assert found.repeats == 5
     assert found.inside == {"train": 1, "val": 0, "test": 0}
     assert set(found.shared) == {("val", "train"), ("test", "train")}
@@ -103,7 +103,7 @@ def test_duplicates_are_found_by_split_and_label() -> None:
 
 
 def test_a_dataset_without_duplicates_has_none() -> None:
-    found = find_duplicates(np.arange(5), np.zeros(5, np.int32), np.zeros(5, np.int8))
+    found = find_duplicates(np.arange(5), np.zeros(5, np.int32), splits=np.zeros(5, np.int8))
     assert (found.repeats, found.shared, len(found.conflicts)) == (0, {}, 0)
     assert found.example_rows() == set()
 

@@ -52,7 +52,7 @@ def test_an_empty_directory_is_filled(installed: Path, tmp_path: Path) -> None:
 def test_a_directory_that_holds_something_is_left_alone(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / ".hidden").write_text("keep")
-    with pytest.raises(UsageError, match="new or empty directory, received") as caught:
+    with pytest.raises(UsageError, match="is not empty") as caught:
         write_sample_data(tmp_path / "mine")
     assert "empty one" in caught.value.hint
     assert _list_files(tmp_path / "mine") == {".hidden": b"keep"}
@@ -60,7 +60,7 @@ def test_a_directory_that_holds_something_is_left_alone(installed: Path, tmp_pat
 
 def test_a_file_is_refused(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("keep")
-    with pytest.raises(UsageError, match="received the file"):
+    with pytest.raises(UsageError, match="is a file, not a directory"):
         write_sample_data(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "keep"
 
@@ -84,7 +84,7 @@ def test_an_installation_without_the_images_says_so(
         sample_data, "__file__", str(tmp_path / "cnnclf" / "data" / "sample_data.py")
     )
     monkeypatch.setattr(resources, "files", lambda package: tmp_path / package)
-    with pytest.raises(DataError, match="expected the sample images in"):
+    with pytest.raises(DataError, match="sample images are missing in"):
         write_sample_data(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -42,7 +42,7 @@ def divide(
     splits = assign_splits(
         np.array(labels, np.int32),
         units,
-        digests,
+        digests=digests,
         classes=max(labels, default=0) + 1,
         fractions=fractions,
         seed=seed,
@@ -193,7 +193,7 @@ def test_long_chains_are_one_unit() -> None:
 
 def test_units_are_counted_by_class() -> None:
     units = np.array([0, 0, 2, 3])
-    assert count_units(np.array([0, 1, 1, 1], np.int32), units, 3).tolist() == [1, 3, 0]
+    assert count_units(np.array([0, 1, 1, 1], np.int32), units, classes=3).tolist() == [1, 3, 0]
 
 
 @pytest.mark.parametrize(

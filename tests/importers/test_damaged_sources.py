@@ -17,13 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnclf.errors import DataError
-from cnnclf.importers.archives.archives import TAR, ZIP
+from cnnclf.importers import IMPORTERS
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.npy import NPY_FOLDERS
 from cnnclf.importers.formats.npz import NPZ
 from cnnclf.importers.importer import Importer, ImportOptions
+from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
+
+ZIP, TAR = (importer for importer in IMPORTERS if importer.name in {"zip", "tar"})
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 3, 3), np.uint8)
 LABELS = np.array([0, 1, 1, 0])
@@ -123,10 +126,12 @@ def test_damage_ends_in_images_or_in_a_clear_error(
         (folder / "in" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "in" / path).write_bytes(content)
     source = folder / "in" / file if by_file else folder / "in"
-    importer.recognize(source)
+    importer.recognize(Source.of(source))
     listing = None
     try:
-        listing = importer.read(source, folder / "out", ImportOptions(threads=1), Silent())
+        listing = importer.read(
+            Source.of(source), folder / "out", options=ImportOptions(threads=1), progress=Silent()
+        )
         records = list(listing.records)
     except DataError as error:
         assert str(folder / "in") in error.message  # noqa: PT017
@@ -143,6 +148,8 @@ def test_sound_sources_are_read(tmp_path: Path, name: str) -> None:
         (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / path).write_bytes(content)
     source = tmp_path / "in" / file if by_file else tmp_path / "in"
-    assert importer.recognize(source)
-    listing = importer.read(source, tmp_path / "out", ImportOptions(), Silent())
+    assert importer.recognize(Source.of(source))
+    listing = importer.read(
+        Source.of(source), tmp_path / "out", options=ImportOptions(), progress=Silent()
+    )
     assert len(list(listing.records)) in (2, 4)

@@ -15,6 +15,7 @@ from cnnclf.importers import (
 )
 from cnnclf.importers.opening import choose_importer
 from cnnclf.importers.pipeline import run_import
+from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
 
@@ -123,37 +124,37 @@ def test_the_cache_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("name", [importer.name for importer in IMPORTERS])
 def test_an_importer_can_be_forced(name: str, source: Path) -> None:
-    importer, reason = choose_importer(source, IMPORTERS, name=name)
+    importer, reason = choose_importer(Source.of(source), IMPORTERS, name=name)
     assert importer.name == name
     assert f"--format {name}" in reason
 
 
 def test_what_is_no_source_is_explained(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        choose_importer(tmp_path / "nowhere", IMPORTERS)
+        choose_importer(Source.of(tmp_path / "nowhere"), IMPORTERS)
     (tmp_path / "song.mp3").write_bytes(b"ID3\x04" + bytes(2000))
-    with pytest.raises(DataError, match="no known kind") as caught:
-        choose_importer(tmp_path / "song.mp3", IMPORTERS)
+    with pytest.raises(DataError, match="is not recognized") as caught:
+        choose_importer(Source.of(tmp_path / "song.mp3"), IMPORTERS)
     assert "class-folders" in caught.value.hint
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is empty"):
-        choose_importer(tmp_path / "empty", IMPORTERS)
+        choose_importer(Source.of(tmp_path / "empty"), IMPORTERS)
     import_source(source, tmp_path / "data", progress=Silent())
     with pytest.raises(DataError, match="a dataset already"):
-        choose_importer(tmp_path / "data", IMPORTERS)
+        choose_importer(Source.of(tmp_path / "data"), IMPORTERS)
 
 
 def test_a_run_is_no_source_of_images(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints" / "best").mkdir(parents=True)
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(DataError, match="is a run") as caught:
-        choose_importer(tmp_path / "run", IMPORTERS)
+        choose_importer(Source.of(tmp_path / "run"), IMPORTERS)
     assert "cnnclf evaluate" in caught.value.hint
 
 
 def test_an_unknown_format_names_the_nearest(source: Path) -> None:
     with pytest.raises(UsageError, match="'class-folder'") as caught:
-        choose_importer(source, IMPORTERS, name="class-folder")
+        choose_importer(Source.of(source), IMPORTERS, name="class-folder")
     assert "did you mean --format class-folders" in caught.value.hint
 
 

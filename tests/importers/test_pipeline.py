@@ -13,6 +13,7 @@ from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import CnnclfError, DataError, DeviceError, RunError, UsageError
 from cnnclf.importers import ImportOptions, ImportReport, import_source, pipeline
 from cnnclf.importers.importer import Importer, Listing, Record
+from cnnclf.importers.source import Source
 from cnnclf.progress import Progress, Silent
 
 
@@ -176,7 +177,7 @@ def test_out_inside_the_source_is_no_class(tmp_path: Path) -> None:
     _, again, progress = run(source, source / "again")
     assert again.labels == ("a", "b")
     assert len(again) == 10
-    assert any("datasets and runs of cnnclf were passed over: data" in n for n in progress.notes)
+    assert any("datasets and runs of cnnclf skipped: data" in n for n in progress.notes)
 
 
 def test_an_empty_folder_may_become_the_dataset(tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, kind: str) -> None:
     elif kind == "file":
         out.write_text("mine")
     before = tree(tmp_path)
-    with pytest.raises(DataError, match="expected a new or empty folder") as caught:
+    with pytest.raises(DataError, match="cannot make a dataset") as caught:
         run(source, out)
     assert str(out) in caught.value.message
     assert "--out" in caught.value.hint
@@ -231,7 +232,7 @@ def test_duplicates_stay_together(tmp_path: Path) -> None:
     splits = split_of(dataset)
     assert len({splits["a/0.png"], *(splits[f"a/again {i}.png"] for i in range(6))}) == 1
     assert report.repeats == 6
-    assert any("6 images repeating another one" in text for text in progress.notes)
+    assert any("6 duplicate images" in text for text in progress.notes)
     assert progress.warnings == []
 
 
@@ -325,14 +326,14 @@ def test_train_alone_is_no_split(tmp_path: Path) -> None:
     source = draw_splits(tmp_path / "photos", {"train": 20})
     report, _, progress = run(source, tmp_path / "data")
     assert totals(report) == {"train": 28, "val": 6, "test": 6}
-    assert any("divided anew" in text for text in progress.notes)
+    assert any("split again" in text for text in progress.notes)
 
 
 def test_test_alone_can_be_evaluated(tmp_path: Path) -> None:
     source = draw_splits(tmp_path / "photos", {"test": 20})
     report, _, progress = run(source, tmp_path / "data")
     assert totals(report) == {"train": 0, "val": 0, "test": 40}
-    assert any("not trained" in text for text in progress.warnings)
+    assert any("for evaluation only" in text for text in progress.warnings)
 
 
 def test_the_user_may_overrule_the_split(tmp_path: Path) -> None:
@@ -356,7 +357,9 @@ def test_leaks_across_an_existing_split_are_told(tmp_path: Path) -> None:
 
 
 def table_importer(records: list[Record], root: Path, **listing: object) -> Importer:
-    def read(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
+    def read(
+        source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    ) -> Listing:
         return Listing(root=root, records=iter(records), **listing)  # type: ignore[arg-type]
 
     return Importer("given", "records of a test", lambda source: "it is a test", read)
@@ -365,7 +368,7 @@ def table_importer(records: list[Record], root: Path, **listing: object) -> Impo
 def run_records(tmp_path: Path, importer: Importer, **options: object) -> tuple[Dataset, Silent]:
     progress = Silent()
     pipeline.run_import(
-        tmp_path,
+        Source.of(tmp_path),
         tmp_path / "data",
         importer=importer,
         reason="it is a test",
@@ -413,7 +416,7 @@ def test_labels_missing_in_the_classes_file_are_told(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 3, "b": 3, "c": 3})
     classes = tmp_path / "classes.txt"
     classes.write_text("b\na\n")
-    with pytest.raises(DataError, match="labeled c"):
+    with pytest.raises(DataError, match="classes file: c"):
         run(source, tmp_path / "data", classes_file=classes)
     classes.write_text("b\nc\na\n")
     _, dataset, _ = run(source, tmp_path / "data", classes_file=classes)
@@ -421,7 +424,9 @@ def test_labels_missing_in_the_classes_file_are_told(tmp_path: Path) -> None:
 
 
 def test_images_unpacked_into_the_dataset_move_with_it(tmp_path: Path) -> None:
-    def read(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
+    def read(
+        source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    ) -> Listing:
         draw_classes(unpack_dir / "deep", {"a": 3, "b": 3})
         records = (Record(f"{label}/{n}.png", label) for label in "ab" for n in range(3))
         return Listing(root=unpack_dir / "deep", records=records, unpacked=True)
@@ -446,9 +451,9 @@ def test_paths_that_lead_out_are_copied_inside(tmp_path: Path) -> None:
     ("counts", "told"),
     [
         ({}, "is empty"),
-        ({"a": 3}, "3 images of 'a' alone"),
-        ({"a": -2, "b": -1}, "of 3 files none can be used: a/0.png"),
-        ({"a": 3, "b": -2}, "3 images of 'a' alone"),
+        ({"a": 3}, "3 images of 'a' only"),
+        ({"a": -2, "b": -1}, "3 files skipped, the first is a/0.png"),
+        ({"a": 3, "b": -2}, "3 images of 'a' only"),
     ],
 )
 def test_sources_that_cannot_be_used_are_explained(
@@ -495,7 +500,7 @@ def test_nothing_is_left_of_a_broken_import(
         raise error
 
     importer = table_importer([], source)._replace(
-        read=lambda *_: Listing(root=source, records=records())
+        read=lambda *_, **__: Listing(root=source, records=records())
     )
     with pytest.raises(kind):
         run_records(tmp_path, importer, copy=True)

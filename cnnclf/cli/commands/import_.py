@@ -26,7 +26,7 @@ FORMATS = tuple(importer.name for importer in IMPORTERS)
 @partial(add_settings, kind=ImportConfig, rows={"format": FORMATS})
 def import_command(
     source: Annotated[
-        Path,
+        str,  # not a Path, which would change names such as hf://user/name
         typer.Argument(
             metavar="SOURCE",
             help="A folder of class folders, an archive, a table of paths and labels, arrays.",

@@ -1,1 +1,1 @@
-"""Archives: unpacked with bounds, then read as whatever lies in them."""
+"""Archives: unpacked within limits, then read in the format of their content."""

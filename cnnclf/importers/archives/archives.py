@@ -1,11 +1,12 @@
-"""Zip and tar archives: unpacked with care, then read as whatever lies in them."""
+"""Zip and tar archives: unpacked safely, then read in the format of their content."""
 
 import contextlib
+import os
 import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -23,13 +24,16 @@ from cnnclf.importers.archives.unpacking import (
     name_source,
     whole_or_nothing,
 )
-from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.folders import SPLIT_NAMES
-from cnnclf.importers.formats.idx import IDX
-from cnnclf.importers.formats.npy import NPY_FOLDERS
-from cnnclf.importers.formats.npz import NPZ
-from cnnclf.importers.formats.tables import TABLE, TABLE_SUFFIXES, list_table
-from cnnclf.importers.importer import Importer, ImportOptions, Listing
+from cnnclf.importers.importer import (
+    Importer,
+    ImportOptions,
+    Listing,
+    PathReader,
+    path_importer,
+)
+from cnnclf.importers.source import Source
+from cnnclf.importers.walk import list_visible
 from cnnclf.progress import Progress, Task
 
 
@@ -40,7 +44,7 @@ def recognize_zip(source: Path) -> str | None:
             source.is_file() and zipfile.is_zipfile(source)
         )
     except OSError:
-        return None  # what cannot be read is said when it is needed
+        return None  # reported when the file is read
     return "it is a zip archive" if found else None
 
 
@@ -50,41 +54,59 @@ def recognize_tar(source: Path) -> str | None:
     if not start:
         return None
     packing = packing_of(start)
-    told = f"it is a tar archive packed with {packing}" if packing else "it is a tar archive"
+    reason = f"it is a tar archive packed with {packing}" if packing else "it is a tar archive"
     try:
         with PackedReader(source) as reader:
             tarfile.TarInfo.frombuf(
                 reader.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape"
             )
     except (DataError, tarfile.TarError, ValueError):
-        return told if packing and _TAR_SUFFIXES.intersection(source.suffixes) else None
-    return told
+        return reason if packing and _TAR_SUFFIXES.intersection(source.suffixes) else None
+    return reason
 
 
-def read_zip(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
-    """Unpack a zip archive and list what lies in it.
+def archive_importers(table: Callable[[], Sequence[Importer]]) -> tuple[Importer, Importer]:
+    """Make the rows of the table of importers for zip and tar archives.
 
-    Raises:
-        DataError: It is damaged, encrypted, hostile, or holds no images.
+    Reading one raises `DataError` if it is damaged, encrypted, hostile, or holds no images.
+
+    Args:
+        table: Returns the table, in which the format of the unpacked files is looked up.
     """
-    with whole_or_nothing(unpack_dir):
-        members = Members(source, unpack_dir)
-        with progress.task("unpacking", None, unit="files") as task:
-            _unpack_zip(source, members, task)
-        return _list_content(source, members, unpack_dir, options, progress)
 
+    def make_reader(unpack: Callable[[Path, Members, Task], None]) -> PathReader:
+        def read(
+            source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+        ) -> Listing:
+            with whole_or_nothing(unpack_dir):
+                members = Members(source, unpack_dir)
+                with progress.task("unpacking", None, unit="files") as task:
+                    unpack(source, members, task)
+                if not members.written:
+                    raise DataError(f"{source} holds no files")
+                listing = _list_content(source, unpack_dir, table(), options, progress)
+                listing.skipped[:0] = members.skipped
+                listing.remarks[:0] = members.remarks()
+                return listing
 
-def read_tar(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
-    """Unpack a tar archive, packed with gzip, bzip2, xz or not at all, and list what lies in it.
+        return read
 
-    Raises:
-        DataError: It is damaged, hostile, or holds no images.
-    """
-    with whole_or_nothing(unpack_dir):
-        members = Members(source, unpack_dir)
-        with progress.task("unpacking", None, unit="files") as task:
-            _unpack_tar(source, members, task)
-        return _list_content(source, members, unpack_dir, options, progress)
+    return (
+        path_importer(
+            "zip",
+            "zip archive of anything that can be imported",
+            recognize=recognize_zip,
+            read=make_reader(_unpack_zip),
+            unpacks=True,
+        ),
+        path_importer(
+            "tar",
+            "tar archive (.gz, .bz2, .xz) of anything that can be imported",
+            recognize=recognize_tar,
+            read=make_reader(_unpack_tar),
+            unpacks=True,
+        ),
+    )
 
 
 _ZIP_MAGICS: Final = (b"PK\3\4", b"PK\5\6", b"PK\7\x08")
@@ -112,10 +134,10 @@ def _unpack_zip(source: Path, members: Members, task: Task) -> None:
         task.expect(len(infos))
         if any(info.flag_bits & _ZIP_ENCRYPTED_FLAG for info in infos):
             raise DataError(
-                f"expected a zip archive without a password, but {source} is encrypted",
+                f"{source} is encrypted",
                 "unpack it with its password and import the folder",
             )
-        # The sizes are those of the list of contents; nothing beyond them is ever unpacked.
+        # The sizes come from the list of contents; nothing beyond them is ever unpacked.
         check_growth(
             source,
             unpacked_bytes=sum(info.file_size for info in infos),
@@ -130,17 +152,18 @@ def _unpack_zip(source: Path, members: Members, task: Task) -> None:
             elif name.endswith("/"):
                 members.write_folder(path)
             elif kind in (0, stat.S_IFREG):
-                members.write(path, info.file_size, _zip_chunks(source, archive, info))
+                chunks = _zip_chunks(source, archive, info)
+                members.write(path, info.file_size, chunks=chunks)
             else:
-                members.skip(path, _LINK if kind == stat.S_IFLNK else "no plain file")
+                members.skip(path, _LINK if kind == stat.S_IFLNK else "not a regular file")
             task.advance()
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Return the name of a member with "/" between folders, whoever wrote it."""
+    """Return the name of a member with "/" between folders, whatever program wrote it."""
     name = info.filename
     if not info.flag_bits & _ZIP_UTF8_FLAG:
-        # The format says code page 437, but many programs write UTF-8 and do not say so.
+        # The format says code page 437, but many programs write UTF-8 without the flag.
         with contextlib.suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
     return name.replace("\\", "/")
@@ -170,7 +193,7 @@ def _tar_members(reader: PackedReader) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
             while (member := archive.next()) is not None:
-                # What has been seen is not needed again; a million of them would fill the memory.
+                # Not needed again; a million of them would fill the memory.
                 archive.members.clear()  # type: ignore[attr-defined]
                 yield member
             end = archive.offset
@@ -178,7 +201,7 @@ def _tar_members(reader: PackedReader) -> Iterator[tarfile.TarInfo]:
         raise reader.fault(str(error) or type(error).__name__) from error
     # The parser takes a damaged header for the end of the archive, which is a block of zeros.
     if reader.last != bytes(tarfile.BLOCKSIZE):
-        raise reader.fault(f"it does not end as it should, at byte {end}")
+        raise reader.fault(f"it does not end properly, at byte {end}")
 
 
 def _unpack_tar_member(member: tarfile.TarInfo, reader: PackedReader, members: Members) -> None:
@@ -190,10 +213,10 @@ def _unpack_tar_member(member: tarfile.TarInfo, reader: PackedReader, members: M
     elif member.issym() or member.islnk():
         members.skip(path, _LINK)
     elif not member.isreg() or member.issparse():
-        members.skip(path, "no plain file")
+        members.skip(path, "not a regular file")
     else:
         reader.seek(member.offset_data)
-        members.write(path, member.size, _tar_chunks(reader, member.size))
+        members.write(path, member.size, chunks=_tar_chunks(reader, member.size))
 
 
 def _tar_chunks(reader: PackedReader, size: int) -> Iterator[bytes]:
@@ -204,29 +227,30 @@ def _tar_chunks(reader: PackedReader, size: int) -> Iterator[bytes]:
 
 
 def _list_content(
-    source: Path, members: Members, unpack_dir: Path, options: ImportOptions, progress: Progress
+    source: Path,
+    unpack_dir: Path,
+    importers: Sequence[Importer],
+    options: ImportOptions,
+    progress: Progress,
 ) -> Listing:
-    """List what was unpacked, as the importer for it would."""
-    if not members.written:
-        raise DataError(f"expected an archive with images, but {source} holds no files")
-    inner, importer = _find_inner(unpack_dir, options)
+    """List what was unpacked with the importer for it."""
+    inner, importer = _find_inside(unpack_dir, importers, options)
     if importer is None:
-        listing = list_unpacked_folder(source, unpack_dir, options, progress)
-    elif importer is TABLE:
-        listing = list_table(inner, options, within=unpack_dir)
-        listing.unpacked = True
-    else:
+        return list_unpacked_folder(source, unpack_dir, options=options, progress=progress)
+    if importer.unpacks:
         listing = _unpack_again(source, inner, importer, unpack_dir, options, progress)
-    listing.skipped[:0] = members.skipped
-    listing.remarks[:0] = members.remarks()
-    if importer is not None:
-        listing.remarks.append(f"{inner.name} in the archive was read as {importer.name}")
+    else:
+        listing = importer.read(inner, unpack_dir, options=options, progress=progress)
+        listing.unpacked = True
+    listing.remarks.append(
+        f"{inner.require_path().name} in the archive was read as {importer.name}"
+    )
     return listing
 
 
 def _unpack_again(
     source: Path,
-    inner: Path,
+    inner: Source,
     importer: Importer,
     unpack_dir: Path,
     options: ImportOptions,
@@ -236,39 +260,26 @@ def _unpack_again(
     packed = unpack_dir.with_name(f"{unpack_dir.name}.packed")
     unpack_dir.rename(packed)
     try:
-        return importer.read(packed / inner.relative_to(unpack_dir), unpack_dir, options, progress)
+        moved = Source.of(packed / inner.require_path().relative_to(unpack_dir))
+        return importer.read(moved, unpack_dir, options=options, progress=progress)
     except DataError as error:
         raise name_source(error, there=packed, here=source) from error
     finally:
         shutil.rmtree(packed, ignore_errors=True)
 
 
-def _find_inner(folder: Path, options: ImportOptions) -> tuple[Path, Importer | None]:
-    """Find what is no folder of images, going through folders that hold only one other."""
-    within = folder
+def _find_inside(
+    top: Path, importers: Sequence[Importer], options: ImportOptions
+) -> tuple[Source, Importer | None]:
+    """Find a source other than a folder of images, below folders that hold only one other."""
+    folder = top
     while True:
-        for importer in (CIFAR, IDX, NPY_FOLDERS):
-            if importer.recognize(folder):
-                return folder, importer
-        children = [child for child in sorted(folder.iterdir()) if not child.name.startswith(".")]
-        arrays = [file for file in children if NPZ.recognize(file)]
-        if len(arrays) == 1:
-            return arrays[0], NPZ
-        # A table counts if it names at least one image that is there.
-        tables = [file for file in children if file.suffix.lower() in TABLE_SUFFIXES]
-        if len(tables) == 1 and TABLE.recognize(tables[0]):
-            records = list_table(tables[0], options, within=within).records
-            if next(records, None) is not None:
-                return tables[0], TABLE
-        folders = [child for child in children if child.is_dir()]
+        here = Source(os.fspath(folder), folder, within=top)
+        for importer in importers:
+            inner = importer.find_inside(here, options) if importer.find_inside else None
+            if inner is not None:
+                return inner, importer
+        folders = [child for child in list_visible(folder) if child.is_dir()]
         if len(folders) != 1 or folders[0].name.casefold() in SPLIT_NAMES:
-            return folder, None
+            return here, None
         folder = folders[0]
-
-
-ZIP: Final = Importer(
-    "zip", "zip archive of anything that can be imported", recognize_zip, read_zip
-)
-TAR: Final = Importer(
-    "tar", "tar archive (.gz, .bz2, .xz) of anything that can be imported", recognize_tar, read_tar
-)

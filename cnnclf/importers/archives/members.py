@@ -1,9 +1,9 @@
-"""The members of an archive on their way to the disk: which are written, where, and how.
+"""Writing the members of an archive to disk: which are written, where, and how.
 
-No member is written by the code of `zipfile` or `tarfile`: they only find the bytes, which are
-copied into files that must be new, below a folder that is new. So no link, owner, mode or device
-can come out of an archive, and nothing that exists is overwritten. A name that leads out of the
-folder is no accident: it refuses the whole archive.
+`zipfile` and `tarfile` only find the bytes of a member, which are copied into a new file in a new
+folder. So no link, owner, mode or device comes out of an archive, and nothing is overwritten. A
+name that leads out of the folder is no accident: the whole archive is refused
+(docs/decisions/0010-reading-sources-ourselves.md compares the extraction of the standard library).
 """
 
 import errno
@@ -36,10 +36,10 @@ class Members:
         self._root = os.fspath(folder)
         self._budget = Budget(source, folder)
         self._folders: set[str] = {""}
-        self._droppings = 0
+        self._system_files = 0
 
     def place(self, name: str) -> str | None:
-        """Return the path of a member below the folder; None if it is not to be written.
+        """Return the path of a member below the folder; None if it must not be written.
 
         Raises:
             DataError: The name is absolute or leads out of the folder.
@@ -47,26 +47,26 @@ class Members:
         parts = [part for part in _SEPARATORS.split(name) if part not in ("", ".")]
         if ".." in parts or _ABSOLUTE.match(name):
             raise DataError(
-                f"expected names inside of the archive, but {self._source} holds {name!r}, which "
-                "would be written outside of the folder it is unpacked to; nothing was unpacked",
-                "do not trust this file; ask whoever made it for another",
+                f"{self._source} holds {name!r}, which would be written outside the folder it is "
+                "unpacked to; nothing was unpacked",
+                "do not trust this file; get it from another source",
             )
         if not parts:
             return None
         if os.sep == "\\" and ":" in name:
-            self.skip(name, "no name that a file can have here")
+            self.skip(name, "not a valid file name on this system")
             return None
-        if parts[-1].startswith("._") or not _DROPPINGS.isdisjoint(map(str.casefold, parts)):
-            self._droppings += 1
+        if parts[-1].startswith("._") or not _SYSTEM_FILES.isdisjoint(map(str.casefold, parts)):
+            self._system_files += 1
             return None
         return "/".join(parts)
 
-    def write(self, path: str, size_bytes: int, chunks: Iterable[bytes]) -> None:
+    def write(self, path: str, size_bytes: int, *, chunks: Iterable[bytes]) -> None:
         """Write one file to a path that `place` returned.
 
         Args:
             path: Where, below the folder.
-            size_bytes: How large it will be, counted against the room on the disk beforehand.
+            size_bytes: Its size, checked against the free space on the disk first.
             chunks: Its content; may raise `DataError`.
         """
         self._budget.spend(size_bytes)
@@ -81,7 +81,7 @@ class Members:
         self.written += 1
 
     def write_folder(self, path: str) -> None:
-        """Make a folder, which may stay empty, at a path that `place` returned."""
+        """Make a folder, possibly empty, at a path that `place` returned."""
         self._budget.spend(0)
         try:
             self._make_folder(path)
@@ -89,7 +89,7 @@ class Members:
             self.skip(path, _why_no_name(error))
 
     def skip(self, name: str, reason: str) -> None:
-        """Put a member on the list of those that were not written."""
+        """List a member as skipped."""
         try:
             name.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
@@ -97,11 +97,11 @@ class Members:
         self.skipped.append((name.replace("\0", "\\0"), reason))
 
     def remarks(self) -> list[str]:
-        """Return what was passed over, in words."""
-        if not self._droppings:
+        """Return remarks on the files that were skipped without a row of their own."""
+        if not self._system_files:
             return []
-        count = self._droppings
-        return [f"passed over {count} files of macOS or Windows in the archive (such as ._*)"]
+        count = self._system_files
+        return [f"{count} system files of macOS or Windows in the archive skipped (such as ._*)"]
 
     def _make_folder(self, folder: str) -> None:
         if folder not in self._folders:
@@ -111,21 +111,21 @@ class Members:
 
 _SEPARATORS: Final = re.compile(r"[/\\]" if os.sep == "\\" else r"/")
 _ABSOLUTE: Final = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
-_DROPPINGS: Final = frozenset({"__macosx", ".ds_store", "thumbs.db", "desktop.ini"})
+_SYSTEM_FILES: Final = frozenset({"__macosx", ".ds_store", "thumbs.db", "desktop.ini"})
 _BAD_NAMES: Final = {
     errno.EEXIST: "the archive holds another file of this name",
     errno.EISDIR: "the archive holds a folder of this name",
     errno.ENOTDIR: "the archive holds a file with the name of its folder",
     errno.ENAMETOOLONG: "the name is too long",
-    errno.EINVAL: "no name that a file can have here",
-    errno.EILSEQ: "no name that a file can have here",
+    errno.EINVAL: "not a valid file name on this system",
+    errno.EILSEQ: "not a valid file name on this system",
 }
 
 
 def _why_no_name(error: OSError | ValueError) -> str:
-    """Say why a file of this name cannot be made; any other trouble is not the archive's."""
+    """Return why a file of this name cannot be made; raise errors that have another cause."""
     if isinstance(error, ValueError):
-        return "no name that a file can have"
+        return "not a valid file name"
     if error.errno not in _BAD_NAMES:
         raise error
     return _BAD_NAMES[error.errno]

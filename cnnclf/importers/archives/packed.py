@@ -1,4 +1,4 @@
-"""Reading packed files that may be damaged or hostile: bounded, forward only, errors named."""
+"""Reading compressed files that may be damaged or hostile: limited, forward only."""
 
 import bz2
 import gzip
@@ -16,14 +16,14 @@ from cnnclf.errors import DataError
 from cnnclf.files import format_bytes
 
 MAX_GROWTH: Final = 200
-"""Unpacked bytes for each packed byte that a source of images may have; text and drawn images
-stay below 50, bombs begin at 1000."""
+"""Maximum ratio of unpacked to packed bytes in a source of images; text and drawings stay below
+50, bombs begin at 1000."""
 
 HARMLESS_BYTES: Final = 100 * 2**20
-"""What is smaller than this when unpacked may have grown as much as it likes."""
+"""No maximum ratio applies to what unpacks to fewer bytes than this."""
 
 MAX_READ_BYTES: Final = 2**28
-"""The most that is read in one piece: an image of 16384 x 16384 gray pixels."""
+"""Maximum number of bytes to read at once: a gray image of 16384 x 16384 pixels."""
 
 
 def check_growth(source: Path, *, unpacked_bytes: int, packed_bytes: int) -> None:
@@ -34,9 +34,8 @@ def check_growth(source: Path, *, unpacked_bytes: int, packed_bytes: int) -> Non
     """
     if unpacked_bytes > HARMLESS_BYTES and unpacked_bytes > MAX_GROWTH * packed_bytes:
         raise DataError(
-            f"expected images that unpack to at most {MAX_GROWTH} times their packed size, but "
-            f"{source} with {format_bytes(packed_bytes)} unpacks to "
-            f"{format_bytes(unpacked_bytes)} or more",
+            f"{source} unpacks from {format_bytes(packed_bytes)} to "
+            f"{format_bytes(unpacked_bytes)} or more; images may grow at most {MAX_GROWTH} times",
             "if you trust the file, unpack it yourself and import the folder",
         )
 
@@ -44,14 +43,14 @@ def check_growth(source: Path, *, unpacked_bytes: int, packed_bytes: int) -> Non
 class PackedReader:
     """Reads a file from its start to its end, unpacking gzip, bzip2 or xz on the way.
 
-    Whatever is wrong with the packed bytes becomes a `DataError` that names the file. It moves
-    forward only, so that no header can send a parser in circles.
+    Any fault in the packed bytes becomes a `DataError` that names the file. The reader only moves
+    forward, so that no header can send a parser in circles.
 
     Args:
-        path: The file; its first bytes, not its name, decide how it is packed.
+        path: The file; its first bytes, not its name, tell how it is packed.
 
     Attributes:
-        packing: `gzip`, `bzip2`, `xz`, or "" when the file is not packed.
+        packing: `gzip`, `bzip2`, `xz`, or "" if the file is not packed.
         packed_bytes: Size of the file.
         last: What `read` returned last.
     """
@@ -63,7 +62,7 @@ class PackedReader:
         try:
             file = path.open("rb")
         except OSError as error:
-            raise DataError(f"expected a readable file, but {path}: {error.strerror}") from error
+            raise DataError(f"cannot read {path}: {error.strerror}") from error
         self.packed_bytes = path.stat().st_size
         self.packing = packing_of(file.read(6))
         file.seek(0)
@@ -73,7 +72,7 @@ class PackedReader:
     def read(self, size: int = -1) -> bytes:
         """Return the next `size` bytes, fewer only at the end of the file."""
         if not 0 <= size <= MAX_READ_BYTES:
-            raise self.fault(f"it asks for {size} bytes at once")
+            raise self.fault(f"it requests {size} bytes at once")
         try:
             data = self._stream.read(size)
         except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError) as error:
@@ -88,7 +87,7 @@ class PackedReader:
         """Return the next `size` bytes.
 
         Raises:
-            DataError: The file ends before.
+            DataError: The file ends earlier.
         """
         data = self.read(size)
         if len(data) < size:
@@ -96,7 +95,7 @@ class PackedReader:
         return data
 
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
-        """Go forward to `position`, counted from the start of the unpacked file."""
+        """Move forward to `position`, counted from the start of the unpacked file."""
         if whence != io.SEEK_SET or position < self._position:
             raise self.fault("a header points backwards")
         if not self.packing:
@@ -106,26 +105,26 @@ class PackedReader:
         return self._position
 
     def tell(self) -> int:
-        """Return how many unpacked bytes lie behind."""
+        """Return how many unpacked bytes were read or skipped."""
         return self._position
 
     def expect_end(self) -> None:
-        """Check that all is read; at the end of a packed file its checksum is proved too.
+        """Check that everything was read, and at the end of a packed file its checksum.
 
         Raises:
-            DataError: There is more to read.
+            DataError: More bytes follow.
         """
         if self.read(1):
-            raise self.fault("it goes on after its end")
+            raise self.fault("more bytes follow after its end")
 
     def drain(self) -> None:
-        """Read a packed file to its end, where its checksum is proved."""
+        """Read a packed file to its end, where its checksum is verified."""
         while self.packing and self.read(_SKIP_BYTES):
             pass
 
     def fault(self, reason: str) -> DataError:
-        """Return the error that says what is wrong with the file."""
-        return damaged(self.path, self.packing, reason)
+        """Return the error for this file."""
+        return damaged(self.path, self.packing, reason=reason)
 
     def close(self) -> None:
         """Close the file."""
@@ -149,7 +148,7 @@ class PackedReader:
         return file
 
     def _check_xz_memory(self, file: IO[bytes]) -> None:
-        # The header of an xz stream says how much memory unpacking takes: up to 4 GiB.
+        # Unpacking takes as much memory as the header of the xz stream says: up to 4 GiB.
         try:
             lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES).decompress(file.read(4096), 1)
         except (lzma.LZMAError, EOFError) as error:
@@ -159,18 +158,18 @@ class PackedReader:
 
 
 def read_start(path: Path, size: int) -> bytes:
-    """Return the first bytes of a file; b"" if it is no file that can be read."""
+    """Return the first bytes of a file; b"" if it cannot be read."""
     try:
         if not path.is_file():
             return b""
         with path.open("rb") as file:
             return file.read(size)
     except OSError:
-        return b""  # what cannot be read is said when it is needed
+        return b""  # reported when the file is read
 
 
 def packing_of(start: bytes) -> str:
-    """Return `gzip`, `bzip2` or `xz` for a file that starts with these bytes (6 suffice), or ""."""
+    """Return `gzip`, `bzip2` or `xz` for the first (at least 6) bytes of a file, or ""."""
     for magic, packing in _PACKINGS:
         if start.startswith(magic):
             return packing
@@ -179,20 +178,17 @@ def packing_of(start: bytes) -> str:
 
 @contextmanager
 def zip_faults(source: Path) -> Iterator[None]:
-    """Turn what reading a damaged zip file raises into one `DataError`; for reading only."""
+    """Turn the errors of reading a damaged zip file into one `DataError`; for reading only."""
     try:
         yield
     except _ZIP_ERRORS as error:
-        raise damaged(source, "zip", str(error) or type(error).__name__) from error
+        raise damaged(source, "zip", reason=str(error) or type(error).__name__) from error
 
 
-def damaged(source: Path, kind: str, reason: str) -> DataError:
-    """Return the error for a file that is not as its format demands."""
-    whole = f"whole {kind} file" if kind else "whole file"
-    return DataError(
-        f"expected a {whole}, but {source} is damaged or cut off: {reason}",
-        "fetch or make the file again",
-    )
+def damaged(source: Path, kind: str, *, reason: str) -> DataError:
+    """Return the error for a file that violates its format."""
+    file = f"the {kind} file {source}" if kind else f"{source}"
+    return DataError(f"{file} is damaged or truncated: {reason}", "download or make it again")
 
 
 _PACKINGS: Final = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"))

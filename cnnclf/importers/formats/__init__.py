@@ -1,1 +1,1 @@
-"""How each kind of source is read: one file per format."""
+"""Readers of each kind of source: one file per format."""

@@ -1,12 +1,12 @@
 """From arrays of numbers to image files: what the IDX, CIFAR, NPZ and NPY importers share.
 
-Arrays that are uint8 already hold pixels and are written unchanged. Any other numbers are scaled by
-one rule, `SCALE_RULE`: each sample by itself, its lowest value to 0 and its highest to 255. A range
+Arrays of uint8 already hold pixels and are written unchanged. All other numbers are scaled by one
+rule, `SCALE_RULE`: each sample independently, its lowest value to 0 and its highest to 255. A range
 taken from the whole data set would keep absolute levels, but then the pixels of a sample would
-depend on the samples beside it: test data would leak into training pixels, and the same recording
+depend on the other samples: test data would leak into training pixels, and the same recording
 imported alone for a prediction would look different from what the model was trained on. Percentiles
-would cut off the one bright spot that may be what a class is about. Who needs absolute levels maps
-them to uint8 with a range of their own choice before the import.
+would cut off a single bright spot, which may be the very feature of a class. Users who need
+absolute levels map them to uint8 with a range of their choice before the import.
 """
 
 import re
@@ -23,32 +23,32 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.errors import DataError
+from cnnclf.hardware import count_usable_cpus
 from cnnclf.importers.archives.packed import MAX_READ_BYTES
 from cnnclf.importers.archives.unpacking import Budget, whole_or_nothing
 from cnnclf.importers.importer import Listing, Record
-from cnnclf.importers.reading import count_processors
 from cnnclf.progress import Progress
 
 Pixels = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[Any]
 
 SCALE_RULE: Final = (
-    "each sample is scaled by itself: its lowest value becomes 0 and its highest 255; NaN counts "
-    "as lowest, infinities as lowest or highest"
+    "each sample is scaled independently: its lowest value becomes 0 and its highest 255; NaN "
+    "counts as lowest, infinities as lowest or highest"
 )
 
 
 @dataclass
 class Part:
-    """One array of samples and their labels, such as the training half of a source.
+    """One array of samples and their labels, such as the training set of a source.
 
     Args:
-        name: What the array is called in the source, for messages and `Listing.skipped`.
-        split: `train`, `val`, `test`, or "" when the source does not say.
+        name: Name of the array in the source, for messages and `Listing.skipped`.
+        split: `train`, `val`, `test`, or "" if the source does not say.
         class_indices: int [N], indices into the class names.
-        blocks: Gives the samples in order, some at a time: uint8 [n, H, W] or [n, H, W, C], C of
+        blocks: Yields the samples in order, some at a time: uint8 [n, H, W] or [n, H, W, C], C of
             1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
-        faults: Reason by position 0..N-1 of each sample to be skipped; may grow while `blocks` is
+        faults: Reason by position 0..N-1 for each sample to skip; may grow while `blocks` is
             consumed.
     """
 
@@ -62,8 +62,8 @@ class Part:
 def unpack_parts(
     source: Path,
     parts: list[Part],
-    names: tuple[str, ...],
     *,
+    names: tuple[str, ...],
     unpack_dir: Path,
     threads: int | None,
     progress: Progress,
@@ -71,24 +71,24 @@ def unpack_parts(
     """Write each sample as unpack_dir/SPLIT/LABEL/POSITION.png and list the files.
 
     Args:
-        source: What is imported, for messages.
+        source: The source, for messages.
         parts: The arrays, at most one for each split.
         names: The labels in the order of the class indices.
-        unpack_dir: A folder that is new or empty; removed again if anything fails.
+        unpack_dir: A new or empty folder; removed again on failure.
         threads: Threads that write; None means one per processor.
-        progress: Is told of each file.
+        progress: Receives the number of files written.
 
     Returns:
-        The listing. Labels without a sample are left out and said.
+        The listing. Labels without a sample are excluded, with a remark.
 
     Raises:
-        DataError: Two parts have one split, or `blocks` gives more or fewer samples than labels.
+        DataError: Two parts have the same split, or the numbers of samples and labels differ.
         DeviceError: The disk is full.
     """
     if len({part.split for part in parts}) < len(parts):
         spoken = ", ".join(f"{part.name} ({part.split or 'no split'})" for part in parts)
         raise DataError(
-            f"expected one array for each split, but {source} has {spoken}",
+            f"{source} has more than one array for the same split: {spoken}",
             "import them one by one",
         )
     parts = sorted(parts, key=lambda part: _ORDER.index(part.split))
@@ -113,12 +113,12 @@ def unpack_parts(
 
 
 def index_labels(
-    source: Path, values: dict[str, npt.NDArray[np.int64]], classes: tuple[str, ...] | None
+    source: Path, values: dict[str, npt.NDArray[np.int64]], *, classes: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
-    """Turn whole numbers that stand for classes into names and class indices.
+    """Turn the integers that stand for classes into names and class indices.
 
     Args:
-        source: What is imported, for messages.
+        source: The source, for messages.
         values: int [N] for each part by its name.
         classes: The label of 0, 1, ...; None means that the numbers themselves are the labels.
 
@@ -135,30 +135,30 @@ def index_labels(
     wrong = seen[(seen < 0) | (seen >= len(classes))]
     if len(wrong):
         raise DataError(
-            f"expected class numbers 0 to {len(classes) - 1} for {len(classes)} class names, but "
-            f"{source} holds {wrong[0]}",
-            "give a text file with one label a line, the label of 0 first, to --classes-file",
+            f"expected class numbers 0 to {len(classes) - 1} for {len(classes)} class names in "
+            f"{source}, received {wrong[0]}",
+            "give --classes-file a text file with one label per line, the label of class 0 first",
         )
     return classes, values
 
 
 def check_image_shape(name: str, shape: tuple[int, ...]) -> None:
-    """Raise DataError unless `shape` is [H, W] or [H, W, C] of an image that can be written."""
+    """Raise DataError unless `shape` is a valid [H, W] or [H, W, C] of an image."""
     channels = shape[2] if len(shape) == 3 else 1
     if (
         len(shape) not in (2, 3)
         or channels not in _COLOR_TYPES
         or not all(1 <= side <= _MAX_SIDE for side in shape[:2])
-        or shape[0] * shape[1] * channels * _MOST_ITEM_BYTES > MAX_READ_BYTES
+        or shape[0] * shape[1] * channels * _MAX_ITEM_BYTES > MAX_READ_BYTES
     ):
         raise DataError(
             "expected samples of height x width or height x width x channels with 1 to 4 "
-            f"channels, but {name} has samples of {spoken_shape(shape)}"
+            f"channels in {name}, received {spoken_shape(shape)}"
         )
 
 
 def scale_samples(block: Numbers) -> tuple[Pixels, dict[int, str]]:
-    """Turn numbers into pixels: uint8 as they are, False and True to 0 and 255, else `SCALE_RULE`.
+    """Turn numbers into pixels: uint8 unchanged, False and True to 0 and 255, else `SCALE_RULE`.
 
     Args:
         block: bool, integer or float [n, ...].
@@ -170,7 +170,7 @@ def scale_samples(block: Numbers) -> tuple[Pixels, dict[int, str]]:
         return block, {}
     if block.dtype == np.bool_:
         return block.astype(np.uint8) * np.uint8(255), {}
-    # Some patterns of bits are NaN that complain when they are touched.
+    # Some bit patterns are signaling NaN, which raise warnings when used.
     with np.errstate(invalid="ignore"):
         flat = block.reshape(len(block), -1).astype(np.float64)
         pixels, faults = _scale(flat)
@@ -180,8 +180,8 @@ def scale_samples(block: Numbers) -> tuple[Pixels, dict[int, str]]:
 def encode_pngs(block: Pixels) -> Iterator[bytes]:
     """Encode images of one size as PNG files (ISO/IEC 15948), without loss.
 
-    Pillow's encoder takes some 100 microseconds for any image, which is most of the time where
-    there are 70,000 small ones; this one takes about 40.
+    Pillow's encoder takes some 100 microseconds for any image, which would be most of the time for
+    70,000 small ones; this one takes about 40.
 
     Args:
         block: uint8 [n, H, W] or [n, H, W, C], C of 1 to 4.
@@ -192,7 +192,7 @@ def encode_pngs(block: Pixels) -> Iterator[bytes]:
     rows = np.zeros((count, height, 1 + width * channels), np.uint8)
     rows[:, :, 1:] = lines
     if height * width * channels > _SMALL_BYTES:
-        # Filter "sub": what is left after taking away the pixel to the left packs far better.
+        # Filter "sub": the differences from the pixel to the left compress far better.
         # An image that fits into one block of the disk would gain nothing.
         rows[:, :, 0] = 1
         rows[:, :, 1 + channels :] -= lines[:, :, :-channels]
@@ -204,19 +204,19 @@ def encode_pngs(block: Pixels) -> Iterator[bytes]:
 
 
 def block_length(sample_bytes: int) -> int:
-    """Return how many samples of a size make a block that is large, but not too large."""
+    """Return how many samples of a size to process at once."""
     return max(1, min(256, _BLOCK_BYTES // max(1, sample_bytes)))
 
 
 def spoken_shape(shape: tuple[int, ...]) -> str:
-    """Return a shape in words, such as "28 x 28"."""
+    """Return a shape for messages, such as "28 x 28"."""
     return " x ".join(str(side) for side in shape) or "a single number"
 
 
 _COLOR_TYPES: Final = {1: 0, 2: 4, 3: 2, 4: 6}
 _ORDER: Final = ("", "train", "val", "test")
 _MAX_SIDE: Final = 65_535
-_MOST_ITEM_BYTES: Final = 8
+_MAX_ITEM_BYTES: Final = 8
 _SMALL_BYTES: Final = 4096
 _BLOCK_BYTES: Final = 4 * 2**20
 _FAST: Final = 1
@@ -229,17 +229,17 @@ def _scale(flat: npt.NDArray[np.float64]) -> tuple[Pixels, dict[int, str]]:
     low = np.min(flat, axis=1, initial=np.inf, where=finite)
     high = np.max(flat, axis=1, initial=-np.inf, where=finite)
     faults = {
-        int(i): "holds no finite value"
+        int(i): "has no finite value"
         if not np.isfinite(low[i])
-        else f"holds one value only, {low[i]:g}, so that nothing can be seen"
+        else f"has only one value, {low[i]:g}, so it shows nothing"
         for i in np.flatnonzero(~(low < high))
     }
     bottom = np.where(low < high, low, 0.0)[:, None]
     top = np.where(low < high, high, 1.0)[:, None]
     flat = np.clip(np.nan_to_num(flat, nan=-np.inf, posinf=np.inf, neginf=-np.inf), bottom, top)
     # Halves keep the difference of two huge numbers finite.
-    share = (flat / 2 - bottom / 2) / (top / 2 - bottom / 2)
-    return np.rint(share * 255).astype(np.uint8), faults
+    scaled = (flat / 2 - bottom / 2) / (top / 2 - bottom / 2)
+    return np.rint(scaled * 255).astype(np.uint8), faults
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -248,8 +248,8 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _folder_name(label: str, index: int) -> str:
-    # A label such as "T-shirt/top" is no folder name. Positions are unique within a split, so two
-    # labels that come out alike may share a folder.
+    # A label such as "T-shirt/top" is not a folder name. Positions are unique within a split, so
+    # two labels that give the same name may share a folder.
     name = _NOT_IN_NAMES.sub("_", label).strip(" .")[:80]
     return name if len(name.encode()) <= 240 and name else f"class_{index}"
 
@@ -264,7 +264,7 @@ def _write_part(
 ) -> Iterator[int]:
     for index in np.unique(part.class_indices):
         (root / part.split / folders[index]).mkdir(parents=True, exist_ok=True)
-    workers = threads or count_processors()
+    workers = threads or count_usable_cpus()
     start, total = 0, len(part.class_indices)
     waiting: deque[Future[int]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="unpack") as pool:
@@ -273,15 +273,15 @@ def _write_part(
             if stop <= total:
                 waiting.append(pool.submit(_write_block, part, folders, root, start, block))
             start = stop
-            # Not more blocks in memory than keep the workers busy.
+            # Only as many blocks in memory as keep the workers busy.
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     if start != total:
         raise DataError(
-            f"expected as many samples as labels, but {part.name} of {source} has {start} samples "
-            f"and {total} labels"
+            f"numbers of samples and labels differ in {part.name} of {source}: {start} samples, "
+            f"{total} labels"
         )
 
 
@@ -315,4 +315,4 @@ def _remarks(parts: list[Part], names: tuple[str, ...]) -> list[str]:
     unused = [name for name in names if name not in used]
     if not unused:
         return []
-    return [f"no class, because without a sample: {', '.join(unused)}"]
+    return [f"classes without a sample are excluded: {', '.join(unused)}"]

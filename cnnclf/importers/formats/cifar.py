@@ -15,7 +15,12 @@ import numpy.typing as npt
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import PackedReader, read_start
 from cnnclf.importers.formats.arrays import Part, Pixels, index_labels, unpack_parts
-from cnnclf.importers.importer import Importer, ImportOptions, Listing, read_classes_file
+from cnnclf.importers.importer import (
+    ImportOptions,
+    Listing,
+    path_importer,
+    read_classes_file,
+)
 from cnnclf.progress import Progress
 
 
@@ -24,7 +29,7 @@ class _Variant(NamedTuple):
     files: tuple[tuple[str, str], ...]  # (pattern of the file names, split)
     label_bytes: int  # the last of them is the class
     classes_file: str
-    python_files: tuple[str, ...]  # what the version with pickles holds instead
+    python_files: tuple[str, ...]  # the files of the version with pickles
 
     @property
     def record_bytes(self) -> int:
@@ -63,24 +68,24 @@ def recognize_cifar(source: Path) -> str | None:
 
 
 def read_cifar(
-    source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress
+    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
 ) -> Listing:
-    """Unpack the images of a folder with the binary version; CIFAR-100 by its fine labels.
+    """Unpack the images of a folder with the binary version; CIFAR-100 with its fine labels.
 
     Raises:
-        DataError: The files are damaged, or it is the Python version.
+        DataError: The files are damaged, or belong to the Python version.
     """
     variant = _find_variant(source)
     if variant is None and _has_pickles(source):
         raise DataError(
-            f"expected the binary version of CIFAR, but {source} is the Python version, whose "
-            "files can run code when they are read",
-            'fetch the "binary version (suitable for C programs)" from the page of CIFAR',
+            f"{source} holds the Python version of CIFAR, whose files can run code when they are "
+            "read",
+            'download the "binary version (suitable for C programs)" from the CIFAR page',
         )
     if variant is None:
         raise DataError(
-            f"expected a folder with data_batch_1.bin and so on, or train.bin, but {source} holds "
-            "no such files of whole records"
+            f"{source} holds no binary files of CIFAR with complete records",
+            "give the folder with data_batch_1.bin to data_batch_5.bin, or with train.bin",
         )
     found = {split: _files(source, pattern) for pattern, split in variant.files}
     for path in (path for files in found.values() for path in files):
@@ -88,10 +93,15 @@ def read_cifar(
     values = {split: _read_labels(variant, files) for split, files in found.items() if files}
     classes_file = options.classes_file or source / variant.classes_file
     classes = read_classes_file(classes_file) if classes_file.is_file() else None
-    names, indices = index_labels(source, values, classes)
+    names, indices = index_labels(source, values, classes=classes)
     parts = [_part(variant, split, found[split], indices[split]) for split in values]
     listing = unpack_parts(
-        source, parts, names, unpack_dir=unpack_dir, threads=options.threads, progress=progress
+        source,
+        parts,
+        names=names,
+        unpack_dir=unpack_dir,
+        threads=options.threads,
+        progress=progress,
     )
     listing.remarks.append(f"{variant.name}, binary version: {len(parts)} splits as distributed")
     return listing
@@ -119,9 +129,9 @@ def _is_whole(variant: _Variant, path: Path) -> bool:
 def _check_size(variant: _Variant, path: Path) -> None:
     if not _is_whole(variant, path):
         raise DataError(
-            f"expected records of {variant.record_bytes} bytes, but {path} has "
-            f"{path.stat().st_size} bytes",
-            "fetch the file again",
+            f"{path} is truncated: its {path.stat().st_size} bytes are not a whole number of "
+            f"records of {variant.record_bytes} bytes",
+            "download the file again",
         )
 
 
@@ -160,6 +170,11 @@ def _part(
     return Part(split, split, class_indices, blocks)
 
 
-CIFAR: Final = Importer(
-    "cifar", "CIFAR-10 or CIFAR-100, binary version", recognize_cifar, read_cifar
+CIFAR: Final = path_importer(
+    "cifar",
+    "CIFAR-10 or CIFAR-100, binary version",
+    recognize=recognize_cifar,
+    read=read_cifar,
+    unpacks=True,
+    is_inside=True,
 )

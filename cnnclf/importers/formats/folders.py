@@ -1,4 +1,4 @@
-"""Folders of images: a folder for each class, or such folders below train, val and test."""
+"""Folders of images: one folder per class, or such folders below train, val and test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Final, NamedTuple
 
 from cnnclf.errors import DataError
 from cnnclf.importers.importer import (
-    Importer,
     ImportOptions,
     Listing,
     Record,
+    path_importer,
     read_classes_file,
 )
 from cnnclf.importers.walk import Walk
@@ -27,19 +27,19 @@ SPLIT_NAMES: Final = {
 }
 
 _LAYOUT_HINT: Final = (
-    "put the images of each class into a folder named after it ({0}/cat/1.jpg, {0}/dog/1.jpg), "
+    "put the images of each class into a folder with its name ({0}/cat/1.jpg, {0}/dog/1.jpg), "
     "or give a CSV file with the columns path,label"
 )
 
 
 class _Layout(NamedTuple):
-    """What lies where in a folder, as far as classes and splits go.
+    """Where a folder holds classes and splits.
 
     Args:
         base: Path of the folder that holds the classes or splits; "" is the source itself.
         wrappers: Paths of the folders above it, from the source down.
-        folders: Names of the folders in it with files below them.
-        splits: Those of `folders` that are named like a split, and which.
+        folders: Names of the folders in `base` with files below them.
+        splits: Those of `folders` that are named like a split, with the split.
         divided: Those of `splits` that hold folders with files.
     """
 
@@ -51,33 +51,32 @@ class _Layout(NamedTuple):
 
 
 def explain_folder(source: Path) -> DataError:
-    """Say why a folder is neither class folders nor pre-split folders."""
+    """Return the error for a folder with neither class folders nor split folders."""
     layout = _find_layout(source)
     where = source / layout.base
     hint = _LAYOUT_HINT.format(source)
     others = [name for name in layout.folders if name not in layout.splits]
     if layout.divided and others:
         return DataError(
-            f"expected either split folders or class folders in {where}, received both: "
-            f"{name_some(layout.divided)} and {name_some(others)}",
-            f"move {name_some(others)} elsewhere, or say what is meant with "
-            "--format split-folders or --format class-folders",
+            f"{where} mixes split folders ({name_some(layout.divided)}) and other folders "
+            f"({name_some(others)})",
+            f"move {name_some(others)} elsewhere, or use --format split-folders or "
+            "--format class-folders",
         )
     if layout.folders:
         return DataError(
-            f"expected class folders in the split folders of {where}, but "
-            f"{name_some(layout.folders)} hold only files",
+            f"the split folders of {where} have no class folders: {name_some(layout.folders)} "
+            "hold only files",
             f"put the images of each class into a folder ({where}/{layout.folders[0]}/cat/1.jpg),"
-            " or use --format class-folders if these are the names of classes",
+            " or use --format class-folders if these are class names",
         )
     loose = len(Walk(source).look(layout.base)[1])
     if loose:
         return DataError(
-            f"expected a folder for each class, but {where} holds {count_of(loose, 'file')} and no "
-            "folders with images",
+            f"{where} has no class folders, only {count_of(loose, 'file')}",
             hint,
         )
-    return DataError(f"expected a folder for each class, but {where} is empty", hint)
+    return DataError(f"{where} is empty", hint)
 
 
 def _recognize_split_folders(source: Path) -> str | None:
@@ -103,6 +102,7 @@ def _recognize_class_folders(source: Path) -> str | None:
 def _read_split_folders(
     source: Path,
     unpack_dir: Path,
+    *,
     options: ImportOptions,
     progress: Progress,  # noqa: ARG001
 ) -> Listing:
@@ -121,7 +121,7 @@ def _read_split_folders(
             path = _join(layout.base, name)
             yield from _read_classes(walk, listing, path, split=layout.splits[name])
         if others:
-            listing.remarks.append(f"not named like a split, passed over: {name_some(others)}")
+            listing.remarks.append(f"folders not named like a split skipped: {name_some(others)}")
         listing.remarks.extend(walk.remarks())
 
     listing.records = records()
@@ -131,6 +131,7 @@ def _read_split_folders(
 def _read_class_folders(
     source: Path,
     unpack_dir: Path,
+    *,
     options: ImportOptions,
     progress: Progress,  # noqa: ARG001
 ) -> Listing:
@@ -151,23 +152,23 @@ def _read_class_folders(
 
 
 FOLDER_IMPORTERS: Final = (
-    Importer(
+    path_importer(
         "split-folders",
         "class folders below train, val (valid, validation) and test folders",
-        _recognize_split_folders,
-        _read_split_folders,
+        recognize=_recognize_split_folders,
+        read=_read_split_folders,
     ),
-    Importer(
+    path_importer(
         "class-folders",
-        "a folder of images for each class",
-        _recognize_class_folders,
-        _read_class_folders,
+        "one folder of images per class",
+        recognize=_recognize_class_folders,
+        read=_read_class_folders,
     ),
 )
 
 
 def _find_layout(source: Path) -> _Layout:
-    """Look at the top of a folder; what holds nothing but one folder is a mere wrapper."""
+    """Look at the top of a folder; a folder that holds only one other folder is a wrapper."""
     walk = Walk(source)
     base, wrappers = "", []
     folders = _find_filled(walk, base)
@@ -175,7 +176,7 @@ def _find_layout(source: Path) -> _Layout:
         wrappers.append(base)
         base = folders[0]
         folders = _find_filled(walk, base)
-    if not folders:  # one folder in the other down to the files: the first one is the class
+    if not folders:  # nested single folders down to the files: the first one is the class
         base, wrappers = "", []
         folders = _find_filled(walk, base)
     names = [_name(path) for path in folders]
@@ -221,7 +222,9 @@ def _read_classes(walk: Walk, listing: Listing, path: str, *, split: str) -> Ite
     folders, loose = walk.look(path)
     _skip_loose_files(walk, loose)
     if loose and split:
-        listing.remarks.append(f"{count_of(len(loose), 'file')} directly in {path} without a class")
+        listing.remarks.append(
+            f"{count_of(len(loose), 'file')} directly in {path} skipped: not in a class folder"
+        )
     empty = []
     for folder in folders:
         label = _name(folder)
@@ -232,7 +235,7 @@ def _read_classes(walk: Walk, listing: Listing, path: str, *, split: str) -> Ite
         if not seen:
             empty.append(folder)
     if empty:
-        listing.remarks.append(f"empty folders are no classes: {name_some(empty)}")
+        listing.remarks.append(f"empty folders skipped: {name_some(empty)}")
 
 
 def _name(path: str) -> str:

@@ -1,7 +1,7 @@
-"""The IDX format of MNIST and its kin: a file of images and a file of labels, packed or not.
+"""The IDX format of MNIST and similar data sets: a file of images and a file of labels.
 
-Format: two zero bytes, a byte for the type of number, a byte for the count of dimensions, each
-dimension as a big-endian 32-bit number, then the numbers (LeCun, Cortes and Burges, "The MNIST
+Format: two zero bytes, a byte for the number type, a byte for the number of dimensions, each
+dimension as a big-endian 32-bit integer, then the numbers (LeCun, Cortes and Burges, "The MNIST
 database of handwritten digits", 1998).
 """
 
@@ -29,7 +29,12 @@ from cnnclf.importers.formats.arrays import (
     spoken_shape,
     unpack_parts,
 )
-from cnnclf.importers.importer import Importer, ImportOptions, Listing, read_classes_file
+from cnnclf.importers.importer import (
+    ImportOptions,
+    Listing,
+    path_importer,
+    read_classes_file,
+)
 from cnnclf.progress import Progress
 
 
@@ -42,31 +47,38 @@ def recognize_idx(source: Path) -> str | None:
     try:
         found = [file for file in _find_all(source) if _is_images(file)]
     except DataError:
-        return None  # what cannot be read is said when it is needed
+        return None  # reported when the folder is read
     return f"it holds IDX images ({found[0].path.name})" if found else None
 
 
-def read_idx(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
+def read_idx(
+    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+) -> Listing:
     """Unpack one IDX pair, or all pairs of a folder.
 
-    The words train, t10k, test and val in the names of the files give the split.
+    The words train, t10k, test and val in the file names give the split.
 
     Raises:
-        DataError: Images without labels, or files that are damaged or do not fit together.
+        DataError: Images have no labels, or files are damaged or do not belong together.
     """
     pairs = _find_pairs(source)
     classes_file = options.classes_file or _find_classes_file(pairs[0][0].path.parent)
     classes = read_classes_file(classes_file) if classes_file else None
     values = {images.path.name: _read_labels(labels) for images, labels in pairs}
-    names, indices = index_labels(source, values, classes)
+    names, indices = index_labels(source, values, classes=classes)
     parts = [_part(images, indices[images.path.name]) for images, _ in pairs]
     listing = unpack_parts(
-        source, parts, names, unpack_dir=unpack_dir, threads=options.threads, progress=progress
+        source,
+        parts,
+        names=names,
+        unpack_dir=unpack_dir,
+        threads=options.threads,
+        progress=progress,
     )
     for images, labels in pairs:
-        listing.remarks.append(f"{images.path.name} is labeled by {labels.path.name}")
+        listing.remarks.append(f"labels of {images.path.name}: {labels.path.name}")
     if classes_file:
-        listing.remarks.append(f"labels named by {classes_file.name}")
+        listing.remarks.append(f"class names: {classes_file.name}")
     if any(images.dtype != np.uint8 for images, _ in pairs):
         listing.remarks.append(SCALE_RULE)
     return listing
@@ -91,7 +103,7 @@ class _IdxFile:
 
     @property
     def key(self) -> str:
-        """What the names of a file of images and of its file of labels have in common."""
+        """The part that the names of an image file and its label file share."""
         return _key(self.path.name)
 
 
@@ -99,8 +111,8 @@ _TYPES: Final = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4"
 _ROLE_WORDS: Final = re.compile(r"\.gz$|images?|labels?|idx\d*|ubyte|[^a-z0-9]")
 _SPLIT_WORDS: Final = (("train", "train"), ("t10k", "test"), ("test", "test"), ("val", "val"))
 _CLASSES_FILES: Final = ("classes.txt", "labels.txt")
-_MOST_OTHERS: Final = 200
-_MOST_DIMENSIONS: Final = 4
+_MAX_OTHERS: Final = 200
+_MAX_DIMENSIONS: Final = 4
 
 
 def _key(name: str) -> str:
@@ -108,7 +120,7 @@ def _key(name: str) -> str:
 
 
 def _find(path: Path) -> _IdxFile | None:
-    """Read the header of an IDX file; None if it is none."""
+    """Read the header of an IDX file; None if the file is not IDX."""
     try:
         with PackedReader(path) as reader:
             start = reader.read(4)
@@ -118,14 +130,14 @@ def _find(path: Path) -> _IdxFile | None:
             sides = reader.read(4 * dimensions)
     except DataError:
         return None
-    if not 1 <= dimensions <= _MOST_DIMENSIONS or len(sides) < 4 * dimensions:
+    if not 1 <= dimensions <= _MAX_DIMENSIONS or len(sides) < 4 * dimensions:
         return None
     shape = struct.unpack(f">{dimensions}I", sides)
     return _IdxFile(path, np.dtype(_TYPES[start[2]]), shape)
 
 
 def _find_all(folder: Path) -> list[_IdxFile]:
-    """Read the headers of the IDX files of a folder; many files of other kinds end the search."""
+    """Read the headers of the IDX files in a folder; many files of other kinds end the search."""
     found: dict[str, _IdxFile] = {}
     others = 0
     for name in _names(folder):
@@ -134,11 +146,11 @@ def _find_all(folder: Path) -> list[_IdxFile]:
             continue
         file = _find(path)
         if file is not None:
-            # The same file packed and unpacked counts once; "x" sorts before "x.gz".
+            # The same file with and without compression counts once; "x" sorts before "x.gz".
             found.setdefault(name.removesuffix(".gz"), file)
             continue
         others += 1
-        if others > _MOST_OTHERS:
+        if others > _MAX_OTHERS:
             break
     return list(found.values())
 
@@ -148,11 +160,11 @@ def _names(folder: Path) -> list[str]:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries)
     except OSError as error:
-        raise DataError(f"expected a readable folder, but {folder}: {error.strerror}") from error
+        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def _find_partners(given: _IdxFile) -> list[_IdxFile]:
-    """Read the headers of the files beside `given` that are named alike."""
+    """Read the headers of the files next to `given` with a matching name."""
     folder = given.path.parent
     alike = [name for name in _names(folder) if _key(name) == given.key]
     found = (_find(folder / name) for name in alike if (folder / name).is_file())
@@ -166,24 +178,24 @@ def _is_images(file: _IdxFile | None) -> bool:
 def _find_pairs(source: Path) -> list[tuple[_IdxFile, _IdxFile]]:
     given = _find(source) if source.is_file() else None
     if source.is_file() and (given is None or not _is_images(given)):
-        holds = spoken_shape(given.shape) if given else "none of its header"
+        fault = f"holds {spoken_shape(given.shape)} values" if given else "has no IDX header"
         raise DataError(
-            f"expected an IDX file of images (3 or 4 dimensions), but {source} holds {holds}",
-            "give the file of images, or the folder that holds it and its labels",
+            f"{source} is not an IDX file of images (3 or 4 dimensions): it {fault}",
+            "give the image file, or the folder that holds it and its label file",
         )
     files = _find_partners(given) if given else _find_all(source)
     images = [given] if given else [file for file in files if _is_images(file)]
     labels = {file.key: file for file in files if len(file.shape) == 1}
     if not images:
-        raise DataError(f"expected IDX files of images, but {source} holds none")
+        raise DataError(f"{source} holds no IDX files of images")
     pairs = []
     for file in images:
         if file.key not in labels:
             known = ", ".join(sorted(f.path.name for f in labels.values())) or "none"
             raise DataError(
-                f"expected an IDX file of labels beside {file.path}, named alike with labels in "
-                f"place of images; label files found: {known}",
-                "put it there, named like train-labels-idx1-ubyte for train-images-idx3-ubyte",
+                f"no label file matches {file.path} by name; label files found: {known}",
+                "put it in the same folder, named like train-labels-idx1-ubyte for "
+                "train-images-idx3-ubyte",
             )
         pairs.append((file, labels[file.key]))
     for one, two in pairs:
@@ -198,29 +210,27 @@ def _find_classes_file(folder: Path) -> Path | None:
 def _check_pair(images: _IdxFile, labels: _IdxFile) -> None:
     check_image_shape(str(images.path), images.shape[1:])
     if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(
-            f"expected labels that are whole numbers, but {labels.path} holds {labels.dtype.name}"
-        )
+        raise DataError(f"expected integer labels in {labels.path}, received {labels.dtype.name}")
     if images.shape[0] != labels.shape[0] or not labels.shape[0]:
         raise DataError(
-            f"expected as many labels as images, at least one, but {images.path} holds "
-            f"{images.shape[0]} images and {labels.path} {labels.shape[0]} labels"
+            f"expected as many labels as images, at least one, received {images.shape[0]} images "
+            f"in {images.path} and {labels.shape[0]} labels in {labels.path}"
         )
     for file in (images, labels):
         _check_size(file)
 
 
 def _check_size(file: _IdxFile) -> None:
-    # Before anything is allocated by the word of the header.
+    # Before anything is allocated for the sizes that the header claims.
     promised = file.offset + file.shape[0] * file.sample_bytes
     with PackedReader(file.path) as reader:
         if reader.packing:
             check_growth(file.path, unpacked_bytes=promised, packed_bytes=reader.packed_bytes)
         elif reader.packed_bytes != promised:
             raise DataError(
-                f"expected {promised} bytes by its header, but {file.path} has "
-                f"{reader.packed_bytes}",
-                "fetch or make the file again",
+                f"{file.path} is damaged or truncated: it has {reader.packed_bytes} bytes, by its "
+                f"header {promised}",
+                "download or make it again",
             )
 
 
@@ -253,6 +263,11 @@ def _blocks(file: _IdxFile, faults: dict[int, str]) -> Iterator[Pixels]:
         reader.expect_end()
 
 
-IDX: Final = Importer(
-    "idx", "IDX images and labels (MNIST and its kin), packed or not", recognize_idx, read_idx
+IDX: Final = path_importer(
+    "idx",
+    "IDX images and labels (MNIST and similar), gzipped or not",
+    recognize=recognize_idx,
+    read=read_idx,
+    unpacks=True,
+    is_inside=True,
 )

@@ -1,7 +1,8 @@
-"""Arrays in NumPy's own format, one sample a file in class folders, such as spectrograms.
+"""Arrays in NumPy's own format, one sample per file in class folders, such as spectrograms.
 
 Format: NumPy enhancement proposal 1, "A simple file format for NumPy arrays". Only plain numbers
-and text are read; pickled objects could run code.
+and text are read; pickled objects could run code. Headers are parsed here because NumPy's parser
+trusts them (docs/decisions/0010-reading-sources-ourselves.md).
 """
 
 import ast
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.errors import DataError
+from cnnclf.hardware import count_usable_cpus
 from cnnclf.importers.archives.packed import PackedReader, read_start
 from cnnclf.importers.archives.unpacking import Budget, list_unpacked_folder, whole_or_nothing
 from cnnclf.importers.formats.arrays import (
@@ -26,8 +28,7 @@ from cnnclf.importers.formats.arrays import (
     encode_pngs,
     scale_samples,
 )
-from cnnclf.importers.importer import Importer, ImportOptions, Listing
-from cnnclf.importers.reading import count_processors
+from cnnclf.importers.importer import ImportOptions, Listing, path_importer
 from cnnclf.importers.walk import Walk
 from cnnclf.progress import Progress
 
@@ -35,11 +36,11 @@ MAGIC: Final = b"\x93NUMPY"
 
 
 class NpyHeader(NamedTuple):
-    """What the header of an array says.
+    """The header of an array.
 
     Args:
         dtype: Type of the numbers or the text, never objects.
-        shape: Sides of the array, each 0 or more.
+        shape: Dimensions of the array, each 0 or more.
         in_columns: Whether the first index runs fastest (Fortran order).
         offset: Bytes before the first number.
     """
@@ -59,39 +60,37 @@ def read_npy_header(read: Callable[[int], bytes], name: str) -> NpyHeader:
     """Read the header of an array; the numbers follow.
 
     Args:
-        read: Gives the next bytes, as the method of a file does.
-        name: What is read, for messages.
+        read: Returns the next bytes, like the method of a file.
+        name: Name of the array, for messages.
 
     Raises:
-        DataError: It is no array, or one of objects or records.
+        DataError: It is not an array, or one of objects or records.
     """
     start = read(8)
     length_bytes = read(2 if start[6:7] == b"\x01" else 4)
     length = int.from_bytes(length_bytes, "little")
-    if len(start) < 8 or not start.startswith(MAGIC) or length > _MOST_HEADER_BYTES:
-        raise DataError(f"expected an array in NumPy's format, but {name} does not start as one")
+    if len(start) < 8 or not start.startswith(MAGIC) or length > _MAX_HEADER_BYTES:
+        raise DataError(f"{name} is not an array in NumPy's format")
     text = read(length)
     try:
         fields = ast.literal_eval(text.decode("utf-8" if start[6] > 2 else "latin-1").strip())
         described, in_columns, shape = (fields[key] for key in _HEADER_KEYS)
         sides = tuple(int(side) for side in shape)
     except _HEADER_ERRORS as error:
-        raise DataError(
-            f"expected an array in NumPy's format, but the header of {name} is damaged"
-        ) from error
+        raise DataError(f"the header of {name} is damaged") from error
     if not isinstance(described, str) or not _PLAIN_TYPES.fullmatch(described):
         raise DataError(
-            f"expected an array of plain numbers, but {name} holds {str(described)[:40]!r}",
+            f"expected an array of plain numbers in {name}, received {str(described)[:40]!r}",
             "save it again as an array of numbers: numpy.save(path, numpy.stack(samples))",
         )
-    if any(side < 0 for side in sides) or len(sides) > _MOST_DIMENSIONS:
-        raise DataError(f"expected sizes of 0 or more, but {name} has {sides[:8]}")
+    if any(side < 0 for side in sides) or len(sides) > _MAX_DIMENSIONS:
+        raise DataError(f"the header of {name} is damaged: shape {sides[:8]}")
     offset = len(start) + len(length_bytes) + length
     return NpyHeader(np.dtype(described), sides, bool(in_columns), offset)
 
 
 def recognize_npy(source: Path) -> str | None:
-    """Recognize folders most of whose first files are arrays."""
+    """Recognize folders whose first files are mostly arrays."""
     if not source.is_dir():
         return None
     files = list(islice(_some_files(source, depth=4), 16))
@@ -101,15 +100,17 @@ def recognize_npy(source: Path) -> str | None:
     return f"its folders hold NumPy arrays ({arrays[0].name})"
 
 
-def read_npy(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
-    """Write each array x.npy as the image x.npy.png in a tree of the same folders, and read it.
+def read_npy(
+    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+) -> Listing:
+    """Write each array x.npy as the image x.npy.png in the same tree of folders, and read that.
 
     Raises:
-        DataError: No array could be written, or the folders are no class folders.
+        DataError: No array could be written, or the folders are not class folders.
     """
-    # The dataset that is being written may lie in the source.
+    # The dataset that is being written may be inside the source.
     walk = Walk(source, ignored=frozenset({unpack_dir.parent.name}))
-    workers = options.threads or count_processors()
+    workers = options.threads or count_usable_cpus()
     skipped: list[tuple[str, str]] = []
     scaled = 0
     with whole_or_nothing(unpack_dir):
@@ -121,7 +122,7 @@ def read_npy(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
         ):
             while batch := list(islice(files, _BATCH)):
                 sizes = pool.map(lambda path: _size_bytes(source / path), batch)
-                budget.spend(sum(sizes) // _MOST_ITEM_BYTES, files=len(batch))
+                budget.spend(sum(sizes) // _MAX_ITEM_BYTES, files=len(batch))
                 for path in batch:
                     (unpack_dir / path).parent.mkdir(parents=True, exist_ok=True)
                 outcomes = pool.map(lambda path: _convert(source, path, unpack_dir), batch)
@@ -131,7 +132,7 @@ def read_npy(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
                     else:
                         scaled += outcome
                 task.advance(len(batch))
-        listing = list_unpacked_folder(source, unpack_dir, options, progress)
+        listing = list_unpacked_folder(source, unpack_dir, options=options, progress=progress)
     listing.skipped[:0] = [*walk.skipped, *skipped]
     listing.remarks[:0] = walk.remarks()
     if scaled:
@@ -151,10 +152,10 @@ _HEADER_ERRORS: Final = (
     RecursionError,
 )
 _PLAIN_TYPES: Final = re.compile(r"[<>|=]?(b1|i[1248]|u[1248]|f[248]|S\d{1,4}|U\d{1,4})")
-_MOST_HEADER_BYTES: Final = 10_000
-_MOST_DIMENSIONS: Final = 8
+_MAX_HEADER_BYTES: Final = 10_000
+_MAX_DIMENSIONS: Final = 8
 _BATCH: Final = 512
-_MOST_ITEM_BYTES: Final = 8  # of which one remains in an image
+_MAX_ITEM_BYTES: Final = 8  # of which one remains in an image
 
 
 def _some_files(folder: Path, *, depth: int) -> Iterator[Path]:
@@ -168,7 +169,7 @@ def _some_files(folder: Path, *, depth: int) -> Iterator[Path]:
                 elif depth and entry.is_dir():
                     yield from islice(_some_files(Path(entry.path), depth=depth - 1), 4)
     except OSError:
-        return  # what cannot be read is said when it is needed
+        return  # reported when the folder is read
 
 
 def _size_bytes(path: Path) -> int:
@@ -196,15 +197,15 @@ def _load(path: Path) -> npt.NDArray[Any]:
     with PackedReader(path) as reader:
         header = read_npy_header(reader.read, path.name)
         if header.dtype.kind not in "biuf":
-            raise DataError(f"expected numbers, but {path.name} holds text")
+            raise DataError(f"expected numbers in {path.name}, received text")
         shape = header.shape
         if len(shape) == 3 and shape[0] == 1 and shape[2] > 4:
             shape = shape[1:]
         check_image_shape(path.name, shape)
         if not reader.packing and header.offset + header.size_bytes != reader.packed_bytes:
             raise DataError(
-                f"expected {header.offset + header.size_bytes} bytes by its header, but "
-                f"{path.name} has {reader.packed_bytes}"
+                f"{path.name} is damaged or truncated: it has {reader.packed_bytes} bytes, by its "
+                f"header {header.offset + header.size_bytes}"
             )
         data = reader.read_exactly(header.size_bytes)
         reader.expect_end()
@@ -212,6 +213,11 @@ def _load(path: Path) -> npt.NDArray[Any]:
     return np.frombuffer(data, header.dtype).reshape(shape, order=order)
 
 
-NPY_FOLDERS: Final = Importer(
-    "npy-folders", "NumPy arrays (.npy), one sample each, in class folders", recognize_npy, read_npy
+NPY_FOLDERS: Final = path_importer(
+    "npy-folders",
+    "NumPy arrays (.npy), one sample each, in class folders",
+    recognize=recognize_npy,
+    read=read_npy,
+    unpacks=True,
+    is_inside=True,
 )

@@ -25,11 +25,13 @@ from cnnclf.importers.formats.arrays import (
 )
 from cnnclf.importers.formats.npz_arrays import NpzArray, array_key, find_arrays
 from cnnclf.importers.importer import (
-    Importer,
     ImportOptions,
     Listing,
+    path_importer,
     read_classes_file,
 )
+from cnnclf.importers.source import Source
+from cnnclf.importers.walk import list_visible
 from cnnclf.names import natural_key
 from cnnclf.progress import Progress
 
@@ -48,16 +50,18 @@ def recognize_npz(source: Path) -> str | None:
     return f"it is a zip file of NumPy arrays ({', '.join(array_key(name) for name in names[:4])})"
 
 
-def read_npz(source: Path, unpack_dir: Path, options: ImportOptions, progress: Progress) -> Listing:
+def read_npz(
+    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+) -> Listing:
     """Unpack the pairs of arrays that hold images and labels.
 
-    They are known by their names: x, images, data, features ... and y, labels, targets ..., with
-    train, val or test where there are splits; text in class_names names the classes. Images are
+    They are recognized by their names: x, images, data, features ... and y, labels, targets ...,
+    with train, val or test for the splits; text in class_names names the classes. Images are
     [N, H, W], [N, H, W, C], [N, C, H, W] or [N, side * side]; labels are [N], [N, 1] or one-hot
-    [N, K], whole numbers or text.
+    [N, K], integers or text.
 
     Raises:
-        DataError: There are no such pairs, or their arrays do not fit together.
+        DataError: There are no such pairs, or their arrays do not belong together.
     """
     arrays = find_arrays(source)
     pairs = _find_pairs(source, arrays)
@@ -65,9 +69,14 @@ def read_npz(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
     names, indices = _name_classes(source, pairs, arrays, options)
     parts = [_part(images, split, indices[images.key], rule) for split, images, _ in pairs]
     listing = unpack_parts(
-        source, parts, names, unpack_dir=unpack_dir, threads=options.threads, progress=progress
+        source,
+        parts,
+        names=names,
+        unpack_dir=unpack_dir,
+        threads=options.threads,
+        progress=progress,
     )
-    listing.remarks += [f"{images.key} is labeled by {labels.key}" for _, images, labels in pairs]
+    listing.remarks += [f"labels of {images.key}: {labels.key}" for _, images, labels in pairs]
     if rule.text:
         listing.remarks.append(rule.text)
     return listing
@@ -75,7 +84,7 @@ def read_npz(source: Path, unpack_dir: Path, options: ImportOptions, progress: P
 
 @dataclass(frozen=True)
 class _Rule:
-    """How the numbers of all arrays of the archive become pixels, and what to say about it."""
+    """How the numbers of all arrays become pixels, and the remark about it."""
 
     factor: float | None
     text: str
@@ -89,11 +98,13 @@ _SPLIT_WORDS: Final = (
     (re.compile(r"val(id(ation)?)?|dev"), "val"),
     (re.compile(r"test(ing)?"), "test"),
 )
-_IMAGE_WORDS: Final = re.compile(r"x|xs|set_?x|(image|img|image|data|feature|input|sample|pixel)s?")
+_IMAGE_WORDS: Final = re.compile(
+    r"x|xs|set_?x|(image|img|picture|data|feature|input|sample|pixel)s?"
+)
 _LABEL_WORDS: Final = re.compile(r"y|ys|set_?y|(label|target|output|class_?id)s?|class")
 _NAME_WORDS: Final = re.compile(r"(class|label|target|category)_?names?|classes|categories|names")
 _MIDDLE: Final = 127
-_MOST_CLASSES: Final = 2**31
+_MAX_CLASSES: Final = 2**31
 _CHANNELS: Final = (1, 3, 4)
 
 
@@ -107,17 +118,17 @@ def _find_pairs(source: Path, arrays: dict[str, NpzArray]) -> list[_Pair]:
                 continue
             if split in found:
                 raise DataError(
-                    f"expected one array of its kind, but {source} has {found[split].key} and {key}"
+                    f"{source} has two arrays of the same kind: {found[split].key} and {key}"
                 )
             found[split] = array
     if not images and set(arrays) == {"arr_0", "arr_1"}:
-        # What numpy.savez calls arrays that were given no names.
+        # The names that numpy.savez gives to arrays without names.
         images, labels = {"": arrays["arr_0"]}, {"": arrays["arr_1"]}
     pairs = [(split, images[split], labels[split]) for split in images if split in labels]
     if not pairs:
         raise DataError(
-            "expected arrays such as x and y, or x_train, y_train, x_test and y_test, but "
-            f"{source} holds {', '.join(list(arrays)[:12]) or 'none'}",
+            "expected arrays such as x and y, or x_train, y_train, x_test and y_test, in "
+            f"{source}, received {', '.join(list(arrays)[:12]) or 'none'}",
             "save them as numpy.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)",
         )
     for _, one, two in pairs:
@@ -135,17 +146,17 @@ def _split_and_word(key: str) -> tuple[str, str]:
 
 def _check_pair(source: Path, images: NpzArray, labels: NpzArray) -> None:
     if images.header.dtype.kind not in "biuf":
-        raise DataError(f"expected images of numbers, but {images.key} of {source} holds text")
+        raise DataError(f"expected numbers in {images.key} of {source}, received text")
     if images.count != labels.count or not labels.count:
         raise DataError(
-            f"expected as many labels as images, at least one, but {images.key} of {source} "
-            f"has {images.count} and {labels.key} {labels.count}"
+            f"expected as many labels as images, at least one, in {source}, received "
+            f"{images.count} images in {images.key} and {labels.count} labels in {labels.key}"
         )
     _image_shape(images)
 
 
 def _image_shape(array: NpzArray) -> tuple[tuple[int, ...], bool]:
-    """Return the shape of an image, and whether its channels come first in the array."""
+    """Return the shape [H, W] or [H, W, C] of an image, and whether the array is channels-first."""
     shape = array.header.shape[1:]
     channels_first = len(shape) == 3 and shape[2] not in _CHANNELS and shape[0] in _CHANNELS
     if channels_first:
@@ -157,10 +168,10 @@ def _image_shape(array: NpzArray) -> tuple[tuple[int, ...], bool]:
 
 
 def _choose_rule(arrays: list[NpzArray]) -> _Rule:
-    """Choose how numbers become pixels: images are kept as 0..1 or 0..255 by old custom.
+    """Choose how numbers become pixels: by convention, images are numbers of 0..1 or 0..255.
 
-    The custom is the same for every file, so that files imported apart are scaled alike; what
-    follows no custom is scaled by `SCALE_RULE`.
+    The convention is the same for every file, so that files imported separately are scaled in the
+    same way; all other numbers are scaled by `SCALE_RULE`.
     """
     others = [array for array in arrays if array.header.dtype not in (np.uint8, np.bool_)]
     if not others:
@@ -212,8 +223,8 @@ def _name_classes(
         }
     numbers = {key: value for key, value in values.items() if not isinstance(value, list)}
     if len(numbers) < len(values):
-        raise DataError(f"expected labels all of one kind, but {source} has numbers and text")
-    return index_labels(source, numbers, _find_names(source, arrays, options))
+        raise DataError(f"the labels of {source} are both numbers and text; make them one kind")
+    return index_labels(source, numbers, classes=_find_names(source, arrays, options))
 
 
 def _find_names(
@@ -230,7 +241,7 @@ def _find_names(
         ):
             names = tuple(_texts(source, array))
             if len(set(names)) < len(names):
-                raise DataError(f"expected each class name once, but {key} of {source} repeats one")
+                raise DataError(f"{key} of {source} repeats a class name")
             return names
     return None
 
@@ -246,11 +257,11 @@ def _read_labels(source: Path, array: NpzArray) -> _Indices | list[str]:
     if one_hot and ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all():
         return np.asarray(values.argmax(axis=1), np.int64)
     single = math.prod(shape[1:]) == 1 and values.size > 0
-    if single and (np.abs(values) < _MOST_CLASSES).all() and not (values % 1).any():
+    if single and (np.abs(values) < _MAX_CLASSES).all() and not (values % 1).any():
         return values.reshape(-1).astype(np.int64)
     raise DataError(
-        "expected labels that are whole numbers, text or one-hot, one for each sample, but "
-        f"{array.key} of {source} is {array.header.dtype.name} of {spoken_shape(shape)}"
+        "expected labels as integers, text or one-hot, one for each sample, in "
+        f"{array.key} of {source}, received {array.header.dtype.name} of {spoken_shape(shape)}"
     )
 
 
@@ -261,10 +272,21 @@ def _texts(source: Path, array: NpzArray) -> list[str]:
             for value in array.read().reshape(-1).tolist()
         ]
     except (UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"expected text, but {array.key} of {source} is damaged") from error
+        raise DataError(f"the text in {array.key} of {source} is damaged") from error
     if not all(text.strip() for text in texts):
-        raise DataError(f"expected labels, but {array.key} of {source} holds an empty text")
+        raise DataError(f"{array.key} of {source} holds an empty label")
     return texts
 
 
-NPZ: Final = Importer("npz", "NumPy arrays of images and labels (.npz)", recognize_npz, read_npz)
+def _find_inside(folder: Source, options: ImportOptions) -> Source | None:  # noqa: ARG001
+    found = [file for file in list_visible(folder.require_path()) if recognize_npz(file)]
+    return Source.of(found[0]) if len(found) == 1 else None
+
+
+NPZ: Final = path_importer(
+    "npz",
+    "NumPy arrays of images and labels (.npz)",
+    recognize=recognize_npz,
+    read=read_npz,
+    unpacks=True,
+)._replace(find_inside=_find_inside)

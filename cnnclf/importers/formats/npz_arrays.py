@@ -1,4 +1,4 @@
-"""The arrays of a NumPy archive (.npz), read in pieces and never further than was promised."""
+"""The arrays of a NumPy archive (.npz), read in blocks and no further than their headers say."""
 
 import math
 import zipfile
@@ -27,19 +27,19 @@ class NpzArray:
 
     @property
     def key(self) -> str:
-        """What the array is called."""
+        """Name of the array."""
         return array_key(self.member)
 
     @property
     def count(self) -> int:
-        """How many samples it holds, if it holds samples."""
+        """Number of samples: the first dimension."""
         return self.header.shape[0] if self.header.shape else 0
 
     def blocks(self) -> Iterator[Numbers]:
-        """Give the array in pieces along its first side."""
+        """Yield the array in blocks along its first dimension."""
         header = self.header
         if header.in_columns:
-            # The numbers of one sample lie all over the file.
+            # The numbers of one sample are scattered over the file.
             yield from np.array_split(self.read(), max(1, self.count // _BLOCK_LENGTH))
             return
         shape = header.shape[1:]
@@ -52,12 +52,12 @@ class NpzArray:
                 yield np.frombuffer(data, header.dtype).reshape(count, *shape)
 
     def read(self) -> Numbers:
-        """Give the whole array."""
+        """Return the whole array."""
         header = self.header
-        if header.size_bytes > _MOST_WHOLE_BYTES:
+        if header.size_bytes > _MAX_WHOLE_BYTES:
             raise DataError(
-                f"expected an array of at most {format_bytes(_MOST_WHOLE_BYTES)} here, but "
-                f"{self.key} of {self.source} has {format_bytes(header.size_bytes)}",
+                f"{self.key} of {self.source} has {format_bytes(header.size_bytes)}; at most "
+                f"{format_bytes(_MAX_WHOLE_BYTES)} can be read at once",
                 "save images in C order: numpy.ascontiguousarray(x)",
             )
         with self._open() as member:
@@ -84,28 +84,29 @@ def find_arrays(source: Path) -> dict[str, NpzArray]:
     with zip_faults(source), zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
             if info.flag_bits & 1:
-                raise DataError(f"expected arrays that are not encrypted, but {source} has some")
+                raise DataError(f"{source} is encrypted")
             check_growth(source, unpacked_bytes=info.file_size, packed_bytes=packed_bytes)
             with archive.open(info) as member:
                 header = read_npy_header(member.read, f"{array_key(info.filename)} of {source}")
             if header.offset + header.size_bytes != info.file_size:
-                raise damaged(source, "zip", f"{info.filename} has not the size of its array")
+                reason = f"{info.filename} does not have the size of its array"
+                raise damaged(source, "zip", reason=reason)
             arrays[array_key(info.filename)] = NpzArray(source, info.filename, header)
     return arrays
 
 
 def array_key(member: str) -> str:
-    """Return what an array is called by those who load the archive."""
+    """Return the name of an array, as `numpy.load` gives it."""
     return member.removesuffix(".npy")
 
 
 _BLOCK_LENGTH: Final = 256
-_MOST_WHOLE_BYTES: Final = 2**31
+_MAX_WHOLE_BYTES: Final = 2**31
 
 
 def _read_exactly(source: Path, member: IO[bytes], size: int) -> bytes:
     with zip_faults(source):
         data = member.read(size)
     if len(data) < size:
-        raise damaged(source, "zip", "an array ends too early")
+        raise damaged(source, "zip", reason="an array ends too early")
     return data

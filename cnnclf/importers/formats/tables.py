@@ -1,4 +1,4 @@
-"""Tables that name images and labels: CSV, TSV and the like with a header, or JSON lines."""
+"""Tables of paths and labels: CSV, TSV or similar with a header, or JSON lines."""
 
 import csv
 import json
@@ -19,68 +19,73 @@ from cnnclf.importers.importer import (
     Record,
     read_classes_file,
 )
-from cnnclf.progress import Progress
+from cnnclf.importers.source import Source
+from cnnclf.importers.walk import list_visible
+from cnnclf.progress import Progress, Silent
 
 TABLE_SUFFIXES: Final = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 
 
-def recognize_table(source: Path) -> str | None:
+def recognize_table(source: Source) -> str | None:
     """Recognize text whose first line names a column of paths and one of labels."""
-    start = read_start(source, _START_BYTES)
-    if not start:
+    path = source.path
+    if path is None or not read_start(path, _START_BYTES):
         return None
     try:
-        layout = _find_layout(source)
+        layout = _find_layout(path)
     except DataError:
-        if source.suffix.lower() in TABLE_SUFFIXES:
-            return f"its name ends in {source.suffix}"
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            return f"its name ends in {path.suffix}"
         return None
     return f"its first line names {layout.spoken()}"
 
 
 def read_table(
-    source: Path,
+    source: Source,
     unpack_dir: Path,  # noqa: ARG001 - nothing to unpack
+    *,
     options: ImportOptions,
     progress: Progress,  # noqa: ARG001 - the pipeline shows it
 ) -> Listing:
     """List the images of a table; paths in it are relative to its folder.
 
-    A row that is wrong, or whose file is missing, is skipped with the number of its line.
+    A row that is wrong, or whose file is missing, is skipped with its line number. With a classes
+    file, integer labels are line numbers of it, from 0.
 
     Raises:
-        DataError: It is no such table (now), or is damaged (when the records are consumed).
+        DataError: The file is not such a table (at once), or is damaged (when the records are
+            consumed).
     """
-    return list_table(source, options)
-
-
-def list_table(source: Path, options: ImportOptions, *, within: Path | None = None) -> Listing:
-    """List the images of a table.
-
-    Args:
-        source: The table.
-        options: As for any importer; with a classes file, whole numbers as labels are its lines.
-        within: A folder no path may lead out of, for a table that came in an archive.
-
-    Raises:
-        DataError: It is no such table (now), or is damaged (when the records are consumed).
-    """
-    layout = _find_layout(source)
+    path = source.require_path()
+    layout = _find_layout(path)
     classes = read_classes_file(options.classes_file) if options.classes_file else None
-    listing = Listing(root=within or source.parent, records=iter(()), labels=classes)
-    listing.remarks.append(f"{source.name}: read {layout.spoken()}")
-    reader = _Reader(source, layout, classes, within, listing)
+    listing = Listing(root=source.within or path.parent, records=iter(()), labels=classes)
+    listing.remarks.append(f"{path.name}: read {layout.spoken()}")
+    reader = _Reader(path, layout, classes, source.within, listing)
     listing.records = reader.records()
     return listing
 
 
+def _find_inside(folder: Source, options: ImportOptions) -> Source | None:
+    """Find the only table in a folder, if it names at least one image that exists."""
+    children = list_visible(folder.require_path())
+    tables = [file for file in children if file.suffix.lower() in TABLE_SUFFIXES]
+    if len(tables) != 1:
+        return None
+    table = Source(os.fspath(tables[0]), tables[0], within=folder.within)
+    if not recognize_table(table):
+        return None
+    listing = read_table(table, folder.require_path(), options=options, progress=Silent())
+    return None if next(listing.records, None) is None else table
+
+
 @dataclass(frozen=True)
 class _Layout:
-    """Which columns mean what.
+    """The meaning of the columns.
 
     Args:
         delimiter: Between the columns; "" for JSON lines.
-        columns: By meaning (path, label, split, group) the name of the column.
+        columns: Name of the column by meaning (path, label, split, group).
         header: Names of all columns in order; empty for JSON lines.
     """
 
@@ -89,13 +94,13 @@ class _Layout:
     header: tuple[str, ...]
 
     def spoken(self) -> str:
-        """Say which column is taken for what."""
+        """Return which column is read as what."""
         named = (f"{name!r} as {meaning}" for meaning, name in self.columns.items())
         return f"{'the keys' if not self.delimiter else 'the columns'} {', '.join(named)}"
 
 
 class _RowError(Exception):
-    """One row cannot be used; the rest can."""
+    """One row cannot be used; the others can."""
 
 
 @dataclass
@@ -128,7 +133,7 @@ class _Reader:
         next(rows)
         for line, row in rows:
             if len(row) > len(header):
-                yield line, f"has {len(row)} columns, but the header {len(header)}"
+                yield line, f"has {len(row)} columns, the header {len(header)}"
             elif row:
                 yield line, dict(zip(header, row, strict=False))
 
@@ -140,7 +145,7 @@ class _Reader:
         if not (_is_utf8(label) and _is_utf8(group)):
             raise _RowError("its text is not UTF-8; save the table as UTF-8")
         if split and split not in SPLIT_NAMES:
-            raise _RowError(f"the split {split!r} is none of {', '.join(SPLIT_NAMES)}")
+            raise _RowError(f"the split {split!r} is not one of {', '.join(SPLIT_NAMES)}")
         return Record(
             path=self._find(path),
             label=self._name_label(label),
@@ -149,7 +154,7 @@ class _Reader:
         )
 
     def _find(self, path: str) -> str:
-        """Return the path of a file that is there, relative to the root of the listing."""
+        """Return the path of an existing file, relative to the root of the listing."""
         folder = os.fspath(self.source.parent)
         for candidate in (path, path.replace("\\", "/")):
             found = os.path.join(folder, candidate)  # noqa: PTH118 - paid for each row
@@ -171,12 +176,12 @@ class _Reader:
         raise _RowError(f"the label {label!r} is not in the classes file")
 
 
-# The first that a table has is taken, so that names of classes win over their numbers.
+# The first one in a table counts, so that class names win over class numbers.
 _SYNONYMS: Final = {
     "path": (
         "path", "filepath", "file_path", "filename", "file_name", "file", "files", "filepaths",
         "filenames", "image_path", "img_path", "image_file", "image_name", "image", "images", "img",
-        "image", "photo", "name", "image_id", "id",
+        "picture", "photo", "name", "image_id", "id",
     ),
     "label": (
         "label", "labels", "class_name", "label_name", "category_name", "class", "classes",
@@ -188,12 +193,12 @@ _SYNONYMS: Final = {
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _START_BYTES: Final = 4
 _SAMPLE_ROWS: Final = 100
-_MOST_LINE_CHARACTERS: Final = 2**20
+_MAX_LINE_CHARACTERS: Final = 2**20
 _JSON_ERRORS: Final = (ValueError, RecursionError)
 
 
 def _find_layout(source: Path) -> _Layout:
-    """Read the first line and see what it names.
+    """Find the meaning of the columns in the first line.
 
     Raises:
         DataError: It names no column of paths or none of labels.
@@ -216,8 +221,8 @@ def _find_layout(source: Path) -> _Layout:
                 if {"path", "label"} <= columns.keys():
                     return _Layout(delimiter, columns, tuple(header))
     raise DataError(
-        f"expected a table whose first line names the columns path and label, but {source} starts "
-        f"with {', '.join(repr(name) for name in names[:10])}",
+        f"the first line of {source} does not name the columns path and label, but "
+        f"{', '.join(repr(name) for name in names[:10])}",
         "give it a header such as path,label or path,label,split,group",
     )
 
@@ -239,29 +244,29 @@ def _open(source: Path) -> TextIO:
     start = read_start(source, _START_BYTES)
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        # Names of files need not be UTF-8: what is none is kept as surrogates.
+        # File names need not be UTF-8: other bytes are kept as surrogates.
         return source.open(encoding=encoding, errors="surrogateescape", newline="")
     except OSError as error:
-        raise DataError(f"expected a table, but {source}: {error.strerror}") from error
+        raise DataError(f"cannot read the table {source}: {error.strerror}") from error
 
 
 def _lines(source: Path, file: TextIO) -> Iterator[str]:
-    """Yield lines; no line can fill the memory, and no binary file passes for text."""
+    """Yield lines; refuse binary files and lines that would fill the memory."""
     for number in range(1, 2**62):
         try:
-            line = file.readline(_MOST_LINE_CHARACTERS)
+            line = file.readline(_MAX_LINE_CHARACTERS)
         except UnicodeError as error:
-            raise DataError(f"expected text, but line {number} of {source} is none") from error
+            raise DataError(f"line {number} of {source} is not text") from error
         if not line:
             return
-        if "\0" in line or len(line) >= _MOST_LINE_CHARACTERS:
+        if "\0" in line or len(line) >= _MAX_LINE_CHARACTERS:
             fault = "holds binary data" if "\0" in line else "is longer than a million characters"
-            raise DataError(f"expected a table as text, but line {number} of {source} {fault}")
+            raise DataError(f"line {number} of {source} {fault}")
         yield line
 
 
 def _read_csv(source: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows that are not blank with the number of the line each starts on."""
+    """Yield the rows that are not blank, each with the number of its first line."""
     reader = csv.reader(_lines(source, file), delimiter=delimiter, skipinitialspace=True)
     start = 1
     try:
@@ -271,22 +276,22 @@ def _read_csv(source: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int,
             start = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
-            f"expected a row with columns, but line {start} of {source} is none: {error}",
+            f"line {start} of {source} is not a valid row: {error}",
             "look for a quotation mark that is not closed",
         ) from error
 
 
 def _read_json(source: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Yield the objects with the number of their line, or what is wrong with a line."""
+    """Yield line numbers, each with the object or the fault of the line."""
     for number, line in enumerate(_lines(source, file), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except _JSON_ERRORS as error:
-            yield number, f"is no JSON: {error}"
+            yield number, f"is not JSON: {error}"
             continue
-        yield number, row if isinstance(row, dict) else "is no JSON object"
+        yield number, row if isinstance(row, dict) else "is not a JSON object"
 
 
 def _as_text(meaning: str, value: object) -> str:
@@ -298,7 +303,7 @@ def _as_text(meaning: str, value: object) -> str:
         return str(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    raise _RowError(f"the {meaning} is {str(value)[:40]!r}, not a text or a whole number")
+    raise _RowError(f"the {meaning} is {str(value)[:40]!r}, not text or an integer")
 
 
 def _is_utf8(text: str, errors: str = "strict") -> bool:
@@ -311,7 +316,8 @@ def _is_utf8(text: str, errors: str = "strict") -> bool:
 
 TABLE: Final = Importer(
     "table",
-    "CSV, TSV or JSONL with path, label, and maybe split and group",
+    "CSV, TSV or JSONL with path, label, and optionally split and group",
     recognize_table,
     read_table,
+    find_inside=_find_inside,
 )

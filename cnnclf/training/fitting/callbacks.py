@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _NAN_CHECK_STEPS = 50  # looking at the loss waits for the device; not at every step
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Batches that know how many images an epoch has and how long they were waited for."""
 
     @property
@@ -80,7 +80,7 @@ class Conductor:
     patience: int
     phase: str
     has_val: bool
-    batches: Source
+    batches: BatchSource
     hooks: FitHooks
     may_diverge: bool = False
     remedy: str = "--learning-rate"

@@ -41,7 +41,7 @@ def test_what_does_not_fit_on_the_disk_is_refused_beforehand(
     budget = Budget(Path("a.zip"), tmp_path)
     budget.spend(900_000)
     budget.spend(10, files=20)
-    with pytest.raises(DeviceError, match=r"room for 1\.0 MB or more to unpack a\.zip") as caught:
+    with pytest.raises(DeviceError, match=r"unpack a\.zip: it needs 1\.0 MB or more") as caught:
         budget.spend(0, files=6)
     assert "--out" in caught.value.hint
 
@@ -64,11 +64,13 @@ def test_an_unpacked_folder_is_listed_or_explained_by_its_source(tmp_path: Path)
     folder = tmp_path / "unpacked"
     (folder / "cat").mkdir(parents=True)
     with pytest.raises(DataError) as caught:
-        list_unpacked_folder(Path("a.zip"), folder, ImportOptions(), Silent())
+        list_unpacked_folder(Path("a.zip"), folder, options=ImportOptions(), progress=Silent())
     assert "a.zip" in caught.value.message
     assert "unpacked" not in caught.value.message
     (folder / "cat" / "1.png").write_bytes(b"")
-    listing = list_unpacked_folder(Path("a.zip"), folder, ImportOptions(), Silent())
+    listing = list_unpacked_folder(
+        Path("a.zip"), folder, options=ImportOptions(), progress=Silent()
+    )
     assert listing.unpacked
     assert [record.path for record in listing.records] == ["cat/1.png"]
 

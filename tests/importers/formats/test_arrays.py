@@ -36,7 +36,7 @@ def unpack(tmp_path: Path, parts: list[Part], names: tuple[str, ...]) -> Listing
     return unpack_parts(
         tmp_path / "source",
         parts,
-        names,
+        names=names,
         unpack_dir=tmp_path / "images",
         threads=2,
         progress=Silent(),
@@ -84,7 +84,7 @@ def test_samples_become_files_by_split_label_and_position(tmp_path: Path) -> Non
     ]
     assert (listing.root, listing.unpacked, listing.total) == (tmp_path / "images", True, 7)
     assert listing.labels == ("T-shirt/top", "b")
-    assert listing.remarks == ["no class, because without a sample: never seen"]
+    assert listing.remarks == ["classes without a sample are excluded: never seen"]
     for record, sample in zip(records, [*train, *test], strict=True):
         with Image.open(listing.root / record.path) as image:
             assert np.array_equal(np.asarray(image), sample)
@@ -107,9 +107,9 @@ def test_labels_that_are_no_names_of_folders(tmp_path: Path) -> None:
 
 def test_faulty_samples_are_skipped_by_name(tmp_path: Path) -> None:
     faulty = part("train", [0, 1, 2], numbers(3, 2, 2))
-    faulty.faults[2] = "holds no finite value"
+    faulty.faults[2] = "has no finite value"
     listing = unpack(tmp_path, [faulty], ("a", "b", "c"))
-    assert listing.skipped == [("x_train[2]", "holds no finite value")]
+    assert listing.skipped == [("x_train[2]", "has no finite value")]
     assert [record.label for record in listing.records] == ["a", "b"]
     assert listing.labels == ("a", "b")
     assert len(list((tmp_path / "images").rglob("*.png"))) == 2
@@ -117,14 +117,14 @@ def test_faulty_samples_are_skipped_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [4, 6, 9])
 def test_more_or_fewer_samples_than_labels_leave_nothing_behind(tmp_path: Path, count: int) -> None:
-    with pytest.raises(DataError, match=f"has {count} samples and 5 labels"):
+    with pytest.raises(DataError, match=f"{count} samples, 5 labels"):
         unpack(tmp_path, [part("train", [0, 1, 0, 1, 0], numbers(count, 2, 2))], ("a", "b"))
     assert not (tmp_path / "images").exists()
 
 
 def test_two_arrays_of_one_split_are_refused(tmp_path: Path) -> None:
     parts = [part("test", [0], numbers(1, 2, 2)), part("test", [0], numbers(1, 2, 2))]
-    with pytest.raises(DataError, match="one array for each split"):
+    with pytest.raises(DataError, match="more than one array for the same split"):
         unpack(tmp_path, parts, ("a",))
 
 
@@ -143,7 +143,7 @@ def test_a_fault_while_writing_leaves_nothing_behind(
 
 def test_numbers_without_names_are_their_own_labels() -> None:
     values = {"a": np.array([7, 3, 7]), "b": np.array([-1, 3, 10])}
-    names, indices = index_labels(Path("x"), values, None)
+    names, indices = index_labels(Path("x"), values, classes=None)
     assert names == ("-1", "3", "7", "10")
     assert [names[i] for i in indices["a"]] == ["7", "3", "7"]
     assert [names[i] for i in indices["b"]] == ["-1", "3", "10"]
@@ -151,8 +151,8 @@ def test_numbers_without_names_are_their_own_labels() -> None:
 
 @pytest.mark.parametrize("wrong", [-1, 2])
 def test_a_number_beyond_the_names_is_refused(wrong: int) -> None:
-    with pytest.raises(DataError, match=f"class numbers 0 to 1 .* holds {wrong}") as caught:
-        index_labels(Path("x"), {"a": np.array([0, wrong])}, ("a", "b"))
+    with pytest.raises(DataError, match=f"class numbers 0 to 1 .* received {wrong}") as caught:
+        index_labels(Path("x"), {"a": np.array([0, wrong])}, classes=("a", "b"))
     assert "--classes-file" in caught.value.hint
 
 
@@ -180,7 +180,7 @@ def test_each_sample_spans_all_levels_and_keeps_its_order(
     assert pixels.shape == block.shape
     for index, (sample, image) in enumerate(zip(block, pixels, strict=True)):
         if sample.min() == sample.max():
-            assert "one value only" in faults[index]
+            assert "only one value" in faults[index]
             continue
         assert index not in faults
         assert (image.min(), image.max()) == (0, 255)
@@ -197,8 +197,8 @@ def test_values_that_are_no_numbers() -> None:
     odd = np.concatenate([odd, [[1, 3, np.inf]]])
     pixels, faults = scale_samples(odd)
     assert pixels[0].tolist() == [0, 0, 255]
-    assert "one value only, 5" in faults[1]
-    assert faults[2] == "holds no finite value"
+    assert "only one value, 5" in faults[1]
+    assert faults[2] == "has no finite value"
     assert pixels[3].tolist() == [0, 128, 255]
     assert pixels[4].tolist() == [0, 255, 255]
 

@@ -8,6 +8,7 @@ from PIL import Image
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
 DEFAULTS = ImportOptions()
@@ -23,7 +24,9 @@ def put(path: Path, samples: npt.NDArray[np.uint8], *columns: list[int]) -> None
 
 
 def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
-    listing = CIFAR.read(source, source.parent / "out", options, Silent())
+    listing = CIFAR.read(
+        Source.of(source), source.parent / "out", options=options, progress=Silent()
+    )
     return listing, list(listing.records)
 
 
@@ -40,7 +43,7 @@ def cifar10(tmp_path: Path) -> Path:
 
 
 def test_cifar_10_keeps_pixels_names_and_splits(cifar10: Path) -> None:
-    assert CIFAR.recognize(cifar10) == "it holds the binary files of CIFAR-10"
+    assert CIFAR.recognize(Source.of(cifar10)) == "it holds the binary files of CIFAR-10"
     listing, records = read(cifar10)
     assert [(record.label, record.split) for record in records] == [
         ("cat", "train"),
@@ -62,7 +65,7 @@ def test_cifar_100_is_labeled_by_its_fine_classes(tmp_path: Path) -> None:
     put(source / "test.bin", images(1), [1], [2])
     (source / "fine_label_names.txt").write_text("apple\nbaby\nbear\n")
     (source / "coarse_label_names.txt").write_text("x\ny\n")
-    assert CIFAR.recognize(source) == "it holds the binary files of CIFAR-100"
+    assert CIFAR.recognize(Source.of(source)) == "it holds the binary files of CIFAR-100"
     listing, records = read(source)
     assert [record.label for record in records] == ["bear", "apple", "baby", "bear"]
     assert listing.labels == ("apple", "baby", "bear")
@@ -73,15 +76,20 @@ def test_without_names_the_numbers_are_the_labels(cifar10: Path, tmp_path: Path)
     assert read(cifar10)[0].labels == ("0", "1", "3")
     names = tmp_path / "names.txt"
     names.write_text("a\nb\nc\nd\n")
-    listing = CIFAR.read(cifar10, tmp_path / "2", ImportOptions(classes_file=names), Silent())
+    listing = CIFAR.read(
+        Source.of(cifar10),
+        tmp_path / "2",
+        options=ImportOptions(classes_file=names),
+        progress=Silent(),
+    )
     assert listing.labels == ("a", "b", "d")
 
 
 def test_a_cut_off_file_is_named(cifar10: Path) -> None:
     path = cifar10 / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    assert CIFAR.recognize(cifar10) is not None
-    with pytest.raises(DataError, match=r"data_batch_2\.bin has 3072 bytes"):
+    assert CIFAR.recognize(Source.of(cifar10)) is not None
+    with pytest.raises(DataError, match=r"data_batch_2\.bin is truncated: its 3072 bytes"):
         read(cifar10)
     assert not (cifar10.parent / "out").exists()
 
@@ -95,17 +103,17 @@ def test_a_class_beyond_the_names_is_refused(cifar10: Path) -> None:
 def test_the_python_version_is_refused_with_a_way_out(tmp_path: Path) -> None:
     for name in ("data_batch_1", "batches.meta"):
         (tmp_path / name).write_bytes(b"\x80\x02}q\x01.")
-    assert CIFAR.recognize(tmp_path) == "it holds the Python version of CIFAR"
+    assert CIFAR.recognize(Source.of(tmp_path)) == "it holds the Python version of CIFAR"
     with pytest.raises(DataError, match="can run code") as caught:
         read(tmp_path)
     assert "binary version" in caught.value.hint
 
 
 def test_other_folders_are_not_cifar(tmp_path: Path) -> None:
-    assert CIFAR.recognize(tmp_path) is None
+    assert CIFAR.recognize(Source.of(tmp_path)) is None
     (tmp_path / "train").mkdir()
     (tmp_path / "train.bin").write_bytes(b"text")
-    assert CIFAR.recognize(tmp_path) is None
-    assert CIFAR.recognize(tmp_path / "train.bin") is None
-    with pytest.raises(DataError, match="no such files"):
+    assert CIFAR.recognize(Source.of(tmp_path)) is None
+    assert CIFAR.recognize(Source.of(tmp_path / "train.bin")) is None
+    with pytest.raises(DataError, match="no binary files"):
         read(tmp_path)

@@ -7,6 +7,7 @@ from cnnclf.data.manifest import save_dataset
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, explain_folder
 from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
 
@@ -21,7 +22,7 @@ def put(root: Path, *names: str) -> Path:
 
 def recognize(source: Path) -> tuple[str, str] | None:
     for importer in FOLDER_IMPORTERS:
-        reason = importer.recognize(source)
+        reason = importer.recognize(Source.of(source))
         if reason is not None:
             return importer.name, reason
     return None
@@ -30,7 +31,9 @@ def recognize(source: Path) -> tuple[str, str] | None:
 def read(source: Path, name: str = "class-folders") -> tuple[Listing, list[Record]]:
     [importer] = [importer for importer in FOLDER_IMPORTERS if importer.name == name]
     unpack_dir = source / ".out.importing" / "images"
-    listing = importer.read(source, unpack_dir, ImportOptions(), Silent())
+    listing = importer.read(
+        Source.of(source), unpack_dir, options=ImportOptions(), progress=Silent()
+    )
     return listing, list(listing.records)
 
 
@@ -112,10 +115,10 @@ def test_hidden_empty_and_own_folders_are_no_classes(tmp_path: Path) -> None:
     assert paths(records) == ["cat/1.png", "dog/1.png"]
     assert listing.skipped == []
     told = "\n".join(listing.remarks)
-    assert "hidden folders are no classes and were passed over: .git, __MACOSX" in told
-    assert "empty folders are no classes: bird, runs" in told
-    assert "datasets and runs of cnnclf were passed over: data, runs/one" in told
-    assert "hidden files passed over: 2" in told
+    assert "hidden folders skipped: .git, __MACOSX" in told
+    assert "empty folders skipped: bird, runs" in told
+    assert "datasets and runs of cnnclf skipped: data, runs/one" in told
+    assert "2 hidden files skipped" in told
     assert "importing" not in told
 
 
@@ -124,7 +127,7 @@ def test_files_without_class_are_skipped_with_the_reason(tmp_path: Path) -> None
     listing, records = read(tmp_path, "split-folders")
     assert len(records) == 2
     assert [path for path, _ in listing.skipped] == ["labels.csv", "test/1.png", "test/2.png"]
-    assert "2 files directly in test without a class" in listing.remarks
+    assert "2 files directly in test skipped: not in a class folder" in listing.remarks
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
@@ -143,7 +146,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert set(reasons) == {"dog/gone", "dog/pipe", "dog/self", "dog/sub/up"}
     assert "leads back" in reasons["dog/sub/up"]
     assert "leads nowhere" in reasons["dog/gone"]
-    assert "neither a file nor a folder" in reasons["dog/pipe"]
+    assert "not a file or folder" in reasons["dog/pipe"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
@@ -176,9 +179,12 @@ def test_names_that_are_no_utf8_come_through(tmp_path: Path) -> None:
     ("names", "told"),
     [
         ((), "is empty"),
-        (("1.png", "2.png"), "holds 2 files and no folders"),
+        (("1.png", "2.png"), "has no class folders, only 2 files"),
         (("train/1.png", "test/1.png"), "train, test hold only files"),
-        (("train/a/1.png", "test/a/1.png", "extra/1.png"), "received both: train, test and extra"),
+        (
+            ("train/a/1.png", "test/a/1.png", "extra/1.png"),
+            "mixes split folders (train, test) and other folders (extra)",
+        ),
     ],
 )
 def test_a_folder_of_another_layout_is_explained(
@@ -196,14 +202,14 @@ def test_the_format_can_be_forced(tmp_path: Path) -> None:
     put(tmp_path, "train/a/1.png", "test/a/1.png", "extra/1.png")
     listing, records = read(tmp_path, "split-folders")
     assert paths(records) == ["train/a/1.png", "test/a/1.png"]
-    assert listing.remarks == ["not named like a split, passed over: extra"]
+    assert listing.remarks == ["folders not named like a split skipped: extra"]
     _, records = read(tmp_path, "class-folders")
     assert [record.label for record in records] == ["extra", "test", "train"]
     put(tmp_path / "plain", "a/1.png", "b/1.png")
     with pytest.raises(DataError):
         read(tmp_path / "plain", "split-folders")
     put(tmp_path / "loose", "1.png")
-    with pytest.raises(DataError, match="no folders"):
+    with pytest.raises(DataError, match="no class folders"):
         read(tmp_path / "loose")
 
 

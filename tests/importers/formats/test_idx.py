@@ -11,6 +11,7 @@ from cnnclf.errors import DataError
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
 CODES = {"uint8": 8, "int8": 9, "int16": 11, "int32": 12, "float32": 13, "float64": 14}
@@ -45,7 +46,7 @@ def out(source: Path) -> Path:
 
 
 def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
-    listing = IDX.read(source, out(source), options, Silent())
+    listing = IDX.read(Source.of(source), out(source), options=options, progress=Silent())
     return listing, list(listing.records)
 
 
@@ -63,7 +64,7 @@ def mnist(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_pairs_keeps_pixels_labels_and_splits(mnist: Path) -> None:
-    assert IDX.recognize(mnist) == "it holds IDX images (t10k-images-idx3-ubyte.gz)"
+    assert IDX.recognize(Source.of(mnist)) == "it holds IDX images (t10k-images-idx3-ubyte.gz)"
     listing, records = read(mnist)
     assert [record.split for record in records] == ["train"] * 600 + ["test"] * 3
     assert [record.label for record in records[:11]] == [*"0123456789", "0"]
@@ -77,7 +78,7 @@ def test_a_folder_of_pairs_keeps_pixels_labels_and_splits(mnist: Path) -> None:
 
 def test_one_file_of_images_finds_its_labels(mnist: Path) -> None:
     source = mnist / "t10k-images-idx3-ubyte.gz"
-    assert IDX.recognize(source) == "it starts as an IDX file of images"
+    assert IDX.recognize(Source.of(source)) == "it starts as an IDX file of images"
     _, records = read(source)
     assert [(record.label, record.split) for record in records] == [
         ("9", "test"),
@@ -102,17 +103,27 @@ def test_a_classes_file_beside_or_given_names_the_labels(tmp_path: Path) -> None
     assert [record.label for record in records] == ["T-shirt/top", "cat", "T-shirt/top"]
     assert {record.split for record in records} == {""}
     assert listing.labels == ("cat", "T-shirt/top")
-    assert any("without a sample: dog" in text for text in listing.remarks)
+    assert any("without a sample are excluded: dog" in text for text in listing.remarks)
     other = tmp_path / "other.txt"
     other.write_text("a\nb\nc\n")
     with pytest.raises(DataError, match="not empty"):
         read(tmp_path)
     source = tmp_path / "images.idx3"
-    listing = IDX.read(source, tmp_path / "2", ImportOptions(classes_file=other), Silent())
+    listing = IDX.read(
+        Source.of(source),
+        tmp_path / "2",
+        options=ImportOptions(classes_file=other),
+        progress=Silent(),
+    )
     assert listing.labels == ("a", "c")
     other.write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"0 to 1 for 2 class names, but .* holds 2"):
-        IDX.read(source, tmp_path / "3", ImportOptions(classes_file=other), Silent())
+    with pytest.raises(DataError, match=r"0 to 1 for 2 class names .* received 2"):
+        IDX.read(
+            Source.of(source),
+            tmp_path / "3",
+            options=ImportOptions(classes_file=other),
+            progress=Silent(),
+        )
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "float32", "float64"])
@@ -138,11 +149,11 @@ def test_images_without_labels_are_named(tmp_path: Path) -> None:
 
 def test_the_file_of_labels_is_no_source(tmp_path: Path) -> None:
     source = put(tmp_path / "labels", labels(0, 1))
-    assert IDX.recognize(source) is None
-    assert IDX.recognize(tmp_path) is None
+    assert IDX.recognize(Source.of(source)) is None
+    assert IDX.recognize(Source.of(tmp_path)) is None
     with pytest.raises(DataError, match="file of images"):
         read(source)
-    with pytest.raises(DataError, match="holds none"):
+    with pytest.raises(DataError, match="holds no IDX files"):
         read(tmp_path)
     (tmp_path / "text").write_text("hello")
     with pytest.raises(DataError, match="file of images"):
@@ -156,7 +167,7 @@ def test_the_file_of_labels_is_no_source(tmp_path: Path) -> None:
         (images(0), labels(), "0 images"),
         (images(2, 0, 5), labels(0, 1), "0 x 5"),
         (images(2, 2, 2, 7), labels(0, 1), "2 x 2 x 7"),
-        (images(2), np.array([0.0, 1.0]), "whole numbers"),
+        (images(2), np.array([0.0, 1.0]), "integer labels"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(
@@ -201,7 +212,7 @@ def test_the_pairs_of_several_sets_are_not_mixed(tmp_path: Path) -> None:
     for name in ("letters", "digits"):
         put(tmp_path / f"emnist-{name}-train-images-idx3-ubyte", images(2))
         put(tmp_path / f"emnist-{name}-train-labels-idx1-ubyte", labels(0, 1))
-    with pytest.raises(DataError, match="one array for each split") as caught:
+    with pytest.raises(DataError, match="more than one array for the same split") as caught:
         read(tmp_path)
     assert "one by one" in caught.value.hint
     assert len(read(tmp_path / "emnist-digits-train-images-idx3-ubyte")[1]) == 2

@@ -9,6 +9,7 @@ from cnnclf.errors import DataError
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.importers.formats.npy import MAGIC, NPY_FOLDERS, read_npy_header
 from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
 
@@ -23,7 +24,9 @@ def put(root: Path, **arrays: object) -> Path:
 
 def read(source: Path) -> tuple[Listing, list[Record]]:
     out = source.parent / ".out" / "images"
-    listing = NPY_FOLDERS.read(source, out, ImportOptions(threads=2), Silent())
+    listing = NPY_FOLDERS.read(
+        Source.of(source), out, options=ImportOptions(threads=2), progress=Silent()
+    )
     return listing, list(listing.records)
 
 
@@ -41,7 +44,7 @@ def test_arrays_in_class_folders_become_images(tmp_path: Path) -> None:
         ship__2=np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         ship__3=np.arange(10.0).reshape(1, 2, 5),
     )
-    reason = NPY_FOLDERS.recognize(source)
+    reason = NPY_FOLDERS.recognize(Source.of(source))
     assert reason is not None
     assert "NumPy arrays" in reason
     listing, records = read(source)
@@ -93,7 +96,7 @@ def test_files_that_are_no_images_are_listed(tmp_path: Path) -> None:
     bad = ["cut", "empty", "flat", "long", "note", "pickle", "same", "text", "void", "waves"]
     assert sorted(Path(name).stem for name in reasons) == bad
     assert all(reasons.values())
-    assert "one value only" in reasons["a/same.npy"]
+    assert "only one value" in reasons["a/same.npy"]
     assert "NumPy's format" in reasons["a/note.txt"]
     assert "plain numbers" in reasons["a/pickle.npy"]
     assert any("hidden" in text for text in listing.remarks)
@@ -103,9 +106,9 @@ def test_folders_of_other_files_are_left_to_others(tmp_path: Path) -> None:
     source = put(tmp_path / "set", a__1=[[1, 2]])
     (source / "a" / "1.png").write_bytes(b"")
     (source / "a" / "2.png").write_bytes(b"")
-    assert NPY_FOLDERS.recognize(source) is None
-    assert NPY_FOLDERS.recognize(source / "a" / "1.npy") is None
-    assert NPY_FOLDERS.recognize(tmp_path / "missing") is None
+    assert NPY_FOLDERS.recognize(Source.of(source)) is None
+    assert NPY_FOLDERS.recognize(Source.of(source / "a" / "1.npy")) is None
+    assert NPY_FOLDERS.recognize(Source.of(tmp_path / "missing")) is None
 
 
 def test_arrays_without_class_folders_are_explained_by_the_source(tmp_path: Path) -> None:

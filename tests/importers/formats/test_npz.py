@@ -13,6 +13,7 @@ from cnnclf.importers.archives import packed
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.importers.formats.npz import NPZ
 from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
 Array = npt.NDArray[Any]
@@ -31,7 +32,9 @@ def save(path: Path, *arrays: Array, compressed: bool = False, **named: Any) -> 
 
 
 def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
-    listing = NPZ.read(source, source.parent / "out" / "images", options, Silent())
+    listing = NPZ.read(
+        Source.of(source), source.parent / "out" / "images", options=options, progress=Silent()
+    )
     return listing, list(listing.records)
 
 
@@ -55,7 +58,7 @@ X, Y = images(3, 4, 5), np.array([1, 0, 1])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_splits_are_found_by_name(tmp_path: Path, named: dict[str, Any], compressed: bool) -> None:
     source = save(tmp_path / "a.npz", compressed=compressed, **named)
-    reason = NPZ.recognize(source)
+    reason = NPZ.recognize(Source.of(source))
     assert reason is not None
     assert next(iter(named)) in reason
     listing, records = read(source)
@@ -127,7 +130,12 @@ def test_class_names_in_the_file_or_given(tmp_path: Path) -> None:
     assert read(source)[0].labels == ("cat", "dog")
     given = tmp_path / "names.txt"
     given.write_text("a\nb\n")
-    listing = NPZ.read(source, tmp_path / "2", ImportOptions(classes_file=given), Silent())
+    listing = NPZ.read(
+        Source.of(source),
+        tmp_path / "2",
+        options=ImportOptions(classes_file=given),
+        progress=Silent(),
+    )
     assert listing.labels == ("a", "b")
 
 
@@ -154,30 +162,30 @@ def test_other_numbers_are_scaled_one_by_one(tmp_path: Path) -> None:
     listing, records = read(save(tmp_path / "a.npz", x=x, y=Y))
     assert [load(listing, record).tolist() for record in records] == [[[0, 255]], [[0, 255]]]
     assert SCALE_RULE in listing.remarks
-    assert listing.skipped == [("x[2]", "holds no finite value")]
+    assert listing.skipped == [("x[2]", "has no finite value")]
 
 
 @pytest.mark.parametrize(
     ("named", "told"),
     [
-        ({"a": X, "b": Y}, "holds a, b"),
-        ({"x": X}, "holds x"),
+        ({"a": X, "b": Y}, "received a, b"),
+        ({"x": X}, "received x"),
         ({"x_train": X, "y_test": Y}, "x_train, y_test"),
-        ({"x": X, "y": Y[:2]}, "has 3 and y 2"),
-        ({"x": X[:0], "y": Y[:0]}, "has 0"),
-        ({"x": X, "images": X, "y": Y}, "has x and images"),
-        ({"x": images(3, 50), "y": Y}, "samples of 50"),
+        ({"x": X, "y": Y[:2]}, "3 images in x and 2 labels in y"),
+        ({"x": X[:0], "y": Y[:0]}, "0 images in x"),
+        ({"x": X, "images": X, "y": Y}, "kind: x and images"),
+        ({"x": images(3, 50), "y": Y}, "received 50"),
         ({"x": np.array(5), "y": np.array(1)}, "as many labels"),
-        ({"x": np.array(["a", "b", "c"]), "y": Y}, "holds text"),
+        ({"x": np.array(["a", "b", "c"]), "y": Y}, "received text"),
         ({"x": X.astype(complex), "y": Y}, "plain numbers"),
-        ({"x": X, "y": Y + 0.5}, "whole numbers, text or one-hot"),
-        ({"x": X, "y": np.array([0, np.nan, 1])}, "whole numbers, text or one-hot"),
-        ({"x": X, "y": np.array([0, 1e300, 1])}, "whole numbers, text or one-hot"),
-        ({"x": X, "y": np.ones((3, 4))}, "whole numbers, text or one-hot"),
-        ({"x": X, "y": np.array(["a", "", "b"])}, "empty text"),
+        ({"x": X, "y": Y + 0.5}, "integers, text or one-hot"),
+        ({"x": X, "y": np.array([0, np.nan, 1])}, "integers, text or one-hot"),
+        ({"x": X, "y": np.array([0, 1e300, 1])}, "integers, text or one-hot"),
+        ({"x": X, "y": np.ones((3, 4))}, "integers, text or one-hot"),
+        ({"x": X, "y": np.array(["a", "", "b"])}, "empty label"),
         ({"x": X, "y": Y, "x_test": X, "y_test": np.array(["a"] * 3)}, "numbers and text"),
         ({"x": X, "y": Y, "classes": np.array(["a", "a"])}, "repeats"),
-        ({"x": X, "y": Y, "classes": np.array(["a"])}, "holds 1"),
+        ({"x": X, "y": Y, "classes": np.array(["a"])}, "received 1"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(
@@ -192,7 +200,7 @@ def test_arrays_that_do_not_fit_are_refused(
 
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     source = save(tmp_path / "a.npz", x=X, y=np.array([{}, 1, "a"], object))
-    with pytest.raises(DataError, match=r"plain numbers, but y .* holds '|O'"):
+    with pytest.raises(DataError, match=r"plain numbers in y .* received '\|O'"):
         read(source)
 
 
@@ -213,7 +221,7 @@ def test_a_header_that_promises_too_much_is_refused_at_once(tmp_path: Path) -> N
     with zipfile.ZipFile(source, "w") as archive:
         archive.writestr("x.npy", header.getvalue() + bytes(81))
         archive.writestr("y.npy", header.getvalue())
-    with pytest.raises(DataError, match="not the size"):
+    with pytest.raises(DataError, match="not have the size"):
         read(source)
 
 
@@ -221,10 +229,10 @@ def test_other_files_are_no_npz(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("cat/x.npy", b"")
-    assert NPZ.recognize(path) is None
+    assert NPZ.recognize(Source.of(path)) is None
     path.write_bytes(b"PK\3\4 cut off")
-    assert NPZ.recognize(path) is None
-    assert NPZ.recognize(path.rename(tmp_path / "a.npz")) == "its name ends in .npz"
-    with pytest.raises(DataError, match="damaged or cut off"):
+    assert NPZ.recognize(Source.of(path)) is None
+    assert NPZ.recognize(Source.of(path.rename(tmp_path / "a.npz"))) == "its name ends in .npz"
+    with pytest.raises(DataError, match="damaged or truncated"):
         read(tmp_path / "a.npz")
-    assert NPZ.recognize(tmp_path) is None
+    assert NPZ.recognize(Source.of(tmp_path)) is None

@@ -9,6 +9,7 @@ from cnnclf.errors import DataError
 from cnnclf.importers.formats.folders import SPLIT_NAMES
 from cnnclf.importers.formats.tables import TABLE
 from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
 
@@ -25,7 +26,9 @@ DEFAULTS = ImportOptions()
 
 
 def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
-    listing = TABLE.read(source, source.parent / "unused", options, Silent())
+    listing = TABLE.read(
+        Source.of(source), source.parent / "unused", options=options, progress=Silent()
+    )
     return listing, list(listing.records)
 
 
@@ -40,7 +43,7 @@ def write(folder: Path, text: str | bytes, name: str = "table.csv") -> Path:
 def test_any_delimiter_is_found(folder: Path, delimiter: str, newline: str) -> None:
     rows = ["path,label,split,group", "a.png,cat,train,x", "in/c d.png,dog,Validation,"]
     source = write(folder, newline.join(rows).replace(",", delimiter) + newline)
-    assert TABLE.recognize(source) is not None
+    assert TABLE.recognize(Source.of(source)) is not None
     listing, records = read(source)
     assert records == [
         Record("a.png", "cat", "train", "x"),
@@ -81,8 +84,8 @@ def test_bad_rows_are_named_by_their_lines(folder: Path) -> None:
         ("gone.png", "line 4: no such file"),
         ("b.png", "line 5: has no label"),
         ("table.csv:6", "line 6: has no path"),
-        ("b.png", f"line 7: the split 'sometimes' is none of {', '.join(SPLIT_NAMES)}"),
-        ("table.csv:9", "line 9: has 4 columns, but the header 3"),
+        ("b.png", f"line 7: the split 'sometimes' is not one of {', '.join(SPLIT_NAMES)}"),
+        ("table.csv:9", "line 9: has 4 columns, the header 3"),
         ("in", "line 10: no such file"),
     ]
 
@@ -98,7 +101,7 @@ def test_json_lines(folder: Path) -> None:
     ]
     text = "\n".join(json.dumps(row) for row in rows) + "\n{broken\n" + "[" * 5000 + "\n"
     source = write(folder, text, "rows.txt")
-    assert TABLE.recognize(source) is not None
+    assert TABLE.recognize(Source.of(source)) is not None
     listing, records = read(source)
     assert records == [
         Record("a.png", "3"),
@@ -107,7 +110,7 @@ def test_json_lines(folder: Path) -> None:
     ]
     lines = [reason.partition(":")[0] for _, reason in listing.skipped]
     assert lines == ["line 4", "line 5", "line 6", "line 7", "line 8"]
-    assert "not a text or a whole number" in listing.skipped[0][1]
+    assert "not text or an integer" in listing.skipped[0][1]
     assert "no label" in listing.skipped[1][1]
 
 
@@ -151,18 +154,18 @@ def test_a_classes_file_names_numbers(folder: Path) -> None:
     [b"", b"\n\n", b"a.png,cat\n", b"path\na.png\n", b"{}\n", b'{"path": 1}\n', b"\x89PNG\r\n\0"],
 )
 def test_without_a_header_it_is_no_table(folder: Path, content: bytes) -> None:
-    assert TABLE.recognize(write(folder, content, "file")) is None
+    assert TABLE.recognize(Source.of(write(folder, content, "file"))) is None
     source = write(folder, content)
     with pytest.raises(DataError) as caught:
         read(source)
     assert str(source) in caught.value.message
     if content:
-        assert TABLE.recognize(source) == "its name ends in .csv"
+        assert TABLE.recognize(Source.of(source)) == "its name ends in .csv"
 
 
 def test_folders_and_missing_files_are_no_tables(folder: Path) -> None:
-    assert TABLE.recognize(folder) is None
-    assert TABLE.recognize(folder / "gone.csv") is None
+    assert TABLE.recognize(Source.of(folder)) is None
+    assert TABLE.recognize(Source.of(folder / "gone.csv")) is None
     with pytest.raises(DataError, match=r"gone\.csv"):
         read(folder / "gone.csv")
 
@@ -205,6 +208,6 @@ def test_any_bytes_give_rows_or_a_clear_error(
     except DataError as error:
         assert error.message  # noqa: PT017
         return
-    assert TABLE.recognize(source) is not None
+    assert TABLE.recognize(Source.of(source)) is not None
     for text in [record.path for record in records] + [path for path, _ in listing.skipped]:
         assert text.encode("utf-8", "surrogateescape")

@@ -293,7 +293,7 @@ def test_a_image_that_was_missing_is_looked_for_again(colors: Dataset, tmp_path:
     first, *_ = look(Means())
     again, pixels, progress = look(pytest.fail)
     assert list(first.failed) == list(again.failed) == list(pixels.failed) == [3]
-    assert [warning.partition(" is left out: ")[0] for warning in progress.warnings] == [
+    assert [warning.partition(" is skipped: ")[0] for warning in progress.warnings] == [
         str(dataset.file(3))
     ], "it is said each time"
     dataset.file(3).write_bytes(content)
