@@ -65,7 +65,7 @@ def draw_mark(label: str, index: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class _Hand:
-    """How one mark is drawn; lengths are parts of the image's side.
+    """How one mark is drawn; lengths are fractions of the side of the image.
 
     Args:
         center: Middle of the mark.
@@ -73,10 +73,10 @@ class _Hand:
         angle: Rotation in radians.
         aspect: Width by height before the rotation.
         weight: Width of the stroke.
-        wobble: How far the line strays, as a part of the radius.
-        paper: Mean color behind the mark.
+        wobble: How far the line deviates, as a fraction of the radius.
+        paper: Mean color around the mark.
         ink: Mean color of the mark.
-        noise: Levels by which single pixels stray.
+        noise: Levels by which single pixels deviate.
     """
 
     center: Point
@@ -121,7 +121,7 @@ def _tint(rng: random.Random, level: int) -> Color:
 
 
 def _draw_x(rng: random.Random, hand: _Hand) -> list[list[Point]]:
-    """Two lines that cross somewhere near the middle, at no quite right angle, often unequal."""
+    """Two lines that cross near the middle, not quite at a right angle and often unequal."""
     tilt = rng.uniform(-0.3, 0.3)
     strokes = []
     for direction in (math.pi / 4 + tilt, 3 * math.pi / 4 - rng.uniform(-0.3, 0.3)):
@@ -146,7 +146,7 @@ def _draw_x(rng: random.Random, hand: _Hand) -> list[list[Point]]:
 
 
 def _draw_o(rng: random.Random, hand: _Hand) -> list[list[Point]]:
-    """A loop that does not quite close, or overshoots, and is rounder in some places."""
+    """A loop that does not quite close, or overshoots, and is not evenly round."""
     start = rng.uniform(0, _TAU)
     turn = _TAU + rng.uniform(-1.1, 0.5)
     drift = rng.uniform(-0.15, 0.15)
@@ -181,7 +181,7 @@ def _place(rng: random.Random, hand: _Hand, line: list[Point]) -> list[Point]:
 
 
 def _draw_strokes(rng: random.Random, hand: _Hand, strokes: list[list[Point]]) -> Image.Image:
-    """Draw lines as a mask, 255 where the ink is: pressure varies, and at times the pen lifts."""
+    """Draw lines as a mask, 255 for ink: pressure varies, and the pen lifts occasionally."""
     size = SIDE * _SCALE
     mask = Image.new("L", (size, size))
     draw = ImageDraw.Draw(mask)
@@ -199,7 +199,7 @@ def _draw_strokes(rng: random.Random, hand: _Hand, strokes: list[list[Point]]) -
 
 
 def _walk(line: list[Point]) -> Iterator[tuple[float, Point]]:
-    """Go along a line in small steps; give the part of the way and the place."""
+    """Follow a line in small steps; yield the fraction of its length and the point."""
     fine = 4
     for index, (first, second) in enumerate(itertools.pairwise(line)):
         for step in range(fine):
@@ -214,7 +214,7 @@ def _walk(line: list[Point]) -> Iterator[tuple[float, Point]]:
 
 
 def _draw_paper(rng: random.Random, color: Color, *, strength: float = 1.0) -> Image.Image:
-    """Draw a surface: a gradient of light, blotches, and at times ruled lines."""
+    """Draw a surface: a gradient of light, blotches, and sometimes ruled lines."""
     image = Image.new("RGB", (SIDE, SIDE), color)
     light = [rng.uniform(-25, 25) * strength for _ in range(4)]
     corners = Image.new("RGB", (2, 2))
@@ -245,7 +245,7 @@ def _brighten(color: Color, change: float) -> Color:
 
 
 def _add_noise(rng: random.Random, image: Image.Image, levels: int) -> Image.Image:
-    """Add grain of a triangular distribution to every pixel, alike in the three channels."""
+    """Add grain of a triangular distribution to every pixel, the same in all three channels."""
     count = SIDE * SIDE
     first, second = rng.randbytes(count), rng.randbytes(count)
     grain = bytes((a + b) // 2 for a, b in zip(first, second, strict=True))
@@ -255,13 +255,13 @@ def _add_noise(rng: random.Random, image: Image.Image, levels: int) -> Image.Ima
 
 @dataclass(frozen=True)
 class OddImage:
-    """A file that is not an ordinary image, and what becomes of it.
+    """A file that is not an ordinary image, and how cnnclf handles it.
 
     Args:
         name: File name.
         what: What it is.
-        encode: Gives its bytes.
-        note: What the import notes about it; "" for nothing.
+        encode: Returns its bytes.
+        note: The note of the import about it; "" for none.
         error: Why it is refused; "" if it is read.
     """
 
@@ -273,7 +273,7 @@ class OddImage:
 
 
 def write_odd_images(directory: Path) -> None:
-    """Write one file per oddity, and a README.md that lists them."""
+    """Write one file of each kind, and a README.md that lists them."""
     directory.mkdir(parents=True, exist_ok=True)
     for odd in ODD_IMAGES:
         (directory / odd.name).write_bytes(odd.encode())
@@ -281,10 +281,10 @@ def write_odd_images(directory: Path) -> None:
 
 
 def describe_odd_images() -> str:
-    """Give the README.md of the odd images."""
+    """Return the README.md of the odd images."""
     rows = [
         f"| `{odd.name}` | {odd.what} | "
-        + (f"refused: {odd.error}" if odd.error else f"read; {odd.note or 'nothing to note'}")
+        + (f"refused: {odd.error}" if odd.error else f"read; {odd.note or 'no note'}")
         + " |"
         for odd in ODD_IMAGES
     ]
@@ -292,8 +292,8 @@ def describe_odd_images() -> str:
         (
             "# Odd images",
             "",
-            "One small file of each kind that real folders hold beside ordinary images, drawn by",
-            "`../make_sample_data.py`, which also wrote this page; tests check every line of it.",
+            "One small file of each kind that is found among ordinary images in real folders. They are",
+            "drawn by `../make_sample_data.py`, which also writes this page; tests check every line of it.",
             "Refused files never stop an import or a prediction: they are counted, and listed with",
             "these reasons.",
             "",
@@ -392,31 +392,31 @@ def encode_blank_fax(width: int, height: int) -> bytes:
 ODD_IMAGES = (
     OddImage(
         "empty.jpg",
-        "no bytes at all",
+        "an empty file",
         lambda: b"",
         error="not a supported image: an empty file (0 bytes)",
     ),
     OddImage(
         "zeros.png",
-        "nothing but zero bytes, as a broken copy leaves them",
+        "only zero bytes, as after a failed copy",
         lambda: bytes(2048),
         error="not a supported image: nothing but zero bytes",
     ),
     OddImage(
         "truncated.jpg",
-        "a JPEG cut off in the middle",
+        "a truncated JPEG",
         lambda: _encode(_draw_example(), "JPEG")[:1000],
         error="the JPEG is truncated after 1,000 bytes",
     ),
     OddImage(
         "text.jpg",
-        "a text with an image's name",
+        "text with the name of an image",
         lambda: b"This is not an image.\n",
         error="not a supported image: text that begins 'This is not an image'",
     ),
     OddImage(
         "page.png",
-        "a web page saved under an image's name, as a failed download leaves it",
+        "a web page with the name of an image, as after a failed download",
         lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>\n",
         error="not a supported image: a web page",
     ),
@@ -428,19 +428,19 @@ ODD_IMAGES = (
     ),
     OddImage(
         "bmp_named.jpg",
-        "a BMP with a JPEG's name",
+        "a BMP with the name of a JPEG",
         lambda: _encode(_draw_example(), "BMP"),
         note="content is BMP, name says .jpg",
     ),
     OddImage(
         "rotated.jpg",
-        "a JPEG that its EXIF orientation (6) sets upright",
+        "a JPEG that is upright only with its EXIF orientation (6)",
         _encode_rotated,
         note="rotated by EXIF",
     ),
     OddImage(
         "cmyk.jpg",
-        "a JPEG in the four colors of print, inverted as Adobe does it",
+        "a CMYK JPEG, inverted in the way of Adobe programs",
         lambda: _encode(_draw_example().convert("CMYK"), "JPEG"),
         note="CMYK",
     ),
@@ -479,15 +479,11 @@ ODD_IMAGES = (
         ),
         note="first of 2 pages",
     ),
-    OddImage(
-        "16_bit_gray.png", "a gray PNG of 16 bits a pixel", _encode_16_bit_gray, note="16-bit"
-    ),
-    OddImage(
-        "16_bit_colors.png", "a PNG of 3 x 16 bits a pixel", _encode_16_bit_colors, note="16-bit"
-    ),
+    OddImage("16_bit_gray.png", "a 16-bit grayscale PNG", _encode_16_bit_gray, note="16-bit"),
+    OddImage("16_bit_colors.png", "a 16-bit RGB PNG", _encode_16_bit_colors, note="16-bit"),
     OddImage(
         "floating_point.tiff",
-        "a TIFF of floating point numbers from -1 to 1",
+        "a floating point TIFF with values from -1 to 1",
         lambda: _encode(
             Image.frombytes(
                 "F", (16, 16), struct.pack("=256f", *(index / 127.5 - 1 for index in range(256)))
@@ -498,13 +494,13 @@ ODD_IMAGES = (
     ),
     OddImage(
         "palette_with_transparency.png",
-        "a PNG with a palette in which one color is transparent",
+        "a palette PNG with one transparent color",
         lambda: _encode(draw_mark("o", 7).quantize(16), "PNG", transparency=0),
     ),
     OddImage("transparent.png", "an RGBA PNG", lambda: _encode(_draw_cutout(), "PNG")),
     OddImage(
         "transparent_gray.png",
-        "a gray PNG with transparency",
+        "a grayscale PNG with an alpha channel",
         lambda: _encode(_draw_cutout().convert("LA"), "PNG"),
     ),
     OddImage(
@@ -522,7 +518,7 @@ ODD_IMAGES = (
     ),
     OddImage(
         "ein Kätzchen 猫.png",
-        "a name with a space and letters beyond ASCII",
+        "a file name with a space and non-ASCII characters",
         lambda: _encode(draw_mark("o", 3), "PNG"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Trains `tiny_run/`, the small finished run that tests and pages use.
+"""Trains `tiny_run/`, the small finished run of tests and documentation.
 
 Run from the root of the project, with cnnclf installed: python sample_data/make_tiny_run.py
 """
@@ -20,7 +20,7 @@ IMAGES = tuple(f"{label}/{label}{number:03d}.jpg" for label in "ox" for number i
 
 
 def main() -> None:
-    """Train, keep what is needed, and note what the model says to a few images."""
+    """Train, keep the files needed, and write the logits of a few images."""
     with tempfile.TemporaryDirectory() as work:
         run = Path(work) / "run"
         options = ["--preset", "tiny", "--filters", "8,16,24,32", "--seed", "0"]
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def forget_machine(run: Path) -> None:
-    """Replace what only means something on the machine that trained."""
+    """Replace everything that is specific to the machine that trained."""
     plan = json.loads((run / "plan.json").read_text(encoding="utf-8"))
     plan["dataset"]["path"] = "sample_data/x_or_o"
     write_json_atomic(run / "plan.json", plan)
@@ -50,7 +50,7 @@ def forget_machine(run: Path) -> None:
 
 
 def write_reference_logits(run: Path) -> None:
-    """Write the logits of a few sample images, to notice if decoding or the model changes."""
+    """Write the logits of a few sample images, to detect changes of decoding or the model."""
     classifier = Classifier.load(run)
     logits = classifier.logits(
         np.stack([classifier.decode(HERE / "x_or_o" / name) for name in IMAGES])

@@ -1,4 +1,4 @@
-"""The first pass over a source: every image is read, and its row is written immediately."""
+"""The first pass: every image of a source is read, and its row is written immediately."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -147,7 +147,7 @@ def test_files_without_permission_are_skipped(
 def test_copies_make_the_dataset_complete(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 3, "b": 3})
     (source / "a" / "bad.png").write_bytes(b"bad")
-    _, dataset, _ = run(source, tmp_path / "data", copy=True)
+    _, dataset, _ = run(source, tmp_path / "data", copy_images=True)
     assert json.loads((tmp_path / "data" / "dataset.json").read_text())["root"] == "images"
     assert not (dataset.root / "a" / "bad.png").exists()
     for row in range(6):
@@ -164,14 +164,14 @@ def test_odd_names_survive(tmp_path: Path, copy: bool) -> None:
     source = draw_classes(tmp_path / "photos", {"a, b": 3, "Käse\n\r": 3})
     for number, name in enumerate([b"\xff\xe9", b' "x"', "数".encode()]):
         draw(source / os.fsdecode(b"no \xff utf8") / f"{os.fsdecode(name)}.png", 100 + number)
-    _, dataset, _ = run(source, tmp_path / "data", copy=copy)
+    _, dataset, _ = run(source, tmp_path / "data", copy_images=copy)
     assert set(dataset.labels) == {"a, b", "Käse\n\r", os.fsdecode(b"no \xff utf8")}
     assert all(dataset.file(row).is_file() for row in range(len(dataset)))
 
 
 def test_out_inside_the_source_is_no_class(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 5, "b": 5})
-    _, first, progress = run(source, source / "data", copy=True)
+    _, first, progress = run(source, source / "data", copy_images=True)
     assert first.labels == ("a", "b")
     assert len(first) == 10
     _, again, progress = run(source, source / "again")
@@ -200,7 +200,7 @@ def test_an_empty_folder_that_cannot_be_replaced_is_filled(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    _, dataset, _ = run(source, tmp_path / "data", copy=True)
+    _, dataset, _ = run(source, tmp_path / "data", copy_images=True)
     assert len(dataset) == 6
     assert dataset.file(0).is_file()
 
@@ -246,7 +246,7 @@ def test_large_images_that_look_alike_are_compared_in_full(tmp_path: Path, copy:
         Image.fromarray(pixels).save(
             source / "a" / f"large {number}.png", compress_level=1 + number % 2
         )
-    report, dataset, _ = run(source, tmp_path / "data", copy=copy)
+    report, dataset, _ = run(source, tmp_path / "data", copy_images=copy)
     assert report.repeats == 20
     splits = split_of(dataset)
     pairs = [(splits[f"a/large {n}.png"], splits[f"a/large {n + 1}.png"]) for n in range(0, 40, 2)]
@@ -432,7 +432,7 @@ def test_images_unpacked_into_the_dataset_move_with_it(tmp_path: Path) -> None:
         return Listing(root=unpack_dir / "deep", records=records, unpacked=True)
 
     importer = Importer("packed", "a test", lambda source: None, read)
-    dataset, _ = run_records(tmp_path, importer, copy=True)
+    dataset, _ = run_records(tmp_path, importer, copy_images=True)
     assert dataset.root == tmp_path / "data" / "images" / "deep"
     assert dataset.file(0).is_file()
 
@@ -442,7 +442,7 @@ def test_paths_that_lead_out_are_copied_inside(tmp_path: Path) -> None:
     root = tmp_path / "list"
     root.mkdir()
     records = [Record(f"../photos/{label}/{n}.png", label) for label in "ab" for n in range(3)]
-    dataset, _ = run_records(tmp_path, table_importer(records, root), copy=True)
+    dataset, _ = run_records(tmp_path, table_importer(records, root), copy_images=True)
     assert all(".." not in path for path in dataset.manifest.paths)
     assert all(dataset.file(row).is_file() for row in range(6))
 
@@ -503,7 +503,7 @@ def test_nothing_is_left_of_a_broken_import(
         read=lambda *_, **__: Listing(root=source, records=records())
     )
     with pytest.raises(kind):
-        run_records(tmp_path, importer, copy=True)
+        run_records(tmp_path, importer, copy_images=True)
     assert tree(tmp_path) == before
 
 

@@ -163,7 +163,7 @@ def test_the_file_of_labels_is_no_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "given", "told"),
     [
-        (images(2), labels(0, 1, 1), "2 images and .* 3 labels"),
+        (images(2), labels(0, 1, 1), "2 images .* 3 labels"),
         (images(0), labels(), "0 images"),
         (images(2, 0, 5), labels(0, 1), "0 x 5"),
         (images(2, 2, 2, 7), labels(0, 1), "2 x 2 x 7"),
