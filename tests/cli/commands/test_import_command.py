@@ -79,10 +79,10 @@ def test_options_reach_the_import(source: Path, cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["--split", "0.5,0.5"], ExitCode.USAGE, "three numbers"),
-        (["--split", "a,b,c"], ExitCode.USAGE, "'a,b,c'"),
+        (["--split", "0.5,0.5"], ExitCode.USAGE, "--split 0.5,0.5: expected three fractions"),
+        (["--split", "a,b,c"], ExitCode.USAGE, "--split a,b,c: expected three fractions"),
         (["--split", "0.5,0.1,0.1"], ExitCode.USAGE, "add up to 1"),
-        (["--format", "class-folder"], ExitCode.USAGE, "did you mean --format class-folders"),
+        (["--format", "class-folder"], ExitCode.USAGE, "did you mean class-folders"),
         (["--classes-file", "nowhere.txt"], ExitCode.DATA, "nowhere.txt"),
         (["--format", "split-folders"], ExitCode.DATA, "have no class folders"),
     ],
