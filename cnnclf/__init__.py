@@ -1,3 +1,3 @@
-"""cnnclf: from a folder of images to a trained, checked and explained CNN."""
+"""cnnclf: train, evaluate and export image classifiers."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Wires the commands: one table, whose rows are imported only when they are called.
+"""The table of commands; a command is imported only when it is called.
 
 `cnnclf --help` and shell completion of command names read the table alone. To add a command, write
 `commands/<name>.py` with one annotated function and add a row here.
@@ -24,33 +24,33 @@ CommandRow = tuple[str, str, str, str]
 _COMMANDS = "cnnclf.cli.commands"
 
 COMMANDS: tuple[CommandRow, ...] = (
-    ("import", f"{_COMMANDS}.import_", "import_command", "Read images into a dataset."),
+    ("import", f"{_COMMANDS}.import_", "import_command", "Import images into a dataset."),
     ("train", f"{_COMMANDS}.train", "train_command", "Train a CNN on a dataset."),
     (
         "finetune",
         f"{_COMMANDS}.finetune",
         "finetune_command",
-        "Fine-tune a trained backbone on a dataset.",
+        "Fine-tune a pretrained backbone on a dataset.",
     ),
-    ("backbones", f"{_COMMANDS}.backbones", "backbones_command", "List what can be fine-tuned."),
+    ("backbones", f"{_COMMANDS}.backbones", "backbones_command", "List the available backbones."),
     ("weights", f"{_COMMANDS}.weights", "WEIGHTS_COMMANDS", "List, download and import weights."),
-    ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Measure a trained model."),
-    ("predict", f"{_COMMANDS}.predict", "predict_command", "Label images with a trained model."),
+    ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Evaluate a trained model."),
+    ("predict", f"{_COMMANDS}.predict", "predict_command", "Predict the labels of images."),
     (
         "export",
         f"{_COMMANDS}.export",
         "export_command",
-        "Write a trained model in another format, compared with it.",
+        "Export a trained model to another format.",
     ),
     ("runs", f"{_COMMANDS}.runs", "RUNS_COMMANDS", "List, show and compare runs."),
     (
         "augment-preview",
         f"{_COMMANDS}.augment_preview",
         "augment_preview_command",
-        "Draw what augmentation does to images.",
+        "Draw augmented images.",
     ),
-    ("sample-data", f"{_COMMANDS}.sample_data", "sample_data_command", "Write images to try."),
-    ("doctor", f"{_COMMANDS}.doctor", "doctor_command", "Check this machine and say what to mend."),
+    ("sample-data", f"{_COMMANDS}.sample_data", "sample_data_command", "Write sample images."),
+    ("doctor", f"{_COMMANDS}.doctor", "doctor_command", "Check this machine and suggest fixes."),
 )
 
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -125,7 +125,7 @@ def build_root() -> Any:
     return typer.main.get_command(app)
 
 
-_HELP = "From a folder of images to a trained, checked and explained CNN."
+_HELP = "Train, evaluate and export image classifiers, starting from a folder of images."
 
 
 def _build_group(name: str, rows: tuple[CommandRow, ...], *, help_text: str) -> CommandGroup:
@@ -152,14 +152,14 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
     traceback: Annotated[
         bool,
         typer.Option(
             "--traceback",
-            help="Show the Python traceback of an error; CNNCLF_TRACEBACK=1 does it, too.",
+            help="Show the Python traceback of an error; so does CNNCLF_TRACEBACK=1.",
         ),
     ] = False,
 ) -> None:

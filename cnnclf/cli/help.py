@@ -29,8 +29,8 @@ _VALUE_WORDS = {
     "<str>": "TEXT",
 }
 
-# A left column wider than this share of the page puts the description on a line of its own.
-_LEFT_SHARE = 0.4
+# A left column wider than this fraction of the page puts the description on a line of its own.
+_LEFT_FRACTION = 0.4
 
 
 class HelpPage(typer.core.TyperCommand):
@@ -61,7 +61,7 @@ def render_help(command: Any, context: Any) -> str:
     """
     blocks: list[HelpBlock] = [_usage(context), *_paragraphs(command.help)]
     blocks += _sections(command, context).items()
-    return out.render_help([*blocks, *_paragraphs(command.epilog)], left_share=_LEFT_SHARE)
+    return out.render_help([*blocks, *_paragraphs(command.epilog)], left_fraction=_LEFT_FRACTION)
 
 
 def _give_values(params: Sequence[Any], args: list[str]) -> list[str]:
@@ -102,10 +102,9 @@ def _sections(command: Any, context: Any) -> dict[str, list[HelpRow]]:
         record = param.get_help_record(context)
         if record is None:
             continue
-        name, text = _name(record[0]), record[1]
         is_argument = param.param_type_name == "argument"
-        if is_argument:
-            name = name.removesuffix(" TEXT")
+        name = re.sub(r" <.*>$", "", record[0]) if is_argument else _name(record[0])
+        text = re.sub(r"([\d.]+)<=x<=([\d.]+)", r"\1 to \2", record[1]).replace("[default: ", "[")
         title = getattr(param, "rich_help_panel", None) or (
             "Arguments" if is_argument else "Options"
         )

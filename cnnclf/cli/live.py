@@ -1,6 +1,6 @@
 """Progress on stderr: live bars on a terminal, a few plain lines elsewhere, nothing when quiet.
 
-Part of the output (`cli/output.py`), in its own file for its length; the two alone speak rich.
+Part of the output (`cli/output.py`); only these two modules use rich.
 """
 
 import sys
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import ProgressColumn, TaskID
 
-# Counting is cheap and may happen a million times; showing is not, so it is done this often.
+# Counting is cheap and may happen a million times; drawing is not, so it is done this often.
 REDRAW_S = 0.1
 PLAIN_LINE_S = 10.0
-BESIDE_ROWS_S = 60.0  # the rows of a table tell a log already how far things are
+BESIDE_ROWS_S = 60.0  # the rows of a table already show the progress in a log
 
 
 class Screen(Protocol):
@@ -107,17 +107,17 @@ class LiveProgress:
                 self._screen.note(_join(cells, self._widths[table]))
             else:
                 pairs = zip(figures, cells, strict=True)
-                told = (f"{name} {cell}" for name, cell in pairs if cell)
-                self._screen.note(", ".join(told))
+                shown = (f"{name} {cell}" for name, cell in pairs if cell)
+                self._screen.note(", ".join(shown))
             for task in self._plain_tasks:
                 task.give_way()
 
     def note(self, text: str) -> None:
-        """Say something worth knowing."""
+        """Write a note."""
         self._screen.note(text)
 
     def warn(self, text: str) -> None:
-        """Say something the user may have to act on."""
+        """Write a warning: the user may have to act."""
         self._screen.warn(text)
 
     def _has_room(self, table: str) -> bool:
@@ -152,7 +152,7 @@ class LiveProgress:
 
 
 class _Counter:
-    """Counts units; the base of what is shown."""
+    """Counts units; the base of everything that is shown."""
 
     def __init__(self, name: str, total: int | None, unit: str, since: float | None) -> None:
         self.name = name
@@ -176,15 +176,15 @@ class _Counter:
         self._show()
 
     def describe(self, text: str) -> None:
-        """Replace the words beside the bar."""
+        """Replace the text next to the bar."""
         self.words = text
 
     def expect(self, total: int) -> None:
-        """Set or change how many units there are in all."""
+        """Set or change the total number of units."""
         self.total = total
 
     def summary(self) -> str:
-        """Say what was done, in what time, at what rate."""
+        """Return what was done, in what time, at what rate."""
         seconds = time.monotonic() - self._started
         text = f"{self.name}: {self.done:,} {self.unit} in {format_seconds(seconds)}"
         if seconds >= 1 and self.done and self.unit != STEPS:
@@ -214,7 +214,7 @@ class _PlainTask(_Counter):
         self._screen.note(self.summary())
 
     def give_way(self) -> None:
-        """Keep quiet for a while: a row has just said how far things are."""
+        """Write less often: a row has just shown the progress."""
         with self._lock:
             self._shown = time.monotonic()
             self._interval_s = BESIDE_ROWS_S
@@ -251,16 +251,16 @@ class _BarTask(_Counter):
         )
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bars.remove_task(self._id)
 
     def describe(self, text: str) -> None:
-        """Replace the words beside the bar."""
+        """Replace the text next to the bar."""
         super().describe(text)
         self._show()
 
     def expect(self, total: int) -> None:
-        """Set or change how many units there are in all."""
+        """Set or change the total number of units."""
         super().expect(total)
         self._show()
 
@@ -279,7 +279,7 @@ def _join(cells: list[str], widths: list[int]) -> str:
 
 
 def _bar_columns(width: int) -> list["ProgressColumn"]:
-    """Choose what fits: name and share always, then time left, count and rate, bar and words."""
+    """Choose the columns that fit: name, count and time left always, then bar, rate and text."""
     from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Task as BarState
     from rich.text import Text

@@ -95,7 +95,7 @@ def _settled(code: int) -> int:
         return _broken_pipe()
     except OSError as error:
         _drop_stdout()
-        return code or _report(error)  # an error that came before has been told
+        return code or _report(error)  # an error that came before was reported
     return code
 
 
@@ -113,7 +113,7 @@ def _drop_stdout() -> None:
 def _report(error: BaseException) -> int:
     """Say what went wrong and choose the exit code."""
     code, message, hint = _describe(error)
-    if isinstance(error, CnnclfError | KeyboardInterrupt):  # a command may add how to go on
+    if isinstance(error, CnnclfError | KeyboardInterrupt):  # a command may add how to continue
         hint = "; ".join(filter(None, [hint, *getattr(error, "__notes__", ())]))
     if message:
         out.error(message)
@@ -123,7 +123,7 @@ def _report(error: BaseException) -> int:
 
 
 def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
-    """Give the exit code, the message and the hint of an error; first match wins."""
+    """Return the exit code, the message and the hint of an error; first match wins."""
     if isinstance(error, CnnclfError):
         return error.exit_code, error.message, error.hint
     if isinstance(error, KeyboardInterrupt | typer.Abort):
@@ -136,8 +136,8 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
     if isinstance(error, MemoryError) or _is_exhausted(error):
         return (
             ExitCode.DEVICE,
-            f"memory does not suffice: {_one_line(error)}",
-            "a smaller --batch-size, smaller images (--image-size) and --cache disk need less",
+            f"not enough memory: {_one_line(error)}",
+            "try a smaller --batch-size, a smaller --image-size or --cache disk",
         )
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
         code, words, hint = _OS_ERRORS[error.errno]
@@ -145,7 +145,7 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
     if isinstance(error, ImportError) and not (error.name or "").startswith("cnnclf"):
         return (
             ExitCode.MISSING_PACKAGE,
-            f"a Python package cannot be imported: {_one_line(error)}",
+            f"a Python package could not be imported: {_one_line(error)}",
             f"install it: {suggest_install(error.name)}" if error.name else "run cnnclf doctor",
         )
     return (
@@ -157,11 +157,11 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
 
 _OS_ERRORS: dict[int | None, tuple[ExitCode, str, str]] = {
     errno.ENOSPC: (ExitCode.DEVICE, "disk full", "free some space, or write to another disk"),
-    errno.EDQUOT: (ExitCode.DEVICE, "disk quota used up", "free some space, or use another disk"),
-    errno.ENOMEM: (ExitCode.DEVICE, "memory does not suffice", "close other programs"),
+    errno.EDQUOT: (ExitCode.DEVICE, "disk quota exceeded", "free some space, or use another disk"),
+    errno.ENOMEM: (ExitCode.DEVICE, "not enough memory", "close other programs"),
     errno.EMFILE: (ExitCode.DEVICE, "too many open files", "raise the limit: ulimit -n 4096"),
-    errno.EACCES: (ExitCode.DATA, "no permission", "check the owner and mode of the file"),
-    errno.EPERM: (ExitCode.DATA, "not permitted", "check the owner and mode of the file"),
+    errno.EACCES: (ExitCode.DATA, "permission denied", "check the owner and mode of the file"),
+    errno.EPERM: (ExitCode.DATA, "operation not permitted", "check the owner and mode of the file"),
     errno.EROFS: (ExitCode.DATA, "the file system is read-only", "write to another directory"),
 }
 

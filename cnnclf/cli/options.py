@@ -31,18 +31,18 @@ Dataset = Annotated[
     Path,
     typer.Argument(
         metavar="DATASET",
-        help="A dataset made by 'cnnclf import', or any source it can read (folder, archive, ...).",
+        help="Dataset, or any source that 'cnnclf import' can read.",
     ),
 ]
 Run = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="A run directory, a checkpoint in it, or a bundle."),
+    typer.Argument(metavar="RUN", help="Run directory, checkpoint or bundle."),
 ]
 Model = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="A run directory, a checkpoint in it, a bundle, or what 'export' wrote.",
+        help="Run directory, checkpoint, bundle, or export of a run.",
     ),
 ]
 Json = Annotated[
@@ -61,7 +61,7 @@ Quiet = Annotated[
         "-q",
         callback=_use_quiet,
         rich_help_panel=_OUTPUT,
-        help="No progress and no notes.",
+        help="Show neither progress nor notes.",
     ),
 ]
 Verbose = Annotated[
@@ -70,6 +70,6 @@ Verbose = Annotated[
         "--verbose",
         "-v",
         rich_help_panel=_OUTPUT,
-        help="Show what TensorFlow and other libraries print.",
+        help="Show messages of TensorFlow and other libraries.",
     ),
 ]

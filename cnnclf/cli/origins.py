@@ -1,4 +1,4 @@
-"""Where a model that a user names came from: its run, the run's plan, the data of its training."""
+"""Where a model comes from: its run, the plan of the run, and the dataset it was trained on."""
 
 import shlex
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def warn_of_unfinished(path: Path, *, use: str) -> None:
-    """Warn of a run whose training has not ended; say what its best checkpoint so far is."""
+    """Warn that the training of a run has not finished, and how its best checkpoint is used."""
     run = RunDirectory(path)
     status = run.status() if run.record.exists() else "finished"
     if status != "finished":
@@ -26,12 +26,12 @@ def warn_of_unfinished(path: Path, *, use: str) -> None:
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of where a bundle came from.
+    """What is known about the origin of a bundle.
 
     Args:
-        path: As the user named it.
+        path: As the user typed it.
         bundle: Its directory.
-        run: The run it belongs to; None for one that was taken out of its run.
+        run: The run it belongs to; None if it was moved out of its run.
         plan: Of the run.
     """
 
@@ -44,13 +44,13 @@ class Origin:
         """Open the dataset that was given, or the one that was trained on.
 
         Args:
-            given: A dataset or any source that can be imported; None for the one trained on.
-            progress: Is told what an import does.
-            command: What to type to give another place, after which comes the place.
+            given: A dataset or any source that can be imported; None for the training dataset.
+            progress: Receives the progress of an import.
+            command: What to type to name another dataset, up to the path.
 
         Raises:
-            UsageError: None is given and nobody knows which it was.
-            DataError: It is not where it was.
+            UsageError: None is given, and the training dataset is not known.
+            DataError: The training dataset is not at its path.
         """
         from cnnclf.importers import ImportOptions, open_dataset
 
@@ -60,9 +60,9 @@ class Origin:
         return open_dataset(place, options=options, progress=progress)
 
     def choose_directory(self) -> RunDirectory:
-        """Choose what shall hold figures and exports: the run of a best checkpoint, or the bundle.
+        """Choose where reports and exports go: the run of a best checkpoint, or the bundle.
 
-        Any other bundle keeps them itself, so that a run's are of its best checkpoint.
+        Any other bundle keeps its own, so that those of a run describe its best checkpoint.
         """
         if self.run is not None:
             # After a kill in the middle of a swap the best checkpoint lies under another name.
@@ -76,28 +76,27 @@ class Origin:
 
         if self.plan is None:
             raise UsageError(
-                f"expected a DATASET, since {self.path} does not say where its is",
-                f"{command} DATASET",
+                f"{self.path} does not record which dataset it was trained on",
+                f"name one: {command} DATASET",
             )
         found = read_dataset_path(self.plan)
         if not found.exists():
             raise DataError(
-                f"expected the dataset that {self.path} was trained on at {found}, but there is "
-                "nothing",
-                f"give its new place: {command} DATASET",
+                f"the dataset that {self.path} was trained on does not exist: {found}",
+                f"if it was moved, name its new path: {command} DATASET",
             )
         return found
 
 
 def find_origin(path: Path, bundle: Path) -> Origin:
-    """Find out where a bundle came from.
+    """Find the origin of a bundle.
 
     Args:
-        path: As the user named it: a run directory, a checkpoint, a bundle or a file of one.
-        bundle: What `find_bundle` made of it.
+        path: As the user typed it: a run directory, a checkpoint, a bundle or a file of one.
+        bundle: The directory that `find_bundle` returns for it.
 
     Raises:
-        RunError: The plan of its run is damaged or newer.
+        RunError: The plan of the run is damaged, or was written by a newer version.
     """
     from cnnclf.planning.plan import read_origin
 
@@ -107,5 +106,5 @@ def find_origin(path: Path, bundle: Path) -> Origin:
 
 
 def quote(*words: object) -> str:
-    """Write a command so that it can be copied to a shell."""
+    """Return a command that can be pasted into a shell."""
     return shlex.join(str(word) for word in words)

@@ -1,8 +1,8 @@
-"""What the user sees: results on stdout, everything else on stderr. The only importer of rich.
+"""What the user sees: results on stdout, everything else on stderr. Only this and live use rich.
 
-`out` is the one sink. With --json, stdout carries one JSON document and the calls that write for
-people write nothing there. Colors, widths and live bars follow the stream: a terminal gets them, a
-pipe gets plain lines. Whatever the console cannot encode is escaped, never an error.
+All commands write through `out`. With --json, stdout carries one JSON document and the methods that
+write for people write nothing there. Colors, widths and live bars depend on the stream: a terminal
+gets them, a pipe gets plain lines. Characters that the console cannot encode are escaped.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ _MARKS = {"note": "", "hint": "cyan", "warning": "yellow", "error": "bold red"}
 
 
 class Output:
-    """Writes results and messages; `reset` gives it back its defaults for a new command.
+    """Writes results and messages; `reset` restores the defaults for a new command.
 
     Attributes:
         json_mode: stdout carries one JSON document and nothing else (--json).
-        quiet: no progress, no notes and no hints at what to do next (--quiet); warnings, errors and
-            the hints that belong to them stay.
+        quiet: no progress, no notes and no hints for the next step (--quiet); warnings, errors and
+            their hints stay.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Output:
         self.quiet = False
         self._consoles: dict[str, Console] = {}
         self._has_written = False
-        self._is_trouble = False  # the last thing that was said is a warning or an error
+        self._is_trouble = False  # the last message is a warning or an error
 
     # Results
 
@@ -106,7 +106,7 @@ class Output:
             self._print("stdout", text)
 
     def data(self, text: str) -> None:
-        """Write text for machines to stdout as it is, in every mode (CSV rows, JSON lines)."""
+        """Write text for machines to stdout unchanged, in every mode (CSV rows, JSON lines)."""
         self._is_trouble = False
         sys.stdout.write(encodable(text, sys.stdout.encoding))
 
@@ -129,41 +129,41 @@ class Output:
     # Everything else
 
     def note(self, text: str) -> None:
-        """Say something worth knowing."""
+        """Write a note."""
         if not self.quiet:
             self._message("note", text)
 
     def note_pairs(self, pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> None:
-        """Say names and values worth knowing, one pair a line, values aligned."""
+        """Write names and values as notes, one pair per line, values aligned."""
         if not self.quiet:
             self._print_pairs("stderr", pairs)
 
     def warn(self, text: str) -> None:
-        """Say something the user may have to act on."""
+        """Write a warning: the user may have to act."""
         self._message("warning", text)
 
     def hint(self, text: str) -> None:
-        """Name the command or option that helps, or after a result what to do next."""
+        """Write a hint: the command or option that helps or, after a result, the next step."""
         if not self.quiet or self._is_trouble:
             self._message("hint", text)
 
     def error(self, text: str) -> None:
-        """Say what went wrong."""
+        """Write an error."""
         self._message("error", text)
 
     def progress(self) -> Progress:
-        """Give what library code reports its progress to: live bars, plain lines or nothing."""
+        """Return a `Progress` for library code: live bars, plain lines or nothing."""
         from cnnclf.cli.live import LiveProgress
 
         return LiveProgress(self)
 
-    def render_help(self, blocks: Sequence[HelpBlock], *, left_share: float) -> str:
+    def render_help(self, blocks: Sequence[HelpBlock], *, left_fraction: float) -> str:
         """Lay out a help page.
 
         Args:
             blocks: Paragraphs and titled sections of rows in two columns.
-            left_share: Largest share of the width for the left column; what is wider has its
-                description below.
+            left_fraction: Maximum fraction of the width for the left column; wider ones have
+                their description below.
 
         Returns:
             The page, with colors if stdout is a terminal.
@@ -173,7 +173,7 @@ class Output:
         console = self.console("stdout")
         width = min(console.width, 100)
         names = [row[0] for block in blocks if not isinstance(block, str) for row in block[1]]
-        fitting = [len(name) for name in names if len(name) + 4 <= width * left_share]
+        fitting = [len(name) for name in names if len(name) + 4 <= width * left_fraction]
         left = max(fitting, default=0) + 4
         lines: list[Text] = []
         for block in blocks:
@@ -199,7 +199,7 @@ class Output:
         return capture.get()
 
     def console(self, stream: Literal["stdout", "stderr"]) -> "Console":
-        """Give the rich console of a stream."""
+        """Return the rich console of a stream."""
         if stream not in self._consoles:
             from rich.console import Console
 
@@ -213,14 +213,14 @@ class Output:
         return self._consoles[stream]
 
     def is_live(self) -> bool:
-        """Tell whether stderr is a terminal that can move its cursor."""
+        """Return whether stderr is a terminal that can move its cursor."""
         console = self.console("stderr")
         return console.is_terminal and not console.is_dumb_terminal
 
     # How
 
     def _width(self, stream: Literal["stdout", "stderr"]) -> int | None:
-        """Columns of the terminal, or None where lines may have any length."""
+        """Return the columns of the terminal, or None if lines may have any length."""
         console = self.console(stream)
         return console.width if console.is_terminal else None
 
@@ -247,7 +247,7 @@ class Output:
         for name, value in items:
             lines = _wrap(value, room)
             if room is not None and max(map(len, lines)) > room:
-                # A long path or command: on a line of its own, unbroken, it can be copied.
+                # A long path or command gets a line of its own, so that it can be copied.
                 self._print(stream, margin + name)
                 self._print(stream, f"{margin}  {value}", wrap=False)
                 continue
@@ -258,7 +258,7 @@ class Output:
     def _message(self, kind: str, text: str) -> None:
         self._is_trouble = kind in {"warning", "error"}
         prefix = "" if kind == "note" else f"{kind}: "
-        # Only the terminal may break a command that is there to be copied.
+        # Commands are meant to be copied, so only the terminal may break them.
         holds_command = kind == "hint" and any(word in text for word in _COMMAND_WORDS)
         self._print("stderr", text, prefix=prefix, style=_MARKS[kind], wrap=not holds_command)
 
@@ -324,7 +324,7 @@ class Output:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON knows: dict, list, str, int, float, bool and None.
+    """Convert a value to the types of JSON: dict, list, str, int, float, bool and None.
 
     Args:
         value: Mappings, iterables, dataclasses, enums, paths, NumPy scalars and arrays.
@@ -355,7 +355,7 @@ def plain(value: Any) -> Any:
 
 
 def _help_text(words: str) -> "Text":
-    """Read markup where there is some; its parser is not worth loading otherwise."""
+    """Parse markup; its parser is loaded only if there is some."""
     from rich.text import Text
 
     return Text.from_markup(words) if "[/" in words else Text(words)
@@ -381,7 +381,7 @@ def _right_aligned(count: int, values: Sequence[Sequence[object]]) -> list[bool]
 
 
 def _wrap(text: str, width: int | None) -> list[str]:
-    """Break a line at spaces; a longer word stays whole, for the terminal to break."""
+    """Break a line at spaces; longer words stay whole, for the terminal to break."""
     if width is None or len(text) <= width:
         return [text]
     indent = " " * min(len(text) - len(text.lstrip()), width // 2)

@@ -1,4 +1,4 @@
-"""Command-line options made from the settings in `config/`, so that neither can drift away.
+"""Command-line options made from the settings in `config/`.
 
 A command takes `**settings` and is passed through `add_settings`, which gives it one option per
 setting. Options are None unless typed; `config.load_config` checks their values together with the

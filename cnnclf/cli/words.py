@@ -1,14 +1,14 @@
-"""How values are written for people: numbers, durations, rates, and text that is safe to show."""
+"""Values as text for people: numbers, durations, rates, and text that is safe to show."""
 
 import unicodedata
 from enum import Enum
 
 
 def format_value(value: object) -> str:
-    """Give the text that people read for a value.
+    """Return a value as text for people.
 
     Args:
-        value: Anything; None is a dash, floats have four decimals or three significant digits.
+        value: Anything; None becomes a dash, floats get four decimals or three significant digits.
 
     Returns:
         One line; control characters are escaped.
@@ -27,7 +27,7 @@ def format_value(value: object) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Give a duration in words, such as 3.2 s, 4 min 05 s or 2 h 13 min."""
+    """Return a duration such as 3.2 s, 4 min 05 s or 2 h 13 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -37,12 +37,12 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_rate(rate: float) -> str:
-    """Give a rate with about three digits."""
+    """Return a rate with about three digits."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def safe_text(text: str) -> str:
-    """Escape control characters, which file names may hold and terminals obey."""
+    """Escape control characters, which file names may contain and terminals obey."""
     if text.isprintable():
         return text
     return "".join(
@@ -51,7 +51,7 @@ def safe_text(text: str) -> str:
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """Escape what an encoding cannot hold."""
+    """Escape what an encoding cannot represent."""
     encoding = encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

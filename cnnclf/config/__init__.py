@@ -1,8 +1,7 @@
-"""Every setting of a run, its default, range and meaning: stated here and nowhere else.
+"""Every setting of every command, with default, range and meaning; defined here and nowhere else.
 
-The command line's options, the TOML file, `--set a.b=c` and the settings pages of the documentation
-are derived from these models. A value "auto" is resolved by the plan of a run (`training/`), which
-writes down the reason.
+Options, TOML files, `--set a.b=c` and the reference pages are derived from these models. The plan
+of a run (`planning/`) replaces each "auto" by a value and records the reason.
 """
 
 from cnnclf.config.describing import (

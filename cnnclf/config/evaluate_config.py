@@ -8,22 +8,24 @@ from cnnclf.config.sections import BatchSize, Cache, CommandConfig, Device, Engi
 
 
 class EvaluateConfig(CommandConfig):
-    """What is measured, and what computes it."""
+    """Data, metrics and engine of an evaluation."""
 
     command: ClassVar[str] = "evaluate"
 
     split: Literal["train", "val", "test", "all"] | None = Field(
         None,
-        description="Images to measure on.",
+        description="Split to evaluate on.",
         json_schema_extra={"unset": "test; all of a new source without splits"},
     )
     top_k: int = Field(5, ge=1, description="The k of top-k accuracy.")
-    batch_size: BatchSize = Field(None, description="Images per step.")
-    cache: Cache = Field("disk", description="Where decoded images are kept.")
+    batch_size: BatchSize = Field(None, description="Batch size.")
+    cache: Cache = Field("disk", description="Where decoded images are cached.")
     engine: str | None = Field(
         None,
         description="Inference engine.",
         json_schema_extra={"unset": "keras; an export has its own"},
     )
     precision: EnginePrecision = Field("auto", description="Numeric precision of the computation.")
-    device: Device = Field("auto", description="Device to compute on; auto: a GPU if usable.")
+    device: Device = Field(
+        "auto", description="Device to compute on; auto: a GPU if one can be used."
+    )

@@ -31,115 +31,132 @@ def _number_as_text(value: object) -> object:
 
 
 class BackboneDataConfig(Section):
-    """How images reach the backbone, which always sees colors."""
+    """Preprocessing of the images; the input of the backbone is always RGB."""
 
     image_size: Size = Field(
-        "auto", description="Height x width the backbone sees; auto: what it was trained on."
+        "auto",
+        description="Input size of the backbone, height x width; auto: the size it was trained at.",
     )
     fit: Literal["auto", "crop", "pad", "squash"] = Field(
-        "auto", description="How an image of another shape is brought to the size."
+        "auto", description="How images are fitted to the input size."
     )
-    cache: Cache = Field("disk", description="Where decoded images are kept between epochs.")
+    cache: Cache = Field("disk", description="Where decoded images are cached.")
 
 
 class BackboneConfig(Section):
-    """The trained network to start from."""
+    """The pretrained network."""
 
-    name: str = Field("efficientnet-lite0", description="A name that 'cnnclf backbones' lists.")
+    name: str = Field(
+        "efficientnet-lite0", description="Backbone, as listed by 'cnnclf backbones'."
+    )
     weights: str = Field(
         "imagenet",
-        description="imagenet, none, a file (.keras, .weights.h5, .h5), or an earlier run.",
+        description="Initial weights: imagenet, none, a file (.keras, .weights.h5, .h5) or an "
+        "earlier run.",
     )
 
 
 class HeadConfig(Section):
-    """The new end of the network, and the first phase, which trains it alone."""
+    """The new classification head, and the first phase, which trains only the head."""
 
     pooling: HeadPooling = Field(
-        "global_average", description="Pooling of the last feature maps into a vector."
+        "global_average", description="Global pooling of the last feature maps."
     )
-    units: int = Field(0, ge=0, le=65_536, description="Units of a hidden dense layer; 0: none.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before each dense layer.")
-    epochs: int = Field(30, ge=1, le=100_000, description="Epochs of the first phase.")
+    units: int = Field(
+        0, ge=0, le=65_536, description="Units of a hidden dense layer; 0: no hidden layer."
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout rate before each dense layer.")
+    epochs: int = Field(30, ge=1, le=100_000, description="Number of epochs of the first phase.")
     search: bool = Field(
-        True, description="Try learning rates and weight decays on cached features first."
+        True, description="Search the learning rate and weight decay on cached features first."
     )
-    search_rates: Rates = Field([1e-3, 3e-3, 1e-2], description="Learning rates that are tried.")
-    search_decays: Decays = Field([0.01, 0.3], description="Weight decays that are tried.")
+    search_rates: Rates = Field([1e-3, 3e-3, 1e-2], description="Learning rates to search.")
+    search_decays: Decays = Field([0.01, 0.3], description="Weight decays to search.")
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
-        "auto", description="Highest learning rate of the first phase."
+        "auto", description="Peak learning rate of the first phase."
     )
     weight_decay: Auto | Annotated[float, Field(ge=0, le=1)] = Field(
         "auto", description="Decoupled weight decay of the first phase."
     )
-    schedule: Schedule = Field("cosine", description="How its learning rate changes.")
-    warmup: float = Field(0.07, ge=0, le=0.9, description="Part of it in which the rate rises.")
+    schedule: Schedule = Field("cosine", description="Learning rate schedule of the first phase.")
+    warmup: float = Field(
+        0.07, ge=0, le=0.9, description="Fraction of its steps used for learning rate warmup."
+    )
 
 
 class TailConfig(Section):
-    """The second phase: the last stages of the backbone, and the head, at a smaller rate."""
+    """The second phase, which also trains the last stages of the backbone, at a lower rate."""
 
     unfreeze: Annotated[str, BeforeValidator(_number_as_text)] = Field(
         "auto",
         description="Stages to train: none, all, a stage and all after it, or the last N.",
     )
-    epochs: int = Field(10, ge=1, le=100_000, description="Epochs of the second phase.")
+    epochs: int = Field(10, ge=1, le=100_000, description="Number of epochs of the second phase.")
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
-        "auto", description="Highest learning rate of the second phase."
+        "auto", description="Peak learning rate of the second phase."
     )
     layer_decay: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
         "auto",
-        description="What each stage's rate is, as a part of the next one's nearer to the head.",
+        description="Learning rate of each stage as a fraction of that of the next stage.",
     )
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Its decoupled weight decay.")
-    clip_norm: float = Field(1.0, ge=0, description="Largest global gradient norm; 0: no limit.")
-    schedule: Schedule = Field("cosine", description="How its learning rate changes.")
-    warmup: float = Field(0.07, ge=0, le=0.9, description="Part of it in which the rate rises.")
+    weight_decay: float = Field(
+        0.01, ge=0, le=1, description="Decoupled weight decay of the second phase."
+    )
+    clip_norm: float = Field(1.0, ge=0, description="Maximum global gradient norm; 0: no clipping.")
+    schedule: Schedule = Field("cosine", description="Learning rate schedule of the second phase.")
+    warmup: float = Field(
+        0.07, ge=0, le=0.9, description="Fraction of its steps used for learning rate warmup."
+    )
 
 
 class FeaturesConfig(Section):
-    """What the frozen layers give, computed once per image and kept on disk."""
+    """Outputs of the frozen layers, computed once per image and cached on disk."""
 
-    cache: bool = Field(True, description="Compute the frozen layers once, not in every epoch.")
+    cache: bool = Field(
+        True, description="Compute the frozen layers once instead of in every epoch."
+    )
     fallback: bool = Field(
-        False, description="If the disk has no room for them, compute them in every epoch instead."
+        False,
+        description="Compute the frozen layers in every epoch if the disk is too small.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="What OpenVINO computes them in; auto: bfloat16 where it is fast."
+        "auto",
+        description="Numeric precision of OpenVINO; auto: bfloat16 on CPUs that support it.",
     )
     dtype: Literal["float16", "float32"] = Field(
-        "float16", description="Numbers that are kept; float32 takes twice the room."
+        "float16", description="Data type of cached features; float32 takes twice the space."
     )
     views: int = Field(
         1,
         ge=1,
         le=64,
-        description="Versions of each training image; those after the first are augmented.",
+        description="Versions of each training image; all but the first are augmented.",
     )
 
 
 class FinetuneOptimizerConfig(Section):
-    """How weights are changed, in both phases."""
+    """Optimizer of both phases."""
 
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adamw", description="Optimizer.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
     ema: float = Field(
-        0.0, ge=0, lt=1, description="Decay of the moving average of weights that is kept; 0: none."
+        0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: no averaging."
     )
 
 
 class FinetuneTrainingConfig(Section):
-    """In which portions and against which loss, in both phases."""
+    """Batch size and loss of both phases."""
 
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
-        "auto", description="Images per step."
+        "auto", description="Batch size."
     )
     patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = Field(
-        "auto", description="Epochs of a phase without a better result before it ends; 0: never."
+        "auto",
+        description="Epochs without improvement before a phase stops early; 0: no early stopping.",
     )
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing factor.")
     calibrate: bool = Field(
-        True, description="Fit a temperature on val, so that probabilities mean what they say."
+        True, description="Calibrate probabilities by temperature scaling on the val split."
     )
 
 

@@ -22,18 +22,18 @@ Split = Annotated[
 
 
 class ImportConfig(CommandConfig):
-    """How a source is read into a dataset."""
+    """How a source is imported into a dataset."""
 
     command: ClassVar[str] = "import"
 
     format: str | None = Field(
         None,
-        description="Format of the source, if its content is ambiguous.",
+        description="Format of the source, if detection fails.",
         json_schema_extra={"unset": "detected"},
     )
     split: Split | None = Field(
         None,
-        description="Fractions of the images for training, validation and test.",
+        description="Fractions of train, val and test.",
         json_schema_extra={"unset": "that of the source, or 0.7,0.15,0.15"},
     )
     seed: int = Field(0, ge=0, description="Random seed of the split.")
@@ -47,6 +47,6 @@ class ImportConfig(CommandConfig):
     )
     threads: Threads = Field(
         None,
-        description="Threads that read and check images.",
+        description="CPU threads that read and check images.",
         json_schema_extra={"unset": "all cores"},
     )

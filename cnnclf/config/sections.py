@@ -117,56 +117,64 @@ class CommandConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """How weights are changed."""
+    """Optimizer and learning rate schedule."""
 
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adamw", description="Optimizer.")
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
-        "auto", description="Highest learning rate of the schedule."
+        "auto", description="Peak learning rate."
     )
-    schedule: Schedule = Field("cosine", description="How the learning rate changes.")
+    schedule: Schedule = Field("cosine", description="Learning rate schedule.")
     warmup: float = Field(
-        0.07, ge=0, le=0.9, description="Part of all steps in which the learning rate rises."
+        0.07, ge=0, le=0.9, description="Fraction of all steps used for learning rate warmup."
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
     weight_decay: float = Field(0.05, ge=0, le=1, description="Decoupled weight decay.")
-    clip_norm: float = Field(0.0, ge=0, description="Largest global gradient norm; 0: no limit.")
+    clip_norm: float = Field(0.0, ge=0, description="Maximum global gradient norm; 0: no clipping.")
     ema: float = Field(
-        0.0, ge=0, lt=1, description="Decay of the moving average of weights that is kept; 0: none."
+        0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: no averaging."
     )
 
 
 class AugmentConfig(Section):
-    """Random changes of training images; operations that are not given are those of the preset."""
+    """Random augmentation of training images; operations that are not set follow the preset."""
 
     preset: Literal["none", "light", "medium", "strong"] = Field(
-        "light", description="A set of operations."
+        "light", description="Augmentation preset; other options override it."
     )
-    flip: float | None = Field(None, ge=0, le=1, description="Probability of a left-right flip.")
-    rotate: float | None = Field(None, ge=0, le=180, description="Largest rotation, degrees.")
-    translate: float | None = Field(None, ge=0, le=0.5, description="Largest shift, part of side.")
-    zoom: float | None = Field(None, ge=0, le=0.9, description="Largest zoom in or out.")
-    crop: float | None = Field(None, ge=0, le=0.95, description="Largest part of area cropped off.")
-    brightness: float | None = Field(None, ge=0, le=1, description="Largest change of brightness.")
-    contrast: float | None = Field(None, ge=0, le=1, description="Largest change of contrast.")
-    hue: float | None = Field(None, ge=0, le=0.5, description="Largest turn of the color circle.")
-    erasing: float | None = Field(None, ge=0, le=1, description="Probability of an erased patch.")
-    randaugment: float | None = Field(None, ge=0, le=10, description="RandAugment's magnitude.")
+    flip: float | None = Field(None, ge=0, le=1, description="Probability of a horizontal flip.")
+    rotate: float | None = Field(None, ge=0, le=180, description="Maximum rotation in degrees.")
+    translate: float | None = Field(
+        None, ge=0, le=0.5, description="Maximum shift (fraction of the side length)."
+    )
+    zoom: float | None = Field(
+        None, ge=0, le=0.9, description="Maximum zoom in or out (fraction of the size)."
+    )
+    crop: float | None = Field(
+        None, ge=0, le=0.95, description="Maximum fraction of the area removed by a random crop."
+    )
+    brightness: float | None = Field(None, ge=0, le=1, description="Maximum change of brightness.")
+    contrast: float | None = Field(None, ge=0, le=1, description="Maximum change of contrast.")
+    hue: float | None = Field(
+        None, ge=0, le=0.5, description="Maximum hue shift (fraction of the color wheel)."
+    )
+    erasing: float | None = Field(None, ge=0, le=1, description="Probability of random erasing.")
+    randaugment: float | None = Field(None, ge=0, le=10, description="Magnitude of RandAugment.")
     mixup: float | None = Field(None, ge=0, le=2, description="Alpha of MixUp.")
     cutmix: float | None = Field(None, ge=0, le=2, description="Alpha of CutMix.")
 
 
 class RuntimeConfig(Section):
-    """Where and how exactly it runs."""
+    """Device, numeric precision and reproducibility."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="Random seed.")
-    deterministic: bool = Field(
-        False, description="Reproduce the same numbers in every run; slower on a GPU."
+    deterministic: bool = Field(False, description="Use deterministic operations; slower on a GPU.")
+    device: Device = Field(
+        "auto", description="Device to compute on; auto: a GPU if one can be used."
     )
-    device: Device = Field("auto", description="Device to compute on; auto: a GPU if usable.")
     precision: Precision = Field(
         "auto",
-        description="Numeric precision of the computation; auto: what the device is fast in.",
+        description="Numeric precision of the computation; auto: reduced on GPUs that support it.",
     )
     threads: Auto | Annotated[int, Field(ge=1, le=1024)] = Field(
-        "auto", description="Threads that decode and gather images."
+        "auto", description="CPU threads that decode images and assemble batches."
     )

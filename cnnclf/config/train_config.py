@@ -21,74 +21,77 @@ from cnnclf.config.sections import (
 
 
 class DataConfig(Section):
-    """How images reach the network."""
+    """Preprocessing of the images."""
 
-    image_size: Size = Field("auto", description="Height x width the network sees: 64 or 48x64.")
-    color: Literal["auto", "rgb", "gray"] = Field("auto", description="Colors the network sees.")
-    fit: Literal["auto", "crop", "pad", "squash"] = Field(
-        "auto", description="How an image of another shape is brought to the size."
+    image_size: Size = Field(
+        "auto", description="Input size of the network, height x width, such as 64 or 48x64."
     )
-    cache: Cache = Field("disk", description="Where decoded images are kept between epochs.")
+    color: Literal["auto", "rgb", "gray"] = Field("auto", description="Color mode of the input.")
+    fit: Literal["auto", "crop", "pad", "squash"] = Field(
+        "auto", description="How images are fitted to the input size."
+    )
+    cache: Cache = Field("disk", description="Where decoded images are cached.")
 
 
 class ModelConfig(Section):
-    """The shape of the network."""
+    """Architecture of the network."""
 
     preset: Literal["default", "textbook", "tiny", "deep"] = Field(
-        "default", description="A whole network to start from; the options below change it."
+        "default", description="Predefined architecture; other options override it."
     )
     blocks: Auto | Annotated[int, Field(ge=1, le=12)] = Field(
-        "auto", description="Blocks of convolutions, each followed by pooling."
+        "auto", description="Number of convolution blocks, each followed by pooling."
     )
-    filters: Counts = Field("auto", description="Filters per block: 32,64,96.")
+    filters: Counts = Field("auto", description="Filters per block, such as 32,64,96.")
     convs_per_block: Counts = Field(
-        "auto", description="Convolutions per block: 2, or one number per block: 1,2,1."
+        "auto", description="Convolutions per block, such as 2, or 1,2,1 for one number per block."
     )
-    kernel_size: int = Field(3, ge=1, le=31, description="Side of the convolution kernel.")
-    stride: int = Field(1, ge=1, le=8, description="Stride of the first convolution of a block.")
+    kernel_size: int = Field(3, ge=1, le=31, description="Kernel size of the convolutions.")
+    stride: int = Field(1, ge=1, le=8, description="Stride of the first convolution of each block.")
     padding: Literal["same", "valid"] = Field("same", description="Padding of the convolutions.")
     activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "swish", "tanh", "sigmoid"] = (
-        Field("relu", description="Activation after convolutions and dense layers.")
+        Field("relu", description="Activation of convolutions and dense layers.")
     )
-    pooling: Literal["max", "average", "none"] = Field("max", description="Pooling of a block.")
-    pool_size: int = Field(2, ge=1, le=16, description="Side of the pooling window.")
+    pooling: Literal["max", "average", "none"] = Field(
+        "max", description="Pooling after each block."
+    )
+    pool_size: int = Field(2, ge=1, le=16, description="Size of the pooling window.")
     pool_stride: Auto | Annotated[int, Field(ge=1, le=16)] = Field(
-        "auto", description="Stride of the pooling window; auto: its side."
+        "auto", description="Stride of the pooling window; auto: its size."
     )
-    pool_last: bool = Field(False, description="Pool after the last block too.")
+    pool_last: bool = Field(False, description="Pool after the last block, too.")
     batch_norm: bool = Field(True, description="Batch normalization after each convolution.")
     top: Literal["global_average", "global_max", "flatten"] = Field(
-        "global_average", description="From the last feature maps to a vector."
+        "global_average", description="Global pooling, or flattening, of the last feature maps."
     )
     dense_units: Annotated[
         list[Annotated[int, Field(ge=1, le=65_536)]], BeforeValidator(split_list)
-    ] = Field([], description="Hidden dense layers before the output: 128 or 256,128.")
-    dropout: float = Field(
-        0.1, ge=0, lt=1, description="Dropout before the output and dense layers."
-    )
-    l1: float = Field(0.0, ge=0, description="L1 penalty on kernels.")
-    l2: float = Field(0.0, ge=0, description="L2 penalty on kernels.")
+    ] = Field([], description="Units of the hidden dense layers, such as 128 or 256,128.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout rate before each dense layer.")
+    l1: float = Field(0.0, ge=0, description="L1 regularization of the kernels.")
+    l2: float = Field(0.0, ge=0, description="L2 regularization of the kernels.")
 
 
 class TrainingConfig(Section):
-    """How long, in which portions and against which loss."""
+    """Epochs, batch size and loss."""
 
     epochs: Auto | Annotated[int, Field(ge=1, le=100_000)] = Field(
-        "auto", description="Passes over the training images."
+        "auto", description="Number of epochs."
     )
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
-        "auto", description="Images per step."
+        "auto", description="Batch size."
     )
     patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = Field(
-        "auto", description="Epochs without a better result before stopping; 0: never stop early."
+        "auto",
+        description="Epochs without improvement before early stopping; 0: no early stopping.",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing factor.")
     balance: Literal["none", "weights", "sample", "focal"] = Field(
-        "none", description="What is done about classes of unequal size."
+        "none", description="Handling of class imbalance."
     )
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Gamma of the focal loss.")
     calibrate: bool = Field(
-        True, description="Fit a temperature on val, so that probabilities mean what they say."
+        True, description="Calibrate probabilities by temperature scaling on the val split."
     )
 
 

@@ -107,7 +107,7 @@ def _named(name: str, module: str, text: str) -> BaseException:
         (
             PermissionError(errno.EACCES, "Permission denied", "/root/a"),
             3,
-            "no permission: /root/a",
+            "permission denied: /root/a",
         ),
         (ModuleNotFoundError("No module named 'openvino'", name="openvino"), 5, "openvino"),
         (ModuleNotFoundError("No module named 'cnnclf.x'", name="cnnclf.x"), 1, "unexpected"),

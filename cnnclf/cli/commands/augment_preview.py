@@ -24,30 +24,36 @@ _SETTINGS = ("augment.", "data.image_size", "data.color", "data.fit", "runtime.s
 def augment_preview_command(
     dataset: options.Dataset,
     out_: Annotated[
-        Path, typer.Option("--out", metavar="FILE.png", help="The image to write.")
+        Path, typer.Option("--out", metavar="FILE.png", help="Image file to write.")
     ] = Path("augment-preview.png"),
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a file.")
+        Path | None, typer.Option("--config", metavar="FILE.toml", help="TOML file with settings.")
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting: augment.flip=0.5."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A single setting, such as augment.flip=0.5; may be repeated.",
+        ),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, max=100, help="Images, one a row.")] = 6,
+    images: Annotated[
+        int, typer.Option("--images", min=1, max=100, help="Number of images, one per row.")
+    ] = 6,
     variants: Annotated[
-        int, typer.Option("--variants", min=1, max=100, help="Changed versions of each.")
+        int, typer.Option("--variants", min=1, max=100, help="Augmented versions per image.")
     ] = 7,
     each: Annotated[
-        bool, typer.Option("--each", help="One image, and one row for each operation alone.")
+        bool, typer.Option("--each", help="One image, with one row per operation.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     **settings: object,
 ) -> None:
-    """Draw what augmentation does to images.
+    """Draw augmented images.
 
-    On the left the images as the network sees them without augmentation, then as it sees them in
-    training with the same options: check that every changed image still is of its class.
+    The left column shows images without augmentation, the others show what the network sees in
+    training with the same options. Check that every augmented image still shows its class.
     """
     from cnnclf.config import load_config
     from cnnclf.importers import ImportOptions, open_dataset

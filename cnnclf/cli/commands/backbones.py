@@ -1,14 +1,14 @@
-"""`cnnclf backbones`: every network that can be fine-tuned."""
+"""`cnnclf backbones`: the networks that can be fine-tuned."""
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
 
 
 def backbones_command(*, json: options.Json = False) -> None:
-    """List the backbones: size, parameters, compute, published accuracy, stages.
+    """List the backbones: input size, parameters, compute, published accuracy, stages.
 
-    Top-1 is the accuracy on the validation set of ImageNet (2012) that its publisher states, with
-    its own head.
+    Top-1 is the published accuracy of the network with its original head on the ImageNet (2012)
+    validation set.
     """
     from cnnclf.models.backbones import BACKBONES, DEFAULT_BACKBONE
 
@@ -34,7 +34,7 @@ def backbones_command(*, json: options.Json = False) -> None:
     )
     out.table(
         "",
-        ("name", "size", "least", "M parameters", "GMACs", "top-1 %", "stages", "imagenet"),
+        ("name", "size", "min size", "M parameters", "GMACs", "top-1 %", "stages", "imagenet"),
         rows=[
             (
                 row.name,

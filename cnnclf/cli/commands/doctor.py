@@ -33,9 +33,10 @@ def doctor_command(
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> int:
-    """Show versions, processor, memory, GPUs and cache, and what to do if a GPU is not used.
+    """Check this machine and suggest fixes.
 
-    Ends with 0 if all is well and 6 if there is a GPU that cannot be used.
+    Shows versions, processor, memory, GPUs, engines and cache. If a GPU was found but cannot be
+    used, the output says why and what to do, and the exit code is 6.
     """
     gpus = hardware.find_nvidia_gpus()
     runtime, problem = _try_runtime(gpus, verbose=verbose)

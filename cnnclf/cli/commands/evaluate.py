@@ -1,4 +1,4 @@
-"""`cnnclf evaluate`: measure a trained model on images whose labels are known."""
+"""`cnnclf evaluate`: evaluate a trained model on images whose labels are known."""
 
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ def evaluate_command(
         Path | None,
         typer.Argument(
             metavar="DATASET",
-            help="A dataset, or any source 'import' can read [the one RUN was trained on].",
+            help="Dataset, or any source that 'cnnclf import' can read [that of RUN].",
         ),
     ] = None,
     *,
@@ -38,7 +38,7 @@ def evaluate_command(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Where to write [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data].",
+            help="Directory of the report [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data].",
         ),
     ] = None,
     json: options.Json = False,
@@ -46,16 +46,18 @@ def evaluate_command(
     verbose: options.Verbose = False,
     **settings: object,
 ) -> int:
-    """Measure a trained model: accuracy with its interval, and where it goes wrong.
+    """Evaluate a trained model: accuracy with confidence interval, metrics per class, mistakes.
 
     Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png. Images that
-    cannot be read are listed and left out; then the exit code is 7.
+    cannot be read are listed and excluded from all metrics, and the exit code is 7.
     """
     from cnnclf.inference.classifier import find_bundle
 
     config = read_settings(EvaluateConfig, settings)
     progress = out.progress()
-    bundle = find_bundle(run)  # a wrong path is told before seconds go into loading TensorFlow
+    bundle = find_bundle(
+        run
+    )  # so that a wrong path is reported before seconds go into loading TensorFlow
     origin = find_origin(run, bundle)
     data = origin.open_data(dataset, progress, command=quote("cnnclf", "evaluate", run))
     split = config.split or _choose_split(data, dataset, bundle)

@@ -31,14 +31,14 @@ def export_command(
     *,
     out_: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where to write [RUN/exports/FORMAT]."),
+        typer.Option("--out", metavar="DIR", help="Directory of the export [RUN/exports/FORMAT]."),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
             metavar="DATASET",
-            help="Images to compare on, and to calibrate int8 with [what RUN was trained on].",
+            help="Dataset for the comparison and for int8 calibration [the dataset of RUN].",
         ),
     ] = None,
     json: options.Json = False,
@@ -46,11 +46,11 @@ def export_command(
     verbose: options.Verbose = False,
     **settings: object,
 ) -> None:
-    """Write a trained model in another format and compare it with Keras on real images.
+    """Export a trained model to another format and compare it with Keras on real images.
 
-    The model takes uint8 images of its size and gives logits; classifier.json beside it names the
-    labels and says how to decode. Figures are in parity.json. What loses too much is kept under a
-    name that ends with .rejected, and the exit code is 4.
+    The exported model takes uint8 images of its input size and outputs logits; classifier.json
+    contains the labels and the decoding. The comparison is in parity.json. An export that loses
+    too much accuracy gets a name that ends in .rejected, and the exit code is 4.
     """
     from cnnclf.inference.classifier import find_bundle
 
@@ -59,7 +59,9 @@ def export_command(
     check_exporter(find_exporter(config.format), config.quantize)
     if not config.verify and data is not None:
         raise UsageError("expected --data or --no-verify, received both", "leave one of them out")
-    bundle = find_bundle(run)  # what is wrong is told before seconds go into loading TensorFlow
+    bundle = find_bundle(
+        run
+    )  # so that errors are reported before seconds go into loading TensorFlow
     _check_bundle(bundle)
     origin = find_origin(run, bundle)
     dataset = _open_data(origin, data, config.format) if config.verify else None

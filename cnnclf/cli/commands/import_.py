@@ -1,4 +1,4 @@
-"""`cnnclf import`: read images into a dataset."""
+"""`cnnclf import`: import images into a dataset."""
 
 import shlex
 from functools import partial
@@ -29,23 +29,23 @@ def import_command(
         str,  # not a Path, which would change names such as hf://user/name
         typer.Argument(
             metavar="SOURCE",
-            help="A folder of class folders, an archive, a table of paths and labels, arrays.",
+            help="Folder of class folders, archive, table of paths and labels, or arrays.",
         ),
     ],
     *,
     out_: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="DATASET", help="The dataset directory to make."),
+        typer.Option("--out", "-o", metavar="DATASET", help="Dataset directory to create."),
     ],
     json: options.Json = False,
     quiet: options.Quiet = False,
     **settings: object,
 ) -> int:
-    """Read images into a dataset: check every file, find duplicates, make the split.
+    """Import images into a dataset: check every file, find duplicates, split.
 
-    The source is never changed. Images of a folder stay where they are; archives and arrays are
-    unpacked into the dataset. Files that are no image or damaged are listed in skipped.csv; then
-    the exit code is 7.
+    The source is never changed. Images in folders stay where they are; archives and arrays are
+    unpacked into the dataset. Damaged files and files that are not images are listed in
+    skipped.csv, and the exit code is 7.
     """
     config = read_settings(ImportConfig, settings)
     check_fractions(config.split or DEFAULT_SPLIT)  # here, so that no image is read before

@@ -17,9 +17,9 @@ from cnnclf.runs import METRICS_FILE, PARITY_FILE, RunDirectory, RunRow, list_ru
 _HERE = "cnnclf.cli.commands.runs"
 
 RUNS_COMMANDS = (
-    ("list", _HERE, "list_command", "List the runs in a directory, the best first."),
-    ("show", _HERE, "show_command", "Show what is known of a run."),
-    ("compare", _HERE, "compare_command", "Show where runs differ, side by side."),
+    ("list", _HERE, "list_command", "List the runs in a directory, best first."),
+    ("show", _HERE, "show_command", "Show a run."),
+    ("compare", _HERE, "compare_command", "Compare runs side by side."),
 )
 
 SORTS = ("accuracy", "name", "created")
@@ -39,7 +39,7 @@ _METRICS = {
 
 def list_command(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The directory that holds the runs.")
+        Path, typer.Argument(metavar="DIR", help="Directory that contains the runs.")
     ] = Path("runs"),
     *,
     sort: Annotated[
@@ -48,12 +48,12 @@ def list_command(
             "--sort",
             metavar="|".join(SORTS),
             autocompletion=lambda: list(SORTS),
-            help="Order; accuracy is that on the test split.",
+            help="Sort order; accuracy is that on the test split.",
         ),
     ] = "accuracy",
     json: options.Json = False,
 ) -> None:
-    """List the runs in a directory, the best first."""
+    """List the runs in a directory, best first."""
     if sort not in SORTS:
         raise UsageError(f"--sort: expected one of {', '.join(SORTS)}, received {sort!r}")
     if not directory.is_dir():
@@ -79,7 +79,7 @@ def list_command(
 
 
 def show_command(run: options.Run, *, json: options.Json = False) -> None:
-    """Show what is known of a run: its data, settings, training, evaluations and exports."""
+    """Show a run: data, settings, training, evaluations and exports."""
     directory = open_run(run)
     record = directory.read_record()
     plan = _read_plan(directory)
@@ -124,15 +124,17 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
             rows=[[row[key] for key in keys] for row in exports],
         )
     if directory.status() == "interrupted":
-        out.hint(f"go on with it: {directory.resume_command()}")
+        out.hint(f"continue it: {directory.resume_command()}")
 
 
 def compare_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run directories.")
+    ],
     *,
     json: options.Json = False,
 ) -> None:
-    """Show the settings in which runs differ, and their metrics, side by side."""
+    """Compare runs side by side: settings that differ, and metrics."""
     if len(runs) < 2:
         raise UsageError(
             f"expected two or more runs, received {len(runs)}", "cnnclf runs list names them"

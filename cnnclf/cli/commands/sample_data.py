@@ -12,13 +12,14 @@ from cnnclf.cli.output import out
 
 def sample_data_command(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to write; made if it does not exist.")
+        Path,
+        typer.Argument(metavar="DIR", help="Directory to write to; created if it does not exist."),
     ],
     *,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write drawn X's and O's, two folders of small images, to try the other commands on."""
+    """Write sample images, small drawings of X and O in two folders, to try the other commands."""
     from cnnclf.data.sample_data import write_sample_data
 
     written = write_sample_data(directory)

@@ -1,4 +1,4 @@
-"""`cnnclf weights`: which trained weights are here, and how they come here."""
+"""`cnnclf weights`: list, download and import pretrained weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 _HERE = "cnnclf.cli.commands.weights"
 
 WEIGHTS_COMMANDS = (
-    ("list", _HERE, "list_command", "List the ImageNet weights, and which are here."),
+    ("list", _HERE, "list_command", "List the ImageNet weights, and which are installed."),
     ("pull", _HERE, "pull_command", "Download the weights of backbones."),
-    ("import", _HERE, "import_command", "Put files from elsewhere where they belong."),
-    ("path", _HERE, "path_command", "Say where weights lie."),
+    ("import", _HERE, "import_command", "Import files that were downloaded elsewhere."),
+    ("path", _HERE, "path_command", "Print the directory or file of weights."),
 )
 
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is here already.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 
 def list_command(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Read what is here and compare its hash.")
+        bool, typer.Option("--check", help="Verify the checksums of installed files.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -47,7 +47,7 @@ def list_command(
             (row["backbone"], row["state"], _size(row), row["algorithm"] or None) for row in rows
         ],
     )
-    out.note(f"downloads are kept in {find_keras_directory()}; --json tells files and addresses")
+    out.note(f"downloads are kept in {find_keras_directory()}; --json lists files and addresses")
     for row in rows:
         if row["fault"]:
             out.warn(f"{row['path']}: {row['fault']}")
@@ -56,16 +56,17 @@ def list_command(
 
 def pull_command(
     backbones: Annotated[
-        list[str], typer.Argument(metavar="BACKBONE...", help="Names, as in 'cnnclf backbones'.")
+        list[str],
+        typer.Argument(metavar="BACKBONE...", help="Backbones, as listed by 'cnnclf backbones'."),
     ],
     *,
     force: Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Download the ImageNet weights of backbones, and check their hashes.
+    """Download the ImageNet weights of backbones and verify their checksums.
 
-    A file is put in its place only when it is whole and right. What is here already is checked.
+    A file is installed only if its checksum is right. Existing files are verified.
     """
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weights.downloads import fetch_published
@@ -86,22 +87,22 @@ def pull_command(
 
 def import_command(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Files of weights as published.")
+        list[Path], typer.Argument(metavar="FILE...", help="Weights files as published.")
     ],
     *,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", metavar="NAME", help="What the file is for [found out]."),
+        typer.Option("--backbone", metavar="NAME", help="Backbone of the file [detected]."),
     ] = None,
     force: Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Copy published files of weights, fetched on another machine, to where they belong.
+    """Import published weights files that were downloaded on another machine.
 
-    A file is recognized by its name or hash. Where no hash is published, the backbone is built to
-    see that the file fits.
+    Files are recognized by name or checksum. If no checksum is published, the backbone is built to
+    check that the file fits.
     """
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weights.weight_imports import check_shapes, import_weights, plan_import
@@ -128,13 +129,16 @@ def import_command(
 
 def path_command(
     backbone: Annotated[
-        str | None, typer.Argument(metavar="BACKBONE", help="Whose file; none: the directory.")
+        str | None,
+        typer.Argument(
+            metavar="BACKBONE", help="Backbone whose file is printed [none: the directory]."
+        ),
     ] = None,
     *,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print the directory where downloaded weights lie, or the path of one file."""
+    """Print the directory of downloaded weights, or the path of one file."""
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weights.published import find_keras_directory, find_published_path
 
