@@ -28,24 +28,28 @@ AnyPlan = TypeVar("AnyPlan", "TrainPlan", "FinetunePlan")
 
 Source = Annotated[
     Path | None,
-    typer.Argument(metavar="DATASET", help="A dataset, or any source 'import' can read."),
+    typer.Argument(metavar="DATASET", help="Dataset, or any source that 'cnnclf import' can read."),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="RUN", help="The run directory [runs/DATASET-NNN]."),
+    typer.Option("--out", metavar="RUN", help="Run directory to create [runs/DATASET-NNN]."),
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE.toml", help="Settings from a file.")
+    Path | None, typer.Option("--config", metavar="FILE.toml", help="TOML file with settings.")
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting: training.batch_size=32."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A single setting, such as training.batch_size=32; may be repeated.",
+    ),
 ]
 Resume = Annotated[
     Path | None,
     typer.Option("--resume", metavar="RUN", help="Continue an interrupted run."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop; no run is made.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan without training.")]
 
 
 @dataclass(frozen=True)

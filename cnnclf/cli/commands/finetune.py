@@ -38,10 +38,11 @@ def finetune_command(
     verbose: options.Verbose = False,
     **settings: object,
 ) -> int:
-    """Fine-tune a trained backbone on a dataset.
+    """Fine-tune a pretrained backbone on a dataset.
 
-    First a new head learns on the frozen backbone, whose outputs are computed once and kept on
-    disk; then the last stages learn too. The best epoch of both phases is kept and tested.
+    The first phase trains a new head on the frozen backbone, whose outputs are computed once and
+    cached on disk; the second phase also trains the last stages. The best epoch of both phases is
+    saved and evaluated on the test split.
     """
     request = Request(
         source=dataset,
@@ -96,7 +97,7 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     rates = "rates searched" if head.search else f"learning rate {head.learning_rate:g}"
     lines = {
         "backbone": f"{row.name}, weights {plan.weights.summary}, {row.parameters:,} parameters",
-        "head": f"{head.pooling} pooling{hidden}, dropout {head.dropout:g}, "
+        "head": f"{head.pooling.replace('_', ' ')} pooling{hidden}, dropout {head.dropout:g}, "
         f"{count_of(head.epochs, 'epoch')}, {rates}, {head.schedule} schedule",
     }
     if plan.frozen_stage is not None:

@@ -38,9 +38,9 @@ def train_command(
 ) -> int:
     """Train a CNN on a dataset.
 
-    Every setting is an option, a key of a TOML file (--config) and a --set section.key=value.
-    Best epoch and last state are kept in the run directory, then the best is tested. Images that
-    cannot be read are named and left out; then the exit code is 7.
+    Every setting can be given as an option, in a TOML file (--config) or with --set. The best epoch
+    and the last state are saved in the run directory, and the best epoch is evaluated on the test
+    split. Images that cannot be read are reported and skipped, and the exit code is 7.
     """
     request = Request(
         source=dataset,
