@@ -14,6 +14,8 @@ from cnnclf.config import (
     FinetuneConfig,
     PredictConfig,
     TrainConfig,
+    TrainingConfig,
+    explicit_settings,
     load_config,
     option_name,
     setting_keys,
@@ -284,3 +286,18 @@ def test_a_config_survives_its_own_json(data: Any) -> None:
 def test_stages_to_unfreeze_need_no_quotes(text: str) -> None:
     config, _ = load_config(assignments=[f"tail.unfreeze={text}"], kind=FinetuneConfig)
     assert config.tail.unfreeze == text.strip("'")
+
+
+def test_settings_are_changed_by_dotted_key() -> None:
+    config = TrainConfig(training=TrainingConfig(epochs=2)) | {"model.filters": "8,16"}
+    assert config.training.epochs == 2
+    assert config.model.filters == [8, 16]
+    assert explicit_settings(config) == {"training.epochs": 2, "model.filters": [8, 16]}
+    assert (PredictConfig() | {"top_k": 1}).top_k == 1
+
+
+def test_a_wrong_change_is_named_as_python_wrote_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig() | {"training.epoch": 2, "optimizer.name": "adma"}
+    assert "training.epoch = 2: unknown setting; did you mean training.epochs?" in str(caught.value)
+    assert 'optimizer.name = "adma"' in caught.value.message

@@ -26,7 +26,7 @@ from cnnclf.config.finetune_config import (
     TailConfig,
 )
 from cnnclf.config.import_config import DEFAULT_SPLIT, ImportConfig
-from cnnclf.config.loading import load_config
+from cnnclf.config.loading import change_config, explicit_settings, load_config
 from cnnclf.config.predict_config import PredictConfig
 from cnnclf.config.presets import MODEL_PRESETS
 from cnnclf.config.sections import (
@@ -62,10 +62,12 @@ __all__ = [
     "TailConfig",
     "TrainConfig",
     "TrainingConfig",
+    "change_config",
     "choices_of",
     "describe_default",
     "describe_type",
     "describe_values",
+    "explicit_settings",
     "list_fields",
     "load_config",
     "option_name",

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cnnclf.config.describing import describe_values, list_fields, option_name, words_of
-from cnnclf.config.sections import CommandConfig
+from cnnclf.config.sections import CommandConfig, Section
 from cnnclf.config.train_config import TrainConfig
 from cnnclf.errors import CnnclfError, ConfigError, UsageError
 
@@ -29,6 +29,7 @@ def load_config(
     *,
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
+    arguments: Mapping[str, object] | None = None,
 ) -> tuple[TrainConfig, dict[str, str]]: ...
 
 
@@ -38,6 +39,7 @@ def load_config(
     *,
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
+    arguments: Mapping[str, object] | None = None,
     kind: type[_Config],
 ) -> tuple[_Config, dict[str, str]]: ...
 
@@ -47,6 +49,7 @@ def load_config(
     *,
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
+    arguments: Mapping[str, object] | None = None,
     kind: type[CommandConfig] = TrainConfig,
 ) -> tuple[CommandConfig, dict[str, str]]:
     """Join the layers of settings and check them all at once.
@@ -55,16 +58,17 @@ def load_config(
         file: A TOML file with the sections of `kind`, or None.
         assignments: `section.key=value` strings, as given with `--set`.
         options: Values given as command-line options, by dotted key.
+        arguments: Values given in Python, by dotted key.
         kind: All settings of a command, such as `TrainConfig`.
 
     Returns:
         The settings, and for each dotted key that was given where it came from
-        ("file", "--set", "option", "preset NAME").
+        ("file", "--set", "option", "argument", "preset NAME").
 
     Raises:
         UsageError: What is unknown, of the wrong type or out of range was given as an option or
             assignment; all of it in one message.
-        ConfigError: The same, in a file.
+        ConfigError: The same, in a file or in Python.
     """
     given: dict[str, _Given] = _read_toml(file)
     for assignment in assignments:
@@ -72,15 +76,47 @@ def load_config(
         given[key] = _Given(value, "--set", f"--set {assignment}")
     for key, value in (options or {}).items():
         given[key] = _Given(value, "option", _spell_option(key, value))
+    for key, value in (arguments or {}).items():
+        given[key] = _Given(value, "argument", _spell(key, value))
     preset = str(given["model.preset"].value if "model.preset" in given else "default")
     for section, settings in kind.presets.get(preset, {}).items():
         for key, value in settings.items():
             given.setdefault(f"{section}.{key}", _Given(value, f"preset {preset}", ""))
+    return _check(kind, given), {key: each.origin for key, each in given.items()}
+
+
+def change_config(config: _Config, changes: Mapping[str, object]) -> _Config:
+    """Return the settings with some of them changed; also written `config | changes`.
+
+    Args:
+        config: The settings; not changed.
+        changes: New values by dotted key, such as {"training.epochs": 3}.
+
+    Raises:
+        ConfigError: Anything unknown, of the wrong type or out of range; all of it in one message.
+    """
+    values = {**explicit_settings(config), **changes}
+    given = {key: _Given(value, "argument", _spell(key, value)) for key, value in values.items()}
+    return _check(type(config), given)
+
+
+def explicit_settings(config: CommandConfig) -> dict[str, object]:
+    """Return the settings that were given, by dotted key, and not those left at their default."""
+    found: dict[str, object] = {}
+    for name in config.model_fields_set:
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            found |= {f"{name}.{key}": getattr(value, key) for key in value.model_fields_set}
+        else:
+            found[name] = value
+    return found
+
+
+def _check(kind: type[_Config], given: "Mapping[str, _Given]") -> _Config:
     try:
-        config = kind.model_validate(_nest(given))
+        return kind.model_validate(_nest(given))
     except ValidationError as error:
         raise _refusal(error, given, kind) from None
-    return config, {key: each.origin for key, each in given.items()}
 
 
 @dataclass(frozen=True)
@@ -89,7 +125,7 @@ class _Given:
 
     Args:
         value: As parsed.
-        origin: file PATH, --set, option or preset NAME.
+        origin: file PATH, --set, option, argument or preset NAME.
         spelled: As the user wrote it, and where if in a file.
     """
 

@@ -1,7 +1,8 @@
 """What the settings of several commands share: types of values and whole sections."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -114,6 +115,12 @@ class CommandConfig(Section):
 
     command: ClassVar[str]
     presets: ClassVar[Presets] = {}
+
+    def __or__(self, changes: Mapping[str, object]) -> Self:
+        """Return the settings with some of them changed, by dotted key; see `change_config`."""
+        from cnnclf.config.loading import change_config
+
+        return change_config(self, changes)
 
 
 class OptimizerConfig(Section):

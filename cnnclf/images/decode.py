@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cnnclf.errors import ImageError
 from cnnclf.images.formats import describe_name
 from cnnclf.images.input_spec import DECODER_VERSION, FITS, INTERPOLATIONS, InputSpec
 from cnnclf.images.pillow_files import MAX_PIXELS, LoadedImage, load_image
@@ -27,6 +28,7 @@ __all__ = [
     "ImageInfo",
     "InputSpec",
     "decode_image",
+    "fit_pixels",
     "inspect_image",
 ]
 
@@ -85,6 +87,35 @@ def decode_image(
         max_pixels=max_pixels,
         enough=None if spec.interpolation == "nearest" else enough,
     )
+    return np.asarray(_fit(loaded, spec)).reshape(spec.shape).copy()
+
+
+def fit_pixels(pixels: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """Prepare an image that is already decoded as `decode_image` prepares a file.
+
+    Args:
+        pixels: uint8 [H, W] or [H, W, 1] (gray), [H, W, 3] (RGB) or [H, W, 4] (RGB and opacity),
+            upright, of any size.
+        spec: Size, colors, fit, interpolation and background.
+
+    Returns:
+        Pixels, uint8 of shape [spec.height, spec.width, spec.channels]; a new array.
+
+    Raises:
+        ImageError: The array has another shape or dtype, or no pixels.
+    """
+    pixels = np.asarray(pixels)
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in {1, 3, 4})
+    if pixels.dtype != np.uint8 or not is_image or not pixels.size:
+        raise ImageError(
+            "expected uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
+            f"received {pixels.dtype} of shape {pixels.shape}",
+            "values are 0 to 255, and colors come last",
+        )
+    flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    image = Image.fromarray(np.ascontiguousarray(flat))
+    width, height = image.size
+    loaded = LoadedImage(image, (0, 0, width, height), width, height, image.mode, "", ())
     return np.asarray(_fit(loaded, spec)).reshape(spec.shape).copy()
 
 

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, PngImagePlugin
 
 from cnnclf.errors import ImageError
-from cnnclf.images.decode import INTERPOLATIONS, MAX_PIXELS, InputSpec, decode_image, inspect_image
+from cnnclf.images.decode import (
+    INTERPOLATIONS,
+    MAX_PIXELS,
+    InputSpec,
+    decode_image,
+    fit_pixels,
+    inspect_image,
+)
 from cnnclf.images.formats import FORMATS
 
 Pixels = npt.NDArray[np.uint8]
@@ -744,3 +751,34 @@ def test_a_image_is_decoded_the_same_in_a_store_of_mixed_files_and_alone() -> No
     for content in _WHOLE:
         decode_image(content, spec)
     assert np.array_equal(decode_image(large, spec), first)
+
+
+class TestFitPixels:
+    @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+    @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_an_array_is_prepared_as_its_png_would_be(
+        self, mode: str, fit: str, channels: int
+    ) -> None:
+        image = draw_photo(31, 20).convert(mode)
+        spec = InputSpec(12, 16, channels=channels, fit=fit)
+        prepared = fit_pixels(np.asarray(image), spec)
+        assert (prepared == decode_image(encode(image), spec)).all()
+
+    def test_gray_may_have_a_third_axis(self) -> None:
+        pixels = np.asarray(draw_photo(9, 8).convert("L"))
+        spec = InputSpec(6, 6)
+        assert (fit_pixels(pixels[:, :, None], spec) == fit_pixels(pixels, spec)).all()
+
+    @pytest.mark.parametrize(
+        "pixels",
+        [
+            np.zeros((4, 4, 3), np.float32),
+            np.zeros((4, 4, 2), np.uint8),
+            np.zeros((2, 4, 4, 3), np.uint8),
+            np.zeros((0, 4), np.uint8),
+        ],
+    )
+    def test_other_arrays_are_refused(self, pixels: np.ndarray) -> None:
+        with pytest.raises(ImageError, match="expected uint8 pixels"):
+            fit_pixels(pixels, InputSpec(4, 4))

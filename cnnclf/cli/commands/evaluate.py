@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnclf.cli import options
-from cnnclf.cli.origins import find_origin, quote, warn_of_unfinished
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import EvaluateConfig
 from cnnclf.errors import ExitCode
 
 if TYPE_CHECKING:
-    from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
-    from cnnclf.planning.plan import PlanOrigin
 
 _CLASS_ROWS = 30  # classes shown on the screen; metrics.json has all
 _PAIR_ROWS = 10
@@ -51,66 +48,21 @@ def evaluate_command(
     Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png. Images that
     cannot be read are listed and excluded from all metrics, and the exit code is 7.
     """
-    from cnnclf.inference.classifier import find_bundle
+    from cnnclf.evaluation.measuring import measure_model
 
-    config = read_settings(EvaluateConfig, settings)
-    progress = out.progress()
-    bundle = find_bundle(
-        run
-    )  # so that a wrong path is reported before seconds go into loading TensorFlow
-    origin = find_origin(run, bundle)
-    data = origin.open_data(dataset, progress, command=quote("cnnclf", "evaluate", run))
-    split = config.split or _choose_split(data, dataset, bundle)
-    data.select_split(split)
-    if origin.run is not None and origin.run.path == run:
-        warn_of_unfinished(origin.run.path, use="measured")
-    from cnnclf.evaluation.report import evaluate
-    from cnnclf.inference.classifier import Classifier
-
-    report = evaluate(
-        Classifier.load(
-            bundle,
-            engine=config.engine,
-            precision=config.precision,
-            device=config.device,
-            verbose=verbose,
-            progress=progress,
-        ),
-        data,
-        split=split,
-        out=out_ or origin.choose_directory().evaluation(_name_report(split, data, origin.plan)),
-        batch_size=config.batch_size,
-        top_k=config.top_k,
-        cache=config.cache,
-        progress=progress,
+    report = measure_model(
+        run,
+        dataset,
+        config=read_settings(EvaluateConfig, settings),
+        out=out_,
+        progress=out.progress(),
+        verbose=verbose,
     )
     _show(report)
-    if dataset is not None and report.dataset["trained_on"] is False and split != "all":
-        out.hint(f"--split all measures on all {len(data):,} images of {data.directory}")
+    if dataset is not None and report.dataset["trained_on"] is False and report.split != "all":
+        out.hint(f"--split all measures on all images of {report.dataset['directory']}")
     out.json(report.to_dict())
     return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
-
-
-def _choose_split(data: "Dataset", place: Path | None, bundle: Path) -> str:
-    """The test split; every image of a source that nobody divided and the model never saw."""
-    from cnnclf.data.manifest import is_dataset
-    from cnnclf.files import read_json
-    from cnnclf.runs import CLASSIFIER_FILE
-
-    if place is None or is_dataset(place) or data.source.get("split") != "made":
-        return "test"
-    trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
-    if data.fingerprint == trained_on.get("fingerprint"):
-        return "test"
-    out.note(f"{place} has no splits of its own: all its {len(data):,} images are measured on")
-    return "all"
-
-
-def _name_report(split: str, data: "Dataset", plan: "PlanOrigin | None") -> str:
-    """The split; other data add their name, so that the run keeps its own figures."""
-    if plan is None or data.fingerprint == plan.dataset.get("fingerprint"):
-        return split
-    return f"{split}-{data.name}"
 
 
 def _show(report: "Report") -> None:

@@ -1,5 +1,6 @@
 """`cnnclf export`: a trained model in another format, compared with Keras before it is done."""
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,17 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnclf.cli import options
-from cnnclf.cli.origins import Origin, find_origin, quote, warn_of_unfinished
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.cli.words import format_rate
 from cnnclf.config import ExportConfig
-from cnnclf.errors import CnnclfError, RunError, UsageError
-from cnnclf.export.format_table import EXPORTERS, check_exporter, find_exporter
+from cnnclf.errors import RunError
+from cnnclf.export.format_table import EXPORTERS
 from cnnclf.files import format_bytes
 
 if TYPE_CHECKING:
-    from cnnclf.data.manifest import Dataset
     from cnnclf.export.parity import Parity, Side
     from cnnclf.export.parity_report import ExportReport
 
@@ -52,65 +51,22 @@ def export_command(
     contains the labels and the decoding. The comparison is in parity.json. An export that loses
     too much accuracy gets a name that ends in .rejected, and the exit code is 4.
     """
-    from cnnclf.inference.classifier import find_bundle
+    from cnnclf.export.exporting import export_model
+    from cnnclf.export.parity_report import REJECTED
 
-    config = read_settings(ExportConfig, settings)
-    progress = out.progress()
-    check_exporter(find_exporter(config.format), config.quantize)
-    if not config.verify and data is not None:
-        raise UsageError("expected --data or --no-verify, received both", "leave one of them out")
-    bundle = find_bundle(
-        run
-    )  # so that errors are reported before seconds go into loading TensorFlow
-    _check_bundle(bundle)
-    origin = find_origin(run, bundle)
-    dataset = _open_data(origin, data, config.format) if config.verify else None
-    if dataset is not None:
-        dataset.select_split(config.split)
-    from cnnclf.export.artifact import check_place, export_classifier
-    from cnnclf.export.parity_report import REJECTED, ExportSettings
-    from cnnclf.inference.classifier import Classifier
-    from cnnclf.runtime import setup_runtime
-
-    chosen = ExportSettings(
-        config.format, config.quantize, config.probabilities, config.split, config.max_drop
+    report = export_model(
+        run,
+        config=read_settings(ExportConfig, settings),
+        source=data,
+        out=out_,
+        progress=out.progress(),
+        verbose=verbose,
     )
-    warn_of_unfinished(origin.path, use="exported")
-    target = out_ or origin.choose_directory().export(chosen.name)
-    check_place(target)
-    # Graphics cards round float32 in ways of their own.
-    out.note(setup_runtime(device="cpu", verbose=verbose).summary)
-    classifier = Classifier.load(bundle, engine="keras", precision="float32")
-    report = export_classifier(classifier, target, chosen, dataset=dataset, progress=progress)
     _show(report)
     out.json({"directory": report.directory, **report.to_dict()})
     if report.verdict == REJECTED:
         raise _rejection(report)
-    out.hint(f"label images with it: {quote('cnnclf', 'predict', report.directory)} photos/")
-
-
-def _check_bundle(bundle: Path) -> None:
-    """Refuse an artifact: what it was made of is asked for."""
-    from cnnclf.inference.bundles import read_bundle
-
-    content = read_bundle(bundle).content
-    if "format" in content:
-        origin = (content.get("exported_from") or {}).get("directory")
-        raise RunError(
-            f"expected a run or a bundle of Keras, received {bundle}, which is an export to "
-            f"{content['format']}",
-            f"export what it was made of: {origin}" if origin else "export its run",
-        )
-
-
-def _open_data(origin: Origin, data: Path | None, format_: str) -> "Dataset":
-    command = quote("cnnclf", "export", origin.path, "--format", format_, "--data")
-    try:
-        return origin.open_data(data, out.progress(), command=command)
-    except CnnclfError as error:
-        if data is None:
-            error.add_note("--no-verify exports without comparing")
-        raise
+    out.hint(f"label images with it: cnnclf predict {shlex.quote(str(report.directory))} photos/")
 
 
 def _show(report: "ExportReport") -> None:

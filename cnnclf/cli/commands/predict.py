@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cnnclf.cli import options
-from cnnclf.cli.origins import warn_of_unfinished
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.cli.words import format_rate
@@ -130,11 +129,12 @@ def predict_command(
     mode = _choose_mode(out_, resume=resume, overwrite=overwrite, is_sorting=is_sorting)
     cluster = _choose_cluster(ray, parts, out_, mode, watch=watch, is_sorting=is_sorting)
     from cnnclf.inference.classifier import Classifier, find_bundle
+    from cnnclf.inference.origins import warn_of_unfinished
     from cnnclf.prediction.predict import predict_images, watch_images
 
     # What is wrong with the paths is told before seconds go into loading a model.
     bundle = find_bundle(run)
-    warn_of_unfinished(run, use="used")
+    warn_of_unfinished(run, use="used", progress=out.progress())
     progress = _choose_progress(out_)
     inputs = _choose_inputs(images, shard, target, progress, watch=watch)
     found, nothing = _find_first(inputs, None if cluster else out_, mode, watch=watch)

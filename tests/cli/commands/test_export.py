@@ -186,7 +186,7 @@ def test_a_bundle_without_its_run(cli: Cli, place: Place, tmp_path: Path) -> Non
         (["--format", "onnx", "--quantize", "int4"], 2, "float16, int8"),
         (["--format", "onnx", "--split", "train"], 2, "val, test"),
         (["--format", "onnx", "--max-drop", "-1"], 2, "--max-drop"),
-        (["--format", "onnx", "--data", "x", "--no-verify"], 2, "received both"),
+        (["--format", "onnx", "--data", "x", "--no-verify"], 2, "cannot be combined"),
         ([], 2, "--format"),
     ],
 )
@@ -341,7 +341,7 @@ def test_an_artifact_in_its_run_knows_its_data(cli: Cli, place: Place) -> None:
 def test_an_artifact_is_not_exported(cli: Cli, made: Place, artifacts: Artifacts) -> None:
     result = cli("export", artifacts("onnx"), "--format", "keras")
     assert result.code == 4
-    assert "which is an export to onnx" in result.stderr
+    assert "is already an export to onnx" in result.stderr
     assert str(made.run / "checkpoints" / "best") in result.stderr
 
 

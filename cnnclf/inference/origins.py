@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.cli.output import out
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import find_whole_directory
 from cnnclf.runs import RunDirectory
@@ -16,12 +15,12 @@ if TYPE_CHECKING:
     from cnnclf.progress import Progress
 
 
-def warn_of_unfinished(path: Path, *, use: str) -> None:
+def warn_of_unfinished(path: Path, *, use: str, progress: "Progress") -> None:
     """Warn that the training of a run has not finished, and how its best checkpoint is used."""
     run = RunDirectory(path)
     status = run.status() if run.record.exists() else "finished"
     if status != "finished":
-        out.warn(f"the run {path} is {status}; its best checkpoint so far is {use}")
+        progress.warn(f"the run {path} is {status}; its best checkpoint so far is {use}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Origin:
         Any other bundle keeps its own, so that those of a run describe its best checkpoint.
         """
         if self.run is not None:
-            # After a kill in the middle of a swap the best checkpoint lies under another name.
+            # After a kill in the middle of a swap the best checkpoint has another name.
             best = find_whole_directory(self.run.best)
             if best is not None and self.bundle.absolute() == best.absolute():
                 return self.run

@@ -1,0 +1,85 @@
+"""From a run or bundle to its report: what `cnnclf evaluate` and `cnnclf.evaluate` do."""
+
+from pathlib import Path
+
+from cnnclf.config import EvaluateConfig
+from cnnclf.data.manifest import Dataset, is_dataset
+from cnnclf.evaluation.report import Report, evaluate
+from cnnclf.files import read_json
+from cnnclf.inference.classifier import Classifier, find_bundle
+from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
+from cnnclf.planning.plan import PlanOrigin
+from cnnclf.progress import Progress
+from cnnclf.runs import CLASSIFIER_FILE
+
+
+def measure_model(
+    model: Path,
+    source: Path | None = None,
+    *,
+    config: EvaluateConfig,
+    out: Path | None = None,
+    progress: Progress,
+    verbose: bool = False,
+) -> Report:
+    """Load a model, open the images to measure it on, and write the report.
+
+    Args:
+        model: A run directory, a checkpoint, a bundle or an export.
+        source: A dataset or any source that can be imported; None for the dataset of the training.
+        config: What to measure, and what computes it.
+        out: Directory for the report; None for the run (or bundle), under the name of the split.
+        progress: Receives tasks, notes and warnings.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The report that was written.
+
+    Raises:
+        UsageError: No dataset is given or known, or the engine does not support the settings.
+        DataError: The dataset is missing, its labels are others, or the split has no images.
+        RunError: The model cannot be loaded, or the report cannot be written.
+    """
+    bundle = find_bundle(model)  # a wrong path is reported before TensorFlow is loaded
+    origin = find_origin(model, bundle)
+    data = origin.open_data(source, progress, command=quote("cnnclf", "evaluate", model))
+    split = config.split or _choose_split(data, source, bundle=bundle, progress=progress)
+    data.select_split(split)
+    if origin.run is not None and origin.run.path == model:
+        warn_of_unfinished(origin.run.path, use="measured", progress=progress)
+    classifier = Classifier.load(
+        bundle,
+        engine=config.engine,
+        precision=config.precision,
+        device=config.device,
+        verbose=verbose,
+        progress=progress,
+    )
+    return evaluate(
+        classifier,
+        data,
+        split=split,
+        out=out or origin.choose_directory().evaluation(_name_report(split, data, origin.plan)),
+        batch_size=config.batch_size,
+        top_k=config.top_k,
+        cache=config.cache,
+        progress=progress,
+    )
+
+
+def _choose_split(data: Dataset, place: Path | None, *, bundle: Path, progress: Progress) -> str:
+    """Return the test split, or all images of a source without splits that the model never saw."""
+    if place is None or is_dataset(place) or data.source.get("split") != "made":
+        return "test"
+    trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
+    if data.fingerprint == trained_on.get("fingerprint"):
+        return "test"
+    progress.note(f"{place} has no splits of its own: all its {len(data):,} images are measured on")
+    return "all"
+
+
+def _name_report(split: str, data: Dataset, plan: PlanOrigin | None) -> str:
+    """Name the split; other data add their name, so that the run keeps its own figures."""
+    if plan is None or data.fingerprint == plan.dataset.get("fingerprint"):
+        return split
+    return f"{split}-{data.name}"
