@@ -181,7 +181,7 @@ def test_a_bundle_without_its_run(cli: Cli, place: Place, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--format", "onyx"], 2, "did you mean --format onnx?"),
+        (["--format", "onyx"], 2, "did you mean onnx?"),
         (["--format", "savedmodel", "--quantize", "int8"], 2, "which keeps float32"),
         (["--format", "onnx", "--quantize", "int4"], 2, "float16, int8"),
         (["--format", "onnx", "--split", "train"], 2, "val, test"),
