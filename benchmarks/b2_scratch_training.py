@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnclf.config import load_config
+from cnnclf.config import ImportConfig, load_config
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.data.store import open_pixels
-from cnnclf.importers import ImportOptions, import_source
+from cnnclf.importers import import_source
 from cnnclf.models.cnn import build_cnn
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent, Task
@@ -50,7 +50,7 @@ def main() -> None:
         if not (work / "dataset").exists():
             work.mkdir(parents=True, exist_ok=True)
             import_source(
-                arguments.source, work / "dataset", options=ImportOptions(), progress=Silent()
+                arguments.source, work / "dataset", options=ImportConfig(), progress=Silent()
             )
         runs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         times = measure(load_dataset(work / "dataset"), runs, arguments.steps, arguments.rounds)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.images import draw_jpegs
-from cnnclf.config import load_config
+from cnnclf.config import ImportConfig, load_config
 from cnnclf.data.manifest import load_dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.images.decode import InputSpec
-from cnnclf.importers import ImportOptions, import_source
+from cnnclf.importers import import_source
 from cnnclf.models.cnn import build_cnn
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
@@ -65,7 +65,7 @@ def build_feeds(preset: str, photos: Path, count: int, work: Path) -> dict[str, 
     import numpy as np
 
     import_source(
-        photos, work / "dataset", options=ImportOptions(split=(1, 0, 0)), progress=Silent()
+        photos, work / "dataset", options=ImportConfig(split=(1, 0, 0)), progress=Silent()
     )
     dataset = load_dataset(work / "dataset")
     config, _ = load_config(

@@ -19,7 +19,8 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.images import draw_jpegs, write_tiny_pngs
-from cnnclf.importers import ImportOptions, import_source
+from cnnclf.config import ImportConfig
+from cnnclf.importers import import_source
 from cnnclf.progress import Silent
 
 
@@ -61,7 +62,7 @@ def compare(photos: Path, count: int, rounds: int) -> None:
             import_source(
                 photos,
                 Path(work) / "dataset",
-                options=ImportOptions(threads=threads),
+                options=ImportConfig(threads=threads),
                 progress=Silent(),
             )
             ours.append(time.perf_counter() - start)
@@ -82,7 +83,7 @@ def measure_one(source: Path) -> None:
     with tempfile.TemporaryDirectory(dir=source.parent) as work:
         start = time.perf_counter()
         report = import_source(
-            source, Path(work) / "dataset", options=ImportOptions(), progress=Silent()
+            source, Path(work) / "dataset", options=ImportConfig(), progress=Silent()
         )
         seconds = time.perf_counter() - start
         size = (Path(work) / "dataset" / "manifest.csv").stat().st_size

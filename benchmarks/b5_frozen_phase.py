@@ -101,8 +101,8 @@ def run(module: str, *arguments: str) -> dict[str, Any]:
 
 def measure_one(folder: Path, backbone: str, precision: str) -> None:
     start = time.perf_counter()
-    from cnnclf.config import FinetuneConfig, load_config
-    from cnnclf.importers import ImportOptions, open_dataset
+    from cnnclf.config import FinetuneConfig, ImportConfig, load_config
+    from cnnclf.importers import open_dataset
     from cnnclf.planning.finetune_plan import plan_finetuning
     from cnnclf.progress import Silent
     from cnnclf.runs import create_run
@@ -121,7 +121,7 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
         },
         kind=FinetuneConfig,
     )
-    dataset = open_dataset(folder, options=ImportOptions(), progress=Silent())
+    dataset = open_dataset(folder, options=ImportConfig(), progress=Silent())
     plan = plan_finetuning(config, dataset, given=given)
     ends = []
     with tempfile.TemporaryDirectory() as work, decode_ahead(plan, dataset) as ahead:

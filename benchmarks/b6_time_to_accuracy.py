@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset, load_dataset
-from cnnclf.importers import ImportOptions, import_source
+from cnnclf.importers import import_source
 from cnnclf.progress import Silent
 
 
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace, work: Path) -> None:
-    import_source(arguments.source, work / "data", options=ImportOptions(), progress=Silent())
+    import_source(arguments.source, work / "data", options=ImportConfig(), progress=Silent())
     dataset = load_dataset(work / "data")
     link_splits(dataset, work / "folders")
     guide = run(

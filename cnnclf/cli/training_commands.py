@@ -133,8 +133,9 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
 
 
 def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path) -> int:
+    from cnnclf.config import ImportConfig
     from cnnclf.data.checks import check_trainable
-    from cnnclf.importers import ImportOptions, open_dataset
+    from cnnclf.importers import open_dataset
     from cnnclf.runs import check_new_run, create_run, next_run_path
 
     if request.target is not None and not request.dry_run:
@@ -144,7 +145,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path)
     )
     trainer.check(config, given=origins)
     dataset = open_dataset(
-        source, options=ImportOptions(seed=config.runtime.seed), progress=out.progress()
+        source, options=ImportConfig(seed=config.runtime.seed), progress=out.progress()
     )
     for warning in check_trainable(dataset, uneven=trainer.uneven_hint):
         out.warn(warning)

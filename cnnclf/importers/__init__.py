@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.importers.archives.archives import archive_importers
 from cnnclf.importers.formats.cifar import CIFAR
@@ -16,7 +17,7 @@ from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.npy import NPY_FOLDERS
 from cnnclf.importers.formats.npz import NPZ
 from cnnclf.importers.formats.tables import TABLE
-from cnnclf.importers.importer import Importer, ImportOptions
+from cnnclf.importers.importer import Importer
 from cnnclf.importers.opening import choose_importer, count_unread, open_cached
 from cnnclf.importers.pipeline import ImportReport, run_import
 from cnnclf.importers.scan import SKIPPED_NAME
@@ -26,7 +27,6 @@ from cnnclf.progress import Progress
 __all__ = [
     "IMPORTERS",
     "SKIPPED_NAME",
-    "ImportOptions",
     "ImportReport",
     "Importer",
     "Source",
@@ -47,14 +47,14 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     *FOLDER_IMPORTERS,
 )
 
-_DEFAULTS: Final = ImportOptions()
+_DEFAULTS: Final = ImportConfig()
 
 
 def import_source(
     source: Source | str | os.PathLike[str],
     out: Path,
     *,
-    options: ImportOptions = _DEFAULTS,
+    options: ImportConfig = _DEFAULTS,
     progress: Progress,
 ) -> ImportReport:
     """Import a source into a new dataset directory.
@@ -82,7 +82,7 @@ def import_source(
 def open_dataset(
     source: Source | str | os.PathLike[str],
     *,
-    options: ImportOptions = _DEFAULTS,
+    options: ImportConfig = _DEFAULTS,
     progress: Progress,
 ) -> Dataset:
     """Load a dataset directory, or import any other source into the user's cache and load that.

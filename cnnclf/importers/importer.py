@@ -14,8 +14,6 @@ from cnnclf.errors import DataError
 from cnnclf.importers.source import Source
 from cnnclf.progress import Progress
 
-ImportOptions = ImportConfig
-
 
 @dataclass(frozen=True)
 class Record:
@@ -68,7 +66,7 @@ class Reader(Protocol):
     """
 
     def __call__(
-        self, source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+        self, source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
     ) -> Listing:
         """List the images.
 
@@ -84,7 +82,7 @@ class PathReader(Protocol):
     """A `Reader` of files and folders."""
 
     def __call__(
-        self, source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+        self, source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
     ) -> Listing:
         """List the images; the arguments are those of `Reader`."""
 
@@ -110,7 +108,7 @@ class Importer(NamedTuple):
     recognize: Callable[[Source], str | None]
     read: Reader
     unpacks: bool = False
-    find_inside: Callable[[Source, ImportOptions], Source | None] | None = None
+    find_inside: Callable[[Source, ImportConfig], Source | None] | None = None
     describe_state: Callable[[Source], Iterator[str]] | None = None
 
 
@@ -138,11 +136,11 @@ def path_importer(
         return None if source.path is None else recognize(source.path)
 
     def read_source(
-        source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+        source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
     ) -> Listing:
         return read(source.require_path(), unpack_dir, options=options, progress=progress)
 
-    def find_inside(folder: Source, options: ImportOptions) -> Source | None:  # noqa: ARG001
+    def find_inside(folder: Source, options: ImportConfig) -> Source | None:  # noqa: ARG001
         return folder if recognize_source(folder) else None
 
     return Importer(

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
 from cnnclf.data.manifest import FORMAT_VERSION, Dataset, is_dataset, load_dataset
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
 from cnnclf.importers.formats.folders import explain_folder
-from cnnclf.importers.importer import Importer, ImportOptions, read_classes_file
+from cnnclf.importers.importer import Importer, read_classes_file
 from cnnclf.importers.pipeline import run_import
 from cnnclf.importers.source import Source
 from cnnclf.importers.walk import Walk
@@ -66,7 +67,7 @@ def choose_importer(
 
 
 def open_cached(
-    source: Source, importers: Sequence[Importer], *, options: ImportOptions, progress: Progress
+    source: Source, importers: Sequence[Importer], *, options: ImportConfig, progress: Progress
 ) -> Dataset:
     """Load a dataset directory, or import any other source into the user's cache and load that.
 
@@ -116,7 +117,7 @@ def _import_into(
     source: Source,
     importer: Importer,
     reason: str,
-    options: ImportOptions,
+    options: ImportConfig,
     progress: Progress,
 ) -> None:
     try:
@@ -139,7 +140,7 @@ def _import_into(
 
 
 def _find_place(
-    source: Source, importer: Importer, options: ImportOptions, progress: Progress
+    source: Source, importer: Importer, options: ImportConfig, progress: Progress
 ) -> Path:
     """Return the directory in the cache for a source in its present state."""
     key = hashlib.sha256()

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.checks import find_duplicates
 from cnnclf.data.manifest import (
     DATASET_NAME,
@@ -25,7 +26,7 @@ from cnnclf.data.manifest import (
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.errors import DataError
 from cnnclf.files import write_error
-from cnnclf.importers.importer import Importer, ImportOptions, Listing
+from cnnclf.importers.importer import Importer, Listing
 from cnnclf.importers.reporting import report_duplicates, report_labels, report_skipped
 from cnnclf.importers.scan import ROWS_NAME, SKIPPED_NAME, Scan, scan_images
 from cnnclf.importers.source import Source
@@ -92,7 +93,7 @@ def run_import(
     *,
     importer: Importer,
     reason: str,
-    options: ImportOptions,
+    options: ImportConfig,
     progress: Progress,
 ) -> ImportReport:
     """Import a source into a new dataset directory.
@@ -220,7 +221,7 @@ def _publish(staging: Path, out: Path) -> None:
             shutil.move(child, out / child.name)
 
 
-def _find_root(listing: Listing, staging: Path, options: ImportOptions) -> Path | str:
+def _find_root(listing: Listing, staging: Path, options: ImportConfig) -> Path | str:
     if listing.unpacked:
         return listing.root.relative_to(staging).as_posix()
     return IMAGES_NAME if options.copy_images else listing.root

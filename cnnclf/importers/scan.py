@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.manifest_rows import Row, open_csv, read_rows, write_rows
-from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.reading import Checked, check_images
 from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.progress import Progress, Task
@@ -76,7 +77,7 @@ def scan_images(
     folder: Path,
     *,
     copies: Path | None,
-    options: ImportOptions,
+    options: ImportConfig,
     progress: Progress,
 ) -> Scan:
     """Read and check all images of a listing.
@@ -107,7 +108,7 @@ def scan_images(
 
 
 def _compare_lookalikes(
-    columns: SampleColumns, folder: Path, root: Path, *, options: ImportOptions, progress: Progress
+    columns: SampleColumns, folder: Path, root: Path, *, options: ImportConfig, progress: Progress
 ) -> None:
     """Read the images that agree in a sample of their pixels again, and compare all pixels."""
     again = columns.find_lookalikes().tolist()

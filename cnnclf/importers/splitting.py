@@ -6,10 +6,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.config import DEFAULT_SPLIT
+from cnnclf.config import DEFAULT_SPLIT, ImportConfig
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.data.splits import Fractions, Ids, assign_splits, check_fractions, join_units
-from cnnclf.importers.importer import ImportOptions
 from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.names import count_of, name_some
 
@@ -39,7 +38,7 @@ class Division:
 
 
 def split_images(
-    columns: SampleColumns, labels: tuple[str, ...], *, options: ImportOptions
+    columns: SampleColumns, labels: tuple[str, ...], *, options: ImportConfig
 ) -> Division:
     """Keep the split of the source if it has one, or else make one.
 

@@ -51,10 +51,11 @@ class Origin:
             UsageError: None is given, and the training dataset is not known.
             DataError: The training dataset is not at its path.
         """
-        from cnnclf.importers import ImportOptions, open_dataset
+        from cnnclf.config import ImportConfig
+        from cnnclf.importers import open_dataset
 
         # A source that was trained on directly was split with the seed of the run.
-        options = ImportOptions(seed=self.plan.seed) if self.plan else ImportOptions()
+        options = ImportConfig(seed=self.plan.seed) if self.plan else ImportConfig()
         place = given or self._find_data(command)
         return open_dataset(place, options=options, progress=progress)
 

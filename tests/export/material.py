@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cnnclf.config import TrainConfig
+from cnnclf.config import ImportConfig, TrainConfig
 from cnnclf.data.manifest import load_dataset
 from cnnclf.files import write_json_atomic
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.importers import ImportOptions, import_source
+from cnnclf.importers import import_source
 from cnnclf.inference.classifier import Classifier, save_bundle
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
@@ -40,7 +40,7 @@ def make_place(root: Path) -> Place:
             pixels = np.array(color) + rng.normal(0, 35, (60, 66, 3))
             image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
             image.save(place.photos / label / f"{number}.png")
-    options = ImportOptions(split=(0.5, 0.25, 0.25), seed=SEED)
+    options = ImportConfig(split=(0.5, 0.25, 0.25), seed=SEED)
     import_source(place.photos, place.dataset, options=options, progress=Silent())
     dataset = load_dataset(place.dataset)
     run = create_run(place.run, command="cnnclf train")

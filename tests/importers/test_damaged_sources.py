@@ -16,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers import IMPORTERS
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.npy import NPY_FOLDERS
 from cnnclf.importers.formats.npz import NPZ
-from cnnclf.importers.importer import Importer, ImportOptions
+from cnnclf.importers.importer import Importer
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -130,7 +131,7 @@ def test_damage_ends_in_images_or_in_a_clear_error(
     listing = None
     try:
         listing = importer.read(
-            Source.of(source), folder / "out", options=ImportOptions(threads=1), progress=Silent()
+            Source.of(source), folder / "out", options=ImportConfig(threads=1), progress=Silent()
         )
         records = list(listing.records)
     except DataError as error:
@@ -150,6 +151,6 @@ def test_sound_sources_are_read(tmp_path: Path, name: str) -> None:
     source = tmp_path / "in" / file if by_file else tmp_path / "in"
     assert importer.recognize(Source.of(source))
     listing = importer.read(
-        Source.of(source), tmp_path / "out", options=ImportOptions(), progress=Silent()
+        Source.of(source), tmp_path / "out", options=ImportConfig(), progress=Silent()
     )
     assert len(list(listing.records)) in (2, 4)

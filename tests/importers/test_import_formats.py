@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import DataError
-from cnnclf.importers import IMPORTERS, ImportOptions, import_source
+from cnnclf.importers import IMPORTERS, import_source
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.progress import Silent
 
@@ -131,7 +132,7 @@ def test_a_format_forced_on_anything_else_is_a_clear_error(tmp_path: Path, name:
             import_source(
                 tmp_path / source,
                 tmp_path / "data",
-                options=ImportOptions(format=name),
+                options=ImportConfig(format=name),
                 progress=Silent(),
             )
         assert str(tmp_path / source) in caught.value.message

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
 from cnnclf.errors import DataError, UsageError
 from cnnclf.importers import (
     IMPORTERS,
-    ImportOptions,
     import_source,
     open_dataset,
 )
@@ -67,7 +67,7 @@ def test_the_same_source_by_another_path_is_the_same(
 @pytest.mark.parametrize("change", ["add", "remove", "touch", "rename", "seed", "split"])
 def test_a_change_leads_to_a_new_import(source: Path, cache: Path, change: str) -> None:
     open_dataset(source, progress=Silent())
-    options = ImportOptions()
+    options = ImportConfig()
     match change:
         case "add":
             Image.new("L", (3, 3), 7).save(source / "a" / "new.png")
@@ -78,9 +78,9 @@ def test_a_change_leads_to_a_new_import(source: Path, cache: Path, change: str) 
         case "rename":
             (source / "a" / "0.png").rename(source / "a" / "9.png")
         case "seed":
-            options = ImportOptions(seed=1)
+            options = ImportConfig(seed=1)
         case _:
-            options = ImportOptions(split=(0.5, 0.25, 0.25))
+            options = ImportConfig(split=(0.5, 0.25, 0.25))
     open_dataset(source, options=options, progress=Silent())
     assert imports(cache) == 2
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import CnnclfError, DataError, DeviceError, RunError, UsageError
-from cnnclf.importers import ImportOptions, ImportReport, import_source, pipeline
+from cnnclf.importers import ImportReport, import_source, pipeline
 from cnnclf.importers.importer import Importer, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Progress, Silent
@@ -39,7 +40,7 @@ def run(source: Path, out: Path, **options: object) -> tuple[ImportReport, Datas
     report = import_source(
         source,
         out,
-        options=ImportOptions(**options),
+        options=ImportConfig(**options),
         progress=progress,
     )
     return report, load_dataset(out), progress
@@ -358,7 +359,7 @@ def test_leaks_across_an_existing_split_are_told(tmp_path: Path) -> None:
 
 def table_importer(records: list[Record], root: Path, **listing: object) -> Importer:
     def read(
-        source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+        source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
     ) -> Listing:
         return Listing(root=root, records=iter(records), **listing)  # type: ignore[arg-type]
 
@@ -372,7 +373,7 @@ def run_records(tmp_path: Path, importer: Importer, **options: object) -> tuple[
         tmp_path / "data",
         importer=importer,
         reason="it is a test",
-        options=ImportOptions(**options),
+        options=ImportConfig(**options),
         progress=progress,
     )
     return load_dataset(tmp_path / "data"), progress
@@ -425,7 +426,7 @@ def test_labels_missing_in_the_classes_file_are_told(tmp_path: Path) -> None:
 
 def test_images_unpacked_into_the_dataset_move_with_it(tmp_path: Path) -> None:
     def read(
-        source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+        source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
     ) -> Listing:
         draw_classes(unpack_dir / "deep", {"a": 3, "b": 3})
         records = (Record(f"{label}/{n}.png", label) for label in "ab" for n in range(3))

@@ -10,9 +10,10 @@ from PIL import Image
 
 from cnnclf import importers
 from cnnclf.cli.main import main
+from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE
 from cnnclf.errors import DataError
-from cnnclf.importers import IMPORTERS, ImportOptions, import_source, open_dataset
+from cnnclf.importers import IMPORTERS, import_source, open_dataset
 from cnnclf.importers.importer import Importer, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Progress, Silent
@@ -26,9 +27,7 @@ def recognize(source: Source) -> str | None:
     return None
 
 
-def read(
-    source: Source, unpack_dir: Path, *, options: ImportOptions, progress: Progress
-) -> Listing:
+def read(source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress) -> Listing:
     """Draw what the name says, where a real importer would download it."""
     records = []
     for number in range(12):
@@ -94,7 +93,7 @@ def test_what_nobody_recognizes_does_not_exist(name: str | None, tmp_path: Path)
         import_source(
             "hf://user/name",
             tmp_path / "data",
-            options=ImportOptions(format=name),
+            options=ImportConfig(format=name),
             progress=Silent(),
         )
     assert not (tmp_path / "data").exists()

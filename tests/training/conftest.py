@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from cnnclf.config import load_config
+from cnnclf.config import ImportConfig, load_config
 from cnnclf.data.manifest import Dataset, load_dataset
-from cnnclf.importers import ImportOptions, import_source
+from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs import RunDirectory, create_run, open_run
@@ -45,7 +45,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """48 images of three shapes, imported."""
     work = tmp_path_factory.mktemp("shapes")
     source = draw_shapes(work / "source")
-    import_source(source, work / "dataset", options=ImportOptions(), progress=Silent())
+    import_source(source, work / "dataset", options=ImportConfig(), progress=Silent())
     return load_dataset(work / "dataset")
 
 
@@ -60,7 +60,7 @@ def colors(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
             pixels = bytes(value + rng.randrange(-60, 60) for _ in range(256) for value in base)
             image = Image.frombytes("RGB", (16, 16), pixels)
             image.save(work / "source" / label / f"{index}.png")
-    import_source(work / "source", work / "dataset", options=ImportOptions(), progress=Silent())
+    import_source(work / "source", work / "dataset", options=ImportConfig(), progress=Silent())
     return load_dataset(work / "dataset")
 
 

@@ -55,8 +55,8 @@ def augment_preview_command(
     The left column shows images without augmentation, the others show what the network sees in
     training with the same options. Check that every augmented image still shows its class.
     """
-    from cnnclf.config import load_config
-    from cnnclf.importers import ImportOptions, open_dataset
+    from cnnclf.config import ImportConfig, load_config
+    from cnnclf.importers import open_dataset
     from cnnclf.planning.train_plan import plan_training
 
     if out_.suffix.lower() != ".png":
@@ -67,7 +67,7 @@ def augment_preview_command(
     loaded, origins = load_config(
         config, assignments=tuple(set_ or ()), options=given_settings(settings)
     )
-    options_ = ImportOptions(seed=loaded.runtime.seed)
+    options_ = ImportConfig(seed=loaded.runtime.seed)
     found = open_dataset(dataset, options=options_, progress=out.progress())
     plan = plan_training(loaded, found, given=origins)
     if not plan.operations and not each:

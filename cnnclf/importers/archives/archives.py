@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final, cast
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.members import Members
 from cnnclf.importers.archives.packed import (
@@ -27,7 +28,6 @@ from cnnclf.importers.archives.unpacking import (
 from cnnclf.importers.formats.folders import SPLIT_NAMES
 from cnnclf.importers.importer import (
     Importer,
-    ImportOptions,
     Listing,
     PathReader,
     path_importer,
@@ -76,7 +76,7 @@ def archive_importers(table: Callable[[], Sequence[Importer]]) -> tuple[Importer
 
     def make_reader(unpack: Callable[[Path, Members, Task], None]) -> PathReader:
         def read(
-            source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+            source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
         ) -> Listing:
             with whole_or_nothing(unpack_dir):
                 members = Members(source, unpack_dir)
@@ -230,7 +230,7 @@ def _list_content(
     source: Path,
     unpack_dir: Path,
     importers: Sequence[Importer],
-    options: ImportOptions,
+    options: ImportConfig,
     progress: Progress,
 ) -> Listing:
     """List what was unpacked with the importer for it."""
@@ -253,7 +253,7 @@ def _unpack_again(
     inner: Source,
     importer: Importer,
     unpack_dir: Path,
-    options: ImportOptions,
+    options: ImportConfig,
     progress: Progress,
 ) -> Listing:
     """Unpack arrays that were themselves packed in an archive, and remove them."""
@@ -269,7 +269,7 @@ def _unpack_again(
 
 
 def _find_inside(
-    top: Path, importers: Sequence[Importer], options: ImportOptions
+    top: Path, importers: Sequence[Importer], options: ImportConfig
 ) -> tuple[Source, Importer | None]:
     """Find a source other than a folder of images, below folders that hold only one other."""
     folder = top

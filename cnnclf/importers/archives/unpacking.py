@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError, DeviceError
 from cnnclf.files import format_bytes, free_bytes
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, explain_folder
-from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Progress
 
@@ -75,7 +76,7 @@ class Budget:
 
 
 def list_unpacked_folder(
-    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
 ) -> Listing:
     """List the class folders or split folders that a source was unpacked to.
 

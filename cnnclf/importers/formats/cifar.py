@@ -12,11 +12,11 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import PackedReader, read_start
 from cnnclf.importers.formats.arrays import Part, Pixels, index_labels, unpack_parts
 from cnnclf.importers.importer import (
-    ImportOptions,
     Listing,
     path_importer,
     read_classes_file,
@@ -68,7 +68,7 @@ def recognize_cifar(source: Path) -> str | None:
 
 
 def read_cifar(
-    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
 ) -> Listing:
     """Unpack the images of a folder with the binary version; CIFAR-100 with its fine labels.
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.importer import (
-    ImportOptions,
     Listing,
     Record,
     path_importer,
@@ -103,7 +103,7 @@ def _read_split_folders(
     source: Path,
     unpack_dir: Path,
     *,
-    options: ImportOptions,
+    options: ImportConfig,
     progress: Progress,  # noqa: ARG001
 ) -> Listing:
     layout = _find_layout(source)
@@ -132,7 +132,7 @@ def _read_class_folders(
     source: Path,
     unpack_dir: Path,
     *,
-    options: ImportOptions,
+    options: ImportConfig,
     progress: Progress,  # noqa: ARG001
 ) -> Listing:
     layout = _find_layout(source)
@@ -202,7 +202,7 @@ def _place(source: Path, layout: _Layout) -> str:
     return f"{source / layout.base}" if layout.base else "it"
 
 
-def _open_listing(source: Path, walk: Walk, layout: _Layout, options: ImportOptions) -> Listing:
+def _open_listing(source: Path, walk: Walk, layout: _Layout, options: ImportConfig) -> Listing:
     labels = read_classes_file(options.classes_file) if options.classes_file else None
     return Listing(
         root=source,

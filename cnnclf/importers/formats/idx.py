@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import PackedReader, check_growth
 from cnnclf.importers.formats.arrays import (
@@ -30,7 +31,6 @@ from cnnclf.importers.formats.arrays import (
     unpack_parts,
 )
 from cnnclf.importers.importer import (
-    ImportOptions,
     Listing,
     path_importer,
     read_classes_file,
@@ -52,7 +52,7 @@ def recognize_idx(source: Path) -> str | None:
 
 
 def read_idx(
-    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
 ) -> Listing:
     """Unpack one IDX pair, or all pairs of a folder.
 

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.importers.archives.packed import PackedReader, read_start
@@ -28,7 +29,7 @@ from cnnclf.importers.formats.arrays import (
     encode_pngs,
     scale_samples,
 )
-from cnnclf.importers.importer import ImportOptions, Listing, path_importer
+from cnnclf.importers.importer import Listing, path_importer
 from cnnclf.importers.walk import Walk
 from cnnclf.progress import Progress
 
@@ -101,7 +102,7 @@ def recognize_npy(source: Path) -> str | None:
 
 
 def read_npy(
-    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
 ) -> Listing:
     """Write each array x.npy as the image x.npy.png in the same tree of folders, and read that.
 

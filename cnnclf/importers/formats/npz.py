@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start, zip_faults
 from cnnclf.importers.formats.arrays import (
@@ -25,7 +26,6 @@ from cnnclf.importers.formats.arrays import (
 )
 from cnnclf.importers.formats.npz_arrays import NpzArray, array_key, find_arrays
 from cnnclf.importers.importer import (
-    ImportOptions,
     Listing,
     path_importer,
     read_classes_file,
@@ -51,7 +51,7 @@ def recognize_npz(source: Path) -> str | None:
 
 
 def read_npz(
-    source: Path, unpack_dir: Path, *, options: ImportOptions, progress: Progress
+    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
 ) -> Listing:
     """Unpack the pairs of arrays that hold images and labels.
 
@@ -210,7 +210,7 @@ def _part(array: NpzArray, split: str, indices: _Indices, rule: _Rule) -> Part:
 
 
 def _name_classes(
-    source: Path, pairs: list[_Pair], arrays: dict[str, NpzArray], options: ImportOptions
+    source: Path, pairs: list[_Pair], arrays: dict[str, NpzArray], options: ImportConfig
 ) -> tuple[tuple[str, ...], dict[str, _Indices]]:
     values = {images.key: _read_labels(source, labels) for _, images, labels in pairs}
     if all(isinstance(value, list) for value in values.values()):
@@ -228,7 +228,7 @@ def _name_classes(
 
 
 def _find_names(
-    source: Path, arrays: dict[str, NpzArray], options: ImportOptions
+    source: Path, arrays: dict[str, NpzArray], options: ImportConfig
 ) -> tuple[str, ...] | None:
     if options.classes_file is not None:
         return read_classes_file(options.classes_file)
@@ -278,7 +278,7 @@ def _texts(source: Path, array: NpzArray) -> list[str]:
     return texts
 
 
-def _find_inside(folder: Source, options: ImportOptions) -> Source | None:  # noqa: ARG001
+def _find_inside(folder: Source, options: ImportConfig) -> Source | None:  # noqa: ARG001
     found = [file for file in list_visible(folder.require_path()) if recognize_npz(file)]
     return Source.of(found[0]) if len(found) == 1 else None
 

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, Final, TextIO
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.folders import SPLIT_NAMES
 from cnnclf.importers.importer import (
     Importer,
-    ImportOptions,
     Listing,
     Record,
     read_classes_file,
@@ -44,7 +44,7 @@ def read_table(
     source: Source,
     unpack_dir: Path,  # noqa: ARG001 - nothing to unpack
     *,
-    options: ImportOptions,
+    options: ImportConfig,
     progress: Progress,  # noqa: ARG001 - the pipeline shows it
 ) -> Listing:
     """List the images of a table; paths in it are relative to its folder.
@@ -66,7 +66,7 @@ def read_table(
     return listing
 
 
-def _find_inside(folder: Source, options: ImportOptions) -> Source | None:
+def _find_inside(folder: Source, options: ImportConfig) -> Source | None:
     """Find the only table in a folder, if it names at least one image that exists."""
     children = list_visible(folder.require_path())
     tables = [file for file in children if file.suffix.lower() in TABLE_SUFFIXES]

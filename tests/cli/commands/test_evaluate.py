@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnclf.config import TrainConfig
+from cnnclf.config import ImportConfig, TrainConfig
 from cnnclf.data.manifest import load_dataset
 from cnnclf.files import write_json_atomic
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.importers import ImportOptions, import_source, open_dataset
+from cnnclf.importers import import_source, open_dataset
 from cnnclf.inference.classifier import Classifier, save_bundle
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
     root = tmp_path_factory.mktemp("evaluate")
     place = Place(root / "run", root / "colors", root / "photos")
     _draw(place.photos)
-    options = ImportOptions(split=(0.5, 0.25, 0.25), seed=SEED)
+    options = ImportConfig(split=(0.5, 0.25, 0.25), seed=SEED)
     import_source(place.photos, place.dataset, options=options, progress=Silent())
     dataset = load_dataset(place.dataset)
     run = create_run(place.run, command="cnnclf train")
@@ -172,7 +172,7 @@ def test_a_new_source_without_splits_is_measured_whole(
     assert "has no splits of its own: all its 36 images are measured on" in result.stderr
     content = json.loads(cli("evaluate", place.run, folder, "--split", "val", "--json").stdout)
     assert content["split"] == "val", "what is asked for is done"
-    import_source(folder, tmp_path / "set", options=ImportOptions(), progress=Silent())
+    import_source(folder, tmp_path / "set", options=ImportConfig(), progress=Silent())
     result = cli("evaluate", place.run, tmp_path / "set", "--json")
     assert json.loads(result.stdout)["split"] == "test", "a dataset was divided by its owner"
     assert "hint: --split all measures on all images of" in result.stderr
@@ -189,7 +189,7 @@ def test_a_new_source_with_splits_keeps_them(
 
 
 def test_the_source_that_was_trained_on_keeps_its_test_split(cli: Cli, place: Place) -> None:
-    dataset = open_dataset(place.photos, options=ImportOptions(), progress=Silent())
+    dataset = open_dataset(place.photos, options=ImportConfig(), progress=Silent())
     for name in ("best", "last"):
         file = place.run / "checkpoints" / name / "classifier.json"
         content = json.loads(file.read_text())
@@ -239,7 +239,7 @@ def test_files_that_went_bad_are_counted_and_the_exit_code_tells(
     cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = other("photos")
-    import_source(folder, tmp_path / "set", options=ImportOptions(), progress=Silent())
+    import_source(folder, tmp_path / "set", options=ImportConfig(), progress=Silent())
     (folder / "red" / "3.png").write_bytes(b"")
     (folder / "blue" / "0.png").unlink()
     result = cli("evaluate", place.run, tmp_path / "set", "--split", "all", "--json")
@@ -254,7 +254,7 @@ def test_files_that_went_bad_are_counted_and_the_exit_code_tells(
 def test_a_split_without_images_and_a_split_that_is_none(
     cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    options = ImportOptions(split=(0.5, 0.5, 0.0))
+    options = ImportConfig(split=(0.5, 0.5, 0.0))
     import_source(other("photos"), tmp_path / "set", options=options, progress=Silent())
     result = cli("evaluate", place.run, tmp_path / "set")
     assert result.code == 3

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers import IMPORTERS
 from cnnclf.importers.archives import packed
-from cnnclf.importers.importer import Importer, ImportOptions, Listing, Record
+from cnnclf.importers.importer import Importer, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -56,7 +57,7 @@ def read(importer: Importer, source: Path) -> tuple[Listing, list[Record]]:
     out = source.parent / "out"
     out.mkdir(exist_ok=True)
     listing = importer.read(
-        Source.of(source), out / "images", options=ImportOptions(threads=2), progress=Silent()
+        Source.of(source), out / "images", options=ImportConfig(threads=2), progress=Silent()
     )
     return listing, list(listing.records)
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError, DeviceError
 from cnnclf.importers.archives.unpacking import (
     Budget,
@@ -12,7 +13,6 @@ from cnnclf.importers.archives.unpacking import (
     name_source,
     whole_or_nothing,
 )
-from cnnclf.importers.importer import ImportOptions
 from cnnclf.progress import Silent
 
 
@@ -64,13 +64,11 @@ def test_an_unpacked_folder_is_listed_or_explained_by_its_source(tmp_path: Path)
     folder = tmp_path / "unpacked"
     (folder / "cat").mkdir(parents=True)
     with pytest.raises(DataError) as caught:
-        list_unpacked_folder(Path("a.zip"), folder, options=ImportOptions(), progress=Silent())
+        list_unpacked_folder(Path("a.zip"), folder, options=ImportConfig(), progress=Silent())
     assert "a.zip" in caught.value.message
     assert "unpacked" not in caught.value.message
     (folder / "cat" / "1.png").write_bytes(b"")
-    listing = list_unpacked_folder(
-        Path("a.zip"), folder, options=ImportOptions(), progress=Silent()
-    )
+    listing = list_unpacked_folder(Path("a.zip"), folder, options=ImportConfig(), progress=Silent())
     assert listing.unpacked
     assert [record.path for record in listing.records] == ["cat/1.png"]
 

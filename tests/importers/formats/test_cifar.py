@@ -5,13 +5,14 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.cifar import CIFAR
-from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
-DEFAULTS = ImportOptions()
+DEFAULTS = ImportConfig()
 
 
 def images(count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -23,7 +24,7 @@ def put(path: Path, samples: npt.NDArray[np.uint8], *columns: list[int]) -> None
     path.write_bytes(np.hstack([np.array(columns, np.uint8).T, planes]).tobytes())
 
 
-def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
+def read(source: Path, options: ImportConfig = DEFAULTS) -> tuple[Listing, list[Record]]:
     listing = CIFAR.read(
         Source.of(source), source.parent / "out", options=options, progress=Silent()
     )
@@ -79,7 +80,7 @@ def test_without_names_the_numbers_are_the_labels(cifar10: Path, tmp_path: Path)
     listing = CIFAR.read(
         Source.of(cifar10),
         tmp_path / "2",
-        options=ImportOptions(classes_file=names),
+        options=ImportConfig(classes_file=names),
         progress=Silent(),
     )
     assert listing.labels == ("a", "b", "d")

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import save_dataset
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, explain_folder
-from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -32,7 +33,7 @@ def read(source: Path, name: str = "class-folders") -> tuple[Listing, list[Recor
     [importer] = [importer for importer in FOLDER_IMPORTERS if importer.name == name]
     unpack_dir = source / ".out.importing" / "images"
     listing = importer.read(
-        Source.of(source), unpack_dir, options=ImportOptions(), progress=Silent()
+        Source.of(source), unpack_dir, options=ImportConfig(), progress=Silent()
     )
     return listing, list(listing.records)
 

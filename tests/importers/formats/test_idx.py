@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.importers.formats.idx import IDX
-from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -24,7 +25,7 @@ def idx(array: npt.NDArray[np.generic]) -> bytes:
     return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
-DEFAULTS = ImportOptions()
+DEFAULTS = ImportConfig()
 
 
 def put(path: Path, array: npt.NDArray[np.generic]) -> Path:
@@ -45,7 +46,7 @@ def out(source: Path) -> Path:
     return (source if source.is_dir() else source.parent) / ".out"
 
 
-def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
+def read(source: Path, options: ImportConfig = DEFAULTS) -> tuple[Listing, list[Record]]:
     listing = IDX.read(Source.of(source), out(source), options=options, progress=Silent())
     return listing, list(listing.records)
 
@@ -112,7 +113,7 @@ def test_a_classes_file_beside_or_given_names_the_labels(tmp_path: Path) -> None
     listing = IDX.read(
         Source.of(source),
         tmp_path / "2",
-        options=ImportOptions(classes_file=other),
+        options=ImportConfig(classes_file=other),
         progress=Silent(),
     )
     assert listing.labels == ("a", "c")
@@ -121,7 +122,7 @@ def test_a_classes_file_beside_or_given_names_the_labels(tmp_path: Path) -> None
         IDX.read(
             Source.of(source),
             tmp_path / "3",
-            options=ImportOptions(classes_file=other),
+            options=ImportConfig(classes_file=other),
             progress=Silent(),
         )
 

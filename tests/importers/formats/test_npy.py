@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.importers.formats.npy import MAGIC, NPY_FOLDERS, read_npy_header
-from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -25,7 +26,7 @@ def put(root: Path, **arrays: object) -> Path:
 def read(source: Path) -> tuple[Listing, list[Record]]:
     out = source.parent / ".out" / "images"
     listing = NPY_FOLDERS.read(
-        Source.of(source), out, options=ImportOptions(threads=2), progress=Silent()
+        Source.of(source), out, options=ImportConfig(threads=2), progress=Silent()
     )
     return listing, list(listing.records)
 

@@ -8,18 +8,19 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives import packed
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.importers.formats.npz import NPZ
-from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
 Array = npt.NDArray[Any]
 
 
-DEFAULTS = ImportOptions()
+DEFAULTS = ImportConfig()
 
 
 def images(*shape: int) -> npt.NDArray[np.uint8]:
@@ -31,7 +32,7 @@ def save(path: Path, *arrays: Array, compressed: bool = False, **named: Any) -> 
     return path
 
 
-def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
+def read(source: Path, options: ImportConfig = DEFAULTS) -> tuple[Listing, list[Record]]:
     listing = NPZ.read(
         Source.of(source), source.parent / "out" / "images", options=options, progress=Silent()
     )
@@ -133,7 +134,7 @@ def test_class_names_in_the_file_or_given(tmp_path: Path) -> None:
     listing = NPZ.read(
         Source.of(source),
         tmp_path / "2",
-        options=ImportOptions(classes_file=given),
+        options=ImportConfig(classes_file=given),
         progress=Silent(),
     )
     assert listing.labels == ("a", "b")

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.folders import SPLIT_NAMES
 from cnnclf.importers.formats.tables import TABLE
-from cnnclf.importers.importer import ImportOptions, Listing, Record
+from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -22,10 +23,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-DEFAULTS = ImportOptions()
+DEFAULTS = ImportConfig()
 
 
-def read(source: Path, options: ImportOptions = DEFAULTS) -> tuple[Listing, list[Record]]:
+def read(source: Path, options: ImportConfig = DEFAULTS) -> tuple[Listing, list[Record]]:
     listing = TABLE.read(
         Source.of(source), source.parent / "unused", options=options, progress=Silent()
     )
@@ -140,7 +141,7 @@ def test_absolute_paths_parents_and_backslashes(folder: Path, tmp_path: Path) ->
 def test_a_classes_file_names_numbers(folder: Path) -> None:
     classes = write(folder, "cat\ndog\n", "classes.txt")
     source = write(folder, "path,label\na.png,1\nb.png,cat\na.png,2\na.png,-1\n")
-    listing, records = read(source, ImportOptions(classes_file=classes))
+    listing, records = read(source, ImportConfig(classes_file=classes))
     assert listing.labels == ("cat", "dog")
     assert [record.label for record in records] == ["dog", "cat"]
     assert [reason for _, reason in listing.skipped] == [

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.data import decoding
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import DeviceError, UsageError
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.importers import ImportOptions, open_dataset
+from cnnclf.importers import open_dataset
 from cnnclf.progress import Silent
 from cnnclf.training.feeding.ahead import open_ahead
 
@@ -29,7 +30,7 @@ def dataset(tmp_path: Path) -> Dataset:
         folder = tmp_path / "images" / "ab"[index % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (12, 15, 3), np.uint8)).save(folder / f"{index}.png")
-    return open_dataset(tmp_path / "images", options=ImportOptions(), progress=Silent())
+    return open_dataset(tmp_path / "images", options=ImportConfig(), progress=Silent())
 
 
 def test_the_pixels_are_those_that_open_pixels_gives(dataset: Dataset) -> None:
