@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,13 @@ def is_allowed(path: Path, places: tuple[str, ...]) -> bool:
     )
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
 def nodes(path: Path) -> Iterator[ast.AST]:
-    return ast.walk(ast.parse(path.read_bytes()))
+    return ast.walk(parse(path))
 
 
 def imported(node: ast.AST) -> list[str]:
@@ -102,7 +108,7 @@ def test_heavy_libraries_are_imported_inside_functions() -> None:
     at_the_top = [
         f"{inside(path)}:{node.lineno}"
         for path in FILES
-        for node in ast.parse(path.read_bytes()).body
+        for node in parse(path).body
         if isinstance(node, ast.Import | ast.ImportFrom) and set(imported(node)) & set(HEAVY)
     ]
     assert at_the_top == []
@@ -248,9 +254,7 @@ def test_no_module_is_a_grab_bag() -> None:
 
 
 def test_every_module_says_what_it_owns() -> None:
-    assert [
-        inside(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_bytes()))
-    ] == []
+    assert [inside(path) for path in FILES if not ast.get_docstring(parse(path))] == []
 
 
 def test_module_names_are_unique() -> None:
@@ -267,7 +271,7 @@ def test_module_names_are_unique() -> None:
 def test_public_class_names_are_unique() -> None:
     places: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.parse(path.read_bytes()).body:
+        for node in parse(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(inside(path))
     twice = {name: files for name, files in places.items() if len(files) > 1}
@@ -279,7 +283,7 @@ def test_public_class_names_are_unique() -> None:
 
 def positional_counts(path: Path) -> Iterator[tuple[str, int]]:
     """Give each public function and method with the number of its positional arguments."""
-    scopes = [(f"{inside(path)}:", ast.parse(path.read_bytes()).body, False)]
+    scopes = [(f"{inside(path)}:", parse(path).body, False)]
     while scopes:
         prefix, body, in_class = scopes.pop()
         for node in body:

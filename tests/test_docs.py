@@ -5,6 +5,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_architecture_names_every_module_once() -> None:
     assert len(named) == len(set(named))
 
 
+@cache
 def list_texts() -> list[tuple[str, str]]:
     """Give the pages and the docstrings of the package, with their places."""
     texts = [(path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in PAGES]
