@@ -54,7 +54,7 @@ def recognize_tar(source: Path) -> str | None:
     if not start:
         return None
     packing = packing_of(start)
-    reason = f"it is a tar archive packed with {packing}" if packing else "it is a tar archive"
+    reason = f"it is a tar archive compressed with {packing}" if packing else "it is a tar archive"
     try:
         with PackedReader(source) as reader:
             tarfile.TarInfo.frombuf(

@@ -65,8 +65,8 @@ def explain_folder(source: Path) -> DataError:
         )
     if layout.folders:
         return DataError(
-            f"the split folders of {where} have no class folders: {name_some(layout.folders)} "
-            "hold only files",
+            f"{where} has no split folders with class folders: {name_some(layout.folders)} hold "
+            "only files",
             f"put the images of each class into a folder ({where}/{layout.folders[0]}/cat/1.jpg),"
             " or use --format class-folders if these are class names",
         )

@@ -84,7 +84,7 @@ def test_options_reach_the_import(source: Path, cli: Cli) -> None:
         (["--split", "0.5,0.1,0.1"], ExitCode.USAGE, "add up to 1"),
         (["--format", "class-folder"], ExitCode.USAGE, "did you mean class-folders"),
         (["--classes-file", "nowhere.txt"], ExitCode.DATA, "nowhere.txt"),
-        (["--format", "split-folders"], ExitCode.DATA, "have no class folders"),
+        (["--format", "split-folders"], ExitCode.DATA, "no split folders with class folders"),
     ],
 )
 def test_wrong_options_are_told(
