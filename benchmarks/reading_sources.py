@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy_format
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import CnnclfError
-from cnnclf.importers import IMPORTERS, ImportOptions, Source
+from cnnclf.importers import IMPORTERS, Source
 from cnnclf.importers.formats.npy import read_npy_header
 from cnnclf.progress import Silent
 
@@ -82,7 +83,7 @@ def extract_zip(source: Path, out: Path) -> None:
 
 def read_own(source: Path, out: Path) -> None:
     importer = next(row for row in IMPORTERS if row.name == "tar")
-    importer.read(Source.of(source), out, options=ImportOptions(), progress=Silent())
+    importer.read(Source.of(source), out, options=ImportConfig(), progress=Silent())
 
 
 def plain(name: str, content: bytes = PNG) -> tuple[tarfile.TarInfo, bytes]:

@@ -296,7 +296,7 @@ def test_memory_is_checked_before_it_is_filled(
     monkeypatch.setattr(store, "read_memory", lambda: Memory(10_000, 500))
     progress = Silent()
     open_pixels(dataset, SPEC, cache="ram", progress=progress)
-    assert "500 bytes of memory is free" in progress.warnings[0]
+    assert "500 bytes is free" in progress.warnings[0]
 
 
 def test_unknown_caches_and_empty_datasets_are_refused(dataset: Dataset, tmp_path: Path) -> None:
