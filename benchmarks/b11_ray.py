@@ -28,16 +28,16 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.cluster.chunks import choose_chunk_size, cut_chunks
 from cnnclf.prediction.cluster.connecting import connect
 from cnnclf.prediction.cluster.ray_data import ChunkStream, Pool
-from cnnclf.prediction.cluster.worker import Computing, WorkOrder
+from cnnclf.prediction.cluster.worker import ComputeOptions, WorkOrder
 from cnnclf.prediction.inputs import ImageInputs
 from cnnclf.prediction.label_pipeline import PredictOptions, iter_batches
 from cnnclf.prediction.row_file import open_rows
-from cnnclf.prediction.rows import Columns
+from cnnclf.prediction.rows import RowColumns
 from cnnclf.prediction.sharding import Shard
 from tests.prediction.cluster.ray_nodes import find_session, open_nodes
 
 GOAL = 1.6
-COLUMNS = Columns(3)
+COLUMNS = RowColumns(3)
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -149,7 +149,7 @@ def drive(address: str, workers: int, bundle: Path, photos: Path) -> None:
     order = WorkOrder(
         bundle.absolute(),
         model.content["sha256"],
-        Computing("auto", device="cpu", threads=1),
+        ComputeOptions("auto", device="cpu", threads=1),
     )
     chunks = cut_chunks(ImageInputs([str(photos)]).first(), choose_chunk_size(1))
     expected = sum(1 for _ in photos.rglob("*.jpg"))
@@ -160,7 +160,7 @@ def drive(address: str, workers: int, bundle: Path, photos: Path) -> None:
         open_rows(Path(work) / "rows.csv", COLUMNS) as rows,
     ):
         count = rows.so_far.summary
-        for result in ChunkStream(chunks, order, Pool(workers, 1)).results():
+        for result in ChunkStream(chunks, order, pool=Pool(workers, 1)).results():
             assert result.problem is None, result.problem
             for prediction in result.predictions:
                 rows.write(prediction)
@@ -196,7 +196,7 @@ def name_kind(name: str) -> str:
         "ray::MapWorker": "workers",
         "raylet": "raylets",
         "gcs_server": "gcs_server",
-        "ray::Desk": "desk",
+        "ray::ChunkQueue": "desk",
         "ray::ReadChunk": "numbers of chunks",
         "ray::": "helpers of Ray Data",
     }
@@ -225,7 +225,7 @@ def run_shards(cores: Sequence[int], bundle: Path, photos: Path) -> dict[str, fl
 def work_alone(shard: Shard, bundle: Path, photos: Path) -> None:
     classifier = Classifier.load(bundle, engine="auto", device="cpu", threads=1)
     found = ImageInputs([str(photos)], shard=shard).find()
-    moments = list(time_batches(iter_batches(classifier, found, PredictOptions(threads=1))))
+    moments = list(time_batches(iter_batches(classifier, found, options=PredictOptions(threads=1))))
     (first, skipped), (last, _) = moments[0], moments[-1]
     print((sum(count for _, count in moments) - skipped) / (last - first))
 

@@ -35,7 +35,7 @@ from cnnclf.prediction.inputs import ImageInputs
 from cnnclf.prediction.label_pipeline import PredictOptions
 from cnnclf.prediction.predict import predict_images
 from cnnclf.prediction.row_file import open_rows
-from cnnclf.prediction.rows import Columns
+from cnnclf.prediction.rows import RowColumns
 from cnnclf.prediction.summary import PredictSummary
 from cnnclf.progress import Silent
 
@@ -150,7 +150,7 @@ def compute_all(count: int, classifier: Classifier) -> None:
 def predict_all(photos: Path, classifier: Classifier, threads: int | None) -> PredictSummary:
     """The work of the command after loading."""
     inputs = ImageInputs([str(photos)])
-    columns = Columns(3)
+    columns = RowColumns(3)
     with (
         tempfile.TemporaryDirectory() as work,
         open_rows(Path(work) / "rows.csv", columns) as rows,

@@ -1,9 +1,9 @@
-"""Signals that end a run: noted so that none gets lost, or deferred until a step is whole.
+"""Ctrl-C and SIGTERM: noted so that none is lost, or deferred until a step is complete.
 
-Python raises KeyboardInterrupt wherever it happens to be. If that is a callback of the garbage
-collector or a destructor, the exception is printed and forgotten, and a long fit goes on:
-`Interrupts` notes the signal, and each training step asks. If it is between two writes that belong
-together, half of them is done: `deferring_signals` lets it wait.
+Python raises KeyboardInterrupt wherever the main thread happens to be. In a callback of the garbage
+collector or a destructor the exception is printed and dropped, and a long fit continues:
+`Interrupts` notes the signal, and each training step checks for it. Between two writes that belong
+together it would leave half of the work: `deferring_signals` delays it until the block ends.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# Who asks again after this time is not kept waiting: the step may hang, on a network's disk.
+# A second signal after this time takes effect at once: the step may hang, as on a network disk.
 _PATIENCE_S = 1.0
 
 _Handlers = dict[int, Callable[[int, FrameType | None], Any]]
 
 
 class Interrupts:
-    """Notes the signals that end a run while a with statement runs, besides what they do already.
+    """Notes Ctrl-C and SIGTERM while a with statement runs, then calls their usual handlers.
 
     Does nothing outside the main thread, where Python delivers no signals.
     """
@@ -34,14 +34,14 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            _take_over(self._note, self._previous)
+            _install(self._note, self._previous)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _give_back(self._previous)
+        _restore(self._previous)
 
     def check(self) -> None:
-        """Raise what a signal raised, if that got lost.
+        """Raise KeyboardInterrupt again if a signal came and its exception was dropped.
 
         Raises:
             KeyboardInterrupt: A signal came since the with statement began.
@@ -56,10 +56,10 @@ class Interrupts:
 
 @contextlib.contextmanager
 def deferring_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect only behind the with statement.
+    """Defer Ctrl-C and SIGTERM until the with statement ends.
 
-    One that comes again a second or more after the first takes effect at once. Does nothing outside
-    the main thread, where Python delivers no signals.
+    A second signal that comes a second or more after the first takes effect at once. Does nothing
+    outside the main thread, where Python delivers no signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -73,41 +73,41 @@ def deferring_signals() -> Iterator[None]:
 
 
 class _Deferred:
-    """Stands before the handlers of the signals that are deferred."""
+    """Handles the signals while they are deferred."""
 
     def __init__(self) -> None:
-        self._handlers: _Handlers = {}
-        self._kept: tuple[int, FrameType | None] | None = None
+        self._previous: _Handlers = {}
+        self._pending: tuple[int, FrameType | None] | None = None
         self._since_s = 0.0
         self._has_ended = False
 
     def begin(self) -> None:
-        _take_over(self._take, self._handlers)
+        _install(self._defer, self._previous)
 
     def end(self) -> None:
-        self._has_ended = True  # one that comes while handlers are put back is passed on
-        _give_back(self._handlers)
-        if self._kept is not None:
-            number, frame = self._kept
-            self._handlers[number](number, frame)
+        self._has_ended = True  # a signal that comes while handlers are restored is passed on
+        _restore(self._previous)
+        if self._pending is not None:
+            number, frame = self._pending
+            self._previous[number](number, frame)
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        is_first = self._kept is None
+    def _defer(self, number: int, frame: FrameType | None) -> None:
+        is_first = self._pending is None
         if self._has_ended or (not is_first and time.monotonic() - self._since_s >= _PATIENCE_S):
-            self._handlers[number](number, frame)
+            self._previous[number](number, frame)
         elif is_first:
-            self._kept, self._since_s = (number, frame), time.monotonic()
+            self._pending, self._since_s = (number, frame), time.monotonic()
 
 
-def _take_over(handle: Callable[[int, FrameType | None], Any], previous: _Handlers) -> None:
-    """Let `handle` have the signals, and note in `previous` whose they were."""
+def _install(handle: Callable[[int, FrameType | None], Any], previous: _Handlers) -> None:
+    """Install a handler for the signals and store the previous handlers in `previous`."""
     for number in _SIGNALS:
         handler = signal.getsignal(number)
-        if callable(handler):  # what is ignored, or ends the process by itself, stays so
+        if callable(handler):  # ignored signals and those with the default action are unchanged
             previous[number] = handler
             signal.signal(number, handle)
 
 
-def _give_back(previous: _Handlers) -> None:
+def _restore(previous: _Handlers) -> None:
     for number, handler in previous.items():
         signal.signal(number, handler)

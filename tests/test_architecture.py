@@ -20,8 +20,7 @@ from cnnclf.cli.app import COMMANDS
 from cnnclf.config import load_config
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.planning.train_plan import plan_training
-from cnnclf.prediction.label_pipeline import PredictOptions
-from cnnclf.prediction.rows import Columns
+from cnnclf.prediction.rows import RowColumns
 from cnnclf.progress import Silent
 
 ROOT = Path(__file__).parents[1]
@@ -397,7 +396,7 @@ def test_an_image_takes_the_way_that_the_page_describes(tmp_path: Path) -> None:
         build_cnn,
         save_bundle,
         classifier_class,
-        predict_chunk,
+        predict_files,
         json_line,
     ) = steps  # a new step belongs here and below, too
 
@@ -425,8 +424,8 @@ def test_an_image_takes_the_way_that_the_page_describes(tmp_path: Path) -> None:
     logits = classifier.logits(image[None])
     np.testing.assert_allclose(logits, net(x), atol=1e-5)
 
-    (prediction,) = predict_chunk(classifier, [str(dataset.file(row))], PredictOptions())
-    written = json.loads(json_line(prediction, Columns(top_k=1)))
+    (prediction,) = predict_files(classifier, [str(dataset.file(row))])
+    written = json.loads(json_line(prediction, RowColumns(top_k=1)))
     probabilities = classifier.probabilities(logits)[0]
     assert written["path"] == str(dataset.file(row))
     assert written["label"] == dataset.labels[int(np.argmax(probabilities))]

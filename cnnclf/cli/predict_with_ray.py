@@ -1,35 +1,34 @@
-"""`cnnclf predict --ray`: the same command, with its images labeled by many machines."""
+"""`cnnclf predict --ray`: the same command on a Ray cluster."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.cli.output import out
+from cnnclf.cli.predict_request import ImageSearch, choose_threshold
 from cnnclf.cli.row_sinks import open_file_sink, summary_fields
+from cnnclf.config import PredictConfig
 from cnnclf.errors import CnnclfError, UsageError
 
 if TYPE_CHECKING:
-    from cnnclf.inference.bundles import Bundle
     from cnnclf.prediction.cluster.parts import Parts
-    from cnnclf.prediction.cluster.worker import Computing
-    from cnnclf.prediction.inputs import Found, ImageInputs
-    from cnnclf.prediction.job import Job
+    from cnnclf.prediction.job import PredictionJob
     from cnnclf.prediction.row_file import Mode
-    from cnnclf.prediction.rows import Columns, RowWriter
+    from cnnclf.prediction.rows import RowColumns, RowWriter
     from cnnclf.prediction.summary import PredictSummary, SoFar
 
 
 @dataclass(frozen=True)
 class ClusterCall:
-    """Which cluster, and where its rows go.
+    """A cluster, and where its rows are written.
 
     Args:
-        address: As `check_address` returns it.
+        address: As returned by `check_address`.
         path: A file, or a directory of parts.
-        suffix: Of the parts; empty for a file.
-        mode: What to do with what is there.
+        suffix: Suffix of the parts; empty for a file.
+        mode: What happens to existing rows.
     """
 
     address: str
@@ -38,24 +37,28 @@ class ClusterCall:
     mode: "Mode"
 
 
-def choose_cluster(
+def check_call(
     address: str,
-    out_: Path | None,
+    path: Path | None,
+    *,
     parts: str | None,
     mode: "Mode",
-    *,
     watch: bool,
     is_sorting: bool,
 ) -> ClusterCall:
-    """Refuse early what cannot be done on a cluster, or cannot be written.
+    """Check early that a cluster supports the options and that rows can be written.
 
     Args:
-        address: Of `--ray`; empty if it was given without one.
-        out_: The file or directory.
-        parts: Format of the parts; None for parquet where the name of `out_` says no format.
-        mode: What to do with what is there.
-        watch: Of `--watch`.
-        is_sorting: Files are to be sorted into folders.
+        address: The value of --ray; empty if it was given without one.
+        path: The value of --out.
+        parts: Format of the parts; None for parquet unless the suffix of `path` is a format.
+        mode: What happens to existing rows.
+        watch: Whether --watch was given.
+        is_sorting: Whether files are sorted into folders.
+
+    Raises:
+        UsageError: The options cannot be combined, or the rows exist.
+        MissingPackageError: Ray or the format needs a package that is not installed.
     """
     from cnnclf.prediction.cluster.connecting import check_address, check_installed
     from cnnclf.prediction.cluster.parts import PART_FORMATS, check_parts
@@ -64,76 +67,76 @@ def choose_cluster(
     address = check_address(address)
     if watch or is_sorting:
         other = "--watch" if watch else "sorting into folders"
-        raise UsageError(
-            f"expected --ray without {other}, received both", f"leave --ray or {other} out"
-        )
-    if out_ is None:
-        raise UsageError(
-            "expected --out FILE or --out DIR beside --ray, received none",
-            "for example: --out rows.csv",
-        )
+        raise UsageError(f"--ray and {other} cannot be combined", f"remove --ray or {other}")
+    if path is None:
+        raise UsageError("--ray needs --out FILE or --out DIR", "for example: --out rows.csv")
     if parts is not None and parts not in PART_FORMATS:
         raise UsageError(
-            f"expected --parts of {', '.join(PART_FORMATS)}, received {parts!r}",
+            f"expected --parts {', '.join(PART_FORMATS[:-1])} or {PART_FORMATS[-1]}, "
+            f"received {parts!r}",
             "for example: --parts parquet",
         )
     check_installed()
-    if parts is None and out_.suffix.lower() in FILE_FORMATS:
-        check_row_file(out_, mode)
-        return ClusterCall(address, out_, "", mode)
+    if parts is None and path.suffix.lower() in FILE_FORMATS:
+        check_row_file(path, mode)
+        return ClusterCall(address, path, "", mode)
     suffix = f".{parts or 'parquet'}"
-    check_parts(out_, suffix, mode)
-    return ClusterCall(address, out_, suffix, mode)
+    check_parts(path, suffix, mode=mode)
+    return ClusterCall(address, path, suffix, mode)
 
 
 def predict_with_ray(
     call: ClusterCall,
-    bundle: "Bundle",
-    found: "Iterable[Found]",
+    directory: Path,
     *,
-    inputs: "ImageInputs",
-    top_k: int,
-    threshold: float | None,
-    computing: "Computing",
+    search: ImageSearch,
+    config: PredictConfig,
+    verbose: bool,
 ) -> "PredictSummary":
     """Label images on a cluster.
 
     Args:
-        call: Where, and where the rows go.
-        bundle: The model.
-        found: The paths.
-        inputs: Where they come from.
-        top_k: How many labels to name.
-        threshold: Probability below which the label is unknown; None for never.
-        computing: What with.
+        call: The cluster, and where the rows are written.
+        directory: The bundle.
+        search: The images.
+        config: The settings.
+        verbose: Do not silence libraries.
     """
+    from cnnclf.inference.bundles import read_bundle
     from cnnclf.prediction.cluster.connecting import connect
     from cnnclf.prediction.cluster.driver import predict_on_cluster
-    from cnnclf.prediction.job import Job
-    from cnnclf.prediction.rows import Columns
+    from cnnclf.prediction.cluster.worker import ComputeOptions
+    from cnnclf.prediction.job import PredictionJob
+    from cnnclf.prediction.rows import RowColumns
 
-    columns = Columns(min(top_k, len(bundle.labels)), nearest=threshold is not None)
-    job = Job.describe(
+    bundle = read_bundle(directory)
+    stored = bundle.content.get("threshold")
+    threshold = choose_threshold(config.threshold, stored, labels=bundle.labels)
+    columns = RowColumns(min(config.top_k, len(bundle.labels)), nearest=threshold is not None)
+    computing = ComputeOptions(
+        config.engine, config.precision, config.device, config.threads, config.batch_size, verbose
+    )
+    job = PredictionJob.describe(
         bundle.content["sha256"],
-        inputs.inputs,
+        search.inputs.inputs,
         columns=columns,
         threshold=threshold,
-        shard=inputs.shard,
+        shard=search.inputs.shard,
     )
     with (
-        connect(call.address, verbose=computing.verbose) as cluster,
+        connect(call.address, verbose=verbose) as cluster,
         _open_target(call, columns, job) as (target, so_far),
     ):
         predict_on_cluster(
             cluster,
             bundle,
-            found,
+            found=search.found,
             target=target,
             columns=columns,
             threshold=threshold,
             computing=computing,
             progress=out.progress(),
-            inputs=inputs,
+            inputs=search.inputs,
             so_far=so_far,
         )
     out.json(summary_fields(so_far.summary))
@@ -142,21 +145,21 @@ def predict_with_ray(
 
 @contextlib.contextmanager
 def _open_target(
-    call: ClusterCall, columns: "Columns", job: "Job"
+    call: ClusterCall, columns: "RowColumns", job: "PredictionJob"
 ) -> "Iterator[tuple[RowWriter | Parts, SoFar]]":
-    """Open what takes the rows; say where they are if the work is broken off."""
+    """Open a file or a directory of parts; on an interruption, report where the rows are."""
     if not call.suffix:
         with open_file_sink(call.path, columns, job=job, mode=call.mode) as sink:
             yield sink.rows, sink.so_far
         return
     from cnnclf.prediction.cluster.parts import open_parts
 
-    with open_parts(call.path, call.suffix, columns, job=job, mode=call.mode) as parts:
+    with open_parts(call.path, call.suffix, columns=columns, job=job, mode=call.mode) as parts:
         try:
             yield parts, parts.so_far
         except (KeyboardInterrupt, CnnclfError) as error:
             if parts.so_far.summary.files:
                 out.warn(f"{parts.so_far.summary.files:,} rows are in {parts.writer.directory}")
-                error.add_note("the same command with --resume goes on")
+                error.add_note("the same command with --resume continues")
             raise
     out.note(f"rows: {call.path}, in {parts.count:,} {call.suffix} parts")

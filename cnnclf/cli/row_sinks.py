@@ -1,4 +1,4 @@
-"""Where the rows of a prediction go: a file, a table for people, CSV or JSON on stdout."""
+"""Where the rows of a prediction and their summary go: a file, a table, CSV or JSON on stdout."""
 
 import contextlib
 import json as json_module
@@ -9,24 +9,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.cli.output import SCHEMA_VERSION, out
-from cnnclf.cli.words import encodable, safe_text
+from cnnclf.cli.words import encodable, format_rate, safe_text
 from cnnclf.errors import CnnclfError
 
 if TYPE_CHECKING:
-    from cnnclf.prediction.job import Job
+    from cnnclf.cli.predict_request import Sorting
+    from cnnclf.inference.bundles import Bundle
+    from cnnclf.prediction.inputs import ImageInputs
+    from cnnclf.prediction.job import PredictionJob
+    from cnnclf.prediction.label_pipeline import PredictOptions
     from cnnclf.prediction.row_file import Mode
-    from cnnclf.prediction.rows import Columns, Prediction, RowWriter
+    from cnnclf.prediction.rows import Prediction, RowColumns, RowWriter
     from cnnclf.prediction.summary import PredictSummary, SoFar
+
+_PAST_TENSE = {"copy": "copied", "link": "linked", "move": "moved"}
+_MAX_LABELS = 12  # in the summary line; --json has all
+
+
+@dataclass(frozen=True)
+class RowTarget:
+    """Where rows are to be written.
+
+    Args:
+        path: The file; None for stdout.
+        mode: What happens to an existing file.
+        sorting: How files are sorted; rows then contain the new path.
+    """
+
+    path: Path | None
+    mode: "Mode"
+    sorting: "Sorting | None"
 
 
 @dataclass(frozen=True)
 class Sink:
-    """What takes rows.
+    """An open target of rows.
 
     Args:
-        rows: Takes them.
-        so_far: What is there already, if a job goes on.
-        end: Writes what follows the last row.
+        rows: Writes the rows.
+        so_far: The rows of the interrupted job.
+        end: Writes the end of the output.
     """
 
     rows: "RowWriter"
@@ -35,16 +57,48 @@ class Sink:
 
 
 @contextlib.contextmanager
-def open_file_sink(
-    path: Path, columns: "Columns", *, job: "Job | None", mode: "Mode"
+def open_sink(
+    target: RowTarget, bundle: "Bundle", *, options: "PredictOptions", inputs: "ImageInputs"
 ) -> Iterator[Sink]:
-    """Write rows to a file; say where they are if the work is broken off.
+    """Open a file or stdout for the rows of a job.
 
     Args:
-        path: As of `open_rows`.
-        columns: What the rows hold.
-        job: Who may go on with them later; None for nobody.
-        mode: As of `open_rows`.
+        target: Where rows are to be written.
+        bundle: The model.
+        options: How it predicts.
+        inputs: The images.
+    """
+    from cnnclf.prediction.job import PredictionJob
+    from cnnclf.prediction.rows import RowColumns
+
+    is_sorting, has_threshold = target.sorting is not None, options.threshold is not None
+    columns = RowColumns(options.top_k, nearest=has_threshold, placed=is_sorting)
+    if target.path is None:
+        yield _open_stdout_sink(columns, bundle.labels)
+        return
+    job = PredictionJob.describe(
+        bundle.content["sha256"],
+        inputs.inputs,
+        columns=columns,
+        threshold=options.threshold,
+        shard=inputs.shard,
+    )
+    resumable = None if is_sorting else job
+    with open_file_sink(target.path, columns, job=resumable, mode=target.mode) as sink:
+        yield sink
+
+
+@contextlib.contextmanager
+def open_file_sink(
+    path: Path, columns: "RowColumns", *, job: "PredictionJob | None", mode: "Mode"
+) -> Iterator[Sink]:
+    """Open a file of rows; on an interruption, report where the rows so far are.
+
+    Args:
+        path: See `open_rows`.
+        columns: Columns of the rows.
+        job: See `open_rows`.
+        mode: See `open_rows`.
     """
     from cnnclf.prediction.row_file import name_partial, open_rows
 
@@ -56,13 +110,13 @@ def open_file_sink(
             if partial is not None and rows.kept:
                 out.warn(f"{rows.kept:,} rows are in {partial}")
                 if job is not None:
-                    error.add_note("the same command with --resume goes on")
+                    error.add_note("the same command with --resume continues")
             raise
     out.note(f"rows: {path}")
 
 
-def open_stdout_sink(columns: "Columns", labels: tuple[str, ...]) -> Sink:
-    """Write rows to stdout: one document with --json, a table for people, CSV for a pipe."""
+def _open_stdout_sink(columns: "RowColumns", labels: tuple[str, ...]) -> Sink:
+    """Write rows to stdout: a document with --json, a table on a terminal, else CSV."""
     from cnnclf.prediction.summary import SoFar
 
     if out.json_mode:
@@ -73,8 +127,43 @@ def open_stdout_sink(columns: "Columns", labels: tuple[str, ...]) -> Sink:
     return Sink(_CsvRows(columns), SoFar(), _end)
 
 
+def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
+    """Show the summary of a job as notes on stderr.
+
+    Args:
+        summary: The summary.
+        sorting: How files were sorted.
+    """
+    common = summary.counts.most_common()
+    counts = [f"{label} {count:,}" for label, count in common[:_MAX_LABELS]]
+    if len(common) > _MAX_LABELS:
+        counts.append(f"{len(common) - _MAX_LABELS} more labels")
+    parts = [", ".join(counts)] if counts else []
+    if sorting is not None:
+        verb = f"would {sorting.mode}" if sorting.dry_run else _PAST_TENSE[sorting.mode]
+        parts.append(f"{verb} {summary.placed:,} to {sorting.directory}")
+    if summary.failed:
+        parts.append(f"{summary.failed:,} failed")
+    if summary.earlier:
+        parts.append(f"{summary.earlier:,} of them from the interrupted job")
+    rate = format_rate(summary.images_per_s)
+    out.note(f"{summary.files:,} images ({rate}/s): {'; '.join(parts)}")
+    if summary.earlier and summary.files == summary.earlier:
+        out.note("there was nothing left to do")
+    if summary.limit is not None:
+        out.note(str(summary.limit))
+    if summary.failed:
+        examples = "; ".join(f"{path}: {error}" for path, error in summary.examples)
+        more = "; ..." if summary.failed > len(summary.examples) else ""
+        out.warn(f"{summary.failed:,} of {summary.files:,} files failed: {examples}{more}")
+
+
 def summary_fields(summary: "PredictSummary") -> dict[str, object]:
-    """Give a summary as `--json` shows it."""
+    """Return a summary as JSON values for `--json`.
+
+    Args:
+        summary: The summary.
+    """
     limit = summary.limit
     return {
         "files": summary.files,
@@ -93,17 +182,17 @@ def _end(summary: "PredictSummary") -> None:
 
 
 class _StdoutRows:
-    """What rows on stdout have in common."""
+    """Base of the rows on stdout."""
 
     def flush(self) -> None:
-        """Let the reader of a pipe have them."""
+        """Send the rows to the reader of the pipe."""
         sys.stdout.flush()
 
 
 class _CsvRows(_StdoutRows):
     """CSV for a pipe."""
 
-    def __init__(self, columns: "Columns") -> None:
+    def __init__(self, columns: "RowColumns") -> None:
         from cnnclf.prediction.rows import CSV
 
         self._columns = columns
@@ -116,9 +205,9 @@ class _CsvRows(_StdoutRows):
 
 
 class _JsonRows(_StdoutRows):
-    """One JSON document, written while the rows come."""
+    """A JSON document that is written row by row."""
 
-    def __init__(self, columns: "Columns") -> None:
+    def __init__(self, columns: "RowColumns") -> None:
         self._columns = columns
         self._lead = f'{{"schema_version": {SCHEMA_VERSION}, "rows": [\n'
 
@@ -133,17 +222,17 @@ class _JsonRows(_StdoutRows):
         self._lead = ",\n"
 
     def end(self, summary: "PredictSummary") -> None:
-        """Close the list of rows and add the summary."""
+        """Close the list of rows and append the summary."""
         fields = json_module.dumps(summary_fields(summary))
-        # Without any row, as a shard may be, the list is still to be opened.
+        # Without any rows, as in an empty shard, the list is not open yet.
         opened = "" if self._lead == ",\n" else self._lead
         out.data(f"{opened}\n], {fields[1:]}\n")
 
 
 class _TableRows(_StdoutRows):
-    """Lines for people, aligned without knowing the paths to come."""
+    """Lines of a table, aligned without knowing later paths."""
 
-    def __init__(self, columns: "Columns", labels: tuple[str, ...]) -> None:
+    def __init__(self, columns: "RowColumns", labels: tuple[str, ...]) -> None:
         self._columns = columns
         self._width = min(max(map(len, (*labels, "unknown"))), 24)
         out.data(f"{'label':<{self._width}}  probability  path\n")
@@ -160,4 +249,4 @@ class _TableRows(_StdoutRows):
             line += f"  ({', '.join(f'{label} {value:.4f}' for label, value in others)})"
         if prediction.error:
             line += f"  error: {prediction.error}"
-        out.data(safe_text(line) + "\n")  # never wrapped, so that paths can be copied
+        out.data(safe_text(line) + "\n")  # not wrapped, so that paths can be copied

@@ -203,7 +203,7 @@ def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model
     """Build the graph to export: uint8 images in, computed in float32."""
     import keras
 
-    from cnnclf.inference.engines.keras_engine import set_precision, take_bytes
+    from cnnclf.inference.engines.keras_engine import accept_uint8, set_precision
 
     model = set_precision(without_training(classifier.model), "float32")
     if probabilities:
@@ -211,7 +211,7 @@ def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model
         scaled = keras.layers.Rescaling(1 / classifier.temperature)(model(pixels))
         outputs = keras.layers.Softmax(name="probabilities")(scaled)
         model = keras.Model(pixels, outputs, name=model.name)
-    return take_bytes(model)
+    return accept_uint8(model)
 
 
 def _describe(classifier: Classifier, row: ExporterRow, settings: ExportSettings) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def _judge(
     if tolerance is not None:
         limits |= vars(tolerance) | {"tie": FLOAT_TIES[quantize]}
         found = compare_logits(
-            np.asarray(ours, np.float32), np.asarray(theirs, np.float32), tolerance
+            np.asarray(ours, np.float32), np.asarray(theirs, np.float32), tolerance=tolerance
         )
         if found.difference > tolerance.difference:
             problems.append(

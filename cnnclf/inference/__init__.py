@@ -1,1 +1,1 @@
-"""Trained models at work."""
+"""Trained models: the bundles they are stored in, and the engines that compute them."""

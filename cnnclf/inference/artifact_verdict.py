@@ -1,4 +1,4 @@
-"""What is known of an exported model: the verdict that its export wrote into parity.json."""
+"""The verdict on an exported model, which its export wrote to parity.json."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from cnnclf.runs import PARITY_FILE
 _VERIFIED = "verified"
 
 
-def tell_verdict(bundle: Bundle, engine: Engine, progress: Progress) -> None:
-    """Say why an artifact may compute something else than what it was made of.
+def report_verdict(bundle: Bundle, engine: Engine, *, progress: Progress) -> None:
+    """Report why the outputs of an artifact may differ from those of the original model.
 
-    A bundle that is no artifact, and an artifact without parity.json, give rise to no doubt.
+    Reports nothing for a bundle that is not an artifact, or an artifact without parity.json.
 
     Args:
-        bundle: What was opened.
-        engine: What computes it now.
-        progress: Is warned of an artifact that was rejected or not verified, and told if another
-            engine or precision was verified than computes now.
+        bundle: The bundle that was opened.
+        engine: The engine that computes it.
+        progress: Receives a warning if the artifact was rejected or not verified, and a note if it
+            was verified with another engine or precision.
     """
     path = bundle.directory / PARITY_FILE
     if "format" not in bundle.content or not path.exists():
@@ -40,8 +40,8 @@ def tell_verdict(bundle: Bundle, engine: Engine, progress: Progress) -> None:
     tried = record.get("engine")
     if tried != {"name": engine.name, "precision": engine.precision} and isinstance(tried, dict):
         progress.note(
-            f"the artifact was verified in {tried.get('name')} and {tried.get('precision')}, not "
-            f"in {engine.name} and {engine.precision}; cnnclf evaluate measures it"
+            f"the artifact was verified with {tried.get('name')} in {tried.get('precision')}, not "
+            f"with {engine.name} in {engine.precision}; measure it with cnnclf evaluate"
         )
 
 

@@ -1,7 +1,7 @@
-"""Bundles: a trained model and the file beside it that says all that is needed to use it.
+"""Bundles: a trained model with the file that describes how to use it.
 
-A bundle is `classifier.json` (labels in order, input spec, temperature, checksum) and the model it
-names: `model.keras`, or what an export wrote in another format.
+A bundle consists of `classifier.json` (labels in order, input spec, temperature, checksum) and the
+model that it names: `model.keras`, or a model exported to another format.
 """
 
 import hashlib
@@ -40,16 +40,16 @@ _ARTIFACTS = {"model.onnx", "model.tflite", "model.xml", SAVED_MODEL}
 
 
 def find_bundle(path: Path) -> Path:
-    """Find the bundle that a user means by a path.
+    """Find the bundle at a path.
 
     Args:
         path: A run directory (its best checkpoint), a checkpoint, a bundle, or a file of a bundle.
 
     Returns:
-        A directory that holds classifier.json.
+        A directory that contains classifier.json.
 
     Raises:
-        RunError: There is none.
+        RunError: There is no bundle.
     """
     if _is_part(path) and (path.parent / CLASSIFIER_FILE).is_file():
         path = path.parent
@@ -58,14 +58,14 @@ def find_bundle(path: Path) -> Path:
     directory = find_whole_directory(path)
     if _is_artifact(directory or path):
         raise RunError(
-            f"expected {CLASSIFIER_FILE} beside the model {path}, there is none",
+            f"{CLASSIFIER_FILE} is missing next to the model {path}",
             "copy the whole directory that cnnclf export wrote, or export the run again",
         )
     if directory is None:
-        what = "a file" if path.exists() else "nothing"
+        reason = "it is a file" if path.exists() else "it does not exist"
         raise RunError(
-            f"expected a run directory or a bundle, found {what} at {path}",
-            "see the runs there are: cnnclf runs list",
+            f"{path} is not a run directory or a bundle: {reason}",
+            "list all runs with: cnnclf runs list",
         )
     if (directory / CLASSIFIER_FILE).exists():
         return directory
@@ -75,12 +75,12 @@ def find_bundle(path: Path) -> Path:
 
 
 def _is_part(path: Path) -> bool:
-    """Tell whether a path is what a bundle holds: a file, or a model that is a directory."""
+    """Return whether a path may be part of a bundle: a file, or a model that is a directory."""
     return path.is_file() or path.name == SAVED_MODEL
 
 
 def _is_artifact(path: Path) -> bool:
-    """Tell whether a path is an exported model without its description, or a directory of one."""
+    """Return whether a path is an exported model without classifier.json, or its directory."""
     if path.is_file():
         return path.suffix in _MODEL_SUFFIXES
     if (path / CLASSIFIER_FILE).exists() or not path.is_dir():
@@ -90,13 +90,13 @@ def _is_artifact(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What classifier.json says, checked against the model beside it.
+    """The content of classifier.json, checked against the model.
 
     Args:
-        directory: Where it lies.
+        directory: The directory of the bundle.
         content: All fields of classifier.json.
         labels: K labels in the order of the model's outputs.
-        input_spec: What the model wants to see.
+        input_spec: The input that the model expects.
     """
 
     directory: Path
@@ -106,7 +106,7 @@ class Bundle:
 
     @property
     def model(self) -> ModelFile:
-        """The model, in the format that the bundle names; keras if it names none."""
+        """The model file; its format is keras if the bundle names none."""
         return ModelFile(
             self.directory / self.content.get("model", MODEL_FILE),
             self.content.get("format", "keras"),
@@ -117,27 +117,29 @@ class Bundle:
         )
 
     def damaged(self, problem: str) -> RunError:
-        """Give the error for a bundle whose parts do not fit together."""
+        """Return the error for a bundle whose parts do not match."""
         return RunError(f"the bundle {self.directory} is damaged: {problem}", _COPY_AGAIN)
 
 
 def read_bundle(directory: Path) -> Bundle:
-    """Read a bundle and check that its model is the one it was written with.
+    """Read a bundle and verify the checksum of its model.
 
     Raises:
-        RunError: It is changed or damaged, or from a newer version.
+        RunError: It was changed, is damaged, or is from a newer version.
     """
     content, directory = _read_checked(directory)
     return Bundle(directory, content, *_parse(content, directory))
 
 
 def hash_files(directory: Path, names: Sequence[str]) -> str:
-    """Return the checksum of a model that is one or more files, or a directory of files.
+    """Return the checksum of a model: of one file, several files, or a directory.
+
+    For a single file it is its sha256; else the sha256 of the list of all names and sha256 values,
+    sorted by name.
 
     Args:
-        directory: Of the bundle.
-        names: Below it. For a single file it is the sha256 of that; else the sha256 of a list of
-            names and sha256 of all files, sorted by name.
+        directory: The directory of the bundle.
+        names: Files or directories in it.
     """
     paths = [directory / name for name in names]
     if len(paths) == 1 and not paths[0].is_dir():
@@ -163,29 +165,29 @@ def save_bundle(
     temperature: float = 1.0,
     threshold: float | None = None,
 ) -> None:
-    """Write model.keras, then classifier.json, each whole or not at all.
+    """Write model.keras, then classifier.json, each atomically.
 
-    To replace a checkpoint that somebody may read meanwhile, call it inside
-    `files.atomic_directory`. Optimizer, loss and metrics of a compiled model are left out.
+    To replace a checkpoint that other processes may be reading, call it inside
+    `files.atomic_directory`. Optimizer, loss and metrics of a compiled model are not saved.
 
     Args:
-        directory: Made if it does not exist; other files in it stay.
-        model: float32 pixels 0..255 [N, H, W, C] to logits [N, K], of plain Keras layers.
+        directory: Created if it does not exist; other files in it are kept.
+        model: float32 pixels 0..255 [N, H, W, C] to logits [N, K], of built-in Keras layers.
         labels: K labels in the order of the logits.
-        input_spec: What the model wants to see.
-        dataset: `name` and `fingerprint` of the dataset it was trained on.
-        extra: More JSON values to keep with it, such as the epoch.
-        temperature: What logits are divided by before the softmax, above 0.
-        threshold: Probability below which a label counts as unknown, 0..1; None for none.
+        input_spec: The input that the model expects.
+        dataset: `name` and `fingerprint` of the training dataset.
+        extra: More JSON values to store, such as the epoch.
+        temperature: Divides the logits before the softmax, above 0.
+        threshold: Probability below which the label is unknown, 0..1; None for no threshold.
 
     Raises:
-        ValueError: Labels, input spec and model do not fit together.
+        ValueError: Labels, input spec and model do not match.
         RunError, DeviceError: The files cannot be written.
     """
     import keras
 
     _check_labels(labels)
-    problem = find_mismatch(model, labels, input_spec)
+    problem = find_mismatch(model, labels, input_spec=input_spec)
     if problem:
         raise ValueError(problem)
     with atomic_path(directory / MODEL_FILE) as temporary:
@@ -218,30 +220,41 @@ def _check_labels(labels: Sequence[str]) -> None:
     if len(set(labels)) != len(labels) or not all(
         isinstance(label, str) and label for label in labels
     ):
-        raise ValueError(f"expected labels that are texts, each once, received {list(labels)!r}")
+        raise ValueError(f"expected unique, non-empty labels, received {list(labels)!r}")
 
 
-def find_mismatch(model: "keras.Model", labels: Sequence[str], input_spec: InputSpec) -> str | None:
-    """Say what of a Keras model does not fit its labels and its input spec; None if all does."""
+def find_mismatch(
+    model: "keras.Model", labels: Sequence[str], *, input_spec: InputSpec
+) -> str | None:
+    """Compare the shapes of a Keras model with its labels and input spec.
+
+    Returns:
+        The first mismatch in words; None if they match.
+    """
     expected = (None, *input_spec.shape)
     if tuple(model.input_shape) != expected:
-        return f"its model takes {model.input_shape}, its input spec says {expected}"
+        return (
+            f"the input of the model has the shape {model.input_shape}, the input spec {expected}"
+        )
     if tuple(model.output_shape) != (None, len(labels)):
-        return f"its model gives {model.output_shape}, it has {len(labels)} labels"
+        return (
+            f"the output of the model has the shape {model.output_shape}, but there are "
+            f"{len(labels)} labels"
+        )
     return None
 
 
 def without_training(model: "keras.Model") -> "keras.Model":
-    """Give the model without optimizer, loss and metrics, which would triple the file.
+    """Return the model without optimizer, loss and metrics, which would triple the file size.
 
-    Building the second model takes seconds for a deep one, so it is kept from epoch to epoch.
+    Building the copy takes seconds for a deep model, so it is cached between epochs.
     """
     if not model.compiled:
         return model
     import keras
 
     config = model.get_config()
-    key = json.dumps(config, sort_keys=True, default=str)  # from_config takes the config apart
+    key = json.dumps(config, sort_keys=True, default=str)  # from_config modifies the config
     known_key, bare = _BARE_MODELS.get(model, ("", None))
     if key != known_key:
         with keras.device("cpu"):
@@ -260,7 +273,7 @@ def _hash_file(path: Path) -> str:
 
 
 def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
-    """Read classifier.json and compare the checksum; once more if a training swapped the files."""
+    """Read classifier.json and verify the checksum; retry once if training replaced it."""
     for is_last in (False, True):
         content = read_json(directory / CLASSIFIER_FILE, hint=_COPY_AGAIN)
         check_version(
@@ -282,13 +295,14 @@ def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
             return content, directory
         directory = find_whole_directory(directory) or directory
     raise RunError(
-        f"the bundle {directory} is changed or damaged: the checksum of {model} does not fit",
+        f"the bundle {directory} was changed or is damaged: the contents of {model} do not match "
+        "the checksum",
         _EXPORT_AGAIN if "format" in content else _COPY_AGAIN,
     )
 
 
 def _parse(content: dict[str, Any], directory: Path) -> tuple[tuple[str, ...], InputSpec]:
-    """Check the fields of classifier.json that this program relies on."""
+    """Check the required fields of classifier.json."""
     try:
         labels = tuple(content["labels"])
         _check_labels(labels)

@@ -1,4 +1,4 @@
-"""The only door to a trained model: opens bundles and artifacts, gives logits and probabilities."""
+"""The only door to a trained model: opens bundles and artifacts, computes logits and labels."""
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -12,13 +12,14 @@ from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus, read_cpu_name
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.inference.artifact_verdict import tell_verdict
+from cnnclf.inference.artifact_verdict import report_verdict
 from cnnclf.inference.bundles import Bundle, find_bundle, find_mismatch, read_bundle, save_bundle
 from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
 from cnnclf.inference.engines.engine import Engine, EngineOptions, Tag
 from cnnclf.inference.engines.engine_opening import EngineOpener
 from cnnclf.inference.engines.engine_table import find_engine
 from cnnclf.inference.probabilities import softmax
+from cnnclf.inference.ranking import RankedLabels, rank_labels
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "find_bundle", "save_bundle"]
 
-# Logarithm of the smallest probability that counts.
-_LEAST_PROBABILITY = 1e-30
+# Smaller probabilities of an artifact are rounded up to this one, whose logarithm is finite.
+_MIN_PROBABILITY = 1e-30
 
 
 @dataclass(eq=False)
@@ -37,8 +38,8 @@ class Classifier:
     """A trained model with its labels and its input spec.
 
     Args:
-        engine: What computes.
-        source: What classifier.json says.
+        engine: Computes the logits.
+        source: The bundle it was loaded from.
     """
 
     engine: Engine
@@ -62,21 +63,22 @@ class Classifier:
 
         Args:
             path: The directory, or a file of a bundle or an artifact.
-            engine: A name of `ENGINES`; auto for the fastest that is installed; None for the one
-                that the model was saved for, which is Keras for what was trained.
+            engine: A name of `ENGINES`; auto for the fastest that is installed; None for the engine
+                that the model was saved for, which is Keras for trained models.
             precision: auto, or one of `PRECISIONS`.
-            device: What to set the runtime up for when Keras is needed; see `setup_runtime`. None
-                if that was done already.
-            threads: Threads of the CPU; None for all that the process may use.
-            jit_compile: Let XLA compile the graph of Keras; on a CPU this is slower. With `device`
-                the runtime decides.
-            verbose: Let libraries print what they like.
-            progress: Shows what takes long, notes and warnings.
+            device: The device that the runtime is set up for if Keras is needed; see
+                `setup_runtime`. None if it is set up already.
+            threads: CPU threads; None for all that the process may use.
+            jit_compile: Compile the Keras graph with XLA; slower on a CPU. With `device` the
+                runtime decides.
+            verbose: Do not silence libraries.
+            progress: Shows conversions, notes and warnings.
 
         Raises:
-            RunError: There is no bundle, it is changed or damaged, it is from a newer version, its
-                parts do not fit together, or it holds code (a Lambda or a custom layer).
-            UsageError: There is no such engine, or it cannot compute this model so.
+            RunError: There is no bundle, or it was changed, is damaged, is from a newer version,
+                its parts do not match, or it contains code (a Lambda or a custom layer).
+            UsageError: There is no such engine, or it does not support the model, precision or
+                device.
             MissingPackageError: The engine is not installed.
         """
         bundle = read_bundle(find_bundle(path))
@@ -89,7 +91,7 @@ class Classifier:
             precision=precision,
             device=device,
         )
-        # Another engine is compared with Keras on the CPU: GPUs round float32 to fewer digits.
+        # Other engines are compared with Keras on the CPU: GPUs round float32 to fewer digits.
         is_keras = choices[0].row.name == "keras"
         keras_device = device if is_keras or device is None else "cpu"
         keras = _KerasLoader(bundle, keras_device, threads, jit_compile, verbose)
@@ -97,7 +99,7 @@ class Classifier:
         opener = EngineOpener(model, bundle.directory, options, progress)
         opened, choice = opener.open_first(choices)
         if is_keras and engine == "auto" and device == "auto" and keras.found_no_gpu:
-            # It was taken for a GPU that it did not find. What it took over from was tried before.
+            # Keras was chosen for a GPU that it did not find: choose again for the CPU.
             choices = choose_engines(
                 model.format, own_precision=model.precision, precision=precision, device="cpu"
             )
@@ -105,7 +107,7 @@ class Classifier:
                 opened, choice = opener.open_first(choices)
         if device is not None:
             progress.note(_describe(opened, choice, keras, threads))
-        tell_verdict(bundle, opened, progress)
+        report_verdict(bundle, opened, progress=progress)
         return cls(opened, bundle, keras)
 
     @property
@@ -115,7 +117,7 @@ class Classifier:
 
     @property
     def input_spec(self) -> InputSpec:
-        """What `logits` wants to see; `decode` makes it of an image."""
+        """The input that `logits` expects and `decode` returns."""
         return self.source.input_spec
 
     @property
@@ -125,26 +127,26 @@ class Classifier:
 
     @property
     def directory(self) -> Path:
-        """Where the bundle lies."""
+        """The directory of the bundle."""
         return self.source.directory
 
     @property
     def model(self) -> "keras.Model":
-        """The Keras model, loaded when it is first asked for.
+        """The Keras model, loaded on first use.
 
         Raises:
-            RunError: The bundle holds a model of another format, or it cannot be loaded.
+            RunError: The model has another format or cannot be loaded.
         """
         return self._keras.load()
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before the softmax."""
+        """The temperature that divides the logits before the softmax."""
         return float(self.bundle["temperature"])
 
     @property
     def threshold(self) -> float | None:
-        """Probability below which a label counts as unknown; None for none."""
+        """Probability below which the label is unknown; None for no threshold."""
         threshold = self.bundle.get("threshold")
         return None if threshold is None else float(threshold)
 
@@ -152,7 +154,7 @@ class Classifier:
         """Decode an image to uint8 [H, W, C] of the input spec.
 
         Raises:
-            ImageError: It is no image that can be read.
+            ImageError: It is not an image that can be read.
         """
         return decode_image(source, self.input_spec)
 
@@ -176,15 +178,15 @@ class Classifier:
     def stream(
         self, batches: Iterable[tuple[Tag, np.ndarray]]
     ) -> Generator[tuple[Tag, np.ndarray], None, None]:
-        """Compute the logits of batch after batch, several at once where the engine can.
+        """Compute the logits of many batches, several at once where the engine supports it.
 
-        See `Engine.stream`: order is kept, memory is bounded, an empty batch drains.
+        See `Engine.stream`: the order is kept, memory is bounded, an empty batch drains.
 
         Args:
-            batches: Anything that tells the batch, and uint8 [n, H, W, C], n >= 0.
+            batches: A tag that identifies the batch, and uint8 [n, H, W, C], n >= 0.
 
         Yields:
-            The same thing, and float32 [n, K].
+            The tag, and float32 [n, K].
 
         Raises:
             ValueError: Another shape or dtype.
@@ -196,7 +198,7 @@ class Classifier:
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Turn logits into probabilities: softmax(logits / temperature).
 
-        Dividing by one number learnt on held-out data is temperature scaling (Guo et al., 2017).
+        The temperature is fitted on held-out data: temperature scaling (Guo et al., 2017).
 
         Args:
             logits: [n, K].
@@ -205,6 +207,26 @@ class Classifier:
             float64 [n, K]; rows add up to 1.
         """
         return softmax(np.asarray(logits, np.float64) / self.temperature)
+
+    def classify(
+        self, pixels: np.ndarray, *, top_k: int = 3, threshold: float | None = None
+    ) -> list[RankedLabels]:
+        """Name the most probable labels of decoded images.
+
+        Args:
+            pixels: uint8 [n, H, W, C] of the input spec, n >= 0.
+            top_k: How many labels to name, at least 1; more than there are means all.
+            threshold: Best probability below which the label is `unknown`, 0..1; None for that of
+                the bundle, which usually has none.
+
+        Returns:
+            One answer for each image, in order.
+
+        Raises:
+            ValueError: Another shape or dtype.
+        """
+        threshold = self.threshold if threshold is None else threshold
+        return list(rank_labels(self, self.logits(pixels), top_k=top_k, threshold=threshold))
 
     def _checked(
         self, batches: Iterable[tuple[Tag, np.ndarray]]
@@ -222,15 +244,15 @@ class Classifier:
             )
 
     def _to_logits(self, outputs: np.ndarray) -> np.ndarray:
-        """Take logarithms of an artifact's probabilities: their softmax is the same again."""
+        """Turn an artifact's probabilities into logits whose softmax gives them back."""
         if self.bundle["output"] == "logits":
             return outputs
-        return np.asarray(np.log(np.maximum(outputs, _LEAST_PROBABILITY)), np.float32)
+        return np.asarray(np.log(np.maximum(outputs, _MIN_PROBABILITY)), np.float32)
 
 
 @dataclass(eq=False)
 class _KerasLoader:
-    """Loads the Keras model of a bundle once, and sets up the runtime before if it has to."""
+    """Loads the Keras model of a bundle once, after setting up the runtime if necessary."""
 
     bundle: Bundle
     device: str | None
@@ -261,9 +283,8 @@ class _KerasLoader:
         file = self.bundle.model
         if file.format not in find_engine("keras").opens:
             raise RunError(
-                f"expected a bundle of Keras, received a model of the format "
-                f"{file.format} at {self.bundle.directory}",
-                "give the run it was exported from",
+                f"the model in {self.bundle.directory} has the format {file.format}, not keras",
+                "use the run it was exported from",
             )
         from cnnclf.inference.engines.keras_engine import load_keras_model, load_saved_model
 
@@ -271,7 +292,7 @@ class _KerasLoader:
             model = load_saved_model(file.path, file.shape)
         else:
             model = load_keras_model(file.path)
-        problem = find_mismatch(model, self.bundle.labels, self.bundle.input_spec)
+        problem = find_mismatch(model, self.bundle.labels, input_spec=self.bundle.input_spec)
         if problem:
             raise self.bundle.damaged(problem)
         return model
@@ -280,7 +301,7 @@ class _KerasLoader:
 def _describe(
     engine: Engine, choice: EngineChoice, keras: _KerasLoader, threads: int | None
 ) -> str:
-    """Say in one line what computes."""
+    """Describe device, engine and precision in one line."""
     if engine.name == "keras" and keras.runtime is not None:
         words = keras.runtime.summary
     else:

@@ -1,7 +1,7 @@
-"""Finds the images that a user means by files, folders, patterns and lists, one by one.
+"""Finds the images named by files, folders, patterns and lists, lazily.
 
-Only names are looked at, never content: a file that turns out to be no image is found here and
-refused by the decoder. The first of a million files is given long before the last is listed.
+Only names are examined, never content: the decoder rejects files that are not images. The first of
+a million files is yielded long before the last is listed.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from cnnclf.prediction.patterns import has_wildcard, join_names, match_pattern
 from cnnclf.prediction.sharding import Shard
 from cnnclf.progress import Progress, Silent
 
-# What lies beside images in folders. A name with any other ending, or none, is tried.
+# Skipped in folders. Files with any other suffix, or none, are tried.
 # fmt: off
 NO_IMAGES = frozenset({
     ".7z", ".avi", ".bz2", ".conf", ".css", ".csv", ".db", ".doc", ".docx", ".gz", ".h5",
@@ -36,11 +36,11 @@ _GIVE_WAY_EVERY, _GIVE_WAY_S = 1000, 0.002
 
 
 class Found(NamedTuple):
-    """One path to predict, as the user or the folder spells it.
+    """A path to predict, as it is spelled by the user or the folder.
 
     Args:
-        path: The file; undecodable bytes are surrogates, as `os.fsdecode` makes them.
-        error: Why it cannot even be opened; empty if nothing is known against it.
+        path: The file; undecodable bytes are surrogates, as in `os.fsdecode`.
+        error: Why it cannot be opened; empty if nothing is known to be wrong.
     """
 
     path: str
@@ -48,59 +48,59 @@ class Found(NamedTuple):
 
 
 PAUSE: Final = Found("")
-"""Given by a source that has to wait: what it gave before shall not be held back meanwhile."""
+"""Yielded by a source before it waits: everything it yielded so far is to be processed first."""
 
 
 class NoImagesError(DataError):
-    """The inputs were searched, and nothing is there; not even a name that could get a row."""
+    """The inputs were searched and contain nothing, not even a name that could get a row."""
 
 
 @dataclass
 class ImageInputs:
-    """The images that the arguments of a command mean.
+    """The images named by the arguments of a command.
 
     Args:
-        inputs: Files, folders (searched through, in natural order, without hidden entries),
-            patterns with `*`, `?`, `[...]`, `**`, `@FILE` for a list of paths
-            and `-` for a list on stdin. Lists hold one path a line, or NUL-separated paths;
-            relative paths are looked for in the working directory, then beside the list.
-        stdin: Where `-` reads from.
-        passed_over: A folder not to search, because results are written there.
-        progress: Is told what was passed over.
-        shard: Give only the paths of this part.
-        sort_at_once: Names of one folder that are held and sorted together, at least 1. A larger
-            folder comes in pieces of so many names, each in natural order.
-        may_be_empty: Finding nothing is no error.
+        inputs: Files, folders (searched recursively in natural order, without hidden entries),
+            patterns with `*`, `?`, `[...]`, `**`, `@FILE` for a list of paths and `-` for a list on
+            stdin. Lists contain one path per line, or NUL-separated paths; relative paths are
+            looked up in the working directory, then next to the list.
+        stdin: The stream that `-` reads.
+        excluded: A folder that is not searched, because results are written there.
+        progress: Receives a note about skipped files.
+        shard: Restricts the paths to one shard.
+        sort_at_once: How many names of a folder are sorted together, at least 1. A larger folder
+            comes in chunks of this size, each in natural order.
+        may_be_empty: Whether finding nothing is allowed.
     """
 
     inputs: Sequence[str]
     stdin: ByteStream | None = None
-    passed_over: Path | None = None
+    excluded: Path | None = None
     progress: Progress = field(default_factory=Silent)
     shard: Shard | None = None
     sort_at_once: int = 20_000
     may_be_empty: bool = False
 
     def find(self) -> Iterator[Found]:
-        """Give every path lazily, with an error for what is missing.
+        """Yield every path lazily, with an error for missing ones.
 
         Raises:
-            NoImagesError: Nothing at all is found, whatever the shard.
-            DataError: The same, and something that was named is missing; or a list cannot be read.
+            NoImagesError: Nothing was found, regardless of the shard.
+            DataError: Nothing was found and a named file is missing, or a list cannot be read.
         """
         found = self._find()
         return found if self.shard is None else filter(self._is_ours, found)
 
     def first(self) -> Iterator[Found]:
-        """Like `find`, but looks for the first path at once, so that its error comes early."""
+        """Like `find`, but finds the first path immediately, so that errors are raised early."""
         found = self.find()
         return itertools.chain(list(itertools.islice(found, 1)), found)
 
     def count(self, stop: threading.Event) -> int | None:
-        """Count the paths without opening an image.
+        """Count the paths without opening any image.
 
         Args:
-            stop: Ends the counting early when set.
+            stop: Stops counting when set.
 
         Returns:
             The count; None if it was stopped or a list can be read only once.
@@ -112,10 +112,10 @@ class ImageInputs:
         try:
             for _ in replace(self, progress=Silent(), sort_at_once=1).find():
                 total += 1
-                # Giving way now and then: it is the images that somebody waits for.
+                # Yield the processor regularly: the predictions have priority.
                 if stop.wait(_GIVE_WAY_S) if total % _GIVE_WAY_EVERY == 0 else stop.is_set():
                     return None
-        except DataError:  # the search that counts for something says so, too
+        except DataError:  # the search for predicting raises the same error
             return None
         return total
 
@@ -123,13 +123,13 @@ class ImageInputs:
         return found is PAUSE or self.shard is None or self.shard.owns(found.path)
 
     def _find(self) -> Iterator[Found]:
-        search = _Search(self.passed_over, self.sort_at_once)
+        search = _Search(self.excluded, self.sort_at_once)
         missing: list[Found] = []
         has_found = False
         for item in self.inputs:
             for found in search.expand(item, self.stdin):
                 if found is PAUSE:
-                    # Before anything is found there is nothing to hold back.
+                    # Before the first path there is nothing to process.
                     yield from [found] if has_found else []
                     continue
                 if found.error and not has_found and found.path == item:
@@ -145,27 +145,27 @@ class ImageInputs:
             kind = DataError if gone else NoImagesError
             reasons = [f"{found.path}: {found.error}" for found in missing[:1]]
             raise kind(
-                f"expected images, found none in {', '.join(self.inputs[:5])}"
+                f"found no images in {', '.join(self.inputs[:5])}"
                 + "".join(f" ({reason})" for reason in reasons),
-                "give files, folders, patterns in quotes, @list.txt, or - for a list on stdin",
+                "give files, folders, quoted patterns, @list.txt, or - for a list on stdin",
             )
 
 
 class _Search:
-    """One pass over the inputs; remembers what it passed over."""
+    """A single search of the inputs; remembers which files it skipped."""
 
-    def __init__(self, passed_over: Path | None, sort_at_once: int) -> None:
+    def __init__(self, excluded: Path | None, sort_at_once: int) -> None:
         self._skipped: Counter[str] = Counter()
         self._remarks: list[str] = []
-        self._passed_over = passed_over and passed_over.resolve()
+        self._excluded = excluded and excluded.resolve()
         self._sort_at_once = sort_at_once
-        self._place: tuple[str | None, bool] = (None, False)
+        self._excluded_cache: tuple[str | None, bool] = (None, False)  # folder and the answer
 
     def expand(self, item: str, stdin: ByteStream | None) -> Iterator[Found]:
-        """Give the paths that one argument means."""
+        """Yield the paths named by one argument."""
         if item == "-":
             if stdin is None:
-                raise DataError("expected a list of paths on stdin, there is no stdin")
+                raise DataError("cannot read a list of paths from stdin: there is no stdin")
             for path in read_list(stdin, "on stdin"):
                 yield from self._take(path) if path else (PAUSE,)
         elif item.startswith("@"):
@@ -182,12 +182,12 @@ class _Search:
                 yield from self._take(path)
 
     def report(self, progress: Progress) -> None:
-        """Say what was passed over."""
+        """Report which files were skipped."""
         if self._skipped:
             kinds = ", ".join(f"{suffix} {count}" for suffix, count in self._skipped.most_common(5))
             total = sum(self._skipped.values())
             files = "1 file" if total == 1 else f"{total:,} files"
-            progress.note(f"passed over {files} in folders, no images by name ({kinds})")
+            progress.note(f"skipped {files} in folders that are not images by name ({kinds})")
         for remark in dict.fromkeys(self._remarks):
             progress.note(remark)
 
@@ -198,17 +198,17 @@ class _Search:
                     if not entry:
                         yield PAUSE
                         continue
-                    beside = path.parent / entry
-                    is_beside = not os.path.lexists(entry) and os.path.lexists(beside)
-                    yield from self._take(str(beside) if is_beside else entry)
+                    sibling = path.parent / entry
+                    is_sibling = not os.path.lexists(entry) and os.path.lexists(sibling)
+                    yield from self._take(str(sibling) if is_sibling else entry)
         except OSError as error:
             raise DataError(
                 f"cannot read the list {path}: {error.strerror}",
-                "@FILE reads paths from FILE; write ./@NAME for an image of that name",
+                "@FILE reads paths from FILE; for an image with that name write ./@NAME",
             ) from error
 
     def _take(self, path: str) -> Iterator[Found]:
-        """Give a file as it is, a folder's content, or what is wrong."""
+        """Yield a file, the content of a folder, or an error."""
         try:
             status = os.stat(path)  # noqa: PTH116 (the spelling of the path is kept)
         except FileNotFoundError:
@@ -218,7 +218,7 @@ class _Search:
             yield Found(path, getattr(error, "strerror", None) or str(error))
         else:
             if stat.S_ISDIR(status.st_mode):
-                self._place = (None, False)
+                self._excluded_cache = (None, False)
                 yield from self._walk(path)
             elif stat.S_ISREG(status.st_mode):
                 yield Found(path)
@@ -228,26 +228,26 @@ class _Search:
     def _walk(self, folder: str) -> Iterator[Found]:
         walk = Walk(Path(folder), sort_at_once=self._sort_at_once)
         for name in walk.all_files():
-            yield from self._drain(walk, folder)
+            yield from self._drain_errors(walk, folder)
             suffix = PurePath(name).suffix.lower()
-            if self._passed_over and self._is_passed_over(folder, name):
+            if self._excluded and self._is_excluded(folder, name):
                 continue
             if suffix in NO_IMAGES:
                 self._skipped[suffix] += 1
             else:
                 yield Found(join_names(folder, name))
-        yield from self._drain(walk, folder)
+        yield from self._drain_errors(walk, folder)
         self._remarks += walk.remarks()
 
-    def _drain(self, walk: Walk, folder: str) -> Iterator[Found]:
+    def _drain_errors(self, walk: Walk, folder: str) -> Iterator[Found]:
         for name, reason in walk.skipped:
             yield Found(folder if name == "." else join_names(folder, name), reason)
         walk.skipped.clear()
 
-    def _is_passed_over(self, folder: str, name: str) -> bool:
-        """Tell whether a file lies where results are written; asks once for each folder."""
-        place = name.rpartition("/")[0]
-        if place != self._place[0]:
-            real = Path(folder, place).resolve()
-            self._place = (place, self._passed_over in {real, *real.parents})
-        return self._place[1]
+    def _is_excluded(self, folder: str, name: str) -> bool:
+        """Return whether a file is in the excluded folder; resolves each folder once."""
+        parent = name.rpartition("/")[0]
+        if parent != self._excluded_cache[0]:
+            real = Path(folder, parent).resolve()
+            self._excluded_cache = (parent, self._excluded in {real, *real.parents})
+        return self._excluded_cache[1]

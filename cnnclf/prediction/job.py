@@ -1,4 +1,4 @@
-"""What makes two calls the same job: only then may one go on where the other was interrupted."""
+"""Describes a prediction job, so that --resume continues only the job that was interrupted."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,27 +8,27 @@ from typing import Any
 from cnnclf import __version__
 from cnnclf.errors import UsageError
 from cnnclf.files import check_version, read_json, write_json_atomic
-from cnnclf.prediction.rows import Columns
+from cnnclf.prediction.rows import RowColumns
 from cnnclf.prediction.sharding import Shard
 
 _VERSION = 1
-_AGAIN = "give the same as before to go on, or --overwrite to start anew"
+_AGAIN = "repeat the same options to continue, or start again with --overwrite"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a file of rows is the answer to.
+class PredictionJob:
+    """What determines the rows of a job.
 
-    Engine, batch size and number of threads may differ from one time to the next.
+    Engine, batch size and number of threads are not included: they may change when a job resumes.
 
     Args:
         model: SHA-256 of the model.
-        inputs: What was asked for, as it was spelled.
-        folder: The working directory, if the inputs are relative to it; else empty.
+        inputs: The arguments as they were typed.
+        folder: The working directory if the inputs are relative; else empty.
         top_k: How many classes are named.
         columns: Names of the columns.
-        threshold: As of `PredictOptions`.
-        shard: Which part of the inputs; None for all.
+        threshold: See `PredictOptions`.
+        shard: The shard; None for all inputs.
     """
 
     model: str
@@ -45,29 +45,29 @@ class Job:
         model: str,
         inputs: Sequence[str],
         *,
-        columns: Columns,
+        columns: RowColumns,
         threshold: float | None,
         shard: Shard | None,
-    ) -> "Job":
-        """Describe a job in the working directory; see the class."""
-        # What stands in a list may be relative, too.
+    ) -> "PredictionJob":
+        """Describe a job in the current working directory; see the class."""
+        # The entries of a list may be relative, too.
         is_relative = not all(Path(item).is_absolute() for item in inputs)
         folder = str(Path.cwd()) if is_relative else ""
         names = tuple(columns.names())
         return cls(model, tuple(inputs), folder, columns.top_k, names, threshold, shard)
 
     def to_record(self) -> dict[str, Any]:
-        """Give it as JSON values."""
+        """Return it as JSON values."""
         return {**asdict(self), "shard": self.shard and str(self.shard)}
 
 
-def write_job(path: Path, job: Job, *, may_replace: bool) -> None:
-    """Write down whose rows are being written.
+def write_job(path: Path, job: PredictionJob, *, may_replace: bool) -> None:
+    """Record which job the rows belong to.
 
     Args:
-        path: The file beside the rows.
+        path: The file next to the rows.
         job: The job.
-        may_replace: The finished rows may take the place of a file that exists.
+        may_replace: Whether the finished rows may replace an existing file.
     """
     write_json_atomic(
         path,
@@ -80,25 +80,25 @@ def write_job(path: Path, job: Job, *, may_replace: bool) -> None:
     )
 
 
-def check_job(path: Path, job: Job, rows: Path) -> bool:
-    """Refuse to go on with the rows of another job.
+def check_job(path: Path, job: PredictionJob, *, rows: Path) -> bool:
+    """Check that the rows belong to the job that is to be resumed.
 
     Args:
-        path: What `write_job` wrote.
-        job: The job that would go on.
+        path: The file that `write_job` wrote.
+        job: The job to resume.
         rows: The rows, for the message.
 
     Returns:
-        Whether the finished rows may take the place of a file that exists.
+        Whether the finished rows may replace an existing file.
 
     Raises:
-        UsageError: It is another job, or nothing says which one it is.
-        RunError: The file is damaged or from a newer version.
+        UsageError: They belong to another job, or the record is missing.
+        RunError: The record is damaged or from a newer version.
     """
     if not path.exists():
         raise UsageError(
-            f"expected {path.name} beside {rows}, which says whose rows these are; it is missing",
-            "start anew with --overwrite, or give another --out",
+            f"cannot resume {rows}: {path.name}, which records its job, is missing",
+            "start again with --overwrite, or choose another --out",
         )
     record = read_json(path, hint=_AGAIN)
     check_version(record, _VERSION, path)
@@ -109,8 +109,8 @@ def check_job(path: Path, job: Job, rows: Path) -> bool:
         value = list(now[name]) if isinstance(now[name], tuple) else now[name]
         if then != value:
             raise UsageError(
-                f"{rows} belongs to another job: expected {words} {_shown(then, name)}, "
-                f"received {_shown(value, name)}",
+                f"{rows} belongs to another job: {words} was {_shown(then, name)}, "
+                f"now it is {_shown(value, name)}",
                 _AGAIN,
             )
     return record.get("may_replace") is True
@@ -120,9 +120,9 @@ _WORDS = {
     "model": "the model",
     "top_k": "--top-k",
     "threshold": "--threshold",
-    "columns": "the columns",
+    "columns": "the list of columns",
     "shard": "--shard",
-    "inputs": "IMAGES",
+    "inputs": "the argument IMAGES",
     "folder": "the working directory",
 }
 
@@ -131,5 +131,5 @@ def _shown(value: object, name: str) -> str:
     if value is None:
         return "none"
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    most = 12 if name == "model" else 200
-    return text if len(text) <= most else f"{text[:most]}..."
+    limit = 12 if name == "model" else 200
+    return text if len(text) <= limit else f"{text[:limit]}..."

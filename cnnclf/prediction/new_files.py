@@ -1,6 +1,6 @@
-"""Keeps looking for new files, and takes one only when nobody writes to it any more.
+"""Polls for new files and yields each one once it is no longer being written.
 
-Looking means listing, so it works on every file system, also on those of other machines.
+Polling lists the folders, so it works on every file system, including network file systems.
 """
 
 import os
@@ -16,15 +16,15 @@ from cnnclf.prediction.patterns import has_wildcard
 from cnnclf.prediction.rows import Prediction
 
 _POLL_S = 1.0
-_LOOKING_SHARE = 0.2  # of the time at most; listing a million files takes seconds
+_MAX_SCAN_FRACTION = 0.2  # of the time; listing a million files takes seconds
 _SETTLED_S = 2.0
-_EMPTY_S = 30.0  # some programs make a file long before they fill it
+_EMPTY_S = 30.0  # some programs create a file long before they fill it
 _OLD_S = 60.0
-_MOST_WAITING = 10_000
+_MAX_UNSETTLED = 10_000
 
 
-class _Look(NamedTuple):
-    """How a file looked, and since when (monotonic, seconds)."""
+class _State(NamedTuple):
+    """The state of a file, and since when it has been so (monotonic, seconds)."""
 
     size: int
     mtime_ns: int
@@ -32,17 +32,17 @@ class _Look(NamedTuple):
 
 
 class FolderWatch:
-    """Gives the files that are there, then for ever those that come.
+    """Yields existing files, then new ones, without end.
 
-    A file is taken when its size and time of change have been the same for 2 seconds (30 if it is
-    empty), or when it was last changed a minute ago. A path is given once, whatever becomes of the
-    file; only where files are moved away may one of the same name come again.
+    A file is ready when its size and modification time have been stable for 2 seconds (30 if it is
+    empty), or when it was last modified more than a minute ago. Each path is yielded once; only
+    where files are moved away may a new file of the same name follow.
 
     Args:
-        inputs: Folders and patterns, as `check_watchable` wants them.
-        seen: The paths that need not be given; those that are given are added.
-        is_moving: The files are moved away.
-        sleep: Waits so many seconds.
+        inputs: Folders and patterns, see `check_watchable`.
+        seen: The paths to skip; yielded paths are added.
+        is_moving: Whether the files are moved away.
+        sleep: Sleeps for the given number of seconds.
     """
 
     def __init__(
@@ -57,26 +57,27 @@ class FolderWatch:
         self._seen = seen
         self._is_moving = is_moving
         self._sleep = sleep
-        self._waiting: dict[str, _Look] = {}
+        self._unsettled: dict[str, _State] = {}
 
     def find(self) -> Iterator[Found]:
-        """Give new files as they come, and `PAUSE` before each wait; never ends."""
+        """Yield new files as they come, and `PAUSE` before each wait; never ends."""
         while True:
-            looked_s = 0.0
+            scanned_s = 0.0
             began_s = time.monotonic()
-            for found in self._look():
-                looked_s += time.monotonic() - began_s
+            for found in self._scan():
+                scanned_s += time.monotonic() - began_s
                 yield found
                 began_s = time.monotonic()
-            looked_s += time.monotonic() - began_s
+            scanned_s += time.monotonic() - began_s
             yield PAUSE
-            self._sleep(max(_POLL_S, looked_s / _LOOKING_SHARE))
+            self._sleep(max(_POLL_S, scanned_s / _MAX_SCAN_FRACTION))
 
     def accept(self, prediction: Prediction) -> bool:
-        """Take note of what became of a file.
+        """Decide whether a prediction is final.
 
         Returns:
-            False if it could not be read because it is being written again: it comes once more.
+            False if the file could not be read because it is being written again; it will be
+            yielded once more.
         """
         path = prediction.path
         if prediction.error and _was_just_changed(path):
@@ -86,50 +87,50 @@ class FolderWatch:
             self._seen.take(path)
         return True
 
-    def _look(self) -> Iterator[Found]:
-        """List everything once and give what is new and settled."""
-        waiting: dict[str, _Look] = {}
+    def _scan(self) -> Iterator[Found]:
+        """List everything once and yield new files that are settled."""
+        unsettled: dict[str, _State] = {}
         for found in self._inputs.find():
             if found.path in self._seen:
                 continue
-            if found.error or self._is_settled(found.path, waiting):
+            if found.error or self._is_settled(found.path, unsettled):
                 self._seen.add(found.path)
                 yield found
-        self._waiting = waiting
+        self._unsettled = unsettled
 
-    def _is_settled(self, path: str, waiting: dict[str, _Look]) -> bool:
+    def _is_settled(self, path: str, unsettled: dict[str, _State]) -> bool:
         try:
             status = os.stat(path)  # noqa: PTH116 (called for every file)
         except FileNotFoundError:
-            return False  # it came and went
+            return False  # it is gone again
         except OSError:
-            return True  # reading it will say why
+            return True  # decoding will report the error
         if time.time() - status.st_mtime > _OLD_S:
             return True
         now_s = time.monotonic()
-        look = _Look(status.st_size, status.st_mtime_ns, now_s)
-        before = self._waiting.get(path)
-        if before is not None and before[:2] == look[:2]:
-            look = before
-        if now_s - look.since_s >= (_SETTLED_S if look.size else _EMPTY_S):
+        state = _State(status.st_size, status.st_mtime_ns, now_s)
+        before = self._unsettled.get(path)
+        if before is not None and before[:2] == state[:2]:
+            state = before
+        if now_s - state.since_s >= (_SETTLED_S if state.size else _EMPTY_S):
             return True
-        if len(waiting) < _MOST_WAITING:  # the others wait for the next look
-            waiting[path] = look
+        if len(unsettled) < _MAX_UNSETTLED:  # the others are recorded by a later scan
+            unsettled[path] = state
         return False
 
 
 def check_watchable(inputs: Sequence[str]) -> None:
-    """Refuse what new files cannot come to.
+    """Check that new files can appear in all inputs.
 
     Raises:
-        UsageError: One is neither a folder nor a pattern.
+        UsageError: An input is neither a folder nor a pattern.
     """
     for item in inputs:
         is_list = item == "-" or item.startswith("@")
         if is_list or not (Path(item).is_dir() or has_wildcard(item)):
             raise UsageError(
-                f"expected folders or patterns to watch, received {item}",
-                "give a folder, or leave --watch out",
+                f"expected folders or patterns with --watch, received {item}",
+                "give a folder, or remove --watch",
             )
 
 

@@ -1,4 +1,4 @@
-"""Rows as parquet, made of the JSON lines that they were kept in while the job ran."""
+"""Parquet output, converted from the JSON lines that are written while the job runs."""
 
 import importlib.util
 import itertools
@@ -6,33 +6,32 @@ import json
 from pathlib import Path
 
 from cnnclf.errors import MissingPackageError
-from cnnclf.prediction.rows import Columns
+from cnnclf.prediction.rows import RowColumns
 
-# Rows of one row group: also what is in memory at once.
-_GROUP_ROWS = 32_768
+_GROUP_ROWS = 32_768  # per row group, and in memory at once
 
 
 def check_parquet() -> None:
-    """Refuse parquet where it cannot be written, without importing anything.
+    """Check that Parquet can be written, without importing anything.
 
     Raises:
         MissingPackageError: pyarrow is not installed.
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise MissingPackageError(
-            "expected pyarrow to write parquet, it is not installed",
+            "Parquet output needs pyarrow, which is not installed",
             "python -m pip install 'cnnclf[parquet]', or write .csv or .jsonl",
         )
 
 
-def write_parquet(lines: Path, target: Path, columns: Columns) -> None:
-    """Turn a file of JSON lines into a parquet file, a row group at a time.
+def write_parquet(lines: Path, target: Path, *, columns: RowColumns) -> None:
+    """Convert a file of JSON lines to a Parquet file, one row group at a time.
 
     Args:
         lines: Rows as `rows.JSON_LINES` writes them.
-        target: What to write.
-        columns: What the rows hold; probabilities become float64, all else text. A path that is no
-            text has its undecodable bytes escaped.
+        target: The file to write.
+        columns: Columns of the rows; probabilities become float64, the rest strings. Undecodable
+            bytes of a path are escaped.
 
     Raises:
         OSError: The disk is full, or the file cannot be written.

@@ -13,29 +13,29 @@ _PATIENCE_S = 0.5
 
 
 class ByteStream(Protocol):
-    """What a list is read from: a file opened in binary mode, or the buffer of stdin."""
+    """The source of a list: a file opened in binary mode, or the buffer of stdin."""
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Read what is there, at most `size` bytes; empty at the end."""
+        """Read what is available, at most `size` bytes; empty at the end."""
 
 
 def read_list(stream: ByteStream, name: str) -> Iterator[str]:
-    """Read paths from a list as they come, one a line or NUL-separated.
+    """Read paths from a list as they come, one per line or NUL-separated.
 
     Args:
         stream: The list.
-        name: What the list is called, for the message.
+        name: Name of the list, for the message.
 
     Yields:
-        Paths; an empty text where the rest has to be waited for.
+        Paths; an empty string before waiting for more input.
 
     Raises:
-        DataError: It is UTF-16 text, which some shells of Windows write.
+        DataError: The list is UTF-16 text, which some Windows shells write.
     """
     chunk = stream.read1(_CHUNK_BYTES)
     if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(
-            f"expected a list of paths in UTF-8, the list {name} is UTF-16",
+            f"the list of paths {name} is encoded in UTF-16, not in UTF-8",
             "save it as UTF-8 and try again",
         )
     rest = chunk.removeprefix(codecs.BOM_UTF8)
@@ -58,9 +58,9 @@ def _paths(lines: list[bytes], separator: bytes) -> Iterator[str]:
 
 
 def _is_silent(stream: ByteStream) -> bool:
-    """Tell whether nothing comes for a moment; False where that cannot be known."""
+    """Return whether nothing arrives for half a second; False where that is unknown."""
     try:
         number = stream.fileno()  # type: ignore[attr-defined]
         return not select.select([number], [], [], _PATIENCE_S)[0]
-    except (AttributeError, OSError, ValueError):  # not a file of the system, or not a pipe there
+    except (AttributeError, OSError, ValueError):  # no file descriptor, or select needs a socket
         return False

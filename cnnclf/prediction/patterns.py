@@ -10,18 +10,18 @@ from cnnclf.names import sort_in_chunks
 
 
 def has_wildcard(text: str) -> bool:
-    """Tell whether a text is a pattern."""
+    """Return whether a text is a pattern."""
     return _WILDCARD.search(text) is not None
 
 
 def match_pattern(pattern: str, *, sort_at_once: int) -> Iterator[str]:
-    """Give what a pattern matches, in natural order folder by folder.
+    """Yield the matches of a pattern, folder by folder in natural order.
 
-    Patterns with `**` give files only: the folders among the matches hold other matches.
+    Patterns with `**` match files only: folders among the matches contain other matches.
 
     Args:
-        pattern: With `*`, `?`, `[...]` or `**`; hidden entries are matched only by name.
-        sort_at_once: Names of one folder that are held and sorted together.
+        pattern: With `*`, `?`, `[...]` or `**`; hidden entries match only by their full name.
+        sort_at_once: How many names of a folder are sorted together.
     """
     path = PurePath(pattern)
     parts = path.parts[1:] if path.anchor else path.parts
@@ -32,7 +32,7 @@ def match_pattern(pattern: str, *, sort_at_once: int) -> Iterator[str]:
 
 
 def join_names(folder: str, name: str) -> str:
-    """Join a folder, as it is spelled, and a name in it."""
+    """Join a folder and a name in it; the folder keeps its spelling."""
     separator = "" if not folder or folder.endswith(os.sep) else os.sep
     return folder + separator + name.rstrip("/")
 
@@ -40,34 +40,34 @@ def join_names(folder: str, name: str) -> str:
 _WILDCARD = re.compile(r"[*?[]")
 
 
-def _match_parts(folder: str, parts: tuple[str, ...], most: int) -> Iterator[str]:
+def _match_parts(folder: str, parts: tuple[str, ...], sort_at_once: int) -> Iterator[str]:
     if not parts:
         yield folder or "."
         return
     head, rest = parts[0], parts[1:]
     if head == "**":
-        yield from _match_parts(folder, rest, most)
-        if rest:  # without a rest the folder itself is given, and will be searched through
-            for name in sort_in_chunks(_list_matches(folder), most):
-                # Linked folders are left out, as they may lead back up.
+        yield from _match_parts(folder, rest, sort_at_once)
+        if rest:  # otherwise the folder itself is yielded and searched recursively
+            for name in sort_in_chunks(_list_matches(folder), sort_at_once):
+                # Linked folders are skipped, as they may form a cycle.
                 path = join_names(folder, name)
                 if name.endswith("/") and not Path(path).is_symlink():
-                    yield from _match_parts(path, parts, most)
+                    yield from _match_parts(path, parts, sort_at_once)
     elif has_wildcard(head):
         matches = re.compile(fnmatch.translate(head)).match
-        for name in sort_in_chunks(_list_matches(folder), most):
+        for name in sort_in_chunks(_list_matches(folder), sort_at_once):
             if matches(name.rstrip("/")) and (name.endswith("/") or not rest):
-                yield from _match_parts(join_names(folder, name), rest, most)
+                yield from _match_parts(join_names(folder, name), rest, sort_at_once)
     elif os.path.lexists(join_names(folder, head)):
-        yield from _match_parts(join_names(folder, head), rest, most)
+        yield from _match_parts(join_names(folder, head), rest, sort_at_once)
 
 
 def _list_matches(folder: str) -> Iterator[str]:
-    """List what a pattern can match in a folder; a folder ends in a slash."""
+    """List the entries of a folder that a pattern can match; folders end in a slash."""
     try:
         with os.scandir(folder or ".") as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
                     yield entry.name + ("/" if entry.is_dir() else "")
-    except OSError:  # as in a shell, what cannot be listed holds no match
+    except OSError:  # as in a shell, a folder that cannot be listed has no matches
         return

@@ -11,30 +11,31 @@ from pathlib import Path
 
 from cnnclf.errors import UsageError
 from cnnclf.files import safe_name
-from cnnclf.prediction.rows import UNKNOWN
+from cnnclf.inference.ranking import UNKNOWN
 
 
 class Placer:
-    """Puts files into folders named like their labels.
+    """Copies, links or moves files into class folders.
 
     A name that is taken gets a number: `a.jpg`, `a-2.jpg`, `a-3.jpg`.
 
     Args:
-        mode: A row of `MODES`.
-        directory: The parent of the class folders; made when the first file comes.
+        mode: A key of `MODES`.
+        directory: The parent of the class folders; created with the first file.
         labels: All labels of the model.
-        dry_run: Change nothing, say only where files would go (numbers are left out).
+        dry_run: Change nothing and only return where files would go (without numbers).
 
     Raises:
         UsageError: The directory is a file.
     """
 
     def __init__(
-        self, mode: str, directory: Path, labels: Sequence[str], *, dry_run: bool = False
+        self, mode: str, directory: Path, *, labels: Sequence[str], dry_run: bool = False
     ) -> None:
         if directory.exists() and not directory.is_dir():
             raise UsageError(
-                f"expected a folder to {mode} into, {directory} is a file", f"give --{mode}-to DIR"
+                f"cannot {mode} files into {directory}: it is a file, not a folder",
+                f"give a folder: --{mode}-to DIR",
             )
         self.mode = mode
         self.directory = directory
@@ -43,17 +44,17 @@ class Placer:
         self._numbers: dict[tuple[str, str], int] = {}
 
     def place(self, path: str, label: str) -> str:
-        """Put one file into the folder of its label.
+        """Place a file in the folder of its label.
 
         Args:
             path: The file.
             label: One of the labels, or `unknown`.
 
         Returns:
-            Where it lies now; its own path if it was there already.
+            The new path; the same path if the file is already in that folder.
 
         Raises:
-            OSError: It cannot be placed; the file itself is where it was.
+            OSError: The file cannot be placed; it is still at its old path.
         """
         source = Path(path)
         folder = self.directory / self._folders[label]
@@ -61,13 +62,13 @@ class Placer:
             return path
         if self.dry_run:
             return str(folder / source.name)
-        source.stat()  # a file that is gone leaves no claim
+        source.stat()  # if the file is gone, no name is claimed
         folder.mkdir(parents=True, exist_ok=True)
         target = self._claim(folder, source.name)
         try:
             MODES[self.mode](source, target)
         except BaseException:
-            # A claim that was not filled is empty; nothing that has content is ever removed.
+            # An unused claim is empty; a file with content is never removed.
             with contextlib.suppress(OSError):
                 if target.stat().st_size == 0 and source.exists():
                     target.unlink()
@@ -75,7 +76,7 @@ class Placer:
         return str(target)
 
     def _claim(self, folder: Path, name: str) -> Path:
-        """Make an empty file of a free name; whoever comes next finds the name taken."""
+        """Create an empty file under a free name, so that no other process takes the name."""
         key = (str(folder), name.casefold())
         number = self._numbers.get(key, 1)
         stem, suffix = os.path.splitext(name)  # noqa: PTH122 (keeps names such as ".a.b" whole)
@@ -91,10 +92,10 @@ class Placer:
 
 
 def name_folders(labels: Sequence[str]) -> dict[str, str]:
-    """Name a folder for each label and for `unknown`.
+    """Choose a folder name for each label and for `unknown`.
 
     Returns:
-        Label to one legal file name; different labels have names that differ in more than case.
+        Label to a valid file name; the names differ in more than case.
     """
     folders: dict[str, str] = {}
     used: set[str] = set()
@@ -116,7 +117,7 @@ def _copy(source: Path, target: Path) -> None:
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
             os.fsync(writer.fileno())
-        with contextlib.suppress(OSError):  # not every file system keeps times and modes
+        with contextlib.suppress(OSError):  # not every file system stores times and modes
             shutil.copystat(source, temporary)
         os.replace(temporary, target)  # noqa: PTH105 (replaces our own claim)
     finally:
@@ -131,7 +132,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _move(source: Path, target: Path) -> None:
     if source.is_symlink():
-        # Moved as it is, a relative link would point elsewhere.
+        # Moved unchanged, a relative link would point elsewhere.
         _link(source.resolve(), target)
         source.unlink()
         return
@@ -149,7 +150,7 @@ def _move(source: Path, target: Path) -> None:
     source.unlink()
 
 
-# Word of the option to what it does with a file and a claimed, empty target.
+# Name of the option to a function of a file and a claimed, empty target.
 MODES: dict[str, Callable[[Path, Path], None]] = {"copy": _copy, "link": _link, "move": _move}
 
 

@@ -1,4 +1,4 @@
-"""Predicts any number of images in constant memory: from paths to rows and sorted files."""
+"""Predicts any number of images in constant memory and writes a row for each."""
 
 import contextlib
 import threading
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from cnnclf.errors import DeviceError
 from cnnclf.files import write_error
 from cnnclf.prediction.inputs import Found, ImageInputs
-from cnnclf.prediction.label_pipeline import Engine, PredictOptions, iter_batches
+from cnnclf.prediction.label_pipeline import ImageClassifier, PredictOptions, iter_batches
 from cnnclf.prediction.new_files import FolderWatch
-from cnnclf.prediction.path_set import leave_out
+from cnnclf.prediction.path_set import skip_done
 from cnnclf.prediction.placing import Placer
 from cnnclf.prediction.rows import Prediction, RowWriter
 from cnnclf.prediction.stage_times import STAGES, StageClock
@@ -19,12 +19,11 @@ from cnnclf.prediction.summary import PredictSummary, SoFar
 from cnnclf.progress import Progress, Task
 from cnnclf.signals import deferring_signals
 
-# A time too short to tell where it went.
-_LEAST_S = 1.0
+_MIN_S = 1.0  # below this, the shares of the stages say nothing
 
 
 def predict_images(
-    engine: Engine,
+    classifier: ImageClassifier,
     found: Iterable[Found],
     *,
     rows: RowWriter,
@@ -36,36 +35,36 @@ def predict_images(
 ) -> PredictSummary:
     """Predict every path and write a row for it.
 
-    Rows are flushed after each batch, those of sorted files one by one, and whatever ends the work.
+    Rows are flushed after each batch, after each sorted file, and when the work ends or fails.
 
     Args:
-        engine: The model.
+        classifier: The model.
         found: The paths, such as `inputs.first()`.
-        rows: Takes the rows in the order of the paths.
-        options: How.
-        progress: Shows the count, the rate and the stage that is the limit.
-        inputs: Counted in the background, so that progress knows how many there are.
+        rows: Writes the rows, in the order of the paths.
+        options: Batch size, top-k, threshold and threads.
+        progress: Shows the count, the rate and the slowest stage.
+        inputs: Counted in the background, so that progress can show the total.
         placer: Sorts the files into class folders.
-        so_far: What was done before; those paths are left out, each as often as it has a row.
+        so_far: The rows of the interrupted job; their paths are skipped.
 
     Raises:
-        DataError: There is nothing to predict.
+        DataError: No image was found.
         DeviceError: The disk is full.
     """
     so_far = so_far or SoFar()
     is_moving = placer is not None and placer.mode == "move" and not placer.dry_run
     counted = None if is_moving else inputs  # files move away while they are counted
-    line = _Line(engine, rows, options.go_on_after(so_far.summary.earlier), placer)
+    run = _Run(classifier, rows, options.continue_after(so_far.summary.earlier), placer)
     with (
         progress.task("predict", None, unit="images") as task,
-        counting(counted, task, so_far.summary.earlier),
+        counting(counted, task, earlier=so_far.summary.earlier),
     ):
-        line.run(leave_out(found, so_far.done), so_far.summary, task)
+        run.run(skip_done(found, so_far.done), so_far.summary, task)
     return so_far.summary
 
 
 def watch_images(
-    engine: Engine,
+    classifier: ImageClassifier,
     inputs: ImageInputs,
     *,
     rows: RowWriter,
@@ -75,34 +74,34 @@ def watch_images(
     so_far: SoFar | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Predict what is there and then what comes, until interrupted; see `FolderWatch`.
+    """Predict existing files and then new ones until interrupted; see `FolderWatch`.
 
     Args:
-        engine: The model.
+        classifier: The model.
         inputs: Folders and patterns, with `may_be_empty`.
-        rows: Takes the rows; flushed before each wait.
-        options: How.
+        rows: Writes the rows; flushed before each wait.
+        options: Batch size, top-k, threshold and threads.
         progress: Shows the count.
         placer: Sorts the files into class folders.
-        so_far: What was done before, and is added to; those paths are left out.
-        sleep: Waits so many seconds.
+        so_far: The rows of the interrupted job, whose paths are skipped; updated in place.
+        sleep: Sleeps for the given number of seconds.
     """
     so_far = so_far or SoFar()
     is_moving = placer is not None and placer.mode == "move" and not placer.dry_run
     watch = FolderWatch(inputs, so_far.done, is_moving=is_moving, sleep=sleep)
     with progress.task("predict", None, unit="images") as task:
-        line = _Line(engine, rows, options, placer, watch.accept)
-        line.run(watch.find(), so_far.summary, task)
+        run = _Run(classifier, rows, options, placer, watch.accept)
+        run.run(watch.find(), so_far.summary, task)
 
 
 @contextlib.contextmanager
-def counting(inputs: ImageInputs | None, task: Task, earlier: int) -> Iterator[None]:
-    """Count the paths in a thread of its own and tell the task how many are to be done.
+def counting(inputs: ImageInputs | None, task: Task, *, earlier: int) -> Iterator[None]:
+    """Count the paths in a background thread and report the total to the task.
 
     Args:
-        inputs: What to count; None counts nothing.
-        task: Is told.
-        earlier: How many of them are done.
+        inputs: The inputs to count; None to count nothing.
+        task: Receives the number of paths that remain.
+        earlier: How many paths are done already.
     """
     if inputs is None:
         yield
@@ -124,43 +123,44 @@ def counting(inputs: ImageInputs | None, task: Task, earlier: int) -> Iterator[N
 
 
 @dataclass(frozen=True)
-class _Line:
+class _Run:
     """From paths to rows; see `predict_images`.
 
     Args:
-        accept: Is asked before a row is written; what it refuses gets none.
+        accept: Returns whether to write the row of a prediction; None to write all.
     """
 
-    engine: Engine
+    classifier: ImageClassifier
     rows: RowWriter
     options: PredictOptions
     placer: Placer | None = None
     accept: Callable[[Prediction], bool] | None = None
 
     def run(self, found: Iterable[Found], summary: PredictSummary, task: Task) -> None:
-        clock, told_s = StageClock(), 0.0
+        clock, reported_s = StageClock(), 0.0
+        batches = iter_batches(self.classifier, found, options=self.options, clock=clock)
         try:
-            with contextlib.closing(iter_batches(self.engine, found, self.options, clock)) as all_:
-                for batch in all_:
+            with contextlib.closing(batches):
+                for batch in batches:
                     clock.enter("write")
                     for prediction in batch:
                         self._take(prediction, summary)
                     self.rows.flush()
                     task.advance(len(batch))
-                    if clock.seconds - told_s >= _LEAST_S:
-                        told_s = clock.seconds
-                        task.describe(f"limit: {STAGES[clock.limit().stage]}")
+                    if clock.seconds - reported_s >= _MIN_S:
+                        reported_s = clock.seconds
+                        task.describe(f"bottleneck: {STAGES[clock.limit().stage]}")
         finally:
             self.rows.flush()
             clock.stop()
             summary.seconds = clock.seconds
-            summary.limit = clock.limit() if clock.seconds >= _LEAST_S else None
+            summary.limit = clock.limit() if clock.seconds >= _MIN_S else None
 
     def _take(self, prediction: Prediction, summary: PredictSummary) -> None:
         if self.placer is None:
             self._write(prediction, summary)
             return
-        with deferring_signals():  # what was moved must not be forgotten
+        with deferring_signals():  # a file that was moved needs its row
             self._write(_place(self.placer, prediction), summary)
             self.rows.flush()
 

@@ -1,4 +1,4 @@
-"""What is written for each image: the row, its columns, and the texts that rows become."""
+"""Rows: the prediction for one image, its columns, and how rows are written as text."""
 
 import csv
 import json
@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
-UNKNOWN = "unknown"
+from cnnclf.inference.ranking import RankedLabels, Ranking
 
 Cell = str | float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one image.
+    """The prediction for one file.
 
     Args:
         path: The file, as found.
-        ranking: (label, probability 0..1) of the most likely classes, best first; empty on error.
+        ranking: The most probable labels, best first; empty on error.
         is_unknown: The best probability is below the threshold.
         placed: Where the file was copied, linked or moved to; empty if it was not.
-        error: Why there is no ranking, or why the file was not placed; empty if all went well.
+        error: Why there is no ranking, or why the file was not placed; empty on success.
     """
 
     path: str
-    ranking: tuple[tuple[str, float], ...] = ()
+    ranking: Ranking = ()
     is_unknown: bool = False
     placed: str = ""
     error: str = ""
@@ -33,18 +33,16 @@ class Prediction:
     @property
     def label(self) -> str:
         """The best label, or `unknown` below the threshold; empty on error."""
-        if not self.ranking:
-            return ""
-        return UNKNOWN if self.is_unknown else self.ranking[0][0]
+        return RankedLabels(self.ranking, self.is_unknown).label
 
 
-class Columns(NamedTuple):
-    """Which columns the rows of a job have.
+class RowColumns(NamedTuple):
+    """The columns of the rows of a job.
 
     Args:
         top_k: How many classes are named, at least 1.
-        nearest: Name the best label also when the answer is `unknown`.
-        placed: Name where the file went.
+        nearest: Whether there is a column for the best label, also when the label is `unknown`.
+        placed: Whether there is a column for the new path of a sorted file.
     """
 
     top_k: int
@@ -52,7 +50,7 @@ class Columns(NamedTuple):
     placed: bool = False
 
     def names(self) -> list[str]:
-        """The headings."""
+        """Return the column names."""
         names = ["path", "label", "probability"]
         if self.nearest:
             names.append("nearest")
@@ -63,7 +61,7 @@ class Columns(NamedTuple):
         return [*names, "error"]
 
     def cells(self, prediction: Prediction) -> list[Cell]:
-        """The values below the headings; None where there is nothing to say."""
+        """Return the values of a row; None for an empty cell."""
         ranking = prediction.ranking
         cells: list[Cell] = [prediction.path, prediction.label or None]
         cells.append(_rounded(ranking[0][1]) if ranking else None)
@@ -78,21 +76,21 @@ class Columns(NamedTuple):
 
 
 class RowWriter(Protocol):
-    """Takes one row after the other."""
+    """Writes rows one by one."""
 
     def write(self, prediction: Prediction) -> None:
         """Write a row."""
 
     def flush(self) -> None:
-        """Hand all rows written so far to the system."""
+        """Hand all rows written so far to the operating system."""
 
 
 class KeptRow(NamedTuple):
-    """A row read again.
+    """A row that was read back.
 
     Args:
-        cells: The values below the headings of the columns.
-        end: Where it ends in the file, in bytes.
+        cells: Column name to value.
+        end: Its end in the file, in bytes.
     """
 
     cells: dict[str, Cell]
@@ -101,31 +99,32 @@ class KeptRow(NamedTuple):
 
 @dataclass(frozen=True)
 class RowFormat:
-    """How rows are written and read again.
+    """How rows are written and read back.
 
     Args:
-        heading: The text above the rows.
-        line: The text of a row, with its end of line.
-        read: Gives the rows of a file from where it stands, until one is cut off or damaged.
+        heading: Returns the text above the rows.
+        line: Returns the text of a row, including its newline.
+        read: Yields rows from the current position of a file, up to the first that is incomplete or
+            damaged.
     """
 
-    heading: Callable[[Columns], str]
-    line: Callable[[Prediction, Columns], str]
-    read: Callable[[BinaryIO, Columns], Iterator[KeptRow]]
+    heading: Callable[[RowColumns], str]
+    line: Callable[[Prediction, RowColumns], str]
+    read: Callable[[BinaryIO, RowColumns], Iterator[KeptRow]]
 
 
-def csv_heading(columns: Columns) -> str:
-    """Give the names of the columns as a line of CSV."""
+def csv_heading(columns: RowColumns) -> str:
+    """Return the column names as a line of CSV."""
     return _csv_line(list(columns.names()))
 
 
-def csv_line(prediction: Prediction, columns: Columns) -> str:
-    """Give a row as a line of CSV; what is None becomes an empty cell."""
+def csv_line(prediction: Prediction, columns: RowColumns) -> str:
+    """Return a row as a line of CSV; None becomes an empty cell."""
     return _csv_line(columns.cells(prediction))
 
 
-def json_line(prediction: Prediction, columns: Columns) -> str:
-    """Give a row as a line of JSON."""
+def json_line(prediction: Prediction, columns: RowColumns) -> str:
+    """Return a row as a line of JSON."""
     row = dict(zip(columns.names(), columns.cells(prediction), strict=True))
     text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     # A lone surrogate (an undecodable byte of a file name) becomes its own JSON escape.
@@ -140,13 +139,13 @@ _QUOTED = re.compile(r'[,"\r\n]')
 
 
 def _csv_cell(cell: Cell) -> str:
-    # Python's own writer leaves a carriage return bare, which its reader then refuses.
+    # Python's csv.writer does not quote a lone carriage return, which csv.reader then rejects.
     if isinstance(cell, str):
         return '"' + cell.replace('"', '""') + '"' if _QUOTED.search(cell) else cell
     return "" if cell is None else repr(cell)
 
 
-def _read_csv(file: BinaryIO, columns: Columns) -> Iterator[KeptRow]:
+def _read_csv(file: BinaryIO, columns: RowColumns) -> Iterator[KeptRow]:
     names = columns.names()
     end = file.tell()
     is_whole = False
@@ -162,14 +161,14 @@ def _read_csv(file: BinaryIO, columns: Columns) -> Iterator[KeptRow]:
     while True:
         try:
             cells = next(rows, None)
-        except csv.Error:  # cut off within quotes, or not written by this program
+        except csv.Error:  # incomplete within quotes, or not written by this program
             return
         if cells is None or not is_whole or len(cells) != len(names):
             return
         yield KeptRow({name: cell or None for name, cell in zip(names, cells, strict=True)}, end)
 
 
-def _read_json(file: BinaryIO, columns: Columns) -> Iterator[KeptRow]:
+def _read_json(file: BinaryIO, columns: RowColumns) -> Iterator[KeptRow]:
     names = columns.names()
     end = file.tell()
     for line in file:
@@ -183,7 +182,7 @@ def _read_json(file: BinaryIO, columns: Columns) -> Iterator[KeptRow]:
         yield KeptRow(row, end)
 
 
-def _no_heading(_columns: Columns) -> str:
+def _no_heading(_columns: RowColumns) -> str:
     return ""
 
 
@@ -192,5 +191,6 @@ JSON_LINES = RowFormat(_no_heading, json_line, _read_json)
 
 
 def _rounded(probability: float) -> float:
-    # Six significant digits: more would be noise, fewer decimals would hide small probabilities.
+    # Six significant digits: more would be noise, a fixed number of decimals would hide small
+    # probabilities.
     return float(f"{probability:.6g}")

@@ -1,4 +1,4 @@
-"""Which part of a job is whose: shards that need not know of each other, nor of the list's size."""
+"""Shards of a job: independent of each other and of the number of paths."""
 
 import hashlib
 import os
@@ -12,13 +12,13 @@ from cnnclf.errors import UsageError
 class Shard:
     """One of several parts of a job.
 
-    A file belongs to a shard by the SHA-256 of its path as it is spelled, so that shards on
-    different machines agree without a common list, whatever comes or goes meanwhile. They agree
-    only on paths that are spelled alike.
+    The SHA-256 of its path, as spelled, assigns a file to a shard. So shards on different machines
+    agree without a common list, even if files are added or removed, as long as the paths are
+    spelled the same.
 
     Args:
-        index: Which part, 1..count.
-        count: How many parts there are, at least 1.
+        index: Number of this shard, 1..count.
+        count: Number of shards, at least 1.
     """
 
     index: int
@@ -28,7 +28,7 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def owns(self, path: str) -> bool:
-        """Tell whether a path belongs to this part; it belongs to exactly one."""
+        """Return whether a path belongs to this shard; it belongs to exactly one."""
         digest = hashlib.sha256(os.fsencode(path)).digest()
         return int.from_bytes(digest[:8], "big") % self.count == self.index - 1
 
@@ -37,7 +37,7 @@ def parse_shard(text: str) -> Shard:
     """Read `i/n`, such as 3/8.
 
     Raises:
-        UsageError: It is something else, or i is not in 1..n.
+        UsageError: It has another format, or i is not in 1..n.
     """
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
     if match is None or not 1 <= int(match[1]) <= int(match[2]):

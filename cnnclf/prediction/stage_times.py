@@ -1,8 +1,8 @@
-"""Where the time of a prediction goes, measured as it goes, and which stage is the limit.
+"""Measures where the time of a prediction goes, and which stage is the bottleneck.
 
-The stages run at the same time, so what counts is what the line that ties them together waits for.
-Where all processors are busy, decoding and computing wait for each other and waiting says little;
-then their shares of the processor time count.
+The stages run concurrently, so the time that the pipeline waits for each stage is measured. When
+all processors are busy, decoding and computing wait for each other and waiting times say little;
+then the processor time of each stage is compared instead.
 """
 
 import time
@@ -11,23 +11,24 @@ from typing import NamedTuple
 
 from cnnclf.hardware import count_usable_cpus
 
-# Name of a stage to the word for it.
+# Name of a stage to its description.
 STAGES: dict[str, str] = {
     "list": "listing files",
     "decode": "decoding",
     "compute": "computing",
     "write": "writing rows",
 }
-_BUSY = 0.8  # of all processors; beyond it they are the limit
+_BUSY = 0.8  # of all processors; above it they are the bottleneck
 
 
 class Limit(NamedTuple):
-    """The stage that takes most.
+    """The slowest stage.
 
     Args:
         stage: A key of `STAGES`.
-        share: Its part, 0..1.
-        is_processor: A part of the processor time, as all processors are busy; else of the time.
+        share: Its fraction of the time, 0..1.
+        is_processor: Whether it is a fraction of the processor time, because all processors are
+            busy, or of the elapsed time.
     """
 
     stage: str
@@ -35,15 +36,15 @@ class Limit(NamedTuple):
     is_processor: bool
 
     def __str__(self) -> str:
-        of = "the processors' time" if self.is_processor else "the time"
-        return f"the limit is {STAGES[self.stage]}: {100 * self.share:.0f} % of {of}"
+        of = "the processor time" if self.is_processor else "the time"
+        return f"bottleneck: {STAGES[self.stage]}, {100 * self.share:.0f} % of {of}"
 
 
 class StageClock:
-    """Adds up what the line of stages waits for; `enter` costs a quarter of a microsecond.
+    """Adds up how long the pipeline waits for each stage; `enter` takes 0.25 microseconds.
 
     Args:
-        processors: How many there are; None for those the process may use.
+        processors: Number of processors; None for those the process may use.
     """
 
     def __init__(self, processors: int | None = None) -> None:
@@ -56,7 +57,7 @@ class StageClock:
         self._cpu_s = 0.0
 
     def enter(self, stage: str) -> None:
-        """Count the time from now on for a stage."""
+        """Attribute the time from now on to a stage."""
         now = time.perf_counter()
         if self._stage is None:
             self._began_cpu_s = time.process_time()
@@ -65,23 +66,23 @@ class StageClock:
         self._stage, self._since = stage, now
 
     def stop(self) -> None:
-        """Count no time until the next `enter`."""
+        """Stop the clock until the next `enter`."""
         if self._stage is not None:
             self._waited[self._stage] += time.perf_counter() - self._since
             self._cpu_s += time.process_time() - self._began_cpu_s
             self._stage = None
 
     def add_decoding(self, processor_s: float) -> None:
-        """Count processor time that a thread spent on decoding."""
+        """Add the processor time that a thread spent on decoding."""
         self._decoded_s += processor_s
 
     @property
     def seconds(self) -> float:
-        """All time counted so far."""
+        """Total time measured so far."""
         return sum(self._waited_so_far().values())
 
     def shares(self) -> tuple[Mapping[str, float], bool]:
-        """Give each stage's share, 0..1, and whether it is one of the processor time."""
+        """Return the fraction of each stage, 0..1, and whether of the processor time."""
         waited_s = self._waited_so_far()
         seconds = max(sum(waited_s.values()), 1e-9)
         is_running = self._stage is not None
@@ -94,7 +95,7 @@ class StageClock:
         return {stage: each / total for stage, each in spent.items()}, True
 
     def limit(self) -> Limit:
-        """Name the stage that takes most."""
+        """Return the slowest stage."""
         shares, is_processor = self.shares()
         stage = max(shares, key=lambda each: shares[each])
         return Limit(stage, shares[stage], is_processor)

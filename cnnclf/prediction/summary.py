@@ -1,4 +1,4 @@
-"""What came out of a prediction in all, and what of it was there before."""
+"""The summary of a job, and the rows that an interrupted job already wrote."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ _EXAMPLES = 5
 
 @dataclass
 class PredictSummary:
-    """What came out in all.
+    """Counts over all rows of a job.
 
     Args:
-        files: Rows written, those of an interrupted job that goes on included.
-        earlier: Those of them that were there before.
+        files: Rows written, including those of the interrupted job.
+        earlier: Rows of the interrupted job.
         failed: Rows with an error.
-        placed: Files copied, linked or moved, or that would be in a dry run.
+        placed: Files copied, linked or moved, or in a dry run those that would be.
         counts: Label (or `unknown`) to number of files.
-        examples: (path, error) of the first failed ones.
-        seconds: Time from the first path to the last row, of this time only.
-        limit: The stage that took most; None if there was too little to tell.
+        examples: (path, error) of the first failures.
+        seconds: Time from the first path to the last row of this process.
+        limit: The slowest stage; None if the job was too short to measure.
     """
 
     files: int = 0
@@ -43,7 +43,7 @@ class PredictSummary:
 
     @property
     def images_per_s(self) -> float:
-        """Files per second, of this time only; 0 if there was no time to measure."""
+        """Files per second in this process; 0 if there was no time to measure."""
         return (self.files - self.earlier) / self.seconds if self.seconds else 0.0
 
     def add(self, prediction: Prediction) -> None:
@@ -51,7 +51,7 @@ class PredictSummary:
         self._add(prediction.path, prediction.label, prediction.placed, prediction.error)
 
     def add_earlier(self, cells: Mapping[str, Cell]) -> None:
-        """Count a row of the interrupted job that goes on."""
+        """Count a row of the interrupted job."""
         path, label, placed, error = (
             str(cells.get(name) or "") for name in ("path", "label", "placed", "error")
         )
@@ -59,7 +59,7 @@ class PredictSummary:
         self.earlier += 1
 
     def include(self, other: "PredictSummary") -> None:
-        """Count what another one counted; times stay as they are."""
+        """Add the counts of another summary; times are unchanged."""
         self.files += other.files
         self.earlier += other.earlier
         self.failed += other.failed
@@ -80,17 +80,17 @@ class PredictSummary:
 
 @dataclass
 class SoFar:
-    """What an interrupted job had done when it was interrupted; nothing, of a new one.
+    """What an interrupted job has done; empty for a new job.
 
     Args:
-        summary: Counts its rows; those to come are added.
-        done: The paths that have a row; those that need no other are taken out.
+        summary: Counts its rows; new rows are added.
+        done: The paths that have a row; each is removed when it is skipped.
     """
 
     summary: PredictSummary = field(default_factory=PredictSummary)
     done: PathSet = field(default_factory=PathSet, repr=False)
 
     def add(self, cells: Mapping[str, Cell]) -> None:
-        """Count a row that is there."""
+        """Count a row of the interrupted job."""
         self.done.add(str(cells.get("path") or ""))
         self.summary.add_earlier(cells)

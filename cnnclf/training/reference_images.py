@@ -6,7 +6,7 @@ import numpy.typing as npt
 from cnnclf.data.store import Pixels
 from cnnclf.errors import ImageError
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.engines.keras_comparison import MOST_IMAGES, save_reference
+from cnnclf.inference.engines.keras_comparison import MAX_IMAGES, save_reference
 
 
 def keep_reference(classifier: Classifier, pixels: Pixels, rows: npt.NDArray[np.intp]) -> None:
@@ -18,7 +18,7 @@ def keep_reference(classifier: Classifier, pixels: Pixels, rows: npt.NDArray[np.
         rows: Those to choose from, in the order of the dataset, so that all classes are met.
     """
     readable = rows[~np.isin(rows, np.fromiter(pixels.failed, np.intp, len(pixels.failed)))]
-    count = min(MOST_IMAGES, len(readable))
+    count = min(MAX_IMAGES, len(readable))
     if not count:
         return
     chosen = readable[np.linspace(0, len(readable) - 1, count).round().astype(np.intp)]
@@ -26,4 +26,4 @@ def keep_reference(classifier: Classifier, pixels: Pixels, rows: npt.NDArray[np.
         images = pixels.gather(chosen)
     except ImageError:  # it went bad since it was last read; engines draw images themselves
         return
-    save_reference(classifier.directory, images, classifier.logits(images))
+    save_reference(classifier.directory, images, logits=classifier.logits(images))

@@ -85,7 +85,7 @@ def test_logits_are_those_of_keras_in_any_batch(
     if tolerance is None:
         assert np.abs(logits - expected).max() < 0.1 * np.ptp(expected)
     else:
-        assert compare_logits(logits, expected, tolerance).is_close
+        assert compare_logits(logits, expected, tolerance=tolerance).is_close
 
 
 @pytest.mark.parametrize("settings", PROBABILITIES, ids=lambda settings: settings.name)

@@ -83,8 +83,8 @@ def test_a_compiled_model_is_saved_without_its_training(tmp_path: Path, pixels: 
     ("fields", "reason"),
     [
         ({"labels": ("a", "b")}, "2 labels"),
-        ({"labels": ("a", "b", "a")}, "each once"),
-        ({"labels": ("a", "b", "")}, "each once"),
+        ({"labels": ("a", "b", "a")}, "unique"),
+        ({"labels": ("a", "b", "")}, "unique"),
         ({"input_spec": InputSpec(16, 17)}, "input spec"),
         ({"input_spec": InputSpec(16, 16, 1)}, "input spec"),
     ],
@@ -118,10 +118,10 @@ def test_a_run_means_its_best_checkpoint(copied: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_bundle_is_named(tmp_path: Path, copied: Path) -> None:
-    with pytest.raises(RunError, match="found nothing"):
+    with pytest.raises(RunError, match="does not exist"):
         find_bundle(tmp_path / "none")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="found a file"):
+    with pytest.raises(RunError, match="it is a file"):
         find_bundle(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=r"no run\.json"):
@@ -138,7 +138,7 @@ def test_a_changed_model_is_refused(copied: Path) -> None:
     data = bytearray((copied / "model.keras").read_bytes())
     data[len(data) // 2] ^= 1
     (copied / "model.keras").write_bytes(data)
-    with pytest.raises(RunError, match="changed or damaged"):
+    with pytest.raises(RunError, match="do not match the checksum"):
         Classifier.load(copied)
 
 
@@ -155,7 +155,7 @@ def test_a_missing_model_is_refused(copied: Path) -> None:
         ({"schema_version": None}, "format version"),
         ({"labels": None}, "damaged"),
         ({"labels": ["red", "green"]}, "2 labels"),
-        ({"labels": ["red", "green", 3]}, "each once"),
+        ({"labels": ["red", "green", 3]}, "unique"),
         ({"input_spec": {"height": 16}}, "input spec"),
         ({"input_spec": InputSpec(16, 8).to_dict()}, "input spec"),
         ({"output": "probabilities"}, "output"),
@@ -186,7 +186,7 @@ def test_a_lambda_is_refused(tmp_path: Path) -> None:
     model = keras.Sequential([*build_tiny().layers, keras.layers.Lambda(lambda x: x)])
     model.build((None, 16, 16, 3))
     save(tmp_path / "a", model)
-    with pytest.raises(RunError, match=r"code of its own.*Lambda"):
+    with pytest.raises(RunError, match=r"custom code.*Lambda"):
         Classifier.load(tmp_path / "a")
 
 
@@ -200,7 +200,7 @@ def test_a_custom_layer_is_refused(tmp_path: Path) -> None:
     model = keras.Sequential([*build_tiny().layers, Mine()])
     model.build((None, 16, 16, 3))
     save(tmp_path / "a", model)
-    with pytest.raises(RunError, match=r"code of its own.*Mine"):
+    with pytest.raises(RunError, match=r"custom code.*Mine"):
         Classifier.load(tmp_path / "a")
 
 

@@ -16,15 +16,15 @@ from typing import Any, NoReturn
 
 from cnnclf.prediction import row_file
 from cnnclf.prediction.inputs import ImageInputs
-from cnnclf.prediction.job import Job
+from cnnclf.prediction.job import PredictionJob
 from cnnclf.prediction.label_pipeline import PredictOptions
 from cnnclf.prediction.predict import predict_images
 from cnnclf.prediction.row_file import open_rows
-from cnnclf.prediction.rows import Columns, Prediction
+from cnnclf.prediction.rows import Prediction, RowColumns
 from cnnclf.progress import Silent
 from tests.prediction.numbers_engine import Numbers
 
-COLUMNS = Columns(2)
+COLUMNS = RowColumns(2)
 BATCH = 7
 
 
@@ -79,7 +79,9 @@ def run(folder: Path, path: Path) -> None:
     engine = Numbers()
     engine.broken = {"13.jpg", "77.jpg"}
     inputs = ImageInputs([str(folder)])
-    job = Job.describe("0" * 64, inputs.inputs, columns=COLUMNS, threshold=None, shard=None)
+    job = PredictionJob.describe(
+        "0" * 64, inputs.inputs, columns=COLUMNS, threshold=None, shard=None
+    )
     with open_rows(path, COLUMNS, job=job, mode="resume") as rows:
         predict_images(
             engine,

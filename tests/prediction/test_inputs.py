@@ -33,9 +33,9 @@ def touch(*names: str) -> None:
         path.write_bytes(b"x")
 
 
-def find(*inputs: str, stdin: bytes | None = None, passed_over: str = "") -> list[str]:
+def find(*inputs: str, stdin: bytes | None = None, excluded: str = "") -> list[str]:
     stream = None if stdin is None else io.BytesIO(stdin)
-    over = Path(passed_over) if passed_over else None
+    over = Path(excluded) if excluded else None
     found = ImageInputs(inputs, stream, over).find()
     return [path + (f" ! {error}" if error else "") for path, error in found]
 
@@ -87,7 +87,7 @@ def test_link_loops_end(here: Path) -> None:
 
 def test_a_folder_of_results_is_not_searched(here: Path) -> None:
     touch("d/1.jpg", "d/sorted/cat/2.jpg", "d/sorted2/3.jpg")
-    assert find("d", passed_over="d/sorted") == ["d/1.jpg", "d/sorted2/3.jpg"]
+    assert find("d", excluded="d/sorted") == ["d/1.jpg", "d/sorted2/3.jpg"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on posix only")
@@ -236,7 +236,7 @@ def test_missing_paths_become_rows_when_something_is_found(here: Path) -> None:
 @pytest.mark.parametrize("inputs", [["no.jpg", "n*.png"], ["empty"], ["-"], []])
 def test_nothing_at_all_is_an_error(here: Path, inputs: Sequence[str]) -> None:
     touch("empty/notes.txt")
-    with pytest.raises(DataError, match="expected images, found none") as caught:
+    with pytest.raises(DataError, match="found no images in") as caught:
         find(*inputs, stdin=b"\n \n")
     assert caught.value.exit_code is ExitCode.DATA
 

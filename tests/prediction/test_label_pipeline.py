@@ -15,7 +15,7 @@ from cnnclf.prediction.label_pipeline import (
     PredictOptions,
     in_flight,
     iter_batches,
-    predict_chunk,
+    predict_files,
 )
 from cnnclf.prediction.predict import predict_images
 from cnnclf.progress import Silent
@@ -78,7 +78,7 @@ def test_memory_is_bounded_however_many_files_there_are() -> None:
             peak = max(peak, taken - given)
             yield Found(f"{taken}.jpg")
 
-    batches = iter_batches(Numbers(), endless(), options)
+    batches = iter_batches(Numbers(), endless(), options=options)
     for _ in range(250):
         given += len(next(batches))
     batches.close()
@@ -109,7 +109,9 @@ def test_decoding_goes_on_while_a_batch_is_computed() -> None:
 
 def test_breaking_off_ends_the_threads() -> None:
     before = threading.active_count()
-    batches = iter_batches(Numbers(), numbers(1000), PredictOptions(batch_size=8, threads=4))
+    batches = iter_batches(
+        Numbers(), numbers(1000), options=PredictOptions(batch_size=8, threads=4)
+    )
     assert next(batches)[0].path == "0.jpg"
     assert threading.active_count() > before
     batches.close()
@@ -161,7 +163,7 @@ def test_an_engine_that_streams_gets_several_batches_at_once() -> None:
 
 def test_breaking_off_ends_the_stream_of_the_engine() -> None:
     engine = Streaming()
-    batches = iter_batches(engine, numbers(1000), PredictOptions(batch_size=4))
+    batches = iter_batches(engine, numbers(1000), options=PredictOptions(batch_size=4))
     next(batches)
     assert not engine.has_ended
     batches.close()
@@ -193,19 +195,24 @@ def test_a_source_that_pauses_gets_all_its_rows_first(engine: Numbers) -> None:
 def test_the_first_batch_may_be_shorter() -> None:
     engine = Numbers()
     options = PredictOptions(batch_size=8, first_batch=3)
-    assert [len(batch) for batch in iter_batches(engine, numbers(20), options)] == [3, 8, 8, 1]
+    assert [len(batch) for batch in iter_batches(engine, numbers(20), options=options)] == [
+        3,
+        8,
+        8,
+        1,
+    ]
     assert engine.batches == [3, 8, 8, 1]
 
 
 @pytest.mark.parametrize(("rows", "first"), [(0, 8), (1, 7), (8, 8), (15, 1)])
 def test_batches_are_cut_as_if_the_job_had_not_been_interrupted(rows: int, first: int) -> None:
-    assert PredictOptions(batch_size=8).go_on_after(rows).first_batch == first
+    assert PredictOptions(batch_size=8).continue_after(rows).first_batch == first
 
 
 def test_a_chunk_is_predicted_as_a_worker_does_it() -> None:
     engine = Numbers()
     engine.broken = {"1.jpg"}
-    rows = predict_chunk(engine, ["2.jpg", "1.jpg", "3.jpg"], PredictOptions(top_k=1))
+    rows = predict_files(engine, ["2.jpg", "1.jpg", "3.jpg"], options=PredictOptions(top_k=1))
     assert [(row.path, row.label, bool(row.error)) for row in rows] == [
         ("2.jpg", "even", False),
         ("1.jpg", "", True),

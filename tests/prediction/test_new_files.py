@@ -114,7 +114,7 @@ def test_a_file_that_came_and_went_is_forgotten(world: World) -> None:
     world.steps = [path.unlink, nothing, nothing]
     watch = world.watch()
     assert look(watch) == ["-"] * 4
-    assert not watch._waiting
+    assert not watch._unsettled
 
 
 def test_a_folder_that_goes_away_may_come_back(world: World) -> None:
@@ -131,7 +131,7 @@ def test_a_folder_that_goes_away_may_come_back(world: World) -> None:
 def test_only_so_many_files_are_waited_for_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(new_files, "_MOST_WAITING", 3)
+    monkeypatch.setattr(new_files, "_MAX_UNSETTLED", 3)
     for number in range(8):
         world.put(f"{number}.jpg")
     world.steps = [nothing] * 12
@@ -251,7 +251,7 @@ def test_a_bad_file_gets_one_row(world: World) -> None:
 def test_where_files_are_moved_away_a_name_may_come_again(world: World, tmp_path: Path) -> None:
     world.put("1.jpg", age_s=100)
     world.steps = [lambda: world.put("1.jpg", age_s=100), nothing]
-    placer = Placer("move", tmp_path / "sorted", Numbers.labels)
+    placer = Placer("move", tmp_path / "sorted", labels=Numbers.labels)
     assert run(world, placer=placer) == ["1.jpg", "1.jpg"]
     assert sorted(path.name for path in tmp_path.glob("sorted/odd/*")) == ["1-2.jpg", "1.jpg"]
 
@@ -260,7 +260,7 @@ def test_what_new_files_cannot_come_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("")
     check_watchable([str(tmp_path), "photos/*.jpg"])
     for item in ("-", "@list.txt", str(tmp_path / "a.jpg"), str(tmp_path / "no")):
-        with pytest.raises(UsageError, match="to watch"):
+        with pytest.raises(UsageError, match="with --watch"):
             check_watchable([str(tmp_path), item])
 
 

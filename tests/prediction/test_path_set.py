@@ -13,7 +13,7 @@ from cnnclf.prediction.path_set import PathSet
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sort in often, so that a few paths meet all that many would."""
-    monkeypatch.setattr(path_set, "_LEAST_NEW", 3)
+    monkeypatch.setattr(path_set, "_MIN_NEW", 3)
 
 
 STEPS = st.lists(st.tuples(st.booleans(), st.sampled_from("abcdefgh")), max_size=60)
@@ -34,7 +34,7 @@ def test_it_does_what_a_counter_does(steps: list[tuple[bool, str]]) -> None:
 
 
 def test_many_paths_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(path_set, "_LEAST_NEW", 500)
+    monkeypatch.setattr(path_set, "_MIN_NEW", 500)
     paths = PathSet()
     for number in range(5000):
         paths.add(f"photos/{number}.jpg")

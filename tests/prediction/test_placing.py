@@ -33,7 +33,7 @@ def tree(root: Path) -> dict[str, str]:
 def test_files_land_in_the_folder_of_their_label(tmp_path: Path, mode: str) -> None:
     source = make(tmp_path / "in" / "1.jpg", "one")
     os.utime(source, (1e9, 1e9))
-    placer = Placer(mode, tmp_path / "out", LABELS)
+    placer = Placer(mode, tmp_path / "out", labels=LABELS)
     placed = Path(placer.place(str(source), "cat"))
     assert placed == tmp_path / "out" / "cat" / "1.jpg"
     assert tree(tmp_path / "out") == {"cat/1.jpg": "one"}
@@ -45,7 +45,7 @@ def test_files_land_in_the_folder_of_their_label(tmp_path: Path, mode: str) -> N
 @pytest.mark.parametrize("mode", ["copy", "link", "move"])
 def test_names_that_are_taken_get_a_number(tmp_path: Path, mode: str) -> None:
     make(tmp_path / "out" / "cat" / "1.jpg", "mine")
-    placer = Placer(mode, tmp_path / "out", LABELS)
+    placer = Placer(mode, tmp_path / "out", labels=LABELS)
     for folder in ("a", "b", "c"):
         placer.place(str(make(tmp_path / folder / "1.jpg", folder)), "cat")
     assert tree(tmp_path / "out") == {
@@ -59,7 +59,7 @@ def test_names_that_are_taken_get_a_number(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["copy", "link", "move"])
 def test_a_dry_run_changes_nothing(tmp_path: Path, mode: str) -> None:
     source = make(tmp_path / "in" / "1.jpg")
-    placer = Placer(mode, tmp_path / "out", LABELS, dry_run=True)
+    placer = Placer(mode, tmp_path / "out", labels=LABELS, dry_run=True)
     assert placer.place(str(source), "dog") == str(tmp_path / "out" / "dog" / "1.jpg")
     assert tree(tmp_path) == {"in/1.jpg": "x"}
     assert not (tmp_path / "out").exists()
@@ -68,13 +68,13 @@ def test_a_dry_run_changes_nothing(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["copy", "link", "move"])
 def test_a_file_that_is_there_already_stays(tmp_path: Path, mode: str) -> None:
     source = make(tmp_path / "out" / "cat" / "1.jpg")
-    assert Placer(mode, tmp_path / "out", LABELS).place(str(source), "cat") == str(source)
+    assert Placer(mode, tmp_path / "out", labels=LABELS).place(str(source), "cat") == str(source)
     assert tree(tmp_path) == {"out/cat/1.jpg": "x"}
 
 
 @pytest.mark.parametrize("mode", ["copy", "link", "move"])
 def test_a_file_that_is_gone_leaves_no_trace(tmp_path: Path, mode: str) -> None:
-    placer = Placer(mode, tmp_path / "out", LABELS)
+    placer = Placer(mode, tmp_path / "out", labels=LABELS)
     with pytest.raises(FileNotFoundError):
         placer.place(str(tmp_path / "none.jpg"), "cat")
     assert list(tmp_path.iterdir()) == []
@@ -82,7 +82,7 @@ def test_a_file_that_is_gone_leaves_no_trace(tmp_path: Path, mode: str) -> None:
 
 def test_an_empty_file_is_moved_like_any_other(tmp_path: Path) -> None:
     source = make(tmp_path / "in" / "1.jpg", "")
-    Placer("move", tmp_path / "out", LABELS).place(str(source), "cat")
+    Placer("move", tmp_path / "out", labels=LABELS).place(str(source), "cat")
     assert tree(tmp_path) == {"out/cat/1.jpg": ""}
 
 
@@ -91,7 +91,7 @@ def test_moving_a_link_keeps_what_it_shows(tmp_path: Path) -> None:
     link = tmp_path / "in" / "2.jpg"
     link.parent.mkdir()
     link.symlink_to(Path("..") / "real" / "1.jpg")
-    placed = Path(Placer("move", tmp_path / "out", LABELS).place(str(link), "cat"))
+    placed = Path(Placer("move", tmp_path / "out", labels=LABELS).place(str(link), "cat"))
     assert placed.read_text() == "one"
     assert not link.is_symlink()
     assert (tmp_path / "real" / "1.jpg").exists()
@@ -114,7 +114,7 @@ def test_moving_to_another_file_system_copies_then_removes(
 ) -> None:
     source = make(tmp_path / "in" / "1.jpg", "one")
     across(monkeypatch, source)
-    placed = Placer("move", tmp_path / "out", LABELS).place(str(source), "cat")
+    placed = Placer("move", tmp_path / "out", labels=LABELS).place(str(source), "cat")
     assert tree(tmp_path) == {"out/cat/1.jpg": "one"}
     assert placed == str(tmp_path / "out" / "cat" / "1.jpg")
 
@@ -124,7 +124,7 @@ def test_a_bad_copy_never_costs_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     across(monkeypatch, source)
     monkeypatch.setattr("shutil.copyfileobj", lambda reader, writer, size: writer.write(b"two"))
     with pytest.raises(OSError, match="differs"):
-        Placer("move", tmp_path / "out", LABELS).place(str(source), "cat")
+        Placer("move", tmp_path / "out", labels=LABELS).place(str(source), "cat")
     assert tree(tmp_path) == {"in/1.jpg": "one"}
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("shutil.copyfileobj", full)
     with pytest.raises(OSError, match="space"):
-        Placer("move", tmp_path / "out", LABELS).place(str(source), "cat")
+        Placer("move", tmp_path / "out", labels=LABELS).place(str(source), "cat")
     assert tree(tmp_path) == {"in/1.jpg": "one"}
 
 
@@ -160,18 +160,18 @@ def test_an_interrupt_at_any_moment_never_costs_the_file(
             with monkeypatch.context() as patch:
                 patch.setattr(os, name, stops)
                 with contextlib.suppress(KeyboardInterrupt):
-                    Placer("move", out, LABELS).place(str(source), "cat")
+                    Placer("move", out, labels=LABELS).place(str(source), "cat")
             contents = list(tree(source.parent.parent).values())
             assert contents.count("one") == 1, (name, is_after)
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a file"):
-        Placer("copy", make(tmp_path / "out"), LABELS)
+        Placer("copy", make(tmp_path / "out"), labels=LABELS)
 
 
 def test_labels_become_folders_inside(tmp_path: Path) -> None:
-    placer = Placer("copy", tmp_path / "out", LABELS)
+    placer = Placer("copy", tmp_path / "out", labels=LABELS)
     source = make(tmp_path / "1.jpg")
     for label in (*LABELS, "unknown"):
         placed = Path(placer.place(str(source), label))

@@ -20,7 +20,7 @@ from cnnclf.prediction.label_pipeline import PredictOptions
 from cnnclf.prediction.placing import Placer
 from cnnclf.prediction.predict import predict_images
 from cnnclf.prediction.row_file import open_rows
-from cnnclf.prediction.rows import Columns, Prediction
+from cnnclf.prediction.rows import Prediction, RowColumns
 from cnnclf.progress import Silent
 from tests.inference.conftest import Draw
 from tests.prediction.numbers_engine import Numbers, Rows, numbers, run
@@ -136,7 +136,7 @@ def test_files_are_placed_and_bad_ones_stay(tmp_path: Path) -> None:
         rows=rows,
         options=PredictOptions(),
         progress=Silent(),
-        placer=Placer("move", tmp_path / "out", engine.labels),
+        placer=Placer("move", tmp_path / "out", labels=engine.labels),
     )
     assert (summary.placed, summary.failed) == (3, 1)
     assert rows[2].placed == str(tmp_path / "out" / "even" / "2.jpg")
@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_placed_is_a_failed_row_with_its_label(tmp_path: P
         rows=rows,
         options=PredictOptions(),
         progress=Silent(),
-        placer=Placer("copy", tmp_path / "out", Numbers.labels),
+        placer=Placer("copy", tmp_path / "out", labels=Numbers.labels),
     )
     assert [row.label for row in rows] == ["even", "odd"]
     assert rows[0].error == "cannot copy it: No such file or directory"
@@ -171,7 +171,7 @@ def test_a_full_disk_stops_placing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             rows=Rows(),
             options=PredictOptions(),
             progress=Silent(),
-            placer=Placer("copy", tmp_path / "out", Numbers.labels),
+            placer=Placer("copy", tmp_path / "out", labels=Numbers.labels),
         )
 
 
@@ -193,7 +193,7 @@ def test_what_was_placed_has_its_row_whenever_a_signal_comes(
 
     monkeypatch.setattr(os, "replace", replace_and_stop)
     before = signal.signal(number, signal.default_int_handler)
-    columns = Columns(1, placed=True)
+    columns = RowColumns(1, placed=True)
     try:
         with (
             pytest.raises(KeyboardInterrupt),
@@ -205,7 +205,7 @@ def test_what_was_placed_has_its_row_whenever_a_signal_comes(
                 rows=rows,
                 options=PredictOptions(),
                 progress=Silent(),
-                placer=Placer(mode, tmp_path / "out", Numbers.labels),
+                placer=Placer(mode, tmp_path / "out", labels=Numbers.labels),
             )
     finally:
         signal.signal(number, before)

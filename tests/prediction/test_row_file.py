@@ -17,16 +17,16 @@ import pytest
 from cnnclf.errors import DeviceError, ExitCode, MissingPackageError, RunError, UsageError
 from cnnclf.prediction import parquet
 from cnnclf.prediction.inputs import PAUSE, Found
-from cnnclf.prediction.job import Job, write_job
-from cnnclf.prediction.path_set import leave_out
+from cnnclf.prediction.job import PredictionJob, write_job
+from cnnclf.prediction.path_set import skip_done
 from cnnclf.prediction.row_file import FILE_FORMATS, check_row_file, open_rows
-from cnnclf.prediction.rows import Columns, Prediction
+from cnnclf.prediction.rows import Prediction, RowColumns
 from cnnclf.prediction.sharding import Shard
 
 GOOD = Prediction("a,b.jpg", (("cat", 0.75), ("dog", 0.25)))
 BAD = Prediction("bad.jpg", error="expected an image, received text")
-COLUMNS = Columns(2)
-JOB = Job("0" * 64, ("photos",), "/home/me", COLUMNS.top_k, tuple(COLUMNS.names()))
+COLUMNS = RowColumns(2)
+JOB = PredictionJob("0" * 64, ("photos",), "/home/me", COLUMNS.top_k, tuple(COLUMNS.names()))
 SUFFIXES = pytest.mark.parametrize("suffix", FILE_FORMATS)
 
 
@@ -146,7 +146,7 @@ def test_work_broken_off_keeps_the_rows_so_far(tmp_path: Path, error: type[BaseE
     assert "bad.jpg" in partial(path).read_text()
     for name in ("p.csv", "p.csv.partial"):
         assert (tmp_path / name).exists()
-    with pytest.raises(UsageError, match="holds the rows of an interrupted job") as caught:
+    with pytest.raises(UsageError, match="contains the rows of an interrupted job") as caught:
         write(path, GOOD, job=JOB)
     assert caught.value.exit_code is ExitCode.USAGE
     assert "--resume" in caught.value.hint
@@ -269,7 +269,7 @@ def test_a_job_goes_on_after_its_last_whole_row(tmp_path: Path, suffix: str, cut
     with open_rows(path, COLUMNS, job=JOB, mode="resume") as file:
         assert file.so_far.summary.files == file.so_far.summary.earlier == (6 if cut == 0 else 5)
         assert file.so_far.summary.counts == {"cat": file.so_far.summary.files}
-        left = list(leave_out((Found(f"{number}.jpg") for number in range(10)), file.so_far.done))
+        left = list(skip_done((Found(f"{number}.jpg") for number in range(10)), file.so_far.done))
         assert [found.path for found in left] == [
             row.path for row in rows[file.so_far.summary.files :]
         ]
@@ -286,7 +286,7 @@ def test_paths_are_matched_by_name_and_count(tmp_path: Path) -> None:
         break_off(path, *rows, error=KeyboardInterrupt)
     with open_rows(path, COLUMNS, job=JOB, mode="resume") as file:
         source = [Found("new"), Found("a"), PAUSE, Found("a"), Found("a"), Found("b"), Found("b")]
-        assert list(leave_out(source, file.so_far.done)) == [
+        assert list(skip_done(source, file.so_far.done)) == [
             Found("new"),
             PAUSE,
             Found("a"),
@@ -299,7 +299,7 @@ def test_failed_rows_are_done_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         break_off(path, BAD, GOOD, error=KeyboardInterrupt)
     with open_rows(path, COLUMNS, job=JOB, mode="resume") as file:
-        assert list(leave_out([Found("bad.jpg")], file.so_far.done)) == []
+        assert list(skip_done([Found("bad.jpg")], file.so_far.done)) == []
         assert file.so_far.summary.failed == 1
         assert file.so_far.summary.examples == [("bad.jpg", BAD.error)]
         assert file.so_far.summary.exit_code is ExitCode.SOME_FAILED
@@ -340,17 +340,17 @@ def test_a_job_that_may_replace_a_file_goes_on_if_killed_before_its_first_row(
     path.write_text("old")
     partial(path).write_bytes(b"")
     write_job(tmp_path / "p.csv.partial.json", JOB, may_replace=False)
-    with pytest.raises(UsageError, match="expected no file at"):
+    with pytest.raises(UsageError, match="was created while its job was interrupted"):
         write(path, GOOD, job=JOB, mode="resume")
     write_job(tmp_path / "p.csv.partial.json", JOB, may_replace=True)
     with pytest.raises(UsageError, match="belongs to another job"):
-        write(path, GOOD, job=OTHERS["IMAGES"], mode="resume")
+        write(path, GOOD, job=OTHERS["the argument IMAGES"], mode="resume")
     assert path.read_text() == "old"
     assert len(read(write(path, GOOD, job=JOB, mode="resume"))) == 1
     assert names(tmp_path) == ["p.csv"]
 
 
-def test_a_heading_that_is_cut_off_begins_anew(tmp_path: Path) -> None:
+def test_an_incomplete_heading_starts_again(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     with pytest.raises(KeyboardInterrupt):
         break_off(path, GOOD, error=KeyboardInterrupt)
@@ -360,10 +360,10 @@ def test_a_heading_that_is_cut_off_begins_anew(tmp_path: Path) -> None:
 
 OTHERS = {
     "the model": replace(JOB, model="1" * 64),
-    "IMAGES": replace(JOB, inputs=("photos", "more")),
+    "the argument IMAGES": replace(JOB, inputs=("photos", "more")),
     "the working directory": replace(JOB, folder="/elsewhere"),
     "--top-k": replace(JOB, top_k=1),
-    "the columns": replace(JOB, columns=("path", "label", "probability", "error")),
+    "the list of columns": replace(JOB, columns=("path", "label", "probability", "error")),
     "--threshold": replace(JOB, threshold=0.5),
     "--shard": replace(JOB, shard=Shard(1, 4)),
 }
@@ -375,7 +375,7 @@ def test_another_job_is_refused_by_name(tmp_path: Path, words: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         break_off(path, GOOD, error=KeyboardInterrupt)
     before = partial(path).read_bytes()
-    with pytest.raises(UsageError, match=f"belongs to another job: expected {words}") as caught:
+    with pytest.raises(UsageError, match=f"belongs to another job: {words} was") as caught:
         write(path, BAD, job=OTHERS[words], mode="resume")
     assert "--overwrite" in caught.value.hint
     assert partial(path).read_bytes() == before
@@ -389,7 +389,9 @@ def test_every_field_of_a_job_is_compared() -> None:
 def test_rows_that_nobody_owns_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     partial(path).write_text("path,label\nprecious,row\n")
-    with pytest.raises(UsageError, match=r"expected p\.csv\.partial\.json beside"):
+    with pytest.raises(
+        UsageError, match=r"p\.csv\.partial\.json, which records its job, is missing"
+    ):
         write(path, GOOD, job=JOB, mode="resume")
     assert "precious" in partial(path).read_text()
     partial(path).with_name("p.csv.partial.json").write_text("{")
@@ -403,7 +405,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         break_off(path, GOOD, error=KeyboardInterrupt)
     path.write_text("somebody else's")
-    with pytest.raises(UsageError, match="expected no file at"):
+    with pytest.raises(UsageError, match="was created while its job was interrupted"):
         write(path, BAD, job=JOB, mode="resume")
     assert path.read_text() == "somebody else's"
     assert len(read(write(path, BAD, job=JOB, mode="overwrite"))) == 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnclf.prediction.rows import CSV, JSON_LINES, Columns, Prediction, RowFormat
+from cnnclf.prediction.rows import CSV, JSON_LINES, Prediction, RowColumns, RowFormat
 
 GOOD = Prediction("a,b.jpg", (("cat", 0.75), ("dog", 0.2499999999), ("cow", 1e-10)))
 UNSURE = Prediction("ü.jpg", (("dog", 0.4), ("cat", 0.35)), is_unknown=True)
@@ -18,12 +18,12 @@ BAD = Prediction("bad.jpg", error="expected an image, received text")
 MOVED = Prediction("c.jpg", (("cat", 1.0),), placed="out/cat/c.jpg")
 
 
-def lines(form: RowFormat, columns: Columns, *rows: Prediction) -> str:
+def lines(form: RowFormat, columns: RowColumns, *rows: Prediction) -> str:
     return form.heading(columns) + "".join(form.line(row, columns) for row in rows)
 
 
 def test_csv() -> None:
-    assert lines(CSV, Columns(2), GOOD, UNSURE, BAD) == (
+    assert lines(CSV, RowColumns(2), GOOD, UNSURE, BAD) == (
         "path,label,probability,label_2,probability_2,error\n"
         '"a,b.jpg",cat,0.75,dog,0.25,\n'
         "ü.jpg,unknown,0.4,cat,0.35,\n"
@@ -32,7 +32,7 @@ def test_csv() -> None:
 
 
 def test_columns_follow_the_options() -> None:
-    columns = Columns(1, nearest=True, placed=True)
+    columns = RowColumns(1, nearest=True, placed=True)
     rows = list(csv.DictReader(lines(CSV, columns, UNSURE, MOVED, BAD).splitlines()))
     assert list(rows[0]) == ["path", "label", "probability", "nearest", "placed", "error"]
     assert [row["label"] for row in rows] == ["unknown", "cat", ""]
@@ -41,7 +41,7 @@ def test_columns_follow_the_options() -> None:
 
 
 def test_jsonl() -> None:
-    good, bad = lines(JSON_LINES, Columns(3), GOOD, BAD).splitlines()
+    good, bad = lines(JSON_LINES, RowColumns(3), GOOD, BAD).splitlines()
     assert json.loads(good) == {
         "path": "a,b.jpg",
         "label": "cat",
@@ -76,7 +76,7 @@ ROWS = st.lists(
 def test_whole_rows_come_back_however_the_file_is_cut(
     rows: list[Prediction], form: RowFormat, data: Any
 ) -> None:
-    columns = Columns(2)
+    columns = RowColumns(2)
     heading = form.heading(columns).encode()
     parts = [form.line(row, columns).encode("utf-8", "surrogateescape") for row in rows]
     content = heading + b"".join(parts)
@@ -96,7 +96,7 @@ def test_whole_rows_come_back_however_the_file_is_cut(
     "damage", [b"\0" * 40, b"a,b\n", b"[1]\n", b'{"path": 1}\n', b"\xff\n", b"\n"]
 )
 def test_reading_ends_where_something_else_begins(form: RowFormat, damage: bytes) -> None:
-    columns = Columns(2)
+    columns = RowColumns(2)
     good = form.line(GOOD, columns).encode()
     file = io.BytesIO(good + damage + good)
     assert [row.end for row in form.read(file, columns)] == [len(good)]
@@ -104,5 +104,5 @@ def test_reading_ends_where_something_else_begins(form: RowFormat, damage: bytes
 
 @given(ROWS)
 def test_other_programs_read_the_csv(rows: list[Prediction]) -> None:
-    text = io.StringIO(lines(CSV, Columns(1), *rows), newline="")
+    text = io.StringIO(lines(CSV, RowColumns(1), *rows), newline="")
     assert [row["path"] for row in csv.DictReader(text)] == [row.path for row in rows]

@@ -33,7 +33,7 @@ def test_what_is_waited_for_is_the_limit(times: Times, stage: str) -> None:
         times.spend(7 if each == stage else 1, 1)
     clock.stop()
     assert clock.limit() == Limit(stage, 0.7, is_processor=False)
-    assert str(clock.limit()).endswith(f"{STAGES[stage]}: 70 % of the time")
+    assert str(clock.limit()).endswith(f"{STAGES[stage]}, 70 % of the time")
     assert clock.seconds == pytest.approx(10)
 
 
@@ -43,7 +43,7 @@ def test_where_all_processors_are_busy_their_time_counts(times: Times) -> None:
     times.spend(10, 20)
     clock.add_decoding(15)
     assert clock.limit() == Limit("decode", 0.75, is_processor=True)
-    assert str(clock.limit()) == "the limit is decoding: 75 % of the processors' time"
+    assert str(clock.limit()) == "bottleneck: decoding, 75 % of the processor time"
 
 
 def test_shares_add_up_while_it_runs(times: Times) -> None:

@@ -1,37 +1,33 @@
 """`cnnclf predict`: label images with a trained model, as rows, as a table, or into folders."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
+from cnnclf.cli.predict_request import (
+    ImageSearch,
+    Sorting,
+    choose_cluster,
+    choose_mode,
+    choose_sorting,
+    choose_threshold,
+    search_images,
+)
+from cnnclf.cli.row_sinks import RowTarget, Sink, open_sink, show_summary
 from cnnclf.cli.settings import add_settings, read_settings
-from cnnclf.cli.words import format_rate
 from cnnclf.config import PredictConfig
-from cnnclf.errors import DataError, UsageError
-from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from cnnclf.cli.predict_with_ray import ClusterCall
-    from cnnclf.cli.row_sinks import Sink
-    from cnnclf.inference.classifier import Classifier
-    from cnnclf.prediction.inputs import Found, ImageInputs
-    from cnnclf.prediction.label_pipeline import PredictOptions
-    from cnnclf.prediction.path_lists import ByteStream
-    from cnnclf.prediction.placing import Placer
-    from cnnclf.prediction.row_file import Mode
     from cnnclf.prediction.summary import PredictSummary
 
 _LARGE = "Large jobs"
 _SORTING = "Sorting into class folders"
-_DONE = {"copy": "copied", "link": "linked", "move": "moved"}
-_LABELS_SHOWN = 12  # in the summary line; --json has all
 
 
 @partial(add_settings, kind=PredictConfig, rows={"engine": options.ENGINE_CHOICES})
@@ -41,8 +37,7 @@ def predict_command(
         list[str],
         typer.Argument(
             metavar="IMAGES...",
-            help="Files, folders, patterns in quotes, @FILE for a list of paths, - for a list on "
-            "stdin.",
+            help="Files, folders, quoted patterns, @FILE for a list, - for a list on stdin.",
         ),
     ],
     *,
@@ -57,12 +52,12 @@ def predict_command(
         typer.Option(
             "--resume",
             rich_help_panel=_LARGE,
-            help="Go on with an interrupted --out; begin it if there is none.",
+            help="Continue an interrupted --out, or start a new one.",
         ),
     ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", rich_help_panel=_LARGE, help="Replace an --out that exists."),
+        typer.Option("--overwrite", rich_help_panel=_LARGE, help="Replace an existing --out."),
     ] = False,
     shard: Annotated[
         str | None,
@@ -70,7 +65,7 @@ def predict_command(
             "--shard",
             metavar="I/N",
             rich_help_panel=_LARGE,
-            help="Take part I of N, chosen by the paths: one command for each machine.",
+            help="Process shard I of N, selected by path: one command per machine.",
         ),
     ] = None,
     watch: Annotated[
@@ -85,7 +80,7 @@ def predict_command(
             "--ray",
             metavar="[ADDRESS]",
             rich_help_panel=_LARGE,
-            help="Work on a Ray cluster: auto or HOST:PORT; without an address on one of its own.",
+            help="Run on a Ray cluster: auto or HOST:PORT; without an address on a temporary one.",
         ),
     ] = None,
     parts: Annotated[
@@ -94,7 +89,7 @@ def predict_command(
             "--parts",
             metavar="csv|jsonl|parquet",
             rich_help_panel=_LARGE,
-            help="With --ray: let the workers write parts into the directory --out.",
+            help="With --ray: workers write files of this format into the directory --out.",
         ),
     ] = None,
     copy_to: Annotated[
@@ -111,7 +106,7 @@ def predict_command(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", rich_help_panel=_SORTING, help="Only say where files would go."),
+        typer.Option("--dry-run", rich_help_panel=_SORTING, help="Only show where files would go."),
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -120,49 +115,48 @@ def predict_command(
 ) -> int:
     """Label images with a trained model.
 
-    Rows go to --out, or as a table to the terminal, or as CSV to a pipe. A file that cannot be read
-    becomes a row with an error; then the exit code is 7. Sorting never overwrites a file.
+    Rows are written to --out, or shown as a table on a terminal, or printed as CSV to a pipe. A
+    file that cannot be read gets a row with an error; then the exit code is 7. Sorting never
+    overwrites a file.
     """
     config = read_settings(PredictConfig, settings)
-    target = _choose_target(copy_to, link_to, move_to, dry_run=dry_run)
-    is_sorting = target is not None
-    mode = _choose_mode(out_, resume=resume, overwrite=overwrite, is_sorting=is_sorting)
-    cluster = _choose_cluster(ray, parts, out_, mode, watch=watch, is_sorting=is_sorting)
-    from cnnclf.inference.classifier import Classifier, find_bundle
+    sorting = choose_sorting(copy_to, link_to, move_to=move_to, dry_run=dry_run)
+    mode = choose_mode(out_, resume=resume, overwrite=overwrite, sorting=sorting)
+    cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
+    from cnnclf.inference.classifier import find_bundle
     from cnnclf.inference.origins import warn_of_unfinished
-    from cnnclf.prediction.predict import predict_images, watch_images
 
-    # What is wrong with the paths is told before seconds go into loading a model.
     bundle = find_bundle(run)
     warn_of_unfinished(run, use="used", progress=out.progress())
-    progress = _choose_progress(out_)
-    inputs = _choose_inputs(images, shard, target, progress, watch=watch)
-    found, nothing = _find_first(inputs, None if cluster else out_, mode, watch=watch)
+    path = None if cluster else out_
+    search = search_images(images, shard, path=path, mode=mode, watch=watch, sorting=sorting)
     if cluster is not None:
         from cnnclf.cli.predict_with_ray import predict_with_ray
-        from cnnclf.inference.bundles import read_bundle
-        from cnnclf.prediction.cluster.worker import Computing
 
-        model = read_bundle(bundle)
-        stored = model.content.get("threshold")
-        summary = predict_with_ray(
-            cluster,
-            model,
-            found,
-            inputs=inputs,
-            top_k=config.top_k,
-            threshold=_choose_threshold(config.threshold, stored, model.labels),
-            computing=Computing(
-                config.engine,
-                config.precision,
-                config.device,
-                config.threads,
-                config.batch_size,
-                verbose,
-            ),
+        summary = predict_with_ray(cluster, bundle, search=search, config=config, verbose=verbose)
+    else:
+        target = RowTarget(path, mode, sorting)
+        summary = _predict_here(
+            bundle, search, target=target, config=config, watch=watch, verbose=verbose
         )
-        _show(summary, None)
-        return summary.exit_code
+    show_summary(summary, sorting)
+    return summary.exit_code
+
+
+def _predict_here(
+    bundle: Path,
+    search: ImageSearch,
+    *,
+    target: RowTarget,
+    config: PredictConfig,
+    watch: bool,
+    verbose: bool,
+) -> "PredictSummary":
+    """Predict on this machine."""
+    from cnnclf.inference.classifier import Classifier
+    from cnnclf.prediction.label_pipeline import PredictOptions
+    from cnnclf.prediction.predict import predict_images, watch_images
+
     classifier = Classifier.load(
         bundle,
         engine=config.engine,
@@ -172,256 +166,47 @@ def predict_command(
         verbose=verbose,
         progress=out.progress(),
     )
-    how = _choose_options(classifier, config)
-    placer = _open_placer(target, classifier.labels, dry_run=dry_run)
-    with _open_sink(out_, mode, classifier, how, inputs, placer) as sink:
-        if nothing is not None and not sink.so_far.summary.earlier:
-            raise nothing
+    labels = classifier.labels
+    options = PredictOptions(
+        min(config.top_k, len(labels)),
+        choose_threshold(config.threshold, classifier.threshold, labels=labels),
+        config.batch_size,
+        config.threads,
+    )
+    placer = target.sorting.open_placer(labels) if target.sorting else None
+    with open_sink(target, classifier.source, options=options, inputs=search.inputs) as sink:
+        search.check(earlier=sink.so_far.summary.earlier)
         if watch:
-            with _summed_up(sink, placer):
+            with _summary_on_interrupt(sink, target.sorting):
                 watch_images(
                     classifier,
-                    inputs,
+                    search.inputs,
                     rows=sink.rows,
-                    options=how,
-                    progress=progress,
+                    options=options,
+                    progress=search.progress,
                     placer=placer,
                     so_far=sink.so_far,
                 )
         else:
             predict_images(
                 classifier,
-                found,
+                search.found,
                 rows=sink.rows,
-                options=how,
-                progress=progress,
-                inputs=inputs,
+                options=options,
+                progress=search.progress,
+                inputs=search.inputs,
                 placer=placer,
                 so_far=sink.so_far,
             )
-        summary = sink.so_far.summary
-        sink.end(summary)
-    _show(summary, placer)
-    return summary.exit_code
-
-
-def _choose_mode(out_: Path | None, *, resume: bool, overwrite: bool, is_sorting: bool) -> "Mode":
-    """Say what to do with a file of rows that is there, and refuse early what cannot be done."""
-    if resume and overwrite:
-        raise UsageError("expected --resume or --overwrite, received both", "give one of them")
-    mode: Mode = "resume" if resume else "overwrite" if overwrite else "new"
-    if out_ is None:
-        if mode != "new":
-            raise UsageError(f"expected --out FILE beside --{mode}, received none", "add --out")
-        return mode
-    if resume and is_sorting:
-        raise UsageError(
-            "expected --resume without sorting into folders, received both",
-            "sorting cannot tell which files it has dealt with; files that were moved are gone "
-            "from their place, so the same command with another --out does the rest",
-        )
-    return mode
-
-
-def _choose_cluster(
-    ray: str | None,
-    parts: str | None,
-    out_: Path | None,
-    mode: "Mode",
-    *,
-    watch: bool,
-    is_sorting: bool,
-) -> "ClusterCall | None":
-    """Say which cluster is to work, if any, and refuse early what cannot be written."""
-    if ray is not None:
-        from cnnclf.cli.predict_with_ray import choose_cluster
-
-        return choose_cluster(ray, out_, parts, mode, watch=watch, is_sorting=is_sorting)
-    if parts is not None:
-        raise UsageError("expected --ray beside --parts, received none", "leave --parts out")
-    if out_ is not None:
-        from cnnclf.prediction.row_file import check_row_file
-
-        check_row_file(out_, mode)
-    return None
-
-
-def _choose_inputs(
-    images: list[str],
-    shard: str | None,
-    target: tuple[str, Path] | None,
-    progress: Progress,
-    *,
-    watch: bool,
-) -> "ImageInputs":
-    from cnnclf.prediction.inputs import ImageInputs
-    from cnnclf.prediction.new_files import check_watchable
-    from cnnclf.prediction.sharding import parse_shard
-
-    if watch:
-        if out.json_mode:
-            raise UsageError(
-                "expected --watch without --json, received both",
-                "a document ends, watching does not: use --out rows.jsonl",
-            )
-        check_watchable(images)
-        out.note(f"watching {', '.join(images)} for new files; Ctrl-C ends it")
-    inputs = ImageInputs(
-        images,
-        cast("ByteStream", sys.stdin.buffer) if "-" in images and sys.stdin else None,
-        passed_over=target[1] if target else None,
-        progress=progress,
-        shard=parse_shard(shard) if shard is not None else None,
-        may_be_empty=watch,
-    )
-    if target is not None and target[0] == "move":
-        # A folder may skip files when others are taken out of it while it is listed.
-        inputs.sort_at_once = sys.maxsize
-    return inputs
-
-
-def _find_first(
-    inputs: "ImageInputs", path: Path | None, mode: "Mode", *, watch: bool
-) -> "tuple[Iterator[Found], DataError | None]":
-    """Look for the first path; if there is none, say whether a job that goes on may be done."""
-    from cnnclf.prediction.inputs import NoImagesError
-    from cnnclf.prediction.row_file import is_interrupted
-
-    if watch:
-        return inputs.find(), None
-    try:
-        return inputs.first(), None
-    except NoImagesError as error:
-        if mode != "resume" or path is None or not is_interrupted(path):
-            raise
-        return iter(()), error
-
-
-def _choose_options(classifier: "Classifier", config: PredictConfig) -> "PredictOptions":
-    from cnnclf.prediction.label_pipeline import PredictOptions
-
-    return PredictOptions(
-        min(config.top_k, len(classifier.labels)),
-        _choose_threshold(config.threshold, classifier.threshold, classifier.labels),
-        config.batch_size,
-        config.threads,
-    )
-
-
-def _choose_threshold(
-    given: float | None, stored: float | None, labels: tuple[str, ...]
-) -> float | None:
-    from cnnclf.prediction.rows import UNKNOWN
-
-    threshold = stored if given is None else given
-    if threshold is not None and UNKNOWN in labels:
-        out.warn(f"a class is called {UNKNOWN!r}, too; the threshold's answer looks the same")
-    return threshold
-
-
-def _choose_target(
-    copy_to: Path | None, link_to: Path | None, move_to: Path | None, *, dry_run: bool
-) -> tuple[str, Path] | None:
-    given = [
-        (mode, path)
-        for mode, path in (("copy", copy_to), ("link", link_to), ("move", move_to))
-        if path is not None
-    ]
-    if len(given) > 1:
-        words = " and ".join(f"--{mode}-to" for mode, _ in given)
-        raise UsageError(f"expected one way to sort files, received {words}", "give one of them")
-    if dry_run and not given:
-        raise UsageError(
-            "expected --copy-to, --link-to or --move-to beside --dry-run, received none",
-            "predicting alone changes nothing: leave --dry-run out",
-        )
-    return given[0] if given else None
-
-
-def _choose_progress(out_: Path | None) -> Progress:
-    """A table that grows on the terminal is its own progress; a bar would tear it."""
-    if out_ is None and not out.json_mode and sys.stdout.isatty():
-        return _Remarks()
-    return out.progress()
-
-
-def _open_placer(
-    target: tuple[str, Path] | None, labels: tuple[str, ...], *, dry_run: bool
-) -> "Placer | None":
-    from cnnclf.prediction.placing import Placer
-
-    return Placer(*target, labels, dry_run=dry_run) if target else None
+        sink.end(sink.so_far.summary)
+    return sink.so_far.summary
 
 
 @contextlib.contextmanager
-def _open_sink(
-    path: Path | None,
-    mode: "Mode",
-    classifier: "Classifier",
-    how: "PredictOptions",
-    inputs: "ImageInputs",
-    placer: "Placer | None",
-) -> Iterator["Sink"]:
-    """Open what takes the rows."""
-    from cnnclf.cli.row_sinks import open_file_sink, open_stdout_sink
-    from cnnclf.prediction.job import Job
-    from cnnclf.prediction.rows import Columns
-
-    columns = Columns(how.top_k, nearest=how.threshold is not None, placed=placer is not None)
-    if path is None:
-        yield open_stdout_sink(columns, classifier.labels)
-        return
-    job = Job.describe(
-        classifier.bundle["sha256"],
-        inputs.inputs,
-        columns=columns,
-        threshold=how.threshold,
-        shard=inputs.shard,
-    )
-    with open_file_sink(path, columns, job=None if placer else job, mode=mode) as sink:
-        yield sink
-
-
-@contextlib.contextmanager
-def _summed_up(sink: "Sink", placer: "Placer | None") -> Iterator[None]:
-    """Say what came out so far when Ctrl-C ends the watching."""
+def _summary_on_interrupt(sink: Sink, sorting: Sorting | None) -> Iterator[None]:
+    """Show the summary when Ctrl-C ends the watching."""
     try:
         yield
     except KeyboardInterrupt:
-        _show(sink.so_far.summary, placer)
+        show_summary(sink.so_far.summary, sorting)
         raise
-
-
-class _Remarks(Silent):
-    """Shows notes and warnings, and no tasks."""
-
-    def note(self, text: str) -> None:
-        out.note(text)
-
-    def warn(self, text: str) -> None:
-        out.warn(text)
-
-
-def _show(summary: "PredictSummary", placer: "Placer | None") -> None:
-    common = summary.counts.most_common()
-    counts = [f"{label} {count:,}" for label, count in common[:_LABELS_SHOWN]]
-    if len(common) > _LABELS_SHOWN:
-        counts.append(f"{len(common) - _LABELS_SHOWN} more labels")
-    parts = [", ".join(counts)] if counts else []
-    if placer is not None:
-        did = f"would {placer.mode}" if placer.dry_run else _DONE[placer.mode]
-        parts.append(f"{did} {summary.placed:,} into {placer.directory}")
-    if summary.failed:
-        parts.append(f"{summary.failed:,} failed")
-    if summary.earlier:
-        parts.append(f"{summary.earlier:,} of them were there before")
-    rate = format_rate(summary.images_per_s)
-    out.note(f"{summary.files:,} images ({rate}/s): {'; '.join(parts)}")
-    if summary.earlier and summary.files == summary.earlier:
-        out.note("there was nothing left to do")
-    if summary.limit is not None:
-        out.note(str(summary.limit))
-    if summary.failed:
-        named = "; ".join(f"{path}: {error}" for path, error in summary.examples)
-        more = "; ..." if summary.failed > len(summary.examples) else ""
-        out.warn(f"{summary.failed:,} of {summary.files:,} files failed: {named}{more}")

@@ -1,1 +1,1 @@
-"""What computes logits: one row of a table and one file for each engine."""
+"""Inference engines: a row of a table and a module for each."""

@@ -1,7 +1,7 @@
-"""How engines take a stream of batches: in pieces of a good size, several at once, in order.
+"""Streams batches through an engine: in pieces of a good size, several at once, in order.
 
-A batch is cut because no engine gains from more than a few images at once on a CPU, while all of
-them lose when their tensors no longer fit its caches.
+Batches are cut into pieces because on a CPU no engine gains from more than a few images at once,
+while all of them slow down when their tensors no longer fit its caches.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnclf.inference.engines.engine import Logits, Pixels, Tag
 
-MOST_AT_ONCE = 8
+MAX_PIECE = 8
 
 Pieces = Generator[tuple[None, Logits], None, None]
 
@@ -25,22 +25,22 @@ def stream_in_pieces(
     *,
     outputs: int,
 ) -> Generator[tuple[Tag, Logits], None, None]:
-    """Stream with a function that streams, too, but is given small pieces of batches.
+    """Cut batches into pieces, stream the pieces through a function and join the results.
 
     Args:
-        compute: Streams uint8 [n, H, W, C], 0 <= n <= MOST_AT_ONCE, to float32 [n, K] in order;
-            an empty piece comes back after all before it.
-        batches: As of `Engine.stream`.
+        compute: Streams uint8 [n, H, W, C], 0 <= n <= MAX_PIECE, to float32 [n, K] in order;
+            an empty piece is returned after all pieces before it.
+        batches: See `Engine.stream`.
         outputs: K.
     """
-    waiting: deque[tuple[Tag, int]] = deque()  # and how many pieces
+    waiting: deque[tuple[Tag, int]] = deque()  # with the number of pieces
 
     def cut() -> Iterator[tuple[None, Pixels]]:
         for tag, pixels in batches:
-            starts = range(0, max(len(pixels), 1), MOST_AT_ONCE)
+            starts = range(0, max(len(pixels), 1), MAX_PIECE)
             waiting.append((tag, len(starts)))
             for start in starts:
-                yield None, pixels[start : start + MOST_AT_ONCE]
+                yield None, pixels[start : start + MAX_PIECE]
 
     done: list[Logits] = []
     with closing(compute(cut())) as results:
@@ -58,12 +58,12 @@ def stream_in_threads(
     pool: ThreadPoolExecutor,
     threads: int,
 ) -> Pieces:
-    """Stream with a function that computes one piece and may be called by several threads.
+    """Stream pieces through a thread-safe function, one piece per thread.
 
     Args:
-        compute: uint8 [n, H, W, C], n >= 1, to float32 [n, K].
-        pieces: As of `stream_in_pieces`.
-        pool: Of so many threads.
+        compute: Computes uint8 [n, H, W, C], n >= 1, to float32 [n, K].
+        pieces: See `stream_in_pieces`.
+        pool: A pool with this many threads.
         threads: How many pieces are computed at once, at least 1.
     """
     waiting: deque[Future[Logits]] = deque()
@@ -74,11 +74,11 @@ def stream_in_threads(
                 yield None, np.zeros(0, np.float32)
                 continue
             waiting.append(pool.submit(compute, pixels))
-            if len(waiting) > threads:  # one waits, so that no thread does
+            if len(waiting) > threads:  # one piece is queued, so that no thread is idle
                 yield None, waiting.popleft().result()
         yield from _drain(waiting)
     finally:
-        _give_up(waiting)
+        _abandon(waiting)
 
 
 def _drain(waiting: deque[Future[Any]]) -> Pieces:
@@ -86,8 +86,8 @@ def _drain(waiting: deque[Future[Any]]) -> Pieces:
         yield None, waiting.popleft().result()
 
 
-def _give_up(waiting: deque[Future[Any]]) -> None:
-    """Wait for what is being computed: its pixels belong to the source again after this."""
+def _abandon(waiting: deque[Future[Any]]) -> None:
+    """Wait for pieces that are being computed: afterwards the source may reuse their pixels."""
     for future in waiting:
         if not future.cancel():
             future.exception()

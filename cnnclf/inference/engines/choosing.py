@@ -1,4 +1,4 @@
-"""What `--engine auto` and `--precision auto` become, without loading any engine."""
+"""Resolves `--engine auto` and `--precision auto` without loading any engine."""
 
 import os
 import platform
@@ -21,12 +21,12 @@ _FASTEST_ON_CPU = "openvino"
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine, and what it shall compute in.
+    """An engine and its precision.
 
     Args:
         row: The engine.
-        precision: One that the row names; None for what the model file has.
-        note: What a user may want to know about the choice; may be empty.
+        precision: One of the row's precisions; None for that of the model file.
+        note: A remark on the choice for the user; may be empty.
     """
 
     row: EngineRow
@@ -42,24 +42,24 @@ def choose_engines(
     precision: str = "auto",
     device: str | None = None,
 ) -> tuple[EngineChoice, ...]:
-    """Choose an engine, and those that take over should it compute something else than Keras.
+    """Choose an engine, and the engines to fall back to if its logits differ from those of Keras.
 
-    On a usable GPU that is Keras. On a CPU it is OpenVINO if it is installed, in bfloat16 where the
-    processor computes in it.
+    On a usable GPU that is Keras. On a CPU it is OpenVINO if installed, in bfloat16 if the
+    processor supports it.
 
     Args:
         form: Format of the model, a key of `FORMATS`.
-        own_precision: What an exported model computes in as it is.
+        own_precision: The precision of an exported model.
         engine: auto, or the name of a row.
         precision: auto, or one of `PRECISIONS`.
-        device: As of `setup_runtime`; None for the CPU.
+        device: See `setup_runtime`; None for the CPU.
 
     Returns:
-        At least one; the first is to be tried first.
+        At least one choice, in the order in which to try them.
 
     Raises:
-        UsageError: There is no such engine, or it does not compute this.
-        MissingPackageError: It is asked for and not installed.
+        UsageError: There is no such engine, or it does not support the model, precision or device.
+        MissingPackageError: The requested engine is not installed.
         RunError: No engine opens the format.
     """
     if form != "keras":
@@ -75,25 +75,25 @@ def choose_engines(
     elif row.name == "keras":
         choices = [EngineChoice(row, None)]
     elif "bfloat16" in row.precisions:
-        choices = _in_what_is_fast(row)
+        choices = _in_fast_precision(row)
     else:
         choices = [EngineChoice(row, row.precisions[0])]
     return (*choices, *_fallbacks(choices))
 
 
 def find_fast_precision() -> str:
-    """Return what OpenVINO is fastest in on this processor: bfloat16 or float32."""
-    is_x86 = platform.machine().casefold() in {"x86_64", "amd64"}  # on others it has no bfloat16
+    """Return the precision in which OpenVINO is fastest on this processor: bfloat16 or float32."""
+    is_x86 = platform.machine().casefold() in {"x86_64", "amd64"}  # elsewhere it has no bfloat16
     return "bfloat16" if is_x86 and has_bfloat16() else "float32"
 
 
 def _choose_for_file(
     form: str, own_precision: str, engine: str, precision: str, device: str | None
 ) -> EngineChoice:
-    """The engine of an exported model; nothing takes over, since there is no Keras beside it."""
+    """Choose the engine of an exported model; without its Keras model there is no fallback."""
     if form not in FORMATS:
         raise RunError(
-            f"expected a model of the format {', '.join(FORMATS)}, received {form!r}",
+            f"the format {form!r} of the model is not one of {', '.join(FORMATS)}",
             "python -m pip install --upgrade cnnclf",
         )
     names = FORMATS[form]
@@ -103,54 +103,54 @@ def _choose_for_file(
     row = find_engine(engine)
     if row.name not in names:
         raise UsageError(
-            f"expected an engine that opens {form} ({', '.join(names)}), received {engine}",
+            f"the engine {engine} cannot open {form} models; {', '.join(names)} can",
             f"use --engine {names[0]}",
         )
-    _check_device(row, device, "give the run it was exported from")
+    _check_device(row, device, "use the run it was exported from")
     check_installed(row)
     if precision in {"auto", own_precision}:
         return EngineChoice(row, None)
     if own_precision == "int8":
         raise UsageError(
-            f"expected --precision int8, which the model was exported in, received {precision}",
-            "leave --precision out, or give the run it was exported from",
+            f"the model was exported in int8 and cannot be computed in {precision}",
+            "remove --precision, or use the run it was exported from",
         )
     check_precision(row, precision)
     return EngineChoice(row, precision)
 
 
 def _check_device(row: EngineRow, device: str | None, instead: str) -> None:
-    """Refuse a GPU to an engine that computes on processors only."""
+    """Raise if a GPU is requested for an engine that computes on CPUs only."""
     if row.name != "keras" and device is not None and device.startswith("gpu"):
         raise UsageError(
-            f"expected --device cpu with the engine {row.name}, received {device}",
-            f"{instead}, or leave --device {device} out",
+            f"the engine {row.name} computes on the CPU only, not on {device}",
+            f"{instead}, or remove --device {device}",
         )
 
 
 def _choose_freely(precision: str, device: str | None) -> tuple[EngineChoice, ...]:
     keras = find_engine("keras")
-    wanted = None if precision == "auto" else precision
+    requested = None if precision == "auto" else precision
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if device is not None and (
         device.startswith("gpu") or (device == "auto" and is_gpu_usable(backend))
     ):
-        if wanted is not None:
-            check_precision(keras, wanted)
-        return (EngineChoice(keras, wanted),)
+        if requested is not None:
+            check_precision(keras, requested)
+        return (EngineChoice(keras, requested),)
     row = find_engine(_FASTEST_ON_CPU)
     is_missing = bool(find_missing(row, converting=True))
-    if is_missing or (wanted is not None and wanted not in row.precisions):
-        if wanted is not None:
-            check_precision(keras, wanted)
+    if is_missing or (requested is not None and requested not in row.precisions):
+        if requested is not None:
+            check_precision(keras, requested)
         note = f"faster here: python -m pip install 'cnnclf[{row.extra}]'" if is_missing else ""
-        return (EngineChoice(keras, wanted or "float32", note),)
-    choices = [EngineChoice(row, wanted)] if wanted is not None else _in_what_is_fast(row)
+        return (EngineChoice(keras, requested or "float32", note),)
+    choices = [EngineChoice(row, requested)] if requested is not None else _in_fast_precision(row)
     return (*choices, *_fallbacks(choices))
 
 
-def _in_what_is_fast(row: EngineRow) -> list[EngineChoice]:
-    """bfloat16 where the processor computes in it, and in any case float32."""
+def _in_fast_precision(row: EngineRow) -> list[EngineChoice]:
+    """bfloat16 where the processor supports it, then float32."""
     exact = EngineChoice(row, "float32")
     if find_fast_precision() == "bfloat16":
         return [EngineChoice(row, "bfloat16", "exact: --precision float32"), exact]
@@ -158,7 +158,7 @@ def _in_what_is_fast(row: EngineRow) -> list[EngineChoice]:
 
 
 def _fallbacks(choices: list[EngineChoice]) -> tuple[EngineChoice, ...]:
-    """Whatever else is installed, exactly; Keras, which is always right, at the end."""
+    """All other installed engines in their exact precision; Keras, the reference, comes last."""
     used = {choice.row.name for choice in choices}
     if "keras" in used:
         return ()

@@ -1,4 +1,4 @@
-"""What all conversions of a Keras model share."""
+"""Shared by all conversions of a Keras model."""
 
 import contextlib
 import warnings
@@ -7,35 +7,35 @@ from collections.abc import Iterator
 from cnnclf.inference.engines.engine import EngineRefusedError
 from cnnclf.runtime import quiet
 
-# What exporters raise for layers they do not know.
+# Raised by exporters for unsupported layers.
 _REFUSALS = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 @contextlib.contextmanager
 def converting(title: str, *refusals: type[Exception]) -> Iterator[None]:
-    """Convert quietly, and turn a converter's refusal into one of ours.
+    """Convert quietly, and turn the errors of a converter into `EngineRefusedError`.
 
     Args:
-        title: What the engine is called.
-        *refusals: What its converter raises besides the usual.
+        title: Title of the engine.
+        *refusals: Exceptions of its converter, in addition to the usual ones.
 
     Raises:
         EngineRefusedError: The model cannot be converted.
     """
     try:
         with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the converter, about itself
+            warnings.simplefilter("ignore")  # converters warn about their own code
             yield
     except _REFUSALS + refusals as error:
         raise cannot_compute(title, error) from error
 
 
 def cannot_compute(title: str, error: Exception) -> EngineRefusedError:
-    """Give our error for one of an engine, or of its converter, about a model.
+    """Return our error for an exception of an engine or its converter.
 
     Args:
-        title: What the engine is called.
-        error: What it raised; the first line of its words is taken.
+        title: Title of the engine.
+        error: The exception; the first line of its message is used.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = (lines or [type(error).__name__])[0][:200]

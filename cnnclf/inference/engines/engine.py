@@ -1,4 +1,4 @@
-"""What an engine is: uint8 images in, float32 logits out, one batch or a stream of them."""
+"""The interface of engines: uint8 images in, float32 logits out, one batch or a stream of them."""
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ Tag = TypeVar("Tag")
 
 
 class Engine(Protocol):
-    """Computes what a model says of decoded images; several threads may use it at once."""
+    """Computes the logits of decoded images; thread-safe."""
 
     @property
     def name(self) -> str:
-        """Its row in the table: keras, openvino, onnxruntime or litert."""
+        """Its name in the table: keras, openvino, onnxruntime or litert."""
 
     @property
     def precision(self) -> str:
-        """What it computes in, float32, bfloat16 or int8."""
+        """Its precision: float32, bfloat16 or int8."""
 
     def logits(self, pixels: Pixels) -> Logits:
         """Compute one batch: uint8 [n, H, W, C], n >= 1, to float32 [n, K]."""
@@ -32,32 +32,32 @@ class Engine(Protocol):
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
     ) -> Generator[tuple[Tag, Logits], None, None]:
-        """Compute batches in their order, several at once where the engine can.
+        """Compute batches in order, several at once where the engine supports it.
 
-        A bounded number of batches is taken before their logits are given, so memory stays
-        constant. A batch without images is given back only after all before it: a source that
-        has to wait sends one so that nothing is held back meanwhile. Pixels must stay as they are
-        until their logits are given. Errors of the source pass through.
+        A bounded number of batches is consumed before their logits are yielded, so memory is
+        constant. An empty batch is yielded only after all batches before it: a source that has to
+        wait sends one to flush the stream. Pixels must not change until their logits are yielded.
+        Errors of the source propagate.
 
         Args:
-            batches: Anything that tells the batch, and uint8 [n, H, W, C], n >= 0.
+            batches: A tag that identifies the batch, and uint8 [n, H, W, C], n >= 0.
 
         Yields:
-            The same thing, and float32 [n, K].
+            The tag, and float32 [n, K].
         """
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model as it lies on the disk.
+    """A model on disk.
 
     Args:
-        path: The file, or the directory of a format that is one.
+        path: The file, or the directory for formats that are one.
         format: A key of `FORMATS`: keras, openvino, onnx, litert, savedmodel.
-        checksum: What identifies its content.
+        checksum: Identifies its content.
         shape: (height, width, channels) of an image.
-        outputs: How many numbers come out for each image.
-        precision: What it computes in if nothing else is asked for.
+        outputs: Number of outputs for each image.
+        precision: The precision it computes in by default.
     """
 
     path: Path
@@ -67,49 +67,54 @@ class ModelFile:
     outputs: int
     precision: str = "float32"
 
-    def check(self, asked: Iterable[Any], given: Iterable[Any]) -> None:
-        """Refuse a model that takes or gives something else than its bundle says.
+    def check(self, input_shape: Iterable[Any], output_shape: Iterable[Any]) -> None:
+        """Check that the shapes of the model match its bundle.
 
         Args:
-            asked: Shape of its input; the first size, of the batch, is not looked at.
-            given: Shape of its output.
+            input_shape: Shape of its input; the batch dimension is ignored.
+            output_shape: Shape of its output; the batch dimension is ignored.
 
         Raises:
-            RunError: It does not fit.
+            RunError: They do not match.
         """
-        shape, outputs = tuple(asked), tuple(given)
+        shape, outputs = tuple(input_shape), tuple(output_shape)
         if shape[1:] != self.shape:
-            raise self.damaged(f"its model takes {shape}, its input spec says (n, {self.shape})")
+            raise self.damaged(
+                f"the input of the model has the shape {shape}, the input spec (n, {self.shape})"
+            )
         if outputs[1:] != (self.outputs,):
-            raise self.damaged(f"its model gives {outputs}, it has {self.outputs} labels")
+            raise self.damaged(
+                f"the output of the model has the shape {outputs}, but there are {self.outputs} "
+                "labels"
+            )
 
     def damaged(self, problem: str) -> RunError:
-        """Give the error for a model that does not fit its bundle."""
+        """Return the error for a model that does not match its bundle."""
         return RunError(
             f"the bundle {self.path.parent} is damaged: {problem}",
-            "copy the whole bundle again, or make it again",
+            "copy the whole bundle again, or export it again",
         )
 
 
 class KerasSource(Protocol):
-    """Gives the Keras model of a bundle, for the engine of Keras and to convert it for others."""
+    """Loads the Keras model of a bundle, for the Keras engine and for conversions."""
 
     @property
     def jit_compile(self) -> bool:
-        """Whether XLA shall compile its graph; asked after `load`."""
+        """Whether XLA compiles the graph; known after `load`."""
 
     def load(self) -> Any:
-        """Load the model, or give the one that is loaded already."""
+        """Load the model on the first call; return the same model afterwards."""
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine shall compute.
+    """Options for opening an engine.
 
     Args:
-        keras: Gives the Keras model.
-        precision: One of those that its row names; None for what the model file has.
-        threads: Threads of the CPU; None for all that the process may use.
+        keras: Loads the Keras model.
+        precision: One of the row's precisions; None for that of the model file.
+        threads: CPU threads; None for all that the process may use.
     """
 
     keras: KerasSource
@@ -118,8 +123,8 @@ class EngineOptions:
 
 
 class EngineRefusedError(RunError):
-    """An engine computes something else than Keras does."""
+    """The logits of an engine differ from those of Keras, or it cannot compute the model."""
 
 
 class NotConvertedError(EngineRefusedError):
-    """An engine cannot have the model at all, whatever the precision."""
+    """The model cannot be converted for an engine, in any precision."""

@@ -1,7 +1,7 @@
-"""Opens the engine that was chosen, and the next one if it computes something else than Keras.
+"""Opens the chosen engine, or the next one if its logits differ from those of Keras.
 
-An engine that does not open Keras' own files gets a form of the model, which is made once. On its
-first use with a precision on a kind of processor its logits are compared with those of Keras.
+For an engine that cannot open Keras files the model is converted once. When a converted model is
+first used in a precision on a type of processor, its logits are compared with those of Keras.
 """
 
 import math
@@ -22,6 +22,12 @@ from cnnclf.inference.engines.engine import (
     NotConvertedError,
     Pixels,
 )
+from cnnclf.inference.engines.engine_cache import (
+    ConversionKey,
+    ConvertedModel,
+    EngineCache,
+    name_comparison,
+)
 from cnnclf.inference.engines.engine_table import (
     BFLOAT16,
     EngineRow,
@@ -29,7 +35,6 @@ from cnnclf.inference.engines.engine_table import (
     load_function,
     read_engine_version,
 )
-from cnnclf.inference.engines.form_cache import EngineCache, Form, FormKey, name_comparison
 from cnnclf.inference.engines.keras_comparison import (
     compare_logits,
     draw_reference,
@@ -42,13 +47,13 @@ from cnnclf.runs import REFERENCE_FILE
 
 @dataclass(frozen=True)
 class EngineOpener:
-    """What is needed to open any engine on one model.
+    """Opens engines for one model.
 
     Args:
-        model: The model's file.
-        bundle: The directory it lies in, with its reference images and its engine cache.
-        options: Threads and the like; `precision` is set by the choice.
-        progress: Shows what takes long.
+        model: The model file.
+        bundle: Its directory, with the reference images and the engine cache.
+        options: Threads etc.; `precision` is set by the choice.
+        progress: Shows conversions, notes and warnings.
     """
 
     model: ModelFile
@@ -60,48 +65,48 @@ class EngineOpener:
         """Open the first engine that agrees with Keras.
 
         Args:
-            choices: At least one, as `choose_engines` gives them.
+            choices: At least one, as returned by `choose_engines`.
 
         Returns:
-            The engine, and the choice that it is.
+            The engine and its choice.
 
         Raises:
-            EngineRefusedError: Not even the last one does.
-            MissingPackageError: What the first needs to convert the model is missing.
+            EngineRefusedError: No engine agrees.
+            MissingPackageError: A package for converting the model is not installed.
         """
-        left = list(choices)
+        remaining = list(choices)
         while True:
-            choice = left.pop(0)
+            choice = remaining.pop(0)
             try:
                 return self._open(choice), choice
             except EngineRefusedError as error:
-                if isinstance(error, NotConvertedError):  # nor can it be in another precision
-                    left = [other for other in left if other.row != choice.row]
-                if not left:
+                if isinstance(error, NotConvertedError):  # other precisions would fail, too
+                    remaining = [other for other in remaining if other.row != choice.row]
+                if not remaining:
                     raise
-                name, precision = left[0].row.title, left[0].precision
-                next_one = f"{name} in {precision}" if precision else name
-                self.progress.warn(f"{error.message}; {next_one} takes over")
+                name, precision = remaining[0].row.title, remaining[0].precision
+                fallback = f"{name} in {precision}" if precision else name
+                self.progress.warn(f"{error.message}; using {fallback} instead")
 
     def _open(self, choice: EngineChoice) -> Engine:
         row, options = choice.row, replace(self.options, precision=choice.precision)
         if self.model.format in row.opens:
             return _open_file(row, self.model, options)
         cache = EngineCache(self.bundle, self.progress)
-        form = self._find_form(row, cache)
-        opened = replace(self.model, path=form.model, format=row.opens[0])
+        converted = self._find_converted(row, cache)
+        opened = replace(self.model, path=converted.model, format=row.opens[0])
         try:
             engine = _open_file(row, opened, options)
         except RunError as error:
             raise EngineRefusedError(error.message, "use --engine keras") from error
-        self._compare(engine, row, form, cache)
+        self._compare(engine, row, converted, cache)
         return engine
 
-    def _find_form(self, row: EngineRow, cache: EngineCache) -> Form:
-        key = FormKey(row.name, read_engine_version(row), self.model.checksum)
-        form = cache.find(key)
-        if form is not None:
-            return form
+    def _find_converted(self, row: EngineRow, cache: EngineCache) -> ConvertedModel:
+        key = ConversionKey(row.name, read_engine_version(row), self.model.checksum)
+        converted = cache.find(key)
+        if converted is not None:
+            return converted
         conversion = f"{key.name}.{os.environ.get('KERAS_BACKEND') or 'tensorflow'}"
         refusal = cache.read_verdict(conversion)
         if refusal is not None:
@@ -111,20 +116,20 @@ class EngineOpener:
         def write(directory: Path) -> Path:
             from cnnclf.inference.engines.keras_engine import (
                 KerasEngine,
+                accept_uint8,
                 set_precision,
-                take_bytes,
             )
 
-            with self.progress.task(f"preparing {row.title}, once", 3, unit="steps") as task:
+            with self.progress.task(f"converting for {row.title} (once)", 3, unit="steps") as task:
                 model = set_precision(self.options.keras.load(), "float32")
                 task.advance()
                 pixels, trained = self._find_reference()
                 logits = KerasEngine(model).logits(pixels)
-                self._doubt(logits, trained)
-                save_reference(directory, pixels, logits)
+                self._check_drift(logits, trained)
+                save_reference(directory, pixels, logits=logits)
                 task.advance()
                 convert: Callable[[Any, Path], Path] = load_function(row.converter)
-                path = convert(take_bytes(model), directory)
+                path = convert(accept_uint8(model), directory)
                 task.advance()
                 return path
 
@@ -135,49 +140,52 @@ class EngineOpener:
             raise NotConvertedError(error.message, error.hint) from error
 
     def _find_reference(self) -> tuple[Pixels, Logits | None]:
-        """The bundle's own reference images; drawn ones if it has none that can be used."""
+        """Return the reference images of the bundle, or synthetic ones if it has none."""
         try:
             found = read_reference(self.bundle)
         except RunError as error:
-            self.progress.warn(f"{error.message}; drawn images are used")
+            self.progress.warn(f"{error.message}; using synthetic images instead")
             found = None
         if found is None or found[0].dtype != "uint8" or found[0].shape[1:] != self.model.shape:
             return draw_reference(self.model.shape), None
         return found
 
-    def _doubt(self, logits: Logits, trained: Logits | None) -> None:
-        """Say so if Keras gives other logits here than where the model was trained."""
+    def _check_drift(self, logits: Logits, trained: Logits | None) -> None:
+        """Warn if the logits of Keras here differ from those where the model was trained."""
         if trained is None or trained.shape != logits.shape:
             return
-        found = compare_logits(logits, trained, BFLOAT16)  # it may have been trained in bfloat16
+        # The model may have been trained in bfloat16.
+        found = compare_logits(logits, trained, tolerance=BFLOAT16)
         if not found.is_close:
             self.progress.warn(
-                "Keras gives other logits here than where the model was trained: they are off by "
-                f"{found.difference:.2g} of their spread on its reference images"
+                "the logits of Keras differ from those where the model was trained, by "
+                f"{found.difference:.2g} of their range on the reference images"
             )
 
-    def _compare(self, engine: Engine, row: EngineRow, form: Form, cache: EngineCache) -> None:
-        """Compare an engine with Keras, unless that was done before.
+    def _compare(
+        self, engine: Engine, row: EngineRow, converted: ConvertedModel, cache: EngineCache
+    ) -> None:
+        """Compare an engine with Keras, unless the cache has the result.
 
         Raises:
-            EngineRefusedError: It computes something else.
+            EngineRefusedError: The logits differ.
         """
         precision = engine.precision
         tolerance = row.tolerances[precision]
-        name = name_comparison(form.key, precision)
+        name = name_comparison(converted.key, precision)
         verdict = cache.read_verdict(name)
         if verdict is None or verdict.get("tolerance") != vars(tolerance):
-            pixels, expected = _read_answers(form)
-            found = compare_logits(engine.logits(pixels), expected, tolerance)
+            pixels, expected = _read_expected(converted)
+            found = compare_logits(engine.logits(pixels), expected, tolerance=tolerance)
             verdict = found.to_dict() | {"tolerance": vars(tolerance)}
             cache.write_verdict(name, verdict)
         if not verdict["is_close"]:
             difference = verdict["difference"]
             is_number = difference is not None and math.isfinite(difference)  # null in JSON
-            far = f"off by {difference:.2g} of their spread" if is_number else "not numbers"
+            far = f"differ by {difference:.2g} of their range" if is_number else "are not numbers"
             raise EngineRefusedError(
-                f"{row.title} {form.key.version} in {precision} computes something else than "
-                f"Keras: its logits are {far} (allowed {tolerance.difference:g}), "
+                f"{row.title} {converted.key.version} in {precision} does not agree with Keras: "
+                f"its logits {far} (allowed {tolerance.difference:g}), "
                 f"{verdict['agreement']:.0%} of {verdict['images']} reference images get the "
                 "same label",
                 "use --engine keras",
@@ -189,12 +197,12 @@ def _open_file(row: EngineRow, model: ModelFile, options: EngineOptions) -> Engi
     return opener(model, options)
 
 
-def _read_answers(form: Form) -> tuple[Pixels, Logits]:
-    """Read the reference images of a form, and what Keras said of them."""
-    reference = read_reference(form.directory)
+def _read_expected(converted: ConvertedModel) -> tuple[Pixels, Logits]:
+    """Read the reference images of a converted model and the logits of Keras."""
+    reference = read_reference(converted.directory)
     if reference is None or reference[1] is None:
         raise RunError(
-            f"the engine cache {form.directory} is damaged: it has no {REFERENCE_FILE}",
-            f"delete {form.directory}",
+            f"the engine cache {converted.directory} is damaged: {REFERENCE_FILE} is missing",
+            f"delete {converted.directory}",
         )
     return reference[0], reference[1]

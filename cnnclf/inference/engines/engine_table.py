@@ -15,12 +15,12 @@ _HERE = "cnnclf.inference.engines"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an engine's logits may lie from those of Keras.
+    """How far the logits of an engine may differ from those of Keras.
 
     Args:
-        difference: Largest |difference| as a part of the spread of Keras' logits.
-        agreement: Smallest share of images with the same best label, 0..1; images whose two
-            best logits lie closer together than `difference` do not count.
+        difference: Largest absolute difference as a fraction of the range of Keras' logits.
+        agreement: Smallest fraction of images with the same best label, 0..1; images whose two
+            best logits are closer together than `difference` do not count.
     """
 
     difference: float
@@ -32,18 +32,18 @@ class EngineRow:
     """One row of `ENGINES`.
 
     Args:
-        name: What `--engine` takes.
-        title: What people call it.
-        extra: The extra of cnnclf that installs it; empty if it is always there.
-        modules: What must be importable to compute.
-        converting: What must be importable, too, to convert a bundle of Keras.
-        distribution: The package whose version is the engine's.
-        precisions: What it can compute a bundle of Keras in, the exact one first.
-        tolerances: Largest difference to Keras for each precision.
-        opens: Formats of models it can open as they are, its own first.
+        name: The value of `--engine`.
+        title: Its name in messages.
+        extra: The extra of cnnclf that installs it; empty if it is always installed.
+        modules: Modules it needs to compute.
+        converting: Modules it also needs to convert a Keras model.
+        distribution: The package whose version is that of the engine.
+        precisions: Precisions in which it can compute a Keras model, the exact one first.
+        tolerances: Largest difference from Keras for each precision.
+        opens: Formats of models it can open without conversion, its own first.
         opener: "module:function" of (ModelFile, EngineOptions) -> Engine.
-        converter: "module:function" of (Keras model that takes uint8, directory) -> file in it, of
-            the format `opens[0]`; empty if it opens Keras itself.
+        converter: "module:function" of (Keras model with uint8 input, directory) -> file in it, of
+            the format `opens[0]`; empty if it opens Keras files.
     """
 
     name: str
@@ -59,7 +59,7 @@ class EngineRow:
     converter: str = ""
 
 
-# Rounding alone: other orders of the same sums, other kernels.
+# Rounding only: the same sums in another order, other kernels.
 EXACT = Tolerance(1e-3)
 # bfloat16 keeps 8 significant bits of each number, float16 11.
 BFLOAT16 = Tolerance(0.1)
@@ -83,7 +83,7 @@ ENGINES: tuple[EngineRow, ...] = (
         title="OpenVINO",
         extra="openvino",
         modules=("openvino",),
-        converting=("scipy",),  # Keras needs it to export and does not say so
+        converting=("scipy",),  # needed by Keras' export, without being declared
         distribution="openvino",
         precisions=("float32", "bfloat16"),
         tolerances={"float32": EXACT, "bfloat16": BFLOAT16},
@@ -119,7 +119,7 @@ ENGINES: tuple[EngineRow, ...] = (
     ),
 )
 
-# Which engines open a model of a format as it is, the best first.
+# The engines that open each format without conversion, the best first.
 FORMATS: dict[str, tuple[str, ...]] = {
     form: tuple(
         row.name
@@ -134,7 +134,7 @@ def find_engine(name: str) -> EngineRow:
     """Find an engine by name.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: There is no engine of that name.
     """
     for row in ENGINES:
         if row.name == name:
@@ -144,60 +144,61 @@ def find_engine(name: str) -> EngineRow:
     names = [row.name for row in ENGINES]
     near = get_close_matches(name.casefold(), names, n=1, cutoff=0.4)
     hint = f"did you mean --engine {near[0]}?" if near else "use --engine auto"
-    raise UsageError(f"expected an engine of {', '.join(names)}, received {name!r}", hint)
+    raise UsageError(f"expected one of the engines {', '.join(names)}, received {name!r}", hint)
 
 
 def find_missing(row: EngineRow, *, converting: bool = False) -> tuple[str, ...]:
-    """Name the modules that an engine needs and that are not installed, without importing them."""
+    """Return the modules of an engine that are not installed, without importing them."""
     needed = (*row.modules, *row.converting) if converting else row.modules
     return tuple(name for name in needed if importlib.util.find_spec(name) is None)
 
 
 def check_installed(row: EngineRow, *, converting: bool = False) -> None:
-    """Refuse an engine that is not installed.
+    """Check that an engine is installed.
 
     Raises:
-        MissingPackageError: It is not; the hint names the extra.
+        MissingPackageError: It is not installed; the hint names the extra.
     """
     missing = find_missing(row, converting=converting)
     if missing:
-        what = "; converting a model needs" if converting and missing[0] in row.converting else ""
+        is_converter = converting and missing[0] in row.converting
+        purpose = " to convert the model" if is_converter else ""
         raise MissingPackageError(
-            f"expected the engine {row.name} to be installed{what}, {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing",
+            f"the engine {row.name} needs {', '.join(missing)}{purpose}, "
+            f"which {'is' if len(missing) == 1 else 'are'} not installed",
             f"python -m pip install 'cnnclf[{row.extra}]'",
         )
 
 
 def check_precision(row: EngineRow, precision: str) -> None:
-    """Refuse a precision that an engine cannot compute a bundle in.
+    """Check that an engine supports a precision.
 
     Raises:
-        UsageError: It cannot; the hint names what can.
+        UsageError: It does not; the hint names an engine that does.
     """
     if precision in row.precisions:
         return
     if precision not in PRECISIONS:
         raise UsageError(
-            f"expected a precision of {', '.join(PRECISIONS)}, received {precision!r}",
+            f"expected a precision among {', '.join(PRECISIONS)}, received {precision!r}",
             "use --precision auto",
         )
     able = [other.name for other in ENGINES if precision in other.precisions]
-    # What no engine computes a bundle in has to be made, with images to take ranges from.
+    # int8 needs an exported model, calibrated with images.
     hint = (
         f"use --engine {able[0]}"
         if able
-        else f"cnnclf export RUN --format openvino --quantize {precision} makes a model that does"
+        else f"export such a model: cnnclf export RUN --format openvino --quantize {precision}"
     )
     raise UsageError(
-        f"expected a precision that {row.name} computes this model in "
-        f"({', '.join(row.precisions)}), received {precision!r}",
+        f"the engine {row.name} computes this model in {' or '.join(row.precisions)}, "
+        f"not in {precision}",
         hint,
     )
 
 
 def read_engine_version(row: EngineRow) -> str:
-    """Return the version of an engine that is installed."""
+    """Return the version of an installed engine."""
     from importlib import metadata
 
     return metadata.version(row.distribution)

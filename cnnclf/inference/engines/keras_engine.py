@@ -1,4 +1,4 @@
-"""Keras as an engine: the model as it was saved, on the device that the runtime was set up for."""
+"""The Keras engine: the model as it was saved, on the device that the runtime was set up for."""
 
 import json
 import zipfile
@@ -15,8 +15,8 @@ from cnnclf.runtime import POLICIES
 if TYPE_CHECKING:
     import keras
 
-# Batch sizes for which a graph may be kept; more would cost memory for each size ever asked for.
-_MOST_SIZES = 8
+# Number of batch sizes for which graphs are kept; each takes memory.
+_MAX_SIZES = 8
 
 
 class KerasEngine:
@@ -24,13 +24,13 @@ class KerasEngine:
 
     Args:
         model: Pixels 0..255 [N, H, W, C] to logits [N, K].
-        jit_compile: Let XLA compile the graph.
+        jit_compile: Compile the graph with XLA.
     """
 
     name = "keras"
 
     def __init__(self, model: "keras.Model", *, jit_compile: bool = False) -> None:
-        # Left uncompiled, Keras would hand the graph to XLA, at half the speed on a CPU.
+        # Without compile(), Keras would use XLA, at half the speed on a CPU.
         model.compile(jit_compile=jit_compile)
         self.model = model
         self._no_logits = np.zeros((0, int(model.output_shape[-1])), np.float32)
@@ -39,7 +39,7 @@ class KerasEngine:
 
     @property
     def precision(self) -> str:
-        """What the layers compute in, as saved."""
+        """The compute dtype of the layers, as saved."""
         kinds = {str(layer.compute_dtype) for layer in self.model.layers}
         return "bfloat16" if "bfloat16" in kinds else "float32"
 
@@ -61,22 +61,23 @@ class KerasEngine:
             yield tag, self.logits(pixels) if len(pixels) else self._no_logits
 
     def _choose_size(self, count: int) -> int:
-        """Choose the batch size to run `count` images at; the rest is padding.
+        """Choose the batch size for `count` images; the rest is padding.
 
-        Each new size costs a new graph (seconds for a large model). A size asked for once, as the
-        last batch of a folder is, rides in a larger known one; asked for again, it gets its own.
+        Each new size costs a new graph (seconds for a large model). A size that occurs once, like
+        the last batch of a folder, is padded to a larger known size; if it occurs again, it gets a
+        graph of its own.
         """
         larger = [size for size in self._sizes if size >= count]
         is_new = count not in self._asked
         self._asked.add(count)
-        if larger and (is_new or len(self._sizes) >= _MOST_SIZES):
+        if larger and (is_new or len(self._sizes) >= _MAX_SIZES):
             return min(larger)
         self._sizes.add(count)
         return count
 
 
 def open_keras(_model: ModelFile, options: EngineOptions) -> KerasEngine:
-    """Take the Keras model of a bundle."""
+    """Open the Keras model of a bundle."""
     model = options.keras.load()
     if options.precision is not None:
         model = set_precision(model, options.precision)
@@ -84,10 +85,10 @@ def open_keras(_model: ModelFile, options: EngineOptions) -> KerasEngine:
 
 
 def load_keras_model(path: Path) -> "keras.Model":
-    """Load a graph of plain Keras layers; nothing that a stranger wrote is run.
+    """Load a graph of built-in Keras layers; code in the file is never run.
 
     Raises:
-        RunError: It is damaged, from another version, or holds code.
+        RunError: The file is damaged, from another version, or contains code.
     """
     import keras
 
@@ -97,8 +98,8 @@ def load_keras_model(path: Path) -> "keras.Model":
         code = next(_find_code(config), None)
         if code is not None:
             raise RunError(
-                f"{path} holds code of its own ({code}); only layers of Keras itself are loaded",
-                "train a model with cnnclf, or take the custom layers out",
+                f"{path} contains custom code ({code}); only built-in layers of Keras are loaded",
+                "train a model with cnnclf, or remove the custom layers",
             )
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
@@ -110,14 +111,14 @@ def load_keras_model(path: Path) -> "keras.Model":
 
 
 def load_saved_model(path: Path, shape: tuple[int, int, int]) -> "keras.Model":
-    """Load a SavedModel of TensorFlow that takes uint8 images at its endpoint `serve`.
+    """Load a TensorFlow SavedModel whose endpoint `serve` takes uint8 images.
 
     Args:
         path: The directory.
         shape: (height, width, channels) of an image.
 
     Raises:
-        RunError: It is damaged, or something else.
+        RunError: It is damaged, or not a SavedModel.
     """
     import keras
 
@@ -133,15 +134,14 @@ def load_saved_model(path: Path, shape: tuple[int, int, int]) -> "keras.Model":
 
 
 def set_precision(model: "keras.Model", precision: str) -> "keras.Model":
-    """Give a model whose layers compute in one precision, whatever it was trained in.
+    """Return a model whose layers compute in the given precision.
 
     Args:
-        model: Stays as it is.
-        precision: float32, or bfloat16, in which the layers compute but neither keep their weights
-            nor give the logits.
+        model: Not changed.
+        precision: float32, or bfloat16 for computing only; weights and logits remain float32.
 
     Returns:
-        The same model if it does so already, else one with its weights.
+        The same model if it has this precision already, else a copy with the same weights.
     """
     import keras
 
@@ -159,7 +159,7 @@ def set_precision(model: "keras.Model", precision: str) -> "keras.Model":
 
 
 def _set_policies(config: Any, name: str) -> None:
-    """Replace all dtype policies in the description of a model or layer."""
+    """Replace all dtype policies in the config of a model or layer."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             config["config"] = {"name": name}
@@ -170,11 +170,11 @@ def _set_policies(config: Any, name: str) -> None:
             _set_policies(value, name)
 
 
-def take_bytes(model: "keras.Model") -> "keras.Model":
-    """Put the conversion from uint8 into the graph, for engines to take images as they are.
+def accept_uint8(model: "keras.Model") -> "keras.Model":
+    """Add the conversion from uint8 to the graph, so that engines accept decoded images.
 
     Args:
-        model: From float32 pixels 0..255; it stays as it is and shares its weights.
+        model: From float32 pixels 0..255; not changed, its weights are shared.
 
     Returns:
         A model from uint8 [N, H, W, C] to the same outputs.
@@ -183,13 +183,13 @@ def take_bytes(model: "keras.Model") -> "keras.Model":
 
     pixels = keras.Input(model.input_shape[1:], dtype="uint8", name="pixels")
     whole = keras.Model(pixels, model(keras.ops.cast(pixels, "float32")), name=model.name)
-    # ONNX is only exported of a model that was called.
+    # The export to ONNX requires a model that was called.
     whole(np.zeros((1, *model.input_shape[1:]), np.uint8))
     return whole
 
 
 def _find_code(config: Any) -> Iterator[str]:
-    """Find what Keras would have to import or unpickle from elsewhere."""
+    """Find names that Keras would have to import or unpickle from elsewhere."""
     if isinstance(config, Mapping):
         name = config.get("class_name")
         module = config.get("module")

@@ -1,4 +1,4 @@
-"""LiteRT as an engine: TensorFlow Lite's successor, in a package of its own without TensorFlow."""
+"""The LiteRT engine: the successor of TensorFlow Lite, in a package without TensorFlow."""
 
 import queue
 from collections.abc import Generator, Iterable
@@ -15,8 +15,8 @@ from cnnclf.inference.engines.converting import cannot_compute, converting
 from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
 from cnnclf.runtime import quiet, tensorflow_converter_errors
 
-# Each interpreter holds its own packed copy of the weights.
-_MOST_INTERPRETERS = 4
+# Each interpreter has its own packed copy of the weights.
+_MAX_INTERPRETERS = 4
 
 
 class LiteRtEngine:
@@ -24,7 +24,7 @@ class LiteRtEngine:
 
     Args:
         interpreters: At least one, all of the same model.
-        precision: What the graph computes in.
+        precision: The precision of the graph.
         outputs: K.
     """
 
@@ -47,7 +47,7 @@ class LiteRtEngine:
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
     ) -> Generator[tuple[Tag, Logits], None, None]:
-        """Compute batches in their order, one piece of them with each interpreter."""
+        """Compute batches in order, one piece per interpreter."""
         return stream_in_pieces(
             lambda pieces: stream_in_threads(
                 self._compute, pieces, pool=self._pool, threads=self._count
@@ -59,14 +59,14 @@ class LiteRtEngine:
     def _compute(self, pixels: Pixels) -> Logits:
         interpreter = self._idle.get()
         try:
-            asked = interpreter.get_input_details()[0]
-            if tuple(asked["shape"]) != pixels.shape:
-                interpreter.resize_tensor_input(asked["index"], pixels.shape)
+            input_ = interpreter.get_input_details()[0]
+            if tuple(input_["shape"]) != pixels.shape:
+                interpreter.resize_tensor_input(input_["index"], pixels.shape)
                 interpreter.allocate_tensors()
-            interpreter.set_tensor(asked["index"], pixels.astype(asked["dtype"], copy=False))
+            interpreter.set_tensor(input_["index"], pixels.astype(input_["dtype"], copy=False))
             interpreter.invoke()
-            given = interpreter.get_output_details()[0]
-            return np.asarray(interpreter.get_tensor(given["index"]), np.float32)
+            output = interpreter.get_output_details()[0]
+            return np.asarray(interpreter.get_tensor(output["index"]), np.float32)
         except (RuntimeError, ValueError) as error:
             raise cannot_compute("LiteRT", error) from error
         finally:
@@ -77,14 +77,14 @@ def open_litert(model: ModelFile, options: EngineOptions) -> LiteRtEngine:
     """Open a .tflite file.
 
     Raises:
-        RunError: It is none, or it does not fit the bundle.
+        RunError: The file is damaged, or does not match the bundle.
     """
     from ai_edge_litert.interpreter import Interpreter
 
     threads = options.threads or count_usable_cpus()
-    count = min(threads, _MOST_INTERPRETERS)
+    count = min(threads, _MAX_INTERPRETERS)
     try:
-        with quiet():  # it tells of each delegate
+        with quiet():  # it prints a line for each delegate
             interpreters = [
                 Interpreter(model_path=str(model.path), num_threads=threads // count)
                 for _ in range(count)
@@ -93,12 +93,12 @@ def open_litert(model: ModelFile, options: EngineOptions) -> LiteRtEngine:
                 interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RunError(f"LiteRT cannot open {model.path}: {reason}", "make it again") from error
-    first = interpreters[0]
-    asked, given = first.get_input_details(), first.get_output_details()
-    if len(asked) != 1 or asked[0]["dtype"] not in {np.uint8, np.float32}:
-        raise model.damaged(f"its model takes {[each['dtype'].__name__ for each in asked]}")
-    model.check(asked[0]["shape_signature"], given[0]["shape_signature"])
+        raise RunError(f"LiteRT cannot open {model.path}: {reason}", "export it again") from error
+    inputs, outputs = interpreters[0].get_input_details(), interpreters[0].get_output_details()
+    if len(inputs) != 1 or inputs[0]["dtype"] not in {np.uint8, np.float32}:
+        dtypes = [each["dtype"].__name__ for each in inputs]
+        raise model.damaged(f"the inputs of its model are {dtypes}, not one uint8 or float32")
+    model.check(inputs[0]["shape_signature"], outputs[0]["shape_signature"])
     return LiteRtEngine(
         interpreters, precision=options.precision or model.precision, outputs=model.outputs
     )
@@ -109,7 +109,7 @@ def convert_to_litert(model: Any, directory: Path) -> Path:
 
     Args:
         model: From uint8 pixels to logits.
-        directory: Exists.
+        directory: An existing directory.
     """
     path = directory / "model.tflite"
     with converting("LiteRT", *tensorflow_converter_errors()):

@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine: one session, and as many threads as cores, each with images."""
+"""The ONNX Runtime engine: one session, and one thread per core, each with its own images."""
 
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +22,8 @@ class OnnxRuntimeEngine:
 
     Args:
         session: With one input [N, H, W, C], uint8 or float32, and one output [N, K].
-        precision: What the graph computes in.
-        threads: How many batches are computed at once, each by one thread.
+        precision: The precision of the graph.
+        threads: How many pieces are computed at once, each by one thread.
         outputs: K.
     """
 
@@ -47,7 +47,7 @@ class OnnxRuntimeEngine:
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
     ) -> Generator[tuple[Tag, Logits], None, None]:
-        """Compute batches in their order, one piece of them on each thread."""
+        """Compute batches in order, one piece per thread."""
         return stream_in_pieces(
             lambda pieces: stream_in_threads(
                 self._compute, pieces, pool=self._pool, threads=self._threads
@@ -68,12 +68,12 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
     """Open an .onnx file.
 
     Raises:
-        RunError: It is none, or it does not fit the bundle.
+        RunError: The file is damaged, or does not match the bundle.
     """
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    # Threads that wait for each other inside one operation would leave cores idle.
+    # Threads that wait for each other inside an operation would leave cores idle.
     settings.intra_op_num_threads = 1
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
@@ -84,11 +84,12 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
     except onnxruntime_errors() as error:
         raise RunError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open {model.path}: {str(error)[:200]}",
-            "make it again",
+            "export it again",
         ) from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or inputs[0].type not in _DTYPES:
-        raise model.damaged(f"its model takes {[each.type for each in inputs]}")
+        types = [each.type for each in inputs]
+        raise model.damaged(f"the inputs of its model are {types}, not one uint8 or float")
     model.check(inputs[0].shape, outputs[0].shape)
     return OnnxRuntimeEngine(
         session,
@@ -99,7 +100,7 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
 
 
 def onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises; no class of its own is above them all."""
+    """Return the exceptions of ONNX Runtime, which have no common base class."""
     from onnxruntime.capi import onnxruntime_pybind11_state as module
 
     kinds = [each for each in vars(module).values() if isinstance(each, type)]
@@ -107,7 +108,7 @@ def onnxruntime_errors() -> tuple[type[Exception], ...]:
 
 
 def onnx_errors() -> tuple[type[Exception], ...]:
-    """Return what the checks of ONNX itself raise for a graph that does not hold together."""
+    """Return the exceptions that ONNX raises for an invalid graph."""
     from onnx import checker, shape_inference
 
     return checker.ValidationError, shape_inference.InferenceError
@@ -118,7 +119,7 @@ def convert_to_onnx(model: Any, directory: Path) -> Path:
 
     Args:
         model: From uint8 pixels to logits.
-        directory: Exists.
+        directory: An existing directory.
     """
     path = directory / "model.onnx"
     with converting("ONNX Runtime", *onnx_errors()):
@@ -128,10 +129,10 @@ def convert_to_onnx(model: Any, directory: Path) -> Path:
 
 
 def _repair(path: Path) -> None:
-    """Mend what tf2onnx leaves behind.
+    """Fix the graphs of tf2onnx.
 
-    Constants that it has folded away stay inputs of the graph, and the erfc in a GELU stays though
-    ONNX has only erf: it becomes 1 - erf.
+    It leaves folded constants as inputs of the graph, and the erfc of a GELU, though ONNX has only
+    erf: erfc becomes 1 - erf.
     """
     import onnx
 

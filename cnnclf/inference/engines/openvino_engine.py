@@ -1,6 +1,6 @@
-"""OpenVINO as an engine: all cores, several batches at once, bfloat16 where the CPU has it.
+"""The OpenVINO engine: all cores, several batches at once, bfloat16 where the CPU supports it.
 
-The conversion from uint8 is part of the graph, so a batch is handed over at a quarter of the bytes.
+The conversion from uint8 is part of the graph, so batches are passed in a quarter of the bytes.
 """
 
 import functools
@@ -23,12 +23,12 @@ from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pi
 
 Outputs = list[npt.NDArray[Any]]
 
-# It reports each import and conversion to its maker, unless the user has found out how to refuse.
-_REPORTER = "openvino_telemetry"
+# Sends telemetry about each import and conversion, unless the user has opted out.
+_TELEMETRY = "openvino_telemetry"
 
 _CORES: list[Any] = []  # see `load_openvino`
 
-# One batch waits while the others are computed, so that no core waits for Python.
+# One batch is queued while the others are computed, so that no core waits for Python.
 _SPARE_REQUESTS = 1
 _WORDS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
@@ -37,22 +37,22 @@ class OpenVinoGraph:
     """A compiled graph from uint8 images to one or more outputs.
 
     Attributes:
-        asked: Shape of the input, -1 for a size that is free.
-        given: Shape of each output.
+        input_shape: Shape of the input, -1 for a dynamic dimension.
+        output_shapes: Shape of each output.
 
     Args:
         path: The .xml file of OpenVINO's own format, an .onnx or a .tflite file.
-        precision: float32 or bfloat16; int8 for a graph that is quantized already.
-        threads: Threads of the CPU; None for all that the process may use.
+        precision: float32 or bfloat16; int8 for a quantized graph.
+        threads: CPU threads; None for all that the process may use.
 
     Raises:
-        RunError: It is no graph that can be read.
+        RunError: The graph cannot be read.
     """
 
     def __init__(self, path: Path, *, precision: str, threads: int | None = None) -> None:
         openvino, core = load_openvino(), load_core()
         try:
-            graph = _take_bytes(openvino, core.read_model(path))
+            graph = _accept_uint8(openvino, core.read_model(path))
             self._compiled = core.compile_model(
                 graph,
                 "CPU",
@@ -66,10 +66,10 @@ class OpenVinoGraph:
             )
         except RuntimeError as error:
             raise RunError(
-                f"OpenVINO cannot open {path}: {_first_line(error)}", "make it again"
+                f"OpenVINO cannot open {path}: {_first_line(error)}", "export it again"
             ) from error
-        self.asked = _shape(self._compiled.input(0))
-        self.given = [_shape(output) for output in self._compiled.outputs]
+        self.input_shape = _shape(self._compiled.input(0))
+        self.output_shapes = [_shape(output) for output in self._compiled.outputs]
         self._requests: list[Any] = []
         self._lock = threading.Lock()
 
@@ -81,7 +81,7 @@ class OpenVinoGraph:
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
     ) -> Generator[tuple[Tag, Outputs], None, None]:
-        """Compute batches in their order; one without images drains those before it."""
+        """Compute batches in order; an empty batch drains those before it."""
         idle = self._take_requests()
         busy: deque[tuple[Tag, Any]] = deque()
         try:
@@ -104,13 +104,13 @@ class OpenVinoGraph:
                 yield self._finish(busy, idle)
         finally:
             for _, request in busy:
-                with suppress(RuntimeError):  # told already, or nobody wants to know
+                with suppress(RuntimeError):  # raised already, or the caller has stopped
                     request.wait()
             with self._lock:
                 self._requests = idle + [request for _, request in busy]
 
     def _take_requests(self) -> list[Any]:
-        """Requests hold the memory of the graph's tensors, so they are kept and used again."""
+        """Return idle requests; they own the memory of the graph's tensors and are reused."""
         with self._lock:
             requests, self._requests = self._requests, []
         if not requests:
@@ -127,18 +127,19 @@ class OpenVinoGraph:
         except RuntimeError as error:
             raise cannot_compute("OpenVINO", error) from error
         busy.popleft()
-        outputs = [np.array(request.get_output_tensor(at).data) for at in range(len(self.given))]
+        count = len(self.output_shapes)
+        outputs = [np.array(request.get_output_tensor(index).data) for index in range(count)]
         idle.append(request)
         return tag, outputs
 
 
 class OpenVinoEngine:
-    """Computes logits with a graph of OpenVINO.
+    """Computes logits with an OpenVINO graph.
 
     Args:
         graph: From uint8 images to logits.
-        precision: What it computes in.
-        outputs: Logits for each image.
+        precision: The precision of the graph.
+        outputs: K.
     """
 
     name = "openvino"
@@ -156,7 +157,7 @@ class OpenVinoEngine:
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
     ) -> Generator[tuple[Tag, Logits], None, None]:
-        """Compute batches in their order, as many pieces at once as keep all cores busy."""
+        """Compute batches in order, as many pieces at once as keep all cores busy."""
         return stream_in_pieces(self._stream, batches, outputs=self._outputs)
 
     def _stream(self, pieces: Iterable[tuple[None, Pixels]]) -> Pieces:
@@ -167,14 +168,15 @@ class OpenVinoEngine:
 
 @functools.cache
 def load_openvino() -> Any:
-    """Import OpenVINO without the part that reports its use over the network.
+    """Import OpenVINO without its telemetry.
 
-    Every core, also those that other libraries such as NNCF make, is kept until the process ends.
-    OpenVINO's part for CPUs gives the thread that makes it a stack for signals, and takes it back
-    with its core. In another thread, such as one that collects garbage, that leaves the first one
-    without a stack: its next signal, such as Ctrl-C, would be a crash. A core is some 40 kB.
+    Every core, also those that other libraries such as NNCF create, is kept until the process ends.
+    OpenVINO's CPU plugin gives the thread that creates a core an alternate signal stack and frees
+    it with the core. If another thread frees the core, such as one that runs the garbage collector,
+    the first thread is left without a stack and crashes at its next signal, such as Ctrl-C. A core
+    takes about 40 kB.
     """
-    sys.modules.setdefault(_REPORTER, None)  # type: ignore[arg-type] # to Python: not installed
+    sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type] # makes its import fail
     import openvino
 
     make = openvino.Core.__init__
@@ -189,15 +191,15 @@ def load_openvino() -> Any:
 
 @functools.cache
 def load_core() -> Any:
-    """Make the core that all graphs of ours share."""
+    """Create the core that all our graphs share."""
     return load_openvino().Core()
 
 
 def open_openvino(model: ModelFile, options: EngineOptions) -> OpenVinoEngine:
-    """Open a graph of OpenVINO, ONNX or LiteRT."""
+    """Open a graph in the format of OpenVINO, ONNX or LiteRT."""
     precision = options.precision or model.precision
     graph = OpenVinoGraph(model.path, precision=precision, threads=options.threads)
-    model.check(graph.asked, graph.given[0])
+    model.check(graph.input_shape, graph.output_shapes[0])
     return OpenVinoEngine(graph, precision=precision, outputs=model.outputs)
 
 
@@ -206,7 +208,7 @@ def convert_to_openvino(model: Any, directory: Path) -> Path:
 
     Args:
         model: From pixels 0..255 to one or more outputs.
-        directory: Exists.
+        directory: An existing directory.
     """
     openvino = load_openvino()
     refusals = (
@@ -222,7 +224,7 @@ def convert_to_openvino(model: Any, directory: Path) -> Path:
         had_more = _keep_outputs(graph, len(model.outputs))
         if had_more:
             openvino.save_model(graph, path, compress_to_fp16=False)
-    del graph  # it holds its files
+    del graph  # it keeps its files open
     for suffix in (".xml", ".bin"):
         file = whole.with_suffix(suffix)
         if had_more:
@@ -233,14 +235,14 @@ def convert_to_openvino(model: Any, directory: Path) -> Path:
 
 
 def _keep_outputs(graph: Any, count: int) -> bool:
-    """Leave in a graph only the outputs that the model has.
+    """Remove all outputs of a graph that are not outputs of the model.
 
-    OpenVINO makes an output of whatever nothing takes, such as what each swish (EfficientNet) keeps
-    for its gradient. That takes most of the time and may stand before the model's own.
+    OpenVINO turns every unused tensor into an output, such as those that each swish (EfficientNet)
+    stores for its gradient. They take most of the time and may come before the model's own outputs.
 
     Args:
-        graph: Is changed.
-        count: Outputs of the model.
+        graph: Changed in place.
+        count: Number of outputs of the model.
 
     Returns:
         Whether there were more.
@@ -248,7 +250,7 @@ def _keep_outputs(graph: Any, count: int) -> bool:
     results = graph.get_results()
     if len(results) == count:
         return False
-    # so TensorFlow calls what a function returns
+    # TensorFlow's names for the return values of a function
     own = {f"Identity_{number}:0" if number else "Identity:0" for number in range(count)}
     extra = [result for result in results if result.get_friendly_name() not in own]
     if len(results) - len(extra) != count:
@@ -258,8 +260,8 @@ def _keep_outputs(graph: Any, count: int) -> bool:
     return True
 
 
-def _take_bytes(openvino: Any, graph: Any) -> Any:
-    """Make uint8 the type of the input."""
+def _accept_uint8(openvino: Any, graph: Any) -> Any:
+    """Change the type of the input to uint8."""
     if graph.input().get_element_type() == openvino.Type.u8:
         return graph
     from openvino.preprocess import PrePostProcessor
@@ -270,7 +272,7 @@ def _take_bytes(openvino: Any, graph: Any) -> Any:
 
 
 def _shape(port: Any) -> tuple[int, ...]:
-    """The shape of an input or output; -1 for a size that is free."""
+    """Return the shape of an input or output; -1 for a dynamic dimension."""
     sizes = port.get_partial_shape()
     return tuple(size.get_length() if size.is_static else -1 for size in sizes)
 

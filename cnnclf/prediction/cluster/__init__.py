@@ -1,1 +1,1 @@
-"""The same prediction on many machines: chunks of paths go to workers of a Ray cluster."""
+"""Prediction on many machines: workers of a Ray cluster predict chunks of paths."""

@@ -1,7 +1,7 @@
-"""Joins a Ray cluster or starts one on this machine, quietly, and says why it cannot.
+"""Connects to a Ray cluster or starts one on this machine, quietly, and explains failures.
 
-Ray prints to the driver's stdout and stderr from threads and from C++; what it says goes nowhere,
-or to stderr if the user asks for it.
+Ray prints to the driver's stdout and stderr from threads and from C++; its output is discarded, or
+goes to stderr with --verbose.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ ANY = "auto"
 _ADDRESS = re.compile(r"[^/:\s]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _REACH_S = 10.0
-_STORE_BYTES = 256 << 20  # what goes through it are numbers of chunks and their rows
+_STORE_BYTES = 256 << 20  # enough for the numbers of chunks and their rows
 
 
 class Node(NamedTuple):
     """A machine of the cluster.
 
     Args:
-        name: What Ray calls it.
+        name: Ray's node ID.
         address: Its IP address.
-        cpus: Processors that Ray may give away.
-        gpus: GPUs that Ray may give away.
+        cpus: Processors that Ray may assign.
+        gpus: GPUs that Ray may assign.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Cluster:
     """A cluster that this process is connected to.
 
     Args:
-        title: What to call it.
+        title: Its name in messages.
     """
 
     title: str
@@ -75,14 +75,17 @@ class Cluster:
 
 
 def check_address(text: str) -> str:
-    """Refuse what is no address of a cluster.
+    """Check the address of a cluster.
+
+    Args:
+        text: The value of --ray; empty if it was given without an address.
 
     Returns:
-        `local` for a cluster of its own, `auto` for one that runs here, or HOST:PORT. Without any,
-        what `RAY_ADDRESS` says, as everywhere with Ray, else `local`.
+        `local` for a temporary cluster on this machine, `auto` for one that runs here, or
+        HOST:PORT. An empty text means `RAY_ADDRESS` if it is set, as usual with Ray, else `local`.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: It is not an address.
     """
     address = text or os.environ.get("RAY_ADDRESS", "") or OWN
     if address in {OWN, ANY} or _ADDRESS.fullmatch(address):
@@ -90,35 +93,35 @@ def check_address(text: str) -> str:
     where = "--ray" if text else "RAY_ADDRESS"
     raise UsageError(
         f"expected auto, local or HOST:PORT as {where}, received {address!r}",
-        "put --ray behind IMAGES to start a cluster of its own, or give it an address",
+        "put --ray after IMAGES to start a temporary cluster, or give it an address",
     )
 
 
 def check_installed() -> None:
-    """Refuse where Ray is not installed, without importing it.
+    """Check that Ray Data is installed, without importing it.
 
     Raises:
-        MissingPackageError: It is not.
+        MissingPackageError: It is not installed.
     """
     for name in ("ray", "pandas", "pyarrow"):
         if importlib.util.find_spec(name) is None:
             raise MissingPackageError(
-                f"expected Ray Data to predict on a cluster, {name} is not installed",
+                f"--ray needs Ray Data, but {name} is not installed",
                 "python -m pip install 'cnnclf[ray]'",
             )
 
 
 @contextlib.contextmanager
 def connect(address: str, *, verbose: bool = False) -> Iterator[Cluster]:
-    """Be connected to a cluster; one of its own ends with the block.
+    """Connect to a cluster while the block runs; a temporary cluster ends with it.
 
     Args:
-        address: As `check_address` returns it.
-        verbose: Let Ray print what it likes, to stderr.
+        address: As returned by `check_address`.
+        verbose: Let Ray print to stderr.
 
     Raises:
         MissingPackageError: Ray is not installed.
-        DeviceError: There is no cluster, or it does not let this process in.
+        DeviceError: There is no cluster, or it rejects this process.
     """
     check_installed()
     if address not in {OWN, ANY}:
@@ -126,7 +129,7 @@ def connect(address: str, *, verbose: bool = False) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment(_choose_environment(address, verbose=verbose)))
         stack.enter_context(_silence(verbose=verbose))
-        with quiet(verbose=verbose), _kept_signals():
+        with quiet(verbose=verbose), _sigterm_kept():
             import ray
 
             stack.callback(ray.shutdown)
@@ -136,7 +139,7 @@ def connect(address: str, *, verbose: bool = False) -> Iterator[Cluster]:
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse an address where nothing listens, for which Ray would look for two minutes."""
+    """Raise at once if nothing listens at the address; Ray itself would wait for two minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
@@ -162,7 +165,7 @@ def _join(ray: Any, address: str, *, verbose: bool) -> None:
         except (ConnectionError, RuntimeError, OSError, ray.exceptions.RayError) as error:
             raise _explain_refusal(error, address) from error
         except Exception as error:
-            # This is what Ray raises, itself, where a busy machine took half a minute to start it.
+            # Ray raises plain Exception when a busy machine takes half a minute to start it.
             if type(error) is not Exception:
                 raise
             ray.shutdown()
@@ -177,32 +180,32 @@ def _explain_refusal(error: BaseException, address: str) -> CnnclfError:
     if address == OWN:
         return DeviceError(
             f"Ray cannot start on this machine: {_last_line(str(error))}",
-            "--verbose shows what Ray says",
+            "--verbose shows the output of Ray",
         )
     if "token" in text.casefold() and "auth" in text.casefold():
         return DeviceError(
-            f"the Ray cluster at {address} wants its token",
+            f"the Ray cluster at {address} requires a token",
             "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH if the token is not in ~/.ray",
         )
     if "version mismatch" in text.casefold():
         return DeviceError(
-            f"expected the versions of Python and Ray that the cluster has: {_condense(error)}",
-            "install the same on all nodes",
+            f"the versions of Python and Ray differ from those of the cluster: {_condense(error)}",
+            "install the same versions on all nodes",
         )
     return _no_answer(address)
 
 
 def _no_answer(address: str) -> DeviceError:
-    place = "on this machine" if address == ANY else f"at {address}"
+    where = "on this machine" if address == ANY else f"at {address}"
     return DeviceError(
-        f"expected a Ray cluster {place}, none answers",
+        f"no Ray cluster answers {where}",
         "start one with: ray start --head; or give --ray without an address",
     )
 
 
 @contextlib.contextmanager
 def _named_errors() -> Iterator[None]:
-    """Say in one line what broke in the cluster."""
+    """Turn errors of Ray into one line."""
     import ray
 
     try:
@@ -211,41 +214,41 @@ def _named_errors() -> Iterator[None]:
         text = "\n".join(str(each) for each in _causes(error))
         if "No module named 'cnnclf" in text:
             raise MissingPackageError(
-                "expected cnnclf on every node of the cluster, a worker cannot import it",
+                "a worker of the cluster cannot import cnnclf",
                 "on every node: python -m pip install 'cnnclf[ray]'",
             ) from error
         if isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.UserCodeException):
-            raise  # our own code, which gives back all that a user could mend
+            raise  # a bug: our own code returns every error that a user could fix
         raise DeviceError(
-            f"the cluster broke off: {_last_line(str(error))}",
-            "the same command with --resume goes on; --verbose shows what Ray says",
+            f"the cluster failed: {_last_line(str(error))}",
+            "the same command with --resume continues; --verbose shows the output of Ray",
         ) from error
 
 
 def _choose_environment(address: str, *, verbose: bool) -> dict[str, str]:
-    """What Ray reads from the environment, where the user has not set it."""
-    wanted = {"RAY_USAGE_STATS_ENABLED": "0"}
+    """Return the environment variables for Ray that the user has not set."""
+    variables = {"RAY_USAGE_STATS_ENABLED": "0"}
     if not verbose:
-        wanted |= {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+        variables |= {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
     if address == OWN and "RAY_AUTH_MODE" not in os.environ:
-        # A key of its own, or Ray would write one into the home directory.
-        wanted |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    return {name: value for name, value in wanted.items() if name not in os.environ}
+        # A temporary token; otherwise Ray would write one into the home directory.
+        variables |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return {name: value for name, value in variables.items() if name not in os.environ}
 
 
 @contextlib.contextmanager
-def _environment(wanted: dict[str, str]) -> Iterator[None]:
-    os.environ.update(wanted)
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in wanted:
+        for name in variables:
             os.environ.pop(name, None)
 
 
 @contextlib.contextmanager
 def _silence(*, verbose: bool) -> Iterator[None]:
-    """Keep Ray from printing into the result."""
+    """Keep Ray's output out of the result on stdout."""
     with contextlib.ExitStack() as stack:
         if verbose:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
@@ -267,8 +270,8 @@ def _silence(*, verbose: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _kept_signals() -> Iterator[None]:
-    """Keep what SIGTERM does here; Ray would make it end the process at once."""
+def _sigterm_kept() -> Iterator[None]:
+    """Restore the handler of SIGTERM; Ray's own would end the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -285,12 +288,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _condense(error: BaseException, most: int = 300) -> str:
+def _condense(error: BaseException, limit: int = 300) -> str:
     text = " ".join(str(error).split())
-    return text if len(text) <= most else f"{text[:most]}..."
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _last_line(text: str) -> str:
-    """The line of a traceback that says what happened."""
+    """Return the line of a traceback that contains the message."""
     lines = [line.strip() for line in _COLOR.sub("", text).splitlines()]
     return next((line for line in reversed(lines) if line), "no reason given")

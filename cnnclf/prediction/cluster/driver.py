@@ -1,4 +1,4 @@
-"""Predicts on a cluster: from paths to rows or parts, whatever becomes of single workers."""
+"""Predicts on a cluster and writes rows or parts, also when single workers are lost."""
 
 import contextlib
 import itertools
@@ -21,12 +21,12 @@ from cnnclf.prediction.cluster.chunks import (
 from cnnclf.prediction.cluster.connecting import Cluster, Node
 from cnnclf.prediction.cluster.parts import Parts
 from cnnclf.prediction.cluster.ray_data import ChunkStream, Pool
-from cnnclf.prediction.cluster.worker import ChunkResult, Computing, WorkOrder
+from cnnclf.prediction.cluster.worker import ChunkResult, ComputeOptions, WorkOrder
 from cnnclf.prediction.cluster.worker_counts import Watch, watching
 from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs
-from cnnclf.prediction.path_set import leave_out
+from cnnclf.prediction.path_set import skip_done
 from cnnclf.prediction.predict import counting
-from cnnclf.prediction.rows import Columns, RowWriter
+from cnnclf.prediction.rows import RowColumns, RowWriter
 from cnnclf.prediction.summary import PredictSummary, SoFar
 from cnnclf.progress import Progress, Silent, Task
 
@@ -34,43 +34,43 @@ from cnnclf.progress import Progress, Silent, Task
 def predict_on_cluster(
     cluster: Cluster,
     bundle: Bundle,
-    found: Iterable[Found],
     *,
+    found: Iterable[Found],
     target: RowWriter | Parts,
-    columns: Columns,
+    columns: RowColumns,
     threshold: float | None,
-    computing: Computing,
+    computing: ComputeOptions,
     progress: Progress,
     inputs: ImageInputs | None = None,
     so_far: SoFar | None = None,
 ) -> PredictSummary:
-    """Predict every path on some worker and write a row for it, once.
+    """Predict every path on a worker and write exactly one row for it.
 
-    Rows of a chunk are written together, in the order of its paths; chunks in the order in which
-    they are done.
+    Rows of a chunk are written together in the order of its paths, chunks in the order of
+    completion.
 
     Args:
-        cluster: Where.
-        bundle: The model, at a path that all nodes have.
+        cluster: The cluster.
+        bundle: The model, at a path that exists on all nodes.
         found: The paths, such as `inputs.first()`.
-        target: Takes the rows here, or the parts that workers write.
-        columns: Of the rows.
-        threshold: As of `PredictOptions`.
-        computing: What with.
-        progress: Shows the count, the rate and how many workers there are.
-        inputs: Counted in the background, so that progress knows how many there are.
-        so_far: What was done before; those paths are left out.
+        target: Writes the rows on this machine, or names the parts that workers write.
+        columns: Columns of the rows.
+        threshold: See `PredictOptions`.
+        computing: Engine, precision, device, threads and batch size.
+        progress: Shows the count, the rate and the number of workers.
+        inputs: Counted in the background, so that progress can show the total.
+        so_far: The rows of the interrupted job; their paths are skipped.
 
     Raises:
-        CnnclfError: Whatever a worker cannot do, with the name of its node.
+        CnnclfError: A worker failed; the message names its node.
     """
     from ray.exceptions import RayError
 
     so_far = so_far or SoFar()
     summary = so_far.summary
     nodes = cluster.nodes()
-    device = choose_device(nodes, computing, bundle.model.format)
-    pool = choose_pool(nodes, device, computing.threads)
+    device = choose_device(nodes, computing, form=bundle.model.format)
+    pool = choose_pool(nodes, device, threads=computing.threads)
     sample, found = _take_sample(found)
     order = WorkOrder(
         bundle=bundle.directory.absolute(),
@@ -86,38 +86,38 @@ def predict_on_cluster(
     progress.note(_describe(cluster, pool))
     size = choose_chunk_size(pool.cpus, computing.batch_size)
     first = target.first if isinstance(target, Parts) else 0
-    chunks = cut_chunks(leave_out(found, so_far.done), size, first=first)
-    stream = ChunkStream(chunks, order, pool, first=first)
-    began, heard = time.monotonic(), set[str]()
+    chunks = cut_chunks(skip_done(found, so_far.done), size, first=first)
+    stream = ChunkStream(chunks, order, pool=pool, first=first)
+    began, reported = time.monotonic(), set[str]()
     try:
         with (
             progress.task("predict", None, unit="images") as task,
-            counting(inputs, task, summary.earlier),
+            counting(inputs, task, earlier=summary.earlier),
             watching(Watch(cluster.nodes, stream.look, task, progress), RayError),
         ):
             for result in stream.results():
                 _take(result, target, summary)
-                _tell(result, heard, progress)
+                _report(result, reported, progress)
                 task.advance(result.files)
     finally:
         summary.seconds = time.monotonic() - began
     return summary
 
 
-def choose_device(nodes: Sequence[Node], computing: Computing, form: str = "keras") -> str:
-    """Choose what all workers compute on.
+def choose_device(nodes: Sequence[Node], computing: ComputeOptions, *, form: str = "keras") -> str:
+    """Choose the device of all workers.
 
     Args:
-        nodes: Of the cluster.
-        computing: With `auto` GPUs are taken if there are any and the engine can use them.
+        nodes: The nodes of the cluster.
+        computing: `auto` selects GPUs if there are any and the engine can use them.
         form: Format of the model.
 
     Returns:
         cpu or gpu.
 
     Raises:
-        UsageError: A certain GPU is asked for.
-        DeviceError: There is no GPU.
+        UsageError: The device is one particular GPU.
+        DeviceError: The device is gpu, but the cluster has none.
     """
     gpus = sum(node.gpus for node in nodes)
     if computing.device.startswith("gpu:"):
@@ -126,19 +126,19 @@ def choose_device(nodes: Sequence[Node], computing: Computing, form: str = "kera
             "with --device gpu each worker gets one GPU",
         )
     if computing.device == "gpu" and not gpus:
-        raise DeviceError("expected a GPU in the cluster, it has none", "use --device cpu")
-    is_able = computing.engine in {"auto", "keras"} and form in find_engine("keras").opens
-    wants_gpu = computing.device == "gpu" or (computing.device == "auto" and is_able)
-    return "gpu" if wants_gpu and gpus else "cpu"
+        raise DeviceError("the cluster has no GPU", "use --device cpu")
+    can_use_gpu = computing.engine in {"auto", "keras"} and form in find_engine("keras").opens
+    is_gpu = computing.device == "gpu" or (computing.device == "auto" and can_use_gpu)
+    return "gpu" if is_gpu and gpus else "cpu"
 
 
-def choose_pool(nodes: Sequence[Node], device: str, threads: int | None = None) -> Pool:
-    """Choose the workers: one for each GPU, or those that use most of the processors.
+def choose_pool(nodes: Sequence[Node], device: str, *, threads: int | None = None) -> Pool:
+    """Choose the workers: one per GPU, or as many as use most of the processors.
 
     Args:
-        nodes: Of the cluster.
+        nodes: The nodes of the cluster.
         device: cpu or gpu.
-        threads: Processors of a worker; None for what suits the nodes.
+        threads: Processors of a worker; None to choose by the nodes.
     """
     if device == "gpu":
         with_gpu = [node for node in nodes if node.gpus]
@@ -157,15 +157,15 @@ def _describe(cluster: Cluster, pool: Pool) -> str:
 
 
 def _take_sample(found: Iterable[Found]) -> tuple[str, Iterable[Found]]:
-    """Look at the first path; give it if it is there, and all paths."""
+    """Return the first path if it exists, else "", and an iterator over all paths."""
     rest = iter(found)
     head = list(itertools.islice(rest, 1))
-    is_there = bool(head) and head[0] is not PAUSE and not head[0].error
-    return head[0].path if is_there else "", itertools.chain(head, rest)
+    exists = bool(head) and head[0] is not PAUSE and not head[0].error
+    return head[0].path if exists else "", itertools.chain(head, rest)
 
 
-def _prepare_engine(bundle: Bundle, computing: Computing, progress: Progress) -> None:
-    """Refuse what no worker can do, and convert once what each would convert at the same time."""
+def _prepare_engine(bundle: Bundle, computing: ComputeOptions, progress: Progress) -> None:
+    """Check the engine early, and convert the model once instead of once per worker."""
     choice = choose_engines(
         bundle.model.format,
         own_precision=bundle.model.precision,
@@ -185,7 +185,7 @@ def _prepare_engine(bundle: Bundle, computing: Computing, progress: Progress) ->
 
 
 class _Steps(Silent):
-    """Shows what takes long and warnings; all else the workers say themselves."""
+    """Shows tasks and warnings; the workers report notes themselves."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class _Steps(Silent):
 
 
 def _take(result: ChunkResult, target: RowWriter | Parts, summary: PredictSummary) -> None:
-    """Write the rows of a chunk, or count those of its part."""
+    """Write the rows of a chunk, or count the rows of its part."""
     if result.problem is not None:
         raise result.problem
     if isinstance(target, Parts):
@@ -219,10 +219,10 @@ def _take(result: ChunkResult, target: RowWriter | Parts, summary: PredictSummar
     target.flush()
 
 
-def _tell(result: ChunkResult, heard: set[str], progress: Progress) -> None:
-    """Pass on what workers say; many say the same."""
-    for say, texts in ((progress.note, result.notes), (progress.warn, result.warnings)):
+def _report(result: ChunkResult, reported: set[str], progress: Progress) -> None:
+    """Show the notes and warnings of workers, each text once."""
+    for show, texts in ((progress.note, result.notes), (progress.warn, result.warnings)):
         for text in texts:
-            if text not in heard:
-                heard.add(text)
-                say(text)
+            if text not in reported:
+                reported.add(text)
+                show(text)

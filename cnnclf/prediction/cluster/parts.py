@@ -1,8 +1,8 @@
-"""A directory of parts: each worker writes the rows of its chunks, and the driver names the whole.
+"""A directory of parts: each worker writes the rows of its chunks as files of their own.
 
-Parts come into `NAME.partial/`, each under a temporary name first; only when all are there it
-becomes `NAME/`. A chunk that is done again writes the same part again. What job they belong to
-stands beside them, in a hidden file.
+Parts are written to `NAME.partial/`, each under a temporary name first; when all are complete, the
+driver renames the directory to `NAME/`. A chunk that is computed again rewrites the same part. A
+hidden file in the directory describes the job.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from cnnclf.files import (
     replace_directory_atomic,
     write_error,
 )
-from cnnclf.prediction.job import Job, check_job, write_job
+from cnnclf.prediction.job import PredictionJob, check_job, write_job
 from cnnclf.prediction.row_file import FILE_FORMATS, Mode, lock_rows
-from cnnclf.prediction.rows import Cell, Columns, Prediction
+from cnnclf.prediction.rows import Cell, Prediction, RowColumns
 from cnnclf.prediction.summary import SoFar
 
 PART_FORMATS = tuple(suffix.removeprefix(".") for suffix in FILE_FORMATS)
@@ -36,28 +36,28 @@ _READ_ROWS = 32_768
 
 @dataclass(frozen=True)
 class PartWriter:
-    """Writes parts; goes to the workers.
+    """Writes parts; sent to the workers.
 
     Args:
-        directory: Where to, an absolute path.
+        directory: The directory, an absolute path.
         suffix: A key of `FILE_FORMATS`.
-        columns: What the rows hold.
+        columns: Columns of the rows.
     """
 
     directory: Path
     suffix: str
-    columns: Columns
+    columns: RowColumns
 
     def check(self) -> None:
-        """Refuse a node that has not the directory.
+        """Check that this node can write parts.
 
         Raises:
-            RunError: It is not there.
+            RunError: The directory does not exist here.
             MissingPackageError: The format needs a package that is not installed.
         """
         if not self.directory.is_dir():
             raise RunError(
-                f"expected the directory {self.directory}, found nothing",
+                f"the directory {self.directory} does not exist",
                 "write to a disk that all nodes share, or to one file: --out rows.csv",
             )
         check = FILE_FORMATS[self.suffix].check
@@ -65,38 +65,38 @@ class PartWriter:
             check()
 
     def path(self, index: int) -> Path:
-        """Name the part of a chunk."""
+        """Return the path of the part of a chunk."""
         return self.directory / f"part-{index:06d}{self.suffix}"
 
     def write(self, index: int, predictions: Sequence[Prediction]) -> None:
-        """Write the rows of a chunk, whole or not at all.
+        """Write the rows of a chunk atomically.
 
         Raises:
             DeviceError: The disk is full.
-            RunError: It cannot be written.
+            RunError: The part cannot be written.
         """
         form = FILE_FORMATS[self.suffix]
         lines = [form.rows.line(prediction, self.columns) for prediction in predictions]
         text = "".join([form.rows.heading(self.columns), *lines])
         data = text.encode("utf-8", "surrogateescape")
         with atomic_path(self.path(index)) as temporary:
-            kept = temporary if form.finish is None else temporary.with_suffix(".rows")
+            rows = temporary if form.finish is None else temporary.with_suffix(".rows")
             try:
-                kept.write_bytes(data)
+                rows.write_bytes(data)
                 if form.finish is not None:
-                    form.finish(kept, temporary, self.columns)
-                    kept.unlink()
+                    form.finish(rows, temporary, columns=self.columns)
+                    rows.unlink()
             except OSError as error:
                 raise write_error(self.path(index), error) from error
 
 
 @dataclass(eq=False)
 class Parts:
-    """A directory of parts on its way.
+    """A directory of parts that is being written.
 
     Attributes:
-        writer: For the workers.
-        so_far: What is there already, if a job goes on.
+        writer: Writes parts; sent to the workers.
+        so_far: The rows that were there when the job was resumed.
         first: Number of the next chunk.
     """
 
@@ -106,39 +106,38 @@ class Parts:
     _written: set[int] = field(default_factory=set, repr=False)
 
     def add(self, index: int) -> None:
-        """Take note that a worker wrote the part of a chunk."""
+        """Record that a worker wrote the part of a chunk."""
         self._written.add(index)
 
     @property
     def count(self) -> int:
-        """How many parts there are."""
+        """Number of parts."""
         return len(self._written)
 
     def check_all(self) -> None:
-        """Refuse to end while a part is not where it should be.
+        """Check that all parts exist.
 
         Raises:
-            RunError: One is missing.
+            RunError: A part is missing.
         """
         for index in sorted(self._written):
             if not self.writer.path(index).exists():
                 raise RunError(
-                    f"expected {self.writer.path(index)}, which a worker has written; it is not "
-                    "there",
+                    f"a worker wrote {self.writer.path(index)}, but it does not exist here",
                     "write to a disk that all nodes share, or to one file: --out rows.csv",
                 )
 
 
-def check_parts(path: Path, suffix: str, mode: Mode) -> None:
-    """Refuse early what cannot be written, or would take the place of something.
+def check_parts(path: Path, suffix: str, *, mode: Mode) -> None:
+    """Check early that the parts can be written and replace nothing unintentionally.
 
     Args:
         path: The directory.
         suffix: A key of `FILE_FORMATS`.
-        mode: As of `row_file.check_row_file`.
+        mode: See `row_file.check_row_file`.
 
     Raises:
-        UsageError: There is something already.
+        UsageError: The path exists already.
         RunError: The directory cannot be replaced.
         MissingPackageError: The format needs a package that is not installed.
     """
@@ -149,21 +148,22 @@ def check_parts(path: Path, suffix: str, mode: Mode) -> None:
     partial = _partial(path)
     is_begun = (partial / _JOB_FILE).exists()
     if path.exists() and not path.is_dir():
-        raise UsageError(f"expected a directory for parts, {path} is a file", "give another --out")
+        raise UsageError(
+            f"cannot write parts to {path}: it is a file, not a directory", "choose another --out"
+        )
     if mode == "new" and is_begun:
         raise UsageError(
-            f"expected a new directory, {partial} holds the parts of an interrupted job",
-            "go on with --resume, or start anew with --overwrite",
+            f"{partial} contains the parts of an interrupted job",
+            "continue with --resume, or start again with --overwrite",
         )
     if mode == "new" and _has_entries(path):
         raise UsageError(
-            f"expected a new directory, {path} exists",
-            "replace it with --overwrite, or change --out",
+            f"{path} already exists", "replace it with --overwrite, or choose another --out"
         )
     if mode == "resume" and _has_entries(path) and not is_begun:
         raise UsageError(
-            f"expected an interrupted job to resume, {path} is finished",
-            "start anew with --overwrite, or give another --out",
+            f"there is nothing to resume: {path} is finished",
+            "start again with --overwrite, or choose another --out",
         )
     for directory in (path, partial):
         _check_ours(directory)
@@ -171,23 +171,23 @@ def check_parts(path: Path, suffix: str, mode: Mode) -> None:
 
 @contextlib.contextmanager
 def open_parts(
-    path: Path, suffix: str, columns: Columns, *, job: Job, mode: Mode = "new"
+    path: Path, suffix: str, *, columns: RowColumns, job: PredictionJob, mode: Mode = "new"
 ) -> Iterator[Parts]:
-    """Open a directory for parts; it gets its name when the block succeeds.
+    """Open a directory for parts; it is renamed to `path` when the block succeeds.
 
     Args:
         path: The directory.
         suffix: A key of `FILE_FORMATS`.
-        columns: What the rows hold.
-        job: Who may go on with it later.
-        mode: As of `row_file.check_row_file`.
+        columns: Columns of the rows.
+        job: The job, recorded so that it can be resumed.
+        mode: See `row_file.check_row_file`.
 
     Raises:
-        UsageError: See `check_parts`; or parts of another job or format are there.
+        UsageError: See `check_parts`; or there are parts of another job or format.
         DeviceError: The disk is full.
-        RunError: It cannot be written, or a part is missing in the end.
+        RunError: The directory cannot be written, or a part is missing at the end.
     """
-    check_parts(path, suffix, mode)
+    check_parts(path, suffix, mode=mode)
     path = follow_link(path).absolute()
     partial = _partial(path)
     with contextlib.ExitStack() as stack:
@@ -208,16 +208,16 @@ def open_parts(
             raise write_error(path, error) from error
 
 
-def _begin(parts: Parts, path: Path, job: Job, mode: Mode) -> None:
-    """Go on with the parts that are there, or begin anew."""
+def _begin(parts: Parts, path: Path, job: PredictionJob, mode: Mode) -> None:
+    """Continue after the existing parts, or start again."""
     partial = parts.writer.directory
     record = partial / _JOB_FILE
     if mode == "resume" and record.exists():
-        may_replace = check_job(record, job, partial)
+        may_replace = check_job(record, job, rows=partial)
         if _has_entries(path) and not may_replace:
             raise UsageError(
-                f"expected no directory {path} before its job is finished, there is one",
-                "move it away, or start anew with --overwrite",
+                f"{path} was created while its job was interrupted",
+                "move it away, or start again with --overwrite",
             )
         _read_parts(parts)
         return
@@ -226,7 +226,7 @@ def _begin(parts: Parts, path: Path, job: Job, mode: Mode) -> None:
 
 
 def _finish(partial: Path, path: Path) -> None:
-    """Give the directory its name."""
+    """Rename the directory to its final name."""
     _remove(partial, all_parts=False)
     (partial / _LOCK_FILE).unlink()
     if path.exists() and not _has_entries(path):
@@ -245,34 +245,34 @@ def _has_entries(path: Path) -> bool:
 
 
 def _check_ours(directory: Path) -> None:
-    """Refuse to replace a directory that holds anything but parts and what writing them left."""
+    """Refuse to replace a directory with files other than parts and leftovers of writing them."""
     for entry in directory.iterdir() if directory.is_dir() else ():
         is_ours = entry.name in {_JOB_FILE, _LOCK_FILE} or entry.name.startswith(_UNFINISHED)
         if not is_ours and not _NAME.fullmatch(entry.name):
             raise UsageError(
-                f"expected nothing but parts of a prediction in {directory}, found {entry.name}",
-                "give another --out",
+                f"{directory} contains {entry.name}, which is not part of a prediction",
+                "choose another --out",
             )
 
 
 def _remove(directory: Path, *, all_parts: bool) -> None:
-    """Remove what workers that were lost have left, and the parts as well if they shall go."""
+    """Remove the temporary files of lost workers, and with `all_parts` also the parts."""
     for entry in list(directory.iterdir()):
         if entry.name.startswith(_UNFINISHED) or (all_parts and _NAME.fullmatch(entry.name)):
             entry.unlink(missing_ok=True)
 
 
 def _read_parts(parts: Parts) -> None:
-    """Count the rows of the parts that are there."""
+    """Count the rows of the existing parts."""
     for entry in sorted(parts.writer.directory.iterdir()):
         name = _NAME.fullmatch(entry.name)
         if name is None:
             continue
         if name[2] != parts.writer.suffix:
             raise UsageError(
-                f"expected parts that end in {name[2]}, as they are in {entry.parent}, "
-                f"received {parts.writer.suffix}",
-                f"go on with --parts {name[2].removeprefix('.')}, or start anew with --overwrite",
+                f"the parts in {entry.parent} are {name[2]} files, not {parts.writer.suffix}",
+                f"continue with --parts {name[2].removeprefix('.')}, or start again with "
+                "--overwrite",
             )
         for cells in _read_part(entry, parts.writer.columns):
             parts.so_far.add(cells)
@@ -280,7 +280,7 @@ def _read_parts(parts: Parts) -> None:
         parts.first = max(parts.first, int(name[1]) + 1)
 
 
-def _read_part(path: Path, columns: Columns) -> Iterator[dict[str, Cell]]:
+def _read_part(path: Path, columns: RowColumns) -> Iterator[dict[str, Cell]]:
     if path.suffix == ".parquet":
         from pyarrow import parquet
 
@@ -297,5 +297,5 @@ def _read_part(path: Path, columns: Columns) -> Iterator[dict[str, Cell]]:
 
 
 def _unescape(path: str) -> str:
-    """Give back the bytes of a file name that are no text, which parquet holds escaped."""
+    """Restore the undecodable bytes of a file name, which are escaped in Parquet."""
     return _ESCAPED.sub(lambda match: chr(int(match[1][1:], 16)), path)

@@ -1,7 +1,7 @@
 """Runs chunks through Ray Data: their numbers stream to a pool of workers, their results back.
 
-The desk is an actor beside the driver. A read task gives the number of each chunk as it comes; the
-pool grows and shrinks with the cluster, and Ray gives a number to another worker if one is lost.
+The queue is an actor on the driver's node. A read task yields the number of each chunk as it comes;
+the pool grows and shrinks with the cluster, and if a worker is lost, Ray reassigns its number.
 """
 
 import pickle
@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cnnclf.errors import CnnclfError
-from cnnclf.prediction.cluster.chunks import Chunk, Desk, DeskState
+from cnnclf.prediction.cluster.chunks import Chunk, ChunkQueue, QueueState
 from cnnclf.prediction.cluster.worker import ChunkResult, ChunkWorker, WorkOrder
 
 _IN_FLIGHT = 2  # chunks of a worker: one is computed, one waits
-_DESK_THREADS = 16
+_QUEUE_THREADS = 16
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What workers are to be had.
+    """The size of the pool of workers.
 
     Args:
-        workers: How many at first.
+        workers: Initial number of workers.
         cpus: Processors of each.
         gpus: GPUs of each.
     """
@@ -35,21 +35,21 @@ class Pool:
 
 
 class ChunkStream:
-    """Chunks on their way through the cluster.
+    """Streams chunks through the cluster.
 
     Args:
-        chunks: Taken in a thread of its own, as far as the desk has room.
-        order: For the workers.
-        pool: Of workers.
+        chunks: Consumed in a background thread, as far as the queue has room.
+        order: The order for the workers.
+        pool: The size of the pool.
         first: Number of the first chunk.
     """
 
     def __init__(
-        self, chunks: Iterable[Chunk], order: WorkOrder, pool: Pool, *, first: int = 0
+        self, chunks: Iterable[Chunk], order: WorkOrder, *, pool: Pool, first: int = 0
     ) -> None:
         import ray
 
-        self._desk = _open_desk(first)
+        self._queue = _open_queue(first)
         self._order = order
         self._pool = pool
         self._first = first
@@ -59,27 +59,27 @@ class ChunkStream:
         self._is_over = threading.Event()
         self._open: set[int] = set()
         self._get = ray.get
-        self.look()  # if there is no cnnclf where the desk is, this says so
+        self.look()  # raises if cnnclf is not installed on the node of the queue
 
     def results(self) -> Iterator[ChunkResult]:
-        """Give each chunk's result once, in the order they come.
+        """Yield the result of each chunk once, in the order of completion.
 
-        What goes wrong with listing the paths is raised when all that came before is done.
+        An error while listing the paths is raised after all chunks before it are done.
         """
         with self._fed():
             for result in self._run():
                 if result.index in self._open:
                     yield result
                     self._open.discard(result.index)
-                    self._desk.finish.remote(result.index)
+                    self._queue.finish.remote(result.index)
         if self._error is not None:
             raise self._error
         if not self._is_listed:
             raise RuntimeError("the paths were not listed to their end")
 
-    def look(self) -> DeskState:
-        """Tell what is known of the workers."""
-        state: DeskState = self._get(self._desk.look.remote())
+    def look(self) -> QueueState:
+        """Return the state of the workers."""
+        state: QueueState = self._get(self._queue.look.remote())
         return state
 
     def _run(self) -> Iterator[ChunkResult]:
@@ -87,7 +87,7 @@ class ChunkStream:
 
         _set_context(ray.data.DataContext.get_current())
         numbers = ray.data.read_datasource(
-            _make_source(self._desk, self._first), override_num_blocks=1, num_cpus=0
+            _make_source(self._queue, self._first), override_num_blocks=1, num_cpus=0
         )
         results = numbers.map_batches(
             _PoolWorker,
@@ -98,7 +98,7 @@ class ChunkStream:
                 initial_size=max(1, self._pool.workers),
                 max_tasks_in_flight_per_actor=_IN_FLIGHT,
             ),
-            fn_constructor_args=(self._order, self._desk),
+            fn_constructor_args=(self._order, self._queue),
             num_cpus=self._pool.cpus,
             num_gpus=self._pool.gpus or None,
         )
@@ -110,7 +110,7 @@ class ChunkStream:
 
     @contextmanager
     def _fed(self) -> Iterator[None]:
-        """Put chunks on the desk while the block runs."""
+        """Put chunks into the queue while the block runs."""
         thread = threading.Thread(target=self._feed, name="list", daemon=True)
         thread.start()
         try:
@@ -124,7 +124,7 @@ class ChunkStream:
         try:
             for chunk in self._chunks:
                 self._open.add(chunk.index)
-                while not self._is_over.is_set() and not self._get(self._desk.put.remote(chunk)):
+                while not self._is_over.is_set() and not self._get(self._queue.put.remote(chunk)):
                     pass
                 if self._is_over.is_set():
                     return
@@ -132,17 +132,17 @@ class ChunkStream:
         except (CnnclfError, OSError, RayError) as error:
             self._error = error
         if not self._is_over.is_set():
-            self._desk.complete.remote()
+            self._queue.complete.remote()
 
 
 class _PoolWorker:
     """A `ChunkWorker` in an actor of Ray Data."""
 
-    def __init__(self, order: WorkOrder, desk: Any) -> None:
+    def __init__(self, order: WorkOrder, queue: Any) -> None:
         import ray
 
         context = ray.get_runtime_context()
-        self._desk = desk
+        self._queue = queue
         self._name, self._node = context.get_actor_id(), context.get_node_id()
         self._get = ray.get
         self._worker = ChunkWorker(order, ray.util.get_node_ip_address())
@@ -154,24 +154,27 @@ class _PoolWorker:
         return pa.table({"result": pa.array([pickle.dumps(each) for each in results], pa.binary())})
 
     def _run(self, index: int) -> ChunkResult:
-        chunk, times = self._get(self._desk.begin.remote(index, self._name, self._node))
+        begin = self._queue.begin.remote(index, worker=self._name, node=self._node)
+        chunk, attempts = self._get(begin)
         if chunk is None:
             return ChunkResult(index)
-        return replace(self._worker.run(chunk, times), worker=self._name)
+        return replace(self._worker.run(chunk, attempts), worker=self._name)
 
 
-def _open_desk(first: int) -> Any:
-    """Open the desk on the driver's node, so that it lives as long as the driver."""
+def _open_queue(first: int) -> Any:
+    """Create the queue on the driver's node, so that it lives as long as the driver."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(num_cpus=0, max_concurrency=_DESK_THREADS, scheduling_strategy=here)(Desk)
+    actor = ray.remote(num_cpus=0, max_concurrency=_QUEUE_THREADS, scheduling_strategy=here)(
+        ChunkQueue
+    )
     return actor.remote(first)
 
 
-def _make_source(desk: Any, first: int) -> Any:
-    """Make a source of Ray Data that gives the numbers of chunks as they come to the desk."""
+def _make_source(queue: Any, first: int) -> Any:
+    """Create a Ray Data source that yields the numbers of chunks as they enter the queue."""
     import pyarrow as pa
     import ray
     from ray.data.block import BlockMetadata
@@ -179,13 +182,13 @@ def _make_source(desk: Any, first: int) -> Any:
 
     def read() -> Iterator[Any]:
         index = first
-        while (answer := ray.get(desk.wait_for.remote(index))) != "never":
+        while (answer := ray.get(queue.wait_for.remote(index))) != "never":
             if answer == "here":
                 yield pa.table({"chunk": [index]})
                 index += 1
 
     class Chunks(Datasource):  # type: ignore[misc]
-        supports_distributed_reads = False  # beside the driver, so that only workers may be lost
+        supports_distributed_reads = False  # on the driver's node, so that only workers can be lost
 
         def get_read_tasks(self, *_: Any, **__: Any) -> list[Any]:
             nothing = BlockMetadata(
@@ -200,9 +203,9 @@ def _make_source(desk: Any, first: int) -> Any:
 
 
 def _set_context(context: Any) -> None:
-    """Set what Ray Data shall do otherwise than it would."""
+    """Change the defaults of Ray Data."""
     context.enable_progress_bars = False
-    # It would gather numbers until they fill a block of many megabytes.
+    # By default it collects numbers until they fill a block of many megabytes.
     context.target_max_block_size = 1
-    # A list on stdin may come as slowly as it likes.
+    # A list on stdin may arrive slowly.
     context.execution_no_progress_timeout_s = -1

@@ -1,6 +1,6 @@
-"""What a worker does: opens the classifier once, then makes rows of chunks, or a part of them.
+"""The worker: loads the classifier once, then predicts chunks and returns rows or writes parts.
 
-Nothing here knows of Ray; whatever runs it tells it where it is.
+Nothing here depends on Ray; the caller passes in the name of the node.
 """
 
 import os
@@ -20,25 +20,25 @@ from cnnclf.prediction.rows import Prediction
 from cnnclf.prediction.summary import PredictSummary
 from cnnclf.progress import Silent
 
-# A chunk that ended so many workers would end all others, too.
-_MOST_TIMES = 5
-_SHARED = "give all nodes the same disk, mounted at the same place"
+# A chunk that crashed this many workers would crash all others, too.
+_MAX_ATTEMPTS = 5
+_SHARED = "mount the same disk at the same path on all nodes"
 
 
 _DEFAULTS = PredictConfig()
 
 
 @dataclass(frozen=True)
-class Computing:
-    """What workers compute with.
+class ComputeOptions:
+    """How workers compute.
 
     Args:
-        engine: As of `Classifier.load`.
-        precision: As of `Classifier.load`.
+        engine: See `Classifier.load`.
+        precision: See `Classifier.load`.
         device: auto, cpu or gpu.
-        threads: Processors of a worker; None for what suits the nodes.
-        batch_size: Images computed at once; None for what suits the engine.
-        verbose: Let libraries print what they like.
+        threads: Processors of a worker; None to choose by the nodes.
+        batch_size: Images per batch; None for the default.
+        verbose: Do not silence libraries.
     """
 
     engine: str = _DEFAULTS.engine
@@ -51,23 +51,23 @@ class Computing:
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """What every worker is told.
+    """The order that every worker receives.
 
     Args:
         bundle: An absolute path, the same on all nodes.
-        checksum: Of the bundle's model.
-        computing: What with; device and threads are settled.
+        checksum: Checksum of the bundle's model.
+        computing: How to compute; device and threads are resolved.
         top_k: How many classes to name.
-        threshold: As of `PredictOptions`.
-        folder: What relative paths are relative to.
-        sample: An image that is there, by which a worker sees whether it has the same disk.
-        parts: Takes the rows; None if they are to be given back.
-        version: Of cnnclf.
+        threshold: See `PredictOptions`.
+        folder: The directory that relative paths refer to.
+        sample: An existing image, which tells a worker whether it has the same disk.
+        parts: Writes the rows; None to return them.
+        version: Version of cnnclf.
     """
 
     bundle: Path
     checksum: str
-    computing: Computing
+    computing: ComputeOptions
     top_k: int = _DEFAULTS.top_k
     threshold: float | None = None
     folder: str = ""
@@ -76,23 +76,23 @@ class WorkOrder:
     version: str = __version__
 
     def locate(self, path: str) -> str:
-        """Say where a path of the driver is."""
-        return os.path.join(self.folder, path)  # noqa: PTH118 (as it is spelled)
+        """Return where a path of the driver is on this node."""
+        return os.path.join(self.folder, path)  # noqa: PTH118 (keeps the spelling)
 
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What became of a chunk.
+    """The result of a chunk.
 
     Args:
-        index: Its number.
+        index: Number of the chunk.
         files: How many paths it had.
-        predictions: In the order of the paths; empty if the worker wrote them as a part.
-        summary: What came out in all, if it did.
-        notes: What the worker has to say, each once.
-        warnings: The same, that a user may have to act on.
-        problem: Why there is no result; it would be the same on the next try.
-        worker: Who made it.
+        predictions: In the order of the paths; empty if the worker wrote a part.
+        summary: Counts of the rows, if the worker wrote a part.
+        notes: Notes of the worker, each once.
+        warnings: Warnings of the worker, each once.
+        problem: Why there is no result; another attempt would fail the same way.
+        worker: Name of the worker.
     """
 
     index: int
@@ -106,14 +106,14 @@ class ChunkResult:
 
 
 class ChunkWorker:
-    """Makes rows of chunks with an engine of its own.
+    """Predicts chunks with a classifier of its own.
 
-    What a user has to mend is never raised but given back with every chunk, since whatever runs the
-    worker would try it again and again.
+    Errors that a user can fix are not raised but returned with every chunk, since Ray would retry
+    them again and again.
 
     Args:
-        order: What to do.
-        node: Where this is, for messages.
+        order: The order.
+        node: Name of this node, for messages.
     """
 
     def __init__(self, order: WorkOrder, node: str) -> None:
@@ -127,24 +127,24 @@ class ChunkWorker:
         except CnnclfError as error:
             self._problem = _on_node(node, error)
 
-    def run(self, chunk: Chunk, times: int = 1) -> ChunkResult:
-        """Make the rows of a chunk.
+    def run(self, chunk: Chunk, attempts: int = 1) -> ChunkResult:
+        """Predict a chunk.
 
         Args:
             chunk: The paths.
-            times: How often the chunk was begun, this time included.
+            attempts: How often the chunk was started, including this time.
         """
         if self._classifier is None:
             return ChunkResult(chunk.index, problem=self._problem)
-        if times > _MOST_TIMES:
-            return ChunkResult(chunk.index, problem=_deadly(chunk, times - 1))
+        if attempts > _MAX_ATTEMPTS:
+            return ChunkResult(chunk.index, problem=_crashing(chunk, attempts - 1))
         try:
             predictions = self._predict(self._classifier, chunk)
-            return self._hand_over(chunk, predictions)
+            return self._deliver(chunk, predictions)
         except CnnclfError as error:
             return ChunkResult(chunk.index, problem=_on_node(self._node, error))
         except MemoryError:
-            full = DeviceError("memory does not suffice", "a smaller --batch-size needs less")
+            full = DeviceError("not enough memory", "use a smaller --batch-size")
             return ChunkResult(chunk.index, problem=_on_node(self._node, full))
 
     def _predict(self, classifier: Classifier, chunk: Chunk) -> list[Prediction]:
@@ -155,15 +155,15 @@ class ChunkWorker:
             order.computing.batch_size or PredictOptions.batch_size,
             order.computing.threads,
         )
-        here = (Found(order.locate(path), error) for path, error in chunk.found)
-        batches = iter_batches(classifier, here, options)
+        local = (Found(order.locate(path), error) for path, error in chunk.found)
+        batches = iter_batches(classifier, local, options=options)
         predictions = (prediction for batch in batches for prediction in batch)
         return [
             replace(prediction, path=path)
             for prediction, (path, _) in zip(predictions, chunk.found, strict=True)
         ]
 
-    def _hand_over(self, chunk: Chunk, predictions: Sequence[Prediction]) -> ChunkResult:
+    def _deliver(self, chunk: Chunk, predictions: Sequence[Prediction]) -> ChunkResult:
         notes, warnings = tuple(self._progress.notes), tuple(self._progress.warnings)
         self._progress.notes.clear()
         self._progress.warnings.clear()
@@ -181,16 +181,16 @@ class ChunkWorker:
 
 
 def _open_classifier(order: WorkOrder, progress: Silent) -> Classifier:
-    """Check that everything is where it is on the driver, and open the classifier."""
+    """Check that this node has the same files as the driver, and load the classifier."""
     if order.version != __version__:
         raise MissingPackageError(
-            f"expected cnnclf {order.version}, as where the job was started, found {__version__}",
+            f"cnnclf {__version__} is installed, but the job was started with {order.version}",
             f"on every node: python -m pip install 'cnnclf[ray]=={order.version}'",
         )
     if not order.bundle.exists():
-        raise RunError(f"expected the bundle at {order.bundle}, found nothing", _SHARED)
+        raise RunError(f"the bundle {order.bundle} does not exist", _SHARED)
     if order.sample and not os.path.lexists(order.locate(order.sample)):
-        raise DataError(f"expected the image {order.locate(order.sample)}, found nothing", _SHARED)
+        raise DataError(f"the image {order.locate(order.sample)} does not exist", _SHARED)
     if order.parts is not None:
         order.parts.check()
     classifier = Classifier.load(
@@ -203,7 +203,7 @@ def _open_classifier(order: WorkOrder, progress: Silent) -> Classifier:
         progress=progress,
     )
     if classifier.bundle["sha256"] != order.checksum:
-        raise RunError(f"expected the same bundle at {order.bundle}, found another one", _SHARED)
+        raise RunError(f"there is another model at {order.bundle} than on the driver", _SHARED)
     return classifier
 
 
@@ -211,10 +211,10 @@ def _on_node(node: str, error: CnnclfError) -> CnnclfError:
     return type(error)(f"on the node {node}: {error.message}", error.hint)
 
 
-def _deadly(chunk: Chunk, times: int) -> DeviceError:
+def _crashing(chunk: Chunk, attempts: int) -> DeviceError:
     first, last = chunk.found[0].path, chunk.found[-1].path
     return DeviceError(
-        f"{times} workers ended one after the other at the same {len(chunk.found)} images, "
+        f"{attempts} workers crashed one after the other on the same {len(chunk.found)} images, "
         f"{first} to {last}",
-        "try these without --ray; a worker that needs more memory than its node has is ended, too",
+        "try these images without --ray; workers are also killed if their node runs out of memory",
     )

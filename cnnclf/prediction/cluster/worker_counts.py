@@ -1,4 +1,4 @@
-"""Says how many workers there are, and when one is lost, while the results come."""
+"""Reports how many workers there are, and when one is lost, while the job runs."""
 
 import contextlib
 import threading
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cnnclf.prediction.cluster.chunks import DeskState
+from cnnclf.prediction.cluster.chunks import QueueState
 from cnnclf.prediction.cluster.connecting import Node
 from cnnclf.progress import Progress, Task
 
@@ -16,18 +16,18 @@ _PATIENCE_S = 60.0
 
 @dataclass
 class Watch:
-    """Compares the cluster with what it was at the last look.
+    """Compares the state of the cluster with its previous state.
 
     Args:
         nodes: Lists the nodes that are alive.
-        state: Tells what is known of the workers.
-        task: Shows how many there are.
-        progress: Is told what was lost.
-        now: The time in seconds.
+        state: Returns the state of the workers.
+        task: Shows the number of workers.
+        progress: Receives notes about lost and new nodes.
+        now: Returns the time in seconds.
     """
 
     nodes: Callable[[], Sequence[Node]]
-    state: Callable[[], DeskState]
+    state: Callable[[], QueueState]
     task: Task
     progress: Progress
     now: Callable[[], float] = time.monotonic
@@ -36,11 +36,11 @@ class Watch:
     _idle_since: float | None = field(default=None, repr=False)
 
     def look(self) -> None:
-        """Say what has changed."""
+        """Report what has changed."""
         nodes = {node.name: node.address for node in self.nodes()}
         lost = [address for name, address in (self._known or {}).items() if name not in nodes]
         for address in lost:
-            self.progress.warn(f"lost the node {address}; what it had begun is done again")
+            self.progress.warn(f"lost the node {address}; its unfinished chunks are computed again")
         for name, address in nodes.items():
             if self._known is not None and name not in self._known:
                 self.progress.note(f"the node {address} joined")
@@ -53,7 +53,7 @@ class Watch:
                 if many == 1
                 else f"{many} chunks of a lost worker are"
             )
-            self.progress.note(f"{chunks} begun again")
+            self.progress.note(f"{chunks} computed again")
         self._redone = state.redone
         self._count(sum(node in nodes for node in state.workers.values()))
 
@@ -67,19 +67,19 @@ class Watch:
         elif self.now() - self._idle_since > _PATIENCE_S:
             self._idle_since = float("inf")
             self.progress.warn(
-                "no worker has begun: the processors of the cluster are taken, or too few for one "
-                "(fewer with --threads); ray status shows them"
+                "no worker has started: the processors of the cluster are busy, or too few for a "
+                "worker (reduce --threads); ray status shows them"
             )
 
 
 @contextlib.contextmanager
 def watching(watch: Watch, errors: type[Exception], *, every_s: float = _LOOK_S) -> Iterator[None]:
-    """Look now and then, in a thread, while the block runs.
+    """Look at regular intervals, in a thread, while the block runs.
 
     Args:
-        watch: Looks.
-        errors: What looking raises when the cluster is gone; the results say so, too, and better.
-        every_s: How often.
+        watch: Compares the states.
+        errors: Raised by looking when the cluster is gone; the results then raise a better error.
+        every_s: The interval.
     """
     is_over = threading.Event()
 

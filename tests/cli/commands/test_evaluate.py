@@ -296,7 +296,7 @@ def _without_checkpoints(run: Path) -> None:
         (lambda run: (run / "plan.json").unlink(), "cannot read"),
         (lambda run: (run / "plan.json").write_text('{"plan_version": 99}'), "newer cnnclf"),
         (lambda run: (run / "plan.json").write_text('{"plan_version": 1}'), "plan.json is damaged"),
-        (lambda run: _truncate(run / "checkpoints/best/model.keras"), "changed or damaged"),
+        (lambda run: _truncate(run / "checkpoints/best/model.keras"), "do not match the checksum"),
         (lambda run: (run / "checkpoints/best/model.keras").unlink(), "is damaged: model.keras"),
     ],
 )

@@ -373,5 +373,5 @@ def test_a_changed_model_is_refused(
     weights.write_bytes(content)
     result = cli("predict", artifact, made.photos)
     assert result.code == 4
-    assert "changed or damaged" in result.stderr
+    assert "do not match the checksum" in result.stderr
     assert "export it again" in result.stderr

@@ -191,10 +191,10 @@ def test_sorting_into_folders(cli: Cli, bundle: Path, photos: Path, mode: str, w
     target = photos / "sorted"  # inside the folder that is searched
     dry = cli("predict", bundle, photos, f"--{mode}-to", target, "--dry-run")
     assert not target.exists()
-    assert f"would {mode} 3 into" in dry.stderr
+    assert f"would {mode} 3 to" in dry.stderr
     result = cli("predict", bundle, photos, f"--{mode}-to", target)
     assert result.code == 7
-    assert f"{word} 3 into" in result.stderr
+    assert f"{word} 3 to" in result.stderr
     rows = read_rows(result.stdout)
     assert len(rows) == 4
     assert [row["placed"] for row in rows] == [row["placed"] for row in read_rows(dry.stdout)]
@@ -211,22 +211,30 @@ Arguments = Callable[[Path, Path], list[Any]]
     ("arguments", "code", "words"),
     [
         (lambda b, p: [b, p, "--out", "rows.txt"], 2, ".csv, .jsonl or .parquet"),
-        (lambda b, p: [b, p, "--copy-to", "a", "--move-to", "b"], 2, "one way to sort"),
-        (lambda b, p: [b, p, "--dry-run"], 2, "beside --dry-run"),
+        (
+            lambda b, p: [b, p, "--copy-to", "a", "--move-to", "b"],
+            2,
+            "--copy-to and --move-to cannot be combined",
+        ),
+        (lambda b, p: [b, p, "--dry-run"], 2, "--dry-run needs --copy-to"),
         (lambda b, p: [b, p, "--copy-to", p / "1.png"], 2, "is a file"),
         (lambda b, p: [b, p, "--threshold", "2"], 2, "--threshold"),
         (lambda b, p: [b], 2, "IMAGES"),
-        (lambda b, p: [b, p, "--resume"], 2, "beside --resume"),
-        (lambda b, p: [b, p, "--overwrite"], 2, "beside --overwrite"),
-        (lambda b, p: [b, p, "--out", "r.csv", "--resume", "--overwrite"], 2, "received both"),
-        (lambda b, p: [b, p, "--out", "r.csv", "--resume", "--move-to", "x"], 2, "without sorting"),
+        (lambda b, p: [b, p, "--resume"], 2, "--resume needs --out"),
+        (lambda b, p: [b, p, "--overwrite"], 2, "--overwrite needs --out"),
+        (lambda b, p: [b, p, "--out", "r.csv", "--resume", "--overwrite"], 2, "cannot be combined"),
+        (
+            lambda b, p: [b, p, "--out", "r.csv", "--resume", "--move-to", "x"],
+            2,
+            "cannot be resumed",
+        ),
         (lambda b, p: [b, p, "--out", written(p / "1.csv")], 2, "exists"),
         (lambda b, p: [b, p, "--shard", "5/4"], 2, "expected a shard I/N"),
-        (lambda b, p: [b, p / "1.png", "--watch"], 2, "folders or patterns to watch"),
-        (lambda b, p: [b, p, "--watch", "--json"], 2, "without --json"),
-        (lambda b, p: [b, p / "no.png"], 3, "expected images, found none"),
+        (lambda b, p: [b, p / "1.png", "--watch"], 2, "folders or patterns with --watch"),
+        (lambda b, p: [b, p, "--watch", "--json"], 2, "--json cannot be combined"),
+        (lambda b, p: [b, p / "no.png"], 3, "found no images in"),
         (lambda b, p: [b, "@no.txt"], 3, "cannot read the list"),
-        (lambda b, p: [p / "no", p], 4, "found nothing"),
+        (lambda b, p: [p / "no", p], 4, "does not exist"),
         (lambda b, p: [p, p], 4, "has no run.json"),
     ],
 )
@@ -285,17 +293,17 @@ def test_an_interrupted_job_goes_on(
         result = cli("predict", bundle, photos, "--out", path, "--resume")
     assert result.code == 130
     assert f"2 rows are in {path}.partial" in result.stderr.replace("\n", " ")
-    assert "with --resume goes on" in result.stderr
+    assert "with --resume continues" in result.stderr
     assert not path.exists()
     refused = cli("predict", bundle, photos, "--out", path)
     assert (refused.code, refused.stdout) == (2, "")
-    assert "holds the rows of an interrupted job" in refused.stderr
+    assert "contains the rows of an interrupted job" in refused.stderr
     other = cli("predict", bundle, photos, "--out", path, "--resume", "--top-k", 1)
     assert other.code == 2
-    assert "belongs to another job: expected --top-k 3, received 1" in other.stderr
+    assert "belongs to another job: --top-k was 3, now it is 1" in other.stderr
     result = cli("predict", bundle, photos, "--out", path, "--resume")
     assert result.code == 7  # the bad file is among the rows that were there or came
-    assert "2 of them were there before" in result.stderr.replace("\n", " ")
+    assert "2 of them from the interrupted job" in result.stderr.replace("\n", " ")
     assert path.read_bytes() == whole.read_bytes()
     finished = cli("predict", bundle, photos, "--out", path, "--resume")
     assert (finished.code, "is finished" in finished.stderr) == (2, True)
@@ -325,12 +333,12 @@ def test_a_job_whose_images_are_gone_by_now_is_done(
     assert "there was nothing left to do" in result.stderr
     assert len(read_rows(path.read_text())) == 3
     begun = cli("predict", bundle, photos, "--out", tmp_path / "others.csv", "--resume")
-    assert (begun.code, "found none in" in begun.stderr) == (3, True)
+    assert (begun.code, "found no images in" in begun.stderr) == (3, True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["photos", "rows.csv"]
     (tmp_path / "others.csv.partial").write_text(path.read_text().splitlines(keepends=True)[0])
     (tmp_path / "others.csv.partial.json").write_bytes(record)
     begun = cli("predict", bundle, photos, "--out", tmp_path / "others.csv", "--resume")
-    assert (begun.code, "found none in" in begun.stderr) == (3, True)
+    assert (begun.code, "found no images in" in begun.stderr) == (3, True)
 
 
 def test_a_full_disk_in_the_middle_keeps_what_is_done(
@@ -342,7 +350,7 @@ def test_a_full_disk_in_the_middle_keeps_what_is_done(
         result = cli("predict", bundle, photos, "--out", path)
     assert result.code == 6
     assert "3 rows are in" in result.stderr
-    assert "with --resume goes on" in result.stderr
+    assert "with --resume continues" in result.stderr
     assert cli("predict", bundle, photos, "--out", path, "--resume").code == 7
     assert len(read_rows(path.read_text())) == 4
 
@@ -403,7 +411,7 @@ def test_a_bundle_whose_model_was_changed_is_refused(
         file.write(b"more")
     result = cli("predict", copy, photos, "--out", tmp_path / "rows.csv")
     assert result.code == 4
-    assert "changed or damaged" in result.stderr
+    assert "do not match the checksum" in result.stderr
     assert not list(tmp_path.glob("rows*"))
 
 

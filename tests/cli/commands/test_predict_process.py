@@ -85,14 +85,14 @@ def test_ctrl_c_keeps_what_is_done(start: Start, photos: Path, tmp_path: Path) -
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "error: interrupted" in errors
-    assert "hint: the same command with --resume goes on" in errors
+    assert "hint: the same command with --resume continues" in errors
     done = read_names(tmp_path / "rows.csv.partial")
     assert f"{len(done)} rows are in" in errors
     assert 20 <= len(done) < COUNT
     process = start(photos, "--out", path, "--resume", slow_s=0)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert f"{len(done)} of them were there before" in errors
+    assert f"{len(done)} of them from the interrupted job" in errors
     assert read_names(path) == EVERY_NAME
 
 
@@ -165,7 +165,7 @@ def test_a_full_disk_in_the_middle(start: Start, photos: Path, tmp_path: Path) -
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 6, errors
     assert "error: the file size limit was reached" in errors
-    assert "--resume goes on" in errors
+    assert "--resume continues" in errors
     assert (tmp_path / "rows.csv.partial").stat().st_size == 4096
     process = start(photos, "--out", path, "--resume", slow_s=0)
     assert process.communicate(timeout=60) is not None

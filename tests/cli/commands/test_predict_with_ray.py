@@ -36,12 +36,12 @@ def test_what_does_not_go_with_a_cluster_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
-        (["--ray"], "expected --out FILE or --out DIR beside --ray"),
+        (["--ray"], "--ray needs --out FILE or --out DIR"),
         (["--ray", "photos"], "expected auto, local or HOST:PORT as --ray, received 'photos'"),
-        (["--ray", "--out", "r.csv", "--watch"], "expected --ray without --watch"),
-        (["--ray", "--out", "r.csv", "--copy-to", "d"], "without sorting into folders"),
-        (["--ray", "--out", "r.csv", "--parts", "xml"], "expected --parts of csv, jsonl, parquet"),
-        (["--out", "r.csv", "--parts", "csv"], "expected --ray beside --parts"),
+        (["--ray", "--out", "r.csv", "--watch"], "--ray and --watch cannot be combined"),
+        (["--ray", "--out", "r.csv", "--copy-to", "d"], "--ray and sorting into folders cannot"),
+        (["--ray", "--out", "r.csv", "--parts", "xml"], "expected --parts csv, jsonl or parquet"),
+        (["--out", "r.csv", "--parts", "csv"], "--parts needs --ray"),
     ):
         result = cli("predict", bundle, tmp_path, *arguments)
         assert result.code == 2, arguments
@@ -85,7 +85,7 @@ def test_an_address_where_nothing_listens_is_told_at_once(
     (tmp_path / "a.png").write_bytes(b"")
     result = cli("predict", bundle, tmp_path, "--ray", "127.0.0.1:1", "--out", tmp_path / "r.csv")
     assert result.code == 6
-    assert "expected a Ray cluster at 127.0.0.1:1, none answers" in result.stderr
+    assert "no Ray cluster answers at 127.0.0.1:1" in result.stderr
     assert not list(tmp_path.glob("r.csv*"))
 
 
@@ -208,7 +208,7 @@ class TestClusters:
         process.send_signal(signal.SIGTERM)
         code, _, stderr = finish(process)
         assert code == 130, stderr
-        assert "the same command with --resume goes on" in stderr
+        assert "the same command with --resume continues" in stderr
         assert partial.exists()
         assert not out.exists()
         code, stdout, stderr = finish(start(nodes, bundle, *arguments, "--resume", "--json"))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnclf.inference.engines.batch_streams import (
-    MOST_AT_ONCE,
+    MAX_PIECE,
     Pieces,
     stream_in_pieces,
     stream_in_threads,
@@ -18,7 +18,7 @@ from cnnclf.inference.engines.engine import Logits, Pixels
 
 
 def first_pixels(pixels: Pixels) -> Logits:
-    assert 1 <= len(pixels) <= MOST_AT_ONCE
+    assert 1 <= len(pixels) <= MAX_PIECE
     return pixels[:, 0, 0, :2].astype(np.float32)
 
 

@@ -39,9 +39,8 @@ def test_logits_are_those_of_keras(
     row = next(row for row in ENGINES if row.name == opened.engine.name)
     logits = opened.logits(pixels[:count])
     assert logits.dtype == np.float32
-    found = compare_logits(
-        logits, classifier.logits(pixels[:count]), row.tolerances[opened.engine.precision]
-    )
+    tolerance = row.tolerances[opened.engine.precision]
+    found = compare_logits(logits, classifier.logits(pixels[:count]), tolerance=tolerance)
     assert found.is_close, found
 
 

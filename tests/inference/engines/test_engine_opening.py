@@ -13,7 +13,7 @@ import pytest
 from cnnclf import files
 from cnnclf.errors import DeviceError, MissingPackageError, RunError
 from cnnclf.inference.classifier import Classifier, _KerasLoader
-from cnnclf.inference.engines import choosing, engine_opening, engine_table, form_cache
+from cnnclf.inference.engines import choosing, engine_cache, engine_opening, engine_table
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.engine import EngineOptions, EngineRefusedError, ModelFile, Pixels
 from cnnclf.inference.engines.engine_table import ENGINES, EngineRow, Tolerance
@@ -96,7 +96,7 @@ def test_another_precision_or_processor_needs_no_keras_either(
     used: Path, pixels: Pixels, no_keras: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(used, precision="bfloat16")
-    monkeypatch.setattr(form_cache, "read_cpu_name", lambda: "another processor")
+    monkeypatch.setattr(engine_cache, "read_cpu_name", lambda: "another processor")
     load(used)
     verdicts = sorted(path.name.split(".")[-2][:8] for path in used.glob("engine-cache/*.json"))
     assert verdicts == ["bfloat16", "float32-", "float32-"]
@@ -134,12 +134,14 @@ def test_a_form_of_another_model_is_not_taken(fresh: Path, tmp_path: Path, used:
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.xml", "reference.npz", "form.json"])
-def test_a_damaged_form_is_made_again(used: Path, pixels: Pixels, name: str) -> None:
+def test_a_damaged_conversion_is_repeated(used: Path, pixels: Pixels, name: str) -> None:
     damaged = find_form(used / "engine-cache") / name
     before = damaged.read_bytes()
     damaged.write_bytes(before[: len(before) // 2])
     found, progress = load(used)
-    assert [text for text in progress.warnings if "is damaged" in text and "made again" in text]
+    assert [
+        text for text in progress.warnings if "is damaged" in text and "converting again" in text
+    ]
     assert found.engine.name == "openvino"
     assert find_form(used / "engine-cache") == damaged.parent
     assert damaged.stat().st_size == pytest.approx(len(before), rel=0.1)
@@ -174,7 +176,7 @@ def test_where_nothing_can_be_written_it_works_and_says_what_it_costs(
     found, progress = load(fresh)
     assert found.logits(pixels).shape == (5, 3)
     [text] = progress.warnings
-    assert "cannot be written" in text
+    assert "not writable" in text
 
 
 def convert_unless_full(model: Any, directory: Path) -> Path:
@@ -216,14 +218,14 @@ def test_where_all_caches_are_full_it_works_and_says_what_it_costs(
     fill(fresh, tmp_path / "cache")
     _, progress = load(fresh, "broken")
     [text] = progress.warnings
-    assert "cannot be written or are full" in text
+    assert "are full or not writable" in text
 
 
 def test_a_full_disk_is_no_refusal_and_is_not_remembered(
     fresh: Path, tmp_path: Path, fill: Any
 ) -> None:
     fill(Path("/"))
-    with pytest.raises(DeviceError, match="expected room") as caught:
+    with pytest.raises(DeviceError, match="not enough disk space") as caught:
         load(fresh, "broken")
     assert "--engine keras" in caught.value.hint
     assert not list(tmp_path.rglob("*.tensorflow.json"))
@@ -241,7 +243,7 @@ def test_what_was_found_out_need_not_be_kept(used: Path, monkeypatch: pytest.Mon
     def full(path: Path, content: Any) -> None:
         raise files.DiskFullError(f"the disk is full: cannot write {path}")
 
-    monkeypatch.setattr(form_cache, "write_json_atomic", full)
+    monkeypatch.setattr(engine_cache, "write_json_atomic", full)
     found, progress = load(used)
     assert found.engine.name == "openvino"
     assert progress.warnings == []
@@ -251,14 +253,14 @@ def test_a_form_that_another_process_finished_first_is_taken(
     used: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, pixels: Pixels
 ) -> None:
     theirs = find_form(used / "engine-cache")
-    write = form_cache._describe
+    write = engine_cache._describe
 
     def late(key: Any, directory: Path, make: Any) -> Any:
         form = write(key, directory, make)
         shutil.copytree(theirs, fresh / "engine-cache" / theirs.name)
         return form
 
-    monkeypatch.setattr(form_cache, "_describe", late)
+    monkeypatch.setattr(engine_cache, "_describe", late)
     found, _ = load(fresh)
     assert found.logits(pixels).shape == (5, 3)
     assert sorted(path.suffix for path in (fresh / "engine-cache").iterdir() if path.is_file()) == [
@@ -327,7 +329,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Any:
     return add
 
 
-def test_what_computes_something_else_is_refused_with_the_figure_and_the_next_takes_over(
+def test_an_engine_that_disagrees_is_rejected_with_the_figure_and_the_next_is_used(
     fresh: Path, pixels: Pixels, broken: Any, classifier: Classifier
 ) -> None:
     broken()
@@ -336,9 +338,9 @@ def test_what_computes_something_else_is_refused_with_the_figure_and_the_next_ta
     np.testing.assert_allclose(found.logits(pixels), classifier.logits(pixels), atol=1e-4)
     [warning] = progress.warnings
     assert "Broken" in warning
-    assert "off by" in warning
+    assert "differ by" in warning
     assert "allowed 0.001" in warning
-    assert "OpenVINO in float32 takes over" in warning
+    assert "using OpenVINO in float32 instead" in warning
 
 
 def test_a_refusal_is_remembered(fresh: Path, broken: Any, no_keras: None, used: Path) -> None:
@@ -350,7 +352,7 @@ def test_a_refusal_is_remembered(fresh: Path, broken: Any, no_keras: None, used:
     files.write_json_atomic(theirs / "form.json", content)
     for _ in range(2):
         found, progress = load(used, "broken")
-        assert "off by" in progress.warnings[0]
+        assert "differ by" in progress.warnings[0]
         assert found.engine.name == "openvino"
     assert len(list(used.glob("engine-cache/broken-*.json"))) == 1
 
@@ -362,7 +364,7 @@ def test_what_cannot_be_converted_is_remembered_too(
     found, progress = load(used, "broken")
     assert found.engine.name == "openvino"
     assert progress.warnings == [
-        "Broken cannot compute this model: no such layer; OpenVINO in float32 takes over"
+        "Broken cannot compute this model: no such layer; using OpenVINO in float32 instead"
     ]
     monkeypatch.setattr(_KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
     _, again = load(used, "broken")
@@ -378,7 +380,7 @@ def test_what_cannot_be_converted_is_not_tried_in_another_precision(
         found, progress = load(fresh, "broken", "auto")
         assert found.engine.name == "openvino"
         assert progress.warnings == [
-            "Broken cannot compute this model: no such layer; OpenVINO in float32 takes over"
+            "Broken cannot compute this model: no such layer; using OpenVINO in float32 instead"
         ]
 
 
@@ -389,12 +391,12 @@ def test_what_computes_something_else_in_one_precision_is_tried_in_another(
     monkeypatch.setattr(choosing, "find_fast_precision", lambda: "bfloat16")
     _, progress = load(fresh, "broken", "auto")
     assert [text.rpartition("; ")[2] for text in progress.warnings] == [
-        "Broken in float32 takes over",
-        "OpenVINO in float32 takes over",
+        "using Broken in float32 instead",
+        "using OpenVINO in float32 instead",
     ]
 
 
-def test_what_cannot_be_opened_is_passed_over(fresh: Path, broken: Any) -> None:
+def test_an_engine_that_cannot_open_the_model_is_skipped(fresh: Path, broken: Any) -> None:
     broken("refuse_to_open")
     found, progress = load(fresh, "broken")
     assert found.engine.name == "openvino"
@@ -421,10 +423,10 @@ def test_the_bundles_own_images_are_compared_on(fresh: Path, pixels: Pixels) -> 
         assert arrays["logits"].shape == (5, 3)
 
 
-def test_without_usable_images_drawn_ones_serve(fresh: Path, pixels: Pixels) -> None:
+def test_without_usable_images_synthetic_ones_are_used(fresh: Path, pixels: Pixels) -> None:
     (fresh / "reference.npz").write_bytes(b"no zip")
     _, progress = load(fresh)
-    assert "drawn images are used" in progress.warnings[0]
+    assert "using synthetic images instead" in progress.warnings[0]
     with np.load(find_form(fresh / "engine-cache") / "reference.npz") as arrays:
         assert arrays["pixels"].shape == (8, 16, 16, 3)
 
@@ -435,7 +437,7 @@ def test_without_usable_images_drawn_ones_serve(fresh: Path, pixels: Pixels) -> 
 def test_a_changed_model_is_refused_before_its_form_is_used(used: Path) -> None:
     with (used / "model.keras").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(RunError, match="changed or damaged"):
+    with pytest.raises(RunError, match="do not match the checksum"):
         load(used)
 
 
@@ -481,13 +483,13 @@ def test_an_artifact_is_opened_by_the_engine_of_its_format(
         found = Classifier.load(path)
         assert found.engine.name == row.name
         np.testing.assert_allclose(found.logits(pixels), classifier.logits(pixels), atol=1e-4)
-    with pytest.raises(RunError, match="expected a bundle of Keras"):
+    with pytest.raises(RunError, match="not keras"):
         _ = found.model
     if form != "openvino":
         assert Classifier.load(artifact, engine="openvino").engine.name == "openvino"
     with (artifact / [model, *others][-1]).open("ab") as file:
         file.write(b"x")
-    with pytest.raises(RunError, match="changed or damaged"):
+    with pytest.raises(RunError, match="do not match the checksum"):
         Classifier.load(artifact)
 
 
@@ -495,13 +497,13 @@ def test_it_is_told_if_keras_itself_has_changed(
     fresh: Path, pixels: Pixels, classifier: Classifier
 ) -> None:
     expected = classifier.logits(pixels)
-    save_reference(fresh, pixels, expected)
+    save_reference(fresh, pixels, logits=expected)
     _, progress = load(fresh)
     assert progress.warnings == []
-    save_reference(fresh, pixels, -expected)
+    save_reference(fresh, pixels, logits=-expected)
     shutil.rmtree(fresh / "engine-cache")
     found, progress = load(fresh)
-    assert "Keras gives other logits here" in progress.warnings[0]
+    assert "the logits of Keras differ" in progress.warnings[0]
     assert found.engine.name == "openvino"
 
 
@@ -517,7 +519,7 @@ def test_a_gpu_that_keras_does_not_find_after_all_is_no_reason_to_be_slow(
     assert [note for note in progress.notes if "OpenVINO in float32" in note]
 
 
-def test_what_takes_over_is_not_tried_twice(
+def test_a_fallback_is_not_tried_twice(
     fresh: Path, broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(converter="refuse_to_convert")
@@ -531,7 +533,7 @@ def test_what_takes_over_is_not_tried_twice(
     )
     assert found.engine.name == "keras"
     assert progress.warnings == [
-        "Broken cannot compute this model: no such layer; Keras in float32 takes over"
+        "Broken cannot compute this model: no such layer; using Keras in float32 instead"
     ]
 
 

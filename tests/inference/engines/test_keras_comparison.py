@@ -8,7 +8,7 @@ import pytest
 from cnnclf.errors import RunError
 from cnnclf.inference.engines.engine_table import Tolerance
 from cnnclf.inference.engines.keras_comparison import (
-    MOST_IMAGES,
+    MAX_IMAGES,
     compare_logits,
     draw_reference,
     read_reference,
@@ -27,7 +27,7 @@ def test_images_come_back(tmp_path: Path) -> None:
     assert found is not None
     np.testing.assert_array_equal(found[0], pixels)
     assert found[1] is None
-    save_reference(tmp_path, pixels[:2], LOGITS)
+    save_reference(tmp_path, pixels[:2], logits=LOGITS)
     found = read_reference(tmp_path)
     assert found is not None
     assert found[1] is not None
@@ -37,17 +37,17 @@ def test_images_come_back(tmp_path: Path) -> None:
 
 def test_no_more_are_kept_than_a_bundle_can_bear(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (20, 300, 300, 3), np.uint8)
-    save_reference(tmp_path, noise, np.zeros((20, 3), np.float32))
+    save_reference(tmp_path, noise, logits=np.zeros((20, 3), np.float32))
     found = read_reference(tmp_path)
     assert found is not None
-    assert 1 <= len(found[0]) < MOST_IMAGES
+    assert 1 <= len(found[0]) < MAX_IMAGES
     assert found[1] is not None
     assert len(found[1]) == len(found[0])
     assert (tmp_path / "reference.npz").stat().st_size <= 1 << 20
     save_reference(tmp_path, noise[:, :8, :8])
     found = read_reference(tmp_path)
     assert found is not None
-    assert len(found[0]) == MOST_IMAGES
+    assert len(found[0]) == MAX_IMAGES
 
 
 def test_damaged_images_are_told(tmp_path: Path) -> None:
@@ -63,44 +63,44 @@ def test_damaged_images_are_told(tmp_path: Path) -> None:
 def test_drawn_images_are_the_same_every_time_and_differ(shape: tuple[int, int, int]) -> None:
     pixels = draw_reference(shape)
     assert pixels.dtype == np.uint8
-    assert pixels.shape == (MOST_IMAGES, *shape)
+    assert pixels.shape == (MAX_IMAGES, *shape)
     np.testing.assert_array_equal(pixels, draw_reference(shape))
     assert len({image.tobytes() for image in pixels}) > 1
 
 
 def test_close_logits_agree() -> None:
-    found = compare_logits(LOGITS + np.float32(0.005), LOGITS, EXACT)
+    found = compare_logits(LOGITS + np.float32(0.005), LOGITS, tolerance=EXACT)
     assert found.is_close
     assert found.difference == pytest.approx(0.005 / 11, rel=1e-2)
     assert (found.agreement, found.images) == (1.0, 2)
 
 
 def test_logits_beyond_the_tolerance_do_not_agree() -> None:
-    assert not compare_logits(LOGITS + np.float32(0.05), LOGITS, EXACT).is_close
+    assert not compare_logits(LOGITS + np.float32(0.05), LOGITS, tolerance=EXACT).is_close
 
 
 def test_another_best_label_does_not_agree_unless_it_is_a_tie() -> None:
     swapped = LOGITS[:, [1, 0, 2]]
     loose = Tolerance(10.0)
-    assert compare_logits(swapped, LOGITS, loose).is_close  # all are ties to such a tolerance
+    assert compare_logits(swapped, LOGITS, tolerance=loose).is_close  # ties
     other = LOGITS.copy()
     other[0] = [9.0, 5.0, 8.9]
-    found = compare_logits(other, LOGITS, Tolerance(0.2))
+    found = compare_logits(other, LOGITS, tolerance=Tolerance(0.2))
     assert (found.agreement, found.is_close) == (0.5, False)
     tie = LOGITS.copy()
     tie[1, :2] = [4.001, 4.0]
-    assert compare_logits(tie, LOGITS, EXACT).is_close
+    assert compare_logits(tie, LOGITS, tolerance=EXACT).is_close
 
 
 def test_what_is_not_a_number_does_not_agree() -> None:
     broken = LOGITS.copy()
     broken[0, 0] = np.nan
-    assert not compare_logits(broken, LOGITS, EXACT).is_close
-    assert not compare_logits(LOGITS, broken, EXACT).is_close
-    assert compare_logits(broken, broken, EXACT).difference == 0.0
+    assert not compare_logits(broken, LOGITS, tolerance=EXACT).is_close
+    assert not compare_logits(LOGITS, broken, tolerance=EXACT).is_close
+    assert compare_logits(broken, broken, tolerance=EXACT).difference == 0.0
 
 
 def test_equal_logits_of_an_untrained_head_agree() -> None:
     zeros = np.zeros((2, 3), np.float32)
-    assert compare_logits(zeros + np.float32(1e-9), zeros, EXACT).is_close
-    assert compare_logits(zeros[:, :1], zeros[:, :1], EXACT).is_close
+    assert compare_logits(zeros + np.float32(1e-9), zeros, tolerance=EXACT).is_close
+    assert compare_logits(zeros[:, :1], zeros[:, :1], tolerance=EXACT).is_close

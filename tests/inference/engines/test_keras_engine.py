@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.inference.engines.keras_engine import KerasEngine, set_precision, take_bytes
+from cnnclf.inference.engines.keras_engine import KerasEngine, accept_uint8, set_precision
 from tests.inference.conftest import build_tiny
 
 
@@ -63,8 +63,8 @@ def test_a_graph_that_takes_bytes_gives_the_same(pixels: np.ndarray) -> None:
 
     model = build_tiny()
     np.testing.assert_allclose(
-        take_bytes(model)(pixels), model(pixels.astype(np.float32)), atol=1e-6
+        accept_uint8(model)(pixels), model(pixels.astype(np.float32)), atol=1e-6
     )
     two = keras.Model(model.inputs, [model.layers[1].output, *model.outputs])
-    shapes = [each.shape for each in take_bytes(two)(pixels)]
+    shapes = [each.shape for each in accept_uint8(two)(pixels)]
     assert shapes == [(6, 14, 14, 4), (6, 3)]

@@ -1,4 +1,4 @@
-"""Chunks: how a job is cut, how it is shared among processors, and the desk that hands them out."""
+"""Chunks: how a job is cut, how many processors a worker gets, and the queue of chunks."""
 
 import threading
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cnnclf.prediction.cluster.chunks import (
     Chunk,
-    Desk,
+    ChunkQueue,
     choose_chunk_size,
     choose_cpus,
     count_workers,
@@ -75,54 +75,54 @@ def test_a_chunk_is_made_of_whole_batches() -> None:
     assert choose_chunk_size(1, 1000) == 1000
 
 
-def desk_of(*chunks: Chunk, most: int = 100, patience_s: float = 0.01) -> Desk:
-    desk = Desk(chunks[0].index if chunks else 0, most=most, patience_s=patience_s)
-    assert all(desk.put(chunk) for chunk in chunks)
-    return desk
+def queue_of(*chunks: Chunk, max_paths: int = 100, patience_s: float = 0.01) -> ChunkQueue:
+    queue = ChunkQueue(chunks[0].index if chunks else 0, max_paths=max_paths, patience_s=patience_s)
+    assert all(queue.put(chunk) for chunk in chunks)
+    return queue
 
 
 def test_a_chunk_is_handed_out_until_its_rows_are_safe() -> None:
-    desk = desk_of(Chunk(0, (A,)))
-    assert desk.begin(0, "first", "here") == (Chunk(0, (A,)), 1)
-    assert desk.begin(0, "second", "there") == (Chunk(0, (A,)), 2)
-    assert desk.look().workers == {"second": "there"}
-    assert desk.look().redone == 1
-    desk.finish(0)
-    assert desk.begin(0, "third", "there") == (None, 0)
-    assert desk.look().workers == {}
-    desk.finish(0)  # told twice
+    queue = queue_of(Chunk(0, (A,)))
+    assert queue.begin(0, worker="first", node="here") == (Chunk(0, (A,)), 1)
+    assert queue.begin(0, worker="second", node="there") == (Chunk(0, (A,)), 2)
+    assert queue.look().workers == {"second": "there"}
+    assert queue.look().redone == 1
+    queue.finish(0)
+    assert queue.begin(0, worker="third", node="there") == (None, 0)
+    assert queue.look().workers == {}
+    queue.finish(0)  # told twice
 
 
 def test_the_numbers_of_chunks_come_as_the_chunks_do() -> None:
-    desk = desk_of(Chunk(7, (A,)))
-    assert desk.wait_for(7) == "here"
-    desk.finish(7)
-    assert desk.wait_for(7) == "here"  # asked again by one who has lost the answer
-    assert desk.wait_for(8) == "later"
-    desk.put(Chunk(8, (B,)))
-    assert desk.wait_for(8) == "here"
-    desk.complete()
-    assert desk.wait_for(8) == "here"
-    assert desk.wait_for(9) == "never"
+    queue = queue_of(Chunk(7, (A,)))
+    assert queue.wait_for(7) == "here"
+    queue.finish(7)
+    assert queue.wait_for(7) == "here"  # asked again by one who has lost the answer
+    assert queue.wait_for(8) == "later"
+    queue.put(Chunk(8, (B,)))
+    assert queue.wait_for(8) == "here"
+    queue.complete()
+    assert queue.wait_for(8) == "here"
+    assert queue.wait_for(9) == "never"
 
 
 def test_who_waits_is_told_when_the_chunk_comes() -> None:
-    desk = desk_of(patience_s=30)
-    threading.Timer(0.05, desk.put, [Chunk(0, (B,))]).start()
-    assert desk.wait_for(0) == "here"
-    threading.Timer(0.05, desk.complete).start()
-    assert desk.wait_for(1) == "never"
+    queue = queue_of(patience_s=30)
+    threading.Timer(0.05, queue.put, [Chunk(0, (B,))]).start()
+    assert queue.wait_for(0) == "here"
+    threading.Timer(0.05, queue.complete).start()
+    assert queue.wait_for(1) == "never"
 
 
 def test_the_desk_holds_only_so_many_paths() -> None:
-    desk = desk_of(Chunk(0, (A, B)), Chunk(1, (C,)), most=3)
-    assert not desk.put(Chunk(2, (D,)))
-    desk.finish(1)
-    assert desk.put(Chunk(2, (D,)))
-    assert desk.wait_for(2) == "here"
+    queue = queue_of(Chunk(0, (A, B)), Chunk(1, (C,)), max_paths=3)
+    assert not queue.put(Chunk(2, (D,)))
+    queue.finish(1)
+    assert queue.put(Chunk(2, (D,)))
+    assert queue.wait_for(2) == "here"
 
 
 def test_a_chunk_larger_than_the_desk_is_taken_alone() -> None:
-    desk = desk_of(most=1)
-    assert desk.put(Chunk(0, (A, B)))
-    assert not desk.put(Chunk(1, (C,)))
+    queue = queue_of(max_paths=1)
+    assert queue.put(Chunk(0, (A, B)))
+    assert not queue.put(Chunk(1, (C,)))

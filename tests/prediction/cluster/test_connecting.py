@@ -35,12 +35,17 @@ def test_ray_is_told_neither_to_report_nor_to_write_a_key(monkeypatch: pytest.Mo
             "cannot start on this machine: RuntimeError: no room",
             "--verbose",
         ),
-        ("10.0.0.1:1", ConnectionError("Failed"), "at 10.0.0.1:1, none answers", "ray start"),
-        ("auto", ConnectionError("Failed"), "on this machine, none answers", "ray start"),
+        (
+            "10.0.0.1:1",
+            ConnectionError("Failed"),
+            "no Ray cluster answers at 10.0.0.1:1",
+            "ray start",
+        ),
+        ("auto", ConnectionError("Failed"), "no Ray cluster answers on this machine", "ray start"),
         (
             "10.0.0.1:1",
             ConnectionError("InvalidAuthToken: Authentication token is missing"),
-            "wants its token",
+            "requires a token",
             "RAY_AUTH_MODE=token",
         ),
         (
@@ -63,15 +68,18 @@ def test_why_a_cluster_cannot_be_joined(
 
 def test_an_address_where_nothing_listens_is_found_out_without_ray() -> None:
     pytest.importorskip("pandas")
-    with pytest.raises(DeviceError, match="none answers"), connect("127.0.0.1:1"):
+    with pytest.raises(DeviceError, match="no Ray cluster answers"), connect("127.0.0.1:1"):
         pass
 
 
 def test_what_breaks_in_a_cluster_is_one_line() -> None:
     errors = pytest.importorskip("ray.exceptions")
-    with pytest.raises(DeviceError, match=r"broke off: it is full$"), _named_errors():
-        raise errors.RaySystemError("\x1b[36mray::Desk()\x1b[39m\n  line\nit is full\n")
-    with pytest.raises(MissingPackageError, match="on every node"), _named_errors():
+    with pytest.raises(DeviceError, match=r"the cluster failed: it is full$"), _named_errors():
+        raise errors.RaySystemError("\x1b[36mray::ChunkQueue()\x1b[39m\n  line\nit is full\n")
+    with (
+        pytest.raises(MissingPackageError, match="a worker of the cluster cannot import cnnclf"),
+        _named_errors(),
+    ):
         raise errors.RaySystemError("ModuleNotFoundError: No module named 'cnnclf'")
     with pytest.raises(errors.UserCodeException, match="a bug"), _named_errors():
         raise errors.UserCodeException("a bug")

@@ -13,12 +13,12 @@ import pytest
 from cnnclf.errors import DeviceError, RunError, UsageError
 from cnnclf.prediction.cluster import parts as parts_module
 from cnnclf.prediction.cluster.parts import PART_FORMATS, PartWriter, check_parts, open_parts
-from cnnclf.prediction.job import Job
+from cnnclf.prediction.job import PredictionJob
 from cnnclf.prediction.row_file import FILE_FORMATS
-from cnnclf.prediction.rows import Columns, Prediction
+from cnnclf.prediction.rows import Prediction, RowColumns
 
-COLUMNS = Columns(2)
-JOB = Job.describe("0" * 64, ["/photos"], columns=COLUMNS, threshold=None, shard=None)
+COLUMNS = RowColumns(2)
+JOB = PredictionJob.describe("0" * 64, ["/photos"], columns=COLUMNS, threshold=None, shard=None)
 ODD_NAME = os.fsdecode(b"caf\xe9.jpg")
 
 
@@ -46,7 +46,7 @@ def names_in(path: Path) -> list[str]:
 
 def write(path: Path, suffix: str, *chunks: list[Prediction], stop: bool = False) -> None:
     """Do a job, or its beginning."""
-    with open_parts(path, suffix, COLUMNS, job=JOB, mode="resume") as parts:
+    with open_parts(path, suffix, columns=COLUMNS, job=JOB, mode="resume") as parts:
         for index, rows in enumerate(chunks, parts.first):
             parts.writer.write(index, rows)
             parts.add(index)
@@ -74,7 +74,7 @@ def test_an_interrupted_job_goes_on_behind_its_parts(tmp_path: Path, suffix: str
         write(path, suffix, rows_of("a", "bad"), rows_of(ODD_NAME), stop=True)
     assert not path.exists()
     (tmp_path / "rows.partial" / f".part-000002.12ab{suffix}").write_text("half a part")
-    with open_parts(path, suffix, COLUMNS, job=JOB, mode="resume") as parts:
+    with open_parts(path, suffix, columns=COLUMNS, job=JOB, mode="resume") as parts:
         summary = parts.so_far.summary
         assert parts.first == 2
         assert (summary.files, summary.earlier, summary.failed) == (3, 3, 1)
@@ -102,15 +102,15 @@ def test_a_job_without_images_gives_an_empty_directory(tmp_path: Path) -> None:
 
 def test_a_part_that_went_to_another_disk_is_missed(tmp_path: Path) -> None:
     with (
-        pytest.raises(RunError, match=r"part-000000\.csv, which a worker has written"),
-        open_parts(tmp_path / "rows", ".csv", COLUMNS, job=JOB) as parts,
+        pytest.raises(RunError, match=r"a worker wrote .*part-000000\.csv"),
+        open_parts(tmp_path / "rows", ".csv", columns=COLUMNS, job=JOB) as parts,
     ):
         parts.add(0)
     assert not (tmp_path / "rows").exists()
 
 
 def test_a_node_without_the_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="found nothing") as caught:
+    with pytest.raises(RunError, match="does not exist") as caught:
         PartWriter(tmp_path / "none", ".csv", COLUMNS).check()
     assert "all nodes share" in caught.value.hint
 
@@ -152,7 +152,7 @@ def foreign(path: Path) -> None:
         (finished, "new", "exists"),
         (finished, "resume", "is finished"),
         (interrupted, "new", "interrupted job"),
-        (foreign, "overwrite", "found letter.txt"),
+        (foreign, "overwrite", "contains letter.txt"),
     ],
 )
 def test_what_is_there_is_not_replaced_unasked(
@@ -162,7 +162,7 @@ def test_what_is_there_is_not_replaced_unasked(
     make(path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UsageError, match=message):
-        check_parts(path, ".csv", mode)  # type: ignore[arg-type]
+        check_parts(path, ".csv", mode=mode)  # type: ignore[arg-type]
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -170,7 +170,7 @@ def test_what_is_there_is_not_replaced_unasked(
 def test_overwriting_begins_anew(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "rows"
     make(path)
-    with open_parts(path, ".jsonl", COLUMNS, job=JOB, mode="overwrite") as parts:
+    with open_parts(path, ".jsonl", columns=COLUMNS, job=JOB, mode="overwrite") as parts:
         assert parts.first == 0
         assert not parts.so_far.summary.files
         parts.writer.write(0, rows_of("z"))
@@ -184,7 +184,7 @@ def test_an_interrupted_overwriting_keeps_what_was_there(tmp_path: Path) -> None
     finished(path)
     with (
         pytest.raises(KeyboardInterrupt),
-        open_parts(path, ".csv", COLUMNS, job=JOB, mode="overwrite"),
+        open_parts(path, ".csv", columns=COLUMNS, job=JOB, mode="overwrite"),
     ):
         raise KeyboardInterrupt
     assert read_paths(path / "part-000000.csv") == ["a"]
@@ -197,12 +197,12 @@ def test_another_job_or_format_does_not_go_on(tmp_path: Path) -> None:
     interrupted(path)
     other = replace(JOB, model="1" * 64)
     for suffix, job, message in (
-        (".csv", other, "expected the model"),
-        (".jsonl", JOB, "expected parts that end in .csv"),
+        (".csv", other, "the model was"),
+        (".jsonl", JOB, "are .csv files, not .jsonl"),
     ):
         with (
             pytest.raises(UsageError, match=message),
-            open_parts(path, suffix, COLUMNS, job=job, mode="resume"),
+            open_parts(path, suffix, columns=COLUMNS, job=job, mode="resume"),
         ):
             pass
 
@@ -212,7 +212,7 @@ def test_directories_of_the_user_beside_it_are_left_alone(tmp_path: Path) -> Non
     mine.parent.mkdir()
     mine.write_text("mine")
     finished(path)
-    with open_parts(path, ".csv", COLUMNS, job=JOB, mode="overwrite") as parts:
+    with open_parts(path, ".csv", columns=COLUMNS, job=JOB, mode="overwrite") as parts:
         parts.writer.write(0, rows_of("b"))
         parts.add(0)
     assert read_paths(path / "part-000000.csv") == ["b"]
@@ -234,15 +234,15 @@ def test_what_cannot_be_replaced_is_refused_before_the_work(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match="the current directory"):
-        check_parts(tmp_path, ".csv", "new")
+        check_parts(tmp_path, ".csv", mode="new")
 
 
 def test_two_processes_do_not_write_the_same(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     with (
-        open_parts(tmp_path / "rows", ".csv", COLUMNS, job=JOB),
+        open_parts(tmp_path / "rows", ".csv", columns=COLUMNS, job=JOB),
         pytest.raises(UsageError, match="another process"),
-        open_parts(tmp_path / "rows", ".csv", COLUMNS, job=JOB, mode="resume"),
+        open_parts(tmp_path / "rows", ".csv", columns=COLUMNS, job=JOB, mode="resume"),
     ):
         pass
 

@@ -12,13 +12,13 @@ from cnnclf.errors import CnnclfError, DataError, DeviceError, MissingPackageErr
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.cluster.chunks import Chunk
 from cnnclf.prediction.cluster.parts import PartWriter
-from cnnclf.prediction.cluster.worker import ChunkResult, ChunkWorker, Computing, WorkOrder
+from cnnclf.prediction.cluster.worker import ChunkResult, ChunkWorker, ComputeOptions, WorkOrder
 from cnnclf.prediction.inputs import Found
-from cnnclf.prediction.label_pipeline import PredictOptions, predict_chunk
-from cnnclf.prediction.rows import Columns
+from cnnclf.prediction.label_pipeline import PredictOptions, predict_files
+from cnnclf.prediction.rows import RowColumns
 
 Draw = Callable[..., Path]
-COMPUTING = Computing(engine="keras", device="cpu", threads=1)
+COMPUTING = ComputeOptions(engine="keras", device="cpu", threads=1)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_rows_are_those_of_a_prediction_without_a_cluster(
     result = ChunkWorker(order, "here").run(Chunk(3, tuple(found)))
     assert result.problem is None
     assert (result.index, result.files) == (3, 4)
-    expected = predict_chunk(classifier, paths, PredictOptions(top_k=2))
+    expected = predict_files(classifier, paths, options=PredictOptions(top_k=2))
     assert [row for row in result.predictions if not row.error] == expected
     assert result.predictions[1].error == "no such file or folder"
     assert result.summary is None
@@ -52,7 +52,7 @@ def test_rows_may_go_into_a_part(order: WorkOrder, draw: Draw, tmp_path: Path) -
     bad = tmp_path / "bad.png"
     bad.write_text("text")
     chunk = Chunk(7, (Found(str(draw("red.png"))), Found(str(bad))))
-    parts = PartWriter(tmp_path, ".csv", Columns(2))
+    parts = PartWriter(tmp_path, ".csv", RowColumns(2))
     result = ChunkWorker(replace(order, parts=parts), "here").run(chunk)
     assert not result.predictions
     assert result.summary is not None
@@ -76,15 +76,15 @@ def test_a_result_can_be_sent(order: WorkOrder) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"bundle": Path("/nowhere")}, RunError, "on the node 10.0.0.7: expected the bundle at"),
-        ({"checksum": "0"}, RunError, "found another one"),
+        ({"bundle": Path("/nowhere")}, RunError, "on the node 10.0.0.7: the bundle /nowhere does"),
+        ({"checksum": "0"}, RunError, "another model at"),
         ({"folder": "/nowhere", "sample": "1.jpg"}, DataError, "image /nowhere/1.jpg"),
-        ({"sample": "/nowhere/1.jpg"}, DataError, "expected the image /nowhere/1.jpg"),
-        ({"version": "0.0.1"}, MissingPackageError, "expected cnnclf 0.0.1"),
+        ({"sample": "/nowhere/1.jpg"}, DataError, "the image /nowhere/1.jpg does not exist"),
+        ({"version": "0.0.1"}, MissingPackageError, "started with 0.0.1"),
         (
-            {"parts": PartWriter(Path("/nowhere"), ".csv", Columns(2))},
+            {"parts": PartWriter(Path("/nowhere"), ".csv", RowColumns(2))},
             RunError,
-            "expected the directory /nowhere",
+            "the directory /nowhere does not exist",
         ),
     ],
 )
@@ -113,17 +113,17 @@ def test_relative_paths_are_those_of_the_driver(
 
 def test_images_that_end_every_worker_end_the_job(order: WorkOrder, draw: Draw) -> None:
     worker, chunk = ChunkWorker(order, "here"), Chunk(0, (Found(str(draw("red.png"))),))
-    assert worker.run(chunk, times=5).problem is None
-    problem = worker.run(chunk, times=6).problem
+    assert worker.run(chunk, attempts=5).problem is None
+    problem = worker.run(chunk, attempts=6).problem
     assert isinstance(problem, DeviceError)
-    assert "5 workers ended" in problem.message
+    assert "5 workers crashed" in problem.message
     assert "red.png" in problem.message
 
 
 def test_a_part_that_cannot_be_written_is_the_result(
     order: WorkOrder, draw: Draw, tmp_path: Path
 ) -> None:
-    parts = PartWriter(tmp_path / "parts", ".csv", Columns(2))
+    parts = PartWriter(tmp_path / "parts", ".csv", RowColumns(2))
     parts.directory.mkdir()
     worker = ChunkWorker(replace(order, parts=parts), "10.0.0.7")
     shutil.rmtree(parts.directory)
@@ -143,4 +143,4 @@ def test_too_little_memory_is_told(
     monkeypatch.setattr(Classifier, "stream", fail)
     problem = worker.run(Chunk(0, (Found(str(draw("red.png"))),))).problem
     assert isinstance(problem, DeviceError)
-    assert problem.message == "on the node 10.0.0.7: memory does not suffice"
+    assert problem.message == "on the node 10.0.0.7: not enough memory"

@@ -1,6 +1,6 @@
 """What is said of workers that come and go."""
 
-from cnnclf.prediction.cluster.chunks import DeskState
+from cnnclf.prediction.cluster.chunks import QueueState
 from cnnclf.prediction.cluster.connecting import Node
 from cnnclf.prediction.cluster.worker_counts import Watch, watching
 from cnnclf.progress import Silent
@@ -28,7 +28,7 @@ class World:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = [ONE, TWO]
-        self.state = DeskState()
+        self.state = QueueState()
         self.now = 0.0
         self.task = Words()
         self.said = Silent()
@@ -40,9 +40,9 @@ class World:
 def test_workers_are_counted_where_their_node_lives() -> None:
     world = World()
     world.watch.look()
-    world.state = DeskState({"a": "n1"})
+    world.state = QueueState({"a": "n1"})
     world.watch.look()
-    world.state = DeskState({"a": "n1", "b": "n2"})
+    world.state = QueueState({"a": "n1", "b": "n2"})
     world.watch.look()
     world.nodes = [ONE]
     world.watch.look()
@@ -53,10 +53,12 @@ def test_a_lost_node_is_told_once_and_a_new_one_as_well() -> None:
     world = World()
     world.watch.look()
     world.nodes = [ONE]
-    world.state = DeskState(redone=1)
+    world.state = QueueState(redone=1)
     world.watch.look()
     world.watch.look()
-    assert world.said.warnings == ["lost the node 10.0.0.2; what it had begun is done again"]
+    assert world.said.warnings == [
+        "lost the node 10.0.0.2; its unfinished chunks are computed again"
+    ]
     world.nodes = [ONE, TWO]
     world.watch.look()
     assert world.said.notes == ["the node 10.0.0.2 joined"]
@@ -65,11 +67,11 @@ def test_a_lost_node_is_told_once_and_a_new_one_as_well() -> None:
 def test_chunks_of_a_lost_worker_are_told_where_the_node_stays() -> None:
     world = World()
     for redone in (0, 1, 1, 3):
-        world.state = DeskState({"a": "n1"}, redone)
+        world.state = QueueState({"a": "n1"}, redone)
         world.watch.look()
     assert world.said.notes == [
-        "1 chunk of a lost worker is begun again",
-        "2 chunks of a lost worker are begun again",
+        "1 chunk of a lost worker is computed again",
+        "2 chunks of a lost worker are computed again",
     ]
 
 

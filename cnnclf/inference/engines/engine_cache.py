@@ -1,15 +1,15 @@
-"""The engine cache: what engines made of a bundle's model, kept so that it is made once.
+"""The engine cache: models converted for engines, so that each is converted only once.
 
-A form is a directory beside the bundle or, where that cannot be written, in the user's cache::
+A converted model is a directory in the bundle or, if that is not writable, in the user's cache::
 
     engine-cache/openvino-2026.4.1-0123456789abcdef/      engine, its version, checksum of the model
         form.json  model.xml  model.bin  reference.npz
     engine-cache/openvino-2026.4.1-0123456789abcdef.bfloat16-01234567.json
-                                                 how it compares on one kind of processor
+                                                 its comparison with Keras on a type of processor
     engine-cache/litert-2.3.0-0123456789abcdef.tensorflow.json
-                                                 why there is no form
+                                                 why the model could not be converted
 
-All are written whole or not at all; a form whose files have changed is made again.
+All are written atomically; a converted model whose files have changed is converted again.
 """
 
 import atexit
@@ -44,13 +44,13 @@ _ABANDONED_S = 24 * 3600
 
 
 @dataclass(frozen=True)
-class FormKey:
-    """What a form depends on.
+class ConversionKey:
+    """Identifies a converted model.
 
     Args:
-        engine: Name of the engine's row.
+        engine: Name of the engine.
         version: Version of its package.
-        checksum: Of the model.
+        checksum: Checksum of the original model.
     """
 
     engine: str
@@ -64,126 +64,126 @@ class FormKey:
 
 
 @dataclass(frozen=True)
-class Form:
-    """A form on the disk.
+class ConvertedModel:
+    """A converted model on disk.
 
     Args:
-        key: What it was made of.
-        directory: Where it lies.
-        model: The file for the engine to open.
+        key: Its key.
+        directory: Its directory.
+        model: The file that the engine opens.
     """
 
-    key: FormKey
+    key: ConversionKey
     directory: Path
     model: Path
 
 
 class EngineCache:
-    """The forms of one bundle and what is known of them, beside it or in the user's cache.
+    """The converted models of one bundle and the verdicts on them.
 
     Args:
-        bundle: Where the bundle lies.
-        progress: Told what is damaged.
+        bundle: Directory of the bundle.
+        progress: Receives warnings about damaged files.
     """
 
     def __init__(self, bundle: Path, progress: Progress) -> None:
-        self._places = (bundle / ENGINE_CACHE, cache_dir() / ENGINE_CACHE)
+        self._parents = (bundle / ENGINE_CACHE, cache_dir() / ENGINE_CACHE)
         self._progress = progress
 
-    def find(self, key: FormKey) -> Form | None:
-        """Find a form that is whole; a damaged one is told and passed over."""
-        for place in self._places:
-            directory = place / key.name
+    def find(self, key: ConversionKey) -> ConvertedModel | None:
+        """Find an intact converted model; warn of a damaged one and skip it."""
+        for parent in self._parents:
+            directory = parent / key.name
             if not (directory / _FORM_FILE).is_file():
                 continue
             problem = _find_damage(key, directory)
             if problem is None:
                 name = read_json(directory / _FORM_FILE)["model"]
-                return Form(key, directory, directory / name)
+                return ConvertedModel(key, directory, directory / name)
             self._progress.warn(
-                f"the engine cache {directory} is damaged ({problem}) and is made again"
+                f"the engine cache {directory} is damaged ({problem}); converting again"
             )
         return None
 
-    def make(self, key: FormKey, write: Callable[[Path], Path]) -> Form:
-        """Make a form in the first place that has room for it; else for this process only.
+    def make(self, key: ConversionKey, write: Callable[[Path], Path]) -> ConvertedModel:
+        """Convert a model into the first cache with enough space; else for this process only.
 
         Args:
-            key: What it depends on.
+            key: The key.
             write: Writes the files into an empty directory and returns the one to open.
 
         Raises:
             DeviceError: All disks are full.
         """
-        for place in self._places:
-            # Not tempfile.mkdtemp: others who may read the run may read this.
-            temporary = place / f"{_NEW}{secrets.token_hex(4)}"
+        for parent in self._parents:
+            # Not tempfile.mkdtemp: users who may read the run may read the cache.
+            temporary = parent / f"{_NEW}{secrets.token_hex(4)}"
             try:
                 temporary.mkdir(parents=True)
             except OSError:
                 continue
             try:
-                # Before what was written is removed, which may leave room again.
-                with reporting_full_disk(place / key.name, temporary):
-                    form = _describe(key, temporary, write)
-                return _publish(form, place / key.name)
+                # Checks the disk before the files are removed, which may free space.
+                with reporting_full_disk(parent / key.name, temporary):
+                    converted = _describe(key, temporary, write)
+                return _publish(converted, parent / key.name)
             except DiskFullError:
                 continue
             except OSError as error:
-                raise write_error(place / key.name, error) from error
+                raise write_error(parent / key.name, error) from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-                _remove_abandoned(place)
-        places = " and ".join(map(str, self._places))
+                _remove_abandoned(parent)
+        parents = " and ".join(map(str, self._parents))
         try:
             directory = Path(tempfile.mkdtemp(prefix="cnnclf-"))
             atexit.register(shutil.rmtree, directory, ignore_errors=True)
             with reporting_full_disk(directory, directory):
-                form = _describe(key, directory, write)
+                converted = _describe(key, directory, write)
         except (DiskFullError, OSError) as error:
             raise DeviceError(
-                f"expected room for what {key.engine} makes of the model in {places} or where "
-                "temporary files are, found none",
+                f"not enough disk space to convert the model for {key.engine}: {parents} and the "
+                "directory for temporary files are full",
                 "free some space, or use --engine keras, which needs none",
             ) from error
         self._progress.warn(
-            f"{places} cannot be written or are full, so that the next start takes as long"
+            f"{parents} are full or not writable; the model is converted again at each start"
         )
-        return form
+        return converted
 
     def read_verdict(self, name: str) -> dict[str, Any] | None:
-        """Read what is known under a name; None if nothing is."""
-        for place in self._places:
-            with contextlib.suppress(RunError):  # it is found out again
-                return read_json(place / f"{name}.json")
+        """Read a verdict; None if there is none that can be read."""
+        for parent in self._parents:
+            with contextlib.suppress(RunError):  # the comparison is repeated
+                return read_json(parent / f"{name}.json")
         return None
 
     def write_verdict(self, name: str, content: dict[str, Any]) -> None:
-        """Keep what was found out, where that is possible."""
-        for place in self._places:
+        """Store a verdict in the first directory that is writable, if any."""
+        for parent in self._parents:
             try:
-                write_json_atomic(place / f"{name}.json", content)
+                write_json_atomic(parent / f"{name}.json", content)
             except (RunError, DeviceError, OSError):
                 continue
             return
 
 
-def name_comparison(key: FormKey, precision: str) -> str:
-    """Name the verdict on a form in one precision on this kind of processor."""
+def name_comparison(key: ConversionKey, precision: str) -> str:
+    """Return the name of the comparison of a converted model on this type of processor."""
     processor = "\n".join([read_cpu_name(), *read_cpu_features()])
     digest = hashlib.sha256(processor.encode()).hexdigest()
     return f"{key.name}.{precision}-{digest[:8]}"
 
 
-def _describe(key: FormKey, directory: Path, write: Callable[[Path], Path]) -> Form:
+def _describe(key: ConversionKey, directory: Path, write: Callable[[Path], Path]) -> ConvertedModel:
     model = write(directory)
     files = {path.name: _hash_file(path) for path in sorted(directory.iterdir())}
     content = {"schema_version": _FORM_VERSION, **vars(key), "model": model.name, "files": files}
     write_json_atomic(directory / _FORM_FILE, content)
-    return Form(key, directory, model)
+    return ConvertedModel(key, directory, model)
 
 
-def _find_damage(key: FormKey, directory: Path) -> str | None:
+def _find_damage(key: ConversionKey, directory: Path) -> str | None:
     try:
         content = read_json(directory / _FORM_FILE)
         if content["schema_version"] != _FORM_VERSION:
@@ -202,26 +202,26 @@ def _find_damage(key: FormKey, directory: Path) -> str | None:
     return None
 
 
-def _publish(form: Form, target: Path) -> Form:
-    """Move a finished form to its place; what another process put there meanwhile stays."""
+def _publish(converted: ConvertedModel, target: Path) -> ConvertedModel:
+    """Move a converted model to its final path, unless another process was faster."""
     for _ in range(2):
         try:
-            form.directory.rename(target)
+            converted.directory.rename(target)
         except OSError:
-            if target.exists() and _find_damage(form.key, target) is not None:
-                away = target.with_name(f"{_NEW}{secrets.token_hex(4)}")
-                target.rename(away)
-                shutil.rmtree(away, ignore_errors=True)
+            if target.exists() and _find_damage(converted.key, target) is not None:
+                damaged = target.with_name(f"{_NEW}{secrets.token_hex(4)}")
+                target.rename(damaged)
+                shutil.rmtree(damaged, ignore_errors=True)
                 continue
             if not target.exists():
                 raise
         break
-    return Form(form.key, target, target / form.model.name)
+    return ConvertedModel(converted.key, target, target / converted.model.name)
 
 
-def _remove_abandoned(place: Path) -> None:
-    """Remove what a killed process left."""
-    for path in place.glob(f"{_NEW}*"):
+def _remove_abandoned(parent: Path) -> None:
+    """Remove leftovers of killed processes."""
+    for path in parent.glob(f"{_NEW}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _ABANDONED_S:
                 shutil.rmtree(path, ignore_errors=True)

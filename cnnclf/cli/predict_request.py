@@ -1,0 +1,263 @@
+"""What the options of `cnnclf predict` ask for: checked, and before a model is loaded."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from cnnclf.cli.output import out
+from cnnclf.errors import DataError, UsageError
+from cnnclf.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from cnnclf.cli.predict_with_ray import ClusterCall
+    from cnnclf.prediction.inputs import Found, ImageInputs
+    from cnnclf.prediction.path_lists import ByteStream
+    from cnnclf.prediction.placing import Placer
+    from cnnclf.prediction.row_file import Mode
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """Sorting of files into class folders.
+
+    Args:
+        mode: copy, link or move.
+        directory: The parent of the class folders.
+        dry_run: Only say where files would go.
+    """
+
+    mode: str
+    directory: Path
+    dry_run: bool
+
+    def open_placer(self, labels: tuple[str, ...]) -> "Placer":
+        """Open what sorts the files.
+
+        Args:
+            labels: Labels of the model.
+        """
+        from cnnclf.prediction.placing import Placer
+
+        return Placer(self.mode, self.directory, labels=labels, dry_run=self.dry_run)
+
+
+def choose_sorting(
+    copy_to: Path | None, link_to: Path | None, *, move_to: Path | None, dry_run: bool
+) -> Sorting | None:
+    """Return how files are sorted; None if they are not.
+
+    Args:
+        copy_to: The value of --copy-to.
+        link_to: The value of --link-to.
+        move_to: The value of --move-to.
+        dry_run: Whether --dry-run was given.
+
+    Raises:
+        UsageError: More than one way was given, or --dry-run alone.
+    """
+    options = {"copy": copy_to, "link": link_to, "move": move_to}
+    given = [Sorting(mode, path, dry_run) for mode, path in options.items() if path is not None]
+    if len(given) > 1:
+        names = " and ".join(f"--{each.mode}-to" for each in given)
+        raise UsageError(f"{names} cannot be combined", "choose one of them")
+    if dry_run and not given:
+        raise UsageError(
+            "--dry-run needs --copy-to, --link-to or --move-to",
+            "without sorting, predicting changes no files: remove --dry-run",
+        )
+    return given[0] if given else None
+
+
+def choose_mode(
+    path: Path | None, *, resume: bool, overwrite: bool, sorting: Sorting | None
+) -> "Mode":
+    """Return what happens to an existing file of rows.
+
+    Args:
+        path: The value of --out.
+        resume: Whether --resume was given.
+        overwrite: Whether --overwrite was given.
+        sorting: How files are sorted.
+
+    Raises:
+        UsageError: The options cannot be combined.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite cannot be combined", "choose one of them")
+    mode: Mode = "resume" if resume else "overwrite" if overwrite else "new"
+    if path is None and mode != "new":
+        raise UsageError(f"--{mode} needs --out FILE", "add --out")
+    if path is not None and resume and sorting is not None:
+        raise UsageError(
+            "sorting into folders cannot be resumed",
+            "it is not recorded which files were sorted; moved files are gone from their old "
+            "folder, so run the same command with another --out for the rest",
+        )
+    return mode
+
+
+def choose_cluster(
+    ray: str | None,
+    parts: str | None,
+    *,
+    path: Path | None,
+    mode: "Mode",
+    watch: bool,
+    sorting: Sorting | None,
+) -> "ClusterCall | None":
+    """Return the cluster to use, None for this machine, after checking that rows can be written.
+
+    Args:
+        ray: The value of --ray.
+        parts: The value of --parts.
+        path: The value of --out.
+        mode: What happens to an existing file.
+        watch: Whether --watch was given.
+        sorting: How files are sorted.
+
+    Raises:
+        UsageError: The options cannot be combined, or the file exists.
+        MissingPackageError: Ray or the format needs a package that is not installed.
+    """
+    if ray is not None:
+        from cnnclf.cli.predict_with_ray import check_call
+
+        return check_call(
+            ray, path, parts=parts, mode=mode, watch=watch, is_sorting=sorting is not None
+        )
+    if parts is not None:
+        raise UsageError("--parts needs --ray", "add --ray, or remove --parts")
+    if path is not None:
+        from cnnclf.prediction.row_file import check_row_file
+
+        check_row_file(path, mode)
+    return None
+
+
+@dataclass(frozen=True)
+class ImageSearch:
+    """A search for images that has found the first one.
+
+    Args:
+        inputs: What is searched.
+        found: The paths.
+        progress: Shows the progress of the job.
+        nothing: Raised unless an interrupted job has rows; None if there is a first image.
+    """
+
+    inputs: "ImageInputs"
+    found: "Iterator[Found]"
+    progress: Progress
+    nothing: DataError | None = None
+
+    def check(self, *, earlier: int) -> None:
+        """Check that there is anything to do or to finish.
+
+        Args:
+            earlier: Rows of the interrupted job.
+
+        Raises:
+            DataError: No image was found and there are no rows.
+        """
+        if self.nothing is not None and not earlier:
+            raise self.nothing
+
+
+def search_images(
+    images: list[str],
+    shard: str | None,
+    *,
+    path: Path | None,
+    mode: "Mode",
+    watch: bool,
+    sorting: Sorting | None,
+) -> ImageSearch:
+    """Find the first image, so that errors come before a model is loaded.
+
+    Args:
+        images: The arguments IMAGES.
+        shard: The value of --shard.
+        path: The file of rows on this machine; None without --out or with --ray.
+        mode: What happens to an existing file.
+        watch: Whether --watch was given.
+        sorting: How files are sorted.
+
+    Raises:
+        UsageError: The inputs cannot be watched, or the shard is invalid.
+        DataError: No image was found.
+    """
+    from cnnclf.prediction.inputs import ImageInputs, NoImagesError
+    from cnnclf.prediction.row_file import is_interrupted
+    from cnnclf.prediction.sharding import parse_shard
+
+    if watch:
+        _check_watching(images)
+    progress = _choose_progress(path)
+    inputs = ImageInputs(
+        images,
+        cast("ByteStream", sys.stdin.buffer) if "-" in images and sys.stdin else None,
+        excluded=sorting.directory if sorting else None,
+        progress=progress,
+        shard=parse_shard(shard) if shard is not None else None,
+        may_be_empty=watch,
+    )
+    if sorting is not None and sorting.mode == "move":
+        # Moving files out of a folder while it is listed may hide others.
+        inputs.sort_at_once = sys.maxsize
+    if watch:
+        return ImageSearch(inputs, inputs.find(), progress)
+    try:
+        return ImageSearch(inputs, inputs.first(), progress)
+    except NoImagesError as error:
+        if mode != "resume" or path is None or not is_interrupted(path):
+            raise
+        return ImageSearch(inputs, iter(()), progress, error)
+
+
+def choose_threshold(
+    given: float | None, stored: float | None, *, labels: tuple[str, ...]
+) -> float | None:
+    """Return the threshold for `unknown`, and warn if a class has that name.
+
+    Args:
+        given: The value of --threshold.
+        stored: The threshold of the bundle.
+        labels: Labels of the model.
+    """
+    from cnnclf.inference.ranking import UNKNOWN
+
+    threshold = stored if given is None else given
+    if threshold is not None and UNKNOWN in labels:
+        out.warn(f"a class is also called {UNKNOWN!r}; rows below the threshold look the same")
+    return threshold
+
+
+def _check_watching(images: list[str]) -> None:
+    from cnnclf.prediction.new_files import check_watchable
+
+    if out.json_mode:
+        raise UsageError(
+            "--watch and --json cannot be combined: a JSON document has an end",
+            "use --out rows.jsonl",
+        )
+    check_watchable(images)
+    out.note(f"watching {', '.join(images)} for new files; stop with Ctrl-C")
+
+
+def _choose_progress(path: Path | None) -> Progress:
+    """Show no bar while a table grows on the terminal: it would garble the table."""
+    if path is None and not out.json_mode and sys.stdout.isatty():
+        return _Remarks()
+    return out.progress()
+
+
+class _Remarks(Silent):
+    """Shows notes and warnings, but no tasks."""
+
+    def note(self, text: str) -> None:
+        out.note(text)
+
+    def warn(self, text: str) -> None:
+        out.warn(text)
