@@ -1,6 +1,7 @@
 """Sources that are no path: a row of the table is all that a new one needs."""
 
 import dataclasses
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,22 @@ def test_the_command_line_takes_it_as_typed(
 ) -> None:
     assert main(["import", "toy://user/name", "--out", "data"]) == 0
     assert "toy://user/name: read as toys" in capsys.readouterr().err
+
+
+def test_archives_look_up_their_content_in_the_same_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_inside(folder: Source, options: ImportConfig) -> Source | None:
+        return folder if (folder.require_path() / "toys.txt").is_file() else None
+
+    row = importers.IMPORTERS[-1]._replace(find_inside=find_inside)
+    monkeypatch.setattr(importers, "IMPORTERS", (*IMPORTERS, row))
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("box/toys.txt", "bear")
+    report = import_source("a.zip", tmp_path / "data", progress=Silent())
+    assert (report.format, report.images) == ("zip", 12)
+    assert "box in the archive was read as toys" in report.notes
+    assert not (tmp_path / "data" / "images" / "box").exists()
 
 
 @pytest.mark.parametrize("name", [None, *(importer.name for importer in IMPORTERS)])
