@@ -1,7 +1,7 @@
-"""The images of a report: confusion matrix, training curves and the sheet of worst mistakes.
+"""The figures of a report: confusion matrix, training curves and the sheet of worst mistakes.
 
-Drawn with matplotlib's object interface on the Agg canvas: no pyplot, no display, and whatever the
-user's matplotlibrc says is left aside. Blue and orange stay apart for every kind of color vision.
+Drawn with matplotlib's object interface on the Agg canvas, without pyplot, a display or the user's
+matplotlibrc. Blue and orange are distinct for every kind of color vision.
 """
 
 import logging
@@ -20,8 +20,8 @@ from cnnclf.evaluation.lettering import distinct_names, drawable, elide, font
 from cnnclf.files import atomic_path
 
 SHEET_SIZE = 24  # images on a sheet of mistakes
-MAX_PRINTED = 20  # classes up to which the confusion matrix has numbers in it
-MAX_NAMED = 100  # classes up to which it has the labels beside it
+MAX_PRINTED = 20  # up to this many classes the confusion matrix shows counts
+MAX_NAMED = 100  # up to this many classes it shows labels
 
 _DPI = 120
 _BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito 2008
@@ -33,7 +33,7 @@ class SheetItem:
     """One image of a sheet.
 
     Args:
-        pixels: What the model saw, uint8 [H, W, C], C 1 or 3.
+        pixels: Input of the model, uint8 [H, W, C], C 1 or 3.
         path: Path of the file, as in the manifest.
         label: True label.
         label_probability: Probability of the true label, 0..1.
@@ -52,16 +52,16 @@ class SheetItem:
 def draw_confusion(
     confusion: NDArray[np.int64], path: Path, *, labels: Sequence[str], title: str
 ) -> None:
-    """Draw a confusion matrix: what was found in blue, what was mistaken in orange.
+    """Draw a confusion matrix, correct predictions in blue and mistakes in orange.
 
-    The color is the share of the true class. Counts are printed for up to `MAX_PRINTED` classes,
-    labels for up to `MAX_NAMED`; beyond that the axes count class indices.
+    The color is the fraction of the true class. Counts are shown for up to `MAX_PRINTED` classes,
+    labels for up to `MAX_NAMED`; with more classes, the axes show class indices.
 
     Args:
         confusion: int [K, K], true classes down, predicted classes across.
         path: PNG file to write.
         labels: Names of the K classes in order.
-        title: Heading.
+        title: Title of the figure.
     """
     classes = len(labels)
     support = confusion.sum(axis=1, keepdims=True)
@@ -85,15 +85,15 @@ def draw_curves(
     best_epoch: int | None = None,
     title: str = "",
 ) -> None:
-    """Draw loss and accuracy of the training and validation split over the epochs.
+    """Draw loss and accuracy of the training and validation splits over the epochs.
 
     Args:
-        history: One row per epoch, as in history.csv: loss, accuracy, val_loss, val_accuracy,
-            learning_rate, epoch and phase as far as there are any; numbers or their text, empty
-            where not known.
+        history: One row per epoch, as in history.csv, with any of loss, accuracy, val_loss,
+            val_accuracy, learning_rate, epoch and phase; numbers or their text, empty where
+            unknown.
         path: PNG file to write.
-        best_epoch: The epoch whose weights were kept, as in the column `epoch`.
-        title: Heading.
+        best_epoch: The epoch whose weights were kept, from the column `epoch`.
+        title: Title of the figure.
     """
     epochs = _column(history, "epoch")
     epochs = np.where(np.isnan(epochs), np.arange(1, len(history) + 1), epochs)
@@ -110,9 +110,9 @@ def draw_curves(
             _shade_phases(axes, epochs, phases, named=True)
             if not axes.lines:
                 note = {"fontproperties": font(9), "color": _GRAY}
-                axes.text(0.05, 0.9, "no finite numbers", transform=axes.transAxes, **note)
+                axes.text(0.05, 0.9, "no finite values", transform=axes.transAxes, **note)
             _mark_best(axes, epochs, validation, best_epoch)
-            _dress(axes, epochs, ylabel=name)
+            _style(axes, epochs, ylabel=name)
             if axes.lines:
                 axes.legend(prop=font(8), edgecolor="none", framealpha=1)
         _limit_log(panels[0], history)
@@ -120,18 +120,18 @@ def draw_curves(
         _draw_rates(rates, epochs, _column(history, "learning_rate"), phases)
         _shade_phases(rates, epochs, phases, named=False)
         _mark_best(rates, epochs, np.full(len(epochs), np.nan), best_epoch)
-        _dress(rates, epochs, ylabel="learning rate")
+        _style(rates, epochs, ylabel="learning rate")
         rates.set_xlabel("epoch", fontproperties=font(9))
         figure.text(0.08, 1, drawable(title), fontproperties=font(11), parse_math=False)
 
 
 def draw_sheet(items: Sequence[SheetItem], path: Path, *, title: str) -> None:
-    """Draw images with their paths, labels and probabilities beneath.
+    """Draw images with their paths, labels and probabilities.
 
     Args:
-        items: The images, most important first; those after `SHEET_SIZE` are left out.
+        items: The images, most important first; those after `SHEET_SIZE` are skipped.
         path: PNG file to write.
-        title: Heading.
+        title: Title of the figure.
     """
     items = items[:SHEET_SIZE]
     columns = min(6, max(1, math.ceil(math.sqrt(len(items) * 1.5))))
@@ -151,8 +151,8 @@ def draw_sheet(items: Sequence[SheetItem], path: Path, *, title: str) -> None:
 
 @contextmanager
 def _drawing(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Give a figure of so many inches; what is drawn on it is saved, cropped to what there is."""
-    # Without a writable home it tells of its temporary font cache; nobody needs to act on that.
+    """Yield a figure of a size in inches; it is cropped to its content and saved."""
+    # Without a writable home, it warns about its temporary font cache, which needs no action.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -163,7 +163,7 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Any]:
         FigureCanvasAgg(figure)
         yield figure
         with atomic_path(path) as temporary:
-            # No software name inside, so that the same figure gives the same bytes.
+            # Without the name of the software, the same figure gives the same bytes.
             figure.savefig(
                 temporary,
                 format="png",
@@ -179,14 +179,20 @@ def _axes_inches(figure: Any, left: float, bottom: float, width: float, height: 
 
 
 def _cell_inches(classes: int) -> float:
-    for most, inches in ((5, 0.85), (10, 0.6), (MAX_PRINTED, 0.46), (50, 0.24), (MAX_NAMED, 0.16)):
-        if classes <= most:
+    for max_classes, inches in (
+        (5, 0.85),
+        (10, 0.6),
+        (MAX_PRINTED, 0.46),
+        (50, 0.24),
+        (MAX_NAMED, 0.16),
+    ):
+        if classes <= max_classes:
             return inches
-    return max(2, 1500 // classes) / _DPI  # whole pixels, so that no row gets lost
+    return max(2, 1500 // classes) / _DPI  # whole pixels, so that every row is visible
 
 
 def _share_colors(shares: NDArray[np.float64], *, empty: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give RGB [K, K, 3]: shades for what there is, white for nothing, gray for an empty row."""
+    """Return RGB [K, K, 3]: shades of fractions, white for 0, gray for rows without images."""
     colors = _shades(shares, found=False)
     diagonal = np.arange(len(shares))
     colors[diagonal, diagonal] = _shades(shares[diagonal, diagonal], found=True)
@@ -197,7 +203,7 @@ def _share_colors(shares: NDArray[np.float64], *, empty: NDArray[np.bool_]) -> N
 
 def _draw_key(figure: Any, *, left: float, top: float, empty_rows: bool) -> None:
     shares = np.linspace(1, 0, 120)[:, None]
-    for column, (name, diagonal) in enumerate((("found", True), ("mistaken", False))):
+    for column, (name, diagonal) in enumerate((("correct", True), ("mistakes", False))):
         x = left + 0.3 * column
         axes = _axes_inches(figure, x, top - 1.1, 0.16, 1.1)
         axes.imshow(_shades(shares, found=diagonal), aspect="auto", extent=(0, 1, 0, 1))
@@ -207,13 +213,13 @@ def _draw_key(figure: Any, *, left: float, top: float, empty_rows: bool) -> None
         axes.tick_params(length=0)
         axes.yaxis.tick_right()
     if empty_rows:
-        note = "gray: no images\nof this class"
+        note = "gray: class\nwithout images"
         w, h = figure.get_size_inches()
         figure.text(left / w, (top - 1.85) / h, note, va="top", fontproperties=font(7.5))
 
 
 def _shades(shares: NDArray[np.float64], *, found: bool) -> NDArray[np.float64]:
-    """Map shares [...] to RGB [..., 3]; the root lifts the few percent that matter."""
+    """Map fractions [...] to RGB [..., 3]; the square root makes a few percent visible."""
     from matplotlib import colormaps
 
     colors = colormaps["Blues" if found else "Oranges"]
@@ -252,7 +258,7 @@ def _print_counts(
         share = shares[row, column]
         text = str(confusion[row, column])
         if with_share:
-            # One decimal where whole percents would round to 0 or 100.
+            # One decimal where a whole percentage would be 0 or 100.
             text += f"\n{share:.0%}" if 0.0095 < share < 0.995 or share == 1 else f"\n{share:.1%}"
         axes.text(
             column,
@@ -288,7 +294,7 @@ def _draw_curve(
 def _draw_rates(
     axes: Any, epochs: NDArray[np.float64], values: NDArray[np.float64], phases: Sequence[str]
 ) -> None:
-    """Draw a line for each phase; of phases with far smaller rates a linear axis shows nothing."""
+    """Draw a line per phase, on a logarithmic axis if the rates of a phase are far smaller."""
     highest = []
     for start, end in _split_phases(phases):
         some = values[start:end]
@@ -302,7 +308,7 @@ def _draw_rates(
 
 
 def _split_phases(phases: Sequence[str]) -> list[tuple[int, int]]:
-    """Return where each phase begins and ends."""
+    """Return the start and end of each phase."""
     starts = [i for i in range(len(phases)) if i == 0 or phases[i] != phases[i - 1]]
     return list(pairwise([*starts, len(phases)]))
 
@@ -319,7 +325,7 @@ def _shade_phases(
             axes.axvspan(left, right, color="#eeeeee", zorder=0, linewidth=0)
         inches = 4.1 * (end - start) / len(phases)
         name = elide(phases[start], inches - 0.05, size=8)
-        # A name of which next to nothing would be left says nothing.
+        # A name is skipped if almost nothing of it would fit.
         if named and (name == drawable(phases[start]) or inches > 0.7):
             axes.text(
                 (left + right) / 2,
@@ -349,7 +355,7 @@ def _mark_best(
         axes.plot([best_epoch], [value], "o", color=_GREEN, markersize=6, zorder=3)
 
 
-def _dress(axes: Any, epochs: NDArray[np.float64], *, ylabel: str) -> None:
+def _style(axes: Any, epochs: NDArray[np.float64], *, ylabel: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_ylabel(ylabel, fontproperties=font(9))
@@ -363,7 +369,7 @@ def _dress(axes: Any, epochs: NDArray[np.float64], *, ylabel: str) -> None:
 
 
 def _limit_log(axes: Any, history: Sequence[Mapping[str, object]]) -> None:
-    """Let a loss that fell by orders of magnitude stay readable."""
+    """Use a logarithmic axis for a loss that fell by orders of magnitude."""
     losses = np.concatenate([_column(history, "loss"), _column(history, "val_loss")])
     losses = losses[~np.isnan(losses)]
     if len(losses) and losses.min() > 0 and losses.max() > 50 * losses.min():
@@ -373,7 +379,7 @@ def _limit_log(axes: Any, history: Sequence[Mapping[str, object]]) -> None:
 def _draw_image(axes: Any, pixels: NDArray[np.uint8], *, inches: float) -> None:
     from PIL import Image
 
-    # Small images are enlarged with square, sharp pixels; large ones are shrunk once, smoothly.
+    # Small images are enlarged with sharp pixels; large ones are reduced once, with averaging.
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     scale = inches * _DPI / max(image.size)
     if scale < 1:
@@ -411,7 +417,7 @@ def _write(
     left: float = 0.0,
     side: str = "left",
 ) -> None:
-    # The box under an image, not the image: a narrow one must not squeeze its caption.
+    # The caption has the width of the box, not of the image, which may be narrow.
     box = axes.get_position(original=True)
     width, height = axes.figure.get_size_inches()
     axes.figure.text(

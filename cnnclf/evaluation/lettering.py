@@ -1,7 +1,7 @@
-"""Text that can always be drawn: fonts, characters no font has, and names too long for their place.
+"""Text in figures: fonts, characters that no font has, and names that are too long.
 
-Labels and paths are the user's: any script, any length, any sign. matplotlib warns about characters
-its fonts lack and reads `$` as mathematics; what comes out of here does neither.
+Labels and paths come from the user, in any script and of any length. matplotlib warns about
+characters that its fonts lack and reads `$` as math; text from this module causes neither.
 """
 
 import unicodedata
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-MISSING = "\N{WHITE SQUARE}"  # stands for a character that no font here can draw
+MISSING = "\N{WHITE SQUARE}"  # replaces a character that no installed font has
 
-# DejaVu Sans comes with matplotlib; the others fill in scripts it lacks where they are installed.
+# DejaVu Sans is part of matplotlib; the others add scripts that it lacks, if installed.
 _FAMILIES = (
     "DejaVu Sans",
     "Noto Sans CJK JP",
@@ -38,14 +38,14 @@ _FAMILIES = (
 
 
 def font(size: float, *, bold: bool = False) -> Any:
-    """Give the font of every figure.
+    """Return the font of all figures.
 
     Args:
-        size: In points.
-        bold: Whether to draw it bold.
+        size: Font size in points.
+        bold: Use the bold weight.
 
     Returns:
-        A matplotlib FontProperties whose families exist on this machine.
+        A matplotlib FontProperties with the families that are installed.
     """
     from matplotlib.font_manager import FontProperties
 
@@ -54,10 +54,10 @@ def font(size: float, *, bold: bool = False) -> Any:
 
 
 def drawable(text: str) -> str:
-    """Replace what no font here can draw.
+    """Replace characters that no installed font has.
 
     Args:
-        text: Any string, with control characters and undecodable bytes too.
+        text: Any string, also with control characters and undecodable bytes.
 
     Returns:
         One line in which every character has a glyph.
@@ -71,11 +71,11 @@ def drawable(text: str) -> str:
 
 
 def elide(text: str, inches: float, *, size: float) -> str:
-    """Cut the middle out of a text that is too wide.
+    """Shorten a text that is too wide in the middle.
 
     Args:
         text: Any string; made drawable first.
-        inches: The width there is.
+        inches: The available width.
         size: Font size in points.
 
     Returns:
@@ -95,16 +95,16 @@ def elide(text: str, inches: float, *, size: float) -> str:
 
 
 def distinct_names(labels: Sequence[str], inches: float, *, size: float) -> list[str]:
-    """Names for the classes that fit and differ from each other.
+    """Return names of the classes that fit and are distinct.
 
     Args:
         labels: Names of the classes in order.
-        inches: The width there is for each.
+        inches: The available width of each.
         size: Font size in points.
 
     Returns:
-        One name per label. Where characters cannot be drawn, or two labels look the same once
-        elided, the class index stands in front.
+        One name per label. If characters cannot be drawn, or two labels look the same when
+        shortened, the class index is added in front.
     """
     names = [elide(label, inches, size=size) for label in labels]
     seen: dict[str, int] = {}

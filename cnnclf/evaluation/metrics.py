@@ -1,9 +1,9 @@
-"""What is measured on a split, as a table of metrics, and the details behind the numbers.
+"""The table of metrics, and the details behind them.
 
 Everything takes class indices int [n] and probabilities float [n, K], n >= 1 and K >= 2, where
-column k belongs to label k of the classifier; K never depends on which classes a split happens to
-hold. A class without samples in the split has no recall, so averages over classes are averages over
-the classes that are present.
+column k belongs to label k of the classifier; K does not depend on the classes in a split. A class
+without samples in the split has no recall, so averages over classes cover the classes that are
+present.
 """
 
 import math
@@ -24,7 +24,7 @@ CALIBRATION_BINS = 15  # as in Guo et al. 2017
 ClassIndices = NDArray[np.integer[Any]]
 Probabilities = NDArray[np.floating[Any]]
 
-_CHUNK_ROWS = 4096  # scikit-learn's log loss needs several float64 copies of what it is given
+_CHUNK_ROWS = 4096  # scikit-learn's log loss makes several float64 copies of its input
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Metric:
 
     Args:
         name: Key in metrics.json, snake_case.
-        title: Name for people.
-        summary: What it says, in one line.
+        title: Name in tables.
+        summary: What it measures, in one line.
         value: Takes class indices int [n] and probabilities float [n, K].
         better: Whether `higher` or `lower` values are better.
-        lowest: Smallest value there can be.
-        highest: Largest value there can be.
+        lowest: Smallest possible value.
+        highest: Largest possible value.
     """
 
     name: str
@@ -57,15 +57,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How one class fared; None where a number is not defined.
+    """The metrics of one class; None where they are undefined.
 
     Args:
         label: Name of the class.
-        support: Samples that are of the class.
-        predicted: Samples that were taken for the class.
-        precision: Part of `predicted` that is right; None if nothing was predicted.
-        recall: Part of `support` that was found; None if the split has no such sample.
-        f1: Harmonic mean of both; None if there is neither a sample nor a prediction.
+        support: Samples of the class.
+        predicted: Samples that were predicted as the class.
+        precision: Fraction of `predicted` that is correct; None if nothing was predicted.
+        recall: Fraction of `support` that was found; None if the split has no such sample.
+        f1: Harmonic mean of both; None without a sample and a prediction.
     """
 
     label: str
@@ -78,13 +78,13 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """One kind of mistake: `count` samples of `label` were taken for `predicted`.
+    """Two confused classes: `count` samples of `label` were predicted as `predicted`.
 
     Args:
         label: True label.
         predicted: Label that was predicted instead.
         count: How many samples, at least 1.
-        share: `count` as a part of all samples of `label`, (0, 1].
+        share: Fraction of all samples of `label`, (0, 1].
     """
 
     label: str
@@ -95,7 +95,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Predictions whose top probability lies in (lower, upper]; the means of none are None."""
+    """Predictions with a top probability in (lower, upper]; without any, the means are None."""
 
     lower: float
     upper: float
@@ -105,10 +105,10 @@ class CalibrationBin:
 
 
 def build_metrics(top_k: int = TOP_K) -> tuple[Metric, ...]:
-    """Give the table of metrics for another k.
+    """Return the table of metrics for a given k.
 
     Args:
-        top_k: How many of the most probable labels count for `top_k_accuracy`, at least 1.
+        top_k: The k of `top_k_accuracy`, at least 1.
 
     Returns:
         The rows of `METRICS`, in their order.
@@ -140,7 +140,7 @@ def measure(
 
 
 def accuracy(class_indices: ClassIndices, probabilities: Probabilities) -> float:
-    """Part of the samples whose most probable label is the true one."""
+    """Fraction of the samples whose most probable label is the true one."""
     from sklearn.metrics import accuracy_score
 
     _check_shapes(class_indices, probabilities)
@@ -152,8 +152,8 @@ def balanced_accuracy(class_indices: ClassIndices, probabilities: Probabilities)
     from sklearn.metrics import recall_score
 
     _check_shapes(class_indices, probabilities)
-    # balanced_accuracy_score is the same number, but it warns when a class without samples was
-    # predicted, which is an everyday event on a small split.
+    # balanced_accuracy_score gives the same value, but it warns if a class without samples was
+    # predicted, which is common on small splits.
     return float(
         recall_score(
             class_indices,
@@ -168,17 +168,17 @@ def balanced_accuracy(class_indices: ClassIndices, probabilities: Probabilities)
 def top_k_accuracy(
     class_indices: ClassIndices, probabilities: Probabilities, *, top_k: int = TOP_K
 ) -> float:
-    """Part of the samples whose true label is among the most probable ones.
+    """Fraction of the samples whose true label is among the k most probable ones.
 
     Args:
         class_indices: True classes, int [n], 0..K-1.
         probabilities: float [n, K].
-        top_k: How many labels count; lowered as `effective_top_k` says.
+        top_k: The k, limited by `effective_top_k`.
 
     Returns:
-        The part, 0..1. Among equal probabilities the lower class index counts as the more probable,
-        as with argmax, so that k = 1 is the accuracy (scikit-learn's top_k_accuracy_score breaks
-        ties the other way and reads two columns differently from three).
+        The fraction, 0..1. Of equal probabilities, the lower class index ranks first, as with
+        argmax, so that k = 1 gives the accuracy (scikit-learn's top_k_accuracy_score breaks ties
+        the other way and treats two columns differently from three).
     """
     _check_shapes(class_indices, probabilities)
     classes = probabilities.shape[1]
@@ -207,7 +207,7 @@ def macro_f1(class_indices: ClassIndices, probabilities: Probabilities) -> float
 def log_loss(class_indices: ClassIndices, probabilities: Probabilities) -> float:
     """Mean negative natural logarithm of the true class's probability, in nats.
 
-    A probability of 0 counts as the smallest step of float64, so the loss stays finite.
+    A probability of 0 counts as the epsilon of float64, so that the loss stays finite.
     """
     from sklearn.metrics import log_loss as sklearn_log_loss
 
@@ -216,10 +216,12 @@ def log_loss(class_indices: ClassIndices, probabilities: Probabilities) -> float
     total = 0.0
     for start in range(0, len(class_indices), _CHUNK_ROWS):
         chunk = probabilities[start : start + _CHUNK_ROWS].astype(np.float64)
-        chunk /= chunk.sum(axis=1, keepdims=True)  # float32 rows miss 1 by more than it tolerates
+        chunk /= chunk.sum(
+            axis=1, keepdims=True
+        )  # the sums of float32 rows differ from 1 by more than it allows
         truth = class_indices[start : start + _CHUNK_ROWS]
         total += float(sklearn_log_loss(truth, chunk, labels=classes, normalize=False))
-    return max(0.0, total / len(class_indices))  # -log(1) may come out as -0.0
+    return max(0.0, total / len(class_indices))  # -log(1) can be -0.0
 
 
 def expected_calibration_error(class_indices: ClassIndices, probabilities: Probabilities) -> float:
@@ -235,12 +237,12 @@ def expected_calibration_error(class_indices: ClassIndices, probabilities: Proba
 def calibration_bins(
     class_indices: ClassIndices, probabilities: Probabilities, *, bins: int = CALIBRATION_BINS
 ) -> list[CalibrationBin]:
-    """Sort the predictions into bins of equal width by their top probability.
+    """Group the predictions into bins of equal width by their top probability.
 
     Args:
         class_indices: True classes, int [n], 0..K-1.
         probabilities: float [n, K].
-        bins: How many bins divide 0..1, at least 1.
+        bins: Number of bins in 0..1, at least 1.
 
     Returns:
         The bins (lower, upper], lowest first: the table behind a reliability diagram.
@@ -266,12 +268,12 @@ def calibration_bins(
 
 
 def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval for a proportion (Wilson 1927), sound for small n and near 0 and 1.
+    """Score interval of a proportion (Wilson 1927), valid for small n and near 0 and 1.
 
     Args:
         correct: Successes, 0..total.
         total: Trials, at least 1.
-        confidence: Coverage aimed at, (0, 1).
+        confidence: Nominal coverage, (0, 1).
 
     Returns:
         Lower and upper end, within 0..1.
@@ -283,19 +285,21 @@ def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tu
         msg = f"no interval for {correct} of {total} at {confidence}"
         raise ValueError(msg)
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
-    share = correct / total
-    center = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = (z2 * (share * (1 - share) / total + z2 / (4 * total**2))) ** 0.5 / (1 + z2 / total)
-    # At 0 and n an end equals the share exactly; rounding must not push it past.
+    fraction = correct / total
+    center = (fraction + z2 / (2 * total)) / (1 + z2 / total)
+    half = (z2 * (fraction * (1 - fraction) / total + z2 / (4 * total**2))) ** 0.5 / (
+        1 + z2 / total
+    )
+    # At 0 and n an end equals the proportion exactly; rounding must not move it beyond.
     low = 0.0 if correct == 0 else max(0.0, center - half)
     high = 1.0 if correct == total else min(1.0, center + half)
     return low, high
 
 
 def effective_top_k(top_k: int, classes: int) -> int:
-    """How many labels top-k counts when there are `classes`: all but one at most.
+    """Return k, limited to all classes but one.
 
-    With all of them the answer would be 1 whatever the model does.
+    With all of them, the metric would be 1 for any model.
     """
     return max(1, min(top_k, classes - 1))
 
@@ -303,12 +307,12 @@ def effective_top_k(top_k: int, classes: int) -> int:
 def confusion_counts(
     class_indices: ClassIndices, predicted: ClassIndices, *, classes: int
 ) -> NDArray[np.int64]:
-    """Count which class was taken for which.
+    """Return the confusion matrix.
 
     Args:
         class_indices: True classes, int [n], 0..classes-1.
         predicted: Predicted classes, int [n], 0..classes-1.
-        classes: How many classes the model has, at least 2.
+        classes: Number of classes of the model, at least 2.
 
     Returns:
         int64 [classes, classes], true classes down, predicted classes across.
@@ -322,7 +326,7 @@ def confusion_counts(
 def class_scores(
     class_indices: ClassIndices, predicted: ClassIndices, *, labels: Sequence[str]
 ) -> list[ClassScores]:
-    """Precision, recall, F1 and support of every class, present or not.
+    """Return precision, recall, F1 and support of every class, present or not.
 
     Args:
         class_indices: True classes, int [n].
@@ -354,15 +358,15 @@ def class_scores(
 def confused_pairs(
     confusion: NDArray[np.int64], labels: Sequence[str], *, limit: int
 ) -> list[ConfusedPair]:
-    """The most frequent mistakes.
+    """Return the most confused pairs of classes.
 
     Args:
         confusion: int64 [K, K], true classes down.
         labels: Names of the classes in order.
-        limit: How many pairs at most.
+        limit: Maximum number of pairs.
 
     Returns:
-        Most samples first; of equally many the larger share of its class, then the order of labels.
+        Most samples first; then the larger fraction of the class, then the order of labels.
     """
     mistakes = confusion.copy()
     np.fill_diagonal(mistakes, 0)
@@ -381,36 +385,36 @@ def confused_pairs(
     ]
 
 
-# The table of metrics: a row here appears in metrics.json, on the screen and in the tests.
+# A row here appears in metrics.json, on the screen and in the tests.
 METRICS: tuple[Metric, ...] = (
     Metric(
         "accuracy",
         "accuracy",
-        "part of the images whose most probable label is right",
+        "fraction of the images whose most probable label is correct",
         accuracy,
     ),
     Metric(
         "balanced_accuracy",
         "balanced accuracy",
-        "mean recall of the classes that occur in the split",
+        "mean recall of the classes in the split",
         balanced_accuracy,
     ),
     Metric(
         "top_k_accuracy",
         f"top-{TOP_K} accuracy",
-        "part of the images whose label is among the k most probable ones",
+        "fraction of the images whose label is among the k most probable ones",
         top_k_accuracy,
     ),
     Metric(
         "macro_f1",
         "macro F1",
-        "mean F1 of the classes that occur in the split",
+        "mean F1 of the classes in the split",
         macro_f1,
     ),
     Metric(
         "log_loss",
         "log loss",
-        "mean negative logarithm of the probability of the right label",
+        "mean negative logarithm of the probability of the true label",
         log_loss,
         better="lower",
         highest=math.inf,

@@ -1,4 +1,4 @@
-"""What a classifier says about the labeled images of a dataset."""
+"""Predictions of a classifier for the labeled images of a dataset."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +14,16 @@ from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Progress
 
-_BATCH_VALUES = 4_000_000  # pixel values that a batch of unstated size should not exceed
+_BATCH_VALUES = 4_000_000  # maximum pixel values of a batch whose size is chosen here
 _NAMED = 5  # labels that a message lists
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says about the images of some rows.
+    """The predictions of a classifier for some rows of the manifest.
 
     Args:
-        rows: int [n], rows of the manifest, in their order, without the failed ones.
+        rows: int [n], rows of the manifest in order, without the failed ones.
         class_indices: int64 [n], true classes in the order of the classifier's labels.
         probabilities: float64 [n, K].
         failed: Row of the manifest to the reason why its image cannot be decoded.
@@ -41,10 +41,10 @@ class Predictions:
 
 
 def check_labels(labels: tuple[str, ...], dataset: Dataset) -> None:
-    """Refuse a dataset whose labels are not the model's; their order does not matter.
+    """Check that a dataset has the labels of the model, in any order.
 
     Raises:
-        DataError: A label is on one side only.
+        DataError: A label is in only one of them.
     """
     unknown = [label for label in dataset.labels if label not in set(labels)]
     missing = [label for label in labels if label not in set(dataset.labels)]
@@ -58,9 +58,8 @@ def check_labels(labels: tuple[str, ...], dataset: Dataset) -> None:
             if names
         ]
         raise DataError(
-            f"expected the labels that the model was trained on, but of those in "
-            f"{dataset.directory} {' and '.join(parts)}",
-            "evaluate on data with the same labels, or use cnnclf predict, which needs none",
+            f"the labels in {dataset.directory} are not those of the model: {' and '.join(parts)}",
+            "use data with the same labels, or cnnclf predict, which needs no labels",
         )
 
 
@@ -73,27 +72,27 @@ def predict_rows(
     batch_size: int | None = None,
     progress: Progress,
 ) -> Predictions:
-    """Run a classifier over rows of a dataset, reading the next batch while one is computed.
+    """Run a classifier on rows of a dataset, reading the next batch during computation.
 
     Args:
         classifier: A loaded model.
-        dataset: Where the rows are from; its labels are found in the classifier's by name.
+        dataset: The dataset of the rows; its labels are matched by name.
         rows: int [n], rows of the manifest.
         pixels: Of the dataset, for the classifier's input spec.
-        batch_size: Images per step, at least 1; None: as suits their size.
-        progress: Is told how many images are done.
+        batch_size: Images per batch, at least 1; None: chosen for their size.
+        progress: Reports evaluated images.
 
     Returns:
         The predictions for the images that can be decoded; n x K x 8 bytes of memory.
 
     Raises:
-        RunError: The model gives values that are not numbers.
+        RunError: The model returns values that are not finite.
     """
     probabilities = np.empty((len(rows), len(classifier.labels)), dtype=np.float64)
     kept = np.empty(len(rows), dtype=np.intp)
     done = 0
     with progress.task("evaluate", len(rows), unit="images") as task:
-        task.advance(len(rows) - len(_leave_out(rows, pixels.failed)))
+        task.advance(len(rows) - len(_exclude(rows, pixels.failed)))
         for batch, logits in stream_logits(
             classifier, dataset, rows, pixels=pixels, batch_size=batch_size
         ):
@@ -119,29 +118,29 @@ def stream_logits(
     pixels: Pixels,
     batch_size: int | None = None,
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-    """Give the logits of rows of a dataset, batch after batch, reading ahead of what is computed.
+    """Yield the logits of rows of a dataset by batches, reading the next batch meanwhile.
 
     Args:
         classifier: A loaded model.
-        dataset: Where the rows are from.
+        dataset: The dataset of the rows.
         rows: int [n], rows of the manifest.
         pixels: Of the dataset, for the classifier's input spec.
-        batch_size: Images per step, at least 1; None: as suits their size.
+        batch_size: Images per batch, at least 1; None: chosen for their size.
 
     Yields:
-        Rows that can be decoded, int [b], in their order, and their logits, float32 [b, K].
+        Rows that can be decoded, int [b], in order, and their logits, float32 [b, K].
 
     Raises:
-        RunError: The model gives values that are not numbers.
+        RunError: The model returns values that are not finite.
     """
     size = batch_size or _batch_size(classifier.input_spec)
     for batch, logits in classifier.stream(_read_batches(pixels, rows, size)):
         if not np.isfinite(logits).all():
             row = int(batch[np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]])
             raise RunError(
-                f"expected finite numbers from the model in {classifier.directory}, received "
-                f"others for {dataset.file(row)}",
-                "its weights are damaged: evaluate another checkpoint or train again",
+                f"the model in {classifier.directory} returned NaN or infinity for "
+                f"{dataset.file(row)}",
+                "its weights are damaged: evaluate another checkpoint, or train again",
             )
         yield batch, logits
 
@@ -162,19 +161,19 @@ def _batch_size(spec: InputSpec) -> int:
 def _read_batches(
     pixels: Pixels, rows: NDArray[np.intp], batch_size: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
-    """Give (rows, pixels) of the images that can be decoded, one batch ahead of its use."""
+    """Yield (rows, pixels) of the images that can be decoded; read the next batch meanwhile."""
 
     def read(batch: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         while True:
-            readable = _leave_out(batch, pixels.failed)
+            readable = _exclude(batch, pixels.failed)
             try:
                 return readable, pixels.gather(readable)
             except ImageError:
-                # Without a cache an image is found to be bad only now, and noted in `failed`.
-                if len(_leave_out(readable, pixels.failed)) == len(readable):
+                # Without a cache, a bad image is found only now, and added to `failed`.
+                if len(_exclude(readable, pixels.failed)) == len(readable):
                     raise
 
-    rows = _leave_out(rows, pixels.failed)
+    rows = _exclude(rows, pixels.failed)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     with ThreadPoolExecutor(1) as reader:
         ahead = [reader.submit(read, batch) for batch in batches[:1]]
@@ -186,7 +185,7 @@ def _read_batches(
                 yield batch, values
 
 
-def _leave_out(rows: NDArray[np.intp], failed: Mapping[int, str]) -> NDArray[np.intp]:
+def _exclude(rows: NDArray[np.intp], failed: Mapping[int, str]) -> NDArray[np.intp]:
     return rows[np.array([row not in failed for row in rows.tolist()], dtype=np.bool_)]
 
 

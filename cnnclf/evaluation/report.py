@@ -1,18 +1,15 @@
-"""Evaluates a classifier on a split and leaves the report: numbers, tables and figures."""
+"""Evaluates a classifier on a split and writes the report: metrics, tables and figures."""
 
 import os
-import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnclf import __version__
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError
@@ -34,6 +31,7 @@ from cnnclf.evaluation.predictions import Predictions, check_labels, predict_row
 from cnnclf.evaluation.report_tables import write_confusion, write_predictions
 from cnnclf.files import write_error, write_json_atomic
 from cnnclf.inference.classifier import Classifier
+from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
 from cnnclf.runs import (
     CONFUSION_FIGURE_FILE,
@@ -45,15 +43,16 @@ from cnnclf.runs import (
 
 SCHEMA_VERSION = 1
 CONFUSED_PAIRS = 20  # listed in metrics.json
+_PACKAGES = ("python", "numpy", "pillow", "scikit-learn", "keras", "tensorflow")
 
 
 @dataclass(frozen=True)
 class FailedFile:
-    """An image that could not be decoded and is in no number.
+    """An image that could not be decoded and is excluded from all metrics.
 
     Args:
         path: As in the manifest.
-        reason: Why, in words.
+        reason: Why it cannot be decoded.
     """
 
     path: str
@@ -69,19 +68,19 @@ class Report:
         split: `train`, `val`, `test` or `all`.
         labels: Of the classifier, in order.
         n: Images that were evaluated.
-        correct: How many of them were labeled rightly.
+        correct: How many of them were classified correctly.
         interval: Wilson 95 % interval of the accuracy.
         metrics: Name to value, as in `metrics.METRICS`.
         top_k: The k of `top_k_accuracy`.
         per_class: One row per label, in order.
-        absent_labels: Labels without an image in the split; averages leave them out.
-        confused: The most frequent mistakes.
-        calibration: Reliability of the top probability.
-        failed: Images that are in no number.
-        dataset: Directory and fingerprint, and whether it is the one that was trained on (None if
-            the bundle does not say).
+        absent_labels: Labels without an image in the split, which averages exclude.
+        confused: The most confused pairs of classes.
+        calibration: Calibration of the top probability.
+        failed: Images that are excluded from all metrics.
+        confusion: Confusion matrix, int64 [K, K], true classes down; kept in confusion.csv.
+        dataset: Directory and fingerprint, and whether the model was trained on it (None: unknown).
         model: Directory and sha256 of the bundle.
-        versions: Of the programs that made the report.
+        versions: Versions of cnnclf, Python and the libraries.
     """
 
     directory: Path
@@ -97,13 +96,14 @@ class Report:
     confused: list[ConfusedPair]
     calibration: list[CalibrationBin]
     failed: list[FailedFile]
+    confusion: NDArray[np.int64] = field(repr=False, compare=False)
     dataset: dict[str, Any]
     model: dict[str, Any]
     versions: dict[str, str]
 
     @property
     def headline(self) -> str:
-        """The accuracy with its interval, in one line for people."""
+        """The accuracy with its confidence interval, in one line."""
         low, high = self.interval
         return (
             f"{self.metrics['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, "
@@ -112,7 +112,7 @@ class Report:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The numbers that runs are compared by, in one flat mapping."""
+        """The metrics that runs are compared by, in one flat mapping."""
         low, high = self.interval
         return {
             "n": self.n,
@@ -125,7 +125,7 @@ class Report:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the content of metrics.json."""
+        """Return the content of metrics.json."""
         low, high = self.interval
         return {
             "schema_version": SCHEMA_VERSION,
@@ -165,19 +165,19 @@ def evaluate(
 ) -> Report:
     """Evaluate a classifier on a split and write the report.
 
-    Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png, each whole or
-    not at all, and other files in the directory are left alone. Images that cannot be decoded are
-    listed and left out of every number.
+    Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png atomically;
+    other files in the directory are kept. Images that cannot be decoded are listed and excluded
+    from all metrics.
 
     Args:
         classifier: A loaded model.
-        dataset: Images with labels; the same labels as the classifier's, in any order.
+        dataset: Labeled images, with the labels of the classifier in any order.
         split: `train`, `val`, `test` or `all`.
-        out: Directory for the files; made if need be.
-        batch_size: Images per step, at least 1; None: as suits their size.
+        out: Output directory; created if necessary.
+        batch_size: Images per batch, at least 1; None: chosen for their size.
         top_k: The k of top-k accuracy, at least 1.
-        cache: Where decoded images are kept, as for `open_pixels`.
-        progress: Is told of images done, of failed files and of what puts the numbers in doubt.
+        cache: Where decoded images are kept, as in `open_pixels`.
+        progress: Reports evaluated images, failed files, and what makes the metrics doubtful.
 
     Returns:
         The report that was written.
@@ -185,7 +185,7 @@ def evaluate(
     Raises:
         DataError: The labels are not those of the classifier, the split has no images, or none
             of them can be decoded.
-        RunError: The model gives values that are not numbers, or `out` cannot be written.
+        RunError: The model returns values that are not finite, or `out` cannot be written.
         DeviceError: The disk is full.
     """
     rows = dataset.select_split(split)
@@ -198,7 +198,7 @@ def evaluate(
     report = _build_report(
         classifier, dataset, predictions, split=split, out=out, top_k=top_k, trained_on=trained_on
     )
-    _tell_failed(report.failed, total=len(rows), progress=progress)
+    _report_failed(report.failed, total=len(rows), progress=progress)
     _write_report(report, dataset, predictions, pixels)
     return report
 
@@ -206,23 +206,22 @@ def evaluate(
 def _compare_data(
     classifier: Classifier, dataset: Dataset, split: str, progress: Progress
 ) -> bool | None:
-    """Tell whether the dataset is the one trained on, and say what that does to the numbers."""
+    """Return whether the model was trained on the dataset, and report what that means."""
     trained = (classifier.bundle.get("dataset") or {}).get("fingerprint")
     if trained is None:
         return None
     if trained != dataset.fingerprint:
         progress.warn(
             f"the data changed since training (fingerprint {trained[:12]} then, "
-            f"{dataset.fingerprint[:12]} now): images of the split {split} may have been "
-            "trained on"
+            f"{dataset.fingerprint[:12]} now): the {split} split may contain training images"
         )
         return False
     if split in {"train", "all"}:
         progress.note(
-            f"--split {split} holds images the model was trained on: new ones will do worse"
+            f"the {split} split contains training images: accuracy on new images will be lower"
         )
     elif split == "val":
-        progress.note("the best epoch was chosen on the split val: its numbers are optimistic")
+        progress.note("the best epoch was chosen on the val split: these metrics are optimistic")
     return True
 
 
@@ -243,8 +242,8 @@ def _build_report(
     ]
     if not len(truth):
         raise DataError(
-            f"expected images in the split {split} of {dataset.directory}, but none of "
-            f"{len(failed)} can be decoded, as {failed[0].path}: {failed[0].reason}",
+            f"none of the {len(failed)} images in the {split} split of {dataset.directory} can be "
+            f"decoded; the first is {failed[0].path}: {failed[0].reason}",
             "import the source again",
         )
     labels, predicted = classifier.labels, predictions.predicted
@@ -266,6 +265,7 @@ def _build_report(
         confused=confused_pairs(confusion, labels, limit=CONFUSED_PAIRS),
         calibration=calibration_bins(truth, probabilities),
         failed=failed,
+        confusion=confusion,
         dataset={
             "directory": dataset.directory,
             "fingerprint": dataset.fingerprint,
@@ -277,25 +277,16 @@ def _build_report(
             "engine": classifier.engine.name,
             "precision": classifier.engine.precision,
         },
-        versions=_versions(),
+        versions=read_versions(_PACKAGES),
     )
 
 
-def _versions() -> dict[str, str]:
-    found = {"cnnclf": __version__, "python": platform.python_version()}
-    for package in ("numpy", "pillow", "scikit-learn", "keras", "tensorflow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # another backend or build serves
-    return found
-
-
-def _tell_failed(failed: list[FailedFile], *, total: int, progress: Progress) -> None:
+def _report_failed(failed: list[FailedFile], *, total: int, progress: Progress) -> None:
     if failed:
         more = f" and {len(failed) - 1:,} more, listed in {METRICS_FILE}" if failed[1:] else ""
         progress.warn(
-            f"{len(failed):,} of {total:,} images cannot be decoded and are in no number: "
+            f"{len(failed):,} of {total:,} images cannot be decoded and were excluded from all "
+            "metrics: "
             f"{failed[0].path} ({failed[0].reason}){more}"
         )
 
@@ -303,22 +294,19 @@ def _tell_failed(failed: list[FailedFile], *, total: int, progress: Progress) ->
 def _write_report(
     report: Report, dataset: Dataset, predictions: Predictions, pixels: Pixels
 ) -> None:
-    """Write all files under a temporary name first, so that a report is never half a new one."""
+    """Write all files to a temporary directory first, so that old and new files never mix."""
     labels = report.labels
-    confusion = confusion_counts(
-        predictions.class_indices, predictions.predicted, classes=len(labels)
-    )
-    title = f"split {report.split}: accuracy {report.headline}"
+    title = f"{_name_split(report)}: accuracy {report.headline}"
     order, worst_title = _choose_worst(report, predictions)
     worst = _collect_sheet(order, report.labels, dataset, predictions, pixels)
-    # metrics.json is the last to be put in place: it vouches for the others.
+    # metrics.json is moved last: it shows that the others are complete.
     files: dict[str, Callable[[Path], None]] = {
         PREDICTIONS_FILE: lambda path: write_predictions(
             path, predictions, labels=labels, paths=dataset.manifest.paths
         ),
-        CONFUSION_TABLE_FILE: lambda path: write_confusion(path, confusion, labels=labels),
+        CONFUSION_TABLE_FILE: lambda path: write_confusion(path, report.confusion, labels=labels),
         CONFUSION_FIGURE_FILE: lambda path: draw_confusion(
-            confusion, path, labels=labels, title=title
+            report.confusion, path, labels=labels, title=title
         ),
         WORST_FIGURE_FILE: lambda path: draw_sheet(worst, path, title=worst_title),
         METRICS_FILE: lambda path: write_json_atomic(path, report.to_dict()),
@@ -360,16 +348,20 @@ def _collect_sheet(
 
 
 def _choose_worst(report: Report, predictions: Predictions) -> tuple[NDArray[np.intp], str]:
-    """The most confident mistakes; without mistakes the least certain images."""
+    """Return the most confident mistakes, or the least confident images if there are none."""
     truth, probabilities = predictions.class_indices, predictions.probabilities
     top = probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions.predicted != truth)
-    counted = f"split {report.split}, {report.n:,} images"
+    counted = f"{_name_split(report)}, {report.n:,} images"
     if not len(wrong):
         order = np.argsort(top, kind="stable")[:SHEET_SIZE]
-        return order, f"{counted}: no mistakes; these were the least certain"
+        return order, f"{counted}: no mistakes; least confident predictions"
     own = probabilities[wrong, truth[wrong]]
     order = wrong[np.lexsort((own, -top[wrong]))][:SHEET_SIZE]
-    which = f", the {len(order)} most confident" if len(wrong) > len(order) else ""
+    which = f", {len(order)} most confident" if len(wrong) > len(order) else ""
     mistakes = "1 mistake" if len(wrong) == 1 else f"{len(wrong):,} mistakes"
     return order, f"{counted}: {mistakes}{which}"
+
+
+def _name_split(report: Report) -> str:
+    return "all images" if report.split == "all" else f"{report.split} split"

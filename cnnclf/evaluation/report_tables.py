@@ -1,6 +1,6 @@
 """The tables of a report: predictions.csv and confusion.csv.
 
-UTF-8; bytes of a file name that are not UTF-8 are written as they are.
+UTF-8; bytes of file names that are not valid UTF-8 are kept.
 """
 
 import csv
@@ -14,7 +14,7 @@ from cnnclf.evaluation import metrics
 from cnnclf.evaluation.predictions import Predictions
 from cnnclf.inference.probabilities import find_top_classes
 
-MAX_PROBABILITY_COLUMNS = 100  # labels up to which predictions.csv has a column for each
+MAX_PROBABILITY_COLUMNS = 100  # up to this many labels have a column each in predictions.csv
 
 
 def write_predictions(
@@ -22,14 +22,14 @@ def write_predictions(
 ) -> None:
     """Write one line per image: path, label, predicted, probability, correct, and more columns.
 
-    Up to `MAX_PROBABILITY_COLUMNS` labels each has a column `p_LABEL`; with more labels the next
-    best are named: label_2, probability_2 and so on.
+    Up to `MAX_PROBABILITY_COLUMNS` labels have a column `p_LABEL` each; with more labels, there are
+    columns for the next best ones: label_2, probability_2 and so on.
 
     Args:
         path: CSV file to write.
-        predictions: The lines.
+        predictions: The predictions to write.
         labels: Names of the classes in order.
-        paths: Of all rows of the manifest.
+        paths: Paths of all rows of the manifest.
     """
     every = len(labels) <= MAX_PROBABILITY_COLUMNS
     columns = [f"p_{label}" for label in labels] if every else []

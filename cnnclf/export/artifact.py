@@ -1,8 +1,8 @@
-"""Makes artifacts: converts a model, tries the result in its own runtime, names it by the verdict.
+"""Makes artifacts: converts a model, runs the result in its runtime and compares it with Keras.
 
-An artifact is a directory: the model in its format, classifier.json as of a bundle, parity.json
-with the comparison. All of it is made beside its place and moved there when the verdict is known;
-one that lost too much gets `.rejected` added to its name.
+An artifact is a directory with the model in its format, classifier.json as in a bundle, and
+parity.json with the comparison. It is made next to its target and moved there once the verdict is
+known; a rejected one gets `.rejected` added to its name.
 """
 
 import json
@@ -10,13 +10,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnclf import __version__
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import DataError, RunError, UsageError
@@ -38,6 +36,7 @@ from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_trainin
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.engine import EngineRefusedError, Pixels
 from cnnclf.inference.engines.engine_table import load_function
+from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE, ENGINE_CACHE, EVALUATION, PARITY_FILE
 
@@ -57,32 +56,32 @@ def export_classifier(
     dataset: Dataset | None,
     progress: Progress,
 ) -> ExportReport:
-    """Write an artifact, run it in its own runtime beside Keras, and name it by the verdict.
+    """Write an artifact, run it in its own runtime, and compare it with Keras.
 
     Args:
         classifier: A bundle of Keras, opened in Keras and float32.
-        target: Where the artifact shall be; nothing, an empty directory or an earlier artifact.
+        target: Directory of the artifact; may be empty or an earlier artifact.
         settings: What to export.
-        dataset: Images to compare on, and to calibrate int8 with; None leaves the artifact not
-            verified.
+        dataset: Images for the comparison and the int8 calibration; without them, the artifact is
+            not verified.
         progress: Is told what is done.
 
     Returns:
-        The report; look at its verdict. A rejected artifact lies beside `target`, which stays as it
-        was.
+        The report with the verdict. A rejected artifact is next to `target`, which is unchanged.
 
     Raises:
-        UsageError: The format cannot do this, or int8 has nothing to calibrate with.
+        UsageError: The format does not support this, or int8 has no calibration images.
         MissingPackageError: The format needs a package.
-        RunError: The model cannot be converted, the artifact cannot be run, or the place is taken.
-        DataError: The dataset does not fit the model.
+        RunError: The model cannot be converted, the artifact cannot be run, or `target` contains
+            other files.
+        DataError: The labels of the dataset are not those of the model.
         DeviceError: The disk is full.
     """
     row = find_exporter(settings.format)
     check_exporter(row, settings.quantize)
     check_place(target)
     rejected = _name_rejected(target)
-    if dataset is not None:  # told before minutes go into converting
+    if dataset is not None:  # checked before the conversion, which takes minutes
         check_labels(classifier.labels, dataset)
         dataset.select_split(settings.split)
     calibration = _draw_calibration(classifier, settings, dataset, progress)
@@ -106,11 +105,11 @@ def export_classifier(
 
 
 def check_place(target: Path) -> None:
-    """Refuse a place for an artifact, verified or rejected, that is taken or cannot be replaced.
+    """Check that an artifact, verified or rejected, can be written to a directory.
 
     Raises:
-        RunError: It holds anything but an earlier artifact; it is a mount point or the current
-            directory.
+        RunError: It contains anything but an earlier artifact, or it is a mount point or the
+            current directory.
     """
     check_replaceable(target)
     for place in (target, _name_rejected(target)):
@@ -133,35 +132,35 @@ def _check_ours(target: Path) -> None:
         others = [name for name in names if name not in ours]
     if others:
         raise RunError(
-            f"expected nothing or an earlier export at {target}, found {others[0]}",
-            "give another --out",
+            f"{target} contains {others[0]}, which is not part of an earlier export",
+            "choose another directory with --out",
         )
 
 
 def _draw_calibration(
     classifier: Classifier, settings: ExportSettings, dataset: Dataset | None, progress: Progress
 ) -> Pixels:
-    """Draw training images for int8, always the same ones of the same data."""
+    """Draw training images for int8; the same ones for the same data."""
     if settings.quantize != "int8":
         return np.zeros((0, *classifier.input_spec.shape), np.uint8)
     if dataset is None:
         raise UsageError(
-            "expected data beside --quantize int8, whose ranges are taken from training images",
-            "give --data DATASET instead of --no-verify",
+            "--quantize int8 needs training images to calibrate with",
+            "use --data DATASET instead of --no-verify",
         )
     rows = dataset.select_split("train")
     rng = np.random.default_rng(_SEED)
-    # In this order the first few, which some steps take, are of all classes.
+    # In random order: some steps use the first few only, which must cover all classes.
     drawn = rng.permutation(rows)[:_CALIBRATION_IMAGES]
     pixels = open_pixels(dataset, classifier.input_spec, cache="ram", progress=progress, rows=drawn)
     readable = np.array([row for row in drawn.tolist() if row not in pixels.failed], np.intp)
     if not len(readable):
         raise DataError(
-            f"expected training images in {dataset.directory} to calibrate int8 with, none of "
-            f"{len(drawn)} can be decoded",
-            "import the source again, or give another --data",
+            f"none of the {len(drawn)} training images in {dataset.directory} that int8 needs for "
+            "calibration can be decoded",
+            "import the source again, or choose another --data",
         )
-    progress.note(f"calibrating on {len(readable)} training images, which takes a while")
+    progress.note(f"calibrating on {len(readable)} training images; this takes a while")
     return pixels.gather(readable)
 
 
@@ -172,7 +171,7 @@ def _write_model(
     directory: Path,
     calibration: Pixels,
 ) -> dict[str, Any]:
-    """Write the model in its format; return what classifier.json shall say."""
+    """Write the model in its format; return the content of classifier.json."""
     content = _describe(classifier, row, settings)
     job = ExportJob(
         model=_build_graph(classifier, probabilities=settings.probabilities),
@@ -180,7 +179,7 @@ def _write_model(
         output=content["output"],
         quantize=settings.quantize,
         calibration=calibration,
-        # Where it was made, a path of this machine, is no matter of those who get the model alone.
+        # Without the path on this machine, which means nothing to users of the model file.
         description=json.dumps(
             {name: value for name, value in content.items() if name != "exported_from"},
             ensure_ascii=False,
@@ -190,7 +189,7 @@ def _write_model(
     try:
         model, *files = write(job)
     except EngineRefusedError as error:
-        hint = "try another --format" + (", or leave --quantize out" if settings.quantize else "")
+        hint = "try another --format" + (", or no --quantize" if settings.quantize else "")
         raise RunError(error.message, hint) from error
     return content | {
         "model": model,
@@ -200,7 +199,7 @@ def _write_model(
 
 
 def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model":
-    """Build the graph to export: uint8 images in, computed in float32."""
+    """Build the graph to export: uint8 input, computed in float32."""
     import keras
 
     from cnnclf.inference.engines.keras_engine import accept_uint8, set_precision
@@ -215,7 +214,7 @@ def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model
 
 
 def _describe(classifier: Classifier, row: ExporterRow, settings: ExportSettings) -> dict[str, Any]:
-    """Say in classifier.json what the bundle says, and what became of it."""
+    """Return the content of classifier.json, without the files of the model."""
     bundle = classifier.bundle
     kept = ("labels", "input_spec", "threshold", "parameters", "dataset", "extra")
     return {
@@ -224,12 +223,12 @@ def _describe(classifier: Classifier, row: ExporterRow, settings: ExportSettings
         "format": row.name,
         "pixels": {"dtype": "uint8", "order": "NHWC", "range": [0, 255]},
         "output": "probabilities" if settings.probabilities else "logits",
-        # With probabilities it is in the graph, and their logarithms need no other.
+        # With probabilities, the temperature is part of the graph.
         "temperature": 1.0 if settings.probabilities else classifier.temperature,
         "quantize": settings.quantize,
         "precision": "int8" if settings.quantize == "int8" else "float32",
         "exported_from": _name_source(classifier),
-        "versions": _read_versions(row),
+        "versions": read_versions(("keras", "tensorflow", *row.distributions)),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -275,7 +274,7 @@ def _compare(
 
 
 def _measure(classifier: Classifier) -> int:
-    """Count the bytes of a model's files."""
+    """Return the total size of the files of a model."""
     names = [classifier.bundle["model"], *classifier.bundle.get("files", ())]
     paths = [classifier.directory / name for name in names]
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
@@ -296,13 +295,3 @@ def _name_data(classifier: Classifier, dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "trained_on": None if trained is None else trained == dataset.fingerprint,
     }
-
-
-def _read_versions(row: ExporterRow) -> dict[str, str]:
-    found = {"cnnclf": __version__}
-    for name in ("keras", "tensorflow", *row.distributions):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # another build or backend serves
-    return found

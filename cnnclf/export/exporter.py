@@ -1,4 +1,4 @@
-"""What every exporter is given."""
+"""The input of every exporter."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportJob:
-    """One model to be written in one format.
+    """One model to write in one format.
 
     Args:
-        model: uint8 images [N, H, W, C] to float32 [N, K]; computes in float32.
-        directory: Exists, and is empty.
-        output: What comes out: logits or probabilities.
-        quantize: None, float16 (weights kept in half the bytes) or int8 (computed in 8 bits).
+        model: Maps uint8 images [N, H, W, C] to float32 [N, K]; computes in float32.
+        directory: Existing empty directory.
+        output: Kind of the output: logits or probabilities.
+        quantize: None, float16 (weights stored in 16 bits) or int8 (computed in 8 bits).
         calibration: uint8 [n, H, W, C], training images for int8; empty for the others.
-        description: What classifier.json will say of labels, input spec and output, as JSON, to be
-            put inside the model.
+        description: Labels, input spec and output as in classifier.json, as JSON, to be stored
+            inside the model.
     """
 
     model: "keras.Model"
@@ -33,6 +33,6 @@ class ExportJob:
     description: str
 
     def calibration_batches(self) -> Iterator[Pixels]:
-        """Give the images to calibrate with one by one, uint8 [1, H, W, C]."""
+        """Yield the calibration images one by one, uint8 [1, H, W, C]."""
         for at in range(len(self.calibration)):
             yield self.calibration[at : at + 1]

@@ -1,4 +1,4 @@
-"""The table of formats a model can be exported to; reading it imports none of them, nor NumPy."""
+"""The table of export formats; it imports none of their packages, nor NumPy."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from cnnclf.errors import MissingPackageError, UsageError
+from cnnclf.packages import install_command
 from cnnclf.runs import MODEL_FILE, SAVED_MODEL
 
 _HERE = "cnnclf.export"
@@ -13,11 +14,11 @@ _HERE = "cnnclf.export"
 
 @dataclass(frozen=True)
 class Needs:
-    """What must be installed.
+    """The packages that a format needs.
 
     Args:
-        extra: The extra of cnnclf that installs it; empty if it is always there.
-        modules: What must be importable.
+        extra: The extra of cnnclf that installs them; empty if they are always installed.
+        modules: Modules that must be importable.
     """
 
     extra: str = ""
@@ -29,12 +30,12 @@ class ExporterRow:
     """One row of `EXPORTERS`.
 
     Args:
-        name: What `--format` takes, and the `format` in classifier.json.
-        title: What people call it.
-        needs: To write a model and to run it.
-        quantizations: What `--quantize` may be, and what that needs besides.
+        name: The value of `--format`, and of `format` in classifier.json.
+        title: Name of the format.
+        needs: Packages to write and run a model.
+        quantizations: The values of `--quantize`, and the additional packages of each.
         distributions: Packages whose versions are kept with the artifact.
-        model: Name of the file, or of the directory, that is opened.
+        model: Name of the file or directory that is opened.
         exporter: "module:function" of (ExportJob) -> names of the files it wrote, `model` first.
     """
 
@@ -97,10 +98,10 @@ EXPORTERS: tuple[ExporterRow, ...] = (
 
 
 def find_exporter(name: str) -> ExporterRow:
-    """Find a format by name.
+    """Return a format by name.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: The name is unknown.
     """
     for row in EXPORTERS:
         if row.name == name:
@@ -114,41 +115,36 @@ def find_exporter(name: str) -> ExporterRow:
 
 
 def check_exporter(row: ExporterRow, quantize: str | None) -> None:
-    """Refuse what a format cannot do, and what needs a package that is not installed.
+    """Check that a format supports a quantization and that its packages are installed.
 
     Args:
         row: The format.
         quantize: float16, int8 or None.
 
     Raises:
-        UsageError: The format cannot be quantized so; the message lists what it can.
+        UsageError: The format does not support the quantization; the hint names one that does.
         MissingPackageError: A package is missing; the hint names the extra.
     """
     if quantize is not None and quantize not in row.quantizations:
         able = [other.name for other in EXPORTERS if quantize in other.quantizations]
         raise UsageError(
-            f"expected --quantize {' or '.join(row.quantizations)} with --format {row.name}, "
-            f"received {quantize}"
-            if row.quantizations
-            else f"expected no --quantize with --format {row.name}, which keeps float32, "
-            f"received {quantize}",
-            f"use --format {' or '.join(able)}" if able else "leave --quantize out",
+            f"--format {row.name} does not support --quantize {quantize}",
+            f"use --format {' or '.join(able)}" if able else "export without --quantize",
         )
-    _check_installed(row, row.needs, f"--format {row.name}")
+    _check_installed(row.needs, f"--format {row.name}")
     if quantize is not None:
-        _check_installed(row, row.quantizations[quantize], f"--quantize {quantize}")
+        _check_installed(row.quantizations[quantize], f"--quantize {quantize}")
 
 
 def find_missing(needs: Needs) -> tuple[str, ...]:
-    """Name the modules that are not installed, without importing them."""
+    """Return the modules that are not installed, without importing them."""
     return tuple(name for name in needs.modules if importlib.util.find_spec(name) is None)
 
 
-def _check_installed(row: ExporterRow, needs: Needs, option: str) -> None:
+def _check_installed(needs: Needs, option: str) -> None:
     missing = find_missing(needs)
     if missing:
         raise MissingPackageError(
-            f"expected what {option} needs to be installed for {row.title}, "
-            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
-            f"python -m pip install 'cnnclf{needs.extra and f'[{needs.extra}]'}'",
+            f"{option} needs packages that are not installed: {', '.join(missing)}",
+            install_command(f"cnnclf[{needs.extra}]" if needs.extra else "cnnclf"),
         )

@@ -1,4 +1,4 @@
-"""Keras' own format, for programs that have Keras."""
+"""The Keras format, for programs that use Keras."""
 
 import zipfile
 
@@ -7,7 +7,7 @@ from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE
 
 
 def export_keras(job: ExportJob) -> tuple[str, ...]:
-    """Write model.keras, a zip archive; Keras reads only what it has put there itself."""
+    """Write model.keras, a zip archive with one more file, which Keras ignores."""
     path = job.directory / MODEL_FILE
     job.model.save(path)
     with zipfile.ZipFile(path, "a") as archive:

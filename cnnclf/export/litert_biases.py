@@ -1,8 +1,8 @@
-"""Corrects the biases of a quantized LiteRT model by what rounding shifted its layers on average.
+"""Corrects the biases of a quantized LiteRT model by the mean shift of its layers' outputs.
 
-The same as `onnx_biases`, on TensorFlow Lite's files. There an activation is part of its layer, so
-only means behind it can be compared; where it lets little of a change through, a bias is moved by
-as much more.
+The method of `onnx_biases` for TensorFlow Lite files. In these, the activation is part of the
+layer, so that only means after it can be compared; the shift is divided by the fraction of values
+that the activation does not clip.
 """
 
 import copy
@@ -18,8 +18,8 @@ from cnnclf.inference.engines.engine import Pixels
 
 _IMAGES = 32
 _BATCH = 4
-# What an activation lets through of a change is not taken to be less than this.
-_LEAST_GAIN = 0.3
+# Lower bound of that fraction.
+_MIN_GAIN = 0.3
 
 Values = npt.NDArray[np.float64]
 
@@ -29,11 +29,11 @@ class _Layer:
     """A layer with a bias.
 
     Args:
-        operator: Of the model.
-        kind: Its number in the schema.
+        operator: The operator in the model.
+        kind: Its code in the schema.
         size: Length of the bias.
-        low: What its activation cuts off below.
-        high: What it cuts off above.
+        low: Lower limit of the activation.
+        high: Upper limit of the activation.
     """
 
     operator: Any
@@ -48,15 +48,15 @@ class _Layer:
 
 
 def correct_biases(plain: bytes, quantized: bytes, images: Pixels) -> bytes:
-    """Change the biases of a quantized model.
+    """Correct the biases of a quantized model.
 
     Args:
-        plain: The float model, converted from the same graph.
+        plain: The float model of the same graph.
         quantized: The model in int8, with biases in int32.
-        images: uint8 [n, H, W, C], n >= 1; some of them, evenly spread, are used.
+        images: uint8 [n, H, W, C], n >= 1; evenly spaced ones are used.
 
     Returns:
-        The changed model; the same if the two do not consist of the same layers.
+        The corrected model; `quantized` itself if the layers of the two differ.
     """
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -83,7 +83,7 @@ def correct_biases(plain: bytes, quantized: bytes, images: Pixels) -> bytes:
 
 
 def _change_bias(model: Any, layer: _Layer, tensor: Any, steps: Values) -> None:
-    """Change the bias of one layer, and of no other: equal ones are stored once and shared."""
+    """Change the bias of one layer only: equal biases are stored once and shared."""
     graph = model.subgraphs[0]
     buffer = model.buffers[tensor.buffer]
     values = np.frombuffer(bytes(bytearray(buffer.data)), np.int32)
@@ -100,7 +100,7 @@ def _change_bias(model: Any, layer: _Layer, tensor: Any, steps: Values) -> None:
     layer.operator.inputs = [*layer.operator.inputs[:2], len(graph.tensors) - 1]
 
 
-# Numbers of TensorFlow Lite's schema.
+# Codes of the TensorFlow Lite schema.
 _INT32 = 2
 _CONV_2D, _DEPTHWISE_CONV_2D, _FULLY_CONNECTED = 3, 4, 9
 _ACTIVATIONS = {1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # ReLU, ReLU -1..1, ReLU6
@@ -127,7 +127,7 @@ def _find_layers(model: Any) -> list[_Layer]:
 def _measure(
     content: bytes, layers: Sequence[_Layer], images: Pixels
 ) -> list[tuple[Values, Values]]:
-    """Return for each layer the means of its channels and what its activation lets through."""
+    """Return per layer the means of its channels and the fraction that is not clipped."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
@@ -154,5 +154,5 @@ def _measure(
             total[0] = total[0] + values.mean(axis=places, dtype=np.float64)
             total[1] = total[1] + ((values > layer.low) & (values < layer.high)).mean(axis=places)
     return [
-        (mean / len(starts), np.maximum(open_ / len(starts), _LEAST_GAIN)) for mean, open_ in sums
+        (mean / len(starts), np.maximum(open_ / len(starts), _MIN_GAIN)) for mean, open_ in sums
     ]

@@ -1,7 +1,7 @@
 """LiteRT, for phones, browsers and small boards.
 
-Half-size weights and 8-bit computing are done by TensorFlow's own converter. Labels and input spec
-follow the model inside the file as a zip archive, where Android's tools look for them as well.
+TensorFlow's converter quantizes to float16 and int8. Labels and input spec are appended to the
+model file as a zip archive, as Android's tools expect.
 """
 
 import tempfile
@@ -19,10 +19,10 @@ from cnnclf.runtime import tensorflow_converter_errors
 
 
 def export_litert(job: ExportJob) -> tuple[str, ...]:
-    """Write model.tflite: uint8 in and float32 out, quantized or not.
+    """Write model.tflite, with uint8 input and float32 output, quantized or not.
 
     Raises:
-        EngineRefusedError: TensorFlow's converter cannot write this model.
+        EngineRefusedError: TensorFlow's converter does not support this model.
     """
     if job.quantize is None:
         path = convert_to_litert(job.model, job.directory)

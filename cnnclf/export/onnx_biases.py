@@ -1,8 +1,8 @@
-"""Corrects the biases of a quantized ONNX graph by what rounding shifted its layers on average.
+"""Corrects the biases of a quantized ONNX graph by the mean shift of its layers' outputs.
 
-Rounded weights and activations shift the mean of each output channel a little, and the shifts add
-up from layer to layer. Layer after layer, the mean over some images is compared with that of the
-float graph and the difference is taken off the bias (empirical bias correction: Nagel et al.,
+Rounded weights and activations shift the mean of each output channel, and the shifts accumulate
+from layer to layer. Layer by layer, the mean over some images is compared with that of the float
+graph and the difference is subtracted from the bias (empirical bias correction: Nagel et al.,
 Data-free quantization through weight equalization and bias correction, 2019).
 """
 
@@ -23,12 +23,12 @@ Means = npt.NDArray[np.float64]
 
 
 def correct_biases(plain: Path, quantized: Path, images: Pixels) -> None:
-    """Change the biases of a quantized graph in its file.
+    """Correct the biases of a quantized graph in its file.
 
     Args:
-        plain: The float graph it was made of; nodes have the same names.
+        plain: The float graph it was made from; nodes have the same names.
         quantized: With QuantizeLinear and DequantizeLinear nodes, biases in int32.
-        images: uint8 [n, H, W, C], n >= 1; some of them, evenly spread, are used.
+        images: uint8 [n, H, W, C], n >= 1; evenly spaced ones are used.
     """
     import onnx
 
@@ -53,7 +53,7 @@ def correct_biases(plain: Path, quantized: Path, images: Pixels) -> None:
 
 
 def _find_bias(graph: Any, node: Any) -> tuple[Any, Any] | None:
-    """Find the int32 bias of a layer and its scale; None if it has none of its own."""
+    """Return the int32 bias of a layer and its scale; None without a bias of its own."""
     if len(node.input) < 3:
         return None
     makers = {name: maker for maker in graph.node for name in maker.output}
@@ -67,12 +67,12 @@ def _find_bias(graph: Any, node: Any) -> tuple[Any, Any] | None:
 
 
 def _measure_means(onnx: Any, model: Any, names: Sequence[str], images: Pixels) -> list[Means]:
-    """Return the mean of each channel of some tensors of a graph, over images and places."""
+    """Return the channel means of some tensors of a graph, over images and positions."""
     import onnxruntime
 
     cut = onnx.ModelProto()
     cut.CopyFrom(model)
-    del cut.graph.output[:]  # what the tensors do not depend on is not computed
+    del cut.graph.output[:]  # nothing is computed that the tensors do not depend on
     cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3

@@ -1,4 +1,4 @@
-"""ONNX, for ONNX Runtime and whatever else reads it."""
+"""ONNX, for ONNX Runtime and other programs that read it."""
 
 import tempfile
 from pathlib import Path
@@ -17,9 +17,8 @@ from cnnclf.inference.engines.onnxruntime_engine import (
 )
 from cnnclf.runs import CLASSIFIER_FILE
 
-# Below this size halving saves nothing worth having.
-_LEAST_WEIGHTS = 64
-_LARGEST_HALF = 65_504.0  # of float16
+_MIN_WEIGHTS = 64  # smaller constants stay in float32
+_MAX_FLOAT16 = 65_504.0
 
 
 def export_onnx(job: ExportJob) -> tuple[str, ...]:
@@ -43,7 +42,7 @@ def export_onnx(job: ExportJob) -> tuple[str, ...]:
 
 
 def _quantize(path: Path, job: ExportJob) -> None:
-    """Compute in 8 bits: weights per channel, activations between the extremes they reached."""
+    """Quantize to 8 bits: weights per channel, activations by their minimum and maximum."""
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -60,7 +59,7 @@ def _quantize(path: Path, job: ExportJob) -> None:
         tempfile.TemporaryDirectory(prefix="cnnclf-") as directory,
     ):
         simple = Path(directory) / "simple.onnx"
-        # Its symbolic shapes need one more package and say nothing new of such a graph.
+        # Its symbolic shape inference needs one more package and adds nothing for such a graph.
         quant_pre_process(str(path), str(simple), skip_symbolic_shape=True)
         graph = onnx.load(simple).graph
         quantization.quantize_static(
@@ -77,9 +76,9 @@ def _quantize(path: Path, job: ExportJob) -> None:
 
 
 def _list_kinds(graph: Any) -> list[str]:
-    """List the kinds of nodes to quantize: all that can be but the softmax, a matter of K numbers.
+    """Return the kinds of nodes to quantize: all that ONNX Runtime supports except the softmax.
 
-    In 8 bits no probability below 1/256 would be left.
+    In 8 bits, probabilities below 1/256 would become 0.
     """
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -88,14 +87,14 @@ def _list_kinds(graph: Any) -> list[str]:
 
 
 def _halve_weights(onnx: Any, model: Any) -> None:
-    """Keep large constants in float16; what computes with them widens them when it is opened."""
+    """Store large constants in float16; ONNX Runtime converts them to float32 when it loads."""
     graph = model.graph
     widenings = []
     for tensor in graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT:
             continue
         values = onnx.numpy_helper.to_array(tensor)
-        if values.size < _LEAST_WEIGHTS or np.abs(values).max() > _LARGEST_HALF:
+        if values.size < _MIN_WEIGHTS or np.abs(values).max() > _MAX_FLOAT16:
             continue
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))
@@ -104,13 +103,13 @@ def _halve_weights(onnx: Any, model: Any) -> None:
                 "Cast", [tensor.name], [name], name=f"{name}/widen", to=onnx.TensorProto.FLOAT
             )
         )
-    nodes = [*widenings, *graph.node]  # constants before what uses them
+    nodes = [*widenings, *graph.node]  # constants before the nodes that use them
     del graph.node[:]
     graph.node.extend(nodes)
 
 
 def _name_ends(graph: Any, output: str) -> None:
-    """Name what comes out, and the free size of a batch."""
+    """Name the output and the dynamic batch size."""
     old = graph.output[0].name
     for node in graph.node:
         node.output[:] = [output if name == old else name for name in node.output]

@@ -1,8 +1,8 @@
-"""OpenVINO, for processors and graphics of Intel and for processors of others.
+"""OpenVINO, for CPUs and for GPUs of Intel.
 
-8 bits: NNCF places the quantization where OpenVINO's kernels want it and moves each layer's bias by
-what rounding shifted its outputs on average. It is told to look at whole ranges, not at the average
-image's, and to find those shifts layer after layer: docs/decisions/0006-exports.md has figures.
+int8: NNCF quantizes where OpenVINO's kernels need it and corrects the bias of each layer by the
+mean shift of its outputs. It uses full ranges instead of averaged ones, and corrects layer by
+layer: docs/decisions/0006-exports.md has the measurements.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def export_openvino(job: ExportJob) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory(prefix="cnnclf-") as directory:
         path = convert_to_openvino(job.model, Path(directory))
         core = openvino.Core()
-        core.set_property({"ENABLE_MMAP": False})  # the file is removed while the graph is in use
+        core.set_property({"ENABLE_MMAP": False})  # the file is deleted while the graph is in use
         with converting("OpenVINO"):
             graph = core.read_model(path)
     if job.quantize == "int8":
@@ -51,7 +51,7 @@ def _quantize(graph: Any, job: ExportJob) -> Any:
 
     nncf.set_log_level(logging.ERROR)
     refusals = (errors.InternalError, errors.UnsupportedModelError, errors.ValidationError)
-    # Its bars go to stdout, where our results belong.
+    # It draws progress bars on stdout, which is for results.
     with converting("NNCF", *refusals), contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(
             graph,
@@ -61,7 +61,7 @@ def _quantize(graph: Any, job: ExportJob) -> Any:
             fast_bias_correction=False,
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-                # Behind a transposition it takes rows for channels, which OpenVINO refuses to run.
+                # After a transposition, it would take rows for channels, which OpenVINO cannot run.
                 activations_quantization_params=QuantizationParameters(per_channel=False),
             ),
         )

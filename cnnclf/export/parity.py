@@ -1,7 +1,7 @@
-"""What an export changed: the artifact beside Keras on the same images, and the verdict.
+"""The comparison of an artifact with Keras on the same images, and the verdict.
 
-Formats that keep float numbers must give the logits of Keras but for rounding. 8 bits change logits
-visibly; what counts then is how many images are labeled rightly.
+Float formats must reproduce the logits of Keras up to rounding. int8 changes logits visibly; only
+its accuracy counts.
 """
 
 import time
@@ -21,12 +21,12 @@ from cnnclf.inference.engines.engine_table import Tolerance
 from cnnclf.inference.engines.keras_comparison import compare_logits
 from cnnclf.progress import Progress, Task
 
-# Largest part of the spread by which outputs may differ, and the share of images that must keep
-# their label.
+# Maximum difference of the outputs as a fraction of their spread, and the minimum fraction of
+# images that must keep their label.
 FLOAT_TOLERANCES = {None: Tolerance(1e-3, 0.999), "float16": Tolerance(1e-2, 0.999)}
-# Where Keras' two best lie within this part of the spread, rounding says which wins: of float32
-# sums, and of weights with 11 bits. Ten to a hundred times less than outputs may differ by, so that
-# labels are a check of their own.
+# If the two best outputs of Keras differ by less than this fraction of the spread, rounding decides
+# the label: of float32 sums, and of weights with 11 bits. These limits are 10 to 100 times smaller
+# than those of the outputs, so that labels are an independent check.
 FLOAT_TIES = {None: 1e-5, "float16": 1e-3}
 
 _BATCH = 32
@@ -34,15 +34,15 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Side:
-    """How a model did on the images.
+    """The results of one model.
 
     Args:
-        correct: Images that were labeled rightly.
-        accuracy: As a part of all, 0..1.
+        correct: Number of images that were classified correctly.
+        accuracy: Accuracy, 0..1.
         low: Lower end of its Wilson 95 % interval.
         high: Upper end.
-        size_bytes: Of its files.
-        images_per_s: On this machine, from decoded images.
+        size_bytes: Size of its files.
+        images_per_s: Throughput on this machine, from decoded images.
     """
 
     correct: int
@@ -55,22 +55,22 @@ class Side:
 
 @dataclass(frozen=True)
 class Parity:
-    """An artifact beside the Keras model it was made of.
+    """The comparison of an artifact with the Keras model it was made from.
 
     Args:
-        split: Of the images.
-        images: How many.
-        failed: How many more cannot be decoded.
-        output: What was compared: logits or probabilities.
-        difference: Largest |difference| of an output.
-        spread: Of Keras' outputs, from the smallest to the largest.
-        agreement: Part of the images that keep their label, 0..1.
-        ties: Images with another label whose two best are equal but for rounding; not held
-            against float formats, not counted for others.
-        before: Keras.
-        after: The artifact.
-        limits: What was allowed.
-        problems: What is beyond the limits, in words; none if all is well.
+        split: Split of the images.
+        images: Number of compared images.
+        failed: Number of images that cannot be decoded.
+        output: Compared output: logits or probabilities.
+        difference: Maximum absolute difference of the outputs.
+        spread: Range of the outputs of Keras, maximum minus minimum.
+        agreement: Fraction of the images that keep their label, 0..1.
+        ties: Images with another label whose two best outputs are equal up to rounding; accepted
+            in float formats, not counted for int8.
+        before: Results of Keras.
+        after: Results of the artifact.
+        limits: The limits of the verdict.
+        problems: Exceeded limits, in words; empty if there are none.
     """
 
     split: str
@@ -88,7 +88,7 @@ class Parity:
 
     @property
     def drop(self) -> float:
-        """Points of accuracy that were lost; below 0 if any were won."""
+        """Loss of accuracy in percentage points; negative for a gain."""
         return 100 * (self.before.accuracy - self.after.accuracy)
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,21 +107,21 @@ def compare_models(
     sizes: tuple[int, int],
     progress: Progress,
 ) -> Parity:
-    """Run both over a split and compare what they say.
+    """Run both models on a split and compare their outputs.
 
     Args:
         source: The Keras model.
-        artifact: What was made of it, in its own runtime.
-        dataset: With the same labels.
-        split: Which images.
-        quantize: How the artifact was quantized; None, float16 or int8.
-        max_drop: Points of accuracy that may be lost, 0..100.
-        sizes: Bytes of the model before and after.
-        progress: Is told of images done.
+        artifact: The exported model, in its own runtime.
+        dataset: Dataset with the same labels.
+        split: Split to compare on.
+        quantize: Quantization of the artifact: None, float16 or int8.
+        max_drop: Maximum loss of accuracy, in percentage points, 0..100.
+        sizes: Size of both models in bytes.
+        progress: Reports processed images.
 
     Raises:
-        DataError: The labels are others, or no image can be decoded.
-        RunError: One of the models gives values that are not numbers.
+        DataError: The labels differ, or no image can be decoded.
+        RunError: One of the models returns values that are not finite.
     """
     check_labels(source.labels, dataset)
     rows = dataset.select_split(split)
@@ -132,13 +132,13 @@ def compare_models(
             after = _run(artifact, dataset, rows, pixels, task)
         except RunError as error:
             raise RunError(
-                f"the model that was written does not work: {error.message}",
-                "try another --format, or leave --quantize out",
+                f"the exported model does not work: {error.message}",
+                "try another --format, or no --quantize",
             ) from error
     if not len(before.rows):
         raise DataError(
-            f"expected images in the split {split} of {dataset.directory}, none can be decoded",
-            "import the source again, or give another --data",
+            f"none of the images in the {split} split of {dataset.directory} can be decoded",
+            "import the source again, or choose another --data",
         )
     return _judge(
         before,
@@ -168,7 +168,7 @@ def _run(
     pixels: Pixels,
     task: Task,
 ) -> _Answers:
-    # The first batch compiles, packs weights and fills caches.
+    # Not measured: the first batch compiles, packs weights and fills caches.
     for _ in stream_logits(classifier, dataset, rows[:_BATCH], pixels=pixels, batch_size=_BATCH):
         pass
     done: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
@@ -214,8 +214,8 @@ def _judge(
     if drop > max_drop:
         lost = sides[0].correct - sides[1].correct
         problems.append(
-            f"{drop:.2f} points of accuracy are lost, {lost:,} of {len(truth):,} images "
-            f"(allowed {max_drop:g})"
+            f"accuracy is {drop:.2f} points lower, {lost:,} of {len(truth):,} images "
+            f"(limit {max_drop:g})"
         )
     keeps = after.logits.argmax(axis=1) == before.logits.argmax(axis=1)
     tolerance = FLOAT_TOLERANCES.get(quantize)
@@ -227,14 +227,14 @@ def _judge(
         if found.difference > tolerance.difference:
             problems.append(
                 f"{output} differ by {found.difference:.2g} of their spread "
-                f"(allowed {tolerance.difference:g})"
+                f"(limit {tolerance.difference:g})"
             )
         ties = int((~keeps & _find_ties(theirs, FLOAT_TIES[quantize])).sum())
         kept = (int(keeps.sum()) + ties) / len(keeps)
         if kept < tolerance.agreement:
             problems.append(
                 f"{100 * kept:.2f} % of the images keep their label "
-                f"{'or are ties ' if ties else ''}(expected {100 * tolerance.agreement:g} %)"
+                f"{'or are ties ' if ties else ''}(limit {100 * tolerance.agreement:g} %)"
             )
     return Parity(
         split=split,
@@ -253,7 +253,7 @@ def _judge(
 
 
 def _find_ties(outputs: NDArray[np.floating[Any]], margin: float) -> NDArray[np.bool_]:
-    """Tell for each image whether its two best lie within a part of the spread of all."""
+    """Return for each image whether its two best outputs differ by a fraction of the spread."""
     if outputs.shape[1] < 2:
         return np.ones(len(outputs), np.bool_)
     ranked = np.sort(outputs.astype(np.float64), axis=1)

@@ -1,4 +1,4 @@
-"""What an export was asked for and what came of it: the content of parity.json."""
+"""The settings and results of an export: the content of parity.json."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,14 +18,14 @@ _DEFAULTS = ExportConfig(format="keras")
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What to export, and what may be lost.
+    """What to export, and the limits of the verdict.
 
     Args:
         format: A name of `EXPORTERS`.
         quantize: None, float16 or int8.
-        probabilities: Give probabilities instead of logits.
-        split: Which images the comparison is made on.
-        max_drop: Points of accuracy that may be lost, 0..100.
+        probabilities: Output probabilities instead of logits.
+        split: Split to compare on.
+        max_drop: Maximum loss of accuracy, in percentage points, 0..100.
     """
 
     format: str
@@ -42,24 +42,24 @@ class ExportSettings:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Name of the format and quantization, such as `ONNX int8`."""
         title = find_exporter(self.format).title
         return f"{title} {self.quantize}" if self.quantize else title
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What came of an export; `to_dict` is what parity.json holds.
+    """The result of an export; `to_dict` is the content of parity.json.
 
     Args:
-        directory: Where the artifact lies.
-        settings: What was asked for.
+        directory: Directory of the artifact.
+        settings: Settings of the export.
         verdict: verified, rejected or not verified.
         parity: The comparison; None without one.
-        dataset: Directory and fingerprint of the data, and whether it is what was trained on.
+        dataset: Directory and fingerprint of the data, and whether the model was trained on it.
         source: Directory and sha256 of the bundle.
-        engine: Name and precision of what ran the artifact.
-        versions: Of the programs.
+        engine: Name and precision of the engine that ran the artifact.
+        versions: Versions of cnnclf and the libraries.
     """
 
     directory: Path

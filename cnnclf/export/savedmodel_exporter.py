@@ -1,10 +1,10 @@
-"""SavedModel, for TensorFlow Serving and programs that have TensorFlow."""
+"""SavedModel, for TensorFlow Serving and programs that use TensorFlow."""
 
 from cnnclf.export.exporter import ExportJob
 from cnnclf.inference.engines.converting import converting
 from cnnclf.runs import CLASSIFIER_FILE, SAVED_MODEL
 
-# Where a SavedModel keeps what TensorFlow itself does not read.
+# The directory of a SavedModel for files that TensorFlow itself does not read.
 _ASSETS = "assets.extra"
 
 
@@ -12,7 +12,7 @@ def export_saved_model(job: ExportJob) -> tuple[str, ...]:
     """Write the directory saved_model, whose endpoint is `serve`.
 
     Raises:
-        EngineRefusedError: TensorFlow cannot write this model.
+        EngineRefusedError: TensorFlow does not support this model.
     """
     path = job.directory / SAVED_MODEL
     with converting("SavedModel"):

@@ -74,7 +74,7 @@ def test_a_model_that_forgets_a_class_is_rejected(run_export: RunExport, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out.rejected"]
     assert report.parity is not None
     words = " ".join(report.parity.problems)
-    assert "33.33 points of accuracy are lost, 6 of 18 images (allowed 0.5)" in words
+    assert "accuracy is 33.33 points lower, 6 of 18 images (limit 0.5)" in words
     assert "of their spread" in words
     assert "66.67 % of the images keep their label" in words
     content = json.loads((report.directory / "parity.json").read_text())

@@ -117,7 +117,7 @@ def test_8_bits_are_judged_by_accuracy_alone() -> None:
     assert parity.limits == {"max_drop": 0.5}
     parity = _judge_flips(200, 0.01, "int8", truth=np.ones(COUNT, int))
     [problem] = parity.problems
-    assert problem.startswith("10.00 points of accuracy are lost, 200 of 2,000")
+    assert problem.startswith("accuracy is 10.00 points lower, 200 of 2,000")
 
 
 def test_probabilities_are_judged_likewise() -> None:

@@ -1,4 +1,4 @@
-"""`cnnclf doctor`: what this machine offers, what is wrong with it, and what to do."""
+"""`cnnclf doctor`: check this machine and suggest fixes."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from cnnclf.cli.output import out
 from cnnclf.data.cache import cache_dir
 from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
 from cnnclf.files import format_bytes, free_bytes
-from cnnclf.packages import read_versions
+from cnnclf.packages import install_command, read_versions
 from cnnclf.runs import ENGINE_CACHE
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that keeps cnnclf from working as it could."""
+    """A problem of this machine, and how to fix it."""
 
     exit_code: ExitCode
     message: str
@@ -57,7 +57,8 @@ def doctor_command(
     out.json(facts)
     _show(facts)
     if problem is None:
-        out.line("no problem found")
+        out.line()
+        out.line("no problems found")
         return ExitCode.OK
     out.error(problem.message)
     out.hint(problem.hint)
@@ -67,7 +68,7 @@ def doctor_command(
 def _try_runtime(
     gpus: tuple[hardware.NvidiaGpu, ...], *, verbose: bool
 ) -> tuple["RuntimeInfo | None", Problem | None]:
-    """Set up what `train` would, and say what is wrong if that fails or leaves a GPU unused."""
+    """Set up the runtime as `train` does; return it, and the problem if there is one."""
     from cnnclf.runtime import setup_runtime, tensorflow_gpu_problem
 
     try:
@@ -79,11 +80,11 @@ def _try_runtime(
     if runtime.backend != "tensorflow":
         return runtime, Problem(
             ExitCode.DEVICE,
-            f"there is a GPU ({gpus[0].name}) and {runtime.backend} cannot use it",
+            f"{gpus[0].name} was found, but {runtime.backend} cannot use it",
             f"install the CUDA build of {runtime.backend}, or unset KERAS_BACKEND",
         )
     why = tensorflow_gpu_problem()
-    message = f"there is a GPU ({gpus[0].name}) and it cannot be used: {why.reason}"
+    message = f"{gpus[0].name} was found, but it cannot be used: {why.reason}"
     return runtime, Problem(ExitCode.DEVICE, message, why.hint)
 
 
@@ -146,7 +147,7 @@ def _measure(directory: Path) -> int:
     total = 0
     for folder, _, names in os.walk(directory):
         for name in names:
-            with contextlib.suppress(OSError):  # another process may be cleaning up
+            with contextlib.suppress(OSError):  # another process may have removed it
                 total += Path(folder, name).lstat().st_size
     return total
 
@@ -154,14 +155,14 @@ def _measure(directory: Path) -> int:
 def _show(facts: dict[str, Any]) -> None:
     cpu, memory, cache = facts["cpu"], facts["memory"], facts["cache"]
     out.pairs("Versions", facts["versions"])
-    features = ", ".join(cpu["features"]) or "none of those looked for"
+    features = ", ".join(cpu["features"]) or "no relevant ones"
     known = {name: value for name, value in memory.items() if value is not None}
     out.pairs(
         "Machine",
         {
             "processor": cpu["name"],
             "cores": f"{cpu['usable_cores']} usable of {cpu['cores']}",
-            "features": features,
+            "instruction sets": features,
             "memory": ", ".join(
                 f"{format_bytes(value)} {name.removesuffix('_bytes')}"
                 for name, value in known.items()
@@ -175,7 +176,7 @@ def _show(facts: dict[str, Any]) -> None:
             "backend": facts["backend"],
             "device": facts["device"],
             "precision": facts["precision"]
-            and f"{facts['precision']}, {facts['precision_reason']}",
+            and f"{facts['precision']} ({facts['precision_reason']})",
         },
     )
     out.pairs("Engines", {name: _engine_words(engine) for name, engine in facts["engines"].items()})
@@ -184,9 +185,9 @@ def _show(facts: dict[str, Any]) -> None:
         "Cache",
         {
             "directory": cache["directory"] + writable,
-            "size": f"{format_bytes(cache['size_bytes'])}, of it "
-            f"{format_bytes(cache['engines_bytes'])} models converted for engines",
-            "free disk": format_bytes(cache["free_bytes"]),
+            "size": f"{format_bytes(cache['size_bytes'])}, including "
+            f"{format_bytes(cache['engines_bytes'])} of models converted for engines",
+            "free space": format_bytes(cache["free_bytes"]),
         },
     )
 
@@ -194,7 +195,7 @@ def _show(facts: dict[str, Any]) -> None:
 def _engine_words(engine: dict[str, Any]) -> str:
     if "engine" in engine:
         return " in ".join(filter(None, [engine["engine"], engine["precision"]]))
-    install = f"python -m pip install 'cnnclf[{engine['extra']}]'"
+    install = install_command(f"cnnclf[{engine['extra']}]")
     if engine["missing"]:
         return f"not installed: {install}"
     words = f"{engine['version']}, {' or '.join(engine['precisions'])}"

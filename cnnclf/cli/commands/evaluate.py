@@ -68,23 +68,24 @@ def evaluate_command(
 def _show(report: "Report") -> None:
     from cnnclf.evaluation.metrics import build_metrics
 
-    rows: dict[str, object] = {f"{report.split} accuracy": report.headline}
+    title = "accuracy" if report.split == "all" else f"{report.split} accuracy"
+    rows: dict[str, object] = {title: report.headline}
     for metric in build_metrics(report.top_k):
-        # With two classes top-k would be the accuracy again.
+        # With two classes, top-k accuracy equals the accuracy.
         if metric.name != "accuracy" and (metric.name != "top_k_accuracy" or report.top_k > 1):
             rows[metric.title] = report.metrics[metric.name]
     if report.absent_labels:
-        rows["not in the split"] = report.absent_labels
+        rows["classes without images"] = report.absent_labels
     if report.failed:
         total = report.n + len(report.failed)
-        rows["left out"] = f"{len(report.failed):,} of {total:,} images, which cannot be read"
+        rows["excluded"] = f"{len(report.failed):,} of {total:,} images, which cannot be decoded"
     out.pairs("", rows)
     _show_classes(report)
     if report.confused:
         out.line()
         out.table(
-            "most frequent mistakes",
-            ("true", "predicted", "images", "share"),
+            "most confused classes",
+            ("true", "predicted", "images", "fraction"),
             rows=[(p.label, p.predicted, p.count, p.share) for p in report.confused[:_PAIR_ROWS]],
         )
     out.line()
@@ -93,7 +94,7 @@ def _show(report: "Report") -> None:
 
 def _show_classes(report: "Report") -> None:
     shown = report.per_class
-    title = "classes"
+    title = "metrics per class"
     if len(shown) > _CLASS_ROWS:
         present = [row for row in shown if row.support]
         shown = sorted(present, key=lambda row: row.f1 or 0.0)[:_CLASS_ROWS]

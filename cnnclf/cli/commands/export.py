@@ -1,4 +1,4 @@
-"""`cnnclf export`: a trained model in another format, compared with Keras before it is done."""
+"""`cnnclf export`: write a trained model in another format and compare it with Keras."""
 
 import shlex
 from collections.abc import Callable
@@ -73,8 +73,8 @@ def _show(report: "ExportReport") -> None:
     parity = report.parity
     if parity is None:
         out.warn(
-            f"nothing was compared: {report.directory} is not verified; "
-            "--data DATASET compares it on images"
+            f"{report.directory} is not verified: it was not compared with Keras; "
+            "--data DATASET compares them"
         )
     else:
         _show_parity(report, parity)
@@ -88,7 +88,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
         return describe(sides[0]), describe(sides[1])
 
     out.table(
-        f"{parity.images:,} images of the split {parity.split}",
+        f"{parity.images:,} images of the {parity.split} split",
         ("", "Keras", report.settings.title),
         rows=[
             ("accuracy", *each(lambda side: f"{side.accuracy:.4f} ({side.correct:,})")),
@@ -102,32 +102,32 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
         "",
         {
             "same label": f"{100 * parity.agreement:.2f} % of the images"
-            + (f"; ties: {parity.ties:,} more" if parity.ties else ""),
-            "largest difference": f"{parity.difference:.2g}; the {parity.output} of Keras span "
-            f"{parity.spread:.3g}",
+            + (f", {parity.ties:,} more are ties" if parity.ties else ""),
+            "max. difference": f"{parity.difference:.2g} "
+            f"(the {parity.output} of Keras span {parity.spread:.3g})",
             "verdict": f"{report.verdict}: {_describe_drop(parity)}",
         },
     )
     if parity.failed:
-        out.warn(f"{parity.failed:,} more images cannot be decoded and are in no number")
+        out.warn(f"{parity.failed:,} more images cannot be decoded and were excluded")
     if report.dataset and report.dataset["trained_on"] is False:
-        out.warn("the data changed since training: Keras may have seen images of the split")
+        out.warn("the data changed since training: the split may contain training images")
 
 
 def _describe_drop(parity: "Parity") -> str:
     if parity.drop == 0:
-        return "no accuracy lost"
-    return f"{abs(parity.drop):.2f} points of accuracy {'lost' if parity.drop > 0 else 'won'}"
+        return "no loss of accuracy"
+    return f"accuracy {abs(parity.drop):.2f} points {'lower' if parity.drop > 0 else 'higher'}"
 
 
 def _rejection(report: "ExportReport") -> RunError:
     settings = report.settings
     problems = "; ".join(report.parity.problems) if report.parity else ""
     if settings.quantize == "int8":
-        way_out = "--quantize float16 loses less, --max-drop allows more"
+        way_out = "--quantize float16 loses less accuracy, and --max-drop sets the limit"
     else:
         way_out = "try another --format"
     return RunError(
-        f"expected {settings.title} to do what Keras does, but {problems}",
-        f"it is kept as {report.directory}; {way_out}",
+        f"{settings.title} was rejected: {problems}",
+        f"it was kept as {report.directory}; {way_out}",
     )

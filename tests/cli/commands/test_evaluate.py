@@ -169,7 +169,7 @@ def test_a_new_source_without_splits_is_measured_whole(
     result = cli("evaluate", place.run, folder, "--json")
     content = json.loads(result.stdout)
     assert (content["split"], content["n"]) == ("all", 36)
-    assert "has no splits of its own: all its 36 images are measured on" in result.stderr
+    assert "has no splits: all 36 images are evaluated" in result.stderr
     content = json.loads(cli("evaluate", place.run, folder, "--split", "val", "--json").stdout)
     assert content["split"] == "val", "what is asked for is done"
     import_source(folder, tmp_path / "set", options=ImportConfig(), progress=Silent())

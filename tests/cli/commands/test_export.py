@@ -47,8 +47,8 @@ def test_a_run_is_exported_into_itself_and_compared(cli: Cli, place: Place) -> N
     assert lines[0] == "18 images of the split val"
     assert lines[1].split() == ["Keras", "ONNX"]
     assert lines[2].split() == ["accuracy", "1.0000", "(18)", "1.0000", "(18)"]
-    assert "verified: no accuracy lost" in result.stdout
-    assert f"hint: label images with it: cnnclf predict {artifact} photos/" in result.stderr
+    assert "verified: no loss of accuracy" in result.stdout
+    assert f"hint: to label images with it: cnnclf predict {artifact} photos/" in result.stderr
 
 
 def test_json_is_parity_json_and_the_place(cli: Cli, place: Place, tmp_path: Path) -> None:
@@ -107,13 +107,12 @@ def test_what_loses_too_much_is_kept_under_another_name(
     assert json.loads(result.stdout)["verdict"] == "rejected"
     error, hint = (line for line in result.stderr.splitlines() if line.startswith(("err", "hint")))
     assert error.startswith(
-        "error: expected Keras to do what Keras does, but 33.33 points of accuracy are lost, "
-        "6 of 18 images (allowed 0.5)"
+        "error: Keras was rejected: accuracy is 33.33 points lower, 6 of 18 images (allowed 0.5)"
     )
     assert str(place.run / "exports" / "keras.rejected") in hint
 
 
-def test_ties_are_told_beside_the_share_of_same_labels(
+def test_ties_are_shown_next_to_the_fraction_of_same_labels(
     cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataclasses import replace
@@ -157,7 +156,7 @@ def test_data_that_is_gone(cli: Cli, place: Place) -> None:
     assert "verified" in result.stdout
     result = cli("export", place.run, "--format", "keras", "--no-verify")
     assert result.code == ExitCode.OK, result.stderr
-    assert "nothing was compared" in result.stderr
+    assert "it was not compared with Keras" in result.stderr
     assert "verified" not in result.stdout
 
 
