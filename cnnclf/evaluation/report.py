@@ -218,7 +218,7 @@ def _compare_data(
         return False
     if split in {"train", "all"}:
         progress.note(
-            f"the {split} split contains training images: accuracy on new images will be lower"
+            f"--split {split} includes training images: accuracy on new images will be lower"
         )
     elif split == "val":
         progress.note("the best epoch was chosen on the val split: these metrics are optimistic")

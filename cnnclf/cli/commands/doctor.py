@@ -198,7 +198,7 @@ def _engine_words(engine: dict[str, Any]) -> str:
     install = install_command(f"cnnclf[{engine['extra']}]")
     if engine["missing"]:
         return f"not installed: {install}"
-    words = f"{engine['version']}, {' or '.join(engine['precisions'])}"
+    words = f"{engine['version']} ({', '.join(engine['precisions'])})"
     if engine["cannot_convert_without"]:
         missing = ", ".join(engine["cannot_convert_without"])
         return f"{words}; cannot convert models without {missing}: {install}"
