@@ -74,7 +74,7 @@ def _choose_split(data: Dataset, place: Path | None, *, bundle: Path, progress: 
     trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
     if data.fingerprint == trained_on.get("fingerprint"):
         return "test"
-    progress.note(f"{place} has no splits of its own: all its {len(data):,} images are measured on")
+    progress.note(f"{place} has no splits: all {len(data):,} images are evaluated")
     return "all"
 
 

@@ -364,4 +364,4 @@ def _choose_worst(report: Report, predictions: Predictions) -> tuple[NDArray[np.
 
 
 def _name_split(report: Report) -> str:
-    return "all images" if report.split == "all" else f"{report.split} split"
+    return "all splits" if report.split == "all" else f"{report.split} split"

@@ -60,7 +60,7 @@ def evaluate_command(
     )
     _show(report)
     if dataset is not None and report.dataset["trained_on"] is False and report.split != "all":
-        out.hint(f"--split all measures on all images of {report.dataset['directory']}")
+        out.hint(f"--split all evaluates all images of {report.dataset['directory']}")
     out.json(report.to_dict())
     return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
 

@@ -175,7 +175,7 @@ def test_a_new_source_without_splits_is_measured_whole(
     import_source(folder, tmp_path / "set", options=ImportConfig(), progress=Silent())
     result = cli("evaluate", place.run, tmp_path / "set", "--json")
     assert json.loads(result.stdout)["split"] == "test", "a dataset was divided by its owner"
-    assert "hint: --split all measures on all images of" in result.stderr
+    assert "hint: --split all evaluates all images of" in result.stderr
 
 
 def test_a_new_source_with_splits_keeps_them(

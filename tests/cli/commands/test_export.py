@@ -48,7 +48,7 @@ def test_a_run_is_exported_into_itself_and_compared(cli: Cli, place: Place) -> N
     assert lines[1].split() == ["Keras", "ONNX"]
     assert lines[2].split() == ["accuracy", "1.0000", "(18)", "1.0000", "(18)"]
     assert "verified: no loss of accuracy" in result.stdout
-    assert f"hint: to label images with it: cnnclf predict {artifact} photos/" in result.stderr
+    assert f"hint: label images with it: cnnclf predict {artifact} photos/" in result.stderr
 
 
 def test_json_is_parity_json_and_the_place(cli: Cli, place: Place, tmp_path: Path) -> None:
