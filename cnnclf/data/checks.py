@@ -43,7 +43,7 @@ class Duplicates:
 
 
 @dataclass(frozen=True)
-class Changes:
+class FileChanges:
     """Changes of the files of a dataset since its import.
 
     Args:
@@ -149,7 +149,7 @@ def check_same_labels(dataset: Dataset, labels: tuple[str, ...]) -> None:
     )
 
 
-def find_changed(dataset: Dataset, *, progress: Progress) -> Changes:
+def find_changed(dataset: Dataset, *, progress: Progress) -> FileChanges:
     """Find the files that are missing or have changed since they were imported.
 
     Only files with a timestamp after the import are read again.
@@ -174,7 +174,7 @@ def find_changed(dataset: Dataset, *, progress: Progress) -> Changes:
             except OSError:  # it exists, but can no longer be read
                 changed.append(row)
             task.advance()
-    return Changes(missing, changed)
+    return FileChanges(missing, changed)
 
 
 def _find_shared(contents: Ids, later: Ids, earlier: Ids) -> tuple[Ids, Ids]:
