@@ -1,3 +1,74 @@
-"""cnnclf: train, evaluate and export image classifiers."""
+"""cnnclf: train, evaluate and export image classifiers.
+
+The functions of `cnnclf.api` and the settings of `cnnclf.config` are here under their names, and
+loaded when they are first used: `import cnnclf` alone loads nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnclf.api import (
+        evaluate,
+        export,
+        finetune,
+        import_dataset,
+        load_classifier,
+        load_dataset,
+        predict,
+        train,
+    )
+    from cnnclf.config import (
+        EvaluateConfig,
+        ExportConfig,
+        FinetuneConfig,
+        ImportConfig,
+        PredictConfig,
+        TrainConfig,
+    )
+    from cnnclf.errors import CnnclfError
+    from cnnclf.inference.classifier import Classifier
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Classifier",
+    "CnnclfError",
+    "EvaluateConfig",
+    "ExportConfig",
+    "FinetuneConfig",
+    "ImportConfig",
+    "PredictConfig",
+    "TrainConfig",
+    "__version__",
+    "evaluate",
+    "export",
+    "finetune",
+    "import_dataset",
+    "load_classifier",
+    "load_dataset",
+    "predict",
+    "train",
+]
+
+_ELSEWHERE = {
+    "Classifier": "cnnclf.inference.classifier",
+    "CnnclfError": "cnnclf.errors",
+    **{name: "cnnclf.config" for name in __all__ if name.endswith("Config")},
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "export":  # the room of that name, which can be called
+        return import_module("cnnclf.export")
+    value = getattr(import_module(_ELSEWHERE.get(name, "cnnclf.api")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -11,7 +11,7 @@ import typer
 
 from cnnclf.cli.output import out
 from cnnclf.config import FinetuneConfig, TrainConfig, load_config
-from cnnclf.errors import DeviceError, ExitCode, UsageError
+from cnnclf.errors import ExitCode, UsageError
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from cnnclf.planning.finetune_plan import FinetunePlan
     from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.runs import RunDirectory
-    from cnnclf.runtime import RuntimeInfo
     from cnnclf.training.epochs import EpochRow
     from cnnclf.training.run import TrainResult
 
@@ -190,8 +189,7 @@ def _train(
     verbose: bool,
 ) -> int:
     from cnnclf.importers import count_unread
-    from cnnclf.training.run import conduct_run
-    from cnnclf.training.work import decode_ahead
+    from cnnclf.training.run import execute_plan
 
     progress = out.progress()
 
@@ -199,42 +197,18 @@ def _train(
         phase = {"phase": row.phase} if trainer.has_phases else {}
         progress.row("epochs", phase | _epoch_cells(row, is_best=is_best))
 
-    with decode_ahead(plan, dataset) as ahead:
-        # First, so that a device that cannot be used leaves no run directory behind.
-        runtime = _setup_runtime(plan, verbose=verbose)
-        run = make_run()
-        try:
-            result = conduct_run(
-                plan,
-                dataset,
-                run=run,
-                runtime=runtime,
-                progress=progress,
-                resume=resume,
-                listeners=[show_epoch],
-                ahead=ahead,
-            )
-        except (KeyboardInterrupt, DeviceError) as stop:
-            once = "once there is enough, " if isinstance(stop, DeviceError) else ""
-            stop.add_note(f"{once}continue with: {run.resume_command()}")
-            raise
+    result = execute_plan(
+        plan,
+        dataset,
+        make_run=make_run,
+        progress=progress,
+        resume=resume,
+        listeners=[show_epoch],
+        verbose=verbose,
+    )
     unread = count_unread(dataset)
     _show_result(result, dataset, unread)
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK
-
-
-def _setup_runtime(plan: AnyPlan, *, verbose: bool) -> "RuntimeInfo":
-    from cnnclf.runtime import setup_runtime
-
-    settings = plan.config.runtime
-    return setup_runtime(
-        device=settings.device,
-        precision=settings.precision,
-        seed=settings.seed,
-        deterministic=settings.deterministic,
-        threads=None,
-        verbose=verbose,
-    )
 
 
 def _describe(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:

@@ -8,12 +8,12 @@
         judge_best(work)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import DataError, RunError
+from cnnclf.errors import DataError, DeviceError, RunError
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_plan import FinetunePlan
@@ -22,14 +22,14 @@ from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory, RunStatus
 from cnnclf.training.calibration import Calibration, calibrate
-from cnnclf.training.epochs import EpochListener, StopRequest
+from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.head_and_tail import fit_head_and_tail
-from cnnclf.training.recording import draw_curves
+from cnnclf.training.recording import draw_curves, read_epochs
 from cnnclf.training.reference_images import keep_reference
 from cnnclf.training.scratch import fit_cnn
-from cnnclf.training.work import Work, open_work
+from cnnclf.training.work import Work, decode_ahead, open_work
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
@@ -51,6 +51,71 @@ class TrainResult:
     state: TrainingState
     report: Report | None
     failed: int = 0
+
+    @property
+    def history(self) -> list[EpochRow]:
+        """The figures of all epochs, those before a resumption too."""
+        return read_epochs(self.run)
+
+
+def execute_plan(
+    plan: TrainPlan | FinetunePlan,
+    dataset: Dataset,
+    *,
+    make_run: Callable[[], RunDirectory],
+    progress: Progress,
+    resume: bool = False,
+    listeners: Sequence[EpochListener] = (),
+    verbose: bool = False,
+) -> TrainResult:
+    """Set up the runtime, make the run directory and conduct the run, decoding meanwhile.
+
+    Args:
+        plan: What to do.
+        dataset: The dataset the plan was made for.
+        make_run: Creates or opens the run directory.
+        progress: Receives tasks, notes and warnings.
+        resume: Continue from the last checkpoint.
+        listeners: Receive each epoch and whether it is the best so far; may ask to stop or prune.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The result; the same is in the run directory.
+
+    Raises:
+        DataError: No training image can be decoded.
+        RunError: The loss became NaN, weights do not fit, or the state to continue from is damaged.
+        DeviceError: The device cannot be used, or no space for images, features or checkpoints.
+    """
+    from cnnclf.runtime import setup_runtime
+
+    settings = plan.config.runtime
+    with decode_ahead(plan, dataset) as ahead:
+        # Before the run directory is made, so that a device that cannot be used leaves none.
+        runtime = setup_runtime(
+            device=settings.device,
+            precision=settings.precision,
+            seed=settings.seed,
+            deterministic=settings.deterministic,
+            threads=None,
+            verbose=verbose,
+        )
+        run = make_run()
+        try:
+            return conduct_run(
+                plan,
+                dataset,
+                run=run,
+                runtime=runtime,
+                progress=progress,
+                resume=resume,
+                listeners=listeners,
+                ahead=ahead,
+            )
+        except (KeyboardInterrupt, DeviceError) as stop:
+            once = "once there is enough, " if isinstance(stop, DeviceError) else ""
+            stop.add_note(f"{once}continue with: {run.resume_command()}")
+            raise
 
 
 def conduct_run(

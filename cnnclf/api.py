@@ -1,0 +1,511 @@
+"""The Python interface: what the commands do, as functions. `import cnnclf` gives all of it.
+
+Stability: the names in `cnnclf.__all__`, their parameters and the documented attributes of what
+they return change only with a new minor version, and CHANGELOG.md says so. Everything else in the
+package may change at any time.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from cnnclf.config import (
+    CommandConfig,
+    EvaluateConfig,
+    ExportConfig,
+    FinetuneConfig,
+    ImportConfig,
+    PredictConfig,
+    TrainConfig,
+    explicit_settings,
+    load_config,
+)
+from cnnclf.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cnnclf.data.manifest import Dataset
+    from cnnclf.evaluation.report import Report
+    from cnnclf.export.parity_report import ExportReport
+    from cnnclf.inference.classifier import Classifier
+    from cnnclf.planning.finetune_plan import FinetunePlan
+    from cnnclf.planning.train_plan import TrainPlan
+    from cnnclf.prediction.rows import Prediction
+    from cnnclf.training.epochs import EpochListener
+    from cnnclf.training.run import TrainResult
+
+__all__ = [
+    "evaluate",
+    "export",
+    "finetune",
+    "import_dataset",
+    "load_classifier",
+    "load_dataset",
+    "predict",
+    "train",
+]
+
+StrPath = str | os.PathLike[str]
+"""A path as text, or an object that is one."""
+
+Settings = Mapping[str, object]
+"""Values by dotted key, such as {"training.epochs": 3}, as with --set on the command line."""
+
+_Config = TypeVar("_Config", bound=CommandConfig)
+
+
+def import_dataset(
+    source: StrPath,
+    out: StrPath,
+    *,
+    config: ImportConfig | Settings | None = None,
+    progress: Progress | None = None,
+) -> "Dataset":
+    """Read images into a dataset directory: check every file, find duplicates, split.
+
+    Args:
+        source: A folder of class folders, an archive, a table of paths and labels, or arrays;
+            never written to.
+        out: The dataset directory; must not exist, or be empty.
+        config: Settings of `cnnclf import`.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+
+    Returns:
+        The dataset. Files that cannot be read are listed in its `skipped.csv`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        DataError: The source is not what it should be, or `out` is in use.
+        RunError: `out` cannot be written.
+
+    Example:
+        >>> dataset = cnnclf.import_dataset("photos/", "data/photos")
+        >>> dataset.labels
+        ('cat', 'dog')
+    """
+    from cnnclf.importers import import_source
+
+    settings, _ = _resolve(ImportConfig, config)
+    import_source(Path(source), Path(out), options=settings, progress=progress or _Logged())
+    return load_dataset(out)
+
+
+def load_dataset(directory: StrPath) -> "Dataset":
+    """Load a dataset directory.
+
+    Args:
+        directory: What `import_dataset` or `cnnclf import` made.
+
+    Returns:
+        The dataset: `labels`, `counts()`, `manifest`, `file(row)`.
+
+    Raises:
+        DataError: It is not a dataset, is damaged or from a newer version, or its images are gone.
+
+    Example:
+        >>> cnnclf.load_dataset("data/photos").counts()["train"]
+        {'cat': 70, 'dog': 70}
+    """
+    from cnnclf.data.manifest import load_dataset as load
+
+    return load(Path(directory))
+
+
+def train(
+    dataset: "Dataset | StrPath",
+    config: TrainConfig | Settings | None = None,
+    *,
+    out: StrPath | None = None,
+    listeners: "Sequence[EpochListener]" = (),
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "TrainResult":
+    """Train a CNN from random weights, keep the best epoch and test it.
+
+    Args:
+        dataset: A dataset, or any source that can be imported.
+        config: Settings of `cnnclf train`.
+        out: The run directory; must not exist, or be empty. None for `runs/DATASET-NNN`.
+        listeners: Receive each epoch and whether it is the best so far; may return a request to
+            stop.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The run: `run` (its directory), `state` (epochs, best epoch) and `report` (the test).
+
+    Raises:
+        ConfigError: A setting is unknown, wrong, or impossible for this dataset.
+        DataError: The dataset has too few classes or images, or none can be decoded.
+        RunError: `out` is in use, or the loss became NaN.
+        DeviceError: The device cannot be used, or memory or disk space is not enough.
+
+    Example:
+        >>> result = cnnclf.train(dataset, {"training.epochs": 3}, out="runs/first")
+        >>> result.report.metrics["accuracy"]
+        0.93
+    """
+    from cnnclf.planning.train_plan import check_settings, plan_training
+
+    settings, given = _resolve(TrainConfig, config)
+    progress = progress or _Logged()
+    _check_out(out)
+    check_settings(settings, given=given)
+    data = _open_for_training(
+        dataset, settings.runtime.seed, uneven="balance = weights compensates", progress=progress
+    )
+    plan = plan_training(settings, data, given=given)
+    return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
+
+
+def finetune(
+    dataset: "Dataset | StrPath",
+    config: FinetuneConfig | Settings | None = None,
+    *,
+    out: StrPath | None = None,
+    listeners: "Sequence[EpochListener]" = (),
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "TrainResult":
+    """Fine-tune a trained backbone in two phases, keep the best epoch and test it.
+
+    Args:
+        dataset: A dataset, or any source that can be imported.
+        config: Settings of `cnnclf finetune`.
+        out: The run directory; must not exist, or be empty. None for `runs/DATASET-NNN`.
+        listeners: Receive each epoch and whether it is the best so far; may return a request to
+            stop.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The run: `run` (its directory), `state` (epochs, best epoch) and `report` (the test).
+
+    Raises:
+        ConfigError: A setting is unknown, wrong, or impossible for this dataset.
+        DataError: The dataset has too few classes or images, or none can be decoded.
+        RunError: `out` is in use, the weights do not fit, or the loss became NaN.
+        DeviceError: The device cannot be used, or memory or disk space is not enough.
+
+    Example:
+        >>> result = cnnclf.finetune(dataset, {"backbone.name": "efficientnet_lite0"})
+    """
+    from cnnclf.models.weights.sources import fetch_weights
+    from cnnclf.planning.finetune_plan import check_settings, plan_finetuning
+
+    settings, given = _resolve(FinetuneConfig, config)
+    progress = progress or _Logged()
+    _check_out(out)
+    check_settings(settings, given=given)
+    data = _open_for_training(
+        dataset, settings.runtime.seed, uneven="see the balanced accuracy", progress=progress
+    )
+    plan = plan_finetuning(settings, data, given=given)
+    fetch_weights(plan.weights, progress=progress)
+    return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
+
+
+def evaluate(
+    model: "Classifier | StrPath",
+    dataset: "Dataset | StrPath | None" = None,
+    *,
+    config: EvaluateConfig | Settings | None = None,
+    out: StrPath | None = None,
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "Report":
+    """Measure a trained model on images whose labels are known, and write the report.
+
+    Args:
+        model: A run directory, a checkpoint, a bundle, an export, or a loaded classifier.
+        dataset: A dataset, or any source that can be imported; None for that of the training.
+        config: Settings of `cnnclf evaluate`.
+        out: Directory of the report; None for `evaluation/SPLIT` in the run.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The report: `metrics`, `per_class`, `confusion`, `failed` and `directory`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        DataError: The dataset is missing, its labels are others, or the split has no images.
+        RunError: The model cannot be loaded, or the report cannot be written.
+
+    Example:
+        >>> cnnclf.evaluate("runs/first", config={"split": "val"}).metrics["accuracy"]
+        0.95
+    """
+    from cnnclf.evaluation.measuring import measure_model
+
+    settings, _ = _resolve(EvaluateConfig, config)
+    return measure_model(
+        _path_of(model),
+        None if dataset is None else _path_of(dataset),
+        config=settings,
+        out=None if out is None else Path(out),
+        progress=progress or _Logged(),
+        verbose=verbose,
+    )
+
+
+def load_classifier(
+    model: StrPath,
+    *,
+    config: PredictConfig | Settings | None = None,
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "Classifier":
+    """Load a trained model.
+
+    Args:
+        model: A run directory (its best checkpoint), a checkpoint, a bundle or an export.
+        config: Settings of `cnnclf predict`; `engine`, `precision`, `device` and `threads` count.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The classifier: `labels`, `input_spec`, `decode`, `logits`, `probabilities`, `classify`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        RunError: There is no model, or it is damaged or from a newer version.
+        MissingPackageError: The engine is not installed.
+
+    Example:
+        >>> classifier = cnnclf.load_classifier("runs/first")
+        >>> classifier.labels
+        ('cat', 'dog')
+    """
+    from cnnclf.inference.classifier import Classifier
+
+    settings, _ = _resolve(PredictConfig, config)
+    return Classifier.load(
+        Path(model),
+        engine=settings.engine,
+        precision=settings.precision,
+        device=settings.device,
+        threads=settings.threads,
+        verbose=verbose,
+        progress=progress or _Logged(),
+    )
+
+
+def predict(
+    model: "Classifier | StrPath",
+    images: "StrPath | npt.NDArray[np.uint8] | Iterable[StrPath | npt.NDArray[np.uint8]]",
+    *,
+    config: PredictConfig | Settings | None = None,
+    progress: Progress | None = None,
+) -> "list[Prediction]":
+    """Label images with a trained model.
+
+    All answers are held in memory: `cnnclf predict` streams the rows of a million images to a file.
+
+    Args:
+        model: A loaded classifier; or the directory of one, which is then loaded each time.
+        images: Files, folders and patterns as with `cnnclf predict`; or arrays, uint8 [H, W],
+            [H, W, C] or [n, H, W, C] of any size, upright, colors last. One, or several.
+        config: Settings of `cnnclf predict`.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+
+    Returns:
+        One prediction per image, in order: `label`, `ranking` and `path` ("" for an array). A file
+        that cannot be read has an `error` and no label.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        DataError: There are no images at a path.
+        ImageError: An array has another shape or dtype.
+        RunError: The model cannot be loaded.
+
+    Example:
+        >>> [prediction] = cnnclf.predict(classifier, "cat.jpg")
+        >>> prediction.label, prediction.ranking[0][1]
+        ('cat', 0.98)
+    """
+    import numpy as np
+
+    from cnnclf.inference.classifier import Classifier
+
+    settings, _ = _resolve(PredictConfig, config)
+    progress = progress or _Logged()
+    classifier = (
+        model
+        if isinstance(model, Classifier)
+        else load_classifier(model, config=settings, progress=progress)
+    )
+    if isinstance(images, np.ndarray):
+        images = list(images) if images.ndim == 4 else [images]
+    elif isinstance(images, str | os.PathLike):
+        images = [images]
+    given = list(images)
+    arrays = [each for each in given if isinstance(each, np.ndarray)]
+    if not arrays:
+        paths = [os.fspath(each) for each in given if not isinstance(each, np.ndarray)]
+        return _predict_paths(classifier, paths, settings, progress)
+    if len(arrays) < len(given):
+        raise TypeError("expected either paths or arrays, received both")
+    return _predict_arrays(classifier, arrays, settings)
+
+
+def export(
+    model: "Classifier | StrPath",
+    config: ExportConfig | Settings,
+    *,
+    dataset: "Dataset | StrPath | None" = None,
+    out: StrPath | None = None,
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "ExportReport":
+    """Write a trained model in another format and compare it with Keras on real images.
+
+    Args:
+        model: A run directory, a checkpoint, a bundle of Keras, or a loaded classifier of one.
+        config: Settings of `cnnclf export`; `format` is required.
+        dataset: Images to compare on; None for the dataset of the training.
+        out: Directory of the export; None for `exports/FORMAT` in the run.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The report: `directory`, `verdict` and `parity`. A rejected export is kept beside `out`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        DataError: The dataset is missing, or its labels are others.
+        RunError: The model cannot be converted, or `out` is taken.
+        MissingPackageError: The format needs a package.
+
+    Example:
+        >>> cnnclf.export("runs/first", {"format": "onnx"}).verdict
+        'verified'
+    """
+    from cnnclf.export.exporting import export_model
+
+    settings, _ = _resolve(ExportConfig, config)
+    return export_model(
+        _path_of(model),
+        config=settings,
+        source=None if dataset is None else _path_of(dataset),
+        out=None if out is None else Path(out),
+        progress=progress or _Logged(),
+        verbose=verbose,
+    )
+
+
+class _Logged(Silent):
+    """Logs notes and warnings as `cnnclf`; by default Python shows only the warnings."""
+
+    logger = logging.getLogger("cnnclf")
+
+    def note(self, text: str) -> None:
+        self.logger.info(text)
+
+    def warn(self, text: str) -> None:
+        self.logger.warning(text)
+
+
+def _resolve(
+    kind: type[_Config], config: CommandConfig | Settings | None
+) -> tuple[_Config, dict[str, str]]:
+    """Return all settings, presets applied, and where each given one came from."""
+    if isinstance(config, CommandConfig) and not isinstance(config, kind):
+        raise TypeError(f"expected {kind.__name__}, received {type(config).__name__}")
+    given = explicit_settings(config) if isinstance(config, CommandConfig) else config
+    return load_config(arguments=given, kind=kind)
+
+
+def _path_of(thing: "Classifier | Dataset | StrPath") -> Path:
+    return Path(thing) if isinstance(thing, str | os.PathLike) else thing.directory
+
+
+def _check_out(out: StrPath | None) -> None:
+    from cnnclf.runs import check_new_run
+
+    if out is not None:  # before images are read
+        check_new_run(Path(out))
+
+
+def _open_for_training(
+    dataset: "Dataset | StrPath", seed: int, *, uneven: str, progress: Progress
+) -> "Dataset":
+    from cnnclf.data.checks import check_trainable
+    from cnnclf.importers import open_dataset
+
+    data = (
+        open_dataset(Path(dataset), options=ImportConfig(seed=seed), progress=progress)
+        if isinstance(dataset, str | os.PathLike)
+        else dataset
+    )
+    for warning in check_trainable(data, uneven=uneven):
+        progress.warn(warning)
+    return data
+
+
+def _execute(
+    plan: "TrainPlan | FinetunePlan",
+    dataset: "Dataset",
+    out: StrPath | None,
+    *,
+    listeners: "Sequence[EpochListener]",
+    progress: Progress,
+    verbose: bool,
+) -> "TrainResult":
+    from cnnclf.runs import create_run, next_run_path
+    from cnnclf.training.run import execute_plan
+
+    return execute_plan(
+        plan,
+        dataset,
+        make_run=lambda: create_run(
+            next_run_path(dataset.name) if out is None else Path(out),
+            command=f"cnnclf.{plan.config.command}(...)",
+        ),
+        progress=progress,
+        listeners=listeners,
+        verbose=verbose,
+    )
+
+
+def _predict_paths(
+    classifier: "Classifier", paths: list[str], settings: PredictConfig, progress: Progress
+) -> "list[Prediction]":
+    from cnnclf.prediction.inputs import ImageInputs
+    from cnnclf.prediction.label_pipeline import PredictOptions, iter_batches
+
+    found = ImageInputs(paths, progress=progress).first()
+    options = PredictOptions(
+        min(settings.top_k, len(classifier.labels)),
+        classifier.threshold if settings.threshold is None else settings.threshold,
+        settings.batch_size,
+        settings.threads,
+    )
+    return [each for batch in iter_batches(classifier, found, options=options) for each in batch]
+
+
+def _predict_arrays(
+    classifier: "Classifier", arrays: "list[npt.NDArray[np.uint8]]", settings: PredictConfig
+) -> "list[Prediction]":
+    import numpy as np
+
+    from cnnclf.images.decode import fit_pixels
+    from cnnclf.inference.probabilities import find_top_classes
+    from cnnclf.prediction.rows import Prediction
+
+    threshold = classifier.threshold if settings.threshold is None else settings.threshold
+    predictions = []
+    for start in range(0, len(arrays), settings.batch_size):
+        batch = arrays[start : start + settings.batch_size]
+        pixels = np.stack([fit_pixels(each, classifier.input_spec) for each in batch])
+        probabilities = classifier.probabilities(classifier.logits(pixels))
+        classes = find_top_classes(probabilities, settings.top_k)
+        for row, indices in zip(probabilities, classes.tolist(), strict=True):
+            ranking = tuple((classifier.labels[i], float(row[i])) for i in indices)
+            is_unknown = threshold is not None and ranking[0][1] < threshold
+            predictions.append(Prediction("", ranking, is_unknown=is_unknown))
+    return predictions

@@ -1,0 +1,168 @@
+"""The Python interface: what it loads, its settings, and the walk-through of its page."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import cnnclf
+from cnnclf.errors import ConfigError, ImageError, RunError
+from tests.test_architecture import HEAVY, loaded_by
+
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "python.md"
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+)
+FUNCTIONS = [
+    name
+    for name in cnnclf.__all__
+    if not name.startswith("_") and not isinstance(getattr(cnnclf, name), type)
+]
+
+
+def draw_photos(folder: Path, count: int = 24) -> None:
+    """Draw circles and crosses, dark on light, each a little different."""
+    rng = np.random.default_rng(0)
+    for label in ("o", "x"):
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            image = Image.new("RGB", (24, 20), (230, 230, 220))
+            draw = ImageDraw.Draw(image)
+            left, top = (int(each) for each in rng.integers(2, 7, 2))
+            box = (left, top, left + 12, top + 11)
+            if label == "o":
+                draw.ellipse(box, outline=(20, 20, 40), width=2)
+            else:
+                draw.line(box, fill=(20, 20, 40), width=2)
+                draw.line((box[0], box[3], box[2], box[1]), fill=(20, 20, 40), width=2)
+            image.save(folder / label / f"{number:03}.png")
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Run the blocks of the page in order, as in a notebook; give its folder and its names."""
+    folder = tmp_path_factory.mktemp("walk")
+    draw_photos(folder / "photos")
+    names: dict[str, Any] = {"__name__": "walk", "folder": folder}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for number, block in enumerate(BLOCKS, 1):
+            exec(compile(block, f"python.md, block {number}", "exec"), names)
+    return names
+
+
+def test_the_page_runs_from_top_to_bottom(
+    walked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(walked["folder"])  # the page names its run by a relative path
+    assert walked["dataset"].labels == ("o", "x")
+    assert [row.epoch for row in walked["result"].history] == [1, 2, 3]
+    assert (walked["folder"] / "runs/first/plan.json").is_file()
+    assert walked["result"].run.read_record()["command"] == "cnnclf.train(...)"
+    assert 0 <= walked["report"].metrics["accuracy"] <= 1
+    assert walked["export"].verdict == "verified"
+    assert walked["prediction"].label in {"o", "x"}
+
+
+def test_the_page_shows_every_function() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert [name for name in FUNCTIONS if f"cnnclf.{name}" not in text] == []
+
+
+def test_an_array_and_its_file_are_the_same_image(walked: dict[str, Any]) -> None:
+    path = walked["folder"] / "photos/x/005.png"
+    pixels = np.asarray(Image.open(path))
+    classifier = walked["classifier"]
+    [from_file] = cnnclf.predict(classifier, path)
+    [from_array] = cnnclf.predict(classifier, pixels)
+    assert (from_array.path, from_array.label) == ("", from_file.label)
+    assert from_array.ranking[0][1] == pytest.approx(from_file.ranking[0][1], abs=1e-5)
+    together = cnnclf.predict(classifier, np.stack([pixels, pixels]), config={"top_k": 1})
+    assert [len(each.ranking) for each in together] == [1, 1]
+
+
+def test_files_folders_and_failures_keep_their_order(walked: dict[str, Any]) -> None:
+    photos = walked["folder"] / "photos"
+    paths = [photos / "x/001.png", photos / "no.png", str(photos / "o/001.png")]
+    found = cnnclf.predict(walked["classifier"], paths)
+    assert [Path(each.path).name for each in found] == ["001.png", "no.png", "001.png"]
+    assert found[1].error
+    assert not found[1].label
+    assert len(cnnclf.predict(walked["classifier"], photos)) == 48
+
+
+def test_wrong_images_are_refused(walked: dict[str, Any]) -> None:
+    with pytest.raises(ImageError, match="expected uint8 pixels"):
+        cnnclf.predict(walked["classifier"], np.zeros((4, 4, 3)))
+    with pytest.raises(TypeError, match="either paths or arrays"):
+        cnnclf.predict(walked["classifier"], ["a.png", np.zeros((4, 4, 3), np.uint8)])
+
+
+def test_a_run_directory_in_use_is_refused(walked: dict[str, Any]) -> None:
+    with pytest.raises(RunError):
+        cnnclf.train(walked["dataset"], out=walked["folder"] / "runs/first")
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean training\.epochs"):
+        cnnclf.train("data", {"training.epoch": 3})
+    with pytest.raises(TypeError, match="expected TrainConfig, received FinetuneConfig"):
+        cnnclf.train("data", cnnclf.FinetuneConfig())  # type: ignore[arg-type]
+
+
+def test_presets_act_as_on_the_command_line() -> None:
+    from cnnclf.api import _resolve
+    from cnnclf.config import ModelConfig, TrainConfig, load_config
+
+    typed, _ = load_config(options={"model.preset": "textbook"})
+    assert _resolve(TrainConfig, {"model.preset": "textbook"})[0] == typed
+    assert _resolve(TrainConfig, TrainConfig(model=ModelConfig(preset="textbook")))[0] == typed
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_is_typed_and_documented(name: str) -> None:
+    import cnnclf.api
+
+    function = getattr(cnnclf.api, name)
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    text = inspect.getdoc(function) or ""
+    for part in ("Args:", "Returns:", "Raises:", "Example:"):
+        assert part in text, part
+    for parameter in signature.parameters.values():
+        assert f"{parameter.name}:" in text, parameter.name
+    positional = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert len(positional) <= 2
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert not loaded_by("import cnnclf") & {*HEAVY, "numpy", "PIL", "pydantic"}
+    every = "import cnnclf\nfor name in cnnclf.__all__:\n    getattr(cnnclf, name)"
+    assert not loaded_by(every) & set(HEAVY)
+    functions = "import cnnclf\ncnnclf.train, cnnclf.predict, cnnclf.export, cnnclf.TrainConfig"
+    assert not loaded_by(functions) & {*HEAVY, "numpy"}
+
+
+def test_load_dataset_loads_no_tensorflow(walked: dict[str, Any]) -> None:
+    code = (
+        f"import cnnclf\nassert len(cnnclf.load_dataset({str(walked['folder'] / 'data')!r})) == 48"
+    )
+    assert not loaded_by(code) & set(HEAVY)
+
+
+def test_names_are_listed_and_others_refused() -> None:
+    assert set(cnnclf.__all__) <= set(dir(cnnclf))
+    with pytest.raises(AttributeError, match="no attribute 'training_wheels'"):
+        cnnclf.training_wheels  # noqa: B018
+
+
+def test_export_is_a_function_although_a_room_has_its_name() -> None:
+    import cnnclf.export.format_table
+
+    assert callable(cnnclf.export)
+    with pytest.raises(ConfigError, match="format"):
+        cnnclf.export("nowhere", {"formt": "onnx"})
