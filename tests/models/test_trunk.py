@@ -17,7 +17,6 @@ from cnnclf.errors import ConfigError
 from cnnclf.models.backbones import BACKBONES, Backbone, find_backbone
 from cnnclf.models.normalize import IMAGENET_MEAN, IMAGENET_STD
 from cnnclf.models.trunk import build_backbone, find_cut, find_stage_end, split_backbone
-from cnnclf.models.weights.downloads import find_address
 
 Pixels = npt.NDArray[np.float32]
 
@@ -85,7 +84,7 @@ class AskedForFileError(Exception):
 
 
 @pytest.mark.parametrize("row", ROWS[1:])
-def test_file_and_address_are_those_that_keras_asks_for(
+def test_file_and_url_are_those_that_keras_asks_for(
     row: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = find_module(row)
@@ -100,7 +99,7 @@ def test_file_and_address_are_those_that_keras_asks_for(
     options = dict(row.arguments) | {"weights": "imagenet", "input_shape": (size, size, 3)}
     with pytest.raises(AskedForFileError) as asked:
         builder(**options)
-    assert asked.value.args == (row.imagenet.name, find_address(row), row.imagenet.digest)
+    assert asked.value.args == (row.imagenet.name, row.imagenet.url, row.imagenet.digest)
 
 
 def test_images_may_be_oblong() -> None:

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 _HERE = "cnnclf.cli.commands.weights"
 
 WEIGHTS_COMMANDS = (
-    ("list", _HERE, "list_command", "List the ImageNet weights, and which are installed."),
-    ("pull", _HERE, "pull_command", "Download the weights of backbones."),
-    ("import", _HERE, "import_command", "Import files that were downloaded elsewhere."),
-    ("path", _HERE, "path_command", "Print the directory or file of weights."),
+    ("list", _HERE, "list_command", "List pretrained weights and show which are on this machine."),
+    ("pull", _HERE, "pull_command", "Download pretrained weights."),
+    (
+        "import",
+        _HERE,
+        "import_command",
+        "Import weights files that were downloaded on another machine.",
+    ),
+    ("path", _HERE, "path_command", "Print where weights are stored."),
 )
 
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
@@ -29,12 +34,12 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing file."
 def list_command(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Verify the checksums of installed files.")
+        bool, typer.Option("--check", help="Verify the checksums of files on this machine.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """List the published ImageNet weights of all backbones, and which are on this machine."""
+    """List the published ImageNet weights of all backbones and show which are on this machine."""
     from cnnclf.models.backbones import BACKBONES
     from cnnclf.models.weights.published import find_keras_directory
 
@@ -42,22 +47,22 @@ def list_command(
     out.json({"directory": find_keras_directory(), "weights": rows})
     out.table(
         "",
-        ("backbone", "state", "size", "hash"),
+        ("backbone", "state", "size", "checksum"),
         rows=[
             (row["backbone"], row["state"], _size(row), row["algorithm"] or None) for row in rows
         ],
     )
-    out.note(f"downloads are kept in {find_keras_directory()}; --json lists files and addresses")
+    out.note(f"downloads are stored in {find_keras_directory()}; --json lists files and URLs")
     for row in rows:
         if row["fault"]:
             out.warn(f"{row['path']}: {row['fault']}")
-            out.hint(f"cnnclf weights pull {row['backbone']} --force replaces it")
+            out.hint(f"cnnclf weights pull {row['backbone']} --force replaces the file")
 
 
 def pull_command(
     backbones: Annotated[
         list[str],
-        typer.Argument(metavar="BACKBONE...", help="Backbones, as listed by 'cnnclf backbones'."),
+        typer.Argument(metavar="BACKBONE...", help="Names, as listed by 'cnnclf backbones'."),
     ],
     *,
     force: Force = False,
@@ -66,7 +71,7 @@ def pull_command(
 ) -> None:
     """Download the ImageNet weights of backbones and verify their checksums.
 
-    A file is installed only if its checksum is right. Existing files are verified.
+    A file gets its name only when it is complete and correct. Existing files are verified.
     """
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weights.downloads import fetch_published
@@ -92,36 +97,38 @@ def import_command(
     *,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", metavar="NAME", help="Backbone of the file [detected]."),
+        typer.Option(
+            "--backbone", metavar="NAME", help="Backbone the file is for [default: detected]."
+        ),
     ] = None,
     force: Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Import published weights files that were downloaded on another machine.
+    """Copy published weights files, downloaded on another machine, to where they belong.
 
-    Files are recognized by name or checksum. If no checksum is published, the backbone is built to
-    check that the file fits.
+    A file is recognized by its checksum or name. Where no checksum is published, the backbone is
+    built to verify that the file fits.
     """
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weights.weight_imports import check_shapes, import_weights, plan_import
 
     if backbone is not None and len(files) > 1:
         raise UsageError(
-            f"expected one file with --backbone, received {len(files)}",
+            f"--backbone takes one file, got {len(files)}",
             "import them one by one, or without --backbone",
         )
     row = None if backbone is None else find_backbone(backbone)
     done = []
     for planned in [plan_import(file, row) for file in files]:
-        if not planned.is_proven:
+        if not planned.is_verified:
             _setup_quietly(verbose=verbose)
             check_shapes(planned)
         is_new = import_weights(planned, force=force)
-        proof = planned.backbone.imagenet.algorithm if planned.is_proven else "shapes"
-        where = "copied to" if is_new else "is here already:"
-        out.line(f"{planned.backbone.name}: right by its {proof}, {where} {planned.target}")
+        proof = planned.backbone.imagenet.algorithm if planned.is_verified else "shapes"
+        where = "copied to" if is_new else "already at"
+        out.line(f"{planned.backbone.name}: {proof} verified, {where} {planned.target}")
         done.append(_describe(planned.backbone, check=False) | {"checked_by": proof})
     out.json({"weights": done})
     out.hint(f"cnnclf finetune DATASET --backbone {done[0]['backbone']}")
@@ -131,14 +138,14 @@ def path_command(
     backbone: Annotated[
         str | None,
         typer.Argument(
-            metavar="BACKBONE", help="Backbone whose file is printed [none: the directory]."
+            metavar="BACKBONE", help="Backbone whose file to print [default: the directory]."
         ),
     ] = None,
     *,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print the directory of downloaded weights, or the path of one file."""
+    """Print the directory where weights are stored, or the path of one file."""
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weights.published import find_keras_directory, find_published_path
 
@@ -151,11 +158,10 @@ def path_command(
     out.line(str(path))
     out.json(_describe(row, check=False))
     if not path.is_file():
-        out.hint(f"it is not here yet: cnnclf weights pull {row.name}")
+        out.hint(f"not downloaded yet: cnnclf weights pull {row.name}")
 
 
 def _describe(row: "Backbone", *, check: bool) -> dict[str, Any]:
-    from cnnclf.models.weights.downloads import find_address
     from cnnclf.models.weights.published import find_fault, find_published_path
     from cnnclf.models.weights.sources import estimate_bytes
 
@@ -166,10 +172,12 @@ def _describe(row: "Backbone", *, check: bool) -> dict[str, Any]:
         path = None
     is_here = path is not None and path.is_file()
     fault = find_fault(path, published) if check and path is not None and is_here else ""
-    here = "damaged" if fault else "installed" if published.package else "here"
+    state = "installed" if published.package else "downloaded"
+    if not is_here:
+        state = f"not {state}"
     return {
         "backbone": row.name,
-        "state": here if is_here else "not here",
+        "state": "damaged" if fault else state,
         "file": published.name,
         "path": path,
         "size_bytes": path.stat().st_size if path is not None and is_here else None,
@@ -177,7 +185,7 @@ def _describe(row: "Backbone", *, check: bool) -> dict[str, Any]:
         "algorithm": published.algorithm,
         "digest": published.digest,
         "package": published.package,
-        "address": find_address(row),
+        "url": published.url,
         "fault": fault,
     }
 

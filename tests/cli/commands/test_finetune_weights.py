@@ -15,7 +15,7 @@ from cnnclf.errors import ExitCode
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.backbones import find_backbone
 from cnnclf.models.trunk import build_backbone
-from cnnclf.models.weights import downloads
+from cnnclf.models.weights import weight_files
 from cnnclf.runs import open_run
 from tests.conftest import Cli, CliResult
 from tests.models.weights.weights_server import WeightsServer, serve
@@ -67,9 +67,7 @@ def finetune(cli: Cli, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
     monkeypatch.delenv("http_proxy", raising=False)
     with serve() as told:
-        monkeypatch.setattr(
-            downloads, "find_address", lambda row: f"{told.address}/{row.imagenet.name}"
-        )
+        monkeypatch.setattr(weight_files, "BASE_URL", told.address)
         yield told
 
 
@@ -93,7 +91,7 @@ def test_imagenet_weights_are_downloaded_and_on_record(
     server.body = REAL.read_bytes()
     result = finetune("--backbone", SMALL.name)
     assert result.code == ExitCode.OK, result.stderr
-    assert server.asked == [f"/{REAL.name}"]
+    assert server.asked == [f"/{SMALL.imagenet.url_path}"]
     assert read_weights(tmp_path / "run") == {
         "source": "imagenet",
         "name": REAL.name,
@@ -110,7 +108,7 @@ def test_offline_no_run_is_begun(finetune: Finetune, server: WeightsServer, tmp_
     result = finetune()
     assert result.code == ExitCode.CONFIG
     assert "cannot download the ImageNet weights of mobilenet-0.25" in result.stderr
-    assert f"belongs into {tmp_path / 'keras' / 'models'}" in result.stderr
+    assert f"belongs in {tmp_path / 'keras' / 'models'}" in result.stderr
     assert "cnnclf weights import FILE" in result.stderr
     assert not (tmp_path / "run").exists()
 

