@@ -75,7 +75,7 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
     pixels = open_pixels(dataset, spec, cache="disk", progress=Silent())
     rows = dataset.manifest.select("train")[: steps * BATCH]
     indices = dataset.manifest.class_indices
-    bare = build_cnn(settings.model, spec.shape, len(labels))
+    bare = build_cnn(settings.model, spec.shape, num_classes=len(labels))
     bare.compile(
         build_optimizer(settings.optimizer, total_steps=steps * (rounds + 1)),
         build_loss(settings.training),
@@ -101,7 +101,7 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
 
     clock.restart()
     fit_phase(
-        build_cnn(settings.model, spec.shape, len(labels)),
+        build_cnn(settings.model, spec.shape, num_classes=len(labels)),
         Phase("train", settings.training, settings.optimizer),
         batches=Batches(pixels, rows, indices, num_classes=len(labels), batch_size=BATCH),
         val_batches=None,

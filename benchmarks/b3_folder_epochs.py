@@ -79,7 +79,7 @@ def build_feeds(preset: str, photos: Path, count: int, work: Path) -> dict[str, 
     indices = dataset.manifest.class_indices
 
     def model() -> Any:
-        net = build_cnn(plan.config.model, (*SIZE, 3), classes)
+        net = build_cnn(plan.config.model, (*SIZE, 3), num_classes=classes)
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         net.compile("adamw", loss, metrics=["accuracy"], jit_compile=False)
         return net

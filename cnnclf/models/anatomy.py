@@ -1,39 +1,33 @@
-"""A network on paper: its layers, shapes, parameters, compute and receptive fields.
+"""The anatomy of a network: its layers, shapes, parameters, compute and receptive fields, on paper.
 
-Nothing here needs Keras, so a plan can be shown before anything heavy is loaded. `models/cnn.py`
-builds exactly these layers.
+Says nothing about where a network comes from. `models/cnn_anatomy.py` derives the anatomy of the
+CNN that settings describe; that of any Keras graph can be derived beside it.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
-
-from cnnclf.config import ModelConfig
-from cnnclf.errors import ConfigError
-
-LayerKind = Literal[
-    "rescale", "conv", "batch_norm", "activation", "pool", "top", "dropout", "dense"
-]
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
-class LayerPlan:
-    """One layer of a Sequential network.
+class LayerRow:
+    """One layer.
 
     Args:
-        name: Unique name, also the Keras layer's name.
-        kind: What it is.
-        output_shape: (height, width, channels), or (units,) after the top.
-        parameters: Weights, counting the non-trainable ones of batch normalization.
+        name: Unique in the network.
+        kind: What the layer does, such as `conv`, `pool` or `dense`.
+        output_shape: Without the batch: (height, width, channels), (units,) or any other.
+        parameters: Weights, counting the non-trainable ones.
         macs: Multiply-accumulates for one image.
-        receptive_field: Side of the square of input pixels that one output value sees; 0 once the
-            whole image is seen.
+        receptive_field: Side of the square of input pixels that one output value depends on; 0
+            once it depends on the whole image.
         units: Filters of a convolution, units of a dense layer, else 0.
         stride: Stride of a convolution or pooling, else 1.
         window: Side of the kernel or pooling window, else 1.
     """
 
     name: str
-    kind: LayerKind
+    kind: str
     output_shape: tuple[int, ...]
     parameters: int = 0
     macs: int = 0
@@ -43,144 +37,29 @@ class LayerPlan:
     window: int = 1
 
 
-def plan_layers(
-    model: ModelConfig, input_shape: tuple[int, int, int], num_classes: int
-) -> tuple[LayerPlan, ...]:
-    """Lay out the layers of the network that `model` describes.
+@dataclass(frozen=True)
+class Anatomy:
+    """All layers of a network, from input to output."""
 
-    Receptive fields follow the recurrence r += (window - 1) * jump, jump *= stride
-    (Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks", 2019).
+    layers: tuple[LayerRow, ...]
 
-    Args:
-        model: Settings in which nothing is "auto".
-        input_shape: (height, width, channels) of the images.
-        num_classes: Outputs, at least 2.
+    @cached_property
+    def parameters(self) -> int:
+        """Weights, trainable or not."""
+        return sum(layer.parameters for layer in self.layers)
 
-    Returns:
-        The layers from input to logits.
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return sum(layer.macs for layer in self.layers)
 
-    Raises:
-        ConfigError: A convolution or pooling window does not fit the feature maps it gets.
-    """
-    draft = _Draft(input_shape, padding=model.padding)
-    draft.add("rescale", "rescale")
-    blocks, filters, convs = _block_settings(model)
-    for block in range(blocks):
-        for conv in range(convs[block]):
-            name = f"block{block + 1}_conv{conv + 1}"
-            stride = model.stride if conv == 0 else 1
-            draft.add_conv(
-                name,
-                filters[block],
-                window=model.kernel_size,
-                stride=stride,
-                bias=not model.batch_norm,
-            )
-            if model.batch_norm:
-                draft.add(f"{name}_norm", "batch_norm", parameters=4 * filters[block])
-            draft.add(f"{name}_{model.activation}", "activation")
-        if model.pooling != "none" and (block < blocks - 1 or model.pool_last):
-            draft.add_pool(f"block{block + 1}_pool", model.pool_size, stride=_pool_stride(model))
-    draft.add_top(model.top)
-    for index, units in enumerate(model.dense_units):
-        draft.add_dense(f"dense{index + 1}", units)
-        draft.add(f"dense{index + 1}_{model.activation}", "activation")
-        if model.dropout:
-            draft.add(f"dense{index + 1}_dropout", "dropout")
-    if model.dropout and not model.dense_units:
-        draft.add("dropout", "dropout")
-    draft.add_dense("logits", num_classes)
-    return tuple(draft.layers)
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one dictionary per layer, for JSON."""
+        return [asdict(layer) for layer in self.layers]
 
-
-def count_parameters(layers: tuple[LayerPlan, ...]) -> int:
-    """Return the number of weights, trainable or not."""
-    return sum(layer.parameters for layer in layers)
-
-
-def count_macs(layers: tuple[LayerPlan, ...]) -> int:
-    """Return the multiply-accumulates for one image."""
-    return sum(layer.macs for layer in layers)
-
-
-class _Draft:
-    """Layers so far, with the shape and receptive field that the next one gets."""
-
-    def __init__(self, input_shape: tuple[int, int, int], padding: str) -> None:
-        self.layers: list[LayerPlan] = []
-        self.shape: tuple[int, ...] = input_shape
-        self.padding = padding
-        self.field = 1
-        self.jump = 1
-
-    def add(self, name: str, kind: LayerKind, *, parameters: int = 0, macs: int = 0) -> None:
-        self.layers.append(
-            LayerPlan(name, kind, self.shape, parameters, macs, receptive_field=self.field)
+    @classmethod
+    def from_dicts(cls, rows: list[dict[str, Any]]) -> Self:
+        """Read back the result of `to_dicts`."""
+        return cls(
+            tuple(LayerRow(**row | {"output_shape": tuple(row["output_shape"])}) for row in rows)
         )
-
-    def add_conv(self, name: str, filters: int, *, window: int, stride: int, bias: bool) -> None:
-        channels = self.shape[2]
-        self._slide(name, window, stride, same=self.padding == "same")
-        self.shape = (self.shape[0], self.shape[1], filters)
-        weights = window * window * channels * filters
-        macs = self.shape[0] * self.shape[1] * weights
-        self.add(name, "conv", parameters=weights + (filters if bias else 0), macs=macs)
-        self._note_window(window, stride, units=filters)
-
-    def add_pool(self, name: str, window: int, *, stride: int) -> None:
-        self._slide(name, window, stride, same=False)
-        self.add(name, "pool")
-        self._note_window(window, stride, units=0)
-
-    def add_top(self, top: str) -> None:
-        height, width, channels = self.shape
-        self.shape = (height * width * channels,) if top == "flatten" else (channels,)
-        self.field = 0
-        self.add(top, "top")
-
-    def add_dense(self, name: str, units: int) -> None:
-        inputs = self.shape[0]
-        self.shape = (units,)
-        self.add(name, "dense", parameters=(inputs + 1) * units, macs=inputs * units)
-        self._note_window(1, 1, units=units)
-
-    def _note_window(self, window: int, stride: int, *, units: int) -> None:
-        self.layers[-1] = replace(self.layers[-1], window=window, stride=stride, units=units)
-
-    def _slide(self, name: str, window: int, stride: int, *, same: bool) -> None:
-        height, width, channels = self.shape
-        if not same and (height < window or width < window):
-            raise ConfigError(
-                f"{name}: expected feature maps of at least {window}x{window}, "
-                f"received {height}x{width}",
-                "fewer blocks, a larger --image-size, or --padding same",
-            )
-        if same:
-            self.shape = (-(-height // stride), -(-width // stride), channels)
-        else:
-            self.shape = (
-                (height - window) // stride + 1,
-                (width - window) // stride + 1,
-                channels,
-            )
-        self.field += (window - 1) * self.jump
-        self.jump *= stride
-
-
-def _block_settings(model: ModelConfig) -> tuple[int, list[int], list[int]]:
-    if model.blocks == "auto" or model.filters == "auto" or model.convs_per_block == "auto":
-        raise ConfigError("expected a resolved model, received blocks or filters = auto")
-    convs = list(model.convs_per_block)
-    if len(convs) == 1:
-        convs *= model.blocks
-    if len(model.filters) != model.blocks or len(convs) != model.blocks:
-        raise ConfigError(
-            f"expected filters and convolutions for {model.blocks} blocks, received "
-            f"filters {model.filters} and convs_per_block {list(model.convs_per_block)}",
-            "give --filters and --convs-per-block one number per block",
-        )
-    return model.blocks, list(model.filters), convs
-
-
-def _pool_stride(model: ModelConfig) -> int:
-    return model.pool_size if model.pool_stride == "auto" else model.pool_stride

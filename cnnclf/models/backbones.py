@@ -1,7 +1,7 @@
 """The table of backbones: every network that can be fine-tuned, on paper.
 
-Light: nothing here needs Keras. `models/trunk.py` builds a row, `models/weights/filling.py` fills
-it.
+Light: nothing here needs Keras. `models/trunk.py` builds a row, `models/weights/filling.py` loads
+its weights.
 """
 
 import difflib
@@ -25,20 +25,20 @@ class Backbone:
     """A network without its classification top.
 
     Args:
-        name: What users call it.
-        builder: Dotted path of the function that makes it.
+        name: Its name for users.
+        builder: Dotted path of the function that builds it.
         default_size: Height and width it was trained on, in pixels.
         min_size: Smallest height and width it can be built for, in pixels.
         normalization: One of `cnnclf.models.normalize.NORMALIZATIONS`.
         parameters: Weights, counting the non-trainable ones.
         gmacs: Multiply-accumulates of convolutions and dense layers for one image of
-            `default_size`, in thousand millions.
+            `default_size`, in billions.
         top1: Published accuracy on the validation set of ImageNet (2012), in percent, with its
             own top.
-        top1_source: Who publishes it.
+        top1_source: Who publishes that accuracy.
         stages: From the pixels to the features.
         imagenet: The file of its ImageNet weights.
-        arguments: What the builder is called with besides the input.
+        arguments: Arguments of the builder besides the input.
     """
 
     name: str
@@ -67,19 +67,19 @@ class Backbone:
 
 
 def find_backbone(name: str) -> Backbone:
-    """Find a backbone; capitals and punctuation do not matter (`EfficientNetV2B0` is found).
+    """Find a backbone; case and punctuation do not matter (`EfficientNetV2B0` is found).
 
     Raises:
-        ConfigError: If there is no such backbone; the hint names the nearest.
+        ConfigError: There is no such backbone; the hint suggests similar names.
     """
     wanted = _plain(name)
     by_name = {_plain(row.name): row for row in BACKBONES}
     if wanted in by_name:
         return by_name[wanted]
-    nearest = [by_name[key].name for key in difflib.get_close_matches(wanted, by_name, 3, 0.5)]
-    meant = f"did you mean {', '.join(nearest)}; " if nearest else ""
+    similar = [by_name[key].name for key in difflib.get_close_matches(wanted, by_name, 3, 0.5)]
+    meant = f"did you mean {', '.join(similar)}; " if similar else ""
     raise ConfigError(
-        f"expected the name of a backbone, received {name!r}",
+        f"unknown backbone {name!r}",
         f"{meant}cnnclf backbones lists all",
     )
 
@@ -93,13 +93,13 @@ def check_size(backbone: Backbone, *, height: int, width: int) -> None:
         width: Columns of pixels.
 
     Raises:
-        ConfigError: If one side is below the backbone's minimum.
+        ConfigError: One side is below the backbone's minimum.
     """
     if min(height, width) < backbone.min_size:
         raise ConfigError(
             f"expected an image size of at least {backbone.min_size}x{backbone.min_size} for"
             f" {backbone.name}, received {height}x{width}",
-            f"--image-size {backbone.default_size} is what it was trained on",
+            f"it was trained with --image-size {backbone.default_size}",
         )
 
 
@@ -117,7 +117,7 @@ def _family(
     parts: tuple[Stage, ...],
     members: tuple[_Member | _ScaledMember, ...],
 ) -> Iterator[Backbone]:
-    """Write rows of keras.applications that share their stages.
+    """Build rows of keras.applications that share their stages.
 
     A member is name, builder, default size, parameters, GMACs, top-1 and, for a MobileNet, the
     width multiplier; those that have one are not in Keras's table, but on their family's page.

@@ -1,18 +1,19 @@
-"""The Keras Sequential CNN that users shape: pixels 0..255 in, logits out."""
+"""The Keras Sequential CNN that settings describe: pixels 0..255 in, logits out."""
 
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.config import ModelConfig
-from cnnclf.models.anatomy import LayerPlan, plan_layers
+from cnnclf.models.anatomy import LayerRow
+from cnnclf.models.cnn_anatomy import plan_cnn
 
 if TYPE_CHECKING:
     import keras
 
 
 def build_cnn(
-    model: ModelConfig, input_shape: tuple[int, int, int], num_classes: int
+    model: ModelConfig, input_shape: tuple[int, int, int], *, num_classes: int
 ) -> "keras.Sequential":
-    """Build the network laid out by `plan_layers`.
+    """Build the network laid out by `plan_cnn`.
 
     Args:
         model: Settings in which nothing is "auto".
@@ -28,60 +29,62 @@ def build_cnn(
     import keras
 
     layers = [keras.Input(input_shape, name="pixels")]
-    layers += [_build_layer(plan, model) for plan in plan_layers(model, input_shape, num_classes)]
+    anatomy = plan_cnn(model, input_shape, num_classes=num_classes)
+    layers += [_build_layer(row, model) for row in anatomy.layers]
     return keras.Sequential(layers, name="cnn")
 
 
-def _build_layer(plan: LayerPlan, model: ModelConfig) -> Any:
+def _build_layer(row: LayerRow, model: ModelConfig) -> Any:
     import keras
 
-    match plan.kind:
+    match row.kind:
         case "rescale":
-            return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=plan.name)
+            return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=row.name)
         case "conv":
             return keras.layers.Conv2D(
-                plan.units,
-                plan.window,
-                strides=plan.stride,
+                row.units,
+                row.window,
+                strides=row.stride,
                 padding=model.padding,
                 use_bias=not model.batch_norm,
                 kernel_initializer=_initializer(model.activation),
                 kernel_regularizer=_penalty(model),
-                name=plan.name,
+                name=row.name,
             )
         case "batch_norm":
-            # 0.9: with Keras's 0.99 a few hundred steps would not bring the averages home.
-            return keras.layers.BatchNormalization(momentum=0.9, name=plan.name)
+            # 0.9: with Keras's 0.99 the averages would not converge in a few hundred steps
+            return keras.layers.BatchNormalization(momentum=0.9, name=row.name)
         case "activation":
-            return keras.layers.Activation(model.activation, name=plan.name)
+            return keras.layers.Activation(model.activation, name=row.name)
         case "pool":
             pool = (
                 keras.layers.MaxPooling2D
                 if model.pooling == "max"
                 else keras.layers.AveragePooling2D
             )
-            return pool(plan.window, strides=plan.stride, name=plan.name)
+            return pool(row.window, strides=row.stride, name=row.name)
         case "top":
             tops = {
                 "flatten": keras.layers.Flatten,
                 "global_average": keras.layers.GlobalAveragePooling2D,
                 "global_max": keras.layers.GlobalMaxPooling2D,
             }
-            return tops[model.top](name=plan.name)
+            return tops[model.top](name=row.name)
         case "dropout":
-            return keras.layers.Dropout(model.dropout, name=plan.name)
+            return keras.layers.Dropout(model.dropout, name=row.name)
         case "dense":
-            is_output = plan.name == "logits"
+            is_output = row.name == "logits"
             return keras.layers.Dense(
-                plan.units,
+                row.units,
                 kernel_initializer="glorot_uniform"
                 if is_output
                 else _initializer(model.activation),
                 kernel_regularizer=_penalty(model),
-                # logits stay float32 under mixed precision: softmax in half precision loses digits
+                # float32 under mixed precision too: softmax in half precision loses digits
                 dtype="float32" if is_output else None,
-                name=plan.name,
+                name=row.name,
             )
+    raise ValueError(f"unknown kind of layer: {row.kind}")
 
 
 def _initializer(activation: str) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LiteStage:
-    """A row of blocks: the first has the stride, the rest are residual.
+    """A sequence of blocks: the first has the stride, the others are residual.
 
     Args:
         repeats: Blocks in the stage.
         kernel_size: Side of the depthwise kernel.
         stride: Stride of the first block's depthwise convolution.
-        expansion: Channels inside a block over channels going in; 1 means no expansion.
-        filters: Channels going out.
+        expansion: Channels inside a block divided by its input channels; 1: no expansion.
+        filters: Output channels.
     """
 
     repeats: int
@@ -45,13 +45,13 @@ def build_efficientnet_lite0(
 ) -> Any:
     """Build EfficientNet-Lite0 with random weights.
 
-    Layers are called `stem_*`, `stage1_block1_*` to `stage7_block1_*`, `final_*` and, with its top,
+    Layers are named `stem_*`, `stage1_block1_*` to `stage7_block1_*`, `final_*` and, with its top,
     `top_dense`.
 
     Args:
-        input_tensor: Normalized pixels [N, H, W, 3], (x - 127) / 128; layers in front of it become
-            part of the model. None makes an input of 224x224.
-        include_top: Whether to add average pooling and the dense layer that gives logits.
+        input_tensor: Normalized pixels [N, H, W, 3], (x - 127) / 128; layers before it become part
+            of the model. None: an input of 224x224.
+        include_top: Whether to add average pooling and the dense layer for logits.
         classes: Outputs of the top.
 
     Returns:
@@ -72,7 +72,7 @@ def build_efficientnet_lite0(
 
 
 def _block(x: Any, stage: LiteStage, *, name: str, first: bool) -> Any:
-    """Inverted residual: expand, filter each channel by itself, project (Sandler et al., 2018)."""
+    """Inverted residual: expand, filter each channel separately, project (Sandler et al., 2018)."""
     from keras import layers
 
     shortcut, channels = x, x.shape[-1]

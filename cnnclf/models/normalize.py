@@ -1,9 +1,9 @@
-"""How a backbone wants its pixels, as the first layers of its graph.
+"""The pixel normalization a backbone was trained with, as the first layers of its graph.
 
-A model of ours takes pixels 0..255, RGB; the layers made here turn them into what the backbone was
-trained on. They hold no weights, so unfreezing a whole model never trains them and weight files of
-the backbone still fit layer by layer. They always compute in float32, whatever the precision of
-the rest, because a bfloat16 mean would be off by up to half a gray level.
+Our models take pixels 0..255, RGB; the layers built here convert them to what the backbone was
+trained on. They have no weights, so unfreezing a whole model never trains them and weights files of
+the backbone still fit layer by layer. They always compute in float32, whatever the precision of the
+other layers, because a mean in bfloat16 would be off by up to half a gray level.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def normalize_pixels(pixels: Any, kind: str) -> Any:
         Symbolic tensor of the same shape.
 
     Raises:
-        ValueError: If the kind is unknown, which is a mistake in the table of backbones.
+        ValueError: The kind is unknown, which is a mistake in the table of backbones.
     """
     from keras import layers, ops
 
@@ -45,16 +45,16 @@ def normalize_pixels(pixels: Any, kind: str) -> Any:
 
 
 def complete_inside_normalization(model: Any) -> None:
-    """Give the normalization inside EfficientNet (the first family) its ImageNet statistics.
+    """Set the normalization inside EfficientNet (the first family) to its ImageNet statistics.
 
-    Keras builds that family with a `Normalization` layer that scales by the root of the standard
-    deviation, and adds the missing second root only when it loads ImageNet weights by itself. The
-    graph made without weights therefore normalizes differently from the trained one. Setting mean
+    Keras builds that family with a `Normalization` layer that divides by the root of the standard
+    deviation, and adds the missing second division only when it loads ImageNet weights itself. A
+    graph built without weights therefore normalizes differently from the trained one. Setting mean
     and variance here makes both equal: (x / 255 - mean) / std. Call it after building and again
-    after loading a weight file, which brings Keras's half-way variance along.
+    after loading a weights file, which contains Keras's incomplete variance.
 
     Args:
-        model: A built backbone; one without such a layer is left as it is.
+        model: A built backbone; one without such a layer is not changed.
     """
     import keras
     import numpy as np

@@ -1,6 +1,6 @@
-"""At which layers the stages of each backbone family end.
+"""The layers at which the stages of each backbone family end.
 
-Families of the Keras applications keep the layer names that Keras gives them.
+Families of Keras Applications keep Keras's layer names.
 """
 
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a backbone at whose end it can be frozen or cut.
+    """A part of a backbone that can be frozen or cut at its end.
 
-    Where Keras numbers the last layer anew for each model it makes, the stage is known by the layer
+    If Keras renumbers the last layer for each model it builds, the stage is identified by the layer
     that follows it. A stage with neither name is the last one and ends where the backbone ends.
 
     Args:
-        name: What users call it, counted from the pixels on: `stem`, `stage1`, ..., `final`.
+        name: Its name for users, counted from the input: `stem`, `stage1`, ..., `final`.
         end: Name of its last layer, or empty.
-        before: Name of the layer that takes the stage's output, or empty.
+        before: Name of the layer whose input is the stage's output, or empty.
     """
 
     name: str
@@ -35,9 +35,9 @@ def name_efficientnet_stages(count: int) -> tuple[Stage, ...]:
 
 
 def name_nasnet_stages(cells: int) -> tuple[Stage, ...]:
-    """Name the stages of a NASNet with `cells` normal cells in a row.
+    """Name the stages of a NASNet with `cells` consecutive normal cells.
 
-    Each cell takes the outputs of two cells: two tensors cross a cut.
+    Each cell takes the outputs of the two cells before it, so two tensors cross a cut.
     """
     return (
         Stage("stem", end="stem_bn1"),

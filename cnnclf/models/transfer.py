@@ -1,8 +1,8 @@
 """A backbone with a new head as one network, and the parts of it that are trained.
 
-All parts share their weights with the whole: training one trains the network that is saved. Batch
-normalization of the backbone never learns: its layers are not trainable, which in Keras means that
-they use the statistics they came with, so a few images cannot spoil them.
+All parts share their weights with the whole network: training a part trains what is saved. Batch
+normalization of the backbone is never trained: its layers are not trainable, so Keras uses their
+pretrained statistics, which a few images would otherwise spoil.
 """
 
 import math
@@ -23,7 +23,7 @@ class Transfer:
     Args:
         row: The backbone's row in the table.
         backbone: Pixels 0..255 [N, H, W, 3] to feature maps [N, h, w, C].
-        pooled: Pixels to the vector that the head gets.
+        pooled: Pixels to the input vector of the head.
         whole: Pixels to logits [N, K].
     """
 
@@ -40,21 +40,21 @@ class Transfer:
         return keras.Model(self.pooled.output, self.whole.output, name="head")
 
     def cut(self, stage: str) -> tuple[Any, Any]:
-        """Split the whole network behind a stage of the backbone.
+        """Split the whole network after a stage of the backbone.
 
         Args:
-            stage: The last one that stays frozen.
+            stage: The last frozen stage.
 
         Returns:
-            Trunk (pixels to feature maps) and rest (these maps to logits). Where several tensors
-            cross the cut, as in a NASNet, they travel as one flat vector.
+            Trunk (pixels to feature maps) and rest (these maps to logits). If several tensors
+            cross the cut, as in a NASNet, they are joined to one flat vector.
 
         Raises:
             ConfigError: There is no such stage.
         """
         import keras
 
-        tensors = find_cut(self.backbone, find_stage_end(self.backbone, self.row, stage))
+        tensors = find_cut(self.backbone, find_stage_end(self.backbone, self.row, stage=stage))
         if not tensors:
             return self.backbone, keras.Model(
                 self.backbone.output, self.whole.output, name="head-with-pooling"
@@ -64,17 +64,17 @@ class Transfer:
         trunk = keras.Model(self.whole.input, tensors[0], name="trunk")
         return trunk, keras.Model(tensors[0], self.whole.output, name="rest")
 
-    def trained_behind(self, stage: str) -> Any:
+    def trained_after(self, stage: str) -> Any:
         """Join a frozen trunk and the trained rest, from pixels to logits.
 
-        The trunk's layers are marked as not trainable and run as in prediction: no dropout.
+        The trunk's layers are not trainable and run in inference mode: no dropout.
 
         Args:
-            stage: The last one that stays frozen; empty: everything is trained.
+            stage: The last frozen stage; empty: everything is trained.
         """
         import keras
 
-        end = find_stage_end(self.backbone, self.row, stage) if stage else -1
+        end = find_stage_end(self.backbone, self.row, stage=stage) if stage else -1
         for index, operation in enumerate(self.backbone.operations):
             is_norm = isinstance(operation, keras.layers.BatchNormalization)
             if isinstance(operation, keras.layers.Layer):
@@ -86,19 +86,21 @@ class Transfer:
         return keras.Model(pixels, rest(trunk(pixels, training=False)), name="partly-frozen")
 
     def scale_rates(self, decay: float) -> dict[int, float]:
-        """Say by what the learning rate of each variable of the backbone is multiplied.
+        """Return the factor of the learning rate of each variable of the backbone.
 
-        Early layers know what all images share and need to change least: each stage has `decay`
-        times the rate of the next one towards the head (Howard and Ruder, 2018; with a constant
-        factor Clark et al., ELECTRA, 2020). The head has the whole rate.
+        Early layers detect what all images have in common and need to change least: each stage has
+        `decay` times the rate of the next one towards the head (Howard and Ruder, 2018; with a
+        constant factor Clark et al., ELECTRA, 2020). The head has the full rate.
 
         Args:
             decay: Above 0, at most 1.
 
         Returns:
-            Factors by the id of the variable; those not in it have the whole rate.
+            Factors by the id of the variable; all other variables have the full rate.
         """
-        ends = [find_stage_end(self.backbone, self.row, name) for name in self.row.stage_names]
+        ends = [
+            find_stage_end(self.backbone, self.row, stage=name) for name in self.row.stage_names
+        ]
         return {
             id(variable): decay ** (len(ends) - bisect_left(ends, index))
             for index, operation in enumerate(self.backbone.operations)
@@ -106,10 +108,10 @@ class Transfer:
         }
 
     def features(self, stage: str) -> Any:
-        """Join what is computed once per image: maps behind a stage, and the pooled features.
+        """Join what is computed once per image: pooled features, and the maps after a stage.
 
         Args:
-            stage: The last one that stays frozen; empty: only pooled features are wanted.
+            stage: The last frozen stage; empty: only pooled features.
 
         Returns:
             A model from pixels to [pooled] or [pooled, maps].
@@ -146,13 +148,13 @@ def build_transfer(
     vector = _pool(backbone.output, head.pooling)
     pooled = keras.Model(backbone.input, vector, name="pooled")
     if head.units:
-        vector = _drop(vector, head.dropout, "head_dropout1")
+        vector = _drop(vector, head.dropout, name="head_dropout1")
         vector = keras.layers.Dense(
             head.units, activation="relu", kernel_initializer="he_normal", name="head_dense"
         )(vector)
-    vector = _drop(vector, head.dropout, "head_dropout")
-    # small first logits: the first steps then move the head and not the backbone; float32 always,
-    # because softmax in half precision loses digits
+    vector = _drop(vector, head.dropout, name="head_dropout")
+    # Small initial logits: the first steps then change the head and not the backbone. Always
+    # float32, because softmax in half precision loses digits.
     logits = keras.layers.Dense(
         num_classes,
         kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.01),
@@ -164,11 +166,11 @@ def build_transfer(
 
 
 def choose_frozen_stage(row: Backbone, unfreeze: str) -> str | None:
-    """Translate what is unfrozen to the last stage that stays frozen.
+    """Translate what is unfrozen to the last frozen stage.
 
     Args:
         row: The backbone.
-        unfreeze: `none`, `all`, the name of a stage (it and all behind it are trained) or a number
+        unfreeze: `none`, `all`, the name of a stage (it and all after it are trained) or a number
             of stages, counted from the end.
 
     Returns:
@@ -186,17 +188,17 @@ def choose_frozen_stage(row: Backbone, unfreeze: str) -> str | None:
         count = int(unfreeze)
         if count > len(names):
             raise ConfigError(
-                f"expected to unfreeze at most {len(names)} stages of {row.name}, received {count}",
-                f"it has {', '.join(names)}",
+                f"{row.name} has {len(names)} stages, cannot unfreeze {count}",
+                f"its stages are {', '.join(names)}",
             )
         first = len(names) - count
     elif unfreeze in names:
         first = names.index(unfreeze)
     else:
         raise ConfigError(
-            f"expected none, all, a number or a stage of {row.name} to unfreeze, "
-            f"received {unfreeze!r}",
-            f"it has {', '.join(names)}",
+            f"expected none, all, a number or a stage of {row.name} to unfreeze,"
+            f" received {unfreeze!r}",
+            f"its stages are {', '.join(names)}",
         )
     if first == len(names):
         return None
@@ -204,19 +206,19 @@ def choose_frozen_stage(row: Backbone, unfreeze: str) -> str | None:
 
 
 def _cut_several(whole: Any, tensors: list[Any]) -> tuple[Any, Any]:
-    """Split behind several tensors, which cross as one vector, so that one file can hold them."""
+    """Split where several tensors cross, joined to one vector so that one file can store them."""
     import keras
 
     flat = [keras.layers.Flatten()(tensor) for tensor in tensors]
     trunk = keras.Model(whole.input, keras.layers.Concatenate()(flat), name="trunk")
-    behind = keras.Model(tensors, whole.output, name="behind")
+    after = keras.Model(tensors, whole.output, name="after-cut")
     packed = keras.Input(trunk.output_shape[1:], name="packed")
     parts, start = [], 0
     for tensor in tensors:
         stop = start + math.prod(tensor.shape[1:])
         parts.append(keras.layers.Reshape(tensor.shape[1:])(packed[:, start:stop]))
         start = stop
-    return trunk, keras.Model(packed, behind(parts), name="rest")
+    return trunk, keras.Model(packed, after(parts), name="rest")
 
 
 def _pool(maps: Any, pooling: str) -> Any:
@@ -230,7 +232,7 @@ def _pool(maps: Any, pooling: str) -> Any:
     return parts[0] if len(parts) == 1 else layers.Concatenate(name="pool_both")(parts)
 
 
-def _drop(vector: Any, rate: float, name: str) -> Any:
+def _drop(vector: Any, rate: float, *, name: str) -> Any:
     from keras import layers
 
     return layers.Dropout(rate, name=name)(vector) if rate else vector

@@ -1,6 +1,6 @@
-"""A built backbone: from pixels 0..255 to features, and where it can be cut.
+"""A built backbone, from pixels 0..255 to features, and where it can be cut.
 
-The trunk is the part in front of a cut (frozen), the tail the part behind it.
+The trunk is the part before a cut (frozen), the tail the part after it.
 """
 
 from importlib import import_module
@@ -14,8 +14,8 @@ from cnnclf.models.normalize import complete_inside_normalization, normalize_pix
 def build_backbone(backbone: Backbone, *, height: int, width: int) -> Any:
     """Build one row of the table with random weights, normalization included.
 
-    The graph is the same whatever weights are loaded into it later, and flat: its layers keep the
-    names that the builder gives them.
+    The graph does not depend on the weights that are loaded later, and it is flat: layers keep the
+    names that their builder gives them.
 
     Args:
         backbone: The row.
@@ -26,7 +26,7 @@ def build_backbone(backbone: Backbone, *, height: int, width: int) -> Any:
         A `keras.Model`: [N, height, width, 3] float32 pixels 0..255, RGB -> [N, h, w, C] features.
 
     Raises:
-        ConfigError: If the size is below the row's minimum.
+        ConfigError: The size is below the row's minimum.
     """
     import keras
 
@@ -41,76 +41,76 @@ def build_backbone(backbone: Backbone, *, height: int, width: int) -> Any:
     return model
 
 
-def find_stage_end(model: Any, backbone: Backbone, name: str) -> int:
+def find_stage_end(model: Any, backbone: Backbone, *, stage: str) -> int:
     """Find where a stage ends.
 
     Args:
-        model: What `build_backbone` gave for this row, or a model grown from its output.
+        model: The result of `build_backbone` for this row, or a model that extends it.
         backbone: The row.
-        name: One of its stages.
+        stage: Name of one of its stages.
 
     Returns:
         Index in `model.operations` of the last operation of the stage.
 
     Raises:
-        ConfigError: If the backbone has no such stage.
+        ConfigError: The backbone has no such stage.
     """
-    stages = {stage.name: stage for stage in backbone.stages}
-    if name not in stages:
+    stages = {each.name: each for each in backbone.stages}
+    if stage not in stages:
         raise ConfigError(
-            f"expected a stage of {backbone.name}, received {name!r}",
-            f"it has {', '.join(stages)}",
+            f"expected a stage of {backbone.name}, received {stage!r}",
+            f"its stages are {', '.join(stages)}",
         )
-    stage = stages[name]
+    row = stages[stage]
     operations = model.operations
-    if stage.end:
-        return int(next(i for i, each in enumerate(operations) if each.name == stage.end))
-    if stage.before:
-        follower = model.get_layer(stage.before)
+    if row.end:
+        return int(next(i for i, each in enumerate(operations) if each.name == row.end))
+    if row.before:
+        follower = model.get_layer(row.before)
         return int(next(i for i, each in enumerate(operations) if each.output is follower.input))
     return len(operations) - 1
 
 
 def find_cut(model: Any, index: int) -> list[Any]:
-    """Find the tensors that cross a cut behind one operation.
+    """Find the tensors that cross a cut after one operation.
 
     Args:
         model: A functional `keras.Model`.
         index: Index in `model.operations`.
 
     Returns:
-        Symbolic tensors made up to and including the operation and used after it: one, but for
-        NASNet, whose cells look back over two others; none behind the last operation.
+        Symbolic tensors computed up to the operation and used after it: one, except for NASNet,
+        whose cells also take the output of the cell before; none after the last operation.
     """
     import keras
 
-    behind = model.operations[index + 1 :]
-    used = {id(tensor) for each in behind for tensor in keras.tree.flatten(each.input)}
+    after = model.operations[index + 1 :]
+    used = {id(tensor) for each in after for tensor in keras.tree.flatten(each.input)}
     return [each.output for each in model.operations[: index + 1] if id(each.output) in used]
 
 
-def split_backbone(model: Any, backbone: Backbone, stage: str) -> tuple[Any, Any]:
-    """Split a backbone behind a stage; both parts share their weights with it.
+def split_backbone(model: Any, backbone: Backbone, *, stage: str) -> tuple[Any, Any]:
+    """Split a backbone after a stage; both parts share their weights with it.
 
     Args:
-        model: What `build_backbone` gave.
+        model: The result of `build_backbone`.
         backbone: The row.
         stage: Name of the last stage of the trunk; not the last stage of the backbone.
 
     Returns:
-        Trunk (pixels -> tensors at the cut) and tail (these tensors -> features), `keras.Model`s;
-        a single tensor stands for itself, several come as a list.
+        Trunk (pixels -> tensors at the cut) and tail (these tensors -> features), two
+        `keras.Model`s; a single tensor is not in a list, several are.
 
     Raises:
-        ConfigError: If there is no such stage or nothing lies behind it.
+        ConfigError: There is no such stage, or it is the last one.
     """
     import keras
 
-    tensors = find_cut(model, find_stage_end(model, backbone, stage))
+    tensors = find_cut(model, find_stage_end(model, backbone, stage=stage))
     if not tensors:
         raise ConfigError(
-            f"expected a stage of {backbone.name} that others follow, received {stage!r}",
-            f"one of {', '.join(backbone.stage_names[:-1])}",
+            f"cannot split {backbone.name} after its last stage, {stage}",
+            f"use one of {', '.join(backbone.stage_names[:-1])}",
         )
     crossing = tensors[0] if len(tensors) == 1 else tensors
     trunk = keras.Model(model.input, crossing, name=f"{backbone.name}-trunk")

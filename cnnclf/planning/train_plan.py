@@ -1,7 +1,7 @@
 """From settings and a dataset to a plan for `cnnclf train` in which nothing is left open."""
 
 from collections.abc import Container, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +11,8 @@ from cnnclf.config import ModelConfig, TrainConfig, TrainingConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError
 from cnnclf.images.decode import InputSpec
-from cnnclf.models.anatomy import LayerPlan, count_macs, count_parameters, plan_layers
+from cnnclf.models.anatomy import Anatomy
+from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
@@ -22,29 +23,29 @@ class TrainPlan(Plan[TrainConfig]):
     """Everything `cnnclf train` will do.
 
     Args:
-        layers: The network on paper.
+        anatomy: The network on paper.
     """
 
     kind = TrainConfig
 
-    layers: tuple[LayerPlan, ...]
+    anatomy: Anatomy
 
     @property
     def parameters(self) -> int:
         """Weights of the network."""
-        return count_parameters(self.layers)
+        return self.anatomy.parameters
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
-        return count_macs(self.layers)
+        return self.anatomy.macs
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `plan.json`."""
         return super().to_dict() | {
             "parameters": self.parameters,
             "macs": self.macs,
-            "layers": [asdict(layer) for layer in self.layers],
+            "layers": self.anatomy.to_dicts(),
         }
 
     @classmethod
@@ -55,11 +56,7 @@ class TrainPlan(Plan[TrainConfig]):
             RunError: The plan is of another command or from a newer version.
         """
         fields = cls.read_fields(content)
-        layers = tuple(
-            LayerPlan(**{**layer, "output_shape": tuple(layer["output_shape"])})
-            for layer in content["layers"]
-        )
-        return cls(**fields, layers=layers)
+        return cls(**fields, anatomy=Anatomy.from_dicts(content["layers"]))
 
 
 def check_settings(config: TrainConfig, *, given: Container[str] = ()) -> None:
@@ -124,7 +121,11 @@ def plan_training(
         input_spec=spec,
         labels=dataset.labels,
         counts=counts,
-        layers=plan_layers(model, (spec.height, spec.width, spec.channels), len(dataset.labels)),
+        anatomy=plan_cnn(
+            model,
+            (spec.height, spec.width, spec.channels),
+            num_classes=len(dataset.labels),
+        ),
         operations=operations,
         dataset=name_origin(dataset),
         remarks=() if counts["val"] else ("no val split: the last epoch is kept as the best",),

@@ -73,7 +73,11 @@ def _open_net(work: Work[TrainPlan]) -> Any:
     if work.resume:
         return Classifier.load(work.run.find_checkpoint("last")).model
     spec, plan = work.plan.input_spec, work.plan
-    return build_cnn(plan.config.model, (spec.height, spec.width, spec.channels), len(plan.labels))
+    return build_cnn(
+        plan.config.model,
+        (spec.height, spec.width, spec.channels),
+        num_classes=len(plan.labels),
+    )
 
 
 def _build_batches(work: Work[TrainPlan]) -> tuple[Batches, Batches | None]:

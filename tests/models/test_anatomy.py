@@ -1,102 +1,25 @@
-"""The network on paper, and that Keras builds the same."""
+"""An anatomy needs no settings: any network can have one."""
 
-from typing import Any
+import json
 
-import numpy as np
-import pytest
+from cnnclf.models.anatomy import Anatomy, LayerRow
 
-from cnnclf.config import ModelConfig, load_config
-from cnnclf.errors import ConfigError
-from cnnclf.models.anatomy import count_parameters, plan_layers
-from cnnclf.models.cnn import build_cnn
-
-
-def shaped(**changes: Any) -> ModelConfig:
-    base: dict[str, Any] = {
-        "blocks": 2,
-        "filters": [4, 6],
-        "convs_per_block": [1, 2],
-        "pool_stride": 2,
-    }
-    return ModelConfig.model_validate(base | changes)
-
-
-def test_textbook_counts_what_the_textbook_counts() -> None:
-    config, _ = load_config(options={"model.preset": "textbook"})
-    layers = plan_layers(config.model, (64, 64, 3), 10)
-    assert count_parameters(layers) == 3_938_570
-    shapes = {layer.name: layer.output_shape for layer in layers}
-    assert shapes["block1_conv1"] == (62, 62, 32)
-    assert shapes["block1_pool"] == (31, 31, 32)
-    assert shapes["flatten"] == (30_752,)
-
-
-def test_receptive_fields_follow_the_recurrence() -> None:
-    layers = {layer.name: layer for layer in plan_layers(shaped(), (32, 32, 3), 3)}
-    assert layers["block1_conv1"].receptive_field == 3
-    assert layers["block1_pool"].receptive_field == 4
-    assert layers["block2_conv1"].receptive_field == 8
-    assert layers["block2_conv2"].receptive_field == 12
-    assert layers["logits"].receptive_field == 0, "the top sees the whole image"
-
-
-def test_macs_of_a_convolution() -> None:
-    layers = {layer.name: layer for layer in plan_layers(shaped(), (32, 32, 3), 3)}
-    assert layers["block1_conv1"].macs == 32 * 32 * 3 * 3 * 3 * 4
-    assert layers["logits"].macs == 6 * 3
-
-
-VARIANTS: list[dict[str, Any]] = [
-    {},
-    {"padding": "valid"},
-    {"stride": 2},
-    {"kernel_size": 5, "padding": "valid"},
-    {"pooling": "average", "pool_size": 3, "pool_stride": 1},
-    {"pooling": "none"},
-    {"pool_last": True},
-    {"batch_norm": False},
-    {"top": "flatten"},
-    {"top": "global_max", "dense_units": [7, 5], "dropout": 0.5},
-    {"dense_units": [8], "dropout": 0.0, "l1": 0.1, "l2": 0.1},
-    *({"activation": name} for name in ("leaky_relu", "elu", "selu", "gelu", "swish")),
-    *({"activation": name} for name in ("tanh", "sigmoid")),
-]
-
-
-@pytest.mark.parametrize("changes", VARIANTS, ids=str)
-@pytest.mark.parametrize("shape", [(32, 32, 3), (29, 37, 1)], ids=str)
-def test_keras_builds_what_the_plan_says(
-    changes: dict[str, Any], shape: tuple[int, int, int]
-) -> None:
-    import keras
-
-    model = shaped(**changes)
-    plan = plan_layers(model, shape, 3)
-    net = build_cnn(model, shape, 3)
-    assert isinstance(net, keras.Sequential)
-    assert [layer.name for layer in net.layers] == [layer.name for layer in plan]
-    for layer, planned in zip(net.layers, plan, strict=True):
-        assert tuple(layer.output.shape[1:]) == planned.output_shape, planned.name
-        assert layer.count_params() == planned.parameters, planned.name
-    logits = np.asarray(net(np.full((2, *shape), 255, np.uint8)))
-    assert logits.shape == (2, 3)
-    assert logits.dtype == np.float32
-    assert np.isfinite(logits).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        (
-            {"padding": "valid", "kernel_size": 31},
-            "block1_conv1: expected feature maps of at least",
-        ),
-        ({"pool_size": 16, "pool_stride": 16, "pool_last": True}, "block2_pool: expected"),
-        ({"filters": [4]}, "expected filters and convolutions for 2 blocks"),
-        ({"convs_per_block": [1, 1, 1]}, "expected filters and convolutions for 2 blocks"),
-        ({"blocks": "auto"}, "expected a resolved model"),
-    ],
+# A residual block over one-dimensional sequences, which the CNN of `train` does not have.
+ROWS = (
+    LayerRow("tokens", "input", (100, 8), receptive_field=1),
+    LayerRow("mix", "separable_conv", (100, 8), parameters=96, macs=8800, window=3, units=8),
+    LayerRow("sum", "add", (100, 8), receptive_field=3),
+    LayerRow("mean", "global_average", (8,), receptive_field=0),
+    LayerRow("logits", "dense", (5,), parameters=45, macs=40, receptive_field=0, units=5),
 )
-def test_what_does_not_fit_is_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        plan_layers(shaped(**changes), (16, 16, 1), 2)
+
+
+def test_any_network_has_an_anatomy() -> None:
+    anatomy = Anatomy(ROWS)
+    assert [layer.kind for layer in anatomy.layers][2] == "add"
+    assert (anatomy.parameters, anatomy.macs) == (141, 8840)
+
+
+def test_an_anatomy_comes_back_from_json() -> None:
+    content = json.loads(json.dumps(Anatomy(ROWS).to_dicts()))
+    assert Anatomy.from_dicts(content) == Anatomy(ROWS)

@@ -20,7 +20,7 @@ Pixels = npt.NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def pixels() -> Pixels:
-    """Every value 0..255 in every channel, in an order of its own."""
+    """Every value 0..255 in every channel, in a different order in each."""
     rng = np.random.default_rng(0)
     planes = [rng.permutation(np.arange(256)).reshape(16, 16) for _ in range(3)]
     return np.stack(planes, axis=-1)[np.newaxis].astype("f4")
@@ -74,7 +74,7 @@ def test_an_unknown_kind_is_a_mistake_in_the_table() -> None:
         build("photo")
 
 
-def test_a_half_way_normalization_inside_is_completed(pixels: Pixels) -> None:
+def test_an_incomplete_normalization_inside_is_completed(pixels: Pixels) -> None:
     """As Keras leaves it after loading ImageNet weights without its own second rescaling."""
     import keras
 
@@ -91,7 +91,7 @@ def test_a_half_way_normalization_inside_is_completed(pixels: Pixels) -> None:
     np.testing.assert_allclose(model(pixels), expected, rtol=0, atol=1e-5)
 
 
-def test_fixed_normalizations_are_left_alone(pixels: Pixels) -> None:
+def test_fixed_normalizations_are_not_changed(pixels: Pixels) -> None:
     import keras
 
     inputs = keras.Input((16, 16, 3))

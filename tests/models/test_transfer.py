@@ -1,4 +1,4 @@
-"""A backbone with a new head: its parts are the whole, and only what shall be trained is."""
+"""A backbone with a new head: its parts make up the whole, and only the right ones are trained."""
 
 import gc
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def check_cut(transfer: Transfer, pixels: Any) -> None:
     np.testing.assert_allclose(np.asarray(rest(maps, training=False)), expected, **tolerance)
     head = transfer.head
     np.testing.assert_allclose(np.asarray(head(pooled, training=False)), expected, **tolerance)
-    plain = transfer.trained_behind(stage)
+    plain = transfer.trained_after(stage)
     np.testing.assert_allclose(np.asarray(plain(pixels, training=False)), expected, **tolerance)
     trained = {id(variable) for variable in rest.trainable_variables}
     assert trained == {id(variable) for variable in plain.trainable_variables}
@@ -81,7 +81,7 @@ def is_norm(layer: Any) -> bool:
 
 
 def check_rates(transfer: Transfer) -> None:
-    """Each stage has half the rate of the next one, and the head the whole."""
+    """Each stage has half the rate of the next one, and the head the full rate."""
     scales = transfer.scale_rates(0.5)
     stages = len(transfer.row.stage_names)
     assert set(scales.values()) <= {0.5**depth for depth in range(1, stages + 1)}
@@ -154,7 +154,7 @@ def test_what_is_unfrozen_names_the_last_frozen_stage(unfreeze: str, frozen: str
 
 
 @pytest.mark.parametrize("unfreeze", ["10", "stage9", "some", "-1", "1.5", ""])
-def test_what_is_no_stage_is_refused_with_the_stages_there_are(unfreeze: str) -> None:
+def test_unknown_stages_are_refused_and_the_stages_listed(unfreeze: str) -> None:
     with pytest.raises(ConfigError) as error:
         choose_frozen_stage(find_backbone("efficientnet-lite0"), unfreeze)
     assert "stem, stage1" in error.value.hint

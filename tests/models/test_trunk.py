@@ -1,4 +1,4 @@
-"""Every row of the table, built: what it claims, and what the rest of the program relies on."""
+"""Every row of the table, built: what it states, and what the rest of the program relies on."""
 
 import gc
 import inspect
@@ -109,16 +109,16 @@ def test_images_may_be_oblong() -> None:
     assert model.output_shape == (None, 2, 4, 1280)
 
 
-def test_what_cannot_be_built_or_cut_is_said() -> None:
+def test_what_cannot_be_built_or_cut_is_refused() -> None:
     row = find_backbone("efficientnet-lite0")
     with pytest.raises(ConfigError, match="at least 32x32"):
         build_backbone(row, height=64, width=31)
     model = build_backbone(row, height=32, width=32)
     with pytest.raises(ConfigError, match="'stage8'") as error:
-        find_stage_end(model, row, "stage8")
+        find_stage_end(model, row, stage="stage8")
     assert "stem, stage1" in error.value.hint
-    with pytest.raises(ConfigError, match="that others follow, received 'final'"):
-        split_backbone(model, row, "final")
+    with pytest.raises(ConfigError, match="after its last stage, final"):
+        split_backbone(model, row, stage="final")
 
 
 def check_normalization(row: Backbone, model: Any, pixels: Pixels) -> None:
@@ -146,8 +146,8 @@ def normalize_as_trained(row: Backbone, pixels: Pixels) -> Any:
 
 
 def check_stages(row: Backbone, model: Any, pixels: Pixels) -> None:
-    """Stages follow each other, and trunk and tail behind each cut are the whole backbone."""
-    ends = [find_stage_end(model, row, name) for name in row.stage_names]
+    """Stages follow each other, and trunk and tail at each cut are the whole backbone."""
+    ends = [find_stage_end(model, row, stage=name) for name in row.stage_names]
     assert ends == sorted(set(ends))
     assert ends[-1] == len(model.operations) - 1
     assert find_cut(model, ends[-1]) == []
@@ -155,7 +155,7 @@ def check_stages(row: Backbone, model: Any, pixels: Pixels) -> None:
         expected = 2 if row.name.startswith("nasnet") and name != "stem" else 1
         assert len(find_cut(model, end)) == expected, name
     middle = row.stage_names[len(ends) // 2]
-    trunk, tail = split_backbone(model, row, middle)
+    trunk, tail = split_backbone(model, row, stage=middle)
     whole = np.asarray(model(pixels, training=False))
     joined = np.asarray(tail(trunk(pixels, training=False), training=False))
     assert np.isfinite(whole).all()

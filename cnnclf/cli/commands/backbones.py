@@ -34,7 +34,7 @@ def backbones_command(*, json: options.Json = False) -> None:
     )
     out.table(
         "",
-        ("name", "size", "min size", "M parameters", "GMACs", "top-1 %", "stages", "imagenet"),
+        ("name", "size", "min size", "params (M)", "GMACs", "top-1 (%)", "stages", "weights"),
         rows=[
             (
                 row.name,

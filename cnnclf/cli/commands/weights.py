@@ -71,7 +71,7 @@ def pull_command(
 ) -> None:
     """Download the ImageNet weights of backbones and verify their checksums.
 
-    A file gets its name only when it is complete and correct. Existing files are verified.
+    A file is moved into place only when it is complete and correct. Existing files are verified.
     """
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weights.downloads import fetch_published

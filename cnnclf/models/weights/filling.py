@@ -1,8 +1,9 @@
-"""Fills a built backbone with trained weights, from files only; nothing in a file is executed.
+"""Loads trained weights into a built backbone; nothing in a file is executed.
 
-Four kinds of file: PyTorch's old state dict of EfficientNet-Lite0, which an installed package
-brings; HDF5 files as Keras publishes them; Keras's newer `.weights.h5`; and `.keras` archives, of
-which the numbers are read and the graph is not. `models/weights/sources.py` finds the file.
+There are four kinds of file: PyTorch's old state dict of EfficientNet-Lite0, which an installed
+package ships; HDF5 files as Keras publishes them; Keras's newer `.weights.h5`; and `.keras`
+archives, of which the weights are read and the graph is not. `models/weights/sources.py` finds the
+file.
 """
 
 import re
@@ -25,26 +26,26 @@ from cnnclf.models.weights.stored_layers import Shape, StoredModel, open_stored,
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE
 
-# A layer whose numbers `complete_inside_normalization` sets, whatever a file says.
+# A layer whose weights `complete_inside_normalization` sets, whatever a file contains.
 _STATISTICS = "normalization"
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Which weights a backbone got.
+    """Which weights a backbone has.
 
     Args:
         source: `imagenet`, `file`, `run` or `none`.
-        name: File name, or the run as it was given; empty for `none`.
-        sha256: Hash of the file that was read; empty for `none`.
-        left_out: Layers of the file that are no part of the backbone, such as its head.
+        name: File name, or the run as given; empty for `none`.
+        sha256: Checksum of the file that was read; empty for `none`.
+        skipped: Layers of the file that are not part of the backbone, such as its head.
     """
 
     source: str
     name: str = ""
     sha256: str = ""
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, str]:
         """Return what belongs in run.json."""
@@ -52,19 +53,19 @@ class LoadedWeights:
 
 
 def load_weights(model: Any, source: WeightSource, *, progress: Progress) -> LoadedWeights:
-    """Fill a backbone from wherever its weights come, downloading them if need be.
+    """Load the weights of a source into a backbone, downloading them if need be.
 
     Args:
-        model: What `build_backbone` gave for the source's row.
-        source: What `find_weights` gave.
-        progress: Told about a download, and which layers of a file are left out.
+        model: The result of `build_backbone` for the source's row.
+        source: The result of `find_weights`.
+        progress: Receives the download, and which layers of a file are skipped.
 
     Returns:
-        What to keep on record.
+        What was loaded, for run.json.
 
     Raises:
-        RunError: The weights cannot be had, are damaged or do not fit; the model is unchanged.
-        MissingPackageError: The package that brings them is not installed.
+        RunError: The weights are unavailable, damaged or do not fit; the model is unchanged.
+        MissingPackageError: The package that ships them is not installed.
         DeviceError: The disk is full.
     """
     path = fetch_weights(source, progress=progress)
@@ -73,54 +74,54 @@ def load_weights(model: Any, source: WeightSource, *, progress: Progress) -> Loa
     sha256 = hash_file(path)
     if source.kind == "run":
         _check_bundle(path, sha256)
-    left_out = _load_path(model, source.backbone, path, is_published=source.kind == "imagenet")
-    if left_out and source.kind == "file":
-        progress.note(f"left out of {path.name}: {_name_some(left_out)}")
-    return LoadedWeights(source.kind, source.name, sha256, left_out)
+    skipped = _load_path(model, source.backbone, path=path, is_published=source.kind == "imagenet")
+    if skipped and source.kind == "file":
+        progress.note(f"layers of {path.name} that were skipped: {_name_some(skipped)}")
+    return LoadedWeights(source.kind, source.name, sha256, skipped)
 
 
 def load_imagenet_weights(model: Any, backbone: Backbone) -> Path:
-    """Fill a backbone with its published ImageNet weights, if they are on this machine.
+    """Load the published ImageNet weights into a backbone, if they are on this machine.
 
     Args:
-        model: What `build_backbone` gave for the row.
+        model: The result of `build_backbone` for the row.
         backbone: The row.
 
     Returns:
         The file that was read.
 
     Raises:
-        MissingPackageError: If the package that brings the file is not installed.
-        RunError: If the file is missing or not the published one.
+        MissingPackageError: The package that ships the file is not installed.
+        RunError: The file is missing or not the published one.
     """
     path = find_published_path(backbone)
     if not backbone.imagenet.package:
         check_published(path, backbone)
-    _load_path(model, backbone, path, is_published=True)
+    _load_path(model, backbone, path=path, is_published=True)
     return path
 
 
 def load_weights_file(
-    model: Any, backbone: Backbone, path: Path, *, is_published: bool = False
+    model: Any, backbone: Backbone, *, path: Path, is_published: bool = False
 ) -> tuple[str, ...]:
-    """Fill a backbone from a weight file of Keras; all is checked before anything is changed.
+    """Load a Keras weights file into a backbone; all is checked before anything is changed.
 
-    What lies before and behind the backbone in the file is passed over: a head, a whole model
-    around it.
+    Layers of the file before and after the backbone are skipped: a head, or a whole model around
+    it.
 
     Args:
-        model: What `build_backbone` gave for the row.
+        model: The result of `build_backbone` for the row.
         backbone: The row.
         path: A `.h5`, `.weights.h5` or `.keras` file.
-        is_published: The order of the layers is Keras's own; their names may have changed since.
+        is_published: The layers are in Keras's own order; their names may have changed since.
 
     Returns:
-        Names of the layers in the file that were passed over.
+        Names of the layers in the file that were skipped.
 
     Raises:
-        RunError: If the file cannot be read or is of another architecture; the message names the
+        RunError: The file cannot be read or is of another architecture; the message names the
             first layers that do not fit.
-        DeviceError: If the disk for temporary files is full.
+        DeviceError: The disk for temporary files is full.
     """
     wanted = [layer for layer in list_wanted(model) if layer.kind != _STATISTICS]
     with open_stored(path) as stored:
@@ -130,32 +131,31 @@ def load_weights_file(
         for pair, arrays in _read_arrays(pairs, path):
             if not all(np.isfinite(array).all() for array in arrays):
                 raise RunError(
-                    f"expected numbers in all layers, received NaN or infinity in"
-                    f" {pair.wanted.name}: {path}",
-                    "use weights of a training that went well",
+                    f"weights of layer {pair.wanted.name} are NaN or infinite: {path}",
+                    "the training that wrote them diverged; use other weights",
                 )
         for pair, arrays in _read_arrays(pairs, path):
             for weight, array in zip(pair.wanted.weights, arrays, strict=True):
                 weight.assign(array)
-        left_out = _list_left_out(stored, pairs)
+        skipped = _list_skipped(stored, pairs)
     complete_inside_normalization(model)
-    return left_out
+    return skipped
 
 
 def _load_path(
-    model: Any, backbone: Backbone, path: Path, *, is_published: bool
+    model: Any, backbone: Backbone, *, path: Path, is_published: bool
 ) -> tuple[str, ...]:
     if backbone.imagenet.package and path.suffix == Path(backbone.imagenet.name).suffix:
         load_lite0_weights(model, path)
         return ()
-    return load_weights_file(model, backbone, path, is_published=is_published)
+    return load_weights_file(model, backbone, path=path, is_published=is_published)
 
 
 def _check_bundle(path: Path, sha256: str) -> None:
     if read_json(path.parent / CLASSIFIER_FILE).get("sha256") != sha256:
         raise RunError(
-            f"the bundle {path.parent} is changed or damaged: the checksum of {path.name} does not"
-            " fit",
+            f"contents of {path.name} do not match the checksum in {CLASSIFIER_FILE}:"
+            f" {path.parent}",
             "copy the whole run again from where it was trained, or train again",
         )
 
@@ -169,7 +169,7 @@ def _read_arrays(pairs: Sequence[Pair], path: Path) -> Iterator[tuple[Pair, list
         yield pair, arrays
 
 
-def _list_left_out(stored: StoredModel, pairs: Sequence[Pair]) -> tuple[str, ...]:
+def _list_skipped(stored: StoredModel, pairs: Sequence[Pair]) -> tuple[str, ...]:
     used = {array.name for pair in pairs if pair.stored for array in pair.stored.arrays}
     layers = (
         [leaf for container in stored.containers[:1] for leaf in container.leaves()]
@@ -188,37 +188,37 @@ def _list_left_out(stored: StoredModel, pairs: Sequence[Pair]) -> tuple[str, ...
 def _misfit_error(
     backbone: Backbone, path: Path, pairs: Sequence[Pair], misfits: Sequence[Pair]
 ) -> RunError:
-    told = "; ".join(_tell(pair) for pair in misfits[:_SHOWN])
+    described = "; ".join(_describe(pair) for pair in misfits[:_SHOWN])
     more = len(misfits) - _SHOWN
     rest = f"; and {more} more" if more > 0 else ""
     known = next(
         (row.name for row in BACKBONES if _bare(row.imagenet.name) == _bare(path.name)), ""
     )
     return RunError(
-        f"expected weights of {backbone.name}, received others in {path}: {len(misfits)} of"
-        f" {len(pairs)} layers do not fit: {told}{rest}",
-        f"--backbone {known} is what the file is for"
+        f"weights in {path} do not fit {backbone.name}: {len(misfits)} of {len(pairs)} layers"
+        f" differ: {described}{rest}",
+        f"the file is for --backbone {known}"
         if known and known != backbone.name
-        else "name the backbone that the file was saved from with --backbone",
+        else "use the --backbone that the file was saved from",
     )
 
 
 def _bare(name: str) -> str:
-    """Take out of the name of a published file what tells whether it has its top."""
+    """Remove from the name of a published file what says whether it includes the top."""
     return re.sub(r"[_-]no_?top(_v2)?", "", name)
 
 
-def _tell(pair: Pair) -> str:
-    wanted = f"{pair.wanted.name} takes {_tell_shapes(pair.wanted.shapes)}"
+def _describe(pair: Pair) -> str:
+    wanted = f"{pair.wanted.name} needs {_describe_shapes(pair.wanted.shapes)}"
     if pair.stored is None:
         return f"{wanted}, the file has no such layer"
     if pair.fits:
-        return f"{pair.wanted.name} stands where the file has {pair.stored.name}"
-    return f"{wanted}, the file has {_tell_shapes(pair.stored.shapes)} ({pair.stored.name})"
+        return f"the file has {pair.stored.name} in place of {pair.wanted.name}"
+    return f"{wanted}, the file has {_describe_shapes(pair.stored.shapes)} ({pair.stored.name})"
 
 
-def _tell_shapes(shapes: tuple[Shape, ...]) -> str:
-    return " + ".join("x".join(map(str, shape)) or "one number" for shape in shapes) or "nothing"
+def _describe_shapes(shapes: tuple[Shape, ...]) -> str:
+    return " + ".join("x".join(map(str, shape)) or "scalar" for shape in shapes) or "nothing"
 
 
 def _name_some(names: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
-"""Layers as files of Keras hold them, older and newer; nothing is executed, no link is followed.
+"""Reads layers from Keras files of both formats; nothing is executed and no link is followed.
 
-An older file (`.h5`) lists the layers of a model in their order. A newer one (`.weights.h5`, also
-the one inside a `.keras` archive) has a group for each layer, called by its class and numbered
-within it; a model inside a model is a container in a container.
+An older file (`.h5`) lists the layers of a model in order. A newer one (`.weights.h5`, also the one
+inside a `.keras` archive) has a group for each layer, named after its class and numbered within it;
+a model inside a model is a container in a container. Why Keras does not read them:
+`docs/decisions/0009-weights.md`.
 """
 
 import errno
@@ -26,7 +27,7 @@ ZIP_START = b"PK\x03\x04"
 
 Shape = tuple[int, ...]
 
-# What h5py and zipfile raise on cut, crafted or foreign files.
+# What h5py and zipfile raise on truncated, crafted or foreign files.
 _DAMAGE = (
     OSError,
     KeyError,
@@ -40,11 +41,11 @@ _DAMAGE = (
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
-# More than any network has; a crafted file may nest groups without end.
-_MOST_GROUPS = 100_000
-_MOST_LEVELS = 24
-# Weights hardly shrink in an archive; what grows this much is no archive of weights.
-_MOST_GROWTH = 20
+# More than any network has; a crafted file may contain a group that contains itself.
+_MAX_GROUPS = 100_000
+_MAX_DEPTH = 24
+# Weights hardly compress; an archive that expands more than this does not hold weights.
+_MAX_EXPANSION = 20
 
 
 class _OddFileError(ValueError):
@@ -56,7 +57,7 @@ class StoredLayer:
     """A layer in a file.
 
     Args:
-        name: What the layer was called.
+        name: Name of the layer.
         arrays: Its datasets, trainable ones first.
     """
 
@@ -65,18 +66,18 @@ class StoredLayer:
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """Shapes of the datasets, in their order."""
+        """Shapes of the datasets, in order."""
         return tuple(tuple(array.shape) for array in self.arrays)
 
 
 @dataclass(frozen=True)
 class Container:
-    """The layers of a model in a newer file: by class, in the order of the model."""
+    """The layers of a model in a newer file, by class and in the order of the model."""
 
     kinds: dict[str, list[Union[StoredLayer, "Container"]]]
 
     def leaves(self) -> Iterator[StoredLayer]:
-        """List all layers that are not models themselves."""
+        """Iterate over all layers that are not models themselves."""
         for layers in self.kinds.values():
             for layer in layers:
                 if isinstance(layer, Container):
@@ -87,11 +88,11 @@ class Container:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """What a file holds: one of the two is empty.
+    """What a file contains; one of the two is empty.
 
     Args:
-        lists: Of an older file: its layers in order, whole and with inner models taken apart.
-        containers: Of a newer file: the models in it, the outermost first.
+        lists: The layers of an older file in order, as they are and with inner models flattened.
+        containers: The models in a newer file, the outermost first.
     """
 
     lists: tuple[tuple[StoredLayer, ...], ...]
@@ -100,10 +101,10 @@ class StoredModel:
 
 @contextmanager
 def open_stored(path: Path) -> Iterator[StoredModel]:
-    """Open a file of weights; its arrays can be read inside the with statement, by `reading`.
+    """Open a weights file; its arrays can be read inside the with statement, within `reading`.
 
     Args:
-        path: A `.h5`, `.weights.h5` or `.keras` file; its content tells which.
+        path: A `.h5`, `.weights.h5` or `.keras` file, recognized by its content.
 
     Raises:
         RunError, DeviceError: See `reading`.
@@ -121,13 +122,13 @@ def open_stored(path: Path) -> Iterator[StoredModel]:
 def reading(path: Path) -> Iterator[None]:
     """Turn what h5py and zipfile raise on a damaged file into one of our errors.
 
-    Nothing but reading belongs into the with statement: a bug elsewhere is no damage of a file.
+    Only reading belongs in the with statement: a bug elsewhere is not a damaged file.
 
     Args:
         path: The file, for the message.
 
     Raises:
-        RunError: It is another kind of file, cut off, damaged, or refers to other files.
+        RunError: It is another kind of file, truncated, damaged, or refers to other files.
         DeviceError: The disk for temporary files, where archives are unpacked, is full.
     """
     try:
@@ -135,17 +136,16 @@ def reading(path: Path) -> Iterator[None]:
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno in _FULL:
             raise write_error(Path(tempfile.gettempdir()), error) from error
-        reason = str(error) if isinstance(error, _OddFileError) else "another or damaged one"
+        reason = str(error) if isinstance(error, _OddFileError) else "another format or damaged"
         raise RunError(
-            f"expected a whole .h5, .weights.h5 or .keras file of weights, received {reason}:"
-            f" {path}",
+            f"not a complete .h5, .weights.h5 or .keras weights file ({reason}): {path}",
             "copy or download the file again",
         ) from error
 
 
 @contextmanager
 def _unpack(path: Path) -> Iterator[Path]:
-    """Give the HDF5 file itself, or the one in a `.keras` archive, unpacked and its sum checked."""
+    """Give the HDF5 file itself, or the one in a `.keras` archive, extracted and CRC-checked."""
     with path.open("rb") as stream:
         is_archive = stream.read(len(ZIP_START)) == ZIP_START
     if not is_archive:
@@ -155,8 +155,8 @@ def _unpack(path: Path) -> Iterator[Path]:
         inner = Path(folder, KERAS_MEMBER)
         with zipfile.ZipFile(path) as archive:
             size = archive.getinfo(KERAS_MEMBER).file_size
-            if size > _MOST_GROWTH * path.stat().st_size:
-                raise _OddFileError(f"a small archive of {size:,} bytes")
+            if size > _MAX_EXPANSION * path.stat().st_size:
+                raise _OddFileError(f"archive expands to {size:,} bytes")
             with archive.open(KERAS_MEMBER) as source, inner.open("wb") as target:
                 shutil.copyfileobj(source, target)
         yield inner
@@ -168,7 +168,7 @@ def _read(file: Any) -> StoredModel:
         return StoredModel(_read_lists(group), ())
     containers = tuple(_find_containers(file, _Budget()))
     if not any(each.kinds for each in containers):
-        raise _OddFileError("one without layers")
+        raise _OddFileError("it has no layers")
     return StoredModel((), containers)
 
 
@@ -198,7 +198,7 @@ def _has_names(group: Any, key: str) -> bool:
 
 
 def _read_names(group: Any, key: str) -> list[str]:
-    """Read a list of names; Keras cuts long ones into numbered pieces."""
+    """Read a list of names; Keras splits long ones into numbered attributes."""
     pieces = [key] if key in group.attrs else []
     while f"{key}{len(pieces)}" in group.attrs:
         pieces.append(f"{key}{len(pieces)}")
@@ -209,24 +209,24 @@ def _read_names(group: Any, key: str) -> list[str]:
 
 
 class _Budget:
-    """How many groups may still be looked at."""
+    """How many groups may still be visited."""
 
     def __init__(self) -> None:
-        self._left = _MOST_GROUPS
+        self._left = _MAX_GROUPS
 
     def spend(self, level: int) -> None:
         """Count one group.
 
         Raises:
-            _OddFileError: There are more, or deeper ones, than any network has.
+            _OddFileError: There are more groups, or deeper ones, than any network has.
         """
         self._left -= 1
-        if self._left < 0 or level > _MOST_LEVELS:
-            raise _OddFileError("groups without end")
+        if self._left < 0 or level > _MAX_DEPTH:
+            raise _OddFileError("too many or too deeply nested groups")
 
 
 def _find_containers(group: Any, budget: _Budget, level: int = 0) -> Iterator[Container]:
-    """Find every group called `layers`, the outermost first."""
+    """Find every group named `layers`, the outermost first."""
     budget.spend(level)
     inner = [name for name in group if _is_hard_group(group, name)]
     if "layers" in inner:
@@ -240,7 +240,7 @@ def _read_container(group: Any, budget: _Budget, level: int) -> Container:
     numbered: dict[str, dict[int, StoredLayer | Container]] = {}
     for name in group:
         if not _is_hard_group(group, name):
-            raise _OddFileError("a link in place of a layer")
+            raise _OddFileError("a link instead of a layer")
         budget.spend(level)
         kind, number = re.fullmatch(r"(.+?)(?:_(\d{1,6}))?", name).groups()  # type: ignore[union-attr]
         numbered.setdefault(kind, {})[int(number or 0)] = _read_layer(
@@ -261,7 +261,7 @@ def _read_layer(group: Any, name: str, budget: _Budget, level: int) -> StoredLay
     return StoredLayer(_text(store.attrs.get("name", name)), tuple(arrays))
 
 
-# Nothing but what lies in the file itself
+# Only what is in the file itself
 
 
 def _is_hard_group(parent: Any, name: str) -> bool:
@@ -274,7 +274,7 @@ def _is_hard_group(parent: Any, name: str) -> bool:
 def _hard_group(parent: Any, name: str) -> Any:
     for part in name.split("/"):
         if not _is_hard_group(parent, part):
-            raise _OddFileError(f"one without the group {part}")
+            raise _OddFileError(f"group {part} is missing")
         parent = parent[part]
     return parent
 
@@ -285,15 +285,15 @@ def _hard_dataset(parent: Any, name: str) -> Any:
     folder, _, last = name.rpartition("/")
     parent = _hard_group(parent, folder) if folder else parent
     if not isinstance(parent.get(last, getlink=True), h5py.HardLink):
-        raise _OddFileError(f"one without the numbers of {name}")
+        raise _OddFileError(f"weights {name} are missing")
     return parent[last]
 
 
 def _plain_dataset(dataset: Any) -> Any:
-    """Refuse what would pull its numbers out of other files, and what holds no numbers."""
-    is_empty = dataset.shape is None  # read here, where damage is looked for, and kept by h5py
+    """Refuse what would read other files, and what is not numeric."""
+    is_empty = dataset.shape is None  # h5py caches it, so damage shows here
     if dataset.is_virtual or dataset.external or is_empty or dataset.dtype.kind not in "fiu":
-        raise _OddFileError("a reference to other files, or no numbers")
+        raise _OddFileError("a dataset refers to other files or is not numeric")
     return dataset
 
 

@@ -91,7 +91,7 @@ def check_shapes(planned: WeightsImport) -> None:
 
     row = planned.backbone
     model = build_backbone(row, height=row.min_size, width=row.min_size)
-    skipped = load_weights_file(model, row, planned.source, is_published=True)
+    skipped = load_weights_file(model, row, path=planned.source, is_published=True)
     if skipped:
         raise RunError(
             f"the file has more layers than the backbone ({', '.join(skipped)}); the published file"

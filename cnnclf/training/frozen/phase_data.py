@@ -186,4 +186,4 @@ def _open_plain(work: Work[FinetunePlan], transfer: Transfer, stage: str) -> Pha
     val = None
     if len(work.rows["val"]):
         val = Batches(work.pixels, work.rows["val"], labels, shuffle=False, **work.batch_settings)
-    return PhaseData(lambda: transfer.trained_behind(stage), train, val)
+    return PhaseData(lambda: transfer.trained_after(stage), train, val)

@@ -87,7 +87,7 @@ def test_textbook_announces_the_textbook_count(cli: Cli, images: Path) -> None:
         (
             ("{images}", "--padding", "valid", "--kernel-size", "31", "--dry-run"),
             ExitCode.CONFIG,
-            "block1_conv1: expected feature maps of at least 31x31",
+            "block1_conv1: its window of 31x31 is larger than the feature maps",
         ),
         (("{images}", "--hue", "0.1", "--dry-run"), ExitCode.CONFIG, "expected color images"),
     ],

@@ -373,7 +373,7 @@ def frozen() -> Iterator[tuple[Any, Any]]:
     row = find_backbone("efficientnet-lite0")
     backbone = build_backbone(row, height=96, width=96)
     load_weights(backbone, find_weights(row, "imagenet"), progress=Silent())
-    trunk, _ = split_backbone(backbone, row, "stage6")
+    trunk, _ = split_backbone(backbone, row, stage="stage6")
     pooled = layers.GlobalAveragePooling2D()(backbone.output)
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (8, 12, 12, 3)).repeat(8, axis=1).repeat(8, axis=2)

@@ -1,0 +1,147 @@
+"""The anatomy of the CNN that settings describe.
+
+Nothing here needs Keras, so a plan can be shown before anything heavy is loaded. `models/cnn.py`
+builds exactly these layers.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+from cnnclf.config import ModelConfig
+from cnnclf.errors import ConfigError
+from cnnclf.models.anatomy import Anatomy, LayerRow
+
+CnnLayerKind = Literal[
+    "rescale", "conv", "batch_norm", "activation", "pool", "top", "dropout", "dense"
+]
+
+
+def plan_cnn(model: ModelConfig, input_shape: tuple[int, int, int], *, num_classes: int) -> Anatomy:
+    """Lay out the Sequential network that `model` describes.
+
+    Receptive fields follow the recurrence r += (window - 1) * jump, jump *= stride
+    (Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks", 2019).
+
+    Args:
+        model: Settings in which nothing is "auto".
+        input_shape: (height, width, channels) of the images.
+        num_classes: Outputs, at least 2.
+
+    Returns:
+        The layers from input to logits.
+
+    Raises:
+        ConfigError: A convolution or pooling window is larger than its feature maps.
+    """
+    draft = _Draft(input_shape, padding=model.padding)
+    draft.add("rescale", "rescale")
+    blocks, filters, convs = _block_settings(model)
+    for block in range(blocks):
+        for conv in range(convs[block]):
+            name = f"block{block + 1}_conv{conv + 1}"
+            stride = model.stride if conv == 0 else 1
+            draft.add_conv(
+                name,
+                filters[block],
+                window=model.kernel_size,
+                stride=stride,
+                bias=not model.batch_norm,
+            )
+            if model.batch_norm:
+                draft.add(f"{name}_norm", "batch_norm", parameters=4 * filters[block])
+            draft.add(f"{name}_{model.activation}", "activation")
+        if model.pooling != "none" and (block < blocks - 1 or model.pool_last):
+            draft.add_pool(f"block{block + 1}_pool", model.pool_size, stride=_pool_stride(model))
+    draft.add_top(model.top)
+    for index, units in enumerate(model.dense_units):
+        draft.add_dense(f"dense{index + 1}", units)
+        draft.add(f"dense{index + 1}_{model.activation}", "activation")
+        if model.dropout:
+            draft.add(f"dense{index + 1}_dropout", "dropout")
+    if model.dropout and not model.dense_units:
+        draft.add("dropout", "dropout")
+    draft.add_dense("logits", num_classes)
+    return Anatomy(tuple(draft.layers))
+
+
+class _Draft:
+    """Layers so far, with the shape and receptive field of the input of the next one."""
+
+    def __init__(self, input_shape: tuple[int, int, int], padding: str) -> None:
+        self.layers: list[LayerRow] = []
+        self.shape: tuple[int, ...] = input_shape
+        self.padding = padding
+        self.field = 1
+        self.jump = 1
+
+    def add(self, name: str, kind: CnnLayerKind, *, parameters: int = 0, macs: int = 0) -> None:
+        self.layers.append(
+            LayerRow(name, kind, self.shape, parameters, macs, receptive_field=self.field)
+        )
+
+    def add_conv(self, name: str, filters: int, *, window: int, stride: int, bias: bool) -> None:
+        channels = self.shape[2]
+        self._slide(name, window, stride=stride, same=self.padding == "same")
+        self.shape = (self.shape[0], self.shape[1], filters)
+        weights = window * window * channels * filters
+        macs = self.shape[0] * self.shape[1] * weights
+        self.add(name, "conv", parameters=weights + (filters if bias else 0), macs=macs)
+        self._note_window(window, stride, units=filters)
+
+    def add_pool(self, name: str, window: int, *, stride: int) -> None:
+        self._slide(name, window, stride=stride, same=False)
+        self.add(name, "pool")
+        self._note_window(window, stride, units=0)
+
+    def add_top(self, top: str) -> None:
+        height, width, channels = self.shape
+        self.shape = (height * width * channels,) if top == "flatten" else (channels,)
+        self.field = 0
+        self.add(top, "top")
+
+    def add_dense(self, name: str, units: int) -> None:
+        inputs = self.shape[0]
+        self.shape = (units,)
+        self.add(name, "dense", parameters=(inputs + 1) * units, macs=inputs * units)
+        self._note_window(1, 1, units=units)
+
+    def _note_window(self, window: int, stride: int, *, units: int) -> None:
+        self.layers[-1] = replace(self.layers[-1], window=window, stride=stride, units=units)
+
+    def _slide(self, name: str, window: int, *, stride: int, same: bool) -> None:
+        height, width, channels = self.shape
+        if not same and (height < window or width < window):
+            raise ConfigError(
+                f"{name}: its window of {window}x{window} is larger than the feature maps"
+                f" ({height}x{width})",
+                "use fewer blocks, a larger --image-size, or --padding same",
+            )
+        if same:
+            self.shape = (-(-height // stride), -(-width // stride), channels)
+        else:
+            self.shape = (
+                (height - window) // stride + 1,
+                (width - window) // stride + 1,
+                channels,
+            )
+        self.field += (window - 1) * self.jump
+        self.jump *= stride
+
+
+def _block_settings(model: ModelConfig) -> tuple[int, list[int], list[int]]:
+    if model.blocks == "auto" or model.filters == "auto" or model.convs_per_block == "auto":
+        raise ConfigError("expected a resolved model, received blocks or filters = auto")
+    convs = list(model.convs_per_block)
+    if len(convs) == 1:
+        convs *= model.blocks
+    if len(model.filters) != model.blocks or len(convs) != model.blocks:
+        raise ConfigError(
+            f"filters {model.filters} and convs_per_block {list(model.convs_per_block)} do not"
+            f" match {model.blocks} blocks",
+            "give --filters and --convs-per-block one number per block",
+        )
+    return model.blocks, list(model.filters), convs
+
+
+def _pool_stride(model: ModelConfig) -> int:
+    return model.pool_size if model.pool_stride == "auto" else model.pool_stride

@@ -1,0 +1,110 @@
+"""The anatomy of a CNN, and that Keras builds the same."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf.config import ModelConfig, load_config
+from cnnclf.errors import ConfigError
+from cnnclf.models.anatomy import Anatomy
+from cnnclf.models.cnn import build_cnn
+from cnnclf.models.cnn_anatomy import plan_cnn
+
+
+def shaped(**changes: Any) -> ModelConfig:
+    base: dict[str, Any] = {
+        "blocks": 2,
+        "filters": [4, 6],
+        "convs_per_block": [1, 2],
+        "pool_stride": 2,
+    }
+    return ModelConfig.model_validate(base | changes)
+
+
+def plan_shaped(input_shape: tuple[int, int, int]) -> Anatomy:
+    return plan_cnn(shaped(), input_shape, num_classes=3)
+
+
+def test_textbook_counts_what_the_textbook_counts() -> None:
+    config, _ = load_config(options={"model.preset": "textbook"})
+    anatomy = plan_cnn(config.model, (64, 64, 3), num_classes=10)
+    assert anatomy.parameters == 3_938_570
+    shapes = {layer.name: layer.output_shape for layer in anatomy.layers}
+    assert shapes["block1_conv1"] == (62, 62, 32)
+    assert shapes["block1_pool"] == (31, 31, 32)
+    assert shapes["flatten"] == (30_752,)
+
+
+def test_receptive_fields_follow_the_recurrence() -> None:
+    layers = {layer.name: layer for layer in plan_shaped((32, 32, 3)).layers}
+    assert layers["block1_conv1"].receptive_field == 3
+    assert layers["block1_pool"].receptive_field == 4
+    assert layers["block2_conv1"].receptive_field == 8
+    assert layers["block2_conv2"].receptive_field == 12
+    assert layers["logits"].receptive_field == 0, "the top sees the whole image"
+
+
+def test_macs_of_a_convolution() -> None:
+    layers = {layer.name: layer for layer in plan_shaped((32, 32, 3)).layers}
+    assert layers["block1_conv1"].macs == 32 * 32 * 3 * 3 * 3 * 4
+    assert layers["logits"].macs == 6 * 3
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"padding": "valid"},
+    {"stride": 2},
+    {"kernel_size": 5, "padding": "valid"},
+    {"pooling": "average", "pool_size": 3, "pool_stride": 1},
+    {"pooling": "none"},
+    {"pool_last": True},
+    {"batch_norm": False},
+    {"top": "flatten"},
+    {"top": "global_max", "dense_units": [7, 5], "dropout": 0.5},
+    {"dense_units": [8], "dropout": 0.0, "l1": 0.1, "l2": 0.1},
+    *({"activation": name} for name in ("leaky_relu", "elu", "selu", "gelu", "swish")),
+    *({"activation": name} for name in ("tanh", "sigmoid")),
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+@pytest.mark.parametrize("shape", [(32, 32, 3), (29, 37, 1)], ids=str)
+def test_keras_builds_what_the_plan_says(
+    changes: dict[str, Any], shape: tuple[int, int, int]
+) -> None:
+    import keras
+
+    model = shaped(**changes)
+    plan = plan_cnn(model, shape, num_classes=3).layers
+    net = build_cnn(model, shape, num_classes=3)
+    assert isinstance(net, keras.Sequential)
+    assert [layer.name for layer in net.layers] == [layer.name for layer in plan]
+    for layer, planned in zip(net.layers, plan, strict=True):
+        assert tuple(layer.output.shape[1:]) == planned.output_shape, planned.name
+        assert layer.count_params() == planned.parameters, planned.name
+    logits = np.asarray(net(np.full((2, *shape), 255, np.uint8)))
+    assert logits.shape == (2, 3)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"padding": "valid", "kernel_size": 31},
+            "block1_conv1: its window of 31x31 is larger than the feature maps",
+        ),
+        (
+            {"pool_size": 16, "pool_stride": 16, "pool_last": True},
+            "block2_pool: its window of 16x16",
+        ),
+        ({"filters": [4]}, "do not match 2 blocks"),
+        ({"convs_per_block": [1, 1, 1]}, "do not match 2 blocks"),
+        ({"blocks": "auto"}, "expected a resolved model"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plan_cnn(shaped(**changes), (16, 16, 1), num_classes=2)
