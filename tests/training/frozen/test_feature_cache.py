@@ -237,7 +237,7 @@ def test_the_room_for_all_that_is_missing_is_asked_for_at_once(
 
 
 def test_the_message_names_both_sizes_and_the_ways_out(tmp_path: Path) -> None:
-    with pytest.raises(NoRoomError, match=r"expected .* GB of free disk .* has .*B") as error:
+    with pytest.raises(NoRoomError, match=r"expected .* TB of free disk .* has .*B") as error:
         check_room(tmp_path / "not" / "yet", 1 << 60)
     assert "--feature-fallback" in error.value.hint
     assert "CNNCLF_CACHE_DIR" in error.value.hint
