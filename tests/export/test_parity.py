@@ -63,7 +63,7 @@ def test_labels_that_change_are_found_though_outputs_hardly_differ(
     else:
         [problem] = parity.problems
         kept = 100 * (1 - flips / COUNT)
-        assert problem == f"{kept:.2f} % of the images keep their label (expected 99.9 %)"
+        assert problem == f"{kept:.2f} % of the images keep their label (limit 99.9 %)"
 
 
 @QUANTIZE
@@ -100,7 +100,7 @@ def test_ties_do_not_make_up_for_other_changes() -> None:
     )
     assert parity.ties == 20
     [problem] = parity.problems
-    assert problem == "98.00 % of the images keep their label or are ties (expected 99.9 %)"
+    assert problem == "98.00 % of the images keep their label or are ties (limit 99.9 %)"
 
 
 def test_the_margin_is_far_below_what_outputs_may_differ_by() -> None:

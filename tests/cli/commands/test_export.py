@@ -107,7 +107,7 @@ def test_what_loses_too_much_is_kept_under_another_name(
     assert json.loads(result.stdout)["verdict"] == "rejected"
     error, hint = (line for line in result.stderr.splitlines() if line.startswith(("err", "hint")))
     assert error.startswith(
-        "error: Keras was rejected: accuracy is 33.33 points lower, 6 of 18 images (allowed 0.5)"
+        "error: Keras was rejected: accuracy is 33.33 points lower, 6 of 18 images (limit 0.5)"
     )
     assert str(place.run / "exports" / "keras.rejected") in hint
 
