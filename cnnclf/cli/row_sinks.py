@@ -14,7 +14,6 @@ from cnnclf.errors import CnnclfError
 
 if TYPE_CHECKING:
     from cnnclf.cli.predict_request import Sorting
-    from cnnclf.inference.bundles import Bundle
     from cnnclf.prediction.inputs import ImageInputs
     from cnnclf.prediction.job import PredictionJob
     from cnnclf.prediction.label_pipeline import PredictOptions
@@ -58,13 +57,19 @@ class Sink:
 
 @contextlib.contextmanager
 def open_sink(
-    target: RowTarget, bundle: "Bundle", *, options: "PredictOptions", inputs: "ImageInputs"
+    target: RowTarget,
+    labels: tuple[str, ...],
+    *,
+    checksum: str,
+    options: "PredictOptions",
+    inputs: "ImageInputs",
 ) -> Iterator[Sink]:
     """Open a file or stdout for the rows of a job.
 
     Args:
         target: Where rows are to be written.
-        bundle: The model.
+        labels: Labels of the model.
+        checksum: Checksum of the model.
         options: How it predicts.
         inputs: The images.
     """
@@ -74,10 +79,10 @@ def open_sink(
     is_sorting, has_threshold = target.sorting is not None, options.threshold is not None
     columns = RowColumns(options.top_k, nearest=has_threshold, placed=is_sorting)
     if target.path is None:
-        yield _open_stdout_sink(columns, bundle.labels)
+        yield _open_stdout_sink(columns, labels)
         return
     job = PredictionJob.describe(
-        bundle.content["sha256"],
+        checksum,
         inputs.inputs,
         columns=columns,
         threshold=options.threshold,

@@ -174,7 +174,8 @@ def _predict_here(
         config.threads,
     )
     placer = target.sorting.open_placer(labels) if target.sorting else None
-    with open_sink(target, classifier.source, options=options, inputs=search.inputs) as sink:
+    checksum, inputs = classifier.bundle["sha256"], search.inputs
+    with open_sink(target, labels, checksum=checksum, options=options, inputs=inputs) as sink:
         search.check(earlier=sink.so_far.summary.earlier)
         if watch:
             with _summary_on_interrupt(sink, target.sorting):
