@@ -81,7 +81,7 @@ class CommandGroup(typer.core.TyperGroup):
         near = get_close_matches(args[0], names, n=1)
         path = ctx.command_path
         raise UsageError(
-            f"{path}: expected a command ({', '.join(names)}), received {args[0]!r}",
+            f"{path}: unknown command {args[0]!r}; the commands are {', '.join(names)}",
             hint=f"did you mean '{path} {near[0]}'?" if near else f"{path} --help describes them",
         )
 

@@ -61,7 +61,7 @@ def augment_preview_command(
 
     if out_.suffix.lower() != ".png":
         raise UsageError(
-            f"expected a file name that ends in .png, received {str(out_)!r}",
+            f"--out {out_}: expected a file name that ends in .png",
             f"--out {shlex.quote(str(out_.with_suffix('.png')))}" if out_.name else "",
         )
     loaded, origins = load_config(
@@ -71,7 +71,7 @@ def augment_preview_command(
     found = open_dataset(dataset, options=options_, progress=out.progress())
     plan = plan_training(loaded, found, given=origins)
     if not plan.operations and not each:
-        raise UsageError("expected augmentation, received none", "--augment medium, or --flip 0.5")
+        raise UsageError("no augmentation is selected", "add --augment medium or --flip 0.5")
     if each:
         _draw_each(plan, found, out_, variants)
     else:
@@ -124,7 +124,7 @@ def _draw_each(plan: "TrainPlan", dataset: "Dataset", path: Path, variants: int)
     save_sheet(sheet, path)
     out.table(
         "",
-        ("row", "operation", "strength", "what it does", "in force"),
+        ("row", "operation", "strength", "what it does", "active"),
         rows=[
             (number, name, strength, AUGMENTATIONS[name].summary, name in plan.operations)
             for number, (name, strength) in enumerate(rows, 1)

@@ -25,11 +25,11 @@ RUNS_COMMANDS = (
 SORTS = ("accuracy", "name", "created")
 SPLITS = ("test", "val", "train")
 
-# What is shown of an evaluation, in this order and in these words; the rest is in metrics.json.
+# The metrics of an evaluation that are shown, in this order; metrics.json has all.
 _METRICS = {
     "accuracy": "accuracy",
-    "accuracy_low": "accuracy, 95 % from",
-    "accuracy_high": "accuracy, 95 % to",
+    "accuracy_low": "accuracy, 95 % CI from",
+    "accuracy_high": "accuracy, 95 % CI to",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "log_loss": "log loss",
@@ -55,9 +55,9 @@ def list_command(
 ) -> None:
     """List the runs in a directory, best first."""
     if sort not in SORTS:
-        raise UsageError(f"--sort: expected one of {', '.join(SORTS)}, received {sort!r}")
+        raise UsageError(f"--sort {sort}: expected one of {', '.join(SORTS)}")
     if not directory.is_dir():
-        raise RunError(f"expected a directory of runs, found none at {directory}", _TRAIN_HINT)
+        raise RunError(f"directory {directory} does not exist", _TRAIN_HINT)
     rows = [_describe(row) for row in list_runs(directory)]
     if sort == "accuracy":
         rows.sort(key=lambda row: -1.0 if row["test_accuracy"] is None else row["test_accuracy"])
@@ -109,7 +109,7 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
             # an operation left to the preset is in the line below
             if value is not None or not key.startswith("augment.")
         }
-        | ({"augmentation in force": _operations(plan)} if "augmentation" in plan else {}),
+        | ({"augmentation": _operations(plan)} if "augmentation" in plan else {}),
     )
     for split, metrics in evaluations.items():
         out.pairs(
@@ -137,7 +137,7 @@ def compare_command(
     """Compare runs side by side: settings that differ, and metrics."""
     if len(runs) < 2:
         raise UsageError(
-            f"expected two or more runs, received {len(runs)}", "cnnclf runs list names them"
+            f"expected two or more runs, received {len(runs)}", "list them with: cnnclf runs list"
         )
     directories = [open_run(path) for path in runs]
     names = _short_names(runs)
@@ -168,16 +168,16 @@ def compare_command(
     )
 
 
-_TRAIN_HINT = "cnnclf train DATASET makes a run"
+_TRAIN_HINT = "create a run: cnnclf train DATASET"
 
 _RECORD_FIGURES = {
     "epochs": "epochs",
     "best_epoch": "best epoch",
     "best_val_accuracy": "best val accuracy",
     "parameters": "parameters",
-    "fit_s": "epochs took",
+    "fit_s": "training time",
     "images_per_s": "images per second",
-    "data_wait_share": "waited for images",
+    "data_wait_share": "waiting for images",
 }
 
 
@@ -222,7 +222,7 @@ def _read_evaluations(directory: RunDirectory) -> dict[str, dict[str, Any]]:
 
 
 def _read_export(artifact: Path) -> dict[str, Any]:
-    """Read what came of an export; a damaged one must not hide the run."""
+    """Read the figures of an export; a damaged one must not hide the run."""
     try:
         content = read_json(artifact / PARITY_FILE)
     except RunError as error:
@@ -240,7 +240,7 @@ def _read_export(artifact: Path) -> dict[str, Any]:
 
 
 def _local_day(moment: object) -> str | None:
-    """Give the day of an ISO moment where the user is."""
+    """Return the date of an ISO timestamp in the time zone of the user."""
     try:
         return f"{datetime.fromisoformat(str(moment)).astimezone():%Y-%m-%d}"
     except ValueError:
@@ -264,7 +264,7 @@ def _flat_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name the metrics that one of the evaluations has, in the order they are shown."""
+    """Return the metrics that any of the evaluations has, in the order they are shown."""
     known = {key for each in metrics for key, value in each.items() if value is not None}
     return [key for key in _METRICS if key in known]
 
@@ -283,7 +283,7 @@ def _run_pairs(directory: RunDirectory, record: Mapping[str, Any]) -> dict[str, 
 
 
 def _figure(key: str, value: object) -> object:
-    """Write a figure of a run record with its unit; numbers are also right in a table."""
+    """Format a figure of a run record with its unit."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if key.endswith("_s") and key != "images_per_s":
             return format_seconds(value)
@@ -310,7 +310,7 @@ def _data_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what makes runs differ: the settings, the data and the images' form."""
+    """Collect what may differ between runs: settings, dataset and input spec."""
     parts = {
         "command": plan.get("command", "train" if plan else None),
         "dataset": _section(plan, "dataset"),
@@ -331,7 +331,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _typed(key: str, value: object) -> str:
-    """Write a setting as it would be typed, and a fingerprint as far as it helps to tell."""
+    """Format a setting as it would be typed; fingerprints are shortened."""
     if key.endswith("image_size") and isinstance(value, list):
         return "x".join(map(str, value))
     text = _setting(value)
