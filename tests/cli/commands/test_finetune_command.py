@@ -70,14 +70,18 @@ def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(images: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ((), ExitCode.USAGE, "expected a DATASET"),
+        ((), ExitCode.USAGE, "no DATASET was given"),
         (("nowhere",), ExitCode.DATA, "nowhere"),
-        (("{images}", "--resume", "run"), ExitCode.USAGE, "--resume RUN alone"),
+        (("{images}", "--resume", "run"), ExitCode.USAGE, "--resume RUN takes no other settings"),
         (("{images}", "--backbone", "resnet51"), ExitCode.CONFIG, "did you mean resnet50"),
         (("{images}", "--image-size", "16"), ExitCode.CONFIG, "at least 32x32"),
         (("{images}", "--unfreeze", "stage99"), ExitCode.CONFIG, "received 'stage99'"),
-        (("{images}", "--head-dropout", "2"), ExitCode.CONFIG, "head.dropout (option)"),
-        (("{images}", "--set", "head.drop=1"), ExitCode.CONFIG, "did you mean head.dropout?"),
+        (
+            ("{images}", "--head-dropout", "2"),
+            ExitCode.USAGE,
+            "--head-dropout 2: expected a number",
+        ),
+        (("{images}", "--set", "head.drop=1"), ExitCode.USAGE, "did you mean head.dropout?"),
         (("{images}", "--weights", "none.h5"), ExitCode.CONFIG, "no weights file or run: none.h5"),
         (("{images}", "--backbone", "vgg16"), ExitCode.CONFIG, "ImageNet weights of vgg16"),
     ],

@@ -111,11 +111,11 @@ def test_a_run_of_a_newer_version_is_named(cli: Cli, runs: Path) -> None:
     for arguments in (["show", runs / "x_or_o-1"], ["compare", runs / "x_or_o-1", runs]):
         result = cli("runs", *arguments)
         assert result.code == 4
-        assert "written by a newer cnnclf" in " ".join(result.stderr.split())
+        assert "written by a newer version of cnnclf" in " ".join(result.stderr.split())
         assert "hint: upgrade" in result.stderr
     result = cli("runs", "list", runs)
     assert result.code == 0
-    assert "newer cnnclf" in " ".join(result.stderr.split())
+    assert "newer version of cnnclf" in " ".join(result.stderr.split())
 
 
 def test_list_of_nothing(cli: Cli, tmp_path: Path) -> None:
