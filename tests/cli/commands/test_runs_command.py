@@ -112,7 +112,7 @@ def test_a_run_of_a_newer_version_is_named(cli: Cli, runs: Path) -> None:
         result = cli("runs", *arguments)
         assert result.code == 4
         assert "written by a newer version of cnnclf" in " ".join(result.stderr.split())
-        assert "hint: upgrade" in result.stderr
+        assert "pip install --upgrade cnnclf" in result.stderr
     result = cli("runs", "list", runs)
     assert result.code == 0
     assert "newer version of cnnclf" in " ".join(result.stderr.split())
