@@ -37,6 +37,7 @@ from cnnclf.files import (
     write_json_atomic,
 )
 from cnnclf.names import natural_key
+from cnnclf.run_lock import LOCK_FILE, describe_holder, is_held, remove_lock
 
 RUN_VERSION = 1
 
@@ -71,6 +72,7 @@ _OWNED = (
     CHECKPOINTS,
     EVALUATION,
     EXPORTS,
+    LOCK_FILE,
 )
 
 
@@ -192,9 +194,17 @@ class RunDirectory:
         """The status in run.json; `interrupted` for a run whose process is gone."""
         record = self.read_record()
         status = RunStatus(record["status"])
-        if status is RunStatus.RUNNING and not _is_alive(record):
-            return RunStatus.INTERRUPTED
+        if status is RunStatus.RUNNING:
+            held = is_held(self.path)
+            if not (_is_alive(record) if held is None else held):
+                return RunStatus.INTERRUPTED
         return status
+
+    def declare_interrupted(self) -> None:
+        """Take the run for interrupted, whatever its lock says; the user knows better."""
+        if self.read_record()["status"] == RunStatus.RUNNING:
+            remove_lock(self.path)
+            self.update_run(status=RunStatus.INTERRUPTED)
 
     def resume_command(self) -> str:
         """The command line that goes on with this run; its plan knows which command began it.
@@ -344,6 +354,35 @@ def open_run(path: Path) -> RunDirectory:
     return run
 
 
+def still_training(run: RunDirectory, hint: str) -> RunError:
+    """Give the error for a run that another process is training, and who that is."""
+    record = run.read_record()
+    holder = f"process {record.get('pid')} on {record.get('host') or 'an unknown host'}"
+    return RunError(f"run {run.path} is still training ({holder}{describe_holder(run.path)})", hint)
+
+
+def remove_run(run: RunDirectory) -> list[str]:
+    """Remove the files of a run, and its directory if nothing else is in it.
+
+    Args:
+        run: Finished or not.
+
+    Returns:
+        The names of what is not of the run, which stays.
+
+    Raises:
+        RunError: It is still training, or cannot be removed.
+    """
+    try:
+        _clear_run(run)
+        left = sorted(entry.name for entry in run.path.iterdir())
+        if not left:
+            run.path.rmdir()
+    except OSError as error:
+        raise write_error(run.path, error) from error
+    return left
+
+
 def list_runs(root: Path) -> list[RunRow]:
     """Describe the run directories right below `root` in natural order, damaged ones too."""
     if not root.is_dir():
@@ -362,7 +401,7 @@ def list_runs(root: Path) -> list[RunRow]:
 
 def _clear_run(run: RunDirectory) -> None:
     if run.status() is RunStatus.RUNNING:
-        raise RunError(f"the run {run.path} is still training", "give another --out")
+        raise still_training(run, "give another --out")
     for name in _OWNED:
         path = run.path / name
         if path.is_dir() and not path.is_symlink():

@@ -31,7 +31,12 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 EXPORT_TO_LITERT = ("export/litert_exporter.py", "export/litert_biases.py")
 # Which files may import what; a name that ends with / is a directory.
 MAY_IMPORT = {
-    "tensorflow": ("runtime/", "training/feeding/batches.py", *EXPORT_TO_LITERT),
+    "tensorflow": (
+        "runtime/",
+        "training/feeding/batches.py",
+        "inference/engines/saved_model_check.py",
+        *EXPORT_TO_LITERT,
+    ),
     "jax": ("runtime/",),
     "torch": ("runtime/",),
     "openvino": ("inference/engines/openvino_engine.py",),  # load_openvino keeps it from reporting

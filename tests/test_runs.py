@@ -121,7 +121,7 @@ def test_open_run_refuses_a_record_without_version(tmp_path: Path, version: obje
 def test_open_run_refuses_a_newer_version(tmp_path: Path) -> None:
     run = runs.create_run(tmp_path)
     files.write_json_atomic(run.record, run.read_record() | {"version": 99})
-    with pytest.raises(RunError, match="newer cnnclf") as caught:
+    with pytest.raises(RunError, match="newer version of cnnclf") as caught:
         runs.open_run(tmp_path)
     assert "upgrade" in caught.value.hint
 

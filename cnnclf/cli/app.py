@@ -51,6 +51,9 @@ COMMANDS: tuple[CommandRow, ...] = (
     ),
     ("sample-data", f"{_COMMANDS}.sample_data", "sample_data_command", "Write sample images."),
     ("doctor", f"{_COMMANDS}.doctor", "doctor_command", "Check this machine and suggest fixes."),
+    ("cache", f"{_COMMANDS}.cache", "CACHE_COMMANDS", "List and clear the cache."),
+    ("help", f"{_COMMANDS}.about", "help_command", "Show the help of a command."),
+    ("version", f"{_COMMANDS}.about", "version_command", "Print the version."),
 )
 
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -152,7 +155,11 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version",
+            "-V",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
     traceback: Annotated[

@@ -14,6 +14,7 @@ import typer
 
 from cnnclf.cli.app import build_root
 from cnnclf.cli.output import out
+from cnnclf.cli.streams import secure_streams
 from cnnclf.cli.typer_errors import (
     ClickException,
     MissingParameter,
@@ -29,10 +30,7 @@ PROGRAM = "cnnclf"
 
 def run() -> None:
     """Run the console script: the arguments of the process, then exit."""
-    for stream in (sys.stdout, sys.stderr):
-        # A file name that the console cannot show must not end the program.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    secure_streams()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers; users read our own lines
     # A scheduler that stops a job politely gets what Ctrl-C gets: the state is kept.
@@ -158,6 +156,7 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
 _OS_ERRORS: dict[int | None, tuple[ExitCode, str, str]] = {
     errno.ENOSPC: (ExitCode.DEVICE, "disk full", "free some space, or write to another disk"),
     errno.EDQUOT: (ExitCode.DEVICE, "disk quota exceeded", "free some space, or use another disk"),
+    errno.EBADF: (ExitCode.DEVICE, "stdout is closed", "redirect it: > FILE or > /dev/null"),
     errno.ENOMEM: (ExitCode.DEVICE, "not enough memory", "close other programs"),
     errno.EMFILE: (ExitCode.DEVICE, "too many open files", "raise the limit: ulimit -n 4096"),
     errno.EACCES: (ExitCode.DATA, "permission denied", "check the owner and mode of the file"),

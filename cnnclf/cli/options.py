@@ -73,3 +73,7 @@ Verbose = Annotated[
         help="Show messages of TensorFlow and other libraries.",
     ),
 ]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", "-y", help="Remove without asking."),
+]

@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnclf.cli.words import count_cells, encodable, format_value, pad_cells, safe_text
+from cnnclf.errors import UsageError
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
@@ -150,6 +151,24 @@ class Output:
     def error(self, text: str) -> None:
         """Write an error."""
         self._message("error", text)
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Ask on the terminal before something is removed.
+
+        Args:
+            question: Without the question mark's answers.
+            yes: Whether the answer was given beforehand.
+
+        Raises:
+            UsageError: There is nobody to ask.
+        """
+        if yes:
+            return True
+        if sys.stdin is None or not sys.stdin.isatty() or not sys.stderr.isatty():
+            raise UsageError(f"cannot ask without a terminal: {question}", "add --yes to agree")
+        sys.stderr.write(f"{safe_text(question)} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def progress(self) -> Progress:
         """Return a `Progress` for library code: live bars, plain lines or nothing."""

@@ -48,6 +48,12 @@ Resume = Annotated[
     Path | None,
     typer.Option("--resume", metavar="RUN", help="Continue an interrupted run."),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="With --resume: resume even if another process seems to be training it."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan without training.")]
 
 
@@ -64,6 +70,7 @@ class Request:
         resume: The run to continue, if any.
         dry_run: Only show the plan.
         verbose: Show what libraries print.
+        force: Resume a run although it seems to be training.
     """
 
     source: Path | None
@@ -74,6 +81,7 @@ class Request:
     resume: Path | None
     dry_run: bool
     verbose: bool
+    force: bool = False
 
 
 class Trainer(Protocol[AnyConfig, AnyPlan]):
@@ -119,6 +127,8 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
     """
     command = f"cnnclf {trainer.kind.command}"
     if request.resume is None:
+        if request.force:
+            raise UsageError("--force goes with --resume RUN only")
         if request.source is None:
             raise UsageError("no DATASET was given", f"{command} DATASET")
         return _start(trainer, request, request.source)
@@ -128,7 +138,7 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
             "--resume RUN takes no other settings",
             f"a run continues with the settings it started with: {command} --resume RUN",
         )
-    return _resume(trainer, request.resume, verbose=request.verbose)
+    return _resume(trainer, request.resume, verbose=request.verbose, force=request.force)
 
 
 def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path) -> int:
@@ -165,13 +175,15 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path)
     return _train(trainer, plan, dataset, make_run, resume=False, verbose=request.verbose)
 
 
-def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool) -> int:
+def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool, force: bool) -> int:
     from cnnclf.data.manifest import load_dataset
     from cnnclf.planning.plan import parse_plan, read_dataset_path
     from cnnclf.runs import open_run
     from cnnclf.training.run import check_resumable
 
     run = open_run(path)
+    if force:
+        run.declare_interrupted()
     plan = parse_plan(run.plan, trainer.read_plan)
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan, dataset)

@@ -1,19 +1,115 @@
 """The cache directory: imported sources, decoded pixels and other files that can be recreated."""
 
 import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 CACHE_VARIABLE = "CNNCLF_CACHE_DIR"
 
+CACHE_KINDS = {
+    "datasets": "imported sources",
+    "stores": "decoded images",
+    "features": "features of frozen layers",
+    "engine-cache": "models converted for an engine",
+}
+"""The directories of the cache, and what each holds."""
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One thing in the cache that can be made again.
+
+    Args:
+        kind: A key of `CACHE_KINDS`.
+        name: Its name.
+        paths: The file or directory, or the files that belong together.
+        size_bytes: What they take on the disk.
+        used_s: When one of them was last read or written, in seconds since the epoch.
+        is_unfinished: Whether it is incomplete, from a process that was killed.
+    """
+
+    kind: str
+    name: str
+    paths: tuple[Path, ...]
+    size_bytes: int
+    used_s: float
+    is_unfinished: bool
+
+    def remove(self) -> None:
+        """Remove it; what another process removed meanwhile is no error.
+
+        Raises:
+            OSError: It cannot be removed.
+        """
+        for path in self.paths:
+            with suppress(FileNotFoundError):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
 
 def cache_dir() -> Path:
-    """Return the cache directory: `CNNCLF_CACHE_DIR`, or else the user cache of the system.
+    """Return the cache directory: `CNNCLF_CACHE_DIR`, or else the user's cache of the system.
 
-    It may not exist yet.
+    It need not exist yet.
     """
     given = os.environ.get(CACHE_VARIABLE, "")
     if given:
         return Path(given).expanduser().absolute()
     return Path(platformdirs.user_cache_dir("cnnclf", appauthor=False))
+
+
+def list_cache(kinds: tuple[str, ...] = tuple(CACHE_KINDS)) -> list[CacheEntry]:
+    """List what is in the cache, the largest first.
+
+    Args:
+        kinds: Which directories of it, keys of `CACHE_KINDS`.
+    """
+    entries = []
+    for kind in kinds:
+        groups: dict[str, list[Path]] = {}
+        for path in _children(cache_dir() / kind):
+            groups.setdefault(_group_name(path), []).append(path)
+        entries += [_describe(kind, name, tuple(paths)) for name, paths in groups.items()]
+    return sorted(entries, key=lambda entry: (-entry.size_bytes, entry.name))
+
+
+def _children(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _group_name(path: Path) -> str:
+    """Name what belongs together: `KEY.json` describes `KEY.u8`, or `KEY-0.features` and so on."""
+    if path.is_dir() or path.name.startswith("."):
+        return path.name
+    stem = path.name.partition(".")[0]
+    return stem.rpartition("-")[0] if path.suffix == ".features" else stem
+
+
+def _describe(kind: str, name: str, paths: tuple[Path, ...]) -> CacheEntry:
+    size, used = 0, 0.0
+    for path in paths:
+        for file in _files(path):
+            with suppress(OSError):  # removed meanwhile
+                found = file.lstat()
+                size += found.st_size
+                used = max(used, found.st_atime, found.st_mtime)
+    return CacheEntry(kind, name, paths, size, used or time.time(), name.startswith("."))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir() or path.is_symlink():
+        yield path
+        return
+    for folder, _, names in os.walk(path):
+        yield from (Path(folder, name) for name in names)

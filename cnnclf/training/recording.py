@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_error, write_text_atomic
 from cnnclf.progress import Progress, TaskContext
+from cnnclf.run_lock import holding_run
 from cnnclf.runs import STATE_FILE, RunDirectory, RunStatus
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.state import TrainingState
@@ -35,26 +36,30 @@ def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[Outcome]:
         run: The run; if it was resumed, the time of this leg is added to that of the former ones.
         runtime: What it runs on.
 
+    Raises:
+        RunError: Another process is training in it.
+
     Yields:
         The status at the end of the with statement, which may be set.
     """
     started = time.perf_counter()
-    record = run.update_run(
-        status=RunStatus.RUNNING,
-        device=runtime.summary,
-        seed=runtime.seed,
-        versions=dict(runtime.versions),
-    )
-    outcome, status = Outcome(), RunStatus.FAILED
-    try:
-        yield outcome
-        status = outcome.status
-    except KeyboardInterrupt:
-        status = RunStatus.INTERRUPTED
-        raise
-    finally:
-        wall_s = record.get("wall_s", 0.0) + time.perf_counter() - started
-        run.update_run(status=status, wall_s=round(wall_s, 3))
+    with holding_run(run.path):
+        record = run.update_run(
+            status=RunStatus.RUNNING,
+            device=runtime.summary,
+            seed=runtime.seed,
+            versions=dict(runtime.versions),
+        )
+        outcome, status = Outcome(), RunStatus.FAILED
+        try:
+            yield outcome
+            status = outcome.status
+        except KeyboardInterrupt:
+            status = RunStatus.INTERRUPTED
+            raise
+        finally:
+            wall_s = record.get("wall_s", 0.0) + time.perf_counter() - started
+            run.update_run(status=status, wall_s=round(wall_s, 3))
 
 
 def draw_curves(run: RunDirectory, state: TrainingState) -> None:
@@ -108,14 +113,19 @@ class LoggedProgress:
     def __init__(self, progress: Progress, run: RunDirectory) -> None:
         self._progress = progress
         self._file = run.log
+        self._is_lost = False
 
     def write(self, text: str) -> None:
         """Add a line to the log alone."""
+        if self._is_lost:
+            return
         try:
             with self._file.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
-        except OSError as error:
-            raise write_error(self._file, error) from error
+        except OSError as error:  # hours of training are worth more than its log
+            self._is_lost = True
+            problem = write_error(self._file, error)
+            self._progress.warn(f"{problem.message}; training continues without a log")
 
     def on_epoch(self, row: EpochRow, is_best: bool) -> None:
         """Log an epoch in one line."""

@@ -20,7 +20,7 @@ from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory, RunStatus
+from cnnclf.runs import RunDirectory, RunStatus, still_training
 from cnnclf.training.calibration import Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
@@ -263,7 +263,10 @@ def check_resumable(run: RunDirectory, plan: Plan[Any], dataset: Dataset) -> Non
             "train again with more --epochs into another --out",
         )
     if run.status() is RunStatus.RUNNING:
-        raise RunError(f"the run {run.path} is still training")
+        raise still_training(
+            run,
+            "wait for it; if that process is gone for sure, add --force to --resume",
+        )
     if dataset.fingerprint != plan.dataset["fingerprint"]:
         raise DataError(
             f"the dataset in {dataset.directory} has changed since the run {run.path} started",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cnnclf.cli.app import COMMANDS, load_command
+from cnnclf.cli.commands.cache import CACHE_COMMANDS
 from cnnclf.cli.commands.runs import RUNS_COMMANDS
 from cnnclf.cli.commands.weights import WEIGHTS_COMMANDS
 from cnnclf.cli.help import _give_values
@@ -15,6 +16,7 @@ PAGES = [
     *((row[0],) for row in COMMANDS),
     *(("runs", row[0]) for row in RUNS_COMMANDS),
     *(("weights", row[0]) for row in WEIGHTS_COMMANDS),
+    *(("cache", row[0]) for row in CACHE_COMMANDS),
 ]
 
 

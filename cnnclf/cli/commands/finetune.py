@@ -10,6 +10,7 @@ from cnnclf.cli.training_commands import (
     Assignments,
     ConfigFile,
     DryRun,
+    Force,
     Out,
     Request,
     Resume,
@@ -32,6 +33,7 @@ def finetune_command(
     config: ConfigFile = None,
     set_: Assignments = None,
     resume: Resume = None,
+    force: Force = False,
     dry_run: DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -51,6 +53,7 @@ def finetune_command(
         assignments=tuple(set_ or ()),
         given=given_settings(settings, kind=FinetuneConfig),
         resume=resume,
+        force=force,
         dry_run=dry_run,
         verbose=verbose,
     )

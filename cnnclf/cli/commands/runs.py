@@ -10,9 +10,18 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.cli.words import format_rate, format_seconds
-from cnnclf.errors import RunError, UsageError
+from cnnclf.errors import ExitCode, RunError, UsageError
 from cnnclf.files import read_json
-from cnnclf.runs import METRICS_FILE, PARITY_FILE, RunDirectory, RunRow, list_runs, open_run
+from cnnclf.names import name_some
+from cnnclf.runs import (
+    METRICS_FILE,
+    PARITY_FILE,
+    RunDirectory,
+    RunRow,
+    list_runs,
+    open_run,
+    remove_run,
+)
 
 _HERE = "cnnclf.cli.commands.runs"
 
@@ -20,6 +29,7 @@ RUNS_COMMANDS = (
     ("list", _HERE, "list_command", "List the runs in a directory, best first."),
     ("show", _HERE, "show_command", "Show a run."),
     ("compare", _HERE, "compare_command", "Compare runs side by side."),
+    ("remove", _HERE, "remove_command", "Remove runs; optionally keep the best."),
 )
 
 SORTS = ("accuracy", "name", "created")
@@ -48,7 +58,7 @@ def list_command(
             "--sort",
             metavar="|".join(SORTS),
             autocompletion=lambda: list(SORTS),
-            help="Sort order; accuracy is that on the test split.",
+            help="Sort order; accuracy is that on test, or on val for runs without a test split.",
         ),
     ] = "accuracy",
     json: options.Json = False,
@@ -60,15 +70,23 @@ def list_command(
         raise RunError(f"directory {directory} does not exist", _TRAIN_HINT)
     rows = [_describe(row) for row in list_runs(directory)]
     if sort == "accuracy":
-        rows.sort(key=lambda row: -1.0 if row["test_accuracy"] is None else row["test_accuracy"])
-        rows.reverse()
+        rows.sort(key=_rank, reverse=True)
     elif sort == "created":
         rows.sort(key=lambda row: str(row["created"]))
     out.json({"runs": rows})
-    columns = ("run", "status", "accuracy", "epochs", "parameters", "dataset", "created")
-    keys = ("name", "status", "test_accuracy", "epochs", "parameters", "dataset")
+    columns = ("run", "status", "test", "val", "model", "parameters", "epochs", "data", "created")
+    keys = ("name", "status", "test_accuracy", "val_accuracy", "model")
     if rows:
-        cells = [[*(row[key] for key in keys), _local_day(row["created"])] for row in rows]
+        cells = [
+            [
+                *(row[key] for key in keys),
+                _grouped(row["parameters"]),
+                row["epochs"],
+                row["dataset"],
+                _local_day(row["created"]),
+            ]
+            for row in rows
+        ]
         out.table("", columns, rows=cells)
     else:
         out.note(f"no runs in {directory}")
@@ -76,6 +94,47 @@ def list_command(
     for row in rows:
         if row["problem"]:
             out.warn(f"{row['run']}: {row['problem']}")
+
+
+def remove_command(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories, such as runs/pets-*.")
+    ],
+    *,
+    keep_best: Annotated[
+        int,
+        typer.Option("--keep-best", metavar="N", min=0, help="Keep the N most accurate of them."),
+    ] = 0,
+    yes: options.Yes = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Remove run directories: their checkpoints, reports and exports are gone afterwards.
+
+    A run that is still training is refused, and files that are not of the run stay.
+    """
+    rows = [
+        _describe(RunRow(run := open_run(path), run.status(), run.read_record())) for path in runs
+    ]
+    rows.sort(key=_rank, reverse=True)
+    doomed = rows[keep_best:]
+    names = ", ".join(row["run"] for row in doomed)
+    if doomed and not out.confirm(f"remove {len(doomed):,} runs: {names}?", yes=yes):
+        out.note("nothing was removed")
+        return ExitCode.OK
+    for row in doomed:
+        left = remove_run(RunDirectory(Path(row["run"])))
+        if left:
+            out.warn(f"{row['run']} stays: it also holds {name_some(left)}")
+    out.json(
+        {
+            "removed": [row["run"] for row in doomed],
+            "kept": [row["run"] for row in rows[:keep_best]],
+        }
+    )
+    for row in doomed:
+        out.line(f"removed {row['run']}")
+    return ExitCode.OK
 
 
 def show_command(run: options.Run, *, json: options.Json = False) -> None:
@@ -185,9 +244,12 @@ def _describe(row: RunRow) -> dict[str, Any]:
     directory, record, status, problem = row.directory, row.record, row.status, row.problem
     plan: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
+    val_accuracy = record.get("best_val_accuracy")
     try:
         plan = _read_plan(directory)
-        metrics = _read_evaluations(directory).get("test", {})
+        evaluations = _read_evaluations(directory)
+        metrics = evaluations.get("test", {})
+        val_accuracy = evaluations.get("val", {}).get("accuracy", val_accuracy)
     except RunError as error:  # one damaged run must not hide the others
         status, problem = "damaged", problem or error.message
     return {
@@ -197,6 +259,8 @@ def _describe(row: RunRow) -> dict[str, Any]:
         "test_accuracy": metrics.get("accuracy"),
         "test_accuracy_low": metrics.get("accuracy_low"),
         "test_accuracy_high": metrics.get("accuracy_high"),
+        "val_accuracy": val_accuracy,
+        "model": _name_model(plan),
         "epochs": record.get("epochs"),
         "best_epoch": record.get("best_epoch"),
         "parameters": record.get("parameters", plan.get("parameters")),
@@ -204,6 +268,28 @@ def _describe(row: RunRow) -> dict[str, Any]:
         "created": record.get("created"),
         "problem": problem,
     }
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Give what runs are sorted by: accuracy on test, else on val; none is worst."""
+    test, val = row["test_accuracy"], row["val_accuracy"]
+    own = val if test is None else test
+    return (-1.0 if own is None else own, -1.0 if val is None else val)
+
+
+def _name_model(plan: Mapping[str, Any]) -> str | None:
+    """Name the network of a plan: its backbone, or the preset and filters of its CNN."""
+    config = _section(plan, "config")
+    backbone = _section(config, "backbone").get("name")
+    if backbone is not None:
+        return str(backbone)
+    model = _section(config, "model")
+    filters = ",".join(map(str, model["filters"])) if "filters" in model else ""
+    return f"{model.get('preset', 'cnn')} {filters}".strip() if model else None
+
+
+def _grouped(count: object) -> str | None:
+    return f"{count:,}" if isinstance(count, int) else None
 
 
 def _read_plan(directory: RunDirectory) -> dict[str, Any]:

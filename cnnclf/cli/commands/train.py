@@ -9,6 +9,7 @@ from cnnclf.cli.training_commands import (
     Assignments,
     ConfigFile,
     DryRun,
+    Force,
     Out,
     Request,
     Resume,
@@ -30,6 +31,7 @@ def train_command(
     config: ConfigFile = None,
     set_: Assignments = None,
     resume: Resume = None,
+    force: Force = False,
     dry_run: DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -49,6 +51,7 @@ def train_command(
         assignments=tuple(set_ or ()),
         given=given_settings(settings),
         resume=resume,
+        force=force,
         dry_run=dry_run,
         verbose=verbose,
     )

@@ -122,6 +122,9 @@ def load_saved_model(path: Path, shape: tuple[int, int, int]) -> "keras.Model":
     """
     import keras
 
+    from cnnclf.inference.engines.saved_model_check import check_saved_model
+
+    check_saved_model(path)
     try:
         layer = keras.layers.TFSMLayer(path, call_endpoint="serve")
         pixels = keras.Input(shape, dtype="uint8", name="pixels")

@@ -6,13 +6,12 @@ and the images are empty files named by numbers. CNNCLF_TEST_SLOW_S is what a ba
 
 import os
 import signal
-import sys
 import time
 from typing import Any
 
 import numpy as np
 
-from cnnclf.cli.main import main
+from cnnclf.cli.main import run
 from cnnclf.inference.classifier import Classifier
 from tests.prediction.numbers_engine import Numbers
 
@@ -36,4 +35,4 @@ if __name__ == "__main__":
     # A parent that ignores Ctrl-C hands that down.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     Classifier.load = SlowNumbers.load  # type: ignore[method-assign, assignment]
-    sys.exit(main())
+    run()

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cnnclf.files import write_json_atomic
+from cnnclf.run_lock import holding_run
 from cnnclf.runs import RunDirectory, create_run, open_run
 from tests.conftest import Cli
 
@@ -64,7 +65,7 @@ def test_list_puts_the_best_first(cli: Cli, runs: Path) -> None:
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["x_or_o-2", "x_or_o-1", "x_or_o-10"]
     assert "0.9800" in lines[1]
-    assert "89458" in lines[1]
+    assert "89,458" in lines[1]
     assert "interrupted" in lines[3]
 
 
@@ -134,7 +135,7 @@ def test_list_of_no_directory(cli: Cli, tmp_path: Path) -> None:
 def test_list_refuses_an_unknown_order(cli: Cli, runs: Path) -> None:
     result = cli("runs", "list", runs, "--sort", "size")
     assert result.code == 2
-    assert "--sort size" in result.stderr
+    assert "'size'" in result.stderr
 
 
 def test_show(cli: Cli, runs: Path) -> None:
@@ -153,12 +154,12 @@ def test_show_says_figures_in_words_and_units(cli: Cli, runs: Path) -> None:
     write_json_atomic(run.plan, plan | {"augmentation": {"translate": 0.04}})
     told = {" ".join(line.split()) for line in cli("runs", "show", run.path).stdout.splitlines()}
     assert {
-        "training time 1 h 07 min",
-        "waiting for images 3.4 %",
+        "epochs took 1 h 07 min",
+        "waited for images 3.4 %",
         "images per second 1,234",
         "parameters 3,425,834",
         "data.image_size 48x64",
-        "augmentation translate 0.04",
+        "augmentation in force translate 0.04",
         "calibration error (ECE) 0.0100",
     } <= told
     assert not any(line.startswith("augment.flip") for line in told)
@@ -235,3 +236,40 @@ def test_compare_needs_two(cli: Cli, runs: Path) -> None:
     result = cli("runs", "compare", runs / "x_or_o-1")
     assert result.code == 2
     assert "received 1" in result.stderr
+
+
+def test_list_names_model_and_both_accuracies(cli: Cli, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    write_run(root / "tested", accuracy=0.9)
+    untested = write_run(
+        root / "untested", accuracy=None, settings={"backbone": {"name": "resnet50"}}
+    )
+    untested.update_run(best_val_accuracy=0.95)
+    result = cli("runs", "list", root)
+    heading, first, second = result.stdout.splitlines()
+    assert heading.split()[:5] == ["run", "status", "test", "val", "model"]
+    assert first.split()[:5] == ["untested", "finished", "-", "0.9500", "resnet50"]
+    assert second.split()[:4] == ["tested", "finished", "0.9000", "-"]
+    assert "89,458" in second
+
+
+def test_remove_keeps_the_best_and_what_is_not_of_the_run(cli: Cli, runs: Path) -> None:
+    (runs / "x_or_o-10" / "notes.txt").write_text("mine")
+    paths = sorted(runs.iterdir())
+    result = cli("runs", "remove", *paths, "--keep-best", 1, "--yes")
+    assert result.code == 0, result.stderr
+    assert sorted(path.name for path in runs.iterdir()) == ["x_or_o-10", "x_or_o-2"]
+    assert [path.name for path in (runs / "x_or_o-10").iterdir()] == ["notes.txt"]
+    assert "notes.txt" in result.stderr
+
+
+def test_remove_asks_and_refuses_what_is_training_or_no_run(cli: Cli, runs: Path) -> None:
+    assert cli("runs", "remove", runs / "x_or_o-1").code == 2
+    assert (runs / "x_or_o-1").exists()
+    assert cli("runs", "remove", runs, "--yes").code == 4
+    training = create_run(runs / "training")
+    with holding_run(training.path):
+        result = cli("runs", "remove", training.path, "--yes")
+    assert result.code == 4
+    assert "still training" in result.stderr
+    assert training.record.exists()

@@ -1,0 +1,109 @@
+"""Reading files that anybody may have written: regular files, of bounded size, without surprises.
+
+A path in a manifest, a bundle or on the command line may lead to `/dev/zero`, a FIFO that nobody
+writes to, or a document made to exhaust its parser. Every file that is read whole is read here.
+"""
+
+import errno
+import json
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+MAX_DOCUMENT_BYTES = 64 << 20
+"""Largest JSON document: a plan or manifest description of ours has a few MB at most."""
+
+MAX_SETTINGS_BYTES = 1 << 20
+"""Largest TOML file."""
+
+# tomllib takes time with the square of the parts of one key.
+_MAX_DOTS_IN_A_LINE = 100
+_MAX_INTEGER = 2**63 - 1
+
+_KINDS = (
+    (stat.S_ISDIR, "it is a directory"),
+    (stat.S_ISCHR, "it is a device, not a regular file"),
+    (stat.S_ISBLK, "it is a device, not a regular file"),
+    (stat.S_ISFIFO, "it is a pipe, not a regular file"),
+    (stat.S_ISSOCK, "it is a socket, not a regular file"),
+)
+
+
+def check_regular(path: Path, *, max_bytes: int | None = None) -> os.stat_result:
+    """Look at a file without opening it.
+
+    Args:
+        path: Links are followed.
+        max_bytes: Largest size; None for any.
+
+    Raises:
+        OSError: It does not exist, is no regular file, or is larger; `strerror` says which.
+    """
+    found = path.stat()
+    for is_kind, words in _KINDS:
+        if is_kind(found.st_mode):
+            number = errno.EISDIR if is_kind is stat.S_ISDIR else errno.EINVAL
+            raise OSError(number, words, str(path))
+    if max_bytes is not None and found.st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
+    return found
+
+
+def read_bytes(path: Path, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """Read a regular file whole.
+
+    Args:
+        path: Links are followed.
+        max_bytes: Largest size.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or is larger; `strerror` says which.
+    """
+    check_regular(path, max_bytes=max_bytes)
+    with path.open("rb") as file:
+        data = file.read(max_bytes + 1)  # files of /proc have no size until they are read
+    if len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
+    return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse strict JSON.
+
+    Raises:
+        ValueError: It is not JSON, is nested too deeply, or holds NaN, an infinity or an integer
+            beyond 64 bits.
+    """
+    try:
+        return json.loads(data, parse_int=_parse_int, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ValueError: It is not TOML (`tomllib.TOMLDecodeError`), is nested too deeply, or has a key
+            of too many parts.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > _MAX_DOTS_IN_A_LINE:
+            raise ValueError(f"too many dots in one line (at line {number})")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _parse_int(digits: str) -> int:
+    value = int(digits)  # Python itself refuses more than 4,300 digits with a ValueError
+    if abs(value) > _MAX_INTEGER:
+        raise ValueError(f"an integer beyond 64 bits ({digits[:24]}...)")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,27 @@
+"""`cnnclf help COMMAND` and `cnnclf version`: other ways to ask for --help and --version."""
+
+from typing import Annotated
+
+import typer
+
+from cnnclf import __version__
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+
+
+def help_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="COMMAND...", help="A command, such as 'train' or 'runs list'."),
+    ] = None,
+) -> int:
+    """Show the help of a command; without one, the list of all commands."""
+    from cnnclf.cli.main import main
+
+    return main([*(words or ()), "--help"])
+
+
+def version_command(*, json: options.Json = False) -> None:
+    """Print the version of cnnclf."""
+    out.line(f"cnnclf {__version__}")
+    out.json({"version": __version__})

@@ -1,0 +1,111 @@
+"""`cnnclf cache`: what cnnclf keeps for later, how much space it takes, and removing it."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.data.cache import CACHE_KINDS, cache_dir, list_cache
+from cnnclf.errors import ExitCode, UsageError
+from cnnclf.files import format_bytes, write_error
+
+if TYPE_CHECKING:
+    from cnnclf.data.cache import CacheEntry
+
+_HERE = "cnnclf.cli.commands.cache"
+_DAY_S = 86_400
+
+CACHE_COMMANDS = (
+    ("list", _HERE, "list_command", "List what is cached and how much space it takes."),
+    ("clear", _HERE, "clear_command", "Remove what is cached; it is made again when needed."),
+)
+
+Kind = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="|".join(CACHE_KINDS),
+        autocompletion=lambda: list(CACHE_KINDS),
+        help="Only this kind; can be given several times [all].",
+    ),
+]
+
+
+def list_command(*, kind: Kind = None, json: options.Json = False) -> None:
+    """List what is cached and how much space it takes, the largest first."""
+    entries = list_cache(_check_kinds(kind))
+    out.json({"directory": cache_dir(), "entries": [_fields(entry) for entry in entries]})
+    out.table(
+        "",
+        ("kind", "name", "size", "last used"),
+        rows=[
+            (entry.kind, entry.name, format_bytes(entry.size_bytes), _age(entry))
+            for entry in entries
+        ],
+    )
+    total = format_bytes(sum(entry.size_bytes for entry in entries))
+    out.note(f"{len(entries):,} entries with {total} in {cache_dir()}")
+    if entries:
+        out.hint("cnnclf cache clear removes them; they are made again when needed")
+
+
+def clear_command(
+    *,
+    kind: Kind = None,
+    older_than: Annotated[
+        float,
+        typer.Option(
+            "--older-than", metavar="DAYS", min=0, help="Only what was not used for DAYS."
+        ),
+    ] = 0.0,
+    yes: options.Yes = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Remove what is cached. Datasets, runs and weights of your own are never touched.
+
+    Do not clear the cache while a training runs: it may have to decode images again.
+    """
+    latest_s = time.time() - older_than * _DAY_S
+    entries = [entry for entry in list_cache(_check_kinds(kind)) if entry.used_s <= latest_s]
+    size = format_bytes(sum(entry.size_bytes for entry in entries))
+    question = f"remove {len(entries):,} entries with {size} from {cache_dir()}?"
+    if entries and not out.confirm(question, yes=yes):
+        out.note("nothing was removed")
+        return ExitCode.OK
+    for entry in entries:
+        try:
+            entry.remove()
+        except OSError as error:
+            raise write_error(entry.paths[0], error) from error
+    out.json({"directory": cache_dir(), "removed": [_fields(entry) for entry in entries]})
+    out.line(f"removed {len(entries):,} entries with {size}")
+    return ExitCode.OK
+
+
+def _check_kinds(given: list[str] | None) -> tuple[str, ...]:
+    unknown = [each for each in given or () if each not in CACHE_KINDS]
+    if unknown:
+        raise UsageError(
+            f"--kind: expected one of {', '.join(CACHE_KINDS)}, received {unknown[0]!r}"
+        )
+    return tuple(given or CACHE_KINDS)
+
+
+def _fields(entry: "CacheEntry") -> dict[str, object]:
+    return {
+        "kind": entry.kind,
+        "name": entry.name,
+        "paths": entry.paths,
+        "size_bytes": entry.size_bytes,
+        "used_s": round(entry.used_s),
+        "unfinished": entry.is_unfinished,
+    }
+
+
+def _age(entry: "CacheEntry") -> str:
+    days = int((time.time() - entry.used_s) // _DAY_S)
+    age = "today" if days < 1 else f"{days} days ago" if days > 1 else "yesterday"
+    return f"{age}, unfinished" if entry.is_unfinished else age

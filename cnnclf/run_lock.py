@@ -1,0 +1,125 @@
+"""Who is training in a run directory: a lock that ends with its process, on any host.
+
+A process id says little: in a container every process is number 1, and on another host it means
+nothing. The lock is `flock` on a file in the run directory. Where the file system has no locks,
+the holder touches the file every few seconds, and a file that nobody touches counts as free.
+"""
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnclf.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = ".lock"
+
+_BEAT_S = 5.0
+_SILENT_S = 60.0
+_TRIES, _TRY_S = 5, 0.05
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_HELD: set[Path] = set()  # by this process
+
+
+@contextlib.contextmanager
+def holding_run(directory: Path) -> Iterator[None]:
+    """Hold the lock of a run directory while the with statement runs.
+
+    Args:
+        directory: The run directory, which must exist.
+
+    Raises:
+        RunError: Another process holds it.
+    """
+    place = directory.resolve()
+    is_recent = _is_recent(directory)
+    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    stopped = threading.Event()
+    try:
+        if place in _HELD or not _take(descriptor, is_recent=is_recent):
+            raise RunError(
+                f"run {directory} is still training (another process{describe_holder(directory)})",
+                "wait for it to finish, or give another --out",
+            )
+        beat = threading.Thread(target=_beat, args=(descriptor, stopped), daemon=True)
+        beat.start()
+        _HELD.add(place)
+        try:
+            yield
+        finally:
+            _HELD.discard(place)
+            stopped.set()
+            beat.join()
+    finally:
+        os.close(descriptor)
+
+
+def is_held(directory: Path) -> bool | None:
+    """Tell whether somebody is training in a run directory; None if there was never a lock."""
+    if directory.resolve() in _HELD:
+        return True
+    try:
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR)
+    except OSError:  # a run of before there were locks, or one that may only be read
+        return _is_recent(directory) or None
+    try:
+        return not _lock(descriptor, shared=True, is_recent=_is_recent(directory))
+    finally:
+        os.close(descriptor)
+
+
+def describe_holder(directory: Path) -> str:
+    """Say when the holder last gave a sign of life, to follow who it is; empty if unknown."""
+    with contextlib.suppress(OSError):
+        age_s = max(0.0, time.time() - (directory / LOCK_FILE).stat().st_mtime)
+        return f", last sign of life {age_s:,.0f} s ago"
+    return ""
+
+
+def remove_lock(directory: Path) -> None:
+    """Remove the lock file, even if another process holds the lock."""
+    (directory / LOCK_FILE).unlink(missing_ok=True)
+
+
+def _take(descriptor: int, *, is_recent: bool) -> bool:
+    """Take the lock; who only looks at it (`is_held`) has it for a moment."""
+    for _ in range(_TRIES):
+        if _lock(descriptor, shared=False, is_recent=is_recent):
+            return True
+        time.sleep(_TRY_S)
+    return False
+
+
+def _lock(descriptor: int, *, shared: bool, is_recent: bool) -> bool:
+    """Take the lock if it is free; it is given back when the descriptor is closed."""
+    if fcntl is None:
+        return not is_recent
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _WITHOUT_LOCKS and not is_recent
+    return True
+
+
+def _is_recent(directory: Path) -> bool:
+    """Tell whether the holder gave a sign of life lately."""
+    try:
+        return time.time() - (directory / LOCK_FILE).stat().st_mtime < _SILENT_S
+    except OSError:
+        return False
+
+
+def _beat(descriptor: int, stopped: threading.Event) -> None:
+    while True:
+        with contextlib.suppress(OSError):  # the disk is gone or full; training will notice
+            os.utime(descriptor)
+        if stopped.wait(_BEAT_S):
+            return

@@ -1,0 +1,104 @@
+"""Only one process trains in a run directory, and a killed one leaves it free, on any host."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cnnclf import run_lock, runs
+from cnnclf.errors import RunError
+from cnnclf.files import write_json_atomic
+from cnnclf.run_lock import LOCK_FILE, holding_run, is_held
+
+ROOT = Path(__file__).parents[1]
+HOLD = """
+import sys, time
+from pathlib import Path
+from cnnclf.run_lock import holding_run
+with holding_run(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds the lock of `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_until_the_first_is_killed(
+    tmp_path: Path, holder: "subprocess.Popen[str]"
+) -> None:
+    assert is_held(tmp_path)
+    with (
+        pytest.raises(RunError, match=r"still training .*last sign of life"),
+        holding_run(tmp_path),
+    ):
+        pass
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert not is_held(tmp_path)
+    with holding_run(tmp_path):
+        assert is_held(tmp_path)
+        with pytest.raises(RunError, match="still training"), holding_run(tmp_path):
+            pass
+    assert not is_held(tmp_path)
+
+
+def test_a_killed_run_is_interrupted_even_if_its_number_is_taken_or_its_host_another(
+    tmp_path: Path,
+) -> None:
+    """Every process of a container is number 1, and runs move between hosts."""
+    run = runs.create_run(tmp_path)
+    with holding_run(tmp_path):
+        assert run.status() is runs.RunStatus.RUNNING
+    run.update_run(status="running")
+    assert run.read_record()["pid"] == os.getpid()
+    assert run.status() is runs.RunStatus.INTERRUPTED
+    record = run.read_record() | {"host": "elsewhere", "pid": 1}
+    write_json_atomic(run.record, record)
+    assert run.status() is runs.RunStatus.INTERRUPTED
+
+
+def test_without_locks_of_the_file_system_signs_of_life_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("cnnclf.run_lock.fcntl.flock", refuse)
+    with holding_run(tmp_path):
+        monkeypatch.setattr(run_lock, "_HELD", set())  # as another process sees it
+        assert is_held(tmp_path)
+        with pytest.raises(RunError, match="still training"), holding_run(tmp_path):
+            pass
+    long_ago = time.time() - 3600
+    os.utime(tmp_path / LOCK_FILE, (long_ago, long_ago))
+    assert not is_held(tmp_path)
+    with holding_run(tmp_path):
+        pass
+
+
+def test_force_takes_a_run_for_interrupted(tmp_path: Path) -> None:
+    run = runs.create_run(tmp_path)
+    with holding_run(tmp_path):
+        run.declare_interrupted()
+        assert run.status() is runs.RunStatus.INTERRUPTED
+
+
+def test_what_was_never_locked_is_unknown(tmp_path: Path) -> None:
+    assert is_held(tmp_path) is None
