@@ -9,15 +9,35 @@ from cnnclf.cli.settings import given_settings
 from cnnclf.config import (
     AugmentConfig,
     CommandConfig,
+    EvaluateConfig,
+    ExportConfig,
     FinetuneConfig,
+    ImportConfig,
+    PredictConfig,
+    RuntimeConfig,
     TrainConfig,
     choices_of,
+    list_fields,
     option_name,
     setting_keys,
 )
+from cnnclf.inference.engines.engine_table import PRECISIONS
+from cnnclf.runtime import POLICIES
+from tests.conftest import Cli
 
 KINDS = pytest.mark.parametrize(
-    ("command", "kind"), [("train", TrainConfig), ("finetune", FinetuneConfig)]
+    ("command", "kind"),
+    [
+        (kind.command, kind)
+        for kind in (
+            ImportConfig,
+            TrainConfig,
+            FinetuneConfig,
+            EvaluateConfig,
+            PredictConfig,
+            ExportConfig,
+        )
+    ],
 )
 
 
@@ -57,9 +77,27 @@ def test_augment_settings_are_the_table_of_augmentations() -> None:
 
 @KINDS
 def test_every_setting_is_described(command: str, kind: type[CommandConfig]) -> None:
-    for section in kind.model_fields.values():
-        model = section.annotation
-        assert model is not None
-        for name, field in model.model_fields.items():
-            assert field.description, name
-            assert field.description.endswith("."), name
+    for name, field in list_fields(kind).items():
+        assert (field.description or "").endswith("."), name
+
+
+def test_precisions_are_those_that_keras_and_the_engines_compute_in() -> None:
+    trained = choices_of(RuntimeConfig.model_fields["precision"])
+    computed = choices_of(PredictConfig.model_fields["precision"])
+    assert trained == ("auto", *POLICIES)
+    assert computed == choices_of(EvaluateConfig.model_fields["precision"]) == ("auto", *PRECISIONS)
+    assert set(trained) <= set(computed)
+
+
+def test_a_command_refuses_a_wrong_setting_as_it_was_typed(cli: Cli) -> None:
+    for arguments, words in (
+        (("predict", "run", "a.jpg", "--top-k", "0"), "--top-k 0: expected a whole number"),
+        (("predict", "run", "a.jpg", "--engine", "openvno"), "did you mean openvino?"),
+        (("evaluate", "run", "--split", "tset"), "did you mean test?"),
+        (("import", "a", "--out", "b", "--format", "ziip"), "did you mean zip?"),
+        (("export", "run", "--format", "onnx", "--quantize", "int4"), "expected one of float16"),
+    ):
+        result = cli(*arguments)
+        assert result.code == 2
+        assert words in result.stderr
+        assert result.stderr.startswith(f"error: {arguments[-2]} {arguments[-1]}: expected")

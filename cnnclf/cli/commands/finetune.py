@@ -122,7 +122,7 @@ def _describe_augmentation(plan: "FinetunePlan") -> str:
     features = plan.config.features
     kinds = [(f"{features.views} cached views", False)] if features.cache else []
     if not features.cache or plan.frozen_stage == "":
-        kinds.append((f"each epoch {'of the tail ' if features.cache else ''}anew", True))
+        kinds.append((f"each epoch {'of the tail ' if features.cache else ''}again", True))
     parts = []
     for when, on_pixels in kinds:
         operations = plan_operations(plan.config, on_pixels=on_pixels)
@@ -135,7 +135,7 @@ def _describe_augmentation(plan: "FinetunePlan") -> str:
 def _describe_tail(tail: "TailConfig", frozen: str) -> str:
     from cnnclf.names import count_of
 
-    what = f"the stages behind {frozen}" if frozen else "the whole network"
+    what = f"the stages after {frozen}" if frozen else "the whole network"
     decay = ""
     if float(tail.layer_decay) < 1:
         decay = f" times {tail.layer_decay:g} from stage to stage towards the pixels"

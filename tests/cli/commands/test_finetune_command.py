@@ -217,7 +217,7 @@ def test_the_plan_says_what_is_frozen_at_which_rates_and_with_what_augmentation(
     shown = cli("finetune", images, "--dry-run", *options, "--views", "3")
     assert shown.code == ExitCode.OK
     said = " ".join(shown.stdout.split())
-    assert "tail the stages behind stage6, 10 epochs, learning rate 0.001" in said
+    assert "tail the stages after stage6, 10 epochs, learning rate 0.001" in said
     assert "times 0.5 from stage to stage" in said
     assert "augmentation 3 cached views: translate 0.04, crop 0.3" in said
     assert "augment.crop = 0.3: " in said
@@ -230,12 +230,12 @@ THREE = "flip 0.5, translate 0.04, crop 0.3"
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "each epoch of the tail anew: translate 0.04"),
+        ((), "each epoch of the tail again: translate 0.04"),
         (
             ("--views", "3", "--flip", "0.5"),
-            f"3 cached views: {THREE}; each epoch of the tail anew: {THREE}",
+            f"3 cached views: {THREE}; each epoch of the tail again: {THREE}",
         ),
-        (("--no-feature-cache",), "each epoch anew: translate 0.04"),
+        (("--no-feature-cache",), "each epoch again: translate 0.04"),
     ],
     ids=str,
 )
