@@ -42,23 +42,21 @@ def draw_photos(folder: Path, count: int = 24) -> None:
             image.save(folder / label / f"{number:03}.png")
 
 
-@pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Run the blocks of the page in order, as in a notebook; give its folder and its names."""
-    folder = tmp_path_factory.mktemp("walk")
-    draw_photos(folder / "photos")
-    names: dict[str, Any] = {"__name__": "walk", "folder": folder}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for number, block in enumerate(BLOCKS, 1):
-            exec(compile(block, f"python.md, block {number}", "exec"), names)
-    return names
+def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the blocks in order, as in a notebook; then use what they made for all that follows."""
+    draw_photos(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)  # the page uses relative paths
+    walked: dict[str, Any] = {"__name__": "walk", "folder": tmp_path}
+    for number, block in enumerate(BLOCKS, 1):
+        exec(compile(block, f"python.md, block {number}", "exec"), walked)
+    check_the_results_of_the_page(walked)
+    check_an_array_and_its_file_are_the_same_image(walked)
+    check_files_folders_and_failures_keep_their_order(walked)
+    check_wrong_images_are_refused(walked)
+    check_a_run_directory_in_use_is_refused(walked)
 
 
-def test_the_page_runs_from_top_to_bottom(
-    walked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(walked["folder"])  # the page names its run by a relative path
+def check_the_results_of_the_page(walked: dict[str, Any]) -> None:
     assert walked["dataset"].labels == ("o", "x")
     assert [row.epoch for row in walked["result"].history] == [1, 2, 3]
     assert (walked["folder"] / "runs/first/plan.json").is_file()
@@ -73,7 +71,7 @@ def test_the_page_shows_every_function() -> None:
     assert [name for name in FUNCTIONS if f"cnnclf.{name}" not in text] == []
 
 
-def test_an_array_and_its_file_are_the_same_image(walked: dict[str, Any]) -> None:
+def check_an_array_and_its_file_are_the_same_image(walked: dict[str, Any]) -> None:
     path = walked["folder"] / "photos/x/005.png"
     pixels = np.asarray(Image.open(path))
     classifier = walked["classifier"]
@@ -85,7 +83,7 @@ def test_an_array_and_its_file_are_the_same_image(walked: dict[str, Any]) -> Non
     assert [len(each.ranking) for each in together] == [1, 1]
 
 
-def test_files_folders_and_failures_keep_their_order(walked: dict[str, Any]) -> None:
+def check_files_folders_and_failures_keep_their_order(walked: dict[str, Any]) -> None:
     photos = walked["folder"] / "photos"
     paths = [photos / "x/001.png", photos / "no.png", str(photos / "o/001.png")]
     found = cnnclf.predict(walked["classifier"], paths)
@@ -95,14 +93,14 @@ def test_files_folders_and_failures_keep_their_order(walked: dict[str, Any]) -> 
     assert len(cnnclf.predict(walked["classifier"], photos)) == 48
 
 
-def test_wrong_images_are_refused(walked: dict[str, Any]) -> None:
+def check_wrong_images_are_refused(walked: dict[str, Any]) -> None:
     with pytest.raises(ImageError, match="expected uint8 pixels"):
         cnnclf.predict(walked["classifier"], np.zeros((4, 4, 3)))
     with pytest.raises(TypeError, match="either paths or arrays"):
         cnnclf.predict(walked["classifier"], ["a.png", np.zeros((4, 4, 3), np.uint8)])
 
 
-def test_a_run_directory_in_use_is_refused(walked: dict[str, Any]) -> None:
+def check_a_run_directory_in_use_is_refused(walked: dict[str, Any]) -> None:
     with pytest.raises(RunError):
         cnnclf.train(walked["dataset"], out=walked["folder"] / "runs/first")
 
@@ -147,10 +145,10 @@ def test_import_loads_nothing_heavy() -> None:
     assert not loaded_by(functions) & {*HEAVY, "numpy"}
 
 
-def test_load_dataset_loads_no_tensorflow(walked: dict[str, Any]) -> None:
-    code = (
-        f"import cnnclf\nassert len(cnnclf.load_dataset({str(walked['folder'] / 'data')!r})) == 48"
-    )
+def test_load_dataset_loads_no_tensorflow(tmp_path: Path) -> None:
+    draw_photos(tmp_path / "photos", 5)
+    assert len(cnnclf.import_dataset(tmp_path / "photos", tmp_path / "data")) == 10
+    code = f"import cnnclf\nassert len(cnnclf.load_dataset({str(tmp_path / 'data')!r})) == 10"
     assert not loaded_by(code) & set(HEAVY)
 
 
