@@ -103,7 +103,9 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
     fit_phase(
         build_cnn(settings.model, spec.shape, num_classes=len(labels)),
         Phase("train", settings.training, settings.optimizer),
-        batches=Batches(pixels, rows, indices, num_classes=len(labels), batch_size=BATCH),
+        batches=Batches(
+            pixels, rows, class_indices=indices, num_classes=len(labels), batch_size=BATCH
+        ),
         val_batches=None,
         run=create_run(runs / "run"),
         content=BundleContent(labels, spec, {"name": "b2", "fingerprint": dataset.fingerprint}),

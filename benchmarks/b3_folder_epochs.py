@@ -91,7 +91,13 @@ def build_feeds(preset: str, photos: Path, count: int, work: Path) -> dict[str, 
     x = pixels.gather(rows).astype("float32")
     y = np.eye(classes, dtype="float32")[indices]
     batches = Batches(
-        pixels, rows, indices, num_classes=classes, batch_size=BATCH, seed=0, shuffle=True
+        pixels,
+        rows,
+        class_indices=indices,
+        num_classes=classes,
+        batch_size=BATCH,
+        seed=0,
+        shuffle=True,
     )
     epoch = iter(range(1_000_000))
     return {

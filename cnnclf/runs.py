@@ -1,4 +1,4 @@
-"""Run directories: every file name in them, their status, and writing that leaves no half file.
+"""Run directories: the name of every file in them, and their status.
 
 A run directory holds::
 
@@ -6,12 +6,10 @@ A run directory holds::
     checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle), reference.npz
                                              (images to try engines on), engine-cache/;
                                              last also optimizer.npz + state.json, for --resume;
-                                             earlier/ only until phases are compared
+                                             earlier/ only until the phases are compared
     evaluation/SPLIT/                        metrics.json and its figures and tables
     exports/FORMAT[-QUANTIZATION]/           an artifact: a model in another format, parity.json and
                                              classifier.json; NAME.rejected lost too much
-
-The atomic writers at the end serve every room that writes files.
 """
 
 import os
@@ -103,7 +101,7 @@ class RunDirectory:
 
     @property
     def record(self) -> Path:
-        """Status, command, versions, device, times: run.json."""
+        """run.json: status, command, versions, device and times."""
         return self.path / RECORD_FILE
 
     @property
@@ -113,7 +111,7 @@ class RunDirectory:
 
     @property
     def log(self) -> Path:
-        """What was said on the terminal."""
+        """Notes, warnings and epochs."""
         return self.path / LOG_FILE
 
     @property
@@ -138,7 +136,7 @@ class RunDirectory:
 
     @property
     def earlier(self) -> Path:
-        """The best checkpoint of the phases before the one it is in, until all are compared."""
+        """The best checkpoint of the earlier phases, until all phases are compared."""
         return self.checkpoints / "earlier"
 
     def evaluation(self, split: str) -> Path:
@@ -170,7 +168,7 @@ class RunDirectory:
         return record
 
     def update_run(self, **fields: Any) -> dict[str, Any]:
-        """Change fields of run.json, keep the others, and write it at once.
+        """Change fields of run.json and keep the others.
 
         Args:
             **fields: JSON values; `status` must be a `RunStatus` or its value.
@@ -207,7 +205,7 @@ class RunDirectory:
             self.update_run(status=RunStatus.INTERRUPTED)
 
     def resume_command(self) -> str:
-        """The command line that goes on with this run; its plan knows which command began it.
+        """The command that continues this run; its plan has the command that started it.
 
         Raises:
             RunError: The plan is damaged.
@@ -217,10 +215,10 @@ class RunDirectory:
         return f"cnnclf {command} --resume {shlex.quote(str(self.path))}"
 
     def find_checkpoint(self, name: str) -> Path:
-        """The whole checkpoint `best` or `last`, also after a kill in the middle of a swap.
+        """Find the checkpoint `best` or `last`, also after a kill in the middle of a swap.
 
         Raises:
-            RunError: There is none yet (unfinished run), or none any more (damaged run).
+            RunError: There is none yet (unfinished run), or it is gone (damaged run).
         """
         found = find_whole_directory(self.checkpoints / name)
         if found is not None:
@@ -234,7 +232,7 @@ class RunDirectory:
             )
         raise RunError(
             f"the run {self.path} is unfinished ({status}) and has no {CHECKPOINTS}/{name} yet",
-            f"wait for its first epoch, or go on with: {self.resume_command()}",
+            f"wait for its first epoch, or continue with: {self.resume_command()}",
         )
 
 
@@ -256,10 +254,10 @@ class RunRow:
 
 
 def next_run_path(dataset_name: str, root: Path = Path("runs")) -> Path:
-    """Name the next run of a dataset: `runs/<dataset>-<NNN>`, the first number above all used.
+    """Name the next run of a dataset: `runs/<dataset>-<NNN>`, one above the highest number.
 
     Args:
-        dataset_name: Any text; what a file name cannot hold becomes `-`.
+        dataset_name: Any text; characters that file names do not allow become `-`.
         root: The directory of runs; need not exist.
     """
     stem = safe_name(dataset_name, fallback="run")
@@ -272,10 +270,10 @@ def next_run_path(dataset_name: str, root: Path = Path("runs")) -> Path:
 
 
 def check_new_run(path: Path) -> None:
-    """Refuse a place for a new run in which there is anything already.
+    """Refuse a directory for a new run that is not empty.
 
     Raises:
-        RunError: It is a file or a directory that is not empty.
+        RunError: It is a file, or a directory that is not empty.
     """
     try:
         entries = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
@@ -287,7 +285,7 @@ def check_new_run(path: Path) -> None:
         if RECORD_FILE in entries and run.read_record()["status"] != RunStatus.FINISHED:
             hint = f"continue with: {run.resume_command()}; or {hint}"
         raise RunError(
-            f"expected a new or empty run directory, received {path}, which holds {entries[0]}",
+            f"the run directory {path} is not empty: it holds {entries[0]}",
             hint,
         )
 
@@ -297,12 +295,12 @@ def create_run(path: Path, *, force: bool = False, **fields: Any) -> RunDirector
 
     Args:
         path: The run directory; parents are made.
-        force: Start over in a directory that holds a run; only files of the run are removed.
+        force: Start again in a directory that holds a run; only files of the run are removed.
         **fields: More fields of run.json, such as `command`.
 
     Raises:
-        RunError: The directory is not empty and `force` is not given, its run is being trained
-            at this moment, or it cannot be made.
+        RunError: The directory is not empty and `force` is not given, its run is still training,
+            or it cannot be made.
     """
     if not force:
         check_new_run(path)
@@ -328,17 +326,17 @@ def create_run(path: Path, *, force: bool = False, **fields: Any) -> RunDirector
 def open_run(path: Path) -> RunDirectory:
     """Open a run directory that exists, finished or not.
 
-    Ask `.status()` and `.find_checkpoint(...)` for more: these tell unfinished from damaged.
+    `.status()` and `.find_checkpoint(...)` tell unfinished runs from damaged ones.
 
     Raises:
         RunError: It does not exist, is no run, is damaged, or is from a newer format version.
     """
     run = RunDirectory(path)
     if not path.is_dir():
-        what = "a file" if path.exists() else "nothing"
+        is_file = f"{path} is a file, not a run directory"
         raise RunError(
-            f"expected a run directory, found {what} at {path}",
-            "see the runs there are: cnnclf runs list",
+            is_file if path.exists() else f"there is no run directory {path}",
+            "list the runs with: cnnclf runs list",
         )
     if not run.record.exists():
         if run.plan.exists() or run.checkpoints.exists():
@@ -347,8 +345,8 @@ def open_run(path: Path) -> RunDirectory:
                 "copy the whole run directory again, or train again",
             )
         raise RunError(
-            f"expected a run directory, {path} has no {RECORD_FILE}",
-            "see the runs there are: cnnclf runs list",
+            f"{path} is not a run directory: it has no {RECORD_FILE}",
+            "list the runs with: cnnclf runs list",
         )
     run.read_record()
     return run
@@ -411,7 +409,7 @@ def _clear_run(run: RunDirectory) -> None:
 
 
 def _is_alive(record: Mapping[str, Any]) -> bool:
-    """Tell whether the process that wrote the record may still be running."""
+    """Check whether the process that wrote the record may still be running."""
     pid = record.get("pid")
     # On Windows os.kill(pid, 0) would be a Ctrl-C; from another machine nothing can be known.
     if os.name != "posix" or record.get("host") != platform.node() or not isinstance(pid, int):

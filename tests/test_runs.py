@@ -84,10 +84,10 @@ def test_next_run_path_counts_on(tmp_path: Path) -> None:
 
 
 def test_open_run_tells_what_is_there(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="found nothing"):
+    with pytest.raises(RunError, match="there is no run directory"):
         runs.open_run(tmp_path / "none")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="found a file"):
+    with pytest.raises(RunError, match="is a file, not a run directory"):
         runs.open_run(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=r"has no run\.json"):

@@ -65,7 +65,7 @@ class Request:
         source: The dataset or source, if any.
         target: The run directory, if any was given.
         file: A file of settings, if any.
-        assignments: What was given with --set.
+        assignments: Settings given with --set.
         given: Settings given as options, by dotted key.
         resume: The run to continue, if any.
         dry_run: Only show the plan.
@@ -186,7 +186,7 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool, 
         run.declare_interrupted()
     plan = parse_plan(run.plan, trainer.read_plan)
     dataset = load_dataset(read_dataset_path(plan))
-    check_resumable(run, plan, dataset)
+    check_resumable(run, plan=plan, dataset=dataset)
     out.note_pairs(_describe(trainer, plan))
     return _train(trainer, plan, dataset, lambda: run, resume=True, verbose=verbose)
 

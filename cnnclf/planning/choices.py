@@ -19,9 +19,9 @@ Sizes = npt.NDArray[np.int32]
 LARGEST_SIDE = 128
 _SMALLEST_SIDE = 16
 _LAST_MAP_SIDE = 7
-_MOST_BLOCKS = 6
+_MAX_BLOCKS = 6
 _STEPS = 1500
-_LEAST_EPOCHS, _MOST_EPOCHS = 15, 60
+_MIN_EPOCHS, _MAX_EPOCHS = 15, 60
 
 _IMAGES_FOR_A_TAIL = 10  # per class
 
@@ -44,7 +44,7 @@ _LEARNING_RATES = {
 
 
 def choose_size(heights: Sizes, widths: Sizes) -> tuple[tuple[int, int], str]:
-    """Choose what the network sees: small images as they are, others as squares."""
+    """Choose the input size: that of small images of one size, else a square."""
     height, width = round(float(np.median(heights))), round(float(np.median(widths)))
     same = bool(np.all(heights == height) and np.all(widths == width))
     if same and max(height, width) <= LARGEST_SIDE:
@@ -52,40 +52,46 @@ def choose_size(heights: Sizes, widths: Sizes) -> tuple[tuple[int, int], str]:
     side = min(LARGEST_SIDE, max(_SMALLEST_SIDE, min(height, width)))
     reason = f"the median image is {height}x{width}"
     if side == LARGEST_SIDE:
-        reason += f"; {side} is a size that trains from scratch in reasonable time"
+        reason += f"; training from scratch at {side} takes reasonable time"
     return (side, side), reason
 
 
-def choose_fit(heights: Sizes, widths: Sizes, size: tuple[int, int]) -> tuple[str, str]:
-    """Choose how images of another shape are brought to the size."""
+def choose_fit(heights: Sizes, widths: Sizes, *, size: tuple[int, int]) -> tuple[str, str]:
+    """Choose how images of another aspect ratio are resized."""
     distortion = np.abs(np.log((heights / widths) / (size[0] / size[1])))
     if float(np.mean(distortion < math.log(1.1))) > 0.98:
-        return "squash", "the images have this shape already"
-    return "pad", "shapes differ; padding keeps all of each image and its proportions"
+        return "squash", "the images have this aspect ratio already"
+    return "pad", "aspect ratios differ; padding keeps the whole image and its proportions"
 
 
 def choose_blocks(height: int, width: int) -> tuple[int, str]:
-    """Choose as many halvings as leave feature maps of about 7x7."""
+    """Choose the number of blocks so that the last feature maps are about 7x7."""
     side = min(height, width)
-    blocks = min(_MOST_BLOCKS, max(1, round(math.log2(max(side, 1) / _LAST_MAP_SIDE)) + 1))
+    blocks = min(_MAX_BLOCKS, max(1, round(math.log2(max(side, 1) / _LAST_MAP_SIDE)) + 1))
     last = max(1, side >> (blocks - 1))
-    return blocks, f"halving {side} pixels {blocks - 1} times leaves maps of about {last}x{last}"
+    return (
+        blocks,
+        f"halving {side} pixels {blocks - 1} times gives feature maps of about {last}x{last}",
+    )
 
 
 def choose_filters(blocks: int) -> tuple[list[int], str]:
-    """Choose widths that grow while the maps shrink."""
+    """Choose widths that grow as the feature maps shrink."""
     filters = _FILTERS.get(blocks) or [16 * (block + 1) for block in range(blocks)]
     return filters, f"the usual widths for {blocks} blocks"
 
 
 def choose_convs(blocks: int) -> tuple[list[int], str]:
-    """Choose depth where it is cheap."""
+    """Choose more convolutions where they are cheap."""
     convs = [1, *([2] * (blocks - 1))]
-    return convs, "one where maps are large and compute is dear, two where they are smaller"
+    return (
+        convs,
+        "one on the large feature maps, where compute is expensive, two on the smaller ones",
+    )
 
 
 def choose_batch_size(count: int) -> tuple[int, str]:
-    """Choose larger batches for more images, and at least four batches an epoch."""
+    """Choose larger batches for more images, and at least four batches per epoch."""
     batch = 128 if count >= 10_000 else 64 if count >= 2_000 else 32
     while batch > 4 and batch * 4 > count:
         batch //= 2
@@ -93,25 +99,25 @@ def choose_batch_size(count: int) -> tuple[int, str]:
 
 
 def choose_epochs(count: int, batch_size: int) -> tuple[int, str]:
-    """Choose so many epochs that small data gets enough steps."""
+    """Choose enough epochs for small datasets to get enough steps."""
     steps = max(1, math.ceil(count / batch_size))
-    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, math.ceil(_STEPS / steps)))
+    epochs = min(_MAX_EPOCHS, max(_MIN_EPOCHS, math.ceil(_STEPS / steps)))
     return epochs, (
-        f"about {_STEPS} steps of {batch_size} images, between {_LEAST_EPOCHS} and "
-        f"{_MOST_EPOCHS} epochs"
+        f"about {_STEPS} steps of {batch_size} images, between {_MIN_EPOCHS} and "
+        f"{_MAX_EPOCHS} epochs"
     )
 
 
 def choose_patience(count: int, epochs: int, *, has_val: bool) -> tuple[int, str]:
-    """Choose more patience for fewer images, whose epochs are noisier."""
+    """Choose more patience for fewer images, which make noisier epochs."""
     if not has_val:
-        return 0, "there is no val split to judge by"
+        return 0, "there is no val split"
     patience = min(30, epochs, max(5, round(30_000 / max(1, count))))
     return patience, f"fewer images make noisier epochs; {count:,} here"
 
 
 def choose_learning_rate(optimizer: str, *, batch_norm: bool) -> tuple[float, str]:
-    """Choose the highest rate of the schedule; batch normalization bears a higher one."""
+    """Choose the peak learning rate; batch normalization allows a higher one."""
     with_norm, without = _LEARNING_RATES[optimizer]
     if batch_norm:
         return with_norm, f"{optimizer} with batch normalization"
@@ -121,52 +127,54 @@ def choose_learning_rate(optimizer: str, *, batch_norm: bool) -> tuple[float, st
 def choose_phase_patience(*, has_val: bool) -> tuple[int, str]:
     """Choose the patience of each phase of fine-tuning."""
     if not has_val:
-        return 0, "there is no val split to judge by"
-    return 5, "fine-tuning settles within a few epochs"
+        return 0, "there is no val split"
+    return 5, "fine-tuning converges within a few epochs"
 
 
 def choose_head_rate() -> tuple[float, str]:
-    """Choose the learning rate of a new head on frozen layers, if none is searched."""
-    return 3e-3, "a rate that most heads bear"
+    """Choose the learning rate of a new head on frozen layers, without a search."""
+    return 3e-3, "works for most heads"
 
 
 def choose_head_decay(optimizer: str) -> tuple[float, str]:
-    """Choose the weight decay of a new head on frozen layers, if none is searched."""
+    """Choose the weight decay of a new head on frozen layers, without a search."""
     if optimizer in WITHOUT_DECAY:
-        return 0.0, f"{optimizer} has none"
-    return 0.01, "the usual one"
+        return 0.0, f"{optimizer} does not support weight decay"
+    return 0.01, "the usual value"
 
 
-def choose_unfrozen(stages: tuple[str, ...], count: int, classes: int) -> tuple[str, str]:
-    """Choose how many stages of a backbone are trained: few images leave it as it is."""
+def choose_unfrozen(stages: tuple[str, ...], *, count: int, classes: int) -> tuple[str, str]:
+    """Choose how many stages of a backbone are trained: none with few images."""
     if count < _IMAGES_FOR_A_TAIL * classes:
         return "none", f"fewer than {_IMAGES_FOR_A_TAIL} training images per class"
     if _has_light_stages(stages):
-        return "4", "the last three stages of blocks, and the single convolution behind them"
+        return "4", "the last three stages of blocks, and the convolution after them"
     return "1", "the last stage"
 
 
 def choose_tail_rate(stages: tuple[str, ...]) -> tuple[float, str]:
     """Choose the learning rate of the last stages; measured in docs/decisions/0007."""
     if _has_light_stages(stages):
-        return 1e-3, "stages of light blocks bear it"
-    return 3e-4, "a rate that stages of many weights bear"
+        return 1e-3, "lightweight stages tolerate it"
+    return 3e-4, "stages with many weights tolerate it"
 
 
 def choose_layer_decay(stages: tuple[str, ...]) -> tuple[float, str]:
-    """Choose how rates fall from stage to stage; measured in docs/decisions/0007."""
+    """Choose how the learning rate decays per stage; measured in docs/decisions/0007."""
     if _has_light_stages(stages):
-        return 1.0, "stages of light blocks learn best at one rate"
-    return 0.7, "what is nearer to the pixels changes less"
+        return 1.0, "lightweight stages train best at one rate"
+    return 0.7, "layers near the input need smaller changes"
 
 
 def _has_light_stages(stages: tuple[str, ...]) -> bool:
-    """Tell networks of light blocks between a stem and a last convolution of its own."""
+    """Check for lightweight blocks between a stem and a separate last convolution."""
     return {"stem", "final"} <= set(stages)
 
 
-def check_weight_decay(optimizer: str, decays: Mapping[str, object], given: Container[str]) -> None:
-    """Refuse a weight decay that was asked of an optimizer which has none.
+def check_weight_decay(
+    optimizer: str, decays: Mapping[str, object], *, given: Container[str]
+) -> None:
+    """Refuse a weight decay for an optimizer that does not support it.
 
     Args:
         optimizer: Its name.
@@ -174,11 +182,11 @@ def check_weight_decay(optimizer: str, decays: Mapping[str, object], given: Cont
         given: Keys of the settings that were given.
 
     Raises:
-        ConfigError: One was given that would change nothing.
+        ConfigError: One was given.
     """
     for key, decay in decays.items():
         if optimizer in WITHOUT_DECAY and key in given and decay not in {0, "auto"}:
             raise ConfigError(
-                f"expected no {key} with {optimizer}, which has none, received {decay}",
-                "--optimizer adamw is the same with weight decay",
+                f"{optimizer} does not support weight decay (got {key} = {decay})",
+                "use --optimizer adamw",
             )

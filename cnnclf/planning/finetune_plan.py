@@ -1,7 +1,7 @@
-"""From settings and a dataset to a plan for fine-tuning in which nothing is left open.
+"""Plans `cnnclf finetune`: resolves every "auto" for a dataset and finds the weights.
 
-Needs no TensorFlow: `--dry-run` shows the plan at once. The one setting that may stay "auto" is the
-head's learning rate and weight decay with a search: what it chose is in run.json.
+Needs no TensorFlow: `--dry-run` shows the plan at once. With a head search, the learning rate and
+weight decay of the head stay "auto"; run.json has the result of the search.
 """
 
 from collections.abc import Container, Mapping
@@ -34,7 +34,7 @@ _IMAGES_PER_CLASS = 2  # one to learn from, one to check with
 
 @dataclass(frozen=True, kw_only=True)
 class FinetunePlan(Plan[FinetuneConfig]):
-    """Everything `cnnclf finetune` will do; the head's rates stay open where they are searched."""
+    """Everything `cnnclf finetune` will do, except for the results of a head search."""
 
     kind = FinetuneConfig
 
@@ -55,7 +55,7 @@ class FinetunePlan(Plan[FinetuneConfig]):
 
 
 def check_settings(config: FinetuneConfig, *, given: Container[str] = ()) -> None:
-    """Refuse what no dataset can mend, before hours may go into importing one.
+    """Refuse settings that no dataset can fix, before hours go into importing one.
 
     Args:
         config: Settings as the user gave them.
@@ -64,8 +64,8 @@ def check_settings(config: FinetuneConfig, *, given: Container[str] = ()) -> Non
     Raises:
         ConfigError: There is no such backbone or stage, images are too small for it, or
             settings contradict each other.
-        RunError: A file of weights is not there, damaged or of another kind.
-        MissingPackageError: The package that brings the weights is not there.
+        RunError: A file of weights is missing, damaged or of another kind.
+        MissingPackageError: The package with the weights is not installed.
     """
     _check_together(config, given)
     row, size = find_backbone(config.backbone.name), config.data.image_size
@@ -93,9 +93,9 @@ def plan_finetuning(
 
     Raises:
         DataError: There are fewer images, in all splits together, than twice the classes.
-        ConfigError: Settings do not go together or do not fit the backbone.
-        RunError: The file of weights is not there.
-        MissingPackageError: The package that brings the weights is not there.
+        ConfigError: Settings contradict each other or do not fit the backbone.
+        RunError: The file of weights is missing.
+        MissingPackageError: The package with the weights is not installed.
     """
     _check_together(config, given or {})
     row = find_backbone(config.backbone.name)
@@ -105,7 +105,7 @@ def plan_finetuning(
     counts = count_splits(dataset)
     spec = _plan_input(config, row, reasons)
     tail = _plan_tail(config.tail, row, counts["train"], len(dataset.labels), reasons)
-    frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses what is no stage
+    frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses unknown stages
     resolved = config.model_copy(
         update={
             "backbone": config.backbone.model_copy(update={"name": row.name, "weights": weights}),
@@ -133,11 +133,11 @@ def plan_finetuning(
 
 
 def plan_operations(config: FinetuneConfig, *, on_pixels: bool) -> dict[str, float]:
-    """Say what augmentation is in force.
+    """Choose the operations that are applied.
 
     Args:
         config: Settings of a plan.
-        on_pixels: Whether a phase trains on images, which are augmented anew in every epoch;
+        on_pixels: Whether a phase trains on images, which are augmented in every epoch;
             else only cached views are augmented, and the first view of an image is itself.
     """
     single = config.augment.model_dump(exclude={"preset"})
@@ -154,7 +154,7 @@ def plan_operations(config: FinetuneConfig, *, on_pixels: bool) -> dict[str, flo
 
 
 def settle_head(head: HeadConfig, optimizer: str) -> tuple[HeadConfig, dict[str, str]]:
-    """Take the usual rates for a head that nothing is searched for, with the reasons."""
+    """Choose the usual rates for a head without a search, with the reasons."""
     update, reasons = {}, {}
     if head.learning_rate == "auto":
         update["learning_rate"], reasons["head.learning_rate"] = choices.choose_head_rate()
@@ -166,13 +166,14 @@ def settle_head(head: HeadConfig, optimizer: str) -> tuple[HeadConfig, dict[str,
 def _check_together(config: FinetuneConfig, given: Container[str]) -> None:
     """Refuse settings that contradict each other."""
     decays = {f"{name}.weight_decay": getattr(config, name).weight_decay for name in _PHASES}
-    check_weight_decay(config.optimizer.name, decays, given)
+    check_weight_decay(config.optimizer.name, decays, given=given)
     mixing = [row.name for row in AUGMENTATIONS.values() if row.stage == "mix"]
     wanted = [name for name in mixing if getattr(config.augment, name)]
     if wanted and config.features.cache and config.features.views > 1:
         raise ConfigError(
-            f"expected no {' or '.join(wanted)} with cached features: views are made one by one",
-            "--no-feature-cache",
+            f"{' and '.join(wanted)} cannot be used with several cached views: these are made "
+            "one by one",
+            "add --no-feature-cache",
         )
 
 
@@ -180,9 +181,8 @@ def _check_count(dataset: Dataset) -> None:
     least = _IMAGES_PER_CLASS * len(dataset.labels)
     if len(dataset) < least:
         raise DataError(
-            f"expected at least {least} images for {len(dataset.labels)} classes, "
-            f"{_IMAGES_PER_CLASS} for each on average, received {len(dataset)} in "
-            f"{dataset.directory}",
+            f"{dataset.directory} has {len(dataset)} images for {len(dataset.labels)} classes; "
+            f"fine-tuning needs at least {least}, {_IMAGES_PER_CLASS} per class on average",
             "import more images, or fewer classes",
         )
 
@@ -195,7 +195,7 @@ def _plan_input(config: FinetuneConfig, row: Backbone, reasons: dict[str, str]) 
     check_size(row, height=size[0], width=size[1])
     how: str = fit
     if fit == "auto":
-        how, reasons["data.fit"] = "crop", "shapes stay as the backbone knows them"
+        how, reasons["data.fit"] = "crop", "keeps the proportions the backbone was trained on"
     return InputSpec(size[0], size[1], channels=3, fit=how, interpolation="bicubic")
 
 
@@ -216,7 +216,7 @@ def _plan_tail(
     tail: TailConfig, row: Backbone, count: int, classes: int, reasons: dict[str, str]
 ) -> TailConfig:
     if tail.unfreeze == "auto":
-        unfreeze, why = choices.choose_unfrozen(row.stage_names, count, classes)
+        unfreeze, why = choices.choose_unfrozen(row.stage_names, count=count, classes=classes)
         tail, reasons["tail.unfreeze"] = tail.model_copy(update={"unfreeze": unfreeze}), why
     if tail.learning_rate == "auto":
         rate, why = choices.choose_tail_rate(row.stage_names)
@@ -236,11 +236,11 @@ def _plan_head(
 ) -> HeadConfig:
     head, why = config.head, ""
     if not config.features.cache:
-        why = "there are no cached features to try on"
+        why = "it needs cached features"
     elif not counts["val"]:
-        why = "there is no val split to choose by"
+        why = "it needs a val split"
     elif config.optimizer.name != "adamw":
-        why = f"it tries adamw, not {config.optimizer.name}"
+        why = f"it supports adamw only, not {config.optimizer.name}"
     elif "auto" not in (head.learning_rate, head.weight_decay):
         why = "both rates are given"
     if head.search and why:
@@ -256,11 +256,11 @@ def _plan_head(
 def _plan_augmentation(
     config: FinetuneConfig, given: Mapping[str, str], reasons: dict[str, str]
 ) -> AugmentConfig:
-    """Choose a crop for cached views where nothing else is asked for: it changes no class."""
+    """Choose a crop for cached views by default: it does not change the class."""
     augment, features = config.augment, config.features
     is_open = "augment.preset" not in given and augment.crop is None
     if features.cache and features.views > 1 and is_open:
-        reasons["augment.crop"] = "views of the whole image would be much alike"
+        reasons["augment.crop"] = "without it, the views would be almost identical"
         return augment.model_copy(update={"crop": _VIEW_CROP})
     return augment
 
@@ -269,9 +269,9 @@ def _remark(dataset: Dataset, counts: Mapping[str, int], row: Backbone) -> tuple
     remarks = []
     if is_gray(dataset):
         remarks.append(
-            f"all training images are gray: their values are repeated for the three colors that "
-            f"{row.name} takes"
+            f"all training images are gray: their values are repeated for the three channels of "
+            f"{row.name}"
         )
     if not counts["val"]:
-        remarks.append("no val split: the last epoch is kept as the best")
+        remarks.append("no val split: the last epoch counts as the best")
     return tuple(remarks)

@@ -1,9 +1,8 @@
-"""What the plans of all commands that train have in common, and reading them back.
+"""What the plans of all training commands have in common, and reading them back.
 
-A plan leaves nothing open: every "auto" is resolved, with its reason in words; `plan.json` keeps
-both. Nothing here loads TensorFlow, so `--dry-run` can show the plan at once. The device and its
-precision are the one exception: they are found when the run starts (`runtime`) and kept in
-`run.json`.
+In a plan every "auto" is resolved, with the reason; `plan.json` has both. Nothing here loads
+TensorFlow, so `--dry-run` shows the plan at once. Device and precision are the exception: they are
+chosen when the run starts (`runtime`) and recorded in `run.json`.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,7 +40,7 @@ class Plan(Generic[_Config]):
         counts: Images per split.
         operations: Augmentation in force, as {operation: strength}.
         dataset: Name, path and fingerprint of the dataset.
-        remarks: What is worth knowing about the data, for the screen.
+        remarks: Notes on the data, for the screen.
     """
 
     kind: ClassVar[type[CommandConfig]]
@@ -74,7 +73,7 @@ class Plan(Generic[_Config]):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Read back what `to_dict` gave.
+        """Read back the result of `to_dict`.
 
         Raises:
             RunError: The plan is of another command or from a newer version.
@@ -83,7 +82,7 @@ class Plan(Generic[_Config]):
 
     @classmethod
     def read_fields(cls, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields that all plans have; those that a command adds it reads itself.
+        """Return the fields that all plans have; commands read those that they add.
 
         Raises:
             RunError: The plan is of another command or from a newer version.
@@ -93,11 +92,11 @@ class Plan(Generic[_Config]):
                 f"expected plan version {PLAN_VERSION}, received {content.get('plan_version')!r}",
                 "use the version of cnnclf that made this run",
             )
-        command = content.get("command", "train")  # once plans of `train` alone did not say it
+        command = content.get("command")
         if command != cls.kind.command:
             raise RunError(
-                f"expected a run of cnnclf {cls.kind.command}, received one of cnnclf {command}",
-                f"cnnclf {command} --resume RUN",
+                f"this is a run of cnnclf {command}, not of cnnclf {cls.kind.command}",
+                f"continue with: cnnclf {command} --resume RUN",
             )
         return {
             "config": cls.kind.model_validate(content["config"]),
@@ -113,11 +112,11 @@ class Plan(Generic[_Config]):
 
 
 def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Parsed:
-    """Read a plan.json and make something of it, with an error that names the file.
+    """Read and parse a plan.json, with errors that name the file.
 
     Args:
         path: The file.
-        parse: Makes a plan of its content.
+        parse: Turns its content into a plan.
 
     Raises:
         RunError: It is missing, damaged, from a newer version or of another command.
@@ -133,17 +132,17 @@ def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Pa
 
 
 def count_threads(threads: int | str) -> int:
-    """Return how many threads decode and gather: as given, or one per processor for auto."""
+    """Return the number of threads that decode and gather; for auto, one per processor."""
     return threads if isinstance(threads, int) else count_usable_cpus()
 
 
 def count_splits(dataset: Dataset) -> dict[str, int]:
-    """Return how many images each split has."""
+    """Count the images of each split."""
     return {split: len(dataset.manifest.select(split)) for split in SPLITS}
 
 
 def name_origin(dataset: Dataset) -> dict[str, str]:
-    """Return what a plan says about where its dataset came from."""
+    """Return name, path and fingerprint of a dataset."""
     return {
         "name": dataset.name,
         "path": str(dataset.directory.absolute()),
@@ -152,7 +151,7 @@ def name_origin(dataset: Dataset) -> dict[str, str]:
 
 
 def is_gray(dataset: Dataset) -> bool:
-    """Tell whether all training images are gray."""
+    """Check whether all training images are gray."""
     manifest = dataset.manifest
     rows = manifest.select("train")
     rows = rows if len(rows) else np.arange(len(manifest))
@@ -161,7 +160,7 @@ def is_gray(dataset: Dataset) -> bool:
 
 @dataclass(frozen=True)
 class PlanOrigin:
-    """What plans of all commands say about where they came from.
+    """The origin of a run, as in the plans of all commands.
 
     Args:
         dataset: Name, path and fingerprint of the dataset.
@@ -173,7 +172,7 @@ class PlanOrigin:
 
 
 def read_origin(path: Path) -> PlanOrigin:
-    """Read where a plan.json of any command came from.
+    """Read the origin of a run from a plan.json of any command.
 
     Raises:
         RunError: It is missing, damaged or from a newer version.
@@ -187,5 +186,5 @@ def read_origin(path: Path) -> PlanOrigin:
 
 
 def read_dataset_path(plan: "Plan[Any] | PlanOrigin") -> Path:
-    """Return where the plan's dataset lay when it was made."""
+    """Return the path of the dataset when the plan was made."""
     return Path(plan.dataset["path"])

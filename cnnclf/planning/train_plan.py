@@ -1,4 +1,4 @@
-"""From settings and a dataset to a plan for `cnnclf train` in which nothing is left open."""
+"""Plans `cnnclf train`: resolves every "auto" for a dataset."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -60,18 +60,18 @@ class TrainPlan(Plan[TrainConfig]):
 
 
 def check_settings(config: TrainConfig, *, given: Container[str] = ()) -> None:
-    """Refuse what no dataset can mend, before one is imported.
+    """Refuse settings that no dataset can fix, before one is imported.
 
     Args:
         config: Settings as the user gave them.
         given: Keys of the settings that were given.
 
     Raises:
-        ConfigError: The optimizer has no weight decay, and one was given.
+        ConfigError: A weight decay was given for an optimizer that does not support it.
     """
     optimizer = config.optimizer
     decays = {"optimizer.weight_decay": optimizer.weight_decay}
-    check_weight_decay(optimizer.name, decays, given)
+    check_weight_decay(optimizer.name, decays, given=given)
 
 
 def plan_training(
@@ -88,7 +88,7 @@ def plan_training(
         The plan.
 
     Raises:
-        ConfigError: Settings do not go together or do not fit the images.
+        ConfigError: Settings contradict each other or do not fit the images.
     """
     given = dict(given or {})
     check_settings(config, given=given)
@@ -128,7 +128,7 @@ def plan_training(
         ),
         operations=operations,
         dataset=name_origin(dataset),
-        remarks=() if counts["val"] else ("no val split: the last epoch is kept as the best",),
+        remarks=() if counts["val"] else ("no val split: the last epoch counts as the best",),
     )
 
 
@@ -148,7 +148,7 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
         )
     how: str = fit
     if fit == "auto":
-        how, reasons["data.fit"] = choices.choose_fit(heights, widths, size)
+        how, reasons["data.fit"] = choices.choose_fit(heights, widths, size=size)
     return InputSpec(size[0], size[1], channels=1 if color == "gray" else 3, fit=how)
 
 
@@ -175,7 +175,7 @@ def _plan_model(
 
 
 def _is_open(given: Mapping[str, str], key: str) -> bool:
-    """Tell whether a setting was left to us: not given, or only by a preset."""
+    """Check whether a setting may be chosen: not given, or only by a preset."""
     return given.get(key, "preset").startswith("preset")
 
 
@@ -205,11 +205,9 @@ def _plan_augmentation(
     if operations.get("hue") and spec.channels == 1:
         if "augment.hue" in given:
             raise ConfigError(
-                "expected color images for augment.hue, received gray ones", "--color rgb"
+                "augment.hue needs color images, and these are gray", "use --color rgb, or no --hue"
             )
         del operations["hue"]
     if "augment.preset" not in given:
-        reasons["augment.preset"] = (
-            "no flip or turn by default: files cannot tell whether that would change the class"
-        )
+        reasons["augment.preset"] = "no flips or rotations by default: they might change the class"
     return operations

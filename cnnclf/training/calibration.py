@@ -1,7 +1,7 @@
-"""Makes probabilities mean what they say: one temperature, fitted on val, kept in the bundle.
+"""Calibrates probabilities: fits one temperature on val and stores it in the bundle.
 
-Label smoothing and early stopping leave a network too modest or too sure of itself. Dividing all
-logits by one number mends most of it and changes no label (Guo et al., "On calibration of modern
+Label smoothing and early stopping leave a network underconfident or overconfident. Dividing all
+logits by one number corrects most of it and changes no label (Guo et al., "On calibration of modern
 neural networks", 2017).
 """
 
@@ -18,20 +18,20 @@ from cnnclf.inference.probabilities import softmax
 from cnnclf.runs import CLASSIFIER_FILE
 from cnnclf.training.fitting.judging import Logits, Verdict
 
-_LEAST_IMAGES = 50  # with fewer, the temperature says more about them than about the network
+_MIN_IMAGES = 50  # with fewer, the temperature depends more on them than on the network
 _LOWEST, _HIGHEST = 0.05, 20.0
 _HALVINGS = 60
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature and what it does to the val images it was fitted on.
+    """A temperature and its effect on the val images it was fitted on.
 
     Args:
-        temperature: What logits are divided by.
-        images: How many it was fitted on.
+        temperature: Divisor of the logits.
+        images: Number of images it was fitted on.
         ece_before: Expected calibration error without it.
-        ece_after: The same with it.
+        ece_after: Expected calibration error with it.
     """
 
     temperature: float
@@ -45,13 +45,13 @@ def calibrate(checkpoint: Path, verdict: Verdict) -> Calibration | None:
 
     Args:
         checkpoint: The bundle.
-        verdict: What it says of val images.
+        verdict: Its logits for val images.
 
     Returns:
-        What was fitted; None if there are too few images, the bundle is then left as it is.
+        The calibration; None if there are too few images: the bundle is then unchanged.
     """
     count = len(verdict.truth)
-    if count < _LEAST_IMAGES:
+    if count < _MIN_IMAGES:
         return None
     temperature = fit_temperature(verdict.logits, verdict.truth)
     path = checkpoint / CLASSIFIER_FILE

@@ -1,8 +1,7 @@
-"""One fine-tuning run: first the head on frozen layers, then the last stages, then the test.
+"""What `cnnclf finetune` fits: first the head on frozen layers, then the last stages.
 
-While layers are frozen, what they give is computed once per image and kept (`features.py`); the
-head trains on pooled features and the last stages on feature maps. What is saved and tested is
-always the whole network.
+The outputs of frozen layers are computed once per image and cached (`features.py`); the head trains
+on pooled features and the last stages on feature maps. The whole network is saved and tested.
 """
 
 from collections.abc import Callable, Mapping
@@ -74,7 +73,7 @@ def fit_head_and_tail(work: Work[FinetunePlan]) -> TrainingState:
 
 
 def build_from_weights(plan: FinetunePlan, *, progress: Progress) -> tuple[Transfer, LoadedWeights]:
-    """Build the whole network with the weights that the plan names, and say which these are."""
+    """Build the whole network with the weights of the plan; return these as well."""
     spec = plan.input_spec
     transfer = build_transfer(
         plan.backbone,
@@ -109,7 +108,7 @@ class _Phases:
     state: TrainingState = field(default_factory=TrainingState)
 
     def fit(self) -> TrainingState:
-        """Take the steps that are left; the best of all is kept, whichever phase it is from."""
+        """Take the remaining steps; the best epoch of both phases is kept."""
         actions: dict[Step, Callable[[], None]] = {
             Step.RESTORE_HEAD: partial(restore_head, self.work.run),
             Step.FIT_HEAD: self._fit_head,
@@ -134,7 +133,7 @@ class _Phases:
         self.state = self._fit(self._plan_head(), None, resume=resume)
 
     def _judge_head(self) -> None:
-        # the second phase starts from the best of the first, not from its last epoch
+        # the tail starts from the best epoch of the head, not from its last
         best = self.work.run.find_checkpoint("best")
         self.transfer.whole.load_weights(best / MODEL_FILE)
         self._judge(HEAD)
@@ -170,7 +169,7 @@ class _Phases:
         )
 
     def _choose_phase(self) -> None:
-        """Keep the best of the second phase only if the whole network says that it is better."""
+        """Keep the best of the tail only if the whole network is better with it."""
         run, progress, state = self.work.run, self.work.progress, self.state
         winner = TAIL
         if self.data[TAIL].val_batches is None:
@@ -213,14 +212,16 @@ class _Phases:
         words = f"{phase}: val accuracy {verdict.score[0]:.4f} through the whole network"
         if data.features is not None and data.features[1] is not None:
             part = data.build_part()
-            difference = compare_cached(verdict, part, data.features[1], work.judged)
+            difference = compare_cached(
+                verdict, part, features=data.features[1], positions=work.judged
+            )
             figures |= difference.to_dict()
             words += f", {difference.words}"
         work.progress.note(words)
         if difference is not None and difference.is_large:
             work.progress.warn(
-                f"the {phase} was trained on features that the whole network does not give: "
-                "--feature-precision float32 comes closer, --no-feature-cache does without them"
+                f"the {phase} was trained on features that differ from those of the whole network: "
+                "--feature-precision float32 reduces the difference, --no-feature-cache avoids it"
             )
         phases = dict(work.run.read_record().get("phases", {}))
         work.run.update_run(phases=phases | {phase: figures})

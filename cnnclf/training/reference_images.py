@@ -1,4 +1,4 @@
-"""Keeps a few images in the best checkpoint, for engines to be compared with Keras on."""
+"""Keeps a few images in the best checkpoint, to compare engines with Keras on."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,13 +9,13 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_comparison import MAX_IMAGES, save_reference
 
 
-def keep_reference(classifier: Classifier, pixels: Pixels, rows: npt.NDArray[np.intp]) -> None:
-    """Write some images of a dataset, and what the classifier says of them, into its bundle.
+def keep_reference(classifier: Classifier, pixels: Pixels, *, rows: npt.NDArray[np.intp]) -> None:
+    """Write some images of a dataset, and their logits, into the bundle of a classifier.
 
     Args:
         classifier: Computes with Keras.
         pixels: The decoded images.
-        rows: Those to choose from, in the order of the dataset, so that all classes are met.
+        rows: Rows to choose from, in the order of the dataset, so that all classes occur.
     """
     readable = rows[~np.isin(rows, np.fromiter(pixels.failed, np.intp, len(pixels.failed)))]
     count = min(MAX_IMAGES, len(readable))
@@ -24,6 +24,6 @@ def keep_reference(classifier: Classifier, pixels: Pixels, rows: npt.NDArray[np.
     chosen = readable[np.linspace(0, len(readable) - 1, count).round().astype(np.intp)]
     try:
         images = pixels.gather(chosen)
-    except ImageError:  # it went bad since it was last read; engines draw images themselves
+    except ImageError:  # it became unreadable since; engines draw images themselves
         return
     save_reference(classifier.directory, images, logits=classifier.logits(images))

@@ -245,12 +245,12 @@ def evaluate_best(work: Work[Any]) -> Report:
         cache=work.plan.config.data.cache,
         progress=work.progress,
     )
-    keep_reference(classifier, work.pixels, work.rows["val" if counts["val"] else "train"])
+    keep_reference(classifier, work.pixels, rows=work.rows["val" if counts["val"] else "train"])
     work.run.update_run(evaluation={"split": report.split, "metrics": report.summary})
     return report
 
 
-def check_resumable(run: RunDirectory, plan: Plan[Any], dataset: Dataset) -> None:
+def check_resumable(run: RunDirectory, *, plan: Plan[Any], dataset: Dataset) -> None:
     """Refuse to continue a run that is finished or whose data changed.
 
     Raises:

@@ -54,7 +54,7 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
 
 
 def balance_weights(class_indices: Any, num_classes: int) -> Any:
-    """Weigh classes by the effective number of their images (Cui et al., 2019, beta 0.999).
+    """Weight classes by the effective number of their images (Cui et al., 2019, beta 0.999).
 
     Args:
         class_indices: int [N], of the training images.
@@ -90,7 +90,7 @@ def _build_batches(work: Work[TrainPlan]) -> tuple[Batches, Batches | None]:
     batches = Batches(
         work.pixels,
         rows["train"],
-        manifest.class_indices,
+        class_indices=manifest.class_indices,
         shuffle=True,
         augmenter=augmenter,
         class_weights=weights,
@@ -100,6 +100,10 @@ def _build_batches(work: Work[TrainPlan]) -> tuple[Batches, Batches | None]:
     if not len(rows["val"]):
         return batches, None
     val_batches = Batches(
-        work.pixels, rows["val"], manifest.class_indices, shuffle=False, **work.batch_settings
+        work.pixels,
+        rows["val"],
+        class_indices=manifest.class_indices,
+        shuffle=False,
+        **work.batch_settings,
     )
     return batches, val_batches

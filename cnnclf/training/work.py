@@ -116,8 +116,8 @@ class Work(Generic[AnyPlan]):
                 return judge_checkpoint(
                     checkpoint,
                     self.dataset,
-                    rows,
-                    self.pixels,
+                    rows=rows,
+                    pixels=self.pixels,
                     label_smoothing=self.plan.config.training.label_smoothing,
                     progress=self.progress,
                 )

@@ -97,7 +97,7 @@ def test_features_far_from_what_the_network_gives_are_warned_of(
     progress = Silent()
     tune(tmp_path / "run", progress=progress, **{"tail.unfreeze": "none"})
     (warning,) = (text for text in progress.warnings if "features" in text)
-    assert "--feature-precision float32 comes closer" in warning
+    assert "--feature-precision float32 reduces the difference" in warning
 
 
 def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
@@ -210,10 +210,10 @@ def test_resuming_equals_never_having_stopped(
             raise KeyboardInterrupt
         return judge(checkpoint, *arguments, **options)
 
-    def save_or_stop(directory: Path, state: TrainingState, *arguments: Any) -> None:
+    def save_or_stop(directory: Path, state: TrainingState, **options: Any) -> None:
         if what == "saving" and state.epoch == int(number):
             raise KeyboardInterrupt  # between the best checkpoint and the last
-        save_state(directory, state, *arguments)
+        save_state(directory, state, **options)
 
     monkeypatch.setattr("cnnclf.training.work.judge_checkpoint", judge_or_stop)
     with monkeypatch.context() as patch:
@@ -333,7 +333,7 @@ def test_a_nasnet_whose_cut_two_maps_cross_is_fine_tuned(
 
 
 @pytest.mark.parametrize("schedule", ["plateau", pytest.param("constant", marks=pytest.mark.slow)])
-def test_patience_counts_anew_in_each_phase(tune: Finetune, tmp_path: Path, schedule: str) -> None:
+def test_patience_starts_again_in_each_phase(tune: Finetune, tmp_path: Path, schedule: str) -> None:
     still = {"head.learning_rate": 1e-9, "tail.learning_rate": 1e-9}
     result = tune(
         tmp_path / "run",

@@ -231,13 +231,13 @@ def test_only_stopped_runs_of_the_same_data_are_resumed(
     done = open_run(tmp_path / "done")
     plan = TrainPlan.from_dict(read_json(done.plan))
     with pytest.raises(RunError, match="is finished"):
-        check_resumable(done, plan, shapes)
+        check_resumable(done, plan=plan, dataset=shapes)
     done.update_run(status="interrupted")
-    check_resumable(done, plan, shapes)
+    check_resumable(done, plan=plan, dataset=shapes)
     content = json.loads(done.plan.read_text())
     content["dataset"]["fingerprint"] = "other"
     with pytest.raises(DataError, match="has changed since"):
-        check_resumable(done, TrainPlan.from_dict(content), shapes)
+        check_resumable(done, plan=TrainPlan.from_dict(content), dataset=shapes)
 
 
 def test_balance_weights_favor_the_rare_and_average_to_one() -> None:

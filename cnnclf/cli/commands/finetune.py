@@ -1,4 +1,4 @@
-"""`cnnclf finetune`: a trained backbone on a dataset, from plan to tested model."""
+"""`cnnclf finetune`: fine-tunes a pretrained backbone, from plan to tested model."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -97,7 +97,11 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     config, row = plan.config, plan.backbone
     head, training = config.head, config.training
     hidden = f", {head.units} hidden units" if head.units else ""
-    rates = "rates searched" if head.search else f"learning rate {head.learning_rate:g}"
+    rates = (
+        "learning rate and weight decay searched"
+        if head.search
+        else f"learning rate {head.learning_rate:g}"
+    )
     lines = {
         "backbone": f"{row.name}, weights {plan.weights.summary}, {row.parameters:,} parameters",
         "head": f"{head.pooling.replace('_', ' ')} pooling{hidden}, dropout {head.dropout:g}, "
@@ -116,13 +120,13 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
 
 
 def _describe_augmentation(plan: "FinetunePlan") -> str:
-    """Say what is augmented: cached views once, images that are trained on in every epoch."""
+    """Describe the augmentation: once for cached views, in every epoch for images."""
     from cnnclf.planning.finetune_plan import plan_operations
 
     features = plan.config.features
     kinds = [(f"{features.views} cached views", False)] if features.cache else []
     if not features.cache or plan.frozen_stage == "":
-        kinds.append((f"each epoch {'of the tail ' if features.cache else ''}again", True))
+        kinds.append((f"every epoch{' of the tail' if features.cache else ''}", True))
     parts = []
     for when, on_pixels in kinds:
         operations = plan_operations(plan.config, on_pixels=on_pixels)
@@ -138,7 +142,7 @@ def _describe_tail(tail: "TailConfig", frozen: str) -> str:
     what = f"the stages after {frozen}" if frozen else "the whole network"
     decay = ""
     if float(tail.layer_decay) < 1:
-        decay = f" times {tail.layer_decay:g} from stage to stage towards the pixels"
+        decay = f" times {tail.layer_decay:g} per stage towards the input"
     return (
         f"{what}, {count_of(tail.epochs, 'epoch')}, learning rate {tail.learning_rate:g}{decay}, "
         f"{tail.schedule} schedule"

@@ -183,7 +183,7 @@ def show_command(run: options.Run, *, json: options.Json = False) -> None:
             rows=[[row[key] for key in keys] for row in exports],
         )
     if directory.status() == "interrupted":
-        out.hint(f"continue it: {directory.resume_command()}")
+        out.hint(f"continue with: {directory.resume_command()}")
 
 
 def compare_command(
@@ -398,7 +398,7 @@ def _data_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
 def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Collect what may differ between runs: settings, dataset and input spec."""
     parts = {
-        "command": plan.get("command", "train" if plan else None),
+        "command": plan.get("command"),
         "dataset": _section(plan, "dataset"),
         "input": _section(plan, "input_spec"),
         **_section(plan, "config"),

@@ -1,4 +1,4 @@
-"""`cnnclf train`: a Sequential CNN on a dataset, from plan to tested model."""
+"""`cnnclf train`: trains a Sequential CNN on a dataset, from plan to tested model."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ def train_command(
 
 class _CnnTrainer:
     kind = TrainConfig
-    uneven_hint = "--balance weights makes up for it"
+    uneven_hint = "--balance weights compensates for it"
     has_phases = False
 
     def check(self, config: TrainConfig, *, given: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Decoded images that are opened in the background, while something else is loaded."""
+"""Opens decoded images in the background, while something else is loaded."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from cnnclf.images.input_spec import InputSpec
 from cnnclf.progress import Held, Progress
 
 PixelsAhead = Callable[[Progress], Pixels]
-"""Waits for pixels; the listener is told what was done meanwhile, and what is left."""
+"""Waits for pixels; reports what was done in the meantime, and what is left."""
 
 
 @contextmanager
@@ -25,19 +25,19 @@ def open_ahead(
     threads: int | None = None,
     rows: npt.NDArray[Any] | None = None,
 ) -> Iterator[PixelsAhead]:
-    """Open pixels in a thread of their own while a with statement runs, and end it with that.
+    """Open pixels in a thread, which ends with the with statement.
 
     Loading TensorFlow takes one processor for seconds, in which the others can decode.
 
     Args:
         dataset: The images.
-        spec: What each is made into.
+        spec: Input spec they are decoded for.
         cache: As of `open_pixels`.
         threads: As of `open_pixels`.
         rows: As of `open_pixels`.
 
     Yields:
-        A function that waits for the pixels; it raises what `open_pixels` does.
+        A function that waits for the pixels; it raises the errors of `open_pixels`.
 
     Example:
         >>> with open_ahead(dataset, spec, cache="disk") as ahead:

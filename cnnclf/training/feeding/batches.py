@@ -1,6 +1,6 @@
-"""Batches for training: the order of images, their augmentation, and the hand-over to Keras.
+"""Batches for training: the order of images, their augmentation, and the input of Keras.
 
-Everything random comes from (seed, epoch) and (seed, epoch, batch), never from the order in which
+All randomness comes from (seed, epoch) and (seed, epoch, batch), never from the order in which
 threads finish: the same seed gives the same batches with any number of threads, and a run resumed
 at an epoch sees what an uninterrupted run would have seen.
 """
@@ -24,22 +24,21 @@ from cnnclf.training.feeding.waits import Waits
 Batch = tuple[npt.NDArray[Any], ...]
 """(images uint8 [n, H, W, C], labels float32 [n, K]) or these and (weights float32 [n])."""
 
-# Other uses of chance have other numbers: NumPy pads short seeds, so (seed, epoch) alone would be
+# Other random streams have other numbers: NumPy pads short seeds, so (seed, epoch) alone would be
 # the same as (seed, epoch, 0).
 _ORDER_STREAM = 1
 
 _BYTES_TOGETHER = 1 << 20
-_MOST_TOGETHER = 16
+_MAX_TOGETHER = 16
 
 _Task = tuple[int, int, npt.NDArray[np.intp]]  # epoch, batch, rows
 _Made = TypeVar("_Made")
 
 
 class PixelSource(Protocol):
-    """Where batches get their images; `store.Pixels` is one.
+    """A source of images for batches, such as `store.Pixels`.
 
-    One with a `dtype` gives arrays of that instead of uint8, such as what frozen layers made of
-    the images.
+    One with a `dtype` returns arrays of it instead of uint8, such as the outputs of frozen layers.
     """
 
     @property
@@ -62,36 +61,36 @@ class Batches:
 
     Args:
         pixels: The decoded images.
-        rows: Which of them, int [n]; rows that could not be decoded are left out.
+        rows: Rows to use, int [n]; those that could not be decoded are skipped.
         class_indices: The class of every row of the dataset, int [N].
         num_classes: K, at least 1.
-        batch_size: Most images of a batch, at least 1.
-        seed: Where chance begins, at least 0.
-        shuffle: Whether each epoch has an order of its own, over all images.
-        augmenter: Changes images and labels; None leaves them.
+        batch_size: Maximum number of images of a batch, at least 1.
+        seed: Random seed, at least 0.
+        shuffle: Whether each epoch has its own random order of all images.
+        augmenter: Changes images and labels; None: no augmentation.
         class_weights: float32 [K], the weight of a class in the loss; adds a third array to each
             batch. A mixed label has the weight of its mixture.
-        balanced_sampling: Whether an epoch shows all classes equally often, rare ones repeatedly
-            and frequent ones in part, rather than each image once.
+        balanced_sampling: Whether an epoch has equally many images of all classes, repeating rare
+            ones and sampling frequent ones, rather than each image once.
         threads: Threads that prepare batches; None takes one per processor.
-        prefetch: Batches prepared ahead, groups of them if they are small; None takes two more
+        prefetch: Batches prepared in advance, groups of them if they are small; None takes two more
             than threads.
-        devices: Devices that share each batch equally, as Keras demands of them; so up to one less
-            than this many images come twice in an epoch.
+        devices: Devices that share each batch equally, as Keras requires; up to one less than this
+            many images occur twice in an epoch.
 
     Attributes:
-        error: What stopped the threads, if anything did: frameworks hide it behind their own.
+        error: The error that stopped the threads, if any: frameworks hide it in their own.
 
     Raises:
-        DataError: There is no image to show.
+        DataError: There are no images.
     """
 
     def __init__(
         self,
         pixels: PixelSource,
         rows: npt.NDArray[Any],
-        class_indices: npt.NDArray[Any],
         *,
+        class_indices: npt.NDArray[Any],
         num_classes: int,
         batch_size: int,
         seed: int = 0,
@@ -106,7 +105,7 @@ class Batches:
         self.pixels = pixels
         self.rows = self._without_failed(np.asarray(rows, np.intp))
         if not len(self.rows):
-            raise DataError(f"expected images to make batches of, received {len(rows)} readable")
+            raise DataError(f"none of the {len(rows)} images for batches can be decoded")
         self.num_classes = num_classes
         self.batch_size = batch_size
         self.seed = seed
@@ -132,7 +131,7 @@ class Batches:
 
     @property
     def wait_s(self) -> float:
-        """Seconds, so far, that the consumer stood still because a batch was not ready."""
+        """Seconds, so far, that the consumer waited because a batch was not ready."""
         return self._waits.total_s()
 
     def order(self, epoch: int) -> npt.NDArray[np.intp]:
@@ -148,7 +147,7 @@ class Batches:
         return self.rows[rng.permutation(positions) if self.shuffle else positions]
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch in order, prepared ahead by threads.
+        """Yield the batches of one epoch in order, prepared in advance by threads.
 
         Args:
             epoch: Counted from 0.
@@ -156,14 +155,14 @@ class Batches:
         return self._generate((epoch,))
 
     def as_keras(self, first_epoch: int, epochs: int | None) -> Any:
-        """Return what `model.fit` takes, with `steps_per_epoch=len(batches)` and `shuffle=False`.
+        """Return the input of `model.fit`, with `steps_per_epoch=len(batches)` and `shuffle=False`.
 
         Args:
             first_epoch: The epoch to begin with, counted from 0.
-            epochs: The epoch to end before; None goes on for ever.
+            epochs: The epoch to end before; None: endless.
 
         Returns:
-            On TensorFlow a `tf.data.Dataset` (which MirroredStrategy can divide), elsewhere a
+            On TensorFlow a `tf.data.Dataset` (which MirroredStrategy can split), elsewhere a
             generator.
         """
         import keras
@@ -176,10 +175,10 @@ class Batches:
         return self._generate(chosen())
 
     def step_begins(self) -> None:
-        """Note that training now wants its next batch; call it in `on_train_batch_begin`.
+        """Note that training now needs its next batch; call it in `on_train_batch_begin`.
 
-        TensorFlow fetches ahead in a thread of its own, which always waits. With this, `wait_s`
-        counts only the time in which training itself stood still.
+        TensorFlow prefetches in a thread of its own, which always waits. With this, `wait_s` counts
+        only the time in which training itself waited.
         """
         self._waits.ask()
 
@@ -195,11 +194,11 @@ class Batches:
         # images: several of these are handed over as one, and taken apart by TensorFlow.
         dtype = np.dtype(getattr(self.pixels, "dtype", np.uint8))
         batch_bytes = self.batch_size * int(np.prod(self.pixels.shape)) * dtype.itemsize
-        together = max(1, min(_MOST_TOGETHER, _BYTES_TOGETHER // batch_bytes))
+        together = max(1, min(_MAX_TOGETHER, _BYTES_TOGETHER // batch_bytes))
 
         def generate() -> Iterator[Batch]:
-            # Called anew for each reading: Keras may read one batch to build the model and start
-            # over, and what was handed to that reading must not count for this one.
+            # Called again for each iteration: Keras may read one batch to build the model and start
+            # over, and the batches of that iteration must not count for this one.
             given = self._waits.begin()
             taken_s = time.perf_counter()
             for stacks, _ in self._stream(epochs(), self._make_stacks, batches=together):
@@ -219,18 +218,18 @@ class Batches:
         dataset = dataset.unbatch() if together > 1 else dataset
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-        # There is nothing to tune here, and the tuning thread sleeps 10, 20, 40 ms ... without
-        # noticing that its iterator is being destroyed: after validation Keras would wait for it,
-        # for as long as it has lived (docs/decisions/0008).
+        # There is nothing to tune here, and the tuning thread may sleep for 10, 20, 40 ms ...
+        # without noticing that its iterator is being destroyed: before the next validation, Keras
+        # would wait for as long as that iterator has lived (docs/decisions/0008).
         options.autotune.enabled = False
         return dataset.prefetch(2).with_options(options)
 
     def _stream(
         self, epochs: Iterable[int], make: Callable[[list[_Task]], _Made], *, batches: int
     ) -> Iterator[tuple[_Made, float]]:
-        """Yield what threads made of so many batches each, and the seconds it was waited for.
+        """Yield the results of threads for so many batches each, and the seconds waited for them.
 
-        Goes on ahead past the end of an epoch.
+        Continues into the next epoch before one ends.
         """
         tasks = self._tasks(epochs)
         ahead: deque[Future[_Made]] = deque()
@@ -281,7 +280,7 @@ class Batches:
     def _gather(
         self, rows: npt.NDArray[np.intp]
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        """Fetch images and labels; an image that only now turns out unreadable is left out."""
+        """Fetch images and labels; an image that only now turns out unreadable is skipped."""
         while True:
             try:
                 return self.pixels.gather(rows), self._one_hot(rows)
@@ -297,5 +296,5 @@ class Batches:
         return labels
 
     def _without_failed(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        failed = self.pixels.failed  # other threads may put a longer one in its place
+        failed = self.pixels.failed  # other threads may replace it with a longer one
         return rows[~np.isin(rows, np.fromiter(failed, np.intp, len(failed)))]

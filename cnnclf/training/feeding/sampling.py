@@ -1,4 +1,4 @@
-"""How many images a batch has, and which ones an epoch shows when classes are to be balanced."""
+"""The sizes of batches, and the images of an epoch with balanced sampling."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ import numpy.typing as npt
 
 
 def cut_batches(count: int, batch_size: int, *, devices: int = 1) -> npt.NDArray[np.intp]:
-    """Cut an epoch into as few batches as can be, their sizes differing by at most one a device.
+    """Cut an epoch into as few batches as possible; sizes differ by at most one per device.
 
-    Nothing is dropped, and no device gets a single image where that can be avoided: an odd count
-    cut into pairs ends with one of three.
+    Nothing is dropped, and no device gets a single image if that can be avoided: an odd count cut
+    into pairs ends with a batch of three.
 
     Args:
         count: Images of an epoch, at least 1.
-        batch_size: Most images of a batch, at least 1.
-        devices: How many share a batch; sizes are multiples of it.
+        batch_size: Maximum number of images of a batch, at least 1.
+        devices: Number of devices that share a batch; sizes are multiples of it.
 
     Returns:
-        Where batches begin and end, int [batches + 1]. The last number is `count`, rounded up to a
+        The bounds of the batches, int [batches + 1]. The last one is `count`, rounded up to a
         multiple of `devices`.
     """
-    shares, most = -(-count // devices), max(1, batch_size // devices)
-    batches = -(-shares // most)
-    if most > 1:
+    shares, max_share = -(-count // devices), max(1, batch_size // devices)
+    batches = -(-shares // max_share)
+    if max_share > 1:
         batches = max(1, min(batches, shares // 2))
     size, larger = divmod(shares, batches)
     sizes = np.full(batches, size)
@@ -32,14 +32,14 @@ def cut_batches(count: int, batch_size: int, *, devices: int = 1) -> npt.NDArray
 
 
 def draw_balanced(classes: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Draw as many images as there are, each class that occurs equally often (or one more).
+    """Draw as many images as there are, with equally many (or one more) of each class.
 
-    A class is gone through completely before any of it comes again, so that an epoch leaves nothing
-    out that there is room for.
+    All images of a class are drawn before any of them is drawn again, so that an epoch covers as
+    much as possible.
 
     Args:
         classes: The class of each image, int [n].
-        rng: Where chance comes from.
+        rng: Source of randomness.
 
     Returns:
         Positions in `classes`, int [n], class by class.

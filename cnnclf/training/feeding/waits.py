@@ -1,4 +1,4 @@
-"""How long training stood still because a batch was not ready."""
+"""How long training waited because a batch was not ready."""
 
 import time
 from collections import deque
@@ -7,9 +7,9 @@ from collections import deque
 class Waits:
     """Adds up the seconds that training waited for data.
 
-    Either they are measured where batches are taken (`add`), or, where a framework's thread takes
-    them ahead, the n-th question (`ask`) is matched with the n-th batch that was given. Time before
-    that thread wanted the batch does not count: before the first, the network is compiled.
+    Either the seconds are measured where batches are taken (`add`), or, if a framework's thread
+    prefetches them, the n-th request (`ask`) is matched with the n-th batch. Time before that
+    thread requested the batch does not count: before the first, the network is compiled.
     """
 
     def __init__(self) -> None:
@@ -22,15 +22,15 @@ class Waits:
         self._sum_s += seconds
 
     def ask(self) -> None:
-        """Note that training wants its next batch now."""
+        """Note that training needs its next batch now."""
         self.total_s()
         self._asked.append(time.perf_counter())
 
     def begin(self) -> deque[tuple[float, float]]:
-        """Start the count of batches anew.
+        """Restart the count of batches.
 
         Returns:
-            A list that takes, for each batch, when it was wanted and when it was given.
+            A list to fill: for each batch, when it was requested and when it was ready.
         """
         self._given = deque(maxlen=1 << 16)
         return self._given

@@ -16,7 +16,7 @@ from cnnclf.training.fitting.state import TrainingState
 if TYPE_CHECKING:
     import keras
 
-_NAN_CHECK_STEPS = 50  # looking at the loss waits for the device; not at every step
+_NAN_CHECK_STEPS = 50  # reading the loss waits for the device; not at every step
 
 
 class BatchSource(Protocol):
@@ -24,28 +24,28 @@ class BatchSource(Protocol):
 
     @property
     def wait_s(self) -> float:
-        """Seconds that the network waited for images, so far."""
+        """Seconds that training waited for images, so far."""
 
     @property
     def count(self) -> int:
         """Images of an epoch."""
 
     def step_begins(self) -> None:
-        """Note that the next batch is wanted now."""
+        """Note that the next batch is needed now."""
 
     def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
 class FitHooks:
-    """What a conductor calls and tells.
+    """What a conductor calls.
 
     Args:
         save_best: Writes the best checkpoint.
         save_last: Writes the last checkpoint, with the training state.
-        on_epoch: Told the row of history and whether it is the best so far.
+        on_epoch: Receives each epoch and whether it is the best so far; may ask to stop.
         task: Progress, in images.
-        check_interrupt: Raises KeyboardInterrupt if one got lost.
+        check_interrupt: Raises KeyboardInterrupt if one was lost.
     """
 
     save_best: Callable[[], None]
@@ -57,20 +57,20 @@ class FitHooks:
 
 @dataclass
 class Conductor:
-    """Judges, saves and reports each epoch, and lowers the learning rate on a plateau.
+    """Scores, saves and reports each epoch, and reduces the learning rate on a plateau.
 
     Args:
         trainer: The compiled model.
-        state: The judge's memory; changed at each epoch's end.
+        state: The training state; changed at each epoch's end.
         optimizer: Settings with a resolved learning rate.
         epochs: Epochs of the phase.
-        patience: Epochs without a better one before stopping; 0: never.
+        patience: Epochs without improvement before stopping; 0: never.
         phase: Name of the phase, for the history.
-        has_val: Whether there is a val split to judge by; else the newest epoch is the best.
+        has_val: Whether there is a val split; else the newest epoch is the best.
         batches: The training batches.
         hooks: What to call.
-        may_diverge: Whether a loss that is no number ends the phase alone, and not the run.
-        remedy: The options that help against that.
+        may_diverge: Whether a NaN loss ends only the phase, not the run.
+        remedy: The options that help against a NaN loss.
     """
 
     trainer: "keras.Model"
@@ -90,14 +90,14 @@ class Conductor:
 
     @property
     def is_done(self) -> bool:
-        """Whether the epochs or the patience are at their end."""
+        """Whether the phase has ended: by its epochs, patience, a NaN loss or a listener."""
         state = self.state
         is_patient = not self.patience or state.epochs_without_better < self.patience
         has_ended = state.diverged or state.stopped is not None
         return has_ended or state.phase_epoch >= self.epochs or not is_patient
 
     def as_callback(self) -> "keras.callbacks.Callback":
-        """Return the Keras callback that passes events on to this."""
+        """Return a Keras callback that calls the methods below."""
         import keras
 
         return keras.callbacks.LambdaCallback(
@@ -115,10 +115,10 @@ class Conductor:
             self.trainer.optimizer.learning_rate = self._rate_at(epoch * len(self.batches))
 
     def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Report the step before, and now and then look whether the loss is still a number.
+        """Report the previous step, and check at times that the loss is finite.
 
-        All of it at the beginning of a step: for a callback at its end Keras waits for the device
-        and turns every metric into a number, which small networks notice.
+        At the beginning of a step: for a callback at its end, Keras waits for the device and
+        converts every metric to a number, which slows small networks down.
         """
         self.batches.step_begins()
         self.hooks.check_interrupt()
@@ -128,10 +128,10 @@ class Conductor:
             self._check_loss(float(loss), step=batch)
 
     def end_epoch(self, epoch: int, logs: Any = None) -> None:
-        """Judge the epoch, keep what must be kept, stop when patience is at its end.
+        """Score the epoch, write checkpoints, notify listeners, and stop if the phase has ended.
 
         Raises:
-            RunError: The loss is no longer a number.
+            RunError: The loss is not finite.
         """
         steps = len(self.batches)
         self._advance(steps)
@@ -176,11 +176,11 @@ class Conductor:
         steps = len(self.batches)
         if self.optimizer.schedule == "plateau":
             step -= step % steps
-        rate = learning_rate_at(step, steps * self.epochs, self.optimizer)
+        rate = learning_rate_at(step, self.optimizer, total=steps * self.epochs)
         return rate * self.state.plateau_factor
 
     def _advance(self, steps: int) -> None:
-        """Tell progress that so many steps of the epoch are done."""
+        """Report how many steps of the epoch are done."""
         shown = steps * self.batches.count // len(self.batches)
         self.hooks.task.advance(shown - self._shown)
         self._shown = shown

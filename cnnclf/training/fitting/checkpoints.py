@@ -1,4 +1,4 @@
-"""The best and the last checkpoint of a run, written when they are due."""
+"""Writes the best and the last checkpoint of a run when they are due."""
 
 import time
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleContent:
-    """What `classifier.json` says beside the weights.
+    """The content of `classifier.json` besides the weights.
 
     Args:
         labels: In the order of the logits.
-        input_spec: What the network sees.
+        input_spec: Input spec of the network.
         dataset: Name and fingerprint.
     """
 
@@ -32,10 +32,10 @@ class BundleContent:
 
 
 class Checkpoints:
-    """Writes the best and the last checkpoint, not more often than every so many seconds.
+    """Writes the best and the last checkpoint, at most once per `every_s` seconds.
 
     A best epoch that is not written yet is kept in memory, and always written before a last
-    checkpoint that knows of it: whatever is lost, resuming never loses a better best.
+    checkpoint that includes it: after any interruption, resuming never loses a better best.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Checkpoints:
             self._written = time.perf_counter()
 
     def finish(self) -> None:
-        """Write what is not written yet."""
+        """Write pending checkpoints."""
         self._write_pending()
         if not self._is_last_written:
             self._write_last()
@@ -117,7 +117,7 @@ class Checkpoints:
     def _write_last(self) -> None:
         with atomic_directory(self._run.last) as directory:
             _save(directory, self._net, self._content, self._state.epoch)
-            save_state(directory, self._state, self._trained, self._trainer.optimizer)
+            save_state(directory, self._state, net=self._trained, optimizer=self._trainer.optimizer)
 
 
 def _save(directory: Any, net: "keras.Model", content: BundleContent, epoch: int) -> None:

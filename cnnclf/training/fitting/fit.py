@@ -29,9 +29,9 @@ class Phase:
         name: For the history.
         training: Settings in which nothing is "auto".
         optimizer: Settings in which nothing is "auto".
-        scales: What the learning rate of a variable is multiplied with, by the variable's id.
-        may_diverge: Whether a loss that is no number ends the phase alone, and not the run.
-        remedy: The options that help against that.
+        scales: Factor of the learning rate of a variable, by the id of the variable.
+        may_diverge: Whether a NaN loss ends only the phase, not the run.
+        remedy: The options that help against a NaN loss.
     """
 
     name: str
@@ -59,7 +59,7 @@ def fit_phase(
     state: TrainingState | None = None,
     save_every_s: float = 0.0,
 ) -> TrainingState:
-    """Train `net` until its epochs are done or its patience is.
+    """Train `net` until its epochs or its patience end.
 
     The network itself is never compiled, so a bundle holds no optimizer; a second Keras model over
     the same layers is.
@@ -68,25 +68,25 @@ def fit_phase(
         net: From pixels 0..255 to logits.
         phase: How to train.
         batches: Training batches.
-        val_batches: What epochs are judged by; None: the last epoch is the best.
+        val_batches: Batches to score epochs on; None: the last epoch is the best.
         run: Where checkpoints go.
-        content: What bundles say.
-        scope: Gives the scope in which variables are made (several devices).
+        content: Content of the bundles.
+        scope: Returns the scope in which variables are created (several devices).
         jit_compile: Whether to compile with XLA.
-        resume: Go on from the last checkpoint.
+        resume: Continue from the last checkpoint.
         on_epoch: Receives each epoch, and whether it is the best so far; may ask to stop.
-        progress: Told the steps.
-        part: What is trained, sharing its weights with `net`, from what the batches hold to logits;
-            None: `net` itself.
-        state: The memory of the phases before this one; None: it is the first.
-        save_every_s: Seconds between checkpoints, for epochs that are shorter than it takes to
-            write one; the best epoch is kept in memory meanwhile.
+        progress: Receives the steps.
+        part: The model that is trained, from the content of the batches to logits, sharing its
+            weights with `net`; None: `net` itself.
+        state: The state after the earlier phases; None: this is the first.
+        save_every_s: Minimum seconds between checkpoints, for epochs shorter than it takes to write
+            one; the best epoch is kept in memory in the meantime.
 
     Returns:
-        The judge's memory, with the history.
+        Epochs, scores and history.
 
     Raises:
-        RunError: The loss is no longer a number, or the state to go on from is damaged.
+        RunError: The loss became NaN, or the state to continue from is damaged.
     """
     import keras
 
@@ -105,7 +105,7 @@ def fit_phase(
         )
         trainer.optimizer.build(trainer.trainable_variables)
     if resume:
-        state = load_state(run.find_checkpoint("last"), trained, trainer.optimizer)
+        state = load_state(run.find_checkpoint("last"), net=trained, optimizer=trainer.optimizer)
     else:
         state = state or TrainingState()
         state.begin_phase(phase.name)
@@ -135,7 +135,7 @@ def fit_phase(
             remedy=phase.remedy,
         )
         try:
-            if not conductor.is_done:  # it may be, if it was stopped while being tested
+            if not conductor.is_done:  # it may be, if it was interrupted while being tested
                 trainer.fit(
                     batches.as_keras(state.phase_epoch, epochs),
                     steps_per_epoch=steps,
@@ -152,7 +152,7 @@ def fit_phase(
                     verbose=0,
                 )
         finally:
-            # a framework hides what went wrong in a feeding thread behind an error of its own
+            # a framework hides the error of a feeding thread in an error of its own
             for source in (batches, val_batches):
                 if source is not None and source.error is not None:
                     raise source.error

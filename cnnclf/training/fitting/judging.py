@@ -1,8 +1,8 @@
-"""What a checkpoint comes to on val through the whole network, as whoever uses it will see it.
+"""Measures a checkpoint on val through the whole network, as it will be used.
 
-Epochs are judged by what their phase trains on, such as features computed by another engine in
-short numbers. Phases are judged by the saved network itself, so that a difference between the two
-ways can neither hide nor decide.
+Epochs are scored on what their phase trains on, such as features computed by another engine in
+reduced precision. Phases are compared by the saved network itself, so that a difference between
+the two paths is visible and cannot decide.
 """
 
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ from cnnclf.training.frozen.features import Features
 Logits = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 
-_MOST_IMAGES = 2000
-_OTHER_LABELS = 0.05  # bfloat16 changes about one label in a hundred of a head that is half trained
+_MAX_IMAGES = 2000
+_OTHER_LABELS = 0.05  # bfloat16 changes about one label in a hundred of a half-trained head
 _BATCH = 32
-_STREAM = 5  # chance of its own
+_STREAM = 5  # a random stream of its own
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a network says of val images.
+    """The logits of a network for val images.
 
     Args:
         logits: float32 [n, K].
         truth: The class of each, int [n].
-        label_smoothing: Of the loss that epochs are judged by.
+        label_smoothing: Of the loss that epochs are scored with.
     """
 
     logits: Logits
@@ -45,7 +45,7 @@ class Verdict:
 
     @property
     def score(self) -> Score:
-        """Accuracy and negative loss, as of an epoch."""
+        """Accuracy and negative loss, as for an epoch."""
         return measure(self.logits, self.truth, label_smoothing=self.label_smoothing)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,15 +60,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two ways through the same network are apart.
+    """The difference between two paths through the same network.
 
     Args:
         mean: Mean absolute difference of a logit.
-        largest: The largest one.
-        spread: Standard deviation of the logits, to compare with.
-        other_labels: Images that get another label.
-        images: How many there are.
-        accuracy: Of the other way.
+        largest: Maximum absolute difference of a logit.
+        spread: Standard deviation of the logits, for comparison.
+        other_labels: Images with another label.
+        images: Number of images.
+        accuracy: Of the other path.
     """
 
     mean: float
@@ -80,16 +80,16 @@ class Difference:
 
     @property
     def is_large(self) -> bool:
-        """Whether it is more than short numbers explain."""
+        """Whether it is more than reduced precision explains."""
         return self.other_labels > max(2, _OTHER_LABELS * self.images)
 
     @property
     def words(self) -> str:
-        """The same in a few words."""
+        """The difference in words."""
         return (
             f"{self.accuracy:.4f} from cached features ({self.other_labels} of {self.images:,} "
-            f"labels differ; logits, which spread by {self.spread:.2g}, by {self.mean:.2g} on "
-            f"average and {self.largest:.2g} at most)"
+            f"labels differ; logits, with a spread of {self.spread:.2g}, differ by {self.mean:.2g} "
+            f"on average and by at most {self.largest:.2g})"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,39 +104,39 @@ class Difference:
 
 
 def choose_judged(rows: Rows, *, seed: int) -> Rows:
-    """Choose by which val images phases are judged: all, or 2,000 of them.
+    """Choose the val images that phases are compared on: all, or 2,000 of them.
 
     Args:
-        rows: Those of the val split.
-        seed: Where chance begins.
+        rows: Rows of the val split.
+        seed: Random seed.
 
     Returns:
         Positions among the rows, in order.
     """
-    if len(rows) <= _MOST_IMAGES:
+    if len(rows) <= _MAX_IMAGES:
         return np.arange(len(rows))
     rng = np.random.default_rng((_STREAM, seed))
-    return np.sort(rng.permutation(len(rows))[:_MOST_IMAGES])
+    return np.sort(rng.permutation(len(rows))[:_MAX_IMAGES])
 
 
 def judge_checkpoint(
     checkpoint: Path,
     dataset: Dataset,
+    *,
     rows: Rows,
     pixels: Pixels,
-    *,
     label_smoothing: float,
     progress: Progress,
 ) -> Verdict:
-    """Ask a saved network for its logits, through the same door as everybody.
+    """Compute the logits of a saved network, which is opened as everywhere else.
 
     Args:
         checkpoint: A bundle.
-        dataset: Where the images are from.
-        rows: Which ones.
-        pixels: They, decoded.
-        label_smoothing: Of the loss that epochs are judged by.
-        progress: Told the images.
+        dataset: The dataset of the images.
+        rows: Rows of the images.
+        pixels: The decoded images.
+        label_smoothing: Of the loss that epochs are scored with.
+        progress: Receives the number of images done.
     """
     classifier = Classifier.load(checkpoint)
     parts = []
@@ -149,23 +149,25 @@ def judge_checkpoint(
     return Verdict(np.concatenate(parts), truth, label_smoothing)
 
 
-def compare_cached(verdict: Verdict, part: Any, features: Features, positions: Rows) -> Difference:
-    """Compare the way through cached features with the whole network.
+def compare_cached(
+    verdict: Verdict, part: Any, *, features: Features, positions: Rows
+) -> Difference:
+    """Compare the path through cached features with the whole network.
 
     Args:
         verdict: Of the whole network.
-        part: The part of the same network behind the features.
-        features: Of the val split.
-        positions: Those of the judged images in it.
+        part: The part of the same network after the features.
+        features: Features of the val split.
+        positions: Positions of the images in it.
     """
-    part.compile(jit_compile=False)  # else Keras would hand the graph to XLA, slower on a CPU
+    part.compile(jit_compile=False)  # else Keras would use XLA, which is slower on a CPU
     logits = np.concatenate(
         [
             np.asarray(part.predict_on_batch(features.gather(positions[start : start + _BATCH])))
             for start in range(0, len(positions), _BATCH)
         ]
     )
-    # in float64, because those of a network that went astray are huge
+    # in float64, because the logits of a diverged network are huge
     whole = verdict.logits.astype(np.float64)
     distances = np.abs(logits - whole)
     return Difference(
@@ -184,7 +186,7 @@ def measure(logits: Logits, truth: npt.NDArray[Any], *, label_smoothing: float =
     Args:
         logits: float32 [n, K].
         truth: int [n].
-        label_smoothing: Part of each label that is spread evenly over all classes.
+        label_smoothing: Fraction of each label that is spread evenly over all classes.
     """
     values = log_softmax(logits.astype(np.float64))
     own = values[np.arange(len(truth)), truth]

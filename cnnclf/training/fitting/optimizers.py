@@ -21,12 +21,12 @@ def build_optimizer(
     Args:
         settings: With a resolved learning rate.
         total_steps: Steps of the whole run.
-        scales: What the learning rate, and with it the decoupled weight decay, of a variable is
-            multiplied with, by the variable's id; 1 for all others.
+        scales: Factor of the learning rate, and with it of the decoupled weight decay, of a
+            variable, by its id; 1 for all others.
     """
     import keras
 
-    # "plateau" depends on what validation says: its rate is set at the beginning of each epoch
+    # "plateau" depends on validation: its rate is set at the beginning of each epoch
     on_plateau = settings.schedule == "plateau"
     shared: dict[str, Any] = {
         "learning_rate": 1e-3 if on_plateau else build_schedule(total_steps, settings),
@@ -55,12 +55,12 @@ def build_optimizer(
 def scale_rates(
     kind: "type[keras.Optimizer]", scales: Mapping[int, float]
 ) -> "type[keras.Optimizer]":
-    """Make a kind of optimizer in which variables have learning rates of their own.
+    """Make an optimizer class with a learning rate per variable.
 
-    Scaling gradients would do nothing for the Adam family, which divides by their size. So the
-    optimizer is asked to update one group of variables after the other, each with the rate and
-    weight decay of its group. The two methods are those that every backend of Keras calls with all
-    variables at once; the tests would notice if one of them changed.
+    Scaling gradients has no effect on the Adam family, which divides by their size. Therefore the
+    optimizer updates one group of variables after the other, each with the rate and weight decay of
+    its group. Every backend of Keras calls these two methods with all variables at once; tests fail
+    if that changes.
 
     Args:
         kind: A Keras optimizer.
@@ -97,13 +97,13 @@ def scale_rates(
 class WeightAverage:
     """The moving average of weights that an optimizer keeps (Polyak and Juditsky, 1992).
 
-    With it, epochs are judged by the average and the best checkpoint holds the average, while
-    training and the last checkpoint go on with the weights themselves.
+    With it, epochs are scored with the average and the best checkpoint holds the average, while
+    training and the last checkpoint continue with the weights themselves.
 
     Args:
         net: The network.
         optimizer: Built with `use_ema` if `active`.
-        active: Without it nothing here does anything.
+        active: Whether weights are averaged; if not, all methods do nothing.
     """
 
     def __init__(self, net: "keras.Model", optimizer: "keras.Optimizer", *, active: bool) -> None:
@@ -121,7 +121,7 @@ class WeightAverage:
             self._swap()
 
     def as_callback(self) -> "keras.callbacks.Callback":
-        """Return the Keras callback that lets validation see the average."""
+        """Return a Keras callback that swaps the average in for validation."""
         import keras
 
         swap = self._swap

@@ -1,7 +1,7 @@
 """The learning rate at each step, as a plain function of the step.
 
-A function without memory makes resuming exact: step 500 has the same rate whether or not the run
-was interrupted before it. Only "plateau" has a memory, which is kept in the training state.
+A function without state makes resuming exact: step 500 has the same rate whether or not the run
+was interrupted before it. Only "plateau" has a state, which is part of the training state.
 """
 
 import math
@@ -9,12 +9,12 @@ from typing import Any
 
 from cnnclf.config import OptimizerConfig
 
-_FINAL = 0.01  # part of the highest rate that cosine ends at
+_FINAL = 0.01  # fraction of the peak rate that cosine ends at
 _ONE_CYCLE_START = 25.0  # Smith and Topin 2019; the divisors are the usual ones
 _ONE_CYCLE_END = 1e4
 
 
-def learning_rate_at(step: int, total: int, optimizer: OptimizerConfig) -> float:
+def learning_rate_at(step: int, optimizer: OptimizerConfig, *, total: int) -> float:
     """Return the learning rate of one step, before any reduction by a plateau.
 
     Cosine annealing follows Loshchilov and Hutter, "SGDR", 2017, after a linear warm-up; one-cycle
@@ -22,26 +22,26 @@ def learning_rate_at(step: int, total: int, optimizer: OptimizerConfig) -> float
 
     Args:
         step: 0 for the first step of the run.
-        total: Steps of the whole run, at least 1.
         optimizer: Settings with a resolved learning rate.
+        total: Steps of the whole run, at least 1.
 
     Returns:
         The rate, above 0.
     """
     if optimizer.learning_rate == "auto":
         raise ValueError("expected a resolved learning rate, received 'auto'")
-    highest = float(optimizer.learning_rate)
+    peak = float(optimizer.learning_rate)
     warmup = min(round(optimizer.warmup * total), total - 1)
     if optimizer.schedule == "one_cycle":
         warmup = max(warmup, round(0.25 * total))
         if step < warmup:
-            return _anneal(highest / _ONE_CYCLE_START, highest, step / max(1, warmup))
-        return _anneal(highest, highest / _ONE_CYCLE_END, _part(step, warmup, total))
+            return _anneal(peak / _ONE_CYCLE_START, peak, step / max(1, warmup))
+        return _anneal(peak, peak / _ONE_CYCLE_END, _part(step, warmup, total))
     if step < warmup:
-        return highest * (step + 1) / (warmup + 1)
+        return peak * (step + 1) / (warmup + 1)
     if optimizer.schedule == "cosine":
-        return _anneal(highest, highest * _FINAL, _part(step, warmup, total))
-    return highest
+        return _anneal(peak, peak * _FINAL, _part(step, warmup, total))
+    return peak
 
 
 def _part(step: int, start: int, total: int) -> float:
@@ -53,9 +53,9 @@ def _anneal(start: float, end: float, part: float) -> float:
 
 
 def build_schedule(total: int, optimizer: OptimizerConfig) -> Any:
-    """Return the same rates as a Keras schedule, which the optimizer asks at each step.
+    """Return the same rates as a Keras schedule, which the optimizer calls at each step.
 
-    A table rather than a formula: any backend can look a number up, and both can never differ.
+    A table rather than a formula: any backend can look up a number, and the two cannot differ.
 
     Args:
         total: Steps of the whole run.
@@ -67,7 +67,7 @@ def build_schedule(total: int, optimizer: OptimizerConfig) -> Any:
     import keras
     import numpy as np
 
-    rates = [learning_rate_at(step, total, optimizer) for step in range(total)]
+    rates = [learning_rate_at(step, optimizer, total=total) for step in range(total)]
     table = np.asarray(rates, np.float32)
 
     class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

@@ -1,7 +1,7 @@
-"""What a training run must remember to go on as if it had never stopped.
+"""What resuming needs for the same result as an uninterrupted run.
 
-The network's weights are in `last/model.keras`; the rest is here: the optimizer's variables, the
-states of random generators inside the network (dropout), and the judge's memory of the best epoch.
+The weights of the network are in `last/model.keras`; the rest is here: the variables of the
+optimizer, the states of random generators inside the network (dropout), and the scores so far.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -28,21 +28,21 @@ _LOWEST: Score = (-1.0, float("-inf"))
 
 @dataclass
 class TrainingState:
-    """The judge's memory, saved with every last checkpoint.
+    """Epochs, scores and history so far, saved with every last checkpoint.
 
     Args:
-        epoch: Epochs finished.
+        epoch: Completed epochs.
         best_epoch: The best of them, counted from 1; 0 before the first.
         best_score: (val accuracy, negative val loss) of the best epoch; the larger is better.
-        phase_score: The best score of the phase it is in.
+        phase_score: The best score of the current phase.
         epochs_without_better: Epochs since the best one of that phase.
-        plateau_factor: What the plateau schedule multiplies the learning rate with.
+        plateau_factor: Factor of the learning rate, by the plateau schedule.
         plateau_wait: Such epochs since the last reduction.
         seconds: Time spent in epochs.
-        wait_s: Time of it spent waiting for images.
+        wait_s: Part of it spent waiting for images.
         history: One row per epoch.
-        phase: Name of the phase it is in.
-        phase_start: Epochs finished before that phase.
+        phase: Name of the current phase.
+        phase_start: Completed epochs before that phase.
         diverged: Whether that phase ended because the loss became NaN.
         stopped: What a listener asked for, which ended training.
     """
@@ -64,11 +64,11 @@ class TrainingState:
 
     @property
     def phase_epoch(self) -> int:
-        """Epochs finished in this phase."""
+        """Completed epochs of this phase."""
         return self.epoch - self.phase_start
 
     def begin_phase(self, name: str) -> None:
-        """Begin another phase: the best of all stays, patience and schedule start anew."""
+        """Start another phase: the best epoch stays, patience and schedule start again."""
         self.phase, self.phase_start = name, self.epoch
         self.phase_score = _LOWEST
         self.epochs_without_better = self.plateau_wait = 0
@@ -76,7 +76,7 @@ class TrainingState:
         self.diverged = False
 
     def judge(self, score: Score) -> bool:
-        """Take note of one more epoch's score; return whether it is the best of all so far."""
+        """Add the score of one more epoch; return whether it is the best so far."""
         if score > self.phase_score:
             self.phase_score = score
             self.epochs_without_better = self.plateau_wait = 0
@@ -89,28 +89,32 @@ class TrainingState:
         return False
 
     def settle_best(self, epoch: int) -> None:
-        """Take another epoch for the best one, because more is known than its score."""
+        """Set another epoch as the best, because more than its score is known."""
         row = next(row for row in self.history if row.epoch == epoch)
         self.best_epoch = epoch
         self.best_score = row.score
 
     def reduce_on_plateau(self, patience: int) -> None:
-        """Divide the learning rate by 5 after `patience` epochs without a better one."""
+        """Divide the learning rate by 5 after `patience` epochs without improvement."""
         if self.plateau_wait > patience:
             self.plateau_factor /= 5
             self.plateau_wait = 0
 
 
 def save_state(
-    directory: Path, state: TrainingState, net: "keras.Model", optimizer: "keras.Optimizer"
+    directory: Path,
+    state: TrainingState,
+    *,
+    net: "keras.Model",
+    optimizer: "keras.Optimizer",
 ) -> None:
-    """Write the optimizer's and generators' variables and the judge's memory.
+    """Write the state and the variables of the optimizer and the random generators.
 
     Args:
         directory: The checkpoint being written.
-        state: The judge's memory.
-        net: The network; only its random generators' states are taken.
-        optimizer: All of its variables are taken.
+        state: Epochs, scores and history.
+        net: The network; only the states of its random generators are written.
+        optimizer: All of its variables are written.
     """
     import keras
 
@@ -128,8 +132,10 @@ def save_state(
     write_json_atomic(directory / STATE_FILE, content)
 
 
-def load_state(directory: Path, net: "keras.Model", optimizer: "keras.Optimizer") -> TrainingState:
-    """Put back what `save_state` wrote.
+def load_state(
+    directory: Path, *, net: "keras.Model", optimizer: "keras.Optimizer"
+) -> TrainingState:
+    """Load what `save_state` wrote.
 
     Args:
         directory: The last checkpoint.
@@ -137,7 +143,7 @@ def load_state(directory: Path, net: "keras.Model", optimizer: "keras.Optimizer"
         optimizer: Built for the network's variables.
 
     Returns:
-        The judge's memory.
+        Epochs, scores and history.
 
     Raises:
         RunError: The files are missing, damaged or of another network.
@@ -173,7 +179,7 @@ def _read_score(score: Any) -> Score:
 
 
 def _generators(net: "keras.Model") -> list[Any]:
-    """Return the states of random generators: the variables of a model that are no weights."""
+    """Return the states of random generators: the variables of a model that are not weights."""
     weights = {id(weight) for weight in net.weights}
     return [variable for variable in net.variables if id(variable) not in weights]
 

@@ -1,10 +1,10 @@
-"""Features of frozen layers on disk: computed once, read in every epoch.
+"""Caches the features of frozen layers on disk: computed once, read in every epoch.
 
-A set of features is one file of floats per output and beside them a description, which is written
-last: what was not finished is not there, and its check sums tell what a crash took. The name is a
-hash of everything that the numbers depend on: weights, graph and the programs that build it, input
-spec, content of the images in order, views, engine, device and precision. Files are written as
-they come and read row by row, so they need not fit in memory.
+A set of features is one file of floats per output, and a description, which is written last:
+incomplete files have none, and its checksums reveal what was lost in a crash. The name is a hash of
+everything that the numbers depend on: weights, graph and the programs that build it, input spec,
+content of the images in order, views, engine, device and precision. Files are written in order of
+computation and read row by row, so they need not fit in memory.
 """
 
 import hashlib
@@ -36,40 +36,40 @@ from cnnclf.training.frozen.features import FeatureJob, Features, Rows, StoredRo
 _FORMAT_VERSION = 3
 _BATCH = 16
 _CHECKED_ROWS = 32
-_TIMED_BATCHES = 5  # after which it is said how long the rest will take
+_TIMED_BATCHES = 5  # after these, the remaining time is estimated
 _ABANDONED_S = 3600.0
-_SPARE_BYTES = 64 << 20  # left free on the disk for everything else a run writes
+_SPARE_BYTES = 64 << 20  # kept free on the disk for everything else a run writes
 
 
 class NoRoomError(DeviceError):
-    """The disk has no room for features; there is another way to train."""
+    """Not enough disk space for features; there is another way to train."""
 
 
 def open_features(
     jobs: Sequence[FeatureJob],
     pixels: Pixels,
+    *,
     build: Callable[[], Engine],
     engine: str,
-    *,
     threads: int,
     progress: Progress,
 ) -> list[list[Features]]:
-    """Find features on disk, or compute them.
+    """Load features from disk, or compute them.
 
     Args:
-        jobs: What to compute.
+        jobs: The features to compute.
         pixels: The decoded images.
-        build: Makes the engine; only called if there is something to compute.
+        build: Builds the engine; only called if features are missing.
         engine: Its name.
         threads: Threads of the machine, for the name of images without a hash.
-        progress: Told the sizes and the room there is beforehand, then the time.
+        progress: Receives sizes and free disk space first, then the time.
 
     Returns:
-        For each job, one for each output of the model.
+        For each job, the features of each output of the model.
 
     Raises:
-        NoRoomError: The disk has not enough room for what is missing.
-        DeviceError: The disk is full all the same.
+        NoRoomError: Not enough disk space for the missing features.
+        DeviceError: The disk became full.
         RunError: A value is too large for float16.
     """
     directory = cache_dir() / "features"
@@ -77,7 +77,7 @@ def open_features(
     found = [_find_current(path, job, pixels) for path, job in zip(paths, jobs, strict=True)]
     for job, features in zip(jobs, found, strict=True):
         if features is not None:
-            progress.note(f"found the frozen layers' features of {_describe(job)} on disk")
+            progress.note(f"using the cached features of frozen layers for {_describe(job)}")
     missing = [index for index, features in enumerate(found) if features is None]
     if missing:
         needed = sum(jobs[index].nbytes for index in missing)
@@ -96,18 +96,18 @@ def open_features(
 
 
 def check_room(directory: Path, needed: int) -> int:
-    """Refuse to begin what the disk cannot hold; return the bytes that are free.
+    """Refuse features that the disk has no room for; return the free bytes.
 
     Raises:
-        NoRoomError: It says how much is needed and how much is free.
+        NoRoomError: Not enough disk space; it says how much is needed and how much is free.
     """
     free = free_bytes(directory)
     if free < needed + _SPARE_BYTES:
         raise NoRoomError(
-            f"expected {format_bytes(needed + _SPARE_BYTES)} of free disk for the frozen layers' "
-            f"features, {directory} has {format_bytes(free)}",
-            # a run goes on with the settings it began with, which may be too many views
-            "begin anew with --feature-fallback, which computes them in every epoch instead, or "
+            f"not enough disk space: the features of frozen layers need "
+            f"{format_bytes(needed + _SPARE_BYTES)} in {directory}, {format_bytes(free)} are free",
+            # a run continues with the settings it started with, which may be too many views
+            "start again with --feature-fallback, which computes them in every epoch instead, or "
             "with fewer --views; or free some space, or set another CNNCLF_CACHE_DIR",
         )
     return free
@@ -127,10 +127,10 @@ def _key(job: FeatureJob, engine: str, threads: int, progress: Progress) -> str:
 
 
 def _find_current(description: Path, job: FeatureJob, pixels: Pixels) -> list[Features] | None:
-    """Open what lies there, unless images that were missing in it can be read by now.
+    """Open cached features, unless images that were unreadable then can be read now.
 
-    Looking for them again lets the pixels know those that still cannot, as if the features were
-    made now.
+    Reading them again marks those that are still unreadable in the pixels, as if the features were
+    computed now.
     """
     features = _find(description, job)
     for at in features[0].failed if features else ():
@@ -141,7 +141,7 @@ def _find_current(description: Path, job: FeatureJob, pixels: Pixels) -> list[Fe
 
 
 def _find(description: Path, job: FeatureJob) -> list[Features] | None:
-    """Open what lies there, None if nothing whole does."""
+    """Open cached features; None if there are none, or not all."""
     try:
         content = json.loads(description.read_text(encoding="utf-8"))
         failed = {int(at): str(reason) for at, reason in content["failed"].items()}
@@ -151,18 +151,18 @@ def _find(description: Path, job: FeatureJob) -> list[Features] | None:
             whole = (job.count, *shape)
             if path.stat().st_size != np.dtype(job.dtype).itemsize * math.prod(whole):
                 return None
-            rows = StoredRows(path, job.dtype, whole)
+            rows = StoredRows(path, dtype=job.dtype, shape=whole)
             if content["checks"][index] != _checks(rows):
                 return None
-            features.append(Features(rows, job.rows, failed))
+            features.append(Features(rows, job.rows, failed=failed))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # it is made again
+        return None  # they are computed again
     return features
 
 
 def _require(features: list[Features] | None, directory: Path) -> list[Features]:
     if features is None:
-        raise RunError(f"the features in {directory} vanished while they were made")
+        raise RunError(f"the features in {directory} disappeared while they were computed")
     return features
 
 
@@ -186,18 +186,18 @@ def _make(
             engine.run(islice(batches, _TIMED_BATCHES), writer.write)
             rest = writer.seconds_for(job.count)
             if rest >= 1:
-                progress.note(f"frozen layers: about {rest:,.0f} s to go")
+                progress.note(f"frozen layers: about {rest:,.0f} s left")
             engine.run(batches, writer.write)
         except OverflowError as error:
             raise RunError(
-                f"expected features of frozen layers within {job.dtype}, received {error}",
+                f"the frozen layers give features up to {error}, too large for {job.dtype}",
                 "use --feature-dtype float32",
             ) from error
     seconds = time.perf_counter() - started
     rate = job.count / max(seconds, 1e-9)
     progress.note(f"frozen layers took {seconds:.1f} s, {rate:.1f} images/s")
     whole = [
-        StoredRows(_file(description, index), job.dtype, (job.count, *shape))
+        StoredRows(_file(description, index), dtype=job.dtype, shape=(job.count, *shape))
         for index, shape in enumerate(job.shapes)
     ]
     content = {"version": _FORMAT_VERSION, "shapes": job.shapes, "failed": failed}
@@ -205,13 +205,13 @@ def _make(
 
 
 def _checks(rows: StoredRows) -> list[int]:
-    """Return check sums of some rows, which tell a file that lost its pages in a crash."""
+    """Return checksums of some rows, which reveal data lost in a crash."""
     chosen = np.linspace(0, len(rows) - 1, _CHECKED_ROWS).astype(np.intp)
     return [zlib.crc32(rows[chosen[at : at + 1]].tobytes()) for at in range(len(chosen))]
 
 
 def _remove_abandoned(directory: Path) -> None:
-    """Remove what killed processes left half written; one at work writes all the time."""
+    """Remove incomplete files of killed processes; running ones write all the time."""
     for left in directory.glob(".*.features"):
         with suppress(OSError):  # gone, or still open on Windows
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
@@ -221,8 +221,7 @@ def _remove_abandoned(directory: Path) -> None:
 class _Writer:
     """Writes batches of outputs to their places, from any thread, in any order.
 
-    With ordinary writing a disk that fills up is an error; in a mapped file it would be the end of
-    the process.
+    With ordinary writes a full disk is an error; with a mapped file it would end the process.
     """
 
     def __init__(self, files: list[BinaryIO], dtype: str, task: Task) -> None:
@@ -233,10 +232,10 @@ class _Writer:
         self._times: list[tuple[float, int]] = []
 
     def write(self, start: int, outputs: list[npt.NDArray[Any]]) -> None:
-        """Write what a batch came to; `start` is the place of its first image.
+        """Write the outputs of a batch; `start` is the position of its first image.
 
         Raises:
-            OverflowError: A value is too large; its argument is the largest.
+            OverflowError: A value is too large; its argument is the maximum.
         """
         count = len(outputs[0])
         with self._lock:
@@ -251,7 +250,7 @@ class _Writer:
         self._task.advance(count)
 
     def seconds_for(self, total: int) -> float:
-        """Estimate how long the rest takes; the first batch, which warms up, does not count."""
+        """Estimate the remaining time; the first batch, a warm-up, does not count."""
         done = sum(count for _, count in self._times)
         timed = sum(count for _, count in self._times[1:])
         if not timed:
@@ -277,7 +276,7 @@ def _make_batches(
 def _gather(
     pixels: Pixels, rows: Rows, start: int, failed: dict[int, str]
 ) -> npt.NDArray[np.uint8]:
-    """Fetch a batch; an image that cannot be read is noted and its place left blank."""
+    """Fetch a batch; unreadable images are noted, and zero."""
     wanted = rows[start : start + _BATCH]
     try:
         return pixels.gather(wanted)

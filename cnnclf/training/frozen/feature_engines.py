@@ -1,7 +1,7 @@
-"""What computes frozen layers: OpenVINO on a CPU where it is installed, else Keras.
+"""Engines for frozen layers: OpenVINO on a CPU if it is installed, else Keras.
 
-Measured on two cores with bfloat16 in hardware, OpenVINO gives the features of ResNet50 nearly
-three times as fast as Keras trains the frozen network.
+On two cores with bfloat16 in hardware, OpenVINO computes the features of ResNet50 nearly three
+times as fast as Keras trains the frozen network.
 """
 
 import tempfile
@@ -33,10 +33,10 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is and how exactly it computes, such as openvino-bf16."""
+        """Engine and precision, such as openvino-bf16."""
 
     def run(self, batches: Iterable[tuple[int, npt.NDArray[np.uint8]]], write: Write) -> None:
-        """Compute batches, each with the number it is handed to `write` with, in their order."""
+        """Compute batches in order, and pass each number on to `write`."""
 
 
 def choose_engine(runtime: "RuntimeInfo", progress: Progress) -> str:
@@ -55,7 +55,7 @@ def choose_engine(runtime: "RuntimeInfo", progress: Progress) -> str:
 
 
 def build_engine(name: str, model: Any) -> Engine:
-    """Build the engine of a name that `choose_engine` gave.
+    """Build an engine by the name that `choose_engine` returned.
 
     Args:
         name: Of the engine.
@@ -70,11 +70,11 @@ def build_engine(name: str, model: Any) -> Engine:
 
 
 class KerasEngine:
-    """Computes with the framework that also trains."""
+    """Computes with Keras, which also trains."""
 
     def __init__(self, name: str, model: Any) -> None:
         self.name = name
-        # left uncompiled, Keras would hand the graph to XLA, at half the speed on a CPU
+        # without compiling, Keras would use XLA, at half the speed on a CPU
         model.compile(jit_compile=False)
         self._model = model
 
@@ -107,7 +107,7 @@ class OpenVinoEngine:
             self._graph = OpenVinoGraph(path, precision=_PRECISIONS[name])
 
     def run(self, batches: Iterable[tuple[int, npt.NDArray[np.uint8]]], write: Write) -> None:
-        """Compute batches as fast as they come."""
+        """Compute batches, several at once."""
         with closing(self._graph.stream(batches)) as results:
             for index, outputs in results:
                 write(index, outputs)

@@ -1,4 +1,4 @@
-"""What frozen layers make of images, as a job to do and as a source of batches."""
+"""Outputs of frozen layers for images: the job that computes them, and a source of batches."""
 
 import hashlib
 import math
@@ -19,25 +19,25 @@ from cnnclf.training.feeding.batches import Batches
 
 Rows = npt.NDArray[np.intp]
 
-_VIEW_STREAM = 3  # chance of its own, beside the order of images and their augmentation
+_VIEW_STREAM = 3  # a random stream beside those of order and augmentation
 
 
 @dataclass(frozen=True)
 class FeatureJob:
-    """What to compute.
+    """The features to compute.
 
     Args:
         dataset: The images.
-        spec: What the network sees.
+        spec: Input spec of the network.
         rows: Which images, int [n].
-        views: Versions of each, at least 1; the first is the image as it is.
-        operations: Augmentation of the further views.
-        seed: Of the augmentation.
-        graph: What the model is, in words; with `weights` and `makers` it identifies the model.
+        views: Versions of each image, at least 1; the first is not augmented.
+        operations: Augmentation of the other views.
+        seed: Random seed of the augmentation.
+        graph: Description of the model; with `weights` and `makers` it identifies the model.
         weights: Hash of the frozen weights.
-        makers: Which versions of which programs build the graph, and for what device.
+        makers: Versions of the programs that build the graph, and the device.
         shapes: Shape of each output for one image.
-        dtype: What is kept: float16 or float32.
+        dtype: Of the cached features: float16 or float32.
     """
 
     dataset: Dataset
@@ -54,29 +54,29 @@ class FeatureJob:
 
     @property
     def count(self) -> int:
-        """Images times views."""
+        """Number of images times views."""
         return self.views * len(self.rows)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all features together."""
+        """Size of all features, in bytes."""
         each = sum(math.prod(shape) for shape in self.shapes)
         return np.dtype(self.dtype).itemsize * each * self.count
 
 
 class StoredRows:
-    """An array in a file, of which rows are read when they are wanted.
+    """An array in a file, whose rows are read when they are needed.
 
-    A mapped file would do the same, but what was looked at would count as memory of the process
-    until somebody else needs it.
+    A mapped file would do the same, but the pages read would count as memory of the process until
+    another one needs it.
 
     Args:
-        path: The file, nothing but numbers.
-        dtype: Of a number.
+        path: The file, raw numbers.
+        dtype: Type of a number.
         shape: [n, ...].
     """
 
-    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, *, dtype: str, shape: tuple[int, ...]) -> None:
         self.dtype = np.dtype(dtype)
         self.shape = shape
         self._stride = self.dtype.itemsize * math.prod(shape[1:])
@@ -89,10 +89,10 @@ class StoredRows:
         return self.shape[0]
 
     def __getitem__(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Read rows by their numbers, int [k], into a new array; safe in many threads.
+        """Read rows by number, int [k], into a new array; safe from many threads.
 
         Raises:
-            RunError: The file was cut since it was opened.
+            RunError: The file was truncated since it was opened.
         """
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
         with self._lock:
@@ -100,9 +100,9 @@ class StoredRows:
                 self._file.seek(row * self._stride)
                 if self._file.readinto(memoryview(values[place]).cast("B")) != self._stride:
                     raise RunError(
-                        f"expected {self.shape[0]} rows of features in {self._path}, "
-                        f"found no row {row}",
-                        "start again: they will be computed anew",
+                        f"the cached features in {self._path} were truncated: row {row} of "
+                        f"{self.shape[0]} is missing",
+                        "run the command again: they will be computed again",
                     )
         return values
 
@@ -112,12 +112,12 @@ class Features:
 
     Args:
         array: float16 or float32 [views * n, ...].
-        rows: The images' rows in the dataset, int [n].
-        failed: Positions 0..n-1 of images that turned out unreadable, with the reason.
+        rows: Rows of the images in the dataset, int [n].
+        failed: Positions 0..n-1 of unreadable images, with the reason.
     """
 
     def __init__(
-        self, array: npt.NDArray[Any] | StoredRows, rows: Rows, failed: Mapping[int, str]
+        self, array: npt.NDArray[Any] | StoredRows, rows: Rows, *, failed: Mapping[int, str]
     ) -> None:
         self.array = array
         self.rows = rows
@@ -127,7 +127,7 @@ class Features:
 
     @property
     def readable(self) -> Rows:
-        """Positions 0..n-1 of the images whose features mean something."""
+        """Positions 0..n-1 of the images that could be read."""
         return np.setdiff1d(np.arange(len(self.rows)), list(self.failed))
 
     def gather(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -136,12 +136,12 @@ class Features:
 
 
 class FeatureBatches(Batches):
-    """Batches of features, each epoch with a view of each image drawn anew.
+    """Batches of features; each epoch draws one view of each image.
 
     Args:
-        features: Of the images of one split.
+        features: Features of one split.
         labels: The class of every row of the dataset.
-        **settings: As of `Batches`.
+        **settings: As for `Batches`.
     """
 
     def __init__(self, features: Features, labels: npt.NDArray[np.int32], **settings: Any) -> None:
@@ -149,7 +149,7 @@ class FeatureBatches(Batches):
         self._views = len(features.array) // count
         self._stride = count
         indices = np.tile(labels[features.rows], self._views)
-        super().__init__(features, np.arange(count), indices, **settings)
+        super().__init__(features, np.arange(count), class_indices=indices, **settings)
 
     def order(self, epoch: int) -> Rows:
         """Return the positions of an epoch in its order."""

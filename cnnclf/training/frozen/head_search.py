@@ -1,7 +1,7 @@
 """Chooses learning rate and weight decay of the head on cached features.
 
 Each candidate is a whole short training of the head with AdamW (Loshchilov and Hutter, 2019) in
-NumPy, which takes about a second, where building and compiling a model for each would take longer
+NumPy, which takes about a second; building and compiling a Keras model for each would take longer
 than training it.
 """
 
@@ -23,18 +23,18 @@ Array = npt.NDArray[np.float32]
 Layers = list[tuple[Array, Array]]
 """Kernel and bias of each dense layer."""
 
-_MOST_IMAGES = 8192
-_MOST_EPOCHS = 20
-_STREAM = 4  # chance of its own
+_MAX_IMAGES = 8192
+_MAX_EPOCHS = 20
+_STREAM = 4  # a random stream of its own
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
 
 
 @dataclass(frozen=True)
 class HeadTrial:
-    """One candidate and what it came to on val.
+    """One candidate and its result on val.
 
     Args:
-        learning_rate: Highest rate of the schedule.
+        learning_rate: Peak rate of the schedule.
         weight_decay: Decoupled, of the kernels.
         val_accuracy: At the end.
         val_loss: Cross-entropy at the end.
@@ -49,14 +49,14 @@ class HeadTrial:
 def choose_head(
     work: Work[FinetunePlan], features: tuple[Features, Features | None] | None
 ) -> HeadConfig:
-    """Search the head's rates, or take those that the search of this run chose before.
+    """Search the rates of the head, or use those an earlier search of this run chose.
 
     Args:
-        work: The run; it is told what was tried, and its record keeps it.
-        features: Pooled features of train and val; without them the usual rates are taken.
+        work: The run; its record keeps the trials.
+        features: Pooled features of train and val; without them, the usual rates are used.
 
     Returns:
-        The head's settings with nothing left open.
+        The settings of the head, without "auto".
     """
     head = work.plan.config.head
     if not head.search:
@@ -72,7 +72,7 @@ def choose_head(
 
 
 def _settle_head(work: Work[FinetunePlan]) -> HeadConfig:
-    """Take the usual rates where features were planned and there is no room for them; say so."""
+    """Use the usual rates if there is no room for the planned features."""
     head, reasons = settle_head(work.plan.config.head, work.plan.config.optimizer.name)
     rates = {key: getattr(head, key) for key in ("learning_rate", "weight_decay")}
     work.run.update_run(head_rates=rates)
@@ -91,7 +91,7 @@ def _search(work: Work[FinetunePlan], train: Features, val: Features) -> list[He
     trials = search_head(
         train,
         val,
-        work.dataset.manifest.class_indices,
+        labels=work.dataset.manifest.class_indices,
         num_classes=len(work.plan.labels),
         head=head,
         candidates=[(rate, decay) for rate in rates for decay in decays],
@@ -103,7 +103,7 @@ def _search(work: Work[FinetunePlan], train: Features, val: Features) -> list[He
     work.progress.note(
         f"head search: of {len(trials)} settings, learning rate {best.learning_rate:g} with "
         f"weight decay {best.weight_decay:g} is best on val (accuracy "
-        f"{best.val_accuracy:.4f}, the others {trials[-1].val_accuracy:.4f} and up)"
+        f"{best.val_accuracy:.4f}, the others at least {trials[-1].val_accuracy:.4f})"
     )
     return trials
 
@@ -111,8 +111,8 @@ def _search(work: Work[FinetunePlan], train: Features, val: Features) -> list[He
 def search_head(
     train: Features,
     val: Features,
-    labels: npt.NDArray[np.int32],
     *,
+    labels: npt.NDArray[np.int32],
     num_classes: int,
     head: HeadConfig,
     candidates: list[tuple[float, float]],
@@ -131,17 +131,17 @@ def search_head(
         candidates: Learning rate and weight decay of each.
         batch_size: Images per step.
         label_smoothing: As in training.
-        seed: Where chance begins.
+        seed: Random seed.
 
     Returns:
         The trials, the best first: by accuracy on val, then by loss.
     """
     rng = np.random.default_rng((_STREAM, seed))
-    chosen = np.sort(rng.permutation(train.readable)[:_MOST_IMAGES])
+    chosen = np.sort(rng.permutation(train.readable)[:_MAX_IMAGES])
     x = train.gather(chosen).astype(np.float32)
     y = np.eye(num_classes, dtype=np.float32)[labels[train.rows[chosen]]]
     y = y * (1 - label_smoothing) + label_smoothing / num_classes
-    val_rows = val.readable[:_MOST_IMAGES]
+    val_rows = val.readable[:_MAX_IMAGES]
     val_x, val_y = val.gather(val_rows).astype(np.float32), labels[val.rows[val_rows]]
     trials = []
     for rate, decay in candidates:
@@ -153,7 +153,7 @@ def search_head(
             y,
             settings,
             units=head.units,
-            epochs=min(head.epochs, _MOST_EPOCHS),
+            epochs=min(head.epochs, _MAX_EPOCHS),
             batch_size=batch_size,
             dropout=head.dropout,
             rng=np.random.default_rng((_STREAM, seed, 1)),
@@ -181,10 +181,10 @@ def _train(
     step = 0
     for _ in range(epochs):
         for part in np.array_split(rng.permutation(len(x)), steps):
-            rate = learning_rate_at(step, steps * epochs, settings)
+            rate = learning_rate_at(step, settings, total=steps * epochs)
             step += 1
             masks = [_draw_mask((len(part), len(kernel)), dropout, rng) for kernel, _ in layers]
-            gradients = find_gradients(layers, x[part], y[part], masks)
+            gradients = find_gradients(layers, x[part], y=y[part], masks=masks)
             for kernel, _ in layers:
                 kernel[...] *= 1 - rate * settings.weight_decay
             scale = np.float32(rate * np.sqrt(1 - _BETA2**step) / (1 - _BETA1**step))
@@ -207,14 +207,14 @@ def _build(inputs: int, units: int, classes: int, rng: np.random.Generator) -> L
     return layers
 
 
-def find_gradients(layers: Layers, x: Array, y: Array, masks: list[Array | None]) -> list[Array]:
+def find_gradients(layers: Layers, x: Array, *, y: Array, masks: list[Array | None]) -> list[Array]:
     """Differentiate the mean cross-entropy of a head with dropout.
 
     Args:
         layers: Of which all but the last are followed by ReLU.
         x: float32 [n, inputs].
-        y: float32 [n, K], rows add up to 1.
-        masks: For each layer what its input is multiplied with, or None.
+        y: float32 [n, K]; rows sum to 1.
+        masks: For each layer a factor of its input, or None.
 
     Returns:
         Gradients in the order kernel, bias, kernel, bias.

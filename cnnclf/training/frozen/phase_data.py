@@ -16,21 +16,21 @@ from cnnclf.training.work import Work
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
 
-# What is cached: feature maps for the tail and pooled features for the head, these alone, nothing.
+# Cached: feature maps for the tail and pooled features for the head, or only the latter.
 _MAPS, _POOLED, _NONE = "maps", "pooled", "none"
 _OPENVINO = {"float32": "openvino-f32", "bfloat16": "openvino-bf16"}
 
 
 @dataclass(frozen=True)
 class PhaseData:
-    """What a phase trains on, and the part of the network that takes it.
+    """The data of a phase, and the part of the network that it is the input of.
 
     Args:
-        build_part: Makes the part, which shares its weights with the whole; when the phase begins,
-            because it marks what is trained.
+        build_part: Builds the part, which shares its weights with the whole network; called when
+            the phase starts, because it sets what is trained.
         batches: Of the training images.
         val_batches: Of the val images, if there are any.
-        features: Those of train and val, if they are cached.
+        features: Features of train and val, if they are cached.
     """
 
     build_part: Callable[[], Any]
@@ -42,17 +42,17 @@ class PhaseData:
 def open_phase_data(
     work: Work[FinetunePlan], transfer: Transfer
 ) -> tuple[PhaseData, PhaseData | None]:
-    """Compute frozen layers once where that is wanted and there is room, and make batches.
+    """Make the batches of both phases; compute frozen layers once, if there is room.
 
     Args:
         work: The run.
         transfer: The network with the weights it starts from.
 
     Returns:
-        For the head, and for the tail if there is a second phase.
+        The data of the head, and of the tail if there is a second phase.
 
     Raises:
-        NoRoomError: The disk has no room for features, and no other way is allowed.
+        NoRoomError: Not enough disk space for features, and no other way is allowed.
         DataError: No training image can be decoded.
     """
     stage, ways = work.plan.frozen_stage, _list_ways(work)
@@ -65,16 +65,17 @@ def open_phase_data(
         except NoRoomError as error:
             if after is None:
                 raise
-            phases = "the second phase trains" if way == _MAPS else "training goes"
+            what = "the tail" if way == _MAPS else "training"
             work.progress.warn(
-                f"{error.message}: {phases} without them and computes frozen layers in every epoch"
+                f"{error.message}: {what} continues without them and computes frozen layers in "
+                "every epoch"
             )
     head = _open_plain(work, transfer, transfer.row.stage_names[-1])
     return head, None if stage is None else _open_plain(work, transfer, stage)
 
 
 def _list_ways(work: Work[FinetunePlan]) -> list[str]:
-    """List what may be cached, the best first; a run that goes on keeps to what it began with."""
+    """List what may be cached, best first; a resumed run keeps to what it started with."""
     known = work.run.read_record().get("features") if work.resume else None
     if known is not None:
         return [str(known)]
@@ -88,12 +89,12 @@ def _list_ways(work: Work[FinetunePlan]) -> list[str]:
 def _open_cached(
     work: Work[FinetunePlan], transfer: Transfer, kept: str
 ) -> tuple[PhaseData, PhaseData | None]:
-    """Train the head on pooled features, and the tail on the maps that are kept, if any are.
+    """Train the head on pooled features, and the tail on cached feature maps, if there are any.
 
     Args:
         work: The run.
         transfer: The network.
-        kept: The stage whose maps are kept; empty: none are.
+        kept: The stage whose feature maps are cached; empty: none.
     """
     stage = work.plan.frozen_stage
     made = _compute(work, transfer, kept)
@@ -107,7 +108,7 @@ def _open_cached(
 
 
 def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[list[Features]]:
-    """Return pooled features, and the maps behind the stage that is kept, of train and val."""
+    """Return pooled features, and the feature maps after a stage, of train and val."""
     plan, config = work.plan, work.plan.config
     frozen = transfer.features(kept)
     engine = _choose_engine(work)
@@ -118,8 +119,8 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
         config.features.views,
         plan_operations(config, on_pixels=False),
         config.runtime.seed,
-        # the whole row: with the same weights, other stages or another scaling are other features
-        graph=f"{plan.backbone}, {config.head.pooling}, behind {kept or 'all'}",
+        # the whole row: other stages or another scaling give other features
+        graph=f"{plan.backbone}, {config.head.pooling}, after {kept or 'all'}",
         weights=hash_weights(transfer.backbone),
         makers=_name_makers(work.runtime),
         shapes=tuple(tuple(output.shape[1:]) for output in frozen.outputs),
@@ -134,12 +135,17 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
 
     work.run.update_run(feature_engine=engine)
     return open_features(
-        jobs, work.pixels, build, engine, threads=work.threads, progress=work.progress
+        jobs,
+        work.pixels,
+        build=build,
+        engine=engine,
+        threads=work.threads,
+        progress=work.progress,
     )
 
 
 def _name_makers(runtime: "RuntimeInfo") -> str:
-    """Name what may build the same row, or round its numbers, in another way next time."""
+    """Name what may build the same network, or round its numbers, differently next time."""
     versions = ", ".join(f"{name} {runtime.versions.get(name)}" for name in ("cnnclf", "keras"))
     return f"{versions}, {runtime.backend} on {runtime.kind}"
 
@@ -166,24 +172,30 @@ def _from_features(
 
 
 def _open_plain(work: Work[FinetunePlan], transfer: Transfer, stage: str) -> PhaseData:
-    """Train on images, augmented anew in every epoch, with the frozen part as in prediction.
+    """Train on images, augmented in every epoch, with the frozen part in inference mode.
 
     Args:
         work: The run.
         transfer: The network.
-        stage: The last one that stays frozen; empty: none does.
+        stage: The last frozen stage; empty: none is frozen.
     """
     config, labels = work.plan.config, work.dataset.manifest.class_indices
     operations = plan_operations(config, on_pixels=True)
     train = Batches(
         work.pixels,
         work.rows["train"],
-        labels,
+        class_indices=labels,
         shuffle=True,
         augmenter=Augmenter(operations, seed=config.runtime.seed) if operations else None,
         **work.batch_settings,
     )
     val = None
     if len(work.rows["val"]):
-        val = Batches(work.pixels, work.rows["val"], labels, shuffle=False, **work.batch_settings)
+        val = Batches(
+            work.pixels,
+            work.rows["val"],
+            class_indices=labels,
+            shuffle=False,
+            **work.batch_settings,
+        )
     return PhaseData(lambda: transfer.trained_after(stage), train, val)

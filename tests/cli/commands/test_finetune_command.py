@@ -113,8 +113,11 @@ def test_refusals_are_one_line_with_the_right_code(
         (("--unfreeze", "stage99"), "received 'stage99'"),
         (("--weights", "none.h5"), "no weights file or run: none.h5"),
         (("--weights", "{cut}"), "(another format or damaged): {cut}"),
-        (("--views", "2", "--mixup", "0.2"), "expected no mixup with cached features"),
-        (("--optimizer", "adam", "--head-weight-decay", "0.5"), "--optimizer adamw is the same"),
+        (("--views", "2", "--mixup", "0.2"), "mixup cannot be used with several cached views"),
+        (
+            ("--optimizer", "adam", "--head-weight-decay", "0.5"),
+            "adam does not support weight decay (got head.weight_decay = 0.5)",
+        ),
     ],
     ids=str,
 )
@@ -158,7 +161,7 @@ def test_a_place_in_use_is_refused_first_and_the_hint_names_the_right_command(
     run.update_run(status="interrupted")
     result = cli("finetune", images / "nowhere", "--out", run.path)
     assert result.code == ExitCode.CONFIG
-    assert f"go on with it: cnnclf finetune --resume {run.path}; or give" in result.stderr
+    assert f"continue with: cnnclf finetune --resume {run.path}; or give" in result.stderr
 
 
 TINY = (
@@ -175,14 +178,14 @@ def test_no_disk_for_features_is_refused_unless_another_way_is_allowed(
         refused = cli("finetune", images, "--out", tmp_path / "run", *TINY)
         assert refused.code == ExitCode.DEVICE
         said = " ".join(refused.stderr.split())
-        assert "GB of free disk for the frozen layers' features" in said
-        assert "hint: begin anew with --feature-fallback, which computes them in every" in said
+        assert "not enough disk space: the features of frozen layers need" in said
+        assert "hint: start again with --feature-fallback, which computes them in every" in said
         resume = f"cnnclf finetune --resume {tmp_path / 'run'}"
-        assert f"CNNCLF_CACHE_DIR; once there is enough, go on with it: {resume}" in said
+        assert f"CNNCLF_CACHE_DIR; once there is enough, continue with: {resume}" in said
         allowed = cli("finetune", images, "--out", tmp_path / "b", *TINY, "--feature-fallback")
     assert allowed.code == ExitCode.OK, allowed.stderr
-    assert "warning: expected " in allowed.stderr
-    assert "training goes without them" in " ".join(allowed.stderr.split())
+    assert "warning: not enough disk space" in allowed.stderr
+    assert "training continues without them" in " ".join(allowed.stderr.split())
 
 
 def test_fewer_images_than_twice_the_classes_are_refused(cli: Cli, tmp_path: Path) -> None:
@@ -193,7 +196,9 @@ def test_fewer_images_than_twice_the_classes_are_refused(cli: Cli, tmp_path: Pat
         Image.new("L", (16, 16), index).save(tmp_path / f"{index}.png")
     result = cli("finetune", tmp_path / "few.csv", "--dry-run")
     assert result.code == ExitCode.DATA
-    assert "at least 10 images for 5 classes, 2 for each on average, received 9" in result.stderr
+    assert "has 9 images for 5 classes; fine-tuning needs at least 10" in " ".join(
+        result.stderr.split()
+    )
     assert "hint: import more images, or fewer classes" in result.stderr
 
 
@@ -218,7 +223,7 @@ def test_the_plan_says_what_is_frozen_at_which_rates_and_with_what_augmentation(
     assert shown.code == ExitCode.OK
     said = " ".join(shown.stdout.split())
     assert "tail the stages after stage6, 10 epochs, learning rate 0.001" in said
-    assert "times 0.5 from stage to stage" in said
+    assert "times 0.5 per stage towards the input" in said
     assert "augmentation 3 cached views: translate 0.04, crop 0.3" in said
     assert "augment.crop = 0.3: " in said
     assert "note all training images are gray" in said
@@ -230,12 +235,12 @@ THREE = "flip 0.5, translate 0.04, crop 0.3"
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "each epoch of the tail again: translate 0.04"),
+        ((), "every epoch of the tail: translate 0.04"),
         (
             ("--views", "3", "--flip", "0.5"),
-            f"3 cached views: {THREE}; each epoch of the tail again: {THREE}",
+            f"3 cached views: {THREE}; every epoch of the tail: {THREE}",
         ),
-        (("--no-feature-cache",), "each epoch again: translate 0.04"),
+        (("--no-feature-cache",), "every epoch: translate 0.04"),
     ],
     ids=str,
 )

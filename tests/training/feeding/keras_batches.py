@@ -36,7 +36,7 @@ def make_batches(rows: int = 100, **more: object) -> Batches:
     return Batches(
         Pixels(),
         np.arange(rows),
-        CLASSES,
+        class_indices=CLASSES,
         num_classes=3,
         batch_size=16,
         seed=7,

@@ -42,7 +42,7 @@ CLASSES = np.arange(256) % 3
 def make(rows: Any = 100, **more: Any) -> Batches:
     options: dict[str, Any] = {"num_classes": 3, "batch_size": 8, "seed": 1, "threads": 2}
     pixels = more.pop("pixels", None) or StandInPixels()
-    return Batches(pixels, np.arange(256)[:rows], CLASSES, **options | more)
+    return Batches(pixels, np.arange(256)[:rows], class_indices=CLASSES, **options | more)
 
 
 def rows_of(batches: Iterator[Batch]) -> list[list[int]]:
@@ -119,7 +119,7 @@ def test_balanced_sampling_is_of_the_epoch_and_keeps_the_length() -> None:
     batches = Batches(
         StandInPixels(),
         np.arange(100),
-        classes,
+        class_indices=classes,
         num_classes=4,
         batch_size=8,
         balanced_sampling=True,

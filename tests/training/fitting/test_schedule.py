@@ -17,14 +17,14 @@ def settings(schedule: str, **changes: object) -> OptimizerConfig:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("total", [1, 2, 10, 1000])
 def test_rates_stay_between_nothing_and_the_highest(schedule: str, total: int) -> None:
-    rates = [learning_rate_at(step, total, settings(schedule)) for step in range(total)]
+    rates = [learning_rate_at(step, settings(schedule), total=total) for step in range(total)]
     assert all(0 < rate <= 0.1 + 1e-12 for rate in rates)
     if total >= 10:
         assert max(rates) == pytest.approx(0.1, rel=0.01)
 
 
 def test_cosine_rises_then_falls() -> None:
-    rates = [learning_rate_at(step, 100, settings("cosine")) for step in range(100)]
+    rates = [learning_rate_at(step, settings("cosine"), total=100) for step in range(100)]
     peak = rates.index(max(rates))
     assert peak == 10
     assert rates[:peak] == sorted(rates[:peak])
@@ -33,7 +33,7 @@ def test_cosine_rises_then_falls() -> None:
 
 
 def test_one_cycle_starts_and_ends_low() -> None:
-    rates = [learning_rate_at(step, 100, settings("one_cycle")) for step in range(100)]
+    rates = [learning_rate_at(step, settings("one_cycle"), total=100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1 / 25)
     assert rates[25] == pytest.approx(0.1)
     assert rates[-1] < 0.001
@@ -41,18 +41,20 @@ def test_one_cycle_starts_and_ends_low() -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "plateau"])
 def test_constant_after_warmup(schedule: str) -> None:
-    assert learning_rate_at(0, 100, settings(schedule)) < 0.1
-    assert {learning_rate_at(step, 100, settings(schedule)) for step in range(10, 100)} == {0.1}
+    assert learning_rate_at(0, settings(schedule), total=100) < 0.1
+    assert {learning_rate_at(step, settings(schedule), total=100) for step in range(10, 100)} == {
+        0.1
+    }
 
 
 def test_an_open_rate_is_a_bug() -> None:
     with pytest.raises(ValueError, match="resolved"):
-        learning_rate_at(0, 10, OptimizerConfig())
+        learning_rate_at(0, OptimizerConfig(), total=10)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
 def test_keras_sees_the_same_rates(schedule: str) -> None:
     rates = build_schedule(50, settings(schedule))
     seen = [float(rates(step)) for step in (0, 1, 10, 49, 60)]
-    expected = [learning_rate_at(step, 50, settings(schedule)) for step in (0, 1, 10, 49, 49)]
+    expected = [learning_rate_at(step, settings(schedule), total=50) for step in (0, 1, 10, 49, 49)]
     assert seen == pytest.approx(expected, rel=1e-6)

@@ -71,7 +71,12 @@ def open_all(
     jobs: list[FeatureJob], pixels: Pixels, engine: Any, progress: Silent | None = None
 ) -> list[list[Features]]:
     return open_features(
-        jobs, pixels, lambda: engine, "means", threads=1, progress=progress or Silent()
+        jobs,
+        pixels,
+        build=lambda: engine,
+        engine="means",
+        threads=1,
+        progress=progress or Silent(),
     )
 
 
@@ -150,9 +155,9 @@ def test_other_images_another_order_and_another_engine_are_other_features(
         raise KeyboardInterrupt
 
     job = make_job(colors, rows)
-    open_features([job], pixels, build, "means", threads=1, progress=Silent())
+    open_features([job], pixels, build=build, engine="means", threads=1, progress=Silent())
     with pytest.raises(KeyboardInterrupt):
-        open_features([job], pixels, build, "medians", threads=1, progress=Silent())
+        open_features([job], pixels, build=build, engine="medians", threads=1, progress=Silent())
 
 
 def test_views_are_augmented_and_the_first_is_the_image_itself(
@@ -302,9 +307,9 @@ def test_a_image_that_was_missing_is_looked_for_again(colors: Dataset, tmp_path:
     assert np.abs(read(whole)[3]).max() > 0
 
 
-def test_views_are_drawn_anew_in_each_epoch(colors: Dataset) -> None:
+def test_views_are_drawn_again_in_each_epoch(colors: Dataset) -> None:
     array = np.arange(3 * 8, dtype=np.float16)[:, None]
-    source = Features(array, np.arange(8), {5: "unreadable"})
+    source = Features(array, np.arange(8), failed={5: "unreadable"})
     batches = FeatureBatches(
         source, colors.manifest.class_indices, num_classes=3, batch_size=4, threads=1
     )

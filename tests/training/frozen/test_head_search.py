@@ -36,7 +36,7 @@ def test_gradients_are_those_of_the_loss(units: int, dropout: bool) -> None:
     masks: list[Any] = [
         (rng.random((7, len(kernel))) > 0.3) / 0.7 if dropout else None for kernel, _ in layers
     ]
-    found = find_gradients(layers, x, y, masks)
+    found = find_gradients(layers, x, y=y, masks=masks)
     weights = [weight for layer in layers for weight in layer]
     for weight, gradient in zip(weights, found, strict=True):
         for place in np.ndindex(weight.shape):
@@ -56,7 +56,7 @@ def make_features(
     centers = np.eye(3, 12)
     values = centers[labels[rows]] + rng.normal(0, 0.3, (len(rows), 12))
     values[list(failed)] = 60_000.0
-    return Features(values.astype(np.float16), rows, dict.fromkeys(failed, "unreadable"))
+    return Features(values.astype(np.float16), rows, failed=dict.fromkeys(failed, "unreadable"))
 
 
 def search(units: int = 0, failed: tuple[int, ...] = (), **options: Any) -> list[HeadTrial]:
@@ -66,7 +66,7 @@ def search(units: int = 0, failed: tuple[int, ...] = (), **options: Any) -> list
     return search_head(
         make_features(rng, labels, np.arange(400), failed),
         make_features(rng, labels, np.arange(400, 600), failed),
-        labels,
+        labels=labels,
         num_classes=3,
         head=head,
         batch_size=32,
@@ -116,5 +116,5 @@ def test_without_room_for_features_the_usual_rates_are_said_and_on_record(
     assert run.read_record()["head_rates"] == expected
     (note,) = progress.notes
     assert note.startswith("no head search without cached features: head.")
-    assert "head.weight_decay = 0.01 (the usual one)" in note
+    assert "head.weight_decay = 0.01 (the usual value)" in note
     assert ("head.learning_rate = 0.003 (" in note) != is_given
