@@ -41,7 +41,7 @@ class KerasEngine:
     def precision(self) -> str:
         """The compute dtype of the layers, as saved."""
         kinds = {str(layer.compute_dtype) for layer in self.model.layers}
-        return "bfloat16" if "bfloat16" in kinds else "float32"
+        return next((each for each in ("bfloat16", "float16") if each in kinds), "float32")
 
     def logits(self, pixels: Pixels) -> Logits:
         """Compute one batch."""
@@ -141,7 +141,7 @@ def set_precision(model: "keras.Model", precision: str) -> "keras.Model":
 
     Args:
         model: Not changed.
-        precision: float32, or bfloat16 for computing only; weights and logits remain float32.
+        precision: float32, bfloat16 or float16 for computing; weights and logits remain float32.
 
     Returns:
         The same model if it has this precision already, else a copy with the same weights.
