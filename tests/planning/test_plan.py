@@ -117,7 +117,7 @@ def test_blocks_given_over_a_preset_get_usual_filters() -> None:
 
 
 def test_contradicting_lists_are_refused() -> None:
-    with pytest.raises(ConfigError, match="for 3 blocks"):
+    with pytest.raises(ConfigError, match="do not match 3 blocks"):
         plan(dataset(), model__blocks=3, model__filters="8,16")
 
 

@@ -135,7 +135,7 @@ def test_list_of_no_directory(cli: Cli, tmp_path: Path) -> None:
 def test_list_refuses_an_unknown_order(cli: Cli, runs: Path) -> None:
     result = cli("runs", "list", runs, "--sort", "size")
     assert result.code == 2
-    assert "'size'" in result.stderr
+    assert "--sort size: expected one of accuracy, name, created" in result.stderr
 
 
 def test_show(cli: Cli, runs: Path) -> None:
@@ -154,12 +154,12 @@ def test_show_says_figures_in_words_and_units(cli: Cli, runs: Path) -> None:
     write_json_atomic(run.plan, plan | {"augmentation": {"translate": 0.04}})
     told = {" ".join(line.split()) for line in cli("runs", "show", run.path).stdout.splitlines()}
     assert {
-        "epochs took 1 h 07 min",
-        "waited for images 3.4 %",
+        "training time 1 h 07 min",
+        "waiting for images 3.4 %",
         "images per second 1,234",
         "parameters 3,425,834",
         "data.image_size 48x64",
-        "augmentation in force translate 0.04",
+        "augmentation translate 0.04",
         "calibration error (ECE) 0.0100",
     } <= told
     assert not any(line.startswith("augment.flip") for line in told)
