@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _settled(ExitCode.USAGE)
     except BaseException as error:  # noqa: BLE001 - the outermost boundary: every outcome gets a code
         if show_traceback:
-            traceback.print_exception(error)
+            out.trace(traceback.format_exception(error))
         return _settled(_report(error))
 
 

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnclf.cli.words import count_cells, encodable, format_value, pad_cells, safe_text
+from cnnclf.cli.words import count_cells, encodable, format_value, pad_cells, safe_json, safe_text
 from cnnclf.errors import UsageError
 from cnnclf.progress import Progress
 
@@ -102,7 +102,7 @@ class Output:
         self._print_pairs("stdout", pairs, margin=" " * (indent or (2 if title else 0)))
 
     def line(self, text: str = "") -> None:
-        """Write one line for people; nothing with --json."""
+        """Write one line for people; nothing with --json. Line breaks in it are escaped."""
         if not self.json_mode:
             self._print("stdout", text)
 
@@ -125,7 +125,7 @@ class Output:
         if encodable(text, sys.stdout.encoding) != text:
             text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False)
         self._is_trouble = False
-        sys.stdout.write(text + "\n")
+        sys.stdout.write((safe_json(text) if sys.stdout.isatty() else text) + "\n")
 
     # Everything else
 
@@ -151,6 +151,15 @@ class Output:
     def error(self, text: str) -> None:
         """Write an error."""
         self._message("error", text)
+
+    def trace(self, lines: Iterable[str]) -> None:
+        """Write a traceback; what its lines quote is escaped.
+
+        Args:
+            lines: As made by `traceback.format_exception`; each may hold several lines.
+        """
+        for line in "".join(lines).rstrip("\n").split("\n"):
+            self._print("stderr", line, wrap=False)
 
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Ask on the terminal before something is removed.
@@ -297,8 +306,7 @@ class Output:
         width = self._width(stream) if wrap else None
         if stream == "stdout":
             self._has_written, self._is_trouble = True, False
-        lines = [part for line in whole.split("\n") for part in _wrap(line, width)]
-        words = Text("\n".join(lines))
+        words = Text("\n".join(_wrap(whole, width)))
         words.stylize(style, 0, len(prefix))
         console.print(words, soft_wrap=True)
 

@@ -91,6 +91,7 @@ def predict_with_ray(
     *,
     search: ImageSearch,
     config: PredictConfig,
+    csv_safe: bool,
     verbose: bool,
 ) -> "PredictSummary":
     """Label images on a cluster.
@@ -100,6 +101,7 @@ def predict_with_ray(
         directory: The bundle.
         search: The images.
         config: The settings.
+        csv_safe: See `RowColumns`.
         verbose: Do not silence libraries.
     """
     from cnnclf.inference.bundles import read_bundle
@@ -112,7 +114,8 @@ def predict_with_ray(
     bundle = read_bundle(directory)
     stored = bundle.content.get("threshold")
     threshold = choose_threshold(config.threshold, stored, labels=bundle.labels)
-    columns = RowColumns(min(config.top_k, len(bundle.labels)), nearest=threshold is not None)
+    top_k = min(config.top_k, len(bundle.labels))
+    columns = RowColumns(top_k, nearest=threshold is not None, csv_safe=csv_safe)
     computing = ComputeOptions(
         config.engine, config.precision, config.device, config.threads, config.batch_size, verbose
     )

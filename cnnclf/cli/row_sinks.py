@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.cli.output import SCHEMA_VERSION, out
-from cnnclf.cli.words import encodable, format_rate, safe_text
+from cnnclf.cli.words import count_cells, encodable, format_rate, pad_cells, safe_json, safe_text
 from cnnclf.errors import CnnclfError
 
 if TYPE_CHECKING:
@@ -33,11 +33,13 @@ class RowTarget:
         path: The file; None for stdout.
         mode: What happens to an existing file.
         sorting: How files are sorted; rows then contain the new path.
+        csv_safe: See `RowColumns`.
     """
 
     path: Path | None
     mode: "Mode"
     sorting: "Sorting | None"
+    csv_safe: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def open_sink(
     from cnnclf.prediction.rows import RowColumns
 
     is_sorting, has_threshold = target.sorting is not None, options.threshold is not None
-    columns = RowColumns(options.top_k, nearest=has_threshold, placed=is_sorting)
+    columns = RowColumns(
+        options.top_k, nearest=has_threshold, placed=is_sorting, csv_safe=target.csv_safe
+    )
     if target.path is None:
         yield _open_stdout_sink(columns, labels)
         return
@@ -223,6 +227,8 @@ class _JsonRows(_StdoutRows):
         text = json_line(prediction, self._columns).rstrip("\n")
         if encodable(text, sys.stdout.encoding) != text:
             text = json_module.dumps(json_module.loads(text))
+        if sys.stdout.isatty():
+            text = safe_json(text)
         out.data(self._lead + text)
         self._lead = ",\n"
 
@@ -239,7 +245,8 @@ class _TableRows(_StdoutRows):
 
     def __init__(self, columns: "RowColumns", labels: tuple[str, ...]) -> None:
         self._columns = columns
-        self._width = min(max(map(len, (*labels, "unknown"))), 24)
+        shown = map(safe_text, (*labels, "unknown"))
+        self._width = min(max(map(count_cells, shown)), 24)
         out.data(f"{'label':<{self._width}}  probability  path\n")
 
     def write(self, prediction: "Prediction") -> None:
@@ -247,7 +254,8 @@ class _TableRows(_StdoutRows):
         ranking = prediction.ranking
         others = ranking if prediction.is_unknown else ranking[1:]
         best = f"{ranking[0][1]:.4f}" if ranking else "-"
-        line = f"{prediction.label or '-':<{self._width}}  {best:>11}  {prediction.path}"
+        label = pad_cells(safe_text(prediction.label or "-"), self._width)
+        line = f"{label}  {best:>11}  {prediction.path}"
         if prediction.placed:
             line += f" -> {prediction.placed}"
         if others:

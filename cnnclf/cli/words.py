@@ -1,5 +1,6 @@
 """Values as text for people: numbers, durations, rates, and text that is safe to show."""
 
+import json
 import unicodedata
 from enum import Enum
 
@@ -42,11 +43,22 @@ def format_rate(rate: float) -> str:
 
 
 def safe_text(text: str) -> str:
-    """Escape control characters, which file names may contain and terminals obey."""
+    """Escape what a terminal would obey: control and line break characters, bidi overrides.
+
+    File names, labels and messages of other libraries may contain them. Everything for people
+    passes through here; one line stays one line.
+    """
     if text.isprintable():
         return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def safe_json(text: str) -> str:
+    """Escape in a JSON document what a terminal would obey; the content stays the same."""
+    if text.replace("\n", "").isprintable():
+        return text
     return "".join(
-        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+        each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text
     )
 
 

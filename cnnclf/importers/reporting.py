@@ -58,8 +58,7 @@ def report_skipped(scan: Scan, path: Path) -> list[str]:
     rest = scan.skipped - sum(count for _, count in common)
     if rest:
         lines.append(f"{count_of(rest, 'file')} for other reasons")
-    listed = "".join(f"\n  {line}" for line in lines)
-    return [f"{count_of(scan.skipped, 'file')} skipped, listed in {path}{listed}"]
+    return [f"{count_of(scan.skipped, 'file')} skipped, listed in {path}: {'; '.join(lines)}"]
 
 
 def report_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:

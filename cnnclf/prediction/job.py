@@ -26,7 +26,7 @@ class PredictionJob:
         inputs: The arguments as they were typed.
         folder: The working directory if the inputs are relative; else empty.
         top_k: How many classes are named.
-        columns: Names of the columns.
+        columns: Names of the columns, and --csv-safe if cells are quoted.
         threshold: See `PredictOptions`.
         shard: The shard; None for all inputs.
     """
@@ -53,7 +53,7 @@ class PredictionJob:
         # The entries of a list may be relative, too.
         is_relative = not all(Path(item).is_absolute() for item in inputs)
         folder = str(Path.cwd()) if is_relative else ""
-        names = tuple(columns.names())
+        names = (*columns.names(), *(("--csv-safe",) if columns.csv_safe else ()))
         return cls(model, tuple(inputs), folder, columns.top_k, names, threshold, shard)
 
     def to_record(self) -> dict[str, Any]:

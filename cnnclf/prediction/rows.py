@@ -43,11 +43,13 @@ class RowColumns(NamedTuple):
         top_k: How many classes are named, at least 1.
         nearest: Whether there is a column for the best label, also when the label is `unknown`.
         placed: Whether there is a column for the new path of a sorted file.
+        csv_safe: Whether CSV cells that a spreadsheet would take for a formula get an apostrophe.
     """
 
     top_k: int
     nearest: bool = False
     placed: bool = False
+    csv_safe: bool = False
 
     def names(self) -> list[str]:
         """Return the column names."""
@@ -120,7 +122,8 @@ def csv_heading(columns: RowColumns) -> str:
 
 def csv_line(prediction: Prediction, columns: RowColumns) -> str:
     """Return a row as a line of CSV; None becomes an empty cell."""
-    return _csv_line(columns.cells(prediction))
+    cells = columns.cells(prediction)
+    return _csv_line([_quote_formula(cell) for cell in cells] if columns.csv_safe else cells)
 
 
 def json_line(prediction: Prediction, columns: RowColumns) -> str:
@@ -136,6 +139,18 @@ def _csv_line(cells: list[Cell]) -> str:
 
 
 _QUOTED = re.compile(r'[,"\r\n]')
+
+# A cell that begins like this is a formula for a spreadsheet. Cells that were quoted, or look as
+# if they were, get one more apostrophe, so that reading takes away exactly what writing added.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def _quote_formula(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def _unquote_formula(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _csv_cell(cell: Cell) -> str:
@@ -165,6 +180,8 @@ def _read_csv(file: BinaryIO, columns: RowColumns) -> Iterator[KeptRow]:
             return
         if cells is None or not is_whole or len(cells) != len(names):
             return
+        if columns.csv_safe:
+            cells = [_unquote_formula(cell) for cell in cells]
         yield KeptRow({name: cell or None for name, cell in zip(names, cells, strict=True)}, end)
 
 

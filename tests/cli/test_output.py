@@ -4,6 +4,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -254,6 +255,70 @@ def test_control_characters_in_names_are_shown_not_obeyed(
     assert r"bad \x07 name" in captured.err
 
 
+# What terminals obey: C0, DEL, C1, line breaks of Unicode, and what turns the reading direction.
+HOSTILE = "a\nb\tc\rd\x1b[2J\x07\x7f\x85\x9b2J\u2028\u2029\u200f\u202e\u2066\u2069z"
+
+
+def _write_json(out: Output) -> None:
+    out.json_mode = True
+    out.json({HOSTILE: [HOSTILE]})
+
+
+def _run_task(out: Output) -> None:
+    with out.progress().task(HOSTILE, 3, unit=HOSTILE) as task:
+        task.describe(HOSTILE)
+        task.advance(3)
+
+
+WAYS: dict[str, Callable[[Output], object]] = {
+    "line": lambda out: out.line(HOSTILE),
+    "note": lambda out: out.note(HOSTILE),
+    "warn": lambda out: out.warn(HOSTILE),
+    "hint": lambda out: out.hint(HOSTILE),
+    "command": lambda out: out.hint(f"cnnclf train {HOSTILE}"),
+    "error": lambda out: out.error(HOSTILE),
+    "trace": lambda out: out.trace([f"ValueError: {HOSTILE}\n"]),
+    "table": lambda out: out.table(HOSTILE, [HOSTILE, "n"], rows=[[HOSTILE, 1], [[HOSTILE], None]]),
+    "pairs": lambda out: out.pairs(HOSTILE, {HOSTILE: HOSTILE, "path": Path(HOSTILE)}),
+    "notes": lambda out: out.note_pairs({HOSTILE: HOSTILE}),
+    "json": _write_json,
+    "row": lambda out: out.progress().row(HOSTILE, {HOSTILE: HOSTILE, "n": 1}),
+    "task": _run_task,
+}
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_out_lets_a_terminal_obey_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch, way: str, columns: int
+) -> None:
+    stdout, stderr = open_screen(monkeypatch, columns, Terminal)
+    WAYS[way](Output())
+    raw = stdout.getvalue() + stderr.getvalue()
+    # The colors and cursor movements of our own do not count.
+    text = re.sub(r"\x1b\[(\?25[lh]|[0-9;]*[mK]|1A)|\r", "", raw)
+    assert {each for each in text if not each.isprintable()} <= {"\n"}
+    if way != "trace":  # a traceback has lines of its own
+        assert not re.search(r"^b", text, re.MULTILINE)  # one line stays one
+    shown = "".join(text.split())
+    assert "\\u202e" in shown
+    assert "\\x9b" in shown or "\\u009b" in shown
+
+
+def test_json_is_the_same_content_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout, _ = open_screen(monkeypatch, 80, Terminal)
+    WAYS["json"](Output())
+    assert json.loads(stdout.getvalue())[HOSTILE] == [HOSTILE]
+    assert "\n" in stdout.getvalue()[:-1]
+
+
+def test_a_question_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, stderr = open_screen(monkeypatch, 80, Terminal)
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+    assert Output().confirm(f"remove {HOSTILE}?", yes=False)
+    assert stderr.getvalue().isprintable()
+
+
 def test_ascii_console(monkeypatch: pytest.MonkeyPatch) -> None:
     stdout, stderr = open_screen(monkeypatch, 60, AsciiTerminal)
     out = Output()
@@ -488,5 +553,5 @@ def test_format_quantities() -> None:
 
 def test_safe_text_keeps_what_can_be_printed() -> None:
     assert safe_text("caf\u00e9 \u732b") == "caf\u00e9 \u732b"
-    assert safe_text("a\nb\tc") == "a\nb\tc"
+    assert safe_text("a\nb\tc") == r"a\nb\tc"
     assert safe_text("x\u202ey") == "x\\u202ey"  # would turn the reading direction

@@ -58,7 +58,7 @@ def test_jsonl() -> None:
 # --- read again
 
 PATHS = st.one_of(
-    st.text('ab,"\r\n\t é\u2028', min_size=1, max_size=6),
+    st.text("ab,\"\r\n\t é\u2028=-@'", min_size=1, max_size=6),
     st.binary(min_size=1, max_size=6).filter(lambda raw: b"\0" not in raw).map(os.fsdecode),
 )
 ROWS = st.lists(
@@ -72,11 +72,19 @@ ROWS = st.lists(
 )
 
 
+def test_cells_that_a_spreadsheet_would_compute_are_quoted_if_asked_for() -> None:
+    odd = Prediction("-a.jpg", (("=1+1", 0.9), ("+b", 0.1)), placed="'=x", error="@e")
+    columns = RowColumns(2, placed=True)
+    assert CSV.line(odd, columns) == "-a.jpg,=1+1,0.9,+b,0.1,'=x,@e\n"
+    safe = columns._replace(csv_safe=True)
+    assert CSV.line(odd, safe) == "'-a.jpg,'=1+1,0.9,'+b,0.1,''=x,'@e\n"
+
+
 @given(ROWS, st.sampled_from([CSV, JSON_LINES]), st.data())
 def test_whole_rows_come_back_however_the_file_is_cut(
     rows: list[Prediction], form: RowFormat, data: Any
 ) -> None:
-    columns = RowColumns(2)
+    columns = RowColumns(2, csv_safe=data.draw(st.booleans()))
     heading = form.heading(columns).encode()
     parts = [form.line(row, columns).encode("utf-8", "surrogateescape") for row in rows]
     content = heading + b"".join(parts)

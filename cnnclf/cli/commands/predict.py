@@ -47,6 +47,13 @@ def predict_command(
             "--out", metavar="FILE", help="Write rows to this .csv, .jsonl or .parquet file."
         ),
     ] = None,
+    csv_safe: Annotated[
+        bool,
+        typer.Option(
+            "--csv-safe",
+            help="In CSV, write an apostrophe before cells that begin with = + - or @.",
+        ),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -133,9 +140,11 @@ def predict_command(
     if cluster is not None:
         from cnnclf.cli.predict_with_ray import predict_with_ray
 
-        summary = predict_with_ray(cluster, bundle, search=search, config=config, verbose=verbose)
+        summary = predict_with_ray(
+            cluster, bundle, search=search, config=config, csv_safe=csv_safe, verbose=verbose
+        )
     else:
-        target = RowTarget(path, mode, sorting)
+        target = RowTarget(path, mode, sorting, csv_safe)
         summary = _predict_here(
             bundle, search, target=target, config=config, watch=watch, verbose=verbose
         )
