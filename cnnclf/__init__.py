@@ -62,8 +62,6 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "export":  # the room of that name, which can be called
-        return import_module("cnnclf.export")
     value = getattr(import_module(_ELSEWHERE.get(name, "cnnclf.api")), name)
     globals()[name] = value
     return value

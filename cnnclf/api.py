@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
-    from cnnclf.export.parity_report import ExportReport
+    from cnnclf.exporters.parity_report import ExportReport
     from cnnclf.inference.classifier import Classifier
     from cnnclf.planning.finetune_plan import FinetunePlan
     from cnnclf.planning.train_plan import TrainPlan
@@ -385,7 +385,7 @@ def export(
         >>> cnnclf.export("runs/first", {"format": "onnx"}).verdict
         'verified'
     """
-    from cnnclf.export.exporting import export_model
+    from cnnclf.exporters.exporting import export_model
 
     settings, _ = _resolve(ExportConfig, config)
     return export_model(
@@ -494,18 +494,14 @@ def _predict_arrays(
     import numpy as np
 
     from cnnclf.images.decode import fit_pixels
-    from cnnclf.inference.probabilities import find_top_classes
     from cnnclf.prediction.rows import Prediction
 
-    threshold = classifier.threshold if settings.threshold is None else settings.threshold
     predictions = []
     for start in range(0, len(arrays), settings.batch_size):
         batch = arrays[start : start + settings.batch_size]
         pixels = np.stack([fit_pixels(each, classifier.input_spec) for each in batch])
-        probabilities = classifier.probabilities(classifier.logits(pixels))
-        classes = find_top_classes(probabilities, settings.top_k)
-        for row, indices in zip(probabilities, classes.tolist(), strict=True):
-            ranking = tuple((classifier.labels[i], float(row[i])) for i in indices)
-            is_unknown = threshold is not None and ranking[0][1] < threshold
-            predictions.append(Prediction("", ranking, is_unknown=is_unknown))
+        answers = classifier.classify(pixels, top_k=settings.top_k, threshold=settings.threshold)
+        predictions += [
+            Prediction("", each.ranking, is_unknown=each.is_unknown) for each in answers
+        ]
     return predictions

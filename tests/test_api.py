@@ -159,7 +159,7 @@ def test_names_are_listed_and_others_refused() -> None:
 
 
 def test_export_is_a_function_although_a_room_has_its_name() -> None:
-    import cnnclf.export.format_table
+    import cnnclf.exporters.format_table
 
     assert callable(cnnclf.export)
     with pytest.raises(ConfigError, match="format"):

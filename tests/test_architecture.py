@@ -28,7 +28,7 @@ PACKAGE = ROOT / "cnnclf"
 SAMPLES = ROOT / "sample_data/x_or_o"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-EXPORT_TO_LITERT = ("export/litert_exporter.py", "export/litert_biases.py")
+EXPORT_TO_LITERT = ("exporters/litert_exporter.py", "exporters/litert_biases.py")
 # Which files may import what; a name that ends with / is a directory.
 MAY_IMPORT = {
     "tensorflow": (

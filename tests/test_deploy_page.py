@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnclf.export.format_table import EXPORTERS
+from cnnclf.exporters.format_table import EXPORTERS
 from tests.conftest import Cli
-from tests.export.material import Place, make_place
+from tests.exporters.material import Place, make_place
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
@@ -129,7 +129,7 @@ def _decode_in_both_ways(
     """Decode with that part of the programs, and with the decoder itself."""
     from cnnclf.images.decode import decode_image
     from cnnclf.images.input_spec import InputSpec
-    from tests.export.material import SPEC
+    from tests.exporters.material import SPEC
 
     spec = InputSpec.from_dict(SPEC.to_dict() | change)
     (tmp_path / "classifier.json").write_text(json.dumps({"input_spec": spec.to_dict()}))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnclf import __version__, packages
-from cnnclf.export.format_table import EXPORTERS
+from cnnclf.exporters.format_table import EXPORTERS
 from cnnclf.inference.engines.engine_table import ENGINES
 from cnnclf.packages import install_command, read_versions, suggest_install
 

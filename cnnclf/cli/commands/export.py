@@ -14,12 +14,12 @@ from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.cli.words import format_rate
 from cnnclf.config import ExportConfig
 from cnnclf.errors import RunError
-from cnnclf.export.format_table import EXPORTERS
+from cnnclf.exporters.format_table import EXPORTERS
 from cnnclf.files import format_bytes
 
 if TYPE_CHECKING:
-    from cnnclf.export.parity import Parity, Side
-    from cnnclf.export.parity_report import ExportReport
+    from cnnclf.exporters.parity import Parity, Side
+    from cnnclf.exporters.parity_report import ExportReport
 
 FORMATS = tuple(row.name for row in EXPORTERS)
 
@@ -51,8 +51,8 @@ def export_command(
     contains the labels and the decoding. The comparison is in parity.json. An export that loses
     too much accuracy gets a name that ends in .rejected, and the exit code is 4.
     """
-    from cnnclf.export.exporting import export_model
-    from cnnclf.export.parity_report import REJECTED
+    from cnnclf.exporters.exporting import export_model
+    from cnnclf.exporters.parity_report import REJECTED
 
     report = export_model(
         run,

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from cnnclf.errors import ExitCode
-from cnnclf.export import artifact as artifact_module
-from cnnclf.export.format_table import EXPORTERS, ExporterRow, find_exporter
+from cnnclf.exporters import artifact as artifact_module
+from cnnclf.exporters.format_table import EXPORTERS, ExporterRow, find_exporter
 from cnnclf.files import write_json_atomic
 from cnnclf.runs import RunDirectory
 from tests.conftest import Cli
-from tests.export.material import Place, make_place
+from tests.exporters.material import Place, make_place
 
 ROOT = Path(__file__).parents[3]
 
@@ -92,7 +92,7 @@ def _sabotage(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     def find(name: str) -> object:
-        return replace(find_exporter(name), exporter="tests.export.sabotage:forget_a_class")
+        return replace(find_exporter(name), exporter="tests.exporters.sabotage:forget_a_class")
 
     monkeypatch.setattr(artifact_module, "find_exporter", find)
 
@@ -117,7 +117,7 @@ def test_ties_are_shown_next_to_the_fraction_of_same_labels(
 ) -> None:
     from dataclasses import replace
 
-    from cnnclf.export.parity import Parity, compare_models
+    from cnnclf.exporters.parity import Parity, compare_models
 
     def with_ties(*args: Any, **settings: Any) -> Parity:
         return replace(compare_models(*args, **settings), agreement=17 / 18, ties=1)
@@ -201,7 +201,7 @@ def test_wrong_options_are_told_at_once(
 def test_a_missing_package_is_named(
     cli: Cli, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnclf.export.format_table.find_missing", lambda needs: needs.modules)
+    monkeypatch.setattr("cnnclf.exporters.format_table.find_missing", lambda needs: needs.modules)
     result = cli("export", place.run, "--format", "litert")
     assert result.code == ExitCode.MISSING_PACKAGE
     assert "python -m pip install 'cnnclf[litert]'" in result.stderr

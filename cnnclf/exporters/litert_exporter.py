@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cnnclf.export.exporter import ExportJob
-from cnnclf.export.litert_biases import correct_biases
+from cnnclf.exporters.exporter import ExportJob
+from cnnclf.exporters.litert_biases import correct_biases
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.litert_engine import convert_to_litert
 from cnnclf.runs import CLASSIFIER_FILE

@@ -19,10 +19,16 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.evaluation.predictions import check_labels
-from cnnclf.export.exporter import ExportJob
-from cnnclf.export.format_table import ExporterRow, check_exporter, find_exporter
-from cnnclf.export.parity import compare_models
-from cnnclf.export.parity_report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
+from cnnclf.exporters.exporter import ExportJob
+from cnnclf.exporters.format_table import ExporterRow, check_exporter, find_exporter
+from cnnclf.exporters.parity import compare_models
+from cnnclf.exporters.parity_report import (
+    REJECTED,
+    UNVERIFIED,
+    VERIFIED,
+    ExportReport,
+    ExportSettings,
+)
 from cnnclf.files import (
     check_replaceable,
     follow_link,

@@ -1,6 +1,6 @@
 """SavedModel, for TensorFlow Serving and programs that use TensorFlow."""
 
-from cnnclf.export.exporter import ExportJob
+from cnnclf.exporters.exporter import ExportJob
 from cnnclf.inference.engines.converting import converting
 from cnnclf.runs import CLASSIFIER_FILE, SAVED_MODEL
 

@@ -10,15 +10,15 @@ import pytest
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
-from cnnclf.export.format_table import EXPORTERS, ExporterRow, find_missing
-from cnnclf.export.parity import FLOAT_TOLERANCES
-from cnnclf.export.parity_report import VERIFIED, ExportReport, ExportSettings
+from cnnclf.exporters.format_table import EXPORTERS, ExporterRow, find_missing
+from cnnclf.exporters.parity import FLOAT_TOLERANCES
+from cnnclf.exporters.parity_report import VERIFIED, ExportReport, ExportSettings
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_comparison import compare_logits
 from cnnclf.inference.engines.openvino_engine import load_openvino
 from cnnclf.progress import Silent
-from tests.export.conftest import Export
-from tests.export.material import SPEC, TEMPERATURE
+from tests.exporters.conftest import Export
+from tests.exporters.material import SPEC, TEMPERATURE
 
 CASES = [
     ExportSettings(row.name, quantize)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnclf.export.exporter import ExportJob
-from cnnclf.export.onnx_biases import correct_biases
+from cnnclf.exporters.exporter import ExportJob
+from cnnclf.exporters.onnx_biases import correct_biases
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.engine import Pixels
 from cnnclf.inference.engines.onnxruntime_engine import (

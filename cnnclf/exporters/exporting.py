@@ -5,9 +5,9 @@ from pathlib import Path
 from cnnclf.config import ExportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import CnnclfError, RunError, UsageError
-from cnnclf.export.artifact import check_place, export_classifier
-from cnnclf.export.format_table import check_exporter, find_exporter
-from cnnclf.export.parity_report import ExportReport, ExportSettings
+from cnnclf.exporters.artifact import check_place, export_classifier
+from cnnclf.exporters.format_table import check_exporter, find_exporter
+from cnnclf.exporters.parity_report import ExportReport, ExportSettings
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier, find_bundle
 from cnnclf.inference.origins import Origin, find_origin, quote, warn_of_unfinished

@@ -8,8 +8,8 @@ import pytest
 
 from cnnclf.config import ExportConfig, choices_of
 from cnnclf.errors import ExitCode, MissingPackageError, UsageError
-from cnnclf.export import format_table as table_module
-from cnnclf.export.format_table import (
+from cnnclf.exporters import format_table as table_module
+from cnnclf.exporters.format_table import (
     EXPORTERS,
     ExporterRow,
     check_exporter,

@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from cnnclf.export.onnx_biases import correct_biases
-from cnnclf.export.parity_report import ExportSettings
-from tests.export.conftest import Export
+from cnnclf.exporters.onnx_biases import correct_biases
+from cnnclf.exporters.parity_report import ExportSettings
+from tests.exporters.conftest import Export
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (40, 56, 42, 3), dtype=np.uint8)
 

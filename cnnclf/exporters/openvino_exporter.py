@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cnnclf.export.exporter import ExportJob
+from cnnclf.exporters.exporter import ExportJob
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.openvino_engine import convert_to_openvino, load_openvino
 from cnnclf.runs import CLASSIFIER_FILE

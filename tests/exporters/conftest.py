@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from cnnclf.data.manifest import Dataset, load_dataset
-from cnnclf.export.artifact import export_classifier
-from cnnclf.export.parity_report import ExportReport, ExportSettings
+from cnnclf.exporters.artifact import export_classifier
+from cnnclf.exporters.parity_report import ExportReport, ExportSettings
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
-from tests.export.material import Place, make_place, open_exact
+from tests.exporters.material import Place, make_place, open_exact
 
 Export = Callable[[ExportSettings], ExportReport]
 

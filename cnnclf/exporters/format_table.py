@@ -9,7 +9,7 @@ from cnnclf.errors import MissingPackageError, UsageError
 from cnnclf.packages import install_command
 from cnnclf.runs import MODEL_FILE, SAVED_MODEL
 
-_HERE = "cnnclf.export"
+_HERE = "cnnclf.exporters"
 
 
 @dataclass(frozen=True)

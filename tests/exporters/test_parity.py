@@ -9,8 +9,8 @@ import pytest
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.evaluation.predictions import stream_logits
-from cnnclf.export import parity as parity_module
-from cnnclf.export.parity import FLOAT_TIES, FLOAT_TOLERANCES, Parity, _Answers, _judge
+from cnnclf.exporters import parity as parity_module
+from cnnclf.exporters.parity import FLOAT_TIES, FLOAT_TOLERANCES, Parity, _Answers, _judge
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 

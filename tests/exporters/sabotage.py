@@ -5,8 +5,8 @@ import contextlib
 import numpy as np
 
 from cnnclf.errors import RunError
-from cnnclf.export.exporter import ExportJob
-from cnnclf.export.keras_exporter import export_keras
+from cnnclf.exporters.exporter import ExportJob
+from cnnclf.exporters.keras_exporter import export_keras
 
 
 def forget_a_class(job: ExportJob) -> tuple[str, ...]:

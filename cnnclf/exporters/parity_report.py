@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.config import ExportConfig
-from cnnclf.export.format_table import find_exporter
-from cnnclf.export.parity import Parity
+from cnnclf.exporters.format_table import find_exporter
+from cnnclf.exporters.parity import Parity
 from cnnclf.hardware import count_usable_cpus, read_cpu_name
 
 PARITY_VERSION = 1

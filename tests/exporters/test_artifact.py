@@ -15,15 +15,21 @@ import pytest
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import CnnclfError, DataError, DeviceError, RunError, UsageError
-from cnnclf.export import artifact as artifact_module
-from cnnclf.export.artifact import export_classifier
-from cnnclf.export.exporter import ExportJob
-from cnnclf.export.format_table import EXPORTERS, ExporterRow, find_exporter
-from cnnclf.export.parity_report import REJECTED, UNVERIFIED, VERIFIED, ExportReport, ExportSettings
+from cnnclf.exporters import artifact as artifact_module
+from cnnclf.exporters.artifact import export_classifier
+from cnnclf.exporters.exporter import ExportJob
+from cnnclf.exporters.format_table import EXPORTERS, ExporterRow, find_exporter
+from cnnclf.exporters.parity_report import (
+    REJECTED,
+    UNVERIFIED,
+    VERIFIED,
+    ExportReport,
+    ExportSettings,
+)
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.openvino_engine import load_openvino
 from cnnclf.progress import Silent
-from tests.export.material import SPEC
+from tests.exporters.material import SPEC
 
 KERAS = ExportSettings("keras")
 SMALL_DISK_BYTES = 256 << 10
@@ -43,7 +49,7 @@ def run_export(
     ) -> ExportReport:
         row = find_exporter(settings.format)
         if exporter is not None:
-            row = replace(row, exporter=f"tests.export.sabotage:{exporter}")
+            row = replace(row, exporter=f"tests.exporters.sabotage:{exporter}")
         with monkeypatch.context() as patch:
             patch.setattr(artifact_module, "find_exporter", lambda _: row)
             return export_classifier(classifier, target, settings, dataset=data, progress=Silent())
@@ -97,7 +103,7 @@ def test_what_may_be_lost_is_the_users_to_say(run_export: RunExport) -> None:
     settings = replace(KERAS, quantize="int8", max_drop=33.0)
     row = replace(find_exporter("keras"), quantizations={"int8": find_exporter("keras").needs})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.export.test_artifact.find_exporter", lambda _: row)
+        patch.setattr("tests.exporters.test_artifact.find_exporter", lambda _: row)
         assert run_export("forget_a_class", settings).verdict == REJECTED
         assert run_export("forget_a_class", replace(settings, max_drop=34.0)).verdict == VERIFIED
 
@@ -132,7 +138,7 @@ def test_what_the_converter_to_litert_refuses(
 ) -> None:
     from tensorflow.lite.python.convert_phase import ConverterError
 
-    from cnnclf.export import litert_exporter
+    from cnnclf.exporters import litert_exporter
 
     monkeypatch.setattr(litert_exporter, "_choose_options", _raising(ConverterError("no such op")))
     with pytest.raises(RunError, match="LiteRT cannot compute this model: no such op") as caught:
@@ -154,7 +160,7 @@ def test_what_the_quantizer_of_onnx_refuses(
     from onnx import shape_inference
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
 
-    from cnnclf.export import onnx_exporter
+    from cnnclf.exporters import onnx_exporter
 
     for error in (
         Fail("no kernel"),
@@ -336,7 +342,7 @@ def test_a_model_trained_in_half_precision_is_exported_in_float32(
 
     from cnnclf.inference.classifier import save_bundle
     from cnnclf.inference.engines.keras_engine import set_precision
-    from tests.export.material import SPEC, build_model, open_exact
+    from tests.exporters.material import SPEC, build_model, open_exact
 
     mixed = set_precision(build_model(), "bfloat16")
     assert mixed.layers[1].compute_dtype == "bfloat16"

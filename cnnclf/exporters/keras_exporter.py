@@ -2,7 +2,7 @@
 
 import zipfile
 
-from cnnclf.export.exporter import ExportJob
+from cnnclf.exporters.exporter import ExportJob
 from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.export.litert_biases import correct_biases
-from cnnclf.export.parity_report import ExportSettings
-from tests.export.conftest import Export
+from cnnclf.exporters.litert_biases import correct_biases
+from cnnclf.exporters.parity_report import ExportSettings
+from tests.exporters.conftest import Export
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (12, 56, 42, 3), dtype=np.uint8)
 

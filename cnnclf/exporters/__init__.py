@@ -1,0 +1,1 @@
+"""Trained models in other formats, each compared with the model it was made from."""
