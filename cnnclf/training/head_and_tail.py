@@ -74,6 +74,7 @@ def fit_head_and_tail(work: Work[FinetunePlan]) -> TrainingState:
 
 def build_from_weights(plan: FinetunePlan, *, progress: Progress) -> tuple[Transfer, LoadedWeights]:
     """Build the whole network with the weights of the plan; return these as well."""
+    progress.note("building the network")
     spec = plan.input_spec
     transfer = build_transfer(
         plan.backbone,

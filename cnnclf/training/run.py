@@ -99,6 +99,7 @@ def execute_plan(
             deterministic=settings.deterministic,
             threads=None,
             verbose=verbose,
+            progress=progress,
         )
         run = make_run()
         try:
@@ -193,6 +194,7 @@ def fit(work: Work[Any]) -> TrainingState:
         data_wait_share=round(state.wait_s / state.seconds, 4) if state.seconds else None,
     )
     work.state = state
+    work.progress.note("drawing the curves")
     draw_curves(work.run, state)
     return state
 

@@ -72,6 +72,7 @@ def balance_weights(class_indices: Any, num_classes: int) -> Any:
 def _open_net(work: Work[TrainPlan]) -> Any:
     if work.resume:
         return Classifier.load(work.run.find_checkpoint("last")).model
+    work.progress.note("building the network")
     spec, plan = work.plan.input_spec, work.plan
     return build_cnn(
         plan.config.model,

@@ -114,6 +114,7 @@ def fit_phase(
         net, trained, trainer, run, content, state, average, every_s=save_every_s
     )
     steps = len(batches)
+    progress.note("compiling")  # Keras does so with the first batch
     with (
         progress.task("training", epochs * batches.count, unit="images") as task,
         Interrupts() as interrupts,
