@@ -11,9 +11,12 @@ def run() -> None:
     try:
         from cnnclf.cli.main import run as run_command
     except KeyboardInterrupt:
-        process_end.report()
-        sys.stderr.write("error: interrupted\n")
-        sys.exit(130)
+        process_end.report()  # what is imported now is not interrupted again
+        from cnnclf.cli.output import out
+        from cnnclf.errors import ExitCode
+
+        out.error("interrupted")
+        sys.exit(ExitCode.INTERRUPTED)
     run_command()
 
 
