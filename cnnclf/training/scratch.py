@@ -7,6 +7,7 @@ import numpy as np
 from cnnclf.augmentation.table import Augmenter
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.cnn import build_cnn
+from cnnclf.planning.choices import choose_averaging
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import Phase, fit_phase
@@ -34,7 +35,12 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
         net = _open_net(work)
     state = fit_phase(
         net,
-        Phase("train", plan.config.training, plan.config.optimizer),
+        Phase(
+            "train",
+            plan.config.training,
+            plan.config.optimizer,
+            averaged_epochs=choose_averaging(plan.counts["val"]),
+        ),
         batches=batches,
         val_batches=val_batches,
         run=work.run,
