@@ -155,9 +155,7 @@ def train(
     progress = progress or _Logged()
     _check_out(out)
     check_settings(settings, given=given)
-    data = _open_for_training(
-        dataset, settings.runtime.seed, uneven="balance = weights compensates", progress=progress
-    )
+    data = _open_for_training(dataset, settings.runtime.seed, progress=progress)
     plan = plan_training(settings, data, given=given)
     return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
 
@@ -201,9 +199,7 @@ def finetune(
     progress = progress or _Logged()
     _check_out(out)
     check_settings(settings, given=given)
-    data = _open_for_training(
-        dataset, settings.runtime.seed, uneven="see the balanced accuracy", progress=progress
-    )
+    data = _open_for_training(dataset, settings.runtime.seed, progress=progress)
     plan = plan_finetuning(settings, data, given=given)
     fetch_weights(plan.weights, progress=progress)
     return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
@@ -431,9 +427,7 @@ def _check_out(out: StrPath | None) -> None:
         check_new_run(Path(out))
 
 
-def _open_for_training(
-    dataset: "Dataset | StrPath", seed: int, *, uneven: str, progress: Progress
-) -> "Dataset":
+def _open_for_training(dataset: "Dataset | StrPath", seed: int, *, progress: Progress) -> "Dataset":
     from cnnclf.data.checks import check_trainable
     from cnnclf.importers import open_dataset
 
@@ -442,7 +436,7 @@ def _open_for_training(
         if isinstance(dataset, str | os.PathLike)
         else dataset
     )
-    for warning in check_trainable(data, uneven=uneven):
+    for warning in check_trainable(data, uneven="balance = weights compensates"):
         progress.warn(warning)
     return data
 

@@ -2,7 +2,7 @@
 
 A run directory holds::
 
-    plan.json run.json history.csv log.txt curves.png
+    plan.json settings.toml run.json history.csv log.txt curves.png
     checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle), reference.npz
                                              (images to try engines on), engine-cache/;
                                              last also optimizer.npz + state.json, for --resume;
@@ -40,6 +40,7 @@ from cnnclf.run_lock import LOCK_FILE, describe_holder, is_held, remove_lock
 RUN_VERSION = 1
 
 PLAN_FILE = "plan.json"
+SETTINGS_FILE = "settings.toml"
 RECORD_FILE = "run.json"
 HISTORY_FILE = "history.csv"
 LOG_FILE = "log.txt"
@@ -63,6 +64,7 @@ WORST_FIGURE_FILE = "worst.png"
 
 _OWNED = (
     PLAN_FILE,
+    SETTINGS_FILE,
     RECORD_FILE,
     HISTORY_FILE,
     LOG_FILE,
@@ -98,6 +100,11 @@ class RunDirectory:
     def plan(self) -> Path:
         """Every resolved setting, written before the first epoch."""
         return self.path / PLAN_FILE
+
+    @property
+    def settings(self) -> Path:
+        """The settings that were given, and all others as comments, for `--config`."""
+        return self.path / SETTINGS_FILE
 
     @property
     def record(self) -> Path:
@@ -210,9 +217,16 @@ class RunDirectory:
         Raises:
             RunError: The plan is damaged.
         """
+        return f"cnnclf {self.read_command()} --resume {shlex.quote(str(self.path))}"
+
+    def read_command(self) -> str:
+        """Read from the plan which command started the run.
+
+        Raises:
+            RunError: The plan is damaged.
+        """
         plan = read_json(self.plan) if self.plan.exists() else {}
-        command = plan.get("command", "train")
-        return f"cnnclf {command} --resume {shlex.quote(str(self.path))}"
+        return str(plan.get("command", "train"))
 
     def find_checkpoint(self, name: str) -> Path:
         """Find the checkpoint `best` or `last`, also after a kill in the middle of a swap.
@@ -350,6 +364,32 @@ def open_run(path: Path) -> RunDirectory:
         )
     run.read_record()
     return run
+
+
+def find_settings(path: Path, *, command: str) -> Path:
+    """Find the file of settings that `--config` names: a file, or that of a run.
+
+    Args:
+        path: A TOML file or a run directory.
+        command: The command that will use the settings.
+
+    Raises:
+        RunError: It is a directory but no run, a run of another command, or of an earlier version.
+    """
+    if not path.is_dir():
+        return path
+    run = open_run(path)
+    if (other := run.read_command()) != command:
+        raise RunError(
+            f"run {path} has the settings of cnnclf {other}, which cnnclf {command} does not have",
+            f"cnnclf {other} DATASET --config {shlex.quote(str(path))}",
+        )
+    if not run.settings.exists():
+        raise RunError(
+            f"run {path} has no {SETTINGS_FILE}: an earlier version of cnnclf made it",
+            f"its {PLAN_FILE} has all settings",
+        )
+    return run.settings
 
 
 def still_training(run: RunDirectory, hint: str) -> RunError:

@@ -222,3 +222,18 @@ def test_runs_are_listed_in_natural_order(tmp_path: Path) -> None:
         (tmp_path / name / "run.json").write_text("{}")
     names = [row.directory.path.name for row in runs.list_runs(tmp_path)]
     assert names == ["1", "2", "10", "A", "a2", "a10", "b"]
+
+
+def test_config_takes_the_settings_of_a_run_of_the_same_command(tmp_path: Path) -> None:
+    file, run = tmp_path / "my.toml", runs.create_run(tmp_path / "run")
+    assert runs.find_settings(file, command="train") == file
+    run.plan.write_text('{"command": "train"}')
+    with pytest.raises(RunError, match=r"has no settings\.toml: an earlier version"):
+        runs.find_settings(run.path, command="train")
+    run.settings.write_text("")
+    assert runs.find_settings(run.path, command="train") == run.settings
+    with pytest.raises(RunError, match="has the settings of cnnclf train, which cnnclf finetune"):
+        runs.find_settings(run.path, command="finetune")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RunError, match="is not a run directory"):
+        runs.find_settings(tmp_path / "folder", command="train")

@@ -34,7 +34,12 @@ Out = Annotated[
     typer.Option("--out", metavar="RUN", help="Run directory to create [runs/DATASET-NNN]."),
 ]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE.toml", help="TOML file with settings.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="PATH",
+        help="TOML file with settings, or a run, for the settings that it started with.",
+    ),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -92,10 +97,6 @@ class Trainer(Protocol[AnyConfig, AnyPlan]):
         """The settings; they know the name of the command."""
 
     @property
-    def uneven_hint(self) -> str:
-        """What helps where classes are of very different size."""
-
-    @property
     def has_phases(self) -> bool:
         """Whether the table of epochs has a column for the phase."""
 
@@ -145,18 +146,21 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path)
     from cnnclf.config import ImportConfig
     from cnnclf.data.checks import check_trainable
     from cnnclf.importers import open_dataset
-    from cnnclf.runs import check_new_run, create_run, next_run_path
+    from cnnclf.runs import check_new_run, create_run, find_settings, next_run_path
 
     if request.target is not None and not request.dry_run:
         check_new_run(request.target)
     config, origins = load_config(
-        request.file, assignments=request.assignments, options=request.given, kind=trainer.kind
+        request.file and find_settings(request.file, command=trainer.kind.command),
+        assignments=request.assignments,
+        options=request.given,
+        kind=trainer.kind,
     )
     trainer.check(config, given=origins)
     dataset = open_dataset(
         source, options=ImportConfig(seed=config.runtime.seed), progress=out.progress()
     )
-    for warning in check_trainable(dataset, uneven=trainer.uneven_hint):
+    for warning in check_trainable(dataset, uneven="--balance weights compensates for it"):
         out.warn(warning)
     plan = trainer.plan(config, dataset, given=origins)
     if request.dry_run:

@@ -65,6 +65,7 @@ Size = Annotated[
 Schedule = Literal["constant", "cosine", "one_cycle", "plateau"]
 Counts = Annotated[Auto | list[Annotated[int, Field(ge=1, le=8192)]], BeforeValidator(split_list)]
 Cache = Literal["disk", "ram", "none"]
+Balance = Literal["none", "weights", "sample", "focal"]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     _replace({"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}),

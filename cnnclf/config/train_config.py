@@ -8,6 +8,7 @@ from cnnclf.config.presets import MODEL_PRESETS
 from cnnclf.config.sections import (
     AugmentConfig,
     Auto,
+    Balance,
     Cache,
     CommandConfig,
     Counts,
@@ -42,7 +43,10 @@ class ModelConfig(Section):
     blocks: Auto | Annotated[int, Field(ge=1, le=12)] = Field(
         "auto", description="Number of convolution blocks, each followed by pooling."
     )
-    filters: Counts = Field("auto", description="Filters per block, such as 32,64,96.")
+    filters: Counts = Field(
+        "auto",
+        description="Filters per block, such as 32,64,96; with blocks, 32 is for each block.",
+    )
     convs_per_block: Counts = Field(
         "auto", description="Convolutions per block, such as 2, or 1,2,1 for one number per block."
     )
@@ -85,16 +89,8 @@ class TrainingConfig(Section):
         "auto",
         description="Epochs without improvement before early stopping; 0: no early stopping.",
     )
-    perfect_loss: float = Field(
-        0.05,
-        ge=0,
-        description="Stop after 5 epochs in a row with val accuracy 1 and a val loss below this; "
-        "0: never.",
-    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing factor.")
-    balance: Literal["none", "weights", "sample", "focal"] = Field(
-        "none", description="Handling of class imbalance."
-    )
+    balance: Balance = Field("none", description="Handling of class imbalance.")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Gamma of the focal loss.")
     calibrate: bool = Field(
         True, description="Calibrate probabilities by temperature scaling on the val split."

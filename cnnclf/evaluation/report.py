@@ -199,7 +199,6 @@ def evaluate(
         classifier, dataset, predictions, split=split, out=out, top_k=top_k, trained_on=trained_on
     )
     _report_failed(report.failed, total=len(rows), progress=progress)
-    progress.note("drawing figures")
     _write_report(report, dataset, predictions, pixels)
     return report
 

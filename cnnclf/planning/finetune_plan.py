@@ -106,9 +106,10 @@ def plan_finetuning(
     spec = _plan_input(config, row, reasons)
     tail = _plan_tail(config.tail, row, counts["train"], len(dataset.labels), reasons)
     frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses unknown stages
+    backbone = config.backbone.model_copy(update={"name": row.name, "weights": weights})
     resolved = config.model_copy(
         update={
-            "backbone": config.backbone.model_copy(update={"name": row.name, "weights": weights}),
+            "backbone": backbone,
             "data": config.data.model_copy(
                 update={"image_size": (spec.height, spec.width), "fit": spec.fit}
             ),
@@ -120,6 +121,8 @@ def plan_finetuning(
     )
     on_pixels = not config.features.cache or frozen == ""
     return FinetunePlan(
+        # settings are read again in any directory: a file of weights has its whole path
+        asked=config.model_copy(update={"backbone": backbone}),
         config=resolved,
         reasons=reasons,
         given=dict(given or {}),

@@ -6,13 +6,14 @@ chosen when the run starts (`runtime`) and recorded in `run.json`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
 from cnnclf.config import CommandConfig
+from cnnclf.config.settings_file import given_settings_toml
 from cnnclf.data.manifest import SPLITS, Dataset
 from cnnclf.errors import ConfigError, RunError
 from cnnclf.files import check_version, read_json
@@ -41,6 +42,7 @@ class Plan(Generic[_Config]):
         operations: Augmentation in force, as {operation: strength}.
         dataset: Name, path and fingerprint of the dataset.
         remarks: Notes on the data, for the screen.
+        asked: Settings as the user gave them; None in a plan that was read back.
     """
 
     kind: ClassVar[type[CommandConfig]]
@@ -54,6 +56,13 @@ class Plan(Generic[_Config]):
     operations: Mapping[str, float]
     dataset: Mapping[str, str]
     remarks: tuple[str, ...] = ()
+    asked: _Config | None = field(default=None, compare=False)
+
+    def to_toml(self) -> str | None:
+        """Return the content of `settings.toml`; None for a plan that was read back."""
+        if self.asked is None:
+            return None
+        return given_settings_toml(self.asked, self.config, given=self.given, reasons=self.reasons)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `plan.json`."""

@@ -115,6 +115,7 @@ def plan_training(
         update={"data": data, "model": model, "training": training, "optimizer": optimizer}
     )
     return TrainPlan(
+        asked=config,
         config=resolved,
         reasons=reasons,
         given=given,
@@ -128,21 +129,8 @@ def plan_training(
         ),
         operations=operations,
         dataset=name_origin(dataset),
-        remarks=_remark(counts["val"]),
+        remarks=() if counts["val"] else ("no val split: the last epoch counts as the best",),
     )
-
-
-def _remark(val_count: int) -> tuple[str, ...]:
-    if not val_count:
-        return ("no val split: the last epoch counts as the best",)
-    averaged = choices.choose_averaging(val_count)
-    if averaged == 1:
-        return ()
-    remark = (
-        f"val has only {val_count} images: the best epoch is chosen by the val loss, averaged over "
-        f"{averaged} epochs"
-    )
-    return (remark,)
 
 
 def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) -> InputSpec:
@@ -173,6 +161,8 @@ def _plan_model(
         blocks = len(filters)  # a list of filters says how many blocks there are
     if blocks == "auto":
         blocks, reasons["model.blocks"] = choices.choose_blocks(spec.height, spec.width)
+    if filters != "auto" and len(filters) == 1 and not _is_open(given, "model.filters"):
+        filters = filters * blocks
     if filters == "auto" or (_is_open(given, "model.filters") and len(filters) != blocks):
         filters, reasons["model.filters"] = choices.choose_filters(blocks)
     if convs == "auto":

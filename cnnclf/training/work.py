@@ -13,12 +13,13 @@ import numpy.typing as npt
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, ImageError
-from cnnclf.files import find_whole_directory, write_json_atomic
+from cnnclf.files import find_whole_directory, write_json_atomic, write_text_atomic
 from cnnclf.planning.plan import Plan, count_threads
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory, RunStatus
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest, notify
 from cnnclf.training.feeding.ahead import PixelsAhead, open_ahead
+from cnnclf.training.feeding.sampling import balance_weights
 from cnnclf.training.fitting.checkpoints import BundleContent
 from cnnclf.training.fitting.judging import Verdict, choose_judged, judge_checkpoint
 from cnnclf.training.fitting.state import TrainingState
@@ -146,6 +147,19 @@ class Work(Generic[AnyPlan]):
         }
 
     @property
+    def train_settings(self) -> dict[str, Any]:
+        """The same for `Batches` of training images, and how they handle class imbalance."""
+        balance, labels = self.plan.config.training.balance, self.plan.labels
+        weights = None
+        if balance == "weights":
+            indices = self.dataset.manifest.class_indices[self.rows["train"]]
+            weights = balance_weights(indices, len(labels))
+        return self.batch_settings | {
+            "class_weights": weights,
+            "balanced_sampling": balance == "sample",
+        }
+
+    @property
     def bundle(self) -> BundleContent:
         """What the bundles of the run say beside the weights."""
         return BundleContent(
@@ -193,6 +207,8 @@ def open_work(
         resume = False
     if not resume:
         write_json_atomic(run.plan, plan.to_dict())
+        if (settings := plan.to_toml()) is not None:
+            write_text_atomic(run.settings, settings)
     history = HistoryFile(run, read_epochs(run) if resume else [])
     own: list[EpochListener] = [log.on_epoch, history.on_epoch]
     with recorded(run, runtime) as outcome:

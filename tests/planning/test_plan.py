@@ -111,6 +111,13 @@ def test_a_list_of_filters_says_how_many_blocks() -> None:
     assert made.config.model.convs_per_block == [1, 1]
 
 
+def test_one_number_of_filters_is_for_every_block_that_was_asked_for() -> None:
+    made = plan(dataset(), model__blocks=3, model__filters="8")
+    assert made.config.model.filters == [8, 8, 8]
+    assert made.anatomy == plan(dataset(), model__filters="8,8,8").anatomy
+    assert plan(dataset(), model__filters="8").config.model.blocks == 1
+
+
 def test_blocks_given_over_a_preset_get_usual_filters() -> None:
     made = plan(dataset(), model__preset="textbook", model__blocks=2)
     assert made.config.model.filters == [32, 64]

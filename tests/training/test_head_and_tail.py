@@ -19,10 +19,12 @@ from cnnclf.progress import Silent
 from cnnclf.runs import open_run
 from cnnclf.training import head_and_tail
 from cnnclf.training.epochs import EpochRow
+from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting import judging
 from cnnclf.training.fitting.callbacks import Conductor
+from cnnclf.training.fitting.fit import Phase, build_loss
 from cnnclf.training.fitting.state import TrainingState, save_state
-from cnnclf.training.frozen.features import Features
+from cnnclf.training.frozen.features import FeatureBatches, Features
 from cnnclf.training.run import TrainResult
 from tests.training.tiny_finetune import build_tiny, tune_tiny
 
@@ -344,3 +346,36 @@ def test_patience_starts_again_in_each_phase(tune: Finetune, tmp_path: Path, sch
     phases = [row.phase for row in result.state.history]
     assert 2 <= phases.count("head") < 9
     assert 2 <= phases.count("tail") < 9
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("balance", ["none", "weights", "sample", "focal"])
+def test_balance_reaches_features_images_and_the_loss(
+    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balance: str, cache: bool
+) -> None:
+    class SeenError(Exception):
+        pass
+
+    def look(_: Any, phase: Phase, *, batches: Batches, val_batches: Batches, **__: Any) -> None:
+        assert isinstance(batches, FeatureBatches) == cache
+        assert (batches.class_weights is not None) == (balance == "weights")
+        assert batches.balanced_sampling == (balance == "sample")
+        assert val_batches.class_weights is None
+        assert not val_batches.balanced_sampling
+        loss = build_loss(phase.training)
+        assert (getattr(loss, "gamma", None) == 3.0) == (balance == "focal")
+        raise SeenError
+
+    monkeypatch.setattr(head_and_tail, "fit_phase", look)
+    options = {"training.balance": balance, "training.focal_gamma": 3.0, "features.cache": cache}
+    with pytest.raises(SeenError):
+        tune(tmp_path / "run", **options)
+
+
+def test_class_weights_change_what_both_phases_learn(tune: Finetune, tmp_path: Path) -> None:
+    plain, weighted = (
+        tune(tmp_path / balance, **{"training.balance": balance, "features.views": 2})
+        for balance in ("none", "sample")
+    )
+    assert [row.phase for row in weighted.history] == ["head"] * 3 + ["tail"] * 3
+    assert weighted.history[0].loss != plain.history[0].loss

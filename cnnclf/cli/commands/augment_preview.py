@@ -10,6 +10,7 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, given_settings
+from cnnclf.cli.training_commands import ConfigFile
 from cnnclf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ def augment_preview_command(
     out_: Annotated[
         Path, typer.Option("--out", metavar="FILE.png", help="Image file to write.")
     ] = Path("augment-preview.png"),
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE.toml", help="TOML file with settings.")
-    ] = None,
+    config: ConfigFile = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,6 +57,7 @@ def augment_preview_command(
     from cnnclf.config import ImportConfig, load_config
     from cnnclf.importers import open_dataset
     from cnnclf.planning.train_plan import plan_training
+    from cnnclf.runs import find_settings
 
     if out_.suffix.lower() != ".png":
         raise UsageError(
@@ -65,7 +65,9 @@ def augment_preview_command(
             f"--out {shlex.quote(str(out_.with_suffix('.png')))}" if out_.name else "",
         )
     loaded, origins = load_config(
-        config, assignments=tuple(set_ or ()), options=given_settings(settings)
+        config and find_settings(config, command="train"),
+        assignments=tuple(set_ or ()),
+        options=given_settings(settings),
     )
     options_ = ImportConfig(seed=loaded.runtime.seed)
     found = open_dataset(dataset, options=options_, progress=out.progress())

@@ -62,7 +62,6 @@ def finetune_command(
 
 class _BackboneTrainer:
     kind = FinetuneConfig
-    uneven_hint = "the balanced accuracy on test shows how well small classes do"
     has_phases = True
 
     def check(self, config: FinetuneConfig, *, given: Mapping[str, str]) -> None:

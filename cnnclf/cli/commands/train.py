@@ -60,7 +60,6 @@ def train_command(
 
 class _CnnTrainer:
     kind = TrainConfig
-    uneven_hint = "--balance weights compensates for it"
     has_phases = False
 
     def check(self, config: TrainConfig, *, given: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The sizes of batches, and the images of an epoch with balanced sampling."""
+"""The sizes of batches, the images of an epoch with balanced sampling, and class weights."""
 
 from typing import Any
 
@@ -54,3 +54,19 @@ def draw_balanced(classes: npt.NDArray[Any], rng: np.random.Generator) -> npt.ND
         passes = [rng.permutation(positions) for _ in range(rounds)]
         drawn.append(np.concatenate([*passes, positions[:0]])[:quota])
     return np.concatenate(drawn)
+
+
+def balance_weights(class_indices: Any, num_classes: int) -> Any:
+    """Weight classes by the effective number of their images (Cui et al., 2019, beta 0.999).
+
+    Args:
+        class_indices: int [N], of the training images.
+        num_classes: K.
+
+    Returns:
+        float32 [K], with a mean of 1 over the images; 0 for a class without images.
+    """
+    counts = np.bincount(class_indices, minlength=num_classes).astype(np.float64)
+    effective = (1 - np.power(0.999, counts)) / (1 - 0.999)
+    weights = np.divide(1.0, effective, out=np.zeros_like(effective), where=counts > 0)
+    return (weights * counts.sum() / (weights * counts).sum()).astype(np.float32)

@@ -163,12 +163,11 @@ def _from_features(
     work: Work[FinetunePlan], features: list[Features], build_part: Callable[[], Any]
 ) -> PhaseData:
     labels = work.dataset.manifest.class_indices
-    train, *val = [
-        FeatureBatches(each, labels, shuffle=index == 0, **work.batch_settings)
-        for index, each in enumerate(features)
-    ]
-    both = features[0], features[1] if len(features) > 1 else None
-    return PhaseData(build_part, train, val[0] if val else None, both)
+    train = FeatureBatches(features[0], labels, shuffle=True, **work.train_settings)
+    if len(features) == 1:
+        return PhaseData(build_part, train, None, (features[0], None))
+    val = FeatureBatches(features[1], labels, shuffle=False, **work.batch_settings)
+    return PhaseData(build_part, train, val, (features[0], features[1]))
 
 
 def _open_plain(work: Work[FinetunePlan], transfer: Transfer, stage: str) -> PhaseData:
@@ -187,7 +186,7 @@ def _open_plain(work: Work[FinetunePlan], transfer: Transfer, stage: str) -> Pha
         class_indices=labels,
         shuffle=True,
         augmenter=Augmenter(operations, seed=config.runtime.seed) if operations else None,
-        **work.batch_settings,
+        **work.train_settings,
     )
     val = None
     if len(work.rows["val"]):
