@@ -57,8 +57,8 @@ _SEED = 0
 def export_classifier(
     classifier: Classifier,
     target: Path,
-    settings: ExportSettings,
     *,
+    settings: ExportSettings,
     dataset: Dataset | None,
     progress: Progress,
 ) -> ExportReport:
@@ -260,7 +260,7 @@ def _compare(
         parity = compare_models(
             classifier,
             artifact,
-            dataset,
+            dataset=dataset,
             split=settings.split,
             quantize=settings.quantize,
             max_drop=settings.max_drop,

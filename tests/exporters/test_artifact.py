@@ -52,7 +52,9 @@ def run_export(
             row = replace(row, exporter=f"tests.exporters.sabotage:{exporter}")
         with monkeypatch.context() as patch:
             patch.setattr(artifact_module, "find_exporter", lambda _: row)
-            return export_classifier(classifier, target, settings, dataset=data, progress=Silent())
+            return export_classifier(
+                classifier, target, settings=settings, dataset=data, progress=Silent()
+            )
 
     return call
 
@@ -330,7 +332,11 @@ def test_a_place_that_cannot_be_written_is_named(
     (tmp_path / "file").write_text("")
     with pytest.raises(CnnclfError, match="cannot write") as caught:
         export_classifier(
-            classifier, tmp_path / "file" / "out", KERAS, dataset=dataset, progress=Silent()
+            classifier,
+            tmp_path / "file" / "out",
+            settings=KERAS,
+            dataset=dataset,
+            progress=Silent(),
         )
     assert "--out" in caught.value.hint
 
@@ -351,7 +357,7 @@ def test_a_model_trained_in_half_precision_is_exported_in_float32(
     report = export_classifier(
         open_exact(tmp_path / "mixed"),
         tmp_path / "out",
-        KERAS,
+        settings=KERAS,
         dataset=dataset,
         progress=Silent(),
     )
