@@ -70,7 +70,7 @@ def export_classifier(
         settings: What to export.
         dataset: Images for the comparison and the int8 calibration; without them, the artifact is
             not verified.
-        progress: Is told what is done.
+        progress: Reports what is done.
 
     Returns:
         The report with the verdict. A rejected artifact is next to `target`, which is unchanged.

@@ -66,7 +66,7 @@ def _find_bias(graph: Any, node: Any) -> tuple[Any, Any] | None:
     return None if bias is None or scale is None or len(users) > 1 else (bias, scale)
 
 
-def _measure_means(onnx: Any, model: Any, names: Sequence[str], *, images: Pixels) -> list[Means]:
+def _measure_means(onnx: Any, model: Any, names: Sequence[str], images: Pixels) -> list[Means]:
     """Return the channel means of some tensors of a graph, over images and positions."""
     import onnxruntime
 
