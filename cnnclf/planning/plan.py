@@ -101,7 +101,7 @@ class Plan(Generic[_Config]):
                 f"expected plan version {PLAN_VERSION}, received {content.get('plan_version')!r}",
                 "use the version of cnnclf that made this run",
             )
-        command = content.get("command")
+        command = content["command"]
         if command != cls.kind.command:
             raise RunError(
                 f"this is a run of cnnclf {command}, not of cnnclf {cls.kind.command}",
