@@ -216,7 +216,7 @@ def test_files_of_the_user_are_never_replaced(run_export: RunExport, tmp_path: P
     run_export()
     (tmp_path / "out" / "app.py").write_text("mine")
     with pytest.raises(
-        RunError, match=r"out contains app.py, which is not part of an earlier export"
+        RunError, match=r"out contains app\.py, which is not part of"
     ):
         run_export()
     assert (tmp_path / "out" / "app.py").read_text() == "mine"
@@ -294,7 +294,7 @@ def test_int8_needs_images_that_can_be_decoded(
         return SimpleNamespace(failed=dict.fromkeys(rows.tolist(), "no image"))
 
     monkeypatch.setattr(artifact_module, "open_pixels", none_is_readable)
-    with pytest.raises(DataError, match="none of the 36 training images .* can be decoded"):
+    with pytest.raises(DataError, match=r"none of the 36 training images .* can be decoded"):
         run_export(settings=ExportSettings("onnx", "int8"))
     assert list(tmp_path.iterdir()) == []
 
