@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 import typer
 
 from cnnclf.cli.output import out
-from cnnclf.config import FinetuneConfig, TrainConfig, load_config
+from cnnclf.config import FinetuneConfig, TrainConfig, list_fields, load_config, option_name
 from cnnclf.errors import ExitCode, UsageError
+from cnnclf.names import name_some
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 AnyConfig = TypeVar("AnyConfig", TrainConfig, FinetuneConfig)
 AnyPlan = TypeVar("AnyPlan", "TrainPlan", "FinetunePlan")
+
+_MAX_SUMMARY = 8  # lines
+_CHOICES = 3  # of the lines of a plan that say what is trained and how
+_MAX_CHANGED = 6  # settings in the line of what was given
 
 Source = Annotated[
     Path | None,
@@ -59,7 +64,7 @@ Force = Annotated[
         "--force", help="With --resume: resume even if another process seems to be training it."
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan without training.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the whole plan without training.")]
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,10 @@ class Trainer(Protocol[AnyConfig, AnyPlan]):
         """Read the content of plan.json."""
 
     def describe(self, plan: AnyPlan) -> dict[str, str]:
-        """Describe the plan in words, as names and values."""
+        """Describe the plan in words, as names and values; the three that matter come first."""
+
+    def show_network(self, plan: AnyPlan) -> None:
+        """Show the layers of the network, as far as the plan has them."""
 
     def prepare(self, plan: AnyPlan, progress: Progress) -> None:
         """Bring what the plan needs to this machine, before a run is made."""
@@ -165,9 +173,10 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path)
     plan = trainer.plan(config, dataset, given=origins)
     if request.dry_run:
         out.pairs("", _describe(trainer, plan))
+        trainer.show_network(plan)
         out.json({"plan": plan.to_dict()})
         return ExitCode.OK
-    out.note_pairs(_describe(trainer, plan))
+    out.note_pairs(_describe(trainer, plan) if request.verbose else _summarize(trainer, plan))
     trainer.prepare(plan, out.progress())
 
     def make_run() -> "RunDirectory":
@@ -191,7 +200,8 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool, 
     plan = parse_plan(run.plan, trainer.read_plan)
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan=plan, dataset=dataset)
-    out.note_pairs(_describe(trainer, plan))
+    if verbose:
+        out.note_pairs(_describe(trainer, plan))
     return _train(trainer, plan, dataset, lambda: run, resume=True, verbose=verbose)
 
 
@@ -227,19 +237,28 @@ def _train(
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK
 
 
+def _summarize(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:
+    """Say in at most eight lines what will happen, and what differs from the defaults."""
+    lines = _describe_data(plan) + list(trainer.describe(plan).items())[:_CHOICES]
+    defaults = {key: field.default for key, field in list_fields(trainer.kind).items()}
+    changed = [
+        f"{option_name(key)} {_setting(key, value)}"
+        for key, value in plan.given_values().items()
+        if value != defaults[key]
+    ]
+    if changed:
+        lines.append(("given", name_some(changed, limit=_MAX_CHANGED)))
+    notes = _MAX_SUMMARY - len(lines)
+    return lines + [("note", remark) for remark in plan.remarks[:notes]]
+
+
 def _describe(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:
-    """List what will happen, and the reason for every value that was "auto"."""
-    counts = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items() if count)
-    spec = plan.input_spec
-    colors = "gray" if spec.channels == 1 else "RGB"
-    pairs = {
-        "dataset": f"{plan.dataset['name']}: {len(plan.labels)} classes, {counts}",
-        "images": f"{spec.height}x{spec.width} {colors}, {spec.fit}",
-        **trainer.describe(plan),
-    }
-    config = plan.config.model_dump(mode="json")
-    lines = list(pairs.items())
+    """List what will happen, what was given, and the reason for every value that was "auto"."""
+    lines = _describe_data(plan) + list(trainer.describe(plan).items())
     lines += [("note", remark) for remark in plan.remarks]
+    for number, (key, value) in enumerate(plan.given_values().items()):
+        lines.append(("" if number else "given", f"{key} = {_setting(key, value)}"))
+    config = plan.config.model_dump(mode="json")
     for number, (key, reason) in enumerate(plan.reasons.items()):
         section, _, name = key.partition(".")
         value = _setting(key, config[section][name])
@@ -247,9 +266,19 @@ def _describe(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple
     return lines
 
 
+def _describe_data(plan: "TrainPlan | FinetunePlan") -> list[tuple[str, str]]:
+    counts = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items() if count)
+    spec = plan.input_spec
+    colors = "gray" if spec.channels == 1 else "RGB"
+    return [
+        ("dataset", f"{plan.dataset['name']}: {len(plan.labels)} classes, {counts}"),
+        ("images", f"{spec.height}x{spec.width} {colors}, {spec.fit}"),
+    ]
+
+
 def _setting(key: str, value: object) -> str:
     """Write a setting as it would be typed."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ("x" if key.endswith("_size") else ",").join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -63,9 +63,7 @@ def export_model(
     # GPUs round float32 in their own ways.
     progress.note(setup_runtime(device="cpu", verbose=verbose).summary)
     classifier = Classifier.load(bundle, engine="keras", precision="float32")
-    return export_classifier(
-        classifier, target, settings=settings, dataset=dataset, progress=progress
-    )
+    return export_classifier(classifier, target, settings, dataset=dataset, progress=progress)
 
 
 def _check_bundle(bundle: Path) -> None:

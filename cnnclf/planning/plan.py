@@ -64,6 +64,15 @@ class Plan(Generic[_Config]):
             return None
         return given_settings_toml(self.asked, self.config, given=self.given, reasons=self.reasons)
 
+    def given_values(self) -> dict[str, object]:
+        """Return the settings that were given, but for those of a preset, by dotted key."""
+        values: dict[str, object] = {}
+        for key, origin in self.given.items():
+            section, _, name = key.rpartition(".")
+            if not origin.startswith("preset "):
+                values[key] = getattr(getattr(self.asked or self.config, section), name)
+        return values
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `plan.json`."""
         return {
@@ -132,7 +141,7 @@ def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Pa
     """
     hint = "copy the whole run directory again, or train again"
     content = read_json(path, hint=hint)
-    check_version({"version": content.get("plan_version")}, PLAN_VERSION, path=path)
+    check_version({"version": content.get("plan_version")}, PLAN_VERSION, path)
     try:
         return parse(content)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:

@@ -84,6 +84,9 @@ class _BackboneTrainer:
     def describe(self, plan: "FinetunePlan") -> dict[str, str]:
         return _describe(plan)
 
+    def show_network(self, plan: "FinetunePlan") -> None:
+        """Show nothing: the layers of a backbone are known once it is built."""
+
     def prepare(self, plan: "FinetunePlan", progress: Progress) -> None:
         from cnnclf.models.weights.sources import fetch_weights
 

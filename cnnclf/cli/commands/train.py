@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.cli import options
+from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.cli.training_commands import (
     Assignments,
@@ -82,6 +83,9 @@ class _CnnTrainer:
     def describe(self, plan: "TrainPlan") -> dict[str, str]:
         return _describe(plan)
 
+    def show_network(self, plan: "TrainPlan") -> None:
+        _show_layers(plan)
+
     def prepare(self, plan: "TrainPlan", progress: Progress) -> None:
         """Do nothing: a CNN starts from random weights."""
 
@@ -101,3 +105,20 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
     }
+
+
+def _show_layers(plan: "TrainPlan") -> None:
+    out.table(
+        "layers",
+        ("layer", "output", "parameters", "multiply-adds", "receptive field"),
+        rows=[
+            (
+                layer.name,
+                "x".join(map(str, layer.output_shape)),
+                layer.parameters,
+                layer.macs,
+                layer.receptive_field or "whole image",
+            )
+            for layer in plan.anatomy.layers
+        ],
+    )

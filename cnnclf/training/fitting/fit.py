@@ -111,14 +111,7 @@ def fit_phase(
         state.begin_phase(phase.name)
     average = WeightAverage(trainer, trainer.optimizer, active=phase.optimizer.ema > 0)
     checkpoints = Checkpoints(
-        net,
-        trained,
-        trainer=trainer,
-        run=run,
-        content=content,
-        state=state,
-        average=average,
-        every_s=save_every_s,
+        net, trained, trainer, run, content, state, average, every_s=save_every_s
     )
     steps = len(batches)
     with (

@@ -28,7 +28,7 @@ Write = Callable[[int, Outputs], None]
 _PRECISIONS = {"openvino-f32": "float32", "openvino-bf16": "bfloat16"}
 
 
-class FeatureEngine(Protocol):
+class Engine(Protocol):
     """Computes a model's outputs."""
 
     @property
@@ -54,7 +54,7 @@ def choose_engine(runtime: "RuntimeInfo", progress: Progress) -> str:
     return "openvino-bf16" if find_fast_precision() == "bfloat16" else "openvino-f32"
 
 
-def build_engine(name: str, model: Any) -> FeatureEngine:
+def build_engine(name: str, model: Any) -> Engine:
     """Build an engine by the name that `choose_engine` returned.
 
     Args:
@@ -65,11 +65,11 @@ def build_engine(name: str, model: Any) -> FeatureEngine:
         RunError: The engine cannot compute the model.
     """
     if name in _PRECISIONS:
-        return OpenVinoFeatureEngine(name, model)
-    return KerasFeatureEngine(name, model)
+        return OpenVinoEngine(name, model)
+    return KerasEngine(name, model)
 
 
-class KerasFeatureEngine:
+class KerasEngine:
     """Computes with Keras, which also trains."""
 
     def __init__(self, name: str, model: Any) -> None:
@@ -92,7 +92,7 @@ class KerasFeatureEngine:
             write(index, [np.asarray(each)[:count] for each in several])
 
 
-class OpenVinoFeatureEngine:
+class OpenVinoEngine:
     """Computes with OpenVINO on all cores, several batches at once."""
 
     def __init__(self, name: str, model: Any) -> None:

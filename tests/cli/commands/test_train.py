@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cnnclf.cli import training_commands
 from cnnclf.errors import ExitCode
 
 Cli = Callable[..., Any]
@@ -48,6 +49,41 @@ def test_a_dry_run_shows_the_plan_with_reasons_and_writes_nothing(
     assert "data.image_size = 16x16: all images are 16x16\n" in shown.stdout
     assert "model.blocks = 2: " in shown.stdout
     assert "learning rate" not in shown.stderr
+
+
+def test_a_dry_run_shows_the_layers_and_what_was_given(cli: Cli, images: Path) -> None:
+    options = ("--filters", "4,6", "--set", "optimizer.momentum=0.9")
+    shown = cli("train", images, "--dry-run", *options).stdout
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "given optimizer.momentum = 0.9" in lines
+    assert "model.filters = 4,6" in lines
+    assert "layer output parameters multiply-adds receptive field" in lines
+    assert "block1_conv1 16x16x4 36 9216 3" in lines
+    assert "block2_conv1 8x8x6 216 13824 8" in lines
+    assert lines[-1].startswith("logits 2 14 12 ")
+
+
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_the_plan_of_a_run_is_short_unless_it_is_asked_for(
+    cli: Cli, images: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(training_commands, "_train", lambda *_, **__: 0)
+    options: tuple[str, ...] = (
+        ("--epochs", "3") if command == "train" else ("--weights", "none", "--hue", "0")
+    )
+    options += ("--set", "training.label_smoothing=0.2", "--cache", "ram", "--seed", "0")
+    cli(command, images, "--dry-run")  # imports
+    said = cli(command, images, *options).stderr.splitlines()
+    start = next(i for i, line in enumerate(said) if line.startswith("dataset "))
+    assert len(said) - start <= 8
+    (given,) = [line for line in said if line.startswith("given ")]
+    assert "--label-smoothing 0.2" in given
+    assert "--cache ram" in given
+    assert "--seed" not in given, "it is the default"
+    assert not [line for line in said if line.startswith("auto ")]
+    whole = cli(command, images, *options, "-v").stderr
+    assert "runtime.seed = 0" in whole
+    assert "\nauto " in whole
 
 
 def test_a_dry_run_loads_no_tensorflow(images: Path) -> None:
