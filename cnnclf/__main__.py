@@ -1,6 +1,24 @@
-"""Runs the command line as `python -m cnnclf`."""
+"""Runs the command line, as `cnnclf` and as `python -m cnnclf`."""
 
-from cnnclf.cli.main import run
+import sys
+
+from cnnclf.signals import process_end
+
+
+def run() -> None:
+    """Take signals before anything is imported, so that Ctrl-C never shows a traceback."""
+    process_end.take_signals()
+    try:
+        from cnnclf.cli.main import run as run_command
+    except KeyboardInterrupt:
+        process_end.report()  # what is imported now is not interrupted again
+        from cnnclf.cli.output import out
+        from cnnclf.errors import ExitCode
+
+        out.error("interrupted")
+        sys.exit(ExitCode.INTERRUPTED)
+    run_command()
+
 
 if __name__ == "__main__":
     run()

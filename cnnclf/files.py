@@ -62,7 +62,7 @@ def read_json(path: Path, *, hint: str = "") -> dict[str, Any]:
     return value
 
 
-def check_version(record: Mapping[str, Any], newest: int, path: Path) -> None:
+def check_version(record: Mapping[str, Any], newest: int, *, path: Path) -> None:
     """Check that this version of cnnclf can read a file.
 
     Args:

@@ -39,12 +39,13 @@ def holding_run(directory: Path) -> Iterator[None]:
     Raises:
         RunError: Another process holds it.
     """
-    place = directory.resolve()
+    place, path = directory.resolve(), directory / LOCK_FILE
     is_recent = _is_recent(directory)
-    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     stopped = threading.Event()
     try:
-        if place in _HELD or not _take(descriptor, is_recent=is_recent):
+        is_free = place not in _HELD and _take(descriptor, is_recent=is_recent)
+        if not is_free or not _is_named(descriptor, path):  # the holder removes it when it ends
             raise RunError(
                 f"run {directory} is still training (another process{describe_holder(directory)})",
                 "wait for it to finish, or give another --out",
@@ -58,6 +59,9 @@ def holding_run(directory: Path) -> Iterator[None]:
             _HELD.discard(place)
             stopped.set()
             beat.join()
+            with contextlib.suppress(OSError):  # Windows keeps the name of an open file
+                if _is_named(descriptor, path):
+                    path.unlink()
     finally:
         os.close(descriptor)
 
@@ -107,6 +111,14 @@ def _lock(descriptor: int, *, shared: bool, is_recent: bool) -> bool:
     except OSError as error:
         return error.errno in _WITHOUT_LOCKS and not is_recent
     return True
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Tell whether a descriptor is still the file of a name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def _is_recent(directory: Path) -> bool:

@@ -165,7 +165,7 @@ class RunDirectory:
             RunError: It is missing, damaged or written by a newer format version.
         """
         record = read_json(self.record, hint=f"train again into another --out than {self.path}")
-        check_version(record, RUN_VERSION, self.record)
+        check_version(record, RUN_VERSION, path=self.record)
         if record.get("status") not in list(RunStatus):
             raise RunError(
                 f"expected a status of {', '.join(RunStatus)} in {self.record}, "

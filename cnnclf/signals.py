@@ -1,20 +1,27 @@
-"""Ctrl-C and SIGTERM: noted so that none is lost, or deferred until a step is complete.
+"""Ctrl-C, SIGTERM and SIGHUP: noted so that none is lost, or deferred until a step is complete.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be. In a callback of the garbage
 collector or a destructor the exception is printed and dropped, and a long fit continues:
 `Interrupts` notes the signal, and each training step checks for it. Between two writes that belong
 together it would leave half of the work: `deferring_signals` delays it until the block ends.
+The process of the command line takes the signals with `EndOfProcess`.
 """
 
+import atexit
 import contextlib
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# SIGTERM comes from a scheduler that stops a job, SIGHUP from a terminal that is closed.
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 # A second signal after this time takes effect at once: the step may hang, as on a network disk.
 _PATIENCE_S = 1.0
@@ -22,8 +29,63 @@ _PATIENCE_S = 1.0
 _Handlers = dict[int, Callable[[int, FrameType | None], Any]]
 
 
+class EndOfProcess:
+    """Turns the signals of a process into one KeyboardInterrupt after another, and none too many.
+
+    Once the outcome is being reported, further signals change nothing; when the process only has
+    to leave, they end it at once. A second Ctrl-C so never shows a traceback.
+
+    Attributes:
+        is_noted: Whether a signal came.
+    """
+
+    def __init__(self) -> None:
+        self.is_noted = False
+        self._is_reporting = False
+        self._exit_code: int | None = None
+        self._has_signals = False
+
+    def take_signals(self) -> None:
+        """Install the handlers; a signal that is ignored stays so, as under nohup."""
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+        sys.unraisablehook = self._show_unraisable
+        if not self._has_signals:  # hooks run in reverse order: this one after all others
+            atexit.register(self._ignore_signals)
+        self._has_signals = True
+
+    def report(self) -> None:
+        """Let no further signal change the outcome."""
+        self._is_reporting = True
+
+    def leave(self, code: int) -> None:
+        """Let a further signal end the process at once, with this code."""
+        self._exit_code = code
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_noted = True
+        if self._exit_code is not None:
+            os._exit(self._exit_code)
+        if not self._is_reporting:
+            raise KeyboardInterrupt
+
+    def _ignore_signals(self) -> None:
+        """Keep the exit code: Python restores the default handlers when it is torn down."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _show_unraisable(self, unraisable: Any) -> None:
+        """Say nothing of an interrupt that Python drops in a destructor: it is noted."""
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
+
+
+process_end = EndOfProcess()
+
+
 class Interrupts:
-    """Notes Ctrl-C and SIGTERM while a with statement runs, then calls their usual handlers.
+    """Notes the signals while a with statement runs, then calls their usual handlers.
 
     Does nothing outside the main thread, where Python delivers no signals.
     """
@@ -56,7 +118,7 @@ class Interrupts:
 
 @contextlib.contextmanager
 def deferring_signals() -> Iterator[None]:
-    """Defer Ctrl-C and SIGTERM until the with statement ends.
+    """Defer Ctrl-C, SIGTERM and SIGHUP until the with statement ends.
 
     A second signal that comes a second or more after the first takes effect at once. Does nothing
     outside the main thread, where Python delivers no signals.

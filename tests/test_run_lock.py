@@ -56,7 +56,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(
         assert is_held(tmp_path)
         with pytest.raises(RunError, match="still training"), holding_run(tmp_path):
             pass
-    assert not is_held(tmp_path)
+    assert is_held(tmp_path) is None
 
 
 def test_a_killed_run_is_interrupted_even_if_its_number_is_taken_or_its_host_another(
@@ -66,6 +66,8 @@ def test_a_killed_run_is_interrupted_even_if_its_number_is_taken_or_its_host_ano
     run = runs.create_run(tmp_path)
     with holding_run(tmp_path):
         assert run.status() is runs.RunStatus.RUNNING
+    assert not (tmp_path / LOCK_FILE).exists()
+    (tmp_path / LOCK_FILE).touch()  # what a killed process leaves
     run.update_run(status="running")
     assert run.read_record()["pid"] == os.getpid()
     assert run.status() is runs.RunStatus.INTERRUPTED
@@ -87,6 +89,7 @@ def test_without_locks_of_the_file_system_signs_of_life_decide(
         with pytest.raises(RunError, match="still training"), holding_run(tmp_path):
             pass
     long_ago = time.time() - 3600
+    (tmp_path / LOCK_FILE).touch()
     os.utime(tmp_path / LOCK_FILE, (long_ago, long_ago))
     assert not is_held(tmp_path)
     with holding_run(tmp_path):

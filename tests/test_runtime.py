@@ -1,6 +1,7 @@
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -317,7 +318,7 @@ def test_what_keras_does_not_need_is_loaded_when_it_is_wanted(
 
 def test_verbose_lets_tensorflow_speak() -> None:
     _, stderr = run_python(REPORT.format(arguments="verbose=True"))
-    assert "tensorflow" in stderr or "oneDNN" in stderr
+    assert re.search(r"\w\.cc:\d+\] ", stderr), "which lines its C++ code prints depends on the CPU"
 
 
 TWO_DEVICES = """

@@ -13,12 +13,12 @@ import pytest
 from cnnclf import signals
 from cnnclf.signals import Interrupts, deferring_signals
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = signals._SIGNALS
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Let both signals raise KeyboardInterrupt, also where the shell ignores Ctrl-C."""
+    """Let the signals raise KeyboardInterrupt, also where the shell ignores Ctrl-C."""
     before = [signal.signal(number, signal.default_int_handler) for number in SIGNALS]
     yield
     for number, handler in zip(SIGNALS, before, strict=True):
@@ -76,7 +76,9 @@ def test_a_signal_takes_effect_after_the_step(number: signal.Signals) -> None:
     with pytest.raises(KeyboardInterrupt):
         step()
     assert done == [number]
-    assert [signal.getsignal(each) for each in SIGNALS] == [signal.default_int_handler] * 2
+    assert [signal.getsignal(each) for each in SIGNALS] == [signal.default_int_handler] * len(
+        SIGNALS
+    )
 
 
 def test_an_error_of_the_step_is_kept_as_the_context() -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -21,9 +20,10 @@ from cnnclf.cli.typer_errors import (
     NoArgsIsHelpError,
     NoSuchOption,
 )
-from cnnclf.errors import CnnclfError, ExitCode
+from cnnclf.errors import CnnclfError, ExitCode, MissingPackageError
 from cnnclf.files import is_disk_full
 from cnnclf.packages import suggest_install
+from cnnclf.signals import process_end
 
 PROGRAM = "cnnclf"
 
@@ -33,9 +33,13 @@ def run() -> None:
     secure_streams()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers; users read our own lines
-    # A scheduler that stops a job politely gets what Ctrl-C gets: the state is kept.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    process_end.take_signals()
+    try:
+        code = main()
+    except KeyboardInterrupt as error:  # between the end of the work and its report
+        code = _settled(_report(error))
+    process_end.leave(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.data(error.message + "\n")
         return _settled(ExitCode.USAGE)
     except BaseException as error:  # noqa: BLE001 - the outermost boundary: every outcome gets a code
+        process_end.report()
         if show_traceback:
             out.trace(traceback.format_exception(error))
         return _settled(_report(error))
@@ -122,10 +127,10 @@ def _report(error: BaseException) -> int:
 
 def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
     """Return the exit code, the message and the hint of an error; first match wins."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort) or _follows_interrupt(error):
+        return ExitCode.INTERRUPTED, "interrupted", ""
     if isinstance(error, CnnclfError):
         return error.exit_code, error.message, error.hint
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return ExitCode.INTERRUPTED, "interrupted", ""
     if isinstance(error, ClickException):
         return ExitCode.USAGE, *_describe_usage(error)
     if not isinstance(error, OSError) and is_disk_full(error):
@@ -173,6 +178,22 @@ _EXHAUSTED = (
     ("jax", "JaxRuntimeError", "RESOURCE_EXHAUSTED"),
     ("numpy", "_ArrayMemoryError", ""),
 )
+
+
+def _follows_interrupt(error: BaseException) -> bool:
+    """Tell what a library made of Ctrl-C: an import that failed, or an error nobody foresaw."""
+    if isinstance(error, OSError | MemoryError | ClickException) or (
+        isinstance(error, CnnclfError) and not isinstance(error, MissingPackageError)
+    ):
+        return False
+    if process_end.is_noted:
+        return True
+    cause: BaseException | None = error
+    for _ in range(20):  # a chain may be a ring
+        cause = cause and (cause.__cause__ or cause.__context__)
+        if isinstance(cause, KeyboardInterrupt):
+            return True
+    return False
 
 
 def _is_exhausted(error: BaseException) -> bool:

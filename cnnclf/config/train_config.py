@@ -89,6 +89,12 @@ class TrainingConfig(Section):
         "auto",
         description="Epochs without improvement before early stopping; 0: no early stopping.",
     )
+    perfect_loss: float = Field(
+        0.05,
+        ge=0,
+        description="Stop after 5 epochs in a row with val accuracy 1 and a val loss below this; "
+        "0: never.",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing factor.")
     balance: Balance = Field("none", description="Handling of class imbalance.")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Gamma of the focal loss.")

@@ -1,4 +1,4 @@
-"""The table of metrics, and the details behind them.
+"""The table of metrics, and the details they are computed from.
 
 Everything takes class indices int [n] and probabilities float [n, K], n >= 1 and K >= 2, where
 column k belongs to label k of the classifier; K does not depend on the classes in a split. A class

@@ -66,8 +66,8 @@ def check_labels(labels: tuple[str, ...], dataset: Dataset) -> None:
 def predict_rows(
     classifier: Classifier,
     dataset: Dataset,
-    rows: NDArray[np.intp],
     *,
+    rows: NDArray[np.intp],
     pixels: Pixels,
     batch_size: int | None = None,
     progress: Progress,
@@ -91,10 +91,10 @@ def predict_rows(
     probabilities = np.empty((len(rows), len(classifier.labels)), dtype=np.float64)
     kept = np.empty(len(rows), dtype=np.intp)
     done = 0
-    with progress.task("evaluate", len(rows), unit="images") as task:
+    with progress.task("evaluating", len(rows), unit="images") as task:
         task.advance(len(rows) - len(_exclude(rows, pixels.failed)))
         for batch, logits in stream_logits(
-            classifier, dataset, rows, pixels=pixels, batch_size=batch_size
+            classifier, dataset, rows=rows, pixels=pixels, batch_size=batch_size
         ):
             stop = done + len(batch)
             probabilities[done:stop] = classifier.probabilities(logits)
@@ -104,7 +104,7 @@ def predict_rows(
     kept = kept[:done]
     return Predictions(
         rows=kept,
-        class_indices=look_up_classes(classifier.labels, dataset, kept),
+        class_indices=look_up_classes(classifier.labels, dataset, rows=kept),
         probabilities=probabilities[:done],
         failed={row: pixels.failed[row] for row in rows.tolist() if row in pixels.failed},
     )
@@ -113,8 +113,8 @@ def predict_rows(
 def stream_logits(
     classifier: Classifier,
     dataset: Dataset,
-    rows: NDArray[np.intp],
     *,
+    rows: NDArray[np.intp],
     pixels: Pixels,
     batch_size: int | None = None,
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
@@ -146,7 +146,7 @@ def stream_logits(
 
 
 def look_up_classes(
-    labels: tuple[str, ...], dataset: Dataset, rows: NDArray[np.intp]
+    labels: tuple[str, ...], dataset: Dataset, *, rows: NDArray[np.intp]
 ) -> NDArray[np.int64]:
     """Return the true classes of rows, int64 [n], in the order of a classifier's labels."""
     position = {label: index for index, label in enumerate(labels)}

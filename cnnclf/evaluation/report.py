@@ -193,12 +193,13 @@ def evaluate(
     trained_on = _compare_data(classifier, dataset, split, progress)
     pixels = open_pixels(dataset, classifier.input_spec, cache=cache, progress=progress, rows=rows)
     predictions = predict_rows(
-        classifier, dataset, rows, pixels=pixels, batch_size=batch_size, progress=progress
+        classifier, dataset, rows=rows, pixels=pixels, batch_size=batch_size, progress=progress
     )
     report = _build_report(
         classifier, dataset, predictions, split=split, out=out, top_k=top_k, trained_on=trained_on
     )
     _report_failed(report.failed, total=len(rows), progress=progress)
+    progress.note("drawing figures")
     _write_report(report, dataset, predictions, pixels)
     return report
 

@@ -57,8 +57,8 @@ _SEED = 0
 def export_classifier(
     classifier: Classifier,
     target: Path,
-    settings: ExportSettings,
     *,
+    settings: ExportSettings,
     dataset: Dataset | None,
     progress: Progress,
 ) -> ExportReport:
@@ -70,7 +70,7 @@ def export_classifier(
         settings: What to export.
         dataset: Images for the comparison and the int8 calibration; without them, the artifact is
             not verified.
-        progress: Is told what is done.
+        progress: Reports what is done.
 
     Returns:
         The report with the verdict. A rejected artifact is next to `target`, which is unchanged.
@@ -260,7 +260,7 @@ def _compare(
         parity = compare_models(
             classifier,
             artifact,
-            dataset,
+            dataset=dataset,
             split=settings.split,
             quantize=settings.quantize,
             max_drop=settings.max_drop,

@@ -61,9 +61,12 @@ def export_model(
     target = out or origin.choose_directory().export(settings.name)
     check_place(target)
     # GPUs round float32 in their own ways.
-    progress.note(setup_runtime(device="cpu", verbose=verbose).summary)
+    runtime = setup_runtime(device="cpu", verbose=verbose, progress=progress)
+    progress.note(runtime.summary)
     classifier = Classifier.load(bundle, engine="keras", precision="float32")
-    return export_classifier(classifier, target, settings, dataset=dataset, progress=progress)
+    return export_classifier(
+        classifier, target, settings=settings, dataset=dataset, progress=progress
+    )
 
 
 def _check_bundle(bundle: Path) -> None:

@@ -47,7 +47,7 @@ class _Layer:
         return int(self.operator.outputs[0])
 
 
-def correct_biases(plain: bytes, quantized: bytes, images: Pixels) -> bytes:
+def correct_biases(plain: bytes, quantized: bytes, *, images: Pixels) -> bytes:
     """Correct the biases of a quantized model.
 
     Args:

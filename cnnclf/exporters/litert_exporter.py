@@ -55,7 +55,7 @@ def _choose_options(job: ExportJob) -> dict[str, Any]:
 def _correct(path: Path, job: ExportJob) -> None:
     with tempfile.TemporaryDirectory(prefix="cnnclf-") as directory:
         plain = convert_to_litert(job.model, Path(directory)).read_bytes()
-    path.write_bytes(correct_biases(plain, path.read_bytes(), job.calibration))
+    path.write_bytes(correct_biases(plain, path.read_bytes(), images=job.calibration))
 
 
 def _append_description(path: Path, description: str) -> None:

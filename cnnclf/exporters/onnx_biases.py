@@ -22,7 +22,7 @@ _KINDS = {"Conv", "ConvTranspose", "Gemm"}
 Means = npt.NDArray[np.float64]
 
 
-def correct_biases(plain: Path, quantized: Path, images: Pixels) -> None:
+def correct_biases(plain: Path, quantized: Path, *, images: Pixels) -> None:
     """Correct the biases of a quantized graph in its file.
 
     Args:

@@ -72,7 +72,7 @@ def _quantize(path: Path, job: ExportJob) -> None:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
-        correct_biases(simple, path, job.calibration)
+        correct_biases(simple, path, images=job.calibration)
 
 
 def _list_kinds(graph: Any) -> list[str]:

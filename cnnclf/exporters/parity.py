@@ -99,8 +99,8 @@ class Parity:
 def compare_models(
     source: Classifier,
     artifact: Classifier,
-    dataset: Dataset,
     *,
+    dataset: Dataset,
     split: str,
     quantize: str | None,
     max_drop: float,
@@ -143,7 +143,7 @@ def compare_models(
     return _judge(
         before,
         after,
-        truth=look_up_classes(source.labels, dataset, before.rows),
+        truth=look_up_classes(source.labels, dataset, rows=before.rows),
         split=split,
         failed=len(rows) - len(before.rows),
         output=str(artifact.bundle["output"]),
@@ -169,12 +169,16 @@ def _run(
     task: Task,
 ) -> _Answers:
     # Not measured: the first batch compiles, packs weights and fills caches.
-    for _ in stream_logits(classifier, dataset, rows[:_BATCH], pixels=pixels, batch_size=_BATCH):
+    for _ in stream_logits(
+        classifier, dataset, rows=rows[:_BATCH], pixels=pixels, batch_size=_BATCH
+    ):
         pass
     done: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
     logits = [np.zeros((0, len(classifier.labels)), np.float32)]
     start = time.perf_counter()
-    for batch, values in stream_logits(classifier, dataset, rows, pixels=pixels, batch_size=_BATCH):
+    for batch, values in stream_logits(
+        classifier, dataset, rows=rows, pixels=pixels, batch_size=_BATCH
+    ):
         done.append(batch)
         logits.append(values)
         task.advance(len(batch))

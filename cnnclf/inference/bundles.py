@@ -277,7 +277,9 @@ def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
     for is_last in (False, True):
         content = read_json(directory / CLASSIFIER_FILE, hint=_COPY_AGAIN)
         check_version(
-            {"version": content.get("schema_version")}, BUNDLE_VERSION, directory / CLASSIFIER_FILE
+            {"version": content.get("schema_version")},
+            BUNDLE_VERSION,
+            path=directory / CLASSIFIER_FILE,
         )
         model = str(content.get("model", MODEL_FILE))
         files = [model, *content.get("files", ())]

@@ -94,7 +94,7 @@ class Classifier:
         # Other engines are compared with Keras on the CPU: GPUs round float32 to fewer digits.
         is_keras = choices[0].row.name == "keras"
         keras_device = device if is_keras or device is None else "cpu"
-        keras = _KerasLoader(bundle, keras_device, threads, jit_compile, verbose)
+        keras = _KerasLoader(bundle, keras_device, threads, jit_compile, verbose, progress)
         options = EngineOptions(keras, threads=threads)
         opener = EngineOpener(model, bundle.directory, options, progress)
         opened, choice = opener.open_first(choices)
@@ -259,6 +259,7 @@ class _KerasLoader:
     threads: int | None
     jit_compile: bool
     verbose: bool
+    progress: Progress
     runtime: "RuntimeInfo | None" = None
     _model: "keras.Model | None" = None
 
@@ -276,7 +277,9 @@ class _KerasLoader:
     def _set_up(self, device: str) -> None:
         from cnnclf.runtime import setup_runtime
 
-        self.runtime = setup_runtime(device=device, threads=self.threads, verbose=self.verbose)
+        self.runtime = setup_runtime(
+            device=device, threads=self.threads, verbose=self.verbose, progress=self.progress
+        )
         self.jit_compile = self.runtime.jit_compile
 
     def _load(self) -> "keras.Model":

@@ -141,7 +141,7 @@ def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Pa
     """
     hint = "copy the whole run directory again, or train again"
     content = read_json(path, hint=hint)
-    check_version({"version": content.get("plan_version")}, PLAN_VERSION, path)
+    check_version({"version": content.get("plan_version")}, PLAN_VERSION, path=path)
     try:
         return parse(content)
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:

@@ -129,8 +129,21 @@ def plan_training(
         ),
         operations=operations,
         dataset=name_origin(dataset),
-        remarks=() if counts["val"] else ("no val split: the last epoch counts as the best",),
+        remarks=_remark(counts["val"]),
     )
+
+
+def _remark(val_count: int) -> tuple[str, ...]:
+    if not val_count:
+        return ("no val split: the last epoch counts as the best",)
+    averaged = choices.choose_averaging(val_count)
+    if averaged == 1:
+        return ()
+    remark = (
+        f"val has only {val_count} images: the best epoch is chosen by the val loss, averaged over "
+        f"{averaged} epochs"
+    )
+    return (remark,)
 
 
 def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) -> InputSpec:

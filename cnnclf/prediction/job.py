@@ -101,7 +101,7 @@ def check_job(path: Path, job: PredictionJob, *, rows: Path) -> bool:
             "start again with --overwrite, or choose another --out",
         )
     record = read_json(path, hint=_AGAIN)
-    check_version(record, _VERSION, path)
+    check_version(record, _VERSION, path=path)
     before = record.get("job")
     now = job.to_record()
     for name, words in _WORDS.items():

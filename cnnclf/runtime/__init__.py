@@ -15,6 +15,7 @@ from typing import Any
 
 from cnnclf.errors import DeviceError, MissingPackageError
 from cnnclf.packages import read_versions
+from cnnclf.progress import Progress
 from cnnclf.runtime.backends import (
     BACKENDS,
     DeviceRequest,
@@ -49,6 +50,9 @@ RUNTIME_PACKAGES = (
     "numpy",
     "pillow",
 )
+
+
+_TITLES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def setup_runtime(
     threads: int | None = None,
     verbose: bool = False,
     logical_cpus: int | None = None,
+    progress: Progress | None = None,
 ) -> RuntimeInfo:
     """Load the backend of Keras without log output and apply all settings of the process.
 
@@ -123,6 +128,7 @@ def setup_runtime(
         verbose: Show the log output of the backend.
         logical_cpus: Split the CPU into this many devices, to run the multi-device code without
             GPUs.
+        progress: Receives a note if the backend has to be loaded first, which takes seconds.
 
     Returns:
         The settings in effect, and the scope for building models.
@@ -140,6 +146,8 @@ def setup_runtime(
     os.environ["KERAS_BACKEND"] = backend  # keras.json in the home directory must not change it
     # For other backends too: Keras then loads TensorFlow for its data pipeline.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0" if verbose else "3"
+    if progress is not None and backend not in sys.modules:
+        progress.note(f"starting {_TITLES[backend]}")
     with quiet(verbose=verbose), fast_imports():
         devices = open_backend(backend, DeviceRequest(device, threads, logical_cpus, deterministic))
         chosen, reason = _choose_precision(precision, devices)

@@ -18,7 +18,7 @@ from cnnclf.inference.probabilities import softmax
 from cnnclf.runs import CLASSIFIER_FILE
 from cnnclf.training.fitting.judging import Logits, Verdict
 
-_MIN_IMAGES = 50  # with fewer, the temperature depends more on them than on the network
+MIN_IMAGES = 50  # with fewer, the temperature depends more on them than on the network
 _LOWEST, _HIGHEST = 0.05, 20.0
 _HALVINGS = 60
 
@@ -51,7 +51,7 @@ def calibrate(checkpoint: Path, verdict: Verdict) -> Calibration | None:
         The calibration; None if there are too few images: the bundle is then unchanged.
     """
     count = len(verdict.truth)
-    if count < _MIN_IMAGES:
+    if count < MIN_IMAGES:
         return None
     temperature = fit_temperature(verdict.logits, verdict.truth)
     path = checkpoint / CLASSIFIER_FILE

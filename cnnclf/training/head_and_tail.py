@@ -64,9 +64,8 @@ def fit_head_and_tail(work: Work[FinetunePlan]) -> TrainingState:
     _record_weights(work, weights)
     head, tail = open_phase_data(work, transfer)
     state = _Phases(work, transfer, {HEAD: head} | ({TAIL: tail} if tail else {})).fit()
-    best = next((row for row in state.history if row.epoch == state.best_epoch), None)
     work.run.update_run(
-        best_phase=best.phase if best else None,
+        best_phase=state.best_row.phase if state.best_row else None,
         parameters=int(transfer.whole.count_params()),
     )
     return state
@@ -74,6 +73,7 @@ def fit_head_and_tail(work: Work[FinetunePlan]) -> TrainingState:
 
 def build_from_weights(plan: FinetunePlan, *, progress: Progress) -> tuple[Transfer, LoadedWeights]:
     """Build the whole network with the weights of the plan; return these as well."""
+    progress.note("building the network")
     spec = plan.input_spec
     transfer = build_transfer(
         plan.backbone,
@@ -270,6 +270,7 @@ def _training(config: FinetuneConfig, epochs: int) -> TrainingConfig:
         epochs=epochs,
         batch_size=config.training.batch_size,
         patience=config.training.patience,
+        perfect_loss=config.training.perfect_loss,
         label_smoothing=config.training.label_smoothing,
         balance=config.training.balance,
         focal_gamma=config.training.focal_gamma,

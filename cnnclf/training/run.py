@@ -21,7 +21,7 @@ from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory, RunStatus, still_training
-from cnnclf.training.calibration import Calibration, calibrate
+from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.state import TrainingState
@@ -99,6 +99,7 @@ def execute_plan(
             deterministic=settings.deterministic,
             threads=None,
             verbose=verbose,
+            progress=progress,
         )
         run = make_run()
         try:
@@ -188,11 +189,12 @@ def fit(work: Work[Any]) -> TrainingState:
     work.run.update_run(
         epochs=state.epoch,
         best_epoch=state.best_epoch,
-        best_val_accuracy=state.best_score[0] if work.plan.counts["val"] else None,
+        best_val_accuracy=None if state.best_row is None else state.best_row.val_accuracy,
         fit_s=round(state.seconds, 3),
         data_wait_share=round(state.wait_s / state.seconds, 4) if state.seconds else None,
     )
     work.state = state
+    work.progress.note("drawing the curves")
     draw_curves(work.run, state)
     return state
 
@@ -216,7 +218,12 @@ def judge_best(work: Work[Any]) -> Calibration | None:
     best = work.run.find_checkpoint("best")
     work.verdict = work.verdict or work.judge(best)
     found = calibrate(best, work.verdict)
-    if found is not None:
+    if found is None:
+        work.progress.note(
+            f"calibration skipped: {len(work.verdict.truth)} val images are fewer than "
+            f"{MIN_IMAGES}; probabilities stay as the network gives them"
+        )
+    else:
         work.run.update_run(calibration=asdict(found))
         work.progress.note(
             f"temperature {found.temperature:.2f}, fitted on {found.images:,} val images: "

@@ -5,6 +5,7 @@ from typing import Any
 from cnnclf.augmentation.table import Augmenter
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.cnn import build_cnn
+from cnnclf.planning.choices import choose_averaging
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import Phase, fit_phase
@@ -32,7 +33,12 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
         net = _open_net(work)
     state = fit_phase(
         net,
-        Phase("train", plan.config.training, plan.config.optimizer),
+        Phase(
+            "train",
+            plan.config.training,
+            plan.config.optimizer,
+            averaged_epochs=choose_averaging(plan.counts["val"]),
+        ),
         batches=batches,
         val_batches=val_batches,
         run=work.run,
@@ -54,6 +60,7 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
 def _open_net(work: Work[TrainPlan]) -> Any:
     if work.resume:
         return Classifier.load(work.run.find_checkpoint("last")).model
+    work.progress.note("building the network")
     spec, plan = work.plan.input_spec, work.plan
     return build_cnn(
         plan.config.model,

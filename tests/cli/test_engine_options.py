@@ -120,16 +120,16 @@ def test_it_says_what_computes(run: Path, cli: Cli, monkeypatch: pytest.MonkeyPa
 def test_preparing_an_engine_is_shown_once(tmp_path: Path, cli: Cli) -> None:
     copy = copy_run(tmp_path / "run")
     arguments = ("predict", copy, IMAGE, "--engine", "openvino")
-    assert "preparing OpenVINO, once" in cli(*arguments).stderr
-    assert "preparing" not in cli(*arguments).stderr
+    assert "converting for OpenVINO (once)" in cli(*arguments).stderr
+    assert "converting" not in cli(*arguments).stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("--engine", "openvio"), 2, "openvino"),
-        (("--engine", "litert", "--precision", "bfloat16"), 2, "received 'bfloat16'"),
-        (("--engine", "openvino", "--precision", "int8"), 2, "received 'int8'"),
+        (("--engine", "litert", "--precision", "bfloat16"), 2, "in float32, not in bfloat16"),
+        (("--engine", "openvino", "--precision", "int8"), 2, "in float32 or bfloat16, not in int8"),
         (("--precision", "int8", "--device", "cpu"), 2, "--format openvino --quantize int8"),
         (("--precision", "float8"), 2, "expected one of"),
         (("--engine", "openvino", "--device", "gpu"), 2, "--engine keras"),
@@ -146,13 +146,18 @@ def test_what_cannot_be_had_is_refused(
 @pytest.mark.parametrize(
     ("own", "arguments", "code", "words"),
     [
-        ("float32", ("--device", "gpu"), 2, "leave --device gpu out"),
-        ("float32", ("--engine", "openvino", "--device", "gpu:0"), 2, "received gpu:0"),
+        ("float32", ("--device", "gpu"), 2, "remove --device gpu"),
+        ("float32", ("--engine", "openvino", "--device", "gpu:0"), 2, "not on gpu:0"),
         ("float32", ("--precision", "int8"), 2, "--format openvino --quantize int8"),
         ("float32", ("--engine", "openvino", "--precision", "bfloat16"), 0, "in bfloat16"),
         ("int8", ("--precision", "int8"), 0, "ONNX Runtime in int8"),
         ("int8", (), 0, "ONNX Runtime in int8"),
-        ("int8", ("--precision", "float32"), 2, "which the model was exported in"),
+        (
+            "int8",
+            ("--precision", "float32"),
+            2,
+            "exported in int8 and cannot be computed in float32",
+        ),
     ],
 )
 def test_an_artifact_computes_as_it_was_made_or_says_why_not(
@@ -180,7 +185,7 @@ REJECTED = {"verdict": "rejected", "parity": {"problems": ["3.20 points of accur
         (
             VERIFIED,
             ("--engine", "openvino", "--precision", "float32"),
-            "verified in onnxruntime and float32, not in openvino and float32",
+            "verified with onnxruntime in float32, not with openvino in float32",
         ),
     ],
 )
@@ -204,7 +209,7 @@ def test_what_is_known_against_an_artifact_is_told_in_one_line(
     result = cli(command, artifact, *what, *arguments)
     assert result.code == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if "exported" in line or "object" in line]
-    lines += [line for line in result.stderr.splitlines() if "verified in" in line]
+    lines += [line for line in result.stderr.splitlines() if "verified with" in line]
     assert len(lines) == bool(words)
     assert words in "".join(lines)
     assert ("warning: " in result.stderr) == (bool(words) and parity != VERIFIED)

@@ -86,6 +86,11 @@ def _named(name: str, module: str, text: str) -> BaseException:
     return error
 
 
+def _caused(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
@@ -114,6 +119,9 @@ def _named(name: str, module: str, text: str) -> BaseException:
         (ValueError("a\nb"), 1, "unexpected ValueError: a b"),
         (RecursionError(), 1, "unexpected RecursionError"),
         (typer.Abort(), 130, "interrupted"),
+        (_caused(ImportError("numpy"), KeyboardInterrupt()), 130, "interrupted"),
+        (_caused(errors.MissingPackageError("no keras"), KeyboardInterrupt()), 130, "interrupted"),
+        (_caused(errors.DataError("no images"), KeyboardInterrupt()), 3, "no images"),
         (typer.Exit(7), 7, ""),
         (SystemExit(3), 3, ""),
         (SystemExit(), 0, ""),
@@ -312,30 +320,121 @@ def test_full_disk_under_stdout(argument: str, is_buffered: bool) -> None:
     assert b"Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_from_outside(number: signal.Signals) -> None:
-    code = (
-        "import signal, sys, time\n"
-        # in the background of a shell the tests, and so their children, ignore Ctrl-C
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from cnnclf.cli import app, main\n"
-        "def wait_command() -> None:\n"
-        "    print('ready', flush=True)\n"
-        "    time.sleep(60)\n"
-        "app.COMMANDS = (('wait', '__main__', 'wait_command', 'Wait.'),)\n"
-        "sys.argv[1:] = ['wait']\n"
-        "main.run()\n"
-    )
+_WAITING = """
+import atexit, signal, sys, time
+# in the background of a shell the tests, and so their children, ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{before}
+from cnnclf.cli import app, main
+def wait_command() -> None:
+    print("ready", flush=True)
+    {body}
+app.COMMANDS = (("wait", "__main__", "wait_command", "Wait."),)
+sys.argv[1:] = ["wait"]
+main.run()
+"""
+
+
+def start_waiting(body: str = "time.sleep(60)", before: str = "") -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", _WAITING.format(body=body, before=before)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     time.sleep(0.05)
+    return process
+
+
+_STOPS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+
+@pytest.mark.parametrize("number", _STOPS)
+def test_stopped_from_outside(number: signal.Signals) -> None:
+    process = start_waiting()
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr == b"error: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "atexit.register(time.sleep, 1)",
+        "import threading; threading.Timer(1.5, print).start()",
+    ],
+    ids=["quick", "at exit", "thread"],
+)
+def test_stopped_again_and_again(before: str) -> None:
+    process = start_waiting(before=before)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == b"error: interrupted\n"
+
+
+def test_an_interrupt_that_python_drops_shows_no_traceback() -> None:
+    body = (
+        "thing = type('Thing', (), {'__del__': lambda _: (print('go', flush=True), "
+        "time.sleep(60))})(); del thing"
+    )
+    process = start_waiting(body)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0  # such work checks `Interrupts`
+    assert stderr == b""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="a signal of posix")
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    process = start_waiting("time.sleep(1)", "signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("error", ["ImportError('numpy is broken')", "SystemError('odd')"])
+def test_what_a_library_makes_of_an_interrupt_is_one(error: str) -> None:
+    process = start_waiting(
+        f"try: time.sleep(60)\n    except KeyboardInterrupt: raise {error} from None"
+    )
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == b"error: interrupted\n"
+
+
+_LOADING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cnnclf.__main__ import run
+from cnnclf.signals import process_end
+process_end.take_signals()
+print("ready", flush=True)
+sys.argv[1:] = ["doctor"]
+run()
+"""
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.1, 0.2, 0.4])
+def test_stopped_while_the_command_line_is_loaded(delay_s: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LOADING], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in stderr
+    assert stderr.endswith(b"error: interrupted\n")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

@@ -353,7 +353,7 @@ def test_images_that_cannot_be_decoded_are_listed_and_left_out(case: Case, batch
 
 def test_nothing_but_bad_images_is_an_error(case: Case) -> None:
     pixels = StandInPixels([0, 0], bad={0: "empty file"}, late=[1])
-    with pytest.raises(DataError, match=r"none of 2 can be decoded.*empty file"):
+    with pytest.raises(DataError, match=r"none of the 2 images .* can be decoded.*empty file"):
         case.run(["cat", "cat"], ["cat", "cat"], pixels=pixels)
     assert not case.out.exists()
 
@@ -382,7 +382,7 @@ def test_images_used_in_training_are_no_unseen_data(case: Case, split: str) -> N
 def test_a_model_that_gives_no_numbers_is_refused(case: Case) -> None:
     classifier = StandInClassifier()
     classifier.broken = True
-    with pytest.raises(RunError, match=r"finite numbers.*cat/0\.png"):
+    with pytest.raises(RunError, match=r"returned NaN or infinity for .*cat/0\.png"):
         case.run(TRUE, PREDICTED, classifier=classifier)
     assert not case.out.exists()
 
@@ -413,7 +413,7 @@ def test_the_worst_mistakes_come_most_confident_first(case: Case, sheet: dict[st
     assert all(item.label != item.predicted for item in items)
     assert all(item.label_probability <= item.probability for item in items)
     assert items[0].pixels.shape == (2, 3, 1)
-    assert sheet["title"] == "split test, 6 images: 6 mistakes"
+    assert sheet["title"] == "test split, 6 images: 6 mistakes"
 
 
 def test_without_mistakes_the_least_certain_are_shown(case: Case, sheet: dict[str, Any]) -> None:

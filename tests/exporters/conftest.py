@@ -42,7 +42,11 @@ def export(
     def call(settings: ExportSettings) -> ExportReport:
         if settings not in made:
             made[settings] = export_classifier(
-                classifier, root / settings.name, settings, dataset=dataset, progress=Silent()
+                classifier,
+                root / settings.name,
+                settings=settings,
+                dataset=dataset,
+                progress=Silent(),
             )
         return made[settings]
 

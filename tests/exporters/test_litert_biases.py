@@ -45,7 +45,7 @@ def test_a_shifted_bias_is_put_right(export: Export, is_shared: bool) -> None:
     changed = _shift_first_bias(quantized, is_shared=is_shared)
     expected = _run(plain)
     wrong = np.abs(_run(changed) - expected).mean()
-    corrected = correct_biases(plain, changed, IMAGES)
+    corrected = correct_biases(plain, changed, images=IMAGES)
     right = np.abs(_run(corrected) - expected).mean()
     assert wrong > 0.1
     assert right < wrong / 4
@@ -55,10 +55,10 @@ def test_a_shifted_bias_is_put_right(export: Export, is_shared: bool) -> None:
 @pytest.mark.parametrize("count", [1, 5])
 def test_few_images_will_do(export: Export, count: int, tmp_path: Path) -> None:
     plain, quantized = _read(export, None), _read(export, "int8")
-    corrected = correct_biases(plain, quantized, IMAGES[:count])
+    corrected = correct_biases(plain, quantized, images=IMAGES[:count])
     np.testing.assert_allclose(_run(corrected), _run(plain), atol=0.5)
 
 
 def test_a_float_model_stays_as_it_is(export: Export) -> None:
     plain = _read(export, None)
-    assert correct_biases(plain, plain, IMAGES) == plain
+    assert correct_biases(plain, plain, images=IMAGES) == plain

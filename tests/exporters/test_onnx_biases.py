@@ -46,7 +46,7 @@ def test_a_shifted_bias_is_put_right(shifted: tuple[Path, Path, str]) -> None:
         _run(changed, name).mean(axis=(0, 2, 3)) - _run(plain, name).mean(axis=(0, 2, 3))
     )
     assert wrong.max() > 0.05
-    correct_biases(plain, changed, IMAGES)
+    correct_biases(plain, changed, images=IMAGES)
     right = np.abs(
         _run(changed, name).mean(axis=(0, 2, 3)) - _run(plain, name).mean(axis=(0, 2, 3))
     )
@@ -58,5 +58,5 @@ def test_a_graph_without_such_biases_stays_as_it_is(export: Export, tmp_path: Pa
     plain = export(ExportSettings("onnx")).directory / "model.onnx"
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(plain.read_bytes())
-    correct_biases(plain, copy, IMAGES[:1])
+    correct_biases(plain, copy, images=IMAGES[:1])
     np.testing.assert_array_equal(_run(copy), _run(plain))

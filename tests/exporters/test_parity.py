@@ -145,7 +145,7 @@ def test_images_per_second_are_those_of_the_whole_split_after_the_first_batch(
     parity = parity_module.compare_models(
         classifier,
         classifier,
-        dataset,
+        dataset=dataset,
         split="val",
         quantize=None,
         max_drop=0.5,

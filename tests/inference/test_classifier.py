@@ -151,7 +151,7 @@ def test_a_missing_model_is_refused(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"schema_version": 2}, "newer cnnclf"),
+        ({"schema_version": 2}, "newer version of cnnclf"),
         ({"schema_version": None}, "format version"),
         ({"labels": None}, "damaged"),
         ({"labels": ["red", "green"]}, "2 labels"),

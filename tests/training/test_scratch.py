@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnclf.config import TrainingConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, RunError
 from cnnclf.files import read_json
@@ -19,7 +20,9 @@ from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.runs import open_run
 from cnnclf.training.epochs import EpochListener, EpochRow
 from cnnclf.training.feeding.sampling import balance_weights
-from cnnclf.training.fitting import checkpoints
+from cnnclf.training.fitting import callbacks, checkpoints
+from cnnclf.training.fitting.fit import _bound_loss
+from cnnclf.training.fitting.judging import measure
 from cnnclf.training.run import TrainResult, check_resumable
 
 Train = Callable[..., TrainResult]
@@ -95,8 +98,11 @@ def test_best_is_the_best_epoch_and_last_the_last(train_tiny: Train, tmp_path: P
     result = train_tiny(tmp_path / "run", **{"training.epochs": 4})
     best = Classifier.load(tmp_path / "run").bundle["extra"]["epoch"]
     last = Classifier.load(tmp_path / "run" / "checkpoints" / "last").bundle["extra"]["epoch"]
-    scores = [row.score for row in result.state.history]
-    assert best == result.state.best_epoch == scores.index(max(scores)) + 1
+    losses = [row.val_loss for row in result.state.history if row.val_loss is not None]
+    averaged = [float(np.mean(losses[max(0, end - 3) : end])) for end in range(1, 5)]
+    assert best == result.state.best_epoch == averaged.index(min(averaged)) + 1
+    record = open_run(tmp_path / "run").read_record()
+    assert record["best_val_accuracy"] == result.state.history[best - 1].val_accuracy
     assert last == 4
 
 
@@ -207,6 +213,48 @@ def test_patience_ends_a_run_early(train_tiny: Train, tmp_path: Path) -> None:
     result = train_tiny(tmp_path / "run", **options)
     assert result.state.epoch < 30
     assert result.state.epoch == result.state.best_epoch + 1
+
+
+def test_a_run_that_can_only_stay_perfect_ends_and_says_why(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = callbacks.Conductor._measure
+
+    def measure_perfect(self: callbacks.Conductor, epoch: int, logs: Any) -> EpochRow:
+        val = {"val_accuracy": float(epoch > 0), "val_loss": 0.01}  # perfect from epoch 2 on
+        return measure(self, epoch, logs | val)
+
+    monkeypatch.setattr(callbacks.Conductor, "_measure", measure_perfect)
+    options = {"training.epochs": 8, "training.patience": 8}
+    whole = train_tiny(tmp_path / "whole", **options)
+    assert whole.state.epoch == 6
+    assert "train stopped after epoch 6: nothing to improve" in open_run(
+        tmp_path / "whole"
+    ).log.read_text(encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path / "parts", listeners=[stop_after(5)], **options)
+    assert figures(train_tiny(tmp_path / "parts", resume=True, **options)) == figures(whole)
+    for number, other in enumerate(({"training.perfect_loss": 0}, {"training.patience": 0})):
+        assert train_tiny(tmp_path / str(number), **options | other).state.epoch == 8
+
+
+def test_smoothed_labels_raise_the_loss_that_counts_as_perfect() -> None:
+    logits = np.log(np.array([0.9 + 0.1 / 4, *[0.1 / 4] * 3]))[None]  # the best there is
+    settings = TrainingConfig(label_smoothing=0.1, perfect_loss=0.05)
+    best = -measure(logits, np.zeros(1, int), label_smoothing=0.1)[1]
+    assert _bound_loss(settings, classes=4) == pytest.approx(best + 0.05)
+    without = settings.model_copy(update={"label_smoothing": 0.0})
+    assert _bound_loss(without, classes=4) == 0.05
+    never = settings.model_copy(update={"perfect_loss": 0.0})
+    assert _bound_loss(never, classes=4) == 0
+
+
+def test_few_val_images_are_said_to_be_few(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", **{"training.epochs": 1})
+    run = open_run(tmp_path / "run")
+    (remark,) = read_json(run.plan)["remarks"]
+    assert remark.startswith("val has only 7 images: the best epoch is chosen by the val loss")
+    assert "calibration skipped: 7 val images are fewer than 50" in run.log.read_text("utf-8")
 
 
 def test_a_loss_that_is_no_number_ends_with_one_line(train_tiny: Train, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ class Problem:
 def doctor_command(
     *,
     json: options.Json = False,
+    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
     """Check this machine and suggest fixes.
@@ -38,6 +39,7 @@ def doctor_command(
     Shows versions, processor, memory, GPUs, engines and cache. If a GPU was found but cannot be
     used, the output says why and what to do, and the exit code is 6.
     """
+    out.note("checking this machine")  # before anything that takes long
     gpus = hardware.find_nvidia_gpus()
     runtime, problem = _try_runtime(gpus, verbose=verbose)
     facts = {
@@ -72,7 +74,7 @@ def _try_runtime(
     from cnnclf.runtime import setup_runtime, tensorflow_gpu_problem
 
     try:
-        runtime = setup_runtime(device="auto", verbose=verbose)
+        runtime = setup_runtime(device="auto", verbose=verbose, progress=out.progress())
     except (DeviceError, MissingPackageError) as error:
         return None, _problem_of(error)
     if runtime.kind == "gpu" or not gpus:

@@ -199,4 +199,4 @@ def _size(row: Mapping[str, Any]) -> str:
 def _setup_quietly(*, verbose: bool) -> None:
     from cnnclf.runtime import setup_runtime
 
-    setup_runtime(device="cpu", verbose=verbose)
+    setup_runtime(device="cpu", verbose=verbose, progress=out.progress())

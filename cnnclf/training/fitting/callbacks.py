@@ -11,11 +11,12 @@ from cnnclf.errors import RunError
 from cnnclf.progress import Task
 from cnnclf.training.epochs import EpochListener, EpochRow
 from cnnclf.training.fitting.schedule import learning_rate_at
-from cnnclf.training.fitting.state import TrainingState
+from cnnclf.training.fitting.state import Score, TrainingState
 
 if TYPE_CHECKING:
     import keras
 
+PERFECT_EPOCHS = 5
 _NAN_CHECK_STEPS = 50  # reading the loss waits for the device; not at every step
 
 
@@ -71,6 +72,9 @@ class Conductor:
         hooks: What to call.
         may_diverge: Whether a NaN loss ends only the phase, not the run.
         remedy: The options that help against a NaN loss.
+        perfect_loss: Val loss that counts as perfect; 0: none does.
+        averaged_epochs: Over how many epochs the val loss is averaged to find the best; 1: by the
+            val accuracy instead.
     """
 
     trainer: "keras.Model"
@@ -84,6 +88,8 @@ class Conductor:
     hooks: FitHooks
     may_diverge: bool = False
     remedy: str = "--learning-rate"
+    perfect_loss: float = 0.0
+    averaged_epochs: int = 1
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
     _shown: int = field(default=0, init=False)
@@ -92,9 +98,23 @@ class Conductor:
     def is_done(self) -> bool:
         """Whether the phase has ended: by its epochs, patience, a NaN loss or a listener."""
         state = self.state
-        is_patient = not self.patience or state.epochs_without_better < self.patience
         has_ended = state.diverged or state.stopped is not None
-        return has_ended or state.phase_epoch >= self.epochs or not is_patient
+        return has_ended or state.phase_epoch >= self.epochs or self.early_stop is not None
+
+    @property
+    def early_stop(self) -> str | None:
+        """Why the phase ends before its last epoch; only the state decides, so resuming agrees."""
+        state = self.state
+        if not self.patience or state.phase_epoch >= self.epochs:
+            return None
+        if state.epochs_without_better >= self.patience:
+            return f"no improvement in {self.patience} epochs (--patience)"
+        if state.is_perfect(self.perfect_loss, epochs=PERFECT_EPOCHS):
+            return (
+                f"nothing to improve: val accuracy 1 and val loss below {self.perfect_loss:.3g} in "
+                f"the last {PERFECT_EPOCHS} epochs (--perfect-loss)"
+            )
+        return None
 
     def as_callback(self) -> "keras.callbacks.Callback":
         """Return a Keras callback that calls the methods below."""
@@ -145,7 +165,7 @@ class Conductor:
         state.wait_s += row.data_wait_s
         state.history.append(row)
         # ties in accuracy are common on a small val split: the lower loss decides
-        is_best = state.judge(row.score)
+        is_best = state.judge(self._score(row))
         if self.optimizer.schedule == "plateau" and self.has_val:
             state.reduce_on_plateau(max(1, self.patience // 3))
         # best first: whatever is lost between the two, resuming never loses a better best
@@ -157,6 +177,11 @@ class Conductor:
             self.hooks.save_last()  # a run that is resumed must not train any further
         if self.is_done:
             self.trainer.stop_training = True
+
+    def _score(self, row: EpochRow) -> Score:
+        if self.averaged_epochs == 1 or not self.has_val:
+            return row.score
+        return self.state.score_averaged(self.averaged_epochs)
 
     def _measure(self, epoch: int, logs: Any) -> EpochRow:
         return EpochRow(

@@ -42,12 +42,12 @@ class Checkpoints:
         self,
         net: "keras.Model",
         trained: "keras.Model",
+        *,
         trainer: "keras.Model",
         run: RunDirectory,
         content: BundleContent,
         state: TrainingState,
         average: WeightAverage,
-        *,
         every_s: float,
     ) -> None:
         self._net = net

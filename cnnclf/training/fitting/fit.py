@@ -1,5 +1,6 @@
 """Fits a network to batches: compiles, runs the epochs, keeps the best and the last checkpoint."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Phase:
         scales: Factor of the learning rate of a variable, by the id of the variable.
         may_diverge: Whether a NaN loss ends only the phase, not the run.
         remedy: The options that help against a NaN loss.
+        averaged_epochs: Over how many epochs the val loss is averaged to find the best; 1: by the
+            val accuracy instead.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Phase:
     scales: Mapping[int, float] | None = None
     may_diverge: bool = False
     remedy: str = "--learning-rate, --clip-norm 1"
+    averaged_epochs: int = 1
 
 
 def fit_phase(
@@ -111,9 +115,17 @@ def fit_phase(
         state.begin_phase(phase.name)
     average = WeightAverage(trainer, trainer.optimizer, active=phase.optimizer.ema > 0)
     checkpoints = Checkpoints(
-        net, trained, trainer, run, content, state, average, every_s=save_every_s
+        net,
+        trained,
+        trainer=trainer,
+        run=run,
+        content=content,
+        state=state,
+        average=average,
+        every_s=save_every_s,
     )
     steps = len(batches)
+    progress.note("compiling")  # Keras does so with the first batch
     with (
         progress.task("training", epochs * batches.count, unit="images") as task,
         Interrupts() as interrupts,
@@ -133,6 +145,8 @@ def fit_phase(
             ),
             may_diverge=phase.may_diverge,
             remedy=phase.remedy,
+            perfect_loss=_bound_loss(phase.training, classes=trained.outputs[0].shape[-1]),
+            averaged_epochs=phase.averaged_epochs,
         )
         try:
             if not conductor.is_done:  # it may be, if it was interrupted while being tested
@@ -157,6 +171,8 @@ def fit_phase(
                 if source is not None and source.error is not None:
                     raise source.error
     checkpoints.finish()
+    if conductor.early_stop is not None:
+        progress.note(f"{phase.name} stopped after epoch {state.epoch}: {conductor.early_stop}")
     return state
 
 
@@ -177,6 +193,17 @@ def build_loss(settings: TrainingConfig) -> "keras.losses.Loss":
     return keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=settings.label_smoothing
     )
+
+
+def _bound_loss(settings: TrainingConfig, *, classes: int) -> float:
+    """Return the val loss that counts as perfect; smoothed labels add their entropy to any loss."""
+    smoothing = settings.label_smoothing
+    if not settings.perfect_loss or not smoothing:
+        return settings.perfect_loss
+    other = smoothing / classes
+    own = 1 - smoothing + other
+    entropy = -own * math.log(own) - (classes - 1) * other * math.log(other)
+    return settings.perfect_loss + entropy
 
 
 def _resolved(value: Any) -> int:

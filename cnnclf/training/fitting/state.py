@@ -4,6 +4,7 @@ The weights of the network are in `last/model.keras`; the rest is here: the vari
 optimizer, the states of random generators inside the network (dropout), and the scores so far.
 """
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Score = tuple[float, float]
 """(accuracy, negative loss) on val; the larger is better, in this order."""
 
-_LOWEST: Score = (-1.0, float("-inf"))
+_LOWEST: Score = (float("-inf"), float("-inf"))
 
 
 @dataclass
@@ -33,7 +34,8 @@ class TrainingState:
     Args:
         epoch: Completed epochs.
         best_epoch: The best of them, counted from 1; 0 before the first.
-        best_score: (val accuracy, negative val loss) of the best epoch; the larger is better.
+        best_score: (val accuracy, negative val loss) of the best epoch; the larger is better. On
+            a small val split (negative averaged val loss, val accuracy).
         phase_score: The best score of the current phase.
         epochs_without_better: Epochs since the best one of that phase.
         plateau_factor: Factor of the learning rate, by the plateau schedule.
@@ -66,6 +68,42 @@ class TrainingState:
     def phase_epoch(self) -> int:
         """Completed epochs of this phase."""
         return self.epoch - self.phase_start
+
+    @property
+    def best_row(self) -> EpochRow | None:
+        """The figures of the best epoch; None before the first."""
+        return next((row for row in self.history if row.epoch == self.best_epoch), None)
+
+    @property
+    def phase_history(self) -> list[EpochRow]:
+        """The epochs of this phase."""
+        return self.history[self.phase_start :]
+
+    def is_perfect(self, loss: float, *, epochs: int) -> bool:
+        """Return whether the last epochs of this phase leave nothing to improve.
+
+        Args:
+            loss: Upper bound of the val loss.
+            epochs: How many epochs in a row must be below it, with every val image correct.
+        """
+        last = self.phase_history[-epochs:]
+        return len(last) == epochs and all(
+            row.val_accuracy == 1 and row.val_loss is not None and row.val_loss < loss
+            for row in last
+        )
+
+    def score_averaged(self, epochs: int) -> Score:
+        """Return the score of the last epoch where val has too few images for its accuracy.
+
+        Args:
+            epochs: Over how many epochs of this phase the val loss is averaged.
+
+        Returns:
+            (negative averaged val loss, val accuracy).
+        """
+        last = self.phase_history[-epochs:]
+        loss = sum(math.inf if row.val_loss is None else row.val_loss for row in last) / len(last)
+        return -math.inf if math.isnan(loss) else -loss, last[-1].val_accuracy or 0.0
 
     def begin_phase(self, name: str) -> None:
         """Start another phase: the best epoch stays, patience and schedule start again."""
@@ -175,7 +213,8 @@ def load_state(
 
 def _read_score(score: Any) -> Score:
     """Read a score from JSON, which has no infinity."""
-    return float(score[0]), float("-inf") if score[1] is None else float(score[1])
+    first, second = (-math.inf if part is None else float(part) for part in score)
+    return first, second
 
 
 def _generators(net: "keras.Model") -> list[Any]:

@@ -30,7 +30,7 @@ from cnnclf.data.store import Pixels
 from cnnclf.errors import DeviceError, ImageError, RunError
 from cnnclf.files import atomic_path, format_bytes, free_bytes, write_json_atomic
 from cnnclf.progress import Progress, Task
-from cnnclf.training.frozen.feature_engines import Engine
+from cnnclf.training.frozen.feature_engines import FeatureEngine
 from cnnclf.training.frozen.features import FeatureJob, Features, Rows, StoredRows
 
 _FORMAT_VERSION = 3
@@ -49,7 +49,7 @@ def open_features(
     jobs: Sequence[FeatureJob],
     pixels: Pixels,
     *,
-    build: Callable[[], Engine],
+    build: Callable[[], FeatureEngine],
     engine: str,
     threads: int,
     progress: Progress,
@@ -167,7 +167,7 @@ def _require(features: list[Features] | None, directory: Path) -> list[Features]
 
 
 def _make(
-    job: FeatureJob, pixels: Pixels, engine: Engine, description: Path, progress: Progress
+    job: FeatureJob, pixels: Pixels, engine: FeatureEngine, description: Path, progress: Progress
 ) -> None:
     failed: dict[int, str] = {}
     started = time.perf_counter()

@@ -28,7 +28,7 @@ Write = Callable[[int, Outputs], None]
 _PRECISIONS = {"openvino-f32": "float32", "openvino-bf16": "bfloat16"}
 
 
-class Engine(Protocol):
+class FeatureEngine(Protocol):
     """Computes a model's outputs."""
 
     @property
@@ -54,7 +54,7 @@ def choose_engine(runtime: "RuntimeInfo", progress: Progress) -> str:
     return "openvino-bf16" if find_fast_precision() == "bfloat16" else "openvino-f32"
 
 
-def build_engine(name: str, model: Any) -> Engine:
+def build_engine(name: str, model: Any) -> FeatureEngine:
     """Build an engine by the name that `choose_engine` returned.
 
     Args:
@@ -65,11 +65,11 @@ def build_engine(name: str, model: Any) -> Engine:
         RunError: The engine cannot compute the model.
     """
     if name in _PRECISIONS:
-        return OpenVinoEngine(name, model)
-    return KerasEngine(name, model)
+        return OpenVinoFeatureEngine(name, model)
+    return KerasFeatureEngine(name, model)
 
 
-class KerasEngine:
+class KerasFeatureEngine:
     """Computes with Keras, which also trains."""
 
     def __init__(self, name: str, model: Any) -> None:
@@ -92,7 +92,7 @@ class KerasEngine:
             write(index, [np.asarray(each)[:count] for each in several])
 
 
-class OpenVinoEngine:
+class OpenVinoFeatureEngine:
     """Computes with OpenVINO on all cores, several batches at once."""
 
     def __init__(self, name: str, model: Any) -> None:

@@ -9,7 +9,7 @@ from cnnclf.models.transfer import Transfer
 from cnnclf.planning.finetune_plan import FinetunePlan, plan_operations
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.frozen.feature_cache import NoRoomError, open_features
-from cnnclf.training.frozen.feature_engines import Engine, build_engine, choose_engine
+from cnnclf.training.frozen.feature_engines import FeatureEngine, build_engine, choose_engine
 from cnnclf.training.frozen.features import FeatureBatches, FeatureJob, Features, hash_weights
 from cnnclf.training.work import Work
 
@@ -130,7 +130,7 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
     if len(work.rows["val"]):
         jobs.append(replace(job, rows=work.rows["val"], views=1))
 
-    def build() -> Engine:
+    def build() -> FeatureEngine:
         return build_engine(engine, frozen)
 
     work.run.update_run(feature_engine=engine)

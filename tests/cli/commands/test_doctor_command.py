@@ -57,7 +57,7 @@ def test_healthy_without_gpu(cli: Cli, machine: Any, own_cache: Path) -> None:
     for words in ("2.21.0", "no NVIDIA GPU", "CPU: X, 2 threads", "2.5 kB", "no problems found"):
         assert words in result.stdout
     assert str(own_cache) in result.stdout
-    assert result.stderr == ""
+    assert result.stderr == "checking this machine\n"
 
 
 def test_healthy_with_gpu(cli: Cli, machine: Any) -> None:

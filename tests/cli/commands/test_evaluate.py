@@ -219,7 +219,7 @@ def test_a_bundle_alone_needs_a_dataset(cli: Cli, place: Place, tmp_path: Path) 
     bundle = Path(shutil.copytree(place.run / "checkpoints" / "best", tmp_path / "bundle"))
     result = cli("evaluate", bundle)
     assert result.code == 2
-    assert "hint: cnnclf evaluate" in result.stderr
+    assert "hint: name one: cnnclf evaluate" in result.stderr
     result = cli("evaluate", bundle, place.dataset)
     assert result.code == 0, result.stderr
     assert (bundle / "evaluation/test/metrics.json").exists()
@@ -292,9 +292,12 @@ def _without_checkpoints(run: Path) -> None:
         (_without_checkpoints, "is unfinished (interrupted)"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "is damaged: it is finished"),
         (lambda run: (run / "run.json").write_text("{"), "run.json is damaged"),
-        (lambda run: (run / "run.json").write_text('{"version": 99}'), "newer cnnclf"),
+        (lambda run: (run / "run.json").write_text('{"version": 99}'), "newer version of cnnclf"),
         (lambda run: (run / "plan.json").unlink(), "cannot read"),
-        (lambda run: (run / "plan.json").write_text('{"plan_version": 99}'), "newer cnnclf"),
+        (
+            lambda run: (run / "plan.json").write_text('{"plan_version": 99}'),
+            "newer version of cnnclf",
+        ),
         (lambda run: (run / "plan.json").write_text('{"plan_version": 1}'), "plan.json is damaged"),
         (lambda run: _truncate(run / "checkpoints/best/model.keras"), "do not match the checksum"),
         (lambda run: (run / "checkpoints/best/model.keras").unlink(), "is damaged: model.keras"),

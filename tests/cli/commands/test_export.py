@@ -44,7 +44,7 @@ def test_a_run_is_exported_into_itself_and_compared(cli: Cli, place: Place) -> N
         "parity.json",
     }
     lines = result.stdout.splitlines()
-    assert lines[0] == "18 images of the split val"
+    assert lines[0] == "18 images of the val split"
     assert lines[1].split() == ["Keras", "ONNX"]
     assert lines[2].split() == ["accuracy", "1.0000", "(18)", "1.0000", "(18)"]
     assert "verified: no loss of accuracy" in result.stdout
@@ -125,7 +125,7 @@ def test_ties_are_shown_next_to_the_fraction_of_same_labels(
     monkeypatch.setattr(artifact_module, "compare_models", with_ties)
     result = cli("export", place.run, "--format", "keras")
     assert result.code == ExitCode.OK, result.stderr
-    assert "94.44 % of the images; ties: 1 more" in result.stdout
+    assert "94.44 % of the images, 1 more are ties" in result.stdout
 
 
 def test_the_current_directory_is_refused_at_once(
@@ -181,7 +181,7 @@ def test_a_bundle_without_its_run(cli: Cli, place: Place, tmp_path: Path) -> Non
     ("options", "code", "words"),
     [
         (["--format", "onyx"], 2, "did you mean onnx?"),
-        (["--format", "savedmodel", "--quantize", "int8"], 2, "which keeps float32"),
+        (["--format", "savedmodel", "--quantize", "int8"], 2, "does not support --quantize int8"),
         (["--format", "onnx", "--quantize", "int4"], 2, "float16, int8"),
         (["--format", "onnx", "--split", "train"], 2, "val, test"),
         (["--format", "onnx", "--max-drop", "-1"], 2, "--max-drop"),

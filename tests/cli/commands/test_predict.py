@@ -265,7 +265,7 @@ def test_a_damaged_bundle_is_refused(cli: Cli, photos: Path, tmp_path: Path) -> 
     files.write_json_atomic(tmp_path / "b" / "classifier.json", {"schema_version": 9})
     result = cli("predict", tmp_path / "b", photos)
     assert result.code == 4
-    assert "newer cnnclf" in result.stderr
+    assert "newer version of cnnclf" in result.stderr
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, row: int, error: type[BaseException]) -> None:

@@ -160,6 +160,10 @@ def test_several_errors_of_a_file_are_told_at_once(cli: Cli, images: Path, tmp_p
     assert "training.epochs" in said
 
 
+# What takes more than a second says so first, in this order.
+WAITS = ["building the network", "compiling", "drawing the curves", "drawing figures"]
+
+
 def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
     cli: Cli, images: Path, tmp_path: Path
 ) -> None:
@@ -168,6 +172,8 @@ def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
     result = cli("train", images, "--out", run, *options, "--json")
     assert result.code == ExitCode.OK, result.stderr
     told = json.loads(result.stdout)
+    said = [line for line in result.stderr.splitlines() if line in WAITS]
+    assert said == WAITS
     assert told["split"] == "test"
     assert 0 <= told["metrics"]["accuracy_low"] <= told["metrics"]["accuracy"] <= 1
     again = cli("train", images, "--out", run, *options)

@@ -148,7 +148,7 @@ def test_unreadable_images_are_left_out_known_or_not() -> None:
 def test_nothing_to_show_is_an_error() -> None:
     pixels = StandInPixels()
     pixels.failed = dict.fromkeys(range(256), "damaged")
-    with pytest.raises(DataError, match="expected images"):
+    with pytest.raises(DataError, match="none of the 100 images for batches can be decoded"):
         make(pixels=pixels)
     all_bad = make(4, pixels=StandInPixels(bad=set(range(256))))
     with pytest.raises(ImageError):

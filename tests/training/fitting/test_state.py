@@ -1,5 +1,6 @@
 """The judge's memory and the training state on disk."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,65 @@ def test_the_better_accuracy_wins_and_loss_breaks_ties() -> None:
     assert best == [True, False, True, False, True]
     assert state.best_epoch == 5
     assert state.epochs_without_better == 0
+
+
+def make_row(val_loss: float, val_accuracy: float = 1.0, epoch: int = 1) -> EpochRow:
+    return EpochRow(epoch, "train", 0.1, 1.0, val_loss, val_accuracy, 1e-3, 0.25, 0.0)
+
+
+def make_state(*rows: EpochRow, phase_start: int = 0) -> TrainingState:
+    return TrainingState(epoch=len(rows), history=list(rows), phase_start=phase_start)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([make_row(0.01)] * 3, True),
+        ([make_row(0.5), *[make_row(0.01)] * 3], True),
+        ([make_row(0.01)] * 2, False),
+        ([make_row(0.01), make_row(0.05), make_row(0.01)], False),
+        ([make_row(0.01), make_row(0.01, 0.99), make_row(0.01)], False),
+        ([make_row(math.nan)] * 3, False),
+    ],
+    ids=["3", "the last 3", "2", "loss at the bound", "accuracy", "NaN"],
+)
+def test_only_epochs_in_a_row_without_any_fault_are_perfect(
+    rows: list[EpochRow], expected: bool
+) -> None:
+    assert make_state(*rows).is_perfect(0.05, epochs=3) is expected
+
+
+def test_perfect_epochs_of_an_earlier_phase_do_not_count() -> None:
+    rows = [make_row(0.01)] * 4
+    assert not make_state(*rows, phase_start=2).is_perfect(0.05, epochs=3)
+    assert make_state(*rows, phase_start=1).is_perfect(0.05, epochs=3)
+
+
+def test_nothing_is_perfect_without_val_or_with_a_bound_of_0() -> None:
+    row = EpochRow(1, "train", 0.0, 1.0, None, None, 1e-3, 0.25, 0.0)
+    assert not make_state(row, row).is_perfect(0.05, epochs=2)
+    assert not make_state(make_row(0.0), make_row(0.0)).is_perfect(0.0, epochs=2)
+
+
+def test_an_averaged_loss_is_not_taken_in_by_one_lucky_epoch() -> None:
+    losses = [0.9, 0.1, 0.9, 0.4, 0.4, 0.4, 0.5]
+    state = TrainingState()
+    for loss in losses:
+        state.epoch += 1
+        state.history.append(make_row(loss, epoch=state.epoch))
+        state.judge(state.score_averaged(3))
+    assert state.best_epoch == 6
+    assert state.best_row is not None
+    assert state.best_row.val_loss == 0.4
+
+
+def test_a_val_loss_of_nan_loses_to_any_number_and_still_gives_a_best_epoch() -> None:
+    state = TrainingState()
+    for epoch, loss in enumerate([math.nan, math.nan, math.nan, 0.5, 0.5, 0.5], 1):
+        state.epoch = epoch
+        state.history.append(make_row(loss, epoch=epoch))
+        state.judge(state.score_averaged(3))
+        assert state.best_epoch == (1 if epoch < 6 else 6)
 
 
 def test_a_plateau_reduces_the_rate_once_per_patience() -> None:

@@ -105,7 +105,7 @@ def test_they_are_found_again_and_only_what_is_missing_is_made(
     made = open_all([make_job(colors, rows) for rows in (train, val)], pixels, engine, progress)
     assert engine.images == 16
     assert [len(features[0].array) for features in made] == [32, 16]
-    assert "found the frozen layers' features of 32 images on disk" in progress.notes
+    assert "using the cached features of frozen layers for 32 images" in progress.notes
     assert any(note.startswith("frozen layers of 16 images with means") for note in progress.notes)
     open_all([make_job(colors, val)], pixels, pytest.fail)
 
@@ -213,14 +213,14 @@ def test_a_file_that_is_cut_meanwhile_is_an_error(colors: Dataset, pixels: Pixel
     with file.open("r+b") as opened:
         opened.truncate(20)
     assert means.gather(np.array([2])).shape == (1, 3)
-    with pytest.raises(RunError, match="found no row 7"):
+    with pytest.raises(RunError, match="row 7 of 8 is missing"):
         means.gather(np.array([1, 7]))
 
 
 def test_values_beyond_float16_are_refused_and_float32_holds_them(
     colors: Dataset, pixels: Pixels
 ) -> None:
-    with pytest.raises(RunError, match=r"within float16, received [0-9.]+") as error:
+    with pytest.raises(RunError, match=r"up to [0-9.]+, too large for float16") as error:
         open_all([make_job(colors, np.arange(4))], pixels, Means(1e4))
     assert error.value.hint == "use --feature-dtype float32"
     assert not list((cache_dir() / "features").iterdir())
@@ -237,12 +237,12 @@ def test_the_room_for_all_that_is_missing_is_asked_for_at_once(
     assert needed == 48 * 4 * 2
     spare = feature_cache._SPARE_BYTES
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=spare + needed - 1))
-    with pytest.raises(NoRoomError, match=r"expected 67\.1 MB of free disk"):
+    with pytest.raises(NoRoomError, match=r"need 67\.1 MB"):
         open_all(jobs, pixels, pytest.fail)
 
 
 def test_the_message_names_both_sizes_and_the_ways_out(tmp_path: Path) -> None:
-    with pytest.raises(NoRoomError, match=r"expected .* TB of free disk .* has .*B") as error:
+    with pytest.raises(NoRoomError, match=r"need .* TB in .*B are free") as error:
         check_room(tmp_path / "not" / "yet", 1 << 60)
     assert "--feature-fallback" in error.value.hint
     assert "CNNCLF_CACHE_DIR" in error.value.hint
@@ -352,7 +352,7 @@ def test_how_long_the_rest_takes_is_said_after_the_first_images(
         def run(self, batches: Any, write: Callable[..., None]) -> None:
             for index, x in batches:
                 self.images += len(x)
-                said_before.append([note for note in progress.notes if note.endswith("s to go")])
+                said_before.append([note for note in progress.notes if note.endswith("s left")])
                 write(index, [np.zeros((len(x), 3)), np.zeros((len(x), 1))])
 
     said_before: list[list[str]] = []
@@ -360,7 +360,7 @@ def test_how_long_the_rest_takes_is_said_after_the_first_images(
     monkeypatch.setattr(feature_cache, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr(feature_cache, "_remove_abandoned", lambda _: None)
     open_all([make_job(colors, rows)], pixels, InOrder(), progress)
-    expected = [f"frozen layers: about {13 * per_batch_s:,.0f} s to go"] if is_said else []
+    expected = [f"frozen layers: about {13 * per_batch_s:,.0f} s left"] if is_said else []
     assert said_before == [[]] * 5 + [expected] * 13, "once, as soon as it is known"
 
 

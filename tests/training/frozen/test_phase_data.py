@@ -95,9 +95,9 @@ def test_a_fallback_keeps_what_fits_and_says_what_it_does_instead(
     fits = room >= POOLED
     assert (head.features is not None) == fits
     assert len(progress.warnings) == 2 - fits
-    assert "the second phase trains without them" in progress.warnings[0]
+    assert "the tail continues without them" in progress.warnings[0]
     if not fits:
-        assert "training goes without them" in progress.warnings[1]
+        assert "training continues without them" in progress.warnings[1]
 
 
 @pytest.mark.parametrize("room", [POOLED, 0], ids=["pooled", "none"])
@@ -136,8 +136,8 @@ def test_the_precision_of_features_can_be_asked_for(
 ) -> None:
     names: list[Any] = []
 
-    def note_name(_jobs: Any, _pixels: Any, _build: Any, name: str, **_: Any) -> Any:
-        names.append(name)
+    def note_name(*_: Any, engine: str, **__: Any) -> Any:
+        names.append(engine)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(phase_data, "choose_engine", lambda *_: chosen)
