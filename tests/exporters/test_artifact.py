@@ -215,9 +215,7 @@ def test_an_interrupt_leaves_what_was_there(run_export: RunExport, tmp_path: Pat
 def test_files_of_the_user_are_never_replaced(run_export: RunExport, tmp_path: Path) -> None:
     run_export()
     (tmp_path / "out" / "app.py").write_text("mine")
-    with pytest.raises(
-        RunError, match=r"out contains app\.py, which is not part of"
-    ):
+    with pytest.raises(RunError, match=r"out contains app\.py, which is not part of"):
         run_export()
     assert (tmp_path / "out" / "app.py").read_text() == "mine"
     (tmp_path / "out.rejected").write_text("mine")
