@@ -238,15 +238,21 @@ class RunDirectory:
         if found is not None:
             return found
         status = self.status()
-        if status is RunStatus.FINISHED or self.history.exists():
-            what = "is finished" if status is RunStatus.FINISHED else f"has a {HISTORY_FILE}"
+        other = find_whole_directory(self.last if name == "best" else self.best)
+        if status is RunStatus.FINISHED or other is not None:
+            what = "is finished" if other is None else f"has {CHECKPOINTS}/{other.name}"
             raise RunError(
                 f"the run {self.path} is damaged: it {what} but has no {CHECKPOINTS}/{name}",
                 "copy the whole run directory again, or train again",
             )
+        if status is RunStatus.RUNNING:
+            raise RunError(
+                f"the run {self.path} is unfinished ({status}) and has no {CHECKPOINTS}/{name} yet",
+                "wait for its first epoch",
+            )
         raise RunError(
-            f"the run {self.path} is unfinished ({status}) and has no {CHECKPOINTS}/{name} yet",
-            f"wait for its first epoch, or continue with: {self.resume_command()}",
+            f"the run {self.path} is unfinished ({status}): it stopped before its first checkpoint",
+            f"start it again with: {self.resume_command()}",
         )
 
 

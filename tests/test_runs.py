@@ -202,10 +202,17 @@ def test_find_checkpoint_tells_unfinished_from_damaged(tmp_path: Path) -> None:
     run = runs.create_run(tmp_path)
     with pytest.raises(RunError, match=r"unfinished \(running\)") as caught:
         run.find_checkpoint("best")
-    assert "--resume" in caught.value.hint
-    run.history.write_text("epoch\n1\n")
-    with pytest.raises(RunError, match="damaged: it has a history"):
-        run.find_checkpoint("last")
+    assert "wait" in caught.value.hint
+    run.history.write_text("epoch\n1\n")  # checkpoints are not written after every epoch
+    run.update_run(status="interrupted")
+    for name in ("best", "last"):
+        with pytest.raises(RunError, match="stopped before its first checkpoint") as caught:
+            run.find_checkpoint(name)
+        assert "--resume" in caught.value.hint
+    run.last.mkdir(parents=True)
+    with pytest.raises(RunError, match="damaged: it has checkpoints/last but"):
+        run.find_checkpoint("best")
+    run.last.rmdir()
     run.update_run(status="finished")
     with pytest.raises(RunError, match="damaged"):
         run.find_checkpoint("best")

@@ -28,8 +28,6 @@ SCHEMA_VERSION = 1
 HelpRow = tuple[str, str, str]  # name; description; what follows it, dim
 HelpBlock = str | tuple[str, list[HelpRow]]  # a paragraph, or a title and its rows
 
-# A column of a table is not squeezed below this; the rows become records instead.
-_MIN_COLUMN = 12
 _COMMAND_WORDS = ("cnnclf ", "pip ", "ulimit ")
 _MARKS = {"note": "", "hint": "cyan", "warning": "yellow", "error": "bold red"}
 
@@ -338,15 +336,20 @@ class Output:
         console = self.console("stdout")
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
         right = _right_aligned(len(columns), values)
-        for name, is_right in zip(columns, right, strict=True):
+        heads, *rows = (
+            [encodable(safe_text(cell), console.encoding) for cell in row]
+            for row in [columns, *cells]
+        )
+        widths = _squeeze(heads, rows, console.width)
+        for name, is_right, width in zip(heads, right, widths, strict=True):
             table.add_column(
-                Text(encodable(safe_text(name), console.encoding)),
+                Text(name),
                 justify="right" if is_right else "left",
                 overflow="fold",
-                no_wrap=is_right,
+                width=width,
             )
-        for row in cells:
-            table.add_row(*(Text(encodable(cell, console.encoding)) for cell in row))
+        for row in rows:
+            table.add_row(*map(Text, row))
         console.print(table)
 
 
@@ -389,12 +392,29 @@ def _help_text(words: str) -> "Text":
 
 
 def _fits(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> bool:
-    needed = [min(each, _MIN_COLUMN) for each in _natural_widths(columns, cells)]
+    needed = _word_widths(columns, cells)
     return sum(needed) + 2 * (len(needed) - 1) <= width
+
+
+def _squeeze(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Take from the columns with most room until they fit; words, such as names, stay whole."""
+    widths, needed = _natural_widths(columns, cells), _word_widths(columns, cells)
+    for _ in range(sum(widths) + 2 * (len(widths) - 1) - width):
+        roomiest = max(range(len(widths)), key=lambda at: widths[at] - needed[at])
+        widths[roomiest] -= 1
+    return widths
 
 
 def _natural_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(count_cells, column)) for column in zip(columns, *cells, strict=True)]
+
+
+def _word_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    """Count the cells that the longest word of each column takes."""
+    return [
+        max((count_cells(word) for cell in column for word in cell.split(" ")), default=0)
+        for column in zip(columns, *cells, strict=True)
+    ]
 
 
 def _right_aligned(count: int, values: Sequence[Sequence[object]]) -> list[bool]:

@@ -6,6 +6,7 @@ from cnnclf.config import EvaluateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.files import read_json
+from cnnclf.inference.bundles import check_order
 from cnnclf.inference.classifier import Classifier, find_bundle
 from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
 from cnnclf.planning.plan import PlanOrigin
@@ -40,6 +41,7 @@ def measure_model(
         DataError: The dataset is missing, its labels are others, or the split has no images.
         RunError: The model cannot be loaded, or the report cannot be written.
     """
+    check_order(model, [source])
     bundle = find_bundle(model)  # a wrong path is reported before TensorFlow is loaded
     origin = find_origin(model, bundle)
     data = origin.open_data(source, progress, command=quote("cnnclf", "evaluate", model))
@@ -68,7 +70,16 @@ def measure_model(
 
 
 def _choose_split(data: Dataset, place: Path | None, *, bundle: Path, progress: Progress) -> str:
-    """Return the test split, or all images of a source without splits that the model never saw."""
+    """Choose what is evaluated if nobody says.
+
+    The test split, or what the training fell back to; all images of a source without splits that
+    the model never saw.
+    """
+    if place is None and not len(data.manifest.select("test")):
+        for split in ("val", "train"):
+            if len(data.manifest.select(split)):
+                progress.note(f"{data.directory} has no test split: {split} is evaluated")
+                return split
     if place is None or is_dataset(place) or data.source.get("split") != "made":
         return "test"
     trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}

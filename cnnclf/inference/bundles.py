@@ -6,6 +6,7 @@ model that it names: `model.keras`, or a model exported to another format.
 
 import hashlib
 import json
+import shlex
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnclf import __version__
-from cnnclf.errors import ConfigError, RunError
+from cnnclf.errors import ConfigError, RunError, UsageError
 from cnnclf.files import (
     atomic_path,
     check_version,
@@ -72,6 +73,33 @@ def find_bundle(path: Path) -> Path:
     if (directory / MODEL_FILE).exists():
         raise RunError(f"the bundle {path} is damaged: {CLASSIFIER_FILE} is missing", _COPY_AGAIN)
     return open_run(path).find_checkpoint("best")
+
+
+def check_order(model: Path, others: Sequence[object]) -> None:
+    """Recognize that a model was typed after what it is to be used on.
+
+    Args:
+        model: What was given for the model.
+        others: What was given after it.
+
+    Raises:
+        UsageError: Something after it is a model, and it is none.
+    """
+    if _is_model(model):
+        return
+    found = next((str(each) for each in others if each and _is_model(Path(str(each)))), None)
+    if found is not None:
+        raise UsageError(
+            f"{model} is not a run or bundle, but {found} is: the arguments are swapped",
+            f"give the run first: {shlex.quote(found)} {shlex.quote(str(model))}",
+        )
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return any((path / name).exists() for name in (RECORD_FILE, CLASSIFIER_FILE))
+    except (OSError, ValueError):  # too long for a path, or with a NUL
+        return False
 
 
 def _is_part(path: Path) -> bool:

@@ -211,6 +211,26 @@ def test_table_on_a_terminal_shows_everything(
     assert LONG in (lines[0], first_column)
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_words_in_tables_stay_whole(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    names = ["mobilenetv3-small-0.75", "efficientnet-lite0", "runs/flowers-with-a-name-001"]
+    rows = [[name, "some words that may be wrapped", name, 3.5] for name in names]
+    stdout, _ = open_screen(monkeypatch, columns, Terminal)
+    Output().table("", ["name", "what it is", "again", "figure"], rows=rows)
+    lines = rows_of(stdout.getvalue())
+    for name in names:
+        assert sum(line.split().count(name) for line in lines) == 2
+    assert all(len(line) <= columns for line in lines)
+
+
+def test_tables_in_pipes_are_not_wrapped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    Output().table("", ["a", "b"], rows=[["word " * 20, "x" * 80]] * 2)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 def test_empty_table(capsys: pytest.CaptureFixture[str]) -> None:
     Output().table("", ["a", "b"], rows=[])
     assert capsys.readouterr().out == "a  b\n"

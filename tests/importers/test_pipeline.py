@@ -320,7 +320,8 @@ def test_a_source_without_test_is_told(tmp_path: Path) -> None:
     source = draw_splits(tmp_path / "photos", {"train": 5, "val": 5})
     report, _, progress = run(source, tmp_path / "data")
     assert totals(report) == {"train": 10, "val": 10, "test": 0}
-    assert any("no test images" in text for text in progress.warnings)
+    [told] = [text for text in progress.warnings if "no test images" in text]
+    assert "--split 0.7,0.15,0.15" in told
 
 
 def test_train_alone_is_no_split(tmp_path: Path) -> None:

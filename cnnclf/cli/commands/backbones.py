@@ -34,16 +34,16 @@ def backbones_command(*, json: options.Json = False) -> None:
     )
     out.table(
         "",
-        ("name", "size", "min size", "params (M)", "GMACs", "top-1 (%)", "stages", "weights"),
+        # what fits into 80 columns; --json has the rest
+        ("name", "size", "params (M)", "GMACs", "top-1 (%)", "stages", "weights"),
         rows=[
             (
                 row.name,
                 row.default_size,
-                row.min_size,
                 f"{row.parameters / 1e6:.1f}",
                 f"{row.gmacs:.2f}",
                 f"{row.top1:.1f}",
-                f"{row.stage_names[0]}..{row.stage_names[-1]} ({len(row.stages)})",
+                f"{row.stage_names[0]}..{row.stage_names[-1]}",
                 "installed" if row.imagenet.package else "download",
             )
             for row in BACKBONES

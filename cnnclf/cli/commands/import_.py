@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cnnclf.importers import ImportReport
 
 _CLASS_ROWS = 30  # classes shown on the screen; dataset.json has all
+_FEW_IMAGES = 1000  # with fewer photos, a pretrained backbone is the better start
+_ARRAYS = ("idx", "cifar", "npz", "npy-folders")  # seldom photos
 FORMATS = tuple(importer.name for importer in IMPORTERS)
 
 
@@ -81,4 +83,11 @@ def _show(report: "ImportReport") -> None:
             "dataset": report.directory,
         },
     )
-    out.hint(f"cnnclf train {shlex.quote(str(report.directory))}")
+    directory = shlex.quote(str(report.directory))
+    if report.images < _FEW_IMAGES and report.format not in _ARRAYS:
+        out.hint(
+            f"cnnclf finetune {directory} is more accurate with few photos; "
+            f"cnnclf train {directory} trains from scratch"
+        )
+    else:
+        out.hint(f"cnnclf train {directory}")

@@ -130,9 +130,10 @@ def predict_command(
     sorting = choose_sorting(copy_to, link_to, move_to=move_to, dry_run=dry_run)
     mode = choose_mode(out_, resume=resume, overwrite=overwrite, sorting=sorting)
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
-    from cnnclf.inference.classifier import find_bundle
+    from cnnclf.inference.bundles import check_order, find_bundle
     from cnnclf.inference.origins import warn_of_unfinished
 
+    check_order(run, images)
     bundle = find_bundle(run)
     warn_of_unfinished(run, use="used", progress=out.progress())
     path = None if cluster else out_

@@ -264,6 +264,29 @@ def test_a_split_without_images_and_a_split_that_is_none(
     assert "train, val, test, all" in result.stderr
 
 
+def test_a_run_without_a_test_split_is_measured_on_val(
+    cli: Cli, place: Place, tmp_path: Path
+) -> None:
+    options = ImportConfig(split=(0.5, 0.5, 0.0))
+    import_source(place.photos, tmp_path / "set", options=options, progress=Silent())
+    plan = json.loads((place.run / "plan.json").read_text())
+    plan["dataset"]["path"] = str(tmp_path / "set")
+    write_json_atomic(place.run / "plan.json", plan)
+    result = cli("evaluate", place.run)
+    assert result.code == 0, result.stderr
+    assert "has no test split: val is evaluated" in result.stderr
+    assert "val accuracy" in result.stdout
+    assert cli("evaluate", place.run, "--split", "test").code == 3
+
+
+def test_swapped_arguments_are_recognized(cli: Cli, place: Place) -> None:
+    for command in ("evaluate", "predict"):
+        result = cli(command, place.photos, place.run)
+        assert result.code == 2
+        assert f"but {place.run} is: the arguments are swapped" in " ".join(result.stderr.split())
+        assert f"hint: give the run first: {place.run} {place.photos}" in result.stderr
+
+
 def test_a_dataset_that_is_gone_is_named(cli: Cli, place: Place) -> None:
     plan = json.loads((place.run / "plan.json").read_text())
     plan["dataset"]["path"] = "/gone/colors"
@@ -289,7 +312,7 @@ def _without_checkpoints(run: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (_without_checkpoints, "is unfinished (interrupted)"),
+        (_without_checkpoints, "stopped before its first checkpoint"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "is damaged: it is finished"),
         (lambda run: (run / "run.json").write_text("{"), "run.json is damaged"),
         (lambda run: (run / "run.json").write_text('{"version": 99}'), "newer version of cnnclf"),

@@ -34,6 +34,7 @@ def test_a_folder_becomes_a_dataset_and_is_counted(source: Path, cli: Cli) -> No
         ["10", "8", "2", "2"],
     ]
     assert ["images", "32"] in lines
+    assert f"hint: cnnclf finetune {out}" in result.stderr
     assert f"cnnclf train {out}" in result.stderr
     assert "read as class-folders, because it holds folders of files: 2, 10" in result.stderr
 
