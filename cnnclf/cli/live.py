@@ -278,8 +278,13 @@ def _join(cells: list[str], widths: list[int]) -> str:
     )
 
 
+def _counts(words: str) -> bool:
+    """Return whether a text says how much is done, such as "epoch 2/9, loss 0.5"."""
+    return words.startswith("epoch ")
+
+
 def _bar_columns(width: int) -> list["ProgressColumn"]:
-    """Choose the columns that fit: name, count and time left always, then bar, rate and text."""
+    """Choose the columns that fit; where there is little room, "epoch 2/9" replaces the count."""
     from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Task as BarState
     from rich.text import Text
@@ -297,10 +302,19 @@ def _bar_columns(width: int) -> list["ProgressColumn"]:
         def render(self, task: BarState) -> Text:
             return Text("") if task.fields["unit"] == STEPS else super().render(task)
 
+    is_narrow = 60 <= width < 100
+
     class Count(ProgressColumn):
         def render(self, task: BarState) -> Text:
+            if is_narrow and _counts(task.fields["words"]):
+                return Text("")
             total = "" if task.total is None else f"/{task.total:,.0f}"
             return Text(f"{task.completed:,.0f}{total}")
+
+    class Words(ProgressColumn):
+        def render(self, task: BarState) -> Text:
+            words = task.fields["words"]
+            return Text("" if is_narrow and not _counts(words) else words)
 
     columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
     if width >= 76:
@@ -309,6 +323,6 @@ def _bar_columns(width: int) -> list["ProgressColumn"]:
     if width >= 60:
         columns.append(Rate())
     columns.append(TimeLeft(compact=True))
-    if width >= 100:
-        columns.append(TextColumn("{task.fields[words]}", markup=False))
+    if width >= 60:
+        columns.append(Words())
     return columns

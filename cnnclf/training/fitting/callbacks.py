@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 PERFECT_EPOCHS = 5
+_SHOW_LOSS_S = 1.0  # as below: reading the loss waits for the device
 _NAN_CHECK_STEPS = 50  # reading the loss waits for the device; not at every step
 
 
@@ -93,6 +94,8 @@ class Conductor:
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
     _shown: int = field(default=0, init=False)
+    _described: float = field(default=0.0, init=False)
+    _loss: float | None = field(default=None, init=False)
 
     @property
     def is_done(self) -> bool:
@@ -130,7 +133,7 @@ class Conductor:
         """Start the clock; with the plateau schedule set the rate of the epoch."""
         self._started, self._waited = time.perf_counter(), self.batches.wait_s
         self._shown = 0
-        self.hooks.task.describe(f"epoch {epoch + 1}/{self.epochs}")
+        self._describe(epoch)
         if self.optimizer.schedule == "plateau":
             self.trainer.optimizer.learning_rate = self._rate_at(epoch * len(self.batches))
 
@@ -143,6 +146,9 @@ class Conductor:
         self.batches.step_begins()
         self.hooks.check_interrupt()
         self._advance(batch)
+        if batch and time.perf_counter() - self._described >= _SHOW_LOSS_S:
+            self._loss = float(self.trainer.metrics[0].result())
+            self._describe(self.state.phase_epoch)
         if batch and batch % _NAN_CHECK_STEPS == 0:
             loss = self.trainer.metrics[0].result()
             self._check_loss(float(loss), step=batch)
@@ -159,6 +165,7 @@ class Conductor:
         if self.state.diverged:
             return
         row = self._measure(epoch, logs)
+        self._loss = row.loss
         state = self.state
         state.epoch = state.phase_start + epoch + 1
         state.seconds += row.seconds
@@ -209,6 +216,12 @@ class Conductor:
         shown = steps * self.batches.count // len(self.batches)
         self.hooks.task.advance(shown - self._shown)
         self._shown = shown
+
+    def _describe(self, epoch: int) -> None:
+        """Show the epoch and its mean training loss so far, at first that of the epoch before."""
+        self._described = time.perf_counter()
+        loss = "" if self._loss is None else f", loss {self._loss:.4f}"
+        self.hooks.task.describe(f"epoch {epoch + 1}/{self.epochs}{loss}")
 
     def _check_loss(self, loss: float, *, step: int) -> None:
         if math.isfinite(loss):

@@ -1,0 +1,52 @@
+"""What the progress shows of the steps of an epoch."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cnnclf.config import OptimizerConfig
+from cnnclf.training.fitting import callbacks
+from cnnclf.training.fitting.callbacks import Conductor, FitHooks
+from cnnclf.training.fitting.state import TrainingState
+
+
+class Steps:
+    """100 steps of one image."""
+
+    wait_s = 0.0
+    count = 100
+
+    def step_begins(self) -> None:
+        """Do nothing."""
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@pytest.mark.parametrize(("step_s", "readings"), [(0.001, 0), (0.1, 9), (2.0, 99)])
+def test_the_loss_is_read_once_a_second_at_most(
+    monkeypatch: pytest.MonkeyPatch, step_s: float, readings: int
+) -> None:
+    shown: list[str] = []
+    now = 0.0
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(callbacks, "_NAN_CHECK_STEPS", 1000)
+    trainer: Any = SimpleNamespace(metrics=[SimpleNamespace(result=lambda: 0.25)])
+    task: Any = SimpleNamespace(describe=shown.append, advance=lambda _amount: None)
+    conductor = Conductor(
+        trainer=trainer,
+        state=TrainingState(epoch=2),
+        optimizer=OptimizerConfig(),
+        epochs=9,
+        patience=0,
+        phase="train",
+        has_val=True,
+        batches=Steps(),
+        hooks=FitHooks(lambda: None, lambda: None, lambda _row, _best: None, task, lambda: None),
+    )
+    conductor.begin_epoch(2)
+    for step in range(100):
+        conductor.begin_step(step)
+        now += step_s
+    assert shown == ["epoch 3/9", *["epoch 3/9, loss 0.2500"] * readings]
