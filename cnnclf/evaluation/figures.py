@@ -22,6 +22,7 @@ from cnnclf.files import atomic_path
 SHEET_SIZE = 24  # images on a sheet of mistakes
 MAX_PRINTED = 20  # up to this many classes the confusion matrix shows counts
 MAX_NAMED = 100  # up to this many classes it shows labels
+MAX_DRAWN = 200  # up to this many classes it shows all of them
 
 _DPI = 120
 _BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito 2008
@@ -55,7 +56,9 @@ def draw_confusion(
     """Draw a confusion matrix, correct predictions in blue and mistakes in orange.
 
     The color is the fraction of the true class. Counts are shown for up to `MAX_PRINTED` classes,
-    labels for up to `MAX_NAMED`; with more classes, the axes show class indices.
+    labels for up to `MAX_NAMED`; with more classes, the axes show class indices. With more than
+    `MAX_DRAWN`, only the classes with most mistakes are drawn, and the title says which fraction of
+    all mistakes lies among them: the figure of all would need 0.4 kB for each pair of classes.
 
     Args:
         confusion: int [K, K], true classes down, predicted classes across.
@@ -63,8 +66,11 @@ def draw_confusion(
         labels: Names of the K classes in order.
         title: Title of the figure.
     """
-    classes = len(labels)
     support = confusion.sum(axis=1, keepdims=True)
+    if len(labels) > MAX_DRAWN:
+        confusion, support, labels, note = _select_confused(confusion, support, labels)
+        title = f"{title}\n{note}"
+    classes = len(labels)
     shares = confusion / np.maximum(support, 1)
     cell = _cell_inches(classes)
     side = cell * classes
@@ -76,6 +82,24 @@ def draw_confusion(
             _print_counts(axes, confusion, shares, cell=cell)
         _draw_key(figure, left=0.7 + side, top=0.5 + side, empty_rows=not support.all())
         axes.set_title(drawable(title), loc="left", fontproperties=font(11), parse_math=False)
+
+
+def _select_confused(
+    confusion: NDArray[np.int64], support: NDArray[np.int64], labels: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str], str]:
+    """Return the block of the `MAX_NAMED` most confused classes, and the note for the title."""
+    correct = confusion.diagonal()
+    # by mistakes of a class and mistakes for it; the first of equal classes
+    mistakes = support[:, 0] + confusion.sum(axis=0) - 2 * correct
+    chosen = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_NAMED])
+    block = confusion[np.ix_(chosen, chosen)]
+    total = int(support.sum() - correct.sum())
+    inside = int(block.sum() - np.trace(block))
+    note = (
+        f"the {len(chosen)} most confused of {len(labels):,} classes: {inside:,} of {total:,} "
+        "mistakes are among them"
+    )
+    return block, support[chosen], [labels[index] for index in chosen], note
 
 
 def draw_curves(

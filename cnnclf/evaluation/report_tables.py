@@ -14,6 +14,7 @@ from cnnclf.evaluation import metrics
 from cnnclf.evaluation.predictions import Predictions
 from cnnclf.inference.probabilities import find_top_classes
 
+MAX_DENSE = 1000  # up to this many labels have a column each in confusion.csv
 MAX_PROBABILITY_COLUMNS = 100  # up to this many labels have a column each in predictions.csv
 
 
@@ -64,6 +65,9 @@ def write_predictions(
 def write_confusion(path: Path, confusion: NDArray[np.int64], *, labels: Sequence[str]) -> None:
     """Write the confusion matrix with labels: true classes down, predicted classes across.
 
+    With more than `MAX_DENSE` classes, write a line for each pair that occurs instead: label,
+    predicted, count.
+
     Args:
         path: CSV file to write.
         confusion: int [K, K].
@@ -71,6 +75,12 @@ def write_confusion(path: Path, confusion: NDArray[np.int64], *, labels: Sequenc
     """
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
+        if len(labels) > MAX_DENSE:
+            writer.writerow(["label", "predicted", "count"])
+            for true, predicted in zip(*np.nonzero(confusion), strict=True):
+                count = confusion[true, predicted]
+                writer.writerow([labels[true], labels[predicted], count])
+            return
         writer.writerow(["label", *labels])
         writer.writerows(
             [label, *counts] for label, counts in zip(labels, confusion.tolist(), strict=True)

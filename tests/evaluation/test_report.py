@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,10 @@ from PIL import Image
 from cnnclf.data.manifest import SPLITS, Dataset, Manifest
 from cnnclf.errors import DataError, ImageError, RunError, UsageError
 from cnnclf.evaluation import report as report_module
-from cnnclf.evaluation.metrics import METRICS, measure
+from cnnclf.evaluation.figures import draw_confusion
+from cnnclf.evaluation.metrics import METRICS, confused_pairs, confusion_counts, measure
 from cnnclf.evaluation.report import Report, evaluate
+from cnnclf.evaluation.report_tables import write_confusion
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
@@ -262,6 +265,37 @@ def test_many_classes_get_the_five_best_instead_of_a_column_each(case: Case) -> 
     assert [float(cell) for cell in first[6::2]] == sorted(
         (float(cell) for cell in first[6::2]), reverse=True
     )
+
+
+def test_many_classes_need_little_memory_and_only_the_pairs_that_occur(tmp_path: Path) -> None:
+    classes, rng = 3000, np.random.default_rng(0)
+    truth = np.repeat(np.arange(classes), 2)
+    predicted = np.where(rng.random(2 * classes) < 0.8, truth, rng.integers(0, 7, 2 * classes))
+    labels = [f"class {index}" for index in range(classes)]
+    table, figure = tmp_path / "confusion.csv", tmp_path / "confusion.png"
+    draw_confusion(np.eye(2, dtype=np.int64), figure, labels=["a", "b"], title="libraries load")
+    tracemalloc.start()
+    try:
+        confusion = confusion_counts(truth, predicted, classes=classes)
+        confused_pairs(confusion, labels, limit=20)
+        write_confusion(table, confusion, labels=labels)
+        peak = tracemalloc.get_traced_memory()[1]
+        draw_confusion(confusion, figure, labels=labels, title="test")
+        peak_of_figure = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * classes**2, "10,000 classes would need more than 1.6 GB"
+    assert peak_of_figure < 600e6, "as the figure of 100 classes, however many there are"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["label", "predicted", "count"]
+    read = {(row["label"], row["predicted"]): int(row["count"]) for row in rows}
+    assert read == {
+        (labels[row], labels[column]): int(confusion[row, column])
+        for row, column in zip(*np.nonzero(confusion), strict=True)
+    }
+    with Image.open(figure) as image:
+        assert max(image.size) < 3000
 
 
 def test_labels_in_another_order_are_matched_by_name(case: Case) -> None:
