@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 MAX_DOCUMENT_BYTES = 64 << 20
@@ -17,6 +17,9 @@ MAX_DOCUMENT_BYTES = 64 << 20
 
 MAX_SETTINGS_BYTES = 1 << 20
 """Largest TOML file."""
+
+MAX_IMAGE_BYTES = 2**30
+"""Largest image file: each thread holds one in memory."""
 
 # tomllib takes time with the square of the parts of one key.
 _MAX_DOTS_IN_A_LINE = 100
@@ -41,7 +44,10 @@ def check_regular(path: Path, *, max_bytes: int | None = None) -> os.stat_result
     Raises:
         OSError: It does not exist, is no regular file, or is larger; `strerror` says which.
     """
-    found = path.stat()
+    try:
+        found = path.stat()
+    except ValueError as error:  # a NUL in the path
+        raise OSError(errno.EINVAL, "not a valid file name", repr(str(path))) from error
     for is_kind, words in _KINDS:
         if is_kind(found.st_mode):
             number = errno.EISDIR if is_kind is stat.S_ISDIR else errno.EINVAL
@@ -61,12 +67,25 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     Raises:
         OSError: It cannot be read, is no regular file, or is larger; `strerror` says which.
     """
-    check_regular(path, max_bytes=max_bytes)
+    size = check_regular(path, max_bytes=max_bytes).st_size
     with path.open("rb") as file:
-        data = file.read(max_bytes + 1)  # files of /proc have no size until they are read
+        # Files of /proc have no size until they are read.
+        data = file.read((size or max_bytes) + 1)
     if len(data) > max_bytes:
         raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
     return data
+
+
+def is_inside(name: object) -> bool:
+    """Tell whether a name from a file names something below the directory of that file.
+
+    Args:
+        name: As the file has it, of any type; with "/" between folders.
+    """
+    if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
+        return False
+    path = PurePath(name)
+    return bool(path.name) and not path.is_absolute() and ".." not in path.parts
 
 
 def parse_json(data: bytes | str) -> Any:

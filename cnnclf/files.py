@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cnnclf.bounded import parse_json, read_bytes
 from cnnclf.errors import CnnclfError, DeviceError, RunError
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
@@ -47,10 +48,10 @@ def read_json(path: Path, *, hint: str = "") -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        RunError: It is missing, unreadable, not JSON or not an object.
+        RunError: It is missing, unreadable, too large, not JSON or not an object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(read_bytes(path))
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}", hint) from error
     except ValueError as error:

@@ -12,6 +12,7 @@ A run directory holds::
                                              classifier.json; NAME.rejected lost too much
 """
 
+import math
 import os
 import platform
 import re
@@ -61,6 +62,13 @@ PREDICTIONS_FILE = "predictions.csv"
 CONFUSION_TABLE_FILE = "confusion.csv"
 CONFUSION_FIGURE_FILE = "confusion.png"
 WORST_FIGURE_FILE = "worst.png"
+
+# Numbers in run.json; it may have others.
+_FIGURES = (
+    "epochs", "best_epoch", "best_val_accuracy", "parameters", "fit_s", "wall_s", "images_per_s",
+    "data_wait_share",
+)  # fmt: skip
+_MAX_PID = 2**31 - 1
 
 _OWNED = (
     PLAN_FILE,
@@ -170,6 +178,14 @@ class RunDirectory:
             raise RunError(
                 f"expected a status of {', '.join(RunStatus)} in {self.record}, "
                 f"received {record.get('status')!r}",
+                f"train again into another --out than {self.path}",
+            )
+        # A figure that is NaN is null.
+        figures = {name: record[name] for name in _FIGURES if record.get(name) is not None}
+        wrong = [name for name, value in figures.items() if not is_number(value)]
+        if wrong:
+            raise RunError(
+                f"expected a number for {wrong[0]} in {self.record}, received {record[wrong[0]]!r}",
                 f"train again into another --out than {self.path}",
             )
         return record
@@ -443,6 +459,13 @@ def list_runs(root: Path) -> list[RunRow]:
     return rows
 
 
+def is_number(value: object) -> bool:
+    """Tell whether a value of JSON is a finite number."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return math.isfinite(value)
+
+
 def _clear_run(run: RunDirectory) -> None:
     if run.status() is RunStatus.RUNNING:
         raise still_training(run, "give another --out")
@@ -460,6 +483,8 @@ def _is_alive(record: Mapping[str, Any]) -> bool:
     # On Windows os.kill(pid, 0) would be a Ctrl-C; from another machine nothing can be known.
     if os.name != "posix" or record.get("host") != platform.node() or not isinstance(pid, int):
         return True
+    if not 0 < pid <= _MAX_PID:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -6,7 +6,6 @@ From weakest to strongest: the defaults, the model preset, the file, `--set`, th
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, TypeVar, overload
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from cnnclf.bounded import MAX_SETTINGS_BYTES, parse_toml, read_bytes
 from cnnclf.config.describing import describe_values, list_fields, option_name, words_of
 from cnnclf.config.sections import CommandConfig, Section
 from cnnclf.config.train_config import TrainConfig
@@ -146,13 +146,16 @@ def _read_toml(file: Path | None) -> dict[str, _Given]:
     if file is None:
         return {}
     try:
-        text = file.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
+        data = read_bytes(file, max_bytes=MAX_SETTINGS_BYTES)
+        text = data.decode("utf-8").replace("\r\n", "\n")
+        content = parse_toml(text)
     except FileNotFoundError as error:
         raise ConfigError(f"settings file {file} does not exist") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"settings file {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ConfigError(f"settings file {file} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"settings file {file} is not valid TOML: {error}") from error
     flat: dict[str, object] = {}
     for section, settings in content.items():
@@ -214,8 +217,8 @@ def _parse_assignment(assignment: str) -> tuple[str, object]:
             "for example --set model.dropout=0.3",
         )
     try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return key.strip(), parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return key.strip(), text  # a bare word such as adamw, or 32,64
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -164,14 +165,16 @@ def find_changed(dataset: Dataset, *, progress: Progress) -> FileChanges:
             try:
                 found = os.stat(full)  # noqa: PTH116
                 # A file that replaces another may come with an old modification time.
-                if max(found.st_mtime_ns, found.st_ctime_ns) > since:
+                if not stat.S_ISREG(found.st_mode):  # reading a pipe or device would not end
+                    changed.append(row)
+                elif max(found.st_mtime_ns, found.st_ctime_ns) > since:
                     with open(full, "rb") as file:  # noqa: PTH123
                         digest = hashlib.file_digest(file, "sha256").hexdigest()
                     if digest != dataset.manifest.sha256[row]:
                         changed.append(row)
             except FileNotFoundError:
                 missing.append(row)
-            except OSError:  # it exists, but can no longer be read
+            except (OSError, ValueError):  # it exists, but can no longer be read
                 changed.append(row)
             task.advance()
     return FileChanges(missing, changed)

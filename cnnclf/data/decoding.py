@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.bounded import MAX_IMAGE_BYTES, read_bytes
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
 from cnnclf.files import format_bytes
@@ -85,7 +86,7 @@ def decode_row(job: DecodingJob, row: int) -> Images | Failure:
         uint8 [H, W, C], or the failure.
     """
     try:
-        content = job.dataset.file(row).read_bytes()
+        content = read_bytes(job.dataset.file(row), max_bytes=MAX_IMAGE_BYTES)
     except OSError as error:
         return Failure(f"it cannot be read: {error.strerror or error}", lasting=False)
     expected = job.dataset.manifest.sha256[row]

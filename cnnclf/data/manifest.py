@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 import cnnclf
+from cnnclf.bounded import parse_json, read_bytes
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import write_json_atomic
@@ -170,8 +171,7 @@ class Saved(NamedTuple):
 def is_dataset(path: Path) -> bool:
     """Return whether a path is a dataset directory."""
     try:
-        with (path / DATASET_NAME).open(encoding="utf-8") as file:
-            found = json.load(file)
+        found = parse_json(read_bytes(path / DATASET_NAME))
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("format") == FORMAT
@@ -325,14 +325,16 @@ def _load_description(directory: Path) -> dict[str, Any]:
     path = directory / DATASET_NAME
     again = "import the source again with: cnnclf import SOURCE --out ANOTHER_DATASET"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_bytes(path))
     except FileNotFoundError as error:
         raise DataError(
             f"{directory} is not a dataset directory: {path} does not exist", again
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read the description of the dataset {path}: {error}", again
+            f"cannot read the description of the dataset {path}: "
+            f"{getattr(error, 'strerror', None) or error}",
+            again,
         ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataError(f"{path} was not written by cnnclf import", again)
@@ -346,4 +348,9 @@ def _load_description(directory: Path) -> dict[str, Any]:
     for name, kind in expected.items():
         if not isinstance(found.get(name), kind):
             raise DataError(f"{path} is damaged: {name!r} is not of type {kind.__name__}", again)
+    labels = found["labels"]
+    if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+        raise DataError(f"{path} is damaged: 'labels' are not distinct texts", again)
+    if "\0" in found["root"]:
+        raise DataError(f"{path} is damaged: 'root' is not a path", again)
     return found

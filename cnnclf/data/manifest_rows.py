@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
+from cnnclf.bounded import check_regular
 from cnnclf.errors import DataError
 from cnnclf.files import atomic_path
 
 SPLITS: Final = ("train", "val", "test")
+_MAX_SIDE: Final = 2**31 - 1
 
 
 class Row(NamedTuple):
@@ -68,6 +70,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     """
     reader = None
     try:
+        check_regular(path)
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
             header = next(reader, [])
@@ -80,7 +83,7 @@ def read_rows(path: Path) -> Iterator[Row]:
             order = [header.index(name) for name in Row._fields]
             for cells in reader:
                 name, label, split, width, height, *rest = [cells[i] for i in order]
-                yield Row(name, label, split, int(width), int(height), *rest)
+                yield Row(name, label, split, _count(width), _count(height), *rest)
     except OSError as error:
         raise DataError(
             f"cannot read the manifest {path}: {error.strerror}",
@@ -93,3 +96,10 @@ def read_rows(path: Path) -> Iterator[Row]:
             f"of {path}: {error}",
             "fix the line or import the source again",
         ) from error
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= _MAX_SIDE:
+        raise ValueError(f"{text[:24]} is not a number of pixels")
+    return value

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnnclf.bounded import parse_json, read_bytes
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.decoding import (
     DecodingJob,
@@ -152,7 +153,7 @@ def _load(path: Path, job: DecodingJob, name: str) -> Stored | None:
         DamageError: The file is damaged.
     """
     try:
-        description = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        description = parse_json(read_bytes(path.with_suffix(".json")))
         size = path.stat().st_size
     except FileNotFoundError:
         return None
@@ -166,8 +167,10 @@ def _load(path: Path, job: DecodingJob, name: str) -> Stored | None:
             for position, each in description["failed"].items()
         }
         checks = {int(position): int(check) for position, check in description["checks"].items()}
+        if any(not 0 <= position < len(job.rows) for position in failures):
+            raise ValueError("a position beyond the last image")
         whole = description["key"] == name and tuple(description["shape"]) == job.shape
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DamageError("has a damaged description") from error
     array = _map(path, job)
     if not whole or checks != _checks(array, checks):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from cnnclf.bounded import read_bytes
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.source import Source
@@ -160,10 +161,10 @@ def read_classes_file(path: Path) -> tuple[str, ...]:
         DataError: The file cannot be read as UTF-8 text, or a label is empty or occurs twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        lines = read_bytes(path).decode("utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"cannot read the labels of {path}: {error}",
+            f"cannot read the labels of {path}: {getattr(error, 'strerror', None) or error}",
             "give --classes-file a UTF-8 text file with one label per line",
         ) from error
     labels = tuple(line.strip() for line in lines)

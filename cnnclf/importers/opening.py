@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from cnnclf.bounded import check_regular
 from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
 from cnnclf.data.manifest import FORMAT_VERSION, Dataset, is_dataset, load_dataset
@@ -49,6 +50,7 @@ def choose_importer(
         )
     if source.path is not None:
         _refuse_own(source.path)
+        _refuse_device(source.path)
     if name is not None:
         importer = importers[names.index(name)]
         if importer.recognize(source) is None:
@@ -110,6 +112,16 @@ def _refuse_own(path: Path) -> None:
             f"{path} is a run, not a source of images",
             f"to evaluate it on its own dataset: cnnclf evaluate {shlex.quote(str(path))}",
         )
+
+
+def _refuse_device(path: Path) -> None:
+    """Raise DataError if reading the path might never end."""
+    try:
+        check_regular(path)
+    except IsADirectoryError:
+        return
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "give a file or folder") from error
 
 
 def _import_into(

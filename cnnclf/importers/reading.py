@@ -14,13 +14,11 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
+from cnnclf.bounded import MAX_IMAGE_BYTES
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ImageInfo, inspect_image
 from cnnclf.importers.importer import Record
-
-# Larger files are skipped: each thread holds one file in memory.
-MAX_FILE_BYTES: Final = 2**30
 
 # Passing on single files would cost more than a tiny image itself.
 _CHUNK: Final = 16
@@ -131,7 +129,7 @@ def _read_file(path: str) -> bytes:
     """Read a whole file with as few system calls as possible.
 
     Raises:
-        ImageError: It is not a file, or larger than `MAX_FILE_BYTES`.
+        ImageError: It is not a file, or larger than `MAX_IMAGE_BYTES`.
         OSError: It cannot be read.
     """
     descriptor = os.open(path, _READING)
@@ -139,8 +137,8 @@ def _read_file(path: str) -> bytes:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ImageError("not a file")
-        if found.st_size > MAX_FILE_BYTES:
-            raise ImageError(f"larger than {MAX_FILE_BYTES / 2**30:g} GiB")
+        if found.st_size > MAX_IMAGE_BYTES:
+            raise ImageError(f"larger than {MAX_IMAGE_BYTES / 2**30:g} GiB")
         content = os.read(descriptor, found.st_size)
         while len(content) < found.st_size:
             more = os.read(descriptor, found.st_size - len(content))

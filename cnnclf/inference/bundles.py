@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnclf import __version__
+from cnnclf.bounded import check_regular, is_inside
 from cnnclf.errors import ConfigError, RunError, UsageError
 from cnnclf.files import (
     atomic_path,
@@ -26,7 +27,7 @@ from cnnclf.files import (
 )
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.engines.engine import ModelFile
-from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, SAVED_MODEL, open_run
+from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, SAVED_MODEL, is_number, open_run
 
 if TYPE_CHECKING:
     import keras
@@ -35,6 +36,9 @@ BUNDLE_VERSION = 1
 
 _COPY_AGAIN = "copy the whole bundle again from where it was trained, or train again"
 _EXPORT_AGAIN = "copy the whole directory again from where it was exported, or export it again"
+_OPTIONAL_FIELDS = {
+    "format": str, "precision": str, "dataset": dict, "versions": dict, "extra": dict,
+}  # fmt: skip
 _OUTPUTS = ("logits", "probabilities")
 _MODEL_SUFFIXES = {".keras", ".onnx", ".tflite", ".xml"}
 _ARTIFACTS = {"model.onnx", "model.tflite", "model.xml", SAVED_MODEL}
@@ -296,6 +300,7 @@ _BARE_MODELS: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyD
 
 
 def _hash_file(path: Path) -> str:
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -309,8 +314,8 @@ def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
             BUNDLE_VERSION,
             path=directory / CLASSIFIER_FILE,
         )
-        model = str(content.get("model", MODEL_FILE))
-        files = [model, *content.get("files", ())]
+        files = _list_files(content, directory)
+        model = files[0]
         try:
             checksum = hash_files(directory, files)
         except OSError as error:
@@ -331,9 +336,25 @@ def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
     )
 
 
+def _list_files(content: dict[str, Any], directory: Path) -> list[str]:
+    """Return the names of the model and its files, which must lie in the bundle."""
+    others = content.get("files", [])
+    files = [content.get("model", MODEL_FILE), *(others if isinstance(others, list) else [others])]
+    wrong = [name for name in files if not is_inside(name)]
+    if wrong:
+        raise RunError(
+            f"the file {directory / CLASSIFIER_FILE} is damaged: expected the name of a file in "
+            f"the bundle, received {wrong[0]!r}",
+            _COPY_AGAIN,
+        )
+    return files
+
+
 def _parse(content: dict[str, Any], directory: Path) -> tuple[tuple[str, ...], InputSpec]:
-    """Check the required fields of classifier.json."""
+    """Check the fields of classifier.json."""
     try:
+        if not isinstance(content["labels"], list):
+            raise TypeError(f"expected a list of labels, received {content['labels']!r}")
         labels = tuple(content["labels"])
         _check_labels(labels)
         input_spec = InputSpec.from_dict(content["input_spec"])
@@ -342,8 +363,16 @@ def _parse(content: dict[str, Any], directory: Path) -> tuple[tuple[str, ...], I
             raise ValueError(
                 f"expected the output {' or '.join(outputs)}, received {content['output']!r}"
             )
-        if not float(content["temperature"]) > 0:
-            raise ValueError(f"expected a temperature above 0, received {content['temperature']!r}")
+        temperature, threshold = content["temperature"], content.get("threshold")
+        if not is_number(temperature) or not temperature > 0:
+            raise ValueError(f"expected a temperature above 0, received {temperature!r}")
+        if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
+            raise ValueError(f"expected a threshold of 0 to 1 or null, received {threshold!r}")
+        for name, kind in _OPTIONAL_FIELDS.items():
+            if not isinstance(content.get(name, kind()), kind):
+                raise TypeError(
+                    f"expected {name} of type {kind.__name__}, received {content[name]!r}"
+                )
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise RunError(

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -59,7 +61,9 @@ class Anatomy:
 
     @classmethod
     def from_dicts(cls, rows: list[dict[str, Any]]) -> Self:
-        """Read back the result of `to_dicts`."""
-        return cls(
-            tuple(LayerRow(**row | {"output_shape": tuple(row["output_shape"])}) for row in rows)
-        )
+        """Read back the result of `to_dicts`.
+
+        Raises:
+            ValueError: A field is missing or has another type.
+        """
+        return cls(TypeAdapter(tuple[LayerRow, ...]).validate_python(rows))

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from cnnclf.config import CommandConfig
+from cnnclf.config.describing import list_fields
 from cnnclf.config.settings_file import given_settings_toml
 from cnnclf.data.manifest import SPLITS, Dataset
 from cnnclf.errors import ConfigError, RunError
@@ -23,6 +25,12 @@ from cnnclf.images.decode import InputSpec
 PLAN_VERSION = 1
 
 _GRAY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
+
+_DAMAGE = (LookupError, TypeError, ValueError, OverflowError, AttributeError, ConfigError)
+_LIST = TypeAdapter(tuple[str, ...])
+_TEXTS = TypeAdapter(dict[str, str])
+_COUNTS = TypeAdapter(dict[str, int])
+_NUMBERS = TypeAdapter(dict[str, float])
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 _Parsed = TypeVar("_Parsed")
@@ -116,16 +124,21 @@ class Plan(Generic[_Config]):
                 f"this is a run of cnnclf {command}, not of cnnclf {cls.kind.command}",
                 f"continue with: cnnclf {command} --resume RUN",
             )
+        config = cls.kind.model_validate(content["config"])
+        reasons = _TEXTS.validate_python(content["reasons"])
+        unknown = reasons.keys() - list_fields(cls.kind).keys()
+        if unknown:
+            raise ValueError(f"there is no setting {min(unknown)}")
         return {
-            "config": cls.kind.model_validate(content["config"]),
-            "reasons": content["reasons"],
-            "given": content["given"],
+            "config": config,
+            "reasons": reasons,
+            "given": _TEXTS.validate_python(content["given"]),
             "input_spec": InputSpec.from_dict(content["input_spec"]),
-            "labels": tuple(content["labels"]),
-            "counts": content["counts"],
-            "operations": content["augmentation"],
-            "dataset": content["dataset"],
-            "remarks": tuple(content["remarks"]),
+            "labels": _LIST.validate_python(content["labels"]),
+            "counts": _COUNTS.validate_python(content["counts"]),
+            "operations": _NUMBERS.validate_python(content["augmentation"]),
+            "dataset": _read_dataset(content),
+            "remarks": _LIST.validate_python(content["remarks"]),
         }
 
 
@@ -144,7 +157,7 @@ def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Pa
     check_version({"version": content.get("plan_version")}, PLAN_VERSION, path=path)
     try:
         return parse(content)
-    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+    except _DAMAGE as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise RunError(f"{path} is damaged: {' '.join(reason.split())}", hint) from error
 
@@ -198,7 +211,7 @@ def read_origin(path: Path) -> PlanOrigin:
     return parse_plan(
         path,
         lambda content: PlanOrigin(
-            dict(content["dataset"]), int(content["config"]["runtime"]["seed"])
+            _read_dataset(content), int(content["config"]["runtime"]["seed"])
         ),
     )
 
@@ -206,3 +219,9 @@ def read_origin(path: Path) -> PlanOrigin:
 def read_dataset_path(plan: "Plan[Any] | PlanOrigin") -> Path:
     """Return the path of the dataset when the plan was made."""
     return Path(plan.dataset["path"])
+
+
+def _read_dataset(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return name, path and fingerprint of the dataset of a plan.json."""
+    dataset = _TEXTS.validate_python(content["dataset"])
+    return {name: dataset[name] for name in ("name", "path", "fingerprint")} | dataset

@@ -4,6 +4,7 @@ Only names are examined, never content: the decoder rejects files that are not i
 a million files is yielded long before the last is listed.
 """
 
+import errno
 import itertools
 import os
 import stat
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from cnnclf.errors import DataError
 from cnnclf.importers.walk import Walk
@@ -194,6 +195,7 @@ class _Search:
     def _expand_list(self, path: Path) -> Iterator[Found]:
         try:
             with path.open("rb") as stream:
+                _refuse_device(stream)
                 for entry in read_list(stream, str(path)):
                     if not entry:
                         yield PAUSE
@@ -251,3 +253,10 @@ class _Search:
             real = Path(folder, parent).resolve()
             self._excluded_cache = (parent, self._excluded in {real, *real.parents})
         return self._excluded_cache[1]
+
+
+def _refuse_device(stream: BinaryIO) -> None:
+    """Refuse a list that may never end; files, pipes and terminals are welcome."""
+    mode = os.fstat(stream.fileno()).st_mode
+    if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not stream.isatty()):
+        raise OSError(errno.EINVAL, "it is a device, not a file or pipe")

@@ -9,6 +9,7 @@ from typing import Protocol
 from cnnclf.errors import DataError
 
 _CHUNK_BYTES = 1 << 16
+_MAX_PATH_BYTES = 1 << 20
 _PATIENCE_S = 0.5
 
 
@@ -30,7 +31,8 @@ def read_list(stream: ByteStream, name: str) -> Iterator[str]:
         Paths; an empty string before waiting for more input.
 
     Raises:
-        DataError: The list is UTF-16 text, which some Windows shells write.
+        DataError: The list is UTF-16 text, which some Windows shells write, or an entry is longer
+            than any path.
     """
     chunk = stream.read1(_CHUNK_BYTES)
     if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -43,6 +45,11 @@ def read_list(stream: ByteStream, name: str) -> Iterator[str]:
     while chunk:
         *lines, rest = rest.split(separator)
         yield from _paths(lines, separator)
+        if len(rest) > _MAX_PATH_BYTES:
+            raise DataError(
+                f"the list of paths {name} has an entry of more than {_MAX_PATH_BYTES:,} bytes",
+                "give a list with one path per line",
+            )
         if _is_silent(stream):
             yield ""
         chunk = stream.read1(_CHUNK_BYTES)

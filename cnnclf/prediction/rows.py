@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
+from cnnclf.bounded import parse_json
 from cnnclf.inference.ranking import RankedLabels, Ranking
 
 Cell = str | float | None
@@ -191,7 +192,7 @@ def _read_json(file: BinaryIO, columns: RowColumns) -> Iterator[KeptRow]:
     for line in file:
         end += len(line)
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             return
         if not line.endswith(b"\n") or not isinstance(row, dict) or list(row) != names:

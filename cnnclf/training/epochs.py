@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, Self
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,15 @@ class EpochRow:
 
         Raises:
             TypeError: A figure is missing, or there is an unknown one.
+            ValueError: A figure has another type.
         """
-        return cls(**content)
+        checked = _figures().validate_python(asdict(cls(**content)))
+        return cls(**asdict(checked))
+
+
+@cache
+def _figures() -> TypeAdapter[EpochRow]:
+    return TypeAdapter(EpochRow)
 
 
 class StopRequest(StrEnum):

@@ -58,7 +58,7 @@ def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[Outcome]:
             status = RunStatus.INTERRUPTED
             raise
         finally:
-            wall_s = record.get("wall_s", 0.0) + time.perf_counter() - started
+            wall_s = (record.get("wall_s") or 0.0) + time.perf_counter() - started
             run.update_run(status=status, wall_s=round(wall_s, 3))
 
 
@@ -81,7 +81,7 @@ def read_epochs(run: RunDirectory) -> list[EpochRow]:
     history: Any = read_json(path, hint=hint).get("history")
     try:
         return [EpochRow.from_dict(row) for row in history]
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged: it has no whole history ({error})", hint) from error
 
 

@@ -40,7 +40,7 @@ def test_order_is_kept(folder: Path, threads: int) -> None:
 def test_what_cannot_be_read_has_a_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sub").mkdir()
     (folder / "big.png").write_bytes(bytes(1000))
-    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 999)
+    monkeypatch.setattr(reading, "MAX_IMAGE_BYTES", 999)
     names = ["gone.png", "sub", "big.png", "1.png"]
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "pipe")

@@ -18,6 +18,7 @@ from cnnclf.runs import (
     PARITY_FILE,
     RunDirectory,
     RunRow,
+    is_number,
     list_runs,
     open_run,
     remove_run,
@@ -284,7 +285,7 @@ def _name_model(plan: Mapping[str, Any]) -> str | None:
     if backbone is not None:
         return str(backbone)
     model = _section(config, "model")
-    filters = ",".join(map(str, model["filters"])) if "filters" in model else ""
+    filters = ",".join(map(str, _items(model.get("filters"))))
     return f"{model.get('preset', 'cnn')} {filters}".strip() if model else None
 
 
@@ -339,14 +340,20 @@ def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _items(value: object) -> list[Any]:
+    """Return the items of a list; of anything else, none."""
+    return value if isinstance(value, list) else []
+
+
 def _flat_metrics(content: Mapping[str, Any]) -> dict[str, Any]:
     interval = _section(content, "accuracy_interval")
-    return {
+    metrics = {
         **_section(content, "metrics"),
         "n": content.get("n"),
         "accuracy_low": interval.get("low"),
         "accuracy_high": interval.get("high"),
     }
+    return {key: value for key, value in metrics.items() if is_number(value)}
 
 
 def _shown(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -386,7 +393,7 @@ def _operations(plan: Mapping[str, Any]) -> str:
 
 
 def _data_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
-    labels = plan.get("labels", [])
+    labels = list(map(str, _items(plan.get("labels"))))
     shown = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
     return {
         **_section(plan, "dataset"),

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, Self
 
+from cnnclf.bounded import check_regular
 from cnnclf.errors import DataError
 from cnnclf.files import format_bytes
 
@@ -60,10 +61,10 @@ class PackedReader:
         self.last = b""
         self._position = 0
         try:
+            self.packed_bytes = check_regular(path).st_size
             file = path.open("rb")
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from error
-        self.packed_bytes = path.stat().st_size
         self.packing = packing_of(file.read(6))
         file.seek(0)
         self._file = file

@@ -1,7 +1,6 @@
 """Tables of paths and labels: CSV, TSV or similar with a header, or JSON lines."""
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, Final, TextIO
 
+from cnnclf.bounded import check_regular, parse_json
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
@@ -194,7 +194,6 @@ _DELIMITERS: Final = (",", ";", "\t", "|")
 _START_BYTES: Final = 4
 _SAMPLE_ROWS: Final = 100
 _MAX_LINE_CHARACTERS: Final = 2**20
-_JSON_ERRORS: Final = (ValueError, RecursionError)
 
 
 def _find_layout(source: Path) -> _Layout:
@@ -244,6 +243,7 @@ def _open(source: Path) -> TextIO:
     start = read_start(source, _START_BYTES)
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
+        check_regular(source)
         # File names need not be UTF-8: other bytes are kept as surrogates.
         return source.open(encoding=encoding, errors="surrogateescape", newline="")
     except OSError as error:
@@ -287,8 +287,8 @@ def _read_json(source: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any]
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except _JSON_ERRORS as error:
+            row = parse_json(line)
+        except ValueError as error:
             yield number, f"is not JSON: {error}"
             continue
         yield number, row if isinstance(row, dict) else "is not a JSON object"

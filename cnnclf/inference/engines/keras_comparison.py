@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnclf.bounded import check_regular
 from cnnclf.errors import RunError
 from cnnclf.files import atomic_path
 from cnnclf.inference.engines.engine import Logits, Pixels
@@ -51,6 +52,7 @@ def read_reference(directory: Path) -> tuple[Pixels, Logits | None] | None:
     """
     path = directory / REFERENCE_FILE
     try:
+        check_regular(path)
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["pixels"], arrays.get("logits")
     except FileNotFoundError:

@@ -1,6 +1,5 @@
 """The Keras engine: the model as it was saved, on the device that the runtime was set up for."""
 
-import json
 import zipfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnclf.bounded import MAX_DOCUMENT_BYTES, parse_json
 from cnnclf.errors import RunError
 from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
 from cnnclf.runtime import POLICIES
@@ -94,7 +94,9 @@ def load_keras_model(path: Path) -> "keras.Model":
 
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
+            if archive.getinfo("config.json").file_size > MAX_DOCUMENT_BYTES:
+                raise ValueError("its config.json is too large")
+            config = parse_json(archive.read("config.json"))
         code = next(_find_code(config), None)
         if code is not None:
             raise RunError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cnnclf.bounded import check_regular
 from cnnclf.errors import RunError
 from cnnclf.files import find_whole_directory, read_json
 from cnnclf.models.backbones import Backbone, find_backbone
@@ -116,6 +117,7 @@ def estimate_bytes(backbone: Backbone) -> int:
 def _check_kind(path: Path, backbone: Backbone) -> None:
     """Refuse other kinds of file before anything is loaded, by content and not by name."""
     try:
+        check_regular(path)
         with path.open("rb") as stream:
             start = stream.read(len(HDF5_START))
     except OSError as error:

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.bounded import check_regular
 from cnnclf.errors import RunError
 
 MAX_FILE_BYTES = 2 * 1024**3
@@ -80,7 +81,7 @@ def read_torch_state(path: Path, *, sha256: str) -> dict[str, npt.NDArray[Any]]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
+        size = check_regular(path).st_size
         if size > MAX_FILE_BYTES:
             raise RunError(
                 f"weights file is too large ({size} bytes, limit {MAX_FILE_BYTES}): {path}"

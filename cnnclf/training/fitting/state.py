@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from cnnclf.bounded import check_regular
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.runs import OPTIMIZER_FILE, STATE_FILE
@@ -190,6 +191,7 @@ def load_state(
     content = read_json(directory / STATE_FILE, hint=hint)
     content.pop("keras_backend", None)
     try:
+        check_regular(directory / OPTIMIZER_FILE)
         # our own file handle: NumPy leaves its own open when the file is damaged
         with (
             (directory / OPTIMIZER_FILE).open("rb") as file,
@@ -203,12 +205,20 @@ def load_state(
         # a run that is resumed although it was pruned is to continue
         stopped = content.get("stopped") == StopRequest.STOP
         content["stopped"] = StopRequest.STOP if stopped else None
-        return TrainingState(**content)
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        return _check_types(TrainingState(**content))
+    except (OSError, ValueError, OverflowError, LookupError, TypeError, BadZipFile) as error:
         raise RunError(
             f"the training state in {directory} is missing or damaged: {error}",
             hint,
         ) from error
+
+
+def _check_types(state: TrainingState) -> TrainingState:
+    """Raise ValueError if a field of a file that was changed has another type."""
+    from pydantic import TypeAdapter
+
+    # A mapping: instances of dataclasses are taken as they are.
+    return TypeAdapter(TrainingState).validate_python(asdict(state))
 
 
 def _read_score(score: Any) -> Score:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.augmentation.table import Augmenter
+from cnnclf.bounded import parse_json, read_bytes
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.decoding import DecodingJob
 from cnnclf.data.pixel_file import pixel_key
@@ -143,7 +144,7 @@ def _find_current(description: Path, job: FeatureJob, pixels: Pixels) -> list[Fe
 def _find(description: Path, job: FeatureJob) -> list[Features] | None:
     """Open cached features; None if there are none, or not all."""
     try:
-        content = json.loads(description.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(description))
         failed = {int(at): str(reason) for at, reason in content["failed"].items()}
         features = []
         for index, shape in enumerate(job.shapes):
@@ -155,7 +156,7 @@ def _find(description: Path, job: FeatureJob) -> list[Features] | None:
             if content["checks"][index] != _checks(rows):
                 return None
             features.append(Features(rows, job.rows, failed=failed))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, OverflowError, LookupError, TypeError, AttributeError):
         return None  # they are computed again
     return features
 
