@@ -30,7 +30,7 @@ def test_the_loss_is_read_once_a_second_at_most(
 ) -> None:
     shown: list[str] = []
     now = 0.0
-    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now)
+    monkeypatch.setattr("time.perf_counter", lambda: now)
     monkeypatch.setattr(callbacks, "_NAN_CHECK_STEPS", 1000)
     trainer: Any = SimpleNamespace(metrics=[SimpleNamespace(result=lambda: 0.25)])
     task: Any = SimpleNamespace(describe=shown.append, advance=lambda _amount: None)
