@@ -48,13 +48,14 @@ def evaluate_command(
     Writes metrics.json, predictions.csv, confusion.csv, confusion.png and worst.png. Images that
     cannot be read are listed and excluded from all metrics, and the exit code is 7.
     """
+    config = read_settings(EvaluateConfig, settings)
     out.note(f"evaluating {run}")  # before anything that takes long
     from cnnclf.evaluation.measuring import measure_model
 
     report = measure_model(
         run,
         dataset,
-        config=read_settings(EvaluateConfig, settings),
+        config=config,
         out=out_,
         progress=out.progress(),
         verbose=verbose,
