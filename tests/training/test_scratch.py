@@ -54,6 +54,7 @@ def test_a_run_leaves_what_the_page_promises(train_tiny: Train, tmp_path: Path) 
     }
     assert files == {
         "plan.json",
+        "settings.toml",
         "run.json",
         "history.csv",
         "log.txt",
