@@ -6,7 +6,8 @@ file's and those of --set, and reports all errors at once.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
@@ -23,7 +24,7 @@ from cnnclf.config import (
     option_name,
 )
 from cnnclf.config.describing import words_of
-from cnnclf.errors import UsageError
+from cnnclf.errors import ConfigError, UsageError
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 
@@ -92,6 +93,28 @@ def add_settings(
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+@contextmanager
+def blaming_options(origins: Mapping[str, str]) -> Iterator[None]:
+    """Report a setting that does not fit the data or the network as wrong usage.
+
+    Settings are checked one by one while they are loaded. Whether they fit the images, the backbone
+    or each other shows only later, where nothing knows who gave them.
+
+    Args:
+        origins: Where each setting came from, as `load_config` returns it. With any from a file,
+            the file may be at fault, and the error stays what it is.
+
+    Raises:
+        UsageError: Instead of a `ConfigError`, if all settings were typed.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if any(origin.startswith("file ") for origin in origins.values()):
+            raise
+        raise UsageError(error.message, error.hint) from None
 
 
 def given_settings(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 import typer
 
 from cnnclf.cli.output import out
+from cnnclf.cli.settings import blaming_options
 from cnnclf.config import FinetuneConfig, TrainConfig, list_fields, load_config, option_name
 from cnnclf.errors import ExitCode, UsageError
 from cnnclf.names import name_some
@@ -164,13 +165,15 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path)
         options=request.given,
         kind=trainer.kind,
     )
-    trainer.check(config, given=origins)
+    with blaming_options(origins):
+        trainer.check(config, given=origins)
     dataset = open_dataset(
         source, options=ImportConfig(seed=config.runtime.seed), progress=out.progress()
     )
     for warning in check_trainable(dataset, uneven="--balance weights compensates for it"):
         out.warn(warning)
-    plan = trainer.plan(config, dataset, given=origins)
+    with blaming_options(origins):
+        plan = trainer.plan(config, dataset, given=origins)
     if request.dry_run:
         out.pairs("", _describe(trainer, plan))
         trainer.show_network(plan)

@@ -63,7 +63,7 @@ def load_config(
 
     Returns:
         The settings, and for each dotted key that was given where it came from
-        ("file", "--set", "option", "argument", "preset NAME").
+        ("file PATH", "--set", "option", "argument", "preset NAME").
 
     Raises:
         UsageError: What is unknown, of the wrong type or out of range was given as an option or

@@ -9,7 +9,7 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
-from cnnclf.cli.settings import add_settings, given_settings
+from cnnclf.cli.settings import add_settings, blaming_options, given_settings
 from cnnclf.cli.training_commands import ConfigFile
 from cnnclf.errors import UsageError
 
@@ -71,7 +71,8 @@ def augment_preview_command(
     )
     options_ = ImportConfig(seed=loaded.runtime.seed)
     found = open_dataset(dataset, options=options_, progress=out.progress())
-    plan = plan_training(loaded, found, given=origins)
+    with blaming_options(origins):
+        plan = plan_training(loaded, found, given=origins)
     if not plan.operations and not each:
         raise UsageError("no augmentation is selected", "add --augment medium or --flip 0.5")
     if each:

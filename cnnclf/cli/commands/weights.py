@@ -8,6 +8,7 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
+from cnnclf.cli.settings import blaming_options
 from cnnclf.errors import MissingPackageError, UsageError
 from cnnclf.files import format_bytes
 
@@ -77,7 +78,8 @@ def pull_command(
     from cnnclf.models.weights.downloads import fetch_published
     from cnnclf.models.weights.published import find_packaged_lite0
 
-    rows = [find_backbone(name) for name in backbones]
+    with blaming_options({}):
+        rows = [find_backbone(name) for name in backbones]
     progress = out.progress()
     paths = [
         find_packaged_lite0()
@@ -119,7 +121,8 @@ def import_command(
             f"--backbone takes one file, got {len(files)}",
             "import them one by one, or without --backbone",
         )
-    row = None if backbone is None else find_backbone(backbone)
+    with blaming_options({}):
+        row = None if backbone is None else find_backbone(backbone)
     done = []
     for planned in [plan_import(file, row) for file in files]:
         if not planned.is_verified:
@@ -153,7 +156,8 @@ def path_command(
         out.line(str(find_keras_directory()))
         out.json({"directory": find_keras_directory()})
         return
-    row = find_backbone(backbone)
+    with blaming_options({}):
+        row = find_backbone(backbone)
     path = find_published_path(row)
     out.line(str(path))
     out.json(_describe(row, check=False))

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cnnclf.augmentation.table import AUGMENTATIONS
+from cnnclf.errors import ExitCode
 from tests.conftest import Cli
 
 
@@ -53,6 +54,15 @@ def test_each_has_a_row_for_every_operation(cli: Cli, photos: Path, tmp_path: Pa
     rows = json.loads(result.stdout)["rows"]
     assert [row["operation"] for row in rows] == list(AUGMENTATIONS)
     assert {row["operation"]: row["strength"] for row in rows}["zoom"] == 0.5
+
+
+def test_an_operation_that_does_not_fit_the_images_is_wrong_usage(
+    cli: Cli, photos: Path, tmp_path: Path
+) -> None:
+    given = ("--out", tmp_path / "preview.png", "--color", "gray", "--hue", 0.1)
+    result = cli("augment-preview", photos, *given)
+    assert result.code == ExitCode.USAGE
+    assert "augment.hue needs color images" in result.stderr
 
 
 def test_the_same_seed_draws_the_same(cli: Cli, photos: Path, tmp_path: Path) -> None:

@@ -126,12 +126,12 @@ def test_textbook_announces_the_textbook_count(cli: Cli, images: Path) -> None:
         (("{images}", "--out", "{images}"), ExitCode.CONFIG, "holds bright"),
         (
             ("{images}", "--padding", "valid", "--kernel-size", "31", "--dry-run"),
-            ExitCode.CONFIG,
+            ExitCode.USAGE,
             "block1_conv1: its window of 31x31 is larger than the feature maps",
         ),
         (
             ("{images}", "--hue", "0.1", "--dry-run"),
-            ExitCode.CONFIG,
+            ExitCode.USAGE,
             "augment.hue needs color images",
         ),
     ],
@@ -149,7 +149,19 @@ def test_refusals_are_one_line_with_the_right_code(
     assert "Traceback" not in result.stderr
 
 
-def test_several_errors_of_a_file_are_told_at_once(cli: Cli, images: Path, tmp_path: Path) -> None:
+def test_a_setting_from_a_file_that_does_not_fit_the_images_is_no_wrong_usage(
+    cli: Cli, images: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text("[augment]\nhue = 0.1\n")
+    result = cli("train", images, "--config", file, "--epochs", "3", "--dry-run")
+    assert result.code == ExitCode.CONFIG
+    assert "augment.hue needs color images" in result.stderr
+
+
+def test_several_errors_of_a_file_are_reported_at_once(
+    cli: Cli, images: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "my.toml"
     file.write_text("[model]\nfiltres = [1]\n[optimizer]\nname = 'sgdd'\n[training]\nepochs = -1\n")
     result = cli("train", images, "--config", file)

@@ -78,7 +78,7 @@ def test_paths_are_one_line(cli: Cli, models: Path) -> None:
     content = json.loads(cli("weights", "path", "resnet50", "--json").stdout)
     assert (content["backbone"], content["state"]) == ("resnet50", "not downloaded")
     assert "hint" not in cli("weights", "path", "efficientnet-lite0").stderr
-    assert cli("weights", "path", "resnet51").code == ExitCode.CONFIG
+    assert cli("weights", "path", "resnet51").code == ExitCode.USAGE
 
 
 @needs_real
