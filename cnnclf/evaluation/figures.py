@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnclf.evaluation.lettering import distinct_names, drawable, elide, font
+from cnnclf.drawing.lettering import distinct_names, drawable, elide, font
 from cnnclf.files import atomic_path
 
 SHEET_SIZE = 24  # images on a sheet of mistakes

@@ -219,7 +219,8 @@ def test_neither_pyplot_nor_matplotlib_is_loaded_early(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from cnnclf.evaluation import figures, metrics, lettering
+from cnnclf.drawing import lettering
+from cnnclf.evaluation import figures, metrics
 assert not {{"matplotlib", "sklearn"}} & set(sys.modules)
 figures.draw_curves([], Path({str(tmp_path / "h.png")!r}))
 assert "matplotlib.pyplot" not in sys.modules

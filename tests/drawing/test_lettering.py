@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnclf.evaluation import lettering
-from cnnclf.evaluation.lettering import MISSING, distinct_names, drawable, elide
+from cnnclf.drawing import lettering
+from cnnclf.drawing.lettering import MISSING, distinct_names, drawable, elide
 
 
 def test_what_the_font_knows_is_kept() -> None:

@@ -53,6 +53,26 @@ def font(size: float, *, bold: bool = False) -> Any:
     return FontProperties(family=families, size=size, weight="bold" if bold else "normal")
 
 
+def find_font_file(text: str, *, bold: bool = False) -> str:
+    """Find the font file that draws a text, for libraries that take only one.
+
+    Args:
+        text: Drawable characters.
+        bold: Use the bold weight.
+
+    Returns:
+        Path of the first installed family that has most of the characters.
+    """
+    from matplotlib.font_manager import findfont, get_font
+
+    wanted = {ord(char) for char in text}
+    files = _font_files()
+    best = max(files, key=lambda name: len(wanted & get_font(files[name]).get_charmap().keys()))
+    properties = font(10, bold=bold)
+    properties.set_family([best])
+    return str(findfont(properties))
+
+
 def drawable(text: str) -> str:
     """Replace characters that no installed font has.
 
