@@ -278,7 +278,7 @@ class RunRow:
 
     Args:
         directory: The run.
-        status: A `RunStatus`, or `damaged`.
+        status: A `RunStatus`, `damaged` or `unreadable`.
         record: The fields of run.json; empty if it cannot be read.
         problem: Why it cannot be read; empty if it can.
     """
@@ -300,7 +300,7 @@ def next_run_path(dataset_name: str, root: Path = Path("runs")) -> Path:
     used = [0]
     if root.is_dir():
         pattern = re.compile(re.escape(stem) + r"-(\d{1,9})")
-        matches = (pattern.fullmatch(entry.name) for entry in root.iterdir())
+        matches = (pattern.fullmatch(entry.name) for entry in _list_entries(root))
         used += [int(match[1]) for match in matches if match]
     return root / f"{stem}-{max(used) + 1:03d}"
 
@@ -444,18 +444,26 @@ def remove_run(run: RunDirectory) -> list[str]:
 
 
 def list_runs(root: Path) -> list[RunRow]:
-    """Describe the run directories right below `root` in natural order, damaged ones too."""
+    """Describe the run directories right below `root` in natural order.
+
+    Damaged ones have a row, too, and directories that cannot be entered: they may be runs.
+
+    Raises:
+        RunError: `root` cannot be read.
+    """
     if not root.is_dir():
         return []
     rows = []
-    for entry in sorted(root.iterdir(), key=lambda entry: natural_key(entry.name)):
+    for entry in sorted(_list_entries(root), key=lambda entry: natural_key(entry.name)):
         run = RunDirectory(entry)
-        if not run.record.exists():
-            continue
         try:
+            if not run.record.exists():
+                continue
             rows.append(RunRow(run, run.status(), run.read_record()))
         except RunError as error:
             rows.append(RunRow(run, "damaged", {}, error.message))
+        except OSError as error:
+            rows.append(RunRow(run, "unreadable", {}, f"cannot be read: {error.strerror}"))
     return rows
 
 
@@ -464,6 +472,16 @@ def is_number(value: object) -> bool:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     return math.isfinite(value)
+
+
+def _list_entries(root: Path) -> list[Path]:
+    try:
+        return list(root.iterdir())
+    except OSError as error:
+        raise RunError(
+            f"cannot read the directory of runs {root}: {error.strerror}",
+            "check its owner and mode, or give another directory",
+        ) from error
 
 
 def _clear_run(run: RunDirectory) -> None:

@@ -1,7 +1,8 @@
 """Fixtures for all tests: the command line in this process, and a separate cache directory."""
 
+import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,51 @@ def pytest_xdist_auto_num_workers() -> int:
     memory = read_memory().available_bytes or MEMORY_OF_A_WORKER
     workers = min(count_usable_cpus(), memory // MEMORY_OF_A_WORKER, MAX_WORKERS)
     return workers if workers > 1 else 0
+
+
+Close = Callable[[Path], None]
+
+
+@pytest.fixture
+def close_folder() -> Iterator[Close]:
+    """Take all rights to a folder away: `close_folder(path)`; root loses its privilege."""
+    if os.name != "posix":
+        pytest.skip("modes of folders are of POSIX")
+    allowed = _set_capabilities(None) if os.geteuid() == 0 else 0
+    if allowed is None:
+        pytest.skip("the privilege of root cannot be given up here")
+    modes: list[tuple[Path, int]] = []
+
+    def close(folder: Path) -> None:
+        modes.append((folder, folder.stat().st_mode))
+        folder.chmod(0)
+
+    yield close
+    for folder, mode in reversed(modes):
+        folder.chmod(mode)
+    if allowed:
+        _set_capabilities(allowed)
+
+
+def _set_capabilities(effective: int | None) -> int | None:
+    """Set the effective capabilities of this thread and of those it starts (Linux).
+
+    Args:
+        effective: The lower 32 of them; None: without those that override modes of files.
+
+    Returns:
+        Those before; None if they cannot be changed.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "capset"):
+        return None
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
+    if libc.capget(header, data) != 0:
+        return None
+    before = data[0]
+    data[0] = before & ~0b110 if effective is None else effective
+    return before if libc.capset(header, data) == 0 else None
 
 
 Golden = Callable[[str, str], None]

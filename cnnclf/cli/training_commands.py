@@ -322,7 +322,7 @@ def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None
         rows["excluded"] = f"{count_of(result.failed, 'image')} that cannot be read"
     if unread:
         skipped = dataset.directory / SKIPPED_NAME
-        rows["skipped"] = f"{count_of(unread, 'image')} at the import, listed in {skipped}"
+        rows["skipped"] = f"{count_of(unread, 'file')} at the import, listed in {skipped}"
     out.pairs("", rows)
     out.json(
         {

@@ -1,11 +1,13 @@
 """From a run or bundle to its report: what `cnnclf evaluate` and `cnnclf.evaluate` do."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from cnnclf.config import EvaluateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.files import read_json
+from cnnclf.importers import count_unread
 from cnnclf.inference.bundles import check_order
 from cnnclf.inference.classifier import Classifier, find_bundle
 from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
@@ -57,7 +59,7 @@ def measure_model(
         verbose=verbose,
         progress=progress,
     )
-    return evaluate(
+    report = evaluate(
         classifier,
         data,
         split=split,
@@ -67,6 +69,7 @@ def measure_model(
         cache=config.cache,
         progress=progress,
     )
+    return report if source is None else replace(report, failed_at_import=count_unread(data))
 
 
 def _choose_split(data: Dataset, place: Path | None, *, bundle: Path, progress: Progress) -> str:

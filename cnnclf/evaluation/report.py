@@ -81,6 +81,7 @@ class Report:
         dataset: Directory and fingerprint, and whether the model was trained on it (None: unknown).
         model: Directory and sha256 of the bundle.
         versions: Versions of cnnclf, Python and the libraries.
+        failed_at_import: Files of the source that were lost when it was imported for this report.
     """
 
     directory: Path
@@ -100,6 +101,7 @@ class Report:
     dataset: dict[str, Any]
     model: dict[str, Any]
     versions: dict[str, str]
+    failed_at_import: int = 0
 
     @property
     def headline(self) -> str:

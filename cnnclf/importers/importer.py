@@ -43,8 +43,10 @@ class Listing:
         records: Lazy, so that a source of any size needs the same memory.
         labels: The order of the classes if the source fixes it; None means natural order of the
             labels found.
-        skipped: (path, reason) of each skipped file; filled while `records` is consumed, and
-            emptied from time to time by the consumer.
+        skipped: (path, reason) of each file or row that is lost, because it cannot be read or used;
+            filled while `records` is consumed, and emptied from time to time by the consumer.
+        unneeded: Likewise, of files that are skipped without a loss, such as those outside of the
+            class folders.
         remarks: What the user should know (hidden folders ignored, empty class folders); filled
             while `records` is consumed.
         unpacked: Whether `root` is inside the dataset, because the source had to be unpacked.
@@ -55,6 +57,7 @@ class Listing:
     records: Iterator[Record]
     labels: tuple[str, ...] | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    unneeded: list[tuple[str, str]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     unpacked: bool = False
     total: int | None = None

@@ -91,7 +91,7 @@ def open_cached(
 
 
 def count_unread(dataset: Dataset) -> int:
-    """Return how many images could not be read when a source was imported into the cache.
+    """Return how many files and rows were lost when a source was imported into the cache.
 
     0 for a dataset that the user made: `cnnclf import` reported them by its own exit code.
     """
@@ -107,7 +107,8 @@ def _refuse_own(path: Path) -> None:
             f"{path} is a dataset already",
             f"use it directly: cnnclf train {shlex.quote(str(path))}",
         )
-    if (path / RECORD_FILE).is_file() and (path / CHECKPOINTS).is_dir():
+    # Not Path.is_file, which raises an error for a folder that may not be entered.
+    if os.path.isfile(path / RECORD_FILE) and os.path.isdir(path / CHECKPOINTS):  # noqa: PTH112, PTH113
         raise DataError(
             f"{path} is a run, not a source of images",
             f"to evaluate it on its own dataset: cnnclf evaluate {shlex.quote(str(path))}",

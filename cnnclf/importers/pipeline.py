@@ -55,7 +55,7 @@ class ImportReport:
         counts: Images by split and label.
         images: Rows of the manifest.
         skipped: Rows of `skipped.csv`.
-        failed: Those of them that were listed as images and cannot be used.
+        failed: Those of them that are lost: they cannot be read or used.
         skipped_reasons: Number of files by reason, the most frequent first; at most 10.
         repeats: Images that repeat an earlier one.
         split: `made`, `kept`, or `kept, val from train`.
@@ -138,7 +138,7 @@ def run_import(
                 "split": division.kind,
                 "seed": options.seed,
                 "skipped": scan.skipped,
-                "unread": scan.unread.total(),
+                "unread": scan.failed,
                 "remarks": listing.remarks,
                 # Files in the dataset itself are newer than the start of the import.
                 "imported_ns": time.time_ns() if inside else started_ns,
@@ -149,7 +149,7 @@ def run_import(
     notes, warnings = report_duplicates(duplicates, examples, kept=division.kind != "made")
     skipped = report_skipped(scan, out / SKIPPED_NAME)
     warnings = [*report_labels(saved.counts, scan.unread), *division.warnings, *warnings]
-    if scan.unread:
+    if scan.failed:
         warnings = [*skipped, *warnings]
     else:
         notes = [*skipped, *notes]
@@ -162,7 +162,7 @@ def run_import(
         counts=saved.counts,
         images=saved.rows,
         skipped=scan.skipped,
-        failed=scan.unread.total(),
+        failed=scan.failed,
         skipped_reasons=dict(scan.reasons.most_common(10)),
         repeats=duplicates.repeats,
         split=division.kind,

@@ -19,6 +19,7 @@ from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ImageInfo, inspect_image
 from cnnclf.importers.importer import Record
+from cnnclf.importers.walk import MAX_DEPTH
 
 # Passing on single files would cost more than a tiny image itself.
 _CHUNK: Final = 16
@@ -151,8 +152,10 @@ def _read_file(path: str) -> bytes:
 
 
 def _place_copy(path: str, digest: bytes) -> str:
-    """Return the path of a copy: that of the image, unless it leads out of the copies."""
+    """Return the path of a copy: that of the image, unless it leads out of them or is deep."""
     parts = PurePosixPath(path)
     if parts.is_absolute() or ".." in parts.parts:
         return f"outside/{digest.hex()[:16]}/{parts.name}"
+    if len(parts.parts) > MAX_DEPTH:
+        return f"deep/{digest.hex()[:16]}/{parts.name}"
     return path

@@ -29,6 +29,7 @@ class Scan:
     Attributes:
         columns: The images that can be used.
         skipped: Number of skipped files.
+        failed: Those of them that are lost: they cannot be read or used.
         first_skipped: The first of them, with the reason.
         reasons: Number of skipped files by reason.
         unread: Number of images that cannot be used by label.
@@ -39,6 +40,7 @@ class Scan:
     ) -> None:
         self.columns = SampleColumns()
         self.skipped = 0
+        self.failed = 0
         self.first_skipped = ""
         self.reasons: Counter[str] = Counter()
         self.unread: Counter[str] = Counter()
@@ -52,6 +54,7 @@ class Scan:
                 if checked.info is None:
                     self.unread[checked.record.label] += 1
                     self._skip(checked.record.path, checked.reason)
+                    self.failed += 1
                 else:
                     self.columns.add(checked)
                     yield _to_row(checked)
@@ -60,9 +63,11 @@ class Scan:
         self._skip_listed()
 
     def _skip_listed(self) -> None:
-        for path, reason in self._listing.skipped:
+        self.failed += len(self._listing.skipped)
+        for path, reason in (*self._listing.skipped, *self._listing.unneeded):
             self._skip(path, reason)
         self._listing.skipped.clear()
+        self._listing.unneeded.clear()
 
     def _skip(self, path: str, reason: str) -> None:
         self._write_skipped((path, reason))

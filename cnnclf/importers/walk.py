@@ -18,6 +18,9 @@ from cnnclf.runs import PLAN_FILE, RECORD_FILE
 # Files that operating systems create in folders; treated as hidden.
 _SYSTEM_NAMES: Final = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
 
+MAX_DEPTH: Final = 100
+"""How many folders deep files are written; the standard library cannot remove 1,000."""
+
 
 class Walk:
     """Walks through the folders below a root in natural order.
@@ -31,6 +34,7 @@ class Walk:
 
     Attributes:
         skipped: (path, reason) of everything that cannot be read, in the order found.
+        unneeded: (path, reason) of what is skipped without a loss: links that lead back.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Walk:
         sort_at_once: int = sys.maxsize,
     ) -> None:
         self.skipped: list[tuple[str, str]] = []
+        self.unneeded: list[tuple[str, str]] = []
         self._sort_at_once = sort_at_once
         self._root = os.fspath(root)
         self._ignored = ignored
@@ -75,7 +80,7 @@ class Walk:
                 below = _join(here, name[:-1])
                 identity = self._identify(below)
                 if identity and identity in {*above, *(level[1] for level in levels)}:
-                    self.skipped.append((below, "the link leads back to a folder above it"))
+                    self.unneeded.append((below, "the link leads back to a folder above it"))
                 elif not self._is_own(below):
                     levels.append((below, identity, self._names(below)))
 
@@ -155,7 +160,8 @@ class Walk:
     def _is_own(self, path: str) -> bool:
         """Return whether a folder is a dataset or run that cnnclf wrote."""
         folder = Path(self._root, path)
-        own = (folder / RECORD_FILE).is_file() and (folder / PLAN_FILE).is_file()
+        # Not Path.is_file, which raises an error for a folder that may not be entered.
+        own = all(os.path.isfile(folder / name) for name in (RECORD_FILE, PLAN_FILE))  # noqa: PTH113
         if own or is_dataset(folder):
             self._own_folders[path] = None
             return True
@@ -170,8 +176,14 @@ class Walk:
 
 
 def list_visible(folder: Path) -> list[Path]:
-    """Return the paths in a folder that are not hidden, sorted."""
-    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    """Return the paths in a folder that are not hidden, sorted; none if it cannot be read.
+
+    Listing its files later reports why.
+    """
+    try:
+        return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def _join(folder: str, name: str) -> str:

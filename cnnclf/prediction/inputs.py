@@ -242,9 +242,10 @@ class _Search:
         self._remarks += walk.remarks()
 
     def _drain_errors(self, walk: Walk, folder: str) -> Iterator[Found]:
-        for name, reason in walk.skipped:
+        for name, reason in (*walk.skipped, *walk.unneeded):
             yield Found(folder if name == "." else join_names(folder, name), reason)
         walk.skipped.clear()
+        walk.unneeded.clear()
 
     def _is_excluded(self, folder: str, name: str) -> bool:
         """Return whether a file is in the excluded folder; resolves each folder once."""

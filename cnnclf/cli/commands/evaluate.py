@@ -11,6 +11,7 @@ from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import EvaluateConfig
 from cnnclf.errors import ExitCode
+from cnnclf.names import count_of
 
 if TYPE_CHECKING:
     from cnnclf.evaluation.report import Report
@@ -64,7 +65,8 @@ def evaluate_command(
     if dataset is not None and report.dataset["trained_on"] is False and report.split != "all":
         out.hint(f"--split all evaluates all images of {report.dataset['directory']}")
     out.json(report.to_dict())
-    return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
+    is_whole = not (report.failed or report.failed_at_import)
+    return ExitCode.OK if is_whole else ExitCode.SOME_FAILED
 
 
 def _show(report: "Report") -> None:
@@ -76,6 +78,8 @@ def _show(report: "Report") -> None:
         # With two classes, top-k accuracy equals the accuracy.
         if metric.name != "accuracy" and (metric.name != "top_k_accuracy" or report.top_k > 1):
             rows[metric.title] = report.metrics[metric.name]
+    if report.failed_at_import:
+        rows["skipped"] = f"{count_of(report.failed_at_import, 'file')} at the import"
     if report.absent_labels:
         rows["classes without images"] = report.absent_labels
     if report.failed:

@@ -63,8 +63,11 @@ def list_command(
         ),
     ] = "accuracy",
     json: options.Json = False,
-) -> None:
-    """List the runs in a directory, best first."""
+) -> int:
+    """List the runs in a directory, best first.
+
+    Directories that cannot be entered are named, and the exit code is 7.
+    """
     if sort not in SORTS:
         raise UsageError(f"--sort {sort}: expected one of {', '.join(SORTS)}")
     if not directory.is_dir():
@@ -95,6 +98,8 @@ def list_command(
     for row in rows:
         if row["problem"]:
             out.warn(f"{row['run']}: {row['problem']}")
+    is_unread = any(row["status"] == "unreadable" for row in rows)
+    return ExitCode.SOME_FAILED if is_unread else ExitCode.OK
 
 
 def remove_command(
@@ -253,6 +258,9 @@ def _describe(row: RunRow) -> dict[str, Any]:
         val_accuracy = evaluations.get("val", {}).get("accuracy", val_accuracy)
     except RunError as error:  # one damaged run must not hide the others
         status, problem = "damaged", problem or error.message
+    except OSError as error:
+        status = "unreadable"
+        problem = problem or f"cannot be read: {error.strerror}"
     return {
         "run": str(directory.path),
         "name": directory.path.name,

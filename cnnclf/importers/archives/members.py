@@ -15,6 +15,7 @@ from typing import Final
 
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.unpacking import Budget
+from cnnclf.importers.walk import MAX_DEPTH
 
 
 class Members:
@@ -52,6 +53,9 @@ class Members:
                 "do not trust this file; get it from another source",
             )
         if not parts:
+            return None
+        if len(parts) > MAX_DEPTH:
+            self.skip(name, f"more than {MAX_DEPTH} folders deep")
             return None
         if os.sep == "\\" and ":" in name:
             self.skip(name, "not a valid file name on this system")

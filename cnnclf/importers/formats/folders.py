@@ -70,7 +70,11 @@ def explain_folder(source: Path) -> DataError:
             f"put the images of each class into a folder ({where}/{layout.folders[0]}/cat/1.jpg),"
             " or use --format class-folders if these are class names",
         )
-    loose = len(Walk(source).look(layout.base)[1])
+    walk = Walk(source)
+    loose = len(walk.look(layout.base)[1])
+    if walk.skipped:
+        path, reason = walk.skipped[0]
+        return DataError(f"cannot read {source / path}: {reason}", "check its owner and mode")
     if loose:
         return DataError(
             f"{where} has no class folders, only {count_of(loose, 'file')}",
@@ -116,7 +120,7 @@ def _read_split_folders(
 
     def records() -> Iterator[Record]:
         for folder in [*layout.wrappers, layout.base]:
-            _skip_loose_files(walk, walk.look(folder)[1])
+            _look_above(walk, folder)
         for name in sorted(layout.splits, key=lambda name: order.index(name.casefold())):
             path = _join(layout.base, name)
             yield from _read_classes(walk, listing, path, split=layout.splits[name])
@@ -143,7 +147,7 @@ def _read_class_folders(
 
     def records() -> Iterator[Record]:
         for folder in layout.wrappers:
-            _skip_loose_files(walk, walk.look(folder)[1])
+            _look_above(walk, folder)
         yield from _read_classes(walk, listing, layout.base, split="")
         listing.remarks.extend(walk.remarks())
 
@@ -209,12 +213,23 @@ def _open_listing(source: Path, walk: Walk, layout: _Layout, options: ImportConf
         records=iter(()),
         labels=labels,
         skipped=walk.skipped,
+        unneeded=walk.unneeded,
         total=walk.count_files(layout.base),
     )
 
 
+def _look_above(walk: Walk, path: str) -> None:
+    """List what is skipped in a folder above the class folders: files, and unreadable folders."""
+    folders, files = walk.look(path)
+    _skip_loose_files(walk, files)
+    for folder in folders:
+        if not walk.has_files(folder):
+            for _ in walk.all_files(folder):  # reports what cannot be read
+                pass
+
+
 def _skip_loose_files(walk: Walk, files: list[str]) -> None:
-    walk.skipped.extend((file, "not in a class folder") for file in files)
+    walk.unneeded.extend((file, "not in a class folder") for file in files)
 
 
 def _read_classes(walk: Walk, listing: Listing, path: str, *, split: str) -> Iterator[Record]:
@@ -228,11 +243,11 @@ def _read_classes(walk: Walk, listing: Listing, path: str, *, split: str) -> Ite
     empty = []
     for folder in folders:
         label = _name(folder)
-        seen = False
+        seen, unread = False, len(walk.skipped)
         for file in walk.all_files(folder):
             seen = True
             yield Record(file, label, split)
-        if not seen:
+        if not seen and len(walk.skipped) == unread:
             empty.append(folder)
     if empty:
         listing.remarks.append(f"empty folders skipped: {name_some(empty)}")

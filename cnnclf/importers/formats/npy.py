@@ -30,7 +30,7 @@ from cnnclf.importers.formats.arrays import (
     scale_samples,
 )
 from cnnclf.importers.importer import Listing, path_importer
-from cnnclf.importers.walk import Walk
+from cnnclf.importers.walk import MAX_DEPTH, Walk
 from cnnclf.progress import Progress
 
 MAGIC: Final = b"\x93NUMPY"
@@ -125,7 +125,8 @@ def read_npy(
                 sizes = pool.map(lambda path: _size_bytes(source / path), batch)
                 budget.spend(sum(sizes) // _MAX_ITEM_BYTES, files=len(batch))
                 for path in batch:
-                    (unpack_dir / path).parent.mkdir(parents=True, exist_ok=True)
+                    if path.count("/") < MAX_DEPTH:
+                        (unpack_dir / path).parent.mkdir(parents=True, exist_ok=True)
                 outcomes = pool.map(lambda path: _convert(source, path, unpack_dir), batch)
                 for path, outcome in zip(batch, outcomes, strict=True):
                     if isinstance(outcome, str):
@@ -135,6 +136,7 @@ def read_npy(
                 task.advance(len(batch))
         listing = list_unpacked_folder(source, unpack_dir, options=options, progress=progress)
     listing.skipped[:0] = [*walk.skipped, *skipped]
+    listing.unneeded[:0] = walk.unneeded
     listing.remarks[:0] = walk.remarks()
     if scaled:
         listing.remarks.append(f"{scaled} arrays: {SCALE_RULE}")
@@ -182,6 +184,8 @@ def _size_bytes(path: Path) -> int:
 
 def _convert(source: Path, path: str, unpack_dir: Path) -> bool | str:
     """Write one array as an image; return whether it was scaled, or why it was skipped."""
+    if path.count("/") >= MAX_DEPTH:
+        return f"more than {MAX_DEPTH} folders deep"
     try:
         array = _load(source / path)
     except DataError as error:

@@ -257,7 +257,7 @@ def test_files_that_the_import_skipped_are_told_at_the_end_and_by_the_exit_code(
     options = (*TINY, "--epochs", "1")
     result = cli("train", images, "--out", tmp_path / "run", *options)
     assert result.code == ExitCode.SOME_FAILED, result.stderr
-    assert "1 image at the import, listed in " in result.stdout
+    assert "1 file at the import, listed in " in result.stdout
     again = cli("train", images, "--out", tmp_path / "again", *options, "--json")
     assert again.code == ExitCode.SOME_FAILED, "the import lies in the cache, the file is as bad"
     told = json.loads(again.stdout)

@@ -91,7 +91,8 @@ def test_wrapping_folders_are_gone_through(tmp_path: Path) -> None:
         ("photos/all/cat/1.png", "cat"),
         ("photos/all/dog/1.png", "dog"),
     ]
-    assert listing.skipped == [("photos/README.txt", "not in a class folder")]
+    assert listing.unneeded == [("photos/README.txt", "not in a class folder")]
+    assert not listing.skipped
     put(tmp_path / "packed", "set/train/cat/1.png", "set/test/cat/1.png")
     found = recognize(tmp_path / "packed")
     assert found is not None
@@ -127,7 +128,8 @@ def test_files_without_class_are_skipped_with_the_reason(tmp_path: Path) -> None
     put(tmp_path, "train/cat/1.png", "train/dog/1.png", "test/1.png", "test/2.png", "labels.csv")
     listing, records = read(tmp_path, "split-folders")
     assert len(records) == 2
-    assert [path for path, _ in listing.skipped] == ["labels.csv", "test/1.png", "test/2.png"]
+    assert [path for path, _ in listing.unneeded] == ["labels.csv", "test/1.png", "test/2.png"]
+    assert not listing.skipped
     assert "2 files directly in test skipped: not in a class folder" in listing.remarks
 
 
@@ -143,7 +145,8 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert recognize(source) is not None
     listing, records = read(source)
     assert paths(records) == ["cat/1.png", "dog/1.png", "dog/sub/2.png"]
-    reasons = dict(listing.skipped)
+    reasons = dict([*listing.skipped, *listing.unneeded])
+    assert [path for path, _ in listing.unneeded] == ["dog/sub/up"]
     assert set(reasons) == {"dog/gone", "dog/pipe", "dog/self", "dog/sub/up"}
     assert "leads back" in reasons["dog/sub/up"]
     assert "leads nowhere" in reasons["dog/gone"]

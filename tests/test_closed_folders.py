@@ -1,0 +1,148 @@
+"""Folders that cannot be entered, too deep or gone: one named failure, and the rest goes on."""
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from cnnclf.errors import ExitCode
+from cnnclf.prediction.patterns import match_pattern
+from tests.conftest import Cli, Close
+
+SAMPLES = Path(__file__).parents[1] / "sample_data" / "x_or_o"
+DENIED = "the folder cannot be read: Permission denied"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for label in ("o", "x"):
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True)
+        for image in sorted((SAMPLES / label).iterdir())[:4]:
+            shutil.copy(image, folder)
+    (tmp_path / "photos" / "lost+found").mkdir()
+    (tmp_path / "photos" / "x" / "closed").mkdir()
+    return tmp_path / "photos"
+
+
+def test_import_names_closed_folders(
+    cli: Cli, photos: Path, tmp_path: Path, close_folder: Close
+) -> None:
+    close_folder(photos / "lost+found")
+    close_folder(photos / "x" / "closed")
+    result = cli("import", photos, "--out", tmp_path / "ds", "--json")
+    assert result.code == ExitCode.SOME_FAILED
+    report = json.loads(result.stdout)
+    assert (report["images"], report["skipped"], report["failed"]) == (8, 2, 2)
+    rows = (tmp_path / "ds" / "skipped.csv").read_text().splitlines()[1:]
+    assert rows == [f"lost+found,{DENIED}", f"x/closed,{DENIED}"]
+    assert "empty folders" not in result.stderr
+
+
+@pytest.mark.parametrize("closed", ["train/x", "test", ""])
+def test_import_names_closed_folders_of_any_level(
+    cli: Cli, photos: Path, tmp_path: Path, closed: str, close_folder: Close
+) -> None:
+    source = tmp_path / "source"
+    for split in ("train", "test"):
+        shutil.copytree(photos, source / split)
+    close_folder(source / closed)
+    result = cli("import", source, "--out", tmp_path / "ds")
+    if closed == "train/x":  # no class is left but one
+        assert result.code == ExitCode.SOME_FAILED
+        assert "train/x" in (tmp_path / "ds" / "skipped.csv").read_text()
+    elif closed:
+        assert result.code == ExitCode.SOME_FAILED
+        assert f"test,{DENIED}" in (tmp_path / "ds" / "skipped.csv").read_text()
+    else:
+        assert result.code == ExitCode.DATA
+        assert result.stderr.splitlines()[0] == (f"error: cannot read {source}: {DENIED}")
+
+
+def test_training_on_a_source_with_a_closed_folder_plans(
+    cli: Cli, photos: Path, close_folder: Close
+) -> None:
+    close_folder(photos / "lost+found")
+    result = cli("train", photos, "--dry-run", "--json")
+    assert (result.code, DENIED in result.stderr) == (ExitCode.OK, True)
+
+
+def test_runs_list_names_a_closed_folder(cli: Cli, tmp_path: Path, close_folder: Close) -> None:
+    (tmp_path / "runs" / "lost+found").mkdir(parents=True)
+    close_folder(tmp_path / "runs" / "lost+found")
+    result = cli("runs", "list", tmp_path / "runs", "--json")
+    assert result.code == ExitCode.SOME_FAILED
+    [row] = json.loads(result.stdout)["runs"]
+    assert (row["name"], row["status"]) == ("lost+found", "unreadable")
+    assert "cannot be read: Permission denied" in result.stderr
+    close_folder(tmp_path / "runs")
+    result = cli("runs", "list", tmp_path / "runs")
+    assert (result.code, "Permission denied" in result.stderr) == (ExitCode.CONFIG, True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("**/*.png", ["a/1.png", "a/closed"]),
+        ("a/*/1.png", ["a/closed/1.png"]),
+        ("a/closed/*", ["a/closed"]),
+        ("**/1.png", ["a/1.png", "a/closed/1.png", "a/closed"]),
+        ("b/*", []),
+        ("a/1.png/*", []),
+    ],
+)
+def test_patterns_yield_what_cannot_be_read(
+    tmp_path: Path, pattern: str, found: list[str], close_folder: Close
+) -> None:
+    (tmp_path / "a" / "closed").mkdir(parents=True)
+    (tmp_path / "a" / "1.png").touch()
+    close_folder(tmp_path / "a" / "closed")
+    with chdir(tmp_path):
+        assert list(match_pattern(pattern, sort_at_once=10)) == found
+
+
+@pytest.fixture
+def deep(photos: Path) -> Iterator[Path]:
+    """Photos with an image 1,100 folders deep, more than Python calls functions."""
+    image = next((SAMPLES / "x").iterdir()).read_bytes()
+    with chdir(photos / "x"):
+        for _ in range(1100):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("1.jpg").write_bytes(image)
+    yield photos
+    with chdir(photos / "x"):  # deeper than pytest can remove
+        for _ in range(1100):
+            os.chdir("d")
+        Path("1.jpg").unlink()
+        for _ in range(1100):
+            os.chdir("..")
+            Path("d").rmdir()
+
+
+@pytest.mark.parametrize("options", [(), ("--copy",)])
+def test_deep_folders_are_imported(
+    cli: Cli, deep: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    result = cli("import", deep, "--out", tmp_path / "ds", *options, "--json")
+    assert (result.code, json.loads(result.stdout)["images"]) == (ExitCode.OK, 9)
+
+
+def test_patterns_find_deep_files(deep: Path) -> None:
+    with chdir(deep):
+        assert len(list(match_pattern("**/1.jpg", sort_at_once=10))) == 1
+
+
+def test_deep_members_and_arrays_are_skipped(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
+    name = f"x/{'d/' * 1100}1.jpg"
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr(name, b"")
+    result = cli("import", archive, "--out", tmp_path / "ds")
+    assert result.code == ExitCode.SOME_FAILED
+    assert f"{name},more than 100 folders deep" in (tmp_path / "ds/skipped.csv").read_text()
