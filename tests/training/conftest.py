@@ -40,6 +40,18 @@ def draw_shapes(folder: Path, *, per_class: int = 16, side: int = 16) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures empty: they take a third of a tiny run, and other tests look at them."""
+
+    def touch(_content: object, path: Path, **_options: object) -> None:
+        path.touch()
+
+    monkeypatch.setattr("cnnclf.evaluation.figures.draw_curves", touch)
+    monkeypatch.setattr("cnnclf.evaluation.report.draw_confusion", touch)
+    monkeypatch.setattr("cnnclf.evaluation.report.draw_sheet", touch)
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """48 images of three shapes, imported."""

@@ -372,7 +372,7 @@ def test_balance_reaches_features_images_and_the_loss(
         tune(tmp_path / "run", **options)
 
 
-def test_class_weights_change_what_both_phases_learn(tune: Finetune, tmp_path: Path) -> None:
+def test_a_balanced_sample_changes_what_both_phases_learn(tune: Finetune, tmp_path: Path) -> None:
     plain, weighted = (
         tune(tmp_path / balance, **{"training.balance": balance, "features.views": 2})
         for balance in ("none", "sample")
