@@ -1,9 +1,10 @@
 """Every setting of `cnnclf import`."""
 
+import re
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from cnnclf.config.sections import CommandConfig, Threads, Typed, split_list
 
@@ -17,6 +18,38 @@ Split = Annotated[
     Typed(
         "TRAIN,VAL,TEST",
         "three fractions for train, val and test that add up to 1, such as 0.7,0.15,0.15",
+    ),
+]
+
+
+def _split_pairs(value: object) -> object:
+    """Let "train=seg_train,test=seg_test" stand for (("train", "seg_train"), ...)."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    return [(split.strip(), name.strip()) for split, _, name in pairs]
+
+
+def _check_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return value
+
+
+SplitPairs = Annotated[
+    tuple[tuple[Literal["train", "val", "test"], Annotated[str, Field(min_length=1)]], ...],
+    BeforeValidator(_split_pairs),
+    Typed("SPLIT=NAME,...", "splits with their names, such as train=seg_train,test=seg_test"),
+]
+LabelRule = Annotated[
+    str,
+    AfterValidator(_check_expression),
+    Typed(
+        "parent|grandparent|top|REGEX",
+        "parent, grandparent, top, or a regular expression such as '^([a-z]+)'",
+        ("parent", "grandparent", "top"),
     ),
 ]
 
@@ -35,6 +68,18 @@ class ImportConfig(CommandConfig):
         None,
         description="Fractions of train, val and test.",
         json_schema_extra={"unset": "that of the source, or 0.7,0.15,0.15"},
+    )
+    splits: SplitPairs | None = Field(
+        None,
+        description="Names of the folders, or values of the split column, that are the splits.",
+        json_schema_extra={"unset": "recognized"},
+    )
+    label_from: LabelRule | None = Field(
+        None,
+        description="What the label of an image in a folder is: the name of its folder, of the "
+        "folder above that, of the top folder, or what a regular expression (its first group) "
+        "finds in the name of the file, or else in its path.",
+        json_schema_extra={"unset": "recognized"},
     )
     seed: int = Field(0, ge=0, description="Random seed of the split.")
     copy_images: bool = Field(

@@ -96,9 +96,11 @@ def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
         Warnings: classes with few or no training images, classes of very different size.
 
     Raises:
-        DataError: Fewer than two labels have training images.
+        DataError: Fewer than two labels have training images, or val or test have a label that
+            train has not.
     """
-    counts = dataset.counts()["train"]
+    by_split = dataset.counts()
+    counts = by_split["train"]
     filled = {label: count for label, count in counts.items() if count}
     if len(filled) < 2:
         got = f"{next(iter(filled))!r} only" if filled else "none"
@@ -106,6 +108,18 @@ def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
             f"expected training images of at least 2 labels in {dataset.directory}, received {got}",
             "import images of more classes, or with another split: "
             "cnnclf import SOURCE --out DATASET --split 0.7,0.15,0.15",
+        )
+    judged = [
+        f"{label} ({number:,})"
+        for label in counts
+        if label not in filled and (number := by_split["val"][label] + by_split["test"][label])
+    ]
+    if judged:
+        raise DataError(
+            f"no training images of labels that val or test have, in {dataset.directory}: "
+            f"{name_some(judged)}",
+            "no model can learn them: remove their images or give some to train, or split all "
+            "images again: cnnclf import SOURCE --out DATASET --split 0.7,0.15,0.15",
         )
     warnings = []
     absent = [label for label in counts if label not in filled]

@@ -72,7 +72,7 @@ def import_source(
         RunError: `out` cannot be written.
     """
     source = Source.of(source)
-    importer, reason = choose_importer(source, IMPORTERS, name=options.format)
+    importer, reason = choose_importer(source, IMPORTERS, options=options)
     progress.note(f"{source}: read as {importer.name}, because {reason}")
     return run_import(
         source, out, importer=importer, reason=reason, options=options, progress=progress

@@ -47,8 +47,10 @@ class Listing:
             filled while `records` is consumed, and emptied from time to time by the consumer.
         unneeded: Likewise, of files that are skipped without a loss, such as those outside of the
             class folders.
+        lost_labels: The labels of those in `skipped` that have one; filled and emptied likewise.
         remarks: What the user should know (hidden folders ignored, empty class folders); filled
             while `records` is consumed.
+        warnings: What the user may have to act on; filled while `records` is consumed.
         unpacked: Whether `root` is inside the dataset, because the source had to be unpacked.
         total: Number of records (skipped ones may count), for the progress bar; None if unknown.
     """
@@ -58,7 +60,9 @@ class Listing:
     labels: tuple[str, ...] | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     unneeded: list[tuple[str, str]] = field(default_factory=list)
+    lost_labels: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     unpacked: bool = False
     total: int | None = None
 

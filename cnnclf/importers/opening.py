@@ -13,7 +13,7 @@ from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
 from cnnclf.data.manifest import FORMAT_VERSION, Dataset, is_dataset, load_dataset
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
-from cnnclf.importers.formats.folders import explain_folder
+from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
 from cnnclf.importers.importer import Importer, read_classes_file
 from cnnclf.importers.pipeline import run_import
 from cnnclf.importers.source import Source
@@ -22,17 +22,19 @@ from cnnclf.progress import Progress
 from cnnclf.runs import CHECKPOINTS, RECORD_FILE
 
 _DATASETS = "datasets"
+_DEFAULTS = ImportConfig()
+_NOT_IN_KEY = {"threads", "classes_file"}  # the content of that file is
 
 
 def choose_importer(
-    source: Source, importers: Sequence[Importer], *, name: str | None = None
+    source: Source, importers: Sequence[Importer], *, options: ImportConfig = _DEFAULTS
 ) -> tuple[Importer, str]:
     """Choose the importer for a source.
 
     Args:
         source: What the user gave.
         importers: In the order in which they are tried.
-        name: The importer to use; None means recognize the source by its content.
+        options: Of the import; without a format the source is recognized by its content.
 
     Returns:
         The importer, and the reason for it (to follow "because").
@@ -41,7 +43,7 @@ def choose_importer(
         DataError: The source does not exist, is a dataset already, or no importer recognizes it.
         UsageError: There is no importer of this name.
     """
-    names = [importer.name for importer in importers]
+    name, names = options.format, [importer.name for importer in importers]
     if name is not None and name not in names:
         near = get_close_matches(name, names, n=1)
         raise UsageError(
@@ -57,11 +59,11 @@ def choose_importer(
             source.require_path()
         return importer, f"--format {name} was given"
     for importer in importers:
-        reason = importer.recognize(source)
+        reason = None if importer in FOLDER_IMPORTERS else importer.recognize(source)
         if reason is not None:
             return importer, reason
     if source.require_path().is_dir():
-        raise explain_folder(source.require_path())
+        return choose_folder_importer(source.require_path(), options)
     raise DataError(
         f"the format of {source} is not recognized",
         f"name it with --format ({', '.join(names)}), or give a folder of class folders",
@@ -80,7 +82,7 @@ def open_cached(
     """
     if source.path is not None and is_dataset(source.path):
         return load_dataset(source.path)
-    importer, reason = choose_importer(source, importers, name=options.format)
+    importer, reason = choose_importer(source, importers, options=options)
     directory = _find_place(source, importer, options, progress)
     if not is_dataset(directory):
         _import_into(directory, source, importer, reason, options, progress)
@@ -158,7 +160,7 @@ def _find_place(
     """Return the directory in the cache for a source in its present state."""
     key = hashlib.sha256()
     resolved = None if source.path is None else source.path.resolve()
-    said = [FORMAT_VERSION, options.format, options.split, options.seed, options.copy_images]
+    said = [FORMAT_VERSION, sorted(options.model_dump(exclude=_NOT_IN_KEY).items())]
     for text in (source.text if resolved is None else os.fspath(resolved), *map(repr, said)):
         _add(key, text)
     if options.classes_file is not None:

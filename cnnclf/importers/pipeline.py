@@ -148,7 +148,12 @@ def run_import(
         _publish(staging, out)
     notes, warnings = report_duplicates(duplicates, examples, kept=division.kind != "made")
     skipped = report_skipped(scan, out / SKIPPED_NAME)
-    warnings = [*report_labels(saved.counts, scan.unread), *division.warnings, *warnings]
+    warnings = [
+        *listing.warnings,
+        *report_labels(saved.counts, scan.unread),
+        *division.warnings,
+        *warnings,
+    ]
     if scan.failed:
         warnings = [*skipped, *warnings]
     else:

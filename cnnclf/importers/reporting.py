@@ -73,10 +73,20 @@ def report_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
     lost = [
         f"{label} ({count_of(count, 'file')})"
         for label, count in unread.items()
-        if label not in labels
+        if label and label not in labels
     ]
     if lost:
         warnings.append(f"classes without a usable file are excluded: {name_some(lost)}")
+    untrained = [
+        f"{label} ({count_of(count, 'image')})"
+        for label in labels
+        if (count := counts["val"][label] + counts["test"][label]) and not counts["train"][label]
+    ]
+    if untrained and any(counts["train"].values()):
+        warnings.append(
+            f"labels without training images, only in val or test, so they cannot be learned: "
+            f"{name_some(untrained)}"
+        )
     bare = [label for label in labels if not any(each[label] for each in counts.values())]
     if bare:
         warnings.append(f"labels without images: {name_some(bare)}")

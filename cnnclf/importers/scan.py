@@ -68,6 +68,11 @@ class Scan:
             self._skip(path, reason)
         self._listing.skipped.clear()
         self._listing.unneeded.clear()
+        for label in self._listing.lost_labels:
+            # A damaged table may hold millions of different labels.
+            known = label in self.unread or len(self.unread) < _MAX_REASONS
+            self.unread[label if known else ""] += 1
+        self._listing.lost_labels.clear()
 
     def _skip(self, path: str, reason: str) -> None:
         self._write_skipped((path, reason))

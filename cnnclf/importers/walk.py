@@ -16,7 +16,19 @@ from cnnclf.names import count_of, name_some, sort_in_chunks
 from cnnclf.runs import PLAN_FILE, RECORD_FILE
 
 # Files that operating systems create in folders; treated as hidden.
-_SYSTEM_NAMES: Final = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini"})
+_SYSTEM_NAMES: Final = frozenset(
+    {
+        "$recycle.bin",
+        "@eadir",
+        "__macosx",
+        "__pycache__",
+        "desktop.ini",
+        "icon\r",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+    }
+)
 
 MAX_DEPTH: Final = 100
 """How many folders deep files are written; the standard library cannot remove 1,000."""

@@ -44,7 +44,7 @@ def test_a_good_dataset_has_no_warnings() -> None:
 
 
 def test_small_and_uneven_classes_are_told() -> None:
-    counts = {"a": (200, 2, 2), "b": (9, 2, 2), "c": (0, 2, 2), "d": (20, 0, 0)}
+    counts = {"a": (200, 2, 2), "b": (9, 2, 2), "c": (0, 0, 0), "d": (20, 0, 0)}
     absent, few, uneven = check_trainable(make_dataset(counts))
     assert absent.endswith(": c")
     assert few.endswith(": b (9)")
@@ -57,6 +57,10 @@ def test_small_and_uneven_classes_are_told() -> None:
     [
         ({"a": (9, 0, 0), "b": (0, 5, 5)}, "received 'a' only"),
         ({"a": (0, 1, 1), "b": (0, 5, 5)}, "received none"),
+        (
+            {"a": (9, 0, 0), "b": (9, 1, 1), "c": (0, 2, 1)},
+            "no training images of labels that val or test have, in data: c",
+        ),
     ],
 )
 def test_a_dataset_without_two_trained_labels_is_refused(

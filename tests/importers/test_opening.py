@@ -124,7 +124,8 @@ def test_the_cache_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("name", [importer.name for importer in IMPORTERS])
 def test_an_importer_can_be_forced(name: str, source: Path) -> None:
-    importer, reason = choose_importer(Source.of(source), IMPORTERS, name=name)
+    options = ImportConfig(format=name)
+    importer, reason = choose_importer(Source.of(source), IMPORTERS, options=options)
     assert importer.name == name
     assert f"--format {name}" in reason
 
@@ -154,7 +155,7 @@ def test_a_run_is_no_source_of_images(tmp_path: Path) -> None:
 
 def test_an_unknown_format_names_the_nearest(source: Path) -> None:
     with pytest.raises(UsageError, match="'class-folder'") as caught:
-        choose_importer(Source.of(source), IMPORTERS, name="class-folder")
+        choose_importer(Source.of(source), IMPORTERS, options=ImportConfig(format="class-folder"))
     assert "did you mean --format class-folders" in caught.value.hint
 
 

@@ -25,13 +25,13 @@ from cnnclf.importers.archives.unpacking import (
     name_source,
     whole_or_nothing,
 )
-from cnnclf.importers.formats.folders import SPLIT_NAMES
 from cnnclf.importers.importer import (
     Importer,
     Listing,
     PathReader,
     path_importer,
 )
+from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.walk import list_visible
 from cnnclf.progress import Progress, Task
@@ -280,6 +280,6 @@ def _find_inside(
             if inner is not None:
                 return inner, importer
         folders = [child for child in list_visible(folder) if child.is_dir()]
-        if len(folders) != 1 or folders[0].name.casefold() in SPLIT_NAMES:
+        if len(folders) != 1 or read_split_name(folders[0].name).split:
             return here, None
         folder = folders[0]

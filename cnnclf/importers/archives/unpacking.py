@@ -10,7 +10,7 @@ from typing import Final
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError, DeviceError
 from cnnclf.files import format_bytes, free_bytes
-from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, explain_folder
+from cnnclf.importers.formats.folders import choose_folder_importer
 from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Progress
@@ -90,14 +90,16 @@ def list_unpacked_folder(
         DataError: There are no such folders, or (when the records are consumed) no files in them.
     """
     unpacked = Source.of(unpack_dir)
-    for importer in FOLDER_IMPORTERS:
-        if importer.recognize(unpacked):
-            listing = importer.read(unpacked, unpack_dir, options=options, progress=progress)
-            listing.records = _one_or_more(source, listing.records)
-            listing.unpacked = True
-            return listing
-    # The folder is about to be removed, so the message must name the source.
-    raise name_source(explain_folder(unpack_dir), there=unpack_dir, here=source)
+    try:
+        importer, _ = choose_folder_importer(unpack_dir, options)
+    except DataError as error:
+        # The folder is about to be removed, so the message must name the source.
+        raise name_source(error, there=unpack_dir, here=source) from error
+    inner = options.model_copy(update={"format": None})  # it named the archive
+    listing = importer.read(unpacked, unpack_dir, options=inner, progress=progress)
+    listing.records = _one_or_more(source, listing.records)
+    listing.unpacked = True
+    return listing
 
 
 def name_source(error: DataError, *, there: Path, here: Path) -> DataError:

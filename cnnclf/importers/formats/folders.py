@@ -1,261 +1,264 @@
 """Folders of images: one folder per class, or such folders below train, val and test."""
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from cnnclf.config import ImportConfig
-from cnnclf.errors import DataError
 from cnnclf.importers.importer import (
+    Importer,
     Listing,
     Record,
     path_importer,
     read_classes_file,
 )
+from cnnclf.importers.layouts.class_choice import ClassFolder
+from cnnclf.importers.layouts.folder_layout import (
+    CLASS_FOLDERS,
+    SPLIT_FOLDERS,
+    FolderLayout,
+    find_layout,
+)
+from cnnclf.importers.layouts.folder_view import name_of, parent_of
+from cnnclf.importers.layouts.label_lists import LabelList, read_label_list
 from cnnclf.importers.walk import Walk
 from cnnclf.names import count_of, name_some
 from cnnclf.progress import Progress
 
-SPLIT_NAMES: Final = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-
-_LAYOUT_HINT: Final = (
-    "put the images of each class into a folder with its name ({0}/cat/1.jpg, {0}/dog/1.jpg), "
-    "or give a CSV file with the columns path,label"
-)
+_DEFAULTS: Final = ImportConfig()
+_NO_CLASS: Final = "not in a class folder"
+_NO_LABEL: Final = "an image without a label"
 
 
-class _Layout(NamedTuple):
-    """Where a folder holds classes and splits.
+def choose_folder_importer(source: Path, options: ImportConfig) -> tuple[Importer, str]:
+    """Choose between the formats of folders.
 
     Args:
-        base: Path of the folder that holds the classes or splits; "" is the source itself.
-        wrappers: Paths of the folders above it, from the source down.
-        folders: Names of the folders in `base` with files below them.
-        splits: Those of `folders` that are named like a split, with the split.
-        divided: Those of `splits` that hold folders with files.
+        source: A folder that no other importer recognizes.
+        options: Of the import.
+
+    Returns:
+        The importer, and the reason for it (to follow "because").
+
+    Raises:
+        DataError: It has neither class folders nor split folders, or the user has to decide.
     """
+    layout = find_layout(source, options)
+    if layout.problem:
+        raise layout.problem
+    [importer] = [each for each in FOLDER_IMPORTERS if each.name == layout.format]
+    return importer, _explain_choice(source, layout)
 
-    base: str
-    wrappers: list[str]
-    folders: list[str]
-    splits: dict[str, str]
-    divided: list[str]
+
+def _recognize(name: str) -> Callable[[Path], str | None]:
+    def recognize(source: Path) -> str | None:
+        if not source.is_dir():
+            return None
+        layout = find_layout(source, _DEFAULTS)
+        fits = layout.format == name and not layout.problem
+        return _explain_choice(source, layout) if fits else None
+
+    return recognize
 
 
-def explain_folder(source: Path) -> DataError:
-    """Return the error for a folder with neither class folders nor split folders."""
-    layout = _find_layout(source)
-    where = source / layout.base
-    hint = _LAYOUT_HINT.format(source)
-    others = [name for name in layout.folders if name not in layout.splits]
-    if layout.divided and others:
-        return DataError(
-            f"{where} mixes split folders ({name_some(layout.divided)}) and other folders "
-            f"({name_some(others)})",
-            f"move {name_some(others)} elsewhere, or use --format split-folders or "
-            "--format class-folders",
+def _explain_choice(source: Path, layout: FolderLayout) -> str:
+    place = f"{source / layout.base}" if layout.base else "it"
+    names = name_some(layout.names)
+    if not layout.names:
+        return f"{place} holds images"
+    if layout.splits:
+        return f"{place} holds {names} with folders in them"
+    if layout.format == SPLIT_FOLDERS:
+        return f"{place} holds classes with split folders in them: {names}"
+    return f"{place} holds folders of files: {names}"
+
+
+def _reader(name: str) -> Callable[..., Listing]:
+    def read(
+        source: Path,
+        unpack_dir: Path,
+        *,
+        options: ImportConfig,
+        progress: Progress,  # noqa: ARG001 - the pipeline shows it
+    ) -> Listing:
+        layout = find_layout(source, options)
+        if layout.problem or layout.format != name:
+            layout = find_layout(source, options, format=name)
+        if layout.problem:
+            raise layout.problem
+        walk = Walk(source, ignored=frozenset({unpack_dir.parent.name}))
+        listing = Listing(
+            root=source,
+            records=iter(()),
+            labels=read_classes_file(options.classes_file) if options.classes_file else None,
+            skipped=walk.skipped,
+            unneeded=walk.unneeded,
+            remarks=list(layout.remarks),
+            total=walk.count_files(layout.base),
         )
-    if layout.folders:
-        return DataError(
-            f"{where} has no split folders with class folders: {name_some(layout.folders)} hold "
-            "only files",
-            f"put the images of each class into a folder ({where}/{layout.folders[0]}/cat/1.jpg),"
-            " or use --format class-folders if these are class names",
-        )
-    walk = Walk(source)
-    loose = len(walk.look(layout.base)[1])
-    if walk.skipped:
-        path, reason = walk.skipped[0]
-        return DataError(f"cannot read {source / path}: {reason}", "check its owner and mode")
-    if loose:
-        return DataError(
-            f"{where} has no class folders, only {count_of(loose, 'file')}",
-            hint,
-        )
-    return DataError(f"{where} is empty", hint)
+        listing.records = _FolderReader(layout, walk, listing, options.label_from).records()
+        return listing
 
-
-def _recognize_split_folders(source: Path) -> str | None:
-    if not source.is_dir():
-        return None
-    layout = _find_layout(source)
-    if not layout.divided or len(layout.splits) < len(layout.folders):
-        return None
-    return f"{_place(source, layout)} holds {name_some(layout.divided)} with folders in them"
-
-
-def _recognize_class_folders(source: Path) -> str | None:
-    if not source.is_dir():
-        return None
-    layout = _find_layout(source)
-    all_splits = len(layout.splits) == len(layout.folders)
-    if not layout.folders or layout.divided or all_splits:
-        return None
-    names = name_some(layout.folders)
-    return f"{_place(source, layout)} holds folders of files: {names}"
-
-
-def _read_split_folders(
-    source: Path,
-    unpack_dir: Path,
-    *,
-    options: ImportConfig,
-    progress: Progress,  # noqa: ARG001
-) -> Listing:
-    layout = _find_layout(source)
-    if not layout.divided:
-        raise explain_folder(source)
-    others = [name for name in layout.folders if name not in layout.splits]
-    walk = Walk(source, ignored=frozenset({unpack_dir.parent.name}))
-    listing = _open_listing(source, walk, layout, options)
-    order = list(SPLIT_NAMES)
-
-    def records() -> Iterator[Record]:
-        for folder in [*layout.wrappers, layout.base]:
-            _look_above(walk, folder)
-        for name in sorted(layout.splits, key=lambda name: order.index(name.casefold())):
-            path = _join(layout.base, name)
-            yield from _read_classes(walk, listing, path, split=layout.splits[name])
-        if others:
-            listing.remarks.append(f"folders not named like a split skipped: {name_some(others)}")
-        listing.remarks.extend(walk.remarks())
-
-    listing.records = records()
-    return listing
-
-
-def _read_class_folders(
-    source: Path,
-    unpack_dir: Path,
-    *,
-    options: ImportConfig,
-    progress: Progress,  # noqa: ARG001
-) -> Listing:
-    layout = _find_layout(source)
-    if not layout.folders:
-        raise explain_folder(source)
-    walk = Walk(source, ignored=frozenset({unpack_dir.parent.name}))
-    listing = _open_listing(source, walk, layout, options)
-
-    def records() -> Iterator[Record]:
-        for folder in layout.wrappers:
-            _look_above(walk, folder)
-        yield from _read_classes(walk, listing, layout.base, split="")
-        listing.remarks.extend(walk.remarks())
-
-    listing.records = records()
-    return listing
+    return read
 
 
 FOLDER_IMPORTERS: Final = (
     path_importer(
-        "split-folders",
-        "class folders below train, val (valid, validation) and test folders",
-        recognize=_recognize_split_folders,
-        read=_read_split_folders,
+        SPLIT_FOLDERS,
+        "class folders below train, val and test folders, by any common name for them",
+        recognize=_recognize(SPLIT_FOLDERS),
+        read=_reader(SPLIT_FOLDERS),
     ),
     path_importer(
-        "class-folders",
+        CLASS_FOLDERS,
         "one folder of images per class",
-        recognize=_recognize_class_folders,
-        read=_read_class_folders,
+        recognize=_recognize(CLASS_FOLDERS),
+        read=_reader(CLASS_FOLDERS),
     ),
 )
 
 
-def _find_layout(source: Path) -> _Layout:
-    """Look at the top of a folder; a folder that holds only one other folder is a wrapper."""
-    walk = Walk(source)
-    base, wrappers = "", []
-    folders = _find_filled(walk, base)
-    while len(folders) == 1 and _split_of(folders[0]) is None:
-        wrappers.append(base)
-        base = folders[0]
-        folders = _find_filled(walk, base)
-    if not folders:  # nested single folders down to the files: the first one is the class
-        base, wrappers = "", []
-        folders = _find_filled(walk, base)
-    names = [_name(path) for path in folders]
-    splits = {name: split for name in names if (split := _split_of(name))}
-    return _Layout(
-        base=base,
-        wrappers=wrappers,
-        folders=names,
-        splits=splits,
-        divided=[name for name in splits if _find_filled(walk, _join(base, name))],
-    )
+class _FolderReader:
+    """Lists the images of a layout, and reports what it skips.
 
+    Args:
+        layout: Of the source.
+        walk: Through the source.
+        listing: Receives remarks, warnings and failures.
+        label_from: As in `ImportConfig`.
+    """
 
-def _find_filled(walk: Walk, path: str) -> list[str]:
-    return [below for below in walk.look(path)[0] if walk.has_files(below)]
+    def __init__(
+        self, layout: FolderLayout, walk: Walk, listing: Listing, label_from: str | None
+    ) -> None:
+        self._layout = layout
+        self._walk = walk
+        self._listing = listing
+        self._label_from = label_from
+        self._entered: set[str] = set()
+        self._looked: dict[str, tuple[list[str], list[str]]] = {}
 
+    def records(self) -> Iterator[Record]:
+        """Yield the images, class by class."""
+        layout, choice = self._layout, self._layout.choice
+        self._skip_loose()
+        for folder in choice.classes:
+            yield from self._read_class(folder)
+        for found in layout.lists:
+            yield from self._read_list(found)
+        self._skip_folders()
+        if choice.joined:
+            self._listing.remarks.append(
+                f"sub-folders joined into their class: {name_some(choice.joined)}"
+            )
+        self._report_empty()
+        self._listing.remarks.extend(self._walk.remarks())
 
-def _split_of(path: str) -> str | None:
-    return SPLIT_NAMES.get(_name(path).casefold())
+    def _read_class(self, folder: ClassFolder) -> Iterator[Record]:
+        rule = self._label_from if not folder.label else None
+        self._entered.add(folder.path)
+        for file in self._walk.all_files(folder.path):
+            if rule is None:
+                yield Record(file, folder.label, folder.split)
+            elif label := _label_of(file[len(folder.path) :].lstrip("/"), rule):
+                yield Record(file, label, folder.split)
+            else:
+                self._walk.skipped.append((file, f"--label-from {rule} finds no label"))
 
+    def _read_list(self, found: LabelList) -> Iterator[Record]:
+        listed = set()
+        for path, label in read_label_list(self._listing.root, found):
+            if path not in listed:
+                listed.add(path)
+                yield Record(path, label, found.split)
+        _, files = self._look(found.folder)
+        rest = [file for file in files if file not in listed and file != found.table]
+        self._walk.unneeded.extend((file, f"not listed in {found.table}") for file in rest)
+        if rest:
+            self._listing.warnings.append(
+                f"{count_of(len(rest), 'file')} in {found.folder} skipped: not listed in "
+                f"{found.table}"
+            )
 
-def _place(source: Path, layout: _Layout) -> str:
-    return f"{source / layout.base}" if layout.base else "it"
+    def _skip_loose(self) -> None:
+        layout, choice = self._layout, self._layout.choice
+        by_rule = {folder.path for folder in choice.classes if not folder.label}
+        for place in dict.fromkeys([*layout.wrappers, *choice.places]):
+            if place in by_rule:
+                continue
+            loose = self._look(place)[1]
+            self._walk.unneeded.extend((file, _NO_CLASS) for file in loose)
+            if loose and self._split_of(place):
+                self._listing.warnings.append(
+                    f"{count_of(len(loose), 'file')} directly in {place} skipped: {_NO_CLASS}"
+                )
+        beside = [file for path in choice.beside for file in self._look(path)[1]]
+        self._walk.unneeded.extend((file, "beside the images of a class") for file in beside)
+        if beside:
+            self._listing.remarks.append(
+                f"{count_of(len(beside), 'file')} beside the images of a class skipped, such as "
+                f"{beside[0]}"
+            )
 
+    def _skip_folders(self) -> None:
+        """Skip the files of unlabeled and other folders, each of which is named."""
+        for path in self._layout.unlabeled:
+            files = list(self._walk.all_files(path))
+            self._walk.unneeded.extend((file, _NO_LABEL) for file in files)
+            self._listing.warnings.append(
+                f"{path} holds {count_of(len(files), 'file')} without a label, not used: they can "
+                "be predicted later"
+            )
+        reasons = Counter(self._layout.choice.skipped.values())
+        for reason in reasons:
+            paths = [p for p, why in self._layout.choice.skipped.items() if why == reason]
+            files = [file for path in paths for file in self._walk.all_files(path)]
+            self._walk.unneeded.extend((file, reason) for file in files)
+            self._listing.warnings.append(
+                f"{count_of(len(files), 'file')} in {name_some(paths)} skipped: {reason}"
+            )
 
-def _open_listing(source: Path, walk: Walk, layout: _Layout, options: ImportConfig) -> Listing:
-    labels = read_classes_file(options.classes_file) if options.classes_file else None
-    return Listing(
-        root=source,
-        records=iter(()),
-        labels=labels,
-        skipped=walk.skipped,
-        unneeded=walk.unneeded,
-        total=walk.count_files(layout.base),
-    )
+    def _report_empty(self) -> None:
+        empty = []
+        for place in self._layout.choice.places:
+            folders, _ = self._look(place)
+            new = [path for path in folders if path not in self._entered]
+            empty += [path for path in new if next(self._walk.all_files(path), None) is None]
+        if empty:
+            self._listing.remarks.append(f"empty folders skipped: {name_some(empty)}")
 
+    def _look(self, path: str) -> tuple[list[str], list[str]]:
+        """Look at a folder once, because each look reports what is hidden in it."""
+        if path not in self._looked:
+            self._looked[path] = self._walk.look(path)
+        return self._looked[path]
 
-def _look_above(walk: Walk, path: str) -> None:
-    """List what is skipped in a folder above the class folders: files, and unreadable folders."""
-    folders, files = walk.look(path)
-    _skip_loose_files(walk, files)
-    for folder in folders:
-        if not walk.has_files(folder):
-            for _ in walk.all_files(folder):  # reports what cannot be read
-                pass
-
-
-def _skip_loose_files(walk: Walk, files: list[str]) -> None:
-    walk.unneeded.extend((file, "not in a class folder") for file in files)
-
-
-def _read_classes(walk: Walk, listing: Listing, path: str, *, split: str) -> Iterator[Record]:
-    """Yield the images of the class folders in a folder."""
-    folders, loose = walk.look(path)
-    _skip_loose_files(walk, loose)
-    if loose and split:
-        listing.remarks.append(
-            f"{count_of(len(loose), 'file')} directly in {path} skipped: not in a class folder"
+    def _split_of(self, place: str) -> str:
+        return next(
+            (
+                split
+                for path, split in self._layout.splits.items()
+                if place == path or place.startswith(f"{path}/")
+            ),
+            "",
         )
-    empty = []
-    for folder in folders:
-        label = _name(folder)
-        seen, unread = False, len(walk.skipped)
-        for file in walk.all_files(folder):
-            seen = True
-            yield Record(file, label, split)
-        if not seen and len(walk.skipped) == unread:
-            empty.append(folder)
-    if empty:
-        listing.remarks.append(f"empty folders skipped: {name_some(empty)}")
 
 
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
+def _label_of(file: str, rule: str) -> str:
+    """Return the label of a file by --label-from, or "" if it has none.
 
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+    Args:
+        file: Path below the folder.
+        rule: `parent`, `grandparent` or a regular expression, for the name or else the path.
+    """
+    if rule in ("parent", "grandparent"):
+        above = parent_of(file)
+        if rule == "grandparent":
+            above = parent_of(above)
+        return name_of(above)
+    match = re.search(rule, name_of(file)) or re.search(rule, file)
+    if match is None:
+        return ""
+    return (match[1] if match.re.groups else match[0]) or ""

@@ -12,13 +12,13 @@ from cnnclf.bounded import check_regular, parse_json
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
-from cnnclf.importers.formats.folders import SPLIT_NAMES
 from cnnclf.importers.importer import (
     Importer,
     Listing,
     Record,
     read_classes_file,
 )
+from cnnclf.importers.layouts.split_words import read_split_name, settle_eval
 from cnnclf.importers.source import Source
 from cnnclf.importers.walk import list_visible
 from cnnclf.progress import Progress, Silent
@@ -139,17 +139,18 @@ class _Reader:
 
     def _record(self, values: dict[str, str]) -> Record:
         path, label = values["path"], values["label"]
-        group, split = values.get("group", ""), values.get("split", "").casefold()
+        group, named = values.get("group", ""), values.get("split", "")
+        split = settle_eval(read_split_name(named).split, ())
         if not path or not label:
             raise _RowError(f"has no {'label' if path else 'path'}")
         if not (_is_utf8(label) and _is_utf8(group)):
             raise _RowError("its text is not UTF-8; save the table as UTF-8")
-        if split and split not in SPLIT_NAMES:
-            raise _RowError(f"the split {split!r} is not one of {', '.join(SPLIT_NAMES)}")
+        if named and not split:
+            raise _RowError(f"the split {named!r} is not train, val or test")
         return Record(
             path=self._find(path),
             label=self._name_label(label),
-            split=SPLIT_NAMES[split] if split else "",
+            split=split,
             group=group,
         )
 

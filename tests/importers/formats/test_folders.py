@@ -6,7 +6,7 @@ import pytest
 from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import save_dataset
 from cnnclf.errors import DataError
-from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, explain_folder
+from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
 from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
@@ -54,7 +54,8 @@ def test_class_folders_are_read_in_natural_order(tmp_path: Path) -> None:
     assert {record.split for record in records} == {""}
     assert (listing.root, listing.labels, listing.unpacked) == (tmp_path, None, False)
     assert listing.total == 5
-    assert (listing.skipped, listing.remarks) == ([], [])
+    assert listing.skipped == []
+    assert listing.remarks == ["sub-folders joined into their class: 2 (deep)"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,8 @@ def test_files_without_class_are_skipped_with_the_reason(tmp_path: Path) -> None
     assert len(records) == 2
     assert [path for path, _ in listing.unneeded] == ["labels.csv", "test/1.png", "test/2.png"]
     assert not listing.skipped
-    assert "2 files directly in test skipped: not in a class folder" in listing.remarks
+    [warning] = listing.warnings
+    assert warning.startswith("test holds 2 files without a label")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
@@ -186,7 +188,7 @@ def test_names_that_are_no_utf8_come_through(tmp_path: Path) -> None:
         (("1.png", "2.png"), "has no class folders, only 2 files"),
         (("train/1.png", "test/1.png"), "train, test hold only files"),
         (
-            ("train/a/1.png", "test/a/1.png", "extra/1.png"),
+            ("train/a/1.png", "test/a/1.png", "extra/b/1.png"),
             "mixes split folders (train, test) and other folders (extra)",
         ),
     ],
@@ -196,17 +198,19 @@ def test_a_folder_of_another_layout_is_explained(
 ) -> None:
     put(tmp_path, *names)
     assert recognize(tmp_path) is None
-    error = explain_folder(tmp_path)
+    with pytest.raises(DataError) as caught:
+        choose_folder_importer(tmp_path, ImportConfig())
+    error = caught.value
     assert told in error.message or told.replace("train, test", "test, train") in error.message
     assert str(tmp_path) in error.message
     assert error.hint
 
 
 def test_the_format_can_be_forced(tmp_path: Path) -> None:
-    put(tmp_path, "train/a/1.png", "test/a/1.png", "extra/1.png")
+    put(tmp_path, "train/a/1.png", "test/a/1.png", "extra/b/1.png")
     listing, records = read(tmp_path, "split-folders")
     assert paths(records) == ["train/a/1.png", "test/a/1.png"]
-    assert listing.remarks == ["folders not named like a split skipped: extra"]
+    assert listing.warnings == ["1 file in extra skipped: not a folder of a split"]
     _, records = read(tmp_path, "class-folders")
     assert [record.label for record in records] == ["extra", "test", "train"]
     put(tmp_path / "plain", "a/1.png", "b/1.png")

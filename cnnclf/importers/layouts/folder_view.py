@@ -1,0 +1,84 @@
+"""Looking at the folders of a source, each of them once."""
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+from cnnclf.images.formats import FORMATS
+from cnnclf.importers.walk import Walk
+
+IMAGE_SUFFIXES: Final = (
+    *(suffix for _, suffixes in FORMATS.values() for suffix in suffixes),
+    ".npy",
+)
+_SAMPLE: Final = 200
+
+
+class FolderView:
+    """The folders below a source; paths are relative to it, with "/" between folders.
+
+    Args:
+        source: The folder that the user gave.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.walk = Walk(source)
+        self._seen: dict[str, tuple[list[str], list[str]]] = {}
+
+    def filled(self, path: str) -> list[str]:
+        """Return the paths of the folders in a folder that have files somewhere below them."""
+        return self._look(path)[0]
+
+    def files(self, path: str) -> list[str]:
+        """Return the paths of the files directly in a folder."""
+        return self._look(path)[1]
+
+    def names(self, path: str) -> list[str]:
+        """Return the names of `filled`."""
+        return [name_of(below) for below in self.filled(path)]
+
+    def has_images(self, path: str) -> bool:
+        """Return whether one of the first files directly in a folder is named like an image."""
+        return any(is_image_name(file) for file in self.files(path)[:_SAMPLE])
+
+    def has_images_below(self, path: str) -> bool:
+        """Return whether any file below a folder is named like an image."""
+        return any(is_image_name(file) for file in Walk(self.source).all_files(path))
+
+    def spoken(self, path: str) -> str:
+        """Return a path for messages, with the name of the source in front of the first folder."""
+        return f"{self.source / path}" if path else f"{self.source}"
+
+    def same_files(self, one: str, other: str) -> bool:
+        """Return whether the same names are below two folders."""
+        pairs = zip_longest(
+            Walk(self.source).all_files(one), Walk(self.source).all_files(other), fillvalue=""
+        )
+        return all(a[len(one) :] == b[len(other) :] for a, b in pairs)
+
+    def _look(self, path: str) -> tuple[list[str], list[str]]:
+        if path not in self._seen:
+            folders, files = self.walk.look(path)
+            self._seen[path] = [below for below in folders if self.walk.has_files(below)], files
+        return self._seen[path]
+
+
+def is_image_name(path: str) -> bool:
+    """Return whether a file is named like an image."""
+    return path.casefold().endswith(IMAGE_SUFFIXES)
+
+
+def name_of(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rpartition("/")[2]
+
+
+def parent_of(path: str) -> str:
+    """Return the folder of a path; "" is the source."""
+    return path.rpartition("/")[0]
+
+
+def join(folder: str, name: str) -> str:
+    """Join a folder, "" for the source, and a name."""
+    return f"{folder}/{name}" if folder else name

@@ -1,0 +1,69 @@
+"""Files that list the labels of the images beside them, as val_annotations.txt of Tiny ImageNet."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cnnclf.bounded import check_regular
+from cnnclf.errors import DataError
+from cnnclf.importers.layouts.folder_view import FolderView, is_image_name, join, name_of
+
+_SUFFIXES: Final = (".txt", ".tsv", ".csv")
+_ROWS: Final = 20
+_MAX_BYTES: Final = 256 << 20
+
+
+class LabelList(NamedTuple):
+    """Images of a split whose labels are in a file.
+
+    Args:
+        folder: Path of the folder of the images.
+        table: Path of the file: a name of an image, then its label, in the columns of each line.
+        split: Of all of them.
+    """
+
+    folder: str
+    table: str
+    split: str
+
+
+def find_label_list(view: FolderView, path: str, split: str) -> LabelList | None:
+    """Find such a file in a folder of images without classes, or in its only sub-folder."""
+    folders = view.filled(path)
+    folder = path if view.has_images(path) else folders[0] if len(folders) == 1 else None
+    if folder is None or view.filled(folder):
+        return None
+    names = {name_of(file) for file in view.files(folder) if is_image_name(file)}
+    for table in view.files(path):
+        if table.casefold().endswith(_SUFFIXES):
+            rows = [row for row, _ in zip(_read(view.source / table), range(_ROWS), strict=False)]
+            if sum(name in names for name, _ in rows) > len(rows) / 2:
+                return LabelList(folder, table, split)
+    return None
+
+
+def read_label_list(source: Path, found: LabelList) -> Iterator[tuple[str, str]]:
+    """Yield the path of each image that is listed and its label.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        for name, label in _read(source / found.table):
+            yield join(found.folder, name), label
+    except OSError as error:
+        raise DataError(f"cannot read {source / found.table}: {error.strerror}") from error
+
+
+def _read(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the first two columns of the lines that have them."""
+    check_regular(path, max_bytes=_MAX_BYTES)
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        start = file.readline(2**16)
+        file.seek(0)
+        delimiter = next((each for each in "\t,; " if each in start), ",")
+        lines = (line.replace("\0", "") for line in file)
+        for row in csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE):
+            if len(row) > 1 and row[0].strip() and row[1].strip():
+                yield name_of(row[0].strip()), row[1].strip()
