@@ -25,6 +25,8 @@ FINE = ("told apart", "figures behind", "table behind", "behind transparent", "c
 FOREIGN = {
     ("cnnclf/importers/formats/npz.py", "picture"),
     ("cnnclf/importers/formats/tables.py", "picture"),
+    ("cnnclf/importers/layouts/split_words.py", "picture"),
+    ("cnnclf/importers/layouts/split_words.py", "pictures"),
 }
 
 

@@ -76,9 +76,8 @@ class ImportConfig(CommandConfig):
     )
     label_from: LabelRule | None = Field(
         None,
-        description="What the label of an image in a folder is: the name of its folder, of the "
-        "folder above that, of the top folder, or what a regular expression (its first group) "
-        "finds in the name of the file, or else in its path.",
+        description="Label of an image in a folder: the name of its folder, of the one above, of "
+        "the top one, or what a regular expression finds in its name or path.",
         json_schema_extra={"unset": "recognized"},
     )
     seed: int = Field(0, ge=0, description="Random seed of the split.")

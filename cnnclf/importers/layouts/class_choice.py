@@ -44,7 +44,7 @@ class Choice:
 
 
 def choose_classes(
-    view: FolderView, path: str, split: str, *, choice: Choice, deep: bool
+    view: FolderView, path: str, *, split: str, choice: Choice, deep: bool
 ) -> DataError | None:
     """Add the classes in a folder to a choice.
 
@@ -60,7 +60,7 @@ def choose_classes(
     """
     path = _enter(view, path, choice)
     found = [folder for folder in view.filled(path) if folder not in choice.skipped]
-    folders = drop_masks(view, found, choice)
+    folders = drop_masks(view, found, choice=choice)
     choice.places.append(path)
     if not deep and not split and _hold_splits(view, folders):
         for folder in folders:
@@ -73,7 +73,7 @@ def choose_classes(
     return None
 
 
-def drop_masks(view: FolderView, folders: list[str], choice: Choice) -> list[str]:
+def drop_masks(view: FolderView, folders: list[str], *, choice: Choice) -> list[str]:
     """Return the folders without those of masks, if one of the others is that of the images."""
     masks = [path for path in folders if names_masks(name_of(path))]
     if not masks or not any(names_images(name_of(path)) for path in folders):
@@ -89,7 +89,7 @@ def drop_masks(view: FolderView, folders: list[str], choice: Choice) -> list[str
 def _enter(view: FolderView, path: str, choice: Choice) -> str:
     """Enter the only folder of a split folder as long as it is only one more wrapper."""
     while True:
-        folders = drop_masks(view, view.filled(path), choice)
+        folders = drop_masks(view, view.filled(path), choice=choice)
         if len(folders) != 1 or not view.filled(folders[0]) or not path:
             return path
         inner, outer = name_of(folders[0]), name_of(path)
@@ -122,7 +122,7 @@ def _add_splits(view: FolderView, folder: str, choice: Choice) -> None:
 
 
 def _add_class(view: FolderView, folder: str, split: str, choice: Choice) -> None:
-    below = drop_masks(view, view.filled(folder), choice)
+    below = drop_masks(view, view.filled(folder), choice=choice)
     dropped = len(below) < len(view.filled(folder))
     lone = len(below) == 1 and is_neutral(name_of(below[0])) and not view.has_images(folder)
     if lone or (dropped and not view.has_images(folder)):

@@ -72,7 +72,7 @@ def find_layout(
     base, wrappers, folders = _descend(view, choice)
     splits = SplitChoice()
     if options.splits and format != CLASS_FOLDERS:
-        splits = choose_given(view, base, folders, given=options.splits)
+        splits = choose_given(view, base, folders=folders, given=options.splits)
     elif format != CLASS_FOLDERS:
         flat = options.label_from not in (None, "top")
         splits = choose_splits(view, folders, forced=format == SPLIT_FOLDERS, flat=flat)
@@ -111,14 +111,14 @@ def _lay_out_splits(
     for path, split in splits.splits.items():
         if options.label_from and options.label_from != "top":
             choice.classes.append(ClassFolder(path, "", split))
-        elif found := find_label_list(view, path, split):
+        elif found := find_label_list(view, path, split=split):
             layout.lists.append(found)
             layout.remarks.append(f"labels of {path}: {found.table}")
         elif not view.filled(path):
             layout.unlabeled.append(path)
         else:
             deep = options.label_from == "top"
-            problem = choose_classes(view, path, split, choice=choice, deep=deep)
+            problem = choose_classes(view, path, split=split, choice=choice, deep=deep)
             layout.problem = layout.problem or problem
     _drop_bare_images(view, layout)
     return layout
@@ -156,15 +156,15 @@ def _lay_out_classes(
         return None
     bare = folders and all(read_split_name(name_of(path)).split for path in folders)
     if forced == SPLIT_FOLDERS or not folders or (bare and forced is None):
-        return explain(view, layout.base, folders)
+        return _explain(view, layout.base, folders)
     deep = options.label_from == "top" or forced == CLASS_FOLDERS
-    problem = choose_classes(view, layout.base, "", choice=layout.choice, deep=deep)
+    problem = choose_classes(view, layout.base, split="", choice=layout.choice, deep=deep)
     if any(each.split for each in layout.choice.classes):
         layout.format = SPLIT_FOLDERS
     return problem
 
 
-def explain(view: FolderView, base: str, folders: list[str]) -> DataError:
+def _explain(view: FolderView, base: str, folders: list[str]) -> DataError:
     """Return the error for a folder with neither class folders nor split folders."""
     where = view.spoken(base)
     if folders:
@@ -192,7 +192,7 @@ def explain(view: FolderView, base: str, folders: list[str]) -> DataError:
 
 
 def _descend(view: FolderView, choice: Choice) -> tuple[str, list[str], list[str]]:
-    """Enter folders that hold only one other, and leave out copies of a folder in itself."""
+    """Enter folders that hold only one other, and skip copies of a folder in itself."""
     base, wrappers = "", []
     folders = _find_folders(view, base, choice)
     while len(folders) == 1 and not _is_split(folders[0]):
@@ -211,7 +211,7 @@ def _is_split(path: str) -> bool:
 
 
 def _find_folders(view: FolderView, base: str, choice: Choice) -> list[str]:
-    folders = drop_masks(view, view.filled(base), choice)
+    folders = drop_masks(view, view.filled(base), choice=choice)
     name = name_of(base) or view.source.name
     for path in folders:
         if name_of(path) == name and _is_copy(view, base, path):

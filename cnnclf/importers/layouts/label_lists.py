@@ -28,7 +28,7 @@ class LabelList(NamedTuple):
     split: str
 
 
-def find_label_list(view: FolderView, path: str, split: str) -> LabelList | None:
+def find_label_list(view: FolderView, path: str, *, split: str = "") -> LabelList | None:
     """Find such a file in a folder of images without classes, or in its only sub-folder."""
     folders = view.filled(path)
     folder = path if view.has_images(path) else folders[0] if len(folders) == 1 else None

@@ -56,7 +56,7 @@ def choose_splits(
 
 
 def choose_given(
-    view: FolderView, base: str, folders: list[str], *, given: tuple[tuple[str, str], ...]
+    view: FolderView, base: str, *, folders: list[str], given: tuple[tuple[str, str], ...]
 ) -> SplitChoice:
     """Take the folders that --splits names; all others are skipped.
 
@@ -102,7 +102,7 @@ def _find_named(readings: Mapping[str, SplitReading], divided: list[str]) -> dic
 
 
 def _is_divided(view: FolderView, path: str) -> bool:
-    return bool(view.filled(path)) or find_label_list(view, path, "") is not None
+    return bool(view.filled(path)) or find_label_list(view, path) is not None
 
 
 def _find_problem(view: FolderView, splits: dict[str, str], rest: list[str]) -> DataError | None:
