@@ -25,7 +25,7 @@ def photos(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
         for image in sorted((SAMPLES / label).iterdir())[:4]:
             shutil.copy(image, folder)
-    (tmp_path / "photos" / "lost+found").mkdir()
+    (tmp_path / "photos" / "locked").mkdir()
     (tmp_path / "photos" / "x" / "closed").mkdir()
     return tmp_path / "photos"
 
@@ -33,14 +33,14 @@ def photos(tmp_path: Path) -> Path:
 def test_import_names_closed_folders(
     cli: Cli, photos: Path, tmp_path: Path, close_folder: Close
 ) -> None:
-    close_folder(photos / "lost+found")
+    close_folder(photos / "locked")
     close_folder(photos / "x" / "closed")
     result = cli("import", photos, "--out", tmp_path / "ds", "--json")
     assert result.code == ExitCode.SOME_FAILED
     report = json.loads(result.stdout)
     assert (report["images"], report["skipped"], report["failed"]) == (8, 2, 2)
     rows = (tmp_path / "ds" / "skipped.csv").read_text().splitlines()[1:]
-    assert rows == [f"lost+found,{DENIED}", f"x/closed,{DENIED}"]
+    assert rows == [f"locked,{DENIED}", f"x/closed,{DENIED}"]
     assert "empty folders" not in result.stderr
 
 
@@ -67,18 +67,18 @@ def test_import_names_closed_folders_of_any_level(
 def test_training_on_a_source_with_a_closed_folder_plans(
     cli: Cli, photos: Path, close_folder: Close
 ) -> None:
-    close_folder(photos / "lost+found")
+    close_folder(photos / "locked")
     result = cli("train", photos, "--dry-run", "--json")
     assert (result.code, DENIED in result.stderr) == (ExitCode.OK, True)
 
 
 def test_runs_list_names_a_closed_folder(cli: Cli, tmp_path: Path, close_folder: Close) -> None:
-    (tmp_path / "runs" / "lost+found").mkdir(parents=True)
-    close_folder(tmp_path / "runs" / "lost+found")
+    (tmp_path / "runs" / "locked").mkdir(parents=True)
+    close_folder(tmp_path / "runs" / "locked")
     result = cli("runs", "list", tmp_path / "runs", "--json")
     assert result.code == ExitCode.SOME_FAILED
     [row] = json.loads(result.stdout)["runs"]
-    assert (row["name"], row["status"]) == ("lost+found", "unreadable")
+    assert (row["name"], row["status"]) == ("locked", "unreadable")
     assert "cannot be read: Permission denied" in result.stderr
     close_folder(tmp_path / "runs")
     result = cli("runs", "list", tmp_path / "runs")

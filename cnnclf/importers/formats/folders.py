@@ -222,10 +222,11 @@ class _FolderReader:
 
     def _report_empty(self) -> None:
         empty = []
-        for place in self._layout.choice.places:
-            folders, _ = self._look(place)
-            new = [path for path in folders if path not in self._entered]
-            empty += [path for path in new if next(self._walk.all_files(path), None) is None]
+        for place in dict.fromkeys([*self._layout.wrappers, *self._layout.choice.places]):
+            for path in self._look(place)[0]:
+                unread = len(self._walk.skipped)
+                if path not in self._entered and next(self._walk.all_files(path), None) is None:
+                    empty += [path] if len(self._walk.skipped) == unread else []
         if empty:
             self._listing.remarks.append(f"empty folders skipped: {name_some(empty)}")
 

@@ -176,6 +176,9 @@ def _explain(view: FolderView, base: str, folders: list[str]) -> DataError:
             "the class (cat.0.jpg), --label-from '^([a-z]+)'",
         )
     files = view.files(base)
+    if view.walk.skipped:
+        path, reason = view.walk.skipped[0]
+        return DataError(f"cannot read {view.spoken(path)}: {reason}", "check its owner and mode")
     if any(is_image_name(file) for file in files):
         example = next(name_of(file) for file in files if is_image_name(file))
         return DataError(
