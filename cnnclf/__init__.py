@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnclf.api import (
+        describe,
         evaluate,
         export,
         finetune,
@@ -41,6 +42,7 @@ __all__ = [
     "PredictConfig",
     "TrainConfig",
     "__version__",
+    "describe",
     "evaluate",
     "export",
     "finetune",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
+    from cnnclf.explainers.network_description import NetworkDescription
     from cnnclf.exporters.parity_report import ExportReport
     from cnnclf.inference.classifier import Classifier
     from cnnclf.planning.finetune_plan import FinetunePlan
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from cnnclf.training.run import TrainResult
 
 __all__ = [
+    "describe",
     "evaluate",
     "export",
     "finetune",
@@ -391,6 +393,52 @@ def export(
         out=None if out is None else Path(out),
         progress=progress or _Logged(),
         verbose=verbose,
+    )
+
+
+def describe(
+    model: StrPath | None = None,
+    config: TrainConfig | Settings | None = None,
+    *,
+    backbone: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    classes: int | None = None,
+) -> "NetworkDescription":
+    """Describe a network: its layers, parameters, compute, memory and receptive fields.
+
+    Loads no weights; a network of `cnnclf train` needs no Keras.
+
+    Args:
+        model: A run directory, a checkpoint or a bundle; or None.
+        config: Without `model`: settings of `cnnclf train`, whose network is described.
+        backbone: Without `model`: a backbone by name.
+        image_size: Height and width of the backbone's images in pixels; None for what it was
+            trained on.
+        classes: Outputs; None for 10, and for a backbone without a head.
+
+    Returns:
+        The description: `anatomy` (`layers`, `parameters`, `macs`, `flops`), `input_shape`,
+        `training_bytes`, `compare_dense()`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong, or the network does not fit the images.
+        RunError: The run is damaged, or has no Keras graph.
+
+    Example:
+        >>> cnnclf.describe(config={"model.preset": "textbook"}).anatomy.parameters
+        3938570
+    """
+    from cnnclf.explainers import network_description
+
+    if model is not None:
+        return network_description.describe_run(Path(model))
+    if backbone is not None:
+        return network_description.describe_backbone(
+            backbone, image_size=image_size, classes=classes
+        )
+    settings, given = _resolve(TrainConfig, config)
+    return network_description.describe_cnn(
+        settings, classes=classes or network_description.DEFAULT_CLASSES, given=given
     )
 
 

@@ -32,6 +32,7 @@ PAGES: dict[str, type[CommandConfig]] = {"train": TrainConfig, "finetune": Finet
 KINDS: dict[str, type[CommandConfig]] = {
     **{kind.command: kind for kind in (ImportConfig, EvaluateConfig, PredictConfig, ExportConfig)},
     "augment-preview": TrainConfig,
+    "describe": TrainConfig,
 }
 
 

@@ -379,6 +379,11 @@ def test_import_and_dry_run_load_no_tensorflow(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("arguments", [("--preset", "deep"), (ROOT / "sample_data/tiny_run",)])
+def test_describing_a_network_of_train_loads_no_tensorflow(arguments: tuple[object, ...]) -> None:
+    assert not loaded_by(call_main("describe", *arguments)) & set(HEAVY)
+
+
 # The walk of an image through the program
 
 

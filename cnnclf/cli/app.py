@@ -42,6 +42,12 @@ COMMANDS: tuple[CommandRow, ...] = (
         "export_command",
         "Export a trained model to another format.",
     ),
+    (
+        "describe",
+        f"{_COMMANDS}.describe",
+        "describe_command",
+        "Describe a network: layers, parameters, compute, receptive fields.",
+    ),
     ("runs", f"{_COMMANDS}.runs", "RUNS_COMMANDS", "List, show and compare runs."),
     (
         "augment-preview",

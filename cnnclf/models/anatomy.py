@@ -1,31 +1,47 @@
 """The anatomy of a network: its layers, shapes, parameters, compute and receptive fields, on paper.
 
 Says nothing about where a network comes from. `models/cnn_anatomy.py` derives the anatomy of the
-CNN that settings describe; that of any Keras graph can be derived beside it.
+CNN that settings describe, `models/graph_anatomy.py` that of any Keras graph.
 """
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+from cnnclf.models.receptive_field import Field
+
+BYTES_PER_VALUE = 4  # float32
+
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer.
+    """One layer, or several that were folded into one row.
 
     Args:
-        name: Unique in the network.
+        name: Unique in the network; layers of nested networks are `network/layer`.
         kind: What the layer does, such as `conv`, `pool` or `dense`.
         output_shape: Without the batch: (height, width, channels), (units,) or any other.
         parameters: Weights, counting the non-trainable ones.
-        macs: Multiply-accumulates for one image.
+        macs: Multiply-accumulates of convolutions and dense layers, for one image.
         receptive_field: Side of the square of input pixels that one output value depends on; 0
             once it depends on the whole image.
         units: Filters of a convolution, units of a dense layer, else 0.
         stride: Stride of a convolution or pooling, else 1.
-        window: Side of the kernel or pooling window, else 1.
+        window: Longer side of the kernel or pooling window, else 1.
+        kernel: Height and width of the window; empty without one.
+        padding: `same` or `valid`; empty without a window.
+        dilation: Distance of neighboring values in the window.
+        field_stride: Pixels between the receptive fields of neighboring output values.
+        field_offset: Center of the receptive field of the first output value, down and across, in
+            pixels from the center of the first pixel.
+        formula: How the parameters are counted, as a product and a sum; empty without any.
+        group: The stage or block it belongs to; empty for none.
+        values: Output values for one image, of all layers that were folded; 0: as in the shape.
     """
 
     name: str
@@ -37,6 +53,28 @@ class LayerRow:
     units: int = 0
     stride: int = 1
     window: int = 1
+    kernel: tuple[int, ...] = ()
+    padding: str = ""
+    dilation: int = 1
+    field_stride: int = 1
+    field_offset: tuple[float, ...] = (0.0, 0.0)
+    formula: str = ""
+    group: str = ""
+    values: int = 0
+
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of the outputs for one image, in float32."""
+        return (self.values or math.prod(self.output_shape)) * BYTES_PER_VALUE
+
+    def with_fields(self, fields: Sequence[Field]) -> "LayerRow":
+        """Return the row with the receptive fields down and across."""
+        return replace(
+            self,
+            receptive_field=max(field.size for field in fields),
+            field_stride=max(field.stride for field in fields),
+            field_offset=tuple(field.offset for field in fields),
+        )
 
 
 @dataclass(frozen=True)
@@ -55,15 +93,83 @@ class Anatomy:
         """Multiply-accumulates for one image."""
         return sum(layer.macs for layer in self.layers)
 
+    @property
+    def flops(self) -> int:
+        """Floating-point operations for one image: a multiplication and an addition for each."""
+        return 2 * self.macs
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        """Memory of the outputs of all layers for one image, in float32."""
+        return sum(layer.activation_bytes for layer in self.layers)
+
+    @cached_property
+    def last_local(self) -> LayerRow | None:
+        """The last layer whose values do not depend on the whole image, if any."""
+        local = [layer for layer in self.layers if layer.receptive_field]
+        return local[-1] if local else None
+
+    def fold(self, depth: int) -> "Anatomy":
+        """Return fewer rows.
+
+        Args:
+            depth: 1: one row per group; 2: one per layer, each nested network being one; 3: one per
+                layer of these, and so on.
+        """
+
+        def key_of(layer: LayerRow) -> str:
+            if depth == 1:
+                return layer.group or layer.name.partition("/")[0]
+            return "/".join(layer.name.split("/")[: depth - 1])
+
+        return Anatomy(tuple(_join_rows(self.layers, key_of)))
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one dictionary per layer, for JSON."""
         return [asdict(layer) for layer in self.layers]
 
     @classmethod
     def from_dicts(cls, rows: list[dict[str, Any]]) -> Self:
-        """Read back the result of `to_dicts`.
+        """Read back the result of `to_dicts`, also of versions that wrote fewer fields.
 
         Raises:
             ValueError: A field is missing or has another type.
         """
         return cls(TypeAdapter(tuple[LayerRow, ...]).validate_python(rows))
+
+
+def count_weights(*shapes: Sequence[int]) -> tuple[int, str]:
+    """Count the weights of arrays.
+
+    Args:
+        *shapes: One shape for each array, such as (3, 3, 64, 128) and (128,).
+
+    Returns:
+        Their number, and how it is counted: 3x3x64x128 + 128.
+    """
+    formula = " + ".join("x".join(f"{side:,}" for side in shape) for shape in shapes)
+    return sum(math.prod(shape) for shape in shapes), formula
+
+
+def _join_rows(layers: Sequence[LayerRow], key_of: Callable[[LayerRow], str]) -> "list[LayerRow]":
+    joined = []
+    for key, members in groupby(layers, key_of):
+        rows = list(members)
+        if len(rows) == 1:
+            joined.append(rows[0])
+            continue
+        joined.append(
+            LayerRow(
+                key,
+                f"{len(rows)} layers",
+                rows[-1].output_shape,
+                sum(row.parameters for row in rows),
+                sum(row.macs for row in rows),
+                rows[-1].receptive_field,
+                field_stride=rows[-1].field_stride,
+                field_offset=rows[-1].field_offset,
+                group=rows[-1].group,
+                values=sum(row.activation_bytes for row in rows) // BYTES_PER_VALUE,
+            )
+        )
+    return joined

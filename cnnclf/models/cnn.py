@@ -63,7 +63,7 @@ def _build_layer(row: LayerRow, model: ModelConfig) -> Any:
                 else keras.layers.AveragePooling2D
             )
             return pool(row.window, strides=row.stride, name=row.name)
-        case "top":
+        case "flatten" | "global_pool":
             tops = {
                 "flatten": keras.layers.Flatten,
                 "global_average": keras.layers.GlobalAveragePooling2D,

@@ -4,23 +4,24 @@ Nothing here needs Keras, so a plan can be shown before anything heavy is loaded
 builds exactly these layers.
 """
 
-from dataclasses import replace
-from typing import Literal
+import math
+from typing import Any, Literal
 
 from cnnclf.config import ModelConfig
 from cnnclf.errors import ConfigError
-from cnnclf.models.anatomy import Anatomy, LayerRow
+from cnnclf.models.anatomy import Anatomy, LayerRow, count_weights
+from cnnclf.models.receptive_field import WHOLE, Field, count_positions, pad_before
 
+# fmt: off
 CnnLayerKind = Literal[
-    "rescale", "conv", "batch_norm", "activation", "pool", "top", "dropout", "dense"
+    "rescale", "conv", "batch_norm", "activation", "pool",
+    "flatten", "global_pool", "dropout", "dense",
 ]
+# fmt: on
 
 
 def plan_cnn(model: ModelConfig, input_shape: tuple[int, int, int], *, num_classes: int) -> Anatomy:
     """Lay out the Sequential network that `model` describes.
-
-    Receptive fields follow the recurrence r += (window - 1) * jump, jump *= stride
-    (Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks", 2019).
 
     Args:
         model: Settings in which nothing is "auto".
@@ -37,6 +38,7 @@ def plan_cnn(model: ModelConfig, input_shape: tuple[int, int, int], *, num_class
     draft.add("rescale", "rescale")
     blocks, filters, convs = _block_settings(model)
     for block in range(blocks):
+        draft.group = f"block{block + 1}"
         for conv in range(convs[block]):
             name = f"block{block + 1}_conv{conv + 1}"
             stride = model.stride if conv == 0 else 1
@@ -48,10 +50,11 @@ def plan_cnn(model: ModelConfig, input_shape: tuple[int, int, int], *, num_class
                 bias=not model.batch_norm,
             )
             if model.batch_norm:
-                draft.add(f"{name}_norm", "batch_norm", parameters=4 * filters[block])
+                draft.add(f"{name}_norm", "batch_norm", (4, filters[block]))
             draft.add(f"{name}_{model.activation}", "activation")
         if model.pooling != "none" and (block < blocks - 1 or model.pool_last):
             draft.add_pool(f"block{block + 1}_pool", model.pool_size, stride=_pool_stride(model))
+    draft.group = "head"
     draft.add_top(model.top)
     for index, units in enumerate(model.dense_units):
         draft.add_dense(f"dense{index + 1}", units)
@@ -71,42 +74,51 @@ class _Draft:
         self.layers: list[LayerRow] = []
         self.shape: tuple[int, ...] = input_shape
         self.padding = padding
-        self.field = 1
-        self.jump = 1
+        self.fields = (Field(), Field())
+        self.group = "input"
 
-    def add(self, name: str, kind: CnnLayerKind, *, parameters: int = 0, macs: int = 0) -> None:
-        self.layers.append(
-            LayerRow(name, kind, self.shape, parameters, macs, receptive_field=self.field)
+    def add(self, name: str, kind: CnnLayerKind, *weights: tuple[int, ...], **more: Any) -> None:
+        parameters, formula = count_weights(*weights)
+        row = LayerRow(
+            name,
+            kind,
+            self.shape,
+            parameters,
+            formula=formula,
+            group=self.group,
+            **more,
         )
+        self.layers.append(row.with_fields(self.fields))
 
     def add_conv(self, name: str, filters: int, *, window: int, stride: int, bias: bool) -> None:
-        channels = self.shape[2]
+        weights = (window, window, self.shape[2], filters)
         self._slide(name, window, stride=stride, same=self.padding == "same")
         self.shape = (self.shape[0], self.shape[1], filters)
-        weights = window * window * channels * filters
-        macs = self.shape[0] * self.shape[1] * weights
-        self.add(name, "conv", parameters=weights + (filters if bias else 0), macs=macs)
-        self._note_window(window, stride, units=filters)
+        self.add(
+            name,
+            "conv",
+            weights,
+            *([(filters,)] if bias else []),
+            macs=self.shape[0] * self.shape[1] * math.prod(weights),
+            units=filters,
+            **_window(window, stride, self.padding),
+        )
 
     def add_pool(self, name: str, window: int, *, stride: int) -> None:
         self._slide(name, window, stride=stride, same=False)
-        self.add(name, "pool")
-        self._note_window(window, stride, units=0)
+        self.add(name, "pool", **_window(window, stride, "valid"))
 
     def add_top(self, top: str) -> None:
         height, width, channels = self.shape
-        self.shape = (height * width * channels,) if top == "flatten" else (channels,)
-        self.field = 0
-        self.add(top, "top")
+        is_flat = top == "flatten"
+        self.shape = (height * width * channels,) if is_flat else (channels,)
+        self.fields = (WHOLE, WHOLE)
+        self.add(top, "flatten" if is_flat else "global_pool")
 
     def add_dense(self, name: str, units: int) -> None:
         inputs = self.shape[0]
         self.shape = (units,)
-        self.add(name, "dense", parameters=(inputs + 1) * units, macs=inputs * units)
-        self._note_window(1, 1, units=units)
-
-    def _note_window(self, window: int, stride: int, *, units: int) -> None:
-        self.layers[-1] = replace(self.layers[-1], window=window, stride=stride, units=units)
+        self.add(name, "dense", (inputs, units), (units,), macs=inputs * units, units=units)
 
     def _slide(self, name: str, window: int, *, stride: int, same: bool) -> None:
         height, width, channels = self.shape
@@ -116,16 +128,21 @@ class _Draft:
                 f" ({height}x{width})",
                 "use fewer blocks, a larger --image-size, or --padding same",
             )
-        if same:
-            self.shape = (-(-height // stride), -(-width // stride), channels)
-        else:
-            self.shape = (
-                (height - window) // stride + 1,
-                (width - window) // stride + 1,
-                channels,
-            )
-        self.field += (window - 1) * self.jump
-        self.jump *= stride
+        down, across = self.fields
+        padded = [pad_before(side, window, stride=stride) if same else 0 for side in self.shape[:2]]
+        self.fields = (
+            down.slide(window, stride=stride, padded=padded[0]),
+            across.slide(window, stride=stride, padded=padded[1]),
+        )
+        self.shape = (
+            count_positions(height, window, stride=stride, same=same),
+            count_positions(width, window, stride=stride, same=same),
+            channels,
+        )
+
+
+def _window(window: int, stride: int, padding: str) -> dict[str, Any]:
+    return {"window": window, "kernel": (window, window), "stride": stride, "padding": padding}
 
 
 def _block_settings(model: ModelConfig) -> tuple[int, list[int], list[int]]:

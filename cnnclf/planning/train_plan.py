@@ -95,7 +95,8 @@ def plan_training(
     reasons: dict[str, str] = {}
     counts = count_splits(dataset)
     spec = _plan_input(config, dataset, reasons)
-    model = _plan_model(config.model, spec, reasons, given)
+    model, why = resolve_model(config.model, (spec.height, spec.width), given=given)
+    reasons |= why
     training = _plan_training(config, counts, reasons)
     optimizer = config.optimizer
     if optimizer.learning_rate == "auto":
@@ -166,21 +167,32 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
     return InputSpec(size[0], size[1], channels=1 if color == "gray" else 3, fit=how)
 
 
-def _plan_model(
-    model: ModelConfig, spec: InputSpec, reasons: dict[str, str], given: Mapping[str, str]
-) -> ModelConfig:
+def resolve_model(
+    model: ModelConfig, size: tuple[int, int], *, given: Mapping[str, str]
+) -> tuple[ModelConfig, dict[str, str]]:
+    """Resolve every "auto" of a network.
+
+    Args:
+        model: Settings as the user gave them.
+        size: Height and width of the images.
+        given: Where each given setting came from.
+
+    Returns:
+        Settings in which nothing is "auto", and the reasons.
+    """
+    reasons: dict[str, str] = {}
     blocks, filters, convs = model.blocks, model.filters, model.convs_per_block
     if filters != "auto" and _is_open(given, "model.blocks"):
         blocks = len(filters)  # a list of filters says how many blocks there are
     if blocks == "auto":
-        blocks, reasons["model.blocks"] = choices.choose_blocks(spec.height, spec.width)
+        blocks, reasons["model.blocks"] = choices.choose_blocks(*size)
     if filters != "auto" and len(filters) == 1 and not _is_open(given, "model.filters"):
         filters = filters * blocks
     if filters == "auto" or (_is_open(given, "model.filters") and len(filters) != blocks):
         filters, reasons["model.filters"] = choices.choose_filters(blocks)
     if convs == "auto":
         convs, reasons["model.convs_per_block"] = choices.choose_convs(blocks)
-    return model.model_copy(
+    resolved = model.model_copy(
         update={
             "blocks": blocks,
             "filters": list(filters),
@@ -188,6 +200,7 @@ def _plan_model(
             "pool_stride": model.pool_size if model.pool_stride == "auto" else model.pool_stride,
         }
     )
+    return resolved, reasons
 
 
 def _is_open(given: Mapping[str, str], key: str) -> bool:

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,18 +93,45 @@ def load_keras_model(path: Path) -> "keras.Model":
     """
     import keras
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("config.json").file_size > MAX_DOCUMENT_BYTES:
-                raise ValueError("its config.json is too large")
-            config = parse_json(archive.read("config.json"))
-        code = next(_find_code(config), None)
-        if code is not None:
-            raise RunError(
-                f"{path} contains custom code ({code}); only built-in layers of Keras are loaded",
-                "train a model with cnnclf, or remove the custom layers",
-            )
+    with _reporting_damage(path):
+        _read_config(path)
         return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+def read_keras_graph(path: Path) -> "keras.Model":
+    """Build the graph of a file with new weights; the weights in the file are not read.
+
+    Raises:
+        RunError: The file is damaged, from another version, or contains code.
+    """
+    import keras
+
+    with _reporting_damage(path):
+        config = {**_read_config(path), "compile_config": None}
+        return keras.saving.deserialize_keras_object(config, safe_mode=True)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read how the layers are connected, and refuse code."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("config.json").file_size > MAX_DOCUMENT_BYTES:
+            raise ValueError("its config.json is too large")
+        config: dict[str, Any] = parse_json(archive.read("config.json"))
+    code = next(_find_code(config), None)
+    if code is not None:
+        raise RunError(
+            f"{path} contains custom code ({code}); only built-in layers of Keras are loaded",
+            "train a model with cnnclf, or remove the custom layers",
+        )
+    return config
+
+
+@contextmanager
+def _reporting_damage(path: Path) -> Iterator[None]:
+    import keras
+
+    try:
+        yield
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
