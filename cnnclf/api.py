@@ -192,7 +192,7 @@ def finetune(
         DeviceError: The device cannot be used, or memory or disk space is not enough.
 
     Example:
-        >>> result = cnnclf.finetune(dataset, {"backbone.name": "efficientnet_lite0"})
+        >>> result = cnnclf.finetune(dataset, {"backbone.name": "efficientnet-lite0"})
     """
     from cnnclf.models.weights.sources import fetch_weights
     from cnnclf.planning.finetune_plan import check_settings, plan_finetuning

@@ -11,7 +11,9 @@ from PIL import Image, ImageDraw
 
 import cnnclf
 from cnnclf.errors import ConfigError, ImageError, RunError
+from cnnclf.training.epochs import EpochRow, StopRequest
 from tests.test_architecture import HEAVY, loaded_by
+from tests.training.tiny_finetune import TINY, tiny_backbone
 
 PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "python.md"
 BLOCKS = re.findall(
@@ -103,6 +105,26 @@ def check_wrong_images_are_refused(walked: dict[str, Any]) -> None:
 def check_a_run_directory_in_use_is_refused(walked: dict[str, Any]) -> None:
     with pytest.raises(RunError):
         cnnclf.train(walked["dataset"], out=walked["folder"] / "runs/first")
+
+
+def test_a_backbone_is_fine_tuned_and_stopped_by_a_listener(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_photos(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+
+    def stop_in_the_tail(row: EpochRow, _is_best: bool) -> StopRequest | None:
+        seen.append(row.phase)
+        return StopRequest.STOP if row.phase == "tail" else None
+
+    with tiny_backbone():
+        result = cnnclf.finetune("photos", dict(TINY), listeners=[stop_in_the_tail])
+    assert seen == ["head"] * 3 + ["tail"]
+    assert result.run.path == Path("runs/photos-001")
+    assert result.report is not None
+    assert result.run.read_record()["command"] == "cnnclf.finetune(...)"
+    assert cnnclf.predict(result.run.path, "photos/x/000.png")[0].label in {"o", "x"}
 
 
 def test_wrong_settings_are_named() -> None:
