@@ -202,7 +202,9 @@ def _of_tensorflow(text: str) -> Exception:
     ],
     ids=["full", "quota", "words", "cause"],
 )
-def test_a_full_disk_is_told_whatever_the_writer_calls_it(tmp_path: Path, error: Exception) -> None:
+def test_a_full_disk_is_reported_whatever_the_writer_calls_it(
+    tmp_path: Path, error: Exception
+) -> None:
     if isinstance(error, RunError):
         error.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with (

@@ -190,7 +190,7 @@ REJECTED = {"verdict": "rejected", "parity": {"problems": ["3.20 points of accur
     ],
 )
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_what_is_known_against_an_artifact_is_told_in_one_line(
+def test_what_is_known_against_an_artifact_is_reported_in_one_line(
     artifact: Path,
     cli: Cli,
     tmp_path: Path,

@@ -43,7 +43,7 @@ def test_a_good_dataset_has_no_warnings() -> None:
     assert check_trainable(make_dataset({"a": (20, 2, 2), "b": (30, 2, 2)})) == []
 
 
-def test_small_and_uneven_classes_are_told() -> None:
+def test_small_and_uneven_classes_are_reported() -> None:
     counts = {"a": (200, 2, 2), "b": (9, 2, 2), "c": (0, 0, 0), "d": (20, 0, 0)}
     absent, few, uneven = check_trainable(make_dataset(counts))
     assert absent.endswith(": c")

@@ -151,7 +151,7 @@ def test_faults_in_the_description_are_named(tmp_path: Path, text: str, told: st
         load_dataset(tmp_path)
 
 
-def test_vanished_images_are_told(tmp_path: Path) -> None:
+def test_vanished_images_are_reported(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     save_dataset(tmp_path / "data", ROWS, labels=LABELS, root=tmp_path / "gone", source={})
     with pytest.raises(DataError, match="gone"):

@@ -364,7 +364,7 @@ def test_the_batch_size_changes_nothing(case: Case, batch_size: int | None) -> N
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_images_that_cannot_be_decoded_are_listed_and_left_out(case: Case, batch_size: int) -> None:
+def test_images_that_cannot_be_decoded_are_listed_and_skipped(case: Case, batch_size: int) -> None:
     values = [10 * LABELS.index(label) for label in PREDICTED]
     pixels = StandInPixels(values, bad={2: "no image: cat/2.png"}, late=[4, 5])
     report = case.run(TRUE, PREDICTED, pixels=pixels, batch_size=batch_size)

@@ -276,7 +276,7 @@ def test_int8_needs_images(run_export: RunExport, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_labels_are_told_before_anything_is_converted(
+def test_other_labels_are_reported_before_anything_is_converted(
     run_export: RunExport, dataset: Dataset, tmp_path: Path
 ) -> None:
     other = replace(dataset, labels=("blue", "green", "yellow"))

@@ -104,7 +104,7 @@ def test_another_process_may_be_faster(
     assert len(open_dataset(source, progress=Silent())) == 10
 
 
-def test_a_cache_that_cannot_be_written_is_told(
+def test_a_cache_that_cannot_be_written_is_reported(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")

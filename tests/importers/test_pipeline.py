@@ -255,7 +255,7 @@ def test_large_images_that_look_alike_are_compared_in_full(tmp_path: Path, copy:
     assert len(set(pairs)) == 3
 
 
-def test_one_image_with_two_labels_is_told(tmp_path: Path) -> None:
+def test_one_image_with_two_labels_is_reported(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 20, "b": 20})
     draw(source / "b" / "0.png", 1)  # that is a/0.png
     _, dataset, progress = run(source, tmp_path / "data")
@@ -264,7 +264,7 @@ def test_one_image_with_two_labels_is_told(tmp_path: Path) -> None:
     assert progress.warnings == ["1 image with different labels: a/0.png (a) = b/0.png (b)"]
 
 
-def test_small_classes_are_told(tmp_path: Path) -> None:
+def test_small_classes_are_reported(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"one": 1, "two": 2, "many": 20})
     report, _, progress = run(source, tmp_path / "data")
     assert report.counts["train"] == {"many": 14, "one": 1, "two": 1}
@@ -275,7 +275,7 @@ def test_small_classes_are_told(tmp_path: Path) -> None:
     assert "none in val: two (2)" in told
 
 
-def test_labels_that_look_alike_are_told(tmp_path: Path) -> None:
+def test_labels_that_look_alike_are_reported(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"Cat": 3, "dog": 3})
     draw(source / "cat " / "1.png", 99)
     if len(list(source.iterdir())) < 3:
@@ -316,7 +316,7 @@ def test_val_is_taken_from_train(tmp_path: Path) -> None:
     assert any("4 images (10%) of train became val" in text for text in progress.notes)
 
 
-def test_a_source_without_test_is_told(tmp_path: Path) -> None:
+def test_a_source_without_test_is_reported(tmp_path: Path) -> None:
     source = draw_splits(tmp_path / "photos", {"train": 5, "val": 5})
     report, _, progress = run(source, tmp_path / "data")
     assert totals(report) == {"train": 10, "val": 10, "test": 0}
@@ -345,7 +345,7 @@ def test_the_user_may_overrule_the_split(tmp_path: Path) -> None:
     assert "--split replaces the split of the source" in progress.warnings
 
 
-def test_leaks_across_an_existing_split_are_told(tmp_path: Path) -> None:
+def test_leaks_across_an_existing_split_are_reported(tmp_path: Path) -> None:
     source = draw_splits(tmp_path / "photos", {"train": 10, "val": 5, "test": 5})
     for number in range(4):
         draw(source / "test" / "a" / f"leak {number}.png", number * 2)
@@ -391,7 +391,7 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     assert set(dataset.manifest.splits.tolist()) == {0, 1, 2}
 
 
-def test_rows_without_split_beside_others_are_told(tmp_path: Path) -> None:
+def test_rows_without_split_beside_others_are_reported(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 6, "b": 6})
     records = [
         Record(f"{label}/{number}.png", label, split=split, group="g" if number < 2 else "")
@@ -414,7 +414,7 @@ def test_labels_given_by_the_source_keep_their_order(tmp_path: Path) -> None:
     assert "labels without images: z" in progress.warnings
 
 
-def test_labels_missing_in_the_classes_file_are_told(tmp_path: Path) -> None:
+def test_labels_missing_in_the_classes_file_are_reported(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 3, "b": 3, "c": 3})
     classes = tmp_path / "classes.txt"
     classes.write_text("b\na\n")
@@ -509,7 +509,7 @@ def test_nothing_is_left_of_a_broken_import(
     assert tree(tmp_path) == before
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"a": 3, "b": 3})
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CnnclfError) as caught:

@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_refused(
         plan_tiny(shapes, **options)
 
 
-def test_missing_weights_are_told_by_the_plan(shapes: Dataset, tmp_path: Path) -> None:
+def test_missing_weights_are_reported_by_the_plan(shapes: Dataset, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no weights file or run"):
         plan_tiny(shapes, **{"backbone.weights": str(tmp_path / "none.h5")})
 

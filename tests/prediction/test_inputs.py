@@ -65,7 +65,7 @@ def test_folders_are_searched_in_natural_order(here: Path) -> None:
     ]
 
 
-def test_what_is_passed_over_is_said(here: Path) -> None:
+def test_what_is_skipped_is_said(here: Path) -> None:
     touch("d/1.jpg", "d/.2.jpg", "d/.git/3.jpg", "d/a.txt", "d/b.TXT", "d/c.json")
     progress = Silent()
     found = list(ImageInputs(["d"], progress=progress).find())

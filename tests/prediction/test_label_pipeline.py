@@ -87,7 +87,7 @@ def test_memory_is_bounded_however_many_files_there_are() -> None:
     assert taken <= 2000 + in_flight(options)
 
 
-def test_decoding_goes_on_while_a_batch_is_computed() -> None:
+def test_decoding_continues_while_a_batch_is_computed() -> None:
     """While the model holds batch 1, the threads decode batch 2: else this would wait for ever."""
     decoded = threading.Semaphore(0)
 

@@ -211,7 +211,7 @@ def test_rows_are_there_before_the_next_wait(world: World) -> None:
     assert rows_seen == [1, 2]
 
 
-def test_a_job_that_goes_on_doubles_nothing(world: World) -> None:
+def test_a_job_that_continues_doubles_nothing(world: World) -> None:
     so_far = SoFar()
     for number in range(4):
         path = world.put(f"{number}.jpg", age_s=100)

@@ -259,7 +259,7 @@ def test_a_file_that_may_not_grow_keeps_its_whole_rows(tmp_path: Path) -> None:
 
 @SUFFIXES
 @pytest.mark.parametrize("cut", [0, 1, 7, 19])
-def test_a_job_goes_on_after_its_last_whole_row(tmp_path: Path, suffix: str, cut: int) -> None:
+def test_a_job_continues_after_its_last_whole_row(tmp_path: Path, suffix: str, cut: int) -> None:
     path = tmp_path / f"p{suffix}"
     rows = [replace(GOOD, path=f"{number}.jpg") for number in range(10)]
     whole = write(tmp_path / f"whole{suffix}", *rows, BAD, job=JOB).read_bytes()
@@ -333,7 +333,7 @@ def test_what_a_kill_after_the_last_rename_left_is_cleaned(tmp_path: Path, suffi
     assert path.read_bytes() == before
 
 
-def test_a_job_that_may_replace_a_file_goes_on_if_killed_before_its_first_row(
+def test_a_job_that_may_replace_a_file_continues_if_killed_before_its_first_row(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "p.csv"
@@ -411,7 +411,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert len(read(write(path, BAD, job=JOB, mode="overwrite"))) == 1
 
 
-def test_what_began_as_overwrite_goes_on_as_such(tmp_path: Path) -> None:
+def test_what_began_as_overwrite_continues_as_such(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("old")
     with pytest.raises(KeyboardInterrupt):

@@ -100,7 +100,7 @@ def test_the_result_comes_even_if_stderr_takes_nothing(
 
 
 @pytest.mark.parametrize("name", ["predict", "runs list", "help"])
-def test_a_closed_stdout_is_told_in_one_line(name: str, place: Path) -> None:
+def test_a_closed_stdout_is_reported_in_one_line(name: str, place: Path) -> None:
     code, _, told = call(name, place, stdout="closed", stderr="pipe")
     assert code == 6
     assert told.count("error:") == 1
@@ -109,7 +109,7 @@ def test_a_closed_stdout_is_told_in_one_line(name: str, place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["predict", "runs list", "help"])
-def test_a_full_disk_under_stdout_is_told(name: str, place: Path) -> None:
+def test_a_full_disk_under_stdout_is_reported(name: str, place: Path) -> None:
     code, _, told = call(name, place, stdout="full", stderr="pipe")
     assert code == 6
     assert "disk full" in told

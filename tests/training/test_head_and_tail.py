@@ -129,7 +129,7 @@ def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
 
 
 @pytest.mark.parametrize("has_val", [True, False])
-def test_a_second_phase_whose_loss_is_no_number_ends_and_the_run_goes_on(
+def test_a_second_phase_whose_loss_is_no_number_ends_and_the_run_continues(
     colors: Dataset, tmp_path: Path, has_val: bool
 ) -> None:
     if not has_val:
@@ -257,7 +257,7 @@ def test_without_a_cache_the_whole_network_trains_with_the_frozen_part_as_it_was
 
 
 @pytest.mark.parametrize("first", ["bad", "good"])
-def test_val_images_that_went_bad_are_left_out_whether_or_not_features_are_found(
+def test_val_images_that_went_bad_are_skipped_whether_or_not_features_are_found(
     colors: Dataset, tmp_path: Path, first: str
 ) -> None:
     shutil.copytree(colors.root, tmp_path / "images")

@@ -189,7 +189,7 @@ def test_a_bundle_without_its_run(cli: Cli, place: Place, tmp_path: Path) -> Non
         ([], 2, "--format"),
     ],
 )
-def test_wrong_options_are_told_at_once(
+def test_wrong_options_are_reported_at_once(
     cli: Cli, place: Place, options: list[str], code: int, words: str
 ) -> None:
     result = cli("export", place.run, *options)

@@ -253,7 +253,7 @@ def test_the_plan_says_whether_views_or_images_are_augmented(
     assert line.split(maxsplit=1)[1] == words
 
 
-def test_a_missing_weights_package_is_told_at_once(
+def test_a_missing_weights_package_is_reported_at_once(
     cli: Cli, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find_nothing(name: str) -> None:

@@ -180,7 +180,7 @@ def test_a_published_file_with_its_top(finetune: Finetune, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @needs(WITH_TOP)
-def test_a_run_goes_on_with_the_weights_it_began_with(
+def test_a_run_continues_with_the_weights_it_began_with(
     finetune: Finetune, cli: Cli, tmp_path: Path
 ) -> None:
     own = tmp_path / "own.h5"

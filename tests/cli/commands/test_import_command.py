@@ -88,7 +88,7 @@ def test_options_reach_the_import(source: Path, cli: Cli) -> None:
         (["--format", "split-folders"], ExitCode.DATA, "no split folders with class folders"),
     ],
 )
-def test_wrong_options_are_told(
+def test_wrong_options_are_reported(
     source: Path, cli: Cli, arguments: list[str], code: ExitCode, told: str
 ) -> None:
     result = cli("import", source, "--out", source.parent / "data", *arguments)

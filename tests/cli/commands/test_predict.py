@@ -283,7 +283,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, row: int, error: type[BaseException
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_an_interrupted_job_goes_on(
+def test_an_interrupted_job_continues(
     cli: Cli, bundle: Path, photos: Path, tmp_path: Path, suffix: str
 ) -> None:
     whole, path = tmp_path / f"whole{suffix}", tmp_path / f"rows{suffix}"
@@ -374,7 +374,7 @@ def test_a_shard_without_files_is_a_document_too(cli: Cli, bundle: Path, photos:
     assert [result.code for result in files] == [0, 0]
 
 
-def test_watching_ends_with_ctrl_c_and_goes_on(
+def test_watching_ends_with_ctrl_c_and_continues(
     cli: Cli, bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(_seconds: float) -> None:

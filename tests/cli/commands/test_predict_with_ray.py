@@ -79,7 +79,7 @@ def test_ray_missing_is_one_line_that_names_the_extra(
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray")
-def test_an_address_where_nothing_listens_is_told_at_once(
+def test_an_address_where_nothing_listens_is_reported_at_once(
     cli: Cli, bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"")
@@ -197,7 +197,7 @@ class TestClusters:
                 rows += list(csv.DictReader(file))
         check_rows(photos, rows)
 
-    def test_a_job_that_is_stopped_goes_on(
+    def test_a_job_that_is_stopped_continues(
         self, nodes: RayNodes, bundle: Path, photos: Path, tmp_path: Path
     ) -> None:
         nodes.start()

@@ -165,7 +165,7 @@ def test_show_says_figures_in_words_and_units(cli: Cli, runs: Path) -> None:
     assert not any(line.startswith("augment.flip") for line in told)
 
 
-def test_show_names_the_command_that_goes_on(cli: Cli, runs: Path) -> None:
+def test_show_names_the_command_that_continues(cli: Cli, runs: Path) -> None:
     run = open_run(runs / "x_or_o-10")
     plan = json.loads(run.plan.read_text(encoding="utf-8"))
     assert "cnnclf train --resume" in cli("runs", "show", run.path).stderr
@@ -187,7 +187,7 @@ def test_show_many_labels_in_short(cli: Cli, tmp_path: Path) -> None:
     assert "label 99" not in stdout
 
 
-def test_show_an_interrupted_run_says_how_to_go_on(cli: Cli, runs: Path) -> None:
+def test_show_an_interrupted_run_says_how_to_continue(cli: Cli, runs: Path) -> None:
     result = cli("runs", "show", runs / "x_or_o-10")
     assert result.code == 0
     assert "--resume" in result.stderr

@@ -237,7 +237,7 @@ def test_classes_of_one_and_two_images_are_warned_of_and_trained(
     assert (tmp_path / "run" / "evaluation" / "test" / "confusion.png").exists()
 
 
-def test_images_that_went_bad_are_left_out_and_the_exit_code_tells(
+def test_images_that_went_bad_are_skipped_and_the_exit_code_tells(
     cli: Cli, images: Path, tmp_path: Path
 ) -> None:
     assert cli("import", images, "--out", tmp_path / "set").code == ExitCode.OK
@@ -250,7 +250,7 @@ def test_images_that_went_bad_are_left_out_and_the_exit_code_tells(
     assert "2 images could not be decoded and are skipped" in " ".join(result.stderr.split())
 
 
-def test_files_that_the_import_skipped_are_told_at_the_end_and_by_the_exit_code(
+def test_files_that_the_import_skipped_are_reported_at_the_end_and_by_the_exit_code(
     cli: Cli, images: Path, tmp_path: Path
 ) -> None:
     (images / "dark" / "3.png").write_bytes(b"no image")

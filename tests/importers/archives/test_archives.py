@@ -210,7 +210,7 @@ def test_names_that_cannot_all_be_files_are_listed(
 
 
 @zip_and_tar
-def test_what_systems_leave_behind_is_passed_over(
+def test_what_systems_leave_behind_is_skipped(
     tmp_path: Path, name: str, importer: Importer, make: Callable[[Path, Content], Path]
 ) -> None:
     left = {"__MACOSX/pets/cat/._1.png": b"", "pets/.DS_Store": b"", "pets/cat/._2.png": b""}

@@ -493,7 +493,7 @@ def test_an_artifact_is_opened_by_the_engine_of_its_format(
         Classifier.load(artifact)
 
 
-def test_it_is_told_if_keras_itself_has_changed(
+def test_it_is_reported_if_keras_itself_has_changed(
     fresh: Path, pixels: Pixels, classifier: Classifier
 ) -> None:
     expected = classifier.logits(pixels)

@@ -50,7 +50,7 @@ def test_no_more_are_kept_than_a_bundle_can_bear(tmp_path: Path) -> None:
     assert len(found[0]) == MAX_IMAGES
 
 
-def test_damaged_images_are_told(tmp_path: Path) -> None:
+def test_damaged_images_are_reported(tmp_path: Path) -> None:
     (tmp_path / "reference.npz").write_bytes(b"no zip")
     with pytest.raises(RunError, match="damaged"):
         read_reference(tmp_path)

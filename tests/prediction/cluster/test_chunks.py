@@ -106,7 +106,7 @@ def test_the_numbers_of_chunks_come_as_the_chunks_do() -> None:
     assert queue.wait_for(9) == "never"
 
 
-def test_who_waits_is_told_when_the_chunk_comes() -> None:
+def test_who_waits_is_notified_when_the_chunk_comes() -> None:
     queue = queue_of(patience_s=30)
     threading.Timer(0.05, queue.put, [Chunk(0, (B,))]).start()
     assert queue.wait_for(0) == "here"

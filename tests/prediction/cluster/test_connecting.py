@@ -12,7 +12,7 @@ from cnnclf.prediction.cluster.connecting import (
 )
 
 
-def test_ray_is_told_neither_to_report_nor_to_write_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_neither_reports_nor_writes_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED", "RAY_BACKEND_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
     own = _choose_environment("local", verbose=False)

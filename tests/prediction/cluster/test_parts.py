@@ -68,7 +68,7 @@ def test_each_chunk_is_a_part_and_nothing_else_is_left(tmp_path: Path, suffix: s
 
 
 @pytest.mark.parametrize("suffix", FILE_FORMATS)
-def test_an_interrupted_job_goes_on_behind_its_parts(tmp_path: Path, suffix: str) -> None:
+def test_an_interrupted_job_continues_after_its_parts(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "rows"
     with pytest.raises(KeyboardInterrupt):
         write(path, suffix, rows_of("a", "bad"), rows_of(ODD_NAME), stop=True)
@@ -115,7 +115,7 @@ def test_a_node_without_the_directory_is_refused(tmp_path: Path) -> None:
     assert "all nodes share" in caught.value.hint
 
 
-def test_a_full_disk_is_told_and_leaves_no_part(
+def test_a_full_disk_is_reported_and_leaves_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -167,7 +167,7 @@ def test_what_is_there_is_not_replaced_unasked(
 
 
 @pytest.mark.parametrize("make", [finished, interrupted])
-def test_overwriting_begins_anew(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_overwriting_starts_again(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "rows"
     make(path)
     with open_parts(path, ".jsonl", columns=COLUMNS, job=JOB, mode="overwrite") as parts:
@@ -192,7 +192,7 @@ def test_an_interrupted_overwriting_keeps_what_was_there(tmp_path: Path) -> None
     assert read_paths(path / "part-000000.csv") == ["b"]
 
 
-def test_another_job_or_format_does_not_go_on(tmp_path: Path) -> None:
+def test_another_job_or_format_does_not_continue(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     interrupted(path)
     other = replace(JOB, model="1" * 64)

@@ -133,7 +133,7 @@ def test_a_part_that_cannot_be_written_is_the_result(
     assert problem.message.startswith("on the node 10.0.0.7: cannot write")
 
 
-def test_too_little_memory_is_told(
+def test_too_little_memory_is_reported(
     order: WorkOrder, classifier: Classifier, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

@@ -49,7 +49,7 @@ def test_workers_are_counted_where_their_node_lives() -> None:
     assert world.task.words == ["waiting for workers", "1 worker", "2 workers", "1 worker"]
 
 
-def test_a_lost_node_is_told_once_and_a_new_one_as_well() -> None:
+def test_a_lost_node_is_reported_once_and_a_new_one_as_well() -> None:
     world = World()
     world.watch.look()
     world.nodes = [ONE]
@@ -64,7 +64,7 @@ def test_a_lost_node_is_told_once_and_a_new_one_as_well() -> None:
     assert world.said.notes == ["the node 10.0.0.2 joined"]
 
 
-def test_chunks_of_a_lost_worker_are_told_where_the_node_stays() -> None:
+def test_chunks_of_a_lost_worker_are_reported_where_the_node_stays() -> None:
     world = World()
     for redone in (0, 1, 1, 3):
         world.state = QueueState({"a": "n1"}, redone)
@@ -75,7 +75,7 @@ def test_chunks_of_a_lost_worker_are_told_where_the_node_stays() -> None:
     ]
 
 
-def test_waiting_long_for_workers_is_told_once() -> None:
+def test_waiting_long_for_workers_is_reported_once() -> None:
     world = World()
     for now in (0.0, 59.0, 61.0, 200.0):
         world.now = now

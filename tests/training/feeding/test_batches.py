@@ -133,7 +133,7 @@ def test_balanced_sampling_is_of_the_epoch_and_keeps_the_length() -> None:
     assert len(seen) > 95, "other images of the frequent class come in other epochs"
 
 
-def test_unreadable_images_are_left_out_known_or_not() -> None:
+def test_unreadable_images_are_skipped_known_or_not() -> None:
     pixels = StandInPixels()
     pixels.failed = {3: "damaged", 5: "damaged"}
     batches = make(pixels=pixels)

@@ -12,7 +12,7 @@ def test_seconds_add_up() -> None:
     assert waits.total_s() == 0.75
 
 
-def test_waiting_behind_a_framework_is_counted_from_the_step_on(
+def test_waiting_after_a_framework_is_counted_from_the_step_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]

@@ -261,7 +261,7 @@ def test_a_disk_that_fills_up_on_the_way_is_an_error_and_leaves_nothing(
     assert not list((cache_dir() / "features").iterdir())
 
 
-def test_images_that_cannot_be_read_are_left_out_of_batches(colors: Dataset) -> None:
+def test_images_that_cannot_be_read_are_skipped_of_batches(colors: Dataset) -> None:
     class Bad:
         shape, failed, nbytes = SPEC.shape, dict[int, str](), 0
 

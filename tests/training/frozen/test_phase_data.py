@@ -101,7 +101,7 @@ def test_a_fallback_keeps_what_fits_and_says_what_it_does_instead(
 
 
 @pytest.mark.parametrize("room", [POOLED, 0], ids=["pooled", "none"])
-def test_a_run_that_goes_on_keeps_to_what_it_began_with(
+def test_a_run_that_continues_keeps_to_what_it_began_with(
     colors: Dataset, tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options: dict[str, Any] = {"features.fallback": True}
