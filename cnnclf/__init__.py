@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cnnclf.api import (
         describe,
         evaluate,
+        explain,
         export,
         finetune,
         import_dataset,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     )
     from cnnclf.config import (
         EvaluateConfig,
+        ExplainConfig,
         ExportConfig,
         FinetuneConfig,
         ImportConfig,
@@ -36,6 +38,7 @@ __all__ = [
     "Classifier",
     "CnnclfError",
     "EvaluateConfig",
+    "ExplainConfig",
     "ExportConfig",
     "FinetuneConfig",
     "ImportConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "__version__",
     "describe",
     "evaluate",
+    "explain",
     "export",
     "finetune",
     "import_dataset",

@@ -7,13 +7,15 @@ package may change at any time.
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cnnclf.config import (
     CommandConfig,
     EvaluateConfig,
+    ExplainConfig,
     ExportConfig,
     FinetuneConfig,
     ImportConfig,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
     from cnnclf.explainers.network_description import NetworkDescription
+    from cnnclf.explainers.explaining import ExplainedImage
     from cnnclf.exporters.parity_report import ExportReport
     from cnnclf.inference.classifier import Classifier
     from cnnclf.planning.finetune_plan import FinetunePlan
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "describe",
     "evaluate",
+    "explain",
     "export",
     "finetune",
     "import_dataset",
@@ -351,6 +355,76 @@ def predict(
     return _predict_arrays(classifier, arrays, settings)
 
 
+def explain(
+    model: "Classifier | StrPath",
+    images: "StrPath | npt.NDArray[np.uint8] | Iterable[StrPath | npt.NDArray[np.uint8]]" = (),
+    *,
+    show: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    config: ExplainConfig | Settings | None = None,
+    dataset: "Dataset | StrPath | None" = None,
+    out: StrPath | None = None,
+    progress: Progress | None = None,
+) -> "list[ExplainedImage]":
+    """Explain what a trained network sees in images.
+
+    Args:
+        model: A loaded classifier; or the directory of one.
+        images: Files, folders and patterns, or arrays, as with `predict`; none for views of the
+            network alone.
+        show: Names of views, as `cnnclf explain --help` lists them; none for `evidence`.
+        classes: Labels to explain; none for the most probable ones of each image.
+        config: Settings of `cnnclf explain`.
+        dataset: Training images, for views that need them; None for those of the run.
+        out: Directory of the figures; None writes none.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+
+    Returns:
+        One outcome per image and view, in order: `figure`, `summary`, `scores` and `explanation`,
+        whose `arrays` are the numbers. An image that cannot be read has an `error`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        DataError: There are no images at a path, or a view needs training images that are gone.
+        RunError: The model cannot be loaded, or is an export and a view needs its layers.
+        UsageError: A view, class or layer is unknown.
+
+    Example:
+        >>> [explained] = cnnclf.explain("runs/first", "cat.jpg")
+        >>> explained.explanation.arrays["maps"].shape  # classes, height, width
+        (2, 7, 7)
+    """
+    from cnnclf.explainers.explainer_table import find_explainers
+    from cnnclf.explainers.explaining import ExplainRequest, explain_images, open_context
+    from cnnclf.inference.classifier import Classifier
+
+    settings, _ = _resolve(ExplainConfig, config)
+    progress = progress or _Logged()
+    views = find_explainers(show)
+    classifier = (
+        model
+        if isinstance(model, Classifier)
+        else Classifier.load(
+            Path(model),
+            engine=settings.engine,
+            precision=settings.precision,
+            device=settings.device,
+            threads=settings.threads,
+            progress=progress,
+        )
+    )
+    context = open_context(
+        classifier,
+        _path_of(model),
+        config=settings,
+        data=None if dataset is None else _path_of(dataset),
+        progress=progress,
+    )
+    request = ExplainRequest(views, tuple(classes), None if out is None else Path(out))
+    found = _find_images(images, progress=progress)
+    return list(explain_images(context, found, request=request))
+
+
 def export(
     model: "Classifier | StrPath",
     config: ExportConfig | Settings,
@@ -512,6 +586,31 @@ def _execute(
         listeners=listeners,
         verbose=verbose,
     )
+
+
+def _find_images(
+    images: "StrPath | npt.NDArray[np.uint8] | Iterable[StrPath | npt.NDArray[np.uint8]]",
+    *,
+    progress: Progress,
+) -> "Iterator[tuple[str, str] | npt.NDArray[np.uint8]]":
+    """Yield the path and error of each file, or each array, in order."""
+    import numpy as np
+
+    from cnnclf.prediction.inputs import ImageInputs
+
+    if isinstance(images, np.ndarray):
+        images = list(images) if images.ndim == 4 else [images]
+    elif isinstance(images, str | os.PathLike):
+        images = [images]
+    for _, group in groupby(images, lambda each: isinstance(each, np.ndarray)):
+        paths = []
+        for each in group:
+            if isinstance(each, np.ndarray):
+                yield each
+            else:
+                paths.append(os.fspath(each))
+        if paths:
+            yield from ImageInputs(paths, progress=progress).find()
 
 
 def _predict_paths(

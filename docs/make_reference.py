@@ -16,6 +16,7 @@ from cnnclf.config import (
     MODEL_PRESETS,
     CommandConfig,
     EvaluateConfig,
+    ExplainConfig,
     ExportConfig,
     FinetuneConfig,
     ImportConfig,
@@ -30,7 +31,10 @@ from cnnclf.config import (
 REFERENCE = Path(__file__).parent / "reference"
 PAGES: dict[str, type[CommandConfig]] = {"train": TrainConfig, "finetune": FinetuneConfig}
 KINDS: dict[str, type[CommandConfig]] = {
-    **{kind.command: kind for kind in (ImportConfig, EvaluateConfig, PredictConfig, ExportConfig)},
+    **{
+        kind.command: kind
+        for kind in (ImportConfig, EvaluateConfig, PredictConfig, ExplainConfig, ExportConfig)
+    },
     "augment-preview": TrainConfig,
     "describe": TrainConfig,
 }

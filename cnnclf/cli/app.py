@@ -37,6 +37,12 @@ COMMANDS: tuple[CommandRow, ...] = (
     ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Evaluate a trained model."),
     ("predict", f"{_COMMANDS}.predict", "predict_command", "Predict the labels of images."),
     (
+        "explain",
+        f"{_COMMANDS}.explain",
+        "explain_command",
+        "Explain what a trained network sees in images.",
+    ),
+    (
         "export",
         f"{_COMMANDS}.export",
         "export_command",
@@ -134,7 +140,7 @@ def build_root() -> Any:
     return typer.main.get_command(app)
 
 
-_HELP = "Train, evaluate and export image classifiers, starting from a folder of images."
+_HELP = "Train, evaluate, explain and export image classifiers, starting from a folder of images."
 
 
 def _build_group(name: str, rows: tuple[CommandRow, ...], *, help_text: str) -> CommandGroup:

@@ -14,6 +14,7 @@ from cnnclf.config.describing import (
     setting_keys,
 )
 from cnnclf.config.evaluate_config import EvaluateConfig
+from cnnclf.config.explain_config import ExplainConfig
 from cnnclf.config.export_config import ExportConfig
 from cnnclf.config.finetune_config import (
     BackboneConfig,
@@ -47,6 +48,7 @@ __all__ = [
     "CommandConfig",
     "DataConfig",
     "EvaluateConfig",
+    "ExplainConfig",
     "ExportConfig",
     "FeaturesConfig",
     "FinetuneConfig",

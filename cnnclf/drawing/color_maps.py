@@ -22,6 +22,7 @@ COLOR_MAPS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
             *("#ffffff", "#edf8b1", "#c7e9b4", "#7fcdbb", "#41b6c4"),
             *("#1d91c0", "#225ea8", "#253494", "#081d58"),
         ),
+        "importance": ("#ffffff", "#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f"),
         "gray": ("#000000", "#ffffff"),
     }
 )

@@ -1,0 +1,149 @@
+"""`cnnclf explain`: why a trained network gives an image its label, and what its layers compute."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, read_settings
+from cnnclf.config import ExplainConfig
+from cnnclf.errors import ExitCode, UsageError
+from cnnclf.explainers.explainer_table import DEFAULT_VIEW, EXPLAINERS, find_explainers
+
+if TYPE_CHECKING:
+    from cnnclf.explainers.explaining import ExplainedImage, ExplainRequest
+
+_VIEWS = ", ".join(row.name for row in EXPLAINERS)
+
+
+@partial(add_settings, kind=ExplainConfig, rows={"engine": options.ENGINE_CHOICES})
+def explain_command(
+    run: options.Model,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGES...",
+            help="Files, folders, quoted patterns, @FILE for a list, - for a list on stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    show: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--show",
+            metavar="VIEW",
+            autocompletion=lambda: [row.name for row in EXPLAINERS],
+            help=f"View to draw, may be repeated: {_VIEWS}, all. [{DEFAULT_VIEW}]",
+        ),
+    ] = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="LABEL",
+            help="Class to explain, may be repeated [the most probable ones].",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DATASET",
+            help="Training images, for views that need them [those of RUN].",
+        ),
+    ] = None,
+    out_: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="DIR", help="Directory of the figures; files in it are kept."
+        ),
+    ] = Path("explained"),
+    npz: Annotated[
+        bool, typer.Option("--npz", help="Write the numbers of each figure to an .npz file, too.")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    **settings: object,
+) -> int:
+    """Explain what a trained network sees in images.
+
+    Writes one PNG file per image and view. Each map is checked: whether it adds up to the logit,
+    whether its places matter more than random places and edges, and whether it depends on what was
+    learned. A file that is not an image is reported, and the exit code is 7.
+    """
+    config = read_settings(ExplainConfig, settings)
+    views = find_explainers(show or ())
+    needs_images = any(row.needs_image for row in views)
+    if needs_images and not images:
+        raise UsageError(
+            "cnnclf explain: IMAGES is missing",
+            f"only the views of the network need none: {_list_views_without_image()}",
+        )
+    from cnnclf.inference.bundles import check_order, find_bundle
+    from cnnclf.inference.origins import warn_of_unfinished
+    from cnnclf.prediction.inputs import ImageInputs
+
+    check_order(run, images or ())
+    bundle = find_bundle(run)
+    warn_of_unfinished(run, use="used", progress=out.progress())
+    found = (
+        ImageInputs(images or (), excluded=out_, progress=out.progress()).first() if images else ()
+    )
+    from cnnclf.explainers.explaining import ExplainRequest, explain_images, open_context
+    from cnnclf.inference.classifier import Classifier
+
+    classifier = Classifier.load(
+        bundle,
+        engine=config.engine,
+        precision=config.precision,
+        device=config.device,
+        threads=config.threads,
+        verbose=verbose,
+        progress=out.progress(),
+    )
+    context = open_context(classifier, run, config=config, data=data, progress=out.progress())
+    request = ExplainRequest(views, tuple(class_ or ()), out_, npz)
+    some = list(islice(found, config.limit + 1)) if needs_images else []
+    if len(some) > config.limit:
+        out.note(f"only the first {config.limit:,} images are explained; --limit changes that")
+    explained = explain_images(context, some[: config.limit], request=request)
+    return _show(explained, len(some[: config.limit]), request)
+
+
+def _show(explained: "Iterator[ExplainedImage]", count: int, request: "ExplainRequest") -> int:
+    """Show outcomes as they come; returns the exit code."""
+    rows: list[ExplainedImage] = []
+    with out.progress().task("explaining", count or None, unit="images") as task:
+        for row in explained:
+            if rows and row.path != rows[-1].path and rows[-1].path:
+                task.advance()
+            rows.append(row)
+            _show_row(row)
+        if rows and rows[-1].path:
+            task.advance()
+    failed = [row for row in rows if row.error]
+    out.json({"out": request.out, "rows": [row.to_dict() for row in rows], "failed": len(failed)})
+    return ExitCode.SOME_FAILED if failed else ExitCode.OK
+
+
+def _show_row(row: "ExplainedImage") -> None:
+    if row.error:
+        out.warn(row.error if row.error.startswith(row.path) else f"{row.path}: {row.error}")
+        return
+    what = f"{row.path}: {row.label} {row.probability:.1%}" if row.probability is not None else ""
+    out.line(f"{what or 'the network'}, {row.view}: {row.figure}")
+    if row.summary:
+        out.line(f"  {row.summary}")
+
+
+def _list_views_without_image() -> str:
+    return (
+        ", ".join(f"--show {row.name}" for row in EXPLAINERS if not row.needs_image) or "none yet"
+    )

@@ -1,0 +1,41 @@
+"""Every setting of `cnnclf explain`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from cnnclf.config.sections import CommandConfig, Device, EnginePrecision, Threads
+
+
+class ExplainConfig(CommandConfig):
+    """What is explained, how it is checked, and the engine that computes logits."""
+
+    command: ClassVar[str] = "explain"
+
+    top_k: int = Field(3, ge=1, le=20, description="Number of classes to explain per image.")
+    layer: str | None = Field(
+        None,
+        description="Layer for the views that look at one.",
+        json_schema_extra={"unset": "chosen by the view"},
+    )
+    fill: Literal["blur", "gray", "mean"] = Field(
+        "blur", description="What replaces pixels in occlusion, rise and the checks."
+    )
+    checks: bool = Field(True, description="Check each map against random maps and networks.")
+    limit: int = Field(100, ge=1, description="Largest number of images to explain.")
+    samples: int = Field(
+        500, ge=1, le=100_000, description="Training images that views may look at."
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Random seed of masks and checks.")
+    engine: str | None = Field(
+        None,
+        description="Inference engine for logits; layers are always computed with Keras.",
+        json_schema_extra={"unset": "keras; an export has its own"},
+    )
+    precision: EnginePrecision = Field("auto", description="Numeric precision of the engine.")
+    threads: Threads = Field(
+        None, description="CPU threads to use.", json_schema_extra={"unset": "all cores"}
+    )
+    device: Device = Field(
+        "auto", description="Device to compute on; auto: a GPU if one can be used."
+    )

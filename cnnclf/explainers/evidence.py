@@ -1,0 +1,99 @@
+"""The evidence map: what each place adds to the logit of a class.
+
+Exact for networks with a linear head (`heads.py`). Otherwise HiResCAM (Draelos and Carin, "Use
+HiResCAM instead of Grad-CAM", 2020): features times gradient, which is an approximation.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.config import ExplainConfig
+from cnnclf.explainers.explainer import AnyNetwork, ClassMaps, Pixels
+from cnnclf.explainers.heads import Head, find_head
+
+MAX_ERROR = 1e-5  # of the largest logit: what float32 sums of thousands of terms leave
+
+
+def map_evidence(
+    network: AnyNetwork,
+    pixels: Pixels,
+    *,
+    classes: Sequence[int],
+    config: ExplainConfig,  # noqa: ARG001 (of all methods)
+) -> ClassMaps:
+    """Compute the evidence maps of one image."""
+    head = find_head(network.graph)
+    if head.is_linear:
+        maps, logits = compute_evidence(network, pixels[None], classes=classes, head=head)
+        errors = measure_errors(maps[0], logits[0], classes=classes, head=head)
+        terms = [
+            f"evidence {each.sum():+.3f}, bias {head.bias[index]:+.3f}"
+            for each, index in zip(maps[0], classes, strict=True)
+        ]
+        return ClassMaps(maps[0], _describe(head), errors=errors, terms=terms)
+    weights = np.zeros((len(classes), len(network.labels)), np.float32)
+    weights[np.arange(len(classes)), list(classes)] = 1
+    images = np.repeat(pixels[None], len(classes), axis=0)
+    graph = network.graph
+    values, gradients = graph.differentiate([head.maps, graph.logits], images, weights=weights)
+    products = np.asarray(values[0], np.float64) * gradients[1]
+    maps = products.sum(axis=-1)
+    logit = np.array([values[1][number, index] for number, index in enumerate(classes)])
+    off = np.abs(maps.sum(axis=(1, 2)) - logit) / _scale(values[1])
+    return ClassMaps(
+        maps,
+        "approximate: features x gradient at the last layer with places (HiResCAM), because the"
+        " head has several dense layers",
+        errors=off,
+        terms=[
+            f"map {each.sum():+.3f}, logit {at:+.3f}" for each, at in zip(maps, logit, strict=True)
+        ],
+    )
+
+
+def compute_evidence(
+    network: AnyNetwork, pixels: npt.NDArray[Any], *, classes: Sequence[int], head: Head
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    """Compute evidence maps of several images with a single pass through the network.
+
+    Args:
+        network: With a linear head.
+        pixels: uint8 [n, H, W, C].
+        classes: k class indices.
+        head: The result of `find_head`.
+
+    Returns:
+        Maps [n, k, h, w] and all logits [n, K].
+    """
+    graph = network.graph
+    features, logits = graph.compute([head.maps, graph.logits], pixels)
+    return head.contributions(features, np.asarray(classes)), logits
+
+
+def measure_errors(
+    maps: npt.NDArray[np.float64],
+    logits: npt.NDArray[np.float32],
+    *,
+    classes: Sequence[int],
+    head: Head,
+) -> npt.NDArray[np.float64]:
+    """Return |sum over places + bias - logit| / largest |logit| of each class, [k]."""
+    sums = maps.sum(axis=(1, 2)) + head.bias[list(classes)]
+    return np.asarray(np.abs(sums - logits[list(classes)]) / _scale(logits), np.float64)
+
+
+def _scale(logits: npt.NDArray[np.float32]) -> float:
+    return max(float(np.abs(logits).max()), 1e-6)
+
+
+def _describe(head: Head) -> str:
+    names = {
+        "average": "global average pooling: weights x features at each place",
+        "max": "global maximum pooling: weights x maximum, at the place of the maximum",
+        "flatten": "flattened features: weights x features at each place",
+    }
+    how = " and ".join(names[part] for part in head.parts)
+    return f"exact: the sum over all places plus the bias is the logit ({how})"

@@ -1,0 +1,276 @@
+"""From a model and images to figures: what `cnnclf explain` and `cnnclf.explain` do."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnclf.config import ExplainConfig
+from cnnclf.drawing.canvas import draw_canvas, save_canvas
+from cnnclf.errors import CnnclfError, ImageError, UsageError
+from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject
+from cnnclf.explainers.explainer_table import ExplainerRow
+from cnnclf.explainers.map_figure import explain_by_maps
+from cnnclf.explainers.network import Network
+from cnnclf.explainers.training_images import TrainingImages, sample_images
+from cnnclf.files import atomic_path, safe_name
+from cnnclf.images.decode import fit_pixels
+from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.origins import Origin, find_origin, quote
+from cnnclf.progress import Progress
+
+
+@dataclass(frozen=True)
+class ExplainedImage:
+    """The outcome of one view of one image.
+
+    Args:
+        path: The image; empty for a view of the network alone.
+        view: A name of `EXPLAINERS`.
+        label: The most probable label; empty without an image.
+        probability: Its probability, 0..1; None without an image.
+        figure: The PNG file; None if nothing was written.
+        arrays: The file of arrays; None without --npz.
+        summary: What was found, in one line.
+        scores: Numbers and names, as JSON values.
+        error: Why there is no explanation, or empty.
+        explanation: Figure and arrays; None if there is none.
+    """
+
+    path: str
+    view: str
+    label: str = ""
+    probability: float | None = None
+    figure: Path | None = None
+    arrays: Path | None = None
+    summary: str = ""
+    scores: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    explanation: Explanation | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        names = [name for name in self.__dataclass_fields__ if name != "explanation"]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """What is explained.
+
+    Args:
+        views: Rows of `EXPLAINERS`.
+        classes: Labels to explain; none: the most probable ones of each image.
+        out: Directory of the figures; None writes nothing.
+        npz: Write arrays, too.
+    """
+
+    views: Sequence[ExplainerRow]
+    classes: Sequence[str] = ()
+    out: Path | None = None
+    npz: bool = False
+
+
+def open_context(
+    classifier: Classifier,
+    model: Path,
+    *,
+    config: ExplainConfig,
+    data: Path | None = None,
+    progress: Progress,
+) -> ExplainContext:
+    """Open what all explainers share; the dataset is opened only when a view needs it.
+
+    Args:
+        classifier: The trained network.
+        model: Its path, as the user typed it.
+        config: Settings.
+        data: A dataset or any source that can be imported; None for that of the training.
+        progress: Receives tasks and notes.
+    """
+    origin = find_origin(model, classifier.directory)
+    open_images = partial(
+        _open_images, classifier, origin, data=data, config=config, progress=progress
+    )
+    return ExplainContext(Network(classifier), config, open_images, progress)
+
+
+def explain_images(
+    context: ExplainContext, found: Iterable[tuple[str, str] | Pixels], *, request: ExplainRequest
+) -> Iterator[ExplainedImage]:
+    """Explain images one after the other.
+
+    Args:
+        context: Of the network.
+        found: Path and error of each image, as `ImageInputs.find` yields them; or arrays, uint8
+            [H, W] or [H, W, C] of any size.
+        request: Views and outputs.
+
+    Yields:
+        One outcome per image and view, in order; first those of the network alone.
+
+    Raises:
+        UsageError: A label or layer is unknown, or a view does not fit the network.
+        RunError: A view needs the layers of the network, and it is an export.
+    """
+    classes = _find_classes(context.network.labels, request.classes)
+    _check_views(context, request.views)
+    for row in request.views:
+        if not row.needs_image:
+            explanation = row.load()(context)
+            yield _write(explanation, ExplainedImage("", row.name), request=request)
+    views = [row for row in request.views if row.needs_image]
+    for each in found if views else ():
+        path, error = ("", "") if isinstance(each, np.ndarray) else each
+        if not path and not isinstance(each, np.ndarray):
+            continue  # a list on stdin pauses
+        try:
+            if error:
+                raise ImageError(error)
+            pixels = _decode(context, each)
+        except ImageError as failure:
+            yield ExplainedImage(path, "", error=str(failure))
+            continue
+        subject = make_subject(context, pixels, path=path, classes=classes)
+        for row in views:
+            yield _explain(context, row, subject=subject, request=request)
+
+
+def make_subject(
+    context: ExplainContext, pixels: Any, *, path: str = "", classes: Sequence[int] = ()
+) -> Subject:
+    """Compute what the network says about an image.
+
+    Args:
+        context: Of the network.
+        pixels: uint8 [H, W, C] of the input spec.
+        path: Of the image.
+        classes: Class indices to explain; none: the most probable ones.
+    """
+    logits = context.network.logits(pixels[None])
+    probabilities = context.network.probabilities(logits)[0]
+    best = np.argsort(-probabilities, kind="stable")[: context.config.top_k]
+    return Subject(path, pixels, logits[0], probabilities, tuple(classes) or tuple(map(int, best)))
+
+
+def make_explanation(
+    context: ExplainContext, row: ExplainerRow, *, subject: Subject
+) -> Explanation:
+    """Compute one view of an image."""
+    if row.is_map:
+        return explain_by_maps(row, row.load(), context=context, subject=subject)
+    explanation: Explanation = row.load()(context, subject)
+    return explanation
+
+
+def _decode(context: ExplainContext, image: tuple[str, str] | Pixels) -> Pixels:
+    classifier = context.network.classifier
+    if isinstance(image, np.ndarray):
+        return fit_pixels(image, classifier.input_spec)
+    return classifier.decode(Path(image[0]))
+
+
+def _explain(
+    context: ExplainContext, row: ExplainerRow, *, subject: Subject, request: ExplainRequest
+) -> ExplainedImage:
+    best = int(np.argmax(subject.probabilities))
+    outcome = ExplainedImage(
+        subject.path,
+        row.name,
+        context.network.labels[best],
+        float(subject.probabilities[best]),
+    )
+    return _write(make_explanation(context, row, subject=subject), outcome, request=request)
+
+
+def _write(
+    explanation: Explanation, outcome: ExplainedImage, *, request: ExplainRequest
+) -> ExplainedImage:
+    """Write figure and arrays; return the outcome with their paths."""
+    figure = arrays = None
+    if request.out is not None:
+        image = draw_canvas(
+            explanation.rows,
+            title=explanation.title,
+            lines=explanation.lines,
+            bar=explanation.bar,
+            side=explanation.side,
+        )
+        stem = safe_name(Path(outcome.path).stem, fallback="image") if outcome.path else "network"
+        figure = _free_path(request.out, f"{stem}-{outcome.view}", with_arrays=request.npz)
+        save_canvas(image, figure)
+        if request.npz:
+            arrays = figure.with_suffix(".npz")
+            with atomic_path(arrays) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **dict(explanation.arrays))
+    return ExplainedImage(
+        outcome.path,
+        outcome.view,
+        outcome.label,
+        outcome.probability,
+        figure,
+        arrays,
+        explanation.summary,
+        dict(explanation.scores),
+        explanation=explanation,
+    )
+
+
+def _free_path(directory: Path, name: str, *, with_arrays: bool) -> Path:
+    """Return a path that no file has: nothing is overwritten."""
+    number = 1
+    while True:
+        path = directory / (f"{name}.png" if number == 1 else f"{name}-{number}.png")
+        if not path.exists() and not (with_arrays and path.with_suffix(".npz").exists()):
+            return path
+        number += 1
+
+
+def _find_classes(labels: Sequence[str], names: Sequence[str]) -> list[int]:
+    for name in names:
+        if name not in labels:
+            near = get_close_matches(name, labels, n=3, cutoff=0.3)
+            raise UsageError(
+                f"--class {name}: the network has no class of this name",
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"its classes are {', '.join(labels[:10])}",
+            )
+    return [labels.index(name) for name in dict.fromkeys(names)]
+
+
+def _check_views(context: ExplainContext, views: Sequence[ExplainerRow]) -> None:
+    """Report what cannot work before the first image is explained."""
+    if any(row.needs_graph for row in views):
+        graph = context.network.graph
+        if context.config.layer is not None:
+            graph.find_layer(context.config.layer)
+    if any(row.needs_dataset for row in views):
+        context.training_images()
+
+
+def _open_images(
+    classifier: Classifier,
+    origin: Origin,
+    *,
+    data: Path | None,
+    config: ExplainConfig,
+    progress: Progress,
+) -> TrainingImages:
+    command = quote("cnnclf", "explain", origin.path, "IMAGES", "--data")
+    try:
+        dataset = origin.open_data(data, progress, command=command)
+    except CnnclfError as error:
+        error.add_note("views that need no training images work without it")
+        raise
+    return sample_images(
+        dataset,
+        classifier.input_spec,
+        count=config.samples,
+        seed=config.seed,
+        progress=progress,
+    )

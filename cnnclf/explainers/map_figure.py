@@ -1,0 +1,152 @@
+"""Draws and checks the maps of any method: over the image, alone, and one line of checks."""
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.drawing.canvas import ColorBar, Tile
+from cnnclf.drawing.color_maps import to_colors, to_signed_colors
+from cnnclf.explainers.evidence import MAX_ERROR
+from cnnclf.explainers.explainer import (
+    ClassMaps,
+    ExplainContext,
+    Explanation,
+    MapMethod,
+    Pixels,
+    Subject,
+)
+from cnnclf.explainers.explainer_table import ExplainerRow
+from cnnclf.explainers.fills import resize_map
+from cnnclf.explainers.map_checks import (
+    RANDOM_NETWORKS,
+    CheckedImage,
+    MapChecks,
+    correlate_ranks,
+)
+
+_FAINTEST, _STRONGEST = 0.35, 0.85  # how much of the image and of the color an overlay shows
+
+
+def explain_by_maps(
+    row: ExplainerRow, method: MapMethod, *, context: ExplainContext, subject: Subject
+) -> Explanation:
+    """Compute, check and draw the maps of an image."""
+    maps = method(context.network, subject.pixels, classes=subject.classes, config=context.config)
+    checks = check_maps(method, maps=maps, context=context, subject=subject)
+    return draw_maps(row, maps, checks=checks, context=context, subject=subject)
+
+
+def check_maps(
+    method: MapMethod,
+    *,
+    maps: ClassMaps,
+    context: ExplainContext,
+    subject: Subject,
+) -> MapChecks | None:
+    """Check the map of the first class; None if checks are off."""
+    config, network = context.config, context.network
+    if not config.checks:
+        return None
+    image = CheckedImage(network, subject.pixels, subject.classes[0], config.fill)
+    shape = maps.values.shape[1:]
+    name = f"baselines {id(subject)} {subject.classes[0]}"
+    edges = context.keep(f"{name} edges", image.measure_edges)
+    random = context.keep(f"{name} {shape}", lambda: image.measure_random(shape, seed=config.seed))
+    found: list[float | None] = []
+    for number in range(RANDOM_NETWORKS if network.has_graph else 0):
+        other = network.randomize(config.seed + number)
+        first = subject.classes[:1]
+        random_map = method(other, subject.pixels, classes=first, config=config).values[0]
+        if np.isfinite(random_map).all():
+            found.append(correlate_ranks(maps.values[0], random_map))
+    usable = [each for each in found if each is not None]
+    randomized = float(np.mean(usable)) if usable else None
+    ends = (float(subject.probabilities[subject.classes[0]]), image.filled_probability())
+    return MapChecks(image.measure(maps.values[0]), random, edges, ends, randomized)
+
+
+def draw_maps(
+    row: ExplainerRow,
+    maps: ClassMaps,
+    *,
+    checks: MapChecks | None,
+    context: ExplainContext,
+    subject: Subject,
+) -> Explanation:
+    """Draw maps with one scale of colors for all classes."""
+    labels, config = context.network.labels, context.config
+    limit = float(np.abs(maps.values).max()) or 1.0
+    image = to_rgb(subject.pixels)
+    over, alone = [Tile(image, "the image", "as the network sees it")], []
+    for number, index in enumerate(subject.classes):
+        values = maps.values[number]
+        caption = f"p = {subject.probabilities[index]:.3f}, logit {subject.logits[index]:+.3f}"
+        over.append(Tile(overlay(image, values, limit=limit), labels[index], caption))
+        terms = maps.terms[number] if maps.terms else ""
+        alone.append(Tile(_colors(values, limit, maps.is_signed), "", terms))
+    places = f"{maps.values.shape[1]} x {maps.values.shape[2]} places"
+    completeness = "" if maps.errors is None else _describe_errors(maps.errors)
+    found = [part for part in (completeness, checks.words if checks else "") if part]
+    about = f"checks for {labels[subject.classes[0]]} (fill {config.fill}): " if checks else ""
+    bar = (
+        ColorBar("signed", -limit, limit, "evidence against and for the class, per place")
+        if maps.is_signed
+        else ColorBar("importance", 0, limit, "importance for the class, per place")
+    )
+    return Explanation(
+        rows=[over, [None, *alone]],
+        title=describe_subject(subject, labels),
+        lines=[f"{row.name}: {maps.method}; {places}.", about + "; ".join(found)],
+        summary="; ".join(found),
+        scores={
+            "method": maps.method,
+            "classes": [labels[index] for index in subject.classes],
+            "completeness_errors": None if maps.errors is None else maps.errors.tolist(),
+            "checks": checks.to_dict() if checks else None,
+        },
+        arrays={"maps": maps.values, "classes": np.array([labels[i] for i in subject.classes])},
+        bar=bar,
+    )
+
+
+def describe_subject(subject: Subject, labels: tuple[str, ...]) -> str:
+    """Return the title of a figure: what the network says about the image."""
+    best = int(np.argmax(subject.probabilities))
+    name = subject.path.rpartition("/")[2]
+    answer = f"{labels[best]}, {subject.probabilities[best]:.1%}"
+    return f"{name}: {answer}" if name else answer
+
+
+def to_rgb(pixels: Pixels) -> Pixels:
+    """Return uint8 [H, W, 3] of gray or color pixels."""
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def overlay(image: Pixels, values: npt.NDArray[np.floating], *, limit: float) -> Pixels:
+    """Color a faint gray version of an image by a map, strongly where the map is strong.
+
+    Args:
+        image: uint8 [H, W, 3].
+        values: [h, w]; blue where negative, red where positive.
+        limit: The absolute value that gets the darkest colors.
+    """
+    height, width = image.shape[:2]
+    smooth = np.clip(resize_map(values, height, width=width) / limit, -1, 1)
+    gray = image.mean(axis=2, keepdims=True)
+    faint = 255 - (255 - gray) * (1 - _FAINTEST)
+    colors = to_signed_colors(np.sign(smooth) * np.sqrt(np.abs(smooth)), 1.0)
+    strength = _STRONGEST * np.sqrt(np.abs(smooth))[..., None]
+    mixed: Pixels = np.round(faint * (1 - strength) + colors * strength).astype(np.uint8)
+    return mixed
+
+
+def _colors(values: npt.NDArray[np.floating], limit: float, is_signed: bool) -> Pixels:
+    if is_signed:
+        return to_signed_colors(values, limit)
+    return to_colors(values, "importance", low=0, high=limit)
+
+
+def _describe_errors(errors: npt.NDArray[np.float64]) -> str:
+    worst = float(errors.max())
+    if worst <= MAX_ERROR:
+        return f"complete: error {worst:.1e} of the largest logit"
+    return f"NOT complete: error {worst:.1e} of the largest logit"

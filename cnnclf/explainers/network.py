@@ -1,0 +1,126 @@
+"""A network to explain: its logits from any engine, its graph from Keras, and a randomized copy."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.errors import RunError
+from cnnclf.explainers.flat_graph import FlatGraph
+from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.probabilities import softmax
+
+_BATCH = 32
+Pixels = npt.NDArray[np.uint8]
+
+
+class Network:
+    """A trained network.
+
+    Args:
+        classifier: Its labels, its engine and its model.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.labels = classifier.labels
+        self._randomized: RandomizedNetwork | None = None
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether the layers can be seen: not in exports."""
+        return self.classifier.source.model.format == "keras"
+
+    @cached_property
+    def graph(self) -> FlatGraph:
+        """The layers, computed in float32.
+
+        Raises:
+            RunError: It is an export, which gives logits only.
+        """
+        from cnnclf.inference.engines.keras_engine import set_precision
+
+        if not self.has_graph:
+            kind = self.classifier.source.model.format
+            raise RunError(
+                f"{self.classifier.directory} is an export to {kind}, which gives logits but"
+                " neither features nor gradients",
+                "use the run it was exported from; --show occlusion and --show rise need only"
+                " logits",
+            )
+        return FlatGraph(set_precision(self.classifier.model, "float32"))
+
+    def logits(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """Compute logits, float32 [n, K], with the engine."""
+        batches = enumerate(pixels[at : at + _BATCH] for at in range(0, len(pixels), _BATCH))
+        return np.concatenate([logits for _, logits in self.classifier.stream(batches)])
+
+    def probabilities(self, logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Turn logits into probabilities."""
+        return self.classifier.probabilities(logits)
+
+    def randomize(self, seed: int) -> "RandomizedNetwork":
+        """Return the same network with random weights; the next call changes its weights.
+
+        Raises:
+            RunError: It is an export.
+        """
+        if self._randomized is None:
+            self._randomized = RandomizedNetwork(self.classifier.model)
+        self._randomized.draw(seed)
+        return self._randomized
+
+
+class RandomizedNetwork:
+    """A network with the layers of another one and random weights (Adebayo et al., 2018).
+
+    Kernels are drawn as He et al. (2015) do, all other weights are those of an untrained network.
+
+    Args:
+        model: The trained network; not changed.
+    """
+
+    def __init__(self, model: Any) -> None:
+        import keras
+
+        from cnnclf.inference.engines.keras_engine import set_precision
+
+        with keras.device("cpu"):
+            self._trained = set_precision(model, "float32")
+            self._copy = model.__class__.from_config(self._trained.get_config())
+        self._drawn: int | None = None
+        self.graph = FlatGraph(self._copy)
+        self.labels = tuple(map(str, range(int(self._copy.output_shape[-1]))))
+        self.has_graph = True
+
+    def draw(self, seed: int) -> None:
+        """Draw all weights with a random seed."""
+        if seed != self._drawn:
+            rng = np.random.default_rng(seed)
+            self._copy.set_weights([_draw(each, rng) for each in self._trained.weights])
+            self._drawn = seed
+
+    def logits(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """Compute logits, float32 [n, K]."""
+        return self.graph.compute([self.graph.logits], pixels)[0]
+
+    def probabilities(self, logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Turn logits into probabilities."""
+        return softmax(np.asarray(logits, np.float64))
+
+
+def _draw(variable: Any, rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Draw a kernel; reset biases and batch statistics; keep everything else."""
+    value = np.asarray(variable)
+    name = variable.name
+    if name.endswith("kernel"):
+        fan_in = value.size // value.shape[-1]
+        if "depthwise" in name:  # each filter sees one channel
+            fan_in = int(np.prod(value.shape[:2]))
+        return rng.normal(0, np.sqrt(2 / max(fan_in, 1)), value.shape).astype(value.dtype)
+    if name in {"bias", "beta", "moving_mean"}:
+        return np.zeros_like(value)
+    if name == "moving_variance" or (name == "gamma" and value.ndim == 1 and value.max() > 1e-3):
+        return np.ones_like(value)
+    return value

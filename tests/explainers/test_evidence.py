@@ -1,0 +1,167 @@
+"""Evidence maps add up to the logit for every head, and wrong maps are found."""
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from cnnclf.config import HeadConfig
+from cnnclf.errors import UsageError
+from cnnclf.explainers.evidence import MAX_ERROR, compute_evidence, map_evidence, measure_errors
+from cnnclf.explainers.flat_graph import FlatGraph
+from cnnclf.explainers.heads import find_head
+from cnnclf.explainers.network import Network
+from cnnclf.models.backbones import BACKBONES, Backbone
+from cnnclf.models.transfer import build_transfer
+from tests.explainers.conftest import OpenModel, draw_noise
+
+layers = keras.layers
+
+
+def build_head(top: str, inputs: Any) -> Any:
+    match top:
+        case "both":
+            pools = [layers.GlobalAveragePooling2D()(inputs), layers.GlobalMaxPooling2D()(inputs)]
+            return layers.Concatenate()(pools)
+        case "average":
+            return layers.Dropout(0.5)(layers.GlobalAveragePooling2D()(inputs))
+        case "max":
+            return layers.GlobalMaxPooling2D()(inputs)
+        case _:
+            return layers.Flatten()(inputs)
+
+
+def build_network(top: str, *, nested: bool = False, hidden: int = 0) -> Any:
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((12, 10, 3))
+    maps = layers.Conv2D(5, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(pixels))
+    if nested:
+        branch = keras.Sequential(
+            [keras.Input(maps.shape[1:]), layers.Conv2D(5, 3, padding="same", name="inner")]
+        )
+        maps = layers.Add()([maps, branch(maps)])
+    vector = build_head(top, maps)
+    if hidden:
+        vector = layers.Dense(hidden, activation="relu")(vector)
+    return keras.Model(pixels, layers.Dense(3, bias_initializer="normal")(vector))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("top", ["average", "max", "both", "flatten"])
+def test_the_map_and_the_bias_are_the_logit(open_model: OpenModel, top: str, nested: bool) -> None:
+    context = open_model(build_network(top, nested=nested))
+    pixels = draw_noise(context)
+    maps = map_evidence(context.network, pixels, classes=[0, 2], config=context.config)
+    head = find_head(context.network.graph)
+    sums = maps.values.sum(axis=(1, 2)) + head.bias[[0, 2]]
+    logits = context.network.classifier.model.predict(pixels[None].astype(np.float32), verbose=0)
+    np.testing.assert_allclose(sums, logits[0, [0, 2]], rtol=1e-5, atol=1e-5)
+    assert maps.errors is not None
+    assert maps.errors.max() < MAX_ERROR
+    assert maps.method.startswith("exact")
+
+
+def test_a_wrong_map_is_found(open_model: OpenModel) -> None:
+    context = open_model(build_network("average"))
+    network: Network = context.network
+    head = find_head(network.graph)
+    pixels = draw_noise(context)[None]
+    maps, logits = compute_evidence(network, pixels, classes=[1], head=head)
+    wrong = maps[0] * 1.001
+    assert measure_errors(maps[0], logits[0], classes=[1], head=head).max() < MAX_ERROR
+    assert measure_errors(wrong, logits[0], classes=[1], head=head).max() > MAX_ERROR
+
+
+def test_the_map_is_where_the_evidence_is(open_model: OpenModel) -> None:
+    """A 1x1 filter that sees only brightness gives the bright square and nothing else."""
+    pixels = keras.Input((12, 10, 3))
+    maps = layers.Conv2D(1, 1, kernel_initializer="ones")(pixels)
+    pooled = layers.GlobalAveragePooling2D()(maps)
+    context = open_model(keras.Model(pixels, layers.Dense(2, kernel_initializer="ones")(pooled)))
+    image = np.zeros((12, 10, 3), np.uint8)
+    image[3:6, 2:5] = 100
+    values = map_evidence(context.network, image, classes=[0], config=context.config).values[0]
+    assert (values[3:6, 2:5] > 0).all()
+    assert values.sum() == pytest.approx(values[3:6, 2:5].sum())
+
+
+def test_several_dense_layers_are_approximate_and_said_to_be(open_model: OpenModel) -> None:
+    context = open_model(build_network("average", hidden=4))
+    maps = map_evidence(context.network, draw_noise(context), classes=[0, 1], config=context.config)
+    assert maps.method.startswith("approximate")
+    assert maps.values.shape == (2, 10, 8)
+    assert np.isfinite(maps.values).all()
+
+
+def test_a_linear_network_explains_its_pixels(open_model: OpenModel) -> None:
+    pixels = keras.Input((6, 5, 1))
+    context = open_model(keras.Model(pixels, layers.Dense(2)(layers.Flatten()(pixels))))
+    maps = map_evidence(context.network, draw_noise(context), classes=[0, 1], config=context.config)
+    assert maps.values.shape == (2, 6, 5)
+    assert maps.errors is not None
+    assert maps.errors.max() < MAX_ERROR
+
+
+def test_nested_layers_are_unfolded(open_model: OpenModel) -> None:
+    model = build_network("average", nested=True)
+    graph = FlatGraph(model)
+    assert [step.name for step in graph.convolutions] == ["conv", "inner"]
+    images = np.random.default_rng(0).random((3, 12, 10, 3), np.float32) * 255
+    inner, logits = graph.compute([graph.find_layer("inner").output, graph.logits], images)
+    assert inner.shape == (3, 10, 8, 5)
+    np.testing.assert_allclose(logits, model.predict(images, verbose=0), atol=1e-5)
+
+
+def test_gradients_are_those_of_small_changes() -> None:
+    graph = FlatGraph(build_network("flatten", nested=True))
+    rng = np.random.default_rng(0)
+    images = rng.random((2, 12, 10, 3)).astype(np.float32) * 255
+    weights = np.eye(3, dtype=np.float32)[[2, 0]]
+    (logits,), (slope,) = graph.differentiate([graph.logits], images, weights=weights)
+    direction = rng.normal(size=images.shape).astype(np.float32)
+    (changed,) = graph.compute([graph.logits], images + 0.01 * direction)
+    found = ((changed - logits) * weights).sum(axis=1) / 0.01
+    expected = (slope * direction).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.02)
+
+
+def test_an_unknown_layer_has_near_names() -> None:
+    graph = FlatGraph(build_network("average"))
+    with pytest.raises(UsageError, match="no layer of this name") as error:
+        graph.find_layer("convv")
+    assert "did you mean conv" in error.value.hint
+    with pytest.raises(UsageError, match="no places"):
+        graph.find_layer(graph.steps[-1].name)
+
+
+def family_of(row: Backbone) -> str:
+    """Give what is in front of the size: resnet50v2 is of the family resnetv2."""
+    marks = [mark for mark in ("v2", "v3", "lite") if mark in row.name]
+    return re.sub(r"[-0-9.].*", "", row.name) + "".join(marks)
+
+
+FAMILIES = {family_of(row): row for row in sorted(BACKBONES, key=lambda row: -row.parameters)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", FAMILIES.values(), ids=lambda row: row.name)
+def test_every_family_of_backbones_is_exact_even_nested(row: Backbone) -> None:
+    side = max(row.min_size, 32)
+    whole = build_transfer(row, HeadConfig(), height=side, width=side, num_classes=3).whole
+    pixels = keras.Input((side, side, 3))
+    graph = FlatGraph(keras.Model(pixels, whole(pixels)))
+    images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype(np.float32)
+    head = find_head(graph)
+    assert head.parts == ("average",)
+    features, logits = graph.compute([head.maps, graph.logits], images)
+    maps = head.contributions(features, np.arange(3))
+    np.testing.assert_allclose(
+        maps.sum(axis=(2, 3)) + head.bias, logits, atol=1e-5 * max(np.abs(logits).max(), 1)
+    )
+    early = graph.convolutions[0].output
+    weights = np.eye(3, dtype=np.float32)[[0, 1]]
+    _, gradients = graph.differentiate([early, graph.logits], images, weights=weights)
+    assert np.isfinite(gradients[1]).all()
+    assert np.abs(gradients[1]).max() > 0

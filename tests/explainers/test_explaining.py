@@ -1,0 +1,120 @@
+"""Every view of the table on the tiny run and on every preset; files, classes and bad input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cnnclf
+from cnnclf.cli.output import plain
+from cnnclf.config import MODEL_PRESETS, ExplainConfig, load_config
+from cnnclf.errors import RunError, UsageError
+from cnnclf.explainers.explainer import ExplainContext
+from cnnclf.explainers.explainer_table import EXPLAINERS, ExplainerRow, find_explainers
+from cnnclf.explainers.explaining import ExplainRequest, explain_images
+from cnnclf.importers import open_dataset
+from cnnclf.models.cnn import build_cnn
+from cnnclf.planning.train_plan import plan_training
+from cnnclf.progress import Silent
+from tests.explainers.conftest import IMAGES, RUN, OpenModel, draw_noise
+
+X = IMAGES / "x/x001.jpg"
+
+
+@pytest.mark.parametrize("row", EXPLAINERS, ids=lambda row: row.name)
+def test_every_view_of_the_tiny_run(
+    tiny: ExplainContext, row: ExplainerRow, tmp_path: Path
+) -> None:
+    request = ExplainRequest([row], out=tmp_path / "out", npz=True)
+    [explained] = explain_images(tiny, [(str(X), "")], request=request)
+    assert explained.error == ""
+    assert explained.view == row.name
+    assert explained.figure is not None
+    assert explained.arrays is not None
+    with Image.open(explained.figure) as figure:
+        assert min(figure.size) > 200
+        assert len(set(np.asarray(figure).reshape(-1, 3)[::97].sum(axis=1))) > 5
+    with np.load(explained.arrays) as arrays:
+        assert arrays.files
+        assert all(np.isfinite(arrays[name]).all() for name in arrays.files if name != "classes")
+    json.dumps(plain(explained.to_dict()), allow_nan=False)
+    if row.is_map:
+        assert explained.scores["checks"]["random"]["deletion"] >= 0
+
+
+@pytest.mark.parametrize("preset", MODEL_PRESETS)
+def test_every_view_of_every_preset(open_model: OpenModel, preset: str) -> None:
+    config, _ = load_config(
+        arguments={"model.preset": preset, "data.image_size": 32}, kind=cnnclf.TrainConfig
+    )
+    data = open_dataset(IMAGES, options=cnnclf.ImportConfig(), progress=Silent())
+    plan = plan_training(config, data, given={})
+    model = build_cnn(plan.config.model, plan.input_spec.shape, num_classes=2)
+    context = open_model(model, samples=8, checks=False)
+    context.kept["training images"] = _make_training_images(context)
+    request = ExplainRequest(EXPLAINERS)
+    explained = list(explain_images(context, [draw_noise(context)], request=request))
+    assert sorted(each.view for each in explained) == sorted(row.name for row in EXPLAINERS)
+    assert not [each.error for each in explained if each.error]
+
+
+def _make_training_images(context: ExplainContext) -> Any:
+    from cnnclf.explainers.training_images import TrainingImages
+
+    pixels = np.stack([draw_noise(context, seed) for seed in range(6)])
+    return TrainingImages(pixels, np.arange(6) % 2, [f"{at}.png" for at in range(6)], 6)
+
+
+def test_nothing_is_overwritten(tiny: ExplainContext, tmp_path: Path) -> None:
+    request = ExplainRequest(find_explainers(["evidence"]), out=tmp_path)
+    tiny.config = tiny.config | {"checks": False}
+    names = [
+        explained.figure.name
+        for _ in range(2)
+        for explained in explain_images(tiny, [(str(X), "")], request=request)
+        if explained.figure
+    ]
+    assert names == ["x001-evidence.png", "x001-evidence-2.png"]
+
+
+def test_an_export_gives_logits_only(
+    tiny: ExplainContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cnnclf.export(RUN, {"format": "savedmodel", "verify": False}, out=tmp_path / "export")
+    with pytest.raises(RunError, match="neither features nor gradients") as error:
+        cnnclf.explain(tmp_path / "export", X)
+    assert "use the run it was exported from" in error.value.hint
+
+
+def test_python_gives_maps_of_files_and_arrays() -> None:
+    pixels = np.asarray(Image.open(X))
+    from_file, missing, from_array = cnnclf.explain(
+        RUN, [X, "nosuch.png", pixels], classes=["x"], config={"checks": False, "device": "cpu"}
+    )
+    assert from_file.explanation is not None
+    assert from_array.explanation is not None
+    maps = from_file.explanation.arrays["maps"]
+    assert maps.shape[0] == 1
+    np.testing.assert_allclose(from_array.explanation.arrays["maps"], maps, atol=1e-4)
+    assert missing.error
+    assert from_file.figure is None
+
+
+def test_an_unknown_view_or_class_has_near_names(tiny: ExplainContext) -> None:
+    with pytest.raises(UsageError, match="did you mean evidence"):
+        find_explainers(["evidnce"])
+    request = ExplainRequest(find_explainers([]), classes=["xx"])
+    with pytest.raises(UsageError, match="--class xx"):
+        list(explain_images(tiny, [(str(X), "")], request=request))
+
+
+def test_all_stands_for_the_table_and_names_count_once() -> None:
+    assert find_explainers(["all", "evidence"]) == list(EXPLAINERS)
+    assert [row.name for row in find_explainers(["layer-cam", "layer-cam"])] == ["layer-cam"]
+
+
+def test_every_setting_has_its_default() -> None:
+    assert ExplainConfig().checks
