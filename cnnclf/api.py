@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
-    from cnnclf.explainers.network_description import NetworkDescription
     from cnnclf.explainers.explaining import ExplainedImage
+    from cnnclf.explainers.network_description import NetworkDescription
     from cnnclf.exporters.parity_report import ExportReport
     from cnnclf.inference.classifier import Classifier
     from cnnclf.planning.finetune_plan import FinetunePlan
