@@ -84,6 +84,17 @@ _OWNED = (
 )
 
 
+# Names that `files.atomic_path` gives to the files above while it writes them.
+_UNFINISHED = re.compile(
+    r"\.({})\.[0-9a-f]{{8}}\.({})".format(
+        *(
+            "|".join({name.split(".")[part] for name in _OWNED if "." in name[1:]})
+            for part in (0, 1)
+        )
+    )
+)
+
+
 class RunStatus(StrEnum):
     """The status of a run."""
 
@@ -220,6 +231,12 @@ class RunDirectory:
             if not (_is_alive(record) if held is None else held):
                 return RunStatus.INTERRUPTED
         return status
+
+    def remove_unfinished(self) -> None:
+        """Remove files that a killed process was writing; only for the holder of the lock."""
+        for entry in _list_entries(self.path):
+            if _UNFINISHED.fullmatch(entry.name):
+                entry.unlink(missing_ok=True)
 
     def declare_interrupted(self) -> None:
         """Take the run for interrupted, whatever its lock says; the user knows better."""
@@ -493,6 +510,7 @@ def _clear_run(run: RunDirectory) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    run.remove_unfinished()
 
 
 def _is_alive(record: Mapping[str, Any]) -> bool:

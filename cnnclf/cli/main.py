@@ -24,6 +24,7 @@ from cnnclf.errors import CnnclfError, ExitCode, MissingPackageError
 from cnnclf.files import is_disk_full
 from cnnclf.packages import suggest_install
 from cnnclf.signals import process_end
+from cnnclf.workspaces import use_own_temporary_directory
 
 PROGRAM = "cnnclf"
 
@@ -34,6 +35,7 @@ def run() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries warn developers; users read our own lines
     process_end.take_signals()
+    use_own_temporary_directory()
     try:
         code = main()
     except KeyboardInterrupt as error:  # between the end of the work and its report

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import platformdirs
 
+from cnnclf.workspaces import is_in_use
+
 CACHE_VARIABLE = "CNNCLF_CACHE_DIR"
 
 CACHE_KINDS = {
@@ -44,13 +46,16 @@ class CacheEntry:
     def remove(self) -> None:
         """Remove it; what another process removed meanwhile is no error.
 
+        An unfinished directory that a process is working in stays.
+
         Raises:
             OSError: It cannot be removed.
         """
         for path in self.paths:
             with suppress(FileNotFoundError):
                 if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
+                    if not (self.is_unfinished and is_in_use(path)):
+                        shutil.rmtree(path)
                 else:
                     path.unlink()
 

@@ -1,13 +1,14 @@
 """The drawn X's and O's that are part of cnnclf, written to a directory of the user."""
 
 import contextlib
-import shutil
-import tempfile
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from cnnclf.errors import DataError, UsageError
+from cnnclf.workspaces import remove_leftovers, workspace
+
+_UNFINISHED = "writing"
 
 
 def write_sample_data(directory: Path) -> Path:
@@ -24,21 +25,20 @@ def write_sample_data(directory: Path) -> Path:
         DataError: This installation lacks the images.
         OSError: The images cannot be written.
     """
+    remove_leftovers(directory, kind=_UNFINISHED)
     _check_free(directory)
     source = _find_images()
     is_new = not directory.exists()
-    directory.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
     try:
-        for folder in _list_folders(source):
-            (staging / folder.name).mkdir()
-            for image in folder.iterdir():
-                (staging / folder.name / image.name).write_bytes(image.read_bytes())
-        # Each folder appears complete: a killed copy leaves no partial class.
-        for written in sorted(staging.iterdir()):
-            written.rename(directory / written.name)
+        with workspace(directory, "images", kind=_UNFINISHED) as staging:
+            for folder in _list_folders(source):
+                (staging / folder.name).mkdir()
+                for image in folder.iterdir():
+                    (staging / folder.name / image.name).write_bytes(image.read_bytes())
+            # Each folder appears complete: a killed copy leaves no partial class.
+            for written in sorted(staging.iterdir()):
+                written.rename(directory / written.name)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         if is_new:
             with contextlib.suppress(OSError):  # holds the images, unless something failed
                 directory.rmdir()

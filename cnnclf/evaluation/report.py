@@ -1,7 +1,6 @@
 """Evaluates a classifier on a split and writes the report: metrics, tables and figures."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -40,8 +39,10 @@ from cnnclf.runs import (
     PREDICTIONS_FILE,
     WORST_FIGURE_FILE,
 )
+from cnnclf.workspaces import remove_leftovers, workspace
 
 SCHEMA_VERSION = 1
+_UNFINISHED = "report"  # the end of the name of a directory that is being written
 CONFUSED_PAIRS = 20  # listed in metrics.json
 _PACKAGES = ("python", "numpy", "pillow", "scikit-learn", "keras", "tensorflow")
 
@@ -315,12 +316,12 @@ def _write_report(
         METRICS_FILE: lambda path: write_json_atomic(path, report.to_dict()),
     }
     try:
-        report.directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".report-", dir=report.directory) as staging:
+        remove_leftovers(report.directory, kind=_UNFINISHED)
+        with workspace(report.directory, "files", kind=_UNFINISHED) as staging:
             for name, write in files.items():
-                write(Path(staging) / name)
+                write(staging / name)
             for name in files:
-                os.replace(Path(staging) / name, report.directory / name)  # noqa: PTH105
+                os.replace(staging / name, report.directory / name)  # noqa: PTH105
     except OSError as error:
         raise write_error(report.directory, error) from error
 

@@ -7,7 +7,6 @@ second adds the splits, which depend on all images. The dataset appears complete
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -33,8 +32,10 @@ from cnnclf.importers.source import Source
 from cnnclf.importers.splitting import Division, split_images
 from cnnclf.names import count_of, name_some, natural_key
 from cnnclf.progress import Progress
+from cnnclf.workspaces import remove_leftovers, workspace
 
 IMAGES_NAME: Final = "images"
+_UNFINISHED: Final = "importing"
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _CLASSES_HINT: Final = (
     "put the images of each class into a folder with its name, or give a CSV file with the "
@@ -115,6 +116,8 @@ def run_import(
     started_ns = time.time_ns()
     source, out = source.absolute(), Path(os.path.abspath(out))  # noqa: PTH100
     _check_free(out)
+    for left in remove_leftovers(out.parent, kind=_UNFINISHED):
+        progress.note(f"removed {left}, which an import that was killed left")
     with _staging(out) as staging:
         listing = importer.read(source, staging / IMAGES_NAME, options=options, progress=progress)
         copies = staging / IMAGES_NAME if options.copy_images and not listing.unpacked else None
@@ -202,16 +205,15 @@ def _check_free(out: Path) -> None:
 @contextlib.contextmanager
 def _staging(out: Path) -> Iterator[Path]:
     """Yield a hidden folder next to `out` to build the dataset in; it is removed afterwards."""
-    staging = out.with_name(f".{out.name}.{secrets.token_hex(4)}.importing")
+    where = ""
     try:
-        staging.mkdir(parents=True)
-        yield staging
+        with workspace(out.parent, out.name[:80], kind=_UNFINISHED) as staging:
+            where = str(staging)
+            yield staging
     except OSError as error:
-        if error.errno in _NO_ROOM or str(error.filename).startswith(str(staging)):
+        if not where or error.errno in _NO_ROOM or str(error.filename).startswith(where):
             raise write_error(out, error) from error
         raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _publish(staging: Path, out: Path) -> None:

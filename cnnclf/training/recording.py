@@ -44,6 +44,7 @@ def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[Outcome]:
     """
     started = time.perf_counter()
     with holding_run(run.path):
+        run.remove_unfinished()
         record = run.update_run(
             status=RunStatus.RUNNING,
             device=runtime.summary,
