@@ -97,6 +97,24 @@ def open_sink(
         yield sink
 
 
+def settle_killed(path: Path) -> bool:
+    """Report a job that was killed when its rows were complete: nothing is left to do.
+
+    Args:
+        path: The file of rows.
+
+    Returns:
+        Whether it is such a job.
+    """
+    from cnnclf.prediction.row_file import settle_finished
+
+    if not settle_finished(path):
+        return False
+    out.note(f"rows: {path}; they were complete, there was nothing left to do")
+    out.json({"finished": path})
+    return True
+
+
 @contextlib.contextmanager
 def open_file_sink(
     path: Path, columns: "RowColumns", *, job: "PredictionJob | None", mode: "Mode"

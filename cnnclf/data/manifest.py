@@ -35,6 +35,7 @@ __all__ = [
     "Manifest",
     "Row",
     "Saved",
+    "is_broken_dataset",
     "is_dataset",
     "load_dataset",
     "read_manifest",
@@ -175,6 +176,17 @@ def is_dataset(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("format") == FORMAT
+
+
+def is_broken_dataset(path: Path) -> bool:
+    """Return whether a directory has our manifest, but no description that `is_dataset` reads."""
+    if is_dataset(path):
+        return False
+    try:
+        next(read_rows(path / MANIFEST_NAME), None)
+    except DataError:
+        return False
+    return True
 
 
 def load_dataset(directory: Path) -> Dataset:

@@ -78,5 +78,5 @@ def describe_content(head: bytes) -> tuple[str, str]:
         return "", ""
     is_text = all(c.isprintable() or c in "\t\n\r\f" for c in text)
     if is_text and len(text) > len(head) // 2 and not re.match(r"P[1-6fFy]\s", text):  # PPM is text
-        return f"text that begins {text[:20]!r}", ""
+        return "text", ""  # and not which: reasons are stored in tables that others may read
     return "", ""

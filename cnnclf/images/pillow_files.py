@@ -72,6 +72,17 @@ _DAMAGE = (
 )
 
 
+# What Pillow says of intact files that it does not decode.
+_UNSUPPORTED = re.compile(
+    r"unsupported|not supported|cannot handle|unknown pixel mode|not available", re.IGNORECASE
+)
+# The start of a frame: its marker, length, 8 bits per sample.
+_JPEG_FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf])\0.[\x02-\x10]", re.DOTALL)
+_JPEG_HEADER_BYTES = 2**18
+_JPEG_DECODED = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # by libjpeg
+_TEXT_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")  # UTF-16 and UTF-8
+
+
 _Enough = Callable[[int, int], tuple[int, int]]
 _Box = tuple[float, float, float, float]
 
@@ -247,7 +258,7 @@ def _open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:
         if image.width < 1 or image.height < 1:
             raise ImageError("the image has no pixels")
         return image, file_format
-    content = content or f"unknown content that begins {head[:8].hex(' ')}"
+    content = content or _describe_unknown(head[:8])
     hint = hint or f"supported formats are {', '.join(FORMATS)}"
     raise ImageError(f"not a supported image: {content}", hint)
 
@@ -327,7 +338,36 @@ def _describe_damage(error: BaseException, file_format: str, stream: BinaryIO) -
     if "truncated" in reason.lower():
         size = stream.seek(0, io.SEEK_END)
         return f"the {file_format} is truncated after {size:,} bytes"
+    if unsupported := _find_unsupported(error, reason, file_format, stream):
+        return f"this kind of {file_format} is not supported: {unsupported}"
+    if "b'" in reason or 'b"' in reason:  # quotes the file, which may be any text
+        reason = "its header is not valid"
     return f"the {file_format} is damaged: {reason}"
+
+
+def _find_unsupported(error: BaseException, reason: str, file_format: str, stream: BinaryIO) -> str:
+    """Say what Pillow does not support about an intact file; "" if the file may be damaged."""
+    if _UNSUPPORTED.search(reason):
+        return reason
+    is_number = isinstance(error.__cause__ or error, KeyError) and reason.isdecimal()
+    if is_number and file_format == "TIFF":
+        return f"compression {reason}"
+    if file_format == "JPEG" and "broken data stream" in reason:
+        stream.seek(0)
+        frame = _JPEG_FRAME.search(stream.read(_JPEG_HEADER_BYTES))
+        if frame is not None and frame[1][0] not in _JPEG_DECODED:
+            return "lossless or hierarchical compression"
+    return ""
+
+
+def _describe_unknown(start: bytes) -> str:
+    """Show how content of an unknown format begins, unless that is text."""
+    letters = sum(0x20 <= byte < 0x7F for byte in start)
+    if start.startswith(_TEXT_MARKS):
+        return "text"
+    if letters >= len(start) / 2:
+        return "unknown content"
+    return f"unknown content that begins {start.hex(' ')}"
 
 
 def _printable(text: str) -> str:

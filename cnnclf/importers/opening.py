@@ -10,7 +10,13 @@ from pathlib import Path
 from cnnclf.bounded import check_regular
 from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
-from cnnclf.data.manifest import FORMAT_VERSION, Dataset, is_dataset, load_dataset
+from cnnclf.data.manifest import (
+    FORMAT_VERSION,
+    Dataset,
+    is_broken_dataset,
+    is_dataset,
+    load_dataset,
+)
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
@@ -109,6 +115,8 @@ def _refuse_own(path: Path) -> None:
             f"{path} is a dataset already",
             f"use it directly: cnnclf train {shlex.quote(str(path))}",
         )
+    if is_broken_dataset(path):
+        load_dataset(path)  # reports what is wrong
     # Not Path.is_file, which raises an error for a folder that may not be entered.
     if os.path.isfile(path / RECORD_FILE) and os.path.isdir(path / CHECKPOINTS):  # noqa: PTH112, PTH113
         raise DataError(

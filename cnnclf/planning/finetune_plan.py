@@ -6,7 +6,6 @@ weight decay of the head stay "auto"; run.json has the result of the search.
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from cnnclf.augmentation.table import AUGMENTATIONS, choose_operations
 from cnnclf.config import (
@@ -21,8 +20,7 @@ from cnnclf.errors import ConfigError, DataError
 from cnnclf.images.decode import InputSpec
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
 from cnnclf.models.transfer import choose_frozen_stage
-from cnnclf.models.weights.sources import WeightSource, find_weights
-from cnnclf.models.weights.stored_layers import open_stored
+from cnnclf.models.weights.sources import WeightSource, check_weights, find_weights
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
@@ -64,7 +62,7 @@ def check_settings(config: FinetuneConfig, *, given: Container[str] = ()) -> Non
     Raises:
         ConfigError: There is no such backbone or stage, images are too small for it, or
             settings contradict each other.
-        RunError: A file of weights is missing, damaged or of another kind.
+        RunError: A file of weights is missing, damaged, too small or of another kind.
         MissingPackageError: The package with the weights is not installed.
     """
     _check_together(config, given)
@@ -73,12 +71,7 @@ def check_settings(config: FinetuneConfig, *, given: Container[str] = ()) -> Non
         check_size(row, height=size[0], width=size[1])
     if config.tail.unfreeze != "auto":
         choose_frozen_stage(row, config.tail.unfreeze)
-    source, packaged = find_weights(row, config.backbone.weights), row.imagenet.package
-    if source.path is None or source.kind == "imagenet":  # a published hash tells, once it is here
-        return
-    if not packaged or source.path.suffix != Path(row.imagenet.name).suffix:
-        with open_stored(source.path):
-            pass
+    check_weights(find_weights(row, config.backbone.weights))
 
 
 def plan_finetuning(

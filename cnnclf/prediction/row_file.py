@@ -97,11 +97,25 @@ def check_row_file(path: Path, mode: Mode = "new") -> None:
             f"{path} already exists", "replace it with --overwrite, or choose another --out"
         )
     if mode == "resume" and path.exists() and not has_rows and not files.has_begun():
-        files.job.unlink(missing_ok=True)  # left by a kill after the last rename
         raise UsageError(
             f"there is nothing to resume: {path} is finished",
             "start again with --overwrite, or choose another --out",
         )
+
+
+def settle_finished(path: Path) -> bool:
+    """Settle a job that was killed after its rows had their final name; do nothing otherwise.
+
+    Returns:
+        Whether there was such a job: its rows are complete, and its record is removed now.
+    """
+    files = _Files.of(path)
+    if files.is_direct or not files.job.exists() or not files.target.is_file():
+        return False
+    if files.partial.exists():
+        return False
+    files.job.unlink(missing_ok=True)
+    return True
 
 
 def is_interrupted(path: Path) -> bool:

@@ -525,7 +525,7 @@ class TestDamage:
             (b"", "image: an empty file (0 bytes)"),
             (b"\0" * 500, "image: nothing but zero bytes"),
             (b"\0", "image: nothing but zero bytes"),
-            (b"Just a note\n", "image: text that begins 'Just a note\\n'"),
+            (b"Just a note\n", "image: text"),
             ("Fünf Bären und etwas mehr Text als der Kopf einer Datei lang ist".encode(), "text"),
             (b"<!DOCTYPE html><html>404</html>", "image: a web page"),
             (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image: a HEIC image"),
@@ -535,8 +535,10 @@ class TestDamage:
             (b"8BPS\0\x01", "image: a Photoshop file"),
             (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
             (b"\x7fELF\x02\x01\x01\0", "unknown content that begins 7f 45 4c 46 02 01 01 00"),
-            (b"P", "text that begins 'P'"),
-            (b"BM", "BM"),
+            (b"P", "text"),
+            ("Passwort: süß\n".encode("latin-1"), "unknown content"),
+            ("secret".encode("utf-16"), "text"),
+            (b"BM", "text"),
             (b"\xff\xd8\xff", "JPEG"),
         ],
     )
@@ -546,6 +548,34 @@ class TestDamage:
         assert caught.value.message.startswith(("not a supported image: ", "the "))
         assert words in caught.value.message
         assert "\n" not in caught.value.message
+
+    @pytest.mark.parametrize(
+        ("file_format", "old", "new", "words"),
+        [
+            ("BMP", b"\x18\0\0\0\0\0", b"\x18\0\x04\0\0\0", "BMP compression (4)"),
+            ("TIFF", b"\x03\1\3\0\1\0\0\0\1", b"\x03\1\3\0\1\0\0\0\x52", "compression 82"),
+            ("JPEG", b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c", "cannot handle 12-bit"),
+            ("JPEG", b"\xff\xc0\0\x11\x08", b"\xff\xc3\0\x11\x08", "lossless"),
+        ],
+    )
+    def test_an_unsupported_kind_is_not_damaged(
+        self, file_format: str, old: bytes, new: bytes, words: str
+    ) -> None:
+        content = encode(draw_photo(10, 7), file_format)
+        assert content.count(old) == 1
+        with pytest.raises(ImageError) as caught:
+            inspect_image(content.replace(old, new))
+        assert caught.value.message.startswith(f"this kind of {file_format} is not supported: ")
+        assert words in caught.value.message
+
+    @pytest.mark.parametrize(
+        "content", [b"P6\npassword 1 255\n", b"P1\npassword123456 8\n", b"password: 1234567\n" * 9]
+    )
+    def test_reasons_do_not_quote_text(self, content: bytes) -> None:
+        with pytest.raises(ImageError) as caught:
+            inspect_image(content)
+        assert "pass" not in caught.value.message
+        assert "70 61 73 73" not in caught.value.message
 
     def test_a_heic_image_comes_with_a_hint(self) -> None:
         with pytest.raises(ImageError) as caught:
@@ -615,7 +645,8 @@ class TestDamage:
             words = error.message
         else:
             words = f"the image has the shape {pixels.shape}"
-        assert words.startswith(("not a supported image: ", "too many pixels: ", "the "))
+        known = ("not a supported image: ", "too many pixels: ", "the ", "this kind of ")
+        assert words.startswith(known)
 
 
 def _draw_whole() -> list[bytes]:

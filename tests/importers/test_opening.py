@@ -164,3 +164,26 @@ def test_names_of_importers_are_words_for_the_command_line() -> None:
     assert len(set(names)) == len(names)
     assert all(name == name.lower() and name.replace("-", "").isalnum() for name in names)
     assert all(importer.summary and not importer.summary.endswith(".") for importer in IMPORTERS)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"{", "cannot read the description"), (b"[]", "not written by"), (None, "does not exist")],
+)
+def test_a_broken_dataset_is_no_source_of_images(
+    source: Path, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    directory = tmp_path / "dataset"
+    import_source(source, directory, progress=Silent())
+    if content is None:
+        (directory / "dataset.json").unlink()
+    else:
+        (directory / "dataset.json").write_bytes(content)
+    for use in (
+        lambda: open_dataset(directory, progress=Silent()),
+        lambda: import_source(directory, tmp_path / "other", progress=Silent()),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            use()
+        assert str(directory / "dataset.json") in caught.value.message
+        assert "import the source again" in caught.value.hint

@@ -19,7 +19,7 @@ from cnnclf.prediction import parquet
 from cnnclf.prediction.inputs import PAUSE, Found
 from cnnclf.prediction.job import PredictionJob, write_job
 from cnnclf.prediction.path_set import skip_done
-from cnnclf.prediction.row_file import FILE_FORMATS, check_row_file, open_rows
+from cnnclf.prediction.row_file import FILE_FORMATS, check_row_file, open_rows, settle_finished
 from cnnclf.prediction.rows import Prediction, RowColumns
 from cnnclf.prediction.sharding import Shard
 
@@ -326,10 +326,12 @@ def test_resuming_what_is_finished_says_so(tmp_path: Path) -> None:
 def test_what_a_kill_after_the_last_rename_left_is_cleaned(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"p{suffix}", GOOD, job=JOB)
     before = path.read_bytes()
+    assert not settle_finished(path)
     write_job(tmp_path / f"p{suffix}.partial.json", JOB, may_replace=True)
+    assert settle_finished(path)
+    assert names(tmp_path) == [path.name]
     with pytest.raises(UsageError, match="is finished"):
         write(path, GOOD, job=JOB, mode="resume")
-    assert names(tmp_path) == [path.name]
     assert path.read_bytes() == before
 
 

@@ -19,9 +19,10 @@ from cnnclf.cli.predict_request import (
     choose_threshold,
     search_images,
 )
-from cnnclf.cli.row_sinks import RowTarget, Sink, open_sink, show_summary
+from cnnclf.cli.row_sinks import RowTarget, Sink, open_sink, settle_killed, show_summary
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import PredictConfig
+from cnnclf.errors import ExitCode
 
 if TYPE_CHECKING:
     from cnnclf.prediction.summary import PredictSummary
@@ -129,6 +130,8 @@ def predict_command(
     config = read_settings(PredictConfig, settings)
     sorting = choose_sorting(copy_to, link_to, move_to=move_to, dry_run=dry_run)
     mode = choose_mode(out_, resume=resume, overwrite=overwrite, sorting=sorting)
+    if mode == "resume" and out_ is not None and settle_killed(out_):
+        return ExitCode.OK
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
     from cnnclf.inference.bundles import check_order, find_bundle
     from cnnclf.inference.origins import warn_of_unfinished

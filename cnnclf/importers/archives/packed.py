@@ -182,6 +182,11 @@ def zip_faults(source: Path) -> Iterator[None]:
     """Turn the errors of reading a damaged zip file into one `DataError`; for reading only."""
     try:
         yield
+    except NotImplementedError as error:
+        raise DataError(
+            f"the zip file {source} is packed in a way that is not supported: {error}",
+            "unpack it with another program and import the folder",
+        ) from error
     except _ZIP_ERRORS as error:
         raise damaged(source, "zip", reason=str(error) or type(error).__name__) from error
 
@@ -197,7 +202,6 @@ _XZ_MEMORY_BYTES: Final = 2**30
 _SKIP_BYTES: Final = 2**20
 _ZIP_ERRORS: Final = (
     zipfile.BadZipFile,
-    NotImplementedError,
     EOFError,
     OSError,
     RuntimeError,

@@ -6,7 +6,6 @@ archives, of which the weights are read and the graph is not. `models/weights/so
 file.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ import numpy as np
 
 from cnnclf.errors import RunError
 from cnnclf.files import read_json
-from cnnclf.models.backbones import BACKBONES, Backbone
+from cnnclf.models.backbones import Backbone
 from cnnclf.models.normalize import complete_inside_normalization
 from cnnclf.models.weights.layer_matching import Pair, list_wanted, match_layers
 from cnnclf.models.weights.lite0_weights import load_lite0_weights
 from cnnclf.models.weights.published import check_published, find_published_path, hash_file
-from cnnclf.models.weights.sources import WeightSource, fetch_weights
+from cnnclf.models.weights.sources import WeightSource, fetch_weights, suggest_backbone
 from cnnclf.models.weights.stored_layers import Shape, StoredModel, open_stored, reading
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE
@@ -191,21 +190,11 @@ def _misfit_error(
     described = "; ".join(_describe(pair) for pair in misfits[:_SHOWN])
     more = len(misfits) - _SHOWN
     rest = f"; and {more} more" if more > 0 else ""
-    known = next(
-        (row.name for row in BACKBONES if _bare(row.imagenet.name) == _bare(path.name)), ""
-    )
     return RunError(
         f"weights in {path} do not fit {backbone.name}: {len(misfits)} of {len(pairs)} layers"
         f" differ: {described}{rest}",
-        f"the file is for --backbone {known}"
-        if known and known != backbone.name
-        else "use the --backbone that the file was saved from",
+        suggest_backbone(path, backbone),
     )
-
-
-def _bare(name: str) -> str:
-    """Remove from the name of a published file what says whether it includes the top."""
-    return re.sub(r"[_-]no_?top(_v2)?", "", name)
 
 
 def _describe(pair: Pair) -> str:

@@ -4,6 +4,7 @@ Light: looks at names, first bytes and plans, loads no Keras. `models/weights/fi
 the file.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,10 @@ from typing import Literal
 from cnnclf.bounded import check_regular
 from cnnclf.errors import RunError
 from cnnclf.files import find_whole_directory, read_json
-from cnnclf.models.backbones import Backbone, find_backbone
+from cnnclf.models.backbones import BACKBONES, Backbone, find_backbone
 from cnnclf.models.weights.downloads import fetch_published
-from cnnclf.models.weights.published import find_published_path
-from cnnclf.models.weights.stored_layers import HDF5_START, ZIP_START
+from cnnclf.models.weights.published import find_fault, find_published_path
+from cnnclf.models.weights.stored_layers import HDF5_START, ZIP_START, open_stored, reading
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, PLAN_FILE, RECORD_FILE, open_run
 
@@ -22,6 +23,7 @@ IMAGENET, NONE = "imagenet", "none"
 
 _CHOICES = "imagenet, none, a weights file or a run"
 _BYTES_PER_WEIGHT = 4
+_MIN_FRACTION = 0.99  # the table may count the statistics of a normalization that files lack
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,41 @@ def find_weights(backbone: Backbone, weights: str) -> WeightSource:
     raise RunError(f"no weights file or run: {weights}", f"--weights takes {_CHOICES}")
 
 
+def check_weights(source: WeightSource) -> None:
+    """Refuse a file that cannot fill the backbone, as far as that is seen without building it.
+
+    Raises:
+        RunError: The file is damaged, not the published one, or has too few weights.
+    """
+    row = source.backbone
+    if source.path is None or source.kind == IMAGENET:  # a published hash tells, once it is here
+        return
+    if row.imagenet.package and source.path.suffix == Path(row.imagenet.name).suffix:
+        if fault := find_fault(source.path, row.imagenet):
+            raise RunError(
+                f"not the published weights of {row.name}: {fault}: {source.path}",
+                f"use the file of the package {row.imagenet.package}: --weights imagenet",
+            )
+        return
+    with open_stored(source.path) as stored, reading(source.path):
+        count = stored.count()
+    if count < _MIN_FRACTION * row.parameters:
+        raise RunError(
+            f"weights in {source.path} do not fit {row.name}: the file has {count:,} weights, "
+            f"the backbone {row.parameters:,}",
+            suggest_backbone(source.path, row),
+        )
+
+
+def suggest_backbone(path: Path, backbone: Backbone) -> str:
+    """Return a hint for a file that does not fit a backbone: which one it is for, if known."""
+    names = (row.name for row in BACKBONES if _bare(row.imagenet.name) == _bare(path.name))
+    known = next(names, backbone.name)
+    if known == backbone.name:
+        return "use the --backbone that the file was saved from"
+    return f"the file is for --backbone {known}"
+
+
 def fetch_weights(source: WeightSource, *, progress: Progress) -> Path | None:
     """Download the file of a source if need be, and verify it if a checksum is published.
 
@@ -112,6 +149,11 @@ def fetch_weights(source: WeightSource, *, progress: Progress) -> Path | None:
 def estimate_bytes(backbone: Backbone) -> int:
     """Estimate the size of a published file, which is float32 and little else."""
     return _BYTES_PER_WEIGHT * backbone.parameters
+
+
+def _bare(name: str) -> str:
+    """Remove from the name of a published file what says whether it includes the top."""
+    return re.sub(r"[_-]no_?top(_v2)?", "", name)
 
 
 def _check_kind(path: Path, backbone: Backbone) -> None:

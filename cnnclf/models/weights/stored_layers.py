@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, Union
 
@@ -97,6 +98,15 @@ class StoredModel:
 
     lists: tuple[tuple[StoredLayer, ...], ...]
     containers: tuple[Container, ...]
+
+    def count(self) -> int:
+        """Return how many weights the file has, each of them counted once."""
+        several = list(self.lists)
+        several += [tuple(container.leaves()) for container in self.containers]
+        return max(
+            (sum(prod(shape) for layer in layers for shape in layer.shapes) for layers in several),
+            default=0,
+        )
 
 
 @contextmanager

@@ -198,10 +198,20 @@ def test_a_run_continues_with_the_weights_it_began_with(
 
 @needs(WITH_TOP)
 def test_a_file_of_another_backbone_is_refused(finetune: Finetune, tmp_path: Path) -> None:
-    result = finetune("--weights", WITH_TOP, "--backbone", "mobilenet-0.5")
+    for more in ((), ("--dry-run",)):
+        result = finetune("--weights", WITH_TOP, "--backbone", "mobilenet-0.5", *more)
+        assert result.code == ExitCode.CONFIG
+        assert "the file has 475,544 weights, the backbone 829,536" in result.stderr
+        assert "hint: the file is for --backbone mobilenet-0.25" in result.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_packaged_file_is_refused_at_once(finetune: Finetune, tmp_path: Path) -> None:
+    damaged = tmp_path / "weights.pth"
+    damaged.write_bytes(b"PK\3\4" + bytes(100))
+    result = finetune("--weights", damaged, "--backbone", "efficientnet-lite0", "--dry-run")
     assert result.code == ExitCode.CONFIG
-    assert "conv1 needs 3x3x3x16, the file has 3x3x3x8 (conv1)" in result.stderr
-    assert "hint: the file is for --backbone mobilenet-0.25" in result.stderr
+    assert "contents do not match the checksum" in result.stderr
 
 
 def test_a_run_without_a_backbone_is_refused(finetune: Finetune, tmp_path: Path) -> None:

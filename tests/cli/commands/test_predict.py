@@ -307,6 +307,11 @@ def test_an_interrupted_job_continues(
     assert path.read_bytes() == whole.read_bytes()
     finished = cli("predict", bundle, photos, "--out", path, "--resume")
     assert (finished.code, "is finished" in finished.stderr) == (2, True)
+    record = path.with_name(f"{path.name}.partial.json")
+    record.write_text("{}")  # as a kill leaves it, right after the last rename
+    killed = cli("predict", bundle, photos, "--out", path, "--resume")
+    assert (killed.code, "nothing left to do" in killed.stderr) == (0, True)
+    assert not record.exists()
     again = cli("predict", bundle, photos, "--out", path, "--overwrite")
     assert again.code == 7
     assert path.read_bytes() == whole.read_bytes()

@@ -143,6 +143,15 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_what_zipfile_raises_becomes_one_error() -> None:
-    for error in (zipfile.BadZipFile("bad"), NotImplementedError(), RuntimeError("x"), EOFError()):
+    for error in (zipfile.BadZipFile("bad"), RuntimeError("x"), EOFError()):
         with pytest.raises(DataError, match="the zip file bad is damaged"), zip_faults(Path("bad")):
             raise error
+
+
+def test_an_unsupported_zip_is_not_damaged() -> None:
+    with (
+        pytest.raises(DataError, match="not supported: compression") as caught,
+        zip_faults(Path("z")),
+    ):
+        raise NotImplementedError("compression type 9 (deflate64)")
+    assert "damaged" not in caught.value.message
