@@ -1,7 +1,7 @@
 """Directories for unfinished work: removed at the end or, after a kill, by the next command.
 
-The owner holds `flock` on the directory, which ends with its process. So what is left over can be
-told from what is in use, on any host and whatever process ids mean. Where the file system has no
+The owner holds `flock` on the directory, which ends with its process. So leftovers differ from what
+is in use, on any host and whatever process ids mean. Where the file system has no
 locks for directories, only what nobody has changed for a day counts as left over.
 """
 
