@@ -234,4 +234,6 @@ class TestClusters:
         lines = (tmp_path / "rows.jsonl").read_text().splitlines()
         assert sorted(json.loads(line)["path"] for line in lines) == [str(path) for path in some]
         assert not (home / ".ray").exists()  # no key is left there
-        assert "ray" not in stderr.replace(str(tmp_path), "").casefold()
+        # a busy machine may be asked for workers in vain for a while, which cnnclf itself says
+        said = stderr.replace(str(tmp_path), "").replace("ray status shows them", "")
+        assert "ray" not in said.casefold()
