@@ -502,17 +502,15 @@ def describe(
         >>> cnnclf.describe(config={"model.preset": "textbook"}).anatomy.parameters
         3938570
     """
-    from cnnclf.explainers import network_description
+    from cnnclf.explainers import network_sources
 
     if model is not None:
-        return network_description.describe_run(Path(model))
+        return network_sources.describe_run(Path(model))
     if backbone is not None:
-        return network_description.describe_backbone(
-            backbone, image_size=image_size, classes=classes
-        )
+        return network_sources.describe_backbone(backbone, image_size=image_size, classes=classes)
     settings, given = _resolve(TrainConfig, config)
-    return network_description.describe_cnn(
-        settings, classes=classes or network_description.DEFAULT_CLASSES, given=given
+    return network_sources.describe_cnn(
+        settings, classes=classes or network_sources.DEFAULT_CLASSES, given=given
     )
 
 

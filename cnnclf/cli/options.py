@@ -73,6 +73,10 @@ Verbose = Annotated[
         help="Show messages of TensorFlow and other libraries.",
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", rich_help_panel=_OUTPUT, help="Replace files that exist."),
+]
 Yes = Annotated[
     bool,
     typer.Option("--yes", "-y", help="Remove without asking."),

@@ -5,13 +5,13 @@ them. Multiply-accumulates are those of convolutions and dense layers; all else 
 """
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from cnnclf.models.anatomy import Anatomy, LayerRow, count_weights
+from cnnclf.models.anatomy import Anatomy, LayerRow
 from cnnclf.models.backbones import Backbone
+from cnnclf.models.layer_facts import LayerWindow, describe_layer
 from cnnclf.models.receptive_field import WHOLE, Field, join_fields, pad_before
 from cnnclf.models.trunk import find_stage_end
 
@@ -105,7 +105,7 @@ def _walk(operation: Any, fields: dict[int, Fields], *, prefix: str) -> Iterator
         return
     after = _reach(operation, inputs, found)
     fields.update({id(each): after for each in outputs})
-    yield _describe(operation, outputs[0], name=prefix + operation.name).with_fields(after)
+    yield describe_layer(operation, outputs[0], name=prefix + operation.name).with_fields(after)
 
 
 def _walk_nested(
@@ -124,36 +124,6 @@ def _walk_nested(
         fields[id(own)] = inside[id(own)]
 
 
-@dataclass(frozen=True)
-class _Window:
-    """A window that slides over feature maps, each pair down and across."""
-
-    sides: tuple[int, int]
-    strides: tuple[int, int]
-    dilations: tuple[int, int]
-    padding: str
-
-    @classmethod
-    def of(cls, layer: Any) -> "_Window | None":
-        import keras
-
-        kinds = (
-            keras.layers.Conv2D,
-            keras.layers.DepthwiseConv2D,
-            keras.layers.SeparableConv2D,
-        )
-        if isinstance(layer, kinds) and not isinstance(layer, keras.layers.Conv2DTranspose):
-            return cls(
-                tuple(layer.kernel_size),
-                tuple(layer.strides),
-                tuple(layer.dilation_rate),
-                layer.padding,
-            )
-        if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
-            return cls(tuple(layer.pool_size), tuple(layer.strides), (1, 1), layer.padding)
-        return None
-
-
 def _reach(operation: Any, inputs: Sequence[Any], found: Sequence[Fields]) -> Fields:
     """Return the fields of the output of an operation."""
     import keras
@@ -162,7 +132,7 @@ def _reach(operation: Any, inputs: Sequence[Any], found: Sequence[Fields]) -> Fi
     merged = _merge(inputs, found)
     if _is_whole(merged):
         return merged
-    window = _Window.of(operation)
+    window = LayerWindow.of(operation)
     if window is not None:
         return _slide(merged, window, inputs[0].shape[1:3])
     if isinstance(operation, keras.layers.ZeroPadding2D):
@@ -203,7 +173,7 @@ def _shift(fields: Fields, values: Sequence[int]) -> Fields:
     return fields[0].shift(values[0]), fields[1].shift(values[1])
 
 
-def _slide(fields: Fields, window: _Window, sizes: Sequence[int]) -> Fields:
+def _slide(fields: Fields, window: LayerWindow, sizes: Sequence[int]) -> Fields:
     down, across = (
         field.slide(
             side,
@@ -218,81 +188,3 @@ def _slide(fields: Fields, window: _Window, sizes: Sequence[int]) -> Fields:
         )
     )
     return down, across
-
-
-def _describe(operation: Any, output: Any, *, name: str) -> LayerRow:
-    """Count the weights and multiply-accumulates of one operation."""
-    shape = tuple(output.shape[1:])
-    shapes = _weight_shapes(operation)
-    parameters, formula = count_weights(*shapes)
-    window = _Window.of(operation)
-    row = LayerRow(
-        name,
-        _kind_of(operation),
-        shape,
-        parameters,
-        _count_macs(operation, shape),
-        units=int(getattr(operation, "filters", 0) or getattr(operation, "units", 0) or 0),
-        formula=formula,
-    )
-    if window is None:
-        return row
-    return replace(
-        row,
-        stride=max(window.strides),
-        window=max(window.sides),
-        kernel=window.sides,
-        padding=window.padding,
-        dilation=max(window.dilations),
-    )
-
-
-def _weight_shapes(operation: Any) -> list[tuple[int, ...]]:
-    """Give the shape of each array of weights; equal vectors, as of normalization, in one."""
-    shapes = [tuple(each.shape) for each in getattr(operation, "weights", ())]
-    if len(shapes) > 2 and len(set(shapes)) == 1 and len(shapes[0]) == 1:
-        return [(len(shapes), *shapes[0])]
-    return shapes
-
-
-def _count_macs(operation: Any, shape: tuple[int, ...]) -> int:
-    import keras
-
-    layers = keras.layers
-    if isinstance(operation, layers.SeparableConv2D):
-        weights = math.prod(operation.depthwise_kernel.shape)
-        weights += math.prod(operation.pointwise_kernel.shape)
-    elif isinstance(operation, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
-        weights = math.prod(operation.kernel.shape)
-    else:
-        return 0
-    return int(weights) * math.prod(shape[:-1])
-
-
-def _kind_of(operation: Any) -> str:
-    """Name what an operation does, with the words of the CNN where it has the layer."""
-    import keras
-
-    layers = keras.layers
-    kinds: tuple[tuple[Any, str], ...] = (
-        (layers.Conv2DTranspose, "conv_transpose"),
-        (layers.DepthwiseConv2D, "depthwise_conv"),
-        (layers.SeparableConv2D, "separable_conv"),
-        (layers.Conv2D, "conv"),
-        (layers.Dense, "dense"),
-        (layers.BatchNormalization, "batch_norm"),
-        (layers.LayerNormalization, "layer_norm"),
-        (layers.MaxPooling2D | layers.AveragePooling2D, "pool"),
-        (layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D, "global_pool"),
-        (layers.Rescaling, "rescale"),
-        (layers.Normalization, "normalize"),
-        (layers.ZeroPadding2D, "pad"),
-        (layers.Cropping2D, "crop"),
-        (layers.Activation | layers.ReLU, "activation"),
-        (layers.Dropout, "dropout"),
-    )
-    for kind, word in kinds:
-        if isinstance(operation, kind):
-            return word
-    # a layer or an operation such as `x + y`
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(operation).__name__).lower()

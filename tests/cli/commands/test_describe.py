@@ -125,3 +125,24 @@ def test_what_cannot_be_described(
     result = cli("describe", *arguments)
     assert (result.code, result.stdout) == (code, "")
     assert words in result.stderr
+
+
+def test_a_diagram_is_written_once(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "net.svg"
+    result = cli("describe", "--preset", "tiny", "--diagram", path)
+    assert result.code == 0, result.stderr
+    assert f"wrote {path}" in result.stdout
+    first = path.read_bytes()
+    again = cli("describe", "--diagram", path)
+    assert (again.code, path.read_bytes()) == (2, first)
+    assert f"{path} already exists" in again.stderr
+    assert describe(cli, "--diagram", path, "--overwrite")["diagram"] == str(path)
+    assert path.read_bytes() != first
+
+
+@pytest.mark.parametrize(("name", "words"), [("net.jpg", "ends in .svg"), ("", "is a directory")])
+def test_a_diagram_that_cannot_be_written(cli: Cli, tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "folder.svg").mkdir()
+    result = cli("describe", "--diagram", tmp_path / (name or "folder.svg"))
+    assert result.code == 2
+    assert words in result.stderr

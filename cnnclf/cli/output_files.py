@@ -1,0 +1,35 @@
+"""The names of files that a command writes, checked before any work is done."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnclf.errors import UsageError
+
+
+def check_output(path: Path, option: str, *, endings: Sequence[str], overwrite: bool) -> None:
+    """Refuse a file name that has another ending than those that can be written, or is taken.
+
+    Args:
+        path: The file.
+        option: The option that names it.
+        endings: With the dot, in lower case; the first is suggested.
+        overwrite: Whether it may exist.
+
+    Raises:
+        UsageError: It is.
+    """
+    if path.suffix.lower() not in endings:
+        better = shlex.quote(str(path.with_suffix(endings[0]))) if path.name else ""
+        raise UsageError(
+            f"{option} {path}: expected a file name that ends in {' or '.join(endings)}",
+            better and f"{option} {better}",
+        )
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a directory", f"name a file: {option} {path / 'NAME'}{endings[0]}"
+        )
+    if path.is_file() and not overwrite:
+        raise UsageError(
+            f"{path} already exists", f"replace it with --overwrite, or choose another {option}"
+        )

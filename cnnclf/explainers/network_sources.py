@@ -1,0 +1,237 @@
+"""Networks to describe: of a run, of settings, or of the table of backbones.
+
+Loads no weights. Networks of `cnnclf train` are laid out from settings alone, without Keras.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cnnclf.config import FinetuneConfig, HeadConfig, ModelConfig, TrainConfig
+from cnnclf.errors import ConfigError, RunError
+from cnnclf.explainers.network_description import NetworkDescription, Shape
+from cnnclf.inference.bundles import find_bundle, read_bundle
+from cnnclf.models.anatomy import Anatomy
+from cnnclf.models.backbones import Backbone, check_size, find_backbone
+from cnnclf.models.cnn_anatomy import plan_cnn
+from cnnclf.planning.finetune_plan import FinetunePlan
+from cnnclf.planning.plan import parse_plan
+from cnnclf.planning.train_plan import TrainPlan, resolve_model
+from cnnclf.runs import RunDirectory, open_run
+
+DEFAULT_SHAPE = (64, 64, 3)
+DEFAULT_CLASSES = 10
+DEFAULT_BATCH = 32
+
+
+def describe_cnn(
+    config: TrainConfig,
+    *,
+    classes: int = DEFAULT_CLASSES,
+    given: Mapping[str, str] | None = None,
+) -> NetworkDescription:
+    """Describe the network that `cnnclf train` would build.
+
+    Args:
+        config: Settings; images are `DEFAULT_SHAPE` unless they say otherwise.
+        classes: Outputs.
+        given: Where each given setting came from.
+
+    Raises:
+        ConfigError: The network does not fit the images.
+    """
+    height, width, channels = DEFAULT_SHAPE
+    if config.data.image_size != "auto":
+        height, width = config.data.image_size
+    channels = 1 if config.data.color == "gray" else channels
+    model, _ = resolve_model(config.model, (height, width), given=given or {})
+    batch_size = config.training.batch_size
+    return _describe_cnn(
+        f"preset {model.preset}",
+        model,
+        (height, width, channels),
+        classes=classes,
+        batch_size=DEFAULT_BATCH if batch_size == "auto" else batch_size,
+        optimizer=config.optimizer.name,
+    )
+
+
+def describe_backbone(
+    name: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    classes: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+) -> NetworkDescription:
+    """Describe a backbone of the table. Keras builds it, without weights.
+
+    Args:
+        name: Its name.
+        image_size: Height and width in pixels; None for what it was trained on.
+        classes: Outputs of a new head; None for no head.
+        batch_size: Images in a training batch.
+
+    Raises:
+        ConfigError: There is no such backbone, or the size is below its minimum.
+    """
+    check_backbone(name, image_size=image_size)
+    row = find_backbone(name)
+    height, width = image_size or (row.default_size, row.default_size)
+    head = None if classes is None else HeadConfig()
+    anatomy = _plan_backbone(row, (height, width), head=head, classes=classes or 0)
+    words = f"backbone {row.name}" + (f" with a head for {classes} classes" if classes else "")
+    return NetworkDescription(
+        words,
+        anatomy,
+        (height, width, 3),
+        batch_size,
+        FinetuneConfig().optimizer.name,
+        is_staged=True,
+        parameters_at=partial(_same_parameters, anatomy),
+    )
+
+
+def describe_run(path: Path, *, batch_size: int | None = None) -> NetworkDescription:
+    """Describe the network of a run, from its plan, or of a bundle, from the graph in its file.
+
+    Args:
+        path: A run directory, a checkpoint or a bundle.
+        batch_size: Images in a training batch; None for that of the run.
+
+    Raises:
+        RunError: There is no run or bundle, it is damaged, or has no Keras graph.
+    """
+    if RunDirectory(path).record.exists():
+        run = open_run(path)
+        return _describe_plan(parse_plan(run.plan, _read_plan), f"run {path}", batch_size)
+    bundle = read_bundle(find_bundle(path))
+    if bundle.model.format != "keras":
+        raise RunError(
+            f"the model in {bundle.directory} has the format {bundle.model.format}, not keras",
+            "describe the run it was exported from",
+        )
+    anatomy = _read_graph(bundle.model.path)
+    return NetworkDescription(
+        f"bundle {path}",
+        anatomy,
+        bundle.input_spec.shape,
+        batch_size or DEFAULT_BATCH,
+        "adamw",
+        is_staged=False,
+        parameters_at=partial(_same_parameters, anatomy),
+    )
+
+
+def needs_keras(path: Path) -> bool:
+    """Tell whether Keras has to build the network of a path: all but runs of `cnnclf train`.
+
+    Raises:
+        RunError: The run is damaged.
+    """
+    if not RunDirectory(path).record.exists():
+        return True
+    return open_run(path).read_command() != TrainConfig.command
+
+
+def check_backbone(name: str, *, image_size: tuple[int, int] | None = None) -> None:
+    """Refuse what `describe_backbone` would refuse, before Keras is loaded.
+
+    Raises:
+        ConfigError: There is no such backbone, or the size is below its minimum.
+    """
+    row = find_backbone(name)
+    if image_size is not None:
+        check_size(row, height=image_size[0], width=image_size[1])
+
+
+def _read_plan(content: Mapping[str, Any]) -> TrainPlan | FinetunePlan:
+    if content["command"] == FinetuneConfig.command:
+        return FinetunePlan.from_dict(content)
+    return TrainPlan.from_dict(content)
+
+
+def _describe_plan(
+    plan: TrainPlan | FinetunePlan, name: str, batch_size: int | None
+) -> NetworkDescription:
+    planned = plan.config.training.batch_size
+    batch = batch_size or (DEFAULT_BATCH if planned == "auto" else planned)
+    shape, classes = plan.input_spec.shape, len(plan.labels)
+    if isinstance(plan, TrainPlan):
+        return _describe_cnn(
+            f"{name} (train, preset {plan.config.model.preset})",
+            plan.config.model,
+            shape,
+            classes=classes,
+            batch_size=batch,
+            optimizer=plan.config.optimizer.name,
+        )
+    row = plan.backbone
+    anatomy = _plan_backbone(row, shape[:2], head=plan.config.head, classes=classes)
+    return NetworkDescription(
+        f"{name} (finetune, backbone {row.name})",
+        anatomy,
+        shape,
+        batch,
+        plan.config.optimizer.name,
+        is_staged=True,
+        parameters_at=partial(_same_parameters, anatomy),
+    )
+
+
+def _describe_cnn(
+    name: str,
+    model: ModelConfig,
+    shape: Shape,
+    *,
+    classes: int,
+    batch_size: int,
+    optimizer: str,
+) -> NetworkDescription:
+    def parameters_at(side: int) -> int | None:
+        try:
+            return plan_cnn(model, (side, side, shape[2]), num_classes=classes).parameters
+        except ConfigError:  # a window is larger than its feature maps
+            return None
+
+    return NetworkDescription(
+        name,
+        plan_cnn(model, shape, num_classes=classes),
+        shape,
+        batch_size,
+        optimizer,
+        is_staged=False,
+        parameters_at=parameters_at,
+    )
+
+
+def _same_parameters(anatomy: Anatomy, _side: int) -> int:
+    """Return the parameters of a network that ends with global pooling: the same for any image."""
+    return anatomy.parameters
+
+
+def _plan_backbone(
+    row: Backbone, size: tuple[int, int], *, head: HeadConfig | None, classes: int
+) -> Anatomy:
+    from cnnclf.models.graph_anatomy import find_stage_ends, plan_graph
+    from cnnclf.models.transfer import build_transfer
+    from cnnclf.models.trunk import build_backbone
+    from cnnclf.models.weightless import build_weightless
+
+    height, width = size
+
+    def build() -> Any:
+        if head is None:
+            return build_backbone(row, height=height, width=width)
+        return build_transfer(row, head, height=height, width=width, num_classes=classes).whole
+
+    model = build_weightless(build)
+    return plan_graph(model, stage_ends=find_stage_ends(model, row))
+
+
+def _read_graph(path: Path) -> Anatomy:
+    from cnnclf.inference.engines.keras_engine import read_keras_graph
+    from cnnclf.models.graph_anatomy import plan_graph
+    from cnnclf.models.weightless import build_weightless
+
+    return plan_graph(build_weightless(lambda: read_keras_graph(path)))
