@@ -24,7 +24,7 @@ FINE = ("told apart", "figures behind", "table behind", "behind transparent", "c
 # Names that other programs give to columns and arrays, which importers recognize.
 FOREIGN = {
     ("cnnclf/importers/formats/npz.py", "picture"),
-    ("cnnclf/importers/formats/tables.py", "picture"),
+    ("cnnclf/importers/tables/table_columns.py", "picture"),
     ("cnnclf/importers/layouts/split_words.py", "picture"),
     ("cnnclf/importers/layouts/split_words.py", "pictures"),
 }

@@ -52,6 +52,7 @@ _PANELS = {
 }
 
 
+_MAX_METAVAR = 64  # in a line of help; longer lists of choices are in the text
 _NO_ROWS: Mapping[str, tuple[str, ...]] = {}
 
 
@@ -148,13 +149,15 @@ def _annotate(
     name = option_name(key)
     is_flag = field.annotation is bool
     choices = rows or words_of(field)
+    one_of = "|".join(rows)
+    listed = f" One of {', '.join(rows)}." if len(one_of) > _MAX_METAVAR else ""
     default = "" if field.is_required() else f" [{describe_default(key, field)}]"
     option = typer.Option(
         f"{name}/--no-{name[2:]}" if is_flag else name,
-        metavar=None if is_flag else "|".join(rows) or describe_type(field),
+        metavar=None if is_flag else (not listed and one_of) or describe_type(field),
         callback=_row_check(name, rows, command=kind.command) if rows else None,
         autocompletion=(lambda: list(choices)) if choices else None,
-        help=f"{field.description}{default}",
+        help=f"{field.description}{listed}{default}",
         rich_help_panel=_PANELS.get(key.partition(".")[0]),
         show_default=False,
     )

@@ -80,6 +80,35 @@ class ImportConfig(CommandConfig):
         "the top one, or what a regular expression finds in its name or path.",
         json_schema_extra={"unset": "recognized"},
     )
+    root: Path | None = Field(
+        None,
+        description="Folder that the paths of a table are relative to.",
+        json_schema_extra={"unset": "the folder of the table"},
+    )
+    path_column: str | None = Field(
+        None,
+        description="Column of a table with the paths: its name, or its number without a header.",
+        json_schema_extra={"unset": "recognized"},
+    )
+    label_column: str | None = Field(
+        None,
+        description="Column with the labels.",
+        json_schema_extra={"unset": "recognized"},
+    )
+    split_column: str | None = Field(
+        None,
+        description="Column with the splits.",
+        json_schema_extra={"unset": "recognized"},
+    )
+    group_column: str | None = Field(
+        None,
+        description="Column with the groups; images of one group stay in one split.",
+        json_schema_extra={"unset": "recognized"},
+    )
+    header: bool = Field(True, description="The first line of a table names its columns.")
+    first_label: bool = Field(
+        False, description="Use the first of several labels of an image instead of refusing them."
+    )
     seed: int = Field(0, ge=0, description="Random seed of the split.")
     copy_images: bool = Field(
         False, description="Copy images into the dataset instead of referring to them."

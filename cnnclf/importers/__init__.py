@@ -14,8 +14,10 @@ from cnnclf.importers.archives.archives import archive_importers
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS
 from cnnclf.importers.formats.idx import IDX
+from cnnclf.importers.formats.json_labels import JSON_LABELS
 from cnnclf.importers.formats.npy import NPY_FOLDERS
 from cnnclf.importers.formats.npz import NPZ
+from cnnclf.importers.formats.pixel_tables import PIXEL_TABLE
 from cnnclf.importers.formats.tables import TABLE
 from cnnclf.importers.importer import Importer
 from cnnclf.importers.opening import choose_importer, count_unread, open_cached
@@ -43,7 +45,9 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     NPZ,
     NPY_FOLDERS,
     *archive_importers(lambda: IMPORTERS),
+    PIXEL_TABLE,
     TABLE,
+    JSON_LABELS,
     *FOLDER_IMPORTERS,
 )
 

@@ -7,7 +7,7 @@ in `importers/__init__.py`.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cnnclf.bounded import read_bytes
 from cnnclf.config import ImportConfig
@@ -34,6 +34,9 @@ class Record:
     group: str = ""
 
 
+_MAX_WAITING: Final = 10_000
+
+
 @dataclass
 class Listing:
     """The images of a source, found one by one while `records` is consumed.
@@ -52,6 +55,7 @@ class Listing:
             while `records` is consumed.
         warnings: What the user may have to act on; filled while `records` is consumed.
         unpacked: Whether `root` is inside the dataset, because the source had to be unpacked.
+        empty: Set by the consumer: writes `skipped` and `unneeded` down and empties them.
         total: Number of records (skipped ones may count), for the progress bar; None if unknown.
     """
 
@@ -65,6 +69,15 @@ class Listing:
     warnings: list[str] = field(default_factory=list)
     unpacked: bool = False
     total: int | None = None
+    empty: Callable[[], None] | None = None
+
+    def lose(self, path: str, reason: str, *, label: str = "") -> None:
+        """Add a row to `skipped`, and empty it in time: a million may come without a record."""
+        self.skipped.append((path, reason))
+        if label:
+            self.lost_labels.append(label)
+        if self.empty is not None and len(self.skipped) >= _MAX_WAITING:
+            self.empty()
 
 
 class Reader(Protocol):

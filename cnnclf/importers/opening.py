@@ -19,10 +19,13 @@ from cnnclf.data.manifest import (
 )
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
+from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
 from cnnclf.importers.importer import Importer, read_classes_file
+from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
 from cnnclf.importers.pipeline import run_import
 from cnnclf.importers.source import Source
+from cnnclf.importers.tables.beside import find_tables
 from cnnclf.importers.walk import Walk
 from cnnclf.progress import Progress
 from cnnclf.runs import CHECKPOINTS, RECORD_FILE
@@ -59,6 +62,8 @@ def choose_importer(
     if source.path is not None:
         _refuse_own(source.path)
         _refuse_device(source.path)
+        if name is None:
+            refuse_foreign(source.path)
     if name is not None:
         importer = importers[names.index(name)]
         if importer.recognize(source) is None:
@@ -69,11 +74,35 @@ def choose_importer(
         if reason is not None:
             return importer, reason
     if source.require_path().is_dir():
-        return choose_folder_importer(source.require_path(), options)
+        return _choose_for_folder(source.require_path(), options)
     raise DataError(
         f"the format of {source} is not recognized",
         f"name it with --format ({', '.join(names)}), or give a folder of class folders",
     )
+
+
+def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str]:
+    """Choose between the formats of folders, and offer a table in the folder."""
+    tables = find_tables(path, options)
+    offer = "; ".join(table.spoken() for table in tables)
+    try:
+        importer, reason = choose_folder_importer(path, options)
+    except DataError as error:
+        if not tables:
+            raise
+        raise DataError(error.message, offer) from error
+    for table in tables:
+        # The folders of the images may be anything; but then they are not their labels.
+        if (
+            importer.name == CLASS_FOLDERS
+            and not options.label_from
+            and not any(record.label in record.path.split("/")[:-1] for record in table.records)
+        ):
+            raise DataError(
+                f"{path} may be class folders ({reason}), or images with a table of labels",
+                f"{table.spoken()}; or choose the folders: --format {CLASS_FOLDERS}",
+            )
+    return importer, reason
 
 
 def open_cached(

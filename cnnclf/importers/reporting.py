@@ -54,11 +54,21 @@ def report_skipped(scan: Scan, path: Path) -> list[str]:
     if not scan.skipped:
         return []
     common = scan.reasons.most_common(_EXAMPLES)
-    lines = [f"{count_of(count, 'file')}: {reason}" for reason, count in common]
+    lines = [
+        f"{count_of(count, 'file')}: {reason}{_spoken_lines(scan.lines.get(reason, []), count)}"
+        for reason, count in common
+    ]
     rest = scan.skipped - sum(count for _, count in common)
     if rest:
         lines.append(f"{count_of(rest, 'file')} for other reasons")
     return [f"{count_of(scan.skipped, 'file')} skipped, listed in {path}: {'; '.join(lines)}"]
+
+
+def _spoken_lines(lines: list[str], count: int) -> str:
+    if not lines:
+        return ""
+    more = ", ..." if count > len(lines) else ""
+    return f" (line{'s' if count > 1 else ''} {', '.join(lines)}{more})"
 
 
 def report_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:

@@ -1,5 +1,6 @@
 """The first pass: every image of a source is read, and its row is written immediately."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ SKIPPED_NAME: Final = "skipped.csv"
 
 # Reasons may quote the files; not all of a million are kept.
 _MAX_REASONS: Final = 1000
+_MAX_LINES: Final = 5
+_LINE: Final = re.compile(r"line (\d+): ")
 
 
 class Scan:
@@ -31,7 +34,8 @@ class Scan:
         skipped: Number of skipped files.
         failed: Those of them that are lost: they cannot be read or used.
         first_skipped: The first of them, with the reason.
-        reasons: Number of skipped files by reason.
+        reasons: Number of skipped files by reason, without the lines of tables.
+        lines: By reason, the first lines of a table that it is true of.
         unread: Number of images that cannot be used by label.
     """
 
@@ -43,8 +47,10 @@ class Scan:
         self.failed = 0
         self.first_skipped = ""
         self.reasons: Counter[str] = Counter()
+        self.lines: dict[str, list[str]] = {}
         self.unread: Counter[str] = Counter()
         self._listing = listing
+        listing.empty = self._skip_listed
         self._write_skipped = write_skipped
 
     def take(self, chunks: Iterable[list[Checked]], task: Task) -> Iterator[Row]:
@@ -78,8 +84,13 @@ class Scan:
         self._write_skipped((path, reason))
         self.skipped += 1
         self.first_skipped = self.first_skipped or f"{path}: {reason}"
+        line = _LINE.match(reason)
+        reason = reason[line.end() :] if line else reason
         known = reason in self.reasons or len(self.reasons) < _MAX_REASONS
-        self.reasons[reason if known else "other reasons"] += 1
+        reason = reason if known else "other reasons"
+        self.reasons[reason] += 1
+        if line and len(lines := self.lines.setdefault(reason, [])) < _MAX_LINES:
+            lines.append(line[1])
 
 
 def scan_images(

@@ -48,6 +48,21 @@ def table(root: Path) -> Path:
     return root / "table.csv"
 
 
+def pixel_table(root: Path) -> Path:
+    header = ["label", *(f"pixel{at}" for at in range(32 * 32 * 3))]
+    rows = np.hstack([CLASSES[:, None], SAMPLES.reshape(COUNT, -1)])
+    lines = [",".join(header), *(",".join(map(str, row)) for row in rows)]
+    root.with_suffix(".csv").write_text("\n".join(lines))
+    return root.with_suffix(".csv")
+
+
+def json_labels(root: Path) -> Path:
+    class_folders(root)
+    labels = {path.relative_to(root).as_posix(): path.parent.name for path in root.rglob("*.png")}
+    (root / "labels.json").write_text(json.dumps(labels))
+    return root / "labels.json"
+
+
 def idx(root: Path) -> Path:
     root.mkdir()
     header = struct.pack(">BBBB4I", 0, 0, 8, 4, *SAMPLES.shape)
@@ -83,6 +98,8 @@ SOURCES: dict[str, list[Callable[[Path], Path]]] = {
     "zip": [packed("zip")],
     "tar": [packed("tar"), packed("gztar"), packed("bztar"), packed("xztar")],
     "table": [table],
+    "pixel-table": [pixel_table],
+    "json": [json_labels],
     "idx": [idx],
     "cifar": [cifar],
     "npz": [npz],

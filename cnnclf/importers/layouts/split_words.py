@@ -9,6 +9,7 @@ SPLIT_WORDS: Final = {
     "training": "train",
     "trainval": "train",
     "trn": "train",
+    "tr": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",

@@ -120,11 +120,12 @@ def test_tables_of_spreadsheet_programs(folder: Path, encoding: str) -> None:
     assert records == [Record("a.png", "Käse")]
 
 
-def test_names_that_are_not_utf8_are_found_and_such_labels_refused(folder: Path) -> None:
+def test_names_and_labels_that_are_not_utf8_are_read(folder: Path) -> None:
     (folder / "caf\udce9.png").write_bytes(b"image")
     listing, records = read(write(folder, b"path,label\ncaf\xe9.png,cat\na.png,K\xe4se\n"))
-    assert records == [Record("caf\udce9.png", "cat")]
-    assert [(path, "UTF-8" in reason) for path, reason in listing.skipped] == [("a.png", True)]
+    assert records == [Record("caf\udce9.png", "cat"), Record("a.png", "Käse")]
+    assert listing.skipped == []
+    assert listing.remarks[-1] == "table.csv: text that is not UTF-8 was read as Windows-1252"
 
 
 def test_absolute_paths_parents_and_backslashes(folder: Path, tmp_path: Path) -> None:
@@ -211,3 +212,18 @@ def test_any_bytes_give_rows_or_a_clear_error(
     assert TABLE.recognize(Source.of(source)) is not None
     for text in [record.path for record in records] + [path for path, _ in listing.skipped]:
         assert text.encode("utf-8", "surrogateescape")
+
+
+def test_a_million_bad_rows_do_not_fill_the_memory(folder: Path) -> None:
+    rows = "".join(f"gone{n}.png,cat\n" for n in range(25_000))
+    source = write(folder, f"path,label\n{rows}a.png,cat\n")
+    listing = TABLE.read(Source.of(source), folder / "unused", options=DEFAULTS, progress=Silent())
+    emptied = []
+
+    def empty() -> None:
+        emptied.append(len(listing.skipped))
+        listing.skipped.clear()
+
+    listing.empty = empty
+    assert len(list(listing.records)) == 1
+    assert emptied == [10_000, 10_000]

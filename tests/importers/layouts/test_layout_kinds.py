@@ -3,17 +3,16 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers import ImportReport, import_source
 from cnnclf.importers.layouts.split_words import read_split_name, settle_eval
 from cnnclf.progress import Silent
+from tests.importers.drawing import Listener, draw
 
 PETS = ("cat", "dog")
 
@@ -209,38 +208,6 @@ KINDS = {
         }
     ),
 }
-
-
-def draw(root: Path, tree: dict[str, int | str]) -> Path:
-    """Make the files of a tree; no two images are alike, except those that stand for a copy."""
-    shade = count()
-    for name, content in tree.items():
-        if isinstance(content, int):
-            for at in range(content):
-                draw_image(root / name / f"{at}.png", next(shade))
-        elif content == "image":
-            draw_image(root / name, next(shade))
-        else:
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text(content)
-    return root
-
-
-def draw_image(path: Path, shade: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (5, 4), (shade % 256, shade // 256, 90)).save(path)
-
-
-class Listener(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 def sums(report: ImportReport) -> tuple[int, int, int]:

@@ -1,0 +1,144 @@
+"""JSON documents of labels: COCO with one category per image, a list of objects, or a map."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.config import ImportConfig
+from cnnclf.errors import DataError
+from cnnclf.importers.archives.packed import read_start
+from cnnclf.importers.importer import Listing, Record, path_importer, read_classes_file
+from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
+from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
+from cnnclf.importers.tables.table_columns import name_columns, require_folder
+from cnnclf.names import count_of, name_some
+from cnnclf.progress import Progress
+
+_MAX_BYTES: Final = 512 << 20
+_KEYS: Final = ("images", "annotations", "categories")
+_Pairs = dict[str, list[str]]
+
+
+def recognize_json(source: Path) -> str | None:
+    """Recognize a JSON file by its name and its first character."""
+    if source.suffix.lower() != ".json" or read_start(source, 1) not in (b"{", b"["):
+        return None
+    return "its name ends in .json"
+
+
+def read_json(
+    source: Path,
+    unpack_dir: Path,  # noqa: ARG001 - nothing to unpack
+    *,
+    options: ImportConfig,
+    progress: Progress,  # noqa: ARG001 - the pipeline shows it
+) -> Listing:
+    """List the images of a JSON document; their names are looked up below its folder.
+
+    Raises:
+        DataError: It is no such document, or its images have several labels.
+    """
+    pairs, unlabeled, kind = _read_pairs(source)
+    several = {name: labels for name, labels in pairs.items() if len(labels) > 1}
+    if several and not options.first_label:
+        name, labels = next(iter(several.items()))
+        raise DataError(
+            f"{source} is a multi-label document: {count_of(len(several), 'image')} of "
+            f"{len(pairs):,} have several labels, such as {name} ({name_some(labels, 3)})",
+            "cnnclf gives each image one label; --first-label uses the first of each",
+        )
+    root = require_folder(options.root) if options.root else source.parent
+    listing = Listing(
+        root=root.absolute(),
+        records=iter(()),
+        labels=read_classes_file(options.classes_file) if options.classes_file else None,
+        remarks=[f"{source.name}: read as {kind}"],
+        total=len(pairs),
+    )
+    if unlabeled:
+        listing.warnings.append(
+            f"{count_of(len(unlabeled), 'image')} without a label, not used: {name_some(unlabeled)}"
+        )
+        listing.unneeded.extend((name, "an image without a label") for name in unlabeled)
+    listing.records = _records(pairs, FileIndex(root), listing)
+    return listing
+
+
+def _records(pairs: _Pairs, index: FileIndex, listing: Listing) -> Iterator[Record]:
+    for name, labels in pairs.items():
+        try:
+            yield Record(index.find(name), labels[0])
+        except NotFoundError as error:
+            listing.lose(name, str(error), label=labels[0])
+
+
+def _read_pairs(source: Path) -> tuple[_Pairs, list[str], str]:
+    """Return the labels of each image, the images without one, and what kind of document it is."""
+    try:
+        document = parse_json(read_bytes(source, max_bytes=_MAX_BYTES))
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{source} is not JSON: {error}") from error
+    if isinstance(document, dict) and all(isinstance(document.get(key), list) for key in _KEYS):
+        return _read_coco(source, document)
+    if isinstance(document, dict) and document and _is_map(document):
+        pairs = {name: [as_label(as_text("label", label))] for name, label in document.items()}
+        return pairs, [], "a map from file to label"
+    if isinstance(document, list) and document and all(isinstance(row, dict) for row in document):
+        return _read_objects(source, document)
+    raise DataError(
+        f"{source} is neither a COCO document, nor a list of objects with path and label, nor a "
+        "map from file to label",
+        "write a CSV file with the columns path,label",
+    )
+
+
+def _is_map(document: dict[str, Any]) -> bool:
+    return all(isinstance(label, str | int) for label in document.values())
+
+
+def _read_coco(source: Path, document: dict[str, Any]) -> tuple[_Pairs, list[str], str]:
+    try:
+        categories = {row["id"]: str(row["name"]) for row in document["categories"]}
+        names = {row["id"]: str(row["file_name"]) for row in document["images"]}
+        pairs: _Pairs = {}
+        for row in document["annotations"]:
+            labels = pairs.setdefault(names[row["image_id"]], [])
+            if categories[row["category_id"]] not in labels:
+                labels.append(categories[row["category_id"]])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{source} is not a valid COCO document: {error!r} is missing") from error
+    return pairs, [name for name in names.values() if name not in pairs], "a COCO document"
+
+
+def _read_objects(source: Path, document: list[Any]) -> tuple[_Pairs, list[str], str]:
+    columns = name_columns(list(dict.fromkeys(key for row in document for key in row)))
+    if not {"path", "label"} <= columns.keys():
+        raise DataError(
+            f"the objects in {source} have no keys for path and label: {', '.join(document[0])}",
+            "name them path and label",
+        )
+    pairs: _Pairs = {}
+    unlabeled = []
+    for number, row in enumerate(document, start=1):
+        try:
+            name = as_text("path", row.get(columns["path"]))
+            label = as_label(as_text("label", row.get(columns["label"])))
+        except CellError as error:
+            raise DataError(f"object {number} of {source}: {error}") from error
+        if not label:
+            unlabeled.append(name)
+        elif label not in pairs.setdefault(name, []):
+            pairs[name].append(label)
+    spoken = ", ".join(f"{name!r} as {meaning}" for meaning, name in columns.items())
+    return pairs, unlabeled, f"a list of objects with {spoken}"
+
+
+JSON_LABELS: Final = path_importer(
+    "json",
+    "JSON with labels: COCO, a list of objects, or a map from file to label",
+    recognize=recognize_json,
+    read=read_json,
+)

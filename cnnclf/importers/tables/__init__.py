@@ -1,0 +1,1 @@
+"""Tables of paths and labels: their text, the meaning of their columns, the files they name."""
