@@ -12,6 +12,7 @@ from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.batch_streams import stream_in_pieces, stream_in_threads
 from cnnclf.inference.engines.converting import cannot_compute, converting
 from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.onnx_check import check_onnx
 
 _ONE = "cnnclf/one"
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
@@ -68,9 +69,11 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
     """Open an .onnx file.
 
     Raises:
-        RunError: The file is damaged, or does not match the bundle.
+        RunError: The file is damaged, does not match the bundle, or has weights in other files.
     """
     import onnxruntime
+
+    check_onnx(model.path)
 
     settings = onnxruntime.SessionOptions()
     # Threads that wait for each other inside an operation would leave cores idle.

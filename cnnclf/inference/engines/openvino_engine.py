@@ -20,6 +20,7 @@ from cnnclf.hardware import count_usable_cpus
 from cnnclf.inference.engines.batch_streams import Pieces, stream_in_pieces
 from cnnclf.inference.engines.converting import cannot_compute, converting
 from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.onnx_check import check_onnx
 
 Outputs = list[npt.NDArray[Any]]
 
@@ -196,8 +197,16 @@ def load_core() -> Any:
 
 
 def open_openvino(model: ModelFile, options: EngineOptions) -> OpenVinoEngine:
-    """Open a graph in the format of OpenVINO, ONNX or LiteRT."""
+    """Open a graph in the format of OpenVINO, ONNX or LiteRT.
+
+    None of OpenVINO's operations reads or writes files, and no extension is ever loaded.
+
+    Raises:
+        RunError: The file is damaged, does not match the bundle, or has parts in other files.
+    """
     precision = options.precision or model.precision
+    if model.path.suffix == ".onnx":
+        check_onnx(model.path)
     graph = OpenVinoGraph(model.path, precision=precision, threads=options.threads)
     model.check(graph.input_shape, graph.output_shapes[0])
     return OpenVinoEngine(graph, precision=precision, outputs=model.outputs)
