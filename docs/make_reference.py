@@ -11,6 +11,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from cnnclf.cli.app import COMMANDS, load_command
+from cnnclf.cli.examples import EXAMPLES
 from cnnclf.cli.settings import SETTING_PREFIX
 from cnnclf.config import (
     MODEL_PRESETS,
@@ -108,6 +109,7 @@ def render_commands() -> str:
     for row in COMMANDS:
         for path, command in _leaves(row[0], load_command(row)):
             lines += ["", f"## cnnclf {path}", "", *_text(command.help), ""]
+            lines += ["```", *EXAMPLES[path], "```", ""]
             lines += ["| option | values | default | meaning |", "|---|---|---|---|"]
             lines += [
                 _row((_names(parameter), *_describe(path, parameter)))

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer.core
 
+from cnnclf.cli.examples import EXAMPLES
 from cnnclf.cli.output import HelpBlock, HelpRow, out
 from cnnclf.cli.typer_errors import UsageError
 
@@ -61,6 +62,7 @@ def render_help(command: Any, context: Any) -> str:
     """
     blocks: list[HelpBlock] = [_usage(context), *_paragraphs(command.help)]
     blocks += _sections(command, context).items()
+    blocks += _examples(context)
     return out.render_help([*blocks, *_paragraphs(command.epilog)], left_fraction=_LEFT_FRACTION)
 
 
@@ -117,6 +119,12 @@ def _sections(command: Any, context: Any) -> dict[str, list[HelpRow]]:
         children = [(name, command.get_command(context, name)) for name in command.commands]
         sections["Commands"] = [(name, child.help or "", "") for name, child in children if child]
     return {title: rows for title, rows in sections.items() if rows}
+
+
+def _examples(context: Any) -> list[str]:
+    """Give the examples of a command as one block of lines."""
+    lines = EXAMPLES.get(context.command_path.partition(" ")[2], ())
+    return ["\n".join(["Examples", *(f"  {line}" for line in lines)])] if lines else []
 
 
 def _paragraphs(text: str | None) -> list[str]:

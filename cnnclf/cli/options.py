@@ -4,15 +4,17 @@ A command writes `json: Json = False`; the help, the short name and the check ar
 options act on `out` while they are parsed, so that a command only has to declare them.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cnnclf.cli.output import out
+from cnnclf.errors import UsageError
 from cnnclf.inference.engines.engine_table import ENGINES
 
-_OUTPUT = "Output"
+OUTPUT_PANEL = "Output"
 
 ENGINE_CHOICES = ("auto", *(row.name for row in ENGINES))
 
@@ -50,7 +52,7 @@ Json = Annotated[
     typer.Option(
         "--json",
         callback=_use_json,
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT_PANEL,
         help="Write the result to stdout as JSON.",
     ),
 ]
@@ -60,7 +62,7 @@ Quiet = Annotated[
         "--quiet",
         "-q",
         callback=_use_quiet,
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT_PANEL,
         help="Show neither progress nor notes.",
     ),
 ]
@@ -69,15 +71,34 @@ Verbose = Annotated[
     typer.Option(
         "--verbose",
         "-v",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT_PANEL,
         help="Show messages of TensorFlow and other libraries.",
     ),
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", rich_help_panel=_OUTPUT, help="Replace files that exist."),
+    typer.Option("--overwrite", rich_help_panel=OUTPUT_PANEL, help="Replace what exists."),
 ]
 Yes = Annotated[
     bool,
     typer.Option("--yes", "-y", help="Remove without asking."),
 ]
+
+
+def check_new(path: Path | None, *, overwrite: bool) -> None:
+    """Refuse to replace what the user named with --out, unless that was asked for.
+
+    Args:
+        path: The value of --out; None if it was not given.
+        overwrite: Whether --overwrite was given.
+
+    Raises:
+        UsageError: It exists, and is not an empty directory.
+    """
+    if path is None or overwrite or not os.path.lexists(path):
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    raise UsageError(
+        f"{path} already exists", "replace it with --overwrite, or choose another --out"
+    )

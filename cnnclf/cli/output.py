@@ -204,7 +204,10 @@ class Output:
         lines: list[Text] = []
         for block in blocks:
             if isinstance(block, str):
-                lines += [*_help_text(block).wrap(console, width), Text()]
+                for part in block.split("\n"):
+                    text = _help_text(part)  # an indented line is a command, to be copied
+                    lines += [text] if part.startswith(" ") else text.wrap(console, width)
+                lines.append(Text())
                 continue
             title, rows = block
             lines.append(Text(title, style="bold"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
+from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import blaming_options
 from cnnclf.config import FinetuneConfig, TrainConfig, list_fields, load_config, option_name
@@ -37,7 +38,7 @@ Source = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="RUN", help="Run directory to create [runs/DATASET-NNN]."),
+    typer.Option("--out", "-o", metavar="RUN", help="Run directory to create [runs/DATASET-NNN]."),
 ]
 ConfigFile = Annotated[
     Path | None,
@@ -63,6 +64,15 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force", help="With --resume: resume even if another process seems to be training it."
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        rich_help_panel=options.OUTPUT_PANEL,
+        help="Show the whole plan, and messages of TensorFlow and other libraries.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the whole plan without training.")]

@@ -59,6 +59,7 @@ def import_source(
     out: Path,
     *,
     options: ImportConfig = _DEFAULTS,
+    overwrite: bool = False,
     progress: Progress,
 ) -> ImportReport:
     """Import a source into a new dataset directory.
@@ -67,6 +68,7 @@ def import_source(
         source: A folder, a file, or any other text that an importer recognizes; never changed.
         out: The dataset directory; must not exist, or be empty.
         options: Options of the import.
+        overwrite: Whether to replace a dataset in `out`; anything else there is never replaced.
         progress: Receives the format and the reason for it, the progress, notes and warnings.
 
     Raises:
@@ -79,7 +81,13 @@ def import_source(
     importer, reason = choose_importer(source, IMPORTERS, options=options)
     progress.note(f"{source}: read as {importer.name}, because {reason}")
     return run_import(
-        source, out, importer=importer, reason=reason, options=options, progress=progress
+        source,
+        out,
+        importer=importer,
+        reason=reason,
+        options=options,
+        overwrite=overwrite,
+        progress=progress,
     )
 
 

@@ -18,13 +18,14 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.checks import find_duplicates
 from cnnclf.data.manifest import (
     DATASET_NAME,
+    MANIFEST_NAME,
     Counts,
     is_dataset,
     save_dataset,
 )
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.errors import DataError
-from cnnclf.files import write_error
+from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
 from cnnclf.importers.importer import Importer, Listing
 from cnnclf.importers.reporting import report_duplicates, report_labels, report_skipped
 from cnnclf.importers.scan import ROWS_NAME, SKIPPED_NAME, Scan, scan_images
@@ -36,6 +37,7 @@ from cnnclf.workspaces import remove_leftovers, workspace
 
 IMAGES_NAME: Final = "images"
 _UNFINISHED: Final = "importing"
+_OWN_NAMES: Final = (DATASET_NAME, MANIFEST_NAME, SKIPPED_NAME, IMAGES_NAME)
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _CLASSES_HINT: Final = (
     "put the images of each class into a folder with its name, or give a CSV file with the "
@@ -95,6 +97,7 @@ def run_import(
     importer: Importer,
     reason: str,
     options: ImportConfig,
+    overwrite: bool = False,
     progress: Progress,
 ) -> ImportReport:
     """Import a source into a new dataset directory.
@@ -105,6 +108,7 @@ def run_import(
         importer: The importer to use.
         reason: Why this importer.
         options: Options of the import.
+        overwrite: Whether to replace a dataset in `out`.
         progress: Receives the progress, notes and warnings.
 
     Raises:
@@ -115,7 +119,7 @@ def run_import(
     start = time.perf_counter()
     started_ns = time.time_ns()
     source, out = source.absolute(), Path(os.path.abspath(out))  # noqa: PTH100
-    _check_free(out)
+    _check_free(out, source=source.path, overwrite=overwrite)
     for left in remove_leftovers(out.parent, kind=_UNFINISHED):
         progress.note(f"removed {left}, which an import that was killed left")
     with _staging(out) as staging:
@@ -148,7 +152,7 @@ def run_import(
             },
         )
         (staging / ROWS_NAME).unlink()
-        _publish(staging, out)
+        _publish(staging, out, overwrite=overwrite)
     notes, warnings = report_duplicates(duplicates, examples, kept=division.kind != "made")
     skipped = report_skipped(scan, out / SKIPPED_NAME)
     warnings = [
@@ -186,10 +190,13 @@ def run_import(
     return report
 
 
-def _check_free(out: Path) -> None:
-    """Check that `out` does not exist or is empty."""
+def _check_free(out: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
+    """Check that `out` does not exist, is empty, or is a dataset that may be replaced."""
     if is_dataset(out):
-        fault, hint = "contains a dataset already", "use it as it is, remove it"
+        if overwrite:
+            _check_only_dataset(out, source)
+            return
+        fault, hint = "contains a dataset already", "use it as it is, replace it with --overwrite"
     elif out.is_dir() and any(out.iterdir()):
         fault, hint = "is not empty", "empty it"
     elif out.exists() and not out.is_dir():
@@ -200,6 +207,19 @@ def _check_free(out: Path) -> None:
         f"cannot make a dataset in {out}: it {fault}",
         f"{hint}, or choose another directory with --out",
     )
+
+
+def _check_only_dataset(out: Path, source: Path | None) -> None:
+    """Check that nothing but a dataset would be lost with a directory."""
+    others = sorted(entry.name for entry in out.iterdir() if entry.name not in _OWN_NAMES)
+    if source is not None and out.resolve() in (source.resolve(), *source.resolve().parents):
+        fault = "the source is inside it"
+    elif others:
+        fault = f"it also contains {name_some(others)}"
+    else:
+        check_replaceable(out)
+        return
+    raise DataError(f"cannot replace the dataset {out}: {fault}", "choose another --out")
 
 
 @contextlib.contextmanager
@@ -216,8 +236,11 @@ def _staging(out: Path) -> Iterator[Path]:
         raise
 
 
-def _publish(staging: Path, out: Path) -> None:
-    """Rename the finished dataset to `out`."""
+def _publish(staging: Path, out: Path, *, overwrite: bool) -> None:
+    """Rename the finished dataset to `out`, in place of an earlier one that may be replaced."""
+    if overwrite and is_dataset(out):
+        replace_directory_atomic(staging, out)
+        return
     try:
         staging.rename(out)
     except OSError:

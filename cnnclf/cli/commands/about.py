@@ -21,7 +21,7 @@ def help_command(
     return main([*(words or ()), "--help"])
 
 
-def version_command(*, json: options.Json = False) -> None:
+def version_command(*, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Print the version of cnnclf."""
     out.line(f"cnnclf {__version__}")
     out.json({"version": __version__})

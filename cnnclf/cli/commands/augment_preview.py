@@ -20,13 +20,22 @@ if TYPE_CHECKING:
 
 _SETTINGS = ("augment.", "data.image_size", "data.color", "data.fit", "runtime.seed")
 
+_DEFAULT_FILE = Path("augment-preview.png")
+
 
 @partial(add_settings, only=_SETTINGS)
 def augment_preview_command(
     dataset: options.Dataset,
     out_: Annotated[
-        Path, typer.Option("--out", metavar="FILE.png", help="Image file to write.")
-    ] = Path("augment-preview.png"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.png",
+            help=f"Image file to write [{_DEFAULT_FILE}, replaced].",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
     config: ConfigFile = None,
     set_: Annotated[
         list[str] | None,
@@ -59,11 +68,13 @@ def augment_preview_command(
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs import find_settings
 
-    if out_.suffix.lower() != ".png":
+    path = out_ or _DEFAULT_FILE
+    if path.suffix.lower() != ".png":
         raise UsageError(
-            f"--out {out_}: expected a file name that ends in .png",
-            f"--out {shlex.quote(str(out_.with_suffix('.png')))}" if out_.name else "",
+            f"--out {path}: expected a file name that ends in .png",
+            f"--out {shlex.quote(str(path.with_suffix('.png')))}" if path.name else "",
         )
+    options.check_new(out_, overwrite=overwrite)
     loaded, origins = load_config(
         config and find_settings(config, command="train"),
         assignments=tuple(set_ or ()),
@@ -76,9 +87,9 @@ def augment_preview_command(
     if not plan.operations and not each:
         raise UsageError("no augmentation is selected", "add --augment medium or --flip 0.5")
     if each:
-        _draw_each(plan, found, out_, variants)
+        _draw_each(plan, found, path, variants)
     else:
-        _draw_together(plan, found, out_, images, variants)
+        _draw_together(plan, found, path, images, variants)
 
 
 def _draw_together(

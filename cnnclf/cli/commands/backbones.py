@@ -4,7 +4,7 @@ from cnnclf.cli import options
 from cnnclf.cli.output import out
 
 
-def backbones_command(*, json: options.Json = False) -> None:
+def backbones_command(*, json: options.Json = False, quiet: options.Quiet = False) -> None:
     """List the backbones: input size, parameters, compute, published accuracy, stages.
 
     Top-1 is the published accuracy of the network with its original head on the ImageNet (2012)

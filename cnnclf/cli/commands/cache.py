@@ -33,7 +33,9 @@ Kind = Annotated[
 ]
 
 
-def list_command(*, kind: Kind = None, json: options.Json = False) -> None:
+def list_command(
+    *, kind: Kind = None, json: options.Json = False, quiet: options.Quiet = False
+) -> None:
     """List what is cached and how much space it takes, the largest first."""
     entries = list_cache(_check_kinds(kind))
     out.json({"directory": cache_dir(), "entries": [_fields(entry) for entry in entries]})

@@ -35,10 +35,12 @@ def evaluate_command(
         Path | None,
         typer.Option(
             "--out",
+            "-o",
             metavar="DIR",
             help="Directory of the report [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data].",
         ),
     ] = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -50,6 +52,7 @@ def evaluate_command(
     cannot be read are listed and excluded from all metrics, and the exit code is 7.
     """
     config = read_settings(EvaluateConfig, settings)
+    options.check_new(out_, overwrite=overwrite)
     out.note(f"evaluating {run}")  # before anything that takes long
     from cnnclf.evaluation.measuring import measure_model
 

@@ -61,7 +61,7 @@ def explain_command(
     out_: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="DIR", help="Directory of the figures; files in it are kept."
+            "--out", "-o", metavar="DIR", help="Directory of the figures; files in it are kept."
         ),
     ] = Path("explained"),
     npz: Annotated[

@@ -30,8 +30,14 @@ def export_command(
     *,
     out_: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Directory of the export [RUN/exports/FORMAT]."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Directory of the export [RUN/exports/FORMAT, replaced].",
+        ),
     ] = None,
+    overwrite: options.Overwrite = False,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -54,6 +60,7 @@ def export_command(
     from cnnclf.exporters.exporting import export_model
     from cnnclf.exporters.parity_report import REJECTED
 
+    options.check_new(out_, overwrite=overwrite)
     report = export_model(
         run,
         config=read_settings(ExportConfig, settings),

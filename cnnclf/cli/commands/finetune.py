@@ -15,6 +15,7 @@ from cnnclf.cli.training_commands import (
     Request,
     Resume,
     Source,
+    Verbose,
     run_training,
 )
 from cnnclf.config import FinetuneConfig
@@ -37,7 +38,7 @@ def finetune_command(
     dry_run: DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: Verbose = False,
     **settings: object,
 ) -> int:
     """Fine-tune a pretrained backbone on a dataset.

@@ -39,6 +39,7 @@ def import_command(
         Path,
         typer.Option("--out", "-o", metavar="DATASET", help="Dataset directory to create."),
     ],
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     **settings: object,
@@ -55,6 +56,7 @@ def import_command(
         source,
         out_,
         options=config,
+        overwrite=overwrite,
         progress=out.progress(),
     )
     _show(report)

@@ -45,7 +45,7 @@ def predict_command(
     out_: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="Write rows to this .csv, .jsonl or .parquet file."
+            "--out", "-o", metavar="FILE", help="Write rows to this .csv, .jsonl or .parquet file."
         ),
     ] = None,
     csv_safe: Annotated[

@@ -63,6 +63,7 @@ def list_command(
         ),
     ] = "accuracy",
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> int:
     """List the runs in a directory, best first.
 
@@ -143,7 +144,9 @@ def remove_command(
     return ExitCode.OK
 
 
-def show_command(run: options.Run, *, json: options.Json = False) -> None:
+def show_command(
+    run: options.Run, *, json: options.Json = False, quiet: options.Quiet = False
+) -> None:
     """Show a run: data, settings, training, evaluations and exports."""
     directory = open_run(run)
     record = directory.read_record()
@@ -198,6 +201,7 @@ def compare_command(
     ],
     *,
     json: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare runs side by side: settings that differ, and metrics."""
     if len(runs) < 2:

@@ -15,6 +15,7 @@ from cnnclf.cli.training_commands import (
     Request,
     Resume,
     Source,
+    Verbose,
     run_training,
 )
 from cnnclf.config import TrainConfig
@@ -36,7 +37,7 @@ def train_command(
     dry_run: DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
+    verbose: Verbose = False,
     **settings: object,
 ) -> int:
     """Train a CNN on a dataset.
