@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnclf.api import (
+        convolve,
         describe,
         evaluate,
         explain,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         train,
     )
     from cnnclf.config import (
+        ConvolveConfig,
         EvaluateConfig,
         ExplainConfig,
         ExportConfig,
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Classifier",
     "CnnclfError",
+    "ConvolveConfig",
     "EvaluateConfig",
     "ExplainConfig",
     "ExportConfig",
@@ -45,6 +48,7 @@ __all__ = [
     "PredictConfig",
     "TrainConfig",
     "__version__",
+    "convolve",
     "describe",
     "evaluate",
     "explain",

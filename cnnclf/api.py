@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cnnclf.config import (
     CommandConfig,
+    ConvolveConfig,
     EvaluateConfig,
     ExplainConfig,
     ExportConfig,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.report import Report
+    from cnnclf.explainers.convolved_image import ConvolvedImage
     from cnnclf.explainers.explaining import ExplainedImage
     from cnnclf.explainers.network_description import NetworkDescription
     from cnnclf.exporters.parity_report import ExportReport
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from cnnclf.training.run import TrainResult
 
 __all__ = [
+    "convolve",
     "describe",
     "evaluate",
     "explain",
@@ -512,6 +515,40 @@ def describe(
     return network_sources.describe_cnn(
         settings, classes=classes or network_sources.DEFAULT_CLASSES, given=given
     )
+
+
+def convolve(
+    image: "StrPath | npt.NDArray[np.uint8]",
+    config: ConvolveConfig | Settings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> "ConvolvedImage":
+    """Slide a filter over an image, exactly as a layer of Keras does.
+
+    Args:
+        image: A file; or uint8 [H, W], [H, W, 1] or [H, W, 3].
+        config: Settings of `cnnclf convolve`.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+
+    Returns:
+        Each step: `convolved` (`image`, `kernel`, `per_channel`, `summed`,
+        `arithmetic(row, column)`), `activated`, `result`, and `formulas()` of their sizes.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        UsageError: There is no such filter, or it does not fit the image.
+        DataError: The image or the file of a kernel cannot be read.
+        RunError: There is no network with the learned filter.
+
+    Example:
+        >>> cnnclf.convolve("photo.jpg", {"filter": "sobel-x", "padding": "same"}).result.shape
+        (375, 500)
+    """
+    from cnnclf.explainers.convolved_image import convolve_image
+
+    settings, _ = _resolve(ConvolveConfig, config)
+    source = Path(image) if isinstance(image, str | os.PathLike) else image
+    return convolve_image(source, settings, progress=progress or _Logged())
 
 
 class _Logged(Silent):

@@ -16,6 +16,7 @@ from cnnclf.cli.settings import SETTING_PREFIX
 from cnnclf.config import (
     MODEL_PRESETS,
     CommandConfig,
+    ConvolveConfig,
     EvaluateConfig,
     ExplainConfig,
     ExportConfig,
@@ -34,7 +35,14 @@ PAGES: dict[str, type[CommandConfig]] = {"train": TrainConfig, "finetune": Finet
 KINDS: dict[str, type[CommandConfig]] = {
     **{
         kind.command: kind
-        for kind in (ImportConfig, EvaluateConfig, PredictConfig, ExplainConfig, ExportConfig)
+        for kind in (
+            ImportConfig,
+            EvaluateConfig,
+            PredictConfig,
+            ExplainConfig,
+            ExportConfig,
+            ConvolveConfig,
+        )
     },
     "augment-preview": TrainConfig,
     "describe": TrainConfig,

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/how-to/describe.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^cnnclf (.+)$", PAGE, flags=re.MULTILINE)
+COMMANDS = re.findall(r"^cnnclf (.+)$", PAGE.replace("\\\n", ""), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -22,5 +22,5 @@ def test_a_command_of_the_page(
     result = cli(*shlex.split(command, comments=True))
     assert result.code == 0, result.stderr
     assert result.stdout
-    written = re.search(r"--(?:out|diagram) (\S+)", command)
+    written = re.search(r"--(?:out|diagram|animate) (\S+)", command)
     assert written is None or (tmp_path / written[1]).stat().st_size

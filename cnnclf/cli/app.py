@@ -54,6 +54,12 @@ COMMANDS: tuple[CommandRow, ...] = (
         "describe_command",
         "Describe a network: layers, parameters, compute, receptive fields.",
     ),
+    (
+        "convolve",
+        f"{_COMMANDS}.convolve",
+        "convolve_command",
+        "Slide a filter over an image, as a layer does.",
+    ),
     ("runs", f"{_COMMANDS}.runs", "RUNS_COMMANDS", "List, show and compare runs."),
     (
         "augment-preview",

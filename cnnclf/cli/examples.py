@@ -47,6 +47,10 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf export runs/pets --format litert --quantize int8 -o phone",
     ),
     "describe": ("cnnclf describe runs/pets", "cnnclf describe --backbone resnet50 --depth 2"),
+    "convolve": (
+        "cnnclf convolve photos/x/x000.jpg --filter sobel-x -o edges.png",
+        "cnnclf convolve photos/x/x000.jpg --filter blur --show-arithmetic 3,5",
+    ),
     "runs list": ("cnnclf runs list", "cnnclf runs list experiments --sort created"),
     "runs show": ("cnnclf runs show runs/pets", "cnnclf runs show runs/pets --json"),
     "runs compare": (

@@ -8,6 +8,7 @@ gets them, a pipe gets plain lines. Characters that the console cannot encode ar
 import dataclasses
 import json
 import math
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +16,14 @@ from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
+from cnnclf.cli.terminal_images import encode_image, find_protocol
 from cnnclf.cli.words import count_cells, encodable, format_value, pad_cells, safe_json, safe_text
 from cnnclf.errors import UsageError
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from rich.console import Console
     from rich.text import Text
 
@@ -103,6 +107,25 @@ class Output:
         """Write one line for people; nothing with --json. Line breaks in it are escaped."""
         if not self.json_mode:
             self._print("stdout", text)
+
+    def image(self, pixels: "npt.NDArray[np.uint8]", *, rows: int = 24) -> bool:
+        """Draw an image, on a terminal with colors that can show it.
+
+        Args:
+            pixels: uint8 [H, W, 3].
+            rows: Lines that it may take.
+
+        Returns:
+            Whether it was drawn.
+        """
+        console = self.console("stdout")
+        if self.json_mode or not console.is_terminal or console.is_dumb_terminal:
+            return False
+        protocol = find_protocol(os.environ, console.color_system)
+        if console.no_color or protocol is None or "utf" not in console.encoding:
+            return False
+        self.data(encode_image(pixels, protocol, columns=console.width, rows=rows))
+        return True
 
     def data(self, text: str) -> None:
         """Write text for machines to stdout unchanged, in every mode (CSV rows, JSON lines)."""
