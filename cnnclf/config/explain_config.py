@@ -21,6 +21,10 @@ class ExplainConfig(CommandConfig):
     fill: Literal["blur", "gray", "mean"] = Field(
         "blur", description="What replaces pixels in occlusion, rise and the checks."
     )
+    masks: int = Field(1000, ge=10, le=100_000, description="Random masks of rise.")
+    sort: Literal["activation", "index"] = Field(
+        "activation", description="Order of feature maps: strongest first, or by index."
+    )
     checks: bool = Field(True, description="Check each map against random maps and networks.")
     limit: int = Field(100, ge=1, description="Largest number of images to explain.")
     samples: int = Field(

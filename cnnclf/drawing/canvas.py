@@ -152,7 +152,7 @@ def shorten(text: str, width: float, *, size: float, bold: bool = False) -> str:
 
 def measure(text: str, *, size: float, bold: bool = False) -> float:
     """Return the width of a drawable text in points."""
-    return _font_for(text, size, bold).getlength(text) / SCALE
+    return font_for(text, size, bold=bold).getlength(text) / SCALE
 
 
 @cache
@@ -165,7 +165,8 @@ def _file_for(characters: str, bold: bool) -> str:
     return find_font_file(characters, bold=bold)
 
 
-def _font_for(text: str, size: float, bold: bool) -> ImageFont.FreeTypeFont:
+def font_for(text: str, size: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return the font that draws a text; its size is in points."""
     return _load_font(_file_for("".join(sorted({*text})), bold), size * SCALE)
 
 
@@ -212,7 +213,7 @@ class _Pen:
         """Write lines below each other; returns where the next one would begin."""
         for line in lines:
             place = (left * SCALE, top * SCALE)
-            self._draw.text(place, line, fill=ink, font=_font_for(line, size, bold))
+            self._draw.text(place, line, fill=ink, font=font_for(line, size, bold=bold))
             top += size * _LEADING
         return top
 

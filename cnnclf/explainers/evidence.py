@@ -14,8 +14,6 @@ from cnnclf.config import ExplainConfig
 from cnnclf.explainers.explainer import AnyNetwork, ClassMaps, Pixels
 from cnnclf.explainers.heads import Head, find_head
 
-MAX_ERROR = 1e-5  # of the largest logit: what float32 sums of thousands of terms leave
-
 
 def map_evidence(
     network: AnyNetwork,

@@ -103,8 +103,10 @@ class ClassMaps:
         values: float64 [k, h, w], one map per class, at the method's own resolution.
         method: What a value means, in one sentence.
         is_signed: Whether negative values mean evidence against the class.
-        errors: Completeness errors [k]: |sum of the map - what it has to be|, as a fraction of the
-            largest logit; None for methods that promise nothing.
+        errors: Completeness errors [k]: |sum of the map - what it has to be|, as a fraction of
+            `scale`; None for methods that promise nothing.
+        tolerance: The largest error of a complete map.
+        scale: What errors are fractions of, in words.
         terms: What the map adds up to, in words, one per class.
     """
 
@@ -112,6 +114,8 @@ class ClassMaps:
     method: str
     is_signed: bool = True
     errors: npt.NDArray[np.float64] | None = None
+    tolerance: float = 1e-5  # what float32 sums of thousands of terms leave
+    scale: str = "the largest logit"
     terms: Sequence[str] = ()
 
 

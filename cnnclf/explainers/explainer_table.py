@@ -1,7 +1,7 @@
 """The table of explainers; it imports neither Keras nor NumPy."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -26,6 +26,8 @@ class ExplainerRow:
         needs_image: Whether it explains an image, and not the network alone.
         needs_graph: Whether it needs the layers, which exports do not have.
         needs_gradient: Whether it needs gradients, for which Keras has to run on TensorFlow.
+        random_networks: How many randomized networks a map is compared with.
+        random_settings: Settings that make this comparison cheaper.
         needs_dataset: Whether it needs training images.
     """
 
@@ -37,6 +39,8 @@ class ExplainerRow:
     needs_graph: bool = True
     needs_gradient: bool = False
     needs_dataset: bool = False
+    random_networks: int = 3
+    random_settings: Mapping[str, object] = field(default_factory=dict)
 
     def load(self) -> Any:
         """Import the function."""
@@ -64,6 +68,65 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         f"{_HERE}.class_activation:map_layer_cam",
         is_map=True,
         needs_gradient=True,
+    ),
+    ExplainerRow(
+        "occlusion",
+        "how much the logit falls when a window is replaced",
+        f"{_HERE}.occlusion:map_occlusion",
+        is_map=True,
+        needs_graph=False,
+        random_networks=1,
+    ),
+    ExplainerRow(
+        "rise",
+        "how the probability depends on which places are visible",
+        f"{_HERE}.rise:map_rise",
+        is_map=True,
+        needs_graph=False,
+        random_networks=1,
+        random_settings={"masks": 200},
+    ),
+    ExplainerRow(
+        "integrated-gradients",
+        "gradients from a filled image to the image",
+        f"{_HERE}.integrated_gradients:map_integrated_gradients",
+        is_map=True,
+        needs_gradient=True,
+        random_networks=1,
+    ),
+    ExplainerRow(
+        "layers",
+        "the image on its way through the network, to votes and probabilities",
+        f"{_HERE}.layer_strip:explain_layers",
+    ),
+    ExplainerRow(
+        "feature-maps",
+        "the feature maps of --layer, with the filters of the first one",
+        f"{_HERE}.feature_maps:explain_feature_maps",
+    ),
+    ExplainerRow(
+        "filters",
+        "kernels, and the patches of training images that excite the filters of --layer most",
+        f"{_HERE}.filter_patches:explain_filters",
+        needs_image=False,
+    ),
+    ExplainerRow(
+        "receptive-field",
+        "what the center of a layer can see, and what it looks at",
+        f"{_HERE}.receptive_fields:explain_receptive_field",
+        needs_gradient=True,
+    ),
+    ExplainerRow(
+        "nearest",
+        "the training images that the network takes for most similar",
+        f"{_HERE}.nearest_images:explain_nearest",
+        needs_dataset=True,
+    ),
+    ExplainerRow(
+        "counterfactual",
+        "the smallest shift, rotation, zoom, blur or brightness that changes the label",
+        f"{_HERE}.counterfactual:explain_counterfactual",
+        needs_graph=False,
     ),
 )
 

@@ -65,6 +65,7 @@ class FlatGraph:
     """
 
     def __init__(self, model: Any) -> None:
+        self.original = model
         self.pixels, self.steps = _trace(model)
         self.logits = self.steps[-1].output
         self._producers = {id(step.output): step for step in self.steps}

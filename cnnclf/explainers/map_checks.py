@@ -18,7 +18,6 @@ from cnnclf.explainers.fills import fill_pixels, resize_map
 
 _STEPS = 10
 _RANDOM_MAPS = 3
-RANDOM_NETWORKS = 3
 _SAME = 0.05  # probabilities closer than this leave nothing to delete
 Floats = npt.NDArray[np.floating[Any]]
 

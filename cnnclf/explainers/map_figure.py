@@ -5,7 +5,6 @@ import numpy.typing as npt
 
 from cnnclf.drawing.canvas import ColorBar, Tile
 from cnnclf.drawing.color_maps import to_colors, to_signed_colors
-from cnnclf.explainers.evidence import MAX_ERROR
 from cnnclf.explainers.explainer import (
     ClassMaps,
     ExplainContext,
@@ -17,7 +16,6 @@ from cnnclf.explainers.explainer import (
 from cnnclf.explainers.explainer_table import ExplainerRow
 from cnnclf.explainers.fills import resize_map
 from cnnclf.explainers.map_checks import (
-    RANDOM_NETWORKS,
     CheckedImage,
     MapChecks,
     correlate_ranks,
@@ -31,11 +29,12 @@ def explain_by_maps(
 ) -> Explanation:
     """Compute, check and draw the maps of an image."""
     maps = method(context.network, subject.pixels, classes=subject.classes, config=context.config)
-    checks = check_maps(method, maps=maps, context=context, subject=subject)
+    checks = check_maps(row, method, maps=maps, context=context, subject=subject)
     return draw_maps(row, maps, checks=checks, context=context, subject=subject)
 
 
 def check_maps(
+    row: ExplainerRow,
     method: MapMethod,
     *,
     maps: ClassMaps,
@@ -52,10 +51,11 @@ def check_maps(
     edges = context.keep(f"{name} edges", image.measure_edges)
     random = context.keep(f"{name} {shape}", lambda: image.measure_random(shape, seed=config.seed))
     found: list[float | None] = []
-    for number in range(RANDOM_NETWORKS if network.has_graph else 0):
+    cheaper = config | row.random_settings
+    for number in range(row.random_networks if network.has_graph else 0):
         other = network.randomize(config.seed + number)
         first = subject.classes[:1]
-        random_map = method(other, subject.pixels, classes=first, config=config).values[0]
+        random_map = method(other, subject.pixels, classes=first, config=cheaper).values[0]
         if np.isfinite(random_map).all():
             found.append(correlate_ranks(maps.values[0], random_map))
     usable = [each for each in found if each is not None]
@@ -84,7 +84,7 @@ def draw_maps(
         terms = maps.terms[number] if maps.terms else ""
         alone.append(Tile(_colors(values, limit, maps.is_signed), "", terms))
     places = f"{maps.values.shape[1]} x {maps.values.shape[2]} places"
-    completeness = "" if maps.errors is None else _describe_errors(maps.errors)
+    completeness = describe_errors(maps)
     found = [part for part in (completeness, checks.words if checks else "") if part]
     about = f"checks for {labels[subject.classes[0]]} (fill {config.fill}): " if checks else ""
     bar = (
@@ -145,8 +145,10 @@ def _colors(values: npt.NDArray[np.floating], limit: float, is_signed: bool) -> 
     return to_colors(values, "importance", low=0, high=limit)
 
 
-def _describe_errors(errors: npt.NDArray[np.float64]) -> str:
-    worst = float(errors.max())
-    if worst <= MAX_ERROR:
-        return f"complete: error {worst:.1e} of the largest logit"
-    return f"NOT complete: error {worst:.1e} of the largest logit"
+def describe_errors(maps: ClassMaps) -> str:
+    """Return whether maps add up, and the largest error; empty if they need not."""
+    if maps.errors is None:
+        return ""
+    worst = float(maps.errors.max())
+    error = f"error {worst:{'.1e' if worst < 0.01 else '.1%'}} of {maps.scale}"
+    return f"complete: {error}" if worst <= maps.tolerance else f"NOT complete: {error}"

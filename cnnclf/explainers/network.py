@@ -10,6 +10,8 @@ from cnnclf.errors import RunError
 from cnnclf.explainers.flat_graph import FlatGraph
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.probabilities import softmax
+from cnnclf.models.anatomy import LayerRow
+from cnnclf.models.graph_anatomy import plan_graph
 
 _BATCH = 32
 Pixels = npt.NDArray[np.uint8]
@@ -50,6 +52,12 @@ class Network:
                 " logits",
             )
         return FlatGraph(set_precision(self.classifier.model, "float32"))
+
+    @cached_property
+    def anatomy(self) -> dict[str, LayerRow]:
+        """The layers by name, with their receptive fields."""
+        rows = plan_graph(self.graph.original).layers
+        return {row.name.rpartition("/")[2]: row for row in rows}
 
     def logits(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Compute logits, float32 [n, K], with the engine."""

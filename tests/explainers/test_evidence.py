@@ -9,7 +9,7 @@ import pytest
 
 from cnnclf.config import HeadConfig
 from cnnclf.errors import UsageError
-from cnnclf.explainers.evidence import MAX_ERROR, compute_evidence, map_evidence, measure_errors
+from cnnclf.explainers.evidence import compute_evidence, map_evidence, measure_errors
 from cnnclf.explainers.flat_graph import FlatGraph
 from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.network import Network
@@ -17,6 +17,7 @@ from cnnclf.models.backbones import BACKBONES, Backbone
 from cnnclf.models.transfer import build_transfer
 from tests.explainers.conftest import OpenModel, draw_noise
 
+MAX_ERROR = 1e-5
 layers = keras.layers
 
 

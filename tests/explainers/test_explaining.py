@@ -45,15 +45,21 @@ def test_every_view_of_the_tiny_run(
         assert explained.scores["checks"]["random"]["deletion"] >= 0
 
 
-@pytest.mark.parametrize("preset", MODEL_PRESETS)
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "deep" else ())
+        for name in MODEL_PRESETS
+    ],
+)
 def test_every_view_of_every_preset(open_model: OpenModel, preset: str) -> None:
     config, _ = load_config(
-        arguments={"model.preset": preset, "data.image_size": 32}, kind=cnnclf.TrainConfig
+        arguments={"model.preset": preset, "data.image_size": 24}, kind=cnnclf.TrainConfig
     )
     data = open_dataset(IMAGES, options=cnnclf.ImportConfig(), progress=Silent())
     plan = plan_training(config, data, given={})
     model = build_cnn(plan.config.model, plan.input_spec.shape, num_classes=2)
-    context = open_model(model, samples=8, checks=False)
+    context = open_model(model, samples=8, checks=False, top_k=1, masks=10)
     context.kept["training images"] = _make_training_images(context)
     request = ExplainRequest(EXPLAINERS)
     explained = list(explain_images(context, [draw_noise(context)], request=request))

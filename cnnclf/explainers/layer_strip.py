@@ -1,0 +1,133 @@
+"""The strip: an image on its way through the network, stage by stage, to the probabilities.
+
+As on a whiteboard: a filter slides over the image, what is negative is cut off, neighbors are
+pooled, and in the end every feature votes. Each row follows the channel that varies most.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.drawing.bars import draw_bars
+from cnnclf.drawing.canvas import Tile
+from cnnclf.drawing.color_maps import to_colors, to_signed_colors
+from cnnclf.explainers.explainer import ExplainContext, Explanation, Subject
+from cnnclf.explainers.feature_maps import find_first_convolution
+from cnnclf.explainers.first_filters import draw_filters
+from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
+from cnnclf.explainers.heads import find_head
+from cnnclf.explainers.map_figure import describe_subject, to_rgb
+
+_ROWS, _COLUMNS, _VOTES = 6, 4, 7
+_WORDS = {
+    "Conv2D": "convolution",
+    "DepthwiseConv2D": "convolution per channel",
+    "SeparableConv2D": "separable convolution",
+    "BatchNormalization": "batch normalization",
+    "MaxPooling2D": "maximum pooling",
+    "AveragePooling2D": "average pooling",
+}
+
+
+def explain_layers(context: ExplainContext, subject: Subject) -> Explanation:
+    """Draw the strip of one image."""
+    graph = context.network.graph
+    find_first_convolution(graph)
+    rows = _choose(group_steps(graph))
+    steps = [step for row in rows for step in row]
+    tensors = [*(step.output for step in steps), graph.logits]
+    *values, _ = graph.compute(tensors, subject.pixels[None])
+    image = Tile(to_rgb(subject.pixels), "the image", _shape_words(subject.pixels.shape))
+    tiles: list[list[Tile | None]] = []
+    arrays: dict[str, npt.NDArray[np.float32]] = {}
+    found = iter(values)
+    first_filter: Tile | None = None
+    for row in rows:
+        maps = [next(found)[0] for _ in row]
+        channel = int(maps[-1].std(axis=(0, 1)).argmax())
+        drawn = [_draw(step, each, channel) for step, each in zip(row, maps, strict=True)]
+        left = image if not tiles else first_filter if len(tiles) == 1 else None
+        if not tiles and (kernels := draw_filters(row[0])) is not None:
+            first_filter = Tile(kernels[channel], f"the filter of ch. {channel} above")
+        tiles.append([left, *drawn])
+        arrays |= {step.name: each for step, each in zip(row, maps, strict=True)}
+    votes, line = _draw_votes(context, subject)
+    tiles.append([None, *votes])
+    total = len(graph.convolutions)
+    shown = sum(row[0].is_convolution for row in rows)
+    lines = [
+        "Each row follows the channel that varies most: blue is negative, white 0, red positive.",
+        f"{shown} of {total} convolutions are shown." if shown < total else "",
+        line,
+    ]
+    return Explanation(
+        rows=tiles,
+        title=f"{describe_subject(subject, context.network.labels)}, step by step",
+        lines=[each for each in lines if each],
+        summary=f"{shown} of {total} convolutions, then votes and probabilities",
+        scores={"layers": [step.name for step in steps]},
+        arrays={"logits": subject.logits, **arrays},
+    )
+
+
+def group_steps(graph: FlatGraph) -> list[list[GraphStep]]:
+    """Return each convolution with the steps that follow it up to the next one.
+
+    Steps that have another number of channels than the convolution belong to no group.
+    """
+    groups: list[list[GraphStep]] = []
+    for step in graph.spatial_steps:
+        if step.is_convolution:
+            groups.append([step])
+        elif groups and step.output.shape[-1] == groups[-1][0].output.shape[-1]:
+            groups[-1].append(step)
+    return groups
+
+
+def _choose(groups: list[list[GraphStep]]) -> list[list[GraphStep]]:
+    """Choose rows from the first to the last group, and the ends of each row."""
+    places = np.linspace(0, len(groups) - 1, min(_ROWS, len(groups))).round().astype(int)
+    chosen = [groups[place] for place in places]
+    return [group if len(group) <= _COLUMNS else [*group[:2], *group[-2:]] for group in chosen]
+
+
+def _draw(step: GraphStep, maps: npt.NDArray[np.float32], channel: int) -> Tile:
+    values = maps[..., channel]
+    colors = to_signed_colors(values)
+    if values.min() >= 0:
+        colors = to_colors(values, "importance", low=0, high=float(values.max()))
+    activation = getattr(getattr(step.operation, "activation", None), "__name__", "linear")
+    kind = _WORDS.get(step.kind, step.kind)
+    if step.kind in {"Activation", "ReLU"}:
+        kind = "ReLU: negative becomes 0" if "relu" in (activation, step.name[-4:]) else activation
+    caption = f"{step.name}, {_shape_words(maps.shape)}; {values.min():.2f} to {values.max():.2f}"
+    return Tile(colors, f"{kind}, ch. {channel}" if step.is_convolution else kind, caption)
+
+
+def _draw_votes(context: ExplainContext, subject: Subject) -> tuple[list[Tile], str]:
+    """Draw the strongest votes for the best class, the logits and the probabilities."""
+    network = context.network
+    head = find_head(network.graph)
+    names = [network.labels[index] for index in subject.classes]
+    best = subject.classes[0]
+    tiles, line = [], ""
+    if head.is_linear and "flatten" not in head.parts:
+        features, _ = network.graph.compute([head.maps, network.graph.logits], subject.pixels[None])
+        pools = {"average": features[0].mean(axis=(0, 1)), "max": features[0].max(axis=(0, 1))}
+        votes = np.concatenate([pools[part] for part in head.parts]) * head.kernel[:, best]
+        top = np.argsort(-np.abs(votes))[:_VOTES]
+        labels = [f"ch. {index % len(features[0, 0, 0])}" for index in top]
+        bars = draw_bars(labels, [float(votes[index]) for index in top])
+        tiles.append(Tile(bars, f"votes for {network.labels[best]}", "mean of a map x its weight"))
+        line = (
+            f"All {len(votes)} votes for {network.labels[best]} add up to {votes.sum():+.3f}; with"
+            f" the bias {head.bias[best]:+.3f} this is the logit."
+        )
+    logits = [float(subject.logits[index]) for index in subject.classes]
+    tiles.append(Tile(draw_bars(names, logits), "logits", "sums of the votes"))
+    chances = [float(subject.probabilities[index]) for index in subject.classes]
+    tiles.append(Tile(draw_bars(names, chances, limit=1), "probabilities", "softmax of the logits"))
+    return tiles, line
+
+
+def _shape_words(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

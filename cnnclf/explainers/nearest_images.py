@@ -1,0 +1,107 @@
+"""The training images that lie nearest to an image in the features that the network decides by."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.drawing.canvas import Tile
+from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject
+from cnnclf.explainers.flat_graph import FlatGraph
+from cnnclf.explainers.map_figure import describe_subject, to_rgb
+from cnnclf.explainers.training_images import TrainingImages
+
+_SHOWN, _COLUMNS, _BATCH = 9, 5, 32
+
+
+@dataclass(frozen=True, eq=False)
+class _Gallery:
+    """Features and answers for training images."""
+
+    images: TrainingImages
+    features: npt.NDArray[np.float64]
+    answers: npt.NDArray[np.int64]
+
+
+def explain_nearest(context: ExplainContext, subject: Subject) -> Explanation:
+    """Draw the training images nearest to one image."""
+    labels = context.network.labels
+    gallery: _Gallery = context.keep("gallery", lambda: _compute_gallery(context))
+    features, _ = compute_features(context.network.graph, subject.pixels[None])
+    similarity = gallery.features @ features[0]
+    is_same_image = (gallery.images.pixels == subject.pixels).all(axis=(1, 2, 3))
+    order = np.argsort(-similarity + 3.0 * is_same_image, kind="stable")[:_SHOWN]
+    predicted = int(np.argmax(subject.probabilities))
+    tiles: list[Tile | None] = [Tile(to_rgb(subject.pixels), "the image")]
+    neighbors = []
+    for index in order:
+        label = int(gallery.images.class_indices[index])
+        answer = int(gallery.answers[index])
+        is_same = label == predicted
+        right = "" if answer == label else f"; the network says {labels[answer]}"
+        note = "" if is_same else "another label; "
+        caption = f"{note}similarity {similarity[index]:.3f}{right}"
+        tiles.append(
+            Tile(to_rgb(gallery.images.pixels[index]), labels[label], caption, marked=not is_same)
+        )
+        neighbors.append(
+            {
+                "path": gallery.images.paths[index],
+                "label": labels[label],
+                "predicted": labels[answer],
+                "similarity": float(similarity[index]),
+            }
+        )
+    same = sum(each["label"] == labels[predicted] for each in neighbors)
+    line = (
+        f"Most similar of {gallery.images.words}, by the cosine of the features before the last"
+        f" dense layer; {same} of {len(neighbors)} have the label {labels[predicted]}, the others"
+        " have a dark frame."
+    )
+    if is_same_image.any():
+        line += " The image itself is a training image, and not shown again."
+    return Explanation(
+        rows=[tiles[at : at + _COLUMNS] for at in range(0, len(tiles), _COLUMNS)],
+        title=f"{describe_subject(subject, labels)}: its nearest training images",
+        lines=[line],
+        summary=f"{same} of the {len(neighbors)} nearest of {gallery.images.words} have the label"
+        f" {labels[predicted]}",
+        scores={"neighbors": neighbors},
+        arrays={"features": features[0], "similarity": similarity},
+        side=115,
+    )
+
+
+def compute_features(
+    graph: FlatGraph, pixels: Pixels
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
+    """Compute the input of the last dense layer, scaled to length 1, and the logits.
+
+    Args:
+        graph: Of the network.
+        pixels: uint8 [n, H, W, C].
+
+    Returns:
+        float64 [n, features] and float32 [n, K].
+    """
+    last = graph.steps[-1]
+    source = last.inputs[0] if last.kind == "Dense" else graph.logits
+    features, logits = graph.compute([source, graph.logits], pixels)
+    flat = features.reshape(len(features), -1).astype(np.float64)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    return flat / np.maximum(length, 1e-12), logits
+
+
+def _compute_gallery(context: ExplainContext) -> _Gallery:
+    images = context.training_images()
+    features, answers = [], []
+    count = len(images.paths)
+    with context.progress.task("comparing training images", count, unit="images") as task:
+        for start in range(0, count, _BATCH):
+            chunk = images.pixels[start : start + _BATCH]
+            found, logits = compute_features(context.network.graph, chunk)
+            features.append(found)
+            answers.append(logits.argmax(axis=1))
+            task.advance(len(chunk))
+    return _Gallery(images, np.concatenate(features), np.concatenate(answers))
