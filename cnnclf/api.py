@@ -507,6 +507,11 @@ def describe(
     """
     from cnnclf.explainers import network_sources
 
+    others = [each for each in (config, backbone) if each is not None]
+    if len(others) + (model is not None) > 1 or (model is not None and classes is not None):
+        raise TypeError("expected one network: a model, or config, or backbone")
+    if image_size is not None and backbone is None:
+        raise TypeError("image_size is for a backbone; config has data.image_size")
     if model is not None:
         return network_sources.describe_run(Path(model))
     if backbone is not None:

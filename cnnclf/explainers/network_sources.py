@@ -220,13 +220,15 @@ def _plan_backbone(
 
     height, width = size
 
-    def build() -> Any:
+    def build_and_plan() -> Anatomy:
         if head is None:
-            return build_backbone(row, height=height, width=width)
-        return build_transfer(row, head, height=height, width=width, num_classes=classes).whole
+            model = build_backbone(row, height=height, width=width)
+        else:
+            parts = build_transfer(row, head, height=height, width=width, num_classes=classes)
+            model = parts.whole
+        return plan_graph(model, stage_ends=find_stage_ends(model, row))
 
-    model = build_weightless(build)
-    return plan_graph(model, stage_ends=find_stage_ends(model, row))
+    return build_weightless(build_and_plan)
 
 
 def _read_graph(path: Path) -> Anatomy:
@@ -234,4 +236,4 @@ def _read_graph(path: Path) -> Anatomy:
     from cnnclf.models.graph_anatomy import plan_graph
     from cnnclf.models.weightless import build_weightless
 
-    return plan_graph(build_weightless(lambda: read_keras_graph(path)))
+    return build_weightless(lambda: plan_graph(read_keras_graph(path)))
