@@ -291,6 +291,8 @@ def _describe_data(plan: "TrainPlan | FinetunePlan") -> list[tuple[str, str]]:
 
 def _setting(key: str, value: object) -> str:
     """Write a setting as it would be typed."""
+    if key == "data.range" and isinstance(value, list | tuple):
+        return ":".join(f"{bound:.12g}" for bound in value)
     if isinstance(value, list | tuple):
         return ("x" if key.endswith("_size") else ",").join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -19,6 +19,7 @@ _OPTION_NAMES = {
     "features.precision": "feature-precision",
     "features.dtype": "feature-dtype",
     "copy_images": "copy",
+    "data.range": "value-range",
 }
 _NAMED_BY_SECTION = ("head", "tail")
 

@@ -1,10 +1,11 @@
 """What the settings of several commands share: types of values and whole sections."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ def _split_size(value: object) -> object:
     return value
 
 
+def _split_range(value: object) -> object:
+    """Let "0:4095" stand for [0, 4095]."""
+    return value.split(":") if isinstance(value, str) and ":" in value else value
+
+
+def _check_range(value: str | tuple[float, float]) -> str | tuple[float, float]:
+    if not isinstance(value, str) and not (
+        math.isfinite(value[1] - value[0]) and value[0] < value[1]
+    ):
+        raise ValueError("the first number must be below the second")
+    return value
+
+
 def _none_if_auto(value: object) -> object:
     return None if value == "auto" else value
 
@@ -61,6 +75,16 @@ Size = Annotated[
     Auto | tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]],
     BeforeValidator(_split_size),
     Typed("SIZE", "auto or a size such as 64 or 48x64 (height x width), 1 to 4096 pixels each"),
+]
+ValueRange = Annotated[
+    Auto | Literal["type"] | tuple[float, float],
+    BeforeValidator(_split_range),
+    AfterValidator(_check_range),
+    Typed(
+        "auto|type|LOW:HIGH",
+        "auto, type or a range such as 0:4095",
+        ("auto", "type"),
+    ),
 ]
 Schedule = Literal["constant", "cosine", "one_cycle", "plateau"]
 Counts = Annotated[Auto | list[Annotated[int, Field(ge=1, le=8192)]], BeforeValidator(split_list)]

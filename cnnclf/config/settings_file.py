@@ -79,4 +79,6 @@ def _toml(key: str, value: object) -> str:
         return ""
     if isinstance(value, tuple) and key.endswith("_size"):
         value = "x".join(map(str, value))
+    if isinstance(value, tuple) and key == "data.range":
+        value = ":".join(f"{bound:.12g}" for bound in value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -17,6 +17,7 @@ from cnnclf.config.sections import (
     RuntimeConfig,
     Section,
     Size,
+    ValueRange,
     split_list,
 )
 
@@ -30,6 +31,11 @@ class DataConfig(Section):
     color: Literal["auto", "rgb", "gray"] = Field("auto", description="Color mode of the input.")
     fit: Literal["auto", "crop", "pad", "squash"] = Field(
         "auto", description="How images are fitted to the input size."
+    )
+    range: ValueRange = Field(
+        "auto",
+        description="Values of images of more than 8 bits that become black and white; auto: the "
+        "bits that training images of 16 bits use; type: all 16 bits.",
     )
     cache: Cache = Field("disk", description="Where decoded images are cached.")
 

@@ -18,7 +18,12 @@ from PIL import Image
 from cnnclf.errors import ImageError
 from cnnclf.images.formats import describe_name
 from cnnclf.images.input_spec import DECODER_VERSION, FITS, INTERPOLATIONS, InputSpec
-from cnnclf.images.pillow_files import MAX_PIXELS, LoadedImage, load_image
+from cnnclf.images.pillow_files import (
+    MAX_PIXELS,
+    LoadedImage,
+    load_16_bit_values,
+    load_image,
+)
 
 __all__ = [
     "DECODER_VERSION",
@@ -27,6 +32,7 @@ __all__ = [
     "MAX_PIXELS",
     "ImageInfo",
     "InputSpec",
+    "count_16_bit_values",
     "decode_image",
     "fit_pixels",
     "inspect_image",
@@ -86,6 +92,7 @@ def decode_image(
         source,
         max_pixels=max_pixels,
         enough=None if spec.interpolation == "nearest" else enough,
+        value_range=spec.value_range,
     )
     return np.asarray(_fit(loaded, spec)).reshape(spec.shape).copy()
 
@@ -119,6 +126,22 @@ def fit_pixels(pixels: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np
     return np.asarray(_fit(loaded, spec)).reshape(spec.shape).copy()
 
 
+def count_16_bit_values(source: Path | bytes) -> npt.NDArray[np.int64] | None:
+    """Count the values of an image of 16 bits, before they become 8 bits.
+
+    Args:
+        source: A file, or the content of a file.
+
+    Returns:
+        int64 [65536], the number of pixels (of all colors) by value; None for any other image.
+
+    Raises:
+        ImageError: The file cannot be read, is not an image, or is damaged.
+    """
+    values = load_16_bit_values(source, max_pixels=MAX_PIXELS)
+    return None if values is None else np.bincount(values.ravel(), minlength=2**16)
+
+
 def inspect_image(
     source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, exact: bool = True
 ) -> ImageInfo:
@@ -141,6 +164,14 @@ def inspect_image(
     name = name or (source.name if isinstance(source, Path) else "")
     notes = (describe_name(name, loaded.format), *loaded.oddities)
     image = loaded.image
+    if any(oddity.startswith("dark") for oddity in loaded.oddities):
+        # Different dark images may be equal in 8 bits.
+        values = load_16_bit_values(source, max_pixels=max_pixels)
+        image = (
+            image
+            if values is None
+            else Image.fromarray(values.view(np.uint8).reshape(len(values), -1))
+        )
     exact = exact or image.width * image.height * len(image.getbands()) <= _SMALL_BYTES
     return ImageInfo(
         width=loaded.width,

@@ -1,5 +1,6 @@
 """What a model expects: size, colors, and how an image is resized to it. Needs no Pillow."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -33,6 +34,9 @@ class InputSpec:
             The shorter side is scaled to round(size / crop_fraction) and the center is cropped, so
             224 with 0.875 is the usual "resize to 256, center crop 224".
         background: RGB 0..255, shown through transparent pixels and in padded borders.
+        value_range: (low, high): values that become 0 and 255 in images of more than 8 bits; values
+            outside are clipped. None: 0..65535 for 16 bits, and for 32 bits and floating point the
+            extremes of each image.
         version: Version of the decoder's rules; only that of this program is accepted.
 
     Raises:
@@ -46,6 +50,7 @@ class InputSpec:
     interpolation: str = "bilinear"
     crop_fraction: float = 1.0
     background: tuple[int, int, int] = (255, 255, 255)
+    value_range: tuple[float, float] | None = None
     version: int = DECODER_VERSION
 
     def __post_init__(self) -> None:
@@ -70,6 +75,8 @@ class InputSpec:
             )
         for value in self.background:
             _check_whole("background", value, low=0, high=255)
+        if self.value_range is not None:
+            _check_range(self.value_range)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -78,14 +85,16 @@ class InputSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, with every key."""
-        return asdict(self) | {"background": list(self.background)}
+        values = asdict(self) | {"background": list(self.background)}
+        return values | {"value_range": list(self.value_range) if self.value_range else None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "InputSpec":
         """Read what `to_dict` returned.
 
         Args:
-            values: All keys of `to_dict` and no others.
+            values: All keys of `to_dict` and no others; `value_range` may be missing, as it is in
+                models of early versions.
 
         Returns:
             The spec.
@@ -98,7 +107,7 @@ class InputSpec:
             _check_version(values["version"])
         expected = {field.name for field in fields(cls)}
         for word, names in (
-            ("missing", expected - values.keys()),
+            ("missing", expected - values.keys() - {"value_range"}),
             ("unknown", values.keys() - expected),
         ):
             if names:
@@ -106,9 +115,8 @@ class InputSpec:
                     f"the input spec has {word} keys: {', '.join(sorted(names))}; "
                     f"it must have {', '.join(sorted(expected))}"
                 )
-        background = values["background"]
-        is_list = isinstance(background, list)
-        return cls(**{**values, "background": tuple(background) if is_list else background})
+        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
 
 
 def _check_version(version: object) -> None:
@@ -119,6 +127,15 @@ def _check_version(version: object) -> None:
         f"expected an input spec of version {DECODER_VERSION}, received version {version!r}",
         "it was written by a newer version of cnnclf: update cnnclf" if newer else "",
     )
+
+
+def _check_range(value: object) -> None:
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    numbers = [v for v in value if type(v) in {int, float}] if isinstance(value, tuple) else []
+    if not is_pair or len(numbers) != 2 or not math.isfinite(numbers[1] - numbers[0]):
+        raise ConfigError(f"expected value_range as two numbers, received {value!r}")
+    if numbers[0] >= numbers[1]:
+        raise ConfigError(f"expected value_range from low to high, received {value!r}")
 
 
 def _check_whole(name: str, value: object, *, low: int, high: int) -> None:

@@ -7,7 +7,12 @@ from PIL import Image
 _FULL_16_BIT = 65_535
 
 
-def convert_to_8_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
+Range = tuple[float, float]
+
+
+def convert_to_8_bit(
+    image: Image.Image, value_range: Range | None = None
+) -> tuple[Image.Image, list[str]]:
     """Convert a loaded image of any mode to L, RGB or RGBA.
 
     16-bit gray is scaled from 0..65535 to 0..255 and rounded: the same for every image, so that
@@ -18,18 +23,34 @@ def convert_to_8_bit(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
     Args:
         image: A loaded image, with its `info`.
+        value_range: Values that become 0 and 255 instead, in images of more than 8 bits.
 
     Returns:
         The image, and what is unusual about its depth, in words.
     """
     mode = image.mode
     if mode.startswith("I") or mode == "F":
-        return _scale_gray(image)
+        return _scale_gray(image, value_range)
     if image.has_transparency_data:
         return _expose_transparency(image).convert("RGBA"), []
     if mode in {"L", "RGB"}:
         return image, []
     return image.convert("L" if mode == "1" else "RGB"), []
+
+
+def scale_values(values: npt.NDArray[np.generic], value_range: Range) -> npt.NDArray[np.uint8]:
+    """Scale numbers from a range to 0..255, rounded; those outside are clipped, NaN becomes 0."""
+    low, high = value_range
+    with np.errstate(invalid="ignore"):  # signaling NaNs
+        scaled = (values.astype(np.float64) - low) * 255 / (high - low)
+    scaled = np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0)
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+
+
+def describe_peak(peak: int) -> list[str]:
+    """Say that an image has 16 bits, and whether it fills them: a camera of 12 bits does not."""
+    dark = f"dark: brightest value {peak} of {_FULL_16_BIT}"
+    return ["16-bit", dark] if peak <= _FULL_16_BIT // 4 else ["16-bit"]
 
 
 def _expose_transparency(image: Image.Image) -> Image.Image:
@@ -40,10 +61,13 @@ def _expose_transparency(image: Image.Image) -> Image.Image:
     return image
 
 
-def _scale_gray(image: Image.Image) -> tuple[Image.Image, list[str]]:
+def _scale_gray(image: Image.Image, value_range: Range | None) -> tuple[Image.Image, list[str]]:
     values = np.asarray(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
         scaled, oddities = _scale_16_bit(values)
+        scaled = scaled if value_range is None else scale_values(values, value_range)
+    elif value_range is not None:
+        scaled, oddities = scale_values(values, value_range), []
     else:
         scaled, low, high = _scale_to_extremes(values)
         kind = "floating point" if image.mode == "F" else "32-bit"
@@ -59,13 +83,10 @@ def _scale_gray(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 def _scale_16_bit(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8], list[str]]:
     scaled = values.astype(np.uint32)
-    peak = int(scaled.max())
+    oddities = describe_peak(int(scaled.max()))
     scaled *= 255
     scaled += _FULL_16_BIT // 2
     scaled //= _FULL_16_BIT
-    # A camera of 10 to 14 bits that does not fill the 16: the user must know.
-    dark = f"dark: brightest value {peak} of {_FULL_16_BIT}"
-    oddities = ["16-bit", dark] if peak <= _FULL_16_BIT // 4 else ["16-bit"]
     return scaled.astype(np.uint8), oddities
 
 

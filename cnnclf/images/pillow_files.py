@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from cnnclf.errors import ImageError
+from cnnclf.images.deep_colors import join_bytes, take_other_byte
 from cnnclf.images.formats import FORMATS, HEAD_BYTES, describe_content
-from cnnclf.images.modes import convert_to_8_bit
+from cnnclf.images.modes import convert_to_8_bit, describe_peak, scale_values
 
 # Twice Pillow's own warning level, where Pillow too gives up: 179 million pixels, 0.7 GB as RGB.
 MAX_PIXELS = 178_956_970
@@ -51,6 +54,8 @@ _TURNS = {
 }
 
 _ORDINARY_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
+
+_FEW_HIGH_BITS = 64  # of 256: values below a quarter of the 16 bits
 
 _ALL_AT_ONCE_BYTES = 1 << 25  # files up to 32 MiB are read in one go, larger ones as Pillow asks
 
@@ -117,6 +122,7 @@ def load_image(
     max_pixels: int,
     enough: _Enough | None = None,
     with_oddities: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> LoadedImage:
     """Read and decode one image.
 
@@ -127,6 +133,7 @@ def load_image(
             JPEG is then decoded at 1/2, 1/4 or 1/8 of its size if at least that many pixels remain.
             None: always at full size.
         with_oddities: Whether to fill in `oddities`.
+        value_range: As in `InputSpec`.
 
     Returns:
         The image.
@@ -137,15 +144,57 @@ def load_image(
     _quiet_pillow()
     try:
         with _open_source(source) as stream:
-            return _load(stream, max_pixels=max_pixels, enough=enough, with_oddities=with_oddities)
+            return _load(
+                stream,
+                max_pixels=max_pixels,
+                enough=enough,
+                with_oddities=with_oddities,
+                value_range=value_range,
+            )
     except ImageError as error:
         if isinstance(source, bytes):
             raise
         raise ImageError(f"{_printable(str(source))}: {error.message}", error.hint) from error
 
 
+def load_16_bit_values(source: Path | bytes, *, max_pixels: int) -> npt.NDArray[np.uint16] | None:
+    """Read the values of an image of 16 bits as they are in the file, not turned upright.
+
+    Args:
+        source: A file, or a file's content.
+        max_pixels: Refuse larger images before decoding them.
+
+    Returns:
+        uint16 [H, W], or [H, W, 3] for colors; None if the image has another depth.
+
+    Raises:
+        ImageError: The content is not an image, damaged, or larger than `max_pixels`.
+    """
+    _quiet_pillow()
+    with _open_source(source) as stream:
+        image, file_format = _open_image(stream)
+        is_gray = image.mode.startswith("I;16") or (
+            image.mode == "I" and file_format in {"PNG", "PPM"}
+        )
+        has_colors = _has_deep_colors(image)
+        if image.width * image.height > max_pixels or not (is_gray or has_colors):
+            return None
+        try:
+            image.load()
+            if has_colors:
+                return join_bytes(image, _read_low_bytes(stream, file_format))
+        except (MemoryError, *_DAMAGE) as error:
+            raise ImageError(_describe_damage(error, file_format, stream)) from error
+        return np.ascontiguousarray(image).astype(np.uint16)
+
+
 def _load(
-    stream: BinaryIO, *, max_pixels: int, enough: _Enough | None, with_oddities: bool
+    stream: BinaryIO,
+    *,
+    max_pixels: int,
+    enough: _Enough | None,
+    with_oddities: bool,
+    value_range: tuple[float, float] | None,
 ) -> LoadedImage:
     image, file_format = _open_image(stream)
     mode, (width, height) = image.mode, image.size
@@ -157,6 +206,7 @@ def _load(
         )
     try:
         oddities = [_describe_mode(image)] if with_oddities else []
+        has_16_bits = _has_deep_colors(image)
         orientation, turn = 1, 1
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             turn = image.tag_v2.get(ExifTags.Base.Orientation, 1)
@@ -166,7 +216,10 @@ def _load(
             box = _draft(image, enough)
             image.load()
             orientation = turn = _find_orientation(image)
-        upright, deep = convert_to_8_bit(image)
+        upright, deep = convert_to_8_bit(image, value_range)
+        if has_16_bits:
+            upright, dark = _deepen(upright, image, stream, file_format, value_range)
+            deep = dark if with_oddities else []
         upright, box = _turn(upright, box, orientation)
         if with_oddities:
             frames = _describe_frames(image, file_format, stream)
@@ -186,6 +239,41 @@ def _load(
         format=file_format,
         oddities=tuple(filter(None, oddities)),
     )
+
+
+def _has_deep_colors(image: ImageFile.ImageFile) -> bool:
+    """Return whether a file, of which only the header is parsed, has colors of 16 bits."""
+    return image.mode in {"RGB", "RGBA"} and any(";16" in str(tile.args) for tile in image.tile)
+
+
+def _read_low_bytes(stream: BinaryIO, file_format: str) -> Image.Image:
+    """Decode a file again, with the low bytes of its colors as values."""
+    stream.seek(0)
+    image: ImageFile.ImageFile = Image.OPEN[file_format][0](stream, "")
+    image.tile = [tile._replace(args=take_other_byte(tile.args)) for tile in image.tile]
+    image.load()
+    return image
+
+
+def _deepen(
+    upright: Image.Image,
+    image: ImageFile.ImageFile,
+    stream: BinaryIO,
+    file_format: str,
+    value_range: tuple[float, float] | None,
+) -> tuple[Image.Image, list[str]]:
+    """Use all 16 bits of colors for a range, and say whether they use few of their 16 bits."""
+    dark = int(np.asarray(image)[:, :, :3].max()) < _FEW_HIGH_BITS
+    if value_range is None and not dark:
+        return upright, []
+    values = join_bytes(image, _read_low_bytes(stream, file_format))
+    oddities = describe_peak(int(values.max()))[1:]
+    if value_range is None:
+        return upright, oddities
+    colors = Image.fromarray(scale_values(values, value_range))
+    if upright.mode == "RGBA":
+        colors.putalpha(upright.getchannel("A"))
+    return colors, oddities
 
 
 def _load_plugins() -> None:

@@ -27,7 +27,12 @@ from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.errors import DataError
 from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
 from cnnclf.importers.importer import Importer, Listing
-from cnnclf.importers.reporting import report_duplicates, report_labels, report_skipped
+from cnnclf.importers.reporting import (
+    report_duplicates,
+    report_labels,
+    report_oddities,
+    report_skipped,
+)
 from cnnclf.importers.scan import ROWS_NAME, SKIPPED_NAME, Scan, scan_images
 from cnnclf.importers.source import Source
 from cnnclf.importers.splitting import Division, split_images
@@ -60,6 +65,7 @@ class ImportReport:
         skipped: Rows of `skipped.csv`.
         failed: Those of them that are lost: they cannot be read or used.
         skipped_reasons: Number of files by reason, the most frequent first; at most 10.
+        oddities: Number of images by what is unusual about their pixels.
         repeats: Images that repeat an earlier one.
         split: `made`, `kept`, or `kept, val from train`.
         fingerprint: Of the dataset.
@@ -78,6 +84,7 @@ class ImportReport:
     skipped: int
     failed: int
     skipped_reasons: dict[str, int]
+    oddities: dict[str, int]
     repeats: int
     split: str
     fingerprint: str
@@ -157,6 +164,7 @@ def run_import(
     skipped = report_skipped(scan, out / SKIPPED_NAME)
     warnings = [
         *listing.warnings,
+        *report_oddities(scan.oddities),
         *report_labels(saved.counts, scan.unread),
         *division.warnings,
         *warnings,
@@ -176,6 +184,7 @@ def run_import(
         skipped=scan.skipped,
         failed=scan.failed,
         skipped_reasons=dict(scan.reasons.most_common(10)),
+        oddities=dict(scan.oddities.most_common()),
         repeats=duplicates.repeats,
         split=division.kind,
         fingerprint=saved.fingerprint,

@@ -71,6 +71,25 @@ def _spoken_lines(lines: list[str], count: int) -> str:
     return f" (line{'s' if count > 1 else ''} {', '.join(lines)}{more})"
 
 
+def report_oddities(oddities: Mapping[str, int]) -> list[str]:
+    """Report what may lose information when pixels become 8 bits."""
+    dark = next((count for name, count in oddities.items() if name.startswith("dark")), 0)
+    scaled = sum(count for name, count in oddities.items() if "scaled" in name)
+    warnings = []
+    if dark:
+        warnings.append(
+            f"{count_of(dark, '16-bit image')} of few bits (12-bit cameras save such files): "
+            "training reads the bits that are used, see --value-range of cnnclf train"
+        )
+    if scaled:
+        warnings.append(
+            f"{count_of(scaled, 'image')} of 32 bits or floating point, each scaled from its own "
+            "lowest to its highest value; --value-range LOW:HIGH of cnnclf train keeps levels "
+            "comparable"
+        )
+    return warnings
+
+
 def report_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
     """Report which labels have no images, and which are suspiciously similar.
 

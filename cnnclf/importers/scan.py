@@ -35,6 +35,7 @@ class Scan:
         failed: Those of them that are lost: they cannot be read or used.
         first_skipped: The first of them, with the reason.
         reasons: Number of skipped files by reason, without the lines of tables.
+        oddities: Number of images by what is unusual about their pixels, without numbers.
         lines: By reason, the first lines of a table that it is true of.
         unread: Number of images that cannot be used by label.
     """
@@ -47,6 +48,7 @@ class Scan:
         self.failed = 0
         self.first_skipped = ""
         self.reasons: Counter[str] = Counter()
+        self.oddities: Counter[str] = Counter()
         self.lines: dict[str, list[str]] = {}
         self.unread: Counter[str] = Counter()
         self._listing = listing
@@ -63,6 +65,8 @@ class Scan:
                     self.failed += 1
                 else:
                     self.columns.add(checked)
+                    for oddity in checked.info.note.split("; ") if checked.info.note else ():
+                        self.oddities[_plain_oddity(oddity)] += 1
                     yield _to_row(checked)
             self._skip_listed()
             task.advance(len(chunk))
@@ -126,6 +130,17 @@ def scan_images(
     root = copies or listing.root
     _compare_lookalikes(scan.columns, folder, root, options=options, progress=progress)
     return scan
+
+
+def _plain_oddity(oddity: str) -> str:
+    """Return a note on an image without its numbers, so that notes can be counted."""
+    if oddity.startswith("dark"):
+        return "dark: a quarter of the 16 bits or less is used"
+    if "frames" in oddity or "pages" in oddity:
+        return "several frames or pages: the first is used"
+    if oddity.startswith("content is"):
+        return "content of another format than the name says"
+    return oddity.partition(" from ")[0]
 
 
 def _compare_lookalikes(

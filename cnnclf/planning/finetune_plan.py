@@ -24,6 +24,7 @@ from cnnclf.models.weights.sources import WeightSource, check_weights, find_weig
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
+from cnnclf.planning.value_range import plan_range
 
 _PHASES = ("head", "tail")
 _VIEW_CROP = 0.3
@@ -96,7 +97,7 @@ def plan_finetuning(
     _check_count(dataset)
     reasons: dict[str, str] = {}
     counts = count_splits(dataset)
-    spec = _plan_input(config, row, reasons)
+    spec = _plan_input(config, row, dataset=dataset, reasons=reasons)
     tail = _plan_tail(config.tail, row, counts["train"], len(dataset.labels), reasons)
     frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses unknown stages
     backbone = config.backbone.model_copy(update={"name": row.name, "weights": weights})
@@ -104,7 +105,11 @@ def plan_finetuning(
         update={
             "backbone": backbone,
             "data": config.data.model_copy(
-                update={"image_size": (spec.height, spec.width), "fit": spec.fit}
+                update={
+                    "image_size": (spec.height, spec.width),
+                    "fit": spec.fit,
+                    "range": spec.value_range or "type",
+                }
             ),
             "tail": tail,
             "head": _plan_head(config, counts, reasons),
@@ -183,7 +188,9 @@ def _check_count(dataset: Dataset) -> None:
         )
 
 
-def _plan_input(config: FinetuneConfig, row: Backbone, reasons: dict[str, str]) -> InputSpec:
+def _plan_input(
+    config: FinetuneConfig, row: Backbone, *, dataset: Dataset, reasons: dict[str, str]
+) -> InputSpec:
     size, fit = config.data.image_size, config.data.fit
     if size == "auto":
         size = (row.default_size, row.default_size)
@@ -192,7 +199,15 @@ def _plan_input(config: FinetuneConfig, row: Backbone, reasons: dict[str, str]) 
     how: str = fit
     if fit == "auto":
         how, reasons["data.fit"] = "crop", "keeps the proportions the backbone was trained on"
-    return InputSpec(size[0], size[1], channels=3, fit=how, interpolation="bicubic")
+    value_range = plan_range(config.data.range, dataset, reasons=reasons)
+    return InputSpec(
+        size[0],
+        size[1],
+        channels=3,
+        fit=how,
+        interpolation="bicubic",
+        value_range=value_range,
+    )
 
 
 def _plan_training(

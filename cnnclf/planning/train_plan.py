@@ -16,6 +16,7 @@ from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
+from cnnclf.planning.value_range import plan_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ def plan_training(
 
     Args:
         config: Settings as the user gave them.
-        dataset: What to train on; only its manifest is read.
+        dataset: What to train on; its manifest is read, and some images if they have 16 bits.
         given: Where each given setting came from.
 
     Returns:
@@ -110,6 +111,7 @@ def plan_training(
             "image_size": (spec.height, spec.width),
             "color": "gray" if spec.channels == 1 else "rgb",
             "fit": spec.fit,
+            "range": spec.value_range or "type",
         }
     )
     resolved = config.model_copy(
@@ -164,7 +166,14 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
     how: str = fit
     if fit == "auto":
         how, reasons["data.fit"] = choices.choose_fit(heights, widths, size=size)
-    return InputSpec(size[0], size[1], channels=1 if color == "gray" else 3, fit=how)
+    value_range = plan_range(config.data.range, dataset, reasons=reasons)
+    return InputSpec(
+        size[0],
+        size[1],
+        channels=1 if color == "gray" else 3,
+        fit=how,
+        value_range=value_range,
+    )
 
 
 def resolve_model(

@@ -28,6 +28,7 @@ def test_the_dictionary_holds_every_rule_that_shapes_pixels() -> None:
         "interpolation": "bilinear",
         "crop_fraction": 1.0,
         "background": [255, 255, 255],
+        "value_range": None,
         "version": DECODER_VERSION,
     }
 
