@@ -344,7 +344,17 @@ def test_help_of_a_command_loads_no_tensorflow(row: tuple[str, str, str, str]) -
     assert not loaded_by(call_main(row[0], "--help")) & set(HEAVY)
 
 
-@pytest.mark.parametrize("words", ["cnnclf tr", "cnnclf train --", "cnnclf runs "])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "cnnclf tr",
+        "cnnclf train --",
+        "cnnclf runs ",
+        "cnnclf finetune pets --backbone ",
+        "cnnclf evaluate ",
+        "cnnclf train pets --preset ",
+    ],
+)
 def test_completion_loads_no_tensorflow(words: str) -> None:
     code = (
         "from cnnclf.cli.main import main\n"

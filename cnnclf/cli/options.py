@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cnnclf.cli.completion import complete_run
 from cnnclf.cli.output import out
 from cnnclf.errors import UsageError
 from cnnclf.inference.engines.engine_table import ENGINES
@@ -38,12 +39,15 @@ Dataset = Annotated[
 ]
 Run = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="Run directory, checkpoint or bundle."),
+    typer.Argument(
+        metavar="RUN", autocompletion=complete_run, help="Run directory, checkpoint or bundle."
+    ),
 ]
 Model = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
+        autocompletion=complete_run,
         help="Run directory, checkpoint, bundle, or export of a run.",
     ),
 ]

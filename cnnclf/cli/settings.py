@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic.fields import FieldInfo
 
+from cnnclf.cli.completion import complete_backbone, complete_weights
 from cnnclf.config import (
     CommandConfig,
     TrainConfig,
@@ -156,13 +157,17 @@ def _annotate(
         f"{name}/--no-{name[2:]}" if is_flag else name,
         metavar=None if is_flag else (not listed and one_of) or describe_type(field),
         callback=_row_check(name, rows, command=kind.command) if rows else None,
-        autocompletion=(lambda: list(choices)) if choices else None,
+        autocompletion=(lambda: list(choices)) if choices else _COMPLETIONS.get(key),
         help=f"{field.description}{listed}{default}",
         rich_help_panel=_PANELS.get(key.partition(".")[0]),
         show_default=False,
     )
     value = bool if is_flag else str
     return Annotated[value if field.is_required() else value | None, option]
+
+
+# Of settings whose values are names, but too many for a list in the help page, or also paths.
+_COMPLETIONS = {"backbone.name": complete_backbone, "backbone.weights": complete_weights}
 
 
 def _row_check(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.completion import complete_run
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import blaming_options
 from cnnclf.config import FinetuneConfig, TrainConfig, list_fields, load_config, option_name
@@ -58,7 +59,12 @@ Assignments = Annotated[
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option("--resume", metavar="RUN", help="Continue an interrupted run."),
+    typer.Option(
+        "--resume",
+        metavar="RUN",
+        autocompletion=complete_run,
+        help="Continue an interrupted run.",
+    ),
 ]
 Force = Annotated[
     bool,

@@ -15,7 +15,9 @@ import cnnclf
 from cnnclf import errors
 from cnnclf.cli import app as app_module
 from cnnclf.cli.app import COMMANDS, load_command
+from cnnclf.cli.completion import complete_run
 from cnnclf.errors import CnnclfError, ExitCode
+from cnnclf.runs import create_run
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
@@ -491,3 +493,21 @@ def test_completion_script(cli: Cli, monkeypatch: pytest.MonkeyPatch, shell: str
 def test_completion_of_options_and_sub_commands() -> None:
     assert "--sort" in complete("runs", "list", "--so")
     assert set(complete("runs", "")) >= {"list", "show", "compare"}
+
+
+def test_completion_of_values(tmp_path: Path) -> None:
+    assert "resnet50" in complete("finetune", "pets", "--backbone", "res")
+    assert "deep" in complete("train", "pets", "--preset", "")
+    assert complete("weights", "pull", "mobilenetv2-0.3") == ["mobilenetv2-0.35"]
+
+
+def test_completion_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("runs/pets-001", "runs/pets-002", "tuned"):
+        create_run(tmp_path / name)
+    (tmp_path / "runs" / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert complete_run("") == ["tuned", "runs/pets-001", "runs/pets-002"]
+    assert complete_run("runs/pets") == ["runs/pets-001", "runs/pets-002"]
+    assert complete_run("t") == ["tuned"]
+    assert complete_run("ru") == ["runs/pets-001", "runs/pets-002"]
+    assert complete_run("nowhere/") == []

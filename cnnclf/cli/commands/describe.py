@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.completion import complete_backbone
 from cnnclf.cli.network_tables import (
     as_document,
     explain_fields,
@@ -38,7 +39,12 @@ def describe_command(
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", metavar="NAME", help="A backbone of 'cnnclf backbones'."),
+        typer.Option(
+            "--backbone",
+            metavar="NAME",
+            autocompletion=complete_backbone,
+            help="A backbone of 'cnnclf backbones'.",
+        ),
     ] = None,
     classes: Annotated[
         int | None,

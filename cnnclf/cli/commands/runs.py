@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.completion import complete_run
 from cnnclf.cli.output import out
 from cnnclf.cli.words import format_rate, format_seconds
 from cnnclf.errors import ExitCode, RunError, UsageError
@@ -105,7 +106,12 @@ def list_command(
 
 def remove_command(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run directories, such as runs/pets-*.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            autocompletion=complete_run,
+            help="Run directories, such as runs/pets-*.",
+        ),
     ],
     *,
     keep_best: Annotated[
@@ -197,7 +203,12 @@ def show_command(
 
 def compare_command(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run directories.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN RUN...",
+            autocompletion=complete_run,
+            help="Two or more run directories.",
+        ),
     ],
     *,
     json: options.Json = False,

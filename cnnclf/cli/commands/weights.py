@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.completion import complete_backbone
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import blaming_options
 from cnnclf.errors import MissingPackageError, UsageError
@@ -63,7 +64,11 @@ def list_command(
 def pull_command(
     backbones: Annotated[
         list[str],
-        typer.Argument(metavar="BACKBONE...", help="Names, as listed by 'cnnclf backbones'."),
+        typer.Argument(
+            metavar="BACKBONE...",
+            autocompletion=complete_backbone,
+            help="Names, as listed by 'cnnclf backbones'.",
+        ),
     ],
     *,
     force: Force = False,
@@ -141,7 +146,9 @@ def path_command(
     backbone: Annotated[
         str | None,
         typer.Argument(
-            metavar="BACKBONE", help="Backbone whose file to print [default: the directory]."
+            metavar="BACKBONE",
+            autocompletion=complete_backbone,
+            help="Backbone whose file to print [default: the directory].",
         ),
     ] = None,
     *,
