@@ -9,11 +9,12 @@ import dataclasses
 import json
 import math
 import os
+import platform
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnclf.cli.terminal_images import encode_image, find_protocol
@@ -290,20 +291,21 @@ class Output:
         margin: str = "",
     ) -> None:
         items = [
-            (safe_text(str(name)), format_value(value))
+            (safe_text(str(name)), format_value(value), value if isinstance(value, Path) else None)
             for name, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)
         ]
         width = self._width(stream)
-        longest = max((count_cells(name) for name, _ in items), default=0)
+        longest = max((count_cells(name) for name, _, _ in items), default=0)
         room = None if width is None else max(width - len(margin) - longest - 2, 12)
-        for name, value in items:
+        for name, value, path in items:
             lines = _wrap(value, room)
             if room is not None and max(map(len, lines)) > room:
                 # A long path or command gets a line of its own, so that it can be copied.
                 self._print(stream, margin + name)
-                self._print(stream, f"{margin}  {value}", wrap=False)
+                self._print(stream, f"{margin}  {value}", wrap=False, link=path)
                 continue
-            self._print(stream, f"{margin}{pad_cells(name, longest)}  {lines[0]}".rstrip())
+            first = f"{margin}{pad_cells(name, longest)}  {lines[0]}".rstrip()
+            self._print(stream, first, link=path if len(lines) == 1 else None)
             for line in lines[1:]:
                 self._print(stream, f"{margin}{'':<{longest}}  {line}")
 
@@ -322,7 +324,9 @@ class Output:
         prefix: str = "",
         style: str = "",
         wrap: bool = True,
+        link: Path | None = None,
     ) -> None:
+        """Write text; `link` is the path that it ends with, if a terminal may open it."""
         from rich.text import Text
 
         console = self.console(stream)
@@ -332,6 +336,8 @@ class Output:
             self._has_written, self._is_trouble = True, False
         words = Text("\n".join(_wrap(whole, width)))
         words.stylize(style, 0, len(prefix))
+        if link is not None and console.is_terminal and link.exists():
+            words.stylize(f"link {_address(link)}", len(whole) - len(format_value(link)))
         console.print(words, soft_wrap=True)
 
     def _plain_table(
@@ -377,6 +383,12 @@ class Output:
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table)
+
+
+def _address(path: Path) -> str:
+    """Return the address of a file; over SSH, its host is not the machine of the terminal."""
+    host = platform.node() if "SSH_CONNECTION" in os.environ else ""
+    return f"file://{host}{path.absolute().as_uri().removeprefix('file://')}"
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cnnclf.cli.output import SCHEMA_VERSION, out
 from cnnclf.cli.words import count_cells, encodable, format_rate, pad_cells, safe_json, safe_text
 from cnnclf.errors import CnnclfError
+from cnnclf.names import count_of
 
 if TYPE_CHECKING:
     from cnnclf.cli.predict_request import Sorting
@@ -179,6 +180,12 @@ def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
         out.note("there was nothing left to do")
     if summary.limit is not None:
         out.note(str(summary.limit))
+    if summary.unsure:
+        out.hint(
+            f"{count_of(summary.unsure, 'image')} with no class above "
+            f"{100 * summary.unsure_below:.0f} %: --threshold {summary.unsure_below:.2g} labels "
+            "what is unlike any class as unknown"
+        )
     if summary.failed:
         examples = "; ".join(f"{path}: {error}" for path, error in summary.examples)
         more = "; ..." if summary.failed > len(summary.examples) else ""

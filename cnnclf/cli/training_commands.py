@@ -324,6 +324,7 @@ def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None
     """Show the figures of a run and where its files are."""
     from cnnclf.importers import SKIPPED_NAME
     from cnnclf.names import count_of
+    from cnnclf.runs import CONFUSION_FIGURE_FILE, WORST_FIGURE_FILE
 
     report, run, state = result.report, result.run, result.state
     rows: dict[str, object] = {}
@@ -335,7 +336,12 @@ def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None
         "curves": run.curves,
     }
     if report is not None:
-        rows["evaluation"] = run.evaluation(report.split)
+        place = run.evaluation(report.split)
+        rows |= {
+            "evaluation": place,
+            "confusion": place / CONFUSION_FIGURE_FILE,
+            "mistakes": place / WORST_FIGURE_FILE,
+        }
     if result.failed:
         rows["excluded"] = f"{count_of(result.failed, 'image')} that cannot be read"
     if unread:

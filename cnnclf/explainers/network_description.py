@@ -7,9 +7,6 @@ from itertools import pairwise
 from cnnclf.models.anatomy import BYTES_PER_VALUE, Anatomy
 from cnnclf.models.dense_comparison import DenseComparison, compare_dense
 
-# Arrays beside weights and gradients, of the size of the weights: moments, velocities.
-_SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}
-
 Shape = tuple[int, int, int]
 
 
@@ -49,8 +46,7 @@ class NetworkDescription:
     @property
     def training_bytes(self) -> int:
         """Memory of all outputs of a batch, which gradients need, weights and optimizer."""
-        copies = 2 + _SLOTS[self.optimizer]
-        return self.batch_size * self.anatomy.activation_bytes + copies * self.weight_bytes
+        return self.anatomy.training_bytes(self.batch_size, self.optimizer)
 
     def compare_dense(self) -> DenseComparison:
         """Compare it with a fully connected network of as many units."""

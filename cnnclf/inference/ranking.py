@@ -49,6 +49,17 @@ class LabeledModel(Protocol):
         """Turn finite logits into probabilities, float64 [n, K]."""
 
 
+def low_probability(classes: int) -> float:
+    """Return the best probability below which an image resembles none of the classes much.
+
+    A quarter of the way from guessing to certainty: 0.625 for 2 classes, 0.325 for 10.
+
+    Args:
+        classes: Their number, at least 2.
+    """
+    return (1 / classes) * 0.75 + 0.25
+
+
 def rank_labels(
     model: LabeledModel,
     logits: npt.NDArray[Any],

@@ -17,6 +17,9 @@ from cnnclf.models.receptive_field import Field
 
 BYTES_PER_VALUE = 4  # float32
 
+# Arrays of the size of the weights that an optimizer keeps: moments, velocities.
+_SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -102,6 +105,17 @@ class Anatomy:
     def activation_bytes(self) -> int:
         """Memory of the outputs of all layers for one image, in float32."""
         return sum(layer.activation_bytes for layer in self.layers)
+
+    def training_bytes(self, batch_size: int, optimizer: str) -> int:
+        """Memory of all outputs of a batch, which gradients need, weights and optimizer.
+
+        Args:
+            batch_size: Images in a batch.
+            optimizer: Its name, as in the settings.
+        """
+        copies = 2 + _SLOTS[optimizer]  # the weights, their gradients
+        outputs = batch_size * self.activation_bytes
+        return outputs + copies * self.parameters * BYTES_PER_VALUE
 
     @cached_property
     def last_local(self) -> LayerRow | None:

@@ -25,6 +25,8 @@ class PredictSummary:
         examples: (path, error) of the first failures.
         seconds: Time from the first path to the last row of this process.
         limit: The slowest stage; None if the job was too short to measure.
+        unsure_below: The best probability below which a file is `unsure`; 0 to count none.
+        unsure: Files that resemble none of the classes much.
     """
 
     files: int = 0
@@ -35,6 +37,8 @@ class PredictSummary:
     examples: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     limit: Limit | None = None
+    unsure_below: float = 0.0
+    unsure: int = 0
 
     @property
     def exit_code(self) -> ExitCode:
@@ -48,6 +52,8 @@ class PredictSummary:
 
     def add(self, prediction: Prediction) -> None:
         """Count one row."""
+        ranking = prediction.ranking
+        self.unsure += bool(ranking) and ranking[0][1] < self.unsure_below
         self._add(prediction.path, prediction.label, prediction.placed, prediction.error)
 
     def add_earlier(self, cells: Mapping[str, Cell]) -> None:

@@ -12,6 +12,7 @@ from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import EvaluateConfig
 from cnnclf.errors import ExitCode
 from cnnclf.names import count_of
+from cnnclf.runs import CONFUSION_FIGURE_FILE, WORST_FIGURE_FILE
 
 if TYPE_CHECKING:
     from cnnclf.evaluation.report import Report
@@ -98,7 +99,14 @@ def _show(report: "Report") -> None:
             rows=[(p.label, p.predicted, p.count, p.share) for p in report.confused[:_PAIR_ROWS]],
         )
     out.line()
-    out.line(f"report: {report.directory}")
+    out.pairs(
+        "",
+        {
+            "report": report.directory,
+            "confusion": report.directory / CONFUSION_FIGURE_FILE,
+            "mistakes": report.directory / WORST_FIGURE_FILE,
+        },
+    )
 
 
 def _show_classes(report: "Report") -> None:

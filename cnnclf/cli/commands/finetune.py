@@ -95,6 +95,8 @@ class _BackboneTrainer:
 
 
 def _describe(plan: "FinetunePlan") -> dict[str, str]:
+    from cnnclf.files import format_bytes
+    from cnnclf.models.anatomy import BYTES_PER_VALUE
     from cnnclf.names import count_of
 
     config, row = plan.config, plan.backbone
@@ -119,6 +121,10 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     augmentation = _describe_augmentation(plan)
     if augmentation:
         lines["augmentation"] = augmentation
+    lines["memory"] = (
+        f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; the outputs of the "
+        f"layers are known once it is built: cnnclf describe --backbone {row.name}"
+    )
     return lines
 
 

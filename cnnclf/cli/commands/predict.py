@@ -167,6 +167,7 @@ def _predict_here(
 ) -> "PredictSummary":
     """Predict on this machine."""
     from cnnclf.inference.classifier import Classifier
+    from cnnclf.inference.ranking import low_probability
     from cnnclf.prediction.label_pipeline import PredictOptions
     from cnnclf.prediction.predict import predict_images, watch_images
 
@@ -190,6 +191,8 @@ def _predict_here(
     checksum, inputs = classifier.bundle["sha256"], search.inputs
     with open_sink(target, labels, checksum=checksum, options=options, inputs=inputs) as sink:
         search.check(earlier=sink.so_far.summary.earlier)
+        if options.threshold is None:
+            sink.so_far.summary.unsure_below = low_probability(len(labels))
         if watch:
             with _summary_on_interrupt(sink, target.sorting):
                 watch_images(

@@ -92,10 +92,12 @@ class _CnnTrainer:
 
 
 def _describe(plan: "TrainPlan") -> dict[str, str]:
+    from cnnclf.files import format_bytes
     from cnnclf.names import count_of
 
     model, training, optimizer = plan.config.model, plan.config.training, plan.config.optimizer
     operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
+    memory = plan.anatomy.training_bytes(int(training.batch_size), optimizer.name)
     convs = ", ".join(map(str, model.convs_per_block))
     filters = ", ".join(map(str, model.filters))
     return {
@@ -105,6 +107,8 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
         f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, "
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
+        "memory": f"{format_bytes(memory)} for the weights, {optimizer.name} and the outputs of "
+        f"{count_of(int(training.batch_size), 'image')}; TensorFlow itself is not counted",
     }
 
 

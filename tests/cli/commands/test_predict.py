@@ -80,6 +80,18 @@ def test_a_pipe_gets_csv(cli: Cli, bundle: Path, photos: Path) -> None:
     assert "bad.jpg" in result.stderr
 
 
+def test_images_unlike_any_class_point_to_the_threshold(
+    cli: Cli, bundle: Path, photos: Path
+) -> None:
+    Image.new("RGB", (9, 12), (80, 80, 80)).save(photos / "gray.png")
+    result = cli("predict", bundle, photos)
+    assert "hint: 1 image with no class above 50 %: --threshold 0.5 labels" in result.stderr
+    for options in (("--threshold", 0.5), ("--quiet",)):
+        assert "--threshold" not in cli("predict", bundle, photos, *options).stderr
+    (photos / "gray.png").unlink()
+    assert "--threshold" not in cli("predict", bundle, photos).stderr
+
+
 def test_good_files_alone_end_with_0(cli: Cli, bundle: Path, photos: Path) -> None:
     result = cli("predict", bundle, photos / "*.png", "--quiet", "--top-k", 1)
     assert (result.code, result.stderr) == (0, "")

@@ -51,6 +51,15 @@ def test_a_dry_run_shows_the_plan_with_reasons_and_writes_nothing(
     assert "learning rate" not in shown.stderr
 
 
+def test_a_dry_run_estimates_the_memory_from_the_batch_size(cli: Cli, images: Path) -> None:
+    lines = {}
+    for size in (8, 80):
+        shown = cli("train", images, "--dry-run", "--batch-size", size).stdout
+        [lines[size]] = [line for line in shown.splitlines() if line.startswith("memory")]
+        assert f"the outputs of {size} images" in lines[size]
+    assert lines[8].split()[1] != lines[80].split()[1]
+
+
 def test_a_dry_run_shows_the_layers_and_what_was_given(cli: Cli, images: Path) -> None:
     options = ("--filters", "4,6", "--set", "optimizer.momentum=0.9")
     shown = cli("train", images, "--dry-run", *options).stdout
