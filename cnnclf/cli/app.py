@@ -52,7 +52,7 @@ COMMANDS: tuple[CommandRow, ...] = (
         "describe",
         f"{_COMMANDS}.describe",
         "describe_command",
-        "Describe a network: layers, parameters, compute, receptive fields.",
+        "Describe a network: layers, parameters, receptive fields.",
     ),
     (
         "convolve",
