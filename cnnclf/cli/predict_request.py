@@ -12,6 +12,7 @@ from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from cnnclf.cli.predict_with_ray import ClusterCall
+    from cnnclf.config import PredictConfig
     from cnnclf.prediction.inputs import Found, ImageInputs
     from cnnclf.prediction.path_lists import ByteStream
     from cnnclf.prediction.placing import Placer
@@ -96,6 +97,29 @@ def choose_mode(
             "folder, so run the same command with another --out for the rest",
         )
     return mode
+
+
+def check_columns(config: "PredictConfig", *, resume: bool, cluster: bool) -> None:
+    """Check that a job can be done with the columns that were asked for.
+
+    Args:
+        config: `all_probabilities` and `id_column`.
+        resume: Whether --resume was given.
+        cluster: Whether --ray was given.
+
+    Raises:
+        UsageError: The options cannot be combined.
+    """
+    named = ["--all-probabilities"] if config.all_probabilities else []
+    named += [f"--id-column {config.id_column}"] if config.id_column != "path" else []
+    if cluster and named:
+        raise UsageError(f"--ray and {named[0]} cannot be combined", "remove one of them")
+    if resume and config.id_column != "path":
+        raise UsageError(
+            f"--resume and {named[-1]} cannot be combined: a job continues after the paths of its "
+            "rows",
+            "use --id-column path, or start again with --overwrite",
+        )
 
 
 def choose_cluster(

@@ -41,6 +41,8 @@ class RowTarget:
     mode: "Mode"
     sorting: "Sorting | None"
     csv_safe: bool = False
+    all_probabilities: bool = False
+    identity: str = "path"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,12 @@ def open_sink(
 
     is_sorting, has_threshold = target.sorting is not None, options.threshold is not None
     columns = RowColumns(
-        options.top_k, nearest=has_threshold, placed=is_sorting, csv_safe=target.csv_safe
+        options.top_k,
+        nearest=has_threshold,
+        placed=is_sorting,
+        csv_safe=target.csv_safe,
+        classes=labels if target.all_probabilities else (),
+        identity=target.identity,
     )
     if target.path is None:
         yield _open_stdout_sink(columns, labels)

@@ -1,6 +1,6 @@
 """Every setting of `cnnclf predict`."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,14 @@ class PredictConfig(CommandConfig):
         None,
         description="Minimum probability; below it the label is 'unknown'.",
         json_schema_extra={"unset": "that of the model, if it has one"},
+    )
+    all_probabilities: bool = Field(
+        False, description="Write one column per class instead of the most probable labels."
+    )
+    id_column: Literal["path", "name", "stem"] = Field(
+        "path",
+        description="First column: the path of the image, its file name, or the name without "
+        "suffix, as submissions of competitions want it; the last two have no column of errors.",
     )
     batch_size: int = Field(32, ge=1, le=65_536, description="Batch size.")
     engine: str = Field(

@@ -67,6 +67,7 @@ def measure_model(
         batch_size=config.batch_size,
         top_k=config.top_k,
         cache=config.cache,
+        training=origin.find_training_data() if source is not None else None,
         progress=progress,
     )
     return report if source is None else replace(report, failed_at_import=count_unread(data))

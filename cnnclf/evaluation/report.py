@@ -164,6 +164,7 @@ def evaluate(
     batch_size: int | None = None,
     top_k: int = TOP_K,
     cache: str = "disk",
+    training: Dataset | None = None,
     progress: Progress,
 ) -> Report:
     """Evaluate a classifier on a split and write the report.
@@ -180,6 +181,7 @@ def evaluate(
         batch_size: Images per batch, at least 1; None: chosen for their size.
         top_k: The k of top-k accuracy, at least 1.
         cache: Where decoded images are kept, as in `open_pixels`.
+        training: The dataset of the training, if it is known: tells which images were in training.
         progress: Reports evaluated images, failed files, and what makes the metrics doubtful.
 
     Returns:
@@ -193,7 +195,7 @@ def evaluate(
     """
     rows = dataset.select_split(split)
     check_labels(classifier.labels, dataset)
-    trained_on = _compare_data(classifier, dataset, split, progress)
+    trained_on = _compare_data(classifier, dataset, split, training=training, progress=progress)
     pixels = open_pixels(dataset, classifier.input_spec, cache=cache, progress=progress, rows=rows)
     predictions = predict_rows(
         classifier, dataset, rows=rows, pixels=pixels, batch_size=batch_size, progress=progress
@@ -208,12 +210,20 @@ def evaluate(
 
 
 def _compare_data(
-    classifier: Classifier, dataset: Dataset, split: str, progress: Progress
+    classifier: Classifier,
+    dataset: Dataset,
+    split: str,
+    *,
+    training: Dataset | None,
+    progress: Progress,
 ) -> bool | None:
     """Return whether the model was trained on the dataset, and report what that means."""
     trained = (classifier.bundle.get("dataset") or {}).get("fingerprint")
     if trained is None:
         return None
+    if trained != dataset.fingerprint and training is not None:
+        _report_seen(dataset, split, training, progress=progress)
+        return False
     if trained != dataset.fingerprint:
         progress.warn(
             f"the data changed since training (fingerprint {trained[:12]} then, "
@@ -227,6 +237,20 @@ def _compare_data(
     elif split == "val":
         progress.note("the best epoch was chosen on the val split: these metrics are optimistic")
     return True
+
+
+def _report_seen(dataset: Dataset, split: str, training: Dataset, *, progress: Progress) -> None:
+    """Report how many of the images have the bytes of a training image."""
+    seen = {training.manifest.sha256[row] for row in training.manifest.select("train")} - {""}
+    rows = dataset.manifest.select(split)
+    count = sum(dataset.manifest.sha256[row] in seen for row in rows)
+    if count:
+        progress.warn(
+            f"{count:,} of the {len(rows):,} images were in training: these metrics are too good "
+            "for new images"
+        )
+    else:
+        progress.note(f"none of the {len(rows):,} images was in training (by their bytes)")
 
 
 def _build_report(

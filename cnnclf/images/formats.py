@@ -23,11 +23,25 @@ _OTHER_SUFFIXES = _RAW_SUFFIXES | {".heic", ".heif", ".ico", ".psd", ".svg", ".t
 
 _FETCH_AGAIN = "the download or copy may have failed: fetch the file again"
 _TO_PNG = "convert it to PNG first"
+_FROM_DICOM = "convert it to PNG or TIFF first: dcmj2pnm +on2 IMAGE.dcm IMAGE.png"
+_FROM_RAW = "develop it to JPEG or TIFF first"
+_FRAMES = "extract its frames first: ffmpeg -i VIDEO -r 1 frames/%05d.png"
 
 # What often has the name of an image: how it begins, at which byte, what it is and what to do.
 _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
     (b"ftypheic", 4, "a HEIC image", "convert it to JPEG or PNG first"),
     (b"ftypheix", 4, "a HEIC image", "convert it to JPEG or PNG first"),
+    (b"DICM", 128, "a DICOM image", _FROM_DICOM),
+    (b"\xff\x0a", 0, "a JPEG XL image", "convert it to PNG first: djxl IMAGE.jxl IMAGE.png"),
+    (b"JXL \r\n\x87\n", 4, "a JPEG XL image", "convert it to PNG first: djxl IMAGE.jxl IMAGE.png"),
+    (b"ftypcrx", 4, "a raw photo (CR3)", _FROM_RAW),
+    (b"FUJIFILMCCD-RAW", 0, "a raw photo (RAF)", _FROM_RAW),
+    (b"IIRO", 0, "a raw photo (ORF)", _FROM_RAW),
+    (b"ftypisom", 4, "a video (MP4)", _FRAMES),
+    (b"ftypmp4", 4, "a video (MP4)", _FRAMES),
+    (b"ftypqt", 4, "a video (QuickTime)", _FRAMES),
+    (b"\x1aE\xdf\xa3", 0, "a video (Matroska)", _FRAMES),
+    (b"AVI ", 8, "a video (AVI)", _FRAMES),
     (b"%PDF", 0, "a PDF", "export its images first"),
     (b"PK\x03\x04", 0, "a zip archive", ""),
     (b"\x1f\x8b", 0, "gzip-compressed content", ""),
@@ -39,7 +53,7 @@ _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
     (b"version https://git-lfs", 0, "a pointer of Git LFS", "fetch the real files: git lfs pull"),
 )
 
-HEAD_BYTES = 64  # how much of a file `describe_content` needs
+HEAD_BYTES = 144  # how much of a file `describe_content` needs
 
 
 def describe_name(name: str, file_format: str) -> str:
@@ -64,6 +78,8 @@ def describe_content(head: bytes) -> tuple[str, str]:
         return "an empty file (0 bytes)", ""
     if not head.strip(b"\0"):
         return "nothing but zero bytes", _FETCH_AGAIN
+    if b"<svg" in head[:HEAD_BYTES].lower() and head.lstrip().startswith(b"<?xml"):
+        return "an SVG drawing", _TO_PNG
     for start, offset, content, hint in _CONTENTS:
         if head[offset : offset + len(start)].lower() == start.lower():
             return content, hint

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.errors import DataError, UsageError
+from cnnclf.errors import CnnclfError, DataError, UsageError
 from cnnclf.files import find_whole_directory
 from cnnclf.runs import RunDirectory
 
@@ -58,6 +58,21 @@ class Origin:
         options = ImportConfig(seed=self.plan.seed) if self.plan else ImportConfig()
         place = given or self._find_data(command)
         return open_dataset(place, options=options, progress=progress)
+
+    def find_training_data(self) -> "Dataset | None":
+        """Return the dataset of the training if it is still there, unchanged; None otherwise."""
+        from cnnclf.data.manifest import is_dataset, load_dataset
+        from cnnclf.planning.plan import read_dataset_path
+
+        try:
+            place = None if self.plan is None else read_dataset_path(self.plan)
+            if place is None or not is_dataset(place):
+                return None
+            data = load_dataset(place)
+        except CnnclfError:
+            return None  # it was only to say more
+        is_same = self.plan is not None and data.fingerprint == self.plan.dataset.get("fingerprint")
+        return data if is_same else None
 
     def choose_directory(self) -> RunDirectory:
         """Choose where reports and exports go: the run of a best checkpoint, or the bundle.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, NamedTuple
 
+from cnnclf.data.manifest import is_dataset, load_dataset
 from cnnclf.errors import DataError
 from cnnclf.importers.walk import Walk
 from cnnclf.prediction.path_lists import ByteStream, read_list
@@ -62,6 +63,7 @@ class ImageInputs:
 
     Args:
         inputs: Files, folders (searched recursively in natural order, without hidden entries),
+            datasets made by `cnnclf import` (their images),
             patterns with `*`, `?`, `[...]`, `**`, `@FILE` for a list of paths and `-` for a list on
             stdin. Lists contain one path per line, or NUL-separated paths; relative paths are
             looked up in the working directory, then next to the list.
@@ -221,11 +223,18 @@ class _Search:
         else:
             if stat.S_ISDIR(status.st_mode):
                 self._excluded_cache = (None, False)
-                yield from self._walk(path)
+                yield from self._samples(path) if is_dataset(Path(path)) else self._walk(path)
             elif stat.S_ISREG(status.st_mode):
                 yield Found(path)
             else:
                 yield Found(path, "neither a file nor a folder")
+
+    def _samples(self, folder: str) -> Iterator[Found]:
+        """Yield the images of a dataset that cnnclf imported, wherever they are."""
+        dataset = load_dataset(Path(folder))
+        self._remarks.append(f"{folder} is a dataset: its {len(dataset):,} images are predicted")
+        for row in range(len(dataset)):
+            yield Found(str(dataset.file(row)))
 
     def _walk(self, folder: str) -> Iterator[Found]:
         walk = Walk(Path(folder), sort_at_once=self._sort_at_once)

@@ -39,10 +39,8 @@ def write_parquet(lines: Path, target: Path, *, columns: RowColumns) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    fields = [
-        (name, pa.float64() if name.startswith("probability") else pa.string())
-        for name in columns.names()
-    ]
+    numbers = set(columns.numbers())
+    fields = [(name, pa.float64() if name in numbers else pa.string()) for name in columns.names()]
     schema = pa.schema(fields)
     with (
         lines.open("rb") as file,

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import BinaryIO, NamedTuple, Protocol
 
 from cnnclf.bounded import parse_json
@@ -45,28 +46,62 @@ class RowColumns(NamedTuple):
         nearest: Whether there is a column for the best label, also when the label is `unknown`.
         placed: Whether there is a column for the new path of a sorted file.
         csv_safe: Whether CSV cells that a spreadsheet would take for a formula get an apostrophe.
+        classes: Labels with a column for their probability instead of the best ones; () for none.
+        identity: What the first column holds: `path`, `name` (of the file) or `stem`; with the last
+            two there is no column for errors.
     """
 
     top_k: int
     nearest: bool = False
     placed: bool = False
     csv_safe: bool = False
+    classes: tuple[str, ...] = ()
+    identity: str = "path"
 
     def names(self) -> list[str]:
         """Return the column names."""
-        names = ["path", "label", "probability"]
+        if self.identity == "path":
+            return ["path", *self._middle_names(), "error"]
+        return ["id", *self._middle_names()]
+
+    def numbers(self) -> list[str]:
+        """Return the names of the columns that hold probabilities."""
+        if self.classes:
+            return self._class_names()
+        return [name for name in self.names() if name.startswith("probability")]
+
+    def cells(self, prediction: Prediction) -> list[Cell]:
+        """Return the values of a row; None for an empty cell."""
+        if self.identity == "path":
+            middle = self._middle_cells(prediction)
+            return [prediction.path, *middle, prediction.error or None]
+        path = PurePath(prediction.path)
+        name = path.stem if self.identity == "stem" else path.name
+        return [name, *self._middle_cells(prediction)]
+
+    def _class_names(self) -> list[str]:
+        taken = {"path", "id", "placed", "error"}
+        return [f"{label} (class)" if label in taken else label for label in self.classes]
+
+    def _middle_names(self) -> list[str]:
+        if self.classes:
+            return [*self._class_names(), *(["placed"] if self.placed else [])]
+        names = ["label", "probability"]
         if self.nearest:
             names.append("nearest")
         for rank in range(2, self.top_k + 1):
             names += [f"label_{rank}", f"probability_{rank}"]
         if self.placed:
             names.append("placed")
-        return [*names, "error"]
+        return names
 
-    def cells(self, prediction: Prediction) -> list[Cell]:
-        """Return the values of a row; None for an empty cell."""
+    def _middle_cells(self, prediction: Prediction) -> list[Cell]:
         ranking = prediction.ranking
-        cells: list[Cell] = [prediction.path, prediction.label or None]
+        if self.classes:
+            known = {label: _rounded(probability) for label, probability in ranking}
+            placed: list[Cell] = [prediction.placed or None] if self.placed else []
+            return [*(known.get(label) for label in self.classes), *placed]
+        cells: list[Cell] = [prediction.label or None]
         cells.append(_rounded(ranking[0][1]) if ranking else None)
         if self.nearest:
             cells.append(ranking[0][0] if ranking else None)
@@ -75,7 +110,7 @@ class RowColumns(NamedTuple):
             cells += [label, None if probability is None else _rounded(probability)]
         if self.placed:
             cells.append(prediction.placed or None)
-        return [*cells, prediction.error or None]
+        return cells
 
 
 class RowWriter(Protocol):

@@ -13,6 +13,7 @@ from cnnclf.cli.output import out
 from cnnclf.cli.predict_request import (
     ImageSearch,
     Sorting,
+    check_columns,
     choose_cluster,
     choose_mode,
     choose_sorting,
@@ -130,6 +131,7 @@ def predict_command(
     config = read_settings(PredictConfig, settings)
     sorting = choose_sorting(copy_to, link_to, move_to=move_to, dry_run=dry_run)
     mode = choose_mode(out_, resume=resume, overwrite=overwrite, sorting=sorting)
+    check_columns(config, resume=resume, cluster=ray is not None)
     if mode == "resume" and out_ is not None and settle_killed(out_):
         return ExitCode.OK
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
@@ -148,7 +150,14 @@ def predict_command(
             cluster, bundle, search=search, config=config, csv_safe=csv_safe, verbose=verbose
         )
     else:
-        target = RowTarget(path, mode, sorting, csv_safe)
+        target = RowTarget(
+            path,
+            mode,
+            sorting,
+            csv_safe=csv_safe,
+            all_probabilities=config.all_probabilities,
+            identity=config.id_column,
+        )
         summary = _predict_here(
             bundle, search, target=target, config=config, watch=watch, verbose=verbose
         )
@@ -182,7 +191,7 @@ def _predict_here(
     )
     labels = classifier.labels
     options = PredictOptions(
-        min(config.top_k, len(labels)),
+        len(labels) if config.all_probabilities else min(config.top_k, len(labels)),
         choose_threshold(config.threshold, classifier.threshold, labels=labels),
         config.batch_size,
         config.threads,

@@ -154,12 +154,25 @@ def test_a_source_is_measured_directly_and_said_to_be_other_data(
     result = cli("evaluate", place.run, other("new photos"), "--split", "all", "--json")
     assert result.code == 0, result.stderr
     assert json.loads(result.stdout)["correct"] == 35
-    assert "warning: the data changed since training" in result.stderr
+    assert "warning: 18 of the 36 images were in training" in result.stderr
     result = cli("evaluate", place.run, other("more photos"))
     assert result.code == 0, result.stderr
     # `runs list` reads evaluation/test: other data must not pass for the run's own.
     names = {path.name for path in (place.run / "evaluation").iterdir()}
     assert names == {"all-new photos", "all-more photos"}
+
+
+def test_new_images_are_said_to_be_new(
+    cli: Cli, place: Place, other: Callable[[str], Path]
+) -> None:
+    folder = other("new photos")
+    for path in folder.rglob("*.png"):
+        with Image.open(path) as image:
+            image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    result = cli("evaluate", place.run, folder)
+    assert result.code == 0, result.stderr
+    assert "none of the 36 images was in training" in result.stderr
+    assert "warning" not in result.stderr
 
 
 def test_a_new_source_without_splits_is_measured_whole(

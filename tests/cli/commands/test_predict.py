@@ -16,11 +16,15 @@ import pytest
 from PIL import Image
 
 from cnnclf import files, runs
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DeviceError
 from cnnclf.images.input_spec import InputSpec
+from cnnclf.importers import import_source
 from cnnclf.inference.classifier import save_bundle
 from cnnclf.prediction import predict
 from cnnclf.prediction.new_files import FolderWatch
+from cnnclf.prediction.rows import Prediction, RowColumns
+from cnnclf.progress import Silent
 from tests.conftest import Cli
 
 COLORS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
@@ -438,3 +442,65 @@ def test_a_file_that_may_not_be_read_is_a_row(cli: Cli, bundle: Path, photos: Pa
     result = cli("predict", bundle, photos / "*.png")
     assert result.code == 7
     assert [row["error"] for row in read_rows(result.stdout)][1] == "Permission denied"
+
+
+def test_one_column_per_class_as_competitions_want_it(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    result = cli("predict", bundle, photos, "--all-probabilities", "--id-column", "stem")
+    rows = read_rows(result.stdout)
+    assert [list(row) for row in rows[:1]] == [["id", *COLORS]]
+    assert [row["id"] for row in rows] == ["1", "2", "10", "bad"]
+    for row in rows[:3]:
+        assert sum(float(row[label]) for label in COLORS) == pytest.approx(1, abs=1e-4)
+    assert max(COLORS, key=lambda label: float(rows[1][label])) == "red"
+    assert (rows[3]["red"], result.code) == ("", 7)
+    path = tmp_path / "rows.parquet"
+    assert cli("predict", bundle, photos, "--all-probabilities", "--out", path).code == 7
+    table = pyarrow.parquet.read_table(path)
+    assert table.column_names == ["path", *COLORS, "error"]
+    assert table.schema.field("red").type == "double"
+
+
+def test_names_of_classes_do_not_hide_other_columns() -> None:
+    columns = RowColumns(2, classes=("path", "error", "cat"))
+    assert columns.names() == ["path", "path (class)", "error (class)", "cat", "error"]
+    assert columns.numbers() == ["path (class)", "error (class)", "cat"]
+    row = Prediction("a/b.c.png", (("cat", 0.75), ("path", 0.25)))
+    assert columns.cells(row) == ["a/b.c.png", 0.25, None, 0.75, None]
+    assert RowColumns(1, identity="name").cells(row) == ["b.c.png", "cat", 0.75]
+    assert RowColumns(1, identity="stem").cells(row) == ["b.c", "cat", 0.75]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--resume", "--out", "rows.csv", "--id-column", "stem"), "--resume and --id-column stem"),
+        (("--ray", "auto", "--all-probabilities"), "--ray and --all-probabilities"),
+    ],
+)
+def test_columns_that_a_job_cannot_have(
+    cli: Cli, bundle: Path, photos: Path, options: tuple[str, ...], told: str
+) -> None:
+    result = cli("predict", bundle, photos, *options)
+    assert result.code == 2
+    assert told in result.stderr
+
+
+def test_the_images_of_a_dataset_are_predicted(
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path
+) -> None:
+    for name, label in (("1.png", "blue"), ("2.png", "red"), ("10.png", "blue")):
+        (tmp_path / "sorted" / label).mkdir(parents=True, exist_ok=True)
+        (photos / name).rename(tmp_path / "sorted" / label / name)
+    options = ImportConfig(split=(1, 0, 0))
+    import_source(tmp_path / "sorted", tmp_path / "set", options=options, progress=Silent())
+    result = cli("predict", bundle, tmp_path / "set")
+    rows = read_rows(result.stdout)
+    assert [(Path(row["path"]).name, row["label"]) for row in rows] == [
+        ("1.png", "blue"),
+        ("10.png", "blue"),
+        ("2.png", "red"),
+    ]
+    assert all(Path(row["path"]).is_file() for row in rows)
+    assert (result.code, "is a dataset: its 3 images are predicted" in result.stderr) == (0, True)
