@@ -56,11 +56,25 @@ def draw_mark(label: str, index: int) -> Image.Image:
     """Draw one X or O, RGB of 64x64; the same for the same label and index."""
     rng = random.Random(f"{SEED} {label} {index}")
     hand = _Hand.pick(rng)
-    strokes = _draw_x(rng, hand) if label == "x" else _draw_o(rng, hand)
-    image = _draw_paper(rng, hand.paper)
-    ink = _draw_paper(rng, hand.ink, strength=0.5)
-    image.paste(ink, mask=_draw_strokes(rng, hand, strokes))
+    image, ink, strokes = _draw_parts(rng, hand, label)
+    image.paste(ink, mask=strokes)
     return _add_noise(rng, image, hand.noise)
+
+
+def draw_stroke_mask(label: str, index: int) -> Image.Image:
+    """Draw where the strokes of an X or O are: gray levels of 64x64, 255 in a stroke."""
+    rng = random.Random(f"{SEED} {label} {index}")
+    return _draw_parts(rng, _Hand.pick(rng), label)[2]
+
+
+def _draw_parts(
+    rng: random.Random, hand: "_Hand", label: str
+) -> tuple[Image.Image, Image.Image, Image.Image]:
+    """Draw paper, ink and the mask of the strokes."""
+    strokes = _draw_x(rng, hand) if label == "x" else _draw_o(rng, hand)
+    paper = _draw_paper(rng, hand.paper)
+    ink = _draw_paper(rng, hand.ink, strength=0.5)
+    return paper, ink, _draw_strokes(rng, hand, strokes)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class ExplainerRow:
         is_map: Whether it returns maps, which are drawn and checked alike.
         needs_image: Whether it explains an image, and not the network alone.
         needs_graph: Whether it needs the layers, which exports do not have.
+        needs_convolution: Whether the network has to have convolutions.
         needs_gradient: Whether it needs gradients, for which Keras has to run on TensorFlow.
         random_networks: How many randomized networks a map is compared with.
         random_settings: Settings that make this comparison cheaper.
@@ -37,6 +38,7 @@ class ExplainerRow:
     is_map: bool = False
     needs_image: bool = True
     needs_graph: bool = True
+    needs_convolution: bool = False
     needs_gradient: bool = False
     needs_dataset: bool = False
     random_networks: int = 3
@@ -98,22 +100,26 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         "layers",
         "the image on its way through the network, to votes and probabilities",
         f"{_HERE}.layer_strip:explain_layers",
+        needs_convolution=True,
     ),
     ExplainerRow(
         "feature-maps",
         "the feature maps of --layer, with the filters of the first one",
         f"{_HERE}.feature_maps:explain_feature_maps",
+        needs_convolution=True,
     ),
     ExplainerRow(
         "filters",
         "kernels, and the patches of training images that excite the filters of --layer most",
         f"{_HERE}.filter_patches:explain_filters",
+        needs_convolution=True,
         needs_image=False,
     ),
     ExplainerRow(
         "receptive-field",
         "what the center of a layer can see, and what it looks at",
         f"{_HERE}.receptive_fields:explain_receptive_field",
+        needs_convolution=True,
         needs_gradient=True,
     ),
     ExplainerRow(

@@ -14,6 +14,8 @@ from cnnclf.drawing.canvas import draw_canvas, save_canvas
 from cnnclf.errors import CnnclfError, ImageError, UsageError
 from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject
 from cnnclf.explainers.explainer_table import ExplainerRow
+from cnnclf.explainers.feature_maps import find_first_convolution
+from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.map_figure import explain_by_maps
 from cnnclf.explainers.network import Network
 from cnnclf.explainers.training_images import TrainingImages, sample_images
@@ -111,19 +113,23 @@ def explain_images(
         request: Views and outputs.
 
     Yields:
-        One outcome per image and view, in order; first those of the network alone.
+        One outcome per image and view, in order; first those of the network alone. A view that is
+        not possible for this model gives one outcome with an error, and the others continue.
 
     Raises:
-        UsageError: A label or layer is unknown, or a view does not fit the network.
-        RunError: A view needs the layers of the network, and it is an export.
+        UsageError: A label or layer is unknown, or no view fits the network.
+        CnnclfError: No view is possible, because the model is an export or the dataset is gone.
     """
     classes = _find_classes(context.network.labels, request.classes)
-    _check_views(context, request.views)
-    for row in request.views:
+    possible, problems = _sort_views(context, request.views)
+    if not possible:
+        raise problems[0][1]
+    for row, problem in problems:
+        yield ExplainedImage("", row.name, error=f"--show {row.name}: {problem.message}")
+    for row in possible:
         if not row.needs_image:
-            explanation = row.load()(context)
-            yield _write(explanation, ExplainedImage("", row.name), request=request)
-    views = [row for row in request.views if row.needs_image]
+            yield _write(row.load()(context), ExplainedImage("", row.name), request=request)
+    views = [row for row in possible if row.needs_image]
     for each in found if views else ():
         path, error = ("", "") if isinstance(each, np.ndarray) else each
         if not path and not isinstance(each, np.ndarray):
@@ -243,14 +249,33 @@ def _find_classes(labels: Sequence[str], names: Sequence[str]) -> list[int]:
     return [labels.index(name) for name in dict.fromkeys(names)]
 
 
-def _check_views(context: ExplainContext, views: Sequence[ExplainerRow]) -> None:
-    """Report what cannot work before the first image is explained."""
-    if any(row.needs_graph for row in views):
-        graph = context.network.graph
-        if context.config.layer is not None:
-            graph.find_layer(context.config.layer)
-    if any(row.needs_dataset for row in views):
-        context.training_images()
+def _sort_views(
+    context: ExplainContext, views: Sequence[ExplainerRow]
+) -> tuple[list[ExplainerRow], list[tuple[ExplainerRow, CnnclfError]]]:
+    """Find out which views are possible before the first image is explained.
+
+    Returns:
+        Views that are possible, and the others with the reason.
+
+    Raises:
+        UsageError: There is no such layer.
+    """
+    network, layer = context.network, context.config.layer
+    if layer is not None and network.has_graph:
+        network.graph.find_layer(layer)
+    possible, problems = [], []
+    for row in views:
+        try:
+            if row.needs_convolution:
+                find_first_convolution(network.graph)
+            elif row.needs_graph:
+                find_head(network.graph)
+            if row.needs_dataset:
+                context.training_images()
+            possible.append(row)
+        except CnnclfError as problem:
+            problems.append((row, problem))
+    return possible, problems
 
 
 def _open_images(

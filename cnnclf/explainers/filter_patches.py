@@ -68,7 +68,8 @@ def _draw_patches(
     size = f"{field.height} x {field.width}"
     line = (
         f"Per filter of {step.name}, the patches that excite it most in {images.words}, at most one"
-        f" per image, cut at its receptive field ({size} pixels); the numbers are activations."
+        f" per image, cut at its receptive field ({size} pixels; gray lies beyond the image). The"
+        " numbers are activations."
     )
     return Explanation(
         rows=rows,

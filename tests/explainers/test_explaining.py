@@ -11,7 +11,7 @@ from PIL import Image
 import cnnclf
 from cnnclf.cli.output import plain
 from cnnclf.config import MODEL_PRESETS, ExplainConfig, load_config
-from cnnclf.errors import RunError, UsageError
+from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.explainers.explainer import ExplainContext
 from cnnclf.explainers.explainer_table import EXPLAINERS, ExplainerRow, find_explainers
 from cnnclf.explainers.explaining import ExplainRequest, explain_images
@@ -86,13 +86,34 @@ def test_nothing_is_overwritten(tiny: ExplainContext, tmp_path: Path) -> None:
     assert names == ["x001-evidence.png", "x001-evidence-2.png"]
 
 
-def test_an_export_gives_logits_only(
-    tiny: ExplainContext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_without_its_dataset_the_other_views_work(
+    tiny: ExplainContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def fail() -> Any:
+        raise DataError("the dataset is gone", "name its new path")
+
+    tiny.open_images, tiny.config = fail, tiny.config | {"checks": False}
+    with pytest.raises(DataError, match="is gone"):
+        next(explain_images(tiny, [], request=ExplainRequest(find_explainers(["nearest"]))))
+    views = find_explainers(["nearest", "evidence", "filters"])
+    explained = list(explain_images(tiny, [(str(X), "")], request=ExplainRequest(views)))
+    assert [(each.view, bool(each.error)) for each in explained] == [
+        ("nearest", True),
+        ("filters", False),
+        ("evidence", False),
+    ]
+    assert "the dataset is gone" in explained[0].error
+
+
+def test_of_an_export_views_that_need_logits_work(tmp_path: Path) -> None:
     cnnclf.export(RUN, {"format": "savedmodel", "verify": False}, out=tmp_path / "export")
     with pytest.raises(RunError, match="neither features nor gradients") as error:
         cnnclf.explain(tmp_path / "export", X)
     assert "use the run it was exported from" in error.value.hint
+    show = ["evidence", "occlusion", "counterfactual"]
+    explained = cnnclf.explain(tmp_path / "export", X, show=show)
+    assert [bool(each.error) for each in explained] == [True, False, False]
+    assert explained[1].scores["checks"]["randomized"] is None
 
 
 def test_python_gives_maps_of_files_and_arrays() -> None:

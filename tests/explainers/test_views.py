@@ -14,7 +14,7 @@ from cnnclf.explainers.explaining import ExplainRequest, explain_images, make_su
 from cnnclf.explainers.feature_maps import explain_feature_maps
 from cnnclf.explainers.filter_patches import cut_patch, explain_filters, scan_layer
 from cnnclf.explainers.first_filters import draw_filters
-from cnnclf.explainers.integrated_gradients import map_integrated_gradients
+from cnnclf.explainers.integrated_gradients import add_blocks, map_integrated_gradients
 from cnnclf.explainers.layer_strip import explain_layers, group_steps
 from cnnclf.explainers.nearest_images import explain_nearest
 from cnnclf.explainers.occlusion import map_occlusion
@@ -70,6 +70,14 @@ def test_integrated_gradients_of_a_linear_network_are_complete(square: ExplainCo
     assert maps.errors is not None
     assert maps.errors.max() < 1e-4
     assert maps.values[1].sum() == pytest.approx((255 - 128) / 25, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [5, 31, 32, 33, 100])
+def test_blocks_keep_the_sum(size: int) -> None:
+    values = np.random.default_rng(0).normal(size=(2, size, 7))
+    small = add_blocks(values, places=32)
+    assert small.shape == (2, min(size, 32), 7)
+    np.testing.assert_allclose(small.sum(axis=(1, 2)), values.sum(axis=(1, 2)))
 
 
 def test_masks_show_half_of_the_image_and_depend_on_the_seed() -> None:

@@ -135,7 +135,8 @@ def _show(explained: "Iterator[ExplainedImage]", count: int, request: "ExplainRe
 
 def _show_row(row: "ExplainedImage") -> None:
     if row.error:
-        out.warn(row.error if row.error.startswith(row.path) else f"{row.path}: {row.error}")
+        is_named = not row.path or row.error.startswith(row.path)
+        out.warn(row.error if is_named else f"{row.path}: {row.error}")
         return
     what = f"{row.path}: {row.label} {row.probability:.1%}" if row.probability is not None else ""
     out.line(f"{what or 'the network'}, {row.view}: {row.figure}")

@@ -1,0 +1,149 @@
+"""B15: what explanations cost, and whether maps are where the strokes are.
+
+  evidence  evidence maps of all classes per second, compared with plain logits of the same engine
+            (Keras, float32) in batches of 32; goal: 0.8 of the rate
+  rise      1,000 masked images with an engine, compared with single Keras calls; goal: 10 times
+  strokes   the fraction of positive evidence on the strokes of the sample data, which the program
+            that draws them knows: per method, with random maps and edges beside it
+The rates are those of efficientnet-lite0 with random weights at 224x224: medians of interleaved
+rounds. Run from the root of the project: python -m benchmarks.b15_explain RUN, where RUN was
+trained on sample_data/x_or_o.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnclf.config import ExplainConfig, HeadConfig
+from cnnclf.explainers.evidence import compute_evidence
+from cnnclf.explainers.explainer_table import EXPLAINERS
+from cnnclf.explainers.fills import resize_map
+from cnnclf.explainers.heads import find_head
+from cnnclf.explainers.map_checks import find_edges
+from cnnclf.explainers.network import Network
+from cnnclf.explainers.rise import map_rise
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.inference.bundles import save_bundle
+from cnnclf.inference.classifier import Classifier
+from cnnclf.models.backbones import find_backbone
+from cnnclf.models.transfer import build_transfer
+from sample_data.make_sample_data import draw_stroke_mask
+
+SAMPLES = Path("sample_data/x_or_o")
+LABELS = [f"class{number}" for number in range(5)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="a run on sample_data/x_or_o")
+    parser.add_argument("--images", type=int, default=128, help="for the rates")
+    parser.add_argument("--marks", type=int, default=10, help="images per label, from the last on")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engine", default="openvino", help="of rise")
+    parser.add_argument("--parts", nargs="+", default=["evidence", "rise", "strokes"])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        bundle = Path(work) / "bundle"
+        if {"evidence", "rise"} & set(arguments.parts):
+            save_backbone(bundle)
+        if "evidence" in arguments.parts:
+            measure_evidence(bundle, arguments.images, arguments.rounds)
+        if "rise" in arguments.parts:
+            measure_rise(bundle, arguments.engine)
+    if "strokes" in arguments.parts:
+        measure_strokes(arguments.run, arguments.marks)
+
+
+def save_backbone(bundle: Path) -> None:
+    row = find_backbone("efficientnet-lite0")
+    model = build_transfer(row, HeadConfig(), height=224, width=224, num_classes=5).whole
+    save_bundle(bundle, model, labels=LABELS, input_spec=InputSpec(224, 224), dataset={})
+
+
+def measure_evidence(bundle: Path, count: int, rounds: int) -> None:
+    network = Network(Classifier.load(bundle, engine="keras", device="cpu"))
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 224, 224, 3), np.uint8)
+    head = find_head(network.graph)
+    classes = list(range(len(LABELS)))
+    ways: dict[str, Callable[[], Any]] = {
+        "logits": lambda: network.logits(pixels),
+        "evidence": lambda: compute_evidence(network, pixels, classes=classes, head=head),
+    }
+    for way in ways.values():
+        way()  # traces the graphs
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            seconds[name].append(clock(way))
+    rates = {name: count / statistics.median(times) for name, times in seconds.items()}
+    print(f"logits   {rates['logits']:8.1f} images/s")
+    ratio = rates["evidence"] / rates["logits"]
+    print(f"evidence {rates['evidence']:8.1f} images/s, ratio {ratio:.2f} (goal: at least 0.8)")
+
+
+def measure_rise(bundle: Path, engine: str) -> None:
+    network = Network(Classifier.load(bundle, engine=engine))
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    config = ExplainConfig(masks=1000)
+
+    def run() -> None:
+        map_rise(network, pixels, classes=[0], config=config)
+
+    map_rise(network, pixels, classes=[0], config=ExplainConfig(masks=100))  # warm
+    model, single = network.classifier.model, pixels[None].astype(np.float32)
+    model.predict(single, verbose=0)
+    one = clock(lambda: [model.predict(single, verbose=0) for _ in range(20)]) / 20
+    many = clock(run)
+    print(
+        f"rise: 1,000 masks {many:.1f} s with {engine}; one by one {1000 * one:.1f} s with Keras;"
+    )
+    print(f"      ratio {1000 * one / many:.1f} (goal: at least 10)")
+
+
+def measure_strokes(run: Path, marks: int) -> None:
+    network = Network(Classifier.load(run, engine="keras", device="cpu"))
+    methods = {row.name: row.load() for row in EXPLAINERS if row.is_map}
+    shares: dict[str, list[float]] = {name: [] for name in [*methods, "random", "edges", "area"]}
+    rng = np.random.default_rng(0)
+    right = 0
+    for label in network.labels:
+        for index in range(149, 149 - marks, -1):
+            pixels = network.classifier.decode(SAMPLES / label / f"{label}{index:03}.jpg")
+            target = network.labels.index(label)
+            if int(network.logits(pixels[None]).argmax()) != target:
+                continue
+            right += 1
+            height, width, _ = pixels.shape
+            mask = draw_stroke_mask(label, index).resize((width, height))
+            strokes = np.asarray(mask, np.float64) / 255
+            for name, method in methods.items():
+                maps = method(network, pixels, classes=[target], config=ExplainConfig())
+                shares[name].append(share_of(maps.values[0], strokes))
+            shares["random"].append(share_of(rng.random((8, 8)), strokes))
+            shares["edges"].append(share_of(find_edges(pixels), strokes))
+            shares["area"].append(float(strokes.mean()))
+    print(f"fraction of positive evidence on strokes, mean of {right} rightly labeled images")
+    for name, values in shares.items():
+        print(f"  {name:22} {np.mean(values):.3f}")
+
+
+def share_of(values: np.ndarray, strokes: np.ndarray) -> float:
+    """Return which fraction of the positive part of a map lies on strokes."""
+    positive = np.maximum(resize_map(values, strokes.shape[0], width=strokes.shape[1]), 0)
+    return float((positive * strokes).sum() / max(float(positive.sum()), 1e-12))
+
+
+def clock(way: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    way()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
