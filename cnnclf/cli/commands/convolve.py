@@ -152,7 +152,8 @@ def _show_arithmetic(
     terms = [f"{value:.6g}" for value in sums[:_MAX_PRINTED]]
     terms += ["..."] if len(names) > _MAX_PRINTED else []
     terms += [f"bias {arithmetic.bias:.6g}"] if arithmetic.bias else []
-    out.line(f"  {' + '.join(terms)} = {arithmetic.total:.6g}")
+    whole = " + ".join(terms).replace("+ -", "- ")
+    out.line(f"  {whole} = {arithmetic.total:.6g}")
 
 
 def _show_matrix(values: "Maps", *, indent: int) -> None:
