@@ -27,6 +27,7 @@ class Subject:
         logits: float32 [K].
         probabilities: float64 [K].
         classes: Indices of the classes to explain; the first is the one that is checked.
+        kept: Results that several views use, by name.
     """
 
     path: str
@@ -34,6 +35,13 @@ class Subject:
     logits: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float64]
     classes: tuple[int, ...]
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def keep(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return a result that is computed only once for this image."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
 
 
 @dataclass(eq=False)

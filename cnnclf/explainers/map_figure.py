@@ -47,9 +47,8 @@ def check_maps(
         return None
     image = CheckedImage(network, subject.pixels, subject.classes[0], config.fill)
     shape = maps.values.shape[1:]
-    name = f"baselines {id(subject)} {subject.classes[0]}"
-    edges = context.keep(f"{name} edges", image.measure_edges)
-    random = context.keep(f"{name} {shape}", lambda: image.measure_random(shape, seed=config.seed))
+    edges = subject.keep("edges", image.measure_edges)
+    random = subject.keep(f"random {shape}", lambda: image.measure_random(shape, seed=config.seed))
     found: list[float | None] = []
     cheaper = config | row.random_settings
     for number in range(row.random_networks if network.has_graph else 0):

@@ -1,6 +1,7 @@
 """Every view of the table on the tiny run and on every preset; files, classes and bad input."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from cnnclf.config import MODEL_PRESETS, ExplainConfig, load_config
 from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.explainers.explainer import ExplainContext
 from cnnclf.explainers.explainer_table import EXPLAINERS, ExplainerRow, find_explainers
-from cnnclf.explainers.explaining import ExplainRequest, explain_images
+from cnnclf.explainers.explaining import ExplainedImage, ExplainRequest, explain_images
+from cnnclf.explainers.map_checks import CheckedImage
 from cnnclf.importers import open_dataset
 from cnnclf.models.cnn import build_cnn
 from cnnclf.planning.train_plan import plan_training
@@ -84,6 +86,18 @@ def test_nothing_is_overwritten(tiny: ExplainContext, tmp_path: Path) -> None:
         if explained.figure
     ]
     assert names == ["x001-evidence.png", "x001-evidence-2.png"]
+
+
+def test_each_image_has_its_own_baselines(tiny: ExplainContext) -> None:
+    """Also when many images are explained, and each is forgotten after it."""
+    paths = [IMAGES / f"o/o{number:03}.jpg" for number in range(16)]
+    request = ExplainRequest(find_explainers(["evidence"]))
+    explained = explain_images(tiny, ((str(path), "") for path in paths), request=request)
+    for path, each in zip(paths, map(ExplainedImage.to_dict, explained), strict=True):
+        pixels = tiny.network.classifier.decode(path)
+        index = tiny.network.labels.index(each["label"])
+        edges = CheckedImage(tiny.network, pixels, index, "blur").measure_edges()
+        assert each["scores"]["checks"]["edges"] == pytest.approx(asdict(edges), abs=1e-6)
 
 
 def test_without_its_dataset_the_other_views_work(
