@@ -96,7 +96,7 @@ class TrainingConfig(Section):
         description="Epochs without improvement before early stopping; 0: no early stopping.",
     )
     perfect_loss: float = Field(
-        0.05,
+        0.02,
         ge=0,
         description="Stop after 5 epochs in a row with val accuracy 1 and a val loss below this; "
         "0: never.",

@@ -21,6 +21,7 @@ from cnnclf.images.decode import InputSpec
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
 from cnnclf.models.transfer import choose_frozen_stage
 from cnnclf.models.weights.sources import WeightSource, check_weights, find_weights
+from cnnclf.names import count_of
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
@@ -285,4 +286,9 @@ def _remark(dataset: Dataset, counts: Mapping[str, int], row: Backbone) -> tuple
         )
     if not counts["val"]:
         remarks.append("no val split: the last epoch counts as the best")
+    elif counts["val"] < choices.MIN_VAL_IMAGES:
+        remarks.append(
+            f"val has only {count_of(counts['val'], 'image')}: each is {1 / counts['val']:.1%} of "
+            "its accuracy, so the choice of epoch, phase and learning rate is partly chance"
+        )
     return tuple(remarks)

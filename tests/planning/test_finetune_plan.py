@@ -174,3 +174,10 @@ def test_what_is_trained_and_how_fast_follows_from_the_kind_of_stages(
     given = plan_tiny(shapes, **options, **{"tail.unfreeze": "none", "tail.learning_rate": 0.2})
     assert given.config.tail.learning_rate == 0.2
     assert not set(tail) & set(given.reasons)
+
+
+def test_few_val_images_are_said_to_be_few(shapes: Dataset) -> None:
+    plan = plan_tiny(shapes)
+    count = plan.counts["val"]
+    assert 0 < count < 100
+    assert plan.remarks[-1].startswith(f"val has only {count} images: each is ")
