@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
@@ -66,6 +67,15 @@ Resume = Annotated[
         help="Continue an interrupted run.",
     ),
 ]
+Extend = Annotated[
+    Path | None,
+    typer.Option(
+        "--extend",
+        metavar="RUN",
+        autocompletion=complete_run,
+        help="Train a finished run for more epochs, with --epochs for all of them, as a new run.",
+    ),
+]
 Force = Annotated[
     bool,
     typer.Option(
@@ -98,6 +108,7 @@ class Request:
         dry_run: Only show the plan.
         verbose: Show what libraries print.
         force: Resume a run although it seems to be training.
+        extend: The finished run to train for more epochs, if any.
     """
 
     source: Path | None
@@ -109,6 +120,7 @@ class Request:
     dry_run: bool
     verbose: bool
     force: bool = False
+    extend: Path | None = None
 
 
 class Trainer(Protocol[AnyConfig, AnyPlan]):
@@ -152,6 +164,13 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
         The exit code.
     """
     command = f"cnnclf {trainer.kind.command}"
+    if request.extend is not None:
+        if request.source or request.resume or request.file or request.assignments:
+            raise UsageError(
+                "--extend RUN takes neither a dataset nor --resume, --config or --set",
+                f"{command} --extend {shlex.quote(str(request.extend))} --epochs N",
+            )
+        return _extend(request, request.extend)
     if request.resume is None:
         if request.force:
             raise UsageError("--force goes with --resume RUN only")
@@ -222,6 +241,43 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool, 
     if verbose:
         out.note_pairs(_describe(trainer, plan))
     return _train(trainer, plan, dataset, lambda: run, resume=True, verbose=verbose)
+
+
+def _extend(request: Request, path: Path) -> int:
+    """Train a finished run of `cnnclf train` for more epochs, as a new run."""
+    from cnnclf.cli.commands.train import CNN_TRAINER
+    from cnnclf.data.manifest import load_dataset
+    from cnnclf.planning.plan import parse_plan, read_dataset_path
+    from cnnclf.planning.train_plan import TrainPlan
+    from cnnclf.runs import check_new_run, create_run, next_run_path, open_run
+    from cnnclf.training.extending import plan_extension
+    from cnnclf.training.run import check_unchanged
+
+    origin = open_run(path)
+    before = parse_plan(origin.plan, TrainPlan.from_dict)
+    config, _ = load_config(options=request.given, kind=TrainConfig)  # checks what was typed
+    given = {key: attrgetter(key)(config) for key in request.given}
+    extension = plan_extension(origin, before, given=given)
+    dataset = load_dataset(read_dataset_path(before))
+    check_unchanged(origin, plan=before, dataset=dataset)
+    plan = extension.plan
+    if request.dry_run:
+        out.pairs("", _describe(CNN_TRAINER, plan))
+        out.json({"plan": plan.to_dict()})
+        return ExitCode.OK
+    if request.target is not None:
+        check_new_run(request.target)
+    lines = _describe if request.verbose else _summarize
+    out.note_pairs(lines(CNN_TRAINER, plan))
+
+    def make_run() -> "RunDirectory":
+        run = create_run(
+            request.target or next_run_path(dataset.name),
+            command=shlex.join(["cnnclf", *sys.argv[1:]]),
+        )
+        return extension.begin(run)
+
+    return _train(CNN_TRAINER, plan, dataset, make_run, resume=True, verbose=request.verbose)
 
 
 def _train(

@@ -43,7 +43,7 @@ from cnnclf.workspaces import remove_leftovers, workspace
 IMAGES_NAME: Final = "images"
 _UNFINISHED: Final = "importing"
 _OWN_NAMES: Final = (DATASET_NAME, MANIFEST_NAME, SKIPPED_NAME, IMAGES_NAME)
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLASSES_HINT: Final = (
     "put the images of each class into a folder with its name, or give a CSV file with the "
     "columns path,label"

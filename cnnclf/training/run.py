@@ -8,6 +8,7 @@
         judge_best(work)
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -267,13 +268,24 @@ def check_resumable(run: RunDirectory, *, plan: Plan[Any], dataset: Dataset) -> 
     if run.read_record()["status"] == RunStatus.FINISHED:
         raise RunError(
             f"the run {run.path} is finished: there is nothing to resume",
-            "train again with more --epochs into another --out",
+            f"for more epochs: cnnclf train --extend {shlex.quote(str(run.path))} --epochs N"
+            if isinstance(plan, TrainPlan)
+            else "train again with more --epochs into another --out",
         )
     if run.status() is RunStatus.RUNNING:
         raise still_training(
             run,
             "wait for it; if that process is gone for sure, add --force to --resume",
         )
+    check_unchanged(run, plan=plan, dataset=dataset)
+
+
+def check_unchanged(run: RunDirectory, *, plan: Plan[Any], dataset: Dataset) -> None:
+    """Refuse to continue a run whose data changed.
+
+    Raises:
+        DataError: The dataset is not the one that was trained on.
+    """
     if dataset.fingerprint != plan.dataset["fingerprint"]:
         raise DataError(
             f"the dataset in {dataset.directory} has changed since the run {run.path} started",

@@ -112,6 +112,11 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
         (OSError(errno.ENOSPC, "No space left", "/data/x.bin"), 6, "disk full: /data/x.bin"),
         (OSError(errno.EDQUOT, "Quota exceeded", "/data/x.bin"), 6, "/data/x.bin"),
         (
+            OSError(errno.EFBIG, "File too large", "/data/x.bin"),
+            6,
+            "size limit was reached: /data/x.bin",
+        ),
+        (
             PermissionError(errno.EACCES, "Permission denied", "/root/a"),
             3,
             "permission denied: /root/a",

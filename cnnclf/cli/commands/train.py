@@ -10,6 +10,7 @@ from cnnclf.cli.training_commands import (
     Assignments,
     ConfigFile,
     DryRun,
+    Extend,
     Force,
     Out,
     Request,
@@ -33,6 +34,7 @@ def train_command(
     config: ConfigFile = None,
     set_: Assignments = None,
     resume: Resume = None,
+    extend: Extend = None,
     force: Force = False,
     dry_run: DryRun = False,
     json: options.Json = False,
@@ -53,11 +55,12 @@ def train_command(
         assignments=tuple(set_ or ()),
         given=given_settings(settings),
         resume=resume,
+        extend=extend,
         force=force,
         dry_run=dry_run,
         verbose=verbose,
     )
-    return run_training(request, _CnnTrainer())
+    return run_training(request, CNN_TRAINER)
 
 
 class _CnnTrainer:
@@ -89,6 +92,9 @@ class _CnnTrainer:
 
     def prepare(self, plan: "TrainPlan", progress: Progress) -> None:
         """Do nothing: a CNN starts from random weights."""
+
+
+CNN_TRAINER = _CnnTrainer()
 
 
 def _describe(plan: "TrainPlan") -> dict[str, str]:

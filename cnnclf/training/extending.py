@@ -1,0 +1,138 @@
+"""Training a finished run for more epochs: a new run that begins with a copy of its last state.
+
+The state is exact: weights, optimizer, random generators and the best epoch so far. The learning
+rate is that of a run which was planned for all the epochs from the start, at the epoch where this
+one continues; with a schedule that falls to the end it therefore rises first, and the plan says so.
+"""
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from cnnclf.errors import RunError, UsageError
+from cnnclf.files import read_json, write_error, write_json_atomic, write_text_atomic
+from cnnclf.planning.train_plan import TrainPlan
+from cnnclf.runs import ENGINE_CACHE, REFERENCE_FILE, STATE_FILE, RunDirectory, RunStatus
+from cnnclf.training.fitting.schedule import learning_rate_at
+
+CHANGEABLE: Final = ("training.epochs", "training.patience", "training.perfect_loss")
+"""The settings that an extension may change; all others are those of the run."""
+
+_NOT_COPIED: Final = shutil.ignore_patterns(ENGINE_CACHE, REFERENCE_FILE, ".*")
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A finished run and the plan of its continuation.
+
+    Args:
+        origin: The finished run.
+        epoch: Its completed epochs.
+        plan: The plan of the new run.
+    """
+
+    origin: RunDirectory
+    epoch: int
+    plan: TrainPlan
+
+    def begin(self, run: RunDirectory) -> RunDirectory:
+        """Copy the state of the finished run into a new one, which then can be resumed.
+
+        Args:
+            run: A run directory that was created.
+
+        Returns:
+            The same run directory.
+
+        Raises:
+            RunError: The state is damaged or cannot be written.
+            DeviceError: The disk is full.
+        """
+        try:
+            for name, target in (("best", run.best), ("last", run.last)):
+                shutil.copytree(self.origin.find_checkpoint(name), target, ignore=_NOT_COPIED)
+            shutil.copyfile(self.origin.history, run.history)
+        except OSError as error:
+            raise write_error(run.path, error) from error
+        state = read_json(run.last / STATE_FILE)
+        # Patience starts again, else a run that it ended would end at once.
+        state |= {"epochs_without_better": 0, "plateau_wait": 0, "stopped": None}
+        write_json_atomic(run.last / STATE_FILE, state)
+        write_json_atomic(run.plan, self.plan.to_dict())
+        if (settings := self.plan.to_toml()) is not None:
+            write_text_atomic(run.settings, settings)
+        run.update_run(extends=str(self.origin.path.absolute()), extends_epoch=self.epoch)
+        return run
+
+
+def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str, Any]) -> Extension:
+    """Plan more epochs of a finished run.
+
+    Args:
+        origin: The run.
+        plan: Its plan.
+        given: The settings that change, by dotted key, checked; one of them is `training.epochs`,
+            the number of all epochs.
+
+    Raises:
+        UsageError: Other settings are given, no epochs, or not more than the run has.
+        RunError: The run is not finished or damaged.
+    """
+    command = f"cnnclf train --extend {shlex.quote(str(origin.path))} --epochs N"
+    others = [key for key in given if key not in CHANGEABLE]
+    epochs = given.get("training.epochs")
+    if others or not isinstance(epochs, int):
+        fault = f"cannot change {others[0]}" if others else "needs --epochs N"
+        raise UsageError(
+            f"--extend {origin.path} {fault}: only --epochs, --patience and --perfect-loss",
+            command,
+        )
+    status = origin.status()
+    if status is not RunStatus.FINISHED:
+        raise RunError(
+            f"the run {origin.path} is {status}, not finished: it cannot be extended",
+            f"continue with: {origin.resume_command()}",
+        )
+    done = int(read_json(origin.find_checkpoint("last") / STATE_FILE)["epoch"])
+    if epochs <= done:
+        raise UsageError(
+            f"--epochs {epochs}: the run {origin.path} has {done} epochs already",
+            f"it is the number of all epochs: {command.removesuffix('N')}{2 * done}",
+        )
+    update = {key.partition(".")[2]: value for key, value in given.items()}
+    training = plan.config.training.model_copy(update=update)
+    config = plan.config.model_copy(update={"training": training})
+    return Extension(
+        origin,
+        done,
+        replace(
+            plan,
+            asked=config,
+            config=config,
+            given={**plan.given, **dict.fromkeys(given, "option")},
+            reasons={key: why for key, why in plan.reasons.items() if key not in given},
+            remarks=(*plan.remarks, _remark(origin.path, plan, config=config, done=done)),
+        ),
+    )
+
+
+def _remark(path: Path, plan: TrainPlan, *, config: Any, done: int) -> str:
+    """Say where the new run begins, and what that means for the learning rate."""
+    steps = max(1, -(-plan.counts["train"] // int(config.training.batch_size)))
+    before, now = (int(each.training.epochs) for each in (plan.config, config))
+    last = learning_rate_at(done * steps - 1, config.optimizer, total=before * steps)
+    first = learning_rate_at(done * steps, config.optimizer, total=now * steps)
+    schedule = config.optimizer.schedule
+    if schedule == "plateau":
+        rate = "the learning rate stays as the plateau schedule reduced it"
+    elif f"{last:.3g}" == f"{first:.3g}":
+        rate = f"the learning rate stays {first:.3g}"
+    else:
+        rate = (
+            f"the {schedule} schedule now spans {now} epochs instead of {before}, so the learning "
+            f"rate changes from {last:.3g} to {first:.3g}"
+        )
+    return f"extends {path} from epoch {done + 1}: {rate}; patience counts from here"

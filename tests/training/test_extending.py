@@ -1,0 +1,93 @@
+"""More epochs of a finished run: exactly those of a run that was planned for all of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import RunError, UsageError
+from cnnclf.planning.plan import parse_plan
+from cnnclf.planning.train_plan import TrainPlan
+from cnnclf.progress import Silent
+from cnnclf.runs import RunStatus, create_run, open_run
+from cnnclf.runtime import setup_runtime
+from cnnclf.training.extending import Extension, plan_extension
+from cnnclf.training.run import TrainResult, conduct_run
+from tests.training.conftest import Train
+
+CONSTANT = {"optimizer.schedule": "constant", "training.patience": 2}
+MEASURED = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+def figures(result: TrainResult) -> list[list[Any]]:
+    return [[getattr(row, name) for name in MEASURED] for row in result.state.history]
+
+
+def plan(path: Path, **given: Any) -> Extension:
+    run = open_run(path)
+    values = {f"training.{name}": value for name, value in given.items()}
+    return plan_extension(run, parse_plan(run.plan, TrainPlan.from_dict), given=values)
+
+
+def extend(extension: Extension, path: Path, dataset: Dataset) -> TrainResult:
+    run = extension.begin(create_run(path))
+    runtime = setup_runtime(device="cpu", precision="float32", seed=0, deterministic=False)
+    return conduct_run(
+        extension.plan, dataset, run=run, runtime=runtime, progress=Silent(), resume=True
+    )
+
+
+def test_more_epochs_are_those_of_an_uninterrupted_run(
+    train_tiny: Train, shapes: Dataset, tmp_path: Path
+) -> None:
+    options = CONSTANT | {"training.patience": 9}
+    whole = train_tiny(tmp_path / "whole", **options | {"training.epochs": 4})
+    train_tiny(tmp_path / "short", **options | {"training.epochs": 2})
+    before = (tmp_path / "short" / "plan.json").read_bytes()
+    extension = plan(tmp_path / "short", epochs=4)
+    assert extension.epoch == 2
+    more = extend(extension, tmp_path / "more", shapes)
+    assert figures(more) == figures(whole)
+    assert more.state.best_epoch == whole.state.best_epoch
+    run = open_run(tmp_path / "more")
+    assert run.status() is RunStatus.FINISHED
+    assert run.read_record()["extends"] == str(tmp_path / "short")
+    assert len(run.history.read_text().splitlines()) == 5
+    assert "the learning rate stays" in json.loads(run.plan.read_text())["remarks"][-1]
+    assert "epochs = 4" in run.settings.read_text()
+    assert (tmp_path / "short" / "plan.json").read_bytes() == before
+
+
+def test_the_plan_says_what_becomes_of_the_learning_rate(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", **{"optimizer.schedule": "cosine", "training.epochs": 2})
+    [*_, remark] = plan(tmp_path / "run", epochs=4).plan.remarks
+    assert "the cosine schedule now spans 4 epochs instead of 2" in remark
+    first, last = remark.partition("changes from ")[2].partition(";")[0].split(" to ")
+    assert float(last) > float(first) > 0
+
+
+def test_a_run_that_patience_ended_can_be_extended(
+    train_tiny: Train, shapes: Dataset, tmp_path: Path
+) -> None:
+    train_tiny(tmp_path / "run", **CONSTANT | {"training.epochs": 2})
+    path = open_run(tmp_path / "run").find_checkpoint("last") / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs_without_better": 2}))
+    more = extend(plan(tmp_path / "run", epochs=3), tmp_path / "more", shapes)
+    assert more.state.epoch == 3
+
+
+def test_what_cannot_be_extended_is_refused(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", **CONSTANT | {"training.epochs": 2})
+    for given, words in (
+        ({"patience": 3}, "needs --epochs"),
+        ({"epochs": "auto"}, "needs --epochs"),
+        ({"epochs": 3, "batch_size": 3}, "cannot change training.batch_size"),
+        ({"epochs": 2}, "has 2 epochs already"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            plan(tmp_path / "run", **given)
+    open_run(tmp_path / "run").update_run(status="interrupted")
+    with pytest.raises(RunError, match="interrupted, not finished"):
+        plan(tmp_path / "run", epochs=3)
