@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnclf.api import (
+        check,
         convolve,
         describe,
         evaluate,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         train,
     )
     from cnnclf.config import (
+        CheckConfig,
         ConvolveConfig,
         EvaluateConfig,
         ExplainConfig,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckConfig",
     "Classifier",
     "CnnclfError",
     "ConvolveConfig",
@@ -48,6 +51,7 @@ __all__ = [
     "PredictConfig",
     "TrainConfig",
     "__version__",
+    "check",
     "convolve",
     "describe",
     "evaluate",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cnnclf.config import (
+    CheckConfig,
     CommandConfig,
     ConvolveConfig,
     EvaluateConfig,
@@ -41,10 +42,12 @@ if TYPE_CHECKING:
     from cnnclf.planning.finetune_plan import FinetunePlan
     from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.prediction.rows import Prediction
+    from cnnclf.quality.checking import QualityReport
     from cnnclf.training.epochs import EpochListener
     from cnnclf.training.run import TrainResult
 
 __all__ = [
+    "check",
     "convolve",
     "describe",
     "evaluate",
@@ -122,6 +125,50 @@ def load_dataset(directory: StrPath) -> "Dataset":
     from cnnclf.data.manifest import load_dataset as load
 
     return load(Path(directory))
+
+
+def check(
+    dataset: "Dataset | StrPath",
+    config: CheckConfig | Settings | None = None,
+    *,
+    out: StrPath | None = None,
+    progress: Progress | None = None,
+) -> "QualityReport":
+    """Find out what is wrong with the images of a dataset; no file is changed.
+
+    Args:
+        dataset: A dataset, or any source that can be imported.
+        config: Settings of `cnnclf check`.
+        out: Directory of findings.csv; None writes nothing.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+
+    Returns:
+        The report: `findings`, the worst first, each with `severity`, `check`, `path` and
+        `message`; `by_check()`; `failed`.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        DataError: There is no such dataset or source, or it has no images.
+        RunError: `out` cannot be written.
+
+    Example:
+        >>> [finding.path for finding in cnnclf.check("photos/").findings]
+        ['cat/7.jpg']
+    """
+    from cnnclf.importers import open_dataset
+    from cnnclf.quality.checking import check_dataset, write_report
+
+    settings, _ = _resolve(CheckConfig, config)
+    progress = progress or _Logged()
+    data = (
+        open_dataset(Path(dataset), progress=progress)
+        if isinstance(dataset, str | os.PathLike)
+        else dataset
+    )
+    report, _ = check_dataset(data, config=settings, progress=progress)
+    if out is not None:
+        write_report(Path(out), report)
+    return report
 
 
 def train(

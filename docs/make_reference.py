@@ -15,6 +15,7 @@ from cnnclf.cli.examples import EXAMPLES
 from cnnclf.cli.settings import SETTING_PREFIX
 from cnnclf.config import (
     MODEL_PRESETS,
+    CheckConfig,
     CommandConfig,
     ConvolveConfig,
     EvaluateConfig,
@@ -37,6 +38,7 @@ KINDS: dict[str, type[CommandConfig]] = {
         kind.command: kind
         for kind in (
             ImportConfig,
+            CheckConfig,
             EvaluateConfig,
             PredictConfig,
             ExplainConfig,

@@ -25,6 +25,12 @@ _COMMANDS = "cnnclf.cli.commands"
 
 COMMANDS: tuple[CommandRow, ...] = (
     ("import", f"{_COMMANDS}.import_", "import_command", "Import images into a dataset."),
+    (
+        "check",
+        f"{_COMMANDS}.check",
+        "check_command",
+        "Find out what is wrong with the images of a dataset.",
+    ),
     ("train", f"{_COMMANDS}.train", "train_command", "Train a CNN on a dataset."),
     (
         "finetune",

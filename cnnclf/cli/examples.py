@@ -11,6 +11,7 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf import photos --out pets",
         "cnnclf import labels.csv -o pets --split 0.7,0.15,0.15 --copy",
     ),
+    "check": ("cnnclf check photos", "cnnclf check pets --mirrored --strict -o report"),
     "train": (
         "cnnclf train pets --dry-run",
         "cnnclf train pets -o runs/pets --epochs 40 --augment medium",

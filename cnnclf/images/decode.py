@@ -20,6 +20,7 @@ from cnnclf.images.formats import describe_name
 from cnnclf.images.input_spec import DECODER_VERSION, FITS, INTERPOLATIONS, InputSpec
 from cnnclf.images.pillow_files import (
     MAX_PIXELS,
+    FileFacts,
     LoadedImage,
     load_16_bit_values,
     load_image,
@@ -32,10 +33,12 @@ __all__ = [
     "MAX_PIXELS",
     "ImageInfo",
     "InputSpec",
+    "ReducedImage",
     "count_16_bit_values",
     "decode_image",
     "fit_pixels",
     "inspect_image",
+    "reduce_image",
 ]
 
 # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if each side keeps this many times the pixels it
@@ -65,6 +68,31 @@ class ImageInfo:
     pixels_sha256: str
     exact: bool
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReducedImage:
+    """An image small enough to be examined quickly, and what its file contains.
+
+    Args:
+        pixels: uint8 [h, w, 3], upright; transparent pixels over white.
+        width: Columns of the image, after the EXIF orientation is applied.
+        height: Rows, likewise.
+        mode: Pillow's mode of the file.
+        format: The format of the content.
+        mismatch: That the name of the file belongs to another format; "" if it does not.
+        is_transparent: Whether a pixel is not opaque.
+        facts: How the file was made.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    width: int
+    height: int
+    mode: str
+    format: str
+    mismatch: str
+    is_transparent: bool
+    facts: FileFacts
 
 
 def decode_image(
@@ -182,6 +210,47 @@ def inspect_image(
         exact=exact,
         note="; ".join(filter(None, notes)),
     )
+
+
+def reduce_image(
+    source: Path | bytes, side: int, *, name: str = "", max_pixels: int = MAX_PIXELS
+) -> ReducedImage:
+    """Decode a whole file, so that damage is found, but keep only a small image. Thread-safe.
+
+    Args:
+        source: A file, or the content of a file.
+        side: Pixels of the longer side of the small image; smaller images keep their size.
+        name: Name of the file that the content came from; not needed with a file.
+        max_pixels: Refuse larger images, 1 or more.
+
+    Raises:
+        ImageError: The file cannot be read, is not an image, damaged or larger than `max_pixels`.
+    """
+
+    def enough(width: int, height: int) -> tuple[int, int]:
+        scale = min(1.0, side / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    loaded = load_image(source, max_pixels=max_pixels, enough=enough, with_oddities=True)
+    name = name or (source.name if isinstance(source, Path) else "")
+    image, size = loaded.image, enough(loaded.width, loaded.height)
+    is_transparent = image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)
+    image = image if image.mode == "L" else _flatten(image, _ANY_SPEC)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BOX, loaded.box, reducing_gap=2.0)
+    return ReducedImage(
+        pixels=np.array(image.convert("RGB")),
+        width=loaded.width,
+        height=loaded.height,
+        mode=loaded.mode,
+        format=loaded.format,
+        mismatch=describe_name(name, loaded.format),
+        is_transparent=is_transparent,
+        facts=loaded.facts,
+    )
+
+
+_ANY_SPEC = InputSpec(1, 1)  # of which only the background is used
 
 
 @dataclass(frozen=True, slots=True)

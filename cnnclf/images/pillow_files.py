@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,8 @@ _TURNS = {
 
 _ORDINARY_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 
+_LUMINANCE_SUM = 3688  # of the 64 numbers of table K.1 of the JPEG standard (quality 50)
+_MAX_CAMERA = 40
 _FEW_HIGH_BITS = 64  # of 256: values below a quarter of the 16 bits
 
 _ALL_AT_ONCE_BYTES = 1 << 25  # files up to 32 MiB are read in one go, larger ones as Pillow asks
@@ -92,6 +94,24 @@ _Enough = Callable[[int, int], tuple[int, int]]
 _Box = tuple[float, float, float, float]
 
 
+class FileFacts(NamedTuple):
+    """What a file reports about how it was made.
+
+    Args:
+        turn: How EXIF turns the stored pixels, in words; "" if they are upright.
+        camera: Maker and model in EXIF; "" for none.
+        jpeg_quality: 1 to 100, as libjpeg counts, estimated from the first quantization table; None
+            if there is none.
+    """
+
+    turn: str
+    camera: str
+    jpeg_quality: int | None
+
+
+NO_FACTS: Final = FileFacts("", "", None)
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
     """One decoded image.
@@ -105,6 +125,7 @@ class LoadedImage:
         mode: Pillow's word for the colors in the file.
         format: A key of `FORMATS`.
         oddities: What is unusual about the file, in words; only with `with_oddities`.
+        facts: How the file was made; only with `with_oddities`.
     """
 
     image: Image.Image
@@ -114,6 +135,7 @@ class LoadedImage:
     mode: str
     format: str
     oddities: tuple[str, ...]
+    facts: FileFacts = NO_FACTS
 
 
 def load_image(
@@ -206,6 +228,7 @@ def _load(
         )
     try:
         oddities = [_describe_mode(image)] if with_oddities else []
+        facts = NO_FACTS
         has_16_bits = _has_deep_colors(image)
         orientation, turn = 1, 1
         if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -224,6 +247,7 @@ def _load(
         if with_oddities:
             frames = _describe_frames(image, file_format, stream)
             oddities += [*deep, _TURNS.get(turn, ""), frames]
+            facts = FileFacts(_TURNS.get(turn, ""), _find_camera(image), _estimate_quality(image))
     except MemoryError as error:
         raise ImageError(f"not enough memory to decode {width} x {height} pixels") from error
     except _DAMAGE as error:
@@ -238,6 +262,7 @@ def _load(
         mode=mode,
         format=file_format,
         oddities=tuple(filter(None, oddities)),
+        facts=facts,
     )
 
 
@@ -374,6 +399,26 @@ def _find_orientation(image: ImageFile.ImageFile) -> int:
     except _DAMAGE:
         return 1  # the pixels are intact: damaged metadata is no reason to lose the image
     return orientation if isinstance(orientation, int) and orientation in _TRANSPOSES else 1
+
+
+def _find_camera(image: ImageFile.ImageFile) -> str:
+    if "exif" not in image.info:
+        return ""
+    try:
+        exif = image.getexif()
+        words = [str(exif.get(tag, "")) for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
+    except _DAMAGE:
+        return ""
+    return " ".join(_printable(word.strip("\0 "))[:_MAX_CAMERA] for word in words).strip()
+
+
+def _estimate_quality(image: ImageFile.ImageFile) -> int | None:
+    """Invert how libjpeg scales its table of luminance by the quality."""
+    table = getattr(image, "quantization", None)
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or not table:
+        return None
+    percent: float = 100 * sum(next(iter(table.values()))) / _LUMINANCE_SUM
+    return max(1, round((200 - percent) / 2 if percent <= 100 else 5000 / percent))
 
 
 def _turn(image: Image.Image, box: _Box, orientation: int) -> tuple[Image.Image, _Box]:

@@ -1,0 +1,116 @@
+"""`cnnclf check`: find out what is wrong with the images of a dataset."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, read_settings
+from cnnclf.config import CheckConfig
+from cnnclf.errors import ExitCode, UsageError
+from cnnclf.names import count_of
+
+if TYPE_CHECKING:
+    from cnnclf.quality.checking import QualityReport
+    from cnnclf.quality.finding import Finding
+
+_CASES = 3  # of each check on the screen; --out has all
+_LEVELS = ("error", "warning")
+
+
+@partial(add_settings, kind=CheckConfig)
+def check_command(
+    dataset: options.Dataset,
+    *,
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Directory for findings.csv."),
+    ] = None,
+    strict: Annotated[
+        str | None,
+        typer.Option(
+            "--strict",
+            metavar="[LEVEL]",
+            help="Exit with code 3 if there are findings of this level or worse: error or warning; "
+            "alone: error.",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    **settings: object,
+) -> int:
+    """Find out what is wrong with the images of a dataset; no file is changed.
+
+    Looks for copies across splits and classes, even if they were resized, recompressed or
+    brightened; for damaged, blank, blurred and odd images; and for signals that give the label
+    away. The exit code is 7 if files are missing or damaged.
+    """
+    config = read_settings(CheckConfig, settings)
+    level = _read_level(strict)
+    options.check_new(out_, overwrite=overwrite)
+    from cnnclf.importers import count_unread, open_dataset
+    from cnnclf.quality.checking import check_dataset, write_report
+    from cnnclf.quality.finding import Severity
+
+    data = open_dataset(dataset, progress=out.progress())
+    report, _ = check_dataset(data, config=config, progress=out.progress())
+    _show(report)
+    if out_ is not None:
+        for path in write_report(out_, report):
+            out.line(f"written: {path}")
+    out.json(report.to_dict())
+    if level and any(report.count(Severity(each)) for each in _LEVELS[: _LEVELS.index(level) + 1]):
+        return ExitCode.DATA
+    return ExitCode.SOME_FAILED if report.failed or count_unread(data) else ExitCode.OK
+
+
+def _read_level(strict: str | None) -> str:
+    level = "error" if strict == "" else strict or ""
+    if level and level not in _LEVELS:
+        raise UsageError(
+            f"--strict {level}: expected one of {', '.join(_LEVELS)}", "--strict=warning"
+        )
+    return level
+
+
+def _show(report: "QualityReport") -> None:
+    total = f"{count_of(report.images, 'image')} of {len(report.labels):,} classes"
+    if not report.findings:
+        out.line(f"no findings in {total}")
+        return
+    for check, findings in report.by_check():
+        out.line(f"{findings[0].severity}: {check.title} ({check.name}: {len(findings):,})")
+        for finding in findings[:_CASES]:
+            out.line(f"  {_describe(finding)}")
+        if len(findings) > _CASES:
+            out.line(f"  and {len(findings) - _CASES:,} more")
+        out.line(f"  effect: {check.effect}")
+        out.line(f"  action: {check.action}")
+        out.line()
+    from cnnclf.quality.finding import Severity
+
+    counts = [
+        count_of(report.count(severity), noun)
+        for severity, noun in zip(Severity, ("error", "warning", "note"), strict=True)
+    ]
+    out.line(f"{', '.join(counts)} in {total}")
+
+
+def _describe(finding: "Finding") -> str:
+    if not finding.path:
+        return finding.message
+    if not finding.other_path:
+        return f"{finding.path}: {finding.message}"
+    first = _place(finding.label, finding.split)
+    second = _place(finding.other_label, finding.other_split)
+    if first == second:
+        first = second = ""
+    return f"{finding.path}{first} and {finding.other_path}{second}: {finding.message}"
+
+
+def _place(label: str, split: str) -> str:
+    return f" ({', '.join(filter(None, [label, split]))})"

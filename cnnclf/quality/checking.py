@@ -1,0 +1,193 @@
+"""From a dataset to its findings: measure every image once, then run the table of checks."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from cnnclf.config import CheckConfig
+from cnnclf.data.manifest import Counts, Dataset
+from cnnclf.data.manifest_rows import open_csv
+from cnnclf.errors import DataError
+from cnnclf.files import atomic_path
+from cnnclf.names import count_of
+from cnnclf.progress import STEPS, Progress
+from cnnclf.quality.check_table import CHECKS
+from cnnclf.quality.evidence import Evidence
+from cnnclf.quality.finding import Case, Check, Finding, Severity
+from cnnclf.quality.image_facts import measure_images
+
+FINDINGS_NAME: Final = "findings.csv"
+
+_PREVALENCE: Final = 0.1  # of all images; what more have is a property of the dataset
+_MIN_SET: Final = 20  # in smaller datasets every image counts
+_EXAMPLES: Final = 3
+_ORDER: Final = tuple(Severity)
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """What was found in a dataset.
+
+    Args:
+        dataset: The dataset.
+        images: Rows of its manifest.
+        labels: Its labels.
+        counts: Images by split and label.
+        findings: The worst first; those of one check are together.
+        not_run: Checks that had nothing to look at, with what they need.
+        failed: Files that are missing or cannot be decoded.
+        seconds: Wall time.
+    """
+
+    dataset: Path
+    images: int
+    labels: tuple[str, ...]
+    counts: Counts
+    findings: tuple[Finding, ...]
+    not_run: dict[str, str]
+    failed: int
+    seconds: float
+
+    def by_check(self) -> list[tuple[Check, list[Finding]]]:
+        """Return the checks that found something, the worst first, with their findings."""
+        found: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            found.setdefault(finding.check, []).append(finding)
+        rows = {check.name: check for check in CHECKS}
+        return [(rows[name], findings) for name, findings in found.items()]
+
+    def count(self, severity: Severity) -> int:
+        """Count the findings of one severity."""
+        return sum(finding.severity is severity for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as types that JSON supports."""
+        return {
+            "dataset": str(self.dataset),
+            "images": self.images,
+            "labels": list(self.labels),
+            "counts": self.counts,
+            "severities": {severity.value: self.count(severity) for severity in Severity},
+            "checks": {check.name: len(found) for check, found in self.by_check()},
+            "not_run": self.not_run,
+            "failed": self.failed,
+            "seconds": self.seconds,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def check_dataset(
+    dataset: Dataset, *, config: CheckConfig, progress: Progress
+) -> tuple[QualityReport, Evidence]:
+    """Check the images, labels and splits of a dataset; no file is changed.
+
+    Args:
+        dataset: The dataset.
+        config: Settings of the check.
+        progress: Receives the progress.
+
+    Returns:
+        The report, and what it rests on.
+
+    Raises:
+        DataError: The dataset has no images.
+    """
+    start = time.perf_counter()
+    if not len(dataset):
+        raise DataError(f"{dataset.directory} has no images", "import some: cnnclf import SOURCE")
+    facts = measure_images(dataset, threads=config.threads, progress=progress)
+    evidence = Evidence(dataset, facts, config=config)
+    findings: list[Finding] = []
+    not_run: dict[str, str] = {}
+    with progress.task("comparing images", len(CHECKS), unit=STEPS) as task:
+        for check in CHECKS:
+            if evidence.has(check.needs):
+                findings += _run(check, evidence)
+            else:
+                not_run[check.name] = check.needs
+            task.advance()
+    findings.sort(key=lambda finding: _ORDER.index(finding.severity))  # stable
+    report = QualityReport(
+        dataset=dataset.directory,
+        images=len(dataset),
+        labels=dataset.labels,
+        counts=dataset.counts(),
+        findings=tuple(findings),
+        not_run=not_run,
+        failed=len(facts.missing) + len(facts.damaged),
+        seconds=time.perf_counter() - start,
+    )
+    return report, evidence
+
+
+def write_report(directory: Path, report: QualityReport) -> list[Path]:
+    """Write what was found: findings.csv, with one line for each finding.
+
+    Args:
+        directory: Made if it does not exist; files of an earlier report are replaced.
+        report: What was found.
+
+    Returns:
+        The files written.
+
+    Raises:
+        DeviceError: The disk is full.
+        RunError: A file cannot be written.
+    """
+    path = directory / FINDINGS_NAME
+    names = [field.name for field in fields(Finding)]
+    with (
+        atomic_path(path) as partial,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        write = open_csv(file)
+        write(names)
+        for finding in report.findings:
+            write(["" if (value := getattr(finding, name)) is None else value for name in names])
+    return [path]
+
+
+def _run(check: Check, evidence: Evidence) -> list[Finding]:
+    cases = list(check.find(evidence))
+    total = len(evidence.dataset)
+    if not check.is_property or total < _MIN_SET or len(cases) <= _PREVALENCE * total:
+        return [_describe(check, case, evidence) for case in cases]
+    message = (
+        f"{count_of(len(cases), 'image')} of {total:,} ({len(cases) / total:.0%}), a property of "
+        f"the dataset: {_name_examples(cases, evidence)}"
+    )
+    share = len(cases) / total
+    return [Finding(Severity.INFO, check.name, message, value=share)]
+
+
+def _name_examples(cases: Sequence[Case], evidence: Evidence) -> str:
+    paths = evidence.dataset.manifest.paths
+    shown = [
+        f"{paths[case.row]} ({case.words})" for case in cases[:_EXAMPLES] if case.row is not None
+    ]
+    return ", ".join(shown) + (" and more" if len(cases) > _EXAMPLES else "")
+
+
+def _describe(check: Check, case: Case, evidence: Evidence) -> Finding:
+    path, label, split = case.path, "", ""
+    other_path, other_label, other_split = "", "", ""
+    if case.row is not None:
+        path = evidence.dataset.manifest.paths[case.row]
+        label, split = evidence.label_of(case.row), evidence.split_of(case.row)
+    if case.other is not None:
+        other_path = evidence.dataset.manifest.paths[case.other]
+        other_label, other_split = evidence.label_of(case.other), evidence.split_of(case.other)
+    return Finding(
+        severity=check.severity,
+        check=check.name,
+        message=case.words,
+        path=path,
+        label=label,
+        split=split,
+        other_path=other_path,
+        other_label=other_label,
+        other_split=other_split,
+        value=case.value,
+    )

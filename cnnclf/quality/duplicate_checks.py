@@ -1,0 +1,86 @@
+"""Checks of pairs of images: equal or almost equal, inside a class, across classes and splits."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from cnnclf.quality.evidence import Evidence
+from cnnclf.quality.finding import Case
+
+_SAME = "the same image"
+
+
+def find_copies(evidence: Evidence) -> Iterator[Case]:
+    """Find images that repeat an earlier one of their class and split."""
+    keys = np.stack([evidence.contents, evidence.classes, evidence.splits], axis=1)
+    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    earlier = first[inverse.ravel()]
+    for row in np.flatnonzero(earlier != np.arange(len(earlier))).tolist():
+        yield Case(_SAME, row, int(earlier[row]), value=1.0)
+
+
+def find_copies_across_classes(evidence: Evidence) -> Iterator[Case]:
+    """Find images that occur with two labels."""
+    for one, two in evidence.duplicates.conflicts.tolist():
+        yield Case(_SAME, one, two, value=1.0)
+
+
+def find_copies_across_splits(evidence: Evidence) -> Iterator[Case]:
+    """Find images that occur in two splits."""
+    seen: set[int] = set()
+    for rows, twins in evidence.duplicates.shared.values():
+        for row, twin in zip(rows.tolist(), twins.tolist(), strict=True):
+            if row not in seen:  # once, although it may be in both other splits
+                seen.add(row)
+                yield Case(_SAME, row, twin, value=1.0)
+
+
+def find_near_copies(evidence: Evidence) -> Iterator[Case]:
+    """Find images that are almost the same as another one of their class and split."""
+    classes, splits = evidence.classes, evidence.splits
+    yield from _find_pairs(
+        evidence, lambda one, two: classes[one] == classes[two] and splits[one] == splits[two]
+    )
+
+
+def find_near_copies_across_classes(evidence: Evidence) -> Iterator[Case]:
+    """Find images that are almost the same as one with another label."""
+    classes = evidence.classes
+    yield from _find_pairs(evidence, lambda one, two: classes[one] != classes[two])
+
+
+def find_near_copies_across_splits(evidence: Evidence) -> Iterator[Case]:
+    """Find images that are almost the same as one in another split."""
+    splits = evidence.splits
+    yield from _find_pairs(
+        evidence,
+        lambda one, two: splits[one] != splits[two] and min(splits[one], splits[two]) >= 0,
+    )
+
+
+def find_torn_groups(evidence: Evidence) -> Iterator[Case]:
+    """Find groups with images in more than one split."""
+    members: dict[str, dict[int, int]] = {}
+    for row, group in enumerate(evidence.dataset.manifest.groups):
+        if group and evidence.splits[row] >= 0:
+            members.setdefault(group, {}).setdefault(int(evidence.splits[row]), row)
+    for group, rows in members.items():
+        if len(rows) > 1:
+            earliest, *others = (rows[split] for split in sorted(rows))
+            yield Case(f"both of group {group!r}", others[-1], earliest)
+
+
+def _find_pairs(evidence: Evidence, test: Callable[[int, int], bool]) -> Iterator[Case]:
+    """Find pairs that pass a test; each image once, with the one that is most like it."""
+    pairs = evidence.near_pairs
+    seen: set[int] = set()
+    triples = zip(pairs.rows.tolist(), pairs.edges.tolist(), pairs.forms, strict=True)
+    for (one, two), edges, form in triples:
+        if not test(one, two):
+            continue
+        # The image of the later split is the one that leaked.
+        later, earlier = (one, two) if evidence.splits[one] > evidence.splits[two] else (two, one)
+        if later not in seen:
+            seen.add(later)
+            words = f"{form}, " if form else ""
+            yield Case(f"{words}edges agree by {edges:.3f}", later, earlier, value=edges)

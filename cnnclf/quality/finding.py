@@ -1,0 +1,90 @@
+"""What a check is and what it finds: the words that the table, the checks and the report share."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cnnclf.quality.evidence import Evidence
+
+
+class Severity(StrEnum):
+    """How bad a finding is, the worst first."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Case(NamedTuple):
+    """What a check has found, before it is put into words of the table.
+
+    Args:
+        words: What is special about it, in words that follow its path.
+        row: The image, a row of the manifest; None if it is no image of the manifest.
+        other: A second image that belongs to the finding.
+        path: The file, if there is no row; "" for a finding about the dataset.
+        value: The number that the finding rests on.
+    """
+
+    words: str
+    row: int | None = None
+    other: int | None = None
+    path: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of findings.csv; the names of the fields are its header.
+
+    Args:
+        severity: How bad it is.
+        check: Name of the check.
+        message: What was found.
+        path: The file; "" for a finding about the dataset.
+        label: The class of the image, or "".
+        split: The split of the image, or "".
+        other_path: A second file that belongs to the finding, or "".
+        other_label: Its class, or "".
+        other_split: Its split, or "".
+        value: The number that the finding rests on, or None.
+    """
+
+    severity: Severity
+    check: str
+    message: str
+    path: str = ""
+    label: str = ""
+    split: str = ""
+    other_path: str = ""
+    other_label: str = ""
+    other_split: str = ""
+    value: float | None = None
+
+
+class Check(NamedTuple):
+    """A row of the table of checks.
+
+    Args:
+        name: As in findings.csv.
+        severity: Of its findings.
+        title: What is found, in the plural.
+        effect: What it does to a model.
+        action: What to do about it.
+        find: Finds the cases.
+        needs: What a dataset must have for this check: `splits`, `classes` (two or more), `groups`,
+            or "" for nothing.
+        is_property: Whether it becomes one note about the whole dataset if more than a tenth of all
+            images have it.
+    """
+
+    name: str
+    severity: Severity
+    title: str
+    effect: str
+    action: str
+    find: "Callable[[Evidence], Iterable[Case]]"
+    needs: str = ""
+    is_property: bool = True

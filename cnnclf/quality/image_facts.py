@@ -1,0 +1,163 @@
+"""What each image file contains, measured once for all checks; files are only read.
+
+Each file is read and decoded completely, on many threads. 1.2 kB are kept of each image: its
+numbers, and 32 x 32 gray pixels.
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cnnclf.bounded import MAX_IMAGE_BYTES, read_bytes
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import ImageError
+from cnnclf.hardware import count_usable_cpus
+from cnnclf.images.decode import ReducedImage, reduce_image
+from cnnclf.progress import Progress
+from cnnclf.quality.perceptual_hash import SIDE, Gray
+from cnnclf.quality.sharpness import measure_blur
+
+REDUCED_SIDE: Final = 256
+"""Longer side of the images that are examined: what a network sees, not what a camera stored."""
+
+_CHUNK: Final = 16
+_NUMBERS: Final = np.dtype(
+    [
+        ("width", "i4"),
+        ("height", "i4"),
+        ("size_bytes", "i8"),
+        ("jpeg_quality", "i2"),  # -1 for none
+        ("is_transparent", "?"),
+        ("is_changed", "?"),
+        ("is_usable", "?"),
+        ("contrast", "f4"),  # standard deviation of the strongest channel
+        ("dark_end", "f4"),  # 1st percentile of gray
+        ("bright_end", "f4"),  # 99th
+        ("blur", "f4"),
+        ("red", "f4"),
+        ("green", "f4"),
+        ("blue", "f4"),
+        ("file", "S16"),
+        ("pixels", "S16"),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFacts:
+    """The measurements of all images of a dataset, by row of the manifest.
+
+    Args:
+        numbers: One record for each row.
+        gray: uint8 [N, 32, 32].
+        modes: Pillow's mode; "" if the file cannot be used.
+        cameras: Maker and model, or "".
+        turns: How EXIF turns the image, in words, or "".
+        mismatches: That the name belongs to another format than the content, or "".
+        missing: Rows whose file is gone.
+        damaged: Why a file cannot be read or decoded, by row.
+    """
+
+    numbers: npt.NDArray[Any]
+    gray: Gray
+    modes: list[str]
+    cameras: list[str]
+    turns: list[str]
+    mismatches: list[str]
+    missing: list[int] = field(default_factory=list)
+    damaged: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def usable(self) -> npt.NDArray[np.intp]:
+        """Rows of the images that could be decoded, ascending."""
+        return np.flatnonzero(self.numbers["is_usable"])
+
+
+def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress) -> ImageFacts:
+    """Read and measure every image of a dataset.
+
+    Args:
+        dataset: Its files are read, and never written to.
+        threads: At least 1; None means one per processor.
+        progress: Receives the number of files.
+    """
+    count = len(dataset)
+    modes, cameras, turns, mismatches = ([""] * count for _ in range(4))
+    gray = np.zeros((count, SIDE, SIDE), np.uint8)
+    facts = ImageFacts(np.zeros(count, _NUMBERS), gray, modes, cameras, turns, mismatches)
+    pool = ThreadPoolExecutor(threads or count_usable_cpus(), thread_name_prefix="measure")
+    chunks = [range(at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
+    try:
+        with progress.task("examining images", count, unit="images") as task:
+            for done in pool.map(lambda rows: _measure_rows(dataset, rows, facts), chunks):
+                task.advance(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    facts.missing.sort()
+    return facts
+
+
+def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
+    for row in rows:
+        path = dataset.file(row)
+        try:
+            content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
+            reduced = reduce_image(content, REDUCED_SIDE, name=path.name)
+        except FileNotFoundError:
+            facts.missing.append(row)
+        except ImageError as error:
+            facts.damaged[row] = error.message
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            facts.damaged[row] = f"cannot be read: {reason}"
+        else:
+            _fill(facts, row, content=content, reduced=reduced, digest=dataset.manifest.sha256[row])
+    return len(rows)
+
+
+def _fill(
+    facts: ImageFacts, row: int, *, content: bytes, reduced: ReducedImage, digest: str
+) -> None:
+    image = Image.fromarray(reduced.pixels)
+    gray = image.convert("L")
+    is_small = min(gray.size) < SIDE
+    way = Image.Resampling.BILINEAR if is_small else Image.Resampling.BOX
+    facts.gray[row] = np.asarray(gray.resize((SIDE, SIDE), way))
+    histogram = np.cumsum(gray.histogram())
+    colors = np.array(image.histogram(), np.float64).reshape(3, 256) / (gray.width * gray.height)
+    levels = np.arange(256)
+    means = colors @ levels
+    spread = np.sqrt(np.maximum(colors @ levels**2 - means**2, 0)).max()
+    sha = hashlib.sha256(content).hexdigest()
+    words = f"{reduced.width} {reduced.height} {reduced.is_transparent} "
+    pixels = hashlib.blake2b(words.encode(), digest_size=8)
+    pixels.update(reduced.pixels.tobytes())
+    quality = reduced.facts.jpeg_quality
+    facts.numbers[row] = (
+        reduced.width,
+        reduced.height,
+        len(content),
+        -1 if quality is None else quality,
+        reduced.is_transparent,
+        sha != digest,
+        True,
+        spread,
+        np.searchsorted(histogram, 0.01 * histogram[-1]),
+        np.searchsorted(histogram, 0.99 * histogram[-1]),
+        measure_blur(gray),
+        *means,
+        sha[:16].encode(),
+        pixels.hexdigest().encode(),
+    )
+    facts.modes[row] = reduced.mode
+    facts.cameras[row] = reduced.facts.camera
+    facts.turns[row] = reduced.facts.turn
+    facts.mismatches[row] = reduced.mismatch

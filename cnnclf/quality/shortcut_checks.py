@@ -1,0 +1,130 @@
+"""Signals that give the label away without the image: file size, camera, mean color, name.
+
+A network may learn them instead of the object; then scores are high, until it meets images of
+another origin (Geirhos et al., 2020: "Shortcut learning in deep neural networks").
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.quality.evidence import Evidence
+from cnnclf.quality.finding import Case
+
+_MIN_IMAGES: Final = 50
+_FOLDS: Final = 5
+_MAX_BINS: Final = 64
+_IMAGES_PER_BIN: Final = 10
+_ERRORS: Final = 4.0  # standard errors above chance
+_DIGITS: Final = re.compile(r"\d+")
+
+Codes = npt.NDArray[np.intp]
+
+
+class Signal(NamedTuple):
+    """A property of an image that says nothing of its content, or little.
+
+    Args:
+        name: In words.
+        codes: int [n], the value of each image, numbered.
+        min_gap: Fraction of the gap between chance and certainty from which on it is reported.
+    """
+
+    name: str
+    codes: Codes
+    min_gap: float
+
+
+def find_shortcuts(evidence: Evidence) -> Iterator[Case]:
+    """Find signals that predict the label much better than always naming the largest class."""
+    rows = evidence.facts.usable
+    _, classes = np.unique(evidence.classes[rows], return_inverse=True)
+    if len(rows) < _MIN_IMAGES or classes.max(initial=0) < 1:
+        return
+    chance = float(np.bincount(classes).max()) / len(rows)
+    error = np.sqrt(chance * (1 - chance) / len(rows))
+    found = []
+    for signal in _read_signals(evidence, rows):
+        accuracy = cross_validate(signal.codes, classes)
+        gap = (accuracy - chance) / (1 - chance)
+        if gap >= signal.min_gap and accuracy - chance > _ERRORS * error:
+            found.append((gap, accuracy, signal.name))
+    for gap, accuracy, name in sorted(found, reverse=True):
+        yield Case(
+            f"{name} alone gives the label of {accuracy:.0%} of the images; the largest class has "
+            f"{chance:.0%}, so it closes {gap:.0%} of the gap",
+            value=gap,
+        )
+
+
+def cross_validate(codes: Codes, classes: Codes) -> float:
+    """Return the accuracy of naming the most frequent class of each value, in 5 folds.
+
+    Args:
+        codes: int [n], a value of each image; 0 or more.
+        classes: int [n], class indices; 0 or more.
+    """
+    count = int(classes.max()) + 1
+    folds = np.random.default_rng(0).permutation(len(codes)) % _FOLDS
+    hits = 0
+    for fold in range(_FOLDS):
+        inside, outside = folds != fold, folds == fold
+        pairs, votes = np.unique(codes[inside] * count + classes[inside], return_counts=True)
+        best = np.full(int(codes.max()) + 1, int(np.bincount(classes[inside]).argmax()))
+        order = np.argsort(votes, kind="stable")  # the most frequent class is written last
+        best[pairs[order] // count] = pairs[order] % count
+        hits += int((best[codes[outside]] == classes[outside]).sum())
+    return hits / len(codes)
+
+
+def _read_signals(evidence: Evidence, rows: npt.NDArray[np.intp]) -> Iterator[Signal]:
+    numbers = evidence.facts.numbers[rows]
+    aspect = np.round(numbers["width"] / np.maximum(numbers["height"], 1), 3)
+    for name, values, min_gap in (
+        ("the width", numbers["width"], 0.3),
+        ("the height", numbers["height"], 0.3),
+        ("the aspect ratio", aspect, 0.3),
+        ("the JPEG quality", numbers["jpeg_quality"], 0.3),
+        # What an image shows changes these two, so that they may be honest signals.
+        ("the file size", numbers["size_bytes"], 0.8),
+        ("the mean red", numbers["red"], 0.8),
+        ("the mean green", numbers["green"], 0.8),
+        ("the mean blue", numbers["blue"], 0.8),
+    ):
+        yield Signal(name, _bin(values), min_gap)
+    for name, words in (
+        ("the color mode", evidence.facts.modes),
+        ("the camera in EXIF", evidence.facts.cameras),
+        ("the pattern of the file name", _read_patterns(evidence)),
+    ):
+        yield Signal(name, np.unique(np.array(words)[rows], return_inverse=True)[1], 0.3)
+
+
+def _bin(values: npt.NDArray[np.generic]) -> Codes:
+    """Number the values, or bins with equal numbers of images if there are many values."""
+    unique, inverse = np.unique(values, return_inverse=True)
+    most = max(2, min(_MAX_BINS, len(values) // _IMAGES_PER_BIN))
+    if len(unique) <= most:
+        return inverse
+    edges = np.unique(np.quantile(values.astype(np.float64), np.arange(1, most) / most))
+    bins: Codes = np.searchsorted(edges, values.astype(np.float64), side="right")
+    return bins
+
+
+def _read_patterns(evidence: Evidence) -> list[str]:
+    """Return the names of all files without numbers, and without their labels, which are honest."""
+    patterns = []
+    for row, path in enumerate(evidence.dataset.manifest.paths):
+        name, label = path.rpartition("/")[2].casefold(), evidence.label_of(row).casefold()
+        at, end = name.find(label), name.find(label) + len(label)
+        if (
+            at >= 0
+            and not name[max(at - 1, 0) : at].isalpha()
+            and not name[end : end + 1].isalpha()
+        ):
+            name = name[:at] + name[end:]
+        patterns.append(_DIGITS.sub("#", name))
+    return patterns

@@ -1,0 +1,135 @@
+"""Which images are the same, and which are almost the same."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import ImageError
+from cnnclf.images.decode import inspect_image
+from cnnclf.quality.hash_join import Pairs, find_close_hashes
+from cnnclf.quality.image_facts import REDUCED_SIDE, ImageFacts
+from cnnclf.quality.perceptual_hash import FORMS, Gray, compare_images, hash_images
+
+# Copies of 200 photos of 100 and 128 pixels kept at least .96 and .91 at half the size, at JPEG
+# quality 30 and a fifth brighter; different photos reached .95 and .80.
+MIN_PIXELS: Final = 0.92
+MIN_EDGES: Final = 0.88
+
+_MIN_CONTRAST: Final = 4.0  # of 255; images without structure have no hash
+_NEIGHBORS: Final = 32  # of many images with one hash, each is compared with the next ones
+_MEMBERS: Final = 8  # of images with one hash that are compared with those of a close hash
+_CHUNK: Final = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class NearPairs:
+    """Pairs of images that are almost the same.
+
+    Args:
+        rows: int64 [m, 2], rows of the manifest, the smaller first; the most similar pair first.
+        edges: float32 [m], correlation of their edges.
+        forms: Key of `FORMS` that makes the second image like the first.
+    """
+
+    rows: Pairs
+    edges: npt.NDArray[np.float32]
+    forms: list[str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def identify_contents(dataset: Dataset, facts: ImageFacts) -> Pairs:
+    """Give images with the same bytes or the same pixels the same number.
+
+    Returns:
+        int64 [N]; images that cannot be used have numbers of their own.
+    """
+    numbers = facts.numbers
+    _, contents = np.unique(numbers["file"], return_inverse=True)
+    _, pixels, counts = np.unique(numbers["pixels"], return_inverse=True, return_counts=True)
+    contents = contents.astype(np.int64)
+    same: dict[tuple[int, str], int] = {}
+    for row in np.flatnonzero((counts[pixels] > 1) & numbers["is_usable"]).tolist():
+        digest = ""
+        if max(numbers["width"][row], numbers["height"][row]) > REDUCED_SIDE:
+            digest = _hash_all_pixels(dataset, row)
+        contents[row] = same.setdefault((int(pixels[row]), digest), int(contents[row]))
+    unusable = ~numbers["is_usable"]
+    contents[unusable] = -1 - np.flatnonzero(unusable)
+    return contents
+
+
+def _hash_all_pixels(dataset: Dataset, row: int) -> str:
+    try:
+        return inspect_image(dataset.file(row)).pixels_sha256
+    except ImageError:  # it was there a moment ago
+        return f"row {row}"
+
+
+def find_near_pairs(facts: ImageFacts, contents: Pairs, *, mirrored: bool) -> NearPairs:
+    """Find images that are almost the same: resized, recompressed, brightened.
+
+    Args:
+        facts: The images.
+        contents: int64 [N], equal for equal images, of which only the first is compared.
+        mirrored: Whether to look for mirrored and rotated copies, too.
+    """
+    _, firsts = np.unique(contents, return_index=True)
+    usable = np.zeros(len(facts), bool)
+    usable[firsts] = True
+    rows = np.flatnonzero(usable & (facts.numbers["contrast"] >= _MIN_CONTRAST))
+    rows = rows[facts.gray[rows].std(axis=(1, 2)) >= _MIN_CONTRAST] if len(rows) else rows
+    hashes = hash_images(facts.gray[rows])
+    best: dict[tuple[int, int], tuple[float, str]] = {}
+    for form in FORMS if mirrored else [""]:
+        if form:
+            turned = np.concatenate([hashes, hash_images(FORMS[form](facts.gray[rows]))])
+            pairs = _pair_hashes(turned)
+            pairs = pairs[(pairs[:, 0] < len(rows)) & (pairs[:, 1] >= len(rows))]
+            pairs = np.subtract(pairs, (0, len(rows)), dtype=np.int64)
+            pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+        else:
+            pairs = _pair_hashes(hashes)
+        for (one, two), edges in _verify(facts.gray, rows[pairs], form=form):
+            key = (min(one, two), max(one, two))
+            best[key] = max(best.get(key, (0.0, "")), (edges, form))
+    ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))
+    return NearPairs(
+        rows=np.array([key for key, _ in ranked], np.int64).reshape(-1, 2),
+        edges=np.array([value for _, (value, _) in ranked], np.float32),
+        forms=[form for _, (_, form) in ranked],
+    )
+
+
+def _pair_hashes(hashes: npt.NDArray[np.uint64]) -> Pairs:
+    """Return pairs of places whose hashes are equal or close; of many equal ones not all pairs."""
+    values, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    starts = np.cumsum(counts) - counts
+    found = []
+    for shift in range(1, min(_NEIGHBORS, int(counts.max(initial=0)) - 1) + 1):
+        same = inverse[order[shift:]] == inverse[order[:-shift]]
+        found.append(np.stack([order[:-shift][same], order[shift:][same]], axis=1))
+    close = find_close_hashes(values)
+    for one in range(_MEMBERS):
+        for two in range(_MEMBERS):
+            there = (counts[close[:, 0]] > one) & (counts[close[:, 1]] > two)
+            if there.any():
+                found.append(order[starts[close[there]] + (one, two)])
+    return np.sort(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=1)
+
+
+def _verify(gray: Gray, pairs: Pairs, *, form: str) -> list[tuple[tuple[int, int], float]]:
+    """Return the pairs whose pixels and edges agree, with the correlation of the edges."""
+    found = []
+    for start in range(0, len(pairs), _CHUNK):
+        part = pairs[start : start + _CHUNK]
+        scores = compare_images(gray[part[:, 0]], FORMS[form](gray[part[:, 1]]))
+        good = (scores[:, 0] >= MIN_PIXELS) & (scores[:, 1] >= MIN_EDGES)
+        for (one, two), score in zip(part[good].tolist(), scores[good, 1].tolist(), strict=True):
+            found.append(((one, two), score))
+    return found

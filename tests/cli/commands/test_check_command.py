@@ -1,0 +1,182 @@
+"""`cnnclf check`: what is shown and written, exit codes, and datasets that are hardly any."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cnnclf
+from cnnclf.data.manifest_rows import Row, read_rows, write_rows
+from tests.conftest import Cli
+from tests.quality.drawn import FIRST, PLANTS, DrawnSet, draw_scene
+
+
+@pytest.fixture(scope="module")
+def leaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset with a leak, a conflict, a dark image and one that is turned."""
+    root = tmp_path_factory.mktemp("leaking")
+    drawn = DrawnSet(root / "drawn")
+    for number, name in enumerate(("near-copies-across-splits", "copies-across-classes", "dark")):
+        PLANTS[name](drawn)
+        new = f"planted{number}.png"
+        (drawn.root / "planted.png").rename(drawn.root / new)
+        drawn.rows[-1] = drawn.rows[-1].__class__(new, drawn.rows[-1].label, drawn.rows[-1].split)
+    return drawn.import_into(root / "dataset").directory
+
+
+def make_dataset(folder: Path, images: list[tuple[str, Any]]) -> Path:
+    """Make a dataset directory without an import, which would refuse it."""
+    rows, labels = [], dict.fromkeys(label for label, _ in images)
+    for number, (label, image) in enumerate(images):
+        image.save(folder / f"{number}.png")
+        rows.append(
+            Row(f"{number}.png", label, "train", image.width, image.height, "RGB", "0" * 64, "", "")
+        )
+    description = {
+        "format": "cnnclf-dataset",
+        "version": 1,
+        "labels": list(labels),
+        "root": ".",
+        "source": {},
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    write_rows(folder / "manifest.csv", rows)
+    return folder
+
+
+def test_findings_are_shown_with_cases_effect_and_action(cli: Cli, leaking: Path) -> None:
+    result = cli("check", leaking)
+    assert result.code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == (
+        "error: images almost the same as one in another split (near-copies-across-splits: 1)"
+    )
+    assert lines[1].startswith(f"  planted0.png (ball, test) and {FIRST} (ball, train): ")
+    assert lines[2].startswith("  effect: ")
+    assert lines[3].startswith("  action: ")
+    assert lines[-1] == "2 errors, 1 warning, 0 notes in 63 images of 2 classes"
+    positions = [result.stdout.index(word) for word in ("error:", "warning:")]
+    assert positions == sorted(positions)
+
+
+def test_json_has_every_finding(cli: Cli, leaking: Path) -> None:
+    found = json.loads(cli("check", leaking, "--json").stdout)
+    assert found["severities"] == {"error": 2, "warning": 1, "info": 0}
+    assert found["checks"] == {
+        "near-copies-across-splits": 1,
+        "copies-across-classes": 1,
+        "dark": 1,
+    }
+    assert found["not_run"] == {"torn-groups": "groups"}
+    dark = found["findings"][-1]
+    assert (dark["path"], dark["label"], dark["split"]) == ("planted2.png", "ball", "train")
+
+
+def test_findings_are_written_as_a_table(cli: Cli, leaking: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    assert cli("check", leaking, "--out", out).code == 0
+    with (out / "findings.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["check"] for row in rows] == [
+        "near-copies-across-splits",
+        "copies-across-classes",
+        "dark",
+    ]
+    assert rows[0]["other_path"] == FIRST
+    again = cli("check", leaking, "--out", out)
+    assert again.code == 2
+    assert "already exists" in again.stderr
+    assert cli("check", leaking, "--out", out, "--overwrite").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(["--strict"], 3), (["--strict=error"], 3), (["--strict=warning"], 3), ([], 0)],
+)
+def test_strict_fails_on_errors(cli: Cli, leaking: Path, options: list[str], code: int) -> None:
+    assert cli("check", leaking, *options).code == code
+
+
+def test_strict_does_not_fail_below_its_level(cli: Cli, tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    PLANTS["dark"](drawn)
+    dataset = drawn.import_into(tmp_path / "dataset").directory
+    assert cli("check", dataset, "--strict").code == 0
+    assert cli("check", dataset, "--strict=warning").code == 3
+    wrong = cli("check", dataset, "--strict=info")
+    assert wrong.code == 2
+    assert "expected one of error, warning" in wrong.stderr
+
+
+def test_files_that_vanished_are_listed(cli: Cli, leaking: Path, tmp_path: Path) -> None:
+    shutil.copytree(leaking.parent, tmp_path / "copy")
+    dataset = tmp_path / "copy" / "dataset"
+    description = json.loads((dataset / "dataset.json").read_text())
+    description["root"] = str(tmp_path / "copy" / "drawn")
+    (dataset / "dataset.json").write_text(json.dumps(description))
+    (tmp_path / "copy" / "drawn" / FIRST).unlink()
+    result = cli("check", dataset)
+    assert result.code == 7
+    assert f"  {FIRST}: no longer exists" in result.stdout
+    assert cli("check", dataset, "--strict").code == 3
+
+
+def test_one_image(cli: Cli, tmp_path: Path) -> None:
+    result = cli("check", make_dataset(tmp_path, [("cat", draw_scene(1, "ball"))]))
+    assert result.code == 0, result.stderr
+    assert "'cat' has only 1 image" in result.stdout
+
+
+def test_no_image(cli: Cli, tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, [("cat", draw_scene(1, "ball"))])
+    (dataset / "manifest.csv").write_text(",".join(Row._fields) + "\n")
+    result = cli("check", dataset)
+    assert result.code == 3
+    assert "has no images" in result.stderr
+
+
+def test_one_class(cli: Cli, tmp_path: Path) -> None:
+    images = [("cat", draw_scene(number, "ball")) for number in range(60)]
+    found = json.loads(cli("check", make_dataset(tmp_path, images), "--json").stdout)
+    assert found["checks"] == {"changed": 1}  # the checksums of this manifest are made up
+    assert "imbalance" in found["not_run"]
+
+
+def test_identical_images(cli: Cli, tmp_path: Path) -> None:
+    images = [("cat" if number % 2 else "dog", draw_scene(1, "ball")) for number in range(40)]
+    found = json.loads(cli("check", make_dataset(tmp_path, images), "--json").stdout)
+    assert found["checks"]["copies-across-classes"] == 1
+    copies = [each for each in found["findings"] if each["check"] == "copies"]
+    assert len(copies) == 1  # a property of the dataset
+    assert copies[0]["severity"] == "info"
+    assert "38 images of 40 (95%)" in copies[0]["message"]
+
+
+def test_ten_thousand_classes(cli: Cli, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 24, 24, 3), dtype=np.uint8)
+    images = [(f"class {number}", Image.fromarray(each)) for number, each in enumerate(noise)]
+    dataset = make_dataset(tmp_path, images)
+    rows = list(read_rows(dataset / "manifest.csv"))
+    more = [rows[number % 200]._replace(label=f"class {number}") for number in range(10_000)]
+    write_rows(dataset / "manifest.csv", more)
+    description = json.loads((dataset / "dataset.json").read_text())
+    description["labels"] = [row.label for row in more]
+    (dataset / "dataset.json").write_text(json.dumps(description))
+    result = cli("check", dataset)
+    assert result.code == 0, result.stderr
+    assert "classes with very few images, or none in a split (small-classes: 10,000)" in (
+        result.stdout
+    )
+    assert "images with two labels (copies-across-classes: 200)" in result.stdout
+
+
+def test_the_python_interface(leaking: Path, tmp_path: Path) -> None:
+    report = cnnclf.check(leaking, {"mirrored": True}, out=tmp_path / "report")
+    assert [finding.check for finding in report.findings][:1] == ["near-copies-across-splits"]
+    assert (tmp_path / "report" / "findings.csv").exists()
+    assert cnnclf.check(cnnclf.load_dataset(leaking)).images == 63
