@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cnnclf.quality.evidence import Evidence
+from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
 _SAME = "the same image"

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnclf.images.formats import FORMATS
 from cnnclf.importers import SKIPPED_NAME
-from cnnclf.quality.evidence import Evidence
+from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
 _GRAY_MODES = ("1", "L", "LA", "I", "F")

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from cnnclf.quality.evidence import Evidence
+    from cnnclf.quality.check_evidence import Evidence
 
 
 class Severity(StrEnum):

@@ -53,7 +53,8 @@ def count_bits(values: Hashes) -> npt.NDArray[np.uint8]:
         counts: npt.NDArray[np.uint8] = np.bitwise_count(values)
         return counts
     table = np.array([number.bit_count() for number in range(256)], np.uint8)
-    return np.sum(table[values.view(np.uint8)].reshape(-1, 8), axis=1, dtype=np.uint8)
+    sums: npt.NDArray[np.uint8] = table[values.view(np.uint8)].reshape(-1, 8).sum(1, np.uint8)
+    return sums
 
 
 def _candidates(values: Pairs, starts: Pairs) -> Iterator[tuple[Pairs, Pairs]]:

@@ -8,7 +8,7 @@ from typing import Final
 from cnnclf.data.checks import FEW_IMAGES, LARGE_RATIO
 from cnnclf.data.manifest import SPLITS
 from cnnclf.names import count_of, name_some
-from cnnclf.quality.evidence import Evidence
+from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
 _FILLING: Final = re.compile(r"[\s_-]+")

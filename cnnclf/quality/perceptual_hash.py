@@ -81,7 +81,8 @@ def compare_images(first: Gray, second: Gray) -> npt.NDArray[np.float32]:
 
 def _center(gray: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     flat: npt.NDArray[np.float32] = gray.reshape(len(gray), -1)
-    return np.subtract(flat, flat.mean(axis=1, keepdims=True))
+    centered: npt.NDArray[np.float32] = flat - flat.mean(axis=1, keepdims=True)
+    return centered
 
 
 def _edges(gray: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -94,4 +95,5 @@ def _correlate(
 ) -> npt.NDArray[np.float32]:
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
     products = np.einsum("ij,ij->i", one, two)
-    return np.divide(products, np.maximum(lengths, 1e-6), dtype=np.float32)
+    correlations: npt.NDArray[np.float32] = products / np.maximum(lengths, np.float32(1e-6))
+    return correlations

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.quality.evidence import Evidence
+from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
 MIN_SIDE: Final = 20

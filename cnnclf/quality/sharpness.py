@@ -39,4 +39,5 @@ def measure_blur(gray: Image.Image) -> float:
 def _sum_tiles(values: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
     height, width = (side // _TILES for side in values.shape)
     tiles = values[: height * _TILES, : width * _TILES].reshape(_TILES, height, _TILES, width)
-    return np.sum(tiles, axis=(1, 3), dtype=np.float64)
+    sums: npt.NDArray[np.float64] = tiles.sum((1, 3), dtype=np.float64)
+    return sums

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.quality.evidence import Evidence
+from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
 _MIN_IMAGES: Final = 50
@@ -105,6 +105,7 @@ def _read_signals(evidence: Evidence, rows: npt.NDArray[np.intp]) -> Iterator[Si
 
 def _bin(values: npt.NDArray[np.generic]) -> Codes:
     """Number the values, or bins with equal numbers of images if there are many values."""
+    inverse: Codes
     unique, inverse = np.unique(values, return_inverse=True)
     most = max(2, min(_MAX_BINS, len(values) // _IMAGES_PER_BIN))
     if len(unique) <= most:

@@ -157,6 +157,7 @@ def test_identical_images(cli: Cli, tmp_path: Path) -> None:
     assert "38 images of 40 (95%)" in copies[0]["message"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_classes(cli: Cli, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 24, 24, 3), dtype=np.uint8)
     images = [(f"class {number}", Image.fromarray(each)) for number, each in enumerate(noise)]
