@@ -13,8 +13,8 @@ from cnnclf.errors import DataError
 from cnnclf.files import atomic_path
 from cnnclf.names import count_of
 from cnnclf.progress import STEPS, Progress
-from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.check_evidence import Evidence
+from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.finding import Case, Check, Finding, Severity
 from cnnclf.quality.image_facts import measure_images
 
