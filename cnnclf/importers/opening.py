@@ -117,7 +117,12 @@ def open_cached(
     """
     if source.path is not None and is_dataset(source.path):
         return load_dataset(source.path)
-    importer, reason = choose_importer(source, importers, options=options)
+    try:
+        importer, reason = choose_importer(source, importers, options=options)
+    except DataError as error:
+        # The options that it names are those of the import.
+        hint = f"; these are options of: cnnclf import {shlex.quote(str(source))} --out DATASET"
+        raise DataError(error.message, error.hint + (hint if "--" in error.hint else "")) from error
     directory = _find_place(source, importer, options, progress)
     if not is_dataset(directory):
         _import_into(directory, source, importer, reason, options, progress)

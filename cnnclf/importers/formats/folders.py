@@ -162,7 +162,7 @@ class _FolderReader:
         for file in self._walk.all_files(folder.path):
             if rule is None:
                 yield Record(file, folder.label, folder.split)
-            elif label := _label_of(file[len(folder.path) :].lstrip("/"), rule):
+            elif label := _label_of(file[len(self._layout.base) :].lstrip("/"), rule):
                 yield Record(file, label, folder.split)
             else:
                 self._walk.skipped.append((file, f"--label-from {rule} finds no label"))
@@ -251,7 +251,7 @@ def _label_of(file: str, rule: str) -> str:
     """Return the label of a file by --label-from, or "" if it has none.
 
     Args:
-        file: Path below the folder.
+        file: Path below the folder of the splits or classes.
         rule: `parent`, `grandparent` or a regular expression, for the name or else the path.
     """
     if rule in ("parent", "grandparent"):

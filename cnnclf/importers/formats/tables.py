@@ -15,7 +15,7 @@ from cnnclf.importers.importer import (
     read_classes_file,
 )
 from cnnclf.importers.source import Source
-from cnnclf.importers.tables.cell_values import CellError, as_flag, as_label, as_text, readable
+from cnnclf.importers.tables.cell_values import CellError, as_text, readable
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.table_columns import (
     TableColumns,
@@ -129,13 +129,10 @@ class _Reader:
         return as_text(meaning, row.get(name)) if name is not None else ""
 
     def _label(self, row: dict[str, Any]) -> str:
-        if self.columns.one_hot:
-            ones = (name for name in self.columns.one_hot if as_flag(str(row.get(name, ""))))
-            return self._readable(next(ones, ""))
-        text = self._readable(self._cell(row, "label"))
-        if self.columns.separator:
-            text = text.split(self.columns.separator)[0].strip()
-        return self._name_label(as_label(text))
+        label = self.columns.label_of(row)
+        name = self.columns.names.get("label", "")
+        self.converted = self.converted or not _is_utf8(str(row.get(name, "")))
+        return self._name_label(label)
 
     def _record(self, row: dict[str, Any], path: str, label: str) -> Record:
         if not path or not label:
@@ -169,6 +166,14 @@ class _Reader:
         if label.isdecimal() and len(label) < 10 and int(label) < len(self.classes):
             return self.classes[int(label)]
         raise CellError(f"the label {label!r} is not in the classes file")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _can_be_written(text: str) -> bool:

@@ -1,5 +1,6 @@
 """The meaning of the folders of a source as a whole."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,9 @@ from cnnclf.names import count_of, name_some
 
 SPLIT_FOLDERS: Final = "split-folders"
 CLASS_FOLDERS: Final = "class-folders"
+UNLABELED: Final = "images without a label"
 
+_SAMPLE: Final = 50
 _LAYOUT_HINT: Final = (
     "put the images of each class into a folder with its name ({0}/cat/1.jpg, {0}/dog/1.jpg), "
     "or give a CSV file with the columns path,label"
@@ -110,7 +113,10 @@ def _lay_out_splits(
         layout.remarks.append(f"read {', '.join(odd)}")
     for path, split in splits.splits.items():
         if options.label_from and options.label_from != "top":
-            choice.classes.append(ClassFolder(path, "", split))
+            if _finds_labels(view, path, options.label_from):
+                choice.classes.append(ClassFolder(path, "", split))
+            else:
+                layout.unlabeled.append(path)
         elif found := find_label_list(view, path, split=split):
             layout.lists.append(found)
             layout.remarks.append(f"labels of {path}: {found.table}")
@@ -122,6 +128,12 @@ def _lay_out_splits(
             layout.problem = layout.problem or problem
     _drop_bare_images(view, layout)
     return layout
+
+
+def _finds_labels(view: FolderView, path: str, rule: str) -> bool:
+    """Return whether a rule finds a label in one of the first names; of test1/7.jpg it may not."""
+    names = [name_of(file) for file in view.files(path) if is_image_name(file)][:_SAMPLE]
+    return not names or rule in ("parent", "grandparent") or any(re.search(rule, n) for n in names)
 
 
 def _drop_bare_images(view: FolderView, layout: FolderLayout) -> None:
@@ -195,17 +207,30 @@ def _explain(view: FolderView, base: str, folders: list[str]) -> DataError:
 
 
 def _descend(view: FolderView, choice: Choice) -> tuple[str, list[str], list[str]]:
-    """Enter folders that hold only one other, and skip copies of a folder in itself."""
+    """Enter folders that hold only one other, and skip copies of a folder in itself.
+
+    Unlabeled images beside the only other folder (test/ beside data/train and data/valid) stay out.
+    """
     base, wrappers = "", []
     folders = _find_folders(view, base, choice)
-    while len(folders) == 1 and not _is_split(folders[0]):
+    while inner := _find_only(view, folders):
+        choice.skipped |= {path: UNLABELED for path in folders if path != inner}
         wrappers.append(base)
-        base = folders[0]
+        base = inner
         folders = _find_folders(view, base, choice)
     if not folders:  # nested single folders down to the files: the first one is the class
         base, wrappers = "", []
         folders = _find_folders(view, base, choice)
     return base, wrappers, folders
+
+
+def _find_only(view: FolderView, folders: list[str]) -> str:
+    """Return the only folder that is neither a split nor unlabeled images of one; "" if several."""
+    inner = [path for path in folders if not _is_split(path)]
+    if len(inner) != 1 or not all(view.is_flat(path) for path in folders if path != inner[0]):
+        return ""
+    beside = len(folders) > 1
+    return "" if beside and not view.filled(inner[0]) else inner[0]
 
 
 def _is_split(path: str) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.images.formats import FORMATS
+from cnnclf.importers.layouts.split_words import is_neutral
 from cnnclf.importers.walk import Walk
 
 IMAGE_SUFFIXES: Final = (
@@ -45,6 +46,15 @@ class FolderView:
     def has_images_below(self, path: str) -> bool:
         """Return whether any file below a folder is named like an image."""
         return any(is_image_name(file) for file in Walk(self.source).all_files(path))
+
+    def is_flat(self, path: str) -> bool:
+        """Return whether a folder holds only images, or one such folder that repeats its name."""
+        folders = self.filled(path)
+        if not folders:
+            return self.has_images(path)
+        inner = name_of(folders[0])
+        same = inner.casefold() == name_of(path).casefold() or is_neutral(inner)
+        return len(folders) == 1 and same and self.is_flat(folders[0])
 
     def spoken(self, path: str) -> str:
         """Return a path for messages, with the name of the source in front of the first folder."""

@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cnnclf.bounded import check_regular
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.layouts.folder_view import FolderView, is_image_name, join, name_of
+from cnnclf.importers.tables.cell_values import CellError, as_text
+from cnnclf.importers.tables.file_index import FileIndex
+from cnnclf.importers.tables.table_columns import choose_columns, name_columns
+from cnnclf.importers.tables.text_table import TextTable, open_table
 
+_DEFAULTS: Final = ImportConfig()
 _SUFFIXES: Final = (".txt", ".tsv", ".csv")
 _ROWS: Final = 20
 _MAX_BYTES: Final = 256 << 20
@@ -57,8 +63,16 @@ def read_label_list(source: Path, found: LabelList) -> Iterator[tuple[str, str]]
 
 
 def _read(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the first two columns of the lines that have them."""
+    """Yield the names and labels of a table with a header, or the first two columns of lines."""
     check_regular(path, max_bytes=_MAX_BYTES)
+    try:
+        table = open_table(path)
+        is_table = "path" in name_columns(table.header)
+    except DataError:
+        is_table = False
+    if is_table:
+        yield from _read_table(table)
+        return
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         start = file.readline(2**16)
         file.seek(0)
@@ -67,3 +81,14 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
         for row in csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE):
             if len(row) > 1 and row[0].strip() and row[1].strip():
                 yield name_of(row[0].strip()), row[1].strip()
+
+
+def _read_table(table: TextTable) -> Iterator[tuple[str, str]]:
+    index = FileIndex(table.path.parent)
+    columns = choose_columns(table, table.sample(), options=_DEFAULTS, holds=index.holds)
+    for _, row in table.rows():
+        try:
+            if isinstance(row, dict) and (label := columns.label_of(row)):
+                yield name_of(as_text("path", row.get(columns.names["path"]))), label
+        except CellError:
+            continue  # its image is then reported as not listed

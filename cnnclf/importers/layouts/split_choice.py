@@ -50,7 +50,7 @@ def choose_splits(
     splits = {path: settle_eval(split, present) for path, split in found.items()}
     rest = [path for path in folders if path not in splits]
     problem = None if forced else _find_problem(view, splits, rest)
-    unlabeled = [path for path in rest if not view.filled(path) and view.has_images(path)]
+    unlabeled = [path for path in rest if view.is_flat(path)]
     skipped = [path for path in rest if path not in unlabeled]
     return SplitChoice(splits, unlabeled, skipped, problem)
 
@@ -75,7 +75,7 @@ def choose_given(
             )
         splits[found] = split
     rest = [path for path in folders if path not in splits]
-    unlabeled = [path for path in rest if not view.filled(path) and view.has_images(path)]
+    unlabeled = [path for path in rest if view.is_flat(path)]
     return SplitChoice(splits, unlabeled, [path for path in rest if path not in unlabeled])
 
 
@@ -126,7 +126,11 @@ def _find_rivals(view: FolderView, splits: dict[str, str]) -> DataError | None:
 
 def _find_strangers(view: FolderView, splits: dict[str, str], rest: list[str]) -> DataError | None:
     """Refuse folders of labeled images beside the splits that are named like none."""
-    strangers = [path for path in rest if view.filled(path) and view.has_images_below(path)]
+    strangers = [
+        path
+        for path in rest
+        if view.filled(path) and not view.is_flat(path) and view.has_images_below(path)
+    ]
     if not strangers:
         return None
     names, first = name_some([name_of(path) for path in strangers]), name_of(strangers[0])

@@ -12,8 +12,11 @@ from cnnclf.importers.layouts.folder_view import is_image_name
 from cnnclf.importers.tables.cell_values import (
     SplitRule,
     as_flag,
+    as_label,
+    as_text,
     find_separator,
     find_split_rule,
+    readable,
     text_values,
 )
 from cnnclf.importers.tables.text_table import TextTable
@@ -40,7 +43,10 @@ _SYNONYMS: Final = {
         "split", "splits", "subset", "partition", "set", "data_set", "dataset", "usage", "phase",
         "is_valid", "is_val", "is_validation", "is_test", "is_train", "fold", "kfold",
     ),
-    "group": ("group", "groups", "group_id", "subject", "subject_id", "patient", "patient_id"),
+    "group": (
+        "group", "groups", "group_id", "subject", "subject_id", "patient", "patient_id",
+        "patientid", "lesion_id", "individual_id", "participant_id", "case_id",
+    ),
 }  # fmt: skip
 _MOST: Final = 0.5
 
@@ -62,6 +68,20 @@ class TableColumns:
     rule: SplitRule | None = None
     separator: str = ""
     warnings: tuple[str, ...] = ()
+
+    def label_of(self, row: Mapping[str, Any]) -> str:
+        """Return the label of a row; "" for none.
+
+        Raises:
+            CellError: The cell is no text.
+        """
+        if self.one_hot:
+            ones = (name for name in self.one_hot if as_flag(str(row.get(name, ""))))
+            return readable(next(ones, ""))
+        text = readable(as_text("label", row.get(self.names["label"])))
+        if self.separator:
+            text = text.split(self.separator)[0].strip()
+        return as_label(text)
 
     def spoken(self, kind: str = "columns") -> str:
         """Return which column is read as what."""

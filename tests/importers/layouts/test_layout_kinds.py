@@ -73,6 +73,32 @@ KINDS = {
         splits=(8, 8, 0),
         warns=("test/images holds 3 files",),
     ),
+    "unlabeled, doubled": Kind(
+        {**split_tree("seg_train/seg_train", "seg_test/seg_test"), "seg_pred/seg_pred": 3},
+        splits=(8, 0, 8),
+        warns=("seg_pred holds 3 files without a label",),
+    ),
+    "unlabeled beside a wrapper": Kind(
+        {
+            **split_tree("New Plants/New Plants/train", "New Plants/New Plants/valid"),
+            "test/test": 3,
+        },
+        splits=(8, 8, 0),
+        warns=("3 files in test skipped: images without a label",),
+    ),
+    "one column per class in each split": Kind(
+        {
+            f"{part}/{name}": content
+            for part in ("train", "valid", "test")
+            for name, content in {
+                **{f"{at}.png": "image" for at in range(4)},
+                "_classes.csv": "filename, cat, dog\n"
+                + "".join(f"{at}.png, {at % 2}, {1 - at % 2}\n" for at in range(4)),
+            }.items()
+        },
+        splits=(4, 4, 4),
+        notes=("labels of valid: valid/_classes.csv",),
+    ),
     "two readings": Kind(
         split_tree("train", "training_aug", "train_set", "test"),
         labels=(),
@@ -164,6 +190,11 @@ KINDS = {
     "names of files": Kind(
         {f"train/{label}.{at}.png": "image" for label in PETS for at in range(4)},
         options={"label_from": "^([a-z]+)"},
+    ),
+    "names of files beside unlabeled ones": Kind(
+        {f"train/{label}.{at}.png": "image" for label in PETS for at in range(4)} | {"test1": 3},
+        options={"label_from": "^([a-z]+)"},
+        warns=("test1 holds 3 files without a label",),
     ),
     "names of files in splits": Kind(
         {
