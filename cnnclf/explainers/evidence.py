@@ -46,6 +46,7 @@ def map_evidence(
         "approximate: features x gradient at the last layer with places (HiResCAM), because the"
         " head has several dense layers",
         errors=off,
+        tolerance=float("inf"),
         terms=[
             f"map {each.sum():+.3f}, logit {at:+.3f}" for each, at in zip(maps, logit, strict=True)
         ],

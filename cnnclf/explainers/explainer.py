@@ -113,7 +113,7 @@ class ClassMaps:
         is_signed: Whether negative values mean evidence against the class.
         errors: Completeness errors [k]: |sum of the map - what it has to be|, as a fraction of
             `scale`; None for methods that promise nothing.
-        tolerance: The largest error of a complete map.
+        tolerance: The largest error of a complete map; infinite for approximate methods.
         scale: What errors are fractions of, in words.
         terms: What the map adds up to, in words, one per class.
     """

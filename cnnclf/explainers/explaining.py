@@ -24,6 +24,7 @@ from cnnclf.images.decode import fit_pixels
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import Origin, find_origin, quote
 from cnnclf.progress import Progress
+from cnnclf.runtime.gradients import check_gradients
 
 
 @dataclass(frozen=True)
@@ -270,6 +271,8 @@ def _sort_views(
                 find_first_convolution(network.graph)
             elif row.needs_graph:
                 find_head(network.graph)
+            if row.needs_gradient:
+                check_gradients()
             if row.needs_dataset:
                 context.training_images()
             possible.append(row)

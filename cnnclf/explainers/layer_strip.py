@@ -51,7 +51,7 @@ def explain_layers(context: ExplainContext, subject: Subject) -> Explanation:
         tiles.append([left, *drawn])
         arrays |= {step.name: each for step, each in zip(row, maps, strict=True)}
     votes, line = _draw_votes(context, subject)
-    tiles.append([None, *votes])
+    tiles.append([first_filter if len(tiles) == 1 else None, *votes])
     total = len(graph.convolutions)
     shown = sum(row[0].is_convolution for row in rows)
     lines = [

@@ -150,4 +150,6 @@ def describe_errors(maps: ClassMaps) -> str:
         return ""
     worst = float(maps.errors.max())
     error = f"error {worst:{'.1e' if worst < 0.01 else '.1%'}} of {maps.scale}"
+    if np.isinf(maps.tolerance):
+        return f"approximate: {error}"
     return f"complete: {error}" if worst <= maps.tolerance else f"NOT complete: {error}"

@@ -27,13 +27,8 @@ def build_gradient(model: Any) -> Gradient:
     Raises:
         DeviceError: The backend of Keras is not TensorFlow.
     """
+    check_gradients()
     import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise DeviceError(
-            f"gradients need the TensorFlow backend (KERAS_BACKEND={keras.backend.backend()})",
-            "unset KERAS_BACKEND",
-        )
     import tensorflow as tf
 
     # XLA halves the speed on a CPU; shapes differ only in the batch
@@ -54,6 +49,21 @@ def build_gradient(model: Any) -> Gradient:
         return _to_numpy(outputs), _to_numpy(gradients)
 
     return gradient
+
+
+def check_gradients() -> None:
+    """Check that gradients can be computed.
+
+    Raises:
+        DeviceError: The backend of Keras is not TensorFlow.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise DeviceError(
+            f"gradients need the TensorFlow backend (KERAS_BACKEND={keras.backend.backend()})",
+            "unset KERAS_BACKEND",
+        )
 
 
 def _to_numpy(tensors: Sequence[Any]) -> Arrays:

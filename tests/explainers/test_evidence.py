@@ -10,8 +10,10 @@ import pytest
 from cnnclf.config import HeadConfig
 from cnnclf.errors import UsageError
 from cnnclf.explainers.evidence import compute_evidence, map_evidence, measure_errors
+from cnnclf.explainers.explainer import ClassMaps
 from cnnclf.explainers.flat_graph import FlatGraph
 from cnnclf.explainers.heads import find_head
+from cnnclf.explainers.map_figure import describe_errors
 from cnnclf.explainers.network import Network
 from cnnclf.models.backbones import BACKBONES, Backbone
 from cnnclf.models.transfer import build_transfer
@@ -71,6 +73,14 @@ def test_a_wrong_map_is_found(open_model: OpenModel) -> None:
     pixels = draw_noise(context)[None]
     maps, logits = compute_evidence(network, pixels, classes=[1], head=head)
     wrong = maps[0] * 1.001
+    told = [
+        describe_errors(
+            ClassMaps(each, "", errors=measure_errors(each, logits[0], classes=[1], head=head))
+        )
+        for each in (maps[0], wrong)
+    ]
+    assert told[0].startswith("complete")
+    assert told[1].startswith("NOT complete")
     assert measure_errors(maps[0], logits[0], classes=[1], head=head).max() < MAX_ERROR
     assert measure_errors(wrong, logits[0], classes=[1], head=head).max() > MAX_ERROR
 
@@ -92,6 +102,7 @@ def test_several_dense_layers_are_approximate_and_said_to_be(open_model: OpenMod
     context = open_model(build_network("average", hidden=4))
     maps = map_evidence(context.network, draw_noise(context), classes=[0, 1], config=context.config)
     assert maps.method.startswith("approximate")
+    assert describe_errors(maps).startswith("approximate: error")
     assert maps.values.shape == (2, 10, 8)
     assert np.isfinite(maps.values).all()
 

@@ -27,7 +27,7 @@ def explain_command(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="IMAGES...",
+            metavar="IMAGES",
             help="Files, folders, quoted patterns, @FILE for a list, - for a list on stdin.",
             show_default=False,
         ),
