@@ -139,7 +139,7 @@ def check(
     Args:
         dataset: A dataset, or any source that can be imported.
         config: Settings of `cnnclf check`.
-        out: Directory of findings.csv; None writes nothing.
+        out: Directory of findings.csv and check.html; None writes nothing.
         progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
 
     Returns:
@@ -165,9 +165,9 @@ def check(
         if isinstance(dataset, str | os.PathLike)
         else dataset
     )
-    report, _ = check_dataset(data, config=settings, progress=progress)
+    report, evidence = check_dataset(data, config=settings, progress=progress)
     if out is not None:
-        write_report(Path(out), report)
+        write_report(Path(out), report, evidence=evidence, progress=progress)
     return report
 
 

@@ -38,6 +38,11 @@ class Evidence:
         return self.dataset.manifest.splits
 
     @cached_property
+    def rows_by_path(self) -> dict[str, int]:
+        """The row of each path."""
+        return {path: row for row, path in enumerate(self.dataset.manifest.paths)}
+
+    @cached_property
     def contents(self) -> Pairs:
         """A number for each image that equal images share, int64 [N]."""
         return identify_contents(self.dataset, self.facts)

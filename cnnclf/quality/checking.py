@@ -10,15 +10,17 @@ from cnnclf.config import CheckConfig
 from cnnclf.data.manifest import Counts, Dataset
 from cnnclf.data.manifest_rows import open_csv
 from cnnclf.errors import DataError
-from cnnclf.files import atomic_path
+from cnnclf.files import atomic_path, write_text_atomic
 from cnnclf.names import count_of
 from cnnclf.progress import STEPS, Progress
 from cnnclf.quality.check_evidence import Evidence
+from cnnclf.quality.check_page import render_page
 from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.finding import Case, Check, Finding, Severity
 from cnnclf.quality.image_facts import measure_images
 
 FINDINGS_NAME: Final = "findings.csv"
+PAGE_NAME: Final = "check.html"
 
 _PREVALENCE: Final = 0.1  # of all images; what more have is a property of the dataset
 _MIN_SET: Final = 20  # in smaller datasets every image counts
@@ -122,12 +124,16 @@ def check_dataset(
     return report, evidence
 
 
-def write_report(directory: Path, report: QualityReport) -> list[Path]:
-    """Write what was found: findings.csv, with one line for each finding.
+def write_report(
+    directory: Path, report: QualityReport, *, evidence: Evidence, progress: Progress
+) -> list[Path]:
+    """Write what was found: findings.csv, with one line for each finding, and check.html.
 
     Args:
         directory: Made if it does not exist; files of an earlier report are replaced.
         report: What was found.
+        evidence: What it rests on.
+        progress: Receives the progress.
 
     Returns:
         The files written.
@@ -136,7 +142,16 @@ def write_report(directory: Path, report: QualityReport) -> list[Path]:
         DeviceError: The disk is full.
         RunError: A file cannot be written.
     """
-    path = directory / FINDINGS_NAME
+    table, page = directory / FINDINGS_NAME, directory / PAGE_NAME
+    with progress.task("writing the report", 2, unit=STEPS) as task:
+        _write_table(table, report.findings)
+        task.advance()
+        write_text_atomic(page, render_page(report.by_check(), evidence, not_run=report.not_run))
+        task.advance()
+    return [table, page]
+
+
+def _write_table(path: Path, findings: Sequence[Finding]) -> None:
     names = [field.name for field in fields(Finding)]
     with (
         atomic_path(path) as partial,
@@ -144,9 +159,8 @@ def write_report(directory: Path, report: QualityReport) -> list[Path]:
     ):
         write = open_csv(file)
         write(names)
-        for finding in report.findings:
+        for finding in findings:
             write(["" if (value := getattr(finding, name)) is None else value for name in names])
-    return [path]
 
 
 def _run(check: Check, evidence: Evidence) -> list[Finding]:

@@ -27,7 +27,9 @@ def check_command(
     *,
     out_: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Directory for findings.csv."),
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Directory for findings.csv and check.html."
+        ),
     ] = None,
     strict: Annotated[
         str | None,
@@ -57,10 +59,10 @@ def check_command(
     from cnnclf.quality.finding import Severity
 
     data = open_dataset(dataset, progress=out.progress())
-    report, _ = check_dataset(data, config=config, progress=out.progress())
+    report, evidence = check_dataset(data, config=config, progress=out.progress())
     _show(report)
     if out_ is not None:
-        for path in write_report(out_, report):
+        for path in write_report(out_, report, evidence=evidence, progress=out.progress()):
             out.line(f"written: {path}")
     out.json(report.to_dict())
     if level and any(report.count(Severity(each)) for each in _LEVELS[: _LEVELS.index(level) + 1]):

@@ -1,0 +1,229 @@
+"""check.html: the findings with their images, in one file that can be sent to a colleague."""
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Final
+
+from PIL import Image
+
+import cnnclf
+from cnnclf.data.manifest import SPLITS
+from cnnclf.errors import ImageError
+from cnnclf.files import format_bytes
+from cnnclf.images.decode import reduce_image
+from cnnclf.names import count_of
+from cnnclf.quality.check_evidence import Evidence
+from cnnclf.quality.check_table import CHECKS
+from cnnclf.quality.finding import Check, Finding, Severity
+from cnnclf.quality.page_template import PAGE, SCRIPT, STYLE
+
+_MAX_CARDS: Final = 60  # of each check, so that the page stays below about 10 MB
+_MAX_CLASSES: Final = 60
+_THUMBNAIL: Final = 160
+_BAR_WIDTH: Final = 560
+_BAR_HEIGHT: Final = 16
+
+Found = Sequence[tuple[Check, Sequence[Finding]]]
+
+
+def render_page(found: Found, evidence: Evidence, *, not_run: dict[str, str]) -> str:
+    """Render the page.
+
+    Args:
+        found: The checks that found something, the worst first, with their findings.
+        evidence: The dataset and its images, from which thumbnails are made.
+        not_run: Checks that had nothing to look at, with what they need.
+
+    Returns:
+        HTML without any reference to other files.
+    """
+    dataset = evidence.dataset
+    names = {check.name for check, _ in found}
+    silent = [each.name for each in CHECKS if each.name not in names | set(not_run)]
+    missing = "; ".join(f"{name} (no {need})" for name, need in not_run.items())
+    findings = [finding for _, every in found for finding in every]
+    return PAGE.substitute(
+        name=_text(dataset.name),
+        total=_text(
+            f"{count_of(len(dataset), 'image')} of {len(dataset.labels):,} classes in "
+            f"{dataset.directory}"
+        ),
+        counts=_count_severities(findings),
+        filters=_render_filters(found),
+        contents=_render_contents(found),
+        sections="\n".join(_render_section(check, every, evidence) for check, every in found),
+        histogram=_render_histogram(evidence),
+        silent=_text(", ".join(silent) or "none"),
+        not_run=f"<p>Not run: {_text(missing)}</p>" if missing else "",
+        version=_text(cnnclf.__version__),
+        style=STYLE,
+        script=SCRIPT,
+    )
+
+
+def _text(text: str) -> str:
+    """Escape for HTML, and show what would not be visible or turn the reading direction."""
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return escape(shown)
+
+
+def _count_severities(findings: Sequence[Finding]) -> str:
+    counts = []
+    for severity, noun in zip(Severity, ("error", "warning", "note"), strict=True):
+        count = sum(finding.severity is severity for finding in findings)
+        counts.append(f'<span class="{severity}">{count_of(count, noun)}</span>')
+    return ", ".join(counts)
+
+
+def _render_filters(found: Found) -> str:
+    findings = [finding for _, every in found for finding in every]
+    labels = {each for finding in findings for each in (finding.label, finding.other_label)}
+    splits = {each for finding in findings for each in (finding.split, finding.other_split)}
+    choices = {
+        "check": ("finding", [check.name for check, _ in found]),
+        "label": ("class", sorted(labels - {""})),
+        "split": ("split", [split for split in SPLITS if split in splits]),
+    }
+    return "\n".join(
+        f'<label>{title} <select name="{name}"><option value="">all</option>'
+        + "".join(f'<option value="{_text(each)}">{_text(each)}</option>' for each in values)
+        + "</select></label>"
+        for name, (title, values) in choices.items()
+    )
+
+
+def _render_contents(found: Found) -> str:
+    if not found:
+        return "<p>Nothing was found.</p>"
+    items = "".join(
+        f'<li><span class="badge {every[0].severity}">{every[0].severity}</span> '
+        f'<a href="#{check.name}">{_text(check.title)}</a>: {len(every):,}</li>'
+        for check, every in found
+    )
+    return f"<nav><ul>{items}</ul></nav>"
+
+
+def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidence) -> str:
+    cards = "".join(_render_card(finding, evidence) for finding in findings[:_MAX_CARDS])
+    more = len(findings) - _MAX_CARDS
+    rest = f'<p class="dim">and {more:,} more in findings.csv</p>' if more > 0 else ""
+    severity = findings[0].severity
+    return (
+        f'<section id="{check.name}" data-check="{check.name}">'
+        f'<h2><span class="badge {severity}">{severity}</span> {_text(check.title)} '
+        f'<span class="dim">({check.name}: {len(findings):,})</span></h2>'
+        f"<p>Effect: {_text(check.effect)}.</p><p>Action: {_text(check.action)}.</p>"
+        f'<ul class="cards">{cards}</ul>{rest}</section>'
+    )
+
+
+def _render_card(finding: Finding, evidence: Evidence) -> str:
+    labels = _data(finding.label, finding.other_label)
+    splits = _data(finding.split, finding.other_split)
+    sides = [side for side in _name_sides(finding) if side[0]]
+    facts = [_list_facts(path, evidence) for path, _, _ in sides]
+    figures = []
+    for (path, label, split), own in zip(sides, facts, strict=True):
+        other = facts[0] if own is facts[-1] else facts[-1]
+        lines = [_mark(name, value, other.get(name)) for name, value in own.items()]
+        figures.append(_render_figure(path, label, split, lines=lines, evidence=evidence))
+    images = f'<div class="pair">{"".join(figures)}</div>' if figures else ""
+    return (
+        f'<li class="card" data-labels="{labels}" data-splits="{splits}">{images}'
+        f"<p>{_text(finding.message)}</p></li>"
+    )
+
+
+def _name_sides(finding: Finding) -> list[tuple[str, str, str]]:
+    return [
+        (finding.path, finding.label, finding.split),
+        (finding.other_path, finding.other_label, finding.other_split),
+    ]
+
+
+def _data(*values: str) -> str:
+    return escape(json.dumps([value for value in values if value]))
+
+
+def _mark(name: str, value: str, other: str | None) -> str:
+    """Print a fact, bold if the other image of a pair differs in it."""
+    differs = other is not None and other != value
+    return f"{name} <b>{_text(value)}</b>" if differs else f"{name} {_text(value)}"
+
+
+def _list_facts(path: str, evidence: Evidence) -> dict[str, str]:
+    row = evidence.rows_by_path.get(path)
+    if row is None or not evidence.facts.numbers["is_usable"][row]:
+        return {}
+    numbers = evidence.facts.numbers[row]
+    facts = {
+        "class": evidence.label_of(row),
+        "split": evidence.split_of(row) or "none",
+        "pixels": f"{numbers['width']} x {numbers['height']}",
+        "mode": evidence.facts.modes[row],
+        "file": format_bytes(int(numbers["size_bytes"])),
+    }
+    quality = int(numbers["jpeg_quality"])
+    return facts | ({"JPEG quality": str(quality)} if quality >= 0 else {})
+
+
+def _render_figure(
+    path: str, label: str, split: str, *, lines: Iterable[str], evidence: Evidence
+) -> str:
+    place = ", ".join(filter(None, [label, split]))
+    source = _make_thumbnail(path, evidence)
+    image = (
+        f'<img src="{source}" alt="{_text(f"{path} ({place})" if place else path)}" loading="lazy">'
+        if source
+        else '<span class="none">no image</span>'
+    )
+    return f"<figure>{image}<figcaption>{_text(path)}<br>{'<br>'.join(lines)}</figcaption></figure>"
+
+
+def _make_thumbnail(path: str, evidence: Evidence) -> str:
+    """Return an image as a data URI, or "" if it cannot be decoded."""
+    try:
+        pixels = reduce_image(evidence.dataset.root / path, _THUMBNAIL).pixels
+    except ImageError:
+        return ""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _render_histogram(evidence: Evidence) -> str:
+    """Draw a bar for each class, divided into splits."""
+    counts = evidence.dataset.counts()
+    totals = [0] * len(evidence.dataset.labels)
+    for index in evidence.classes.tolist():
+        totals[index] += 1
+    bars = sorted(zip(totals, evidence.dataset.labels, strict=True), key=lambda bar: -bar[0])
+    longest = max(totals, default=0) or 1
+    lines = []
+    for number, (total, label) in enumerate(bars[:_MAX_CLASSES]):
+        top = number * (_BAR_HEIGHT + 8)
+        lines.append(f'<text x="170" y="{top + 13}" text-anchor="end">{_text(label[:24])}</text>')
+        left, parts = 180.0, {split: counts[split][label] for split in SPLITS}
+        parts["rest"] = total - sum(parts.values())  # images without a split
+        for kind, count in parts.items():
+            width = _BAR_WIDTH * count / longest
+            if count:
+                title = f"<title>{_text(label)}, {kind}: {count:,}</title>"
+                lines.append(
+                    f'<rect class="{kind}" x="{left:.1f}" y="{top}" width="{width:.1f}" '
+                    f'height="{_BAR_HEIGHT}">{title}</rect>'
+                )
+            left += width
+        lines.append(f'<text x="{left + 6:.1f}" y="{top + 13}">{total:,}</text>')
+    used = [split for split in SPLITS if any(counts[split].values())]
+    key = " ".join(f'<span class="key {each}"></span> {each}' for each in used)
+    hidden = len(bars) - _MAX_CLASSES
+    more = f'<p class="dim">and {hidden:,} more classes</p>' if hidden > 0 else ""
+    height = min(len(bars), _MAX_CLASSES) * (_BAR_HEIGHT + 8)
+    return (
+        f'<p>{key}</p><svg role="img" aria-label="Number of images of each class" width="820" '
+        f'viewBox="0 0 820 {height}" style="max-width: 100%">{"".join(lines)}</svg>{more}'
+    )

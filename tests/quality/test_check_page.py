@@ -1,0 +1,111 @@
+"""check.html: complete in itself, readable without its script, and safe whatever names hold."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from cnnclf.config import CheckConfig
+from cnnclf.progress import Silent
+from cnnclf.quality.checking import QualityReport, check_dataset, write_report
+from tests.quality.drawn import FIRST, PLANTS, DrawnSet
+
+VOID = {"meta", "img", "br", "link", "input"}
+HOSTILE = '<script>alert("x")</script>\u202e'
+
+
+class Page(HTMLParser):
+    """Collects tags and text, and checks that every tag is closed in order."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(content)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def find(self, tag: str, cls: str = "") -> list[dict[str, str | None]]:
+        return [
+            attrs
+            for name, attrs in self.tags
+            if name == tag and (not cls or cls in (attrs.get("class") or "").split())
+        ]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, QualityReport]:
+    root = tmp_path_factory.mktemp("page")
+    drawn = DrawnSet(root / "drawn")
+    PLANTS["near-copies-across-splits"](drawn)
+    PLANTS["shortcuts"](drawn)
+    drawn.rows = [replace(row, label=HOSTILE) if row.label == "box" else row for row in drawn.rows]
+    dataset = drawn.import_into(root / "dataset")
+    report, evidence = check_dataset(dataset, config=CheckConfig(), progress=Silent())
+    (drawn.root / FIRST).unlink()  # between the check and the page
+    files = write_report(root / "report", report, evidence=evidence, progress=Silent())
+    assert files == [root / "report" / "findings.csv", root / "report" / "check.html"]
+    assert sorted(path.name for path in (root / "report").iterdir()) == [
+        "check.html",
+        "findings.csv",
+    ]
+    return files[1].read_text(encoding="utf-8"), report
+
+
+def test_it_is_complete_in_itself(written: tuple[str, QualityReport]) -> None:
+    page = Page(written[0])
+    assert not page.find("link")
+    assert all(not attrs.get("src") for attrs in page.find("script"))
+    assert all((attrs["src"] or "").startswith("data:image/") for attrs in page.find("img"))
+    assert "http:" not in written[0]
+    assert "https:" not in written[0]
+    assert "default-src 'none'" in written[0]
+
+
+def test_pairs_are_side_by_side_with_what_differs(written: tuple[str, QualityReport]) -> None:
+    page = Page(written[0])
+    pair = re.search(r'<div class="pair">(.+?)</div>', written[0], flags=re.DOTALL)
+    assert pair is not None
+    assert pair[1].count("<figure>") == 2
+    assert "split <b>test</b>" in pair[1]
+    assert "split <b>train</b>" in pair[1]
+    assert "pixels <b>70 x 70</b>" in pair[1]
+    assert "class ball" in pair[1]
+    assert [attrs["alt"] for attrs in page.find("img")] == ["planted.png (ball, test)"]
+    assert "no image" in pair[1]  # the file is gone
+
+
+def test_every_finding_is_there_without_the_script(written: tuple[str, QualityReport]) -> None:
+    page = Page(written[0])
+    assert len(page.find("li", "card")) == len(written[1].findings)
+    for finding in written[1].findings:
+        assert finding.message in page.text
+    assert "hidden" in page.find("form")[0]  # the script shows the filters
+    assert not [attrs for attrs in page.find("li", "card") if "hidden" in attrs]
+
+
+def test_the_classes_are_drawn(written: tuple[str, QualityReport]) -> None:
+    bars = Page(written[0]).find("rect")
+    assert {attrs["class"] for attrs in bars} == {"train", "val", "test"}
+    assert "ball, train: 20" in written[0]
+    assert "ball, test: 6" in written[0]
+
+
+def test_names_are_text(written: tuple[str, QualityReport]) -> None:
+    page = Page(written[0])
+    assert len(page.find("script")) == 1
+    assert "\u202e" not in written[0]
+    assert "\\u202e" in written[0]
