@@ -82,7 +82,7 @@ def _render_filters(found: Found) -> str:
     findings = [finding for _, every in found for finding in every]
     labels = {each for finding in findings for each in (finding.label, finding.other_label)}
     splits = {each for finding in findings for each in (finding.split, finding.other_split)}
-    choices = {
+    choices: dict[str, tuple[str, list[str]]] = {
         "check": ("finding", [check.name for check, _ in found]),
         "label": ("class", sorted(labels - {""})),
         "split": ("split", [split for split in SPLITS if split in splits]),
