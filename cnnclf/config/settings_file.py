@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic.fields import FieldInfo
 
-from cnnclf.config.describing import describe_values, list_fields
+from cnnclf.config.describing import describe_values, list_fields, option_name
 from cnnclf.config.sections import CommandConfig
 
 _WIDTH = 100
@@ -50,9 +50,14 @@ def given_settings_toml(
         origin = given.get(key, "")
         is_given = bool(origin) and not origin.startswith("preset ")
         value = _value(asked if is_given else resolved, key)
-        setting = f"{key.rpartition('.')[2]} = {_toml(key, value)}"
+        text = _toml(key, value)
         source = "" if is_given or value != _value(asked, key) else origin
         lines += ["", *_comments(field, source, reasons.get(key, ""))]
+        if not _is_text(text):
+            # An empty value is refused, so that the option cannot be forgotten.
+            text = '""'
+            lines.append(f"# It is not UTF-8, as TOML must be: give it with {option_name(key)}.")
+        setting = f"{key.rpartition('.')[2]} = {text}"
         lines.append(setting if is_given and value is not None else f"# {setting}")
     return "\n".join(lines) + "\n"
 
@@ -71,6 +76,15 @@ def _value(config: CommandConfig, key: str) -> object:
     for name in key.split("."):
         value = getattr(value, name)
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a text can be written as UTF-8; a path may hold other bytes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _toml(key: str, value: object) -> str:

