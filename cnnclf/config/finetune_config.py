@@ -114,6 +114,10 @@ class TailConfig(Section):
     warmup: float = Field(
         0.07, ge=0, le=0.9, description="Fraction of its steps used for learning rate warmup."
     )
+    interpolate: bool = Field(
+        True,
+        description="Also try weights between those of the two phases, and keep the best on val.",
+    )
 
 
 class FeaturesConfig(Section):

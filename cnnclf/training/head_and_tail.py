@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cnnclf.config import (
     FinetuneConfig,
@@ -17,7 +18,8 @@ from cnnclf.config import (
     TrainingConfig,
 )
 from cnnclf.errors import RunError
-from cnnclf.files import find_whole_directory, read_json
+from cnnclf.files import atomic_directory, find_whole_directory, read_json
+from cnnclf.inference.classifier import save_bundle
 from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.models.weights.filling import LoadedWeights, load_weights
 from cnnclf.planning.finetune_plan import FinetunePlan
@@ -29,6 +31,7 @@ from cnnclf.training.fitting.judging import Difference, Verdict, compare_cached
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.frozen.head_search import choose_head
 from cnnclf.training.frozen.phase_data import PhaseData, open_phase_data
+from cnnclf.training.interpolation import choose_fraction, read_part
 from cnnclf.training.phases import (
     HEAD,
     STEPS,
@@ -177,27 +180,72 @@ class _Phases:
                 winner = HEAD
                 progress.note("the last epoch of the head is kept")
                 restore_head(run)
-        elif state.best_epoch <= state.phase_start:
-            winner = HEAD
-            progress.note("the tail is not better on val: the best epoch of the head is kept")
-        elif not self._is_tail_better():
-            winner = HEAD
-            progress.note("the tail is not better: the best epoch of the head is kept")
-            restore_head(run)
+        else:
+            if self.work.plan.config.tail.interpolate and not state.diverged:
+                self._interpolate()
+            if self._best_epoch() <= state.phase_start:
+                winner = HEAD
+                progress.note("the tail is not better on val: the best epoch of the head is kept")
+            elif not self._is_tail_better():
+                winner = HEAD
+                progress.note("the tail is not better: the best epoch of the head is kept")
+                restore_head(run)
         drop_earlier(run)
         self.work.verdict = self.verdicts.get(winner)
 
+    def _interpolate(self) -> None:
+        """Write weights between head and tail as the best of the tail, if they are better."""
+        run, state, net = self.work.run, self.state, self.transfer.whole
+        best, data = run.find_checkpoint("best"), self.data[TAIL]
+        if "tail_fraction" in _read_extra(best):
+            return  # done before an interruption
+        part, val = data.build_part(), data.val_batches
+        is_better = state.best_epoch > state.phase_start
+        head = read_part(net, part, self._find_earlier() / MODEL_FILE)
+        end = best if is_better else run.find_checkpoint("last")
+        tail = read_part(net, part, end / MODEL_FILE)
+        fraction = choose_fraction(
+            part,
+            head=head,
+            tail=tail,
+            batches=lambda: val.epoch(0) if val is not None else (),
+            label_smoothing=self.work.plan.config.training.label_smoothing,
+        )
+        if fraction == 1:
+            return
+        extra = {"epoch": state.best_epoch if is_better else state.epoch}
+        content = self.work.bundle
+        with atomic_directory(run.best) as directory:
+            save_bundle(
+                directory,
+                net,
+                labels=content.labels,
+                input_spec=content.input_spec,
+                dataset=content.dataset,
+                extra=extra | {"tail_fraction": fraction},
+            )
+        self.work.progress.note(
+            f"tail: {fraction:.0%} of the way from the weights of the head to those of epoch "
+            f"{extra['epoch']} is better on val"
+        )
+
+    def _best_epoch(self) -> int:
+        return int(_read_extra(self.work.run.find_checkpoint("best"))["epoch"])
+
+    def _find_earlier(self) -> Path:
+        run = self.work.run
+        return find_whole_directory(run.earlier) or run.earlier
+
     def _is_tail_better(self) -> bool:
         run = self.work.run
-        self._read_verdict(HEAD, find_whole_directory(run.earlier) or run.earlier)
+        self._read_verdict(HEAD, self._find_earlier())
         self.transfer.whole.load_weights(run.find_checkpoint("best") / MODEL_FILE)
         self._judge(TAIL)
         return self.verdicts[TAIL].score > self.verdicts[HEAD].score
 
     def _settle(self) -> None:
         """Take the epoch of the best checkpoint as the best, which the choice may have changed."""
-        bundle = read_json(self.work.run.find_checkpoint("best") / CLASSIFIER_FILE)
-        epoch = int(bundle["extra"]["epoch"])
+        epoch = self._best_epoch()
         if epoch != self.state.best_epoch:
             self.state.settle_best(epoch)
 
@@ -252,6 +300,11 @@ class _Phases:
             scales=self.transfer.scale_rates(decay) if decay < 1 else None,
             may_diverge=True,
         )
+
+
+def _read_extra(checkpoint: Path) -> dict[str, Any]:
+    extra: dict[str, Any] = read_json(checkpoint / CLASSIFIER_FILE)["extra"]
+    return extra
 
 
 def _optimizer(config: FinetuneConfig, phase: HeadConfig | TailConfig) -> OptimizerConfig:

@@ -128,6 +128,42 @@ def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
     assert np.abs(frozen - last.get_layer("conv3").kernel).max() > 1
 
 
+def test_weights_between_the_phases_are_kept_if_they_are_better(
+    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With val rigged to prefer the middle, the best bundle is exactly between its two parents."""
+    kept: dict[str, list[Any]] = {}
+    choose = head_and_tail.choose_fraction
+
+    def prefer_half(part: Any, *, head: Any, tail: Any, **options: Any) -> float:
+        kept.update(head=head, tail=tail)
+        monkeypatch.setattr("cnnclf.training.interpolation.FRACTIONS", (0.5,))
+        return choose(part, head=head, tail=tail, **options)
+
+    monkeypatch.setattr(head_and_tail, "choose_fraction", prefer_half)
+    monkeypatch.setattr(head_and_tail._Phases, "_is_tail_better", lambda _self: True)
+    progress = Silent()
+    result = tune(tmp_path / "run", progress=progress)
+    best = Classifier.load(tmp_path / "run")
+    assert best.bundle["extra"] == {"epoch": result.state.best_epoch, "tail_fraction": 0.5}
+    assert result.state.best_epoch > 3
+    assert any("tail: 50% of the way from the weights of the head" in n for n in progress.notes)
+    ends = zip(kept["head"], kept["tail"], strict=True)
+    middle = {tuple(np.shape(a)): (a + b) / 2 for a, b in ends}
+    kernel = best.model.get_layer("conv3").kernel
+    np.testing.assert_allclose(kernel, middle[tuple(kernel.shape)], rtol=1e-6, atol=1e-7)
+    moved = [np.abs(a - b).max() for a, b in zip(kept["head"], kept["tail"], strict=True)]
+    assert max(moved) > 1e-3, "else the middle would be anywhere"
+
+
+def test_without_interpolation_the_phases_alone_are_compared(
+    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_and_tail, "choose_fraction", pytest.fail)
+    tune(tmp_path / "run", **{"tail.interpolate": False, "head.epochs": 1, "tail.epochs": 1})
+    assert "tail_fraction" not in Classifier.load(tmp_path / "run").bundle["extra"]
+
+
 @pytest.mark.parametrize("has_val", [True, False])
 def test_a_second_phase_whose_loss_is_no_number_ends_and_the_run_continues(
     colors: Dataset, tmp_path: Path, has_val: bool
