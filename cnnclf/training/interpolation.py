@@ -2,7 +2,7 @@
 
 Fine-tuned weights fit the training images, pretrained ones fit more than these; between the two,
 many networks are more accurate than at either end (Wortsman et al., "Robust fine-tuning of
-zero-shot models", 2022). Nothing is trained again: each point costs one pass over val.
+zero-shot models", 2022). Nothing is trained again: each point is measured on val once.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -69,7 +69,7 @@ def choose_fraction(
     scores: dict[float, Score] = {}
     for fraction in FRACTIONS:
         _assign(part, head, tail=tail, fraction=fraction)
-        scores[fraction] = _score(judge, batches(), label_smoothing)
+        scores[fraction] = _score(judge, batches(), label_smoothing=label_smoothing)
     best = max(FRACTIONS, key=lambda each: scores[each])
     _assign(part, head, tail=tail, fraction=best)
     return best
@@ -80,7 +80,9 @@ def _assign(part: "keras.Model", head: Weights, *, tail: Weights, fraction: floa
         variable.assign(end if fraction == 1 else start + fraction * (end - start))
 
 
-def _score(judge: "keras.Model", batches: Iterable[Sequence[Any]], label_smoothing: float) -> Score:
+def _score(
+    judge: "keras.Model", batches: Iterable[Sequence[Any]], *, label_smoothing: float
+) -> Score:
     logits, truth = [], []
     for inputs, labels, *_ in batches:
         logits.append(np.asarray(judge.predict_on_batch(inputs)))
