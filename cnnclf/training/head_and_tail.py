@@ -201,9 +201,9 @@ class _Phases:
             return  # done before an interruption
         part, val = data.build_part(), data.val_batches
         is_better = state.best_epoch > state.phase_start
-        head = read_part(net, part, self._find_earlier() / MODEL_FILE)
+        head = read_part(net, self._find_earlier() / MODEL_FILE, part=part)
         end = best if is_better else run.find_checkpoint("last")
-        tail = read_part(net, part, end / MODEL_FILE)
+        tail = read_part(net, end / MODEL_FILE, part=part)
         fraction = choose_fraction(
             part,
             head=head,

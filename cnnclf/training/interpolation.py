@@ -24,13 +24,13 @@ Weights = list[npt.NDArray[Any]]
 FRACTIONS = (1.0, 0.75, 0.5, 0.25)
 
 
-def read_part(net: "keras.Model", part: "keras.Model", checkpoint: Path) -> Weights:
+def read_part(net: "keras.Model", checkpoint: Path, *, part: "keras.Model") -> Weights:
     """Load a checkpoint into a network and return what is trained in a part of it.
 
     Args:
         net: The whole network; its weights change.
-        part: The part that a phase trains; shares its weights with `net`.
         checkpoint: The saved model.
+        part: The part that a phase trains; shares its weights with `net`.
 
     Returns:
         Copies of the trainable weights of the part, in order.

@@ -17,7 +17,7 @@ from cnnclf.errors import DataError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 from cnnclf.runs import open_run
-from cnnclf.training import head_and_tail
+from cnnclf.training import head_and_tail, interpolation
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting import judging
@@ -133,14 +133,14 @@ def test_weights_between_the_phases_are_kept_if_they_are_better(
 ) -> None:
     """With val rigged to prefer the middle, the best bundle is exactly between its two parents."""
     kept: dict[str, list[Any]] = {}
-    choose = head_and_tail.choose_fraction
+    choose = interpolation.choose_fraction
 
     def prefer_half(part: Any, *, head: Any, tail: Any, **options: Any) -> float:
         kept.update(head=head, tail=tail)
         monkeypatch.setattr("cnnclf.training.interpolation.FRACTIONS", (0.5,))
         return choose(part, head=head, tail=tail, **options)
 
-    monkeypatch.setattr(head_and_tail, "choose_fraction", prefer_half)
+    monkeypatch.setattr("cnnclf.training.head_and_tail.choose_fraction", prefer_half)
     monkeypatch.setattr(head_and_tail._Phases, "_is_tail_better", lambda _self: True)
     progress = Silent()
     result = tune(tmp_path / "run", progress=progress)
@@ -159,7 +159,7 @@ def test_weights_between_the_phases_are_kept_if_they_are_better(
 def test_without_interpolation_the_phases_alone_are_compared(
     tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head_and_tail, "choose_fraction", pytest.fail)
+    monkeypatch.setattr("cnnclf.training.head_and_tail.choose_fraction", pytest.fail)
     tune(tmp_path / "run", **{"tail.interpolate": False, "head.epochs": 1, "tail.epochs": 1})
     assert "tail_fraction" not in Classifier.load(tmp_path / "run").bundle["extra"]
 
