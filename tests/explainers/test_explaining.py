@@ -11,14 +11,16 @@ from PIL import Image
 
 import cnnclf
 from cnnclf.cli.output import plain
-from cnnclf.config import MODEL_PRESETS, ExplainConfig, load_config
+from cnnclf.config import MODEL_PRESETS, ExplainConfig, HeadConfig, load_config
 from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.explainers.explainer import ExplainContext
 from cnnclf.explainers.explainer_table import EXPLAINERS, ExplainerRow, find_explainers
 from cnnclf.explainers.explaining import ExplainedImage, ExplainRequest, explain_images
 from cnnclf.explainers.map_checks import CheckedImage
 from cnnclf.importers import open_dataset
+from cnnclf.models.backbones import find_backbone
 from cnnclf.models.cnn import build_cnn
+from cnnclf.models.transfer import build_transfer
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from tests.explainers.conftest import IMAGES, RUN, OpenModel, draw_noise
@@ -67,6 +69,25 @@ def test_every_view_of_every_preset(open_model: OpenModel, preset: str) -> None:
     explained = list(explain_images(context, [draw_noise(context)], request=request))
     assert sorted(each.view for each in explained) == sorted(row.name for row in EXPLAINERS)
     assert not [each.error for each in explained if each.error]
+
+
+@pytest.mark.slow
+def test_every_view_of_a_nested_backbone(open_model: OpenModel) -> None:
+    import keras
+
+    row = find_backbone("efficientnet-lite0")
+    whole = build_transfer(row, HeadConfig(), height=32, width=32, num_classes=3).whole
+    pixels = keras.Input((32, 32, 3))
+    context = open_model(keras.Model(pixels, whole(pixels)), samples=4, top_k=1, masks=10)
+    context.kept["training images"] = _make_training_images(context)
+    request = ExplainRequest(EXPLAINERS)
+    explained = list(explain_images(context, [draw_noise(context)], request=request))
+    assert sorted(each.view for each in explained) == sorted(row.name for row in EXPLAINERS)
+    assert not [each.error for each in explained if each.error]
+    fields = next(each for each in explained if each.view == "receptive-field").scores["layers"]
+    assert [fields[0]["layer"], fields[0]["theoretical"]] == ["stem_conv", 3]
+    evidence = next(each for each in explained if each.view == "evidence")
+    assert evidence.scores["completeness_errors"][0] < 1e-5
 
 
 def _make_training_images(context: ExplainContext) -> Any:
