@@ -5,10 +5,11 @@ other graphs than the whole, and any attempt to connect them fails. So the graph
 over the same layers: weights are shared, and every tensor lies between the pixels and the logits.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from cnnclf.names import name_some
 from cnnclf.runtime.gradients import Arrays, Gradient, build_gradient
 
 _BATCH = 32
+_FEW = 64  # images that are computed step by step: tracing a graph takes seconds
 _GRADIENT_BATCH = 8  # gradients keep the outputs of all layers
 
 
@@ -70,6 +72,7 @@ class FlatGraph:
         self.logits = self.steps[-1].output
         self._producers = {id(step.output): step for step in self.steps}
         self._models: dict[tuple[int, ...], Any] = {}
+        self._seen: Counter[tuple[int, ...]] = Counter()
         self._gradients: dict[tuple[int, ...], Gradient] = {}
 
     def producer(self, tensor: Any) -> GraphStep | None:
@@ -121,15 +124,18 @@ class FlatGraph:
 
         key = tuple(map(id, tensors))
         if key not in self._models:
-            model = keras.Model(self.pixels, list(tensors))
-            model.compile(jit_compile=False)  # XLA halves the speed on a CPU
-            self._models[key] = model
-        starts = range(0, len(pixels), _BATCH)
+            self._models[key] = keras.Model(self.pixels, list(tensors))
+            self._models[key].compile(jit_compile=False)  # XLA halves the speed on a CPU
+        self._seen[key] += len(pixels)
+        is_many = self._seen[key] > _FEW
+        model = self._models[key]
+        run = model.predict_on_batch if is_many else partial(model, training=False)
         parts = [
-            keras.tree.flatten(self._models[key].predict_on_batch(pixels[start : start + _BATCH]))
-            for start in starts
+            [np.asarray(each, np.float32) for each in keras.tree.flatten(run(chunk))]
+            for start in range(0, len(pixels), _BATCH)
+            if len(chunk := pixels[start : start + _BATCH].astype(np.float32))
         ]
-        return [np.concatenate(each).astype(np.float32) for each in zip(*parts, strict=True)]
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     def differentiate(
         self, tensors: Sequence[Any], pixels: npt.NDArray[Any], *, weights: npt.NDArray[Any]
