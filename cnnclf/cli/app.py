@@ -54,6 +54,7 @@ COMMANDS: tuple[CommandRow, ...] = (
         "export_command",
         "Export a trained model to another format.",
     ),
+    ("adopt", f"{_COMMANDS}.adopt", "adopt_command", "Use a model of another program."),
     (
         "describe",
         f"{_COMMANDS}.describe",

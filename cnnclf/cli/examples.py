@@ -47,6 +47,10 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf export runs/pets --format onnx",
         "cnnclf export runs/pets --format litert --quantize int8 -o phone",
     ),
+    "adopt": (
+        "cnnclf adopt keras_model.h5 --labels labels.txt --scale -1:1 -o bundle",
+        "cnnclf adopt model.keras --labels l.txt --scale 0:1 --size 64 -o pets",
+    ),
     "describe": ("cnnclf describe runs/pets", "cnnclf describe --backbone resnet50 --depth 2"),
     "convolve": (
         "cnnclf convolve photos/x/x000.jpg --filter sobel-x -o edges.png",

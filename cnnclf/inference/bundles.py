@@ -61,6 +61,7 @@ def find_bundle(path: Path) -> Path:
     if (path / RECORD_FILE).exists():
         return open_run(path).find_checkpoint("best")
     directory = find_whole_directory(path)
+    _refuse_other_tool(path)
     if _is_artifact(directory or path):
         raise RunError(
             f"{CLASSIFIER_FILE} is missing next to the model {path}",
@@ -77,6 +78,21 @@ def find_bundle(path: Path) -> Path:
     if (directory / MODEL_FILE).exists():
         raise RunError(f"the bundle {path} is damaged: {CLASSIFIER_FILE} is missing", _COPY_AGAIN)
     return open_run(path).find_checkpoint("best")
+
+
+def _refuse_other_tool(path: Path) -> None:
+    """Name a Keras model that another program saved, or the folder of one."""
+    folder = path if path.is_dir() else path.parent
+    if (folder / CLASSIFIER_FILE).exists() or path.name == MODEL_FILE:
+        return
+    files = [path] if path.is_file() else sorted(folder.glob("*.*")) if path.is_dir() else []
+    models = [file for file in files if file.suffix in {".keras", ".h5", ".hdf5"}]
+    if models and not (folder / MODEL_FILE).exists():
+        raise RunError(
+            f"{models[0]} is a model of another program: it does not record its labels and scaling",
+            f"cnnclf adopt {models[0]} --labels FILE --size HxW --scale 0:1 --out BUNDLE makes a "
+            "bundle of it",
+        )
 
 
 def check_order(model: Path, others: Sequence[object]) -> None:

@@ -98,6 +98,50 @@ def load_keras_model(path: Path) -> "keras.Model":
         return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
+def load_other_model(path: Path) -> "keras.Model":
+    """Load a model that another program saved: .keras, or the .h5 of earlier versions of Keras.
+
+    Raises:
+        RunError: The file is damaged, from another version, or contains code.
+    """
+    import h5py
+    import keras
+
+    if not h5py.is_hdf5(path):
+        return load_keras_model(path)
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model_config")
+        if text is None:
+            raise RunError(
+                f"{path} holds weights only, no layers", "save the whole model: model.save(...)"
+            )
+        code = next(_find_lambda(parse_json(text)), None)
+        if code is not None:
+            raise RunError(f"{path} contains custom code ({code}); it is not loaded")
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise RunError(
+            f"Keras {keras.__version__} cannot load {path}, which an earlier version of Keras "
+            f"saved: {reason}",
+            "load it with that version (python -m pip install 'tensorflow<2.16') and save it as "
+            ".keras",
+        ) from error
+
+
+def _find_lambda(config: Any) -> Iterator[str]:
+    """Find layers that hold code in the configuration of an .h5 file."""
+    if isinstance(config, Mapping):
+        if config.get("class_name") in ("Lambda", "__lambda__"):
+            yield str(config["class_name"])
+        for value in config.values():
+            yield from _find_lambda(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _find_lambda(value)
+
+
 def read_keras_graph(path: Path) -> "keras.Model":
     """Build the graph of a file with new weights; the weights in the file are not read.
 

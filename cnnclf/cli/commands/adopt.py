@@ -1,0 +1,61 @@
+"""`cnnclf adopt`: make a bundle of a model that another program trained."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+
+
+def adopt_command(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A .keras or .h5 file saved by Keras.")
+    ],
+    *,
+    labels: Annotated[
+        Path,
+        typer.Option(
+            "--labels", metavar="FILE", help="One label per line, in the order of the outputs."
+        ),
+    ],
+    scale: Annotated[
+        str,
+        typer.Option(
+            "--scale",
+            metavar="LOW:HIGH",
+            help="What pixels of 0 and 255 become before the model: 0:1, -1:1 or 0:255.",
+        ),
+    ],
+    out_: Annotated[
+        Path, typer.Option("--out", "-o", metavar="BUNDLE", help="Directory to create.")
+    ],
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", metavar="SIZE", help="Height x width of the input. [that of the model]"
+        ),
+    ] = None,
+    fit: Annotated[
+        Literal["crop", "pad", "squash"],
+        typer.Option("--fit", help="How images are fitted to the input size."),
+    ] = "crop",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Make a bundle of a model that another program trained.
+
+    Such a model does not record its labels, nor how pixels are scaled. With them, evaluate,
+    predict, explain and export work on it. Shapes and the number of outputs are checked.
+    """
+    from cnnclf.inference.adopting import adopt_model, parse_scaling, parse_size
+    from cnnclf.runtime import setup_runtime
+
+    scaling, sides = parse_scaling(scale), parse_size(size)
+    setup_runtime(device="cpu", verbose=verbose, progress=out.progress())
+    names = adopt_model(model, out_, labels=labels, scaling=scaling, size=sides, fit=fit)
+    out.pairs("", {"labels": len(names), "bundle": out_})
+    out.json({"bundle": out_, "labels": names})
+    out.hint(f"cnnclf predict {out_} IMAGES...; check a few labels: the scaling must be right")
