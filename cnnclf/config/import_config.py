@@ -106,6 +106,9 @@ class ImportConfig(CommandConfig):
         json_schema_extra={"unset": "recognized"},
     )
     header: bool = Field(True, description="The first line of a table names its columns.")
+    one_class: bool = Field(
+        False, description="Allow images of one class only, to evaluate on or to extend later."
+    )
     first_label: bool = Field(
         False, description="Use the first of several labels of an image instead of refusing them."
     )

@@ -41,14 +41,14 @@ class Predictions:
 
 
 def check_labels(labels: tuple[str, ...], dataset: Dataset) -> None:
-    """Check that a dataset has the labels of the model, in any order.
+    """Check that a dataset has no other labels than the model; it may have fewer, in any order.
 
     Raises:
-        DataError: A label is in only one of them.
+        DataError: It has a label that the model does not know.
     """
     unknown = [label for label in dataset.labels if label not in set(labels)]
     missing = [label for label in labels if label not in set(dataset.labels)]
-    if unknown or missing:
+    if unknown:
         parts = [
             f"{words} {_name_some(names)}"
             for words, names in (
@@ -59,7 +59,7 @@ def check_labels(labels: tuple[str, ...], dataset: Dataset) -> None:
         ]
         raise DataError(
             f"the labels in {dataset.directory} are not those of the model: {' and '.join(parts)}",
-            "use data with the same labels, or cnnclf predict, which needs no labels",
+            "use data with labels of the model, or cnnclf predict, which needs no labels",
         )
 
 

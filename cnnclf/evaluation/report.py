@@ -30,6 +30,7 @@ from cnnclf.evaluation.predictions import Predictions, check_labels, predict_row
 from cnnclf.evaluation.report_tables import write_confusion, write_predictions
 from cnnclf.files import write_error, write_json_atomic
 from cnnclf.inference.classifier import Classifier
+from cnnclf.names import name_some
 from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
 from cnnclf.runs import (
@@ -195,6 +196,12 @@ def evaluate(
     """
     rows = dataset.select_split(split)
     check_labels(classifier.labels, dataset)
+    missing = [label for label in classifier.labels if label not in set(dataset.labels)]
+    if missing:
+        progress.note(
+            f"the data has images of {len(dataset.labels)} of the {len(classifier.labels)} labels, "
+            f"none of {name_some(missing)}"
+        )
     trained_on = _compare_data(classifier, dataset, split, training=training, progress=progress)
     pixels = open_pixels(dataset, classifier.input_spec, cache=cache, progress=progress, rows=rows)
     predictions = predict_rows(

@@ -32,7 +32,8 @@ from cnnclf.runs import CHECKPOINTS, RECORD_FILE
 
 _DATASETS = "datasets"
 _DEFAULTS = ImportConfig()
-_NOT_IN_KEY = {"threads", "classes_file"}  # the content of that file is
+# The content of the classes file is; one class makes no other dataset of those that were imported.
+_NOT_IN_KEY = {"threads", "classes_file", "one_class"}
 
 
 def choose_importer(

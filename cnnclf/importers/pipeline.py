@@ -133,7 +133,7 @@ def run_import(
         listing = importer.read(source, staging / IMAGES_NAME, options=options, progress=progress)
         copies = staging / IMAGES_NAME if options.copy_images and not listing.unpacked else None
         scan = scan_images(listing, staging, copies=copies, options=options, progress=progress)
-        labels = _settle_labels(listing, scan, source)
+        labels = _settle_labels(listing, scan, source=source, least=1 if options.one_class else 2)
         division = split_images(scan.columns, labels, options=options)
         duplicates = find_duplicates(
             division.contents, scan.columns.class_indices(labels), splits=division.splits
@@ -266,8 +266,8 @@ def _find_root(listing: Listing, staging: Path, options: ImportConfig) -> Path |
     return IMAGES_NAME if options.copy_images else listing.root
 
 
-def _settle_labels(listing: Listing, scan: Scan, source: Source) -> tuple[str, ...]:
-    """Return the labels in their order; there must be images of at least two."""
+def _settle_labels(listing: Listing, scan: Scan, *, source: Source, least: int) -> tuple[str, ...]:
+    """Return the labels in their order; there must be images of at least one or two."""
     seen = scan.columns.labels
     if not seen:
         if not scan.skipped:
@@ -277,7 +277,7 @@ def _settle_labels(listing: Listing, scan: Scan, source: Source) -> tuple[str, .
             f"no usable images in {source}: {files} skipped, the first is {scan.first_skipped}",
             _CLASSES_HINT,
         )
-    if len(seen) == 1:
+    if len(seen) < least:
         raise DataError(
             f"expected images of at least 2 classes in {source}, received "
             f"{count_of(len(scan.columns), 'image')} of {next(iter(seen))!r} only",

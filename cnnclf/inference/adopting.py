@@ -113,7 +113,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: The file cannot be read, or a label is empty or occurs twice.
     """
-    names = read_classes_file(path)
+    try:
+        names = read_classes_file(path)
+    except DataError as error:
+        hint = "give --labels a UTF-8 text file with one label per line, each of them once"
+        raise DataError(error.message, hint) from error
     numbered = [_NUMBERED.fullmatch(name) for name in names]
     in_order = [match and int(match[1]) == at for at, match in enumerate(numbered)]
     return tuple(match[2].strip() for match in numbered if match) if all(in_order) else names

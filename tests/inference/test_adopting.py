@@ -141,7 +141,7 @@ def test_a_model_that_does_not_fit_is_refused(
 
 @pytest.mark.filterwarnings("ignore")
 def test_files_that_cannot_be_loaded_are_named(tmp_path: Path, labels: Path) -> None:
-    import h5py
+    import h5py  # type: ignore[import-untyped]
     import keras
 
     with_softmax().save_weights(tmp_path / "only.weights.h5")

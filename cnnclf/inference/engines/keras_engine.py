@@ -104,7 +104,7 @@ def load_other_model(path: Path) -> "keras.Model":
     Raises:
         RunError: The file is damaged, from another version, or contains code.
     """
-    import h5py
+    import h5py  # type: ignore[import-untyped]
     import keras
 
     if not h5py.is_hdf5(path):
