@@ -105,20 +105,22 @@ def open_sink(
         yield sink
 
 
-def settle_killed(path: Path) -> bool:
-    """Report a job that was killed when its rows were complete: nothing is left to do.
+def report_finished(path: Path, inputs: list[str], *, model: str) -> bool:
+    """Report a job whose rows are complete already: nothing is left to do.
 
     Args:
         path: The file of rows.
+        inputs: The arguments as they were typed.
+        model: SHA-256 of the model.
 
     Returns:
         Whether it is such a job.
     """
     from cnnclf.prediction.row_file import settle_finished
 
-    if not settle_finished(path):
+    if not settle_finished(path, inputs, model=model):
         return False
-    out.note(f"rows: {path}; they were complete, there was nothing left to do")
+    out.note(f"rows: {path}; they are complete, there was nothing left to do")
     out.json({"finished": path})
     return True
 

@@ -1,12 +1,16 @@
 """Describes a prediction job, so that --resume continues only the job that was interrupted."""
 
-from collections.abc import Sequence
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnclf import __version__
-from cnnclf.errors import UsageError
+from cnnclf.data.cache import cache_dir
+from cnnclf.errors import CnnclfError, UsageError
 from cnnclf.files import check_version, read_json, write_json_atomic
 from cnnclf.prediction.rows import RowColumns
 from cnnclf.prediction.sharding import Shard
@@ -114,6 +118,49 @@ def check_job(path: Path, job: PredictionJob, *, rows: Path) -> bool:
                 _AGAIN,
             )
     return record.get("may_replace") is True
+
+
+def remember_finished(path: Path, job: PredictionJob) -> None:
+    """Note in the cache whose rows a finished file has, until the file changes.
+
+    After a kill at the very end, nothing else tells a finished job from a file of something else.
+
+    Args:
+        path: The finished rows.
+        job: Their job.
+    """
+    with contextlib.suppress(OSError, CnnclfError):  # the rows are complete without it
+        found = path.stat()
+        state = {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+        write_json_atomic(_note_of(path), {"version": _VERSION, "job": job.to_record()} | state)
+
+
+def is_finished(path: Path, inputs: Sequence[str], *, model: str) -> bool:
+    """Return whether a file has the rows of a job that is finished.
+
+    Args:
+        path: The rows.
+        inputs: The arguments as they were typed.
+        model: SHA-256 of the model.
+    """
+    try:
+        found, note = path.stat(), read_json(_note_of(path))
+    except (OSError, CnnclfError):
+        return False
+    job = note.get("job")
+    is_same = (note.get("size"), note.get("mtime_ns")) == (found.st_size, found.st_mtime_ns)
+    return is_same and isinstance(job, dict) and _is_job_of(job, inputs, model)
+
+
+def _is_job_of(job: Mapping[str, Any], inputs: Sequence[str], model: str) -> bool:
+    folder = job.get("folder")
+    is_here = not folder or folder == str(Path.cwd())
+    return is_here and job.get("inputs") == list(inputs) and job.get("model") == model
+
+
+def _note_of(path: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]
+    return cache_dir() / "jobs" / f"{name}.json"
 
 
 _WORDS = {

@@ -9,14 +9,20 @@ not a database.
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from cnnclf.errors import UsageError
 from cnnclf.files import write_error
-from cnnclf.prediction.job import PredictionJob, check_job, write_job
+from cnnclf.prediction.job import (
+    PredictionJob,
+    check_job,
+    is_finished,
+    remember_finished,
+    write_job,
+)
 from cnnclf.prediction.parquet import check_parquet, write_parquet
 from cnnclf.prediction.rows import CSV, JSON_LINES, Prediction, RowColumns, RowFormat
 from cnnclf.prediction.summary import SoFar
@@ -103,16 +109,23 @@ def check_row_file(path: Path, mode: Mode = "new") -> None:
         )
 
 
-def settle_finished(path: Path) -> bool:
-    """Settle a job that was killed after its rows had their final name; do nothing otherwise.
+def settle_finished(path: Path, inputs: Sequence[str], *, model: str) -> bool:
+    """Settle a job whose rows are complete under their final name; do nothing otherwise.
+
+    Args:
+        path: The file of rows.
+        inputs: The arguments as they were typed.
+        model: SHA-256 of the model.
 
     Returns:
-        Whether there was such a job: its rows are complete, and its record is removed now.
+        Whether it is such a job; what a kill at its very end left is removed.
     """
     files = _Files.of(path)
-    if files.is_direct or not files.job.exists() or not files.target.is_file():
-        return False
-    if files.partial.exists():
+    if (
+        files.is_direct
+        or files.partial.exists()
+        or not is_finished(files.target, inputs, model=model)
+    ):
         return False
     files.job.unlink(missing_ok=True)
     return True
@@ -322,18 +335,25 @@ def _finish(rows: RowFile, files: _Files, form: FileFormat, job: PredictionJob |
         os.fsync(rows.descriptor)
         if form.finish is None:
             os.replace(files.partial, files.target)  # noqa: PTH105 (says what it does)
+            _remember(files, job)
         else:
             if job is not None:  # if killed after this, resuming may replace its own target
                 write_job(files.job, job, may_replace=True)
             try:
                 form.finish(files.partial, files.converted, columns=rows.columns)
                 os.replace(files.converted, files.target)  # noqa: PTH105 (says what it does)
+                _remember(files, job)
             finally:
                 files.converted.unlink(missing_ok=True)
             files.partial.unlink()
         files.job.unlink(missing_ok=True)
     except OSError as error:
         raise write_error(rows.path, error) from error
+
+
+def _remember(files: _Files, job: PredictionJob | None) -> None:
+    if job is not None:
+        remember_finished(files.target, job)
 
 
 def _has_content(path: Path) -> bool:

@@ -326,10 +326,16 @@ def test_resuming_what_is_finished_says_so(tmp_path: Path) -> None:
 def test_what_a_kill_after_the_last_rename_left_is_cleaned(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"p{suffix}", GOOD, job=JOB)
     before = path.read_bytes()
-    assert not settle_finished(path)
     write_job(tmp_path / f"p{suffix}.partial.json", JOB, may_replace=True)
-    assert settle_finished(path)
-    assert names(tmp_path) == [path.name]
+    assert not settle_finished(path, ("others",), model=JOB.model)
+    assert not settle_finished(path, JOB.inputs, model="1" * 64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "cwd", lambda: Path(JOB.folder))
+        assert settle_finished(path, JOB.inputs, model=JOB.model)
+        assert names(tmp_path) == [path.name]
+        assert settle_finished(path, JOB.inputs, model=JOB.model)  # killed a moment later
+        os.utime(path, ns=(0, 0))  # changed since
+        assert not settle_finished(path, JOB.inputs, model=JOB.model)
     with pytest.raises(UsageError, match="is finished"):
         write(path, GOOD, job=JOB, mode="resume")
     assert path.read_bytes() == before

@@ -20,10 +20,10 @@ from cnnclf.cli.predict_request import (
     choose_threshold,
     search_images,
 )
-from cnnclf.cli.row_sinks import RowTarget, Sink, open_sink, settle_killed, show_summary
+from cnnclf.cli.row_sinks import RowTarget, Sink, open_sink, report_finished, show_summary
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import PredictConfig
-from cnnclf.errors import ExitCode
+from cnnclf.errors import CnnclfError, ExitCode
 
 if TYPE_CHECKING:
     from cnnclf.prediction.summary import PredictSummary
@@ -132,7 +132,7 @@ def predict_command(
     sorting = choose_sorting(copy_to, link_to, move_to=move_to, dry_run=dry_run)
     mode = choose_mode(out_, resume=resume, overwrite=overwrite, sorting=sorting)
     check_columns(config, resume=resume, cluster=ray is not None)
-    if mode == "resume" and out_ is not None and settle_killed(out_):
+    if mode == "resume" and ray is None and _is_finished(run, images, out_):
         return ExitCode.OK
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
     from cnnclf.inference.bundles import check_order, find_bundle
@@ -163,6 +163,21 @@ def predict_command(
         )
     show_summary(summary, sorting)
     return summary.exit_code
+
+
+def _is_finished(run: Path, images: list[str], path: Path | None) -> bool:
+    """Report that a job was finished before, if it was; a wrong path is reported later."""
+    from cnnclf.files import read_json
+    from cnnclf.inference.bundles import find_bundle
+    from cnnclf.runs import CLASSIFIER_FILE
+
+    if path is None or not path.is_file():
+        return False
+    try:
+        model = str(read_json(find_bundle(run) / CLASSIFIER_FILE).get("sha256"))
+    except CnnclfError:
+        return False
+    return report_finished(path, images, model=model)
 
 
 def _predict_here(

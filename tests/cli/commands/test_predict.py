@@ -321,13 +321,14 @@ def test_an_interrupted_job_continues(
     assert result.code == 7  # the bad file is among the rows that were there or came
     assert "2 of them from the interrupted job" in result.stderr.replace("\n", " ")
     assert path.read_bytes() == whole.read_bytes()
-    finished = cli("predict", bundle, photos, "--out", path, "--resume")
-    assert (finished.code, "is finished" in finished.stderr) == (2, True)
     record = path.with_name(f"{path.name}.partial.json")
     record.write_text("{}")  # as a kill leaves it, right after the last rename
-    killed = cli("predict", bundle, photos, "--out", path, "--resume")
-    assert (killed.code, "nothing left to do" in killed.stderr) == (0, True)
-    assert not record.exists()
+    for _ in range(2):
+        finished = cli("predict", bundle, photos, "--out", path, "--resume")
+        assert (finished.code, "nothing left to do" in finished.stderr) == (0, True)
+        assert not record.exists()
+    others = cli("predict", bundle, photos / "1.png", "--out", path, "--resume")
+    assert (others.code, "is finished" in others.stderr) == (2, True)
     again = cli("predict", bundle, photos, "--out", path, "--overwrite")
     assert again.code == 7
     assert path.read_bytes() == whole.read_bytes()
