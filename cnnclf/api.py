@@ -708,7 +708,7 @@ def _predict_paths(
 
     found = ImageInputs(paths, progress=progress).first()
     options = PredictOptions(
-        min(settings.top_k, len(classifier.labels)),
+        _count_named(classifier, settings),
         classifier.threshold if settings.threshold is None else settings.threshold,
         settings.batch_size,
         settings.threads,
@@ -728,8 +728,16 @@ def _predict_arrays(
     for start in range(0, len(arrays), settings.batch_size):
         batch = arrays[start : start + settings.batch_size]
         pixels = np.stack([fit_pixels(each, classifier.input_spec) for each in batch])
-        answers = classifier.classify(pixels, top_k=settings.top_k, threshold=settings.threshold)
+        answers = classifier.classify(
+            pixels, top_k=_count_named(classifier, settings), threshold=settings.threshold
+        )
         predictions += [
             Prediction("", each.ranking, is_unknown=each.is_unknown) for each in answers
         ]
     return predictions
+
+
+def _count_named(classifier: "Classifier", settings: PredictConfig) -> int:
+    """Return how many labels each prediction names."""
+    count = len(classifier.labels)
+    return count if settings.all_probabilities else min(settings.top_k, count)

@@ -87,6 +87,7 @@ _UNSUPPORTED = re.compile(
 _JPEG_FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf])\0.[\x02-\x10]", re.DOTALL)
 _JPEG_HEADER_BYTES = 2**18
 _JPEG_DECODED = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # by libjpeg
+_SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE, _SAMPLE_FORMAT, _IS_FLOAT = 277, 258, 339, 3
 _TEXT_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")  # UTF-16 and UTF-8
 
 
@@ -480,6 +481,8 @@ def _describe_damage(error: BaseException, file_format: str, stream: BinaryIO) -
 
 def _find_unsupported(error: BaseException, reason: str, file_format: str, stream: BinaryIO) -> str:
     """Say what Pillow does not support about an intact file; "" if the file may be damaged."""
+    if file_format == "TIFF" and "unknown pixel mode" in reason:
+        return _describe_channels(stream) or reason
     if _UNSUPPORTED.search(reason):
         return reason
     is_number = isinstance(error.__cause__ or error, KeyError) and reason.isdecimal()
@@ -491,6 +494,23 @@ def _find_unsupported(error: BaseException, reason: str, file_format: str, strea
         if frame is not None and frame[1][0] not in _JPEG_DECODED:
             return "lossless or hierarchical compression"
     return ""
+
+
+def _describe_channels(stream: BinaryIO) -> str:
+    """Say how many channels of how many bits the first page of a TIFF has; "" if it does not."""
+    stream.seek(0)
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(8))
+        stream.seek(tags.next)
+        tags.load(stream)
+        channels = int(tags.get(_SAMPLES_PER_PIXEL, 1))
+        bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
+        is_float = max(tags.get(_SAMPLE_FORMAT, (1,))) == _IS_FLOAT
+    except _DAMAGE:
+        return ""
+    kind = "floating point" if is_float else f"{bits} bits"
+    word = "channel" if channels == 1 else "channels"
+    return f"{channels} {word} of {kind}; save 1 or 3 of them, as 8 or 16 bits"
 
 
 def _describe_unknown(start: bytes) -> str:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from cnnclf.errors import ConfigError
+from cnnclf.errors import ConfigError, ImageError
 from cnnclf.images.decode import InputSpec, count_16_bit_values, decode_image, inspect_image
 
 SIDE = 6
@@ -44,16 +44,19 @@ def encode_tiff(values: npt.NDArray[np.uint16], *, order: str, packed: bool) -> 
     data = values.astype(f"{order}u2").tobytes()
     data = zlib.compress(data) if packed else data
     endian: Literal["little", "big"] = "little" if order == "<" else "big"
-    bits = b"".join((16).to_bytes(2, endian) for _ in range(3))
+    channels = values.shape[2]
     start = 8 + 2 + 10 * 12 + 4
+    bits = b"".join((16).to_bytes(2, endian) for _ in range(channels))
+    inline = 16 * 65_537 if endian == "little" else 0  # two of 2 bytes fit into the tag itself
     tags = [
-        (256, SIDE), (257, SIDE), (258, start), (259, 8 if packed else 1), (262, 2),
-        (273, start + len(bits)), (277, 3), (278, SIDE), (279, len(data)), (284, 1),
+        (256, SIDE), (257, SIDE), (258, start if channels > 2 else inline),
+        (259, 8 if packed else 1), (262, 2 if channels > 2 else 1), (273, start + len(bits)),
+        (277, channels), (278, SIDE), (279, len(data)), (284, 1),
     ]  # fmt: skip
     content = (b"II*\0" if order == "<" else b"MM\0*") + (8).to_bytes(4, endian)
     content += len(tags).to_bytes(2, endian)
     for tag, value in tags:
-        count = 3 if tag == 258 else 1
+        count = channels if tag == 258 else 1
         kind = 3 if tag == 258 else 4
         content += b"".join(
             number.to_bytes(size, endian)
@@ -129,3 +132,11 @@ def test_specs_without_a_range_can_be_read() -> None:
     assert InputSpec.from_dict(values).value_range == TWELVE_BITS
     del values["value_range"]
     assert InputSpec.from_dict(values).value_range is None
+
+
+def test_other_numbers_of_channels_are_named() -> None:
+    for channels in (2, 5):
+        values = RNG.integers(0, 4096, (SIDE, SIDE, channels), np.uint16)
+        content = encode_tiff(values, order="<", packed=False)
+        with pytest.raises(ImageError, match=f"not supported: {channels} channels of 16 bits"):
+            inspect_image(content)
