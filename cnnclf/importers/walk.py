@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.data.manifest import is_dataset
-from cnnclf.names import count_of, name_some, sort_in_chunks
+from cnnclf.names import count_of, name_some, natural_key, sort_in_chunks
 from cnnclf.runs import PLAN_FILE, RECORD_FILE
 
 # Files that operating systems create in folders; treated as hidden.
@@ -74,6 +74,31 @@ class Walk:
             elif not self._is_own(below := _join(path, name[:-1])):
                 folders.append(below)
         return folders, files
+
+    def glance(
+        self, path: str, *, limit: int, keep: tuple[str, ...]
+    ) -> tuple[list[str], list[str], int]:
+        """Look at a folder of any size in bounded memory.
+
+        Args:
+            path: The folder.
+            limit: How many files are returned, the first ones found.
+            keep: Suffixes, in lower case, of files that are returned in any case.
+
+        Returns:
+            The paths of the folders in natural order, those of some files, and the number of files.
+        """
+        folders, files, count = [], [], 0
+        for name in self._scan(path):
+            if name.endswith("/"):
+                folders.append(name[:-1])
+                continue
+            count += 1
+            if len(files) < limit or name.casefold().endswith(keep):
+                files.append(_join(path, name))
+        folders.sort(key=natural_key)
+        below = [_join(path, name) for name in folders]
+        return [each for each in below if not self._is_own(each)], sorted(files), count
 
     def all_files(self, path: str = "") -> Iterator[str]:
         """Yield the paths of the files in a folder and the folders below it."""

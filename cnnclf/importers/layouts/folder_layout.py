@@ -194,13 +194,13 @@ def _explain(view: FolderView, base: str, folders: list[str]) -> DataError:
     if any(is_image_name(file) for file in files):
         example = next(name_of(file) for file in files if is_image_name(file))
         return DataError(
-            f"{where} has no class folders, only {count_of(len(files), 'file')}",
+            f"{where} has no class folders, only {count_of(view.count_files(base), 'file')}",
             f"{_LAYOUT_HINT.format(view.source)}; if names such as {example} tell the class: "
             "--label-from REGEX",
         )
     if files:
         return DataError(
-            f"{where} has no class folders, only {count_of(len(files), 'file')}",
+            f"{where} has no class folders, only {count_of(view.count_files(base), 'file')}",
             _LAYOUT_HINT.format(view.source),
         )
     return DataError(f"{where} is empty", _LAYOUT_HINT.format(view.source))

@@ -12,7 +12,8 @@ IMAGE_SUFFIXES: Final = (
     *(suffix for _, suffixes in FORMATS.values() for suffix in suffixes),
     ".npy",
 )
-_SAMPLE: Final = 200
+LIST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
+_SAMPLE: Final = 50
 
 
 class FolderView:
@@ -25,15 +26,19 @@ class FolderView:
     def __init__(self, source: Path) -> None:
         self.source = source
         self.walk = Walk(source)
-        self._seen: dict[str, tuple[list[str], list[str]]] = {}
+        self._seen: dict[str, tuple[list[str], list[str], int]] = {}
 
     def filled(self, path: str) -> list[str]:
         """Return the paths of the folders in a folder that have files somewhere below them."""
         return self._look(path)[0]
 
     def files(self, path: str) -> list[str]:
-        """Return the paths of the files directly in a folder."""
+        """Return the paths of some files directly in a folder, and of all that may be tables."""
         return self._look(path)[1]
+
+    def count_files(self, path: str) -> int:
+        """Return the number of files directly in a folder."""
+        return self._look(path)[2]
 
     def names(self, path: str) -> list[str]:
         """Return the names of `filled`."""
@@ -41,7 +46,7 @@ class FolderView:
 
     def has_images(self, path: str) -> bool:
         """Return whether one of the first files directly in a folder is named like an image."""
-        return any(is_image_name(file) for file in self.files(path)[:_SAMPLE])
+        return any(map(is_image_name, self.files(path)))
 
     def has_images_below(self, path: str) -> bool:
         """Return whether any file below a folder is named like an image."""
@@ -67,10 +72,12 @@ class FolderView:
         )
         return all(a[len(one) :] == b[len(other) :] for a, b in pairs)
 
-    def _look(self, path: str) -> tuple[list[str], list[str]]:
+    def _look(self, path: str) -> tuple[list[str], list[str], int]:
         if path not in self._seen:
-            folders, files = self.walk.look(path)
-            self._seen[path] = [below for below in folders if self.walk.has_files(below)], files
+            # Class folders may hold a million files: only some names are kept.
+            folders, files, count = self.walk.glance(path, limit=_SAMPLE, keep=LIST_SUFFIXES)
+            filled = [below for below in folders if self.walk.has_files(below)]
+            self._seen[path] = filled, files, count
         return self._seen[path]
 
 

@@ -8,14 +8,19 @@ from typing import Final, NamedTuple
 from cnnclf.bounded import check_regular
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
-from cnnclf.importers.layouts.folder_view import FolderView, is_image_name, join, name_of
+from cnnclf.importers.layouts.folder_view import (
+    LIST_SUFFIXES,
+    FolderView,
+    is_image_name,
+    join,
+    name_of,
+)
 from cnnclf.importers.tables.cell_values import CellError, as_text
 from cnnclf.importers.tables.file_index import FileIndex
 from cnnclf.importers.tables.table_columns import choose_columns, name_columns
 from cnnclf.importers.tables.text_table import TextTable, open_table
 
 _DEFAULTS: Final = ImportConfig()
-_SUFFIXES: Final = (".txt", ".tsv", ".csv")
 _ROWS: Final = 20
 _MAX_BYTES: Final = 256 << 20
 
@@ -40,11 +45,12 @@ def find_label_list(view: FolderView, path: str, *, split: str = "") -> LabelLis
     folder = path if view.has_images(path) else folders[0] if len(folders) == 1 else None
     if folder is None or view.filled(folder):
         return None
-    names = {name_of(file) for file in view.files(folder) if is_image_name(file)}
     for table in view.files(path):
-        if table.casefold().endswith(_SUFFIXES):
+        if table.casefold().endswith(LIST_SUFFIXES):
             rows = [row for row, _ in zip(_read(view.source / table), range(_ROWS), strict=False)]
-            if sum(name in names for name, _ in rows) > len(rows) / 2:
+            named = [name for name, _ in rows if is_image_name(name)]
+            held = sum((view.source / folder / name).is_file() for name in named)
+            if held > len(rows) / 2:
                 return LabelList(folder, table, split)
     return None
 

@@ -10,6 +10,7 @@ import pytest
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers import ImportReport, import_source
+from cnnclf.importers.layouts.folder_view import FolderView
 from cnnclf.importers.layouts.split_words import read_split_name, settle_eval
 from cnnclf.progress import Silent
 from tests.importers.drawing import Listener, draw
@@ -313,3 +314,15 @@ def test_eval_is_what_the_source_lacks() -> None:
     assert settle_eval("eval", ["train", "eval", "test"]) == "val"
     assert settle_eval("eval", ["train", "eval", "val"]) == "test"
     assert settle_eval("train", []) == "train"
+
+
+def test_names_of_a_large_folder_are_not_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "cat"
+    folder.mkdir()
+    for number in range(300):
+        (folder / f"{number}.jpg").touch()
+    (folder / "labels.csv").touch()
+    view = FolderView(tmp_path)
+    assert (view.count_files("cat"), view.has_images("cat")) == (301, True)
+    assert len(view.files("cat")) <= 51
+    assert "cat/labels.csv" in view.files("cat")
