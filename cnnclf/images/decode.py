@@ -75,7 +75,7 @@ class ReducedImage:
     """An image small enough to be examined quickly, and what its file contains.
 
     Args:
-        pixels: uint8 [h, w, 3], upright; transparent pixels over white.
+        image: Mode L or RGB, upright; transparent pixels over white.
         width: Columns of the image, after the EXIF orientation is applied.
         height: Rows, likewise.
         mode: Pillow's mode of the file.
@@ -85,7 +85,7 @@ class ReducedImage:
         facts: How the file was made.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    image: Image.Image
     width: int
     height: int
     mode: str
@@ -239,7 +239,7 @@ def reduce_image(
     if size != image.size:
         image = image.resize(size, Image.Resampling.BOX, loaded.box, reducing_gap=2.0)
     return ReducedImage(
-        pixels=np.array(image.convert("RGB")),
+        image=image,
         width=loaded.width,
         height=loaded.height,
         mode=loaded.mode,

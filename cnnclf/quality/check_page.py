@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from PIL import Image
-
 import cnnclf
 from cnnclf.data.manifest import SPLITS
 from cnnclf.errors import ImageError
@@ -186,11 +184,11 @@ def _render_figure(
 def _make_thumbnail(path: str, evidence: Evidence) -> str:
     """Return an image as a data URI, or "" if it cannot be decoded."""
     try:
-        pixels = reduce_image(evidence.dataset.root / path, _THUMBNAIL).pixels
+        image = reduce_image(evidence.dataset.root / path, _THUMBNAIL).image
     except ImageError:
         return ""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+    image.save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -26,6 +26,7 @@ REDUCED_SIDE: Final = 256
 """Longer side of the images that are examined: what a network sees, not what a camera stored."""
 
 _CHUNK: Final = 16
+_LEVELS: Final = np.arange(256)
 _NUMBERS: Final = np.dtype(
     [
         ("width", "i4"),
@@ -42,8 +43,8 @@ _NUMBERS: Final = np.dtype(
         ("red", "f4"),
         ("green", "f4"),
         ("blue", "f4"),
-        ("file", "S16"),
-        ("pixels", "S16"),
+        ("file", "S16"),  # of the bytes
+        ("look", "S16"),  # of what is measured: images with the same pixels share it
     ]
 )
 
@@ -126,20 +127,18 @@ def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
 def _fill(
     facts: ImageFacts, row: int, *, content: bytes, reduced: ReducedImage, digest: str
 ) -> None:
-    image = Image.fromarray(reduced.pixels)
-    gray = image.convert("L")
+    image = reduced.image
+    gray = image if image.mode == "L" else image.convert("L")
     is_small = min(gray.size) < SIDE
     way = Image.Resampling.BILINEAR if is_small else Image.Resampling.BOX
     facts.gray[row] = np.asarray(gray.resize((SIDE, SIDE), way))
     histogram = np.cumsum(gray.histogram())
-    colors = np.array(image.histogram(), np.float64).reshape(3, 256) / (gray.width * gray.height)
-    levels = np.arange(256)
-    means = colors @ levels
-    spread = np.sqrt(np.maximum(colors @ levels**2 - means**2, 0)).max()
+    colors = np.array(image.histogram(), np.float64).reshape(-1, 256) / histogram[-1]
+    means = colors @ _LEVELS
+    spread = np.sqrt(np.maximum(colors @ _LEVELS**2 - means**2, 0)).max()
     sha = hashlib.sha256(content).hexdigest()
-    words = f"{reduced.width} {reduced.height} {reduced.is_transparent} "
-    pixels = hashlib.blake2b(words.encode(), digest_size=8)
-    pixels.update(reduced.pixels.tobytes())
+    words = f"{reduced.width} {reduced.height} {reduced.is_transparent} {means.tolist()}"
+    pixels = hashlib.sha256(words.encode() + facts.gray[row].tobytes())
     quality = reduced.facts.jpeg_quality
     facts.numbers[row] = (
         reduced.width,
@@ -153,9 +152,9 @@ def _fill(
         np.searchsorted(histogram, 0.01 * histogram[-1]),
         np.searchsorted(histogram, 0.99 * histogram[-1]),
         measure_blur(gray),
-        *means,
+        *(means if len(means) == 3 else means.repeat(3)),
         sha[:16].encode(),
-        pixels.hexdigest().encode(),
+        pixels.hexdigest()[:16].encode(),
     )
     facts.modes[row] = reduced.mode
     facts.cameras[row] = reduced.facts.camera

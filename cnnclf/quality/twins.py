@@ -10,7 +10,7 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
 from cnnclf.images.decode import inspect_image
 from cnnclf.quality.hash_join import Pairs, find_close_hashes
-from cnnclf.quality.image_facts import REDUCED_SIDE, ImageFacts
+from cnnclf.quality.image_facts import ImageFacts
 from cnnclf.quality.perceptual_hash import FORMS, Gray, compare_images, hash_images
 
 # Copies of 200 photos of 100 and 128 pixels kept at least .96 and .91 at half the size, at JPEG
@@ -50,17 +50,25 @@ def identify_contents(dataset: Dataset, facts: ImageFacts) -> Pairs:
     """
     numbers = facts.numbers
     _, contents = np.unique(numbers["file"], return_inverse=True)
-    _, pixels, counts = np.unique(numbers["pixels"], return_inverse=True, return_counts=True)
     contents = contents.astype(np.int64)
+    _, looks = np.unique(numbers["look"], return_inverse=True)
+    numbers_of = np.arange(len(contents))
     same: dict[tuple[int, str], int] = {}
-    for row in np.flatnonzero((counts[pixels] > 1) & numbers["is_usable"]).tolist():
-        digest = ""
-        if max(numbers["width"][row], numbers["height"][row]) > REDUCED_SIDE:
-            digest = _hash_all_pixels(dataset, row)
-        contents[row] = same.setdefault((int(pixels[row]), digest), int(contents[row]))
+    for row in _find_ambiguous(contents, looks, numbers["is_usable"]).tolist():
+        key = (int(looks[row]), _hash_all_pixels(dataset, row))
+        numbers_of[contents[row]] = same.setdefault(key, int(contents[row]))
+    contents = numbers_of[contents]
     unusable = ~numbers["is_usable"]
     contents[unusable] = -1 - np.flatnonzero(unusable)
     return contents
+
+
+def _find_ambiguous(contents: Pairs, looks: Pairs, usable: npt.NDArray[np.bool_]) -> Pairs:
+    """Find one row of each content that looks like another one: their pixels must be compared."""
+    _, rows = np.unique(contents, return_index=True)
+    rows = rows[usable[rows]]
+    _, inverse, counts = np.unique(looks[rows], return_inverse=True, return_counts=True)
+    return rows[counts[inverse] > 1]
 
 
 def _hash_all_pixels(dataset: Dataset, row: int) -> str:

@@ -1,0 +1,209 @@
+"""B12: `cnnclf check`: its rate, the planted copies it finds, and a million hashes.
+
+  speed    all measurements and comparisons, against Image.open(file).load() on as many threads
+  copies   altered copies of images of train are planted in test, among unrelated images; recall of
+           each kind, and how many of all findings are pairs that were planted
+  hashes   all pairs within 7 bits of 1,000,000 hashes, of which 2,000 pairs were planted, in one
+           thread
+Run from the root of the project: python -m benchmarks.b12_check [--photos FOLDER_OF_CLASS_FOLDERS]
+"""
+
+import argparse
+import io
+import os
+import random
+import resource
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from benchmarks.images import draw_jpegs, draw_scene
+from cnnclf.config import CheckConfig, ImportConfig
+from cnnclf.data.manifest import load_dataset
+from cnnclf.importers import import_source
+from cnnclf.progress import Silent
+from cnnclf.quality.checking import check_dataset
+from cnnclf.quality.hash_join import find_close_hashes
+
+PER_KIND = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-jpegs")
+    parser.add_argument("--photos", type=Path, help="folder of class folders of real photos")
+    parser.add_argument("--only", choices=("speed", "copies", "hashes"))
+    arguments = parser.parse_args()
+    if arguments.only in {None, "speed"}:
+        for count, height, width in (
+            (arguments.count, 384, 512),
+            (arguments.count // 20, 1536, 2048),
+        ):
+            photos = arguments.folder / f"{count}-{width}"
+            draw_jpegs(photos, count=count, height=height, width=width)
+            print(f"{count:,} JPEGs of {width} x {height}, medians of {arguments.rounds}")
+            measure_speed(photos, count, arguments.rounds)
+    if arguments.only in {None, "copies"}:
+        print("\ndrawn images of 320 x 240")
+        rng = random.Random(0)
+        measure_copies([draw_scene(rng, 240, 320, hue=index % 2) for index in range(900)])
+        if arguments.photos:
+            files = sorted(path for path in arguments.photos.rglob("*.*") if path.is_file())
+            print(f"\n{arguments.photos.name}")
+            measure_copies([open_rgb(file) for file in random.Random(0).sample(files, 900)])
+    if arguments.only in {None, "hashes"}:
+        measure_hashes()
+
+
+def measure_speed(photos: Path, count: int, rounds: int) -> None:
+    threads = os.cpu_count() or 1
+    files = sorted(photos.rglob("*.jpg"))
+    limit, ours = [], []
+    with tempfile.TemporaryDirectory() as work:
+        import_source(photos, Path(work, "data"), options=ImportConfig(), progress=Silent())
+        dataset = load_dataset(Path(work, "data"))
+        for _ in range(rounds):
+            start = time.perf_counter()
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(decode, files))
+            limit.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            check_dataset(dataset, config=CheckConfig(threads=threads), progress=Silent())
+            ours.append(time.perf_counter() - start)
+    bare, check = statistics.median(limit), statistics.median(ours)
+    print(f"Pillow decoding alone {count / bare:7.0f} images/s")
+    print(f"cnnclf check          {count / check:7.0f} images/s")
+    print(f"ratio {bare / check:.2f} (goal: at least 0.8)")
+
+
+def decode(file: Path) -> None:
+    with Image.open(file) as image:
+        image.load()
+
+
+def open_rgb(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        return image.convert("RGB")
+
+
+def recompress(quality: int) -> Callable[[Image.Image], Image.Image]:
+    def change(image: Image.Image) -> Image.Image:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        return open_rgb(buffer)  # type: ignore[arg-type]
+
+    return change
+
+
+def resize(factor: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: image.resize((round(image.width * factor), round(image.height * factor)))
+
+
+def brighten(factor: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: image.point(lambda value: min(255, round(value * factor)))
+
+
+def crop(fraction: float) -> Callable[[Image.Image], Image.Image]:
+    def change(image: Image.Image) -> Image.Image:
+        dx, dy = round(image.width * fraction / 2), round(image.height * fraction / 2)
+        return image.crop((dx, dy, image.width - dx, image.height - dy))
+
+    return change
+
+
+def draw_other_object(image: Image.Image) -> Image.Image:
+    """Make another image with the same background: no copy, though it looks like one."""
+    other = image.copy()
+    rng = random.Random(image.tobytes()[:64])
+    x, y = rng.randrange(image.width // 2), rng.randrange(image.height // 2)
+    box = (x, y, x + image.width * 2 // 5, y + image.height * 2 // 5)
+    ImageDraw.Draw(other).ellipse(box, fill=tuple(rng.randrange(256) for _ in range(3)))
+    return other
+
+
+KINDS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "recompressed 50": recompress(50),
+    "recompressed 75": recompress(75),
+    "recompressed 95": recompress(95),
+    "resized 0.5": resize(0.5),
+    "resized 0.7": resize(0.7),
+    "resized 2": resize(2.0),
+    "brightened 1.2": brighten(1.2),
+    "darkened 0.8": brighten(0.8),
+    "mirrored": ImageOps.mirror,
+    "cropped 5 %": crop(0.05),
+    "rotated 5 degrees": lambda image: image.rotate(5, Image.Resampling.BICUBIC),
+    "not a copy: same background": draw_other_object,
+}
+GOAL = tuple(KINDS)[:8]
+
+
+def measure_copies(images: list[Image.Image]) -> None:
+    """Plant copies of the first 600 images in test; the others are there without a copy."""
+    with tempfile.TemporaryDirectory() as work:
+        root = Path(work, "images")
+        for split in ("train", "test"):
+            for label in ("a", "b"):
+                (root / split / label).mkdir(parents=True)
+        planted: dict[str, tuple[str, str]] = {}
+        for index, image in enumerate(images):
+            label = "ab"[index % 2]
+            split = "train" if index < 600 else "test"
+            image.save(root / split / label / f"{index}.png")
+        for number, (kind, change) in enumerate(KINDS.items()):
+            for index in range(number * 50, number * 50 + PER_KIND):
+                source, label = index % 600, "ab"[index % 2]
+                name = f"{label}/{number}-{source}.png"
+                change(images[source]).save(root / "test" / name)
+                planted[f"test/{name}"] = (kind, f"train/{label}/{source}.png")
+        import_source(root, Path(work, "data"), options=ImportConfig(), progress=Silent())
+        dataset = load_dataset(Path(work, "data"))
+        for mirrored in (False, True):
+            config = CheckConfig(mirrored=mirrored)
+            report, _ = check_dataset(dataset, config=config, progress=Silent())
+            found = [each for each in report.findings if each.check.endswith("-across-splits")]
+            hits = Counter(planted.get(each.path, ("not planted", ""))[0] for each in found)
+            true = sum(
+                not planted.get(each.path, ("not", ""))[0].startswith("not")
+                and planted[each.path][1] == each.other_path
+                for each in found
+            )
+            print(f"{'with --mirrored' if mirrored else 'default'}: found of {PER_KIND} each")
+            print(", ".join(f"{kind} {hits[kind]}" for kind in KINDS))
+            goal = sum(hits[kind] for kind in GOAL) / (PER_KIND * len(GOAL))
+            print(
+                f"recall of recompressed, resized, brightened {goal:.3f}; precision "
+                f"{true / max(1, len(found)):.3f} of {len(found)} findings "
+                f"({hits['not planted']} among {len(images) - 600} unrelated images)"
+            )
+
+
+def measure_hashes(count: int = 1_000_000, pairs: int = 2000) -> None:
+    rng = np.random.default_rng(0)
+    hashes = np.unique(rng.integers(0, 2**64, count, dtype=np.uint64))
+    copies = hashes[:pairs].copy()
+    for index in range(pairs):
+        for bit in rng.choice(64, rng.integers(1, 8), replace=False):
+            copies[index] ^= np.uint64(1) << np.uint64(bit)
+    hashes = np.concatenate([hashes[:-pairs], copies])
+    start = time.process_time()
+    found = {tuple(pair) for pair in find_close_hashes(hashes).tolist()}
+    seconds = time.process_time() - start
+    hits = sum((index, len(hashes) - pairs + index) in found for index in range(pairs))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"\n{len(hashes):,} hashes of 64 bits, all pairs within 7 bits, one thread")
+    print(f"{seconds:.1f} processor seconds (goal: 30), {peak:.2f} GB (goal: 2)")
+    print(f"planted pairs found {hits:,} of {pairs:,}; by chance {len(found) - hits}")
+
+
+if __name__ == "__main__":
+    main()
