@@ -88,7 +88,9 @@ class Walk:
         Returns:
             The paths of the folders in natural order, those of some files, and the number of files.
         """
-        folders, files, count = [], [], 0
+        folders: list[str] = []
+        files: list[str] = []
+        count = 0
         for name in self._scan(path):
             if name.endswith("/"):
                 folders.append(name[:-1])
