@@ -20,6 +20,7 @@ STREAMS: tuple[Stream, Stream] = ("terminal", "pipe")
 # The arguments of each command; OUT is a place of its own. The quick ones are in the default suite.
 CALLS: dict[str, tuple[object, ...]] = {
     "import": (PHOTOS, "-o", "OUT"),
+    "check": (PHOTOS,),
     "train": (PHOTOS, "--dry-run"),
     "finetune": (PHOTOS, "--dry-run"),
     "backbones": (),
