@@ -389,7 +389,7 @@ def open_run(path: Path) -> RunDirectory:
         is_file = f"{path} is a file, not a run directory"
         raise RunError(
             is_file if path.exists() else f"there is no run directory {path}",
-            "list the runs with: cnnclf runs list",
+            suggest_run(path),
         )
     if not run.record.exists():
         if run.plan.exists() or run.checkpoints.exists():
@@ -403,6 +403,14 @@ def open_run(path: Path) -> RunDirectory:
         )
     run.read_record()
     return run
+
+
+def suggest_run(path: Path, root: Path = Path("runs")) -> str:
+    """Return the hint for a run that does not exist; `cnnclf runs list` shows names in `runs`."""
+    named = root / path
+    if (named / RECORD_FILE).is_file():
+        return f"did you mean {named}?"
+    return "list the runs with: cnnclf runs list"
 
 
 def find_settings(path: Path, *, command: str) -> Path:

@@ -10,6 +10,7 @@ import pytest
 
 from cnnclf import files, runs
 from cnnclf.errors import ExitCode, RunError
+from cnnclf.inference.bundles import find_bundle
 
 
 def dead_pid() -> int:
@@ -81,6 +82,21 @@ def test_next_run_path_counts_on(tmp_path: Path) -> None:
     assert runs.next_run_path("x_or_o", root) == root / "x_or_o-011"
     assert runs.next_run_path("a/b", root).name == "a-b-001"
     assert runs.next_run_path("..", root).name == "run-001"
+
+
+def test_the_name_that_the_list_shows_is_recognized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "pets").mkdir(parents=True)
+    (tmp_path / "runs" / "pets" / runs.RECORD_FILE).touch()
+    for find in (runs.open_run, find_bundle):
+        with pytest.raises(RunError) as caught:
+            find(Path("pets"))
+        assert caught.value.hint == "did you mean runs/pets?"
+        with pytest.raises(RunError) as caught:
+            find(Path("pet"))
+        assert caught.value.hint == "list the runs with: cnnclf runs list"
 
 
 def test_open_run_tells_what_is_there(tmp_path: Path) -> None:

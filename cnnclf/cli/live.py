@@ -19,6 +19,7 @@ from cnnclf.cli.words import (
     pad_cells,
     safe_text,
 )
+from cnnclf.names import count_of
 from cnnclf.progress import STEPS, Task
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ class _Counter:
     def summary(self) -> str:
         """Return what was done, in what time, at what rate."""
         seconds = time.monotonic() - self._started
-        text = f"{self.name}: {self.done:,} {self.unit} in {format_seconds(seconds)}"
+        done = count_of(self.done, self.unit.removesuffix("s"))
+        text = f"{self.name}: {done} in {format_seconds(seconds)}"
         if seconds >= 1 and self.done and self.unit != STEPS:
             text += f" ({format_rate(self.done / seconds)} {self.unit}/s)"
         return text
@@ -207,7 +209,8 @@ class _PlainTask(_Counter):
         super().__init__(name, total, unit, since)
         self._screen = screen
         self._interval_s = PLAIN_LINE_S
-        screen.note(f"{name}: {f'{total:,} {unit}' if total is not None else 'started'}")
+        amount = "started" if total is None else count_of(total, unit.removesuffix("s"))
+        screen.note(f"{name}: {amount}")
 
     def close(self) -> None:
         """Write the last line."""

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from cnnclf.cli.app import build_root
+from cnnclf.cli.option_hints import suggest_option
 from cnnclf.cli.output import out
 from cnnclf.cli.streams import secure_streams
 from cnnclf.cli.typer_errors import (
@@ -212,13 +213,23 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     path = context.command_path if context is not None else PROGRAM
     hint = f"{path} --help lists the options"
     if isinstance(error, NoSuchOption):
-        if error.possibilities:
-            hint = f"did you mean {error.possibilities[0]}? {hint}"
-        return f"{path}: no such option: {error.option_name}", hint
+        near = suggest_option(error.option_name, _long_options(context), path=path)
+        return f"{path}: no such option: {error.option_name}", f"{near} {hint}" if near else hint
     if isinstance(error, MissingParameter):
         hint = f"{path} --help shows what it needs"
     text = _one_line(error.format_message()).rstrip(".")
     return (f"{path}: {text[:1].lower()}{text[1:]}" if text else ""), (hint if text else "")
+
+
+def _long_options(context: Any) -> list[str]:
+    if context is None:
+        return []
+    names = (
+        name
+        for each in context.command.get_params(context)
+        for name in (*each.opts, *each.secondary_opts)
+    )
+    return [name for name in names if name.startswith("--")]
 
 
 def _with_path(words: str, error: OSError) -> str:

@@ -146,6 +146,9 @@ def find_explainers(names: Sequence[str]) -> list[ExplainerRow]:
     rows = {row.name: row for row in EXPLAINERS}
     names = list(rows) if "all" in names else list(dict.fromkeys(names)) or [DEFAULT_VIEW]
     for name in names:
+        if "," in name:
+            repeated = " ".join(f"--show {each.strip()}" for each in name.split(","))
+            raise UsageError(f"--show {name}: expected one view", f"repeat the option: {repeated}")
         if name not in rows:
             near = get_close_matches(name.casefold(), rows, n=1, cutoff=0.4)
             raise UsageError(

@@ -127,9 +127,10 @@ def needs_keras(path: Path) -> bool:
     """Tell whether Keras has to build the network of a path: all but runs of `cnnclf train`.
 
     Raises:
-        RunError: The run is damaged.
+        RunError: There is no run or bundle, or it is damaged.
     """
     if not RunDirectory(path).record.exists():
+        find_bundle(path)
         return True
     return open_run(path).read_command() != TrainConfig.command
 

@@ -27,7 +27,15 @@ from cnnclf.files import (
 )
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.engines.engine import ModelFile
-from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, SAVED_MODEL, is_number, open_run
+from cnnclf.runs import (
+    CLASSIFIER_FILE,
+    MODEL_FILE,
+    RECORD_FILE,
+    SAVED_MODEL,
+    is_number,
+    open_run,
+    suggest_run,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -71,7 +79,7 @@ def find_bundle(path: Path) -> Path:
         reason = "it is a file" if path.exists() else "it does not exist"
         raise RunError(
             f"{path} is not a run directory or a bundle: {reason}",
-            "list all runs with: cnnclf runs list",
+            suggest_run(path),
         )
     if (directory / CLASSIFIER_FILE).exists():
         return directory

@@ -435,7 +435,7 @@ def test_the_plain_progress_of_unlike_steps_guesses_no_time(
         task.advance()
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["preparing: 3 steps", "preparing: 1 of 3 steps (33%)"]
-    assert re.fullmatch(r"preparing: 1 steps in 30\.\d s", lines[2])
+    assert re.fullmatch(r"preparing: 1 step in 30\.\d s", lines[2])
 
 
 @pytest.mark.parametrize(
@@ -575,3 +575,11 @@ def test_safe_text_keeps_what_can_be_printed() -> None:
     assert safe_text("caf\u00e9 \u732b") == "caf\u00e9 \u732b"
     assert safe_text("a\nb\tc") == r"a\nb\tc"
     assert safe_text("x\u202ey") == "x\\u202ey"  # would turn the reading direction
+
+
+def test_one_unit_is_singular(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output().progress().task("explaining", 1, unit="images") as task:
+        task.advance()
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "explaining: 1 image"
+    assert last.startswith("explaining: 1 image in ")

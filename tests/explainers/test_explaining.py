@@ -168,6 +168,9 @@ def test_python_gives_maps_of_files_and_arrays() -> None:
 def test_an_unknown_view_or_class_has_near_names(tiny: ExplainContext) -> None:
     with pytest.raises(UsageError, match="did you mean evidence"):
         find_explainers(["evidnce"])
+    with pytest.raises(UsageError, match="expected one view") as caught:
+        find_explainers(["grad-cam,layers"])
+    assert caught.value.hint == "repeat the option: --show grad-cam --show layers"
     request = ExplainRequest(find_explainers([]), classes=["xx"])
     with pytest.raises(UsageError, match="--class xx"):
         list(explain_images(tiny, [(str(X), "")], request=request))

@@ -19,7 +19,7 @@ from cnnclf.cli.network_tables import (
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
-from cnnclf.config import TrainConfig, load_config, option_name
+from cnnclf.config import MODEL_PRESETS, TrainConfig, load_config, option_name
 from cnnclf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -151,6 +151,19 @@ def _check_together(
         )
 
 
+def _refuse_names(run: Path) -> None:
+    """Recognize the name of a preset or backbone where a run is expected."""
+    from cnnclf.models.backbones import BACKBONES
+
+    name = str(run)
+    if run.exists():
+        return
+    if name in MODEL_PRESETS:
+        raise UsageError(f"{name} is a preset, not a run", f"cnnclf describe --preset {name}")
+    if any(name == row.name for row in BACKBONES):
+        raise UsageError(f"{name} is a backbone, not a run", f"cnnclf describe --backbone {name}")
+
+
 def _describe(
     run: Path | None,
     backbone: str | None,
@@ -165,6 +178,7 @@ def _describe(
     size, batch = config.data.image_size, config.training.batch_size
     batch_size = None if batch == "auto" else batch
     if run is not None:
+        _refuse_names(run)
         if door.needs_keras(run):
             _start_keras(verbose=verbose)
         return door.describe_run(run, batch_size=batch_size)

@@ -116,6 +116,8 @@ def test_gates_are_explained(cli: Cli) -> None:
             "its window of 9x9",
         ),
         (("nowhere",), 4, "nowhere is not a run directory or a bundle"),
+        (("textbook",), 2, "hint: cnnclf describe --preset textbook"),
+        (("resnet50",), 2, "hint: cnnclf describe --backbone resnet50"),
         (("--depth", "0"), 2, "--depth"),
     ],
 )
@@ -125,6 +127,7 @@ def test_what_cannot_be_described(
     result = cli("describe", *arguments)
     assert (result.code, result.stdout) == (code, "")
     assert words in result.stderr
+    assert "starting TensorFlow" not in result.stderr
 
 
 def test_a_diagram_is_written_once(cli: Cli, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""What a user probably meant by an option that the command does not have."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+# Names that other tools use, and the options that do the same here: those the command has apply.
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "arch": ("backbone", "preset"),
+    "architecture": ("backbone", "preset"),
+    "batch": ("batch-size",),
+    "bs": ("batch-size",),
+    "data-augmentation": ("augment",),
+    "decay": ("weight-decay", "head-weight-decay", "tail-weight-decay"),
+    "epochs": ("head-epochs", "tail-epochs"),
+    "gpu": ("device",),
+    "img-size": ("image-size",),
+    "imgsz": ("image-size",),
+    "input-size": ("image-size",),
+    "kernel": ("filter", "kernel-size"),
+    "learning-rate": ("head-learning-rate", "tail-learning-rate"),
+    "lr": ("learning-rate", "head-learning-rate", "tail-learning-rate"),
+    "method": ("show",),
+    "methods": ("show",),
+    "model": ("backbone", "preset"),
+    "num-workers": ("threads",),
+    "output": ("out",),
+    "output-dir": ("out",),
+    "preset": ("augment",),
+    "pretrained": ("weights",),
+    "resize": ("image-size",),
+    "scheduler": ("schedule", "head-schedule", "tail-schedule"),
+    "size": ("image-size",),
+    "view": ("show",),
+    "wd": ("weight-decay", "head-weight-decay", "tail-weight-decay"),
+    "weight-decay": ("head-weight-decay", "tail-weight-decay"),
+    "workers": ("threads",),
+}
+
+# Options of `cnnclf finetune` that are looked for in `cnnclf train`.
+_OF_FINETUNE = ("backbone", "pretrained", "weights", "freeze", "unfreeze")
+
+
+def suggest_option(name: str, options: Collection[str], *, path: str) -> str:
+    """Say which option was probably meant.
+
+    Args:
+        name: The option that was given, such as `--lr`.
+        options: Long options of the command, such as `--learning-rate`.
+        path: The command, such as `cnnclf train`.
+
+    Returns:
+        The start of a hint, or nothing if no option is close.
+    """
+    bare = name.lstrip("-").replace("_", "-").lower()
+    if path == "cnnclf train" and bare in _OF_FINETUNE:
+        return "cnnclf finetune trains pretrained backbones;"
+    found = [f"--{each}" for each in _OTHER_NAMES.get(bare, ()) if f"--{each}" in options]
+    if not found:  # without the dashes, which would make short names alike
+        near = get_close_matches(bare, [each.lstrip("-") for each in options], n=1)
+        found = [f"--{each}" for each in near]
+    return f"did you mean {' or '.join(found)}?" if found else ""

@@ -1,0 +1,45 @@
+"""Options of other tools, typed by people who know those."""
+
+import pytest
+
+from cnnclf.cli.option_hints import _OTHER_NAMES
+from tests.conftest import Cli
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "hint"),
+    [
+        ("train", "--lr", "did you mean --learning-rate? cnnclf train --help lists the options"),
+        ("train", "--batch", "did you mean --batch-size?"),
+        ("train", "--arch", "did you mean --preset?"),
+        ("train", "--model", "did you mean --preset?"),
+        ("train", "--img_size", "did you mean --image-size?"),
+        ("train", "--backbone", "cnnclf finetune trains pretrained backbones;"),
+        ("train", "--epoch", "did you mean --epochs?"),
+        ("train", "--no-batch-nrm", "did you mean --no-batch-norm?"),
+        ("finetune", "--arch", "did you mean --backbone?"),
+        ("finetune", "--epochs", "did you mean --head-epochs or --tail-epochs?"),
+        ("explain", "--view", "did you mean --show?"),
+        ("explain", "--method", "did you mean --show?"),
+        ("augment-preview", "--preset", "did you mean --augment?"),
+        ("convolve", "--kernel", "did you mean --filter or --kernel-size?"),
+        ("predict", "--output", "did you mean --out?"),
+    ],
+)
+def test_options_of_other_tools(cli: Cli, command: str, option: str, hint: str) -> None:
+    result = cli(command, "pets", option, "1")
+    assert result.code == 2
+    assert f"error: cnnclf {command}: no such option: {option}" in result.stderr
+    assert f"hint: {hint}" in result.stderr
+
+
+def test_nothing_is_suggested_for_an_option_like_no_other(cli: Cli) -> None:
+    result = cli("convolve", "x.png", "--list")
+    assert "hint: cnnclf convolve --help lists the options" in result.stderr
+
+
+def test_each_suggested_option_exists(cli: Cli) -> None:
+    commands = ("train", "finetune", "explain", "convolve", "predict", "augment-preview")
+    pages = "".join(cli(command, "--help").stdout for command in commands)
+    for names in _OTHER_NAMES.values():
+        assert [name for name in names if f"--{name} " not in pages] == []
