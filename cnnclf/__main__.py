@@ -10,14 +10,15 @@ def run() -> None:
     process_end.take_signals()
     try:
         from cnnclf.cli.main import run as run_command
-    except KeyboardInterrupt:
+
+        run_command()
+    except KeyboardInterrupt:  # before the command has begun, or after it has ended
         process_end.report()  # what is imported now is not interrupted again
         from cnnclf.cli.output import out
         from cnnclf.errors import ExitCode
 
         out.error("interrupted")
         sys.exit(ExitCode.INTERRUPTED)
-    run_command()
 
 
 if __name__ == "__main__":

@@ -32,14 +32,14 @@ PROGRAM = "cnnclf"
 
 def run() -> None:
     """Run the console script: the arguments of the process, then exit."""
-    secure_streams()
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # libraries warn developers; users read our own lines
     process_end.take_signals()
-    use_own_temporary_directory()
     try:
+        secure_streams()
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # libraries warn developers; users read our own lines
+        use_own_temporary_directory()
         code = main()
-    except KeyboardInterrupt as error:  # between the end of the work and its report
+    except KeyboardInterrupt as error:  # before the work, or between its end and its report
         code = _settled(_report(error))
     process_end.leave(code)
     sys.exit(code)

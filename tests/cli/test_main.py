@@ -444,6 +444,23 @@ def test_stopped_while_the_command_line_is_loaded(delay_s: float) -> None:
     assert stderr.endswith(b"error: interrupted\n")
 
 
+@pytest.mark.parametrize("step", ["secure_streams", "use_own_temporary_directory", "main"])
+def test_stopped_in_any_step_of_the_start(step: str) -> None:
+    """An interrupt is one line and 130, wherever it comes between the import and the command."""
+    code = f"""
+import signal
+from cnnclf.cli import main
+def interrupt():
+    raise KeyboardInterrupt
+main.{step} = interrupt
+from cnnclf.__main__ import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr == b"error: interrupted\n"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_consoles_that_cannot_show_everything(tmp_path: Path, encoding: str) -> None:
     name = os.fsdecode(b"r\xff-\xe2\x9c\x93")  # a byte that is not UTF-8, then a tick
