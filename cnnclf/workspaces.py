@@ -112,7 +112,8 @@ def _make(parent: Path, name: str, kind: str) -> tuple[Path, int | None]:
         path.mkdir(mode=0o700 if kind == _KIND else 0o777)
         descriptor = _open(path)
         # Another process may have taken it for a leftover before it was locked.
-        if descriptor is None or (_lock(descriptor) is not False and path.is_dir()):
+        is_locked = descriptor is None or _lock(descriptor) is not False
+        if is_locked and path.is_dir():
             return path, descriptor
         _close(descriptor)
     raise FileExistsError(f"cannot keep a directory in {parent}")

@@ -79,6 +79,24 @@ def test_only_what_no_process_works_in_is_removed(tmp_path: Path) -> None:
     assert remove_leftovers(tmp_path / "nowhere", kind="importing") == []
 
 
+def test_a_directory_that_another_process_took_for_a_leftover_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = workspaces._open
+    taken: list[Path] = []
+
+    def late(path: Path) -> int | None:
+        if not taken:
+            taken.append(path)
+            path.rmdir()
+        return opening(path)
+
+    monkeypatch.setattr(workspaces, "_open", late)
+    with workspace(tmp_path, "pets", kind="importing") as path:
+        assert path.is_dir()
+    assert taken != [path]
+
+
 def test_links_and_directories_of_others_stay(tmp_path: Path) -> None:
     target = tmp_path / "mine"
     target.mkdir()

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.importers.importer import read_classes_file
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 MODEL_SUFFIXES: Final = (".keras", ".h5", ".hdf5")
 _NUMBERED: Final = re.compile(r"(\d+)[ :,\t]+(.+)")
 _PIXEL_MAX: Final = 255.0
+_PROBES: Final = 4  # random images that show whether a model still returns probabilities
+_SUM_TOLERANCE: Final = 2e-3  # of half-precision probabilities
+_NO_SOFTMAX: Final = "save the model without its softmax, so that it returns logits"
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ def adopt_model(
     Raises:
         UsageError: `out` exists.
         DataError: The labels cannot be read, or are of another number than the outputs.
-        RunError: The model cannot be loaded, or has another input or output.
+        RunError: The model cannot be loaded, or has another input or output, or a softmax that
+            cannot be removed.
     """
     if out.exists():
         raise UsageError(f"{out} already exists", "choose another --out")
@@ -101,6 +107,7 @@ def adopt_model(
     sides = _check_shapes(found, model, names=names, size=size)
     spec = InputSpec(*sides, channels=int(found.input_shape[3]), fit=fit)
     wrapped = _wrap(found, model, spec=spec, scaling=scaling)
+    _refuse_probabilities(wrapped, model, spec=spec)
     save_bundle(
         out, wrapped, labels=names, input_spec=spec, dataset={}, extra={"adopted": model.name}
     )
@@ -120,7 +127,16 @@ def read_labels(path: Path) -> tuple[str, ...]:
         raise DataError(error.message, hint) from error
     numbered = [_NUMBERED.fullmatch(name) for name in names]
     in_order = [match and int(match[1]) == at for at, match in enumerate(numbered)]
-    return tuple(match[2].strip() for match in numbered if match) if all(in_order) else names
+    if not all(in_order):
+        return names
+    plain = tuple(match[2].strip() for match in numbered if match)
+    repeated = next((name for at, name in enumerate(plain) if name in plain[:at]), None)
+    if repeated is not None:
+        raise DataError(
+            f"{path} has the label {repeated!r} more than once",
+            "give --labels a file in which each label occurs once, such as crane_bird",
+        )
+    return plain
 
 
 def _check_shapes(
@@ -161,19 +177,32 @@ def _wrap(found: "keras.Model", path: Path, *, spec: InputSpec, scaling: Scaling
     return keras.Model(pixels, logits)
 
 
+def _refuse_probabilities(wrapped: "keras.Model", path: Path, *, spec: InputSpec) -> None:
+    """Refuse a model whose outputs are probabilities: a second softmax would flatten them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (_PROBES, *spec.shape), np.uint8)
+    values = np.asarray(wrapped(pixels.astype(np.float32), training=False), np.float64)
+    if (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=_SUM_TOLERANCE):
+        raise RunError(
+            f"{path} returns probabilities from a softmax that is not its last layer", _NO_SOFTMAX
+        )
+
+
 def _without_softmax(found: "keras.Model", path: Path) -> "keras.Model":
     """Return the model up to its logits."""
     import keras
 
-    last = found.layers[-1]
+    last, is_nested = found.layers[-1], False
     while isinstance(last, keras.Model):
-        last = last.layers[-1]
-    if isinstance(last, keras.layers.Softmax):
+        last, is_nested = last.layers[-1], True
+    is_layer = isinstance(last, keras.layers.Softmax) or (
+        isinstance(last, keras.layers.Activation) and last.activation is keras.activations.softmax
+    )
+    if is_layer and is_nested:  # its input is in another graph than that of the whole model
+        raise RunError(f"{path} ends in a softmax layer of a model inside it", _NO_SOFTMAX)
+    if is_layer:
         return keras.Model(found.inputs, last.input)
     activation = getattr(last, "activation", keras.activations.linear)
     if activation is keras.activations.softmax:
-        if isinstance(last, keras.layers.Activation):
-            return keras.Model(found.inputs, last.input)
         last.activation = keras.activations.linear
     elif activation is not keras.activations.linear:
         name = getattr(activation, "__name__", str(activation))

@@ -78,6 +78,19 @@ def test_the_bundle_gives_the_probabilities_of_the_model(
     assert np.allclose(classifier.probabilities(classifier.logits(pixels)), expected, atol=1e-6)
 
 
+def softmax_in_the_middle() -> Any:
+    import keras
+
+    layers = keras.layers
+    return build(layers.Dense(3, activation="softmax"), layers.Activation("linear"))
+
+
+def softmax_layer_inside() -> Any:
+    import keras
+
+    return keras.Sequential([keras.Input((8, 8, 3)), with_softmax_layer()])
+
+
 def sigmoid() -> Any:
     import keras
 
@@ -113,6 +126,8 @@ def five_channels() -> Any:
     [
         (with_softmax, (8, 9), RunError, "takes images of 8x8, not 8x9"),
         (sigmoid, None, RunError, "ends in sigmoid"),
+        (softmax_in_the_middle, None, RunError, "softmax that is not its last layer"),
+        (softmax_layer_inside, None, RunError, "softmax layer of a model inside it"),
         (one_output, None, DataError, "1 outputs, but there are 3 labels"),
         (no_image, None, RunError, "no classifier of images"),
         (five_channels, None, RunError, "no classifier of images"),
@@ -181,6 +196,9 @@ def test_numbers_of_labels_are_taken_away_only_if_they_count(tmp_path: Path) -> 
     ):
         path.write_text(text)
         assert read_labels(path) == names
+    path.write_text("0 crane\n1 dog\n2 crane\n")
+    with pytest.raises(DataError, match="'crane' more than once"):
+        read_labels(path)
 
 
 def test_models_of_other_programs_are_said_to_be_that(tmp_path: Path) -> None:

@@ -229,8 +229,9 @@ def _find_only(view: FolderView, folders: list[str]) -> str:
     inner = [path for path in folders if not _is_split(path)]
     if len(inner) != 1 or not all(view.is_flat(path) for path in folders if path != inner[0]):
         return ""
-    beside = len(folders) > 1
-    return "" if beside and not view.filled(inner[0]) else inner[0]
+    # Beside others, one with images of its own is a class; train, next to it, is then one, too.
+    is_class = not view.filled(inner[0]) or view.has_images(inner[0])
+    return "" if len(folders) > 1 and is_class else inner[0]
 
 
 def _is_split(path: str) -> bool:

@@ -125,12 +125,17 @@ def _find_rivals(view: FolderView, splits: dict[str, str]) -> DataError | None:
 
 
 def _find_strangers(view: FolderView, splits: dict[str, str], rest: list[str]) -> DataError | None:
-    """Refuse folders of labeled images beside the splits that are named like none."""
+    """Refuse folders beside the splits that are named like none and may be classes."""
     strangers = [
         path
         for path in rest
         if view.filled(path) and not view.is_flat(path) and view.has_images_below(path)
     ]
+    flat = [
+        path for path in rest if view.is_flat(path) and not read_split_name(name_of(path)).split
+    ]
+    if len(splits) == 1 and len(flat) > 1:  # bus, car and train/steam: train may be a class, too
+        strangers += flat
     if not strangers:
         return None
     names, first = name_some([name_of(path) for path in strangers]), name_of(strangers[0])

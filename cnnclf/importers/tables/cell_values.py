@@ -20,6 +20,7 @@ _FLAGS: Final = {
     "is test": ("test", "train"),
     "is train": ("train", "test"),
 }
+_KAGGLE: Final = {"training": "train", "publictest": "val", "privatetest": "test"}
 
 
 class CellError(Exception):
@@ -89,7 +90,7 @@ class SplitRule:
         """
         if not text:
             return ""
-        split = self.known.get(as_label(text).casefold()) or _read_plainly(text)
+        split = self.known.get(as_label(text).casefold()) or _read_plainly(text, self.known)
         if not split:
             raise CellError(f"the split {text!r} is not train, val or test")
         return split
@@ -116,7 +117,7 @@ def find_split_rule(
     if flags and all(as_flag(value) is not None for value in seen):
         return SplitRule({**dict.fromkeys(_TRUE, flags[0]), **dict.fromkeys(_FALSE, flags[1])})
     if "publictest" in seen and "privatetest" in seen:
-        return SplitRule({"training": "train", "publictest": "val", "privatetest": "test"})
+        return SplitRule(_KAGGLE)
     read = {value: read_split_name(value).split for value in seen}
     known = {value: settle_eval(split, read.values()) for value, split in read.items() if split}
     return SplitRule(known) if known else None
@@ -161,5 +162,8 @@ def text_values(rows: Iterable[Mapping[str, Any]], column: str) -> list[str]:
     return values
 
 
-def _read_plainly(text: str) -> str:
+def _read_plainly(text: str, known: Mapping[str, str]) -> str:
+    """Read a value that is not among the first rows, such as those of a table sorted by split."""
+    if not _KAGGLE.keys() & (known.keys() - {"training"}) and text.casefold() in _KAGGLE:
+        return _KAGGLE[text.casefold()]
     return settle_eval(read_split_name(text).split, ())

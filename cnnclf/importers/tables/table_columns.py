@@ -10,6 +10,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.layouts.folder_view import is_image_name
 from cnnclf.importers.tables.cell_values import (
+    CellError,
     SplitRule,
     as_flag,
     as_label,
@@ -61,6 +62,7 @@ class TableColumns:
         rule: What the cells of the split column mean.
         separator: What separates several labels in a cell; "" for one label.
         warnings: What the user may have to act on.
+        takes_first: Whether an image of several classes is of the first one; else it has no label.
     """
 
     names: dict[str, str]
@@ -68,16 +70,19 @@ class TableColumns:
     rule: SplitRule | None = None
     separator: str = ""
     warnings: tuple[str, ...] = ()
+    takes_first: bool = False
 
     def label_of(self, row: Mapping[str, Any]) -> str:
         """Return the label of a row; "" for none.
 
         Raises:
-            CellError: The cell is no text.
+            CellError: The cell is no text, or several columns are 1.
         """
         if self.one_hot:
-            ones = (name for name in self.one_hot if as_flag(str(row.get(name, ""))))
-            return readable(next(ones, ""))
+            ones = [name for name in self.one_hot if as_flag(str(row.get(name, "")))]
+            if len(ones) > 1 and not self.takes_first:
+                raise CellError(f"has several labels: {name_some(ones, 3)}")
+            return readable(ones[0] if ones else "")
         text = readable(as_text("label", row.get(self.names["label"])))
         if self.separator:
             text = text.split(self.separator)[0].strip()
@@ -143,7 +148,9 @@ def choose_columns(
                 "--splits train=VALUE,val=VALUE says what its values are"
             )
     separator = _check_separator(table, rows, names, options)
-    return TableColumns(names, one_hot, rule, separator, tuple(warnings))
+    return TableColumns(
+        names, one_hot, rule, separator, tuple(warnings), takes_first=options.first_label
+    )
 
 
 def _check_header(table: TextTable, holds: Holds) -> None:

@@ -123,6 +123,14 @@ KINDS = {
         options={"splits": "train=one,test=tow"},
     ),
     "train is a class": Kind({"train": 4, "plane": 4, "bus": 4}, labels=("bus", "plane", "train")),
+    "train is a class beside one with folders": Kind(
+        {"train": 4, "bus": 4, "bus/old": 4, "bus/new": 4}, labels=("bus", "train")
+    ),
+    "train may be a class with folders": Kind(
+        {"train/steam": 4, "train/diesel": 4, "bus": 4, "car": 4},
+        labels=(),
+        says=("train", "bus, car", "--format class-folders"),
+    ),
     "class over split": Kind(
         {f"{label}/{part}": 4 for label in PETS for part in ("train", "test")}, splits=(8, 0, 8)
     ),

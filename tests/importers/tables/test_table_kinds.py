@@ -14,6 +14,7 @@ import pytest
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers import import_source
+from cnnclf.importers.tables import text_table
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.progress import Silent
 from tests.importers.drawing import Listener, draw
@@ -309,6 +310,31 @@ def test_each_kind_of_table_gives_what_was_meant(kind: Kind, tmp_path: Path) -> 
         said = [f"{caught.value.message} {caught.value.hint}"]
     for words in kind.says:
         assert any(words in text for text in said), said
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Kind(
+            rows("filename,cat,dog", "{n}.png,{other},{one}").replace("5.png,0,1", "5.png,1,1"),
+            images=5,
+            failed=1,
+            says=("has several labels: cat, dog (line 7)",),
+        ),
+        Kind(
+            rows("file,label,Usage", "{n}.png,{label},Training")
+            .replace("4.png,cat,Training", "4.png,cat,PublicTest")
+            .replace("5.png,dog,Training", "5.png,dog,PrivateTest"),
+            splits=(4, 1, 1),
+        ),
+    ],
+    ids=["several labels", "splits of Kaggle"],
+)
+def test_rows_behind_those_that_were_looked_at_are_read_alike(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_table, "SAMPLE_ROWS", 4)
+    test_each_kind_of_table_gives_what_was_meant(kind, tmp_path)
 
 
 def test_a_workbook_is_named(tmp_path: Path) -> None:
