@@ -4,6 +4,9 @@ Two hashes of 64 bits that differ in at most 7 agree, in one of four blocks of 1
 one bit: with eight bits two in each block would be needed. So the hashes are sorted by each block,
 and only those whose blocks are equal or one bit apart are compared (multi-index hashing: Norouzi,
 Punjani and Fleet, 2012).
+
+Images of one camera that never moves are all alike, and so would be all pairs of them: each hash is
+paired with a limited number of others, the closest first.
 """
 
 from collections.abc import Iterator
@@ -20,10 +23,14 @@ MAX_BITS: Final = 7
 _BLOCK_BITS: Final = 16
 _BLOCKS: Final = 4
 _PAIRS_AT_A_TIME: Final = 1 << 20  # 50 MB of temporary arrays
+_REACH: Final = 2048  # of many hashes with one block, each is compared with the next ones
+_PARTNERS: Final = 16  # of a hash in one look, after which only equal blocks are looked at
 
 
 def find_close_hashes(hashes: Hashes, *, max_bits: int = MAX_BITS) -> Pairs:
-    """Find all pairs of hashes that differ in at most `max_bits` bits.
+    """Find pairs of hashes that differ in at most `max_bits` bits.
+
+    All of them, unless a hash has more than 16 such partners or more than 2,048 share a block.
 
     Args:
         hashes: uint64 [n], all different: equal ones would make the number of pairs explode.
@@ -35,14 +42,18 @@ def find_close_hashes(hashes: Hashes, *, max_bits: int = MAX_BITS) -> Pairs:
     if max_bits > MAX_BITS:
         raise ValueError(f"expected at most {MAX_BITS} bits, received {max_bits}")
     found = [np.empty((0, 2), np.int64)]
+    partners = np.zeros(len(hashes), np.int64)
     for block in range(_BLOCKS):
         values = (hashes >> np.uint64(block * _BLOCK_BITS)).astype(np.uint16)
         order = np.argsort(values, kind="stable")
         sorted_hashes, sorted_values = hashes[order], values[order].astype(np.int64)
         starts = np.searchsorted(sorted_values, np.arange((1 << _BLOCK_BITS) + 1))
-        for left, right in _candidates(sorted_values, starts):
-            close = count_bits(sorted_hashes[left] ^ sorted_hashes[right]) <= max_bits
+        for left, right in _candidates(sorted_values, starts, order=order, partners=partners):
+            bits = count_bits(sorted_hashes[left] ^ sorted_hashes[right])
+            close = np.flatnonzero(bits <= max_bits)
+            close = close[_find_closest(left[close], bits[close])]
             found.append(np.stack([order[left[close]], order[right[close]]], axis=1))
+            np.add.at(partners, found[-1][:, 0], 1)
     pairs = np.sort(np.concatenate(found), axis=1)
     return np.unique(pairs, axis=0)
 
@@ -57,19 +68,42 @@ def count_bits(values: Hashes) -> npt.NDArray[np.uint8]:
     return sums
 
 
-def _candidates(values: Pairs, starts: Pairs) -> Iterator[tuple[Pairs, Pairs]]:
-    """Yield places in the sorted order whose blocks are equal or one bit apart, each pair once."""
+def _find_closest(left: Pairs, bits: npt.NDArray[np.uint8]) -> Pairs:
+    """Return which pairs to keep, so that no hash on the left has too many: those of fewest bits.
+
+    Args:
+        left: int64 [n], the hash on the left of each pair, ascending.
+        bits: uint8 [n], in which the two differ.
+    """
+    order = np.lexsort((bits, left))
+    rank = np.arange(len(left)) - np.searchsorted(left, left)
+    kept: Pairs = order[rank < _PARTNERS]
+    return kept
+
+
+def _candidates(
+    values: Pairs, starts: Pairs, *, order: Pairs, partners: Pairs
+) -> Iterator[tuple[Pairs, Pairs]]:
+    """Yield places in the sorted order whose blocks are equal or one bit apart, each pair once.
+
+    Args:
+        values: int64 [n], the blocks, ascending.
+        starts: Where each value starts.
+        order: int64 [n], the hash at each place.
+        partners: int64 [n], how many each hash has; grows while pairs are yielded.
+    """
+    # Those of equal blocks, in one of which close hashes usually are, are looked at in any case.
     places = np.arange(len(values))
     yield from _expand(places, places + 1, starts[values + 1])
     for bit in range(_BLOCK_BITS):
-        lower = places[values & (1 << bit) == 0]
+        lower = np.flatnonzero((partners[order] < _PARTNERS) & (values & (1 << bit) == 0))
         partner = values[lower] | (1 << bit)
         yield from _expand(lower, starts[partner], starts[partner + 1])
 
 
 def _expand(left: Pairs, begins: Pairs, ends: Pairs) -> Iterator[tuple[Pairs, Pairs]]:
     """Yield each of `left` with each place from its begin to its end, some at a time."""
-    counts = np.maximum(ends - begins, 0)
+    counts = np.clip(ends - begins, 0, _REACH)
     totals = np.cumsum(counts)
     first = 0
     while first < len(left):
