@@ -68,7 +68,7 @@ def read_json(
 def _records(pairs: _Pairs, index: FileIndex, listing: Listing) -> Iterator[Record]:
     for name, labels in pairs.items():
         try:
-            yield Record(index.find(name), labels[0])
+            yield Record(index.take(name), labels[0])
         except NotFoundError as error:
             listing.lose(name, str(error), label=labels[0])
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from cnnclf.names import natural_key
 from cnnclf.progress import Progress
 
 _MIN_PIXELS: Final = 16
+_FIRST_ROWS: Final = 16  # that tell fractions from whole numbers: one image may be black
 _SPLITS: Final = ("", "train", "val", "test")
 
 
@@ -150,21 +152,29 @@ class _Content:
 
 
 def _find_pixels(table: TextTable) -> _PixelLayout | None:
-    first = next((row for _, row in table.rows() if isinstance(row, dict)), None)
-    if first is None:
+    found = (row for _, row in table.rows() if isinstance(row, dict))
+    rows = list(islice(found, _FIRST_ROWS))
+    if not rows:
         return None
-    columns = _pixel_columns(table, first)
-    texts = _split_pixels(first, columns) if columns else []
-    shape = _shape_of(len(texts))
+    columns = _pixel_columns(table, rows[0])
+    every = [_split_pixels(row, columns) for row in rows] if columns else [[]]
+    shape = _shape_of(len(every[0]))
     if shape is None:
         return None
-    try:
-        values = np.array(texts, np.float64)
-    except ValueError:
+    first, *others = (_read_numbers(texts) for texts in every)
+    if first is None:
         return None
     check_image_shape(str(table.path), shape)
-    is_fraction = bool((values <= 1).all() and (values % 1).any())
+    values = np.concatenate([first, *(each for each in others if each is not None)])
+    is_fraction = bool((values <= 1).all() and values.any())
     return _PixelLayout(table, columns, shape, 255.0 if is_fraction else 1.0)
+
+
+def _read_numbers(texts: list[str]) -> npt.NDArray[np.float64] | None:
+    try:
+        return np.array(texts, np.float64)
+    except ValueError:
+        return None
 
 
 def _pixel_columns(table: TextTable, first: dict[str, Any]) -> tuple[str, ...]:

@@ -153,12 +153,12 @@ class _Reader:
 
     def _find(self, path: str) -> str:
         try:
-            return self.index.find(path)
+            return self.index.take(path)
         except NotFoundError:
             spoken = self._readable(path)
             if spoken == path:
                 raise
-            return self.index.find(spoken)
+            return self.index.take(spoken)
 
     def _name_label(self, label: str) -> str:
         if not label or self.classes is None or label in self.classes:

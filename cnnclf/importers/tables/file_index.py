@@ -30,6 +30,7 @@ class FileIndex:
         self._within = within
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
+        self._taken: dict[str, str] = {}
         self._walked = False
 
     def find(self, name: str) -> str:
@@ -39,6 +40,22 @@ class FileIndex:
             NotFoundError: There is none, or there are several.
         """
         return self._place(self._find_as_named(name) or self._look_up(name))
+
+    def take(self, name: str) -> str:
+        """Return what `find` does; a file that was found by another name before is refused.
+
+        Of train/1.jpg and test/1.jpg, a folder with 1.jpg holds one at most.
+
+        Raises:
+            NotFoundError: There is none, there are several, or it was found by another name.
+        """
+        found = self.find(name)
+        if found != name:
+            plain = _fold(name.replace("\\", "/"))
+            first = self._taken.setdefault(found, plain)
+            if first != plain:
+                raise NotFoundError(f"no such file: {found} is {first} already")
+        return found
 
     def holds(self, name: str) -> bool:
         """Return whether there is exactly one file of a name."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from itertools import chain, cycle, islice
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
@@ -136,6 +138,11 @@ KINDS = {
     ),
     "no such root": Kind(
         rows("path,label", "{n}.png,{label}"), labels=(), options={"root": "gone"}, says=("--root",)
+    ),
+    "one file by two names": Kind(
+        rows("path,label", "train/{n}.png,{label}", "test/0.png,dog", "test/1.png,cat"),
+        failed=2,
+        says=("no such file: 0.png is train/0.png already",),
     ),
     "backslashes": Kind(rows("path,label", "in\\{n}.PNG,{label}"), folder="in"),
     "of another machine": Kind(
@@ -335,6 +342,16 @@ def test_rows_behind_those_that_were_looked_at_are_read_alike(
 ) -> None:
     monkeypatch.setattr(text_table, "SAMPLE_ROWS", 4)
     test_each_kind_of_table_gives_what_was_meant(kind, tmp_path)
+
+
+@pytest.mark.parametrize("pixel", ["0.5", "1"])
+def test_pixels_of_0_to_1_are_recognized_after_a_black_image(tmp_path: Path, pixel: str) -> None:
+    cells = ["0 " * 16, f"{pixel} 0 " * 8, f"0 {pixel} " * 8, f"{pixel} {pixel} 0 0 " * 4]
+    table = tmp_path / "digits.csv"
+    table.write_text("label,pixels\n" + "".join(f"{n % 2},{cells[n]}\n" for n in range(4)))
+    import_source(table, tmp_path / "out", progress=Silent())
+    images = [np.asarray(Image.open(path)) for path in (tmp_path / "out").rglob("*.png")]
+    assert max(image.max() for image in images) == round(float(pixel) * 255)
 
 
 def test_a_workbook_is_named(tmp_path: Path) -> None:
