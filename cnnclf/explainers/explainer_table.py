@@ -98,7 +98,7 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
     ),
     ExplainerRow(
         "layers",
-        "the image on its way through the network, to votes and probabilities",
+        "the image on its way through the network, to logits and probabilities",
         f"{_HERE}.layer_strip:explain_layers",
         needs_convolution=True,
     ),
@@ -117,7 +117,7 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
     ),
     ExplainerRow(
         "receptive-field",
-        "what the center of a layer can see, and what it looks at",
+        "the theoretical and the effective receptive field of the center of a layer",
         f"{_HERE}.receptive_fields:explain_receptive_field",
         needs_convolution=True,
         needs_gradient=True,

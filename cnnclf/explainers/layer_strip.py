@@ -1,7 +1,8 @@
 """The strip: an image on its way through the network, stage by stage, to the probabilities.
 
 As on a whiteboard: a filter slides over the image, what is negative is cut off, neighbors are
-pooled, and in the end every feature votes. Each row follows the channel that varies most.
+pooled, and in the end every feature contributes to the logits. Each row follows the channel that
+varies most.
 """
 
 import numpy as np
@@ -17,14 +18,15 @@ from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
 from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.map_figure import describe_subject, to_rgb
 
-_ROWS, _COLUMNS, _VOTES = 6, 4, 7
+_ROWS, _COLUMNS, _BARS = 6, 4, 7
 _WORDS = {
     "Conv2D": "convolution",
-    "DepthwiseConv2D": "convolution per channel",
-    "SeparableConv2D": "separable convolution",
+    "DepthwiseConv2D": "depthwise conv.",
+    "SeparableConv2D": "separable conv.",
     "BatchNormalization": "batch normalization",
     "MaxPooling2D": "maximum pooling",
     "AveragePooling2D": "average pooling",
+    "Add": "addition",
 }
 
 
@@ -50,8 +52,8 @@ def explain_layers(context: ExplainContext, subject: Subject) -> Explanation:
             first_filter = Tile(kernels[channel], f"the filter of ch. {channel} above")
         tiles.append([left, *drawn])
         arrays |= {step.name: each for step, each in zip(row, maps, strict=True)}
-    votes, line = _draw_votes(context, subject)
-    tiles.append([first_filter if len(tiles) == 1 else None, *votes])
+    bars, line = _draw_contributions(context, subject)
+    tiles.append([first_filter if len(tiles) == 1 else None, *bars])
     total = len(graph.convolutions)
     shown = sum(row[0].is_convolution for row in rows)
     lines = [
@@ -63,7 +65,7 @@ def explain_layers(context: ExplainContext, subject: Subject) -> Explanation:
         rows=tiles,
         title=f"{describe_subject(subject, context.network.labels)}, step by step",
         lines=[each for each in lines if each],
-        summary=f"{shown} of {total} convolutions, then votes and probabilities",
+        summary=f"{shown} of {total} convolutions, then contributions and probabilities",
         scores={"layers": [step.name for step in steps]},
         arrays={"logits": subject.logits, **arrays},
     )
@@ -98,32 +100,42 @@ def _draw(step: GraphStep, maps: npt.NDArray[np.float32], channel: int) -> Tile:
     activation = getattr(getattr(step.operation, "activation", None), "__name__", "linear")
     kind = _WORDS.get(step.kind, step.kind)
     if step.kind in {"Activation", "ReLU"}:
-        kind = "ReLU: negative becomes 0" if "relu" in (activation, step.name[-4:]) else activation
+        kind = _describe_activation(step, activation)
     caption = f"{step.name}, {_shape_words(maps.shape)}; {values.min():.2f} to {values.max():.2f}"
     return Tile(colors, f"{kind}, ch. {channel}" if step.is_convolution else kind, caption)
 
 
-def _draw_votes(context: ExplainContext, subject: Subject) -> tuple[list[Tile], str]:
-    """Draw the strongest votes for the best class, the logits and the probabilities."""
+def _describe_activation(step: GraphStep, activation: str) -> str:
+    limit = getattr(step.operation, "max_value", None)
+    if activation == "relu6" or limit is not None:
+        return f"ReLU: between 0 and {6 if limit is None else limit:g}"
+    is_relu = step.kind == "ReLU" or activation == "relu"
+    return "ReLU: negative becomes 0" if is_relu else activation
+
+
+def _draw_contributions(context: ExplainContext, subject: Subject) -> tuple[list[Tile], str]:
+    """Draw the largest contributions to the best logit, the logits and the probabilities."""
     network = context.network
     head = find_head(network.graph)
     names = [network.labels[index] for index in subject.classes]
-    best = subject.classes[0]
+    best, name = subject.classes[0], names[0]
     tiles, line = [], ""
     if head.is_linear and "flatten" not in head.parts:
         features, _ = network.graph.compute([head.maps, network.graph.logits], subject.pixels[None])
         pools = {"average": features[0].mean(axis=(0, 1)), "max": features[0].max(axis=(0, 1))}
-        votes = np.concatenate([pools[part] for part in head.parts]) * head.kernel[:, best]
-        top = np.argsort(-np.abs(votes))[:_VOTES]
+        terms = np.concatenate([pools[part] for part in head.parts]) * head.kernel[:, best]
+        top = np.argsort(-np.abs(terms))[:_BARS]
         labels = [f"ch. {index % len(features[0, 0, 0])}" for index in top]
-        bars = draw_bars(labels, [float(votes[index]) for index in top])
-        tiles.append(Tile(bars, f"votes for {network.labels[best]}", "mean of a map x its weight"))
+        bars = draw_bars(labels, [float(terms[index]) for index in top])
+        tiles.append(Tile(bars, f"contributions to {name}", "pooled map x its weight"))
         line = (
-            f"All {len(votes)} votes for {network.labels[best]} add up to {votes.sum():+.3f}; with"
+            f"All {len(terms)} contributions to {name} add up to {terms.sum():+.3f}; with"
             f" the bias {head.bias[best]:+.3f} this is the logit."
         )
     logits = [float(subject.logits[index]) for index in subject.classes]
-    tiles.append(Tile(draw_bars(names, logits), "logits", "sums of the votes"))
+    tiles.append(
+        Tile(draw_bars(names, logits), "logits", "contributions plus bias" if line else "")
+    )
     chances = [float(subject.probabilities[index]) for index in subject.classes]
     tiles.append(Tile(draw_bars(names, chances, limit=1), "probabilities", "softmax of the logits"))
     return tiles, line

@@ -1,4 +1,4 @@
-"""What a unit can see, and what it looks at: theoretical and effective receptive fields.
+"""Theoretical and effective receptive fields: what a unit can depend on, and what it does.
 
 The effective field is the mean absolute gradient of the unit in the center of a layer with respect
 to the pixels (Luo et al., "Understanding the effective receptive field in deep convolutional neural
@@ -83,7 +83,7 @@ def explain_receptive_field(context: ExplainContext, subject: Subject) -> Explan
         side = measure_side(values)
         center = step.output.shape[1] // 2, step.output.shape[2] // 2
         theory = "the whole image" if field.is_whole else f"{field.height} x {field.width}"
-        caption = f"can see {theory}, looks at {side} x {side}"
+        caption = f"field {theory}, effective {side} x {side}"
         limit = float(values.max()) or 1.0
         drawn = frame(overlay(image, values, limit=limit), field.box(*center))
         tiles[0].append(Tile(drawn, step.name, caption))
@@ -93,12 +93,13 @@ def explain_receptive_field(context: ExplainContext, subject: Subject) -> Explan
              "is_whole": field.is_whole}
         )  # fmt: skip
         parts.append(f"{step.name}: {theory}, effective {side}")
+    red = f"the mean absolute gradient in {words}"
     return Explanation(
         rows=tiles,
-        title="What the unit in the center of a layer sees",
+        title="Receptive fields of the units in the center of a layer",
         lines=[
-            f"Frame: the theoretical field. Red: the mean absolute gradient in {words}.",
-            f"A unit looks at the smallest centered square with {_MASS:.0%} of its gradient.",
+            f"Frame: the theoretical field, unless larger than the image. Red: {red}.",
+            f"Effective: the smallest centered square with {_MASS:.0%} of the gradient.",
         ],
         summary="; ".join(parts),
         scores={"layers": scores},

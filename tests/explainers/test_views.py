@@ -88,14 +88,16 @@ def test_masks_show_half_of_the_image_and_depend_on_the_seed() -> None:
     np.testing.assert_array_equal(first, again)
 
 
-def build_small(activation: str = "relu") -> Any:
+def build_small(activation: Any = "relu") -> Any:
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [
             keras.Input((32, 24, 3)),
             layers.Rescaling(1 / 255),
             layers.Conv2D(6, 3, padding="same", name="first"),
-            layers.Activation(activation, name="act"),
+            layers.ReLU(activation, name="act")
+            if isinstance(activation, float)
+            else layers.Activation(activation, name="act"),
             layers.MaxPooling2D(2, name="pool"),
             layers.Conv2D(8, 3, padding="same", activation="relu", name="second"),
             layers.GlobalAveragePooling2D(),
@@ -210,6 +212,23 @@ def test_the_strip_follows_the_network(small: ExplainContext) -> None:
     explanation = explain_layers(small, make_subject(small, draw_noise(small)))
     assert any("add up to" in line for line in explanation.lines)
     assert (explanation.arrays["act"] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("activation", "words"),
+    [
+        ("relu", "ReLU: negative becomes 0"),
+        ("relu6", "ReLU: between 0 and 6"),
+        (3.0, "ReLU: between 0 and 3"),
+        ("leaky_relu", "leaky_relu"),
+    ],
+)
+def test_the_strip_names_the_activation(open_model: OpenModel, activation: Any, words: str) -> None:
+    context = open_model(build_small(activation))
+    explanation = explain_layers(context, make_subject(context, draw_noise(context)))
+    shown = explanation.rows[0][2]
+    assert shown is not None
+    assert shown.title == words
 
 
 def test_a_training_image_is_nearest_to_itself_and_not_shown(small: ExplainContext) -> None:
