@@ -3,7 +3,7 @@
 import contextlib
 import json as json_module
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,20 +105,23 @@ def open_sink(
         yield sink
 
 
-def report_finished(path: Path, inputs: list[str], *, model: str) -> bool:
+def report_finished(
+    path: Path, inputs: list[str], *, model: str, asked: Mapping[str, object]
+) -> bool:
     """Report a job whose rows are complete already: nothing is left to do.
 
     Args:
         path: The file of rows.
         inputs: The arguments as they were typed.
         model: SHA-256 of the model.
+        asked: What else is asked for now, by field of `PredictionJob`.
 
     Returns:
         Whether it is such a job.
     """
     from cnnclf.prediction.row_file import settle_finished
 
-    if not settle_finished(path, inputs, model=model):
+    if not settle_finished(path, inputs, model=model, asked=asked):
         return False
     out.note(f"rows: {path}; they are complete, there was nothing left to do")
     out.json({"finished": path})

@@ -19,6 +19,9 @@ _VERSION = 1
 _AGAIN = "repeat the same options to continue, or start again with --overwrite"
 
 
+_ANYTHING: Mapping[str, Any] = {}
+
+
 @dataclass(frozen=True)
 class PredictionJob:
     """What determines the rows of a job.
@@ -135,13 +138,16 @@ def remember_finished(path: Path, job: PredictionJob) -> None:
         write_json_atomic(_note_of(path), {"version": _VERSION, "job": job.to_record()} | state)
 
 
-def is_finished(path: Path, inputs: Sequence[str], *, model: str) -> bool:
+def is_finished(
+    path: Path, inputs: Sequence[str], *, model: str, asked: Mapping[str, Any] = _ANYTHING
+) -> bool:
     """Return whether a file has the rows of a job that is finished.
 
     Args:
         path: The rows.
         inputs: The arguments as they were typed.
         model: SHA-256 of the model.
+        asked: What else is asked for now, such as `threshold`, by field of `PredictionJob`.
     """
     try:
         found, note = path.stat(), read_json(_note_of(path))
@@ -149,7 +155,9 @@ def is_finished(path: Path, inputs: Sequence[str], *, model: str) -> bool:
         return False
     job = note.get("job")
     is_same = (note.get("size"), note.get("mtime_ns")) == (found.st_size, found.st_mtime_ns)
-    return is_same and isinstance(job, dict) and _is_job_of(job, inputs, model)
+    if not is_same or not isinstance(job, dict) or not _is_job_of(job, inputs, model):
+        return False
+    return all(job.get(name) == value for name, value in asked.items())
 
 
 def _is_job_of(job: Mapping[str, Any], inputs: Sequence[str], model: str) -> bool:

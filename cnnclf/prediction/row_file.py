@@ -9,10 +9,10 @@ not a database.
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from cnnclf.errors import UsageError
 from cnnclf.files import write_error
@@ -109,13 +109,16 @@ def check_row_file(path: Path, mode: Mode = "new") -> None:
         )
 
 
-def settle_finished(path: Path, inputs: Sequence[str], *, model: str) -> bool:
+def settle_finished(
+    path: Path, inputs: Sequence[str], *, model: str, asked: Mapping[str, Any] | None = None
+) -> bool:
     """Settle a job whose rows are complete under their final name; do nothing otherwise.
 
     Args:
         path: The file of rows.
         inputs: The arguments as they were typed.
         model: SHA-256 of the model.
+        asked: What else is asked for now, by field of `PredictionJob`.
 
     Returns:
         Whether it is such a job; what a kill at its very end left is removed.
@@ -124,7 +127,7 @@ def settle_finished(path: Path, inputs: Sequence[str], *, model: str) -> bool:
     if (
         files.is_direct
         or files.partial.exists()
-        or not is_finished(files.target, inputs, model=model)
+        or not is_finished(files.target, inputs, model=model, asked=asked or {})
     ):
         return False
     files.job.unlink(missing_ok=True)

@@ -132,7 +132,11 @@ def predict_command(
     sorting = choose_sorting(copy_to, link_to, move_to=move_to, dry_run=dry_run)
     mode = choose_mode(out_, resume=resume, overwrite=overwrite, sorting=sorting)
     check_columns(config, resume=resume, cluster=ray is not None)
-    if mode == "resume" and ray is None and _is_finished(run, images, out_):
+    if (
+        mode == "resume"
+        and ray is None
+        and _is_finished(run, images, out_, config=config, shard=shard)
+    ):
         return ExitCode.OK
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
     from cnnclf.inference.bundles import check_order, find_bundle
@@ -165,7 +169,9 @@ def predict_command(
     return summary.exit_code
 
 
-def _is_finished(run: Path, images: list[str], path: Path | None) -> bool:
+def _is_finished(
+    run: Path, images: list[str], path: Path | None, *, config: PredictConfig, shard: str | None
+) -> bool:
     """Report that a job was finished before, if it was; a wrong path is reported later."""
     from cnnclf.files import read_json
     from cnnclf.inference.bundles import find_bundle
@@ -174,10 +180,14 @@ def _is_finished(run: Path, images: list[str], path: Path | None) -> bool:
     if path is None or not path.is_file():
         return False
     try:
-        model = str(read_json(find_bundle(run) / CLASSIFIER_FILE).get("sha256"))
-    except CnnclfError:
-        return False
-    return report_finished(path, images, model=model)
+        bundle = read_json(find_bundle(run) / CLASSIFIER_FILE)
+        labels = tuple(bundle["labels"])
+        threshold = choose_threshold(config.threshold, bundle.get("threshold"), labels=labels)
+    except (CnnclfError, KeyError, TypeError):
+        return False  # reported when the model is loaded
+    count = len(labels) if config.all_probabilities else min(config.top_k, len(labels))
+    asked = {"top_k": count, "threshold": threshold, "shard": shard}
+    return report_finished(path, images, model=str(bundle.get("sha256")), asked=asked)
 
 
 def _predict_here(

@@ -327,6 +327,9 @@ def test_an_interrupted_job_continues(
         finished = cli("predict", bundle, photos, "--out", path, "--resume")
         assert (finished.code, "nothing left to do" in finished.stderr) == (0, True)
         assert not record.exists()
+    for changed in (("--top-k", 1), ("--threshold", 0.9), ("--shard", "1/2")):
+        refused = cli("predict", bundle, photos, "--out", path, "--resume", *changed)
+        assert (refused.code, "is finished" in refused.stderr) == (2, True)
     others = cli("predict", bundle, photos / "1.png", "--out", path, "--resume")
     assert (others.code, "is finished" in others.stderr) == (2, True)
     again = cli("predict", bundle, photos, "--out", path, "--overwrite")
