@@ -192,16 +192,21 @@ def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
         out.note("there was nothing left to do")
     if summary.limit is not None:
         out.note(str(summary.limit))
-    if summary.unsure:
-        out.hint(
-            f"{count_of(summary.unsure, 'image')} with no class above "
-            f"{100 * summary.unsure_below:.0f} %: --threshold {summary.unsure_below:.2g} labels "
-            "what is unlike any class as unknown"
-        )
+    if summary.unsure:  # before the warning: hints after one are part of it, even with --quiet
+        out.hint(_advise_on_unsure(summary))
     if summary.failed:
         examples = "; ".join(f"{path}: {error}" for path, error in summary.examples)
         more = "; ..." if summary.failed > len(summary.examples) else ""
         out.warn(f"{summary.failed:,} of {summary.files:,} files failed: {examples}{more}")
+
+
+def _advise_on_unsure(summary: "PredictSummary") -> str:
+    limit = summary.unsure_below
+    found = f"{count_of(summary.unsure, 'image')} with no class above {100 * limit:.0f} %"
+    labeled = summary.files - summary.failed
+    if labeled > 1 and summary.unsure > labeled / 2:  # a threshold would leave few labels
+        return f"{found}, most of them: cnnclf evaluate shows how accurate the model is"
+    return f"{found}: --threshold {limit:.2g} labels such images as unknown"
 
 
 def summary_fields(summary: "PredictSummary") -> dict[str, object]:

@@ -92,7 +92,6 @@ def _show(report: "Report") -> None:
     out.pairs("", rows)
     _show_classes(report)
     if report.confused:
-        out.line()
         out.table(
             "most confused classes",
             ("true", "predicted", "images", "fraction"),
@@ -116,7 +115,6 @@ def _show_classes(report: "Report") -> None:
         present = [row for row in shown if row.support]
         shown = sorted(present, key=lambda row: row.f1 or 0.0)[:_CLASS_ROWS]
         title = f"the {len(shown)} of {len(report.labels):,} classes with the lowest F1"
-    out.line()
     out.table(
         title,
         ("label", "images", "precision", "recall", "F1"),

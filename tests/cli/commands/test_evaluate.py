@@ -103,6 +103,7 @@ def test_a_run_is_measured_on_its_own_test_split(cli: Cli, place: Place) -> None
     assert content["dataset"]["trained_on"] is True
     assert "test accuracy" in result.stdout
     assert "95 % interval" in result.stdout
+    assert "\n\n\n" not in result.stdout
     assert str(out) in result.stdout
     assert "warning" not in result.stderr
 

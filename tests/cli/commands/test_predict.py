@@ -89,11 +89,19 @@ def test_images_unlike_any_class_point_to_the_threshold(
 ) -> None:
     Image.new("RGB", (9, 12), (80, 80, 80)).save(photos / "gray.png")
     result = cli("predict", bundle, photos)
-    assert "hint: 1 image with no class above 50 %: --threshold 0.5 labels" in result.stderr
+    assert "hint: 1 image with no class above 50 %: --threshold 0.5 labels such" in result.stderr
     for options in (("--threshold", 0.5), ("--quiet",)):
         assert "--threshold" not in cli("predict", bundle, photos, *options).stderr
     (photos / "gray.png").unlink()
     assert "--threshold" not in cli("predict", bundle, photos).stderr
+
+
+def test_a_threshold_is_not_advised_for_most_images(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (9, 12), (80, 80, 80)).save(tmp_path / name)
+    result = cli("predict", bundle, tmp_path / "?.png")
+    assert "--threshold" not in result.stderr
+    assert "hint: 2 images with no class above 50 %, most of them: cnnclf eval" in result.stderr
 
 
 def test_good_files_alone_end_with_0(cli: Cli, bundle: Path, photos: Path) -> None:
