@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -218,7 +219,12 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     if isinstance(error, MissingParameter):
         hint = f"{path} --help shows what it needs"
     text = _one_line(error.format_message()).rstrip(".")
+    if _EXTRA_NUMBER.match(text):
+        hint = "the values of one option are joined by commas, such as --filters 32,64; " + hint
     return (f"{path}: {text[:1].lower()}{text[1:]}" if text else ""), (hint if text else "")
+
+
+_EXTRA_NUMBER = re.compile(r"Got unexpected extra argument.*\([0-9.]+[) ]")
 
 
 def _long_options(context: Any) -> list[str]:

@@ -91,7 +91,7 @@ def _scale(logits: npt.NDArray[np.float32]) -> float:
 def _describe(head: Head) -> str:
     names = {
         "average": "global average pooling: weights x features at each place",
-        "max": "global maximum pooling: weights x maximum, at the place of the maximum",
+        "max": "global max pooling: weights x maximum, at the place of the maximum",
         "flatten": "flattened features: weights x features at each place",
     }
     how = " and ".join(names[part] for part in head.parts)

@@ -24,7 +24,7 @@ _WORDS = {
     "DepthwiseConv2D": "depthwise conv.",
     "SeparableConv2D": "separable conv.",
     "BatchNormalization": "batch normalization",
-    "MaxPooling2D": "maximum pooling",
+    "MaxPooling2D": "max pooling",
     "AveragePooling2D": "average pooling",
     "Add": "addition",
 }

@@ -156,7 +156,8 @@ def _refuse_own(path: Path) -> None:
     if os.path.isfile(path / RECORD_FILE) and os.path.isdir(path / CHECKPOINTS):  # noqa: PTH112, PTH113
         raise DataError(
             f"{path} is a run, not a source of images",
-            f"to evaluate it on its own dataset: cnnclf evaluate {shlex.quote(str(path))}",
+            "give a dataset or a folder of images; the dataset of the run: "
+            f"cnnclf runs show {shlex.quote(str(path))}",
         )
 
 

@@ -38,6 +38,13 @@ def test_nothing_is_suggested_for_an_option_like_no_other(cli: Cli) -> None:
     assert "hint: cnnclf convolve --help lists the options" in result.stderr
 
 
+def test_values_of_one_option_are_joined_by_commas(cli: Cli) -> None:
+    result = cli("train", "pets", "--filters", "32", "64", "128")
+    assert result.code == 2
+    assert "hint: the values of one option are joined by commas, such as --filters" in result.stderr
+    assert "commas" not in cli("train", "pets", "runs/pets").stderr
+
+
 def test_each_suggested_option_exists(cli: Cli) -> None:
     commands = ("train", "finetune", "explain", "convolve", "predict", "augment-preview")
     pages = "".join(cli(command, "--help").stdout for command in commands)

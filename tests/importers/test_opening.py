@@ -150,7 +150,7 @@ def test_a_run_is_no_source_of_images(tmp_path: Path) -> None:
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(DataError, match="is a run") as caught:
         choose_importer(Source.of(tmp_path / "run"), IMPORTERS)
-    assert "cnnclf evaluate" in caught.value.hint
+    assert "cnnclf runs show" in caught.value.hint
 
 
 def test_an_unknown_format_names_the_nearest(source: Path) -> None:
