@@ -63,7 +63,7 @@ def check_command(
     _show(report)
     if out_ is not None:
         for path in write_report(out_, report, evidence=evidence, progress=out.progress()):
-            out.line(f"written: {path}")
+            out.line(f"wrote {path}")
     out.json(report.to_dict())
     if level and any(report.count(Severity(each)) for each in _LEVELS[: _LEVELS.index(level) + 1]):
         return ExitCode.DATA

@@ -79,7 +79,9 @@ def test_json_has_every_finding(cli: Cli, leaking: Path) -> None:
 
 def test_findings_are_written_as_a_table(cli: Cli, leaking: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
-    assert cli("check", leaking, "--out", out).code == 0
+    first = cli("check", leaking, "--out", out)
+    assert first.code == 0
+    assert f"wrote {out / 'findings.csv'}" in first.stdout.splitlines()
     with (out / "findings.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["check"] for row in rows] == [
