@@ -1,5 +1,6 @@
 """Models of other programs: the bundle gives what the model gave on scaled pixels."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,12 +162,18 @@ def test_files_that_cannot_be_loaded_are_named(tmp_path: Path, labels: Path) -> 
 
     with_softmax().save_weights(tmp_path / "only.weights.h5")
     build(keras.layers.Lambda(lambda x: x), keras.layers.Dense(3)).save(tmp_path / "code.h5")
+    with_softmax().save(tmp_path / "foreign.h5")
+    with h5py.File(tmp_path / "foreign.h5", "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"][-1] |= {"module": "os", "class_name": "system"}
+        file.attrs["model_config"] = json.dumps(config)
     with h5py.File(tmp_path / "old.h5", "w") as file:
         file.attrs["model_config"] = '{"class_name": "Gone", "config": {}}'
     (tmp_path / "text.keras").write_text("no model")
     for name, told in (
         ("only.weights.h5", "weights only"),
         ("code.h5", "custom code"),
+        ("foreign.h5", r"contains custom code \(os\.system\)"),
         ("old.h5", "an earlier version of Keras saved"),
         ("text.keras", "cannot load"),
     ):

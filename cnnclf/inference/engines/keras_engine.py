@@ -116,7 +116,7 @@ def load_other_model(path: Path) -> "keras.Model":
             raise RunError(
                 f"{path} holds weights only, no layers", "save the whole model: model.save(...)"
             )
-        code = next(_find_lambda(parse_json(text)), None)
+        code = next(_find_code(parse_json(text)), None)
         if code is not None:
             raise RunError(f"{path} contains custom code ({code}); it is not loaded")
         return keras.models.load_model(path, compile=False, safe_mode=True)
@@ -128,18 +128,6 @@ def load_other_model(path: Path) -> "keras.Model":
             "load it with that version (python -m pip install 'tensorflow<2.16') and save it as "
             ".keras",
         ) from error
-
-
-def _find_lambda(config: Any) -> Iterator[str]:
-    """Find layers that hold code in the configuration of an .h5 file."""
-    if isinstance(config, Mapping):
-        if config.get("class_name") in ("Lambda", "__lambda__"):
-            yield str(config["class_name"])
-        for value in config.values():
-            yield from _find_lambda(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _find_lambda(value)
 
 
 def read_keras_graph(path: Path) -> "keras.Model":
