@@ -187,8 +187,7 @@ class _Counter:
     def summary(self) -> str:
         """Return what was done, in what time, at what rate."""
         seconds = time.monotonic() - self._started
-        done = count_of(self.done, self.unit.removesuffix("s"))
-        text = f"{self.name}: {done} in {format_seconds(seconds)}"
+        text = f"{self.name}: {_amount(self.done, self.unit)} in {format_seconds(seconds)}"
         if seconds >= 1 and self.done and self.unit != STEPS:
             text += f" ({format_rate(self.done / seconds)} {self.unit}/s)"
         return text
@@ -200,6 +199,13 @@ class _Counter:
         pass
 
 
+def _amount(count: int, unit: str) -> str:
+    """Return "1 image", "2 images" or "2,032 kB"."""
+    if unit.endswith("s"):
+        return count_of(count, unit.removesuffix("s"))
+    return f"{count:,} {unit}"
+
+
 class _PlainTask(_Counter):
     """Writes a line at the start, at the end and now and then between."""
 
@@ -209,7 +215,7 @@ class _PlainTask(_Counter):
         super().__init__(name, total, unit, since)
         self._screen = screen
         self._interval_s = PLAIN_LINE_S
-        amount = "started" if total is None else count_of(total, unit.removesuffix("s"))
+        amount = "started" if total is None else _amount(total, unit)
         screen.note(f"{name}: {amount}")
 
     def close(self) -> None:
