@@ -407,6 +407,17 @@ def test_total_that_is_learned_later(
     assert lines[2] == "list: 20 of 40 files (50%), 0.5 files/s, 40.0 s left"
 
 
+@pytest.mark.parametrize(("count", "said"), [(1, "1 kB"), (2032, "2,032 kB")])
+def test_units_without_a_plural_stay_as_they_are(
+    capsys: pytest.CaptureFixture[str], count: int, said: str
+) -> None:
+    with Output().progress().task("weights", count, unit="kB") as task:
+        task.advance(count)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == f"weights: {said}"
+    assert last.startswith(f"weights: {said} in ")
+
+
 @pytest.mark.parametrize("columns", [20, 40, 60, 80, 120])
 def test_live_bars(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     stdout, stderr = open_screen(monkeypatch, columns, Terminal)
