@@ -87,7 +87,7 @@ def draw_maps(
     found = [part for part in (completeness, checks.words if checks else "") if part]
     about = f"checks for {labels[subject.classes[0]]} (fill {config.fill}): " if checks else ""
     bar = (
-        ColorBar("signed", -limit, limit, "evidence against and for the class, per place")
+        ColorBar("signed", -limit, limit, "against (blue) and for (red) the class, per place")
         if maps.is_signed
         else ColorBar("importance", 0, limit, "importance for the class, per place")
     )
