@@ -34,7 +34,7 @@ def show_costs(anatomy: "Anatomy") -> None:
         rows=[
             (
                 layer.name,
-                layer.macs,
+                _Count(layer.macs),
                 format_bytes(layer.activation_bytes),
                 layer.receptive_field or "whole image",
                 layer.field_stride if layer.receptive_field else "-",
@@ -140,9 +140,16 @@ def _window(layer: "LayerRow") -> str:
 
 def _count(layer: "LayerRow", formulas: bool) -> object:
     if not formulas:
-        return layer.parameters
+        return _Count(layer.parameters)
     is_shown = layer.formula and layer.formula != f"{layer.parameters:,}"
     return f"{layer.formula} = {layer.parameters:,}" if is_shown else f"{layer.parameters:,}"
+
+
+class _Count(int):
+    """A number that is written in groups of three digits and aligned to the right."""
+
+    def __str__(self) -> str:
+        return f"{int(self):,}"
 
 
 def _offset(layer: "LayerRow") -> str:

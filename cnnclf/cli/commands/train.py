@@ -108,7 +108,7 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
     filters = ", ".join(map(str, model.filters))
     return {
         "network": f"{model.preset}: filters {filters}; convolutions per block {convs}; "
-        f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M multiply-adds per image",
+        f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M MACs per image",
         "training": f"{count_of(int(training.epochs), 'epoch')}, batch {training.batch_size}, "
         f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, "
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
@@ -121,7 +121,7 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
 def _show_layers(plan: "TrainPlan") -> None:
     out.table(
         "layers",
-        ("layer", "output", "parameters", "multiply-adds", "receptive field"),
+        ("layer", "output", "parameters", "MACs", "receptive field"),
         rows=[
             (
                 layer.name,

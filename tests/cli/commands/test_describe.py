@@ -28,6 +28,13 @@ def describe(cli: Cli, *arguments: object) -> dict[str, Any]:
     return document
 
 
+def test_large_numbers_of_layers_are_grouped_and_aligned(cli: Cli) -> None:
+    lines = cli("describe", "--preset", "textbook").stdout.splitlines()
+    counts = [line for line in lines if line.startswith(("dense1 ", "logits "))]
+    assert [line.split()[-1] for line in counts[:2]] == ["3,936,384", "1,290"]
+    assert len(counts[0]) == len(counts[1])
+
+
 def test_the_textbook_network(cli: Cli) -> None:
     found = describe(cli, "--preset", "textbook")
     assert found["parameters"] == 3_938_570

@@ -66,7 +66,7 @@ def test_a_dry_run_shows_the_layers_and_what_was_given(cli: Cli, images: Path) -
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert "given optimizer.momentum = 0.9" in lines
     assert "model.filters = 4,6" in lines
-    assert "layer output parameters multiply-adds receptive field" in lines
+    assert "layer output parameters MACs receptive field" in lines
     assert "block1_conv1 16x16x4 36 9216 3" in lines
     assert "block2_conv1 8x8x6 216 13824 8" in lines
     assert lines[-1].startswith("logits 2 14 12 ")
