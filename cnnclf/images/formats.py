@@ -27,7 +27,16 @@ _FROM_DICOM = "convert it to PNG or TIFF first: dcmj2pnm +on2 IMAGE.dcm IMAGE.pn
 _FROM_RAW = "develop it to JPEG or TIFF first"
 _FRAMES = "extract its frames first: ffmpeg -i VIDEO -r 1 frames/%05d.png"
 
-# What often has the name of an image: how it begins, at which byte, what it is and what to do.
+# How videos begin, at which byte, what they are and what to do.
+VIDEOS: tuple[tuple[bytes, int, str, str], ...] = (
+    (b"ftypisom", 4, "a video (MP4)", _FRAMES),
+    (b"ftypmp4", 4, "a video (MP4)", _FRAMES),
+    (b"ftypqt", 4, "a video (QuickTime)", _FRAMES),
+    (b"\x1aE\xdf\xa3", 0, "a video (Matroska)", _FRAMES),
+    (b"AVI ", 8, "a video (AVI)", _FRAMES),
+)
+
+# The same for what often has the name of an image.
 _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
     (b"ftypheic", 4, "a HEIC image", "convert it to JPEG or PNG first"),
     (b"ftypheix", 4, "a HEIC image", "convert it to JPEG or PNG first"),
@@ -37,11 +46,7 @@ _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
     (b"ftypcrx", 4, "a raw photo (CR3)", _FROM_RAW),
     (b"FUJIFILMCCD-RAW", 0, "a raw photo (RAF)", _FROM_RAW),
     (b"IIRO", 0, "a raw photo (ORF)", _FROM_RAW),
-    (b"ftypisom", 4, "a video (MP4)", _FRAMES),
-    (b"ftypmp4", 4, "a video (MP4)", _FRAMES),
-    (b"ftypqt", 4, "a video (QuickTime)", _FRAMES),
-    (b"\x1aE\xdf\xa3", 0, "a video (Matroska)", _FRAMES),
-    (b"AVI ", 8, "a video (AVI)", _FRAMES),
+    *VIDEOS,
     (b"%PDF", 0, "a PDF", "export its images first"),
     (b"PK\x03\x04", 0, "a zip archive", ""),
     (b"\x1f\x8b", 0, "gzip-compressed content", ""),

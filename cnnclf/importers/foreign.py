@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.errors import DataError
+from cnnclf.images.formats import VIDEOS
 from cnnclf.importers.archives.packed import read_start
 
 _SHEET: Final = "save it as CSV in the spreadsheet program, and import that"
-_FRAMES: Final = "extract its frames first: ffmpeg -i VIDEO -r 1 frames/%05d.png"
 _UNPACK: Final = "unpack it and import the folder"
 _HEAD_BYTES: Final = 16
 
@@ -22,11 +22,7 @@ _KINDS: Final[tuple[tuple[bytes, int, str, str], ...]] = (
     (b"MATLAB 5.0", 0, "a MATLAB file", "save its arrays as .npz: scipy.io.loadmat(...)"),
     (b"Rar!\x1a\x07", 0, "a RAR archive", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7-Zip archive", _UNPACK),
-    (b"\x1aE\xdf\xa3", 0, "a video (Matroska)", _FRAMES),
-    (b"ftypisom", 4, "a video (MP4)", _FRAMES),
-    (b"ftypmp4", 4, "a video (MP4)", _FRAMES),
-    (b"ftypqt", 4, "a video (QuickTime)", _FRAMES),
-    (b"AVI ", 8, "a video (AVI)", _FRAMES),
+    *VIDEOS,
 )
 _SHEETS: Final = {
     "xl/workbook.xml": "an Excel workbook (.xlsx)",
