@@ -302,7 +302,7 @@ def _build_report(
         failed=failed,
         confusion=confusion,
         dataset={
-            "directory": dataset.directory,
+            "directory": dataset.directory.absolute(),
             "fingerprint": dataset.fingerprint,
             "trained_on": trained_on,
         },

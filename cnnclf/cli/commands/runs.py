@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
 from cnnclf.cli.output import out
+from cnnclf.cli.output_files import check_output
+from cnnclf.cli.paired_tables import show_tests
 from cnnclf.cli.words import format_rate, format_seconds
-from cnnclf.errors import ExitCode, RunError, UsageError
+from cnnclf.errors import CnnclfError, DataError, ExitCode, RunError, UsageError
 from cnnclf.files import read_json
 from cnnclf.names import name_some
 from cnnclf.runs import (
@@ -24,6 +26,9 @@ from cnnclf.runs import (
     open_run,
     remove_run,
 )
+
+if TYPE_CHECKING:
+    from cnnclf.evaluation.paired_runs import PairedTest
 
 _HERE = "cnnclf.cli.commands.runs"
 
@@ -211,14 +216,32 @@ def compare_command(
         ),
     ],
     *,
+    out_: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.png",
+            help="Draw the images that only one of two runs has right.",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Compare runs side by side: settings that differ, and metrics."""
+    """Compare runs side by side: settings that differ, metrics, and whether one is better.
+
+    Runs that were evaluated on the same images are compared with the first by the exact test of
+    McNemar; the result says which difference so many images could have shown.
+    """
     if len(runs) < 2:
         raise UsageError(
             f"expected two or more runs, received {len(runs)}", "list them with: cnnclf runs list"
         )
+    if out_ is not None:
+        if len(runs) > 2:
+            raise UsageError(f"--out {out_} draws two runs, received {len(runs)}")
+        check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
     directories = [open_run(path) for path in runs]
     names = _short_names(runs)
     settings = [_comparable(_read_plan(directory)) for directory in directories]
@@ -235,7 +258,22 @@ def compare_command(
     }
     figures = {key: row for key, row in figures.items() if any(each is not None for each in row)}
     words = {f"test {key}": f"test {text}" for key, text in _METRICS.items()} | _RECORD_FIGURES
-    out.json({"runs": runs, "settings": differing, "figures": figures})
+    from cnnclf.evaluation.paired_statistics import adjust_for_several
+
+    tests, problems = _test_pairs(directories)
+    p_values = adjust_for_several([test.p_value for test in tests])
+    out.json(
+        {
+            "runs": runs,
+            "settings": differing,
+            "figures": figures,
+            "tests": [
+                test.to_dict() | {"p_adjusted": p_value}
+                for test, p_value in zip(tests, p_values, strict=True)
+            ],
+            "not_tested": [problem.message for problem in problems],
+        }
+    )
     out.table(
         "Settings that differ" if differing else "No setting differs",
         ("setting", *names),
@@ -246,6 +284,38 @@ def compare_command(
         ("figure", *names),
         rows=[[words[key], *(_figure(key, each) for each in row)] for key, row in figures.items()],
     )
+    show_tests(tests, dict(zip(runs, names, strict=True)), p_values=p_values)
+    if problems and out_ is not None:
+        raise problems[0]
+    for problem in problems:
+        out.note(problem.message)
+        out.hint(problem.hint)
+    if out_ is not None:
+        _draw_changed(tests[0], out_)
+
+
+def _test_pairs(runs: list[RunDirectory]) -> "tuple[list[PairedTest], list[CnnclfError]]":
+    """Test each later run against the first, as far as both were evaluated on the same images."""
+    from cnnclf.evaluation.paired_runs import compare_runs
+
+    tests: list[PairedTest] = []
+    problems: list[CnnclfError] = []
+    for run in runs[1:]:
+        try:
+            tests.append(compare_runs(runs[0], run))
+        except (DataError, RunError) as error:
+            problems.append(error)
+    return tests, problems
+
+
+def _draw_changed(test: "PairedTest", path: Path) -> None:
+    from cnnclf.evaluation.paired_runs import draw_changed
+
+    if not test.changed:
+        out.note("nothing to draw: no image changed sides")
+        return
+    draw_changed(test, path)
+    out.pairs("", {"figure": path})
 
 
 _TRAIN_HINT = "create a run: cnnclf train DATASET"

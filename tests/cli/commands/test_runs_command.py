@@ -8,6 +8,7 @@ from cnnclf.files import write_json_atomic
 from cnnclf.run_lock import holding_run
 from cnnclf.runs import RunDirectory, create_run, open_run
 from tests.conftest import Cli
+from tests.evaluation.test_paired_runs import write_evaluation
 
 
 def write_run(
@@ -230,6 +231,41 @@ def test_compare_runs_of_the_same_name(cli: Cli, tmp_path: Path) -> None:
         write_run(tmp_path / parent / "run", accuracy=0.9)
     result = cli("runs", "compare", tmp_path / "a" / "run", tmp_path / "b" / "run")
     assert str(tmp_path / "a" / "run") in result.stdout
+
+
+def test_compare_says_which_run_is_better(cli: Cli, tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in "abc"]
+    for run, right in zip(runs, (20, 40, 21), strict=True):
+        write_evaluation(
+            run, ["x"] * right + ["o"] * (60 - right), paths=[*map("x/{}".format, range(60))]
+        )
+    result = cli("runs", "compare", *runs[:2])
+    assert result.code == 0
+    text = " ".join(result.stdout.split())
+    assert "0.3333 to 0.6667: +33.3 points (95 % interval +20.2 to +44.3)" in text
+    assert "20 only b has right, 0 only a has right" in text
+    assert "b is more accurate than a" in text
+    assert "no difference was shown" in cli("runs", "compare", runs[0], runs[2]).stdout
+    tests = json.loads(cli("runs", "compare", *runs, "--json").stdout)["tests"]
+    assert [(test["gained"], test["lost"]) for test in tests] == [(20, 0), (1, 0)]
+    assert tests[0]["p_adjusted"] == pytest.approx(2 * tests[0]["p_value"])
+
+
+def test_compare_of_runs_of_other_images_shows_their_figures(cli: Cli, tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    write_evaluation(first, ["x"] * 6)
+    write_evaluation(second, ["x"] * 6, fingerprint="f1", dataset="cats")
+    result = cli("runs", "compare", first, second)
+    assert result.code == 0
+    assert "not evaluated on the same images" in result.stderr
+    assert f"cnnclf evaluate {second} data" in result.stderr
+    figure = tmp_path / "changed.png"
+    result = cli("runs", "compare", first, second, "--out", figure)
+    assert result.code == 3
+    assert result.stderr.startswith("error: not evaluated on the same images")
+    assert not figure.exists()
+    assert cli("runs", "compare", first, first, first, "-o", figure).code == 2
+    assert cli("runs", "compare", first, first, "-o", "changed.txt").code == 2
 
 
 def test_compare_needs_two(cli: Cli, runs: Path) -> None:

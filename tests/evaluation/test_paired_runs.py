@@ -1,0 +1,134 @@
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cnnclf.data.manifest import load_dataset
+from cnnclf.errors import DataError, RunError
+from cnnclf.evaluation.paired_runs import compare_runs, draw_changed
+from cnnclf.files import write_json_atomic
+from cnnclf.importers import import_source
+from cnnclf.progress import Silent
+from cnnclf.runs import RunDirectory, create_run
+
+TRUTH = ["x", "x", "x", "o", "o", "o"]
+PATHS = [f"{label}/{number}.png" for number, label in enumerate(TRUTH)]
+
+
+def write_evaluation(
+    path: Path,
+    predicted: Sequence[str],
+    *,
+    split: str = "test",
+    fingerprint: str = "f0",
+    dataset: str = "data",
+    paths: Sequence[str] = PATHS,
+) -> RunDirectory:
+    run = RunDirectory(path) if path.exists() else create_run(path)
+    report = run.evaluation(split)
+    report.mkdir(parents=True)
+    with (report / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "predicted", "probability", "correct"])
+        writer.writerows(
+            (name, name[0], answer, 0.9, "") for name, answer in zip(paths, predicted, strict=True)
+        )
+    content = {"split": split, "dataset": {"directory": dataset, "fingerprint": fingerprint}}
+    write_json_atomic(report / "metrics.json", content)
+    return run
+
+
+def test_images_that_changed_sides_are_counted(tmp_path: Path) -> None:
+    first = write_evaluation(tmp_path / "a", ["x", "x", "o", "o", "x", "x"])
+    second = write_evaluation(tmp_path / "b", ["x", "o", "x", "o", "o", "o"])
+    test = compare_runs(first, second)
+    assert (test.split, test.images, test.gained, test.lost) == ("test", 6, 3, 1)
+    assert test.accuracies == (0.5, 5 / 6)
+    assert test.difference[0] == pytest.approx(2 / 6)
+    assert test.p_value == pytest.approx(2 * 5 / 16 - 4 / 16)
+    rows = [(row.label, row.images, row.gained, row.lost) for row in test.classes]
+    assert rows == [("o", 3, 2, 0), ("x", 3, 1, 1)]
+    document = test.to_dict()
+    assert [each["path"] for each in document["changed"]] == [PATHS[i] for i in (1, 2, 4, 5)]
+    assert document["pairs"] is None
+
+
+def test_only_images_that_both_were_evaluated_on_count(tmp_path: Path) -> None:
+    first = write_evaluation(tmp_path / "a", ["x"] * 6)
+    second = write_evaluation(tmp_path / "b", ["o"] * 5, paths=PATHS[1:])
+    assert compare_runs(first, second).images == 5
+
+
+def test_the_split_that_both_have_is_taken(tmp_path: Path) -> None:
+    first = write_evaluation(tmp_path / "a", ["x"] * 6, split="val")
+    write_evaluation(tmp_path / "a", ["x"] * 6)
+    second = write_evaluation(tmp_path / "b", ["x"] * 6, split="val")
+    assert compare_runs(first, second).split == "val"
+    write_evaluation(tmp_path / "b", ["o"] * 6)
+    assert compare_runs(first, second).split == "test"
+
+
+@pytest.mark.parametrize(
+    ("other", "again"),
+    [
+        ({"fingerprint": "f1", "dataset": "cats"}, "cnnclf evaluate {b} data"),
+        ({"split": "val"}, "cnnclf evaluate {b} --split test"),
+    ],
+)
+def test_other_images_are_refused(tmp_path: Path, other: dict[str, str], again: str) -> None:
+    first = write_evaluation(tmp_path / "a", ["x"] * 6)
+    second = write_evaluation(tmp_path / "b", ["x"] * 6, **other)
+    with pytest.raises(DataError, match="not evaluated on the same images") as caught:
+        compare_runs(first, second)
+    assert str(first.path) in caught.value.message
+    assert other.get("dataset", "on val of data") in caught.value.message
+    assert caught.value.hint.endswith(again.format(b=second.path))
+
+
+def test_runs_without_predictions_are_refused(tmp_path: Path) -> None:
+    first = write_evaluation(tmp_path / "a", ["x"] * 6)
+    with pytest.raises(RunError, match="was not evaluated"):
+        compare_runs(first, create_run(tmp_path / "b"))
+    second = write_evaluation(tmp_path / "c", ["x"] * 6)
+    table = second.evaluation("test") / "predictions.csv"
+    for damaged in ("path,label\nx/0.png,x\n", "path,label,predicted,probability\n1,2,3,many\n"):
+        table.write_text(damaged, encoding="utf-8")
+        with pytest.raises(RunError, match="missing or damaged"):
+            compare_runs(first, second)
+
+
+def test_labels_that_differ_are_other_images(tmp_path: Path) -> None:
+    first = write_evaluation(tmp_path / "a", ["x"] * 6)
+    paths = ["o/0.png", *PATHS[1:]]
+    second = write_evaluation(tmp_path / "b", ["x"] * 6, paths=paths)
+    table = second.evaluation("test") / "predictions.csv"
+    text = table.read_text(encoding="utf-8").replace("o/0.png", "x/0.png")
+    table.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="different images"):
+        compare_runs(first, second)
+
+
+def test_changed_images_are_drawn_in_two_groups(tmp_path: Path) -> None:
+    from PIL import Image
+
+    place = import_source(
+        Path("sample_data/x_or_o"), tmp_path / "data", progress=Silent()
+    ).directory
+    dataset = load_dataset(place)
+    paths = list(dataset.manifest.paths[:6])
+    where = {"fingerprint": dataset.fingerprint, "dataset": str(dataset.directory), "paths": paths}
+    right = [path[0] for path in paths]
+    wrong = ["o" if label == "x" else "x" for label in right]
+    first = write_evaluation(tmp_path / "a", [*wrong[:5], right[5]], **where)  # type: ignore[arg-type]
+    second = write_evaluation(tmp_path / "b", [*right[:5], wrong[5]], **where)  # type: ignore[arg-type]
+    draw_changed(compare_runs(first, second), tmp_path / "changed.png")
+    with Image.open(tmp_path / "changed.png") as image:
+        width, height = image.size
+    assert width == 2 * (5 * 130 - 10 + 24)  # five images, then one
+    assert height > 2 * 2 * 120
+    (dataset.directory / "manifest.csv").write_bytes(
+        (dataset.directory / "manifest.csv").read_bytes().replace(b"test", b"val")
+    )
+    with pytest.raises(DataError, match="has changed since"):
+        draw_changed(compare_runs(first, second), tmp_path / "changed.png")
