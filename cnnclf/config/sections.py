@@ -86,7 +86,7 @@ ValueRange = Annotated[
         ("auto", "type"),
     ),
 ]
-Schedule = Literal["constant", "cosine", "one_cycle", "plateau"]
+Schedule = Literal["constant", "cosine", "linear", "one_cycle", "plateau"]
 Counts = Annotated[Auto | list[Annotated[int, Field(ge=1, le=8192)]], BeforeValidator(split_list)]
 Cache = Literal["disk", "ram", "none"]
 Balance = Literal["none", "weights", "sample", "focal"]
@@ -162,6 +162,15 @@ class OptimizerConfig(Section):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
     weight_decay: float = Field(0.05, ge=0, le=1, description="Decoupled weight decay.")
     clip_norm: float = Field(0.0, ge=0, description="Maximum global gradient norm; 0: no clipping.")
+    norm_rate: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="Factor of the learning rate for the offsets of batch normalization.",
+    )
+    head_rate: float = Field(
+        1.0, gt=0, le=1000, description="Factor of the learning rate for the last dense layer."
+    )
     ema: float = Field(
         0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: no averaging."
     )

@@ -43,8 +43,15 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Architecture of the network."""
 
-    preset: Literal["default", "textbook", "tiny", "deep"] = Field(
+    preset: Literal["default", "textbook", "tiny", "deep", "fast"] = Field(
         "default", description="Predefined architecture; other options override it."
+    )
+    whiten: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="Window of a fixed first convolution that whitens patches of the training "
+        "images; 0: none.",
     )
     blocks: Auto | Annotated[int, Field(ge=1, le=12)] = Field(
         "auto", description="Number of convolution blocks, each followed by pooling."
@@ -55,6 +62,10 @@ class ModelConfig(Section):
     )
     convs_per_block: Counts = Field(
         "auto", description="Convolutions per block, such as 2, or 1,2,1 for one number per block."
+    )
+    initial_kernels: Literal["random", "identity"] = Field(
+        "random",
+        description="Kernels to start with; identity: convolutions pass their input on at first.",
     )
     kernel_size: int = Field(3, ge=1, le=31, description="Kernel size of the convolutions.")
     stride: int = Field(1, ge=1, le=8, description="Stride of the first convolution of each block.")
@@ -69,8 +80,12 @@ class ModelConfig(Section):
     pool_stride: Auto | Annotated[int, Field(ge=1, le=16)] = Field(
         "auto", description="Stride of the pooling window; auto: its size."
     )
+    pool_after: Literal["last", "first"] = Field(
+        "last", description="Convolution of each block that pooling follows."
+    )
     pool_last: bool = Field(False, description="Pool after the last block, too.")
     batch_norm: bool = Field(True, description="Batch normalization after each convolution.")
+    norm_scale: bool = Field(True, description="Learned scale of batch normalization.")
     top: Literal["global_average", "global_max", "flatten"] = Field(
         "global_average", description="Global pooling, or flattening, of the last feature maps."
     )
@@ -109,6 +124,16 @@ class TrainingConfig(Section):
     )
 
 
+class TrainAugmentConfig(AugmentConfig):
+    """Random augmentation of training images; operations that are not set follow the preset."""
+
+    alternate_flips: bool = Field(
+        False,
+        description="With a flip probability of 0.5: flip each image in every second epoch instead "
+        "of at random.",
+    )
+
+
 class TrainConfig(CommandConfig):
     """All settings of `cnnclf train`."""
 
@@ -119,5 +144,5 @@ class TrainConfig(CommandConfig):
     model: ModelConfig = ModelConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
-    augment: AugmentConfig = AugmentConfig()
+    augment: TrainAugmentConfig = TrainAugmentConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -36,24 +36,27 @@ def plan_cnn(model: ModelConfig, input_shape: tuple[int, int, int], *, num_class
     """
     draft = _Draft(input_shape, padding=model.padding)
     draft.add("rescale", "rescale")
+    if model.whiten:
+        draft.add_whitening(model.whiten)
+        draft.add(f"whiten_{model.activation}", "activation")
     blocks, filters, convs = _block_settings(model)
     for block in range(blocks):
         draft.group = f"block{block + 1}"
+        is_pooled = model.pooling != "none" and (block < blocks - 1 or model.pool_last)
         for conv in range(convs[block]):
-            name = f"block{block + 1}_conv{conv + 1}"
-            stride = model.stride if conv == 0 else 1
             draft.add_conv(
-                name,
+                f"{draft.group}_conv{conv + 1}",
                 filters[block],
                 window=model.kernel_size,
-                stride=stride,
+                stride=model.stride if conv == 0 else 1,
                 bias=not model.batch_norm,
             )
-            if model.batch_norm:
-                draft.add(f"{name}_norm", "batch_norm", (4, filters[block]))
-            draft.add(f"{name}_{model.activation}", "activation")
-        if model.pooling != "none" and (block < blocks - 1 or model.pool_last):
-            draft.add_pool(f"block{block + 1}_pool", model.pool_size, stride=_pool_stride(model))
+            # Before normalization and activation, which then run on a quarter of the values.
+            if is_pooled and conv == 0 and model.pool_after == "first":
+                draft.add_pool(f"{draft.group}_pool", model)
+            draft.add_activation(f"{draft.group}_conv{conv + 1}", model)
+        if is_pooled and model.pool_after == "last":
+            draft.add_pool(f"{draft.group}_pool", model)
     draft.group = "head"
     draft.add_top(model.top)
     for index, units in enumerate(model.dense_units):
@@ -90,6 +93,13 @@ class _Draft:
         )
         self.layers.append(row.with_fields(self.fields))
 
+    def add_whitening(self, window: int) -> None:
+        """Add a filter, and its negative, for each value of a patch."""
+        values = window * window * self.shape[2]
+        padding, self.padding = self.padding, "valid"  # patches without borders
+        self.add_conv("whiten", 2 * values, window=window, stride=1, bias=True)
+        self.padding = padding
+
     def add_conv(self, name: str, filters: int, *, window: int, stride: int, bias: bool) -> None:
         weights = (window, window, self.shape[2], filters)
         self._slide(name, window, stride=stride, same=self.padding == "same")
@@ -104,7 +114,15 @@ class _Draft:
             **_window(window, stride, self.padding),
         )
 
-    def add_pool(self, name: str, window: int, *, stride: int) -> None:
+    def add_activation(self, name: str, model: ModelConfig) -> None:
+        """Add the activation of a convolution, after its normalization if there is one."""
+        if model.batch_norm:
+            values = 4 if model.norm_scale else 3
+            self.add(f"{name}_norm", "batch_norm", (values, self.shape[-1]))
+        self.add(f"{name}_{model.activation}", "activation")
+
+    def add_pool(self, name: str, model: ModelConfig) -> None:
+        window, stride = model.pool_size, _pool_stride(model)
         self._slide(name, window, stride=stride, same=False)
         self.add(name, "pool", **_window(window, stride, "valid"))
 

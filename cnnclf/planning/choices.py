@@ -22,6 +22,9 @@ _LAST_MAP_SIDE = 7
 _MAX_BLOCKS = 6
 _STEPS = 1500
 _MIN_EPOCHS, _MAX_EPOCHS = 15, 60
+_SMALLEST_LARGE_BATCH = 32
+_STEPS_OF_LARGE_BATCHES = 24
+_STEPS_AT_LEAST = 400
 
 MIN_VAL_IMAGES = 100  # one image less or more changes their accuracy by 1 % or more
 _AVERAGED_EPOCHS = 3
@@ -99,6 +102,21 @@ def choose_batch_size(count: int) -> tuple[int, str]:
     while batch > 4 and batch * 4 > count:
         batch //= 2
     return batch, f"{count:,} training images"
+
+
+def fit_batch_size(largest: int, count: int) -> tuple[int, str]:
+    """Reduce the batch size of a preset until an epoch has enough steps."""
+    batch = largest
+    while batch > _SMALLEST_LARGE_BATCH and count < batch * _STEPS_OF_LARGE_BATCHES:
+        batch //= 2
+    return batch, f"at most {largest}, and {_STEPS_OF_LARGE_BATCHES} steps per epoch if possible"
+
+
+def fit_epochs(fewest: int, count: int, *, batch_size: int) -> tuple[int, str]:
+    """Increase the epochs of a preset until small datasets get enough steps."""
+    steps = max(1, math.ceil(count / batch_size))
+    epochs = max(fewest, min(_MAX_EPOCHS, math.ceil(_STEPS_AT_LEAST / steps)))
+    return epochs, f"at least {fewest}, and {_STEPS_AT_LEAST} steps if {_MAX_EPOCHS} have as many"
 
 
 def choose_epochs(count: int, batch_size: int) -> tuple[int, str]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from cnnclf.augmentation.table import choose_operations
-from cnnclf.config import ModelConfig, TrainConfig, TrainingConfig
+from cnnclf.config import ModelConfig, OptimizerConfig, TrainConfig, TrainingConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError
 from cnnclf.images.decode import InputSpec
@@ -98,8 +98,8 @@ def plan_training(
     spec = _plan_input(config, dataset, reasons)
     model, why = resolve_model(config.model, (spec.height, spec.width), given=given)
     reasons |= why
-    training = _plan_training(config, counts, reasons)
-    optimizer = config.optimizer
+    training = _plan_training(config, counts, reasons, given)
+    optimizer = _scale_preset_rate(config, int(training.batch_size), reasons, given)
     if optimizer.learning_rate == "auto":
         rate, reasons["optimizer.learning_rate"] = choices.choose_learning_rate(
             optimizer.name, batch_norm=model.batch_norm
@@ -217,15 +217,42 @@ def _is_open(given: Mapping[str, str], key: str) -> bool:
     return given.get(key, "preset").startswith("preset")
 
 
+def _scale_preset_rate(
+    config: TrainConfig, batch_size: int, reasons: dict[str, str], given: Mapping[str, str]
+) -> OptimizerConfig:
+    """Scale the learning rate of a preset with the batch size (Goyal et al., 2017)."""
+    optimizer, preset = config.optimizer, config.presets[config.model.preset]
+    base = preset.get("training", {}).get("batch_size", batch_size)
+    if base == batch_size or not _is_preset(given, "optimizer.learning_rate"):
+        return optimizer
+    rate = preset["optimizer"]["learning_rate"] * batch_size / base
+    reasons["optimizer.learning_rate"] = "that of the preset, scaled with the batch size"
+    return optimizer.model_copy(update={"learning_rate": rate})
+
+
+def _is_preset(given: Mapping[str, str], key: str) -> bool:
+    """Check whether a preset gave a setting, and nothing else."""
+    return given.get(key, "").startswith("preset")
+
+
 def _plan_training(
-    config: TrainConfig, counts: Mapping[str, int], reasons: dict[str, str]
+    config: TrainConfig,
+    counts: Mapping[str, int],
+    reasons: dict[str, str],
+    given: Mapping[str, str],
 ) -> TrainingConfig:
     training, count = config.training, counts["train"]
     batch_size, epochs, patience = training.batch_size, training.epochs, training.patience
     if batch_size == "auto":
         batch_size, reasons["training.batch_size"] = choices.choose_batch_size(count)
+    elif _is_preset(given, "training.batch_size"):
+        batch_size, reasons["training.batch_size"] = choices.fit_batch_size(batch_size, count)
     if epochs == "auto":
         epochs, reasons["training.epochs"] = choices.choose_epochs(count, batch_size)
+    elif _is_preset(given, "training.epochs"):
+        epochs, reasons["training.epochs"] = choices.fit_epochs(
+            epochs, count, batch_size=batch_size
+        )
     if patience == "auto":
         patience, reasons["training.patience"] = choices.choose_patience(
             count, epochs, has_val=counts["val"] > 0
@@ -239,7 +266,9 @@ def _plan_augmentation(
     config: TrainConfig, spec: InputSpec, given: Mapping[str, str], reasons: dict[str, str]
 ) -> dict[str, float]:
     augment = config.augment
-    operations = choose_operations(augment.preset, augment.model_dump(exclude={"preset"}))
+    operations = choose_operations(
+        augment.preset, augment.model_dump(exclude={"preset", "alternate_flips"})
+    )
     if operations.get("hue") and spec.channels == 1:
         if "augment.hue" in given:
             raise ConfigError(

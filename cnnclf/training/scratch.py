@@ -1,16 +1,24 @@
 """What `cnnclf train` fits: a CNN from random weights, in one phase."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from cnnclf.augmentation.table import Augmenter
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.cnn import build_cnn
+from cnnclf.models.whitening import set_whitening
 from cnnclf.planning.choices import choose_averaging
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import Phase, fit_phase
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.work import Work
+
+_SAMPLE_STREAM = 7
+_SAMPLED_VALUES = 6_000_000  # about 2,000 images of 32x32 in colors
+_MIN_SAMPLED = 100
 
 
 def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
@@ -37,6 +45,7 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
             "train",
             plan.config.training,
             plan.config.optimizer,
+            scales=_scale_rates(net, plan),
             averaged_epochs=choose_averaging(plan.counts["val"]),
         ),
         batches=batches,
@@ -62,23 +71,56 @@ def _open_net(work: Work[TrainPlan]) -> Any:
         return Classifier.load(work.run.find_checkpoint("last")).model
     work.progress.note("building the network")
     spec, plan = work.plan.input_spec, work.plan
-    return build_cnn(
+    net = build_cnn(
         plan.config.model,
         (spec.height, spec.width, spec.channels),
         num_classes=len(plan.labels),
     )
+    if plan.config.model.whiten:
+        set_whitening(net, _sample_images(work))
+    return net
+
+
+def _sample_images(work: Work[TrainPlan]) -> Iterator[Any]:
+    """Draw training images, without augmentation, in batches of at most about 30 MB as floats."""
+    spec, rows = work.plan.input_spec, work.rows["train"]
+    values = spec.height * spec.width * spec.channels
+    rng = np.random.default_rng((_SAMPLE_STREAM, work.plan.config.runtime.seed))
+    drawn = rng.permutation(rows)[: max(_MIN_SAMPLED, _SAMPLED_VALUES // values)]
+    settings = work.batch_settings | {"batch_size": max(1, _SAMPLED_VALUES // values // 16)}
+    classes = work.dataset.manifest.class_indices
+    batches = Batches(work.pixels, np.sort(drawn), class_indices=classes, shuffle=False, **settings)
+    return (images for images, *_ in batches.epoch(0))
+
+
+def _scale_rates(net: Any, plan: TrainPlan) -> Mapping[int, float] | None:
+    """Return the factor of the learning rate of each variable that has one, by its id."""
+    optimizer = plan.config.optimizer
+    scales = {}
+    for row in plan.anatomy.layers:
+        layer = net.get_layer(row.name)
+        if row.kind == "batch_norm" and optimizer.norm_rate != 1:
+            scales[id(layer.beta)] = optimizer.norm_rate
+        if row.name == "logits" and optimizer.head_rate != 1:
+            scales |= {id(weight): optimizer.head_rate for weight in layer.trainable_weights}
+    return scales or None
 
 
 def _build_batches(work: Work[TrainPlan]) -> tuple[Batches, Batches | None]:
     plan, config, manifest = work.plan, work.plan.config, work.dataset.manifest
     rows = work.rows
-    augmenter = Augmenter(plan.operations, seed=config.runtime.seed) if plan.operations else None
+    operations = dict(plan.operations)
+    alternate = config.augment.alternate_flips and operations.get("flip") == 0.5
+    if alternate:
+        del operations["flip"]
+    augmenter = Augmenter(operations, seed=config.runtime.seed) if operations else None
     batches = Batches(
         work.pixels,
         rows["train"],
         class_indices=manifest.class_indices,
         shuffle=True,
         augmenter=augmenter,
+        alternate_flips=alternate,
         **work.train_settings,
     )
     if not len(rows["val"]):

@@ -59,6 +59,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"pooling": "average", "pool_size": 3, "pool_stride": 1},
     {"pooling": "none"},
     {"pool_last": True},
+    {"pool_last": True, "pool_after": "first"},
+    {"whiten": 2, "norm_scale": False, "initial_kernels": "identity"},
+    {"whiten": 3, "batch_norm": False, "pool_after": "first", "pooling": "average"},
     {"batch_norm": False},
     {"top": "flatten"},
     {"top": "global_max", "dense_units": [7, 5], "dropout": 0.5},
@@ -87,6 +90,17 @@ def test_keras_builds_what_the_plan_says(
     assert logits.shape == (2, 3)
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all()
+
+
+def test_convolutions_that_start_as_the_identity_pass_their_input_on() -> None:
+    model = shaped(initial_kernels="identity", filters=[5, 3], convs_per_block=[1])
+    net = build_cnn(model, (8, 8, 3), num_classes=2)
+    maps = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    wider, narrower = net.get_layer("block1_conv1"), net.get_layer("block2_conv1")
+    wide = np.asarray(wider(maps))
+    np.testing.assert_allclose(wide[..., :3], maps, atol=1e-6)
+    assert np.abs(wide[..., 3:]).max() > 0.1, "further filters are random"
+    np.testing.assert_allclose(np.asarray(narrower(wide)), wide[..., :3], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,20 @@ def test_blocks_given_over_a_preset_get_usual_filters() -> None:
     assert made.config.model.filters == [32, 64]
 
 
+def test_the_preset_fast_fits_batches_epochs_and_rate_to_the_images() -> None:
+    def figures(count: int, **options: Any) -> tuple[Any, ...]:
+        config = plan(dataset(train=count), model__preset="fast", **options).config
+        training = config.training
+        return training.batch_size, training.epochs, config.optimizer.learning_rate
+
+    assert figures(50_000) == (1024, 10, 1.5)
+    assert figures(3_000) == (64, 10, 1.5 / 16)
+    assert figures(300) == (32, 40, 1.5 / 32)
+    assert figures(50_000, training__batch_size=256) == (256, 10, 1.5 / 4)
+    assert figures(300, training__epochs=3, optimizer__learning_rate=0.5) == (32, 3, 0.5)
+    assert "flip" not in plan(dataset(), model__preset="fast").operations
+
+
 def test_contradicting_lists_are_refused() -> None:
     with pytest.raises(ConfigError, match="do not match 3 blocks"):
         plan(dataset(), model__blocks=3, model__filters="8,16")

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from cnnclf.runs import open_run
 from cnnclf.training.epochs import EpochListener, EpochRow
 from cnnclf.training.feeding.sampling import balance_weights
 from cnnclf.training.fitting import callbacks, checkpoints
-from cnnclf.training.fitting.fit import _bound_loss
+from cnnclf.training.fitting.fit import Phase, _bound_loss, fit_phase
 from cnnclf.training.fitting.judging import measure
 from cnnclf.training.run import TrainResult, check_resumable
 
@@ -123,8 +123,9 @@ def test_the_same_seed_gives_the_same_history(train_tiny: Train, tmp_path: Path)
         {"optimizer.ema": 0.9, "optimizer.schedule": "plateau", "training.patience": 3},
         {"optimizer.name": "sgd", "optimizer.schedule": "one_cycle", "augment.preset": "strong"},
         {"runtime.precision": "float16", "optimizer.ema": 0.9},
+        {"model.preset": "fast", "augment.flip": 0.5, "model.filters": [6, 8, 8]},
     ],
-    ids=["adamw-dropout", "ema-plateau", "sgd-one-cycle-mix", "float16-ema"],
+    ids=["adamw-dropout", "ema-plateau", "sgd-one-cycle-mix", "float16-ema", "fast"],
 )
 def test_resuming_equals_never_having_stopped(
     train_tiny: Train, tmp_path: Path, options: dict[str, object]
@@ -196,6 +197,7 @@ def test_with_an_average_best_and_last_differ(train_tiny: Train, tmp_path: Path)
         {"data.cache": "ram", "data.image_size": "12x20", "data.fit": "pad"},
         {"model.preset": "textbook", "model.filters": [4], "model.dense_units": [8]},
         {"runtime.precision": "bfloat16"},
+        {"model.preset": "fast", "model.filters": [6, 8, 8]},
     ],
     ids=str,
 )
@@ -207,6 +209,34 @@ def test_settings_train_and_learn(
     assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)
     assert losses[1] < losses[0]
+
+
+def test_the_preset_fast_scales_rates_and_never_trains_its_first_layer(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Mapping[int, float] | None] = []
+    start: list[Any] = []
+
+    def fit_seen(net: Any, phase: Phase, **more: Any) -> Any:
+        seen.append(phase.scales)
+        start.extend(whitening_of(net))
+        return fit_phase(net, phase, **more)
+
+    monkeypatch.setattr("cnnclf.training.scratch.fit_phase", fit_seen)
+    options = {"model.preset": "fast", "model.filters": [6, 8, 8], "training.epochs": 2}
+    train_tiny(tmp_path / "run", **options)
+    assert seen[0]
+    assert sorted(seen[0].values()) == [0.0123] * 2 + [64.0] * 3
+    net = Classifier.load(tmp_path / "run").model
+    assert np.abs(start[0]).max() > 0.1
+    for trained, initial in zip(whitening_of(net), start, strict=True):
+        np.testing.assert_array_equal(trained, initial)
+    # bfloat16 and float32 programs alike open it without classes of ours
+    assert {layer.__class__.__module__.partition(".")[0] for layer in net.layers} == {"keras"}
+
+
+def whitening_of(net: Any) -> list[Any]:
+    return list(net.get_layer("whiten").get_weights())
 
 
 def test_patience_ends_a_run_early(train_tiny: Train, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ Batch = tuple[npt.NDArray[Any], ...]
 # Other random streams have other numbers: NumPy pads short seeds, so (seed, epoch) alone would be
 # the same as (seed, epoch, 0).
 _ORDER_STREAM = 1
+_FLIP_STREAM = 6
 
 _BYTES_TOGETHER = 1 << 20
 _MAX_TOGETHER = 16
@@ -75,6 +76,8 @@ class Batches:
         threads: Threads that prepare batches; None takes one per processor.
         prefetch: Batches prepared in advance, groups of them if they are small; None takes two more
             than threads.
+        alternate_flips: Whether each image is flipped left and right in every second epoch, half of
+            them in the even ones.
         devices: Devices that share each batch equally, as Keras requires; up to one less than this
             many images occur twice in an epoch.
 
@@ -100,6 +103,7 @@ class Batches:
         balanced_sampling: bool = False,
         threads: int | None = None,
         prefetch: int | None = None,
+        alternate_flips: bool = False,
         devices: int = 1,
     ) -> None:
         self.pixels = pixels
@@ -115,6 +119,10 @@ class Batches:
         self.balanced_sampling = balanced_sampling
         self.threads = threads or count_usable_cpus()
         self.prefetch = prefetch or self.threads + 2
+        self.alternate_flips = alternate_flips
+        self._flip_first = np.random.default_rng((_FLIP_STREAM, seed)).integers(
+            2, size=len(class_indices)
+        )
         self.error: CnnclfError | None = None
         self._class_indices = np.asarray(class_indices)
         self._edges = cut_batches(len(self.rows), batch_size, devices=devices)
@@ -272,18 +280,21 @@ class Batches:
         return stacks
 
     def _make(self, epoch: int, index: int, rows: npt.NDArray[np.intp]) -> Batch:
-        x, y = self._gather(rows)
+        x, y, rows = self._gather(rows)
+        if self.alternate_flips:
+            flipped = (self._flip_first[rows] + epoch) % 2 == 1
+            x = np.where(flipped[:, None, None, None], x[:, :, ::-1], x)
         if self.augmenter is not None:
             x, y = self.augmenter(x, y, rng=self.augmenter.rng(epoch, index))
         return (x, y) if self.class_weights is None else (x, y, y @ self.class_weights)
 
     def _gather(
         self, rows: npt.NDArray[np.intp]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-        """Fetch images and labels; an image that only now turns out unreadable is skipped."""
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+        """Fetch images, labels and rows; an image that only now turns out unreadable is skipped."""
         while True:
             try:
-                return self.pixels.gather(rows), self._one_hot(rows)
+                return self.pixels.gather(rows), self._one_hot(rows), rows
             except ImageError:
                 good = self._without_failed(rows)
                 if len(good) in (0, len(rows)):

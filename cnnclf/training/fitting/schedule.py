@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnclf.config import OptimizerConfig
 
-_FINAL = 0.01  # fraction of the peak rate that cosine ends at
+_FINAL = 0.01  # fraction of the peak rate that cosine and linear end at
 _ONE_CYCLE_START = 25.0  # Smith and Topin 2019; the divisors are the usual ones
 _ONE_CYCLE_END = 1e4
 
@@ -41,6 +41,8 @@ def learning_rate_at(step: int, optimizer: OptimizerConfig, *, total: int) -> fl
         return peak * (step + 1) / (warmup + 1)
     if optimizer.schedule == "cosine":
         return _anneal(peak, peak * _FINAL, _part(step, warmup, total))
+    if optimizer.schedule == "linear":
+        return peak + (peak * _FINAL - peak) * _part(step, warmup, total)
     return peak
 
 

@@ -105,6 +105,17 @@ def test_augmentation_differs_between_epochs_and_batches() -> None:
     assert (pixels._array == pixels.gather(np.arange(256))).all(), "the store is left alone"
 
 
+def test_alternating_flips_show_each_image_either_way_in_turn() -> None:
+    pixels = StandInPixels()
+    pixels._array = np.random.default_rng(0).integers(0, 256, (256, 4, 5, 1), dtype=np.uint8)
+    batches = make(256, pixels=pixels, alternate_flips=True, shuffle=False)
+    epochs = [np.concatenate([x for x, _ in batches.epoch(epoch)]) for epoch in range(3)]
+    np.testing.assert_array_equal(epochs[1], epochs[0][:, :, ::-1])
+    np.testing.assert_array_equal(epochs[2], epochs[0])
+    flipped = [(one != other).any() for one, other in zip(epochs[0], pixels._array, strict=True)]
+    assert 0.35 < np.mean(flipped) < 0.65
+
+
 def test_class_weights_follow_the_labels_even_mixed_ones() -> None:
     weights = np.array([1.0, 2.0, 4.0], np.float32)
     for augmenter in (None, Augmenter({"mixup": 1.0})):

@@ -1,11 +1,13 @@
 """The learning rate as a function of the step."""
 
+from itertools import pairwise
+
 import pytest
 
 from cnnclf.config import OptimizerConfig
 from cnnclf.training.fitting.schedule import build_schedule, learning_rate_at
 
-SCHEDULES = ("constant", "cosine", "one_cycle", "plateau")
+SCHEDULES = ("constant", "cosine", "linear", "one_cycle", "plateau")
 
 
 def settings(schedule: str, **changes: object) -> OptimizerConfig:
@@ -23,13 +25,19 @@ def test_rates_stay_between_nothing_and_the_highest(schedule: str, total: int) -
         assert max(rates) == pytest.approx(0.1, rel=0.01)
 
 
-def test_cosine_rises_then_falls() -> None:
-    rates = [learning_rate_at(step, settings("cosine"), total=100) for step in range(100)]
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_falling_schedules_rise_first(schedule: str) -> None:
+    rates = [learning_rate_at(step, settings(schedule), total=100) for step in range(100)]
     peak = rates.index(max(rates))
     assert peak == 10
     assert rates[:peak] == sorted(rates[:peak])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert rates[-1] < 0.002
+    assert rates[-1] < 0.003
+
+
+def test_linear_falls_by_equal_steps() -> None:
+    rates = [learning_rate_at(step, settings("linear"), total=100) for step in range(10, 100)]
+    assert [a - b for a, b in pairwise(rates)] == pytest.approx([0.099 / 90] * 89)
 
 
 def test_one_cycle_starts_and_ends_low() -> None:
@@ -52,7 +60,7 @@ def test_an_open_rate_is_a_bug() -> None:
         learning_rate_at(0, OptimizerConfig(), total=10)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "one_cycle"])
 def test_keras_sees_the_same_rates(schedule: str) -> None:
     rates = build_schedule(50, settings(schedule))
     seen = [float(rates(step)) for step in (0, 1, 10, 49, 60)]
