@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
     from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.prediction.rows import Prediction
     from cnnclf.quality.checking import QualityReport
+    from cnnclf.runs import RunDirectory
     from cnnclf.training.epochs import EpochListener
+    from cnnclf.training.extending import Extension
     from cnnclf.training.run import TrainResult
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "extend",
     "finetune",
     "import_dataset",
     "load_classifier",
@@ -91,7 +95,8 @@ def import_dataset(
 
     Raises:
         ConfigError: A setting is unknown or wrong.
-        DataError: The source is not what it should be, or `out` is in use.
+        UsageError: `out` is in use.
+        DataError: The source is not what it should be.
         RunError: `out` cannot be written.
 
     Example:
@@ -102,7 +107,7 @@ def import_dataset(
     from cnnclf.importers import import_source
 
     settings, _ = _resolve(ImportConfig, config)
-    import_source(Path(source), Path(out), options=settings, progress=progress or _Logged())
+    import_source(source, Path(out), options=settings, progress=progress or _Logged())
     return load_dataset(out)
 
 
@@ -161,7 +166,7 @@ def check(
     settings, _ = _resolve(CheckConfig, config)
     progress = progress or _Logged()
     data = (
-        open_dataset(Path(dataset), progress=progress)
+        open_dataset(dataset, progress=progress)
         if isinstance(dataset, str | os.PathLike)
         else dataset
     )
@@ -196,8 +201,9 @@ def train(
 
     Raises:
         ConfigError: A setting is unknown, wrong, or impossible for this dataset.
+        UsageError: `out` is in use.
         DataError: The dataset has too few classes or images, or none can be decoded.
-        RunError: `out` is in use, or the loss became NaN.
+        RunError: The loss became NaN.
         DeviceError: The device cannot be used, or memory or disk space is not enough.
 
     Example:
@@ -241,8 +247,9 @@ def finetune(
 
     Raises:
         ConfigError: A setting is unknown, wrong, or impossible for this dataset.
+        UsageError: `out` is in use.
         DataError: The dataset has too few classes or images, or none can be decoded.
-        RunError: `out` is in use, the weights do not fit, or the loss became NaN.
+        RunError: The weights do not fit, or the loss became NaN.
         DeviceError: The device cannot be used, or memory or disk space is not enough.
 
     Example:
@@ -259,6 +266,61 @@ def finetune(
     plan = plan_finetuning(settings, data, given=given)
     fetch_weights(plan.weights, progress=progress)
     return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
+
+
+def extend(
+    run: StrPath,
+    config: TrainConfig | Settings,
+    *,
+    out: StrPath | None = None,
+    listeners: "Sequence[EpochListener]" = (),
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "TrainResult":
+    """Train a finished run of `train` for more epochs, as a new run.
+
+    Args:
+        run: The finished run; it is not changed.
+        config: `training.epochs`, the number of all epochs, and if they are to change
+            `training.patience` and `training.perfect_loss`; other settings stay those of the run.
+        out: The new run directory; must not exist, or be empty. None for `runs/DATASET-NNN`.
+        listeners: Receive each epoch and whether it is the best so far; may return a request to
+            stop.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The new run, as `train` returns it.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        UsageError: Other settings are given, no epochs or too few, or `out` is in use.
+        DataError: The dataset changed, or is gone.
+        RunError: The run is not finished, or its state is damaged.
+        DeviceError: The device cannot be used, or memory or disk space is not enough.
+
+    Example:
+        >>> cnnclf.extend("runs/first", {"training.epochs": 20}).state.epoch
+        20
+    """
+    from cnnclf.training.extending import open_extension
+
+    settings, given = _resolve(TrainConfig, config)
+    progress = progress or _Logged()
+    _check_out(out)
+    extension, data = open_extension(
+        Path(run),
+        {key: attrgetter(key)(settings) for key, origin in given.items() if origin == "argument"},
+    )
+    return _execute(
+        extension.plan,
+        data,
+        out,
+        extension=extension,
+        listeners=listeners,
+        progress=progress,
+        verbose=verbose,
+    )
 
 
 def evaluate(
@@ -297,7 +359,7 @@ def evaluate(
     settings, _ = _resolve(EvaluateConfig, config)
     return measure_model(
         _path_of(model),
-        None if dataset is None else _path_of(dataset),
+        None if dataset is None else _source_of(dataset),
         config=settings,
         out=None if out is None else Path(out),
         progress=progress or _Logged(),
@@ -467,7 +529,7 @@ def explain(
         classifier,
         _path_of(model),
         config=settings,
-        data=None if dataset is None else _path_of(dataset),
+        data=None if dataset is None else _source_of(dataset),
         progress=progress,
     )
     request = ExplainRequest(views, tuple(classes), None if out is None else Path(out))
@@ -513,7 +575,7 @@ def export(
     return export_model(
         _path_of(model),
         config=settings,
-        source=None if dataset is None else _path_of(dataset),
+        source=None if dataset is None else _source_of(dataset),
         out=None if out is None else Path(out),
         progress=progress or _Logged(),
         verbose=verbose,
@@ -629,6 +691,13 @@ def _path_of(thing: "Classifier | Dataset | StrPath") -> Path:
     return Path(thing) if isinstance(thing, str | os.PathLike) else thing.directory
 
 
+def _source_of(dataset: "Dataset | StrPath") -> str | Path:
+    """Return a source as it was given: hf://user/name is no path."""
+    if isinstance(dataset, str | os.PathLike):
+        return os.fspath(dataset)
+    return dataset.directory
+
+
 def _check_out(out: StrPath | None) -> None:
     from cnnclf.runs import check_new_run
 
@@ -641,7 +710,7 @@ def _open_for_training(dataset: "Dataset | StrPath", seed: int, *, progress: Pro
     from cnnclf.importers import open_dataset
 
     data = (
-        open_dataset(Path(dataset), options=ImportConfig(seed=seed), progress=progress)
+        open_dataset(dataset, options=ImportConfig(seed=seed), progress=progress)
         if isinstance(dataset, str | os.PathLike)
         else dataset
     )
@@ -655,6 +724,7 @@ def _execute(
     dataset: "Dataset",
     out: StrPath | None,
     *,
+    extension: "Extension | None" = None,
     listeners: "Sequence[EpochListener]",
     progress: Progress,
     verbose: bool,
@@ -662,14 +732,19 @@ def _execute(
     from cnnclf.runs import create_run, next_run_path
     from cnnclf.training.run import execute_plan
 
+    def make_run() -> "RunDirectory":
+        run = create_run(
+            next_run_path(dataset.name) if out is None else Path(out),
+            command=f"cnnclf.{'extend' if extension else plan.config.command}(...)",
+        )
+        return run if extension is None else extension.begin(run)
+
     return execute_plan(
         plan,
         dataset,
-        make_run=lambda: create_run(
-            next_run_path(dataset.name) if out is None else Path(out),
-            command=f"cnnclf.{plan.config.command}(...)",
-        ),
+        make_run=make_run,
         progress=progress,
+        resume=extension is not None,
         listeners=listeners,
         verbose=verbose,
     )

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf import __version__
-from cnnclf.errors import RunError
+from cnnclf.errors import RunError, UsageError
 from cnnclf.files import (
     check_version,
     find_whole_directory,
@@ -322,41 +322,48 @@ def next_run_path(dataset_name: str, root: Path = Path("runs")) -> Path:
     return root / f"{stem}-{max(used) + 1:03d}"
 
 
-def check_new_run(path: Path) -> None:
+def check_new_run(path: Path, *, overwrite: bool = False) -> None:
     """Refuse a directory for a new run that is not empty.
 
+    Args:
+        path: The run directory; need not exist.
+        overwrite: Whether an earlier run in it is to be replaced.
+
     Raises:
-        RunError: It is a file, or a directory that is not empty.
+        UsageError: It is not empty; with `overwrite`, it holds no run.
+        RunError: It is a file, cannot be read, or its run is still training.
     """
     try:
         entries = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
     except OSError as error:
         raise write_error(path, error) from error
-    if entries:
-        hint = "give another --out"
-        run = RunDirectory(path)
-        if RECORD_FILE in entries and run.read_record()["status"] != RunStatus.FINISHED:
+    run, is_run = RunDirectory(path), RECORD_FILE in entries
+    if is_run and overwrite:
+        _check_ended(run)
+    elif is_run:
+        hint = "replace it with --overwrite, or choose another --out"
+        if run.read_record()["status"] != RunStatus.FINISHED:
             hint = f"continue with: {run.resume_command()}; or {hint}"
-        raise RunError(
-            f"the run directory {path} is not empty: it holds {entries[0]}",
-            hint,
+        raise UsageError(f"{path} already exists: it is a run", hint)
+    elif entries:
+        raise UsageError(
+            f"{path} is not empty, and not a run: it contains {entries[0]}", "choose another --out"
         )
 
 
-def create_run(path: Path, *, force: bool = False, **fields: Any) -> RunDirectory:
+def create_run(path: Path, *, overwrite: bool = False, **fields: Any) -> RunDirectory:
     """Make a new run directory with a run.json of status `running`.
 
     Args:
         path: The run directory; parents are made.
-        force: Start again in a directory that holds a run; only files of the run are removed.
+        overwrite: Replace the run that the directory holds; only files of that run are removed.
         **fields: More fields of run.json, such as `command`.
 
     Raises:
-        RunError: The directory is not empty and `force` is not given, its run is still training,
-            or it cannot be made.
+        UsageError: The directory is not empty and not a run that may be replaced.
+        RunError: Its run is still training, or it cannot be made.
     """
-    if not force:
-        check_new_run(path)
+    check_new_run(path, overwrite=overwrite)
     run = RunDirectory(path)
     try:
         if run.record.exists():
@@ -509,9 +516,13 @@ def _list_entries(root: Path) -> list[Path]:
         ) from error
 
 
-def _clear_run(run: RunDirectory) -> None:
+def _check_ended(run: RunDirectory) -> None:
     if run.status() is RunStatus.RUNNING:
-        raise still_training(run, "give another --out")
+        raise still_training(run, "choose another --out")
+
+
+def _clear_run(run: RunDirectory) -> None:
+    _check_ended(run)
     for name in _OWNED:
         path = run.path / name
         if path.is_dir() and not path.is_symlink():

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import cnnclf
-from cnnclf.errors import ConfigError, ImageError, RunError
+from cnnclf.errors import ConfigError, ImageError, UsageError
 from cnnclf.training.epochs import EpochRow, StopRequest
 from tests.test_architecture import HEAVY, loaded_by
 from tests.training.tiny_finetune import TINY, tiny_backbone
@@ -61,6 +61,8 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
 def check_the_results_of_the_page(walked: dict[str, Any]) -> None:
     assert walked["dataset"].labels == ("o", "x")
     assert [row.epoch for row in walked["result"].history] == [1, 2, 3]
+    assert [row.epoch for row in walked["longer"].history] == [1, 2, 3, 4]
+    assert walked["longer"].run.read_record()["command"] == "cnnclf.extend(...)"
     assert (walked["folder"] / "runs/first/plan.json").is_file()
     assert walked["result"].run.read_record()["command"] == "cnnclf.train(...)"
     assert 0 <= walked["report"].metrics["accuracy"] <= 1
@@ -103,7 +105,7 @@ def check_wrong_images_are_refused(walked: dict[str, Any]) -> None:
 
 
 def check_a_run_directory_in_use_is_refused(walked: dict[str, Any]) -> None:
-    with pytest.raises(RunError):
+    with pytest.raises(UsageError):
         cnnclf.train(walked["dataset"], out=walked["folder"] / "runs/first")
 
 
@@ -130,6 +132,12 @@ def test_a_backbone_is_fine_tuned_and_stopped_by_a_listener(
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(ConfigError, match=r"did you mean training\.epochs"):
         cnnclf.train("data", {"training.epoch": 3})
+    with pytest.raises(ConfigError, match=r"epochs = 3: .* did you mean training\.epochs"):
+        cnnclf.TrainConfig(epochs=3)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=r"data\.imagesize = 3: .* data\.image_size"):
+        cnnclf.TrainConfig(data={"imagesize": 3})
+    with pytest.raises(ConfigError, match="format is missing"):
+        cnnclf.ExportConfig()  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="expected TrainConfig, received FinetuneConfig"):
         cnnclf.train("data", cnnclf.FinetuneConfig())  # type: ignore[arg-type]
 

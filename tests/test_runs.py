@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnclf import files, runs
-from cnnclf.errors import ExitCode, RunError
+from cnnclf.errors import ExitCode, RunError, UsageError
 from cnnclf.inference.bundles import find_bundle
 
 
@@ -34,16 +34,17 @@ def test_create_run_writes_a_running_record(tmp_path: Path) -> None:
 
 def test_create_run_refuses_a_directory_with_anything_in_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"holds notes\.txt") as caught:
-        runs.create_run(tmp_path)
-    assert caught.value.hint == "give another --out"
-    assert caught.value.exit_code is ExitCode.CONFIG
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"not a run: it contains notes\.txt") as caught:
+            runs.create_run(tmp_path, overwrite=overwrite)
+    assert caught.value.hint == "choose another --out"
+    assert caught.value.exit_code is ExitCode.USAGE
     runs.create_run(tmp_path / "my run")
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UsageError) as caught:
         runs.check_new_run(tmp_path / "my run")
-    assert f"--resume '{tmp_path / 'my run'}'; or give another --out" in caught.value.hint
+    assert f"--resume '{tmp_path / 'my run'}'; or replace it with --overw" in caught.value.hint
     runs.open_run(tmp_path / "my run").update_run(status="finished")
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UsageError) as caught:
         runs.check_new_run(tmp_path / "my run")
     assert "--resume" not in caught.value.hint, "a finished run cannot be gone on with"
 
@@ -58,20 +59,20 @@ def test_create_run_refuses_a_file(tmp_path: Path) -> None:
         runs.create_run(tmp_path / "run")
 
 
-def test_force_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
+def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     run = runs.create_run(tmp_path)
     run.best.mkdir(parents=True)
     run.plan.write_text("{}")
     (tmp_path / "notes.txt").write_text("mine")
     run.update_run(status="finished")
-    runs.create_run(tmp_path, force=True)
+    runs.create_run(tmp_path, overwrite=True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["notes.txt", "run.json"]
 
 
-def test_force_refuses_a_run_that_is_being_trained(tmp_path: Path) -> None:
+def test_overwriting_refuses_a_run_that_is_being_trained(tmp_path: Path) -> None:
     runs.create_run(tmp_path)
     with pytest.raises(RunError, match="still training"):
-        runs.create_run(tmp_path, force=True)
+        runs.create_run(tmp_path, overwrite=True)
 
 
 def test_next_run_path_counts_on(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_a_killed_run_counts_as_interrupted(tmp_path: Path) -> None:
     run = runs.create_run(tmp_path)
     files.write_json_atomic(run.record, run.read_record() | {"pid": dead_pid()})
     assert run.status() == "interrupted"
-    runs.create_run(tmp_path, force=True)
+    runs.create_run(tmp_path, overwrite=True)
     assert run.status() == "running"
 
 

@@ -49,7 +49,7 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
     ),
     "adopt": (
         "cnnclf adopt keras_model.h5 --labels labels.txt --scale -1:1 -o bundle",
-        "cnnclf adopt model.keras --labels l.txt --scale 0:1 --size 64 -o pets",
+        "cnnclf adopt resnet.onnx --labels l.txt --scale imagenet -o pets",
     ),
     "describe": ("cnnclf describe runs/pets", "cnnclf describe --backbone resnet50 --depth 2"),
     "convolve": (

@@ -13,8 +13,9 @@ from typing import Any
 import typer.core
 
 from cnnclf.cli.examples import EXAMPLES
+from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import HelpBlock, HelpRow, out
-from cnnclf.cli.typer_errors import UsageError
+from cnnclf.cli.typer_errors import MissingParameter, UsageError
 
 # What most commands share and few people look for.
 _LAST_SECTIONS = ("Machine", "Output")
@@ -39,8 +40,19 @@ class HelpPage(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and let every usage error know whose arguments they were."""
+        given = _give_values(self.params, args)
         try:
-            return super().parse_args(ctx, _give_values(self.params, args))
+            return super().parse_args(ctx, list(given))
+        except MissingParameter as error:
+            found, _, _ = self.make_parser(ctx).parse_args(list(given))
+            missing = [
+                (each.metavar or "").rstrip(".")
+                if each.param_type_name == "argument"
+                else each.opts[0]
+                for each in self.params
+                if each.required and not isinstance(found.get(each.name), str | list | tuple)
+            ]
+            raise missing_error(ctx.command_path, *missing) from error
         except UsageError as error:
             error.ctx = error.ctx or ctx
             raise

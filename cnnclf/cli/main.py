@@ -18,7 +18,6 @@ from cnnclf.cli.output import out
 from cnnclf.cli.streams import secure_streams
 from cnnclf.cli.typer_errors import (
     ClickException,
-    MissingParameter,
     NoArgsIsHelpError,
     NoSuchOption,
 )
@@ -216,8 +215,6 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     if isinstance(error, NoSuchOption):
         near = suggest_option(error.option_name, _long_options(context), path=path)
         return f"{path}: no such option: {error.option_name}", f"{near} {hint}" if near else hint
-    if isinstance(error, MissingParameter):
-        hint = f"{path} --help shows what it needs"
     text = _one_line(error.format_message()).rstrip(".")
     if _EXTRA_NUMBER.match(text):
         hint = "the values of one option are joined by commas, such as --filters 32,64; " + hint

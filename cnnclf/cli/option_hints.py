@@ -1,7 +1,9 @@
-"""What a user probably meant by an option that the command does not have."""
+"""What a user probably meant by an option that the command does not have, and what is missing."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
+
+from cnnclf.errors import UsageError
 
 # Names that other tools use, and the options that do the same here: those the command has apply.
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
@@ -38,6 +40,19 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
 
 # Options of `cnnclf finetune` that are looked for in `cnnclf train`.
 _OF_FINETUNE = ("backbone", "pretrained", "weights", "freeze", "unfreeze")
+
+
+def missing_error(path: str, *names: str, hint: str = "") -> UsageError:
+    """Return the error for a command that was called without what it needs, all of it at once.
+
+    Args:
+        path: The command, such as `cnnclf train`.
+        *names: The arguments and options that are missing.
+        hint: What to do; by default, where the help is.
+    """
+    return UsageError(
+        f"{path}: missing {', '.join(names)}", hint or f"{path} --help shows what it needs"
+    )
 
 
 def suggest_option(name: str, options: Collection[str], *, path: str) -> str:

@@ -30,8 +30,9 @@ def _use_quiet(value: bool) -> bool:
     return value
 
 
+# Not a Path, which would change names such as hf://user/name.
 Dataset = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="DATASET",
         help="Dataset, or any source that 'cnnclf import' can read.",

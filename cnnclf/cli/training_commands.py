@@ -12,6 +12,7 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
+from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import blaming_options
 from cnnclf.config import FinetuneConfig, TrainConfig, list_fields, load_config, option_name
@@ -35,7 +36,7 @@ _CHOICES = 3  # of the lines of a plan that say what is trained and how
 _MAX_CHANGED = 6  # settings in the line of what was given
 
 Source = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(metavar="DATASET", help="Dataset, or any source that 'cnnclf import' can read."),
 ]
 Out = Annotated[
@@ -99,7 +100,7 @@ class Request:
     """What was typed.
 
     Args:
-        source: The dataset or source, if any.
+        source: The dataset or source as typed, if any.
         target: The run directory, if any was given.
         file: A file of settings, if any.
         assignments: Settings given with --set.
@@ -108,10 +109,11 @@ class Request:
         dry_run: Only show the plan.
         verbose: Show what libraries print.
         force: Resume a run although it seems to be training.
+        overwrite: Replace the run in `target`.
         extend: The finished run to train for more epochs, if any.
     """
 
-    source: Path | None
+    source: str | None
     target: Path | None
     file: Path | None
     assignments: tuple[str, ...]
@@ -120,6 +122,7 @@ class Request:
     dry_run: bool
     verbose: bool
     force: bool = False
+    overwrite: bool = False
     extend: Path | None = None
 
 
@@ -175,10 +178,10 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
         if request.force:
             raise UsageError("--force goes with --resume RUN only")
         if request.source is None:
-            raise UsageError("no DATASET was given", f"{command} DATASET")
+            raise missing_error(command, "DATASET")
         return _start(trainer, request, request.source)
     others = (request.source, request.target, request.file, request.assignments, request.given)
-    if any(others) or request.dry_run:
+    if any(others) or request.dry_run or request.overwrite:
         raise UsageError(
             "--resume RUN takes no other settings",
             f"a run continues with the settings it started with: {command} --resume RUN",
@@ -186,14 +189,14 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
     return _resume(trainer, request.resume, verbose=request.verbose, force=request.force)
 
 
-def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path) -> int:
+def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) -> int:
     from cnnclf.config import ImportConfig
     from cnnclf.data.checks import check_trainable
     from cnnclf.importers import open_dataset
     from cnnclf.runs import check_new_run, create_run, find_settings, next_run_path
 
     if request.target is not None and not request.dry_run:
-        check_new_run(request.target)
+        check_new_run(request.target, overwrite=request.overwrite)
     config, origins = load_config(
         request.file and find_settings(request.file, command=trainer.kind.command),
         assignments=request.assignments,
@@ -220,6 +223,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: Path)
     def make_run() -> "RunDirectory":
         return create_run(
             request.target or next_run_path(dataset.name),
+            overwrite=request.overwrite,
             command=shlex.join(["cnnclf", *sys.argv[1:]]),
         )
 
@@ -246,33 +250,26 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool, 
 def _extend(request: Request, path: Path) -> int:
     """Train a finished run of `cnnclf train` for more epochs, as a new run."""
     from cnnclf.cli.commands.train import CNN_TRAINER
-    from cnnclf.data.manifest import load_dataset
-    from cnnclf.planning.plan import parse_plan, read_dataset_path
-    from cnnclf.planning.train_plan import TrainPlan
-    from cnnclf.runs import check_new_run, create_run, next_run_path, open_run
-    from cnnclf.training.extending import plan_extension
-    from cnnclf.training.run import check_unchanged
+    from cnnclf.runs import check_new_run, create_run, next_run_path
+    from cnnclf.training.extending import open_extension
 
-    origin = open_run(path)
-    before = parse_plan(origin.plan, TrainPlan.from_dict)
     config, _ = load_config(options=request.given, kind=TrainConfig)  # checks what was typed
     given = {key: attrgetter(key)(config) for key in request.given}
-    extension = plan_extension(origin, before, given=given)
-    dataset = load_dataset(read_dataset_path(before))
-    check_unchanged(origin, plan=before, dataset=dataset)
+    extension, dataset = open_extension(path, given)
     plan = extension.plan
     if request.dry_run:
         out.pairs("", _describe(CNN_TRAINER, plan))
         out.json({"plan": plan.to_dict()})
         return ExitCode.OK
     if request.target is not None:
-        check_new_run(request.target)
+        check_new_run(request.target, overwrite=request.overwrite)
     lines = _describe if request.verbose else _summarize
     out.note_pairs(lines(CNN_TRAINER, plan))
 
     def make_run() -> "RunDirectory":
         run = create_run(
             request.target or next_run_path(dataset.name),
+            overwrite=request.overwrite,
             command=shlex.join(["cnnclf", *sys.argv[1:]]),
         )
         return extension.begin(run)

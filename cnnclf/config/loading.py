@@ -112,6 +112,26 @@ def explicit_settings(config: CommandConfig) -> dict[str, object]:
     return found
 
 
+def refuse_values(
+    error: ValidationError, values: Mapping[str, object], *, kind: type[CommandConfig]
+) -> CnnclfError:
+    """Return the error for settings that were given to their class in Python.
+
+    Args:
+        error: What pydantic found.
+        values: By name; a section is a dictionary or already checked.
+        kind: The class.
+    """
+    flat: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and name in kind.model_fields:
+            flat |= {f"{name}.{key}": each for key, each in value.items()}
+        else:
+            flat[name] = value
+    given = {key: _Given(value, "argument", _spell(key, value)) for key, value in flat.items()}
+    return _refusal(error, given, kind)
+
+
 def _check(kind: type[_Config], given: "Mapping[str, _Given]") -> _Config:
     try:
         return kind.model_validate(_nest(given))
@@ -233,7 +253,13 @@ def _refusal(
         for key, each in given.items()
         if key in wrong or key.partition(".")[0] in wrong
     }
-    is_typed = all(given[key].origin in {"--set", "option"} for key in problems)
+    for item in error.errors():
+        if item["type"] == "missing":
+            key = _find_key(item["loc"], fields)
+            problems[key] = f"{key} is missing: expected {describe_values(fields[key])}"
+    is_typed = problems.keys() <= given.keys() and all(
+        given[key].origin in {"--set", "option"} for key in problems
+    )
     return (UsageError if is_typed else ConfigError)(
         "; ".join(problems.values()), f"cnnclf {kind.command} --help lists every setting"
     )
@@ -253,6 +279,8 @@ def _describe_problem(
         return f"expected {describe_values(fields[key])}{near}"
     if key in kind.model_fields:
         return "expected a section with settings"
+    if inner := [field for field in fields if field.endswith(f".{key}")]:
+        return f"unknown setting; did you mean {inner[0]}?"
     return f"unknown setting{_suggest(key, list(fields if '.' in key else kind.model_fields))}"
 
 

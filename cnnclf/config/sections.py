@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,17 @@ class CommandConfig(Section):
 
     command: ClassVar[str]
     presets: ClassVar[Presets] = {}
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            from cnnclf.config.loading import refuse_values
+
+            raise refuse_values(error, values, kind=type(self)) from None
+
+    # Checking values that come from elsewhere does not pass through here.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     def __or__(self, changes: Mapping[str, object]) -> Self:
         """Return the settings with some of them changed, by dotted key; see `change_config`."""

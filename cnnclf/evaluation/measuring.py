@@ -18,7 +18,7 @@ from cnnclf.runs import CLASSIFIER_FILE
 
 def measure_model(
     model: Path,
-    source: Path | None = None,
+    source: str | Path | None = None,
     *,
     config: EvaluateConfig,
     out: Path | None = None,
@@ -73,7 +73,9 @@ def measure_model(
     return report if source is None else replace(report, failed_at_import=count_unread(data))
 
 
-def _choose_split(data: Dataset, place: Path | None, *, bundle: Path, progress: Progress) -> str:
+def _choose_split(
+    data: Dataset, place: str | Path | None, *, bundle: Path, progress: Progress
+) -> str:
     """Choose what is evaluated if nobody says.
 
     The test split, or what the training fell back to; all images of a source without splits that
@@ -84,7 +86,7 @@ def _choose_split(data: Dataset, place: Path | None, *, bundle: Path, progress: 
             if len(data.manifest.select(split)):
                 progress.note(f"{data.directory} has no test split: {split} is evaluated")
                 return split
-    if place is None or is_dataset(place) or data.source.get("split") != "made":
+    if place is None or is_dataset(Path(place)) or data.source.get("split") != "made":
         return "test"
     trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
     if data.fingerprint == trained_on.get("fingerprint"):

@@ -83,7 +83,7 @@ def open_context(
     model: Path,
     *,
     config: ExplainConfig,
-    data: Path | None = None,
+    data: str | Path | None = None,
     progress: Progress,
 ) -> ExplainContext:
     """Open what all explainers share; the dataset is opened only when a view needs it.
@@ -285,7 +285,7 @@ def _open_images(
     classifier: Classifier,
     origin: Origin,
     *,
-    data: Path | None,
+    data: str | Path | None,
     config: ExplainConfig,
     progress: Progress,
 ) -> TrainingImages:

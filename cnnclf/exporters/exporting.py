@@ -19,7 +19,7 @@ def export_model(
     model: Path,
     *,
     config: ExportConfig,
-    source: Path | None = None,
+    source: str | Path | None = None,
     out: Path | None = None,
     progress: Progress,
     verbose: bool = False,
@@ -73,6 +73,12 @@ def _check_bundle(bundle: Path) -> None:
     """Refuse an export: it has to be made from the original."""
     content = read_bundle(bundle).content
     if "format" in content:
+        if adopted := (content.get("extra") or {}).get("adopted"):
+            raise RunError(
+                f"{bundle} is a model of another program ({adopted}), adopted as "
+                f"{content['format']}: only models of Keras can be exported",
+                "convert it with that program",
+            )
         origin = (content.get("exported_from") or {}).get("directory")
         raise RunError(
             f"{bundle} is already an export to {content['format']}",
@@ -80,7 +86,9 @@ def _check_bundle(bundle: Path) -> None:
         )
 
 
-def _open_data(origin: Origin, source: Path | None, *, format_: str, progress: Progress) -> Dataset:
+def _open_data(
+    origin: Origin, source: str | Path | None, *, format_: str, progress: Progress
+) -> Dataset:
     command = quote("cnnclf", "export", origin.path, "--format", format_, "--data")
     try:
         return origin.open_data(source, progress, command=command)

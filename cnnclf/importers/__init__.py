@@ -72,8 +72,8 @@ def import_source(
         progress: Receives the format and the reason for it, the progress, notes and warnings.
 
     Raises:
-        UsageError: Options are wrong.
-        DataError: The source has no usable images, or `out` is in use.
+        UsageError: Options are wrong, or `out` is in use.
+        DataError: The source has no usable images.
         DeviceError: The disk is full.
         RunError: `out` cannot be written.
     """

@@ -192,7 +192,7 @@ def _import_into(
         run_import(
             source, directory, importer=importer, reason=reason, options=options, progress=progress
         )
-    except DataError:
+    except (DataError, UsageError):
         # Another process may have imported the same source in the meantime.
         if not is_dataset(directory):
             raise

@@ -24,7 +24,7 @@ from cnnclf.data.manifest import (
     save_dataset,
 )
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
-from cnnclf.errors import DataError
+from cnnclf.errors import DataError, UsageError
 from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
 from cnnclf.importers.importer import Importer, Listing
 from cnnclf.importers.reporting import (
@@ -119,7 +119,8 @@ def run_import(
         progress: Receives the progress, notes and warnings.
 
     Raises:
-        DataError: `out` is not empty, or there are no images of at least two labels.
+        UsageError: `out` is not empty.
+        DataError: There are no images of at least two labels.
         DeviceError: The disk is full.
         RunError: `out` cannot be written.
     """
@@ -212,7 +213,7 @@ def _check_free(out: Path, *, source: Path | None = None, overwrite: bool = Fals
         fault, hint = "is a file", "remove it"
     else:
         return
-    raise DataError(
+    raise UsageError(
         f"cannot make a dataset in {out}: it {fault}",
         f"{hint}, or choose another directory with --out",
     )
@@ -228,7 +229,7 @@ def _check_only_dataset(out: Path, source: Path | None) -> None:
     else:
         check_replaceable(out)
         return
-    raise DataError(f"cannot replace the dataset {out}: {fault}", "choose another --out")
+    raise UsageError(f"cannot replace the dataset {out}: {fault}", "choose another --out")
 
 
 @contextlib.contextmanager

@@ -1,213 +1,296 @@
 """Bundles made of models that other programs trained: labels and scaling become part of them."""
 
-import re
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cnnclf.errors import DataError, RunError, UsageError
+from cnnclf.errors import RunError, UsageError
+from cnnclf.files import (
+    check_replaceable,
+    replace_directory_atomic,
+    staging_directory,
+    write_json_atomic,
+)
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.importers.importer import read_classes_file
-from cnnclf.inference.bundles import save_bundle
-from cnnclf.inference.engines.keras_engine import load_other_model
+from cnnclf.inference.bundles import BUNDLE_VERSION, GRAPH_FILE, hash_files, save_bundle
+from cnnclf.inference.foreign_model import (
+    NO_SOFTMAX,
+    Scaling,
+    are_probabilities,
+    check_outputs,
+    draw_probes,
+    fit_shape,
+    multi_label_error,
+    read_labels,
+)
+from cnnclf.packages import read_versions
+from cnnclf.runs import CLASSIFIER_FILE, RECORD_FILE
 
 if TYPE_CHECKING:
     import keras
 
-MODEL_SUFFIXES: Final = (".keras", ".h5", ".hdf5")
-_NUMBERED: Final = re.compile(r"(\d+)[ :,\t]+(.+)")
-_PIXEL_MAX: Final = 255.0
-_PROBES: Final = 4  # random images that show whether a model still returns probabilities
-_SUM_TOLERANCE: Final = 2e-3  # of half-precision probabilities
-_NO_SOFTMAX: Final = "save the model without its softmax, so that it returns logits"
+_KERAS, _ONNX, _SAVED_MODEL = "keras", "onnx", "savedmodel"
+_SUFFIXES: Final = {".keras": _KERAS, ".h5": _KERAS, ".hdf5": _KERAS, ".onnx": _ONNX}
+_TO_ONNX: Final = "save it as ONNX there: torch.onnx.export(model, example, 'model.onnx')"
+_OTHERS: Final = {
+    ".pt": ("a model of PyTorch", _TO_ONNX),
+    ".pth": ("a model of PyTorch", _TO_ONNX),
+    ".ckpt": ("a checkpoint", _TO_ONNX),
+    ".safetensors": ("a file of weights", _TO_ONNX),
+    ".tflite": ("a LiteRT model", "give the Keras model or SavedModel that it was made from"),
+    ".pb": ("a frozen graph", "give the directory of a SavedModel, or an ONNX file"),
+}
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """What pixels of 0 and 255 become before they enter a model.
+class ForeignModel:
+    """A model of another program, and what it does not record.
 
     Args:
-        low: Of 0.
-        high: Of 255.
-    """
-
-    low: float
-    high: float
-
-
-def parse_scaling(text: str) -> Scaling:
-    """Read a scaling such as "0:1" or "-1:1".
-
-    Raises:
-        UsageError: It is not two numbers.
-    """
-    try:
-        low, high = (float(part) for part in text.split(":"))
-    except ValueError as error:
-        raise UsageError(
-            f"expected --scale as LOW:HIGH, what pixels of 0 and 255 become, received {text!r}",
-            "0:1 for x / 255, -1:1 for x / 127.5 - 1, 0:255 for no scaling",
-        ) from error
-    if not low < high:
-        raise UsageError(f"--scale {text}: the first number must be below the second")
-    return Scaling(low, high)
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Read a size such as "224" or "48x64" (height, width).
-
-    Raises:
-        UsageError: It is none.
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
-    if match is None:
-        raise UsageError(f"expected --size as 224 or 48x64 (height x width), received {text!r}")
-    return int(match[1]), int(match[2] or match[1])
-
-
-def adopt_model(
-    model: Path,
-    out: Path,
-    *,
-    labels: Path,
-    scaling: Scaling,
-    size: tuple[int, int] | None = None,
-    fit: str = "crop",
-) -> tuple[str, ...]:
-    """Write a bundle from a model that another program trained.
-
-    The scaling becomes a layer of the graph, and a softmax at its end is removed, so that the model
-    takes pixels and returns logits as every other does.
-
-    Args:
-        model: A .keras or .h5 file of Keras.
-        out: The bundle; must not exist.
-        labels: Text file with one label per line, in the order of the outputs; "0 cat" is cat.
+        path: A file of Keras or ONNX, or the directory of a SavedModel.
+        kind: keras, onnx or savedmodel.
+        labels: In the order of the outputs.
         scaling: What the model expects.
         size: Height and width of its input; None for what the model says.
         fit: How images are fitted to it, as in `InputSpec`.
+    """
 
-    Returns:
-        The labels.
+    path: Path
+    kind: str
+    labels: tuple[str, ...]
+    scaling: Scaling
+    size: tuple[int, int] | None = None
+    fit: str = "crop"
+
+
+def find_model(
+    path: Path, *, labels: Path, scaling: Scaling, size: tuple[int, int] | None, fit: str
+) -> ForeignModel:
+    """Recognize a model of another program and read its labels; loads no library.
+
+    Args:
+        path: A .keras, .h5 or .onnx file, the directory of a SavedModel, or a folder with one of
+            them.
+        labels: Text file with one label per line, in the order of the outputs; "0 cat" is cat.
+        scaling: As in `ForeignModel`.
+        size: As in `ForeignModel`.
+        fit: As in `ForeignModel`.
 
     Raises:
-        UsageError: `out` exists.
-        DataError: The labels cannot be read, or are of another number than the outputs.
+        UsageError: It is a run or bundle of cnnclf, or the folder has several models.
+        DataError: The labels cannot be read.
+        RunError: There is no model, or one of another kind.
+    """
+    for folder in (path, path.parent):
+        name = next((n for n in (RECORD_FILE, CLASSIFIER_FILE) if (folder / n).is_file()), None)
+        if name is not None:
+            what = "run" if name == RECORD_FILE else "bundle"
+            raise UsageError(
+                f"{path} is a {what} of cnnclf already, or part of one",
+                f"use it as it is: cnnclf predict {shlex.quote(str(folder))} IMAGES...",
+            )
+    place, kind = _recognize(path)
+    return ForeignModel(place, kind, read_labels(labels), scaling, size, fit)
+
+
+def _recognize(path: Path) -> tuple[Path, str]:
+    if (path / GRAPH_FILE).is_file():
+        return path, _SAVED_MODEL
+    if path.name == GRAPH_FILE and path.is_file():
+        return path.parent, _SAVED_MODEL
+    if path.is_dir():
+        found = sorted(each for each in path.iterdir() if each.suffix.lower() in _SUFFIXES)
+        found += sorted(each.parent for each in path.glob(f"*/{GRAPH_FILE}"))
+        if len(found) == 1:
+            return _recognize(found[0])
+        names = ", ".join(each.name for each in found) or "none"
+        raise UsageError(
+            f"{path} is a directory with {len(found)} models: {names}",
+            "name a .keras, .h5 or .onnx file, or the directory of a SavedModel",
+        )
+    if not path.exists():
+        raise RunError(f"there is no model {path}", "check the path")
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is not None:
+        return path, kind
+    what, hint = _OTHERS.get(path.suffix.lower(), ("not a model that is known here", ""))
+    hint = hint or "models of Keras (.keras, .h5), ONNX files and SavedModels can be used"
+    raise RunError(f"{path} is {what}", hint)
+
+
+def adopt_model(found: ForeignModel, out: Path, *, overwrite: bool = False) -> None:
+    """Write a bundle from a model that another program trained.
+
+    The scaling becomes part of the graph; of a Keras model, a softmax at its end is removed, so
+    that it returns logits as every other does.
+
+    Args:
+        found: What `find_model` returned.
+        out: The bundle; must not exist.
+        overwrite: Whether a bundle in `out` is replaced.
+
+    Raises:
+        UsageError: `out` exists, and is not a bundle that may be replaced.
+        DataError: The labels are of another number than the outputs.
+        MissingPackageError: The format needs a package.
         RunError: The model cannot be loaded, or has another input or output, or a softmax that
             cannot be removed.
     """
-    if out.exists():
-        raise UsageError(f"{out} already exists", "choose another --out")
-    names = read_labels(labels)
-    found = load_other_model(model)
-    sides = _check_shapes(found, model, names=names, size=size)
-    spec = InputSpec(*sides, channels=int(found.input_shape[3]), fit=fit)
-    wrapped = _wrap(found, model, spec=spec, scaling=scaling)
-    _refuse_probabilities(wrapped, model, spec=spec)
-    save_bundle(
-        out, wrapped, labels=names, input_spec=spec, dataset={}, extra={"adopted": model.name}
-    )
-    return names
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        if not overwrite:
+            raise UsageError(
+                f"{out} already exists", "replace it with --overwrite, or choose another --out"
+            )
+        if not (out / CLASSIFIER_FILE).is_file():
+            raise UsageError(f"{out} is not a bundle: it is not replaced", "choose another --out")
+        check_replaceable(out)
+    with staging_directory(out) as directory:
+        _WRITERS[found.kind](found, directory)
+        replace_directory_atomic(directory, out)
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Read labels, one per line; numbers in front of all of them (0 cat, 1 dog) are not part.
+def _write_keras(found: ForeignModel, directory: Path) -> None:
+    from cnnclf.inference.engines.keras_engine import load_other_model
 
-    Raises:
-        DataError: The file cannot be read, or a label is empty or occurs twice.
-    """
-    try:
-        names = read_classes_file(path)
-    except DataError as error:
-        hint = "give --labels a UTF-8 text file with one label per line, each of them once"
-        raise DataError(error.message, hint) from error
-    numbered = [_NUMBERED.fullmatch(name) for name in names]
-    in_order = [match and int(match[1]) == at for at, match in enumerate(numbered)]
-    if not all(in_order):
-        return names
-    plain = tuple(match[2].strip() for match in numbered if match)
-    repeated = next((name for at, name in enumerate(plain) if name in plain[:at]), None)
-    if repeated is not None:
-        raise DataError(
-            f"{path} has the label {repeated!r} more than once",
-            "give --labels a file in which each label occurs once, such as crane_bird",
-        )
-    return plain
-
-
-def _check_shapes(
-    found: "keras.Model", path: Path, *, names: tuple[str, ...], size: tuple[int, int] | None
-) -> tuple[int, int]:
-    """Compare what a model takes and returns with the size and the labels; return the size."""
-    shape, output = found.input_shape, found.output_shape
-    is_image = isinstance(shape, tuple) and len(shape) == 4 and shape[3] in (1, 3)
-    if not is_image or not isinstance(output, tuple) or len(output) != 2:
+    model, path = load_other_model(found.path), found.path
+    shape, output = model.input_shape, model.output_shape
+    if not (isinstance(shape, tuple) and len(shape) == 4) or not (
+        isinstance(output, tuple) and len(output) == 2
+    ):
         raise RunError(
             f"{path} is no classifier of images: it takes {shape} and returns {output}",
-            "a model of images [N, height, width, 1 or 3] with one output per class can be used",
+            "a model of images [N, height, width, channels] with one output per class can be used",
         )
-    if size is None and None in shape[1:3]:
-        raise UsageError(f"{path} takes images of any size", "add --size, such as --size 224")
-    size = (shape[1], shape[2]) if size is None else size
-    if any(own not in (None, side) for own, side in zip(shape[1:3], size, strict=True)):
+    spec = _fit(found, shape[1:])
+    check_outputs(path, output[1], labels=found.labels)
+    wrapped = _wrap(model, found, spec=spec)
+    if are_probabilities(np.asarray(wrapped(draw_probes(spec.shape).astype(np.float32)))):
         raise RunError(
-            f"{path} takes images of {shape[1]}x{shape[2]}, not {size[0]}x{size[1]}",
-            f"add --size {shape[1]}x{shape[2]}",
+            f"{path} returns probabilities from a softmax that is not its last layer", NO_SOFTMAX
         )
-    if output[1] != len(names):
-        raise DataError(
-            f"{path} has {output[1]} outputs, but there are {len(names)} labels",
-            "give --labels a file with one label per line for each output"
-            + (", a model with one output is not supported" if output[1] == 1 else ""),
-        )
-    return size
+    save_bundle(
+        directory,
+        wrapped,
+        labels=found.labels,
+        input_spec=spec,
+        dataset={},
+        extra={"adopted": path.name},
+    )
 
 
-def _wrap(found: "keras.Model", path: Path, *, spec: InputSpec, scaling: Scaling) -> "keras.Model":
+def _write_onnx(found: ForeignModel, directory: Path) -> None:
+    from cnnclf.inference.foreign_onnx import read_shape, scale_onnx
+
+    shape = read_shape(found.path)
+    spec = _fit(found, shape)
+    target = directory / "model.onnx"
+    outputs = scale_onnx(found.path, target, shape=spec.shape, scaling=found.scaling)
+    _describe(found, directory, model=target.name, spec=spec, outputs=outputs)
+
+
+def _write_saved_model(found: ForeignModel, directory: Path) -> None:
+    from cnnclf.inference.foreign_saved_model import read_shape, scale_saved_model
+
+    spec = _fit(found, read_shape(found.path))
+    target = directory / "saved_model"
+    outputs = scale_saved_model(found.path, target, shape=spec.shape, scaling=found.scaling)
+    _describe(found, directory, model=target.name, spec=spec, outputs=outputs)
+
+
+_WRITERS: Final[dict[str, Callable[[ForeignModel, Path], None]]] = {
+    _KERAS: _write_keras,
+    _ONNX: _write_onnx,
+    _SAVED_MODEL: _write_saved_model,
+}
+
+
+def _fit(found: ForeignModel, shape: Any) -> InputSpec:
+    height, width, channels = fit_shape(
+        found.path, shape=shape, scaling=found.scaling, size=found.size
+    )
+    return InputSpec(height, width, channels=channels, fit=found.fit)
+
+
+def _describe(
+    found: ForeignModel, directory: Path, *, model: str, spec: InputSpec, outputs: np.ndarray
+) -> None:
+    """Write classifier.json of a model that is not of Keras, as an export has it."""
+    check_outputs(found.path, outputs.shape[1], labels=found.labels)
+    content = {
+        "schema_version": BUNDLE_VERSION,
+        "labels": list(found.labels),
+        "input_spec": spec.to_dict(),
+        "format": found.kind,
+        "pixels": {"dtype": "uint8", "order": "NHWC", "range": [0, 255]},
+        "output": "probabilities" if are_probabilities(outputs) else "logits",
+        "temperature": 1.0,
+        "threshold": None,
+        "precision": "float32",
+        "dataset": {},
+        "model": model,
+        "files": [],
+        "sha256": hash_files(directory, [model]),
+        "versions": read_versions(()),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "extra": {"adopted": found.path.name},
+    }
+    write_json_atomic(directory / CLASSIFIER_FILE, content)
+
+
+def _wrap(model: "keras.Model", found: ForeignModel, *, spec: InputSpec) -> "keras.Model":
     import keras
 
     pixels = keras.Input(spec.shape, name="pixels")
-    factor = (scaling.high - scaling.low) / _PIXEL_MAX
-    scaled = keras.layers.Rescaling(factor, offset=scaling.low, name="adopted_scaling")(pixels)
-    logits = _without_softmax(found, path)(scaled)
-    return keras.Model(pixels, logits)
+    scaled = keras.layers.Rescaling(
+        _one_or_all(found.scaling.factors),
+        offset=_one_or_all(found.scaling.offsets),
+        name="adopted_scaling",
+    )(pixels)
+    return keras.Model(pixels, _without_softmax(model, found.path)(scaled))
 
 
-def _refuse_probabilities(wrapped: "keras.Model", path: Path, *, spec: InputSpec) -> None:
-    """Refuse a model whose outputs are probabilities: a second softmax would flatten them."""
-    pixels = np.random.default_rng(0).integers(0, 256, (_PROBES, *spec.shape), np.uint8)
-    values = np.asarray(wrapped(pixels.astype(np.float32), training=False), np.float64)
-    if (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=_SUM_TOLERANCE):
-        raise RunError(
-            f"{path} returns probabilities from a softmax that is not its last layer", _NO_SOFTMAX
-        )
+def _one_or_all(values: list[float]) -> float | list[float]:
+    return values[0] if len(values) == 1 else values
 
 
-def _without_softmax(found: "keras.Model", path: Path) -> "keras.Model":
+def _without_softmax(model: "keras.Model", path: Path) -> "keras.Model":
     """Return the model up to its logits."""
     import keras
 
-    last, is_nested = found.layers[-1], False
+    last, is_nested = _find_last(model), False
     while isinstance(last, keras.Model):
-        last, is_nested = last.layers[-1], True
-    is_layer = isinstance(last, keras.layers.Softmax) or (
-        isinstance(last, keras.layers.Activation) and last.activation is keras.activations.softmax
-    )
-    if is_layer and is_nested:  # its input is in another graph than that of the whole model
-        raise RunError(f"{path} ends in a softmax layer of a model inside it", _NO_SOFTMAX)
-    if is_layer:
-        return keras.Model(found.inputs, last.input)
+        last, is_nested = _find_last(last), True
+    # A layer, or keras.ops.softmax, which is no layer.
+    is_activation = isinstance(last, keras.layers.Activation)
     activation = getattr(last, "activation", keras.activations.linear)
-    if activation is keras.activations.softmax:
+    name = getattr(activation, "__name__", str(activation))
+    if not is_activation and type(last).__name__ in {"Softmax", "Sigmoid", "LogSigmoid"}:
+        name = type(last).__name__.lower()
+    if "sigmoid" in name:
+        raise multi_label_error(path, name)
+    is_whole = is_activation or type(last).__name__ == "Softmax"
+    if name == "softmax" and is_whole and is_nested:
+        # Its input is in another graph than that of the whole model.
+        raise RunError(f"{path} ends in a softmax layer of a model inside it", NO_SOFTMAX)
+    if name == "softmax" and is_whole:
+        return keras.Model(model.inputs, last.input)
+    if name == "softmax":
         last.activation = keras.activations.linear
     elif activation is not keras.activations.linear:
-        name = getattr(activation, "__name__", str(activation))
         raise RunError(
             f"{path} ends in {name}, not in a softmax or logits",
             "only models that give one class per image can be used",
         )
-    return found
+    return model
+
+
+def _find_last(model: "keras.Model") -> Any:
+    """Return the layer or operation that gives the output of a model."""
+    history = getattr(model.outputs[0], "_keras_history", None)
+    operation = getattr(history, "operation", None)
+    return model.layers[-1] if operation is None else operation

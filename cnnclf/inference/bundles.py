@@ -48,6 +48,9 @@ _OPTIONAL_FIELDS = {
     "format": str, "precision": str, "dataset": dict, "versions": dict, "extra": dict,
 }  # fmt: skip
 _OUTPUTS = ("logits", "probabilities")
+GRAPH_FILE = "saved_model.pb"
+"""The graph in the directory of a SavedModel."""
+
 _MODEL_SUFFIXES = {".keras", ".onnx", ".tflite", ".xml"}
 _ARTIFACTS = {"model.onnx", "model.tflite", "model.xml", SAVED_MODEL}
 
@@ -73,7 +76,8 @@ def find_bundle(path: Path) -> Path:
     if _is_artifact(directory or path):
         raise RunError(
             f"{CLASSIFIER_FILE} is missing next to the model {path}",
-            "copy the whole directory that cnnclf export wrote, or export the run again",
+            "copy the whole directory that cnnclf export wrote; if another program saved the "
+            f"model: {_adopt_command(path)}",
         )
     if directory is None:
         reason = "it is a file" if path.exists() else "it does not exist"
@@ -98,9 +102,12 @@ def _refuse_other_tool(path: Path) -> None:
     if models and not (folder / MODEL_FILE).exists():
         raise RunError(
             f"{models[0]} is a model of another program: it does not record its labels and scaling",
-            f"cnnclf adopt {models[0]} --labels FILE --size HxW --scale 0:1 --out BUNDLE makes a "
-            "bundle of it",
+            f"{_adopt_command(models[0])} makes a bundle of it",
         )
+
+
+def _adopt_command(model: Path) -> str:
+    return f"cnnclf adopt {shlex.quote(str(model))} --labels FILE --scale 0:1 --out BUNDLE"
 
 
 def check_order(model: Path, others: Sequence[object]) -> None:
@@ -138,10 +145,14 @@ def _is_part(path: Path) -> bool:
 def _is_artifact(path: Path) -> bool:
     """Return whether a path is an exported model without classifier.json, or its directory."""
     if path.is_file():
-        return path.suffix in _MODEL_SUFFIXES
+        return path.suffix in _MODEL_SUFFIXES or path.name == GRAPH_FILE
     if (path / CLASSIFIER_FILE).exists() or not path.is_dir():
         return False
-    return path.name == SAVED_MODEL or any((path / name).exists() for name in _ARTIFACTS)
+    if path.name == SAVED_MODEL or any(
+        (path / name).exists() for name in (*_ARTIFACTS, GRAPH_FILE)
+    ):
+        return True
+    return any(path.glob("*.onnx"))
 
 
 @dataclass(frozen=True)

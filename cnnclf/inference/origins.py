@@ -39,7 +39,9 @@ class Origin:
     run: RunDirectory | None
     plan: "PlanOrigin | None"
 
-    def open_data(self, given: Path | None, progress: "Progress", *, command: str) -> "Dataset":
+    def open_data(
+        self, given: str | Path | None, progress: "Progress", *, command: str
+    ) -> "Dataset":
         """Open the dataset that was given, or the one that was trained on.
 
         Args:

@@ -12,11 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import read_json, write_error, write_json_atomic, write_text_atomic
+from cnnclf.planning.plan import parse_plan, read_dataset_path
 from cnnclf.planning.train_plan import TrainPlan
-from cnnclf.runs import ENGINE_CACHE, REFERENCE_FILE, STATE_FILE, RunDirectory, RunStatus
+from cnnclf.runs import (
+    ENGINE_CACHE,
+    REFERENCE_FILE,
+    STATE_FILE,
+    RunDirectory,
+    RunStatus,
+    open_run,
+)
 from cnnclf.training.fitting.schedule import learning_rate_at
+from cnnclf.training.run import check_unchanged
 
 CHANGEABLE: Final = ("training.epochs", "training.patience", "training.perfect_loss")
 """The settings that an extension may change; all others are those of the run."""
@@ -66,6 +76,25 @@ class Extension:
             write_text_atomic(run.settings, settings)
         run.update_run(extends=str(self.origin.path.absolute()), extends_epoch=self.epoch)
         return run
+
+
+def open_extension(path: Path, given: Mapping[str, Any]) -> tuple[Extension, Dataset]:
+    """Plan more epochs of a finished run, and load its dataset.
+
+    Args:
+        path: The run.
+        given: As in `plan_extension`.
+
+    Raises:
+        UsageError, RunError: As in `plan_extension`.
+        DataError: The dataset changed, or is gone.
+    """
+    origin = open_run(path)
+    plan = parse_plan(origin.plan, TrainPlan.from_dict)
+    extension = plan_extension(origin, plan, given=given)
+    dataset = load_dataset(read_dataset_path(plan))
+    check_unchanged(origin, plan=plan, dataset=dataset)
+    return extension, dataset
 
 
 def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str, Any]) -> Extension:

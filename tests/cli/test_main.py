@@ -241,7 +241,30 @@ def test_unknown_global_option(cli: Cli) -> None:
 def test_missing_argument(cli: Cli) -> None:
     result = cli("sample-data")
     assert result.code == 2
-    assert "DIR" in result.stderr
+    assert lines_of(result.stderr)[0] == "error: cnnclf sample-data: missing DIR"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (("adopt",), "MODEL, --labels, --scale, --out"),
+        (("adopt", "model.onnx", "--scale", "0:1"), "--labels, --out"),
+        (("adopt", "model.onnx", "--scale=0:1", "-o", "b"), "--labels"),
+        (("export", "runs/a"), "--format"),
+        (("predict", "runs/a"), "IMAGES"),
+        (("train",), "DATASET"),
+        (("finetune",), "DATASET"),
+        (("explain", "runs/a"), "IMAGES"),
+    ],
+)
+def test_all_that_is_missing_is_named_at_once(
+    cli: Cli, arguments: tuple[str, ...], missing: str
+) -> None:
+    result = cli(*arguments)
+    assert result.code == 2
+    first, second = lines_of(result.stderr)
+    assert first == f"error: cnnclf {arguments[0]}: missing {missing}"
+    assert second.startswith("hint: ")
 
 
 def test_no_arguments_show_help(cli: Cli) -> None:

@@ -37,14 +37,16 @@ def test_every_command_has_the_output_options(name: str) -> None:
         assert "-o" in names
 
 
-# `train` and `finetune` start in a new run directory; `explain` keeps the files of its directory.
-@pytest.mark.parametrize("name", ["import", "evaluate", "export", "predict", "augment-preview"])
+WRITERS = ("check", "convolve", "import", "train", "finetune", "evaluate", "predict")
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "export", "explain", "augment-preview", "adopt"])
 def test_what_writes_one_result_replaces_it_on_demand(name: str) -> None:
     names = {each for param in load_command(ALL[name]).params for each in param.opts}
     assert {"--out", "--overwrite"} <= names
 
 
-@pytest.mark.parametrize("name", ["evaluate", "export"])
+@pytest.mark.parametrize("name", ["evaluate", "export", "explain"])
 def test_an_existing_out_is_refused_before_anything_is_loaded(
     cli: Cli, tmp_path: Path, name: str
 ) -> None:
@@ -78,7 +80,7 @@ def test_a_dataset_is_replaced_on_demand(cli: Cli, tmp_path: Path) -> None:
     assert cli("import", source, "-o", dataset, "--copy").code == ExitCode.OK
     (source / "x" / "x000.jpg").unlink()
     refused = cli("import", source, "-o", dataset)
-    assert refused.code == ExitCode.DATA
+    assert refused.code == ExitCode.USAGE
     assert "contains a dataset already" in refused.stderr
     assert "--overwrite" in refused.stderr
     assert "x/x000.jpg" in (dataset / "manifest.csv").read_text()
@@ -92,12 +94,12 @@ def test_only_a_dataset_is_replaced(cli: Cli, tmp_path: Path) -> None:
     dataset = tmp_path / "dataset"
     assert cli("import", SAMPLES, "-o", dataset, "--copy").code == ExitCode.OK
     inside = cli("import", dataset / "images", "-o", dataset, "--overwrite")
-    assert (inside.code, "the source is inside it" in inside.stderr) == (ExitCode.DATA, True)
+    assert (inside.code, "the source is inside it" in inside.stderr) == (ExitCode.USAGE, True)
     (dataset / "notes.txt").write_text("mine")
     more = cli("import", SAMPLES, "-o", dataset, "--overwrite")
-    assert (more.code, "it also contains notes.txt" in more.stderr) == (ExitCode.DATA, True)
+    assert (more.code, "it also contains notes.txt" in more.stderr) == (ExitCode.USAGE, True)
     assert (dataset / "notes.txt").read_text() == "mine"
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "photo.jpg").write_text("mine")
     other = cli("import", SAMPLES, "-o", tmp_path / "folder", "--overwrite")
-    assert (other.code, "is not empty" in other.stderr) == (ExitCode.DATA, True)
+    assert (other.code, "is not empty" in other.stderr) == (ExitCode.USAGE, True)

@@ -217,7 +217,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, kind: str) -> None:
     elif kind == "file":
         out.write_text("mine")
     before = tree(tmp_path)
-    with pytest.raises(DataError, match="cannot make a dataset") as caught:
+    with pytest.raises(UsageError, match="cannot make a dataset") as caught:
         run(source, out)
     assert str(out) in caught.value.message
     assert "--out" in caught.value.hint

@@ -1,6 +1,8 @@
 """Models of other programs: the bundle gives what the model gave on scaled pixels."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,23 @@ import numpy as np
 import pytest
 
 from cnnclf.errors import CnnclfError, DataError, RunError, UsageError
-from cnnclf.inference.adopting import adopt_model, parse_scaling, parse_size, read_labels
+from cnnclf.inference.adopting import adopt_model, find_model
 from cnnclf.inference.bundles import find_bundle
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.foreign_model import parse_scaling, parse_size, read_labels
 from tests.conftest import Cli
 
 LABELS = ("cat", "dog", "owl")
+TINY_RUN = Path(__file__).parents[2] / "sample_data/tiny_run"
+
+
+def adopt(
+    model: Path, labels: Path, *, scale: str = "0:1", size: tuple[int, int] | None = None
+) -> Path:
+    bundle = labels.parent / "bundle"
+    found = find_model(model, labels=labels, scaling=parse_scaling(scale), size=size, fit="crop")
+    adopt_model(found, bundle)
+    return bundle
 
 
 @pytest.fixture
@@ -51,6 +64,13 @@ def with_activation_layer() -> Any:
     return build(keras.layers.Dense(3), keras.layers.Activation("softmax"))
 
 
+def softmax_operation() -> Any:
+    import keras
+
+    model = build(keras.layers.Dense(3))
+    return keras.Model(model.inputs, keras.ops.softmax(model.outputs[0]))
+
+
 def nested() -> Any:
     import keras
 
@@ -59,8 +79,11 @@ def nested() -> Any:
     return keras.Model(pixels, inner(pixels))
 
 
+MAKERS = [with_softmax, with_softmax_layer, with_activation_layer, softmax_operation, nested]
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.parametrize("make", [with_softmax, with_softmax_layer, with_activation_layer, nested])
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.filterwarnings("ignore")
 def test_the_bundle_gives_the_probabilities_of_the_model(
     tmp_path: Path, labels: Path, make: Callable[[], Any], suffix: str
@@ -69,12 +92,7 @@ def test_the_bundle_gives_the_probabilities_of_the_model(
     model.save(tmp_path / f"model{suffix}")
     pixels = np.random.default_rng(2).integers(0, 256, (4, 8, 8, 3), np.uint8)
     expected = np.asarray(model(pixels.astype(np.float32) / 127.5 - 1))
-    scaling = parse_scaling("-1:1")
-    names = adopt_model(
-        tmp_path / f"model{suffix}", tmp_path / "bundle", labels=labels, scaling=scaling
-    )
-    assert names == LABELS
-    classifier = Classifier.load(tmp_path / "bundle")
+    classifier = Classifier.load(adopt(tmp_path / f"model{suffix}", labels, scale="-1:1"))
     assert (classifier.labels, classifier.input_spec.shape) == (LABELS, (8, 8, 3))
     assert np.allclose(classifier.probabilities(classifier.logits(pixels)), expected, atol=1e-6)
 
@@ -96,6 +114,19 @@ def sigmoid() -> Any:
     import keras
 
     return build(keras.layers.Dense(3, activation="sigmoid"))
+
+
+def sigmoid_operation() -> Any:
+    import keras
+
+    model = build(keras.layers.Dense(3))
+    return keras.Model(model.inputs, keras.ops.sigmoid(model.outputs[0]))
+
+
+def sigmoid_inside() -> Any:
+    import keras
+
+    return keras.Sequential([keras.Input((8, 8, 3)), sigmoid_operation()])
 
 
 def one_output() -> Any:
@@ -131,7 +162,9 @@ def five_channels() -> Any:
         (softmax_layer_inside, None, RunError, "softmax layer of a model inside it"),
         (one_output, None, DataError, "1 outputs, but there are 3 labels"),
         (no_image, None, RunError, "no classifier of images"),
-        (five_channels, None, RunError, "no classifier of images"),
+        (five_channels, None, RunError, "images of 5 channels"),
+        (sigmoid_operation, None, RunError, "ends in sigmoid: it is multi-label"),
+        (sigmoid_inside, None, RunError, "multi-label"),
         (any_size, None, UsageError, "images of any size"),
     ],
 )
@@ -145,13 +178,7 @@ def test_a_model_that_does_not_fit_is_refused(
 ) -> None:
     make().save(tmp_path / "model.keras")
     with pytest.raises(kind, match=told):
-        adopt_model(
-            tmp_path / "model.keras",
-            tmp_path / "bundle",
-            labels=labels,
-            scaling=parse_scaling("0:1"),
-            size=size,
-        )
+        adopt(tmp_path / "model.keras", labels, size=size)
     assert not (tmp_path / "bundle").exists()
 
 
@@ -178,14 +205,12 @@ def test_files_that_cannot_be_loaded_are_named(tmp_path: Path, labels: Path) -> 
         ("text.keras", "cannot load"),
     ):
         with pytest.raises(RunError, match=told):
-            adopt_model(
-                tmp_path / name, tmp_path / "b", labels=labels, scaling=parse_scaling("0:1")
-            )
+            adopt(tmp_path / name, labels)
 
 
 def test_words_of_the_options() -> None:
     assert (parse_size("48x64"), parse_size("8"), parse_size(None)) == ((48, 64), (8, 8), None)
-    assert parse_scaling("-1:1").low == -1
+    assert parse_scaling("-1:1").low == (-1,)
     for wrong in ("1", "1:0", "a:b", "0:1:2"):
         with pytest.raises(UsageError, match="--scale"):
             parse_scaling(wrong)
@@ -225,3 +250,55 @@ def test_the_command(cli: Cli, tmp_path: Path, labels: Path) -> None:
     assert "cnnclf predict" in result.stderr
     assert find_bundle(tmp_path / "bundle") == tmp_path / "bundle"
     assert cli(*words, "--scale", "0:1").code == 2
+    labels.write_text("a\nb\nc\n")
+    assert cli(*words, "--scale", "0:1", "--overwrite").code == 0
+    assert Classifier.load(tmp_path / "bundle").labels == ("a", "b", "c")
+    (tmp_path / "bundle" / "classifier.json").unlink()
+    other = cli(*words, "--scale", "0:1", "--overwrite")
+    assert (other.code, "is not a bundle" in other.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("path", [TINY_RUN, TINY_RUN / "checkpoints/best"])
+def test_what_is_ours_already_is_said_to_be_that(cli: Cli, tmp_path: Path, path: Path) -> None:
+    result = cli("adopt", path, "--labels", "none.txt", "--scale", "0:1", "-o", tmp_path / "b")
+    assert result.code == 2
+    assert "of cnnclf already" in result.stderr
+    assert f"cnnclf predict {path} IMAGES..." in result.stderr
+
+
+def test_labels_are_read_before_a_library_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_bytes(b"")
+    code = (
+        "import sys\n"
+        "from cnnclf.cli.main import main\n"
+        f"assert main(['adopt', {str(tmp_path / 'model.keras')!r}, '--labels', 'none.txt', "
+        f"'--scale', '0:1', '-o', {str(tmp_path / 'b')!r}]) == 3\n"
+        "assert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "none.txt" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("model.pt", "a model of PyTorch"),
+        ("model.tflite", "a LiteRT model"),
+        ("model.bin", "not a model that is known"),
+        ("none.onnx", "there is no model"),
+    ],
+)
+def test_other_kinds_of_models_are_named(
+    tmp_path: Path, labels: Path, name: str, told: str
+) -> None:
+    if not name.startswith("none"):
+        (tmp_path / name).write_bytes(b"model")
+    with pytest.raises(RunError, match=told) as caught:
+        adopt(tmp_path / name, labels)
+    assert caught.value.hint
+    (tmp_path / "several").mkdir()
+    for each in ("a.onnx", "b.keras"):
+        (tmp_path / "several" / each).touch()
+    with pytest.raises(UsageError, match=r"2 models: a\.onnx, b\.keras"):
+        adopt(tmp_path / "several", labels)

@@ -11,7 +11,11 @@ from cnnclf.cli.output import out
 
 def adopt_command(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A .keras or .h5 file saved by Keras.")
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="A .keras or .h5 file of Keras, an ONNX file, or the directory of a SavedModel.",
+        ),
     ],
     *,
     labels: Annotated[
@@ -25,7 +29,8 @@ def adopt_command(
         typer.Option(
             "--scale",
             metavar="LOW:HIGH",
-            help="What pixels of 0 and 255 become before the model: 0:1, -1:1 or 0:255.",
+            help="What pixels of 0 and 255 become before the model: 0:1, -1:1, 0:255, or imagenet "
+            "for mean and standard deviation as in torchvision.",
         ),
     ],
     out_: Annotated[
@@ -41,6 +46,7 @@ def adopt_command(
         Literal["crop", "pad", "squash"],
         typer.Option("--fit", help="How images are fitted to the input size."),
     ] = "crop",
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -50,12 +56,17 @@ def adopt_command(
     Such a model does not record its labels, nor how pixels are scaled. With them, evaluate,
     predict, explain and export work on it. Shapes and the number of outputs are checked.
     """
-    from cnnclf.inference.adopting import adopt_model, parse_scaling, parse_size
-    from cnnclf.runtime import setup_runtime
+    from cnnclf.inference.adopting import adopt_model, find_model
+    from cnnclf.inference.foreign_model import parse_scaling, parse_size
 
     scaling, sides = parse_scaling(scale), parse_size(size)
-    setup_runtime(device="cpu", verbose=verbose, progress=out.progress())
-    names = adopt_model(model, out_, labels=labels, scaling=scaling, size=sides, fit=fit)
-    out.pairs("", {"labels": len(names), "bundle": out_})
-    out.json({"bundle": out_, "labels": names})
+    options.check_new(out_, overwrite=overwrite)
+    found = find_model(model, labels=labels, scaling=scaling, size=sides, fit=fit)
+    if found.kind != "onnx":
+        from cnnclf.runtime import setup_runtime
+
+        setup_runtime(device="cpu", verbose=verbose, progress=out.progress())
+    adopt_model(found, out_, overwrite=overwrite)
+    out.pairs("", {"model": found.path, "labels": len(found.labels), "bundle": out_})
+    out.json({"bundle": out_, "model": found.path, "labels": found.labels})
     out.hint(f"cnnclf predict {out_} IMAGES...; check a few labels: the scaling must be right")

@@ -25,7 +25,7 @@ _PAIR_ROWS = 10
 def evaluate_command(
     run: options.Model,
     dataset: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="DATASET",
             help="Dataset, or any source that 'cnnclf import' can read [that of RUN].",

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import ExplainConfig
-from cnnclf.errors import ExitCode, UsageError
+from cnnclf.errors import ExitCode
 from cnnclf.explainers.explainer_table import DEFAULT_VIEW, EXPLAINERS, find_explainers
 
 if TYPE_CHECKING:
     from cnnclf.explainers.explaining import ExplainedImage, ExplainRequest
 
+_PLACE = Path("explained")
 _VIEWS = ", ".join(row.name for row in EXPLAINERS)
 
 
@@ -51,7 +53,7 @@ def explain_command(
         ),
     ] = None,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--data",
             metavar="DATASET",
@@ -59,11 +61,15 @@ def explain_command(
         ),
     ] = None,
     out_: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="Directory of the figures; files in it are kept."
+            "--out",
+            "-o",
+            metavar="DIR",
+            help=f"Directory of the figures; other files in it are kept. [{_PLACE}]",
         ),
-    ] = Path("explained"),
+    ] = None,
+    overwrite: options.Overwrite = False,
     npz: Annotated[
         bool, typer.Option("--npz", help="Write the numbers of each figure to an .npz file, too.")
     ] = False,
@@ -80,11 +86,14 @@ def explain_command(
     """
     config = read_settings(ExplainConfig, settings)
     views = find_explainers(show or ())
+    options.check_new(out_, overwrite=overwrite)
+    place = _PLACE if out_ is None else out_
     needs_images = any(row.needs_image for row in views)
     if needs_images and not images:
-        raise UsageError(
-            "cnnclf explain: IMAGES is missing",
-            f"only the views of the network need none: {_list_views_without_image()}",
+        raise missing_error(
+            "cnnclf explain",
+            "IMAGES",
+            hint=f"only the views of the network need none: {_list_views_without_image()}",
         )
     from cnnclf.inference.bundles import check_order, find_bundle
     from cnnclf.inference.origins import warn_of_unfinished
@@ -94,7 +103,7 @@ def explain_command(
     bundle = find_bundle(run)
     warn_of_unfinished(run, use="used", progress=out.progress())
     found = (
-        ImageInputs(images or (), excluded=out_, progress=out.progress()).first() if images else ()
+        ImageInputs(images or (), excluded=place, progress=out.progress()).first() if images else ()
     )
     from cnnclf.explainers.explaining import ExplainRequest, explain_images, open_context
     from cnnclf.inference.classifier import Classifier
@@ -109,7 +118,7 @@ def explain_command(
         progress=out.progress(),
     )
     context = open_context(classifier, run, config=config, data=data, progress=out.progress())
-    request = ExplainRequest(views, tuple(class_ or ()), out_, npz)
+    request = ExplainRequest(views, tuple(class_ or ()), place, npz)
     some = list(islice(found, config.limit + 1)) if needs_images else []
     if len(some) > config.limit:
         out.note(f"only the first {config.limit:,} images are explained; --limit changes that")

@@ -39,7 +39,7 @@ def export_command(
     ] = None,
     overwrite: options.Overwrite = False,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--data",
             metavar="DATASET",

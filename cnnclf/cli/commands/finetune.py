@@ -35,6 +35,7 @@ def finetune_command(
     set_: Assignments = None,
     resume: Resume = None,
     force: Force = False,
+    overwrite: options.Overwrite = False,
     dry_run: DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -55,6 +56,7 @@ def finetune_command(
         given=given_settings(settings, kind=FinetuneConfig),
         resume=resume,
         force=force,
+        overwrite=overwrite,
         dry_run=dry_run,
         verbose=verbose,
     )

@@ -36,6 +36,7 @@ def train_command(
     resume: Resume = None,
     extend: Extend = None,
     force: Force = False,
+    overwrite: options.Overwrite = False,
     dry_run: DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -57,6 +58,7 @@ def train_command(
         resume=resume,
         extend=extend,
         force=force,
+        overwrite=overwrite,
         dry_run=dry_run,
         verbose=verbose,
     )

@@ -83,6 +83,47 @@ def check_saved_model(path: Path) -> None:
         )
 
 
+def read_signatures(path: Path) -> Mapping[str, Any]:
+    """Return the signatures of a SavedModel by name.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    signatures: Mapping[str, Any] = _read_graph(path).signature_def
+    return signatures
+
+
+def find_last_operation(path: Path, output: str) -> str:
+    """Return the operation that computes an output, such as Softmax; empty if it is not found.
+
+    Args:
+        path: The directory of a SavedModel.
+        output: Name of a tensor in the main graph, as in a signature.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    graph = _read_graph(path).graph_def
+    functions = {each.signature.name: each for each in graph.library.function}
+    nodes, name = {each.name: each for each in graph.node}, output
+    for _ in range(_MAX_CALLS):
+        name, *_, index = f"{name}:0".split(":") if ":" not in name else name.split(":")
+        node = nodes.get(name)
+        if node is None or node.op not in {*_CALLS, "Identity"}:
+            return node.op if node is not None else ""
+        if node.op == "Identity":
+            name = node.input[0]
+            continue
+        inner = functions[node.attr["f"].func.name]
+        nodes = {each.name: each for each in inner.node_def}
+        name = inner.ret[inner.signature.output_arg[int(index)].name]
+    return ""
+
+
+_MAX_CALLS = 100  # a graph may call in a ring
+_CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
+
+
 def _read_graph(path: Path) -> Any:
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2

@@ -75,7 +75,7 @@ def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(images: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ((), ExitCode.USAGE, "no DATASET was given"),
+        ((), ExitCode.USAGE, "missing DATASET"),
         (("nowhere",), ExitCode.DATA, "nowhere"),
         (("{images}", "--resume", "run"), ExitCode.USAGE, "--resume RUN takes no other settings"),
         (("{images}", "--backbone", "resnet51"), ExitCode.USAGE, "did you mean resnet50"),
@@ -165,8 +165,8 @@ def test_a_place_in_use_is_refused_first_and_the_hint_names_the_right_command(
     run.plan.write_text('{"plan_version": 1, "command": "finetune"}')
     run.update_run(status="interrupted")
     result = cli("finetune", images / "nowhere", "--out", run.path)
-    assert result.code == ExitCode.CONFIG
-    assert f"continue with: cnnclf finetune --resume {run.path}; or give" in result.stderr
+    assert result.code == ExitCode.USAGE
+    assert f"continue with: cnnclf finetune --resume {run.path}; or replace" in result.stderr
 
 
 TINY = (

@@ -117,7 +117,7 @@ def test_textbook_announces_the_textbook_count(cli: Cli, images: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ((), ExitCode.USAGE, "no DATASET was given"),
+        ((), ExitCode.USAGE, "missing DATASET"),
         (("nowhere",), ExitCode.DATA, "nowhere"),
         (
             ("{images}", "--dropout", "2"),
@@ -132,7 +132,13 @@ def test_textbook_announces_the_textbook_count(cli: Cli, images: Path) -> None:
         (("--resume", "nowhere"), ExitCode.CONFIG, "nowhere"),
         (("--resume", "run", "--dry-run"), ExitCode.USAGE, "--resume RUN takes no other settings"),
         (("{images}", "--device", "tpu"), ExitCode.USAGE, "--device tpu: expected auto, cpu, gpu"),
-        (("{images}", "--out", "{images}"), ExitCode.CONFIG, "holds bright"),
+        (("{images}", "--out", "{images}"), ExitCode.USAGE, "it contains bright"),
+        (
+            ("{images}", "--out", "{images}", "--overwrite"),
+            ExitCode.USAGE,
+            "not a run: it contains bright",
+        ),
+        (("--resume", "r", "--overwrite"), ExitCode.USAGE, "--resume RUN takes no other"),
         (
             ("{images}", "--padding", "valid", "--kernel-size", "31", "--dry-run"),
             ExitCode.USAGE,
@@ -198,8 +204,8 @@ def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
     assert told["split"] == "test"
     assert 0 <= told["metrics"]["accuracy_low"] <= told["metrics"]["accuracy"] <= 1
     again = cli("train", images, "--out", run, *options)
-    assert again.code == ExitCode.CONFIG
-    assert "another --out" in again.stderr
+    assert again.code == ExitCode.USAGE
+    assert "replace it with --overwrite, or choose another --out" in again.stderr
     finished = cli("train", "--resume", run)
     assert finished.code == ExitCode.CONFIG
     assert "is finished" in finished.stderr
@@ -210,6 +216,14 @@ def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
     assert repeated == planned
     predicted = cli("predict", run, images / "dark", "--json")
     assert predicted.code == ExitCode.OK, predicted.stderr
+    (run / "notes.txt").write_text("mine")
+    dry = cli("train", images, "-o", run, *options, "--overwrite", "--dry-run")
+    assert dry.code == ExitCode.OK
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
+    replaced = cli("train", images, "-o", run, *options[:2], "--epochs", 1, "--overwrite")
+    assert replaced.code == ExitCode.OK, replaced.stderr
+    assert len((run / "history.csv").read_text().splitlines()) == 2
+    assert (run / "notes.txt").read_text() == "mine"
 
 
 TINY = ("--filters", "4", "--batch-size", "8", "--device", "cpu")
