@@ -68,6 +68,10 @@ class RunError(CnnclfError):
     exit_code = ExitCode.CONFIG
 
 
+class DivergedError(RunError):
+    """The loss of a training became NaN or infinite."""
+
+
 class MissingPackageError(CnnclfError):
     """A Python package that is needed is not installed."""
 

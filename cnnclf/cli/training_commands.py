@@ -311,7 +311,9 @@ def _train(
 
 def _summarize(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:
     """Say in at most eight lines what will happen, and what differs from the defaults."""
-    lines = _describe_data(plan) + list(trainer.describe(plan).items())[:_CHOICES]
+    described = trainer.describe(plan)
+    lines = _describe_data(plan) + list(described.items())[:_CHOICES]
+    lines += [("time", described["time"])] if "time" in described else []
     defaults = {key: field.default for key, field in list_fields(trainer.kind).items()}
     changed = [
         f"{option_name(key)} {_setting(key, value)}"

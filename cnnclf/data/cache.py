@@ -19,6 +19,7 @@ CACHE_KINDS = {
     "stores": "decoded images",
     "features": "features of frozen layers",
     "engine-cache": "models converted for an engine",
+    "paces": "measured speeds of training",
     "jobs": "notes on finished predictions",
 }
 """The directories of the cache, and what each holds."""

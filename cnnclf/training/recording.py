@@ -48,6 +48,8 @@ def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[Outcome]:
         record = run.update_run(
             status=RunStatus.RUNNING,
             device=runtime.summary,
+            precision=runtime.precision,
+            precision_reason=runtime.precision_reason,
             seed=runtime.seed,
             versions=dict(runtime.versions),
         )

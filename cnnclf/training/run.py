@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import DataError, DeviceError, RunError
+from cnnclf.errors import DataError, DeviceError, DivergedError, RunError
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_plan import FinetunePlan
@@ -27,6 +27,7 @@ from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.head_and_tail import fit_head_and_tail
+from cnnclf.training.precision import change_precision, choose_precision
 from cnnclf.training.recording import draw_curves, read_epochs
 from cnnclf.training.reference_images import keep_reference
 from cnnclf.training.scratch import fit_cnn
@@ -102,8 +103,15 @@ def execute_plan(
             verbose=verbose,
             progress=progress,
         )
+        if not resume:
+            runtime = choose_precision(
+                plan, runtime, wait=lambda: ahead(progress), progress=progress
+            )
         run = make_run()
-        try:
+        if resume:
+            runtime = _keep_precision(plan, runtime, run)
+
+        def conduct(runtime: "RuntimeInfo", *, resume: bool) -> TrainResult:
             return conduct_run(
                 plan,
                 dataset,
@@ -114,10 +122,30 @@ def execute_plan(
                 listeners=listeners,
                 ahead=ahead,
             )
+
+        try:
+            try:
+                return conduct(runtime, resume=resume)
+            except DivergedError as error:
+                if settings.precision != "auto" or runtime.precision == "float32":
+                    raise
+                progress.warn(f"{error.message}; training continues in float32, which may not")
+                runtime = change_precision(plan, "float32", reason="the loss became NaN before")
+                return conduct(runtime, resume=True)
         except (KeyboardInterrupt, DeviceError) as stop:
             once = "once there is enough, " if isinstance(stop, DeviceError) else ""
             stop.add_note(f"{once}continue with: {run.resume_command()}")
             raise
+
+
+def _keep_precision(
+    plan: TrainPlan | FinetunePlan, runtime: "RuntimeInfo", run: RunDirectory
+) -> "RuntimeInfo":
+    """Return the runtime in the precision that a run used before, if "auto" chose it."""
+    precision = run.read_record().get("precision") or runtime.precision
+    if plan.config.runtime.precision != "auto" or precision == runtime.precision:
+        return runtime
+    return change_precision(plan, str(precision), reason="as before")
 
 
 def conduct_run(

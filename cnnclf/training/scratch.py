@@ -7,6 +7,7 @@ import numpy as np
 
 from cnnclf.augmentation.table import Augmenter
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.engines.keras_engine import set_precision
 from cnnclf.models.cnn import build_cnn
 from cnnclf.models.whitening import set_whitening
 from cnnclf.planning.choices import choose_averaging
@@ -68,7 +69,8 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
 
 def _open_net(work: Work[TrainPlan]) -> Any:
     if work.resume:
-        return Classifier.load(work.run.find_checkpoint("last")).model
+        net = Classifier.load(work.run.find_checkpoint("last")).model
+        return set_precision(net, work.runtime.precision)
     work.progress.note("building the network")
     spec, plan = work.plan.input_spec, work.plan
     net = build_cnn(

@@ -212,7 +212,7 @@ def open_work(
     history = HistoryFile(run, read_epochs(run) if resume else [])
     own: list[EpochListener] = [log.on_epoch, history.on_epoch]
     with recorded(run, runtime) as outcome:
-        log.note(runtime.summary)
+        log.note(f"{runtime.summary} ({runtime.precision_reason})")
         work = Work(
             plan,
             dataset,

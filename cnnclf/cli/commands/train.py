@@ -108,16 +108,35 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
     memory = plan.anatomy.training_bytes(int(training.batch_size), optimizer.name)
     convs = ", ".join(map(str, model.convs_per_block))
     filters = ", ".join(map(str, model.filters))
-    return {
+    rows = {
         "network": f"{model.preset}: filters {filters}; convolutions per block {convs}; "
         f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M MACs per image",
         "training": f"{count_of(int(training.epochs), 'epoch')}, batch {training.batch_size}, "
         f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, "
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
+        "time": _expect(plan),
         "memory": f"{format_bytes(memory)} for the weights, {optimizer.name} and the outputs of "
         f"{count_of(int(training.batch_size), 'image')}; TensorFlow itself is not counted",
     }
+    return {name: words for name, words in rows.items() if words}
+
+
+def _expect(plan: "TrainPlan") -> str:
+    """Say how long the run will take on this processor, and what that rests on."""
+    from cnnclf.planning import pace as paces
+
+    config = plan.config
+    if config.runtime.device.startswith("gpu") or not paces.is_estimable():
+        return ""
+    training = config.training
+    pace = paces.find_pace(
+        plan.anatomy, batch_size=int(training.batch_size), optimizer=config.optimizer.name
+    )
+    expected = paces.expect_time(
+        pace, counts=plan.counts, epochs=int(training.epochs), precision=config.runtime.precision
+    )
+    return f"{expected.words}; {pace.words}"
 
 
 def _show_layers(plan: "TrainPlan") -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cnnclf.config import OptimizerConfig
-from cnnclf.errors import RunError
+from cnnclf.errors import DivergedError
 from cnnclf.progress import Task
 from cnnclf.training.epochs import EpochListener, EpochRow
 from cnnclf.training.fitting.schedule import learning_rate_at
@@ -157,7 +157,7 @@ class Conductor:
         """Score the epoch, write checkpoints, notify listeners, and stop if the phase has ended.
 
         Raises:
-            RunError: The loss is not finite.
+            DivergedError: The loss is not finite.
         """
         steps = len(self.batches)
         self._advance(steps)
@@ -230,7 +230,7 @@ class Conductor:
             self.state.diverged = self.trainer.stop_training = True
         else:
             what = "NaN" if math.isnan(loss) else "infinite"
-            raise RunError(
+            raise DivergedError(
                 f"loss became {what} in epoch {self.state.epoch + 1}, step {step}, of phase "
                 f"{self.phase}; training was stopped",
                 f"use a lower {self.remedy} or --precision float32; the best epoch before it is "

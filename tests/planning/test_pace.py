@@ -1,0 +1,75 @@
+"""The pace of training: what is estimated, what is kept, and when reduced precision is chosen."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.config import load_config
+from cnnclf.models.anatomy import Anatomy
+from cnnclf.models.cnn_anatomy import plan_cnn
+from cnnclf.planning import pace as paces
+from cnnclf.planning.pace import Pace, expect_time, find_pace, keep_pace
+from cnnclf.planning.train_plan import resolve_model
+
+COUNTS = {"train": 1000, "val": 300, "test": 600}
+STEP: dict[str, Any] = {"batch_size": 64, "optimizer": "sgd"}
+
+
+def lay_out(preset: str) -> Anatomy:
+    config, given = load_config(options={"model.preset": preset})
+    model, _ = resolve_model(config.model, (32, 32), given=given)
+    return plan_cnn(model, (32, 32, 3), num_classes=10)
+
+
+def test_an_estimate_is_one_and_slower_for_more_arithmetic() -> None:
+    tiny, deep = (find_pace(lay_out(preset), **STEP) for preset in ("tiny", "deep"))
+    assert not tiny.is_measured
+    assert tiny.rates["float32"] > 2 * deep.rates["float32"] > 0
+    assert tiny.error == paces.ESTIMATED_ERROR
+    assert "estimated" in tiny.words
+
+
+def test_a_measured_pace_is_found_for_the_same_network_and_step_only() -> None:
+    anatomy, rates = lay_out("tiny"), {"float32": 100.0, "bfloat16": 150.0}
+    keep_pace(rates, anatomy, **STEP)
+    assert find_pace(anatomy, **STEP) == Pace(rates, is_measured=True)
+    assert not find_pace(anatomy, **STEP | {"batch_size": 32}).is_measured
+    assert not find_pace(anatomy, **STEP | {"optimizer": "adamw"}).is_measured
+    assert not find_pace(lay_out("deep"), **STEP).is_measured
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"rates": 3}', '{"rates": {"float32": "fast"}}'])
+def test_a_damaged_file_counts_as_not_measured(own_cache: Path, text: str) -> None:
+    anatomy = lay_out("tiny")
+    keep_pace({"float32": 100.0}, anatomy, **STEP)
+    (file,) = (own_cache / "paces").iterdir()
+    file.write_text(text)
+    assert not find_pace(anatomy, **STEP).is_measured
+
+
+@pytest.mark.parametrize(
+    ("rates", "chosen", "rate"),
+    [
+        ({"float32": 100.0, "bfloat16": 140.0}, "bfloat16", 140.0),
+        ({"float32": 100.0, "bfloat16": 103.0}, "float32", 100.0),
+        ({"float32": 100.0, "bfloat16": 60.0}, "float32", 100.0),
+        ({"float32": 100.0}, "float32", 100.0),
+    ],
+)
+def test_another_precision_is_chosen_only_where_it_is_clearly_faster(
+    rates: Mapping[str, float], chosen: str, rate: float
+) -> None:
+    pace = Pace(rates, is_measured=True)
+    assert pace.choose() == chosen
+    assert pace.rate("auto") == rate
+    assert pace.rate("float32") == 100.0
+
+
+def test_the_time_includes_validation_start_and_the_final_measuring() -> None:
+    pace = Pace({"float32": 10.0}, is_measured=True)
+    expected = expect_time(pace, counts=COUNTS, epochs=3, precision="auto")
+    training = 3 * (1000 + 300 / 3) / 10
+    assert expected.seconds == pytest.approx(training + (300 + 600) / 3 / 10 + 12)
+    assert expected.words == "about 6 min (5 min to 8 min)"

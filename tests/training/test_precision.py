@@ -1,0 +1,134 @@
+"""The precision of a CPU: measured once, never the slower one, and left again if it fails."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf.config import load_config
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import DivergedError
+from cnnclf.inference.classifier import Classifier
+from cnnclf.planning.train_plan import TrainPlan, plan_training
+from cnnclf.progress import Silent
+from cnnclf.runs import create_run
+from cnnclf.runtime import RuntimeInfo, setup_runtime
+from cnnclf.training import precision, run
+from cnnclf.training.epochs import EpochRow
+
+SLOWER, FASTER = ({"float32": 100.0, "bfloat16": rate} for rate in (90.0, 140.0))
+
+
+def plan_tiny(dataset: Dataset, **options: Any) -> TrainPlan:
+    tiny = {"model.filters": [4, 6], "training.epochs": 3, "runtime.device": "cpu"}
+    config, given = load_config(options=tiny | options)
+    return plan_training(config, dataset, given=given)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    """What the next measurements find; those left were not made."""
+    found: list[dict[str, float]] = []
+    monkeypatch.setattr(precision, "_measure", lambda *_args, **_more: found.pop(0))
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_WORTH_S", 0)
+    return found
+
+
+def choose(plan: TrainPlan) -> RuntimeInfo:
+    runtime = setup_runtime(device="cpu", precision="auto", seed=0)
+    try:
+        return precision.choose_precision(plan, runtime, wait=lambda: None, progress=Silent())
+    finally:
+        setup_runtime(device="cpu", precision="float32")
+
+
+def test_the_faster_is_chosen_and_measured_once(
+    shapes: Dataset, measured: list[dict[str, float]]
+) -> None:
+    measured += [FASTER, SLOWER]
+    plan = plan_tiny(shapes)
+    for _ in range(2):
+        chosen = choose(plan)
+        assert chosen.precision == "bfloat16"
+        assert chosen.precision_reason == "images/s measured: float32 100, bfloat16 140"
+    assert measured == [SLOWER], "the second time, it is in the cache"
+    assert choose(plan_tiny(shapes, **{"model.filters": [4]})).precision == "float32"
+    assert measured == []
+
+
+@pytest.mark.parametrize(
+    ("options", "has_bfloat16", "worth_s", "words"),
+    [
+        ({"runtime.precision": "float32"}, True, 0, "the default on a CPU"),
+        ({"runtime.deterministic": True}, True, 0, "deterministic"),
+        ({}, False, 0, "no bfloat16"),
+        ({}, True, 1e9, "too short"),
+    ],
+)
+def test_where_nothing_is_measured(
+    shapes: Dataset,
+    measured: list[dict[str, float]],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, object],
+    has_bfloat16: bool,
+    worth_s: float,
+    words: str,
+) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(precision, "_WORTH_S", worth_s)
+    measured.append(FASTER)
+    chosen = choose(plan_tiny(shapes, **options))
+    assert chosen.precision == "float32"
+    assert words in chosen.precision_reason
+    assert measured == [FASTER]
+
+
+def test_measuring_finds_a_rate_for_each_and_leaves_the_seed(
+    shapes: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_WORTH_S", 0)
+    plan = plan_tiny(shapes)
+    drawn = []
+    for _ in range(2):  # measured, then cached
+        chosen = choose(plan)
+        drawn.append(np.asarray(keras.random.normal((3,))))
+        assert set(chosen.precision_reason.split()) >= {"measured:", "float32", "bfloat16"}
+    setup_runtime(device="cpu", seed=0)
+    choose(plan)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+
+
+def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
+    shapes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        run,
+        "choose_precision",
+        lambda plan, _runtime, **_more: precision.change_precision(plan, "bfloat16", reason="test"),
+    )
+    seen: list[int] = []
+
+    def diverge_once(row: EpochRow, _best: bool) -> None:
+        seen.append(row.epoch)
+        if seen == [1, 2]:
+            raise DivergedError("loss became NaN in epoch 2")
+
+    progress, made = Silent(), create_run(tmp_path / "run")
+    result = run.execute_plan(
+        plan_tiny(shapes),
+        shapes,
+        make_run=lambda: made,
+        progress=progress,
+        listeners=[diverge_once],
+    )
+    assert seen == [1, 2, 3], "the second epoch was saved before it was reported"
+    assert [row.epoch for row in result.history] == [1, 2, 3]
+    assert any("continues in float32" in text for text in progress.warnings)
+    assert made.read_record()["precision"] == "float32"
+    layers = Classifier.load(made.last).model.layers
+    assert {str(layer.compute_dtype) for layer in layers} == {"float32"}
