@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnnclf.api import (
+        calibrate,
         check,
         convolve,
         describe,
@@ -52,6 +53,7 @@ __all__ = [
     "PredictConfig",
     "TrainConfig",
     "__version__",
+    "calibrate",
     "check",
     "convolve",
     "describe",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cnnclf.config import (
+    CalibrateConfig,
     CheckConfig,
     CommandConfig,
     ConvolveConfig,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from cnnclf.data.manifest import Dataset
+    from cnnclf.evaluation.deciding import CalibratedModel
     from cnnclf.evaluation.report import Report
     from cnnclf.explainers.convolved_image import ConvolvedImage
     from cnnclf.explainers.explaining import ExplainedImage
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from cnnclf.training.run import TrainResult
 
 __all__ = [
+    "calibrate",
     "check",
     "convolve",
     "describe",
@@ -362,6 +365,48 @@ def evaluate(
         None if dataset is None else _source_of(dataset),
         config=settings,
         out=None if out is None else Path(out),
+        progress=progress or _Logged(),
+        verbose=verbose,
+    )
+
+
+def calibrate(
+    model: "Classifier | StrPath",
+    dataset: "Dataset | StrPath | None" = None,
+    *,
+    config: CalibrateConfig | Settings | None = None,
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "CalibratedModel":
+    """Choose a threshold that keeps a promise on new images, and store it in the bundle.
+
+    Args:
+        model: A run directory, a checkpoint, a bundle, an export, or a loaded classifier, which
+            keeps its old threshold until it is loaded again.
+        dataset: Images that the model was not trained on; None for val of the training dataset.
+        config: Settings of `cnnclf calibrate`; with none, `offers` has what could be promised.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        What was stored: `promise`, `offers` and `curve`, the risk at each coverage.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        DataError: So many images cannot support the promise; with the number needed.
+        RunError: The model cannot be loaded.
+
+    Example:
+        >>> cnnclf.calibrate("runs/first", config={"precision_target": 0.95}).promise.threshold
+        0.83
+    """
+    from cnnclf.evaluation.deciding import calibrate_model
+
+    settings, _ = _resolve(CalibrateConfig, config)
+    return calibrate_model(
+        _path_of(model),
+        None if dataset is None else _path_of(dataset),
+        config=settings,
         progress=progress or _Logged(),
         verbose=verbose,
     )
@@ -778,15 +823,18 @@ def _find_images(
 def _predict_paths(
     classifier: "Classifier", paths: list[str], settings: PredictConfig, progress: Progress
 ) -> "list[Prediction]":
+    from cnnclf.inference.promise import read_cutoff
     from cnnclf.prediction.inputs import ImageInputs
     from cnnclf.prediction.label_pipeline import PredictOptions, iter_batches
 
     found = ImageInputs(paths, progress=progress).first()
+    threshold, norm = read_cutoff(classifier.bundle, settings.threshold)
     options = PredictOptions(
         _count_named(classifier, settings),
-        classifier.threshold if settings.threshold is None else settings.threshold,
+        threshold,
         settings.batch_size,
         settings.threads,
+        norm,
     )
     return [each for batch in iter_batches(classifier, found, options=options) for each in batch]
 

@@ -15,6 +15,7 @@ from cnnclf.cli.examples import EXAMPLES
 from cnnclf.cli.settings import SETTING_PREFIX
 from cnnclf.config import (
     MODEL_PRESETS,
+    CalibrateConfig,
     CheckConfig,
     CommandConfig,
     ConvolveConfig,
@@ -39,6 +40,7 @@ KINDS: dict[str, type[CommandConfig]] = {
         for kind in (
             ImportConfig,
             CheckConfig,
+            CalibrateConfig,
             EvaluateConfig,
             PredictConfig,
             ExplainConfig,

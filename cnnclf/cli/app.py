@@ -41,6 +41,12 @@ COMMANDS: tuple[CommandRow, ...] = (
     ("backbones", f"{_COMMANDS}.backbones", "backbones_command", "List the available backbones."),
     ("weights", f"{_COMMANDS}.weights", "WEIGHTS_COMMANDS", "List, download and import weights."),
     ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Evaluate a trained model."),
+    (
+        "calibrate",
+        f"{_COMMANDS}.calibrate",
+        "calibrate_command",
+        "Choose a threshold that keeps a promise on new images.",
+    ),
     ("predict", f"{_COMMANDS}.predict", "predict_command", "Predict the labels of images."),
     (
         "explain",

@@ -35,6 +35,10 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf evaluate runs/pets --split val",
         "cnnclf evaluate runs/pets new_photos --split all -o report",
     ),
+    "calibrate": (
+        "cnnclf calibrate runs/pets",
+        "cnnclf calibrate runs/pets --precision 0.95",
+    ),
     "predict": (
         "cnnclf predict runs/pets new_photos -o rows.csv --threshold 0.8",
         "cnnclf predict runs/pets 'inbox/*.jpg' --move-to sorted --dry-run",

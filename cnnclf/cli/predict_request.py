@@ -1,10 +1,10 @@
 """What the options of `cnnclf predict` ask for: checked, and before a model is loaded."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cnnclf.cli.output import out
 from cnnclf.errors import DataError, UsageError
@@ -13,6 +13,7 @@ from cnnclf.progress import Progress, Silent
 if TYPE_CHECKING:
     from cnnclf.cli.predict_with_ray import ClusterCall
     from cnnclf.config import PredictConfig
+    from cnnclf.inference.promise import Cutoff
     from cnnclf.prediction.inputs import Found, ImageInputs
     from cnnclf.prediction.path_lists import ByteStream
     from cnnclf.prediction.placing import Placer
@@ -240,22 +241,23 @@ def search_images(
         return ImageSearch(inputs, iter(()), progress, error)
 
 
-def choose_threshold(
-    given: float | None, stored: float | None, *, labels: tuple[str, ...]
-) -> float | None:
-    """Return the threshold for `unknown`, and warn if a class has that name.
+def choose_cutoff(
+    given: float | None, content: Mapping[str, Any], *, labels: tuple[str, ...]
+) -> "Cutoff":
+    """Return below what a label is `unknown`, and warn if a class has that name.
 
     Args:
         given: The value of --threshold.
-        stored: The threshold of the bundle.
+        content: Of classifier.json.
         labels: Labels of the model.
     """
+    from cnnclf.inference.promise import read_cutoff
     from cnnclf.inference.ranking import UNKNOWN
 
-    threshold = stored if given is None else given
-    if threshold is not None and UNKNOWN in labels:
+    cutoff = read_cutoff(content, given)
+    if cutoff.threshold is not None and UNKNOWN in labels:
         out.warn(f"a class is also called {UNKNOWN!r}; rows below the threshold look the same")
-    return threshold
+    return cutoff
 
 
 def _check_watching(images: list[str]) -> None:

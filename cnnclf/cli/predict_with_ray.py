@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.cli.output import out
-from cnnclf.cli.predict_request import ImageSearch, choose_threshold
+from cnnclf.cli.predict_request import ImageSearch, choose_cutoff
 from cnnclf.cli.row_sinks import open_file_sink, summary_fields
 from cnnclf.config import PredictConfig
 from cnnclf.errors import CnnclfError, UsageError
@@ -112,10 +112,9 @@ def predict_with_ray(
     from cnnclf.prediction.rows import RowColumns
 
     bundle = read_bundle(directory)
-    stored = bundle.content.get("threshold")
-    threshold = choose_threshold(config.threshold, stored, labels=bundle.labels)
+    cutoff = choose_cutoff(config.threshold, bundle.content, labels=bundle.labels)
     top_k = min(config.top_k, len(bundle.labels))
-    columns = RowColumns(top_k, nearest=threshold is not None, csv_safe=csv_safe)
+    columns = RowColumns(top_k, nearest=cutoff.threshold is not None, csv_safe=csv_safe)
     computing = ComputeOptions(
         config.engine, config.precision, config.device, config.threads, config.batch_size, verbose
     )
@@ -123,7 +122,7 @@ def predict_with_ray(
         bundle.content["sha256"],
         search.inputs.inputs,
         columns=columns,
-        threshold=threshold,
+        threshold=cutoff.threshold,
         shard=search.inputs.shard,
     )
     with (
@@ -136,7 +135,7 @@ def predict_with_ray(
             found=search.found,
             target=target,
             columns=columns,
-            threshold=threshold,
+            cutoff=cutoff,
             computing=computing,
             progress=out.progress(),
             inputs=search.inputs,

@@ -4,6 +4,7 @@ Options, TOML files, `--set a.b=c` and the reference pages are derived from thes
 of a run (`planning/`) replaces each "auto" by a value and records the reason.
 """
 
+from cnnclf.config.calibrate_config import CalibrateConfig
 from cnnclf.config.check_config import CheckConfig
 from cnnclf.config.convolve_config import ConvolveConfig
 from cnnclf.config.describing import (
@@ -47,6 +48,7 @@ __all__ = [
     "AugmentConfig",
     "BackboneConfig",
     "BackboneDataConfig",
+    "CalibrateConfig",
     "CheckConfig",
     "CommandConfig",
     "ConvolveConfig",

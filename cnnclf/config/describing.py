@@ -20,6 +20,7 @@ _OPTION_NAMES = {
     "features.dtype": "feature-dtype",
     "copy_images": "copy",
     "data.range": "value-range",
+    "precision_target": "precision",
 }
 _NAMED_BY_SECTION = ("head", "tail")
 

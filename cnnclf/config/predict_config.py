@@ -16,7 +16,7 @@ class PredictConfig(CommandConfig):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
         description="Minimum probability; below it the label is 'unknown'.",
-        json_schema_extra={"unset": "that of the model, if it has one"},
+        json_schema_extra={"unset": "that of 'cnnclf calibrate', if the model has one"},
     )
     all_probabilities: bool = Field(
         False, description="Write one column per class instead of the most probable labels."

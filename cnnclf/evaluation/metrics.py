@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnclf.config import EvaluateConfig
+from cnnclf.evaluation.selective import trace_probabilities
 
 TOP_K = EvaluateConfig().top_k
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
@@ -234,6 +235,18 @@ def expected_calibration_error(class_indices: ClassIndices, probabilities: Proba
     return float(sum(gaps) / len(class_indices))
 
 
+def area_under_risk(class_indices: ClassIndices, probabilities: Probabilities) -> float:
+    """Error of the most confident samples, averaged over all coverages (Geifman et al. 2019)."""
+    _check_shapes(class_indices, probabilities)
+    return trace_probabilities(class_indices, probabilities).aurc
+
+
+def area_under_error_rate(class_indices: ClassIndices, probabilities: Probabilities) -> float:
+    """Fraction that is answered and wrong, averaged over all coverages (Traub et al. 2024)."""
+    _check_shapes(class_indices, probabilities)
+    return trace_probabilities(class_indices, probabilities).augrc
+
+
 def calibration_bins(
     class_indices: ClassIndices, probabilities: Probabilities, *, bins: int = CALIBRATION_BINS
 ) -> list[CalibrationBin]:
@@ -424,6 +437,20 @@ METRICS: tuple[Metric, ...] = (
         "calibration error",
         f"expected calibration error (ECE), {CALIBRATION_BINS} bins of equal width",
         expected_calibration_error,
+        better="lower",
+    ),
+    Metric(
+        "aurc",
+        "AURC",
+        "error of the most confident images, averaged over all coverages",
+        area_under_risk,
+        better="lower",
+    ),
+    Metric(
+        "augrc",
+        "AUGRC",
+        "probability of being answered and wrong, averaged over all coverages",
+        area_under_error_rate,
         better="lower",
     ),
 )

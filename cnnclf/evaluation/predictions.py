@@ -12,6 +12,7 @@ from cnnclf.data.store import Pixels
 from cnnclf.errors import DataError, ImageError, RunError
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.promise import read_cutoff, score_confidence
 from cnnclf.progress import Progress
 
 _BATCH_VALUES = 4_000_000  # maximum pixel values of a batch whose size is chosen here
@@ -26,12 +27,14 @@ class Predictions:
         rows: int [n], rows of the manifest in order, without the failed ones.
         class_indices: int64 [n], true classes in the order of the classifier's labels.
         probabilities: float64 [n, K].
+        scores: Confidence in the best label as the bundle scores it, float64 [n], 0..1.
         failed: Row of the manifest to the reason why its image cannot be decoded.
     """
 
     rows: NDArray[np.intp]
     class_indices: NDArray[np.int64]
     probabilities: NDArray[np.float64]
+    scores: NDArray[np.float64]
     failed: dict[int, str]
 
     @property
@@ -89,6 +92,8 @@ def predict_rows(
         RunError: The model returns values that are not finite.
     """
     probabilities = np.empty((len(rows), len(classifier.labels)), dtype=np.float64)
+    scores = np.empty(len(rows), dtype=np.float64)
+    norm = read_cutoff(classifier.bundle).norm
     kept = np.empty(len(rows), dtype=np.intp)
     done = 0
     with progress.task("evaluating", len(rows), unit="images") as task:
@@ -98,6 +103,7 @@ def predict_rows(
         ):
             stop = done + len(batch)
             probabilities[done:stop] = classifier.probabilities(logits)
+            scores[done:stop] = score_confidence(logits, probabilities[done:stop], norm=norm)
             kept[done:stop] = batch
             done = stop
             task.advance(len(batch))
@@ -106,6 +112,7 @@ def predict_rows(
         rows=kept,
         class_indices=look_up_classes(classifier.labels, dataset, rows=kept),
         probabilities=probabilities[:done],
+        scores=scores[:done],
         failed={row: pixels.failed[row] for row in rows.tolist() if row in pixels.failed},
     )
 

@@ -27,9 +27,12 @@ from cnnclf.evaluation.metrics import (
     wilson_interval,
 )
 from cnnclf.evaluation.predictions import Predictions, check_labels, predict_rows
+from cnnclf.evaluation.promises import KeptPromise, check_promise
 from cnnclf.evaluation.report_tables import write_confusion, write_predictions
+from cnnclf.evaluation.selective import RiskCoverage, trace_risk
 from cnnclf.files import write_error, write_json_atomic
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.promise import read_promise
 from cnnclf.names import name_some
 from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
@@ -83,6 +86,8 @@ class Report:
         dataset: Directory and fingerprint, and whether the model was trained on it (None: unknown).
         model: Directory and sha256 of the bundle.
         versions: Versions of cnnclf, Python and the libraries.
+        risk_coverage: What is wrong if only the most confident images are answered.
+        promise: What became of the promise of the bundle; None if it has none.
         failed_at_import: Files of the source that were lost when it was imported for this report.
     """
 
@@ -103,6 +108,8 @@ class Report:
     dataset: dict[str, Any]
     model: dict[str, Any]
     versions: dict[str, str]
+    risk_coverage: RiskCoverage
+    promise: KeptPromise | None = None
     failed_at_import: int = 0
 
     @property
@@ -149,6 +156,8 @@ class Report:
             "per_class": [asdict(row) for row in self.per_class],
             "confused": [asdict(pair) for pair in self.confused],
             "calibration": [asdict(row) for row in self.calibration],
+            "risk_coverage": asdict(self.risk_coverage),
+            "promise": self.promise and asdict(self.promise),
             "failed": {"count": len(self.failed), "files": [asdict(file) for file in self.failed]},
             "dataset": self.dataset,
             "model": self.model,
@@ -283,6 +292,7 @@ def _build_report(
         )
     labels, predicted = classifier.labels, predictions.predicted
     confusion = confusion_counts(truth, predicted, classes=len(labels))
+    is_correct, promise = predicted == truth, read_promise(classifier.bundle)
     correct = int(np.trace(confusion))
     return Report(
         directory=out,
@@ -313,6 +323,10 @@ def _build_report(
             "precision": classifier.engine.precision,
         },
         versions=read_versions(_PACKAGES),
+        risk_coverage=trace_risk(predictions.scores, is_correct),
+        promise=None
+        if promise is None
+        else check_promise(promise, predictions.scores, is_correct=is_correct),
     )
 
 

@@ -222,7 +222,7 @@ def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model
 def _describe(classifier: Classifier, row: ExporterRow, settings: ExportSettings) -> dict[str, Any]:
     """Return the content of classifier.json, without the files of the model."""
     bundle = classifier.bundle
-    kept = ("labels", "input_spec", "threshold", "parameters", "dataset", "extra")
+    kept = ("labels", "input_spec", "threshold", "promise", "parameters", "dataset", "extra")
     return {
         "schema_version": BUNDLE_VERSION,
         **{name: bundle[name] for name in kept if name in bundle},

@@ -27,6 +27,7 @@ from cnnclf.files import (
 )
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.engines.engine import ModelFile
+from cnnclf.inference.promise import read_promise
 from cnnclf.runs import (
     CLASSIFIER_FILE,
     MODEL_FILE,
@@ -403,6 +404,7 @@ def _parse(content: dict[str, Any], directory: Path) -> tuple[tuple[str, ...], I
             raise ValueError(f"expected a temperature above 0, received {temperature!r}")
         if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
             raise ValueError(f"expected a threshold of 0 to 1 or null, received {threshold!r}")
+        read_promise(content)
         for name, kind in _OPTIONAL_FIELDS.items():
             if not isinstance(content.get(name, kind()), kind):
                 raise TypeError(

@@ -19,6 +19,7 @@ from cnnclf.inference.engines.engine import Engine, EngineOptions, Tag
 from cnnclf.inference.engines.engine_opening import EngineOpener
 from cnnclf.inference.engines.engine_table import find_engine
 from cnnclf.inference.probabilities import softmax
+from cnnclf.inference.promise import Promise, read_cutoff, read_promise
 from cnnclf.inference.ranking import RankedLabels, rank_labels
 from cnnclf.progress import Progress, Silent
 
@@ -150,6 +151,11 @@ class Classifier:
         threshold = self.bundle.get("threshold")
         return None if threshold is None else float(threshold)
 
+    @property
+    def promise(self) -> Promise | None:
+        """What `cnnclf calibrate` stored; None in a bundle that was not calibrated."""
+        return read_promise(self.bundle)
+
     def decode(self, source: Path | bytes) -> np.ndarray:
         """Decode an image to uint8 [H, W, C] of the input spec.
 
@@ -225,8 +231,9 @@ class Classifier:
         Raises:
             ValueError: Another shape or dtype.
         """
-        threshold = self.threshold if threshold is None else threshold
-        return list(rank_labels(self, self.logits(pixels), top_k=top_k, threshold=threshold))
+        threshold, norm = read_cutoff(self.bundle, threshold)
+        logits = self.logits(pixels)
+        return list(rank_labels(self, logits, top_k=top_k, threshold=threshold, norm=norm))
 
     def _checked(
         self, batches: Iterable[tuple[Tag, np.ndarray]]

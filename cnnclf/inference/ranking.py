@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.inference.probabilities import find_top_classes
+from cnnclf.inference.promise import score_confidence
 
 UNKNOWN = "unknown"
 
@@ -24,7 +25,7 @@ class RankedLabels:
 
     Args:
         ranking: The most probable labels; empty if the logits are not finite.
-        is_unknown: The best probability is below the threshold.
+        is_unknown: The confidence is below the threshold.
     """
 
     ranking: Ranking = ()
@@ -66,6 +67,7 @@ def rank_labels(
     *,
     top_k: int = 3,
     threshold: float | None = None,
+    norm: int | None = None,
 ) -> Iterator[RankedLabels]:
     """Name the most probable classes of each image.
 
@@ -73,7 +75,8 @@ def rank_labels(
         model: Names the classes and turns logits into probabilities.
         logits: float [n, K].
         top_k: How many classes to name, at least 1; more than K means all.
-        threshold: Best probability below which the answer is `unknown`, 0..1; None for never.
+        threshold: Confidence below which the answer is `unknown`, 0..1; None for never.
+        norm: How confidence is scored, as in `score_confidence`; None: the best probability.
 
     Yields:
         One answer for each image, in order.
@@ -81,14 +84,17 @@ def rank_labels(
     if not len(logits):
         return
     is_finite = np.isfinite(logits).all(axis=1)
-    probabilities = model.probabilities(np.where(is_finite[:, None], logits, 0.0))
+    usable = np.where(is_finite[:, None], logits, 0.0)
+    probabilities = model.probabilities(usable)
+    scores = score_confidence(usable, probabilities, norm=norm)
+    is_unknown = scores < (0.0 if threshold is None else threshold)
     classes = find_top_classes(probabilities, top_k)
     values = np.take_along_axis(probabilities, classes, axis=1)
-    for indices, row, is_usable in zip(
-        classes.tolist(), values.tolist(), is_finite.tolist(), strict=True
+    for indices, row, is_usable, is_below in zip(
+        classes.tolist(), values.tolist(), is_finite.tolist(), is_unknown.tolist(), strict=True
     ):
         if not is_usable:
             yield RankedLabels()
             continue
         ranking = tuple((model.labels[i], value) for i, value in zip(indices, row, strict=True))
-        yield RankedLabels(ranking, threshold is not None and ranking[0][1] < threshold)
+        yield RankedLabels(ranking, is_below)

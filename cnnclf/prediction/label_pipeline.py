@@ -67,9 +67,10 @@ class PredictOptions:
 
     Args:
         top_k: How many classes to name, at least 1; more than there are means all.
-        threshold: Best probability below which the label is `unknown`, 0..1; None for never.
+        threshold: Confidence below which the label is `unknown`, 0..1; None for never.
         batch_size: Images per batch, at least 1.
         threads: Decoding threads; None for one per processor.
+        norm: How confidence is scored, as in `score_confidence`; None: the best probability.
         first_batch: Images in the first batch, 1..batch_size; None for batch_size.
     """
 
@@ -77,6 +78,7 @@ class PredictOptions:
     threshold: float | None = None
     batch_size: int = _DEFAULTS.batch_size
     threads: int | None = None
+    norm: int | None = None
     first_batch: int | None = None
 
     def continue_after(self, rows: int) -> "PredictOptions":
@@ -309,7 +311,9 @@ def _name_predictions(
     classifier: ImageClassifier, batch: _Batch, logits: Logits, options: PredictOptions
 ) -> Iterator[Prediction]:
     """Yield the predictions of a batch; failed images keep their positions."""
-    answers = rank_labels(classifier, logits, top_k=options.top_k, threshold=options.threshold)
+    answers = rank_labels(
+        classifier, logits, top_k=options.top_k, threshold=options.threshold, norm=options.norm
+    )
     for index, item in enumerate(batch.found):
         if index in batch.errors:
             yield Prediction(item.path, error=batch.errors[index])

@@ -18,7 +18,17 @@ ROOT = Path(__file__).parents[2]
 LINES = [(name, line) for name, lines in EXAMPLES.items() for line in lines]
 
 # These load Keras or a model, or look for packages that load slowly.
-SLOW = {"adopt", "finetune", "evaluate", "predict", "explain", "export", "describe", "doctor"}
+SLOW = {
+    "adopt",
+    "finetune",
+    "calibrate",
+    "evaluate",
+    "predict",
+    "explain",
+    "export",
+    "describe",
+    "doctor",
+}
 
 
 def list_commands(rows: tuple[CommandRow, ...], path: str = "") -> Iterator[tuple[str, CommandRow]]:

@@ -48,6 +48,9 @@ BY_HAND = {
     "log_loss": -sum(math.log(p) for p in (0.7, 0.4, 0.2, 0.8, 0.25, 0.6)) / 6,
     # bins of 1/15: two images at 0.4 (one wrong), and one each at 0.5 (wrong), 0.6, 0.7, 0.8
     "ece": (2 * abs(0.5 - 0.4) + 0.5 + 0.4 + 0.3 + 0.2) / 6,
+    # by confidence: three right, one wrong, and a tie of one right and one wrong
+    "aurc": (1 / 4 + 1.5 / 5 + 2 / 6) / 6,
+    "augrc": (1 + 1.5 + 2) / 36,
 }
 
 

@@ -29,6 +29,7 @@ CALLS: dict[str, tuple[object, ...]] = {
     "weights import": ("OUT/none.h5",),
     "weights path": (),
     "evaluate": (RUN, PHOTOS, "-o", "OUT", "--engine", "keras"),
+    "calibrate": ("OUT/run", PHOTOS, "--engine", "keras"),
     "predict": (RUN, PHOTO, "--engine", "keras"),
     "explain": (RUN, PHOTO, "-o", "OUT"),
     "export": (RUN, "--format", "keras", "-o", "OUT", "--data", PHOTOS),
@@ -81,7 +82,7 @@ def test_the_result_does_not_depend_on_where_it_leads(name: str, tmp_path: Path)
 
 def call(name: str, place: Path, stdout: Stream, stderr: Stream) -> Shown:
     place.mkdir()
-    if name == "runs remove":
+    if name in ("runs remove", "calibrate"):
         shutil.copytree(RUN, place / "out" / "run")
         (place / "out" / "run" / "reference_logits.json").unlink()
     words = [str(each).replace("OUT", str(place / "out")) for each in CALLS[name]]

@@ -15,6 +15,7 @@ from cnnclf.names import count_of
 from cnnclf.runs import CONFUSION_FIGURE_FILE, WORST_FIGURE_FILE
 
 if TYPE_CHECKING:
+    from cnnclf.evaluation.promises import KeptPromise
     from cnnclf.evaluation.report import Report
 
 _CLASS_ROWS = 30  # classes shown on the screen; metrics.json has all
@@ -82,6 +83,8 @@ def _show(report: "Report") -> None:
         # With two classes, top-k accuracy equals the accuracy.
         if metric.name != "accuracy" and (metric.name != "top_k_accuracy" or report.top_k > 1):
             rows[metric.title] = report.metrics[metric.name]
+    if report.promise is not None:
+        rows["answered"] = _describe_promise(report.promise)
     if report.failed_at_import:
         rows["skipped"] = f"{count_of(report.failed_at_import, 'file')} at the import"
     if report.absent_labels:
@@ -105,6 +108,20 @@ def _show(report: "Report") -> None:
             "confusion": report.directory / CONFUSION_FIGURE_FILE,
             "mistakes": report.directory / WORST_FIGURE_FILE,
         },
+    )
+
+
+def _describe_promise(kept: "KeptPromise") -> str:
+    """Describe what became of the promise of the bundle on these images."""
+    text = f"{kept.answered:,} of {kept.images:,} images"
+    if kept.answered:
+        text += f", {100 * kept.correct / kept.answered:.1f} % of them correctly"
+    if kept.value is None:
+        return f"{text}; the promise was a {kept.promise}"
+    name = kept.promise.kind.replace("_", " ")
+    return (
+        f"{text}; promised: {kept.promise}, found: {name} {kept.value:.4f} "
+        f"({kept.low:.4f} to {kept.high:.4f})"
     )
 
 

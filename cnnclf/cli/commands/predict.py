@@ -15,9 +15,9 @@ from cnnclf.cli.predict_request import (
     Sorting,
     check_columns,
     choose_cluster,
+    choose_cutoff,
     choose_mode,
     choose_sorting,
-    choose_threshold,
     search_images,
 )
 from cnnclf.cli.row_sinks import RowTarget, Sink, open_sink, report_finished, show_summary
@@ -182,8 +182,8 @@ def _is_finished(
     try:
         bundle = read_json(find_bundle(run) / CLASSIFIER_FILE)
         labels = tuple(bundle["labels"])
-        threshold = choose_threshold(config.threshold, bundle.get("threshold"), labels=labels)
-    except (CnnclfError, KeyError, TypeError):
+        threshold = choose_cutoff(config.threshold, bundle, labels=labels).threshold
+    except (CnnclfError, KeyError, TypeError, ValueError):
         return False  # reported when the model is loaded
     count = len(labels) if config.all_probabilities else min(config.top_k, len(labels))
     asked = {"top_k": count, "threshold": threshold, "shard": shard}
@@ -215,11 +215,13 @@ def _predict_here(
         progress=out.progress(),
     )
     labels = classifier.labels
+    cutoff = choose_cutoff(config.threshold, classifier.bundle, labels=labels)
     options = PredictOptions(
         len(labels) if config.all_probabilities else min(config.top_k, len(labels)),
-        choose_threshold(config.threshold, classifier.threshold, labels=labels),
+        cutoff.threshold,
         config.batch_size,
         config.threads,
+        cutoff.norm,
     )
     placer = target.sorting.open_placer(labels) if target.sorting else None
     checksum, inputs = classifier.bundle["sha256"], search.inputs

@@ -12,6 +12,7 @@ from cnnclf.inference.bundles import Bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.choosing import choose_engines
 from cnnclf.inference.engines.engine_table import find_engine
+from cnnclf.inference.promise import Cutoff
 from cnnclf.prediction.cluster.chunks import (
     choose_chunk_size,
     choose_cpus,
@@ -38,7 +39,7 @@ def predict_on_cluster(
     found: Iterable[Found],
     target: RowWriter | Parts,
     columns: RowColumns,
-    threshold: float | None,
+    cutoff: Cutoff,
     computing: ComputeOptions,
     progress: Progress,
     inputs: ImageInputs | None = None,
@@ -55,7 +56,7 @@ def predict_on_cluster(
         found: The paths, such as `inputs.first()`.
         target: Writes the rows on this machine, or names the parts that workers write.
         columns: Columns of the rows.
-        threshold: See `PredictOptions`.
+        cutoff: Below what the label is `unknown`.
         computing: Engine, precision, device, threads and batch size.
         progress: Shows the count, the rate and the number of workers.
         inputs: Counted in the background, so that progress can show the total.
@@ -77,7 +78,8 @@ def predict_on_cluster(
         checksum=bundle.content["sha256"],
         computing=replace(computing, device=device, threads=pool.cpus),
         top_k=columns.top_k,
-        threshold=threshold,
+        threshold=cutoff.threshold,
+        norm=cutoff.norm,
         folder=str(Path.cwd()),
         sample=sample,
         parts=target.writer if isinstance(target, Parts) else None,

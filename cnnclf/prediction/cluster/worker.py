@@ -59,6 +59,7 @@ class WorkOrder:
         computing: How to compute; device and threads are resolved.
         top_k: How many classes to name.
         threshold: See `PredictOptions`.
+        norm: See `PredictOptions`.
         folder: The directory that relative paths refer to.
         sample: An existing image, which tells a worker whether it has the same disk.
         parts: Writes the rows; None to return them.
@@ -70,6 +71,7 @@ class WorkOrder:
     computing: ComputeOptions
     top_k: int = _DEFAULTS.top_k
     threshold: float | None = None
+    norm: int | None = None
     folder: str = ""
     sample: str = ""
     parts: PartWriter | None = None
@@ -154,6 +156,7 @@ class ChunkWorker:
             order.threshold,
             order.computing.batch_size or PredictOptions.batch_size,
             order.computing.threads,
+            order.norm,
         )
         local = (Found(order.locate(path), error) for path, error in chunk.found)
         batches = iter_batches(classifier, local, options=options)

@@ -1,0 +1,106 @@
+"""`cnnclf calibrate`: choose a threshold that keeps a promise on new images."""
+
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, read_settings
+from cnnclf.config import CalibrateConfig
+
+if TYPE_CHECKING:
+    from cnnclf.evaluation.deciding import CalibratedModel
+    from cnnclf.inference.promise import Promise
+
+
+@partial(add_settings, kind=CalibrateConfig, rows={"engine": options.ENGINE_CHOICES})
+def calibrate_command(
+    run: options.Model,
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DATASET",
+            help="Dataset, or any source that 'cnnclf import' can read [that of RUN].",
+        ),
+    ] = None,
+    *,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    **settings: object,
+) -> None:
+    """Choose a threshold that keeps a promise on new images, and store it in the bundle.
+
+    With --precision, --coverage or --error-rate, the threshold holds with the given confidence on
+    new images like those it was chosen on; below it, 'predict' answers 'unknown'. Without any,
+    shows what could be promised. Images the model was trained on are refused.
+    """
+    config = read_settings(CalibrateConfig, settings)
+    out.note(f"calibrating {run}")
+    from cnnclf.evaluation.deciding import calibrate_model
+
+    result = calibrate_model(run, dataset, config=config, progress=out.progress(), verbose=verbose)
+    if result.promise is not None:
+        _show_promise(result, result.promise)
+    else:
+        _show_offers(result, config.confidence)
+    out.json(result.to_dict())
+    if result.promise is not None:
+        out.hint(f"label images with it: cnnclf predict {shlex.quote(str(run))} photos/")
+    elif result.offers:
+        best = result.offers[-1].target
+        out.hint(f"store one: cnnclf calibrate {shlex.quote(str(run))} --precision {best:g}")
+
+
+def _show_promise(result: "CalibratedModel", promise: "Promise") -> None:
+    out.pairs(
+        "",
+        {
+            "promise": f"{promise}, kept on new images at {promise.confidence:.0%} confidence",
+            "threshold": f"{promise.threshold:.4f} ({_name_score(promise)})",
+            "answered": f"{_answered(promise)} of {promise.images:,} {promise.split} images",
+            "correct": _correct(promise),
+            "AURC": f"{result.curve.aurc:.4f}",
+            "AUGRC": f"{result.curve.augrc:.4f}",
+            "bundle": result.bundle,
+        },
+    )
+
+
+def _show_offers(result: "CalibratedModel", confidence: float) -> None:
+    if not result.offers:
+        out.warn(f"no precision can be promised at {confidence:.0%} confidence on these images")
+        return
+    out.table(
+        f"what can be promised at {confidence:.0%} confidence",
+        ("precision", "threshold", "answered (95 % interval)", "correct"),
+        rows=[
+            (f"{each.target:g}", f"{each.threshold:.4f}", _answered(each), _correct(each))
+            for each in result.offers
+        ],
+    )
+
+
+def _name_score(promise: "Promise") -> str:
+    if promise.norm is None:
+        return "probability of the best label"
+    return f"largest logit over the {promise.norm}-norm of all"
+
+
+def _answered(promise: "Promise") -> str:
+    from cnnclf.evaluation.metrics import wilson_interval
+
+    low, high = wilson_interval(promise.answered, promise.images)
+    fraction = promise.answered / promise.images
+    return f"{100 * fraction:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _correct(promise: "Promise") -> str:
+    if not promise.answered:
+        return "no answers"
+    fraction = promise.correct / promise.answered
+    return f"{promise.correct:,} of {promise.answered:,} answers ({100 * fraction:.1f} %)"

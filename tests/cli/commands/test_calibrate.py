@@ -1,0 +1,94 @@
+"""`cnnclf calibrate` on a copy of the tiny run, and what later commands make of the promise."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cnnclf.files import write_json_atomic
+from tests.conftest import Cli
+from tests.terminal.terminal import ROOT
+
+PHOTOS = ROOT / "sample_data" / "x_or_o"
+KERAS = ("--engine", "keras")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "sample_data" / "tiny_run", tmp_path / "run"))
+
+
+def read_bundle(run: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((run / "checkpoints/best/classifier.json").read_text())
+    return found
+
+
+def test_without_a_promise_it_shows_what_can_be_promised(cli: Cli, run: Path) -> None:
+    before = read_bundle(run)
+    result = cli("calibrate", run, PHOTOS, *KERAS)
+    assert result.code == 0
+    assert "what can be promised at 95% confidence" in result.stdout
+    assert "100.0 % (92.1 to 100.0)" in result.stdout
+    assert "--precision 0.8" in result.stderr
+    assert read_bundle(run)["threshold"] == before["threshold"]
+
+
+def test_a_promise_is_stored_and_kept_by_predict_and_evaluate(
+    cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    result = cli("calibrate", run, PHOTOS, "--coverage", 0.8, *KERAS, "--json")
+    assert result.code == 0
+    promise = json.loads(result.stdout)["promise"]
+    assert promise == read_bundle(run)["promise"]
+    assert (promise["kind"], promise["target"], promise["images"]) == ("coverage", 0.8, 45)
+    threshold = promise["threshold"]
+    assert read_bundle(run)["threshold"] == threshold
+    rows = list(csv.DictReader(io.StringIO(cli("predict", run, PHOTOS, *KERAS).stdout)))
+    assert len(rows) == 300
+    for row in rows:
+        assert (row["label"] == "unknown") is (float(row["probability"]) < round(threshold, 6))
+    out = tmp_path / "report"
+    evaluated = cli("evaluate", run, PHOTOS, "--split", "val", "-o", out)
+    assert "promised: coverage of at least 0.8, found: coverage 0.9" in evaluated.stdout
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["promise"]["answered"] == promise["answered"]
+    assert metrics["risk_coverage"]["coverage"][-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--precision", 0.99), 3, "45 images are too few to promise the precision 0.99"),
+        (("--precision", 0.9), 3, "the best that can be promised is 0.898"),
+        (("--precision", 0.9, "--coverage", 0.8), 2, "--precision and --coverage cannot be"),
+        (("--precision", 95), 2, "--precision"),
+        (("--split", "all"), 2, "includes training images"),
+    ],
+)
+def test_refusals_change_nothing(
+    cli: Cli, run: Path, options: tuple[object, ...], code: int, words: str
+) -> None:
+    before = read_bundle(run)
+    result = cli("calibrate", run, PHOTOS, *options, *KERAS)
+    assert result.code == code
+    assert words in result.stderr
+    assert "hint: " in result.stderr
+    assert read_bundle(run) == before
+
+
+def test_images_of_one_class_are_refused(cli: Cli, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(PHOTOS / "x", tmp_path / "photos" / "x")
+    result = cli("calibrate", run, tmp_path / "photos", *KERAS)
+    assert result.code == 3
+    assert "images of too few classes (only of 'x')" in result.stderr
+
+
+def test_a_damaged_promise_is_reported(cli: Cli, run: Path) -> None:
+    content = read_bundle(run) | {"promise": {"kind": "precision"}}
+    write_json_atomic(run / "checkpoints/best/classifier.json", content)
+    result = cli("predict", run, PHOTOS / "x", *KERAS)
+    assert result.code == 4
+    assert "is damaged: expected the fields of a promise" in result.stderr
