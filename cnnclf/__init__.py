@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         load_classifier,
         load_dataset,
         predict,
+        report,
         train,
     )
     from cnnclf.config import (
@@ -66,6 +67,7 @@ __all__ = [
     "load_classifier",
     "load_dataset",
     "predict",
+    "report",
     "train",
 ]
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.prediction.rows import Prediction
     from cnnclf.quality.checking import QualityReport
+    from cnnclf.reporting.run_report import WrittenReport
     from cnnclf.runs import RunDirectory
     from cnnclf.training.epochs import EpochListener
     from cnnclf.training.extending import Extension
@@ -65,6 +66,7 @@ __all__ = [
     "load_classifier",
     "load_dataset",
     "predict",
+    "report",
     "train",
 ]
 
@@ -720,6 +722,49 @@ class _Logged(Silent):
 
     def warn(self, text: str) -> None:
         self.logger.warning(text)
+
+
+def report(
+    *runs: StrPath,
+    out: StrPath | None = None,
+    evaluation: str | None = None,
+    maps: bool = True,
+    progress: Progress | None = None,
+) -> "WrittenReport":
+    """Write everything about a run, or a comparison of several, on one HTML page.
+
+    Args:
+        *runs: Run directories, finished or not.
+        out: The file, which is replaced if it exists; None for report.html in the run, and for
+            several runs comparison.html.
+        evaluation: Which one is shown in detail, such as val; None for that of test.
+        maps: Compute evidence maps, for which the network is loaded.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+
+    Returns:
+        `path` of the page, its `size_bytes`, and what is `missing` on it.
+
+    Raises:
+        RunError: There is no run, it is damaged, or the page cannot be written.
+        UsageError: There is no such evaluation.
+
+    Example:
+        >>> cnnclf.report("runs/first").path
+        PosixPath('runs/first/report.html')
+    """
+    from cnnclf.reporting.run_comparison import compare_runs
+    from cnnclf.reporting.run_report import report_run
+
+    paths = [Path(run) for run in runs]
+    if len(paths) == 1:
+        return report_run(
+            paths[0],
+            out=None if out is None else Path(out),
+            evaluation=evaluation,
+            maps=maps,
+            progress=progress or _Logged(),
+        )
+    return compare_runs(paths, out=Path(out or "comparison.html"))
 
 
 def _resolve(

@@ -3,6 +3,7 @@
 A run directory holds::
 
     plan.json settings.toml run.json history.csv log.txt curves.png
+    trace.csv report.html                    if they were asked for
     checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle), reference.npz
                                              (images to try engines on), engine-cache/;
                                              last also optimizer.npz + state.json, for --resume;
@@ -44,8 +45,10 @@ PLAN_FILE = "plan.json"
 SETTINGS_FILE = "settings.toml"
 RECORD_FILE = "run.json"
 HISTORY_FILE = "history.csv"
+TRACE_FILE = "trace.csv"
 LOG_FILE = "log.txt"
 CURVES_FILE = "curves.png"
+REPORT_FILE = "report.html"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation"
 EXPORTS = "exports"
@@ -75,8 +78,10 @@ _OWNED = (
     SETTINGS_FILE,
     RECORD_FILE,
     HISTORY_FILE,
+    TRACE_FILE,
     LOG_FILE,
     CURVES_FILE,
+    REPORT_FILE,
     CHECKPOINTS,
     EVALUATION,
     EXPORTS,
@@ -134,6 +139,16 @@ class RunDirectory:
     def history(self) -> Path:
         """One row per epoch."""
         return self.path / HISTORY_FILE
+
+    @property
+    def trace(self) -> Path:
+        """One row per epoch and layer, of `train --trace`."""
+        return self.path / TRACE_FILE
+
+    @property
+    def report(self) -> Path:
+        """Everything about the run on one page, of `cnnclf report`."""
+        return self.path / REPORT_FILE
 
     @property
     def log(self) -> Path:

@@ -4,6 +4,7 @@ Run from the root of the project: python docs/make_reference.py [--check]
 """
 
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from cnnclf.config import (
     list_fields,
     option_name,
 )
+from cnnclf.glossary import TERMS
 
 REFERENCE = Path(__file__).parent / "reference"
 PAGES: dict[str, type[CommandConfig]] = {"train": TrainConfig, "finetune": FinetuneConfig}
@@ -59,6 +61,7 @@ def main() -> int:
         "commands.md": render_commands(),
         "settings.md": render_settings(TrainConfig) + "\n".join(_render_presets()),
         "finetune-settings.md": render_settings(FinetuneConfig),
+        "glossary.md": render_glossary(),
     }
     stale = [name for name, text in pages.items() if not _is_same(REFERENCE / name, text)]
     if "--check" in sys.argv[1:]:
@@ -108,6 +111,16 @@ def _render_presets() -> Iterator[str]:
         )
         yield f"- `{preset}`: {changes or 'the defaults above'}"
     yield ""
+
+
+def render_glossary() -> str:
+    """Return the page of all terms; `cnnclf glossary` shows the same."""
+    lines = ["# Glossary", "", "`cnnclf glossary TERM` shows a term in the terminal.", ""]
+    for term in TERMS:
+        options = dict.fromkeys(f"`{option_name(key)}`" for key in term.settings)
+        lines += [f"## {term.name}", "", *textwrap.wrap(term.text, 100), ""]
+        lines += [f"Options: {', '.join(options)}.", ""] if options else []
+    return "\n".join(lines)
 
 
 def render_commands() -> str:

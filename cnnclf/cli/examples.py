@@ -60,6 +60,10 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf convolve photos/x/x000.jpg --filter sobel-x -o edges.png",
         "cnnclf convolve photos/x/x000.jpg --filter blur --show-arithmetic 3,5",
     ),
+    "report": (
+        "cnnclf report runs/pets",
+        "cnnclf report runs/pets-001 runs/pets-002 -o comparison.html",
+    ),
     "runs list": ("cnnclf runs list", "cnnclf runs list experiments --sort created"),
     "runs show": ("cnnclf runs show runs/pets", "cnnclf runs show runs/pets --json"),
     "runs compare": (
@@ -74,6 +78,7 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf augment-preview pets --augment medium",
         "cnnclf augment-preview pets --each -o operations.png",
     ),
+    "glossary": ("cnnclf glossary stride", "cnnclf glossary 'learning rate' --run runs/pets"),
     "sample-data": ("cnnclf sample-data x_or_o", "cnnclf sample-data x_or_o --json"),
     "doctor": ("cnnclf doctor", "cnnclf doctor --json > machine.json"),
     "cache list": ("cnnclf cache list", "cnnclf cache list --kind features"),

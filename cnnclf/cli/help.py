@@ -20,6 +20,8 @@ from cnnclf.cli.typer_errors import MissingParameter, UsageError
 # What most commands share and few people look for.
 _LAST_SECTIONS = ("Machine", "Output")
 
+_WITH_HYPERPARAMETERS = ("train", "finetune", "describe")
+
 # Typer's words for the type of a value.
 _VALUE_WORDS = {
     "<int range>": "N",
@@ -75,6 +77,8 @@ def render_help(command: Any, context: Any) -> str:
     blocks: list[HelpBlock] = [_usage(context), *_paragraphs(command.help)]
     blocks += _sections(command, context).items()
     blocks += _examples(context)
+    if context.command_path.partition(" ")[2] in _WITH_HYPERPARAMETERS:
+        blocks.append("'cnnclf glossary OPTION' explains an option: cnnclf glossary stride")
     return out.render_help([*blocks, *_paragraphs(command.epilog)], left_fraction=_LEFT_FRACTION)
 
 

@@ -1,28 +1,27 @@
 """check.html: the findings with their images, in one file that can be sent to a colleague."""
 
-import base64
-import io
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Final
 
-import cnnclf
+import numpy as np
+
 from cnnclf.data.manifest import SPLITS
 from cnnclf.errors import ImageError
 from cnnclf.files import format_bytes
 from cnnclf.images.decode import reduce_image
 from cnnclf.names import count_of
+from cnnclf.pages.html_page import as_data, show
+from cnnclf.pages.html_page import render_page as render_html
+from cnnclf.pages.svg_charts import draw_class_bars
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.finding import Check, Finding, Severity
-from cnnclf.quality.page_template import PAGE, SCRIPT, STYLE
 
 _MAX_CARDS: Final = 60  # of each check, so that the page stays below about 10 MB
-_MAX_CLASSES: Final = 60
 _THUMBNAIL: Final = 160
-_BAR_WIDTH: Final = 560
-_BAR_HEIGHT: Final = 16
 
 Found = Sequence[tuple[Check, Sequence[Finding]]]
 
@@ -43,9 +42,10 @@ def render_page(found: Found, evidence: Evidence, *, not_run: dict[str, str]) ->
     silent = [each.name for each in CHECKS if each.name not in names | set(not_run)]
     missing = "; ".join(f"{name} (no {need})" for name, need in not_run.items())
     findings = [finding for _, every in found for finding in every]
-    return PAGE.substitute(
-        name=_text(dataset.name),
-        total=_text(
+    return render_html(
+        Path(__file__).with_name("check.html"),
+        title=f"Check of {dataset.name}",
+        total=show(
             f"{count_of(len(dataset), 'image')} of {len(dataset.labels):,} classes in "
             f"{dataset.directory}"
         ),
@@ -53,19 +53,15 @@ def render_page(found: Found, evidence: Evidence, *, not_run: dict[str, str]) ->
         filters=_render_filters(found),
         contents=_render_contents(found),
         sections="\n".join(_render_section(check, every, evidence) for check, every in found),
-        histogram=_render_histogram(evidence),
-        silent=_text(", ".join(silent) or "none"),
-        not_run=f"<p>Not run: {_text(missing)}</p>" if missing else "",
-        version=_text(cnnclf.__version__),
-        style=STYLE,
-        script=SCRIPT,
+        histogram=draw_class_bars(_count_images(evidence)),
+        silent=", ".join(silent) or "none",
+        missing=missing,
     )
 
 
 def _text(text: str) -> str:
     """Escape for HTML, and show what would not be visible or turn the reading direction."""
-    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-    return escape(shown)
+    return escape(show(text))
 
 
 def _count_severities(findings: Sequence[Finding]) -> str:
@@ -187,41 +183,15 @@ def _make_thumbnail(path: str, evidence: Evidence) -> str:
         image = reduce_image(evidence.dataset.root / path, _THUMBNAIL).image
     except ImageError:
         return ""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return as_data(image)
 
 
-def _render_histogram(evidence: Evidence) -> str:
-    """Draw a bar for each class, divided into splits."""
+def _count_images(evidence: Evidence) -> dict[str, dict[str, int]]:
+    """Count the images of each class by split; `rest` are those without one."""
     counts = evidence.dataset.counts()
-    totals = [0] * len(evidence.dataset.labels)
-    for index in evidence.classes.tolist():
-        totals[index] += 1
-    bars = sorted(zip(totals, evidence.dataset.labels, strict=True), key=lambda bar: -bar[0])
-    longest = max(totals, default=0) or 1
-    lines = []
-    for number, (total, label) in enumerate(bars[:_MAX_CLASSES]):
-        top = number * (_BAR_HEIGHT + 8)
-        lines.append(f'<text x="170" y="{top + 13}" text-anchor="end">{_text(label[:24])}</text>')
-        left, parts = 180.0, {split: counts[split][label] for split in SPLITS}
-        parts["rest"] = total - sum(parts.values())  # images without a split
-        for kind, count in parts.items():
-            width = _BAR_WIDTH * count / longest
-            if count:
-                title = f"<title>{_text(label)}, {kind}: {count:,}</title>"
-                lines.append(
-                    f'<rect class="{kind}" x="{left:.1f}" y="{top}" width="{width:.1f}" '
-                    f'height="{_BAR_HEIGHT}">{title}</rect>'
-                )
-            left += width
-        lines.append(f'<text x="{left + 6:.1f}" y="{top + 13}">{total:,}</text>')
-    used = [split for split in SPLITS if any(counts[split].values())]
-    key = " ".join(f'<span class="key {each}"></span> {each}' for each in used)
-    hidden = len(bars) - _MAX_CLASSES
-    more = f'<p class="dim">and {hidden:,} more classes</p>' if hidden > 0 else ""
-    height = min(len(bars), _MAX_CLASSES) * (_BAR_HEIGHT + 8)
-    return (
-        f'<p>{key}</p><svg role="img" aria-label="Number of images of each class" width="820" '
-        f'viewBox="0 0 820 {height}" style="max-width: 100%">{"".join(lines)}</svg>{more}'
-    )
+    found = {}
+    totals = np.bincount(evidence.classes, minlength=len(evidence.dataset.labels)).tolist()
+    for label, total in zip(evidence.dataset.labels, totals, strict=True):
+        parts = {split: counts[split][label] for split in SPLITS}
+        found[label] = parts | {"rest": total - sum(parts.values())}
+    return found

@@ -36,11 +36,13 @@ CALLS: dict[str, tuple[object, ...]] = {
     "adopt": ("OUT/none.keras", "--labels", "OUT/none.txt", "--scale", "0:1", "-o", "OUT/bundle"),
     "describe": ("--image-size", "32"),
     "convolve": (PHOTO, "--filter", "blur", "--show-arithmetic", "3,5"),
+    "report": (RUN, "-o", "OUT.html"),
     "runs list": (ROOT / "sample_data",),
     "runs show": (RUN,),
     "runs compare": (RUN, RUN),
     "runs remove": ("OUT/run", "--yes"),
     "augment-preview": (PHOTOS, "--augment", "light", "-o", "OUT.png"),
+    "glossary": ("stride", "--run", RUN),
     "sample-data": ("OUT",),
     "doctor": (),
     "cache list": (),
@@ -48,7 +50,7 @@ CALLS: dict[str, tuple[object, ...]] = {
     "help": ("train",),
     "version": (),
 }
-QUICK = ("import", "runs list", "runs remove", "sample-data", "version")
+QUICK = ("import", "glossary", "runs list", "runs remove", "sample-data", "version")
 FAILING = {"weights pull", "weights import", "adopt"}  # their files are elsewhere
 
 

@@ -1,0 +1,76 @@
+"""`cnnclf glossary`: the words of the field, and what a run chose."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.completion import complete_run
+from cnnclf.cli.output import out
+from cnnclf.config import option_name
+from cnnclf.glossary import TERMS, Term, find_term
+
+if TYPE_CHECKING:
+    from cnnclf.reporting.run_files import SettingChoice
+
+
+def glossary_command(
+    term: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TERM",
+            autocompletion=lambda: [term.name for term in TERMS],
+            help="A word or an option, such as stride or --weight-decay [all].",
+        ),
+    ] = None,
+    *,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            autocompletion=complete_run,
+            help="Show the values in this run, and why.",
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Explain words of the field in a few sentences, with the options that they belong to."""
+    terms = TERMS if term is None else (find_term(term),)
+    choices = _read_choices(run)
+    for number, each in enumerate(terms):
+        if number:
+            out.line()
+        out.line(f"{each.name}: {each.text}")
+        if choices is None and each.settings:
+            out.line(f"  options: {', '.join(_list_options(each))}")
+        for key in each.settings:
+            choice = (choices or {}).get(key)
+            if choice is not None:
+                out.line(f"  {choice.option} {choice.value} ({choice.why})")
+    out.json({"terms": [_describe(each, choices) for each in terms]})
+
+
+def _list_options(term: Term) -> list[str]:
+    return list(dict.fromkeys(map(option_name, term.settings)))
+
+
+def _read_choices(run: Path | None) -> "dict[str, SettingChoice] | None":
+    if run is None:
+        return None
+    from cnnclf.reporting.run_files import list_choices, read_run
+
+    return {choice.key: choice for choice in list_choices(read_run(run).plan)}
+
+
+def _describe(term: Term, choices: "dict[str, SettingChoice] | None") -> dict[str, object]:
+    found = {key: choices[key] for key in term.settings if choices and key in choices}
+    return {
+        "term": term.name,
+        "text": term.text,
+        "aliases": term.aliases,
+        "options": _list_options(term),
+        "values": {key: {"value": each.value, "why": each.why} for key, each in found.items()},
+    }

@@ -1,0 +1,78 @@
+"""`cnnclf report`: everything about a run, or several, on one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.completion import complete_run
+from cnnclf.cli.output import out
+from cnnclf.cli.output_files import check_output
+from cnnclf.errors import UsageError
+
+
+def report_command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            autocompletion=complete_run,
+            help="Run directory; several are compared.",
+        ),
+    ],
+    *,
+    out_: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.html",
+            help="Page to write [report.html in RUN; for several runs comparison.html].",
+        ),
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluation",
+            metavar="NAME",
+            help="Evaluation to show in detail, a directory in RUN/evaluation [test].",
+        ),
+    ] = None,
+    maps: Annotated[
+        bool,
+        typer.Option(
+            "--maps/--no-maps", help="Compute evidence maps, for which the network is loaded."
+        ),
+    ] = True,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write everything about a run on one HTML page, which opens anywhere without a network.
+
+    Plan with reasons, data, curves, metrics with intervals, confusion matrix with images,
+    calibration, mistakes with evidence maps, network, and the commands to do it again. What is
+    missing, such as the dataset, is named. Several runs are compared, image by image.
+    """
+    target = out_ if out_ is not None or len(runs) == 1 else Path("comparison.html")
+    if target is not None:
+        check_output(target, "--out", endings=(".html", ".htm"), overwrite=overwrite)
+    if len(runs) > 1:
+        if evaluation is not None:
+            raise UsageError("--evaluation is for the report of one run", "several use the test")
+        from cnnclf.reporting.run_comparison import compare_runs
+
+        report = compare_runs(runs, out=target or Path("comparison.html"))
+    else:
+        from cnnclf.reporting.run_report import report_run
+
+        report = report_run(
+            runs[0], out=out_, evaluation=evaluation, maps=maps, progress=out.progress()
+        )
+    for note in report.missing:
+        out.warn(note)
+    from cnnclf.files import format_bytes
+
+    out.line(f"wrote {report.path} ({format_bytes(report.size_bytes)})")
+    out.json(report.to_dict())

@@ -1,0 +1,109 @@
+"""What a history and a trace say about how a network learned, in words.
+
+The limits are rules of thumb. Each sentence names the figure that it was drawn from.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+
+_MIN_OVERFIT = 3  # epochs after the lowest val loss
+_MIN_RISE = 1.1  # of the val loss since then
+_WAIT = 0.2  # fraction of the time
+_DEAD = 0.5  # fraction of the units of a layer
+_VANISHING = 1e-3  # gradient norm of a layer compared with the largest
+_LARGE_UPDATE = 0.03  # of the weights, per step
+_TINY_UPDATE = 1e-6
+
+
+def diagnose(history: Rows, trace: Rows = ()) -> list[str]:
+    """Say what is off; nothing if nothing is.
+
+    Args:
+        history: One row per epoch, as in history.csv.
+        trace: One row per epoch and layer, as in trace.csv.
+
+    Returns:
+        One sentence per finding.
+    """
+    return [
+        *_find_overfitting(history),
+        *_find_jumps(history),
+        *_find_waiting(history),
+        *_find_in_trace(trace),
+    ]
+
+
+def _find_overfitting(history: Rows) -> list[str]:
+    losses = _column(history, "val_loss")
+    if len(losses) <= _MIN_OVERFIT:
+        return []
+    best = min(range(len(losses)), key=losses.__getitem__)
+    train = _column(history, "loss")
+    rises = losses[-1] > losses[best] * _MIN_RISE and train[-1] < train[best]
+    if not rises or len(losses) - 1 - best < _MIN_OVERFIT:
+        return []
+    sentence = (
+        f"overfitting since epoch {best + 1}: the val loss rose from {losses[best]:.3g} to "
+        f"{losses[-1]:.3g} while the training loss fell; try more augmentation, dropout or weight "
+        "decay"
+    )
+    return [sentence]
+
+
+def _find_jumps(history: Rows) -> list[str]:
+    losses = _column(history, "loss")
+    jumps = [at for at in range(1, len(losses)) if losses[at] > 1.2 * losses[at - 1]]
+    if len(losses) < 4 or len(jumps) * 4 < len(losses):
+        return []
+    sentence = (
+        f"the training loss jumped up in {len(jumps)} of {len(losses)} epochs: the learning rate "
+        "is too high; try a third of it"
+    )
+    return [sentence]
+
+
+def _find_waiting(history: Rows) -> list[str]:
+    seconds, waits = sum(_column(history, "seconds")), sum(_column(history, "data_wait_s"))
+    if not seconds or waits < _WAIT * seconds:
+        return []
+    return [f"training waited for images {waits / seconds:.0%} of the time; try --threads, --cache"]
+
+
+def _find_in_trace(trace: Rows) -> list[str]:
+    last = max((row["epoch"] for row in trace if row.get("epoch") is not None), default=None)
+    rows = [row for row in trace if row.get("epoch") == last]
+    found = []
+    dead = [row for row in rows if (row.get("dead_fraction") or 0) >= _DEAD]
+    if dead:
+        worst = max(dead, key=lambda row: row["dead_fraction"])
+        found.append(
+            f"dead units: {worst['dead_fraction']:.0%} of {worst['layer']} are 0 for every image; "
+            "try a lower learning rate, or --activation leaky_relu"
+        )
+    norms = [(row["gradient_norm"], row["layer"]) for row in rows if row.get("gradient_norm")]
+    if norms and min(norms)[0] < _VANISHING * max(norms)[0]:
+        found.append(
+            f"vanishing gradient: that of {min(norms)[1]} is {min(norms)[0] / max(norms)[0]:.1e} "
+            f"of that of {max(norms)[1]}; try --batch-norm, relu, or fewer layers"
+        )
+    # updates are small at the end of a schedule: the largest of all epochs counts
+    largest: dict[str, float] = {}
+    for row in trace:
+        if row.get("update_ratio") is not None:
+            largest[row["layer"]] = max(row["update_ratio"], largest.get(row["layer"], 0.0))
+    big = {name: ratio for name, ratio in largest.items() if ratio > _LARGE_UPDATE}
+    if big:
+        name = max(big, key=big.__getitem__)
+        found.append(
+            f"exploding steps: a step changed {name} by {big[name]:.1%} of its weights; try a "
+            "lower learning rate, or --clip-norm 1"
+        )
+    if largest and max(largest.values()) < _TINY_UPDATE:
+        found.append("no layer changed by more than a millionth per step: raise the learning rate")
+    return found
+
+
+def _column(rows: Rows, name: str) -> list[float]:
+    return [float(row[name]) for row in rows if row.get(name) is not None]

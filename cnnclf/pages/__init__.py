@@ -1,0 +1,1 @@
+"""HTML pages that are complete in one file: frame, style and charts."""

@@ -1,0 +1,1 @@
+"""Reports: everything about a run on one page."""

@@ -1,0 +1,142 @@
+"""report.html: complete in itself, safe whatever names hold, and written from what there is."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.errors import RunError, UsageError
+from cnnclf.progress import Silent
+from cnnclf.reporting.run_report import MAX_MATRIX, report_run
+from tests.quality.test_check_page import Page
+from tests.reporting.made_runs import HOSTILE, add_evaluation, add_test, import_images, make_run
+
+SECTIONS = ["plan", "data", "learning", "test", "confusion", "confidence", "mistakes", "network"]
+SECTIONS += ["again", "words"]
+
+
+def write(run: Path, **options: Any) -> tuple[Page, tuple[str, ...]]:
+    report = report_run(run, progress=Silent(), **{"maps": False} | options)
+    text = report.path.read_text(encoding="utf-8")
+    assert report.size_bytes == len(text.encode())
+    page = Page(text)
+    # one file: nothing is loaded, and every link leads to a place on the page
+    ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert set(SECTIONS) <= ids
+    for tag, attrs in page.tags:
+        link, source = attrs.get("href"), attrs.get("src")
+        assert link is None or (link.startswith("#") and link[1:] in ids), link
+        assert source is None or source.startswith("data:image/"), source
+        assert tag not in {"script", "link", "iframe"}
+        if tag == "img":
+            assert attrs["alt"]
+        if attrs.get("role") == "img":
+            assert attrs["aria-label"]
+    assert "url(" not in text
+    return page, tuple(report.missing)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return import_images(tmp_path_factory.mktemp("data") / "dataset")
+
+
+def test_the_page_shows_every_part_of_a_finished_run(dataset: Dataset, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", dataset)
+    add_test(run, dataset)
+    page, missing = write(run)
+    assert missing == ()
+    # every number of the matrix is a link to as many images, or to the first of them
+    cells = [a["href"] for a in page.find("a") if (a["href"] or "").startswith("#cell-")]
+    assert len(cells) == len(page.find("div", "cell")) == 4
+    assert len(page.find("svg", "chart")) == 3 + 2 + 2 * 2
+    assert len(page.find("img")) > 40
+    assert "45 images" in page.text
+    assert "cnnclf evaluate" in page.text
+
+
+def test_evidence_maps_are_those_of_the_network(dataset: Dataset, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", dataset)
+    add_test(run, dataset, skill=0.5)
+    page, missing = write(run, maps=True)
+    assert missing == ()
+    maps = page.find("img", "small-image")
+    assert len(maps) > 12
+    assert {attrs["alt"] for attrs in maps} == {
+        f"evidence for {label}: red for it, blue against it" for label in "ox"
+    }
+
+
+def test_a_run_without_its_dataset_says_so_and_keeps_the_rest(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", dataset=None)
+    add_test(run, dataset)
+    page, missing = write(run)
+    assert len(missing) == 1
+    assert missing[0].endswith("does not exist: gone")
+    assert missing[0] in page.text
+    assert page.find("img") == []
+    assert len(page.find("table", "confusion")) == 1
+    assert page.find("div", "cell") == []
+
+
+def test_an_unfinished_run_of_one_epoch(dataset: Dataset, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", dataset)
+    record = run / "run.json"
+    record.write_text(record.read_text().replace('"finished"', '"failed"'))
+    history = (run / "history.csv").read_text().splitlines()
+    (run / "history.csv").write_text("\n".join(history[:2]) + "\n")
+    page, missing = write(run)
+    assert "the run is failed" in missing[0]
+    assert "nothing was evaluated" in missing[1]
+    assert len(page.find("svg", "chart")) == 3
+
+
+def test_a_run_that_stopped_before_its_plan(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for name in ("plan.json", "history.csv"):
+        (run / name).unlink()
+    shutil.rmtree(run / "checkpoints")
+    page, missing = write(run)
+    assert "No epoch is finished yet." in page.text
+    assert len(missing) == 3
+
+
+def test_hostile_labels_are_text(dataset: Dataset, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", dataset, remarks=[HOSTILE])
+    labels = [HOSTILE, "w" * 200, "{{ 7 * 7 }}"]
+    add_evaluation(run, labels, [f"{HOSTILE}{i}" for i in range(30)], np.arange(30) % 3)
+    page, _ = write(run)
+    assert '<script>alert("x")</script>\\u202e' in page.text
+    assert "\u202e" not in page.text
+    assert "w" * 61 not in page.text
+    assert "49" not in re.findall(r"\{\{.*?\}\}|49(?= )", page.text)
+
+
+def test_many_classes_are_a_sample_and_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    labels = [f"class {i}" for i in range(300)]
+    add_evaluation(run, labels, [f"{i}.jpg" for i in range(3000)], np.arange(3000) % 300)
+    page, _ = write(run)
+    assert len(page.find("th", "")) > MAX_MATRIX
+    assert f"{300 - MAX_MATRIX} more are in confusion.csv" in page.text
+    assert "and 240 more classes in metrics.json" in page.text
+    assert "probabilities of the best labels only" in page.text
+
+
+def test_what_cannot_be_read_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", dataset)
+    add_test(run, dataset)
+    with pytest.raises(UsageError, match=r"--evaluation val: the run .* has no such evaluation"):
+        write(run, evaluation="val")
+    (run / "evaluation/test/predictions.csv").write_text("path,label\n")
+    _, missing = write(run)
+    assert len(missing) == 1
+    assert "predictions.csv is damaged" in missing[0]
+    with pytest.raises(RunError, match="there is no run directory"):
+        write(tmp_path / "none")

@@ -1,0 +1,58 @@
+"""The glossary: every setting has a word, and words are found by all their names."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cnnclf.config import FinetuneConfig, TrainConfig, setting_keys
+from cnnclf.errors import UsageError
+from cnnclf.glossary import TERMS, find_setting, find_term
+from tests.conftest import Cli
+
+# How the computer works, rather than what is learned.
+MACHINE = ("runtime.", "features.", "data.cache", "head.search_")
+
+
+def test_every_hyperparameter_has_a_term() -> None:
+    keys = dict.fromkeys([*setting_keys(TrainConfig), *setting_keys(FinetuneConfig)])
+    missing = [key for key in keys if find_setting(key) is None and not key.startswith(MACHINE)]
+    assert missing == ["model.preset"]
+    known = set(keys)
+    assert not [key for term in TERMS for key in term.settings if key not in known]
+
+
+def test_terms_are_few_sentences_under_one_name() -> None:
+    assert len({term.anchor for term in TERMS}) == len(TERMS)
+    assert [term.name.lower() for term in TERMS] == sorted(term.name.lower() for term in TERMS)
+    for term in TERMS:
+        assert 1 <= len(re.findall(r"[.?](?= |$)", term.text)) <= 4, term.name
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("stride", "stride"),
+        ("--weight-decay", "weight decay"),
+        ("Pool Size", "pooling"),
+        ("relu", "activation function"),
+        ("padding", "padding"),
+        ("AUC", "ROC curve"),
+    ],
+)
+def test_a_term_is_found_by_its_names(name: str, found: str) -> None:
+    assert find_term(name).name == found
+
+
+def test_an_unknown_term_names_the_nearest() -> None:
+    with pytest.raises(UsageError) as error:
+        find_term("momentun")
+    assert error.value.hint == "did you mean cnnclf glossary momentum?"
+
+
+def test_the_command_says_what_a_run_chose(cli: Cli) -> None:
+    run = Path(__file__).parents[1] / "sample_data/tiny_run"
+    result = cli("glossary", "filter", "--run", run)
+    assert result.code == 0
+    assert "--filters 8,16,24,32 (given: option)" in result.stdout
+    assert cli("glossary", "zzzz").code == 2
