@@ -22,8 +22,8 @@ from numpy.lib import format as npy_format
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import CnnclfError
+from cnnclf.images.npy_header import read_npy_header
 from cnnclf.importers import IMPORTERS, Source
-from cnnclf.importers.formats.npy import read_npy_header
 from cnnclf.progress import Silent
 
 PNG = b"\x89PNG\r\n\x1a\n"

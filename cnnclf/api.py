@@ -580,7 +580,7 @@ def explain(
         progress=progress,
     )
     request = ExplainRequest(views, tuple(classes), None if out is None else Path(out))
-    found = _find_images(images, progress=progress)
+    found = _find_images(images, kind=classifier.input_spec.kind, progress=progress)
     return list(explain_images(context, found, request=request))
 
 
@@ -843,6 +843,7 @@ def _execute(
 def _find_images(
     images: "StrPath | npt.NDArray[np.uint8] | Iterable[StrPath | npt.NDArray[np.uint8]]",
     *,
+    kind: str,
     progress: Progress,
 ) -> "Iterator[tuple[str, str] | npt.NDArray[np.uint8]]":
     """Yield the path and error of each file, or each array, in order."""
@@ -862,7 +863,7 @@ def _find_images(
             else:
                 paths.append(os.fspath(each))
         if paths:
-            yield from ImageInputs(paths, progress=progress).find()
+            yield from ImageInputs(paths, progress=progress, kind=kind).find()
 
 
 def _predict_paths(
@@ -872,7 +873,8 @@ def _predict_paths(
     from cnnclf.prediction.inputs import ImageInputs
     from cnnclf.prediction.label_pipeline import PredictOptions, iter_batches
 
-    found = ImageInputs(paths, progress=progress).first()
+    kind = classifier.input_spec.kind
+    found = ImageInputs(paths, progress=progress, kind=kind).first()
     threshold, norm = read_cutoff(classifier.bundle, settings.threshold)
     options = PredictOptions(
         _count_named(classifier, settings),

@@ -18,6 +18,7 @@ EXTRAS: dict[str, str] = {
     "pyarrow": "parquet",
     "ray": "ray",
     "scipy": "openvino",
+    "soundfile": "audio",
     "tf2onnx": "onnx",
 }
 

@@ -99,6 +99,13 @@ def translate(changes: Changes, max_shift: float) -> None:
     changes.move(maps)
 
 
+def shift_in_time(changes: Changes, max_shift: float) -> None:
+    """Shift to the left or right by whole pixels, as a sound that begins earlier or later."""
+    maps = identity_maps(len(changes.x))
+    maps[:, 0, 2] = np.rint(changes.uniform(-max_shift, max_shift) * changes.x.shape[2])
+    changes.move(maps)
+
+
 def zoom(changes: Changes, max_zoom: float) -> None:
     """Scale about the center by 1 / (1 + max_zoom) .. 1 + max_zoom, in and out equally often."""
     limit = np.log1p(max_zoom)
@@ -192,6 +199,16 @@ def erase(changes: Changes, probability: float) -> None:
         changes.x[row, tops[row] : bottom, lefts[row] : right] = noise.reshape(box)
 
 
+def mask_time(changes: Changes, max_fraction: float) -> None:
+    """Blacken a random range of columns."""
+    _mask(changes, max_fraction, axis=2)
+
+
+def mask_frequencies(changes: Changes, max_fraction: float) -> None:
+    """Blacken a random range of rows."""
+    _mask(changes, max_fraction, axis=1)
+
+
 def mix_up(changes: Changes, alpha: float) -> None:
     """Blend each image and its label with another one of the batch."""
     rows, partners = _draw_partners(changes)
@@ -226,6 +243,17 @@ def cut_mix(changes: Changes, alpha: float) -> None:
         changes.x[row][box] = original[partner][box]
     kept = 1 - (bottoms - tops) * (rights - lefts) / (height * width)
     _mix_labels(changes, rows, partners, kept[rows])
+
+
+def _mask(changes: Changes, max_fraction: float, *, axis: int) -> None:
+    side = changes.x.shape[axis]
+    lengths = np.rint(changes.uniform(0, max_fraction) * side).astype(int)
+    starts = (changes.uniform(0, 1) * (side - lengths + 1)).astype(int)
+    places = np.arange(side)
+    kept = (places < starts[:, None]) | (places >= (starts + lengths)[:, None])
+    shape = [len(changes.x), 1, 1, 1]
+    shape[axis] = side
+    changes.x = changes.x * kept.reshape(shape)
 
 
 def _draw_partners(changes: Changes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

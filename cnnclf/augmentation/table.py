@@ -76,6 +76,15 @@ _ROWS = (
         operations.translate,
     ),
     Augmentation(
+        "time_shift",
+        "shift to the left or right by whole pixels: a sound begins earlier or later",
+        "maximum shift (fraction of the width)",
+        0.1,
+        0.5,
+        "plan",
+        operations.shift_in_time,
+    ),
+    Augmentation(
         "zoom",
         "scale about the center, in or out",
         "maximum zoom (0.1: by a factor of 1/1.1 to 1.1)",
@@ -142,6 +151,26 @@ _ROWS = (
         "Zhong et al., Random erasing data augmentation, 2020",
     ),
     Augmentation(
+        "time_mask",
+        "blacken a range of columns",
+        "maximum fraction of the width",
+        0.15,
+        0.9,
+        "pixels",
+        operations.mask_time,
+        "Park et al., SpecAugment, 2019",
+    ),
+    Augmentation(
+        "frequency_mask",
+        "blacken a range of rows",
+        "maximum fraction of the height",
+        0.15,
+        0.9,
+        "pixels",
+        operations.mask_frequencies,
+        "Park et al., SpecAugment, 2019",
+    ),
+    Augmentation(
         "mixup",
         "blend two images and their labels",
         "alpha of the beta distribution of the mixing ratio",
@@ -166,6 +195,7 @@ _ROWS = (
 AUGMENTATIONS: Mapping[str, Augmentation] = {row.name: row for row in _ROWS}
 """Every operation by name, in the order in which they are applied."""
 
+SOUND_PRESET: Literal["sound"] = "sound"
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "none": {},
     "light": {"translate": 0.04},
@@ -186,6 +216,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
         "mixup": 0.2,
         "cutmix": 1.0,
     },
+    SOUND_PRESET: {"time_shift": 0.1, "time_mask": 0.15, "frequency_mask": 0.15},
 }
 """Strengths by preset; nothing in `light` can turn one class into another."""
 

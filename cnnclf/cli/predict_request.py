@@ -198,6 +198,7 @@ def search_images(
     mode: "Mode",
     watch: bool,
     sorting: Sorting | None,
+    kind: str = "image",
 ) -> ImageSearch:
     """Find the first image, so that errors come before a model is loaded.
 
@@ -208,6 +209,7 @@ def search_images(
         mode: What happens to an existing file.
         watch: Whether --watch was given.
         sorting: How files are sorted.
+        kind: What the model takes, as in `InputSpec`.
 
     Raises:
         UsageError: The inputs cannot be watched, or the shard is invalid.
@@ -226,6 +228,7 @@ def search_images(
         excluded=sorting.directory if sorting else None,
         progress=progress,
         shard=parse_shard(shard) if shard is not None else None,
+        kind=kind,
         may_be_empty=watch,
     )
     if sorting is not None and sorting.mode == "move":

@@ -13,6 +13,7 @@ from cnnclf.config.sections import (
     HeadPooling,
     RuntimeConfig,
     Schedule,
+    Seconds,
     Section,
     Size,
     ValueRange,
@@ -46,6 +47,11 @@ class BackboneDataConfig(Section):
         "auto",
         description="Values of images of more than 8 bits that become black and white; auto: the "
         "bits that training images of 16 bits use; type: all 16 bits.",
+    )
+    seconds: Seconds = Field(
+        "auto",
+        description="Seconds of a sound that the network sees, from its middle; auto: as long as "
+        "95 % of the training sounds, at most 10.",
     )
     cache: Cache = Field("disk", description="Where decoded images are cached.")
 

@@ -43,6 +43,11 @@ SplitPairs = Annotated[
     BeforeValidator(_split_pairs),
     Typed("SPLIT=NAME,...", "splits with their names, such as train=seg_train,test=seg_test"),
 ]
+Expression = Annotated[
+    str,
+    AfterValidator(_check_expression),
+    Typed("REGEX", "a regular expression such as '^([a-z]+)'"),
+]
 LabelRule = Annotated[
     str,
     AfterValidator(_check_expression),
@@ -104,6 +109,12 @@ class ImportConfig(CommandConfig):
         None,
         description="Column with the groups; images of one group stay in one split.",
         json_schema_extra={"unset": "recognized"},
+    )
+    group_regex: Expression | None = Field(
+        None,
+        description="Group of a file: what a regular expression finds in its name, or else its "
+        "path; the files of one group stay in one split.",
+        json_schema_extra={"unset": "no groups"},
     )
     header: bool = Field(True, description="The first line of a table names its columns.")
     one_class: bool = Field(

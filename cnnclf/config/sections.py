@@ -67,6 +67,12 @@ def _check_range(value: str | tuple[float, float]) -> str | tuple[float, float]:
     return value
 
 
+Seconds = Annotated[
+    Auto | Annotated[float, Field(gt=0, le=160)],
+    Typed("SECONDS", "auto, or seconds of sound above 0 and at most 160"),
+]
+
+
 def _none_if_auto(value: object) -> object:
     return None if value == "auto" else value
 
@@ -197,13 +203,20 @@ class OptimizerConfig(Section):
 class AugmentConfig(Section):
     """Random augmentation of training images; operations that are not set follow the preset."""
 
-    preset: Literal["none", "light", "medium", "strong"] = Field(
-        "light", description="Augmentation preset; other options override it."
+    preset: Literal["none", "light", "medium", "strong", "sound"] = Field(
+        "light",
+        description="Augmentation preset; other options override it. That of sounds is sound.",
     )
     flip: float | None = Field(None, ge=0, le=1, description="Probability of a horizontal flip.")
     rotate: float | None = Field(None, ge=0, le=180, description="Maximum rotation in degrees.")
     translate: float | None = Field(
         None, ge=0, le=0.5, description="Maximum shift (fraction of the side length)."
+    )
+    time_shift: float | None = Field(
+        None,
+        ge=0,
+        le=0.5,
+        description="Maximum shift left or right (fraction of the width).",
     )
     zoom: float | None = Field(
         None, ge=0, le=0.9, description="Maximum zoom in or out (fraction of the size)."
@@ -217,6 +230,12 @@ class AugmentConfig(Section):
         None, ge=0, le=0.5, description="Maximum hue shift (fraction of the color wheel)."
     )
     erasing: float | None = Field(None, ge=0, le=1, description="Probability of random erasing.")
+    time_mask: float | None = Field(
+        None, ge=0, le=0.9, description="Maximum fraction of the width that is blackened."
+    )
+    frequency_mask: float | None = Field(
+        None, ge=0, le=0.9, description="Maximum fraction of the height that is blackened."
+    )
     randaugment: float | None = Field(None, ge=0, le=10, description="Magnitude of RandAugment.")
     mixup: float | None = Field(None, ge=0, le=2, description="Alpha of MixUp.")
     cutmix: float | None = Field(None, ge=0, le=2, description="Alpha of CutMix.")

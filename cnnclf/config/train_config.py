@@ -15,6 +15,7 @@ from cnnclf.config.sections import (
     OptimizerConfig,
     Presets,
     RuntimeConfig,
+    Seconds,
     Section,
     Size,
     ValueRange,
@@ -36,6 +37,11 @@ class DataConfig(Section):
         "auto",
         description="Values of images of more than 8 bits that become black and white; auto: the "
         "bits that training images of 16 bits use; type: all 16 bits.",
+    )
+    seconds: Seconds = Field(
+        "auto",
+        description="Seconds of a sound that the network sees, from its middle; auto: as long as "
+        "95 % of the training sounds, at most 10.",
     )
     cache: Cache = Field("disk", description="Where decoded images are cached.")
 

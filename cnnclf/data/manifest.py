@@ -22,6 +22,7 @@ from cnnclf.bounded import parse_json, read_bytes
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import write_json_atomic
+from cnnclf.images.input_spec import KINDS
 
 __all__ = [
     "DATASET_NAME",
@@ -121,6 +122,12 @@ class Dataset:
     def name(self) -> str:
         """The name of its directory, without the key at the end of directories in the cache."""
         return re.sub(r"-[0-9a-f]{16}$", "", self.directory.resolve().name)
+
+    @property
+    def kind(self) -> str:
+        """What the files hold, as in `InputSpec`; datasets of early versions hold images."""
+        kind = self.source.get("kind", "image")
+        return kind if kind in KINDS else "image"
 
     def file(self, row: int) -> Path:
         """Return the file of a row of the manifest."""

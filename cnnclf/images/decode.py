@@ -18,6 +18,7 @@ from PIL import Image
 from cnnclf.errors import ImageError
 from cnnclf.images.formats import describe_name
 from cnnclf.images.input_spec import DECODER_VERSION, FITS, INTERPOLATIONS, InputSpec
+from cnnclf.images.kinds import load_signal
 from cnnclf.images.pillow_files import (
     MAX_PIXELS,
     FileFacts,
@@ -116,12 +117,21 @@ def decode_image(
         columns, rows = _scaled_size(width, height, spec)
         return columns * _SPARE_PIXELS, rows * _SPARE_PIXELS
 
-    loaded = load_image(
-        source,
-        max_pixels=max_pixels,
-        enough=None if spec.interpolation == "nearest" else enough,
-        value_range=spec.value_range,
-    )
+    if spec.kind != "image":
+        loaded = load_signal(
+            source,
+            spec.kind,
+            sound=spec.sound,
+            max_pixels=max_pixels,
+            value_range=spec.value_range,
+        )
+    else:
+        loaded = load_image(
+            source,
+            max_pixels=max_pixels,
+            enough=None if spec.interpolation == "nearest" else enough,
+            value_range=spec.value_range,
+        )
     return np.asarray(_fit(loaded, spec)).reshape(spec.shape).copy()
 
 
@@ -171,13 +181,19 @@ def count_16_bit_values(source: Path | bytes) -> npt.NDArray[np.int64] | None:
 
 
 def inspect_image(
-    source: Path | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS, exact: bool = True
+    source: Path | bytes,
+    *,
+    name: str = "",
+    kind: str = "image",
+    max_pixels: int = MAX_PIXELS,
+    exact: bool = True,
 ) -> ImageInfo:
     """Decode one image in full and describe it. Thread-safe.
 
     Args:
         source: A file, or the content of a file.
         name: Name of the file that the content came from, for the note; not needed with a file.
+        kind: What the file must hold, as in `InputSpec`.
         max_pixels: Refuse larger images, 1 or more.
         exact: Whether the checksum must cover all pixels. If not, that of a large image covers a
             sample, which costs a small fraction of the decoding time instead of a third.
@@ -188,7 +204,10 @@ def inspect_image(
     Raises:
         ImageError: The file cannot be read, is not an image, damaged or larger than `max_pixels`.
     """
-    loaded = load_image(source, max_pixels=max_pixels, with_oddities=True)
+    if kind != "image":
+        loaded = load_signal(source, kind, sound=None, max_pixels=max_pixels)
+    else:
+        loaded = load_image(source, max_pixels=max_pixels, with_oddities=True)
     name = name or (source.name if isinstance(source, Path) else "")
     notes = (describe_name(name, loaded.format), *loaded.oddities)
     image = loaded.image
@@ -213,7 +232,12 @@ def inspect_image(
 
 
 def reduce_image(
-    source: Path | bytes, side: int, *, name: str = "", max_pixels: int = MAX_PIXELS
+    source: Path | bytes,
+    side: int,
+    *,
+    name: str = "",
+    kind: str = "image",
+    max_pixels: int = MAX_PIXELS,
 ) -> ReducedImage:
     """Decode a whole file, so that damage is found, but keep only a small image. Thread-safe.
 
@@ -221,6 +245,7 @@ def reduce_image(
         source: A file, or the content of a file.
         side: Pixels of the longer side of the small image; smaller images keep their size.
         name: Name of the file that the content came from; not needed with a file.
+        kind: What the file must hold, as in `InputSpec`.
         max_pixels: Refuse larger images, 1 or more.
 
     Raises:
@@ -231,7 +256,10 @@ def reduce_image(
         scale = min(1.0, side / max(width, height))
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    loaded = load_image(source, max_pixels=max_pixels, enough=enough, with_oddities=True)
+    if kind != "image":
+        loaded = load_signal(source, kind, sound=None, max_pixels=max_pixels)
+    else:
+        loaded = load_image(source, max_pixels=max_pixels, enough=enough, with_oddities=True)
     name = name or (source.name if isinstance(source, Path) else "")
     image, size = loaded.image, enough(loaded.width, loaded.height)
     is_transparent = image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)

@@ -47,6 +47,10 @@ _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
     (b"FUJIFILMCCD-RAW", 0, "a raw photo (RAF)", _FROM_RAW),
     (b"IIRO", 0, "a raw photo (ORF)", _FROM_RAW),
     *VIDEOS,
+    (b"\x93NUMPY", 0, "a NumPy array", "arrays are a dataset of their own, without images"),
+    (b"WAVE", 8, "a sound", "sounds are a dataset of their own, without images"),
+    (b"fLaC", 0, "a sound", "sounds are a dataset of their own, without images"),
+    (b"OggS", 0, "a sound", "sounds are a dataset of their own, without images"),
     (b"%PDF", 0, "a PDF", "export its images first"),
     (b"PK\x03\x04", 0, "a zip archive", ""),
     (b"\x1f\x8b", 0, "gzip-compressed content", ""),
@@ -65,7 +69,7 @@ def describe_name(name: str, file_format: str) -> str:
     """Say that the extension belongs to another format than the content; "" if it does not."""
     suffix = name[name.rfind(".") :].lower()
     known = suffix in _OTHER_SUFFIXES or any(suffix in row[1] for row in FORMATS.values())
-    if not known or suffix in FORMATS[file_format][1]:
+    if not known or (file_format in FORMATS and suffix in FORMATS[file_format][1]):
         return ""
     return f"content is {file_format}, name says {suffix}"
 

@@ -15,9 +15,9 @@ from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS
 from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.json_labels import JSON_LABELS
-from cnnclf.importers.formats.npy import NPY_FOLDERS
 from cnnclf.importers.formats.npz import NPZ
 from cnnclf.importers.formats.pixel_tables import PIXEL_TABLE
+from cnnclf.importers.formats.signals import SIGNAL_IMPORTERS
 from cnnclf.importers.formats.tables import TABLE
 from cnnclf.importers.importer import Importer
 from cnnclf.importers.opening import choose_importer, count_unread, open_cached
@@ -43,7 +43,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     IDX,
     CIFAR,
     NPZ,
-    NPY_FOLDERS,
+    *SIGNAL_IMPORTERS,
     *archive_importers(lambda: IMPORTERS),
     PIXEL_TABLE,
     TABLE,

@@ -54,6 +54,7 @@ class Listing:
         remarks: What the user should know (hidden folders ignored, empty class folders); filled
             while `records` is consumed.
         warnings: What the user may have to act on; filled while `records` is consumed.
+        kind: What the files hold, as in `InputSpec`; those of another kind are lost.
         unpacked: Whether `root` is inside the dataset, because the source had to be unpacked.
         empty: Set by the consumer: writes `skipped` and `unneeded` down and empties them.
         total: Number of records (skipped ones may count), for the progress bar; None if unknown.
@@ -67,6 +68,7 @@ class Listing:
     lost_labels: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    kind: str = "image"
     unpacked: bool = False
     total: int | None = None
     empty: Callable[[], None] | None = None

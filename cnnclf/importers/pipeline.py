@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,8 @@ from cnnclf.data.manifest import (
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
-from cnnclf.importers.importer import Importer, Listing
+from cnnclf.importers.importer import Importer, Listing, Record
+from cnnclf.importers.layouts.folder_view import find_in_path
 from cnnclf.importers.reporting import (
     report_duplicates,
     report_labels,
@@ -132,6 +133,8 @@ def run_import(
         progress.note(f"removed {left}, which an import that was killed left")
     with _staging(out) as staging:
         listing = importer.read(source, staging / IMAGES_NAME, options=options, progress=progress)
+        if options.group_regex:
+            listing.records = _group(listing.records, options.group_regex, listing)
         copies = staging / IMAGES_NAME if options.copy_images and not listing.unpacked else None
         scan = scan_images(listing, staging, copies=copies, options=options, progress=progress)
         labels = _settle_labels(listing, scan, source=source, least=1 if options.one_class else 2)
@@ -149,6 +152,7 @@ def run_import(
             source={
                 "path": source.text,
                 "format": importer.name,
+                "kind": listing.kind,
                 "reason": reason,
                 "split": division.kind,
                 "seed": options.seed,
@@ -198,6 +202,25 @@ def run_import(
     for text in report.warnings:
         progress.warn(text)
     return report
+
+
+def _group(records: Iterator[Record], expression: str, listing: Listing) -> Iterator[Record]:
+    """Yield the records with the group that an expression finds in their paths."""
+    groups: set[str] = set()
+    alone = 0
+    for record in records:
+        group = record.group or find_in_path(expression, record.path)
+        groups.add(group)
+        alone += not group
+        yield replace(record, group=group)
+    groups.discard("")
+    if alone:
+        listing.warnings.append(
+            f"--group-regex {expression} finds nothing in the paths of {count_of(alone, 'file')}, "
+            "each of which is a group of its own"
+        )
+    names = name_some(sorted(groups, key=natural_key))
+    listing.remarks.append(f"{count_of(len(groups), 'group')} by --group-regex: {names}")
 
 
 def _check_free(out: Path, *, source: Path | None = None, overwrite: bool = False) -> None:

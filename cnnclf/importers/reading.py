@@ -49,6 +49,7 @@ def check_images(
     *,
     threads: int | None = None,
     copy_to: Path | None = None,
+    kind: str = "image",
     exact: bool = False,
 ) -> Iterator[list[Checked]]:
     """Read and check the images of a listing.
@@ -58,6 +59,7 @@ def check_images(
         records: Consumed slightly faster than the results are yielded.
         threads: At least 1; None means one per processor.
         copy_to: A folder that the good images are copied into, under their paths.
+        kind: What the files must hold, as in `InputSpec`.
         exact: Whether the checksums of large images must be over all their pixels.
 
     Returns:
@@ -65,7 +67,7 @@ def check_images(
     """
     threads = threads or count_usable_cpus()
     waiting: deque[Future[list[Checked]]] = deque()
-    check = _Check(os.fspath(root), copy_to, exact)
+    check = _Check(os.fspath(root), copy_to, kind, exact)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
     try:
         while True:
@@ -87,11 +89,13 @@ class _Check(NamedTuple):
     Args:
         root: The folder that the paths of the records are relative to.
         copy_to: A folder that the good images are copied into.
+        kind: What the files must hold.
         exact: Whether the checksums of large images must be over all their pixels.
     """
 
     root: str
     copy_to: Path | None
+    kind: str
     exact: bool
 
     def check_all(self, records: list[Record]) -> list[Checked]:
@@ -103,7 +107,7 @@ class _Check(NamedTuple):
             # A Path would cost as much as a tiny image itself.
             content = _read_file(os.path.join(self.root, record.path))  # noqa: PTH118
             name = record.path.rpartition("/")[2]
-            info = inspect_image(content, name=name, exact=self.exact)
+            info = inspect_image(content, name=name, kind=self.kind, exact=self.exact)
         except ImageError as error:
             return Checked(record, None, reason=error.message)
         except OSError as error:

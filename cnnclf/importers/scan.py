@@ -124,11 +124,17 @@ def scan_images(
         write_skipped(("path", "reason"))
         scan = Scan(listing, write_skipped)
         chunks = check_images(
-            listing.root, listing.records, threads=options.threads, copy_to=copies
+            listing.root,
+            listing.records,
+            threads=options.threads,
+            copy_to=copies,
+            kind=listing.kind,
         )
         write_rows(folder / ROWS_NAME, scan.take(chunks, task))
     root = copies or listing.root
-    _compare_lookalikes(scan.columns, folder, root, options=options, progress=progress)
+    _compare_lookalikes(
+        scan.columns, folder, root, kind=listing.kind, options=options, progress=progress
+    )
     return scan
 
 
@@ -136,6 +142,10 @@ def _plain_oddity(oddity: str) -> str:
     """Return a note on an image without its numbers, so that notes can be counted."""
     if oddity.startswith("dark"):
         return "dark: a quarter of the 16 bits or less is used"
+    if oddity.endswith("channels mixed to one"):
+        return "several channels: mixed to one"
+    if ": nothing above" in oddity:
+        return "recorded at less than 16,000 Hz: nothing above half of that"
     if "frames" in oddity or "pages" in oddity:
         return "several frames or pages: the first is used"
     if oddity.startswith("content is"):
@@ -144,7 +154,13 @@ def _plain_oddity(oddity: str) -> str:
 
 
 def _compare_lookalikes(
-    columns: SampleColumns, folder: Path, root: Path, *, options: ImportConfig, progress: Progress
+    columns: SampleColumns,
+    folder: Path,
+    root: Path,
+    *,
+    kind: str,
+    options: ImportConfig,
+    progress: Progress,
 ) -> None:
     """Read the images that agree in a sample of their pixels again, and compare all pixels."""
     again = columns.find_lookalikes().tolist()
@@ -156,7 +172,7 @@ def _compare_lookalikes(
         for number, row in enumerate(read_rows(folder / ROWS_NAME))
         if number in wanted
     )
-    chunks = check_images(root, records, threads=options.threads, exact=True)
+    chunks = check_images(root, records, threads=options.threads, kind=kind, exact=True)
     with progress.task("comparing images that look alike", len(again), unit="files") as task:
         rows = iter(again)
         for chunk in chunks:

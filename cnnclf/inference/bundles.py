@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnclf import __version__
 from cnnclf.bounded import check_regular, is_inside
-from cnnclf.errors import ConfigError, RunError, UsageError
+from cnnclf.errors import CnnclfError, ConfigError, RunError, UsageError
 from cnnclf.files import (
     atomic_path,
     check_version,
@@ -25,7 +25,7 @@ from cnnclf.files import (
     read_json,
     write_json_atomic,
 )
-from cnnclf.images.input_spec import InputSpec
+from cnnclf.images.input_spec import KINDS, InputSpec
 from cnnclf.inference.engines.engine import ModelFile
 from cnnclf.inference.promise import read_promise
 from cnnclf.runs import (
@@ -197,6 +197,20 @@ def read_bundle(directory: Path) -> Bundle:
     """
     content, directory = _read_checked(directory)
     return Bundle(directory, content, *_parse(content, directory))
+
+
+def read_kind(directory: Path) -> str:
+    """Return what a bundle takes, as in `InputSpec`, without opening its model.
+
+    A description that cannot be read counts as one of images: opening the model reports it.
+    """
+    try:
+        content = read_json(directory / CLASSIFIER_FILE)
+    except CnnclfError:
+        return "image"
+    spec = content.get("input_spec") if isinstance(content, dict) else None
+    kind = spec.get("kind") if isinstance(spec, dict) else None
+    return kind if kind in KINDS else "image"
 
 
 def hash_files(directory: Path, names: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from cnnclf.names import count_of
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
+from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
 
 _PHASES = ("head", "tail")
@@ -110,12 +111,13 @@ def plan_finetuning(
                     "image_size": (spec.height, spec.width),
                     "fit": spec.fit,
                     "range": spec.value_range or "type",
+                    "seconds": spec.sound.seconds if spec.sound else "auto",
                 }
             ),
             "tail": tail,
             "head": _plan_head(config, counts, reasons),
             "training": _plan_training(config.training, counts, reasons),
-            "augment": _plan_augmentation(config, given or {}, reasons),
+            "augment": _plan_augmentation(config, dataset, given or {}, reasons),
         }
     )
     on_pixels = not config.features.cache or frozen == ""
@@ -198,7 +200,10 @@ def _plan_input(
         reasons["data.image_size"] = f"{row.name} was trained on {size[0]}x{size[1]}"
     check_size(row, height=size[0], width=size[1])
     how: str = fit
-    if fit == "auto":
+    sound = plan_sound(config.data.seconds, dataset, reasons=reasons)
+    if fit == "auto" and sound is not None:
+        how, reasons["data.fit"] = "squash", "the network sees the whole spectrogram"
+    elif fit == "auto":
         how, reasons["data.fit"] = "crop", "keeps the proportions the backbone was trained on"
     value_range = plan_range(config.data.range, dataset, reasons=reasons)
     return InputSpec(
@@ -208,6 +213,8 @@ def _plan_input(
         fit=how,
         interpolation="bicubic",
         value_range=value_range,
+        kind=dataset.kind,
+        sound=sound,
     )
 
 
@@ -266,10 +273,16 @@ def _plan_head(
 
 
 def _plan_augmentation(
-    config: FinetuneConfig, given: Mapping[str, str], reasons: dict[str, str]
+    config: FinetuneConfig,
+    dataset: Dataset,
+    given: Mapping[str, str],
+    reasons: dict[str, str],
 ) -> AugmentConfig:
-    """Choose a crop for cached views by default: it does not change the class."""
-    augment, features = config.augment, config.features
+    """Choose a crop for cached views by default: it does not change the class of an image."""
+    features = config.features
+    augment = plan_sound_augmentation(config.augment, dataset, given=given, reasons=reasons)
+    if dataset.kind == "sound":
+        return augment
     is_open = "augment.preset" not in given and augment.crop is None
     if features.cache and features.views > 1 and is_open:
         reasons["augment.crop"] = "without it, the views would be almost identical"

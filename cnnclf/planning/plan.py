@@ -24,7 +24,7 @@ from cnnclf.images.decode import InputSpec
 
 PLAN_VERSION = 1
 
-_GRAY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
+_GRAY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "array", "sound"})
 
 _DAMAGE = (LookupError, TypeError, ValueError, OverflowError, AttributeError, ConfigError)
 _LIST = TypeAdapter(tuple[str, ...])

@@ -7,7 +7,13 @@ from typing import Any, Self
 import numpy as np
 
 from cnnclf.augmentation.table import choose_operations
-from cnnclf.config import ModelConfig, OptimizerConfig, TrainConfig, TrainingConfig
+from cnnclf.config import (
+    AugmentConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    TrainingConfig,
+)
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError
 from cnnclf.images.decode import InputSpec
@@ -16,6 +22,7 @@ from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
+from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
 
 
@@ -105,17 +112,25 @@ def plan_training(
             optimizer.name, batch_norm=model.batch_norm
         )
         optimizer = optimizer.model_copy(update={"learning_rate": rate})
-    operations = _plan_augmentation(config, spec, given, reasons)
+    augment = plan_sound_augmentation(config.augment, dataset, given=given, reasons=reasons)
+    operations = _plan_augmentation(augment, spec, given, reasons)
     data = config.data.model_copy(
         update={
             "image_size": (spec.height, spec.width),
             "color": "gray" if spec.channels == 1 else "rgb",
             "fit": spec.fit,
             "range": spec.value_range or "type",
+            "seconds": spec.sound.seconds if spec.sound else "auto",
         }
     )
     resolved = config.model_copy(
-        update={"data": data, "model": model, "training": training, "optimizer": optimizer}
+        update={
+            "data": data,
+            "model": model,
+            "training": training,
+            "optimizer": optimizer,
+            "augment": augment,
+        }
     )
     return TrainPlan(
         asked=config,
@@ -155,16 +170,29 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
     rows = rows if len(rows) else np.arange(len(manifest))
     heights, widths = manifest.heights[rows], manifest.widths[rows]
     size, color, fit = config.data.image_size, config.data.color, config.data.fit
-    if size == "auto":
+    sound = plan_sound(config.data.seconds, dataset, reasons=reasons)
+    if size == "auto" and sound is not None:
+        size = (sound.bands, sound.frames)
+        reasons["data.image_size"] = (
+            f"{sound.bands} mel bands of {sound.seconds:g} s, a column every "
+            f"{1000 * sound.hop / sound.sample_rate:g} ms"
+        )
+    elif size == "auto":
         size, reasons["data.image_size"] = choices.choose_size(heights, widths)
     if color == "auto":
         all_gray = is_gray(dataset)
         color = "gray" if all_gray else "rgb"
         reasons["data.color"] = (
-            "all training images are gray" if all_gray else "some training images have colors"
+            "sounds have no colors"
+            if sound is not None
+            else "all training images are gray"
+            if all_gray
+            else "some training images have colors"
         )
     how: str = fit
-    if fit == "auto":
+    if fit == "auto" and sound is not None:
+        how, reasons["data.fit"] = "squash", "all spectrograms have one size"
+    elif fit == "auto":
         how, reasons["data.fit"] = choices.choose_fit(heights, widths, size=size)
     value_range = plan_range(config.data.range, dataset, reasons=reasons)
     return InputSpec(
@@ -173,6 +201,8 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
         channels=1 if color == "gray" else 3,
         fit=how,
         value_range=value_range,
+        kind=dataset.kind,
+        sound=sound,
     )
 
 
@@ -263,9 +293,8 @@ def _plan_training(
 
 
 def _plan_augmentation(
-    config: TrainConfig, spec: InputSpec, given: Mapping[str, str], reasons: dict[str, str]
+    augment: AugmentConfig, spec: InputSpec, given: Mapping[str, str], reasons: dict[str, str]
 ) -> dict[str, float]:
-    augment = config.augment
     operations = choose_operations(
         augment.preset, augment.model_dump(exclude={"preset", "alternate_flips"})
     )
@@ -275,6 +304,6 @@ def _plan_augmentation(
                 "augment.hue needs color images, and these are gray", "use --color rgb, or no --hue"
             )
         del operations["hue"]
-    if "augment.preset" not in given:
+    if "augment.preset" not in given and "augment.preset" not in reasons:
         reasons["augment.preset"] = "no flips or rotations by default: they might change the class"
     return operations

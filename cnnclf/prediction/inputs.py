@@ -17,12 +17,15 @@ from typing import BinaryIO, Final, NamedTuple
 
 from cnnclf.data.manifest import is_dataset, load_dataset
 from cnnclf.errors import DataError
+from cnnclf.images.formats import FORMATS
+from cnnclf.images.sound_files import SOUND_SUFFIXES
 from cnnclf.importers.walk import Walk
 from cnnclf.prediction.path_lists import ByteStream, read_list
 from cnnclf.prediction.patterns import has_wildcard, join_names, match_pattern
 from cnnclf.prediction.sharding import Shard
 from cnnclf.progress import Progress, Silent
 
+_IMAGES: Final = frozenset(suffix for _, suffixes in FORMATS.values() for suffix in suffixes)
 # Skipped in folders. Files with any other suffix, or none, are tried.
 # fmt: off
 NO_IMAGES = frozenset({
@@ -34,6 +37,12 @@ NO_IMAGES = frozenset({
     ".xmp", ".xz", ".yaml", ".yml", ".zip",
 })
 # fmt: on
+_ARRAYS: Final = frozenset({".npy"})
+_NEVER_TRIED: Final = {
+    "image": NO_IMAGES | _ARRAYS | set(SOUND_SUFFIXES),
+    "array": (NO_IMAGES - _ARRAYS) | set(SOUND_SUFFIXES) | _IMAGES,
+    "sound": (NO_IMAGES - set(SOUND_SUFFIXES)) | _ARRAYS | _IMAGES,
+}
 _GIVE_WAY_EVERY, _GIVE_WAY_S = 1000, 0.002
 
 
@@ -71,6 +80,7 @@ class ImageInputs:
         excluded: A folder that is not searched, because results are written there.
         progress: Receives a note about skipped files.
         shard: Restricts the paths to one shard.
+        kind: What the files must hold, as in `InputSpec`.
         sort_at_once: How many names of a folder are sorted together, at least 1. A larger folder
             comes in chunks of this size, each in natural order.
         may_be_empty: Whether finding nothing is allowed.
@@ -81,6 +91,7 @@ class ImageInputs:
     excluded: Path | None = None
     progress: Progress = field(default_factory=Silent)
     shard: Shard | None = None
+    kind: str = "image"
     sort_at_once: int = 20_000
     may_be_empty: bool = False
 
@@ -126,7 +137,7 @@ class ImageInputs:
         return found is PAUSE or self.shard is None or self.shard.owns(found.path)
 
     def _find(self) -> Iterator[Found]:
-        search = _Search(self.excluded, self.sort_at_once)
+        search = _Search(self.excluded, self.sort_at_once, self.kind)
         missing: list[Found] = []
         has_found = False
         for item in self.inputs:
@@ -148,7 +159,7 @@ class ImageInputs:
             kind = DataError if gone else NoImagesError
             reasons = [f"{found.path}: {found.error}" for found in missing[:1]]
             raise kind(
-                f"found no images in {', '.join(self.inputs[:5])}"
+                f"found no {self.kind}s in {', '.join(self.inputs[:5])}"
                 + "".join(f" ({reason})" for reason in reasons),
                 "give files, folders, quoted patterns, @list.txt, or - for a list on stdin",
             )
@@ -157,7 +168,8 @@ class ImageInputs:
 class _Search:
     """A single search of the inputs; remembers which files it skipped."""
 
-    def __init__(self, excluded: Path | None, sort_at_once: int) -> None:
+    def __init__(self, excluded: Path | None, sort_at_once: int, kind: str) -> None:
+        self._kind = kind
         self._skipped: Counter[str] = Counter()
         self._remarks: list[str] = []
         self._excluded = excluded and excluded.resolve()
@@ -190,7 +202,8 @@ class _Search:
             kinds = ", ".join(f"{suffix} {count}" for suffix, count in self._skipped.most_common(5))
             total = sum(self._skipped.values())
             files = "1 file" if total == 1 else f"{total:,} files"
-            progress.note(f"skipped {files} in folders that are not images by name ({kinds})")
+            what = f"not {self._kind}s by name"
+            progress.note(f"skipped {files} in folders that are {what} ({kinds})")
         for remark in dict.fromkeys(self._remarks):
             progress.note(remark)
 
@@ -243,7 +256,7 @@ class _Search:
             suffix = PurePath(name).suffix.lower()
             if self._excluded and self._is_excluded(folder, name):
                 continue
-            if suffix in NO_IMAGES:
+            if suffix in _NEVER_TRIED[self._kind]:
                 self._skipped[suffix] += 1
             else:
                 yield Found(join_names(folder, name))

@@ -111,7 +111,7 @@ def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
         path = dataset.file(row)
         try:
             content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
-            reduced = reduce_image(content, REDUCED_SIDE, name=path.name)
+            reduced = reduce_image(content, REDUCED_SIDE, name=path.name, kind=dataset.kind)
         except FileNotFoundError:
             facts.missing.append(row)
         except ImageError as error:

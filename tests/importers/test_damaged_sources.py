@@ -21,7 +21,6 @@ from cnnclf.errors import DataError
 from cnnclf.importers import IMPORTERS
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.idx import IDX
-from cnnclf.importers.formats.npy import NPY_FOLDERS
 from cnnclf.importers.formats.npz import NPZ
 from cnnclf.importers.importer import Importer
 from cnnclf.importers.source import Source
@@ -57,12 +56,6 @@ def npz() -> bytes:
     return buffer.getvalue()
 
 
-def npy() -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, IMAGES[0].astype(np.float32))
-    return buffer.getvalue()
-
-
 IMAGES_IDX = struct.pack(">BBBB3I", 0, 0, 8, 3, 4, 3, 3) + IMAGES.tobytes()
 LABELS_IDX = struct.pack(">BBBBI", 0, 0, 8, 1, 4) + LABELS.astype(np.uint8).tobytes()
 CIFAR_RECORDS = (b"\1" + bytes(range(256)) * 12) * 2
@@ -84,7 +77,6 @@ SOURCES: dict[str, tuple[bytes, str, dict[str, bytes], Importer, bool]] = {
     "cifar": (CIFAR_RECORDS, "data_batch_1.bin", {}, CIFAR, False),
     "cifar names": (b"a\nb\n", "batches.meta.txt", {"test_batch.bin": CIFAR_RECORDS}, CIFAR, False),
     "npz": (npz(), "a.npz", {}, NPZ, True),
-    "npy": (npy(), "cat/1.npy", {"dog/1.npy": npy()}, NPY_FOLDERS, False),
 }
 
 

@@ -95,7 +95,7 @@ def explain_command(
             "IMAGES",
             hint=f"only the views of the network need none: {_list_views_without_image()}",
         )
-    from cnnclf.inference.bundles import check_order, find_bundle
+    from cnnclf.inference.bundles import check_order, find_bundle, read_kind
     from cnnclf.inference.origins import warn_of_unfinished
     from cnnclf.prediction.inputs import ImageInputs
 
@@ -103,7 +103,11 @@ def explain_command(
     bundle = find_bundle(run)
     warn_of_unfinished(run, use="used", progress=out.progress())
     found = (
-        ImageInputs(images or (), excluded=place, progress=out.progress()).first() if images else ()
+        ImageInputs(
+            images or (), excluded=place, progress=out.progress(), kind=read_kind(bundle)
+        ).first()
+        if images
+        else ()
     )
     from cnnclf.explainers.explaining import ExplainRequest, explain_images, open_context
     from cnnclf.inference.classifier import Classifier

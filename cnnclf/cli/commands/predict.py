@@ -139,14 +139,22 @@ def predict_command(
     ):
         return ExitCode.OK
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
-    from cnnclf.inference.bundles import check_order, find_bundle
+    from cnnclf.inference.bundles import check_order, find_bundle, read_kind
     from cnnclf.inference.origins import warn_of_unfinished
 
     check_order(run, images)
     bundle = find_bundle(run)
     warn_of_unfinished(run, use="used", progress=out.progress())
     path = None if cluster else out_
-    search = search_images(images, shard, path=path, mode=mode, watch=watch, sorting=sorting)
+    search = search_images(
+        images,
+        shard,
+        path=path,
+        mode=mode,
+        watch=watch,
+        sorting=sorting,
+        kind=read_kind(bundle),
+    )
     if cluster is not None:
         from cnnclf.cli.predict_with_ray import predict_with_ray
 

@@ -1,6 +1,5 @@
 """Folders of images: one folder per class, or such folders below train, val and test."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from cnnclf.importers.layouts.folder_layout import (
     FolderLayout,
     find_layout,
 )
-from cnnclf.importers.layouts.folder_view import name_of, parent_of
+from cnnclf.importers.layouts.folder_view import find_in_path, name_of, parent_of
 from cnnclf.importers.layouts.label_lists import LabelList, read_label_list
 from cnnclf.importers.walk import Walk
 from cnnclf.names import count_of, name_some
@@ -259,7 +258,4 @@ def _label_of(file: str, rule: str) -> str:
         if rule == "grandparent":
             above = parent_of(above)
         return name_of(above)
-    match = re.search(rule, name_of(file)) or re.search(rule, file)
-    if match is None:
-        return ""
-    return (match[1] if match.re.groups else match[0]) or ""
+    return find_in_path(rule, file)

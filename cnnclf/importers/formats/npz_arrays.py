@@ -12,9 +12,9 @@ import numpy as np
 
 from cnnclf.errors import DataError
 from cnnclf.files import format_bytes
+from cnnclf.images.npy_header import NpyHeader, read_npy_header
 from cnnclf.importers.archives.packed import check_growth, damaged, zip_faults
 from cnnclf.importers.formats.arrays import Numbers, block_length
-from cnnclf.importers.formats.npy import NpyHeader, read_npy_header
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,19 @@
 """Looking at the folders of a source, each of them once."""
 
+import re
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
 from cnnclf.images.formats import FORMATS
+from cnnclf.images.sound_files import SOUND_SUFFIXES
 from cnnclf.importers.layouts.split_words import is_neutral
 from cnnclf.importers.walk import Walk
 
 IMAGE_SUFFIXES: Final = (
     *(suffix for _, suffixes in FORMATS.values() for suffix in suffixes),
     ".npy",
+    *SOUND_SUFFIXES,
 )
 LIST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
 _SAMPLE: Final = 50
@@ -84,6 +87,14 @@ class FolderView:
 def is_image_name(path: str) -> bool:
     """Return whether a file is named like an image."""
     return path.casefold().endswith(IMAGE_SUFFIXES)
+
+
+def find_in_path(expression: str, path: str) -> str:
+    """Return the first group, or all, of what an expression finds in the name or else the path."""
+    match = re.search(expression, name_of(path)) or re.search(expression, path)
+    if match is None:
+        return ""
+    return (match[1] if match.re.groups else match[0]) or ""
 
 
 def name_of(path: str) -> str:
