@@ -12,7 +12,6 @@ from cnnclf.images.modes import scale_values
 from cnnclf.images.npy_header import MAGIC, read_npy_header
 
 _CHANNELS: Final = (1, 2, 3, 4)
-_MODES: Final = {2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def load_array(
@@ -39,10 +38,8 @@ def load_array(
     pixels = _scale(array, value_range)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    mode = "L" if pixels.ndim == 2 else _MODES[pixels.shape[2]]
-    size = (pixels.shape[1], pixels.shape[0])
-    image = Image.frombytes(mode, size, np.ascontiguousarray(pixels).tobytes())
-    return (image.convert("RGBA") if mode == "LA" else image), kind
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return (image.convert("RGBA") if image.mode == "LA" else image), kind
 
 
 def _read(content: bytes, max_pixels: int) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.json_labels import JSON_LABELS
 from cnnclf.importers.formats.npz import NPZ
 from cnnclf.importers.formats.pixel_tables import PIXEL_TABLE
-from cnnclf.importers.formats.signals import SIGNAL_IMPORTERS
+from cnnclf.importers.formats.signal_folders import SIGNAL_IMPORTERS
 from cnnclf.importers.formats.tables import TABLE
 from cnnclf.importers.importer import Importer
 from cnnclf.importers.opening import choose_importer, count_unread, open_cached

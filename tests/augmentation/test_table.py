@@ -106,7 +106,7 @@ def test_wrong_names_and_strengths_are_all_named_at_once() -> None:
     assert "zoom" in message
     with pytest.raises(ConfigError, match="'heavy'") as raised:
         choose_operations("heavy")
-    assert raised.value.hint == "presets are none, light, medium, strong"
+    assert raised.value.hint == "presets are none, light, medium, strong, sound"
 
 
 def test_a_flip_is_a_flip() -> None:

@@ -12,7 +12,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import DataError
 from cnnclf.importers import import_source
-from cnnclf.importers.formats.signals import SIGNAL_IMPORTERS
+from cnnclf.importers.formats.signal_folders import SIGNAL_IMPORTERS
 from cnnclf.importers.importer import Importer
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
