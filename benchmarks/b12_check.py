@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-jpegs")
     parser.add_argument("--photos", type=Path, help="folder of class folders of real photos")
-    parser.add_argument("--only", choices=("speed", "copies", "hashes"))
+    parser.add_argument("--only", choices=("speed", "duplicates", "hashes"))
     arguments = parser.parse_args()
     if arguments.only in {None, "speed"}:
         for count, height, width in (
@@ -52,7 +52,7 @@ def main() -> None:
             draw_jpegs(photos, count=count, height=height, width=width)
             print(f"{count:,} JPEGs of {width} x {height}, medians of {arguments.rounds}")
             measure_speed(photos, count, arguments.rounds)
-    if arguments.only in {None, "copies"}:
+    if arguments.only in {None, "duplicates"}:
         print("\ndrawn images of 320 x 240")
         rng = random.Random(0)
         measure_copies([draw_scene(rng, 240, 320, hue=index % 2) for index in range(900)])

@@ -141,6 +141,7 @@ def check(
     dataset: "Dataset | StrPath",
     config: CheckConfig | Settings | None = None,
     *,
+    run: StrPath | None = None,
     out: StrPath | None = None,
     progress: Progress | None = None,
 ) -> "QualityReport":
@@ -149,6 +150,7 @@ def check(
     Args:
         dataset: A dataset, or any source that can be imported.
         config: Settings of `cnnclf check`.
+        run: A run, whose probabilities show which labels may be wrong.
         out: Directory of findings.csv and check.html; None writes nothing.
         progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
 
@@ -167,6 +169,7 @@ def check(
     """
     from cnnclf.importers import open_dataset
     from cnnclf.quality.checking import check_dataset, write_report
+    from cnnclf.training.witnesses import open_networks
 
     settings, _ = _resolve(CheckConfig, config)
     progress = progress or _Logged()
@@ -175,7 +178,10 @@ def check(
         if isinstance(dataset, str | os.PathLike)
         else dataset
     )
-    report, evidence = check_dataset(data, config=settings, progress=progress)
+    networks = open_networks(
+        data, settings, run=None if run is None else Path(run), progress=progress
+    )
+    report, evidence = check_dataset(data, config=settings, networks=networks, progress=progress)
     if out is not None:
         write_report(Path(out), report, evidence=evidence, progress=progress)
     return report

@@ -15,6 +15,16 @@ class CheckConfig(CommandConfig):
     mirrored: bool = Field(
         False, description="Look for mirrored and rotated copies, too: eight forms of each image."
     )
+    embeddings: bool = Field(
+        False,
+        description="Look for crops, too: compare images by the features of a pretrained network.",
+    )
+    cross_validate: bool | None = Field(
+        None,
+        description="Look for wrong labels and outliers with a classifier on the features of a "
+        "pretrained network, fitted in folds.",
+        json_schema_extra={"unset": "for 100 to 5,000 images"},
+    )
     threads: Threads = Field(
         None,
         description="CPU threads that read and examine images.",

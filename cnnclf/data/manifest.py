@@ -29,6 +29,7 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "MANIFEST_NAME",
+    "SKIPPED_NAME",
     "SPLITS",
     "Counts",
     "Dataset",
@@ -39,14 +40,20 @@ __all__ = [
     "is_broken_dataset",
     "is_dataset",
     "load_dataset",
+    "load_description",
     "read_manifest",
     "save_dataset",
 ]
 
 MANIFEST_NAME: Final = "manifest.csv"
 DATASET_NAME: Final = "dataset.json"
+SKIPPED_NAME: Final = "skipped.csv"
 FORMAT: Final = "cnnclf-dataset"
 FORMAT_VERSION: Final = 1
+VERSIONED: Final = 2
+"""Format version of a dataset whose manifest was changed, which older programs cannot find."""
+
+_MANIFEST: Final = re.compile(r"manifest(-\d{1,9})?\.csv")
 
 Counts = dict[str, dict[str, int]]
 
@@ -203,7 +210,7 @@ def load_dataset(directory: Path) -> Dataset:
         DataError: It is not a dataset directory, is damaged or from a newer version, or the folder
             with its images is missing.
     """
-    found = _load_description(directory)
+    found = load_description(directory)
     root = directory / found["root"]
     if not root.is_dir():
         raise DataError(
@@ -212,7 +219,7 @@ def load_dataset(directory: Path) -> Dataset:
         )
     labels = tuple(found["labels"])
     fingerprint = Fingerprint(labels)
-    manifest = read_manifest(directory / MANIFEST_NAME, labels, fingerprint=fingerprint)
+    manifest = read_manifest(directory / found["manifest"], labels, fingerprint=fingerprint)
     return Dataset(
         directory=directory,
         root=root,
@@ -230,6 +237,7 @@ def save_dataset(
     labels: tuple[str, ...],
     root: Path | str,
     source: Mapping[str, Any],
+    version: Mapping[str, Any] | None = None,
 ) -> Saved:
     """Write `manifest.csv` row by row and then `dataset.json` into an existing directory.
 
@@ -239,6 +247,8 @@ def save_dataset(
         labels: In the order of the class indices.
         root: An absolute path, or one relative to `directory` if the images are inside.
         source: The source, how it was read, and why.
+        version: Of a manifest that was changed: its name and those before; see
+            `manifest_versions`.
 
     Raises:
         DeviceError: The disk is full.
@@ -257,10 +267,11 @@ def save_dataset(
             written += 1
             yield row
 
-    write_rows(directory / MANIFEST_NAME, counted())
+    name = version["manifest"] if version else MANIFEST_NAME
+    write_rows(directory / name, counted())
     description = {
         "format": FORMAT,
-        "version": FORMAT_VERSION,
+        "version": VERSIONED if version else FORMAT_VERSION,
         "labels": labels,
         "counts": counts,
         "root": root if isinstance(root, str) else root.as_posix(),
@@ -268,7 +279,7 @@ def save_dataset(
         "fingerprint": fingerprint.hexdigest(),
         "cnnclf": cnnclf.__version__,
     }
-    write_json_atomic(directory / DATASET_NAME, description)
+    write_json_atomic(directory / DATASET_NAME, description | dict(version or {}))
     return Saved(counts, fingerprint.hexdigest(), written)
 
 
@@ -340,7 +351,12 @@ def read_manifest(
     )
 
 
-def _load_description(directory: Path) -> dict[str, Any]:
+def load_description(directory: Path) -> dict[str, Any]:
+    """Load `dataset.json`; `manifest` names the file of rows in use.
+
+    Raises:
+        DataError: As for `load_dataset`.
+    """
     path = directory / DATASET_NAME
     again = "import the source again with: cnnclf import SOURCE --out ANOTHER_DATASET"
     try:
@@ -358,7 +374,7 @@ def _load_description(directory: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataError(f"{path} was not written by cnnclf import", again)
     version = found.get("version")
-    if version != FORMAT_VERSION:
+    if version not in {FORMAT_VERSION, VERSIONED}:
         raise DataError(
             f"expected format version {FORMAT_VERSION} in {path}, received {version!r}",
             "upgrade cnnclf, or " + again,
@@ -372,4 +388,11 @@ def _load_description(directory: Path) -> dict[str, Any]:
         raise DataError(f"{path} is damaged: 'labels' are not distinct texts", again)
     if "\0" in found["root"]:
         raise DataError(f"{path} is damaged: 'root' is not a path", again)
+    versions = found.setdefault("versions", [])
+    names = [found.setdefault("manifest", MANIFEST_NAME)]
+    names += [isinstance(each, dict) and each.get("manifest") for each in versions]
+    if not all(isinstance(name, str) and _MANIFEST.fullmatch(name) for name in names):
+        raise DataError(
+            f"{path} is damaged: 'manifest' or 'versions' are not those of cnnclf", again
+        )
     return found

@@ -54,7 +54,30 @@ def join_units(*keys: Keys) -> Ids:
         same = (ordered[1:] == ordered[:-1]).all(axis=1) & ordered[1:].any(axis=1)
         starts.append(order[:-1][same])
         ends.append(order[1:][same])
-    return _find_components(len(keys[0]), np.concatenate(starts), np.concatenate(ends))
+    return find_components(
+        len(keys[0]), np.stack([np.concatenate(starts), np.concatenate(ends)], 1)
+    )
+
+
+def find_components(count: int, edges: Ids) -> Ids:
+    """Label the nodes of a graph by the smallest node they are connected with.
+
+    Args:
+        count: Number of nodes.
+        edges: int64 [m, 2], the two nodes of each.
+
+    Returns:
+        int64 [count].
+    """
+    starts, ends = edges.T
+    roots = np.arange(count)
+    while True:
+        first, second = roots[starts], roots[ends]
+        if np.array_equal(first, second):
+            return roots
+        np.minimum.at(roots, np.maximum(first, second), np.minimum(first, second))
+        while not np.array_equal(roots, roots[roots]):
+            roots = roots[roots]
 
 
 def assign_splits(
@@ -110,18 +133,6 @@ def count_units(class_indices: npt.NDArray[np.int32], units: Ids, *, classes: in
     """
     pairs = np.unique(units * classes + class_indices)
     return np.bincount(pairs % classes, minlength=classes)
-
-
-def _find_components(count: int, starts: Ids, ends: Ids) -> Ids:
-    """Label the nodes of a graph by the smallest node they are connected with."""
-    roots = np.arange(count)
-    while True:
-        first, second = roots[starts], roots[ends]
-        if np.array_equal(first, second):
-            return roots
-        np.minimum.at(roots, np.maximum(first, second), np.minimum(first, second))
-        while not np.array_equal(roots, roots[roots]):
-            roots = roots[roots]
 
 
 def _rank_units(units: Ids, digests: Keys, seed: int) -> Ids:

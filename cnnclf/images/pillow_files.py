@@ -103,11 +103,13 @@ class FileFacts(NamedTuple):
         camera: Maker and model in EXIF; "" for none.
         jpeg_quality: 1 to 100, as libjpeg counts, estimated from the first quantization table; None
             if there is none.
+        taken: When the image was taken, as EXIF writes it; "" for unknown.
     """
 
     turn: str
     camera: str
     jpeg_quality: int | None
+    taken: str = ""
 
 
 NO_FACTS: Final = FileFacts("", "", None)
@@ -248,7 +250,8 @@ def _load(
         if with_oddities:
             frames = _describe_frames(image, file_format, stream)
             oddities += [*deep, _TURNS.get(turn, ""), frames]
-            facts = FileFacts(_TURNS.get(turn, ""), _find_camera(image), _estimate_quality(image))
+            camera, taken = _read_exif(image)
+            facts = FileFacts(_TURNS.get(turn, ""), camera, _estimate_quality(image), taken)
     except MemoryError as error:
         raise ImageError(f"not enough memory to decode {width} x {height} pixels") from error
     except _DAMAGE as error:
@@ -402,15 +405,18 @@ def _find_orientation(image: ImageFile.ImageFile) -> int:
     return orientation if isinstance(orientation, int) and orientation in _TRANSPOSES else 1
 
 
-def _find_camera(image: ImageFile.ImageFile) -> str:
+def _read_exif(image: ImageFile.ImageFile) -> tuple[str, str]:
+    """Read the camera and the time that the image was taken; "" for unknown."""
     if "exif" not in image.info:
-        return ""
+        return "", ""
     try:
         exif = image.getexif()
         words = [str(exif.get(tag, "")) for tag in (ExifTags.Base.Make, ExifTags.Base.Model)]
+        taken = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal, "")
     except _DAMAGE:
-        return ""
-    return " ".join(_printable(word.strip("\0 "))[:_MAX_CAMERA] for word in words).strip()
+        return "", ""
+    camera = " ".join(_printable(word.strip("\0 "))[:_MAX_CAMERA] for word in words).strip()
+    return camera, _printable(str(taken or exif.get(ExifTags.Base.DateTime, "")))[:_MAX_CAMERA]
 
 
 def _estimate_quality(image: ImageFile.ImageFile) -> int | None:

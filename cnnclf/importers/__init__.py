@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.config import ImportConfig
-from cnnclf.data.manifest import Dataset
+from cnnclf.data.manifest import SKIPPED_NAME, Dataset
 from cnnclf.importers.archives.archives import archive_importers
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS
@@ -22,7 +22,6 @@ from cnnclf.importers.formats.tables import TABLE
 from cnnclf.importers.importer import Importer
 from cnnclf.importers.opening import choose_importer, count_unread, open_cached
 from cnnclf.importers.pipeline import ImportReport, run_import
-from cnnclf.importers.scan import SKIPPED_NAME
 from cnnclf.importers.source import Source
 from cnnclf.progress import Progress
 

@@ -19,11 +19,13 @@ from cnnclf.data.checks import find_duplicates
 from cnnclf.data.manifest import (
     DATASET_NAME,
     MANIFEST_NAME,
+    SKIPPED_NAME,
     Counts,
     is_dataset,
     save_dataset,
 )
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
+from cnnclf.data.manifest_versions import OWN_FILES
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
 from cnnclf.importers.importer import Importer, Listing, Record
@@ -34,7 +36,7 @@ from cnnclf.importers.reporting import (
     report_oddities,
     report_skipped,
 )
-from cnnclf.importers.scan import ROWS_NAME, SKIPPED_NAME, Scan, scan_images
+from cnnclf.importers.scan import ROWS_NAME, Scan, scan_images
 from cnnclf.importers.source import Source
 from cnnclf.importers.splitting import Division, split_images
 from cnnclf.names import count_of, name_some, natural_key
@@ -244,7 +246,7 @@ def _check_free(out: Path, *, source: Path | None = None, overwrite: bool = Fals
 
 def _check_only_dataset(out: Path, source: Path | None) -> None:
     """Check that nothing but a dataset would be lost with a directory."""
-    others = sorted(entry.name for entry in out.iterdir() if entry.name not in _OWN_NAMES)
+    others = sorted(entry.name for entry in out.iterdir() if not _is_own(entry.name))
     if source is not None and out.resolve() in (source.resolve(), *source.resolve().parents):
         fault = "the source is inside it"
     elif others:
@@ -253,6 +255,10 @@ def _check_only_dataset(out: Path, source: Path | None) -> None:
         check_replaceable(out)
         return
     raise UsageError(f"cannot replace the dataset {out}: {fault}", "choose another --out")
+
+
+def _is_own(name: str) -> bool:
+    return name in _OWN_NAMES or OWN_FILES.fullmatch(name) is not None
 
 
 @contextlib.contextmanager

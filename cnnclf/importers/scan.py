@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.config import ImportConfig
+from cnnclf.data.manifest import SKIPPED_NAME
 from cnnclf.data.manifest_rows import Row, open_csv, read_rows, write_rows
 from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.reading import Checked, check_images
@@ -14,7 +15,6 @@ from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.progress import Progress, Task
 
 ROWS_NAME: Final = "rows.csv"
-SKIPPED_NAME: Final = "skipped.csv"
 
 # Reasons may quote the files; not all of a million are kept.
 _MAX_REASONS: Final = 1000

@@ -24,7 +24,7 @@ from cnnclf.models.weights.sources import WeightSource, check_weights, find_weig
 from cnnclf.names import count_of
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
-from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
+from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
 
@@ -132,7 +132,7 @@ def plan_finetuning(
         counts=counts,
         operations=plan_operations(resolved, on_pixels=on_pixels),
         dataset=name_origin(dataset),
-        remarks=_remark(dataset, counts, row),
+        remarks=(*name_errors(dataset), *_remark(dataset, counts, row)),
     )
 
 

@@ -21,6 +21,8 @@ from cnnclf.errors import ConfigError, RunError
 from cnnclf.files import check_version, read_json
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import InputSpec
+from cnnclf.names import count_of, name_some
+from cnnclf.quality.fact_cache import load_errors
 
 PLAN_VERSION = 1
 
@@ -179,6 +181,15 @@ def name_origin(dataset: Dataset) -> dict[str, str]:
         "path": str(dataset.directory.absolute()),
         "fingerprint": dataset.fingerprint,
     }
+
+
+def name_errors(dataset: Dataset) -> tuple[str, ...]:
+    """Name the findings of severity error of the last `cnnclf check`, in at most one line."""
+    errors = load_errors(dataset)
+    if not errors:
+        return ()
+    named = name_some([f"{check} ({count:,})" for check, count in errors.items()])
+    return (f"cnnclf check found {count_of(sum(errors.values()), 'error')}: {named}",)
 
 
 def is_gray(dataset: Dataset) -> bool:

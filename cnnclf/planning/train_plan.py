@@ -21,7 +21,7 @@ from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
-from cnnclf.planning.plan import Plan, count_splits, is_gray, name_origin
+from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
 
@@ -147,7 +147,7 @@ def plan_training(
         ),
         operations=operations,
         dataset=name_origin(dataset),
-        remarks=_remark(counts["val"]),
+        remarks=(*name_errors(dataset), *_remark(counts["val"])),
     )
 
 

@@ -1,6 +1,9 @@
 """All that the checks look at; what several of them need is computed once."""
 
+from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +11,32 @@ import numpy.typing as npt
 from cnnclf.config import CheckConfig
 from cnnclf.data.checks import Duplicates, find_duplicates
 from cnnclf.data.manifest import SPLITS, Dataset
+from cnnclf.data.splits import find_components
+from cnnclf.quality.fact_cache import load_features, load_pairs, save_features, save_pairs
 from cnnclf.quality.hash_join import Pairs
 from cnnclf.quality.image_facts import ImageFacts
-from cnnclf.quality.twins import NearPairs, find_near_pairs, identify_contents
+from cnnclf.quality.neighbors import Neighbors, find_neighbors
+from cnnclf.quality.suspects import Judgement, cross_validate_labels
+from cnnclf.quality.twins import MIN_CONTRAST, NearPairs, find_near_pairs, identify_contents
+
+Embed = Callable[[Dataset, npt.NDArray[np.intp]], npt.NDArray[np.float16]]
+Judge = Callable[[Dataset, npt.NDArray[np.intp]], npt.NDArray[np.float32]]
+
+
+class Networks(NamedTuple):
+    """What networks say about images; computed when a check asks for it.
+
+    Args:
+        embed: From a dataset and rows to features [N, D], 0 for other rows; None for none.
+        judge: From a dataset and rows to probabilities [N, K] of a run, NaN for other rows; None
+            without a run.
+    """
+
+    embed: Embed | None = None
+    judge: Judge | None = None
+
+
+NO_NETWORKS: Final = Networks()
 
 
 class Evidence:
@@ -20,9 +46,21 @@ class Evidence:
         dataset: The dataset.
         facts: Its images.
         config: Settings of the check.
+        place: File in the cache that what is computed is named after; None for no cache.
+        networks: What networks say about the images.
     """
 
-    def __init__(self, dataset: Dataset, facts: ImageFacts, *, config: CheckConfig) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        facts: ImageFacts,
+        *,
+        config: CheckConfig,
+        place: Path | None = None,
+        networks: Networks = NO_NETWORKS,
+    ) -> None:
+        self._place = place
+        self._networks = networks
         self.dataset = dataset
         self.facts = facts
         self.config = config
@@ -55,7 +93,66 @@ class Evidence:
     @cached_property
     def near_pairs(self) -> NearPairs:
         """Images that are almost equal."""
-        return find_near_pairs(self.facts, self.contents, mirrored=self.config.mirrored)
+        mirrored = self.config.mirrored
+        found = load_pairs(self._place, mirrored=mirrored) if self._place else None
+        if found is None:
+            usable = self.facts.numbers["contrast"] >= MIN_CONTRAST
+            found = find_near_pairs(
+                self.facts.gray, self.contents, usable=usable, mirrored=mirrored
+            )
+            if self._place is not None:
+                save_pairs(self._place, found, mirrored=mirrored)
+        if self.config.embeddings and self._networks.embed is not None:
+            found = found.join(self.neighbors)
+        return found
+
+    @cached_property
+    def features(self) -> npt.NDArray[np.float16]:
+        """Features of a pretrained network, float16 [N, D]; 0 for images without any."""
+        if self._networks.embed is None:
+            raise ValueError("there are no features; see `has`")
+        found = load_features(self._place, len(self.facts)) if self._place else None
+        if found is None:
+            found = self._networks.embed(self.dataset, self.facts.usable)
+            if self._place is not None:
+                save_features(self._place, found)
+        return found
+
+    @cached_property
+    def neighbors(self) -> Neighbors:
+        """The images nearest to each in these features."""
+        return find_neighbors(self.features)
+
+    @cached_property
+    def run_judgement(self) -> Judgement | None:
+        """What a run says about the labels; None without a run."""
+        if self._networks.judge is None:
+            return None
+        probabilities = self._networks.judge(self.dataset, self.facts.usable)
+        hits = probabilities.argmax(axis=1) == self.classes
+        return Judgement(probabilities, float(hits[self.facts.usable].mean()), 1)
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """What a classifier says that has not seen the image; without features, what a run says."""
+        if self._networks.embed is None and self.run_judgement is not None:
+            return self.run_judgement
+        usable = np.asarray(self.features.any(axis=1))
+        return cross_validate_labels(self.features, self.classes, units=self.units, usable=usable)
+
+    @cached_property
+    def units(self) -> npt.NDArray[np.int64]:
+        """A number for each image that its group, its duplicates and near duplicates share."""
+        groups = np.array(self.dataset.manifest.groups)
+        edges = [self.near_pairs.rows]
+        for keys, rows in (
+            (self.contents, np.arange(len(groups))),
+            (groups, np.flatnonzero(groups != "")),
+        ):
+            order = rows[np.argsort(keys[rows], kind="stable")]
+            same = keys[order[1:]] == keys[order[:-1]]
+            edges.append(np.stack([order[:-1][same], order[1:][same]], axis=1))
+        return find_components(len(groups), np.concatenate(edges))
 
     def has(self, need: str) -> bool:
         """Return whether the dataset has what a check needs; see `Check.needs`."""
@@ -66,6 +163,10 @@ class Evidence:
             return len(set(manifest.class_indices.tolist())) > 1
         if need == "groups":
             return any(manifest.groups)
+        if need == "features":
+            return self._networks.embed is not None
+        if need == "features or a run":
+            return self.has("classes") and any(self._networks)
         return True
 
     def split_of(self, row: int) -> str:

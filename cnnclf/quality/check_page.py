@@ -66,9 +66,9 @@ def _text(text: str) -> str:
 
 def _count_severities(findings: Sequence[Finding]) -> str:
     counts = []
-    for severity, noun in zip(Severity, ("error", "warning", "note"), strict=True):
+    for severity in Severity:
         count = sum(finding.severity is severity for finding in findings)
-        counts.append(f'<span class="{severity}">{count_of(count, noun)}</span>')
+        counts.append(f'<span class="{severity}">{count_of(count, severity)}</span>')
     return ", ".join(counts)
 
 

@@ -9,50 +9,52 @@ from cnnclf.quality import duplicate_checks, file_checks, label_checks, pixel_ch
 from cnnclf.quality.finding import Check, Severity
 from cnnclf.quality.shortcut_checks import find_shortcuts
 
-_ERROR, _WARNING, _INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+_ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 _LEAK: Final = "the model has seen these images: scores on val and test are too high"
-_FIX_SPLIT: Final = "remove the images from one split, or import all images without their split"
+_FIX_SPLIT: Final = "cnnclf import DATASET --fix-splits moves all copies of an image to one split"
 _CONFLICT: Final = "the model receives two answers for one image; one of them counts as a mistake"
+
+SUSPECTS: Final = "label-suspects"
 
 CHECKS: Final[tuple[Check, ...]] = (
     Check(
-        "copies-across-splits",
+        "duplicates-across-splits",
         _ERROR,
         "images that are also in another split",
         _LEAK,
         _FIX_SPLIT,
-        duplicate_checks.find_copies_across_splits,
+        duplicate_checks.find_duplicates_across_splits,
         needs="splits",
         is_property=False,
     ),
     Check(
-        "near-copies-across-splits",
+        "near-duplicates-across-splits",
         _ERROR,
         "images almost the same as one in another split",
         _LEAK,
-        f"look at the pairs; {_FIX_SPLIT}, with one group for each set of copies",
-        duplicate_checks.find_near_copies_across_splits,
+        f"look at the pairs; {_FIX_SPLIT}",
+        duplicate_checks.find_near_duplicates_across_splits,
         needs="splits",
         is_property=False,
     ),
     Check(
-        "copies-across-classes",
+        "duplicates-across-classes",
         _ERROR,
         "images with two labels",
         _CONFLICT,
         "decide on one label, and remove the other copy",
-        duplicate_checks.find_copies_across_classes,
+        duplicate_checks.find_duplicates_across_classes,
         needs="classes",
         is_property=False,
     ),
     Check(
-        "near-copies-across-classes",
+        "near-duplicates-across-classes",
         _ERROR,
         "images almost the same as one with another label",
         _CONFLICT,
         "look at the pairs, and decide on one label for each",
-        duplicate_checks.find_near_copies_across_classes,
+        duplicate_checks.find_near_duplicates_across_classes,
         needs="classes",
         is_property=False,
     ),
@@ -61,7 +63,7 @@ CHECKS: Final[tuple[Check, ...]] = (
         _ERROR,
         "groups with images in more than one split",
         "scores show how well known groups are recognized, not new ones",
-        "import again without the split of the source: groups then stay together",
+        "cnnclf import DATASET --fix-splits moves each group to one split",
         duplicate_checks.find_torn_groups,
         needs="groups",
         is_property=False,
@@ -131,6 +133,16 @@ CHECKS: Final[tuple[Check, ...]] = (
         is_property=False,
     ),
     Check(
+        SUSPECTS,
+        _WARNING,
+        "images that look like those of another class",
+        "wrong labels are learned, and right answers count as mistakes",
+        "look at them; cnnclf import DATASET --relabel takes the suggested labels",
+        label_checks.find_label_suspects,
+        needs="features or a run",
+        is_property=False,
+    ),
+    Check(
         "uniform",
         _WARNING,
         "images of almost one color",
@@ -187,24 +199,33 @@ CHECKS: Final[tuple[Check, ...]] = (
         file_checks.find_transparent,
     ),
     Check(
-        "copies",
+        "duplicates",
         _WARNING,
-        "copies of an image within a class and split",
+        "duplicates within a class and split",
         "they count several times",
-        "remove the copies",
-        duplicate_checks.find_copies,
+        "cnnclf import DATASET --drop duplicates removes them",
+        duplicate_checks.find_duplicates_inside,
     ),
     Check(
-        "near-copies",
-        _INFO,
+        "near-duplicates",
+        _NOTE,
         "images almost the same as another one of their class and split",
         "there is less variety than the number of images suggests",
         "keep one of each, or ignore this",
-        duplicate_checks.find_near_copies,
+        duplicate_checks.find_near_duplicates,
+    ),
+    Check(
+        "outliers",
+        _NOTE,
+        "images that fit no class",
+        "nothing is learned from them, and they are hardly recognized",
+        "look at them: they may be of something else",
+        label_checks.find_outliers,
+        needs="features",
     ),
     Check(
         "odd-sizes",
-        _INFO,
+        _NOTE,
         "images much larger or smaller than the others",
         "after scaling, objects have another size or sharpness than in the others",
         "look at them: they may be thumbnails or scans",
@@ -212,7 +233,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     ),
     Check(
         "odd-aspects",
-        _INFO,
+        _NOTE,
         "images much longer or narrower than the others",
         "cropping loses most of them",
         "look at them; --fit pad keeps the whole image",
@@ -220,7 +241,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     ),
     Check(
         "exif-orientation",
-        _INFO,
+        _NOTE,
         "images that EXIF turns",
         "none here, as they are turned upright; programs that ignore EXIF see them lying",
         "nothing, unless other programs use the same files",
@@ -228,10 +249,19 @@ CHECKS: Final[tuple[Check, ...]] = (
     ),
     Check(
         "name-mismatch",
-        _INFO,
+        _NOTE,
         "files with the name of another format",
         "none here, as the content counts; other programs may refuse them",
         "rename them",
         file_checks.find_mismatches,
+    ),
+    Check(
+        "skipped-folders",
+        _NOTE,
+        "hidden and empty folders in the source",
+        "none, unless they were meant to be a class",
+        "nothing, or fill or rename them and import again",
+        file_checks.find_skipped_folders,
+        is_property=False,
     ),
 )

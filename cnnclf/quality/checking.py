@@ -1,6 +1,7 @@
 """From a dataset to its findings: measure every image once, then run the table of checks."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,11 +14,11 @@ from cnnclf.errors import DataError
 from cnnclf.files import atomic_path, write_text_atomic
 from cnnclf.names import count_of
 from cnnclf.progress import STEPS, Progress
-from cnnclf.quality.check_evidence import Evidence
+from cnnclf.quality.check_evidence import NO_NETWORKS, Evidence, Networks
 from cnnclf.quality.check_page import render_page
 from cnnclf.quality.check_table import CHECKS
+from cnnclf.quality.fact_cache import open_facts, save_errors
 from cnnclf.quality.finding import Case, Check, Finding, Severity
-from cnnclf.quality.image_facts import measure_images
 
 FINDINGS_NAME: Final = "findings.csv"
 PAGE_NAME: Final = "check.html"
@@ -80,14 +81,35 @@ class QualityReport:
         }
 
 
+def open_evidence(
+    dataset: Dataset, *, config: CheckConfig, networks: Networks = NO_NETWORKS, progress: Progress
+) -> Evidence:
+    """Measure the images of a dataset, or load what was measured before.
+
+    Args:
+        dataset: The dataset.
+        config: Settings of the check.
+        networks: What networks say about the images.
+        progress: Receives the progress.
+
+    Raises:
+        DataError: The dataset has no images.
+    """
+    if not len(dataset):
+        raise DataError(f"{dataset.directory} has no images", "import some: cnnclf import SOURCE")
+    facts, place = open_facts(dataset, threads=config.threads, progress=progress)
+    return Evidence(dataset, facts, config=config, place=place, networks=networks)
+
+
 def check_dataset(
-    dataset: Dataset, *, config: CheckConfig, progress: Progress
+    dataset: Dataset, *, config: CheckConfig, networks: Networks = NO_NETWORKS, progress: Progress
 ) -> tuple[QualityReport, Evidence]:
     """Check the images, labels and splits of a dataset; no file is changed.
 
     Args:
         dataset: The dataset.
         config: Settings of the check.
+        networks: What networks say about the images.
         progress: Receives the progress.
 
     Returns:
@@ -97,10 +119,8 @@ def check_dataset(
         DataError: The dataset has no images.
     """
     start = time.perf_counter()
-    if not len(dataset):
-        raise DataError(f"{dataset.directory} has no images", "import some: cnnclf import SOURCE")
-    facts = measure_images(dataset, threads=config.threads, progress=progress)
-    evidence = Evidence(dataset, facts, config=config)
+    evidence = open_evidence(dataset, config=config, networks=networks, progress=progress)
+    facts = evidence.facts
     findings: list[Finding] = []
     not_run: dict[str, str] = {}
     with progress.task("comparing images", len(CHECKS), unit=STEPS) as task:
@@ -121,6 +141,8 @@ def check_dataset(
         failed=len(facts.missing) + len(facts.damaged),
         seconds=time.perf_counter() - start,
     )
+    errors = [finding.check for finding in findings if finding.severity is Severity.ERROR]
+    save_errors(dataset, dict(Counter(errors)))
     return report, evidence
 
 
@@ -173,7 +195,7 @@ def _run(check: Check, evidence: Evidence) -> list[Finding]:
         f"the dataset: {_name_examples(cases, evidence)}"
     )
     share = len(cases) / total
-    return [Finding(Severity.INFO, check.name, message, value=share)]
+    return [Finding(Severity.NOTE, check.name, message, value=share)]
 
 
 def _name_examples(cases: Sequence[Case], evidence: Evidence) -> str:
@@ -185,11 +207,12 @@ def _name_examples(cases: Sequence[Case], evidence: Evidence) -> str:
 
 
 def _describe(check: Check, case: Case, evidence: Evidence) -> Finding:
-    path, label, split = case.path, "", ""
+    path, label, split, sha256 = case.path, "", "", ""
     other_path, other_label, other_split = "", "", ""
     if case.row is not None:
         path = evidence.dataset.manifest.paths[case.row]
         label, split = evidence.label_of(case.row), evidence.split_of(case.row)
+        sha256 = evidence.dataset.manifest.sha256[case.row][:16]
     if case.other is not None:
         other_path = evidence.dataset.manifest.paths[case.other]
         other_label, other_split = evidence.label_of(case.other), evidence.split_of(case.other)
@@ -204,4 +227,6 @@ def _describe(check: Check, case: Case, evidence: Evidence) -> Finding:
         other_label=other_label,
         other_split=other_split,
         value=case.value,
+        suggested=case.suggested,
+        sha256=sha256,
     )

@@ -6,11 +6,12 @@ import numpy as np
 
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
+from cnnclf.quality.twins import BY_FEATURES
 
 _SAME = "the same image"
 
 
-def find_copies(evidence: Evidence) -> Iterator[Case]:
+def find_duplicates_inside(evidence: Evidence) -> Iterator[Case]:
     """Find images that repeat an earlier one of their class and split."""
     keys = np.stack([evidence.contents, evidence.classes, evidence.splits], axis=1)
     _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
@@ -19,13 +20,13 @@ def find_copies(evidence: Evidence) -> Iterator[Case]:
         yield Case(_SAME, row, int(earlier[row]), value=1.0)
 
 
-def find_copies_across_classes(evidence: Evidence) -> Iterator[Case]:
+def find_duplicates_across_classes(evidence: Evidence) -> Iterator[Case]:
     """Find images that occur with two labels."""
     for one, two in evidence.duplicates.conflicts.tolist():
         yield Case(_SAME, one, two, value=1.0)
 
 
-def find_copies_across_splits(evidence: Evidence) -> Iterator[Case]:
+def find_duplicates_across_splits(evidence: Evidence) -> Iterator[Case]:
     """Find images that occur in two splits."""
     seen: set[int] = set()
     for rows, twins in evidence.duplicates.shared.values():
@@ -35,7 +36,7 @@ def find_copies_across_splits(evidence: Evidence) -> Iterator[Case]:
                 yield Case(_SAME, row, twin, value=1.0)
 
 
-def find_near_copies(evidence: Evidence) -> Iterator[Case]:
+def find_near_duplicates(evidence: Evidence) -> Iterator[Case]:
     """Find images that are almost the same as another one of their class and split."""
     classes, splits = evidence.classes, evidence.splits
     yield from _find_pairs(
@@ -43,13 +44,13 @@ def find_near_copies(evidence: Evidence) -> Iterator[Case]:
     )
 
 
-def find_near_copies_across_classes(evidence: Evidence) -> Iterator[Case]:
+def find_near_duplicates_across_classes(evidence: Evidence) -> Iterator[Case]:
     """Find images that are almost the same as one with another label."""
     classes = evidence.classes
     yield from _find_pairs(evidence, lambda one, two: classes[one] != classes[two])
 
 
-def find_near_copies_across_splits(evidence: Evidence) -> Iterator[Case]:
+def find_near_duplicates_across_splits(evidence: Evidence) -> Iterator[Case]:
     """Find images that are almost the same as one in another split."""
     splits = evidence.splits
     yield from _find_pairs(
@@ -82,5 +83,6 @@ def _find_pairs(evidence: Evidence, test: Callable[[int, int], bool]) -> Iterato
         later, earlier = (one, two) if evidence.splits[one] > evidence.splits[two] else (two, one)
         if later not in seen:
             seen.add(later)
-            words = f"{form}, " if form else ""
-            yield Case(f"{words}edges agree by {edges:.3f}", later, earlier, value=edges)
+            words = f"{form}, edges correlate by" if form else "edges correlate by"
+            words = "features of a network agree by" if form == BY_FEATURES else words
+            yield Case(f"{words} {edges:.3f} of 1", later, earlier, value=edges)

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from cnnclf.data.manifest import SKIPPED_NAME
 from cnnclf.images.formats import FORMATS
-from cnnclf.importers import SKIPPED_NAME
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
@@ -37,6 +37,13 @@ def find_unreadable(evidence: Evidence) -> Iterator[Case]:
                     yield Case(f"{reason} (skipped by the import)", path=name)
     except (OSError, csv.Error):
         return  # the list is a convenience; the dataset itself is whole
+
+
+def find_skipped_folders(evidence: Evidence) -> Iterator[Case]:
+    """Find hidden and empty folders of the source, of which the import took nothing."""
+    for remark in evidence.dataset.source.get("remarks") or ():
+        if str(remark).startswith(("hidden folders", "empty folders")):
+            yield Case(str(remark))
 
 
 def find_changed_files(evidence: Evidence) -> Iterator[Case]:

@@ -14,7 +14,7 @@ class Severity(StrEnum):
 
     ERROR = "error"
     WARNING = "warning"
-    INFO = "info"
+    NOTE = "note"
 
 
 class Case(NamedTuple):
@@ -26,6 +26,7 @@ class Case(NamedTuple):
         other: A second image that belongs to the finding.
         path: The file, if there is no row; "" for a finding about the dataset.
         value: The number that the finding rests on.
+        suggested: The label that would fit better, or "".
     """
 
     words: str
@@ -33,6 +34,7 @@ class Case(NamedTuple):
     other: int | None = None
     path: str = ""
     value: float | None = None
+    suggested: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Finding:
         other_label: Its class, or "".
         other_split: Its split, or "".
         value: The number that the finding rests on, or None.
+        suggested: The label that would fit better, or "".
+        sha256: The first 16 digits of the checksum of the file at its import, or "".
     """
 
     severity: Severity
@@ -62,6 +66,8 @@ class Finding:
     other_label: str = ""
     other_split: str = ""
     value: float | None = None
+    suggested: str = ""
+    sha256: str = ""
 
 
 class Check(NamedTuple):
@@ -75,7 +81,7 @@ class Check(NamedTuple):
         action: What to do about it.
         find: Finds the cases.
         needs: What a dataset must have for this check: `splits`, `classes` (two or more), `groups`,
-            or "" for nothing.
+            `features`, `features or a run`, or "" for nothing.
         is_property: Whether it becomes one note about the whole dataset if more than a tenth of all
             images have it.
     """

@@ -7,6 +7,7 @@ numbers, and 32 x 32 gray pixels.
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -27,7 +28,7 @@ REDUCED_SIDE: Final = 256
 
 _CHUNK: Final = 16
 _LEVELS: Final = np.arange(256)
-_NUMBERS: Final = np.dtype(
+NUMBERS: Final = np.dtype(
     [
         ("width", "i4"),
         ("height", "i4"),
@@ -45,8 +46,11 @@ _NUMBERS: Final = np.dtype(
         ("blue", "f4"),
         ("file", "S16"),  # of the bytes
         ("look", "S16"),  # of what is measured: images with the same pixels share it
+        ("changed_s", "f8"),  # when the file was last changed, seconds since the epoch
+        ("taken_s", "f8"),  # when EXIF says that it was taken; NaN if it does not
     ]
 )
+"""What is measured of each image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +97,7 @@ def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress)
     count = len(dataset)
     modes, cameras, turns, mismatches = ([""] * count for _ in range(4))
     gray = np.zeros((count, SIDE, SIDE), np.uint8)
-    facts = ImageFacts(np.zeros(count, _NUMBERS), gray, modes, cameras, turns, mismatches)
+    facts = ImageFacts(np.zeros(count, NUMBERS), gray, modes, cameras, turns, mismatches)
     pool = ThreadPoolExecutor(threads or count_usable_cpus(), thread_name_prefix="measure")
     chunks = [range(at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
     try:
@@ -111,6 +115,7 @@ def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
         path = dataset.file(row)
         try:
             content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
+            changed_s = path.stat().st_mtime
             reduced = reduce_image(content, REDUCED_SIDE, name=path.name, kind=dataset.kind)
         except FileNotFoundError:
             facts.missing.append(row)
@@ -121,6 +126,7 @@ def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
             facts.damaged[row] = f"cannot be read: {reason}"
         else:
             _fill(facts, row, content=content, reduced=reduced, digest=dataset.manifest.sha256[row])
+            facts.numbers["changed_s"][row] = changed_s
     return len(rows)
 
 
@@ -155,8 +161,18 @@ def _fill(
         *(means if len(means) == 3 else means.repeat(3)),
         sha[:16].encode(),
         pixels.hexdigest()[:16].encode(),
+        0.0,
+        _read_time(reduced.facts.taken),
     )
     facts.modes[row] = reduced.mode
     facts.cameras[row] = reduced.facts.camera
     facts.turns[row] = reduced.facts.turn
     facts.mismatches[row] = reduced.mismatch
+
+
+def _read_time(text: str) -> float:
+    """Read a time of EXIF, such as 2024:05:01 12:30:00."""
+    try:
+        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return float("nan")

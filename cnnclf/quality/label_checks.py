@@ -5,12 +5,17 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
+
 from cnnclf.data.checks import FEW_IMAGES, LARGE_RATIO
 from cnnclf.data.manifest import SPLITS
 from cnnclf.names import count_of, name_some
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
+from cnnclf.quality.suspects import find_suspects
 
+_MIN_JUDGED: Final = 20
+_SPREADS: Final = 4.0  # robust standard deviations
 _FILLING: Final = re.compile(r"[\s_-]+")
 
 
@@ -55,6 +60,41 @@ def find_similar_labels(evidence: Evidence) -> Iterator[Case]:
     for same in alike.values():
         if len(same) > 1:
             yield Case(f"{name_some([ascii(label) for label in same])} may be one class")
+
+
+def find_label_suspects(evidence: Evidence) -> Iterator[Case]:
+    """Find images that look like those of another class, the most suspicious first."""
+    judgement = evidence.judgement
+    labels, witness = evidence.dataset.labels, evidence.run_judgement
+    for row, better, margin in find_suspects(judgement, evidence.classes):
+        given = evidence.label_of(row)
+        found = judgement.probabilities[row]
+        words = (
+            f"images like it are {labels[better]!r} ({found[better]:.0%}), not {given!r} "
+            f"({found[evidence.classes[row]]:.0%})"
+        )
+        if witness is not None and witness is not judgement:
+            agrees = int(witness.probabilities[row].argmax()) == better
+            words += f"; the run {'agrees' if agrees else 'does not agree'}"
+        yield Case(words, row, value=margin, suggested=labels[better])
+
+
+def find_outliers(evidence: Evidence) -> Iterator[Case]:
+    """Find images that are far from all others in the features of a pretrained network."""
+    distances = evidence.neighbors.distances
+    known = np.flatnonzero(np.isfinite(distances))
+    if len(known) < _MIN_JUDGED:
+        return
+    steps = np.log(np.maximum(distances[known], 1e-6))
+    middle = np.median(steps)
+    spread = 1.4826 * np.median(np.abs(steps - middle))  # that of normally distributed values
+    rows = known[steps > middle + _SPREADS * spread]
+    for row in rows[np.argsort(-distances[rows], kind="stable")].tolist():
+        yield Case(
+            f"{distances[row] / np.exp(middle):.1f} times as far from its nearest images as usual",
+            row,
+            value=float(distances[row]),
+        )
 
 
 def _count(evidence: Evidence) -> dict[str, int]:

@@ -19,6 +19,8 @@ _FOLDS: Final = 5
 _MAX_BINS: Final = 64
 _IMAGES_PER_BIN: Final = 10
 _ERRORS: Final = 4.0  # standard errors above chance
+_DAY_S: Final = 86_400
+_MOST: Final = 0.5  # of the images must have a time
 _DIGITS: Final = re.compile(r"\d+")
 
 Codes = npt.NDArray[np.intp]
@@ -95,6 +97,13 @@ def _read_signals(evidence: Evidence, rows: npt.NDArray[np.intp]) -> Iterator[Si
         ("the mean blue", numbers["blue"], 0.8),
     ):
         yield Signal(name, _bin(values), min_gap)
+    # Files copied or unpacked today have the times of that, in the order of their folders.
+    days = numbers["changed_s"] // _DAY_S
+    if np.ptp(days) > 1:
+        yield Signal("the day the file was last changed", _bin(days), 0.3)
+    taken = numbers["taken_s"]
+    if np.isfinite(taken).mean() > _MOST:
+        yield Signal("the time in EXIF", _bin(np.nan_to_num(taken, nan=-1.0)), 0.3)
     for name, words in (
         ("the color mode", evidence.facts.modes),
         ("the camera in EXIF", evidence.facts.cameras),

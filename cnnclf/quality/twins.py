@@ -11,14 +11,19 @@ from cnnclf.errors import ImageError
 from cnnclf.images.decode import inspect_image
 from cnnclf.quality.hash_join import Pairs, find_close_hashes
 from cnnclf.quality.image_facts import ImageFacts
-from cnnclf.quality.perceptual_hash import FORMS, Gray, compare_images, hash_images
+from cnnclf.quality.neighbors import Neighbors
+from cnnclf.quality.perceptual_hash import FORMS, Gray, Hashes, compare_images, hash_images
 
 # Copies of 200 photos of 100 and 128 pixels kept at least .96 and .91 at half the size, at JPEG
 # quality 30 and a fifth brighter; different photos reached .95 and .80.
 MIN_PIXELS: Final = 0.92
 MIN_EDGES: Final = 0.88
 
-_MIN_CONTRAST: Final = 4.0  # of 255; images without structure have no hash
+MIN_CONTRAST: Final = 4.0
+"""Standard deviation of 0..255; images without structure have no hash."""
+
+BY_FEATURES: Final = "features"
+
 _NEIGHBORS: Final = 32  # of many images with one hash, each is compared with the next ones
 _MEMBERS: Final = 8  # of images with one hash that are compared with those of a close hash
 _CHUNK: Final = 4096
@@ -31,7 +36,8 @@ class NearPairs:
     Args:
         rows: int64 [m, 2], rows of the manifest, the smaller first; the most similar pair first.
         edges: float32 [m], correlation of their edges.
-        forms: Key of `FORMS` that makes the second image like the first.
+        forms: Key of `FORMS` that makes the second image like the first, or `BY_FEATURES`, where
+            `edges` has the cosine of the features.
     """
 
     rows: Pairs
@@ -40,6 +46,20 @@ class NearPairs:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def join(self, neighbors: Neighbors) -> "NearPairs":
+        """Add pairs whose features are almost equal, such as an image and a crop of it."""
+        known = {(one, two) for one, two in self.rows.tolist()}
+        new = [
+            number
+            for number, (one, two) in enumerate(neighbors.pairs.tolist())
+            if (one, two) not in known
+        ]
+        return NearPairs(
+            rows=np.concatenate([self.rows, neighbors.pairs[new]]),
+            edges=np.concatenate([self.edges, neighbors.cosines[new]]),
+            forms=[*self.forms, *([BY_FEATURES] * len(new))],
+        )
 
 
 def identify_contents(dataset: Dataset, facts: ImageFacts) -> Pairs:
@@ -78,31 +98,32 @@ def _hash_all_pixels(dataset: Dataset, row: int) -> str:
         return f"row {row}"
 
 
-def find_near_pairs(facts: ImageFacts, contents: Pairs, *, mirrored: bool) -> NearPairs:
+def find_near_pairs(
+    gray: Gray, contents: Pairs, *, usable: npt.NDArray[np.bool_], mirrored: bool
+) -> NearPairs:
     """Find images that are almost the same: resized, recompressed, brightened.
 
     Args:
-        facts: The images.
+        gray: uint8 [N, 32, 32], in memory or mapped.
         contents: int64 [N], equal for equal images, of which only the first is compared.
+        usable: bool [N], whether an image has structure to compare.
         mirrored: Whether to look for mirrored and rotated copies, too.
     """
     _, firsts = np.unique(contents, return_index=True)
-    usable = np.zeros(len(facts), bool)
-    usable[firsts] = True
-    rows = np.flatnonzero(usable & (facts.numbers["contrast"] >= _MIN_CONTRAST))
-    rows = rows[facts.gray[rows].std(axis=(1, 2)) >= _MIN_CONTRAST] if len(rows) else rows
-    hashes = hash_images(facts.gray[rows])
+    rows = firsts[usable[firsts]]
+    rows = np.sort(rows[_find_structure(gray, rows)])
+    hashes = _hash_rows(gray, rows, form="")
     best: dict[tuple[int, int], tuple[float, str]] = {}
     for form in FORMS if mirrored else [""]:
         if form:
-            turned = np.concatenate([hashes, hash_images(FORMS[form](facts.gray[rows]))])
+            turned = np.concatenate([hashes, _hash_rows(gray, rows, form=form)])
             pairs = _pair_hashes(turned)
             pairs = pairs[(pairs[:, 0] < len(rows)) & (pairs[:, 1] >= len(rows))]
             pairs = np.subtract(pairs, (0, len(rows)), dtype=np.int64)
             pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         else:
             pairs = _pair_hashes(hashes)
-        for (one, two), edges in _verify(facts.gray, rows[pairs], form=form):
+        for (one, two), edges in _verify(gray, rows[pairs], form=form):
             key = (min(one, two), max(one, two))
             best[key] = max(best.get(key, (0.0, "")), (edges, form))
     ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))
@@ -113,7 +134,20 @@ def find_near_pairs(facts: ImageFacts, contents: Pairs, *, mirrored: bool) -> Ne
     )
 
 
-def _pair_hashes(hashes: npt.NDArray[np.uint64]) -> Pairs:
+def _find_structure(gray: Gray, rows: Pairs) -> npt.NDArray[np.bool_]:
+    """Return which images have contrast; some at a time, as there may be a million."""
+    parts = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
+    found = [gray[part].std(axis=(1, 2)) >= MIN_CONTRAST for part in parts]
+    return np.concatenate([np.empty(0, bool), *found])
+
+
+def _hash_rows(gray: Gray, rows: Pairs, *, form: str) -> Hashes:
+    parts = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
+    hashed = [hash_images(FORMS[form](gray[part])) for part in parts]
+    return np.concatenate([np.empty(0, np.uint64), *hashed])
+
+
+def _pair_hashes(hashes: Hashes) -> Pairs:
     """Return pairs of places whose hashes are equal or close; of many equal ones not all pairs."""
     values, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     order = np.argsort(inverse, kind="stable")

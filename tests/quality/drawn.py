@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from cnnclf.config import ImportConfig
@@ -54,6 +55,7 @@ class DrawnSet:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.rows: list[Drawn] = []
+        self.has_table = True
         for number in range(PER_CLASS):
             split = "val" if number >= 25 else "test" if number >= 20 else "train"
             for label in ("ball", "box"):
@@ -71,7 +73,10 @@ class DrawnSet:
             return image.convert("RGB")
 
     def import_into(self, out: Path) -> Dataset:
-        """Write the table and import it."""
+        """Write the table and import it, or the class folders if there is none."""
+        if not self.has_table:
+            import_source(self.root, out, options=ImportConfig(), progress=Silent())
+            return load_dataset(out)
         table = self.root / "table.csv"
         with table.open("w", newline="", encoding="utf-8") as file:
             write = csv.writer(file).writerow
@@ -157,15 +162,22 @@ def _add_transparent(drawn: DrawnSet) -> None:
     drawn.add("planted.png", image, "ball")
 
 
+def _hide_folder(drawn: DrawnSet) -> None:
+    drawn.has_table = False
+    (drawn.root / ".thumbnails").mkdir()
+    (drawn.root / ".thumbnails" / "000.png").write_bytes((drawn.root / FIRST).read_bytes())
+    (drawn.root / "star").mkdir()
+
+
 def _scaled(factor: float) -> Callable[[Image.Image], Image.Image]:
     return lambda image: image.point(lambda value: round(value * factor))
 
 
 PLANTS: dict[str, Plant] = {
-    "copies-across-splits": _copy("planted.png", "ball", "test"),
-    "near-copies-across-splits": _near("ball", "test"),
-    "copies-across-classes": _copy("planted.png", "box", "train"),
-    "near-copies-across-classes": _near("box", "train"),
+    "duplicates-across-splits": _copy("planted.png", "ball", "test"),
+    "near-duplicates-across-splits": _near("ball", "test"),
+    "duplicates-across-classes": _copy("planted.png", "box", "train"),
+    "near-duplicates-across-classes": _near("box", "train"),
     "torn-groups": _tear,
     "unreadable": _truncate,
     "similar-labels": _rename_class,
@@ -179,8 +191,8 @@ PLANTS: dict[str, Plant] = {
     "tiny": _changed(lambda image: image.resize((12, 14))),
     "mixed-modes": _changed(lambda image: image.convert("L")),
     "transparency": _add_transparent,
-    "copies": _copy("planted.png", "ball", "train"),
-    "near-copies": _near("ball", "train"),
+    "duplicates": _copy("planted.png", "ball", "train"),
+    "near-duplicates": _near("ball", "train"),
     "odd-sizes": lambda drawn: drawn.add(
         "planted.png", draw_scene(999, "ball").resize((700, 700)), "ball"
     ),
@@ -189,6 +201,7 @@ PLANTS: dict[str, Plant] = {
     ),
     "exif-orientation": _orient,
     "name-mismatch": _misname,
+    "skipped-folders": _hide_folder,
 }
 """Faults in the source, by the check that must find them."""
 
@@ -203,3 +216,26 @@ def _replace(drawn: DrawnSet) -> None:
 
 LATER_PLANTS: dict[str, Plant] = {"missing": _delete, "changed": _replace}
 """Faults that come after the import."""
+
+
+def _mislabel(drawn: DrawnSet) -> None:
+    drawn.rows[0] = replace(drawn.rows[0], label="box")
+
+
+def _add_stranger(drawn: DrawnSet) -> None:
+    drawn.add("planted.png", draw_scene(999, "ball"), "ball")
+
+
+NETWORK_PLANTS: dict[str, Plant] = {"label-suspects": _mislabel, "outliers": _add_stranger}
+"""Faults that features of a network reveal."""
+
+
+def embed_drawn(dataset: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
+    """Stand for a network that knows balls from boxes, and has never seen what was planted."""
+    features = np.zeros((len(dataset), 32), np.float16)
+    rng = np.random.default_rng(0)
+    for row in rows.tolist():
+        kind = ("ball", "box", "planted.png").index(dataset.manifest.paths[row].split("/")[0])
+        features[row] = rng.normal(0, 0.2, 32)
+        features[row, 8 * kind : 8 * kind + 8] += 1
+    return features

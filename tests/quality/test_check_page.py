@@ -50,7 +50,7 @@ class Page(HTMLParser):
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, QualityReport]:
     root = tmp_path_factory.mktemp("page")
     drawn = DrawnSet(root / "drawn")
-    PLANTS["near-copies-across-splits"](drawn)
+    PLANTS["near-duplicates-across-splits"](drawn)
     PLANTS["shortcuts"](drawn)
     drawn.rows = [replace(row, label=HOSTILE) if row.label == "box" else row for row in drawn.rows]
     dataset = drawn.import_into(root / "dataset")

@@ -3,19 +3,25 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from cnnclf.config import CheckConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.progress import Silent
+from cnnclf.quality.check_evidence import NO_NETWORKS, Networks
 from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.checking import QualityReport, check_dataset
 from cnnclf.quality.finding import Severity
-from tests.quality.drawn import LATER_PLANTS, PLANTS, DrawnSet
+from tests.quality.drawn import FIRST, LATER_PLANTS, NETWORK_PLANTS, PLANTS, DrawnSet, embed_drawn
 
 
-def check(dataset: Dataset, **settings: object) -> QualityReport:
-    return check_dataset(dataset, config=CheckConfig(**settings), progress=Silent())[0]
+def check(
+    dataset: Dataset, *, networks: Networks = NO_NETWORKS, **settings: object
+) -> QualityReport:
+    config = CheckConfig(**settings)
+    return check_dataset(dataset, config=config, networks=networks, progress=Silent())[0]
 
 
 def hash_files(root: Path) -> dict[str, str]:
@@ -27,7 +33,7 @@ def hash_files(root: Path) -> dict[str, str]:
 
 
 def test_every_check_has_a_planted_fault() -> None:
-    assert {*PLANTS, *LATER_PLANTS} == {check.name for check in CHECKS}
+    assert {*PLANTS, *LATER_PLANTS, *NETWORK_PLANTS} == {check.name for check in CHECKS}
 
 
 def test_names_are_unique_and_every_check_says_what_to_do() -> None:
@@ -42,7 +48,7 @@ def test_a_clean_set_has_no_findings_and_stays_as_it_is(tmp_path: Path) -> None:
     before = hash_files(tmp_path)
     report = check(dataset, mirrored=True)
     assert report.findings == ()
-    assert report.not_run == {"torn-groups": "groups"}
+    assert set(report.not_run) == {"torn-groups", *NETWORK_PLANTS}
     assert report.failed == 0
     assert hash_files(tmp_path) == before
 
@@ -72,3 +78,51 @@ def test_a_fault_after_the_import_is_found(name: str, tmp_path: Path) -> None:
         (name, "ball/000.png")
     ]
     assert report.failed == (name == "missing")
+
+
+@pytest.mark.parametrize("name", [None, *NETWORK_PLANTS])
+def test_what_features_reveal_is_found(name: str | None, tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    if name is not None:
+        NETWORK_PLANTS[name](drawn)
+    dataset = drawn.import_into(tmp_path / "dataset")
+    found = check(dataset, networks=Networks(embed_drawn)).findings
+    expected = {None: [], "label-suspects": [FIRST], "outliers": ["planted.png"]}[name]
+    assert [each.path for each in found] == expected
+    assert all(each.check == name for each in found)
+    if name == "label-suspects":
+        assert found[0].suggested == "ball"
+        assert "'ball'" in found[0].message
+        # a run as the second witness, and alone
+        flat = np.full((len(dataset), 2), (0.9, 0.1), np.float32)
+        both = check(dataset, networks=Networks(embed_drawn, lambda *_: flat)).findings
+        assert both[0].message.endswith("; the run agrees")
+        alone = check(dataset, networks=Networks(judge=lambda *_: flat)).findings
+        assert {each.check for each in alone} == {"label-suspects"}
+
+
+def test_a_wrong_label_on_both_copies_is_suspected_as_copies_share_a_fold(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    NETWORK_PLANTS["label-suspects"](drawn)
+    drawn.add("ball/copy.png", drawn.open(FIRST), "box")
+    dataset = drawn.import_into(tmp_path / "dataset")
+    found = check(dataset, networks=Networks(embed_drawn)).findings
+    suspects = {each.path for each in found if each.check == "label-suspects"}
+    assert suspects == {FIRST, "ball/copy.png"}
+
+
+def test_crops_are_found_by_their_features(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    drawn.add("planted.png", drawn.open(FIRST).crop((8, 8, 88, 88)), "ball", split="test")
+    dataset = drawn.import_into(tmp_path / "dataset")
+
+    def embed(data: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
+        features = embed_drawn(data, rows)
+        features[-1] = features[0] * 1.1  # the crop is the last row
+        return features
+
+    assert "near-duplicates-across-splits" not in {each.check for each in check(dataset).findings}
+    found = check(dataset, networks=Networks(embed), embeddings=True).findings
+    leaks = [each for each in found if each.check == "near-duplicates-across-splits"]
+    assert [(each.path, each.other_path) for each in leaks] == [("planted.png", FIRST)]
+    assert leaks[0].message.startswith("features of a network agree by 1.000")

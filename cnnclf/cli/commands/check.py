@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.completion import complete_run
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import CheckConfig
@@ -31,6 +32,16 @@ def check_command(
             "--out", "-o", metavar="DIR", help="Directory for findings.csv and check.html."
         ),
     ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            autocompletion=complete_run,
+            help="Run whose probabilities show which labels may be wrong; those of its own "
+            "training images hide errors that it has learned.",
+        ),
+    ] = None,
     strict: Annotated[
         str | None,
         typer.Option(
@@ -48,8 +59,9 @@ def check_command(
     """Find out what is wrong with the images of a dataset; no file is changed.
 
     Looks for copies across splits and classes, even if they were resized, recompressed or
-    brightened; for damaged, blank, blurred and odd images; and for signals that give the label
-    away. The exit code is 7 if files are missing or damaged.
+    brightened; for damaged, blank, blurred and odd images; for images that look like those of
+    another class; and for signals that give the label away. Images that have not changed are
+    measured once. The exit code is 7 if files are missing or damaged.
     """
     config = read_settings(CheckConfig, settings)
     level = _read_level(strict)
@@ -57,9 +69,13 @@ def check_command(
     from cnnclf.importers import count_unread, open_dataset
     from cnnclf.quality.checking import check_dataset, write_report
     from cnnclf.quality.finding import Severity
+    from cnnclf.training.witnesses import open_networks
 
     data = open_dataset(dataset, progress=out.progress())
-    report, evidence = check_dataset(data, config=config, progress=out.progress())
+    networks = open_networks(data, config, run=run, progress=out.progress())
+    report, evidence = check_dataset(
+        data, config=config, networks=networks, progress=out.progress()
+    )
     _show(report)
     if out_ is not None:
         for path in write_report(out_, report, evidence=evidence, progress=out.progress()):
@@ -95,10 +111,7 @@ def _show(report: "QualityReport") -> None:
         out.line()
     from cnnclf.quality.finding import Severity
 
-    counts = [
-        count_of(report.count(severity), noun)
-        for severity, noun in zip(Severity, ("error", "warning", "note"), strict=True)
-    ]
+    counts = [count_of(report.count(severity), severity) for severity in Severity]
     out.line(f"{', '.join(counts)} in {total}")
 
 

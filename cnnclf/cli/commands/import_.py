@@ -9,19 +9,26 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.output import out
-from cnnclf.cli.settings import add_settings, read_settings
-from cnnclf.config import DEFAULT_SPLIT, ImportConfig
+from cnnclf.cli.settings import SETTING_PREFIX, add_settings, read_settings
+from cnnclf.config import DEFAULT_SPLIT, CheckConfig, ImportConfig
+from cnnclf.data.manifest import is_dataset, load_dataset
 from cnnclf.data.manifest_rows import SPLITS
+from cnnclf.data.manifest_versions import undo_version
 from cnnclf.data.splits import check_fractions
-from cnnclf.errors import ExitCode
+from cnnclf.errors import ExitCode, UsageError
 from cnnclf.importers import IMPORTERS, import_source
+from cnnclf.quality.acting import ChangeRequest, change_dataset
+from cnnclf.quality.check_evidence import NO_NETWORKS
 
 if TYPE_CHECKING:
+    from cnnclf.data.manifest_versions import Version
     from cnnclf.importers import ImportReport
 
 _CLASS_ROWS = 30  # classes shown on the screen; dataset.json has all
 _FEW_IMAGES = 1000  # with fewer photos, a pretrained backbone is the better start
 _ARRAYS = ("idx", "cifar", "npz", "npy-folders")  # seldom photos
+_PANEL = "Changing a dataset"
+_THREADS = f"{SETTING_PREFIX}threads"
 FORMATS = tuple(importer.name for importer in IMPORTERS)
 
 
@@ -36,9 +43,54 @@ def import_command(
     ],
     *,
     out_: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="DATASET", help="Dataset directory to create."),
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DATASET",
+            help="Dataset directory to create; required, unless SOURCE is a dataset to change.",
+        ),
+    ] = None,
+    apply: Annotated[
+        Path | None,
+        typer.Option(
+            "--apply",
+            metavar="FILE",
+            rich_help_panel=_PANEL,
+            help="Do what decisions.csv of check.html says, or choose from findings.csv.",
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="CHECK",
+            rich_help_panel=_PANEL,
+            help="Remove the images that this check of 'cnnclf check' found; repeatable.",
+        ),
+    ] = None,
+    relabel: Annotated[
+        bool,
+        typer.Option(
+            "--relabel",
+            rich_help_panel=_PANEL,
+            help="Give images of suspicious labels the label that was suggested.",
+        ),
+    ] = False,
+    fix_splits: Annotated[
+        bool,
+        typer.Option(
+            "--fix-splits",
+            rich_help_panel=_PANEL,
+            help="Move copies of an image, and images of a group, to one split.",
+        ),
+    ] = False,
+    undo: Annotated[
+        bool,
+        typer.Option(
+            "--undo", rich_help_panel=_PANEL, help="Use the version before the last change again."
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -48,10 +100,18 @@ def import_command(
 
     The source is never changed. Images in folders stay where they are; archives and arrays are
     unpacked into the dataset. Damaged files and files that are not images are listed in
-    skipped.csv, and the exit code is 7.
+    skipped.csv, and the exit code is 7. A dataset as SOURCE is changed by the options below: a new
+    version of its manifest is written beside the old one, and --undo takes it back.
     """
     config = read_settings(ImportConfig, settings)
     check_fractions(config.split or DEFAULT_SPLIT)  # here, so that no image is read before
+    request = ChangeRequest(apply, tuple(drop or ()), relabel=relabel, fix_splits=fix_splits)
+    if out_ is None:
+        given = {**settings, "overwrite": overwrite or None}
+        return _change(source, request, undo=undo, given=given, threads=config.threads)
+    if undo:
+        raise UsageError("--undo changes a dataset, not a source", "omit --out")
+    request.check()
     report = import_source(
         source,
         out_,
@@ -60,8 +120,87 @@ def import_command(
         progress=out.progress(),
     )
     _show(report)
-    out.json(report.to_dict())
+    version = None
+    if request:
+        version = _apply(out_, request, config.threads)
+        _show_version(version)
+    out.json(report.to_dict() | ({"version": version and version.to_dict()} if request else {}))
     return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
+
+
+def _change(
+    source: str,
+    request: "ChangeRequest",
+    *,
+    undo: bool,
+    given: dict[str, object],
+    threads: int | None,
+) -> int:
+    """Change a dataset, or take the last change back."""
+    extra = [name for name, value in given.items() if value is not None and name != _THREADS]
+    path = Path(source)
+    if not is_dataset(path):
+        if undo or request:
+            raise UsageError(
+                f"{source} is not a dataset that cnnclf import made",
+                "give its directory, or --out to import a source first",
+            )
+        raise UsageError("--out is missing", "--out DATASET names the directory to create")
+    if not (undo or request):
+        raise UsageError(
+            f"{source} is a dataset already",
+            "--apply, --drop, --relabel, --fix-splits or --undo change it; "
+            f"cnnclf train {shlex.quote(source)} uses it",
+        )
+    if extra:
+        raise UsageError(
+            f"--{extra[0].removeprefix(SETTING_PREFIX).replace('_', '-')} is an option for "
+            "importing a source",
+            "omit it: a dataset is only changed",
+        )
+    if undo and request:
+        raise UsageError("--undo cannot be combined with other changes", "undo first")
+    version = undo_version(path) if undo else _apply(path, request, threads)
+    _show_version(version)
+    out.json(version.to_dict() if version else {})
+    return ExitCode.OK
+
+
+def _apply(directory: Path, request: "ChangeRequest", threads: int | None) -> "Version | None":
+    networks = NO_NETWORKS
+    if request.needs_features:
+        from cnnclf.training.witnesses import open_networks
+
+        settings = CheckConfig(cross_validate=True, threads=threads)
+        networks = open_networks(load_dataset(directory), settings, progress=out.progress())
+    return change_dataset(
+        directory, request, threads=threads, networks=networks, progress=out.progress()
+    )
+
+
+def _show_version(version: "Version | None") -> None:
+    """Show what was changed, and why."""
+    if version is None:
+        out.line("nothing to change")
+        return
+    words = {"remove": "removed", "relabel": "relabeled", "move": "moved to another split"}
+    rows = [
+        [count, words[action], reason]
+        for action, reasons in version.counts.items()
+        for reason, count in reasons.items()
+    ]
+    if rows:
+        out.table("", ["images", "change", "reason"], rows=rows)
+        out.line()
+    out.pairs(
+        "",
+        {"manifest": version.manifest}
+        | ({"changes": version.changes} if version.changes else {})
+        | {"kept": version.kept},
+    )
+    if version.changes is not None:
+        directory = shlex.quote(str(version.manifest.parent))
+        out.hint(f"cnnclf import {directory} --undo takes this back")
 
 
 def _show(report: "ImportReport") -> None:

@@ -21,7 +21,9 @@ def leaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset with a leak, a conflict, a dark image and one that is turned."""
     root = tmp_path_factory.mktemp("leaking")
     drawn = DrawnSet(root / "drawn")
-    for number, name in enumerate(("near-copies-across-splits", "copies-across-classes", "dark")):
+    for number, name in enumerate(
+        ("near-duplicates-across-splits", "duplicates-across-classes", "dark")
+    ):
         PLANTS[name](drawn)
         new = f"planted{number}.png"
         (drawn.root / "planted.png").rename(drawn.root / new)
@@ -54,7 +56,7 @@ def test_findings_are_shown_with_cases_effect_and_action(cli: Cli, leaking: Path
     assert result.code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == (
-        "error: images almost the same as one in another split (near-copies-across-splits: 1)"
+        "error: images almost the same as one in another split (near-duplicates-across-splits: 1)"
     )
     assert lines[1].startswith(f"  planted0.png (ball, test) and {FIRST} (ball, train): ")
     assert lines[2].startswith("  effect: ")
@@ -66,13 +68,17 @@ def test_findings_are_shown_with_cases_effect_and_action(cli: Cli, leaking: Path
 
 def test_json_has_every_finding(cli: Cli, leaking: Path) -> None:
     found = json.loads(cli("check", leaking, "--json").stdout)
-    assert found["severities"] == {"error": 2, "warning": 1, "info": 0}
+    assert found["severities"] == {"error": 2, "warning": 1, "note": 0}
     assert found["checks"] == {
-        "near-copies-across-splits": 1,
-        "copies-across-classes": 1,
+        "near-duplicates-across-splits": 1,
+        "duplicates-across-classes": 1,
         "dark": 1,
     }
-    assert found["not_run"] == {"torn-groups": "groups"}
+    assert found["not_run"] == {
+        "torn-groups": "groups",
+        "label-suspects": "features or a run",
+        "outliers": "features",
+    }
     dark = found["findings"][-1]
     assert (dark["path"], dark["label"], dark["split"]) == ("planted2.png", "ball", "train")
 
@@ -85,8 +91,8 @@ def test_findings_are_written_as_a_table(cli: Cli, leaking: Path, tmp_path: Path
     with (out / "findings.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["check"] for row in rows] == [
-        "near-copies-across-splits",
-        "copies-across-classes",
+        "near-duplicates-across-splits",
+        "duplicates-across-classes",
         "dark",
     ]
     assert rows[0]["other_path"] == FIRST
@@ -152,10 +158,10 @@ def test_one_class(cli: Cli, tmp_path: Path) -> None:
 def test_identical_images(cli: Cli, tmp_path: Path) -> None:
     images = [("cat" if number % 2 else "dog", draw_scene(1, "ball")) for number in range(40)]
     found = json.loads(cli("check", make_dataset(tmp_path, images), "--json").stdout)
-    assert found["checks"]["copies-across-classes"] == 1
-    copies = [each for each in found["findings"] if each["check"] == "copies"]
+    assert found["checks"]["duplicates-across-classes"] == 1
+    copies = [each for each in found["findings"] if each["check"] == "duplicates"]
     assert len(copies) == 1  # a property of the dataset
-    assert copies[0]["severity"] == "info"
+    assert copies[0]["severity"] == "note"
     assert "38 images of 40 (95%)" in copies[0]["message"]
 
 
@@ -175,11 +181,11 @@ def test_ten_thousand_classes(cli: Cli, tmp_path: Path) -> None:
     assert "classes with very few images, or none in a split (small-classes: 10,000)" in (
         result.stdout
     )
-    assert "images with two labels (copies-across-classes: 200)" in result.stdout
+    assert "images with two labels (duplicates-across-classes: 200)" in result.stdout
 
 
 def test_the_python_interface(leaking: Path, tmp_path: Path) -> None:
     report = cnnclf.check(leaking, {"mirrored": True}, out=tmp_path / "report")
-    assert [finding.check for finding in report.findings][:1] == ["near-copies-across-splits"]
+    assert [finding.check for finding in report.findings][:1] == ["near-duplicates-across-splits"]
     assert (tmp_path / "report" / "findings.csv").exists()
     assert cnnclf.check(cnnclf.load_dataset(leaking)).images == 63

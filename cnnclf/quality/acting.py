@@ -1,0 +1,296 @@
+"""From findings and decisions to changes of a manifest; files are never touched.
+
+decisions.csv, which check.html exports, has the columns path, decision (keep, remove or relabel)
+and label (the new one). findings.csv is what `cnnclf check` wrote.
+"""
+
+import csv
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from cnnclf.config import CheckConfig
+from cnnclf.data.manifest import SPLITS, load_dataset
+from cnnclf.data.manifest_versions import RowChange, Version, read_known_files, write_version
+from cnnclf.errors import DataError, UsageError
+from cnnclf.names import name_some
+from cnnclf.progress import Progress
+from cnnclf.quality.check_evidence import NO_NETWORKS, Evidence, Networks
+from cnnclf.quality.check_table import CHECKS, SUSPECTS
+from cnnclf.quality.checking import open_evidence
+
+DECISIONS: Final = ("keep", "remove", "relabel")
+_MAX_LISTED: Final = 3
+
+
+@dataclass(frozen=True)
+class ChangeRequest:
+    """What to change in a dataset.
+
+    Args:
+        file: A decisions.csv or findings.csv; None examines the dataset.
+        drop: Names of checks whose images are removed; of a pair, the first one named.
+        relabel: Whether suspects get the label that was suggested.
+        fix_splits: Whether to move the images of a group and copies of an image to one split, the
+            earliest one: what leaked into test leaves it. The dataset is examined.
+    """
+
+    file: Path | None = None
+    drop: tuple[str, ...] = ()
+    relabel: bool = False
+    fix_splits: bool = False
+
+    def __bool__(self) -> bool:
+        return self.file is not None or bool(self.drop) or self.relabel or self.fix_splits
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether features of a pretrained network are needed."""
+        wanted = {
+            check.name for check in CHECKS if check.needs in {"features", "features or a run"}
+        }
+        return self.file is None and (self.relabel or bool(wanted & set(self.drop)))
+
+    def check(self) -> None:
+        """Check that there are checks of these names.
+
+        Raises:
+            UsageError: There is none; with the nearest name.
+        """
+        check_names(self.drop)
+
+    def spoken(self) -> str:
+        """Return the options that ask for this."""
+        words = [f"--apply {self.file}"] if self.file is not None else []
+        words += [f"--drop {name}" for name in self.drop]
+        words += ["--relabel"] * self.relabel + ["--fix-splits"] * self.fix_splits
+        return " ".join(words)
+
+
+def change_dataset(
+    directory: Path,
+    request: ChangeRequest,
+    *,
+    threads: int | None = None,
+    networks: Networks = NO_NETWORKS,
+    progress: Progress,
+) -> Version | None:
+    """Write a new version of the manifest of a dataset; no image is touched.
+
+    Args:
+        directory: The dataset.
+        request: What to change.
+        threads: At least 1; None means one per processor.
+        networks: Computes features; needed if the request needs them.
+        progress: Receives the progress.
+
+    Returns:
+        The version; None if there was nothing to change.
+
+    Raises:
+        DataError: The directory is no dataset, or the file cannot be read, contradicts itself or is
+            of another dataset.
+        UsageError: There is no such check, or the file has findings and nothing chooses from them.
+    """
+    request.check()
+    changes = []
+    if request.file is not None:
+        changes = read_changes(
+            request.file,
+            directory,
+            drop=request.drop,
+            relabel=request.relabel,
+            least=not request.fix_splits,
+        )
+    if request.file is None or request.fix_splits:
+        config = CheckConfig(threads=threads)
+        evidence = open_evidence(
+            load_dataset(directory), config=config, networks=networks, progress=progress
+        )
+        if request.file is None:
+            changes = find_changes(evidence, drop=request.drop, relabel=request.relabel)
+        if request.fix_splits:
+            gone = {change.path for change in changes if change.action == "remove"}
+            changes += move_together(evidence, gone)
+    return write_version(directory, changes, why=request.spoken())
+
+
+def check_names(names: Collection[str]) -> None:
+    """Check that there are checks of these names.
+
+    Raises:
+        UsageError: There is none; with the nearest name.
+    """
+    known = [check.name for check in CHECKS]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.4)
+            raise UsageError(
+                f"--drop {name}: there is no check of this name",
+                f"did you mean {near[0]}?" if near else f"the checks are {', '.join(known)}",
+            )
+
+
+def read_changes(
+    path: Path,
+    directory: Path,
+    *,
+    drop: Collection[str] = (),
+    relabel: bool = False,
+    least: bool = True,
+) -> list[RowChange]:
+    """Read what a file of decisions or findings asks for.
+
+    Args:
+        path: A decisions.csv or findings.csv.
+        directory: The dataset that it is of.
+        drop: Names of checks; of findings, those of them are removed.
+        relabel: Whether suspects get the label that was suggested; of findings only.
+        least: Whether findings without a choice from them are an error.
+
+    Raises:
+        DataError: The file cannot be read, contradicts itself or is of another dataset.
+        UsageError: The file has findings, and nothing says which of them to act on.
+    """
+    rows = _read_rows(path)
+    header = rows[0].keys() if rows else ()
+    _check_dataset(path, rows, directory)
+    if "decision" in header:
+        if drop or relabel:
+            raise UsageError(
+                f"{path} has decisions; --drop and --relabel choose from findings",
+                "omit them, or give findings.csv",
+            )
+        return _read_decisions(path, rows)
+    if rows and not {"check", "path"} <= set(header):
+        raise DataError(
+            f"expected the columns path and decision, or those of findings.csv, in {path}; "
+            f"it has {name_some(list(header))}",
+            "export decisions.csv from check.html, or give the findings.csv of cnnclf check --out",
+        )
+    if least and not (drop or relabel):
+        raise UsageError(
+            f"{path} has findings; nothing says which of them to act on",
+            "--drop CHECK removes the images of a check, --relabel takes suggested labels",
+        )
+    return _choose(
+        ((row["check"], row["path"], row.get("suggested") or "") for row in rows if row["path"]),
+        drop=drop,
+        relabel=relabel,
+    )
+
+
+def find_changes(
+    evidence: Evidence, *, drop: Collection[str] = (), relabel: bool = False
+) -> list[RowChange]:
+    """Find what to change in a dataset that was just examined; see `ChangeRequest`."""
+    wanted = {*drop, *([SUSPECTS] if relabel else [])}
+    paths = evidence.dataset.manifest.paths
+    return _choose(
+        (
+            (check.name, paths[case.row], case.suggested)
+            for check in CHECKS
+            if check.name in wanted and evidence.has(check.needs)
+            for case in check.find(evidence)
+            if case.row is not None
+        ),
+        drop=drop,
+        relabel=relabel,
+    )
+
+
+def move_together(evidence: Evidence, gone: Collection[str]) -> Iterator[RowChange]:
+    """Move images of a group and copies of an image to the earliest of their splits.
+
+    Args:
+        evidence: The dataset and its images.
+        gone: Paths of images that are removed; they hold nothing together.
+    """
+    paths = evidence.dataset.manifest.paths
+    stays = np.array([path not in gone for path in paths]) & (evidence.splits >= 0)
+    units = evidence.units
+    earliest = np.full(len(paths), len(SPLITS))
+    np.minimum.at(earliest, units[stays], evidence.splits[stays])
+    for row in np.flatnonzero(stays & (evidence.splits > earliest[units])).tolist():
+        target = SPLITS[int(earliest[units[row]])]
+        yield RowChange(paths[row], "move", target, f"with its group or copies in {target}")
+
+
+def _choose(
+    findings: Iterable[tuple[str, str, str]], *, drop: Collection[str], relabel: bool
+) -> list[RowChange]:
+    """Turn findings (check, path, suggested label) into changes, one for each image."""
+    chosen: dict[str, RowChange] = {}
+    for check, path, suggested in findings:
+        if check in drop:
+            chosen[path] = RowChange(path, "remove", "", check)
+        elif relabel and check == SUSPECTS and suggested:
+            chosen.setdefault(path, RowChange(path, "relabel", suggested, check))
+    return list(chosen.values())
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path}: {reason}", "give a decisions.csv") from error
+    if any(None in row for row in rows):
+        raise DataError(
+            f"{path} is no table: a line has more cells than the first one", "export it again"
+        )
+    return rows
+
+
+def _check_dataset(path: Path, rows: list[dict[str, str]], directory: Path) -> None:
+    """Refuse a file of another dataset: its paths, or their content, are not in this one."""
+    known = read_known_files(directory)
+    strange = []
+    for row in rows:
+        name, digest = row.get("path") or "", row.get("sha256") or ""
+        if not name or (row.get("check") == "unreadable" and not digest):
+            continue  # about the dataset, or a file that was not imported
+        if name not in known or not any(sha256.startswith(digest) for sha256 in known[name]):
+            strange.append(name)
+    if strange:
+        raise DataError(
+            f"{path} is of another dataset: {len(strange):,} of its {len(rows):,} images are not "
+            f"in {directory}: {name_some(strange, _MAX_LISTED)}",
+            f"check this one: cnnclf check {directory} --out REPORT",
+        )
+
+
+def _read_decisions(path: Path, rows: list[dict[str, str]]) -> list[RowChange]:
+    chosen: dict[str, tuple[str, str]] = {}
+    changes = {}
+    for number, row in enumerate(rows, 2):
+        name, decision, label = row["path"], row["decision"].strip().lower(), row.get("label") or ""
+        if decision not in DECISIONS or (decision == "relabel") != bool(label):
+            fault = f"decision {decision!r}" + (f" with label {label!r}" if label else "")
+            raise DataError(
+                f"line {number} of {path}: {fault}; expected keep or remove without a label, or "
+                "relabel with one",
+                "correct the line",
+            )
+        earlier = chosen.setdefault(name, (decision, label))
+        if earlier != (decision, label):
+            raise DataError(
+                f"{path} contradicts itself: {name} is to be {_spoken(*earlier)} and "
+                f"{_spoken(decision, label)} (line {number})",
+                "keep one of the lines",
+            )
+        why = row.get("reason") or row.get("check") or path.name
+        if decision == "remove":
+            changes[name] = RowChange(name, "remove", "", why)
+        elif decision == "relabel":
+            changes[name] = RowChange(name, "relabel", label, why)
+    return list(changes.values())
+
+
+def _spoken(decision: str, label: str) -> str:
+    return {"keep": "kept", "remove": "removed"}.get(decision, f"relabeled {label!r}")

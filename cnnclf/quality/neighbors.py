@@ -1,0 +1,57 @@
+"""The images nearest to each one in the features of a network: outliers, and crops of an image."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+MIN_COSINE: Final = 0.95
+"""Of the features of an image and a crop of it; see docs/benchmarks.md, B12."""
+
+_NEAREST: Final = 10
+_BLOCK_VALUES: Final = 1 << 26  # of a block of cosines: 256 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """The nearest images.
+
+    Args:
+        distances: float32 [N], mean cosine distance of the 10 nearest; NaN without features.
+        pairs: int64 [m, 2], images whose features are almost equal, the smaller row first.
+        cosines: float32 [m], of each pair, descending.
+    """
+
+    distances: npt.NDArray[np.float32]
+    pairs: npt.NDArray[np.int64]
+    cosines: npt.NDArray[np.float32]
+
+
+def find_neighbors(features: npt.NDArray[np.float16]) -> Neighbors:
+    """Find the images nearest to each.
+
+    Args:
+        features: float16 [N, D]; 0 for images without any. N x N cosines are computed, in blocks.
+    """
+    count = len(features)
+    distances = np.full(count, np.nan, np.float32)
+    known = np.flatnonzero(features.any(axis=1))
+    x = features[known].astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    nearest = min(_NEAREST, len(known) - 1)
+    pairs, cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+    step = max(1, _BLOCK_VALUES // max(1, len(known)))
+    for start in range(0, len(known) if nearest > 0 else 0, step):
+        block = x[start : start + step] @ x.T
+        own = np.arange(len(block))
+        block[own, start + own] = -1
+        best = np.partition(block, -nearest, axis=1)[:, -nearest:]
+        distances[known[start : start + step]] = 1 - best.mean(axis=1)
+        one, two = np.nonzero(block >= MIN_COSINE)
+        kept = start + one < two
+        pairs.append(np.stack([known[start + one[kept]], known[two[kept]]], axis=1))
+        cosines.append(block[one[kept], two[kept]])
+    every = np.concatenate(cosines)
+    order = np.argsort(-every, kind="stable")
+    return Neighbors(distances, np.concatenate(pairs)[order], every[order])

@@ -1,0 +1,88 @@
+"""Features of a pretrained network for the images of a dataset, to compare their contents.
+
+The network is EfficientNet-Lite0 with its ImageNet weights, which are installed with cnnclf.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.store import Pixels, open_pixels
+from cnnclf.errors import ImageError
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.models.backbones import find_backbone
+from cnnclf.models.trunk import build_backbone
+from cnnclf.models.weights.filling import load_weights
+from cnnclf.models.weights.sources import find_weights
+from cnnclf.progress import Progress
+from cnnclf.runtime import setup_runtime
+from cnnclf.training.frozen.feature_engines import build_engine, choose_engine
+
+EMBEDDER: Final = "efficientnet-lite0"
+
+_BATCH: Final = 16
+
+
+def embed_images(
+    dataset: Dataset, rows: npt.NDArray[np.intp], *, threads: int | None, progress: Progress
+) -> npt.NDArray[np.float16]:
+    """Compute the features of images before the last layer of a pretrained network.
+
+    Args:
+        dataset: Its files are read.
+        rows: Which images, int [n].
+        threads: At least 1; None means one per processor.
+        progress: Receives the number of images.
+
+    Returns:
+        float16 [N, 1280] for all N images of the dataset; 0 for those that are not among `rows` or
+        cannot be decoded.
+
+    Raises:
+        MissingPackageError: The weights or the backend of Keras are not installed.
+        RunError: The weights are damaged.
+    """
+    import keras
+
+    backbone = find_backbone(EMBEDDER)
+    source = find_weights(backbone, "imagenet")
+    runtime = setup_runtime(threads=threads, progress=progress)
+    size = backbone.default_size
+    trunk = build_backbone(backbone, height=size, width=size)
+    load_weights(trunk, source, progress=progress)
+    pooled = keras.layers.GlobalAveragePooling2D()(trunk.output)
+    # All of the image, as a duplicate or a wrong label may show only at its border.
+    spec = InputSpec(size, size, channels=3, fit="squash", interpolation="bicubic")
+    pixels = open_pixels(dataset, spec, cache="none", rows=rows, threads=threads, progress=progress)
+    engine = build_engine(choose_engine(runtime, progress), keras.Model(trunk.input, [pooled]))
+    features = np.zeros((len(dataset), pooled.shape[-1]), np.float16)
+    with progress.task("computing features", len(rows), unit="images") as task:
+
+        def write(start: int, outputs: list[npt.NDArray[Any]]) -> None:
+            features[rows[start : start + len(outputs[0])]] = outputs[0]
+            task.advance(len(outputs[0]))
+
+        engine.run(_gather(pixels, rows), write)
+    for row in pixels.failed:
+        features[row] = 0
+    return features
+
+
+def _gather(
+    pixels: Pixels, rows: npt.NDArray[np.intp]
+) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """Yield the position and the pixels of each batch; images that cannot be decoded are zero."""
+    for start in range(0, len(rows), _BATCH):
+        wanted = rows[start : start + _BATCH]
+        try:
+            yield start, pixels.gather(wanted)
+        except ImageError:
+            batch = np.zeros((len(wanted), *pixels.shape), np.uint8)
+            for at, row in enumerate(wanted):
+                with suppress(ImageError):  # noted in `pixels.failed`
+                    batch[at] = pixels.gather(np.array([row]))[0]
+            yield start, batch

@@ -1,0 +1,148 @@
+"""`cnnclf import` of a dataset: decisions and findings become a version of its manifest."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnclf.data.manifest import load_dataset
+from tests.conftest import Cli
+from tests.quality.drawn import FIRST, PLANTS, DrawnSet, draw_scene
+
+KINDS = ("near-duplicates-across-splits", "dark", "duplicates")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    drawn = DrawnSet(tmp_path / "drawn")
+    for number, name in enumerate(KINDS):
+        PLANTS[name](drawn)
+        new = f"planted{number}.png"
+        (drawn.root / "planted.png").rename(drawn.root / new)
+        drawn.rows[-1] = drawn.rows[-1].__class__(new, drawn.rows[-1].label, drawn.rows[-1].split)
+    return drawn.import_into(tmp_path / "dataset").directory
+
+
+def decide(path: Path, *rows: tuple[str, str, str]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "decision", "label"), *rows])
+    return path
+
+
+def paths_of(dataset: Path) -> set[str]:
+    return set(load_dataset(dataset).manifest.paths)
+
+
+def test_findings_are_chosen_by_check(cli: Cli, dataset: Path, tmp_path: Path) -> None:
+    before = paths_of(dataset)
+    assert cli("check", dataset, "--out", tmp_path / "report").code == 0
+    findings = tmp_path / "report" / "findings.csv"
+    unclear = cli("import", dataset, "--apply", findings)
+    assert unclear.code == 2
+    assert "nothing says which of them to act on" in unclear.stderr
+    result = cli("import", dataset, "--apply", findings, "--drop", "dark", "--drop", "duplicates")
+    assert result.code == 0, result.stderr
+    assert paths_of(dataset) == before - {"planted1.png", "planted2.png"}
+    assert f"hint: cnnclf import {dataset} --undo" in result.stderr
+    assert json.loads(cli("import", dataset, "--undo", "--json").stdout)["changes"] is None
+    assert paths_of(dataset) == before
+
+
+def test_copies_go_to_one_split(cli: Cli, dataset: Path) -> None:
+    found = json.loads(cli("import", dataset, "--fix-splits", "--json").stdout)
+    assert found["counts"] == {"move": {"with its group or copies in train": 1}}
+    manifest = load_dataset(dataset).manifest
+    assert manifest.splits[manifest.paths.index("planted0.png")] == 0
+    assert cli("import", dataset, "--fix-splits").stdout.strip() == "nothing to change"
+    assert cli("check", dataset, "--strict").code == 0
+
+
+def test_decisions_are_followed(cli: Cli, dataset: Path, tmp_path: Path) -> None:
+    decisions = decide(
+        tmp_path / "decisions.csv",
+        (FIRST, "relabel", "box"),
+        ("planted1.png", "remove", ""),
+        ("planted2.png", "keep", ""),
+    )
+    assert cli("import", dataset, "--apply", decisions).code == 0
+    manifest = load_dataset(dataset).manifest
+    assert manifest.class_indices[manifest.paths.index(FIRST)] == 1
+    assert "planted1.png" not in manifest.paths
+    assert "planted2.png" in manifest.paths
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([(FIRST, "keep", ""), (FIRST, "remove", "")], "kept and removed (line 3)"),
+        ([(FIRST, "relabel", "box"), (FIRST, "relabel", "ball")], "relabeled 'ball' (line 3)"),
+        ([(FIRST, "relabel", "")], "line 2"),
+        ([(FIRST, "burn", "")], "decision 'burn'"),
+        ([(FIRST, "relabel", "cow")], "'cow': expected one of ball, box"),
+        ([("strange.png", "remove", "")], "is of another dataset: 1 of its 1 images"),
+    ],
+)
+def test_wrong_decisions_change_nothing(
+    cli: Cli, dataset: Path, tmp_path: Path, rows: list[tuple[str, str, str]], said: str
+) -> None:
+    result = cli("import", dataset, "--apply", decide(tmp_path / "decisions.csv", *rows))
+    assert result.code == 3
+    assert said in result.stderr
+    assert not (dataset / "manifest-2.csv").exists()
+
+
+def test_findings_of_a_set_with_the_same_names_are_refused(
+    cli: Cli, dataset: Path, tmp_path: Path
+) -> None:
+    other = DrawnSet(tmp_path / "other")
+    dark = draw_scene(777, "ball").point(lambda value: round(value * 0.15))
+    dark.save(other.root / FIRST)
+    other.import_into(tmp_path / "second")
+    cli("check", tmp_path / "second", "--out", tmp_path / "report")
+    result = cli("import", dataset, "--apply", tmp_path / "report/findings.csv", "--drop", "dark")
+    assert result.code == 3
+    assert "is of another dataset" in result.stderr
+
+
+def test_a_source_is_imported_and_changed_at_once(cli: Cli, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    result = cli("import", tmp_path / "drawn/table.csv", "--out", out, "--drop", "dark", "--json")
+    assert json.loads(result.stdout)["version"]["counts"] == {"remove": {"dark": 1}}
+    assert "planted1.png" not in paths_of(out)
+    again = cli("import", tmp_path / "drawn/table.csv", "--out", out, "--overwrite")
+    assert again.code == 0, again.stderr
+    assert "planted1.png" in paths_of(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "is a dataset already"),
+        (["--drop", "blurr"], "did you mean blurred?"),
+        (["--undo", "--fix-splits"], "--undo cannot be combined"),
+        (["--undo", "--seed", "3"], "--seed is an option for importing"),
+        (["--undo", "--out", "x"], "--undo changes a dataset"),
+    ],
+)
+def test_wrong_usage(cli: Cli, dataset: Path, arguments: list[str], said: str) -> None:
+    result = cli("import", dataset, *arguments)
+    assert result.code == 2
+    assert said in result.stderr
+
+
+def test_a_source_needs_a_place(cli: Cli, tmp_path: Path) -> None:
+    DrawnSet(tmp_path / "drawn")
+    result = cli("import", tmp_path / "drawn")
+    assert result.code == 2
+    assert "--out is missing" in result.stderr
+    assert cli("import", tmp_path / "drawn", "--undo").code == 2
+
+
+def test_the_plan_names_errors_until_they_are_fixed(cli: Cli, dataset: Path) -> None:
+    said = "cnnclf check found 1 error: near-duplicates-across-splits (1)"
+    assert said not in cli("train", dataset, "--dry-run").stdout
+    cli("check", dataset)
+    assert said in cli("train", dataset, "--dry-run").stdout
+    cli("import", dataset, "--fix-splits")
+    assert "cnnclf check found" not in cli("train", dataset, "--dry-run").stdout
