@@ -109,6 +109,13 @@ class TrainingConfig(Section):
     epochs: Auto | Annotated[int, Field(ge=1, le=100_000)] = Field(
         "auto", description="Number of epochs."
     )
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        description="Minutes for the whole run, with start and final evaluation, instead of a "
+        "number of epochs.",
+    )
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
         "auto", description="Batch size."
     )

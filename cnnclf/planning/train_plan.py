@@ -1,5 +1,6 @@
 """Plans `cnnclf train`: resolves every "auto" for a dataset."""
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,9 +22,18 @@ from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
+from cnnclf.planning.pace import (
+    START_S,
+    expect_epoch_s,
+    expect_finish_s,
+    find_pace,
+    is_estimable,
+)
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
+
+_MIN_STEPS = 20  # of a run that has minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +122,15 @@ def plan_training(
             optimizer.name, batch_norm=model.batch_norm
         )
         optimizer = optimizer.model_copy(update={"learning_rate": rate})
+    anatomy = plan_cnn(
+        model, (spec.height, spec.width, spec.channels), num_classes=len(dataset.labels)
+    )
+    if training.minutes is not None:
+        pace = find_pace(anatomy, batch_size=int(training.batch_size), optimizer=optimizer.name)
+        training = _plan_minutes(training, pace.rate(config.runtime.precision), counts, given)
+        if not training.patience:
+            reasons["training.patience"] = "training ends when its minutes are spent"
+        reasons["training.epochs"] = f"what {training.minutes:g} minutes are expected to allow"
     augment = plan_sound_augmentation(config.augment, dataset, given=given, reasons=reasons)
     operations = _plan_augmentation(augment, spec, given, reasons)
     data = config.data.model_copy(
@@ -140,11 +159,7 @@ def plan_training(
         input_spec=spec,
         labels=dataset.labels,
         counts=counts,
-        anatomy=plan_cnn(
-            model,
-            (spec.height, spec.width, spec.channels),
-            num_classes=len(dataset.labels),
-        ),
+        anatomy=anatomy,
         operations=operations,
         dataset=name_origin(dataset),
         remarks=(*name_errors(dataset), *_remark(counts["val"])),
@@ -245,6 +260,26 @@ def resolve_model(
 def _is_open(given: Mapping[str, str], key: str) -> bool:
     """Check whether a setting may be chosen: not given, or only by a preset."""
     return given.get(key, "preset").startswith("preset")
+
+
+def _plan_minutes(
+    training: TrainingConfig, rate: float, counts: Mapping[str, int], given: Mapping[str, str]
+) -> TrainingConfig:
+    """Expect so many epochs as fit into the minutes; without patience, which would end it early."""
+    if "training.epochs" in given and not _is_preset(given, "training.epochs"):
+        raise ConfigError("training.minutes and training.epochs exclude each other", "give one")
+    minutes = training.minutes or 0.0
+    overhead_s = START_S + expect_finish_s(rate, counts)
+    least_s = overhead_s + _MIN_STEPS * int(training.batch_size) / rate
+    if 60 * minutes < least_s and is_estimable():
+        raise ConfigError(
+            f"training.minutes = {minutes:g} is too short: starting, {_MIN_STEPS} steps and "
+            f"measuring the result take about {least_s:.0f} s here",
+            f"the least that makes sense is --minutes {math.ceil(least_s / 6) / 10:g}",
+        )
+    epochs = (60 * minutes - overhead_s) / expect_epoch_s(rate, counts=counts)
+    patience = training.patience if "training.patience" in given else 0
+    return training.model_copy(update={"epochs": max(1, round(epochs)), "patience": patience})
 
 
 def _scale_preset_rate(

@@ -70,6 +70,7 @@ class Extension:
         state = read_json(run.last / STATE_FILE)
         # Patience starts again, else a run that it ended would end at once.
         state |= {"epochs_without_better": 0, "plateau_wait": 0, "stopped": None}
+        state |= {"is_time_up": False, "spent_s": 0.0}
         write_json_atomic(run.last / STATE_FILE, state)
         write_json_atomic(run.plan, self.plan.to_dict())
         if (settings := self.plan.to_toml()) is not None:
@@ -131,7 +132,7 @@ def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str,
             f"--epochs {epochs}: the run {origin.path} has {done} epochs already",
             f"it is the number of all epochs: {command.removesuffix('N')}{2 * done}",
         )
-    update = {key.partition(".")[2]: value for key, value in given.items()}
+    update = {key.partition(".")[2]: value for key, value in given.items()} | {"minutes": None}
     training = plan.config.training.model_copy(update=update)
     config = plan.config.model_copy(update={"training": training})
     return Extension(

@@ -9,6 +9,7 @@
 """
 
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ def execute_plan(
     """
     from cnnclf.runtime import setup_runtime
 
-    settings = plan.config.runtime
+    settings, started = plan.config.runtime, time.perf_counter()
     with decode_ahead(plan, dataset) as ahead:
         # Before the run directory is made, so that a device that cannot be used leaves none.
         runtime = setup_runtime(
@@ -121,6 +122,7 @@ def execute_plan(
                 resume=resume,
                 listeners=listeners,
                 ahead=ahead,
+                started=started,
             )
 
         try:
@@ -158,6 +160,7 @@ def conduct_run(
     resume: bool = False,
     listeners: Sequence[EpochListener] = (),
     ahead: PixelsAhead | None = None,
+    started: float | None = None,
 ) -> TrainResult:
     """Train or fine-tune as planned, keep the best epoch, calibrate it on val and test it.
 
@@ -170,6 +173,7 @@ def conduct_run(
         resume: Continue from the last checkpoint.
         listeners: Receive each epoch and whether it is the best so far; may ask to stop or prune.
         ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
+        started: When the run began, as of `time.perf_counter`; None: now.
 
     Returns:
         The result; the same is in the run directory.
@@ -188,6 +192,7 @@ def conduct_run(
         resume=resume,
         listeners=listeners,
         ahead=ahead,
+        started=started,
     ) as work:
         state = fit(work)
         if state.stopped is StopRequest.PRUNE:

@@ -11,6 +11,7 @@ from cnnclf.inference.engines.keras_engine import set_precision
 from cnnclf.models.cnn import build_cnn
 from cnnclf.models.whitening import set_whitening
 from cnnclf.planning.choices import choose_averaging
+from cnnclf.planning.pace import count_final_images
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import Phase, fit_phase
@@ -40,6 +41,7 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
     batches, val_batches = _build_batches(work)
     with work.runtime.scope():
         net = _open_net(work)
+    minutes = plan.config.training.minutes
     state = fit_phase(
         net,
         Phase(
@@ -48,6 +50,9 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
             plan.config.optimizer,
             scales=_scale_rates(net, plan),
             averaged_epochs=choose_averaging(plan.counts["val"]),
+            budget_s=minutes and 60 * minutes,
+            final_images=count_final_images(plan.counts),
+            spent=work.seconds,
         ),
         batches=batches,
         val_batches=val_batches,

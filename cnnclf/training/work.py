@@ -1,5 +1,6 @@
 """What a run works with: its plan, images, directory and listeners, opened once for all steps."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from cnnclf.training.fitting.checkpoints import BundleContent
 from cnnclf.training.fitting.judging import Verdict, choose_judged, judge_checkpoint
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.recording import HistoryFile, LoggedProgress, read_epochs, recorded
+from cnnclf.training.time_use import TimeUse
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
@@ -48,6 +50,7 @@ class Work(Generic[AnyPlan]):
         listeners: Receive each epoch, in this order.
         ahead: Waits for the images, if they are being decoded already.
         with_test: Whether the test split will be used; if not, its images are never decoded.
+        started: When the run began in this process, as of `time.perf_counter`.
         verdict: Logits of the best checkpoint on val, once they were computed.
         state: Epochs, best epoch and times, once the run is fitted.
     """
@@ -61,8 +64,13 @@ class Work(Generic[AnyPlan]):
     listeners: Sequence[EpochListener] = ()
     ahead: PixelsAhead | None = None
     with_test: bool = True
+    started: float = field(default_factory=time.perf_counter)
     verdict: Verdict | None = field(default=None, init=False)
     state: TrainingState | None = field(default=None, init=False)
+
+    def seconds(self) -> float:
+        """Return the seconds since the run began in this process."""
+        return time.perf_counter() - self.started
 
     def on_epoch(self, row: EpochRow, is_best: bool) -> StopRequest | None:
         """Pass an epoch on to all listeners; return what they ask for."""
@@ -181,6 +189,7 @@ def open_work(
     listeners: Sequence[EpochListener] = (),
     ahead: PixelsAhead | None = None,
     with_test: bool = True,
+    started: float | None = None,
 ) -> Iterator[Work[AnyPlan]]:
     """Open a run for the steps of a with statement, and keep its status, log and history.
 
@@ -197,6 +206,7 @@ def open_work(
         listeners: Receive each epoch, after log and history.
         ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
         with_test: Whether the test split will be used; if not, its images are never decoded.
+        started: When the run began in this process, as of `time.perf_counter`; None: now.
 
     Yields:
         What the steps take.
@@ -223,7 +233,9 @@ def open_work(
             listeners=[*own, *listeners],
             ahead=ahead,
             with_test=with_test,
+            started=time.perf_counter() if started is None else started,
         )
+        work.listeners = [*work.listeners, TimeUse(log, work.seconds).on_epoch]
         yield work
         if work.state is not None and work.state.stopped is StopRequest.PRUNE:
             outcome.status = RunStatus.PRUNED

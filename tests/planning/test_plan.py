@@ -137,6 +137,27 @@ def test_the_preset_fast_fits_batches_epochs_and_rate_to_the_images() -> None:
     assert "flip" not in plan(dataset(), model__preset="fast").operations
 
 
+def test_minutes_are_laid_out_as_epochs_without_patience() -> None:
+    made = plan(dataset(train=50_000), training__minutes=10)
+    longer = plan(dataset(train=50_000), training__minutes=20)
+    training = made.config.training
+    assert training.patience == 0
+    assert 1 <= int(training.epochs) < int(longer.config.training.epochs)
+    assert "10 minutes" in made.reasons["training.epochs"]
+
+
+def test_too_few_minutes_name_the_least_and_epochs_exclude_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cnnclf.planning.train_plan.is_estimable", lambda: True)
+    with pytest.raises(ConfigError, match=r"minutes = 0\.1 is too short") as caught:
+        plan(dataset(), training__minutes=0.1)
+    least = float(str(caught.value.hint).split()[-1])
+    assert plan(dataset(), training__minutes=least * 1.5).config.training.minutes == least * 1.5
+    with pytest.raises(ConfigError, match="exclude each other"):
+        plan(dataset(), training__minutes=5, training__epochs=3)
+
+
 def test_contradicting_lists_are_refused() -> None:
     with pytest.raises(ConfigError, match="do not match 3 blocks"):
         plan(dataset(), model__blocks=3, model__filters="8,16")

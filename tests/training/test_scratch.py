@@ -24,6 +24,7 @@ from cnnclf.training.fitting import callbacks, checkpoints
 from cnnclf.training.fitting.fit import Phase, _bound_loss, fit_phase
 from cnnclf.training.fitting.judging import measure
 from cnnclf.training.run import TrainResult, check_resumable
+from tests.training.conftest import TINY
 
 Train = Callable[..., TrainResult]
 MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -233,6 +234,40 @@ def test_the_preset_fast_scales_rates_and_never_trains_its_first_layer(
         np.testing.assert_array_equal(trained, initial)
     # bfloat16 and float32 programs alike open it without classes of ours
     assert {layer.__class__.__module__.partition(".")[0] for layer in net.layers} == {"keras"}
+
+
+def test_a_run_with_minutes_ends_by_its_time_and_resumes_with_the_time_left(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnclf.planning.train_plan.START_S", 0.1)
+    monkeypatch.setattr("cnnclf.planning.pace._FINISH_S", 0.1)
+    monkeypatch.setattr("cnnclf.training.fitting.pacing._FINISH_S", 0.1)
+    now = 0.0
+
+    def count(*_arguments: object) -> float:
+        nonlocal now
+        now += 0.05  # each look at the clock
+        return now
+
+    monkeypatch.setattr("cnnclf.training.work.Work.seconds", count)
+    options = {"training.minutes": 0.1, "optimizer.schedule": "linear", "model.filters": [4]}
+    del TINY["training.epochs"]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(tmp_path / "run", listeners=[stop_after(2)], **options)
+        spent = read_json(tmp_path / "run" / "checkpoints" / "last" / "state.json")["spent_s"]
+        assert 0 < spent < 6
+        now = 0.0
+        result = train_tiny(tmp_path / "run", resume=True, **options)
+    finally:
+        TINY["training.epochs"] = 3
+    assert result.state.is_time_up
+    assert result.state.epoch > 2
+    assert result.state.spent_s == pytest.approx(6, rel=0.1)
+    rates = [row.learning_rate for row in result.state.history]
+    assert rates[-1] < 0.25 * max(rates)
+    plan = read_json(tmp_path / "run" / "plan.json")
+    assert plan["config"]["training"]["patience"] == 0
 
 
 def whitening_of(net: Any) -> list[Any]:

@@ -124,6 +124,7 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
 
 def _expect(plan: "TrainPlan") -> str:
     """Say how long the run will take on this processor, and what that rests on."""
+    from cnnclf.names import count_of
     from cnnclf.planning import pace as paces
 
     config = plan.config
@@ -136,6 +137,9 @@ def _expect(plan: "TrainPlan") -> str:
     expected = paces.expect_time(
         pace, counts=plan.counts, epochs=int(training.epochs), precision=config.runtime.precision
     )
+    if training.minutes is not None:
+        about = f"{training.minutes:g} min, with evaluation; "
+        return f"{about}{count_of(int(training.epochs), 'epoch')} expected; {pace.words}"
     return f"{expected.words}; {pace.words}"
 
 

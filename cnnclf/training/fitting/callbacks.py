@@ -10,6 +10,7 @@ from cnnclf.config import OptimizerConfig
 from cnnclf.errors import DivergedError
 from cnnclf.progress import Task
 from cnnclf.training.epochs import EpochListener, EpochRow
+from cnnclf.training.fitting.pacing import Pacer
 from cnnclf.training.fitting.schedule import learning_rate_at
 from cnnclf.training.fitting.state import Score, TrainingState
 
@@ -76,6 +77,7 @@ class Conductor:
         perfect_loss: Val loss that counts as perfect; 0: none does.
         averaged_epochs: Over how many epochs the val loss is averaged to find the best; 1: by the
             val accuracy instead.
+        pacer: Plans the steps of a phase that has a time rather than a number of epochs.
     """
 
     trainer: "keras.Model"
@@ -91,6 +93,8 @@ class Conductor:
     remedy: str = "--learning-rate"
     perfect_loss: float = 0.0
     averaged_epochs: int = 1
+    pacer: Pacer | None = None
+    _step: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
     _shown: int = field(default=0, init=False)
@@ -101,7 +105,7 @@ class Conductor:
     def is_done(self) -> bool:
         """Whether the phase has ended: by its epochs, patience, a NaN loss or a listener."""
         state = self.state
-        has_ended = state.diverged or state.stopped is not None
+        has_ended = state.diverged or state.stopped is not None or state.is_time_up
         return has_ended or state.phase_epoch >= self.epochs or self.early_stop is not None
 
     @property
@@ -133,6 +137,8 @@ class Conductor:
         """Start the clock; with the plateau schedule set the rate of the epoch."""
         self._started, self._waited = time.perf_counter(), self.batches.wait_s
         self._shown = 0
+        if self.pacer is not None:
+            self.pacer.begin_epoch()
         self._describe(epoch)
         if self.optimizer.schedule == "plateau":
             self.trainer.optimizer.learning_rate = self._rate_at(epoch * len(self.batches))
@@ -146,6 +152,12 @@ class Conductor:
         self.batches.step_begins()
         self.hooks.check_interrupt()
         self._advance(batch)
+        self._step = self.state.phase_epoch * len(self.batches) + batch
+        if self.pacer is not None:
+            self.pacer.begin_step(self._step)
+            self.trainer.optimizer.learning_rate = self._rate_at(self._step)
+            if self.pacer.is_last(self._step):
+                self.trainer.stop_training = True  # after this step
         if batch and time.perf_counter() - self._described >= _SHOW_LOSS_S:
             self._loss = float(self.trainer.metrics[0].result())
             self._describe(self.state.phase_epoch)
@@ -159,7 +171,7 @@ class Conductor:
         Raises:
             DivergedError: The loss is not finite.
         """
-        steps = len(self.batches)
+        steps = self._step % len(self.batches) + 1 if self.pacer else len(self.batches)
         self._advance(steps)
         self._check_loss(float(logs["loss"]), step=steps)
         if self.state.diverged:
@@ -172,6 +184,9 @@ class Conductor:
         state.wait_s += row.data_wait_s
         state.history.append(row)
         # ties in accuracy are common on a small val split: the lower loss decides
+        if self.pacer is not None:
+            state.is_time_up = self.pacer.is_last(self._step)
+            state.spent_s = self.pacer.spent()
         is_best = state.judge(self._score(row))
         if self.optimizer.schedule == "plateau" and self.has_val:
             state.reduce_on_plateau(max(1, self.patience // 3))
@@ -198,7 +213,9 @@ class Conductor:
             accuracy=float(logs["accuracy"]),
             val_loss=float(logs["val_loss"]) if self.has_val else None,
             val_accuracy=float(logs["val_accuracy"]) if self.has_val else None,
-            learning_rate=self._rate_at((epoch + 1) * len(self.batches) - 1),
+            learning_rate=self._rate_at(
+                self._step if self.pacer else (epoch + 1) * len(self.batches) - 1
+            ),
             seconds=round(time.perf_counter() - self._started, 3),
             data_wait_s=round(max(0.0, self.batches.wait_s - self._waited), 3),
         )
@@ -208,7 +225,10 @@ class Conductor:
         steps = len(self.batches)
         if self.optimizer.schedule == "plateau":
             step -= step % steps
-        rate = learning_rate_at(step, self.optimizer, total=steps * self.epochs)
+        if self.pacer is not None:
+            rate = self.pacer.rate(step)
+        else:
+            rate = learning_rate_at(step, self.optimizer, total=steps * self.epochs)
         return rate * self.state.plateau_factor
 
     def _advance(self, steps: int) -> None:
@@ -221,7 +241,11 @@ class Conductor:
         """Show the epoch and its mean training loss so far, at first that of the epoch before."""
         self._described = time.perf_counter()
         loss = "" if self._loss is None else f", loss {self._loss:.4f}"
-        self.hooks.task.describe(f"epoch {epoch + 1}/{self.epochs}{loss}")
+        epochs = str(self.epochs)
+        if self.pacer is not None:
+            epochs = f"about {self.pacer.epochs:.1f}"
+            self.hooks.task.expect(round(self.pacer.epochs * self.batches.count))
+        self.hooks.task.describe(f"epoch {epoch + 1}/{epochs}{loss}")
 
     def _check_loss(self, loss: float, *, step: int) -> None:
         if math.isfinite(loss):

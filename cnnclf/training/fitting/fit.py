@@ -14,12 +14,16 @@ from cnnclf.training.epochs import EpochListener
 from cnnclf.training.fitting.callbacks import Conductor, FitHooks
 from cnnclf.training.fitting.checkpoints import BundleContent, Checkpoints
 from cnnclf.training.fitting.optimizers import WeightAverage, build_optimizer
+from cnnclf.training.fitting.pacing import Pacer
 from cnnclf.training.fitting.state import TrainingState, load_state
 
 if TYPE_CHECKING:
     import keras
 
     from cnnclf.training.feeding.batches import Batches
+
+
+_MAX_EPOCHS = 1_000_000  # of a phase that ends by its time
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class Phase:
         remedy: The options that help against a NaN loss.
         averaged_epochs: Over how many epochs the val loss is averaged to find the best; 1: by the
             val accuracy instead.
+        budget_s: Seconds of the whole run, which the schedule is laid for instead of epochs.
+        final_images: With it, images that are evaluated after the last epoch.
+        spent: With it, returns the seconds since the process started with the run.
     """
 
     name: str
@@ -44,6 +51,9 @@ class Phase:
     may_diverge: bool = False
     remedy: str = "--learning-rate, --clip-norm 1"
     averaged_epochs: int = 1
+    budget_s: float | None = None
+    final_images: int = 0
+    spent: Callable[[], float] = float
 
 
 def fit_phase(
@@ -100,7 +110,9 @@ def fit_phase(
         trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
         trainer.compile(
             build_optimizer(
-                phase.optimizer, total_steps=len(batches) * epochs, scales=phase.scales
+                phase.optimizer,
+                total_steps=None if phase.budget_s else len(batches) * epochs,
+                scales=phase.scales,
             ),
             loss=build_loss(phase.training),
             metrics=["accuracy"],
@@ -113,6 +125,8 @@ def fit_phase(
     else:
         state = state or TrainingState()
         state.begin_phase(phase.name)
+    pacer = _build_pacer(phase, state, batches=batches, val_batches=val_batches)
+    epochs = epochs if pacer is None else _MAX_EPOCHS
     average = WeightAverage(trainer, trainer.optimizer, active=phase.optimizer.ema > 0)
     checkpoints = Checkpoints(
         net,
@@ -127,7 +141,11 @@ def fit_phase(
     steps = len(batches)
     progress.note("compiling")  # Keras does so with the first batch
     with (
-        progress.task("training", epochs * batches.count, unit="images") as task,
+        progress.task(
+            "training",
+            round((epochs if pacer is None else pacer.epochs) * batches.count),
+            unit="images",
+        ) as task,
         Interrupts() as interrupts,
     ):
         task.advance(state.phase_epoch * batches.count)
@@ -147,6 +165,7 @@ def fit_phase(
             remedy=phase.remedy,
             perfect_loss=_bound_loss(phase.training, classes=trained.outputs[0].shape[-1]),
             averaged_epochs=phase.averaged_epochs,
+            pacer=pacer,
         )
         try:
             if not conductor.is_done:  # it may be, if it was interrupted while being tested
@@ -174,6 +193,30 @@ def fit_phase(
     if conductor.early_stop is not None:
         progress.note(f"{phase.name} stopped after epoch {state.epoch}: {conductor.early_stop}")
     return state
+
+
+def _build_pacer(
+    phase: Phase,
+    state: TrainingState,
+    *,
+    batches: "Batches",
+    val_batches: "Batches | None",
+) -> Pacer | None:
+    """Make the pacer of a phase that has a time; earlier processes may have spent some of it."""
+    if phase.budget_s is None:
+        return None
+    steps, before_s = len(batches), state.spent_s
+    state.planned_steps = state.planned_steps or steps * _resolved(phase.training.epochs)
+    return Pacer(
+        phase.budget_s,
+        lambda: before_s + phase.spent(),
+        state,
+        phase.optimizer,
+        steps=steps,
+        batch_size=batches.batch_size,
+        val_images=0 if val_batches is None else val_batches.count,
+        final_images=phase.final_images,
+    )
 
 
 def build_loss(settings: TrainingConfig) -> "keras.losses.Loss":

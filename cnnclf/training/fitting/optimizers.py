@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 def build_optimizer(
-    settings: OptimizerConfig, *, total_steps: int, scales: Mapping[int, float] | None = None
+    settings: OptimizerConfig, *, total_steps: int | None, scales: Mapping[int, float] | None = None
 ) -> "keras.Optimizer":
     """Make the Keras optimizer with its schedule.
 
     Args:
         settings: With a resolved learning rate.
-        total_steps: Steps of the whole run.
+        total_steps: Steps of the whole run; None: the rate is set before each step.
         scales: Factor of the learning rate, and with it of the decoupled weight decay, of a
             variable, by its id; 1 for all others.
     """
     import keras
 
     # "plateau" depends on validation: its rate is set at the beginning of each epoch
-    on_plateau = settings.schedule == "plateau"
+    is_set = settings.schedule == "plateau" or total_steps is None
     shared: dict[str, Any] = {
-        "learning_rate": 1e-3 if on_plateau else build_schedule(total_steps, settings),
+        "learning_rate": 1e-3 if is_set else build_schedule(total_steps or 1, settings),
         "global_clipnorm": settings.clip_norm or None,
         "weight_decay": None if settings.name in WITHOUT_DECAY else settings.weight_decay or None,
         "use_ema": settings.ema > 0,

@@ -48,6 +48,11 @@ class TrainingState:
         phase_start: Completed epochs before that phase.
         diverged: Whether that phase ended because the loss became NaN.
         stopped: What a listener asked for, which ended training.
+        planned_steps: Steps of the phase, if it has a time rather than a number of epochs.
+        corrected_step: The step at which they were planned last.
+        corrected_part: The fraction of the schedule that was done at that step.
+        is_time_up: Whether the phase ended because its time was spent.
+        spent_s: Seconds of the run up to this checkpoint, with start and decoding.
     """
 
     epoch: int = 0
@@ -64,6 +69,11 @@ class TrainingState:
     phase_start: int = 0
     diverged: bool = False
     stopped: StopRequest | None = None
+    planned_steps: int = 0
+    corrected_step: int = 0
+    corrected_part: float = 0.0
+    is_time_up: bool = False
+    spent_s: float = 0.0
 
     @property
     def phase_epoch(self) -> int:

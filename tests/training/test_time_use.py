@@ -1,0 +1,35 @@
+"""The line that says what the time was spent on."""
+
+from dataclasses import replace
+
+import pytest
+
+from cnnclf.progress import Silent
+from cnnclf.training.epochs import EpochRow
+from cnnclf.training.time_use import TimeUse, describe_use
+
+ROW = EpochRow(1, "train", 1.0, 0.5, None, None, 0.1, seconds=8.0, data_wait_s=0.4)
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "parts", "is_advised"),
+    [
+        (0.4, "20 % starting, 4 % waiting for images, 76 % computing", False),
+        (6.0, "20 % starting, 60 % waiting for images, 20 % computing", True),
+        (99.0, "20 % starting, 80 % waiting for images, 0 % computing", True),
+    ],
+)
+def test_fractions_add_up_and_advice_is_for_those_who_wait(
+    wait_s: float, parts: str, is_advised: bool
+) -> None:
+    line = describe_use(replace(ROW, data_wait_s=wait_s), 10.0)
+    assert line.startswith(f"time up to the end of the first epoch, 10.0 s: {parts}")
+    assert ("--cache ram" in line) is is_advised
+
+
+def test_it_is_said_once() -> None:
+    progress = Silent()
+    use = TimeUse(progress, lambda: 10.0)
+    for _ in range(3):
+        use.on_epoch(ROW, False)
+    assert len(progress.notes) == 1
