@@ -421,6 +421,14 @@ TERMS: tuple[Term, ...] = (
         aliases=("fine-tuning", "fine tune"),
     ),
     Term(
+        "vanishing gradient",
+        "The gradient gets smaller from layer to layer on its way to the first one, which then "
+        "hardly learns. ReLU and batch normalization help. A ReLU that is 0 for every image is "
+        "dead: its gradient is 0, too. A trace shows both.",
+        settings=("training.trace",),
+        aliases=("dead relu", "trace"),
+    ),
+    Term(
         "weight averaging",
         "Keeps a moving average of the weights (EMA) and uses it instead of the last ones, which "
         "are noisy.",

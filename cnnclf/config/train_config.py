@@ -132,6 +132,10 @@ class TrainingConfig(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing factor.")
     balance: Balance = Field("none", description="Handling of class imbalance.")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Gamma of the focal loss.")
+    trace: bool = Field(
+        False,
+        description="Record gradients, updates, dead units and activations of each layer.",
+    )
     calibrate: bool = Field(
         True, description="Calibrate probabilities by temperature scaling on the val split."
     )

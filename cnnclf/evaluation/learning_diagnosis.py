@@ -3,8 +3,13 @@
 The limits are rules of thumb. Each sentence names the figure that it was drawn from.
 """
 
+import csv
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from cnnclf.errors import RunError
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -33,6 +38,34 @@ def diagnose(history: Rows, trace: Rows = ()) -> list[str]:
         *_find_waiting(history),
         *_find_in_trace(trace),
     ]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read history.csv or trace.csv; empty cells become None, numbers numbers.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                {key: _parse(cell) for key, cell in row.items()} for row in csv.DictReader(file)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(
+            f"{path} is damaged: {error}", "copy the whole run directory again"
+        ) from error
+
+
+def _parse(cell: object) -> object:
+    text = cell if isinstance(cell, str) else ""
+    try:
+        number = float(text)
+    except ValueError:
+        return text or None
+    return number if math.isfinite(number) else None
 
 
 def _find_overfitting(history: Rows) -> list[str]:

@@ -86,7 +86,7 @@ def draw_lines(
     ]
     for tick in _ticks(y_low, y_high):
         _, at = place((x_low, 10**tick if log else tick))
-        shown = f"{10**tick:.0e}" if log else f"{tick:g}"
+        shown = f"{10**tick:.2g}" if log else f"{tick:g}"
         parts.append(f'<path class="axis" d="M{_LEFT} {at:.1f}H{width - _RIGHT}"/>')
         parts.append(
             f'<text class="dim" x="{_LEFT - 5}" y="{at + 4:.1f}" text-anchor="end">{shown}</text>'

@@ -87,19 +87,6 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionTable:
     )
 
 
-def measure_risk(table: PredictionTable) -> list[tuple[float, float]]:
-    """Return (coverage, error rate) as the threshold of the probability falls.
-
-    Images with the same probability are accepted together (El-Yaniv and Wiener, "On the Foundations
-    of Noise-free Selective Classification", 2010).
-    """
-    order = np.argsort(-table.probability, kind="stable")
-    errors = np.cumsum(~table.is_right[order])
-    counts = np.arange(1, len(order) + 1)
-    ends = np.append(np.flatnonzero(np.diff(table.probability[order])), len(order) - 1)
-    return _thin(counts[ends] / len(order), errors[ends] / counts[ends])
-
-
 def trace_class(table: PredictionTable, index: int) -> "ClassCurves | None":
     """Compute ROC and precision-recall curve of one class against the others.
 

@@ -60,7 +60,10 @@ def draw_trace(trace: Rows) -> "list[Markup]":
         if values:
             log = name in {"gradient_norm", "update_ratio"} and min(values) > 0
             label = f"{title} of {', '.join(layers)}"
-            charts.append(draw_lines(lines, label=label, x="epoch", y=title, log=log))
+            limits = (0.0, 1.0) if name == "dead_fraction" else None
+            charts.append(
+                draw_lines(lines, label=label, x="epoch", y=title, y_range=limits, log=log)
+            )
     return charts
 
 

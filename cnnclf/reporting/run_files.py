@@ -1,7 +1,5 @@
 """Reads what a run directory holds, however much of it there is yet."""
 
-import csv
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.config import option_name
-from cnnclf.errors import RunError
+from cnnclf.evaluation.learning_diagnosis import read_rows
 from cnnclf.files import read_json
 from cnnclf.runs import EVALUATION, METRICS_FILE, RunDirectory, open_run
 
@@ -96,8 +94,8 @@ def read_run(path: Path) -> RunFiles:
         str(run.status()),
         run.read_record(),
         read_json(run.plan) if run.plan.exists() else {},
-        _read_rows(run.history),
-        _read_rows(run.trace),
+        read_rows(run.history),
+        read_rows(run.trace),
         _read_evaluations(run),
     )
 
@@ -137,30 +135,6 @@ def _typed(key: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a CSV file; cells that are numbers become numbers, others that are empty None."""
-    if not path.exists():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                {key: _parse(cell) for key, cell in row.items()} for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RunError(
-            f"{path} is damaged: {error}", "copy the whole run directory again"
-        ) from error
-
-
-def _parse(cell: object) -> object:
-    text = cell if isinstance(cell, str) else ""
-    try:
-        number = float(text)
-    except ValueError:
-        return text or None
-    return number if math.isfinite(number) else None
 
 
 def _read_evaluations(run: RunDirectory) -> list[Evaluation]:

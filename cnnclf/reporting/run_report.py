@@ -10,6 +10,7 @@ import numpy as np
 from cnnclf.errors import CnnclfError, ConfigError, UsageError
 from cnnclf.evaluation.learning_diagnosis import diagnose
 from cnnclf.evaluation.metrics import METRICS, wilson_interval
+from cnnclf.evaluation.selective import trace_risk
 from cnnclf.files import write_text_atomic
 from cnnclf.names import count_of, name_some
 from cnnclf.pages.html_page import render_page
@@ -18,7 +19,6 @@ from cnnclf.progress import Progress
 from cnnclf.reporting.glossary_links import GlossaryLinks
 from cnnclf.reporting.prediction_table import (
     PredictionTable,
-    measure_risk,
     read_predictions,
     trace_class,
 )
@@ -321,7 +321,7 @@ def _describe_predictions(
 ) -> dict[str, Any]:
     classes = _choose_classes(table, len(labels))
     cells = choose_cells(table, dataset, classes=classes, labels=labels)
-    risk = measure_risk(table)
+    risk = trace_risk(table.probability, table.is_right)
     present = np.unique(table.truth).tolist()
     curves = {index: found for index in present if (found := trace_class(table, index))}
     worst = sorted(curves, key=lambda index: curves[index].average_precision)[:MAX_CURVES]
@@ -334,7 +334,7 @@ def _describe_predictions(
             "cells": [cell for cell in cells if cell.images],
             "hidden": len(labels) - len(classes),
         },
-        "risk": draw_risk(risk),
+        "risk": draw_risk(list(zip(risk.coverage, risk.risk, strict=True))),
         "coverages": [_accept(table, coverage) for coverage in _COVERAGES],
         "classes": sorted(rows, key=lambda row: row["recall"])[:MAX_ROWS],
         "hidden_classes": max(0, len(rows) - MAX_ROWS),

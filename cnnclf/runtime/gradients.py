@@ -1,4 +1,4 @@
-"""Gradients of logits with respect to pixels and feature maps, which Keras does not offer."""
+"""Gradients with respect to pixels, feature maps and weights, which Keras does not offer."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,6 +47,45 @@ def build_gradient(model: Any) -> Gradient:
             tf.constant(pixels, tf.float32), tf.constant(weights, tf.float32)
         )
         return _to_numpy(outputs), _to_numpy(gradients)
+
+    return gradient
+
+
+def build_weight_gradient(
+    model: Any, tensors: Sequence[Any], *, variables: Sequence[Any]
+) -> Gradient:
+    """Build the function that differentiates the loss of a compiled model with respect to weights.
+
+    Args:
+        model: A compiled functional `keras.Model` from pixels to logits.
+        tensors: Symbolic tensors of its graph.
+        variables: What to differentiate with respect to.
+
+    Returns:
+        From images [n, H, W, C] and labels float [n, K] to the values of the tensors and one
+        gradient per variable, in training mode; the model is the same afterwards.
+
+    Raises:
+        DeviceError: The backend of Keras is not TensorFlow.
+    """
+    check_gradients()
+    import keras
+    import tensorflow as tf
+
+    part = keras.Model(model.inputs, [*tensors, model.outputs[0]])
+
+    def gradient(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[Arrays, Arrays]:
+        # moving averages and the states of dropout, which a pass in training mode changes
+        kept = [(each, tf.identity(each.value)) for each in part.non_trainable_variables]
+        watched = [each.value for each in variables]
+        with tf.GradientTape() as tape:
+            *values, logits = part(tf.constant(images, tf.float32), training=True)
+            loss = model.loss(tf.constant(labels), tf.cast(logits, tf.float32))
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(loss, watched, unconnected_gradients=zero)
+        for variable, value in kept:
+            variable.assign(value)
+        return _to_numpy([tf.cast(each, tf.float32) for each in values]), _to_numpy(gradients)
 
     return gradient
 

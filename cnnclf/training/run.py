@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, DeviceError, DivergedError, RunError
+from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_plan import FinetunePlan
@@ -230,6 +231,9 @@ def fit(work: Work[Any]) -> TrainingState:
     work.state = state
     work.progress.note("drawing the curves")
     draw_curves(work.run, state)
+    history = [row.to_dict() for row in state.history]
+    for sentence in diagnose(history, read_rows(work.run.trace)):
+        work.progress.note(sentence)
     return state
 
 

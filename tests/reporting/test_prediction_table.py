@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cnnclf.errors import RunError
-from cnnclf.reporting.prediction_table import measure_risk, read_predictions, trace_class
+from cnnclf.reporting.prediction_table import read_predictions, trace_class
 from tests.reporting.made_runs import add_evaluation
 
 LABELS = ["a", "b,c", 'd"']
@@ -29,15 +29,6 @@ def test_curves_agree_with_scikit_learn(tmp_path: Path) -> None:
         assert curves.average_precision == pytest.approx(average_precision_score(own, scores))
         assert curves.roc[0] == (0, 0)
         assert curves.roc[-1] == (1, 1)
-
-
-def test_risk_ends_at_the_error_rate(tmp_path: Path) -> None:
-    truth = np.arange(100) % 3
-    add_evaluation(tmp_path, LABELS, [f"{i}" for i in range(100)], truth)
-    table = read_predictions(tmp_path / "evaluation/test/predictions.csv", LABELS)
-    risk = measure_risk(table)
-    assert risk[-1] == pytest.approx((1.0, float((~table.is_right).mean())))
-    assert [x for x, _ in risk] == sorted(x for x, _ in risk)
 
 
 def test_unknown_labels_are_damage(tmp_path: Path) -> None:

@@ -154,6 +154,23 @@ class Batches:
             positions = np.sort(draw_balanced(self._class_indices[self.rows], rng))
         return self.rows[rng.permutation(positions) if self.shuffle else positions]
 
+    def draw_plain(
+        self, count: int, *, stream: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+        """Return images without augmentation and their labels, always the same ones.
+
+        Args:
+            count: Number of images; all if there are fewer.
+            stream: Number of the random stream.
+
+        Returns:
+            Images [n, H, W, C] and labels float32 [n, K].
+        """
+        rng = np.random.default_rng((stream, self.seed))
+        rows = np.sort(rng.permutation(self.rows)[:count])
+        labels = np.eye(self.num_classes, dtype=np.float32)[self._class_indices[rows]]
+        return self.pixels.gather(rows), labels
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch in order, prepared in advance by threads.
 

@@ -16,6 +16,7 @@ from cnnclf.training.fitting.checkpoints import BundleContent, Checkpoints
 from cnnclf.training.fitting.optimizers import WeightAverage, build_optimizer
 from cnnclf.training.fitting.pacing import Pacer
 from cnnclf.training.fitting.state import TrainingState, load_state
+from cnnclf.training.fitting.tracing import Tracer
 
 if TYPE_CHECKING:
     import keras
@@ -167,6 +168,11 @@ def fit_phase(
             averaged_epochs=phase.averaged_epochs,
             pacer=pacer,
         )
+        callbacks = [average.as_callback(), conductor.as_callback()]
+        tracer = None
+        if phase.training.trace:
+            tracer = Tracer(trainer, batches, run=run, first_epoch=state.phase_start)
+            callbacks.append(tracer.as_callback())
         try:
             if not conductor.is_done:  # it may be, if it was interrupted while being tested
                 trainer.fit(
@@ -180,7 +186,7 @@ def fit_phase(
                         else val_batches.as_keras(state.phase_epoch, epochs)
                     ),
                     validation_steps=None if val_batches is None else len(val_batches),
-                    callbacks=[average.as_callback(), conductor.as_callback()],
+                    callbacks=callbacks,
                     shuffle=False,  # batches come shuffled
                     verbose=0,
                 )
@@ -190,6 +196,9 @@ def fit_phase(
                 if source is not None and source.error is not None:
                     raise source.error
     checkpoints.finish()
+    if tracer is not None and state.seconds:
+        part_of_time = tracer.seconds / (state.seconds + tracer.seconds)
+        progress.note(f"the trace took {part_of_time:.1%} of the training time")
     if conductor.early_stop is not None:
         progress.note(f"{phase.name} stopped after epoch {state.epoch}: {conductor.early_stop}")
     return state

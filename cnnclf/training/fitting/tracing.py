@@ -1,0 +1,175 @@
+"""What gradient descent did in each epoch, layer by layer: trace.csv.
+
+Measured at the end of an epoch on a few training images without augmentation, in training mode, so
+that batch normalization works as it does while training. Whatever a pass changes (moving averages,
+random states) is put back: a run is the same with and without its trace.
+"""
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.files import write_text_atomic
+from cnnclf.runs import RunDirectory
+from cnnclf.runtime.gradients import build_weight_gradient
+
+if TYPE_CHECKING:
+    import keras
+
+Array = npt.NDArray[Any]
+
+_MIN_IMAGES, _MAX_IMAGES = 8, 64
+_IMAGES_PER_PROBE = 200  # a probe costs about twice as much as training on as many
+_STREAM = 8
+
+
+class ProbeSource(Protocol):
+    """Where the images come from: the training batches."""
+
+    def draw_plain(self, count: int, *, stream: int) -> tuple[Array, Array]:
+        """Return images without augmentation and their labels, always the same ones."""
+
+    @property
+    def count(self) -> int:
+        """Images of an epoch."""
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class TraceRow:
+    """The figures of a layer after an epoch.
+
+    Args:
+        epoch: Counted from 1.
+        layer: A layer with a kernel.
+        gradient_norm: Of the loss with respect to the kernel.
+        update_ratio: How much the last step changed the kernel, as a fraction of its norm.
+        dead_fraction: Units that are 0 for every image and place; None unless ReLU follows.
+        activation_mean: Of all values after the activation.
+        activation_spread: Their standard deviation.
+    """
+
+    epoch: int
+    layer: str
+    gradient_norm: float
+    update_ratio: float
+    dead_fraction: float | None
+    activation_mean: float
+    activation_spread: float
+
+
+class Tracer:
+    """Measures a network at each epoch's end and writes trace.csv.
+
+    Args:
+        trainer: The compiled model.
+        batches: Training batches, from which the probe is drawn.
+        run: Where trace.csv goes.
+        first_epoch: Epochs before this phase; rows of later ones are measured again.
+    """
+
+    def __init__(
+        self, trainer: "keras.Model", batches: ProbeSource, *, run: RunDirectory, first_epoch: int
+    ) -> None:
+        self._layers = _find_layers(trainer)
+        self._differentiate = build_weight_gradient(
+            trainer,
+            [output.output for _, output in self._layers],
+            variables=[layer.kernel for layer, _ in self._layers],
+        )
+        count = min(_MAX_IMAGES, max(_MIN_IMAGES, batches.count // _IMAGES_PER_PROBE))
+        self._images, self._labels = batches.draw_plain(count, stream=_STREAM)
+        self._steps = len(batches)
+        self._run = run
+        self._first_epoch = first_epoch
+        self._before: list[Array] = []
+        self._rows = _read_rows(run, before=first_epoch + 1)
+        self.seconds = 0.0
+
+    def as_callback(self) -> "keras.callbacks.Callback":
+        """Return a Keras callback that calls the methods below."""
+        import keras
+
+        return keras.callbacks.LambdaCallback(
+            on_train_batch_begin=self.begin_step, on_epoch_end=self.end_epoch
+        )
+
+    def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Copy the kernels before the last step of an epoch."""
+        if batch == self._steps - 1:
+            started = time.perf_counter()
+            self._before = [_copy(layer.kernel) for layer, _ in self._layers]
+            self.seconds += time.perf_counter() - started
+
+    def end_epoch(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Measure every layer and write the file."""
+        started = time.perf_counter()
+        updates = [
+            _norm(_copy(layer.kernel) - before) / (_norm(before) or 1.0)
+            for (layer, _), before in zip(self._layers, self._before, strict=True)
+        ]
+        values, gradients = self._differentiate(self._images, self._labels)
+        for (layer, output), update, outputs, gradient in zip(
+            self._layers, updates, values, gradients, strict=True
+        ):
+            places = tuple(range(outputs.ndim - 1))
+            is_dead = (outputs <= 0).all(axis=places)
+            row = TraceRow(
+                self._first_epoch + epoch + 1,
+                layer.name,
+                _norm(gradient),
+                update,
+                float(is_dead.mean()) if _is_relu(output) else None,
+                float(outputs.mean()),
+                float(outputs.std()),
+            )
+            self._rows.append(asdict(row))
+        text = io.StringIO()
+        names = [field.name for field in fields(TraceRow)]
+        writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text_atomic(self._run.trace, text.getvalue())
+        self.seconds += time.perf_counter() - started
+
+
+def _find_layers(model: "keras.Model") -> list[tuple[Any, Any]]:
+    """Return the layers with a trained kernel, and the last activation before the next of them."""
+    found: list[tuple[Any, Any]] = []
+    for layer in model.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None and kernel.trainable:
+            found.append((layer, layer))
+        elif found and hasattr(layer, "activation"):
+            found[-1] = (found[-1][0], layer)
+    return found
+
+
+def _is_relu(layer: Any) -> bool:
+    return getattr(getattr(layer, "activation", None), "__name__", "") == "relu"
+
+
+def _copy(variable: Any) -> Array:
+    import keras
+
+    return np.array(keras.ops.convert_to_numpy(variable), np.float32)
+
+
+def _norm(values: Array) -> float:
+    return float(np.sqrt(np.sum(np.square(values, dtype=np.float64))))
+
+
+def _read_rows(run: RunDirectory, *, before: int) -> list[dict[str, Any]]:
+    """Return the rows of earlier epochs, of a run that is resumed."""
+    if before == 1 or not run.trace.exists():
+        return []
+    with run.trace.open(encoding="utf-8", newline="") as file:
+        rows: Sequence[dict[str, Any]] = list(csv.DictReader(file))
+    return [row for row in rows if int(row["epoch"]) < before]

@@ -1,0 +1,45 @@
+"""Each sentence is said when it is true, and not otherwise."""
+
+from typing import Any
+
+import pytest
+
+from cnnclf.evaluation.learning_diagnosis import diagnose
+
+
+def history(losses: list[float], val: list[float], wait: float = 0.0) -> list[dict[str, Any]]:
+    return [
+        {"epoch": at + 1, "loss": loss, "val_loss": other, "seconds": 10.0, "data_wait_s": wait}
+        for at, (loss, other) in enumerate(zip(losses, val, strict=True))
+    ]
+
+
+def layer(name: str = "conv", epoch: int = 1, **figures: float) -> dict[str, Any]:
+    usual = {"gradient_norm": 0.5, "update_ratio": 1e-3, "dead_fraction": 0.0}
+    return {"epoch": epoch, "layer": name} | usual | figures
+
+
+FALLING = [1.0, 0.8, 0.6, 0.5, 0.4, 0.3]
+
+
+def test_nothing_is_said_if_nothing_is_off() -> None:
+    assert diagnose(history(FALLING, FALLING), [layer(), layer("dense")]) == []
+    assert diagnose([]) == []
+    assert diagnose(history([1.0], [1.0])) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "trace", "words"),
+    [
+        (history(FALLING, [1.0, 0.7, 0.8, 0.9, 1.0, 1.1]), [], "overfitting since epoch 2"),
+        (history([1.0, 2.0, 1.0, 2.0], [1.0] * 4), [], "learning rate is too high"),
+        (history(FALLING, FALLING, wait=4.0), [], "waited for images 40% of the time"),
+        ([], [layer(gradient_norm=1e-5), layer("dense")], "vanishing gradient: that of conv"),
+        ([], [layer(update_ratio=0.2), layer(epoch=2)], "exploding steps: a step changed conv"),
+        ([], [layer(dead_fraction=0.75)], "dead units: 75% of conv"),
+        ([], [layer(update_ratio=1e-9)], "raise the learning rate"),
+    ],
+)
+def test_what_is_off_is_said(rows: list[Any], trace: list[Any], words: str) -> None:
+    [sentence] = diagnose(rows, trace)
+    assert words in sentence
