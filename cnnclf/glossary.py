@@ -223,7 +223,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "epoch",
         "Every training image is used once.",
-        settings=("training.epochs", "head.epochs", "tail.epochs"),
+        settings=("training.epochs", "training.minutes", "head.epochs", "tail.epochs"),
     ),
     Term(
         "evidence map",
@@ -395,6 +395,13 @@ TERMS: tuple[Term, ...] = (
         "softmax",
         "Turns logits into probabilities: exponentials, divided by their sum.",
         aliases=("probability",),
+    ),
+    Term(
+        "spectrogram",
+        "A sound as an image: time from left to right, pitch from bottom to top, brighter where it "
+        "is louder.",
+        settings=("data.seconds",),
+        aliases=("sound",),
     ),
     Term(
         "split",
