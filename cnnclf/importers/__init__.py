@@ -16,9 +16,11 @@ from cnnclf.importers.formats.folders import FOLDER_IMPORTERS
 from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.json_labels import JSON_LABELS
 from cnnclf.importers.formats.npz import NPZ
+from cnnclf.importers.formats.parquet_images import PARQUET
 from cnnclf.importers.formats.pixel_tables import PIXEL_TABLE
 from cnnclf.importers.formats.signal_folders import SIGNAL_IMPORTERS
 from cnnclf.importers.formats.tables import TABLE
+from cnnclf.importers.formats.webdataset import WEBDATASET
 from cnnclf.importers.importer import Importer
 from cnnclf.importers.opening import choose_importer, count_unread, open_cached
 from cnnclf.importers.pipeline import ImportReport, run_import
@@ -43,6 +45,8 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     CIFAR,
     NPZ,
     *SIGNAL_IMPORTERS,
+    PARQUET,
+    WEBDATASET,
     *archive_importers(lambda: IMPORTERS),
     PIXEL_TABLE,
     TABLE,

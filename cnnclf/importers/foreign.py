@@ -15,7 +15,6 @@ _HEAD_BYTES: Final = 16
 # How they begin, at which byte, what they are and what to do.
 _KINDS: Final[tuple[tuple[bytes, int, str, str], ...]] = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 0, "an Excel workbook (.xls)", _SHEET),
-    (b"PAR1", 0, "a Parquet file", "write its table as CSV: pandas.read_parquet(...).to_csv(...)"),
     (b"ARROW1", 0, "an Arrow file", "write its table as CSV"),
     (b"SQLite format 3", 0, "an SQLite database", "export its table as CSV"),
     (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file", "save its arrays as .npz with x and y"),

@@ -21,6 +21,7 @@ from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
 from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
+from cnnclf.importers.formats.tables import TABLE
 from cnnclf.importers.importer import Importer, read_classes_file
 from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
 from cnnclf.importers.pipeline import run_import
@@ -89,6 +90,8 @@ def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str
     try:
         importer, reason = choose_folder_importer(path, options)
     except DataError as error:
+        if len(tables) == 1:
+            return TABLE, f"{tables[0].path.name} lists the labels of the files beside it"
         if not tables:
             raise
         raise DataError(error.message, offer) from error

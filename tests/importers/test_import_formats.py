@@ -1,14 +1,19 @@
 """Each row of the table of importers, from a source to a dataset that can be loaded."""
 
 import gzip
+import io
 import json
 import shutil
 import struct
+import tarfile
 import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -102,6 +107,37 @@ def sound_folders(root: Path) -> Path:
     return root
 
 
+def png(sample: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(sample).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def shards(root: Path) -> Path:
+    root.mkdir()
+    for number in range(2):
+        with tarfile.open(root / f"part-{number:06}.tar", "w") as file:
+            for index in range(number, COUNT, 2):
+                for suffix, content in (
+                    ("png", png(SAMPLES[index])),
+                    ("cls", str(CLASSES[index]).encode()),
+                ):
+                    member = tarfile.TarInfo(f"{index:04}.{suffix}")
+                    member.size = len(content)
+                    file.addfile(member, io.BytesIO(content))
+    return root
+
+
+def parquet(root: Path) -> Path:
+    rows = [
+        {"image": {"bytes": png(sample), "path": f"{index}.png"}, "label": int(label)}
+        for index, (sample, label) in enumerate(zip(SAMPLES, CLASSES, strict=True))
+    ]
+    path = root.with_suffix(".parquet")
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
 SOURCES: dict[str, list[Callable[[Path], Path]]] = {
     "class-folders": [class_folders],
     "split-folders": [split_folders],
@@ -115,6 +151,8 @@ SOURCES: dict[str, list[Callable[[Path], Path]]] = {
     "npz": [npz],
     "npy-folders": [npy_folders],
     "sound-folders": [sound_folders],
+    "webdataset": [shards],
+    "parquet": [parquet],
 }
 CASES = [(name, make) for name, makers in SOURCES.items() for make in makers]
 

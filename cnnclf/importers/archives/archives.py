@@ -183,13 +183,18 @@ def _zip_chunks(source: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -
 
 def _unpack_tar(source: Path, members: Members, task: Task) -> None:
     with PackedReader(source) as reader:
-        for member in _tar_members(reader):
+        for member in tar_members(reader):
             _unpack_tar_member(member, reader, members)
             task.advance()
         reader.drain()
 
 
-def _tar_members(reader: PackedReader) -> Iterator[tarfile.TarInfo]:
+def tar_members(reader: PackedReader) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of a tar archive, whose content the reader may be moved to.
+
+    Raises:
+        DataError: The archive is damaged.
+    """
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
             while (member := archive.next()) is not None:

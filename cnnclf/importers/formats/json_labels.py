@@ -17,11 +17,14 @@ from cnnclf.progress import Progress
 
 _MAX_BYTES: Final = 512 << 20
 _KEYS: Final = ("images", "annotations", "categories")
+_LABELS_NAME, _DATA_NAME = "labels.json", "data"  # of FiftyOne's classification datasets
 _Pairs = dict[str, list[str]]
 
 
 def recognize_json(source: Path) -> str | None:
     """Recognize a JSON file by its name and its first character."""
+    if (source / _LABELS_NAME).is_file() and (source / _DATA_NAME).is_dir():
+        return f"{_LABELS_NAME} lists the labels of {_DATA_NAME}/, as FiftyOne writes them"
     if source.suffix.lower() != ".json" or read_start(source, 1) not in (b"{", b"["):
         return None
     return "its name ends in .json"
@@ -39,6 +42,7 @@ def read_json(
     Raises:
         DataError: It is no such document, or its images have several labels.
     """
+    source = source / _LABELS_NAME if source.is_dir() else source
     pairs, unlabeled, kind = _read_pairs(source)
     several = {name: labels for name, labels in pairs.items() if len(labels) > 1}
     if several and not options.first_label:
@@ -83,6 +87,8 @@ def _read_pairs(source: Path) -> tuple[_Pairs, list[str], str]:
         raise DataError(f"{source} is not JSON: {error}") from error
     if isinstance(document, dict) and all(isinstance(document.get(key), list) for key in _KEYS):
         return _read_coco(source, document)
+    if isinstance(document, dict) and isinstance(document.get("labels"), dict):
+        return _read_numbered(source, document)
     if isinstance(document, dict) and document and _is_map(document):
         pairs = {name: [as_label(as_text("label", label))] for name, label in document.items()}
         return pairs, [], "a map from file to label"
@@ -97,6 +103,25 @@ def _read_pairs(source: Path) -> tuple[_Pairs, list[str], str]:
 
 def _is_map(document: dict[str, Any]) -> bool:
     return all(isinstance(label, str | int) for label in document.values())
+
+
+def _read_numbered(source: Path, document: dict[str, Any]) -> tuple[_Pairs, list[str], str]:
+    """Read {"classes": [...], "labels": {name: label or index of a class}}, as FiftyOne has it."""
+    classes = document.get("classes") or []
+    pairs: _Pairs = {}
+    unlabeled = []
+    for name, value in document["labels"].items():
+        is_index = type(value) is int and isinstance(classes, list) and 0 <= value < len(classes)
+        if value is None:
+            unlabeled.append(name)
+        elif is_index or isinstance(value, str):
+            pairs[name] = [as_label(str(classes[value] if is_index else value))]
+        else:
+            raise DataError(
+                f"expected a label, or a number of one of {len(classes)} classes, for {name} in "
+                f"{source}, received {str(value)[:40]}"
+            )
+    return pairs, unlabeled, "a list of classes with the labels of files"
 
 
 def _read_coco(source: Path, document: dict[str, Any]) -> tuple[_Pairs, list[str], str]:

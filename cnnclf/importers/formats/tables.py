@@ -64,6 +64,11 @@ def read_table(
             consumed).
     """
     path = source.require_path()
+    if path.is_dir():
+        inner = _find_inside(source, options)
+        if inner is None:
+            raise DataError(f"{path} holds no table of labels, or several", "name the table")
+        path = inner.require_path()
     table = open_table(path, has_header=options.header)
     root = require_folder(options.root) if options.root and not source.within else path.parent
     index = FileIndex(root, within=source.within)

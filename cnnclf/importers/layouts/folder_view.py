@@ -15,7 +15,7 @@ IMAGE_SUFFIXES: Final = (
     ".npy",
     *SOUND_SUFFIXES,
 )
-LIST_SUFFIXES: Final = (".csv", ".tsv", ".txt")
+LIST_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".jsonl")
 _SAMPLE: Final = 50
 
 

@@ -1,0 +1,208 @@
+"""Parquet files with the images in them, as data sets on the Hugging Face Hub are stored.
+
+The column of images holds their bytes, or a struct of bytes and path; the names of the classes are
+in the metadata of the schema, under the key "huggingface".
+"""
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cnnclf.bounded import parse_json
+from cnnclf.config import ImportConfig
+from cnnclf.errors import DataError, MissingPackageError
+from cnnclf.importers.archives.packed import read_start
+from cnnclf.importers.formats.packed_samples import SampleWriter, find_class_names
+from cnnclf.importers.importer import Listing, Record, path_importer
+from cnnclf.importers.layouts.split_words import read_split_name
+from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
+from cnnclf.importers.tables.table_columns import name_columns
+from cnnclf.importers.walk import Walk
+from cnnclf.names import count_of, name_some
+from cnnclf.packages import suggest_install
+from cnnclf.progress import Progress
+
+MAGIC: Final = b"PAR1"
+_IMAGE_NAMES: Final = ("image", "img", "picture", "photo", "jpg", "png")
+_ROWS: Final = 64
+_MAX_FILES: Final = 100_000
+# train-00000-of-00004-0123456789abcdef.parquet
+_PART: Final = re.compile(r"-\d+-of-\d+(-[0-9a-f]{8,})?$")
+
+
+def recognize_parquet(source: Path) -> str | None:
+    """Recognize a Parquet file, or a folder in which there are only such files, by its magic."""
+    if source.is_dir():
+        files = _list_files(source)
+        return f"it holds Parquet files ({files[0]})" if files else None
+    return "it is a Parquet file" if read_start(source, 4) == MAGIC else None
+
+
+def read_parquet(
+    source: Path,
+    unpack_dir: Path,
+    *,
+    options: ImportConfig,
+    progress: Progress,  # noqa: ARG001 - the pipeline shows it
+) -> Listing:
+    """List the rows of Parquet files, whose images are unpacked when they are listed.
+
+    Raises:
+        DataError: A file is damaged, or has no column of images or of labels.
+        MissingPackageError: pyarrow is not installed.
+    """
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"reading {source} needs pyarrow, which is not installed",
+            f"install it with: {suggest_install('pyarrow')}",
+        ) from error
+    files = [source / name for name in _list_files(source)] if source.is_dir() else [source]
+    if not files:
+        raise DataError(f"{source} holds no Parquet files, or other files too", "name the file")
+    listing = Listing(root=unpack_dir, records=iter(()), unpacked=True)
+    opened = [_open(parquet, path) for path in files]
+    listing.total = sum(file.metadata.num_rows for file in opened)
+    columns = _choose_columns(opened[0], files[0], options)
+    names = find_class_names(files[0].parent, options.classes_file) or columns.names
+    listing.labels = names
+    listing.remarks.append(
+        f"read {count_of(len(files), 'Parquet file')}: images of {columns.image!r}, labels of "
+        f"{columns.label!r}" + (f" ({len(names)} class names)" if names else "")
+    )
+    rows = _Rows(dict(zip(files, opened, strict=True)), columns, names, listing)
+    listing.records = rows.records(SampleWriter(source, unpack_dir, listing))
+    return listing
+
+
+@dataclass(frozen=True)
+class _Columns:
+    image: str
+    label: str
+    names: tuple[str, ...] | None
+
+
+@dataclass
+class _Rows:
+    files: Mapping[Path, Any]
+    columns: _Columns
+    names: tuple[str, ...] | None
+    listing: Listing
+
+    def records(self, writer: SampleWriter) -> Iterator[Record]:
+        """Yield the rows that have an image and a label; the others are lost."""
+        image, label = self.columns.image, self.columns.label
+        used: set[str] = set()
+        for path, file in self.files.items():
+            split = read_split_name(_PART.sub("", path.stem)).split
+            number = 0
+            try:
+                for batch in file.iter_batches(_ROWS, columns=[image, label]):
+                    for row in batch.to_pylist():
+                        number += 1
+                        record = self._record(row, f"{path.name}:{number}", split, writer)
+                        if record is not None:
+                            used.add(record.label)
+                            yield record
+            except (OSError, ValueError) as error:  # pyarrow's errors are these
+                self.listing.lose(path.name, f"damaged after {number} rows: {error}")
+        if self.listing.labels is not None:
+            self.listing.labels = tuple(name for name in self.listing.labels if name in used)
+
+    def _record(
+        self, row: dict[str, Any], where: str, split: str, writer: SampleWriter
+    ) -> Record | None:
+        label = ""
+        try:
+            label = self._label(row[self.columns.label])
+            content, name = _image_of(row[self.columns.image])
+        except CellError as error:
+            self.listing.lose(where, str(error), label=label)
+            return None
+        return writer.write(content, name=name, label=label, split=split)
+
+    def _label(self, value: object) -> str:
+        if self.names is not None and isinstance(value, int):
+            if not 0 <= value < len(self.names):
+                raise CellError(f"label {value} of {len(self.names)} class names")
+            return self.names[value]
+        label = as_label(as_text("label", value))
+        if not label:
+            raise CellError("no label")
+        return label
+
+
+def _list_files(folder: Path) -> list[str]:
+    """Return the Parquet files below a folder; none if other files than texts are there."""
+    found: list[str] = []
+    for name in Walk(folder).all_files():
+        if name.endswith(".parquet") and len(found) < _MAX_FILES:
+            found.append(name)
+        elif not name.endswith((".md", ".txt", ".json", ".gitattributes")):
+            return []
+    return found
+
+
+def _open(parquet: Any, path: Path) -> Any:
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is damaged: {str(error).splitlines()[0]}", "fetch it again"
+        ) from error
+
+
+def _choose_columns(file: Any, path: Path, options: ImportConfig) -> _Columns:
+    schema = file.schema_arrow
+    image = options.path_column or next(
+        (field.name for field in schema if _holds_images(field) and field.name in _IMAGE_NAMES),
+        next((field.name for field in schema if _holds_images(field)), None),
+    )
+    label = options.label_column or name_columns(schema.names).get("label")
+    for what, name in (("images", image), ("labels", label)):
+        if name is None or name not in schema.names:
+            raise DataError(
+                f"{path} has no column of {what}" + (f" {name!r}" if name else "") + ", only "
+                f"{name_some(schema.names)}",
+                "name the columns: --path-column for the bytes of the images, and --label-column",
+            )
+    return _Columns(str(image), str(label), _read_class_names(schema.metadata, str(label)))
+
+
+def _holds_images(field: Any) -> bool:
+    kind = str(field.type)
+    return kind in {"binary", "large_binary"} or (kind.startswith("struct") and "bytes" in kind)
+
+
+def _read_class_names(metadata: Mapping[bytes, bytes] | None, label: str) -> tuple[str, ...] | None:
+    try:
+        document = parse_json((metadata or {}).get(b"huggingface", b"{}"))
+        names = document["info"]["features"][label]["names"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if is_list and len(set(names)) == len(names) else None
+
+
+def _image_of(value: object) -> tuple[bytes, str]:
+    """Return the content of an image and its name."""
+    name = ""
+    if isinstance(value, dict):
+        name, value = str(value.get("path") or ""), value.get("bytes")
+    if not isinstance(value, bytes) or not value:
+        raise CellError("no image")
+    return value, name or "image"
+
+
+PARQUET: Final = path_importer(
+    "parquet",
+    "Parquet files with images in them, as on the Hugging Face Hub (needs pyarrow)",
+    recognize=recognize_parquet,
+    read=read_parquet,
+    unpacks=True,
+    is_inside=True,
+)

@@ -1,0 +1,236 @@
+"""Tar shards in the layout of WebDataset: the members of a sample share their name up to a dot.
+
+`train-000000.tar` holds `cat_1.jpg` and `cat_1.cls`: the key ends at the first dot of the file
+name (https://github.com/webdataset/webdataset, "The WebDataset Format"). Each shard is read once,
+from its start to its end.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from cnnclf.bounded import parse_json
+from cnnclf.config import ImportConfig
+from cnnclf.errors import DataError
+from cnnclf.images.formats import FORMATS
+from cnnclf.importers.archives.archives import tar_members
+from cnnclf.importers.archives.packed import PackedReader
+from cnnclf.importers.formats.packed_samples import SampleWriter, find_class_names
+from cnnclf.importers.importer import Importer, Listing, Record
+from cnnclf.importers.layouts.split_words import read_split_name
+from cnnclf.importers.source import Source
+from cnnclf.importers.walk import list_visible
+from cnnclf.names import count_of, name_some
+from cnnclf.progress import Progress
+
+_IMAGES: Final = frozenset(
+    suffix.removeprefix(".") for _, suffixes in FORMATS.values() for suffix in suffixes
+)
+_LABELS: Final = ("cls", "json", "txt")
+_KEYS: Final = ("label", "class_name", "class", "category", "label_name")
+_RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MAX_SHARDS: Final = 100_000
+_MAX_LABEL_BYTES: Final = 1 << 20
+_MAX_TEXT: Final = 100
+_LOOKED_AT: Final = 8
+
+
+def recognize_shards(source: Source) -> str | None:
+    """Recognize a range of shards, a shard, or a folder of them, by the first members."""
+    if source.path is None and _RANGE.search(source.text) and ".tar" in source.text:
+        return "its name is a range of tar shards"
+    shards = _list_shards(source)
+    if not shards or not _is_shard(shards[0]):
+        return None
+    return f"{shards[0].name} holds images with a label file each"
+
+
+def read_shards(
+    source: Source,
+    unpack_dir: Path,
+    *,
+    options: ImportConfig,
+    progress: Progress,  # noqa: ARG001 - the pipeline shows it
+) -> Listing:
+    """List the samples of shards, each unpacked when it is listed.
+
+    Raises:
+        DataError: Shards of the range are missing, or there is none.
+    """
+    shards = _list_shards(source)
+    if not shards:
+        raise DataError(f"{source} holds no tar shards", "give a .tar file, or a folder of them")
+    missing = [path.name for path in shards if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(shards)} shards of {source} are missing: {name_some(missing)}",
+            "fetch them, or give the range that is there",
+        )
+    names = find_class_names(shards[0].parent, options.classes_file)
+    listing = Listing(root=unpack_dir, records=iter(()), labels=None, unpacked=True)
+    listing.remarks.append(
+        f"read {count_of(len(shards), 'shard')}: {name_some([p.name for p in shards])}"
+    )
+    listing.records = _Shards(
+        shards, names, SampleWriter(shards[0], unpack_dir, listing), listing
+    ).records()
+    return listing
+
+
+@dataclass
+class _Sample:
+    """The members of one key: the image and what may be its label."""
+
+    key: str
+    image: bytes | None = None
+    suffix: str = ""
+    labels: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class _Shards:
+    shards: list[Path]
+    names: tuple[str, ...] | None
+    writer: SampleWriter
+    listing: Listing
+
+    def records(self) -> Iterator[Record]:
+        """Yield the samples; what cannot be read is lost, and the rest goes on."""
+        for shard in self.shards:
+            split = read_split_name(_RANGE.sub("", shard.name.partition(".")[0])).split
+            read = 0
+            try:
+                for sample in _read_samples(shard):
+                    record = self._record(sample, shard=shard.name, split=split)
+                    read += 1
+                    if record is not None:
+                        yield record
+            except DataError as error:
+                self.listing.lose(
+                    shard.name, f"{error.message}; {read} samples before it were read"
+                )
+
+    def _record(self, sample: _Sample, *, shard: str, split: str) -> Record | None:
+        where = f"{shard}/{sample.key}"
+        label = _find_label(sample.labels, self.names)
+        if sample.image is None or not label:
+            fault = "has no image" if sample.image is None else "has no label (cls, json or txt)"
+            self.listing.lose(where, f"the sample {fault}", label=label)
+            return None
+        name = f"{sample.key}.{sample.suffix}"
+        return self.writer.write(sample.image, name=name, label=label, split=split)
+
+
+def _list_shards(source: Source) -> list[Path]:
+    if source.path is None:
+        return [Path(text) for text in islice(_expand(source.text), _MAX_SHARDS)]
+    if source.path.is_dir():
+        paths = list_visible(source.path)
+        tars = [path for path in paths if ".tar" in path.suffixes and path.is_file()]
+        others = [path for path in paths if path.is_dir()]
+        return tars if not others else []
+    return [source.path] if ".tar" in source.path.suffixes else []
+
+
+def _expand(text: str) -> Iterator[str]:
+    """Yield the names of a range such as name-{000000..000012}.tar."""
+    match = _RANGE.search(text)
+    if match is None:
+        yield text
+        return
+    width = len(match[1])
+    for number in range(int(match[1]), int(match[2]) + 1):
+        yield from _expand(f"{text[: match.start()]}{number:0{width}d}{text[match.end() :]}")
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """Return the key of a member and its suffix, which begins after the first dot of the name."""
+    folder, _, file = name.rpartition("/")
+    stem, _, suffix = file.partition(".")
+    return (f"{folder}/{stem}" if folder else stem), suffix.casefold()
+
+
+def _is_shard(path: Path) -> bool:
+    kinds: dict[str, set[str]] = {}
+    try:
+        with PackedReader(path) as reader:
+            for member in islice(tar_members(reader), _LOOKED_AT):
+                key, suffix = _split_name(member.name)
+                kinds.setdefault(key, set()).add(suffix)
+    except DataError:
+        pass  # of what was seen before; the rest is reported when it is read
+    return any(found & _IMAGES and found & set(_LABELS) for found in kinds.values())
+
+
+def _read_samples(path: Path) -> Iterator[_Sample]:
+    """Yield the samples of a shard; members of one sample follow each other.
+
+    Raises:
+        DataError: The shard is damaged, after what comes before the damage.
+    """
+    sample: _Sample | None = None
+    with PackedReader(path) as reader:
+        for member in tar_members(reader):
+            key, suffix = _split_name(member.name)
+            if not member.isreg() or not key.rpartition("/")[2]:
+                continue
+            if sample is None or sample.key != key:
+                if sample is not None:
+                    yield sample
+                sample = _Sample(key)
+            if suffix in _IMAGES or (suffix in _LABELS and member.size <= _MAX_LABEL_BYTES):
+                reader.seek(member.offset_data)
+                content = reader.read_exactly(member.size)
+                if suffix in _IMAGES:
+                    sample.image, sample.suffix = content, suffix
+                else:
+                    sample.labels[suffix] = content
+    if sample is not None:
+        yield sample
+
+
+def _find_label(labels: dict[str, bytes], names: tuple[str, ...] | None) -> str:
+    """Return the label that the files of a sample tell; "" for none."""
+    found = _read_json_label(labels["json"]) if "json" in labels else ""
+    for suffix in ("cls", "txt"):
+        text = labels.get(suffix, b"").decode("utf-8", "replace").strip()
+        if not found and len(text) <= _MAX_TEXT and "\n" not in text:
+            found = text
+    if names is not None and found.isdecimal() and int(found) < len(names):
+        return names[int(found)]
+    return found
+
+
+def _read_json_label(content: bytes) -> str:
+    try:
+        document = parse_json(content)
+    except ValueError:
+        return ""
+    if not isinstance(document, dict):
+        return ""
+    values = [document[key] for key in _KEYS if isinstance(document.get(key), str | int)]
+    texts = [value for value in values if isinstance(value, str)]
+    return str((texts or values or [""])[0]).strip()
+
+
+def _describe_state(source: Source) -> Iterator[str]:
+    for path in _list_shards(source):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        yield json.dumps([os.fspath(path), status.st_size, status.st_mtime_ns])
+
+
+WEBDATASET: Final = Importer(
+    "webdataset",
+    "tar shards of WebDataset: a file, a folder, or a range such as train-{000000..000012}.tar",
+    recognize_shards,
+    read_shards,
+    describe_state=_describe_state,
+)

@@ -1,0 +1,132 @@
+"""Tar shards of WebDataset: labels, splits, ranges, and what is damaged or missing."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.data.manifest import load_dataset
+from cnnclf.errors import DataError
+from cnnclf.importers import import_source, open_dataset
+from cnnclf.importers.pipeline import ImportReport
+from cnnclf.progress import Silent
+
+RNG = np.random.default_rng(11)
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as file:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    return path
+
+
+def make_shard(path: Path, *, samples: int = 6, kind: str = "cls") -> Path:
+    members = {}
+    for index in range(samples):
+        label = {
+            "cls": str(index % 2).encode(),
+            "txt": b"dog" if index % 2 else b"cat",
+            "json": json.dumps({"label": "dog" if index % 2 else "cat", "id": 7}).encode(),
+        }[kind]
+        members[f"{path.stem}/{index:04}.png"] = png()
+        members[f"{path.stem}/{index:04}.{kind}"] = label
+    return write(path, members)
+
+
+def read(source: object, tmp_path: Path) -> ImportReport:
+    return import_source(str(source), tmp_path / "data", progress=Silent())
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("cls", ("0", "1")), ("txt", ("cat", "dog")), ("json", ("cat", "dog"))]
+)
+def test_labels_of_every_kind(tmp_path: Path, kind: str, labels: tuple[str, ...]) -> None:
+    report = read(make_shard(tmp_path / "set" / "a.tar", kind=kind), tmp_path)
+    assert (report.format, report.labels, report.images) == ("webdataset", labels, 6)
+
+
+def test_class_names_beside_the_shards(tmp_path: Path) -> None:
+    make_shard(tmp_path / "set" / "a-0.tar")
+    (tmp_path / "set" / "classnames.txt").write_text("wolf\nfox\n")
+    assert read(tmp_path / "set", tmp_path).labels == ("fox", "wolf")
+
+
+def test_names_of_shards_tell_the_split(tmp_path: Path) -> None:
+    for name in ("train-000000", "train-000001", "val-000000", "test-000000"):
+        make_shard(tmp_path / "set" / f"{name}.tar")
+    report = read(tmp_path / "set", tmp_path)
+    counts = {split: sum(report.counts[split].values()) for split in report.counts}
+    assert counts == {"train": 12, "val": 6, "test": 6}
+    dataset = load_dataset(tmp_path / "data")
+    assert all(dataset.file(row).is_file() for row in range(len(dataset)))
+
+
+def test_a_range_of_shards(tmp_path: Path) -> None:
+    for number in range(3):
+        make_shard(tmp_path / f"part-{number:02}.tar")
+    assert read(tmp_path / "part-{00..01}.tar", tmp_path).images == 12
+    with pytest.raises(DataError, match=r"1 of 4 shards .* are missing: part-03.tar"):
+        read(tmp_path / "part-{00..03}.tar", tmp_path / "other")
+
+
+def test_a_range_is_imported_again_when_a_shard_changes(tmp_path: Path) -> None:
+    for number in range(2):
+        make_shard(tmp_path / f"part-{number}.tar")
+    source = str(tmp_path / "part-{0..1}.tar")
+    first = open_dataset(source, progress=Silent())
+    assert open_dataset(source, progress=Silent()).directory == first.directory
+    make_shard(tmp_path / "part-1.tar", samples=8)
+    assert len(open_dataset(source, progress=Silent())) == 14
+
+
+def test_a_shard_that_is_cut_loses_only_its_rest(tmp_path: Path) -> None:
+    make_shard(tmp_path / "set" / "a.tar")
+    whole = make_shard(tmp_path / "set" / "b.tar").read_bytes()
+    (tmp_path / "set" / "b.tar").write_bytes(whole[: len(whole) // 2])
+    report = read(tmp_path / "set", tmp_path)
+    assert (6 < report.images < 12, report.failed) == (True, 1)
+    skipped = (tmp_path / "data" / "skipped.csv").read_text()
+    assert "b.tar" in skipped
+    assert f"{report.images - 6} samples before it were read" in skipped
+
+
+def test_samples_without_image_or_label_are_lost(tmp_path: Path) -> None:
+    members = {
+        f"{index}.{suffix}": content
+        for index in range(4)
+        for suffix, content in (("png", png()), ("cls", str(index % 2).encode()))
+    }
+    members |= {"7.png": png(), "8.cls": b"1", "9.png": b"no image", "9.cls": b"0"}
+    report = read(write(tmp_path / "set" / "a.tar", members), tmp_path)
+    assert (report.images, report.failed) == (4, 3)
+
+
+def test_names_that_lead_out_stay_inside(tmp_path: Path) -> None:
+    members = {}
+    for index in range(4):
+        members[f"../../x{index}.png"] = png()
+        members[f"../../x{index}.json"] = json.dumps({"label": f"../{index % 2}"}).encode()
+    report = read(write(tmp_path / "set" / "a.tar", members), tmp_path)
+    assert report.images == 4
+    dataset = load_dataset(tmp_path / "data")
+    files = [dataset.file(row).resolve() for row in range(4)]
+    assert all((tmp_path / "data").resolve() in file.parents for file in files)
+
+
+def test_other_archives_are_left_to_others(tmp_path: Path) -> None:
+    write(tmp_path / "a.tar", {f"{label}/{n}.png": png() for label in "ab" for n in range(3)})
+    assert read(tmp_path / "a.tar", tmp_path).format == "tar"
