@@ -21,7 +21,7 @@ from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
 from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
-from cnnclf.importers.formats.tables import TABLE
+from cnnclf.importers.formats.tables import METADATA, TABLE
 from cnnclf.importers.importer import Importer, read_classes_file
 from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
 from cnnclf.importers.pipeline import run_import
@@ -90,7 +90,7 @@ def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str
     try:
         importer, reason = choose_folder_importer(path, options)
     except DataError as error:
-        if len(tables) == 1:
+        if len(tables) == 1 and tables[0].path.stem == METADATA:
             return TABLE, f"{tables[0].path.name} lists the labels of the files beside it"
         if not tables:
             raise

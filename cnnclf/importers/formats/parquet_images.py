@@ -26,7 +26,7 @@ from cnnclf.packages import suggest_install
 from cnnclf.progress import Progress
 
 MAGIC: Final = b"PAR1"
-_IMAGE_NAMES: Final = ("image", "img", "picture", "photo", "jpg", "png")
+_IMAGE_NAMES: Final = ("image", "img", "photo", "jpg", "png")
 _ROWS: Final = 64
 _MAX_FILES: Final = 100_000
 # train-00000-of-00004-0123456789abcdef.parquet
@@ -104,7 +104,9 @@ class _Rows:
                 for batch in file.iter_batches(_ROWS, columns=[image, label]):
                     for row in batch.to_pylist():
                         number += 1
-                        record = self._record(row, f"{path.name}:{number}", split, writer)
+                        record = self._record(
+                            row, f"{path.name}:{number}", split=split, writer=writer
+                        )
                         if record is not None:
                             used.add(record.label)
                             yield record
@@ -114,7 +116,7 @@ class _Rows:
             self.listing.labels = tuple(name for name in self.listing.labels if name in used)
 
     def _record(
-        self, row: dict[str, Any], where: str, split: str, writer: SampleWriter
+        self, row: dict[str, Any], where: str, *, split: str, writer: SampleWriter
     ) -> Record | None:
         label = ""
         try:

@@ -33,6 +33,10 @@ from cnnclf.importers.walk import list_visible
 from cnnclf.progress import Progress, Silent
 
 
+METADATA: Final = "metadata"
+"""Name, without its suffix, of the table in folders of images from the Hugging Face Hub."""
+
+
 def recognize_table(source: Source) -> str | None:
     """Recognize text whose first line names a column of paths and one of labels."""
     path = source.path
@@ -65,10 +69,10 @@ def read_table(
     """
     path = source.require_path()
     if path.is_dir():
-        inner = _find_inside(source, options)
-        if inner is None:
-            raise DataError(f"{path} holds no table of labels, or several", "name the table")
-        path = inner.require_path()
+        found = [each for each in list_visible(path) if each.stem == METADATA]
+        if len(found) != 1:
+            raise DataError(f"expected a table, received the folder {path}", "name the table")
+        path = found[0]
     table = open_table(path, has_header=options.header)
     root = require_folder(options.root) if options.root and not source.within else path.parent
     index = FileIndex(root, within=source.within)

@@ -100,7 +100,7 @@ class _Shards:
     listing: Listing
 
     def records(self) -> Iterator[Record]:
-        """Yield the samples; what cannot be read is lost, and the rest goes on."""
+        """Yield the samples; what cannot be read is lost, and the others are still read."""
         for shard in self.shards:
             split = read_split_name(_RANGE.sub("", shard.name.partition(".")[0])).split
             read = 0
