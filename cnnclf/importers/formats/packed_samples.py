@@ -20,7 +20,7 @@ class SampleWriter:
         listing: Receives what cannot be written.
     """
 
-    def __init__(self, source: Path, folder: Path, listing: Listing) -> None:
+    def __init__(self, source: Path, folder: Path, *, listing: Listing) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._members = Members(source, folder)
         self._listing = listing

@@ -75,7 +75,7 @@ def read_parquet(
         f"{columns.label!r}" + (f" ({len(names)} class names)" if names else "")
     )
     rows = _Rows(dict(zip(files, opened, strict=True)), columns, names, listing)
-    listing.records = rows.records(SampleWriter(source, unpack_dir, listing))
+    listing.records = rows.records(SampleWriter(source, unpack_dir, listing=listing))
     return listing
 
 

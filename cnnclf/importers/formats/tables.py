@@ -32,7 +32,6 @@ from cnnclf.importers.tables.text_table import (
 from cnnclf.importers.walk import list_visible
 from cnnclf.progress import Progress, Silent
 
-
 METADATA: Final = "metadata"
 """Name, without its suffix, of the table in folders of images from the Hugging Face Hub."""
 

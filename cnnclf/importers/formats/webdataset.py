@@ -77,7 +77,7 @@ def read_shards(
         f"read {count_of(len(shards), 'shard')}: {name_some([p.name for p in shards])}"
     )
     listing.records = _Shards(
-        shards, names, SampleWriter(shards[0], unpack_dir, listing), listing
+        shards, names, SampleWriter(shards[0], unpack_dir, listing=listing), listing
     ).records()
     return listing
 
