@@ -148,7 +148,7 @@ def _annotate(
     key: str, field: FieldInfo, *, rows: tuple[str, ...], kind: type[CommandConfig]
 ) -> Any:
     name = option_name(key)
-    is_flag = field.annotation is bool
+    is_flag = field.annotation in (bool, bool | None)
     choices = rows or words_of(field)
     one_of = "|".join(rows)
     listed = f" One of {', '.join(rows)}." if len(one_of) > _MAX_METAVAR else ""

@@ -27,12 +27,14 @@ class Line:
         points: (x, y) in order; a y that is None interrupts the line.
         color: Number of a color; None for a dashed guide.
         dots: Whether points are marked, too.
+        is_joined: Whether a line joins the points.
     """
 
     name: str
     points: Sequence[tuple[float, float | None]]
     color: int | None = 0
     dots: bool = False
+    is_joined: bool = True
 
 
 def draw_lines(
@@ -167,7 +169,7 @@ def _draw_line(
         return []
     kind = "guide" if line.color is None else f"curve c{line.color % COLORS}"
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    parts = [f'<path class="{kind}" d="{path}"/>']
+    parts = [f'<path class="{kind}" d="{path}"/>'] if line.is_joined else []
     if line.dots or len(places) == 1:
         for (x, y), (across, up) in zip(places, points, strict=True):
             parts.append(

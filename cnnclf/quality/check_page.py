@@ -1,12 +1,14 @@
 """check.html: the findings with their images, in one file that can be sent to a colleague."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from PIL import Image
 
 from cnnclf.data.manifest import SPLITS
 from cnnclf.errors import ImageError
@@ -15,13 +17,21 @@ from cnnclf.images.decode import reduce_image
 from cnnclf.names import count_of
 from cnnclf.pages.html_page import as_data, show
 from cnnclf.pages.html_page import render_page as render_html
-from cnnclf.pages.svg_charts import draw_class_bars
+from cnnclf.pages.svg_charts import Line, draw_class_bars, draw_lines
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.finding import Check, Finding, Severity
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 _MAX_CARDS: Final = 60  # of each check, so that the page stays below about 10 MB
 _THUMBNAIL: Final = 160
+_MAX_DOTS: Final = 2_000
+_MAX_NAMED: Final = 6  # classes in the legend of sizes
+_MAX_SHEETS: Final = 60  # of classes
+_SAMPLES: Final = 10
+_SAMPLE: Final = 96
 
 Found = Sequence[tuple[Check, Sequence[Finding]]]
 
@@ -54,6 +64,11 @@ def render_page(found: Found, evidence: Evidence, *, not_run: dict[str, str]) ->
         contents=_render_contents(found),
         sections="\n".join(_render_section(check, every, evidence) for check, every in found),
         histogram=draw_class_bars(_count_images(evidence)),
+        scatter=_draw_sizes(evidence),
+        sheets=[
+            {"label": label, "image": image, "count": count}
+            for label, image, count in _make_sheets(evidence)
+        ],
         silent=", ".join(silent) or "none",
         missing=missing,
     )
@@ -124,9 +139,10 @@ def _render_card(finding: Finding, evidence: Evidence) -> str:
         other = facts[0] if own is facts[-1] else facts[-1]
         lines = [_mark(name, value, other.get(name)) for name, value in own.items()]
         figures.append(_render_figure(path, label, split, lines=lines, evidence=evidence))
+    suggested = f' data-suggested="{_data(finding.suggested)}"' if finding.suggested else ""
     images = f'<div class="pair">{"".join(figures)}</div>' if figures else ""
     return (
-        f'<li class="card" data-labels="{labels}" data-splits="{splits}">{images}'
+        f'<li class="card" data-labels="{labels}" data-splits="{splits}"{suggested}>{images}'
         f"<p>{_text(finding.message)}</p></li>"
     )
 
@@ -174,7 +190,13 @@ def _render_figure(
         if source
         else '<span class="none">no image</span>'
     )
-    return f"<figure>{image}<figcaption>{_text(path)}<br>{'<br>'.join(lines)}</figcaption></figure>"
+    row = evidence.rows_by_path.get(path)
+    digest = "" if row is None else evidence.dataset.manifest.sha256[row][:16]
+    marks = f' data-image="{_data(path, digest)}"' if digest else ""
+    return (
+        f"<figure{marks}>{image}<figcaption>{_text(path)}<br>{'<br>'.join(lines)}</figcaption>"
+        "</figure>"
+    )
 
 
 def _make_thumbnail(path: str, evidence: Evidence) -> str:
@@ -186,6 +208,49 @@ def _make_thumbnail(path: str, evidence: Evidence) -> str:
     except ImageError:
         return ""
     return as_data(image)
+
+
+def _draw_sizes(evidence: Evidence) -> "Markup | str":
+    """Draw the width and height of images, by class; of many images some."""
+    numbers, labels = evidence.facts.numbers, evidence.dataset.labels
+    rows = evidence.facts.usable
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MAX_DOTS])
+    if len(rows) < 2:
+        return ""
+    sizes = np.stack([numbers["width"][rows], numbers["height"][rows]], axis=1)
+    lines = []
+    for index in np.unique(evidence.classes[rows]).tolist():
+        points = [(float(x), float(y)) for x, y in sizes[evidence.classes[rows] == index].tolist()]
+        name = labels[index] if len(labels) <= _MAX_NAMED else ""
+        # One dot for all images of a size, or it would be drawn a thousand times.
+        lines.append(Line(name, sorted(set(points)), color=index, dots=True, is_joined=False))
+    return draw_lines(
+        lines,
+        label="Width and height of the images",
+        x="width in pixels",
+        y="height",
+        size=(820, 300),
+        x_range=(0.0, 1.05 * float(sizes[:, 0].max())),
+        y_range=(0.0, 1.05 * float(sizes[:, 1].max())),
+    )
+
+
+def _make_sheets(evidence: Evidence) -> Iterator[tuple[str, str, int]]:
+    """Yield a sheet of some images of each class, as a data URI, and their number."""
+    rng = np.random.default_rng(0)
+    for index, label in enumerate(evidence.dataset.labels[:_MAX_SHEETS]):
+        rows = evidence.facts.usable[evidence.classes[evidence.facts.usable] == index]
+        images = []
+        for row in rng.permutation(rows)[:_SAMPLES].tolist():
+            with suppress(ImageError):
+                path, kind = evidence.dataset.file(row), evidence.dataset.kind
+                images.append(reduce_image(path, _SAMPLE, kind=kind).image)
+        if images:
+            sheet = Image.new("RGB", (_SAMPLE * len(images), _SAMPLE), (128, 128, 128))
+            for place, image in enumerate(images):
+                left = place * _SAMPLE + (_SAMPLE - image.width) // 2
+                sheet.paste(image, (left, (_SAMPLE - image.height) // 2))
+            yield label, as_data(sheet), len(images)
 
 
 def _count_images(evidence: Evidence) -> dict[str, dict[str, int]]:

@@ -16,7 +16,7 @@ from cnnclf.names import count_of
 from cnnclf.progress import STEPS, Progress
 from cnnclf.quality.check_evidence import NO_NETWORKS, Evidence, Networks
 from cnnclf.quality.check_page import render_page
-from cnnclf.quality.check_table import CHECKS
+from cnnclf.quality.check_table import CHECKS, SUSPECTS
 from cnnclf.quality.fact_cache import open_facts, save_errors
 from cnnclf.quality.finding import Case, Check, Finding, Severity
 
@@ -41,6 +41,8 @@ class QualityReport:
         findings: The worst first; those of one check are together.
         not_run: Checks that had nothing to look at, with what they need.
         failed: Files that are missing or cannot be decoded.
+        label_accuracy: Fraction of the labels that the classifier behind the label suspects agrees
+            with; None if there was none.
         seconds: Wall time.
     """
 
@@ -51,6 +53,7 @@ class QualityReport:
     findings: tuple[Finding, ...]
     not_run: dict[str, str]
     failed: int
+    label_accuracy: float | None
     seconds: float
 
     def by_check(self) -> list[tuple[Check, list[Finding]]]:
@@ -76,6 +79,7 @@ class QualityReport:
             "checks": {check.name: len(found) for check, found in self.by_check()},
             "not_run": self.not_run,
             "failed": self.failed,
+            "label_accuracy": self.label_accuracy,
             "seconds": self.seconds,
             "findings": [asdict(finding) for finding in self.findings],
         }
@@ -139,6 +143,7 @@ def check_dataset(
         findings=tuple(findings),
         not_run=not_run,
         failed=len(facts.missing) + len(facts.damaged),
+        label_accuracy=None if SUSPECTS in not_run else evidence.judgement.accuracy,
         seconds=time.perf_counter() - start,
     )
     errors = [finding.check for finding in findings if finding.severity is Severity.ERROR]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cnnclf.quality.checking import QualityReport
     from cnnclf.quality.finding import Finding
 
+_TRUSTED = 0.9  # agreement with labels, above which most suspects are wrong labels
 _CASES = 3  # of each check on the screen; --out has all
 _LEVELS = ("error", "warning")
 
@@ -96,6 +97,8 @@ def _read_level(strict: str | None) -> str:
 
 
 def _show(report: "QualityReport") -> None:
+    from cnnclf.quality.check_table import SUSPECTS
+
     total = f"{count_of(report.images, 'image')} of {len(report.labels):,} classes"
     if not report.findings:
         out.line(f"no findings in {total}")
@@ -106,6 +109,8 @@ def _show(report: "QualityReport") -> None:
             out.line(f"  {_describe(finding)}")
         if len(findings) > _CASES:
             out.line(f"  and {len(findings) - _CASES:,} more")
+        if check.name == SUSPECTS and report.label_accuracy is not None:
+            out.line(f"  judged by: {_judge(report.label_accuracy)}")
         out.line(f"  effect: {check.effect}")
         out.line(f"  action: {check.action}")
         out.line()
@@ -113,6 +118,13 @@ def _show(report: "QualityReport") -> None:
 
     counts = [count_of(report.count(severity), severity) for severity in Severity]
     out.line(f"{', '.join(counts)} in {total}")
+
+
+def _judge(accuracy: float) -> str:
+    words = f"a classifier that agrees with {accuracy:.0%} of the labels"
+    if accuracy < _TRUSTED:
+        words += "; many of these images are hard, not wrongly labeled"
+    return words
 
 
 def _describe(finding: "Finding") -> str:

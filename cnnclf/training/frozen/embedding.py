@@ -46,11 +46,11 @@ def embed_images(
         MissingPackageError: The weights or the backend of Keras are not installed.
         RunError: The weights are damaged.
     """
-    import keras
-
     backbone = find_backbone(EMBEDDER)
     source = find_weights(backbone, "imagenet")
     runtime = setup_runtime(threads=threads, progress=progress)
+    import keras  # after the runtime, which silences it
+
     size = backbone.default_size
     trunk = build_backbone(backbone, height=size, width=size)
     load_weights(trunk, source, progress=progress)
