@@ -123,6 +123,10 @@ class ImportConfig(CommandConfig):
     first_label: bool = Field(
         False, description="Use the first of several labels of an image instead of refusing them."
     )
+    group_near_duplicates: bool = Field(
+        True,
+        description="Keep images that are almost equal in one split, if a split is made.",
+    )
     seed: int = Field(0, ge=0, description="Random seed of the split.")
     copy_images: bool = Field(
         False, description="Copy images into the dataset instead of referring to them."

@@ -60,6 +60,7 @@ class ImageInfo:
             SHA-256 over mode, size and pixels (upright, 8 bits), or over a sample of the pixels.
         exact: Whether `pixels_sha256` covers all pixels, so that different images differ in it.
         note: What is unusual, in words separated by "; ", or "".
+        gray: side x side gray values of the whole image, row by row, if they were asked for.
     """
 
     width: int
@@ -69,6 +70,7 @@ class ImageInfo:
     pixels_sha256: str
     exact: bool
     note: str
+    gray: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ def inspect_image(
     kind: str = "image",
     max_pixels: int = MAX_PIXELS,
     exact: bool = True,
+    gray_side: int = 0,
 ) -> ImageInfo:
     """Decode one image in full and describe it. Thread-safe.
 
@@ -197,6 +200,7 @@ def inspect_image(
         max_pixels: Refuse larger images, 1 or more.
         exact: Whether the checksum must cover all pixels. If not, that of a large image covers a
             sample, which costs a small fraction of the decoding time instead of a third.
+        gray_side: Height and width of the gray image in the result; 0 for none.
 
     Returns:
         Size, mode, format, checksum of the pixels and a note.
@@ -228,7 +232,14 @@ def inspect_image(
         pixels_sha256=_hash_pixels(image, exact=exact),
         exact=exact,
         note="; ".join(filter(None, notes)),
+        gray=_shrink(loaded.image, gray_side).tobytes() if gray_side else b"",
     )
+
+
+def _shrink(image: Image.Image, side: int) -> Image.Image:
+    way = Image.Resampling.BILINEAR if min(image.size) < side else Image.Resampling.BOX
+    small = image.resize((side, side), way, reducing_gap=2.0)
+    return _flatten(small, _GRAY_SPEC)
 
 
 def reduce_image(
@@ -278,6 +289,7 @@ def reduce_image(
     )
 
 
+_GRAY_SPEC = InputSpec(1, 1, channels=1)
 _ANY_SPEC = InputSpec(1, 1)  # of which only the background is used
 
 

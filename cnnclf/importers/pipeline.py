@@ -14,6 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from cnnclf.config import ImportConfig
 from cnnclf.data.checks import find_duplicates
 from cnnclf.data.manifest import (
@@ -36,11 +39,12 @@ from cnnclf.importers.reporting import (
     report_oddities,
     report_skipped,
 )
-from cnnclf.importers.scan import ROWS_NAME, Scan, scan_images
+from cnnclf.importers.scan import GRAY_NAME, ROWS_NAME, Scan, scan_images
 from cnnclf.importers.source import Source
 from cnnclf.importers.splitting import Division, split_images
 from cnnclf.names import count_of, name_some, natural_key
 from cnnclf.progress import Progress
+from cnnclf.quality.perceptual_hash import SIDE
 from cnnclf.workspaces import remove_leftovers, workspace
 
 IMAGES_NAME: Final = "images"
@@ -140,7 +144,10 @@ def run_import(
         copies = staging / IMAGES_NAME if options.copy_images and not listing.unpacked else None
         scan = scan_images(listing, staging, copies=copies, options=options, progress=progress)
         labels = _settle_labels(listing, scan, source=source, least=1 if options.one_class else 2)
-        division = split_images(scan.columns, labels, options=options)
+        division = split_images(
+            scan.columns, labels, gray=_open_gray(staging / GRAY_NAME), options=options
+        )
+        (staging / GRAY_NAME).unlink()
         duplicates = find_duplicates(
             division.contents, scan.columns.class_indices(labels), splits=division.splits
         )
@@ -288,6 +295,13 @@ def _publish(staging: Path, out: Path, *, overwrite: bool) -> None:
         _check_free(out)
         for child in sorted(staging.iterdir(), key=lambda path: path.name == DATASET_NAME):
             shutil.move(child, out / child.name)
+
+
+def _open_gray(path: Path) -> npt.NDArray[np.uint8]:
+    """Map the gray images of the scan; none for other kinds of files."""
+    if not path.stat().st_size:
+        return np.empty((0, SIDE, SIDE), np.uint8)
+    return np.memmap(path, np.uint8, "r").reshape(-1, SIDE, SIDE)
 
 
 def _find_root(listing: Listing, staging: Path, options: ImportConfig) -> Path | str:

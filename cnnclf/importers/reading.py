@@ -20,6 +20,7 @@ from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ImageInfo, inspect_image
 from cnnclf.importers.importer import Record
 from cnnclf.importers.walk import MAX_DEPTH
+from cnnclf.quality.perceptual_hash import SIDE
 
 # Passing on single files would cost more than a tiny image itself.
 _CHUNK: Final = 16
@@ -107,7 +108,11 @@ class _Check(NamedTuple):
             # A Path would cost as much as a tiny image itself.
             content = _read_file(os.path.join(self.root, record.path))  # noqa: PTH118
             name = record.path.rpartition("/")[2]
-            info = inspect_image(content, name=name, kind=self.kind, exact=self.exact)
+            # A second look, for all pixels, needs no gray image again.
+            side = 0 if self.exact or self.kind != "image" else SIDE
+            info = inspect_image(
+                content, name=name, kind=self.kind, exact=self.exact, gray_side=side
+            )
         except ImageError as error:
             return Checked(record, None, reason=error.message)
         except OSError as error:

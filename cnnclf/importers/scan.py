@@ -15,6 +15,7 @@ from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.progress import Progress, Task
 
 ROWS_NAME: Final = "rows.csv"
+GRAY_NAME: Final = "gray.u8"
 
 # Reasons may quote the files; not all of a million are kept.
 _MAX_REASONS: Final = 1000
@@ -28,6 +29,7 @@ class Scan:
     Args:
         listing: The images to read.
         write_skipped: Writes a row of `skipped.csv`.
+        write_gray: Writes the gray values of an image; on disk, as there may be a million.
 
     Attributes:
         columns: The images that can be used.
@@ -41,7 +43,11 @@ class Scan:
     """
 
     def __init__(
-        self, listing: Listing, write_skipped: Callable[[Sequence[object]], object]
+        self,
+        listing: Listing,
+        write_skipped: Callable[[Sequence[object]], object],
+        *,
+        write_gray: Callable[[bytes], object],
     ) -> None:
         self.columns = SampleColumns()
         self.skipped = 0
@@ -54,6 +60,7 @@ class Scan:
         self._listing = listing
         listing.empty = self._skip_listed
         self._write_skipped = write_skipped
+        self._write_gray = write_gray
 
     def take(self, chunks: Iterable[list[Checked]], task: Task) -> Iterator[Row]:
         """Yield a row for each image that can be used; list the others as skipped."""
@@ -65,6 +72,7 @@ class Scan:
                     self.failed += 1
                 else:
                     self.columns.add(checked)
+                    self._write_gray(checked.info.gray)
                     for oddity in checked.info.note.split("; ") if checked.info.note else ():
                         self.oddities[_plain_oddity(oddity)] += 1
                     yield _to_row(checked)
@@ -109,7 +117,8 @@ def scan_images(
 
     Args:
         listing: Consumed.
-        folder: Where to write `ROWS_NAME`, a manifest without splits, and `SKIPPED_NAME`.
+        folder: Where to write `ROWS_NAME`, a manifest without splits, `GRAY_NAME`, the gray images
+            of 32 x 32 pixels one after the other (empty for other kinds), and `SKIPPED_NAME`.
         copies: A folder that the good images are copied into; None for no copies.
         options: Options of the import.
         progress: Receives the number of files checked.
@@ -118,11 +127,12 @@ def scan_images(
         (folder / SKIPPED_NAME).open(
             "w", encoding="utf-8", errors="surrogateescape", newline=""
         ) as file,
+        (folder / GRAY_NAME).open("wb") as gray,
         progress.task("checking images", listing.total, unit="files") as task,
     ):
         write_skipped = open_csv(file)
         write_skipped(("path", "reason"))
-        scan = Scan(listing, write_skipped)
+        scan = Scan(listing, write_skipped, write_gray=gray.write)
         chunks = check_images(
             listing.root,
             listing.records,

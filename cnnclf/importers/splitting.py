@@ -11,11 +11,14 @@ from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.data.splits import Fractions, Ids, assign_splits, check_fractions, join_units
 from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.names import count_of, name_some
+from cnnclf.quality.twins import find_near_pairs
 
 # Val, as a fraction of train, if a source has train and test only. 3,000 images give an accuracy to
 # within one point (Wilson 95 % at 0.93: +-0.9); more would only be missing from training.
 _VAL_FRACTION: Final = 0.1
 _MAX_VAL: Final = 3_000
+
+_MAX_GROUP: Final = 0.02  # of all images, which near duplicates join
 
 
 @dataclass(frozen=True)
@@ -38,19 +41,34 @@ class Division:
 
 
 def split_images(
-    columns: SampleColumns, labels: tuple[str, ...], *, options: ImportConfig
+    columns: SampleColumns,
+    labels: tuple[str, ...],
+    *,
+    gray: npt.NDArray[np.uint8],
+    options: ImportConfig,
 ) -> Division:
     """Keep the split of the source if it has one, or else make one.
 
     A source with train only has no split; with train and test, a tenth of train becomes val;
     without test, the split stays as it is. `options.split` overrides the source.
+
+    Args:
+        columns: The images.
+        labels: In the order of the class indices.
+        gray: uint8 [N, 32, 32], of which near duplicates are found; [0, 32, 32] for none.
+        options: Options of the import.
     """
     check_fractions(options.split or DEFAULT_SPLIT)
     contents = join_units(columns.files, columns.pixels)
     units = join_units(columns.files, columns.pixels, columns.groups)
     given = columns.splits
     present = {split for index, split in enumerate(SPLITS) if (given == index).any()}
-    splitter = _Splitter(columns, labels, units, options.seed)
+    near = units
+    if len(gray) and options.group_near_duplicates:
+        every = np.ones(len(gray), np.bool_)
+        pairs = find_near_pairs(gray, contents, usable=every, mirrored=False).rows
+        near = _join_near(units, pairs)
+    splitter = _Splitter(columns, labels, units, near=near, seed=options.seed)
     if options.split is not None or present <= {"train"}:
         fractions = options.split or DEFAULT_SPLIT
         notes, warnings = [], []
@@ -59,6 +77,7 @@ def split_images(
         elif present:
             warnings.append("--split replaces the split of the source")
         splits = splitter.make(np.arange(len(columns)), fractions)
+        notes += splitter.notes
         warnings += splitter.report_missing(splits, fractions)
         return Division(splits, "made", contents, notes, warnings)
     return _keep(splitter, given, present, contents, columns.groups)
@@ -80,6 +99,7 @@ def _keep(
         fraction = min(_VAL_FRACTION, _MAX_VAL / len(train))
         splits[train] = splitter.make(train, (1 - fraction, fraction, 0.0))
         kind = "kept, val from train"
+        notes += splitter.notes
         taken = int((splits == SPLITS.index("val")).sum())
         notes.append(
             f"the source has no val: {count_of(taken, 'image')} ({taken / len(train):.0%}) of "
@@ -111,8 +131,16 @@ class _Splitter:
     """Makes splits of some of the images."""
 
     def __init__(
-        self, columns: SampleColumns, labels: tuple[str, ...], units: Ids, seed: int
+        self,
+        columns: SampleColumns,
+        labels: tuple[str, ...],
+        units: Ids,
+        *,
+        near: Ids,
+        seed: int,
     ) -> None:
+        self.notes: list[str] = []
+        self._near = near
         self._labels = labels
         self._class_indices = columns.class_indices(labels)
         self._digests = columns.files
@@ -120,8 +148,15 @@ class _Splitter:
         self._seed = seed
 
     def make(self, rows: Ids, fractions: Fractions) -> npt.NDArray[np.int8]:
-        """Split the images of some rows."""
-        _, units = np.unique(self._units[rows], return_inverse=True)
+        """Split the images of some rows; report the near duplicates that stay together."""
+        plain = self._assign(rows, self._units, fractions)
+        if np.array_equal(self._near, self._units):
+            return plain
+        self.notes += _report_near(self._near[rows], self._units[rows], splits=plain)
+        return self._assign(rows, self._near, fractions)
+
+    def _assign(self, rows: Ids, ids: Ids, fractions: Fractions) -> npt.NDArray[np.int8]:
+        _, units = np.unique(ids[rows], return_inverse=True)
         return assign_splits(
             self._class_indices[rows],
             units,
@@ -148,6 +183,55 @@ class _Splitter:
             f"{name_some(classes)}"
             for missing, classes in small.items()
         ]
+
+
+def _join_near(units: Ids, pairs: Ids) -> Ids:
+    """Join units that have near duplicates, the most similar first, into groups of limited size.
+
+    Where all images are alike, a chain of pairs would join them all, and nothing could be split.
+    """
+    limit = max(2, int(_MAX_GROUP * len(units)))
+    sizes = np.bincount(units, minlength=len(units))
+    roots = np.arange(len(units))
+
+    def find(unit: int) -> int:
+        while roots[unit] != unit:
+            roots[unit] = roots[roots[unit]]
+            unit = int(roots[unit])
+        return unit
+
+    for one, two in units[pairs].tolist():
+        first, second = sorted((find(one), find(two)))
+        if first != second and sizes[first] + sizes[second] <= limit:
+            roots[second] = first
+            sizes[first] += sizes[second]
+    joined = np.array([find(unit) for unit in range(len(units))])
+    return joined[units]
+
+
+def _report_near(near: Ids, units: Ids, *, splits: npt.NDArray[np.int8]) -> list[str]:
+    """Report how many near duplicates stay together that would have been in several splits.
+
+    Args:
+        near: int64 [n], equal for images that stay together.
+        units: int64 [n], equal for those that would stay together in any case.
+        splits: int8 [n], without regard to near duplicates.
+    """
+    pairs = np.unique(np.stack([near, units], axis=1), axis=0)
+    names, counts = np.unique(pairs[:, 0], return_counts=True)
+    mine = np.isin(near, names[counts > 1])
+    if not mine.any():
+        return []
+    _, groups = np.unique(near[mine], return_inverse=True)
+    table = np.zeros((groups.max() + 1, len(SPLITS)), np.int64)
+    np.add.at(table, (groups, splits[mine]), 1)
+    moved = int((table.sum(axis=1) - table.max(axis=1)).sum())
+    note = (
+        f"{count_of(int(mine.sum()), 'image')} in {count_of(len(table), 'group')} of near "
+        f"duplicates stay in one split each: {count_of(moved, 'image')} moved to the split of the "
+        "others; --no-group-near-duplicates splits them like all others"
+    )
+    return [note]
 
 
 def _count_torn(groups: npt.NDArray[np.uint64], splits: npt.NDArray[np.int8]) -> int:

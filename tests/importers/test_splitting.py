@@ -1,0 +1,80 @@
+"""Near duplicates stay in one split, in groups of limited size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.config import ImportConfig
+from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.importers import ImportReport, import_source
+from cnnclf.progress import Silent
+from tests.quality.drawn import draw_scene
+
+PER_CLASS, COPIES = 60, 10
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two classes of drawn scenes; of the first ten of each there is a smaller copy."""
+    for label in ("ball", "box"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(PER_CLASS):
+            image = draw_scene(2 * number + (label == "box"), label)
+            image.save(tmp_path / "photos" / label / f"{number:03}.png")
+            if number < COPIES:
+                small = image.resize((70, 70))
+                small.save(tmp_path / "photos" / label / f"{number:03}-small.png")
+    return tmp_path / "photos"
+
+
+def run(photos: Path, **settings: object) -> tuple[ImportReport, Dataset]:
+    out = photos.parent / f"dataset-{len(list(photos.parent.iterdir()))}"
+    options = ImportConfig(**settings)
+    report = import_source(photos, out, options=options, progress=Silent())
+    return report, load_dataset(out)
+
+
+def count_torn(dataset: Dataset) -> int:
+    splits = dict(zip(dataset.manifest.paths, dataset.manifest.splits.tolist(), strict=True))
+    copies = [path for path in splits if path.endswith("-small.png")]
+    assert len(copies) == 2 * COPIES
+    return sum(splits[path] != splits[path.replace("-small", "")] for path in copies)
+
+
+def test_a_copy_goes_with_its_image(photos: Path) -> None:
+    plain, torn = run(photos, group_near_duplicates=False)
+    assert count_torn(torn) > 3
+    assert not any("near duplicates" in note for note in plain.notes)
+    report, together = run(photos)
+    assert count_torn(together) == 0
+    said = f"40 images in 20 groups of near duplicates stay in one split each: {count_torn(torn)} "
+    assert any(note.startswith(said + "images moved") for note in report.notes)
+    sizes = [sum(counts.values()) for counts in report.counts.values()]
+    assert sizes == [98, 21, 21]
+
+
+def test_the_split_does_not_depend_on_names(photos: Path) -> None:
+    def by_content(dataset: Dataset) -> dict[str, int]:
+        return dict(zip(dataset.manifest.sha256, dataset.manifest.splits.tolist(), strict=True))
+
+    _, first = run(photos)
+    for number, path in enumerate(sorted(photos.rglob("*.png"), reverse=True)):
+        path.rename(path.with_name(f"new-{number:03}.png"))
+    _, second = run(photos)
+    assert by_content(first) == by_content(second)
+
+
+def test_images_that_are_all_alike_are_split_all_the_same(tmp_path: Path) -> None:
+    scene = np.asarray(draw_scene(1, "ball")).astype(np.int16)
+    rng = np.random.default_rng(0)
+    for label in ("ball", "box"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(60):
+            noise = rng.normal(0, 2, scene.shape)
+            pixels = np.clip(scene + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    report, _ = run(tmp_path / "photos")
+    for split, least in (("train", 35), ("val", 5), ("test", 5)):
+        assert all(count >= least for count in report.counts[split].values())
