@@ -41,7 +41,7 @@ class QualityReport:
         findings: The worst first; those of one check are together.
         not_run: Checks that had nothing to look at, with what they need.
         failed: Files that are missing or cannot be decoded.
-        label_accuracy: Fraction of the labels that the classifier behind the label suspects agrees
+        label_accuracy: Fraction of the labels that the classifier which finds label suspects agrees
             with; None if there was none.
         seconds: Wall time.
     """
