@@ -3,7 +3,7 @@
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -91,6 +91,12 @@ def import_command(
             "--undo", rich_help_panel=_PANEL, help="Use the version before the last change again."
         ),
     ] = False,
+    to: Annotated[
+        Literal["webdataset"] | None,
+        typer.Option(
+            "--to", help="Write tar shards to --out instead of a dataset; SOURCE may be a dataset."
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -105,6 +111,10 @@ def import_command(
     """
     config = read_settings(ImportConfig, settings)
     check_fractions(config.split or DEFAULT_SPLIT)  # here, so that no image is read before
+    if to is not None:
+        if out_ is None:
+            raise UsageError("--out is missing", "--out DIRECTORY names where the shards go")
+        return _write_shards(source, out_, config=config, overwrite=overwrite)
     request = ChangeRequest(apply, tuple(drop or ()), relabel=relabel, fix_splits=fix_splits)
     if out_ is None:
         given = {**settings, "overwrite": overwrite or None}
@@ -126,6 +136,20 @@ def import_command(
         _show_version(version)
     out.json(report.to_dict() | ({"version": version and version.to_dict()} if request else {}))
     return ExitCode.SOME_FAILED if report.failed else ExitCode.OK
+
+
+def _write_shards(source: str, out_: Path, *, config: ImportConfig, overwrite: bool) -> int:
+    """Write any source, or a dataset, as tar shards."""
+    from cnnclf.data.shards import write_shards
+    from cnnclf.importers import count_unread, open_dataset
+
+    dataset = open_dataset(source, options=config, progress=out.progress())
+    done = write_shards(dataset, out_, overwrite=overwrite, progress=out.progress())
+    for lost in done.lost[:_CLASS_ROWS]:
+        out.warn(f"not written: {lost}")
+    out.pairs("", {"images": done.images, "shards": len(done.shards), "directory": out_})
+    out.json(done._asdict() | {"directory": str(out_)})
+    return ExitCode.SOME_FAILED if done.lost or count_unread(dataset) else ExitCode.OK
 
 
 def _change(

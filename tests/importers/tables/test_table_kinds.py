@@ -280,7 +280,7 @@ KINDS = {
         "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 ", labels=(), encoding="latin-1", name="labels.xls",
         says=("Excel workbook", "save it as CSV"),
     ),
-    "Parquet": Kind("PAR1 ", labels=(), name="labels.parquet", says=("labels.parquet", "is damaged")),
+    "Parquet": Kind("PAR1 ", labels=(), name="x.parquet", says=("x.parquet", "is damaged")),
 }  # fmt: skip
 
 

@@ -1,0 +1,78 @@
+"""Writing a dataset as tar shards, and reading them back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.data.manifest import Dataset
+from cnnclf.data.shards import write_shards
+from cnnclf.errors import DataError, ExitCode
+from cnnclf.importers import import_source, open_dataset
+from cnnclf.progress import Silent
+from tests.conftest import Cli
+
+RNG = np.random.default_rng(21)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    for split, count in (("train", 6), ("val", 2), ("test", 3)):
+        for label in ("owl", "fox & elk"):
+            for number in range(count):
+                path = tmp_path / "source" / split / label / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    return open_dataset(tmp_path / "source", progress=Silent())
+
+
+def test_shards_hold_the_same_images_labels_and_splits(tmp_path: Path, dataset: Dataset) -> None:
+    done = write_shards(dataset, tmp_path / "shards", max_bytes=2000, progress=Silent())
+    assert done.images == len(dataset)
+    assert len(done.shards) > 3
+    import_source(tmp_path / "shards", tmp_path / "again", progress=Silent())
+    again = open_dataset(tmp_path / "again", progress=Silent())
+    assert again.labels == dataset.labels
+
+    def facts(data: Dataset) -> set[tuple[str, int, int]]:
+        rows = data.manifest
+        columns = (rows.sha256, rows.class_indices.tolist(), rows.splits.tolist())
+        return set(zip(*columns, strict=True))
+
+    assert facts(again) == facts(dataset)
+
+
+def test_the_same_dataset_gives_the_same_bytes(tmp_path: Path, dataset: Dataset) -> None:
+    for name in "ab":
+        write_shards(dataset, tmp_path / name, progress=Silent())
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_files_that_went_away_are_named(tmp_path: Path, dataset: Dataset) -> None:
+    dataset.file(0).unlink()
+    done = write_shards(dataset, tmp_path / "shards", progress=Silent())
+    assert (done.images, len(done.lost)) == (len(dataset) - 1, 1)
+    assert dataset.manifest.paths[0] in done.lost[0]
+
+
+def test_nothing_is_overwritten_unless_asked(tmp_path: Path, dataset: Dataset) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="exists already"):
+            write_shards(dataset, tmp_path / "mine", overwrite=overwrite, progress=Silent())
+    assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+    for _ in range(2):
+        write_shards(dataset, tmp_path / "shards", overwrite=True, progress=Silent())
+
+
+def test_the_command(tmp_path: Path, cli: Cli, dataset: Dataset) -> None:
+    shards = tmp_path / "shards"
+    done = cli("import", dataset.directory, "--out", shards, "--to", "webdataset")
+    assert (done.code, (shards / "classnames.txt").read_text()) == (ExitCode.OK, "fox & elk\nowl\n")
+    dataset.file(0).unlink()
+    done = cli("import", dataset.directory, "--out", tmp_path / "b", "--to", "webdataset")
+    assert done.code == ExitCode.SOME_FAILED
+    assert cli("import", dataset.directory, "--to", "webdataset").code == ExitCode.USAGE
