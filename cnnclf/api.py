@@ -812,6 +812,8 @@ def _open_for_training(dataset: "Dataset | StrPath", seed: int, *, progress: Pro
     )
     for warning in check_trainable(data, uneven="balance = weights compensates"):
         progress.warn(warning)
+    for what, count in data.oddities().most_common():
+        progress.note(f"unusual pixels: {count:,} of {len(data):,} images: {what}")
     return data
 
 

@@ -403,6 +403,30 @@ def encode_blank_fax(width: int, height: int) -> bytes:
     return b"II*\0" + struct.pack("<I", start) + strip + padding + directory
 
 
+_BLENDED = "transparent pixels, blended with the background"
+
+
+def _encode_channels(channels: int, code: str, values: list[float], sample_format: int) -> bytes:
+    """Write a TIFF of 16x16 pixels by hand: Pillow cannot write such channels."""
+    pixels = struct.pack(f"<{len(values)}{code}", *values)
+    size = struct.calcsize(code)
+    tags = (
+        (256, 4, 16),  # ImageWidth
+        (257, 4, 16),  # ImageLength
+        (258, 3, 8 * size),  # BitsPerSample, the same for all
+        (259, 3, 1),  # Compression: none
+        (262, 3, 1 if channels != 3 else 2),  # PhotometricInterpretation: gray or RGB
+        (273, 4, 8),  # StripOffsets
+        (277, 3, channels),  # SamplesPerPixel
+        (278, 4, 16),  # RowsPerStrip
+        (279, 4, len(pixels)),  # StripByteCounts
+        (339, 3, sample_format),  # 1: unsigned, 3: floating point
+    )
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory
+
+
 ODD_IMAGES = (
     OddImage(
         "empty.jpg",
@@ -507,15 +531,32 @@ ODD_IMAGES = (
         note="floating point, scaled from -1..1",
     ),
     OddImage(
+        "floating_point_colors.tiff",
+        "a floating point RGB TIFF with values from 0 to 1",
+        lambda: _encode_channels(3, "f", [index / 767 for index in range(768)], 3),
+        note="floating point, scaled from 0..1",
+    ),
+    OddImage(
+        "five_channels.tiff",
+        "a TIFF of five channels, as of satellites and microscopes",
+        lambda: _encode_channels(5, "B", [index % 256 for index in range(1280)], 1),
+        error="this kind of TIFF is not supported: 5 channels of 8 bits; --channels of cnnclf "
+        "import chooses one or three of them",
+    ),
+    OddImage(
         "palette_with_transparency.png",
         "a palette PNG with one transparent color",
         lambda: _encode(draw_mark("o", 7).quantize(16), "PNG", transparency=0),
+        note=_BLENDED,
     ),
-    OddImage("transparent.png", "an RGBA PNG", lambda: _encode(_draw_cutout(), "PNG")),
+    OddImage(
+        "transparent.png", "an RGBA PNG", lambda: _encode(_draw_cutout(), "PNG"), note=_BLENDED
+    ),
     OddImage(
         "transparent_gray.png",
         "a grayscale PNG with an alpha channel",
         lambda: _encode(_draw_cutout().convert("LA"), "PNG"),
+        note=_BLENDED,
     ),
     OddImage(
         "one_bit.png", "black and white", lambda: _encode(_draw_example().convert("1"), "PNG")

@@ -210,6 +210,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
     )
     for warning in check_trainable(dataset, uneven="--balance weights compensates for it"):
         out.warn(warning)
+    _note_oddities(dataset)
     with blaming_options(origins):
         plan = trainer.plan(config, dataset, given=origins)
     if request.dry_run:
@@ -228,6 +229,18 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
         )
 
     return _train(trainer, plan, dataset, make_run, resume=False, verbose=request.verbose)
+
+
+def _note_oddities(dataset: "Dataset") -> None:
+    """Show what is unusual about the pixels of a dataset, as its import did."""
+    from cnnclf.names import count_of
+
+    rows = [
+        f"{count_of(count, 'image')}: {what}" for what, count in dataset.oddities().most_common()
+    ]
+    titles = ["unusual pixels"] + [""] * len(rows)
+    if rows:
+        out.note_pairs(list(zip(titles, rows, strict=False)))
 
 
 def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool, force: bool) -> int:

@@ -59,6 +59,20 @@ LabelRule = Annotated[
 ]
 
 
+def _check_channels(value: tuple[int, ...]) -> tuple[int, ...]:
+    if len(value) not in (1, 3):
+        raise ValueError("one or three channels")
+    return value
+
+
+Channels = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=4095)], ...],
+    BeforeValidator(split_list),
+    AfterValidator(_check_channels),
+    Typed("N|N,N,N", "one or three numbers of channels from 0, such as 3 or 2,1,0"),
+]
+
+
 class ImportConfig(CommandConfig):
     """How a source is imported into a dataset."""
 
@@ -115,6 +129,12 @@ class ImportConfig(CommandConfig):
         description="Group of a file: what a regular expression finds in its name, or else its "
         "path; the files of one group stay in one split.",
         json_schema_extra={"unset": "no groups"},
+    )
+    channels: Channels | None = Field(
+        None,
+        description="Channels of each image to use, one or three of them, counted from 0, for TIFF "
+        "files of more channels than colors.",
+        json_schema_extra={"unset": "gray or RGB"},
     )
     header: bool = Field(True, description="The first line of a table names its columns.")
     one_class: bool = Field(

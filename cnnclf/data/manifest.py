@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import write_json_atomic
 from cnnclf.images.input_spec import KINDS
+from cnnclf.images.oddities import count_oddities
 
 __all__ = [
     "DATASET_NAME",
@@ -135,6 +137,29 @@ class Dataset:
         """What the files hold, as in `InputSpec`; datasets of early versions hold images."""
         kind = self.source.get("kind", "image")
         return kind if kind in KINDS else "image"
+
+    @property
+    def bands(self) -> tuple[int, ...] | None:
+        """The channels of its images that are used, as in `InputSpec`.
+
+        Raises:
+            DataError: Those in `dataset.json` are none.
+        """
+        found = self.source.get("channels")
+        if found is None:
+            return None
+        is_list = isinstance(found, list) and len(found) in (1, 3)
+        if not is_list or not all(type(each) is int and 0 <= each < 4096 for each in found):
+            raise DataError(
+                f"{self.directory / DATASET_NAME} is damaged: expected channels as one or three "
+                f"numbers, received {found!r}",
+                "import the source again",
+            )
+        return tuple(found)
+
+    def oddities(self) -> Counter[str]:
+        """Count images by what is unusual about their pixels."""
+        return count_oddities(self.manifest.notes)
 
     def file(self, row: int) -> Path:
         """Return the file of a row of the manifest."""

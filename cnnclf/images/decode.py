@@ -133,6 +133,7 @@ def decode_image(
             max_pixels=max_pixels,
             enough=None if spec.interpolation == "nearest" else enough,
             value_range=spec.value_range,
+            bands=spec.bands,
         )
     return np.asarray(_fit(loaded, spec)).reshape(spec.shape).copy()
 
@@ -166,11 +167,14 @@ def fit_pixels(pixels: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np
     return np.asarray(_fit(loaded, spec)).reshape(spec.shape).copy()
 
 
-def count_16_bit_values(source: Path | bytes) -> npt.NDArray[np.int64] | None:
+def count_16_bit_values(
+    source: Path | bytes, *, bands: tuple[int, ...] | None = None
+) -> npt.NDArray[np.int64] | None:
     """Count the values of an image of 16 bits, before they become 8 bits.
 
     Args:
         source: A file, or the content of a file.
+        bands: As in `InputSpec`.
 
     Returns:
         int64 [65536], the number of pixels (of all colors) by value; None for any other image.
@@ -178,7 +182,7 @@ def count_16_bit_values(source: Path | bytes) -> npt.NDArray[np.int64] | None:
     Raises:
         ImageError: The file cannot be read, is not an image, or is damaged.
     """
-    values = load_16_bit_values(source, max_pixels=MAX_PIXELS)
+    values = load_16_bit_values(source, max_pixels=MAX_PIXELS, bands=bands)
     return None if values is None else np.bincount(values.ravel(), minlength=2**16)
 
 
@@ -190,6 +194,7 @@ def inspect_image(
     max_pixels: int = MAX_PIXELS,
     exact: bool = True,
     gray_side: int = 0,
+    bands: tuple[int, ...] | None = None,
 ) -> ImageInfo:
     """Decode one image in full and describe it. Thread-safe.
 
@@ -201,6 +206,7 @@ def inspect_image(
         exact: Whether the checksum must cover all pixels. If not, that of a large image covers a
             sample, which costs a small fraction of the decoding time instead of a third.
         gray_side: Height and width of the gray image in the result; 0 for none.
+        bands: As in `InputSpec`.
 
     Returns:
         Size, mode, format, checksum of the pixels and a note.
@@ -211,13 +217,13 @@ def inspect_image(
     if kind != "image":
         loaded = load_signal(source, kind, sound=None, max_pixels=max_pixels)
     else:
-        loaded = load_image(source, max_pixels=max_pixels, with_oddities=True)
+        loaded = load_image(source, max_pixels=max_pixels, with_oddities=True, bands=bands)
     name = name or (source.name if isinstance(source, Path) else "")
     notes = (describe_name(name, loaded.format), *loaded.oddities)
     image = loaded.image
     if any(oddity.startswith("dark") for oddity in loaded.oddities):
         # Different dark images may be equal in 8 bits.
-        values = load_16_bit_values(source, max_pixels=max_pixels)
+        values = load_16_bit_values(source, max_pixels=max_pixels, bands=bands)
         image = (
             image
             if values is None
@@ -249,6 +255,7 @@ def reduce_image(
     name: str = "",
     kind: str = "image",
     max_pixels: int = MAX_PIXELS,
+    bands: tuple[int, ...] | None = None,
 ) -> ReducedImage:
     """Decode a whole file, so that damage is found, but keep only a small image. Thread-safe.
 
@@ -258,6 +265,7 @@ def reduce_image(
         name: Name of the file that the content came from; not needed with a file.
         kind: What the file must hold, as in `InputSpec`.
         max_pixels: Refuse larger images, 1 or more.
+        bands: As in `InputSpec`.
 
     Raises:
         ImageError: The file cannot be read, is not an image, damaged or larger than `max_pixels`.
@@ -270,7 +278,9 @@ def reduce_image(
     if kind != "image":
         loaded = load_signal(source, kind, sound=None, max_pixels=max_pixels)
     else:
-        loaded = load_image(source, max_pixels=max_pixels, enough=enough, with_oddities=True)
+        loaded = load_image(
+            source, max_pixels=max_pixels, enough=enough, with_oddities=True, bands=bands
+        )
     name = name or (source.name if isinstance(source, Path) else "")
     image, size = loaded.image, enough(loaded.width, loaded.height)
     is_transparent = image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)

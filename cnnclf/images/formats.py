@@ -17,13 +17,23 @@ FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
     "AVIF": ("AvifImagePlugin", (".avif", ".avifs")),
 }
 
+# Formats that need a package of an extra of cnnclf: the module, and the extensions.
+EXTRA_FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "HEIF": ("pillow_heif", (".heic", ".heif", ".hif")),
+    "DICOM": ("pydicom", (".dcm", ".dicom")),
+}
+
+SUFFIXES = frozenset(
+    suffix for _, each in (*FORMATS.values(), *EXTRA_FORMATS.values()) for suffix in each
+)
+"""The extensions of all formats, in lower case."""
+
 # Raw photos are TIFF inside and decode to their thumbnail, which deserves a note.
 _RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
-_OTHER_SUFFIXES = _RAW_SUFFIXES | {".heic", ".heif", ".ico", ".psd", ".svg", ".tga"}
+_OTHER_SUFFIXES = _RAW_SUFFIXES | {".ico", ".psd", ".svg", ".tga"}
 
 _FETCH_AGAIN = "the download or copy may have failed: fetch the file again"
 _TO_PNG = "convert it to PNG first"
-_FROM_DICOM = "convert it to PNG or TIFF first: dcmj2pnm +on2 IMAGE.dcm IMAGE.png"
 _FROM_RAW = "develop it to JPEG or TIFF first"
 _FRAMES = "extract its frames first: ffmpeg -i VIDEO -r 1 frames/%05d.png"
 
@@ -38,9 +48,6 @@ VIDEOS: tuple[tuple[bytes, int, str, str], ...] = (
 
 # The same for what often has the name of an image.
 _CONTENTS: tuple[tuple[bytes, int, str, str], ...] = (
-    (b"ftypheic", 4, "a HEIC image", "convert it to JPEG or PNG first"),
-    (b"ftypheix", 4, "a HEIC image", "convert it to JPEG or PNG first"),
-    (b"DICM", 128, "a DICOM image", _FROM_DICOM),
     (b"\xff\x0a", 0, "a JPEG XL image", "convert it to PNG first: djxl IMAGE.jxl IMAGE.png"),
     (b"JXL \r\n\x87\n", 4, "a JPEG XL image", "convert it to PNG first: djxl IMAGE.jxl IMAGE.png"),
     (b"ftypcrx", 4, "a raw photo (CR3)", _FROM_RAW),
@@ -68,10 +75,25 @@ HEAD_BYTES = 144  # how much of a file `describe_content` needs
 def describe_name(name: str, file_format: str) -> str:
     """Say that the extension belongs to another format than the content; "" if it does not."""
     suffix = name[name.rfind(".") :].lower()
-    known = suffix in _OTHER_SUFFIXES or any(suffix in row[1] for row in FORMATS.values())
-    if not known or (file_format in FORMATS and suffix in FORMATS[file_format][1]):
+    known = (FORMATS | EXTRA_FORMATS).get(file_format)
+    if (known and suffix in known[1]) or suffix not in SUFFIXES | _OTHER_SUFFIXES:
         return ""
     return f"content is {file_format}, name says {suffix}"
+
+
+def find_extra_format(head: bytes) -> str:
+    """Return the key of `EXTRA_FORMATS` that content has; "" for none."""
+    if head[128:132] == b"DICM":
+        return "DICOM"
+    # The main brand may be generic, and HEIC one of the others.
+    size = min(int.from_bytes(head[:4], "big"), HEAD_BYTES)
+    is_heif = head[4:8] == b"ftyp" and any(
+        head[at : at + 4] in _HEIF_BRANDS for at in range(8, size, 4)
+    )
+    return "HEIF" if is_heif else ""
+
+
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 
 
 def describe_content(head: bytes) -> tuple[str, str]:
@@ -92,10 +114,6 @@ def describe_content(head: bytes) -> tuple[str, str]:
     for start, offset, content, hint in _CONTENTS:
         if head[offset : offset + len(start)].lower() == start.lower():
             return content, hint
-    if (
-        head[4:8] == b"ftyp" and b"heic" in head
-    ):  # the main brand is generic, HEIC is one of the others
-        return "a HEIC image", "convert it to JPEG or PNG first"
     try:
         # a short file must be valid text; of a longer one the head may end inside a character
         text = head.decode("utf-8", "strict" if len(head) < HEAD_BYTES else "ignore")

@@ -117,6 +117,8 @@ class InputSpec:
         kind: What the files hold: `image`, `array` (NumPy, two dimensions, or three with colors),
             or `sound`; the decoder refuses the other two.
         sound: How a sound becomes an image; only for sounds.
+        bands: Channels of a file that are used, from 0, one or three of them, for files of more
+            channels than colors; None for gray or colors.
         version: Version of the decoder's rules; only that of this program is accepted.
 
     Raises:
@@ -133,6 +135,7 @@ class InputSpec:
     value_range: tuple[float, float] | None = None
     kind: str = "image"
     sound: SoundSpec | None = None
+    bands: tuple[int, ...] | None = None
     version: int = DECODER_VERSION
 
     def __post_init__(self) -> None:
@@ -162,6 +165,8 @@ class InputSpec:
             _check_whole("background", value, low=0, high=255)
         if self.value_range is not None:
             _check_range(self.value_range)
+        if self.bands is not None:
+            _check_bands(self.bands)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -176,7 +181,8 @@ class InputSpec:
             del values["kind"]
         if self.sound is None:
             del values["sound"]
-        return values
+        del values["bands"]
+        return values | ({"bands": list(self.bands)} if self.bands else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "InputSpec":
@@ -184,7 +190,7 @@ class InputSpec:
 
         Args:
             values: All keys of `to_dict` and no others; `value_range` may be missing, as it is in
-                models of early versions, and `kind` and `sound`, which images do not have.
+                models of early versions, and `kind`, `sound` and `bands`, which few models have.
 
         Returns:
             The spec.
@@ -197,7 +203,7 @@ class InputSpec:
             _check_version(values["version"])
         expected = {field.name for field in fields(cls)}
         for word, names in (
-            ("missing", expected - values.keys() - {"value_range", "kind", "sound"}),
+            ("missing", expected - values.keys() - {"value_range", "kind", "sound", "bands"}),
             ("unknown", values.keys() - expected),
         ):
             if names:
@@ -224,6 +230,13 @@ def _check_version(version: object) -> None:
         f"expected an input spec of version {DECODER_VERSION}, received version {version!r}",
         "it was written by a newer version of cnnclf: update cnnclf" if newer else "",
     )
+
+
+def _check_bands(value: object) -> None:
+    if not isinstance(value, tuple) or len(value) not in (1, 3):
+        raise ConfigError(f"expected bands as one or three, received {value!r}")
+    for number in value:
+        _check_whole("bands", number, low=0, high=4095)
 
 
 def _check_range(value: object) -> None:

@@ -69,9 +69,8 @@ def _scale_gray(image: Image.Image, value_range: Range | None) -> tuple[Image.Im
     elif value_range is not None:
         scaled, oddities = scale_values(values, value_range), []
     else:
-        scaled, low, high = _scale_to_extremes(values)
-        kind = "floating point" if image.mode == "F" else "32-bit"
-        oddities = [f"{kind}, scaled from {low:g}..{high:g}"]
+        scaled, oddity = scale_to_extremes(values)
+        oddities = [oddity]
     gray = Image.fromarray(scaled)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -88,6 +87,13 @@ def _scale_16_bit(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8
     scaled += _FULL_16_BIT // 2
     scaled //= _FULL_16_BIT
     return scaled.astype(np.uint8), oddities
+
+
+def scale_to_extremes(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8], str]:
+    """Scale numbers from their smallest and largest finite value to 0..255, and say so."""
+    scaled, low, high = _scale_to_extremes(values)
+    kind = "floating point" if values.dtype.kind == "f" else f"{8 * values.dtype.itemsize}-bit"
+    return scaled, f"{kind}, scaled from {low:g}..{high:g}"
 
 
 def _scale_to_extremes(

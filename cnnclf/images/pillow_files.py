@@ -7,16 +7,18 @@ and which of several frames is read.
 
 import contextlib
 import importlib
+import importlib.util
 import io
+import logging
 import re
 import stat
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +26,21 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from cnnclf.errors import ImageError
 from cnnclf.images.deep_colors import join_bytes, take_other_byte
-from cnnclf.images.formats import FORMATS, HEAD_BYTES, describe_content
-from cnnclf.images.modes import convert_to_8_bit, describe_peak, scale_values
+from cnnclf.images.dicom_files import read_dicom
+from cnnclf.images.formats import (
+    FORMATS,
+    HEAD_BYTES,
+    describe_content,
+    find_extra_format,
+)
+from cnnclf.images.modes import (
+    convert_to_8_bit,
+    describe_peak,
+    scale_to_extremes,
+    scale_values,
+)
+from cnnclf.images.tiff_channels import read_channels, read_page
+from cnnclf.packages import suggest_install
 
 # Twice Pillow's own warning level, where Pillow too gives up: 179 million pixels, 0.7 GB as RGB.
 MAX_PIXELS = 178_956_970
@@ -53,6 +68,7 @@ _TURNS = {
     8: "rotated by EXIF",
 }
 
+_TIFF_STARTS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 _ORDINARY_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA"})
 
 _LUMINANCE_SUM = 3688  # of the 64 numbers of table K.1 of the JPEG standard (quality 50)
@@ -148,6 +164,7 @@ def load_image(
     enough: _Enough | None = None,
     with_oddities: bool = False,
     value_range: tuple[float, float] | None = None,
+    bands: tuple[int, ...] | None = None,
 ) -> LoadedImage:
     """Read and decode one image.
 
@@ -159,6 +176,7 @@ def load_image(
             None: always at full size.
         with_oddities: Whether to fill in `oddities`.
         value_range: As in `InputSpec`.
+        bands: As in `InputSpec`.
 
     Returns:
         The image.
@@ -169,25 +187,32 @@ def load_image(
     _quiet_pillow()
     try:
         with _open_source(source) as stream:
-            return _load(
+            values = _read_values(stream, max_pixels=max_pixels, bands=bands)
+            if values is not None:
+                return _load_values(values, value_range)
+            loaded = _load(
                 stream,
                 max_pixels=max_pixels,
                 enough=enough,
                 with_oddities=with_oddities,
                 value_range=value_range,
             )
+            return loaded if bands is None else _take_bands(loaded, bands)
     except ImageError as error:
         if isinstance(source, bytes):
             raise
         raise ImageError(f"{_printable(str(source))}: {error.message}", error.hint) from error
 
 
-def load_16_bit_values(source: Path | bytes, *, max_pixels: int) -> npt.NDArray[np.uint16] | None:
+def load_16_bit_values(
+    source: Path | bytes, *, max_pixels: int, bands: tuple[int, ...] | None = None
+) -> npt.NDArray[np.uint16] | None:
     """Read the values of an image of 16 bits as they are in the file, not turned upright.
 
     Args:
         source: A file, or a file's content.
         max_pixels: Refuse larger images before decoding them.
+        bands: As in `InputSpec`.
 
     Returns:
         uint16 [H, W], or [H, W, 3] for colors; None if the image has another depth.
@@ -197,6 +222,10 @@ def load_16_bit_values(source: Path | bytes, *, max_pixels: int) -> npt.NDArray[
     """
     _quiet_pillow()
     with _open_source(source) as stream:
+        found = _read_values(stream, max_pixels=max_pixels, bands=bands)
+        if found is not None:
+            is_deep = found.values.dtype == np.uint16 and found.value_range is None
+            return found.values.squeeze() if is_deep else None
         image, file_format = _open_image(stream)
         is_gray = image.mode.startswith("I;16") or (
             image.mode == "I" and file_format in {"PNG", "PPM"}
@@ -207,7 +236,8 @@ def load_16_bit_values(source: Path | bytes, *, max_pixels: int) -> npt.NDArray[
         try:
             image.load()
             if has_colors:
-                return join_bytes(image, _read_low_bytes(stream, file_format))
+                colors = join_bytes(image, _read_low_bytes(stream, file_format))
+                return colors if bands is None else colors[:, :, list(bands)]
         except (MemoryError, *_DAMAGE) as error:
             raise ImageError(_describe_damage(error, file_format, stream)) from error
         return np.ascontiguousarray(image).astype(np.uint16)
@@ -247,6 +277,8 @@ def _load(
             upright, dark = _deepen(upright, image, stream, file_format, value_range)
             deep = dark if with_oddities else []
         upright, box = _turn(upright, box, orientation)
+        if with_oddities and _is_transparent(upright):
+            deep = [*deep, "transparent pixels, blended with the background"]
         if with_oddities:
             frames = _describe_frames(image, file_format, stream)
             oddities += [*deep, _TURNS.get(turn, ""), frames]
@@ -268,6 +300,138 @@ def _load(
         oddities=tuple(filter(None, oddities)),
         facts=facts,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Numbers of an image that Pillow does not open.
+
+    Args:
+        values: [H, W, 1] or [H, W, 3].
+        value_range: Values that become black and white; None for those of the type.
+        mode: Pillow's word for the colors, or that of the format.
+        format: As in `LoadedImage`.
+        oddities: What is unusual, in words.
+        is_inverted: Whether low values are bright.
+        orientation: As in EXIF.
+    """
+
+    values: npt.NDArray[Any]
+    value_range: tuple[float, float] | None
+    mode: str
+    format: str
+    oddities: list[str]
+    is_inverted: bool = False
+    orientation: int = 1
+
+
+def _read_values(
+    stream: BinaryIO, *, max_pixels: int, bands: tuple[int, ...] | None
+) -> _Values | None:
+    """Read a DICOM, or a TIFF of channels that Pillow does not open; None for other files."""
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    stream.seek(0)
+    if find_extra_format(head) == "DICOM":
+        found = read_dicom(stream, max_pixels=max_pixels)
+        values = found.values if found.values.ndim == 3 else found.values[:, :, None]
+        if bands is not None:
+            values = values[:, :, _check_bands(bands, values.shape[2])]
+        return _Values(
+            values,
+            found.value_range,
+            found.mode,
+            "DICOM",
+            list(found.oddities),
+            is_inverted=found.is_inverted,
+        )
+    if head[:4] not in _TIFF_STARTS or (bands is None and _is_for_pillow(stream)):
+        stream.seek(0)
+        return None
+    page, count = read_page(stream)
+    if page.width * page.height > max_pixels:
+        raise ImageError(
+            f"too many pixels: {page.width} x {page.height} = {page.width * page.height:,}, "
+            f"the limit is {max_pixels:,}",
+            "make the image smaller, or remove it",
+        )
+    if bands is None and page.channels not in (1, 3):
+        raise ImageError(
+            f"this kind of TIFF is not supported: {page.spoken()}; --channels of cnnclf import "
+            "chooses one or three of them"
+        )
+    chosen = tuple(range(page.channels)) if bands is None else bands
+    values = read_channels(stream, chosen)
+    oddities = []
+    if bands is not None and (page.channels > 1 or count > 1):
+        total = page.channels if page.channels > 1 else count
+        oddities.append(f"channels {','.join(map(str, bands))} of {total}")
+    elif count > 1:
+        oddities.append(f"first of {count} pages")
+    mode = "L" if len(chosen) == 1 else "RGB"
+    return _Values(values, None, mode, "TIFF", oddities, orientation=page.orientation)
+
+
+def _is_for_pillow(stream: BinaryIO) -> bool:
+    """Return whether Pillow opens a TIFF, or it is not known what else to do with it."""
+    stream.seek(0)
+    try:
+        image = TiffImagePlugin.TiffImageFile(stream, "")
+        if image.mode == "L" and 2 in image.tag_v2.get(_SAMPLE_FORMAT, ()):
+            return False  # signed, of which Pillow makes unsigned ones
+    except _DAMAGE:
+        try:
+            read_page(stream)
+        except ImageError:
+            return True  # which then says what is wrong
+        return False
+    return True
+
+
+def _load_values(found: _Values, value_range: tuple[float, float] | None) -> LoadedImage:
+    values, oddities = found.values, list(found.oddities)
+    value_range = value_range or found.value_range
+    if values.dtype == np.uint8 and found.value_range is None:
+        pixels = values
+    elif values.dtype == np.uint16 and found.value_range is None:
+        oddities += describe_peak(int(values.max()))
+        pixels = scale_values(values, value_range or (0, 65_535))
+    elif value_range is not None:
+        pixels = scale_values(values, value_range)
+    else:
+        pixels, note = scale_to_extremes(values)
+        oddities.append(note)
+    pixels = 255 - pixels if found.is_inverted else pixels
+    flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    image, box = _turn(
+        Image.fromarray(np.ascontiguousarray(flat)),
+        (0, 0, values.shape[1], values.shape[0]),
+        found.orientation,
+    )
+    return LoadedImage(
+        image=image,
+        box=box,
+        width=image.width,
+        height=image.height,
+        mode=found.mode,
+        format=found.format,
+        oddities=tuple(filter(None, [*oddities, _TURNS.get(found.orientation, "")])),
+    )
+
+
+def _take_bands(loaded: LoadedImage, bands: tuple[int, ...]) -> LoadedImage:
+    """Keep some channels of an image that Pillow opened."""
+    values = np.asarray(loaded.image)
+    values = values if values.ndim == 3 else values[:, :, None]
+    chosen = values[:, :, _check_bands(bands, values.shape[2])]
+    image = Image.fromarray(np.ascontiguousarray(chosen[:, :, 0] if len(bands) == 1 else chosen))
+    return replace(loaded, image=image, mode=image.mode)
+
+
+def _check_bands(bands: tuple[int, ...], count: int) -> list[int]:
+    if max(bands) >= count:
+        raise ImageError(f"channel {max(bands)} does not exist: there are {count}, from 0")
+    return list(bands)
 
 
 def _has_deep_colors(image: ImageFile.ImageFile) -> bool:
@@ -314,6 +478,8 @@ def _load_plugins() -> None:
 
 
 _load_plugins()
+for _library in ("PIL", "pydicom"):  # what they log is raised, too, or of no consequence
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 
 def _quiet_pillow() -> None:
@@ -326,7 +492,7 @@ def _quiet_pillow() -> None:
         warnings.filterwarnings("ignore", module=_PILLOW_FILTER[3].pattern)
 
 
-_PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_PILLOW_FILTER = ("ignore", None, Warning, re.compile(r"(PIL|pydicom|pillow_heif)\."), 0)
 
 
 @contextlib.contextmanager
@@ -360,6 +526,8 @@ def _open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:
     """
     head = stream.read(HEAD_BYTES)
     content, hint = describe_content(head)
+    if find_extra_format(head) == "HEIF":
+        return _open_heif(stream), "HEIF"
     for file_format in FORMATS if not content else ():
         factory, accept = Image.OPEN.get(file_format, (None, None))
         accepted = accept is not None and accept(head[:16])
@@ -380,6 +548,23 @@ def _open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:
     raise ImageError(f"not a supported image: {content}", hint)
 
 
+def _open_heif(stream: BinaryIO) -> ImageFile.ImageFile:
+    """Open a HEIC image; the optional package turns it upright."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        raise ImageError(
+            f"a HEIC image needs pillow-heif: {suggest_install('pillow_heif')}",
+            "or convert it to JPEG or PNG",
+        )
+    from pillow_heif import HeifImageFile
+
+    stream.seek(0)
+    try:
+        image: ImageFile.ImageFile = HeifImageFile(stream, "")
+    except _DAMAGE as error:
+        raise ImageError(_describe_damage(error, "HEIF", stream)) from error
+    return image
+
+
 def _draft(image: ImageFile.ImageFile, enough: _Enough | None) -> _Box:
     """Let libjpeg decode at 1/2, 1/4 or 1/8 if `enough` pixels remain; return the filled box."""
     if enough is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -391,6 +576,10 @@ def _draft(image: ImageFile.ImageFile, enough: _Enough | None) -> _Box:
         if drafted is not None:
             return drafted[1]
     return 0, 0, image.width, image.height
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)
 
 
 def _find_orientation(image: ImageFile.ImageFile) -> int:
@@ -445,6 +634,13 @@ def _turn(image: Image.Image, box: _Box, orientation: int) -> tuple[Image.Image,
 
 def _describe_mode(image: ImageFile.ImageFile) -> str:
     """Name unusual colors of a file of which only the header is parsed; "" if there are none."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        count, used = image.tag_v2.get(_SAMPLES_PER_PIXEL, 1), len(image.getbands())
+        if image.mode != "P" and count > used:
+            oddity = (
+                f"first {used} of {count} channels" if used > 1 else f"first of {count} channels"
+            )
+            return f"{oddity}; 16-bit" if _has_deep_colors(image) else oddity
     if image.mode.startswith("I") or image.mode == "F":
         return ""  # convert_to_8_bit knows more
     if image.mode not in _ORDINARY_MODES:
@@ -487,7 +683,7 @@ def _describe_damage(error: BaseException, file_format: str, stream: BinaryIO) -
 
 def _find_unsupported(error: BaseException, reason: str, file_format: str, stream: BinaryIO) -> str:
     """Say what Pillow does not support about an intact file; "" if the file may be damaged."""
-    if file_format == "TIFF" and "unknown pixel mode" in reason:
+    if file_format == "TIFF" and ("unknown pixel mode" in reason or "samples per pixel" in reason):
         return _describe_channels(stream) or reason
     if _UNSUPPORTED.search(reason):
         return reason

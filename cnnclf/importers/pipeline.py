@@ -168,6 +168,7 @@ def run_import(
                 "skipped": scan.skipped,
                 "unread": scan.failed,
                 "remarks": listing.remarks,
+                **({"channels": options.channels} if options.channels else {}),
                 # Files in the dataset itself are newer than the start of the import.
                 "imported_ns": time.time_ns() if inside else started_ns,
             },

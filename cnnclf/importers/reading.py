@@ -52,6 +52,7 @@ def check_images(
     copy_to: Path | None = None,
     kind: str = "image",
     exact: bool = False,
+    bands: tuple[int, ...] | None = None,
 ) -> Iterator[list[Checked]]:
     """Read and check the images of a listing.
 
@@ -62,13 +63,14 @@ def check_images(
         copy_to: A folder that the good images are copied into, under their paths.
         kind: What the files must hold, as in `InputSpec`.
         exact: Whether the checksums of large images must be over all their pixels.
+        bands: Channels that are used, as in `InputSpec`.
 
     Returns:
         The records in order, a few at a time.
     """
     threads = threads or count_usable_cpus()
     waiting: deque[Future[list[Checked]]] = deque()
-    check = _Check(os.fspath(root), copy_to, kind, exact)
+    check = _Check(os.fspath(root), copy_to, kind, exact, bands)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
     try:
         while True:
@@ -92,12 +94,14 @@ class _Check(NamedTuple):
         copy_to: A folder that the good images are copied into.
         kind: What the files must hold.
         exact: Whether the checksums of large images must be over all their pixels.
+        bands: Channels that are used.
     """
 
     root: str
     copy_to: Path | None
     kind: str
     exact: bool
+    bands: tuple[int, ...] | None
 
     def check_all(self, records: list[Record]) -> list[Checked]:
         """Check some files in order."""
@@ -111,7 +115,12 @@ class _Check(NamedTuple):
             # A second look, for all pixels, needs no gray image again.
             side = 0 if self.exact or self.kind != "image" else SIDE
             info = inspect_image(
-                content, name=name, kind=self.kind, exact=self.exact, gray_side=side
+                content,
+                name=name,
+                kind=self.kind,
+                exact=self.exact,
+                gray_side=side,
+                bands=self.bands,
             )
         except ImageError as error:
             return Checked(record, None, reason=error.message)

@@ -9,6 +9,7 @@ from typing import Final
 from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import SKIPPED_NAME
 from cnnclf.data.manifest_rows import Row, open_csv, read_rows, write_rows
+from cnnclf.images.oddities import count_oddities
 from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.reading import Checked, check_images
 from cnnclf.importers.sample_columns import SampleColumns
@@ -73,8 +74,7 @@ class Scan:
                 else:
                     self.columns.add(checked)
                     self._write_gray(checked.info.gray)
-                    for oddity in checked.info.note.split("; ") if checked.info.note else ():
-                        self.oddities[_plain_oddity(oddity)] += 1
+                    self.oddities += count_oddities((checked.info.note,))
                     yield _to_row(checked)
             self._skip_listed()
             task.advance(len(chunk))
@@ -139,6 +139,7 @@ def scan_images(
             threads=options.threads,
             copy_to=copies,
             kind=listing.kind,
+            bands=options.channels,
         )
         write_rows(folder / ROWS_NAME, scan.take(chunks, task))
     root = copies or listing.root
@@ -146,21 +147,6 @@ def scan_images(
         scan.columns, folder, root, kind=listing.kind, options=options, progress=progress
     )
     return scan
-
-
-def _plain_oddity(oddity: str) -> str:
-    """Return a note on an image without its numbers, so that notes can be counted."""
-    if oddity.startswith("dark"):
-        return "dark: a quarter of the 16 bits or less is used"
-    if oddity.endswith("channels mixed to one"):
-        return "several channels: mixed to one"
-    if ": nothing above" in oddity:
-        return "recorded at less than 16,000 Hz: nothing above half of that"
-    if "frames" in oddity or "pages" in oddity:
-        return "several frames or pages: the first is used"
-    if oddity.startswith("content is"):
-        return "content of another format than the name says"
-    return oddity.partition(" from ")[0]
 
 
 def _compare_lookalikes(
@@ -182,7 +168,9 @@ def _compare_lookalikes(
         for number, row in enumerate(read_rows(folder / ROWS_NAME))
         if number in wanted
     )
-    chunks = check_images(root, records, threads=options.threads, kind=kind, exact=True)
+    chunks = check_images(
+        root, records, threads=options.threads, kind=kind, exact=True, bands=options.channels
+    )
     with progress.task("comparing images that look alike", len(again), unit="files") as task:
         rows = iter(again)
         for chunk in chunks:

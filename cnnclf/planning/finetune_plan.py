@@ -215,6 +215,7 @@ def _plan_input(
         value_range=value_range,
         kind=dataset.kind,
         sound=sound,
+        bands=dataset.bands,
     )
 
 

@@ -218,6 +218,7 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
         value_range=value_range,
         kind=dataset.kind,
         sound=sound,
+        bands=dataset.bands,
     )
 
 

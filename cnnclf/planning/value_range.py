@@ -58,7 +58,7 @@ def _find_bits(dataset: Dataset) -> tuple[int, int, int] | None:
     total, images = np.zeros(2**_FULL_BITS, np.int64), 0
     for at in chosen.tolist():
         try:
-            counts = count_16_bit_values(dataset.file(deep[at]))
+            counts = count_16_bit_values(dataset.file(deep[at]), bands=dataset.bands)
         except ImageError:
             continue  # reported when it is decoded
         if counts is not None:

@@ -202,9 +202,8 @@ def _render_figure(
 def _make_thumbnail(path: str, evidence: Evidence) -> str:
     """Return an image as a data URI, or "" if it cannot be decoded."""
     try:
-        image = reduce_image(
-            evidence.dataset.root / path, _THUMBNAIL, kind=evidence.dataset.kind
-        ).image
+        data = evidence.dataset
+        image = reduce_image(data.root / path, _THUMBNAIL, kind=data.kind, bands=data.bands).image
     except ImageError:
         return ""
     return as_data(image)

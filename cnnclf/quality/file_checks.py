@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from cnnclf.data.manifest import SKIPPED_NAME
-from cnnclf.images.formats import FORMATS
+from cnnclf.images.formats import SUFFIXES
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
@@ -27,13 +27,12 @@ def find_unreadable(evidence: Evidence) -> Iterator[Case]:
         yield Case(reason, row)
     if not evidence.dataset.source.get("unread"):
         return  # all skipped files were skipped without a loss
-    suffixes = {suffix for _, every in FORMATS.values() for suffix in every}
     path = evidence.dataset.directory / SKIPPED_NAME
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             for row_of_file in csv.DictReader(file):
                 name, reason = row_of_file.get("path") or "", row_of_file.get("reason") or ""
-                if PurePosixPath(name).suffix.lower() in suffixes:
+                if PurePosixPath(name).suffix.lower() in SUFFIXES:
                     yield Case(f"{reason} (skipped by the import)", path=name)
     except (OSError, csv.Error):
         return  # the list is a convenience; the dataset itself is whole

@@ -111,12 +111,15 @@ def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress)
 
 
 def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
+    bands = dataset.bands
     for row in rows:
         path = dataset.file(row)
         try:
             content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
             changed_s = path.stat().st_mtime
-            reduced = reduce_image(content, REDUCED_SIDE, name=path.name, kind=dataset.kind)
+            reduced = reduce_image(
+                content, REDUCED_SIDE, name=path.name, kind=dataset.kind, bands=bands
+            )
         except FileNotFoundError:
             facts.missing.append(row)
         except ImageError as error:

@@ -93,7 +93,9 @@ def _find_ambiguous(contents: Pairs, looks: Pairs, usable: npt.NDArray[np.bool_]
 
 def _hash_all_pixels(dataset: Dataset, row: int) -> str:
     try:
-        return inspect_image(dataset.file(row), kind=dataset.kind).pixels_sha256
+        return inspect_image(
+            dataset.file(row), kind=dataset.kind, bands=dataset.bands
+        ).pixels_sha256
     except ImageError:  # it was there a moment ago
         return f"row {row}"
 

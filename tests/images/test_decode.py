@@ -528,9 +528,9 @@ class TestDamage:
             (b"Just a note\n", "image: text"),
             ("Fünf Bären und etwas mehr Text als der Kopf einer Datei lang ist".encode(), "text"),
             (b"<!DOCTYPE html><html>404</html>", "image: a web page"),
-            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image: a HEIC image"),
-            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "image: a HEIC image"),
-            (b"\0" * 128 + b"DICM\x02\0\0\0UL", "image: a DICOM image"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "the HEIF is damaged"),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "the HEIF is damaged"),
+            (b"\0" * 128 + b"DICM\x02\0\0\0UL", "the DICOM"),
             (b"\xff\x0a\xfa\x1f\x41", "image: a JPEG XL image"),
             (b"\0\0\0\x0cJXL \r\n\x87\n", "image: a JPEG XL image"),
             (b"\0\0\0\x18ftypcrx \0\0\0\1", "image: a raw photo (CR3)"),
@@ -586,10 +586,23 @@ class TestDamage:
         assert "pass" not in caught.value.message
         assert "70 61 73 73" not in caught.value.message
 
-    def test_a_heic_image_comes_with_a_hint(self) -> None:
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image needs pillow-heif"),
+            (b"\0" * 128 + b"DICM\x02\0\0\0UL", "a DICOM image needs pydicom"),
+        ],
+    )
+    def test_the_extra_that_reads_a_format_is_named(
+        self, content: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(ImageError) as caught:
-            inspect_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-        assert caught.value.hint == "convert it to JPEG or PNG first"
+            inspect_image(content)
+        extra = "heif" if "HEIC" in words else "dicom"
+        install = f"python -m pip install 'cnnclf[{extra}]'"
+        assert caught.value.message == f"{words}: {install}"
+        assert caught.value.hint.startswith("or convert it")
 
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"])
     @pytest.mark.parametrize("part", [0.4, 0.9])

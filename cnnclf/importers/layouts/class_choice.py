@@ -11,6 +11,7 @@ from cnnclf.importers.layouts.split_words import (
     names_masks,
     read_split_name,
     settle_eval,
+    without_split_word,
 )
 from cnnclf.names import name_some
 
@@ -41,6 +42,38 @@ class Choice:
     skipped: dict[str, str] = field(default_factory=dict)
     joined: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
+
+
+def split_names(view: FolderView, folders: list[str]) -> list[ClassFolder]:
+    """Read folders whose names hold both split and class: train_cat, train_dog, test_cat, ...
+
+    Args:
+        view: Of the source.
+        folders: Paths of the folders with files.
+
+    Returns:
+        A class folder for each of them; empty if the names do not have two splits of the same two
+        classes.
+    """
+    if not all(view.is_flat(path) for path in folders):
+        return []
+    present = {read_split_name(name_of(path)).split for path in folders}
+    if len(present) < 2 or "" in present:
+        return []
+    read = [
+        ClassFolder(
+            path,
+            without_split_word(name_of(path)),
+            settle_eval(read_split_name(name_of(path)).split, present),
+        )
+        for path in folders
+    ]
+    labels: dict[str, set[str]] = {}
+    for folder in read:
+        labels.setdefault(folder.split, set()).add(folder.label)
+    shared = set.intersection(*labels.values())
+    is_whole = all(label and not label.isdecimal() for label in set.union(*labels.values()))
+    return read if len(shared) > 1 and is_whole else []
 
 
 def choose_classes(

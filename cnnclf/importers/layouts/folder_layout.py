@@ -7,7 +7,13 @@ from typing import Final
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
-from cnnclf.importers.layouts.class_choice import Choice, ClassFolder, choose_classes, drop_masks
+from cnnclf.importers.layouts.class_choice import (
+    Choice,
+    ClassFolder,
+    choose_classes,
+    drop_masks,
+    split_names,
+)
 from cnnclf.importers.layouts.folder_view import FolderView, is_image_name, name_of
 from cnnclf.importers.layouts.label_lists import LabelList, find_label_list
 from cnnclf.importers.layouts.split_choice import SplitChoice, choose_given, choose_splits
@@ -84,6 +90,17 @@ def find_layout(
     layout = FolderLayout(
         CLASS_FOLDERS, base, wrappers, [name_of(path) for path in folders], choice=choice
     )
+    both = [] if options.label_from or format == CLASS_FOLDERS else split_names(view, folders)
+    if both:
+        choice.classes += both
+        choice.places.append(base)
+        layout.format = SPLIT_FOLDERS
+        first = both[0]
+        layout.remarks.append(
+            f"read the names of {len(both)} folders as split and class: {name_of(first.path)} as "
+            f"{first.label} in {first.split}"
+        )
+        return layout
     layout.problem = _lay_out_classes(view, layout, folders, options, forced=format)
     return layout
 

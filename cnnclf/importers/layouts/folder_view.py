@@ -5,13 +5,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
-from cnnclf.images.formats import FORMATS
+from cnnclf.images.formats import SUFFIXES
 from cnnclf.images.sound_files import SOUND_SUFFIXES
 from cnnclf.importers.layouts.split_words import is_neutral
 from cnnclf.importers.walk import Walk
 
 IMAGE_SUFFIXES: Final = (
-    *(suffix for _, suffixes in FORMATS.values() for suffix in suffixes),
+    *SUFFIXES,
     ".npy",
     *SOUND_SUFFIXES,
 )

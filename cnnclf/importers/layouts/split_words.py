@@ -74,6 +74,21 @@ def read_split_name(name: str) -> SplitReading:
     return SplitReading(found.pop() if len(found) == 1 else "", tuple(rest))
 
 
+def without_split_word(name: str) -> str:
+    """Return a name without the word for a split: cat of `train_cat` and `CatTrain`."""
+    for word in _WORD.finditer(name):
+        if _GLUED.fullmatch(word[0].casefold()):
+            before, after = name[: word.start()], name[word.end() :]
+            # One separator stays between what was before and after the word.
+            first, second = before.rstrip(_SEPARATORS), after.lstrip(_SEPARATORS)
+            between = before[len(first) :] if first and second else ""
+            return f"{first}{between}{second}"
+    return name
+
+
+_SEPARATORS: Final = " _-.+"
+
+
 def settle_eval(split: str, present: Iterable[str]) -> str:
     """Return the split of a reading where `eval` is what a source lacks, else test."""
     if split != "eval":

@@ -61,6 +61,32 @@ KINDS = {
     "doubled": Kind(
         split_tree("data/data/train_set/train_set", "data/data/test_set/test_set"), splits=(8, 0, 8)
     ),
+    "split and class in one name": Kind(
+        {f"{split}_{label}": 4 for split in ("train", "val", "test") for label in PETS},
+        splits=(8, 8, 8),
+        notes=("read the names of 6 folders as split and class: test_cat as cat in test",),
+    ),
+    "class and split in one name": Kind(
+        {f"{label}-{split}": 4 for split in ("Training", "Test") for label in ("big cat", "Dog")},
+        labels=("big cat", "Dog"),
+        splits=(8, 0, 8),
+    ),
+    "split in the middle of a name": Kind(
+        {f"set_{split}_{label}": 4 for split in ("train", "test") for label in PETS},
+        labels=("set_cat", "set_dog"),
+        splits=(8, 0, 8),
+    ),
+    "split and class in one name, one class lost": Kind(
+        {"train_cat": 4, "train_dog": 4, "test_cat": 4, "test_dog": 4, "test_owl": 4},
+        labels=(*PETS, "owl"),
+        splits=(8, 0, 12),
+        warns=("without training images", "owl"),
+    ),
+    "a word of a split in the names of classes": Kind(
+        {"steam_train": 4, "freight_train": 4, "exam_test": 4},
+        labels=(),
+        says=("hold only files", "--format class-folders"),
+    ),
     "unlabeled": Kind(
         {**split_tree("seg_train", "seg_test"), "seg_pred": 3},
         splits=(8, 0, 8),
