@@ -52,6 +52,7 @@ KINDS: dict[str, type[CommandConfig]] = {
     },
     "augment-preview": TrainConfig,
     "describe": TrainConfig,
+    "lr-find": TrainConfig,
 }
 
 

@@ -33,6 +33,12 @@ COMMANDS: tuple[CommandRow, ...] = (
     ),
     ("train", f"{_COMMANDS}.train", "train_command", "Train a CNN on a dataset."),
     (
+        "lr-find",
+        f"{_COMMANDS}.lr_find",
+        "lr_find_command",
+        "Find the learning rate that a network can take.",
+    ),
+    (
         "finetune",
         f"{_COMMANDS}.finetune",
         "finetune_command",

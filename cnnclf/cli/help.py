@@ -20,7 +20,7 @@ from cnnclf.cli.typer_errors import MissingParameter, UsageError
 # What most commands share and few people look for.
 _LAST_SECTIONS = ("Machine", "Output")
 
-_WITH_HYPERPARAMETERS = ("train", "finetune", "describe")
+_WITH_HYPERPARAMETERS = ("train", "lr-find", "finetune", "describe")
 
 # Typer's words for the type of a value.
 _VALUE_WORDS = {

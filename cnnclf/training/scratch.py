@@ -38,9 +38,9 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
         DeviceError: No space for the cache or the checkpoints.
     """
     plan = work.plan
-    batches, val_batches = _build_batches(work)
+    batches, val_batches = build_batches(work)
     with work.runtime.scope():
-        net = _open_net(work)
+        net = open_net(work)
     minutes = plan.config.training.minutes
     state = fit_phase(
         net,
@@ -72,7 +72,8 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
     return state
 
 
-def _open_net(work: Work[TrainPlan]) -> Any:
+def open_net(work: Work[TrainPlan]) -> Any:
+    """Build the network, or load the last checkpoint of a run that is resumed."""
     if work.resume:
         net = Classifier.load(work.run.find_checkpoint("last")).model
         return set_precision(net, work.runtime.precision)
@@ -113,7 +114,8 @@ def _scale_rates(net: Any, plan: TrainPlan) -> Mapping[int, float] | None:
     return scales or None
 
 
-def _build_batches(work: Work[TrainPlan]) -> tuple[Batches, Batches | None]:
+def build_batches(work: Work[TrainPlan]) -> tuple[Batches, Batches | None]:
+    """Return the batches of train and of val; None without a val split."""
     plan, config, manifest = work.plan, work.plan.config, work.dataset.manifest
     rows = work.rows
     operations = dict(plan.operations)

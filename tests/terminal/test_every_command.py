@@ -22,6 +22,7 @@ CALLS: dict[str, tuple[object, ...]] = {
     "import": (PHOTOS, "-o", "OUT"),
     "check": (PHOTOS,),
     "train": (PHOTOS, "--dry-run"),
+    "lr-find": (PHOTOS, "--preset", "tiny", "--steps", "30"),
     "finetune": (PHOTOS, "--dry-run"),
     "backbones": (),
     "weights list": (),

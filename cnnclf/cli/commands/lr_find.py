@@ -1,0 +1,117 @@
+"""`cnnclf lr-find`: which learning rate a network can take."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.output_files import check_output
+from cnnclf.cli.settings import add_settings, blaming_options, given_settings
+from cnnclf.cli.training_commands import ConfigFile
+
+if TYPE_CHECKING:
+    from cnnclf.training.rate_range import RateRange
+
+_SETTINGS = ("model.", "data.", "augment.", "optimizer.name", "training.batch_size", "runtime.")
+_ROWS = 12  # of the curve on the screen
+
+
+@partial(add_settings, only=_SETTINGS)
+def lr_find_command(
+    dataset: options.Dataset,
+    *,
+    steps: Annotated[
+        int,
+        typer.Option("--steps", metavar="N", min=30, max=10_000, help="Training steps to make."),
+    ] = 100,
+    out_: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE.html", help="Page with the curve to write."),
+    ] = None,
+    config: ConfigFile = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    **settings: object,
+) -> None:
+    """Find the learning rate: train a few steps while it grows, and see where the loss falls.
+
+    The suggestion is where the smoothed loss falls most steeply, before its minimum. Give the
+    options of 'cnnclf train' that change the network or the batches. Nothing but --out is written.
+    """
+    if out_ is not None:
+        check_output(out_, "--out", endings=(".html", ".htm"), overwrite=overwrite)
+    from cnnclf.config import ImportConfig, load_config
+    from cnnclf.importers import open_dataset
+    from cnnclf.planning.train_plan import plan_training
+    from cnnclf.runs import find_settings
+    from cnnclf.runtime import setup_runtime
+
+    loaded, origins = load_config(
+        config and find_settings(config, command="train"), options=given_settings(settings)
+    )
+    found = open_dataset(
+        dataset, options=ImportConfig(seed=loaded.runtime.seed), progress=out.progress()
+    )
+    with blaming_options(origins):
+        plan = plan_training(loaded, found, given=origins)
+    machine = plan.config.runtime
+    runtime = setup_runtime(
+        device=machine.device,
+        precision=machine.precision,
+        seed=machine.seed,
+        deterministic=machine.deterministic,
+        verbose=verbose,
+        progress=out.progress(),
+    )
+    from cnnclf.training.rate_range import try_rates
+
+    result = try_rates(plan, found, runtime=runtime, steps=steps, progress=out.progress())
+    _show(result)
+    if out_ is not None:
+        _write(result, out_)
+        out.line(f"wrote {out_}")
+    out.json(result.to_dict() | {"chosen": plan.config.optimizer.learning_rate})
+    out.hint(f"cnnclf train {dataset} --learning-rate {result.suggested:g}")
+
+
+def _show(result: "RateRange") -> None:
+    step = max(1, len(result.rates) // _ROWS)
+    rows = [
+        (f"{rate:.2g}", f"{loss:.4f}")
+        for rate, loss in list(zip(result.rates, result.losses, strict=True))[::step]
+    ]
+    out.table("", ("learning rate", "smoothed loss"), rows=rows)
+    out.pairs(
+        "",
+        {
+            "suggested": f"{result.suggested:g}, where the loss falls most steeply",
+            "lowest loss": f"at {result.lowest:g}; from there on it is too high",
+        },
+    )
+
+
+def _write(result: "RateRange", path: Path) -> None:
+    import math
+
+    import cnnclf.reporting
+    from cnnclf.files import write_text_atomic
+    from cnnclf.pages.html_page import render_page
+    from cnnclf.pages.svg_charts import Line, draw_lines
+
+    points = [(math.log10(r), loss) for r, loss in zip(result.rates, result.losses, strict=True)]
+    at = math.log10(result.suggested)
+    ends = [min(result.losses), max(result.losses)]
+    chart = draw_lines(
+        [Line("smoothed loss", points), Line("suggested", [(at, each) for each in ends], None)],
+        label=f"Loss over the learning rate; suggested is {result.suggested:g}",
+        x="logarithm of the learning rate",
+        y="loss",
+    )
+    template = Path(cnnclf.reporting.__file__).with_name("rate.html")
+    title = f"Learning rate {result.suggested:g}"
+    write_text_atomic(path, render_page(template, title=title, result=result, chart=chart))

@@ -1,0 +1,57 @@
+"""The range test: the suggestion is in the fall, whatever the noise, and a run follows it."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnclf.errors import DataError
+from cnnclf.training.rate_range import find_range, has_diverged, smooth_losses
+from tests.conftest import Cli
+from tests.training.conftest import draw_shapes
+
+RATES = np.geomspace(1e-6, 1, 100)
+
+
+def draw_curve(seed: int, *, noise: float) -> np.ndarray:
+    """Return a loss that falls around 1e-3 and rises from 0.1 on."""
+    at = np.log10(RATES)
+    loss = 2.5 - 1.2 / (1 + np.exp(-4 * (at + 3))) + 3 * np.clip(at + 1, 0, None)
+    return np.asarray(loss + noise * np.random.default_rng(seed).normal(size=100))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_suggestion_is_where_the_loss_falls(seed: int) -> None:
+    found = find_range(RATES.tolist(), draw_curve(seed, noise=0.15).tolist())
+    assert 2e-4 < found.suggested < 1e-2
+    assert found.suggested < found.lowest < 0.4
+
+
+def test_a_loss_that_becomes_nan_ends_the_curve() -> None:
+    losses = [*draw_curve(0, noise=0)[:80], math.nan, 5.0]
+    found = find_range(RATES[:82].tolist(), losses)
+    assert len(found.losses) == len(found.rates) == 80
+    assert has_diverged(losses)
+    assert not has_diverged(losses[:80])
+
+
+def test_a_loss_that_never_falls_is_refused() -> None:
+    with pytest.raises(DataError, match="does not fall"):
+        find_range(RATES.tolist(), np.linspace(1, 9, 100).tolist())
+
+
+def test_the_average_has_no_bias() -> None:
+    assert smooth_losses([2.0] * 5) == pytest.approx([2.0] * 5)
+
+
+def test_the_command_suggests_a_rate(cli: Cli, tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "shapes")
+    page = tmp_path / "rate.html"
+    result = cli("lr-find", tmp_path / "shapes", "--preset", "tiny", "--steps", "60", "-o", page)
+    assert result.code == 0, result.stderr
+    assert "suggested" in result.stdout
+    assert page.read_text(encoding="utf-8").count("<svg") == 1
+    assert "--learning-rate" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rate.html", "shapes"]
+    assert cli("lr-find", tmp_path / "shapes", "-o", page).code == 2
