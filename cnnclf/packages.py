@@ -15,6 +15,7 @@ EXTRAS: dict[str, str] = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    "optuna": "tune",
     "pillow_heif": "heif",
     "pyarrow": "parquet",
     "pydicom": "dicom",

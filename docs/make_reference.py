@@ -27,6 +27,7 @@ from cnnclf.config import (
     ImportConfig,
     PredictConfig,
     TrainConfig,
+    TuneConfig,
     describe_default,
     describe_values,
     list_fields,
@@ -48,6 +49,7 @@ KINDS: dict[str, type[CommandConfig]] = {
             ExplainConfig,
             ExportConfig,
             ConvolveConfig,
+            TuneConfig,
         )
     },
     "augment-preview": TrainConfig,

@@ -44,6 +44,12 @@ COMMANDS: tuple[CommandRow, ...] = (
         "finetune_command",
         "Fine-tune a pretrained backbone on a dataset.",
     ),
+    (
+        "tune",
+        f"{_COMMANDS}.tune",
+        "tune_command",
+        "Search better settings within a time budget.",
+    ),
     ("backbones", f"{_COMMANDS}.backbones", "backbones_command", "List the available backbones."),
     ("weights", f"{_COMMANDS}.weights", "WEIGHTS_COMMANDS", "List, download and import weights."),
     ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Evaluate a trained model."),

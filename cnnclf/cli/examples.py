@@ -21,6 +21,10 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf finetune pets -o runs/pets-tuned",
         "cnnclf finetune pets --backbone mobilenetv2 --unfreeze none",
     ),
+    "tune": (
+        "cnnclf tune pets --minutes 30",
+        "cnnclf tune --resume tuning/pets-001 --minutes 60",
+    ),
     "backbones": ("cnnclf backbones", "cnnclf backbones --json"),
     "weights list": ("cnnclf weights list", "cnnclf weights list --check"),
     "weights pull": (

@@ -41,6 +41,7 @@ from cnnclf.config.sections import (
     Section,
 )
 from cnnclf.config.train_config import DataConfig, ModelConfig, TrainConfig, TrainingConfig
+from cnnclf.config.tune_config import TuneConfig
 
 __all__ = [
     "DEFAULT_SPLIT",
@@ -70,6 +71,7 @@ __all__ = [
     "TailConfig",
     "TrainConfig",
     "TrainingConfig",
+    "TuneConfig",
     "change_config",
     "choices_of",
     "describe_default",

@@ -145,7 +145,7 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> PairedTest:
     if not common:
         raise _refusal((first.path, second.path), reports)
     key = common[0]
-    tables = [_read_answers(found[key][0] / PREDICTIONS_FILE) for found in reports]
+    tables = [read_answers(found[key][0] / PREDICTIONS_FILE) for found in reports]
     pairs = [
         AnswerPair(tables[0][path], tables[1][path]) for path in tables[0] if path in tables[1]
     ]
@@ -277,7 +277,12 @@ def _refusal(paths: tuple[Path, Path], reports: Sequence[Reports]) -> DataError:
     )
 
 
-def _read_answers(path: Path) -> dict[str, Answer]:
+def read_answers(path: Path) -> dict[str, Answer]:
+    """Read predictions.csv of an evaluation, by the path of the image.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)

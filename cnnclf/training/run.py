@@ -205,11 +205,12 @@ def conduct_run(
     return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
 
 
-def fit(work: Work[Any]) -> TrainingState:
+def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:
     """Train as planned: leaves the best and the last checkpoint, the history and the curves.
 
     Args:
         work: The run.
+        with_curves: Whether to draw the curves.
 
     Returns:
         Epochs, best epoch and times.
@@ -229,6 +230,8 @@ def fit(work: Work[Any]) -> TrainingState:
         data_wait_share=round(state.wait_s / state.seconds, 4) if state.seconds else None,
     )
     work.state = state
+    if not with_curves:
+        return state
     work.progress.note("drawing the curves")
     draw_curves(work.run, state)
     history = [row.to_dict() for row in state.history]

@@ -28,6 +28,7 @@ SLOW = {
     "export",
     "describe",
     "doctor",
+    "tune",
 }
 
 

@@ -1,0 +1,228 @@
+"""`cnnclf tune`: search settings of `cnnclf train` within a time budget."""
+
+import shlex
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnnclf.cli import options
+from cnnclf.cli.output import out
+from cnnclf.cli.settings import add_settings, blaming_options, given_settings
+from cnnclf.cli.training_commands import Source
+from cnnclf.cli.words import format_seconds
+from cnnclf.config import TuneConfig, change_config, load_config
+from cnnclf.errors import UsageError
+
+if TYPE_CHECKING:
+    from cnnclf.planning.train_plan import TrainPlan
+    from cnnclf.tuning.confirmation import Confirmation
+    from cnnclf.tuning.leaderboard import SearchResult
+    from cnnclf.tuning.request import SearchRequest
+
+_SHOWN = 10  # trials of the leaderboard
+
+
+@partial(add_settings, kind=TuneConfig)
+def tune_command(
+    dataset: Source = None,
+    *,
+    out_: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Tuning directory to create [tuning/DATASET-NNN]."
+        ),
+    ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option("--space", metavar="FILE", help="TOML file with what is searched."),
+    ] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fix",
+            metavar="KEY=VALUE",
+            help="A setting of all trials, such as training.epochs=20; may be repeated.",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="DIR", help="Continue a search, also with more time."),
+    ] = None,
+    final: Annotated[
+        bool, typer.Option("--final", help="At the end, evaluate the winner on the test split.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the space and the time of a trial, and stop.")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    **settings: object,
+) -> None:
+    """Search settings of `cnnclf train` that are better than the defaults, within a time budget.
+
+    Trials are runs that are trained for a few epochs; the best third continues. The best three and
+    the default are then trained with other seeds, and compared on val. The test split is not used,
+    unless --final evaluates the winner on it, once.
+    """
+    given = given_settings(settings, kind=TuneConfig)
+    if resume is not None:
+        if dataset or out_ or space or fix or dry_run or set(given) - {"minutes", "trials"}:
+            raise UsageError(
+                "--resume DIR takes only --minutes, --trials and --final",
+                f"cnnclf tune --resume {shlex.quote(str(resume))}",
+            )
+        request = _reload(resume, given)
+        directory = resume
+    else:
+        if dataset is None:
+            raise UsageError("no DATASET was given", "cnnclf tune DATASET")
+        request, plan = _prepare(dataset, given, space=space, fix=tuple(fix or ()))
+        if dry_run:
+            _show_space(request, plan)
+            return
+        directory = _create(request, out_, dataset_name=plan.dataset["name"])
+    result = _search(directory, request, final=final)
+    _show(result, request)
+
+
+def _prepare(
+    source: str, given: Mapping[str, object], *, space: Path | None, fix: tuple[str, ...]
+) -> "tuple[SearchRequest, TrainPlan]":
+    """Open the dataset and check everything that was typed, before anything is trained."""
+    from cnnclf.config import ImportConfig, TrainConfig
+    from cnnclf.data.checks import check_trainable
+    from cnnclf.importers import open_dataset
+    from cnnclf.planning.train_plan import plan_training
+    from cnnclf.tuning.request import SearchRequest
+    from cnnclf.tuning.search import check_searchable
+    from cnnclf.tuning.space import default_space, load_space
+
+    config, _ = load_config(options=given, kind=TuneConfig)
+    base, origins = load_config(assignments=fix, kind=TrainConfig)
+    searched = None if space is None else load_space(space)
+    if searched is not None and (both := [k for k in searched.to_dict() if k in origins]):
+        raise UsageError(f"--fix {both[0]}: {space} searches it", f"remove it from {space}")
+    data = open_dataset(source, options=ImportConfig(seed=config.seed), progress=out.progress())
+    for warning in check_trainable(data, uneven="--fix training.balance=weights compensates"):
+        out.warn(warning)
+    with blaming_options(origins):
+        plan = plan_training(base, data, given=origins)
+        check_searchable(plan, data)
+    whole = (searched or default_space(plan)).without(list(origins))
+    return SearchRequest(data.directory, data.fingerprint, fix, whole, config), plan
+
+
+def _reload(directory: Path, given: Mapping[str, object]) -> "SearchRequest":
+    from dataclasses import replace
+
+    from cnnclf.tuning.request import SearchRequest
+
+    request = SearchRequest.load(directory)
+    checked, _ = load_config(options=given, kind=TuneConfig)
+    changes = {key: getattr(checked, key) for key in given}
+    request = replace(request, config=change_config(request.config, changes))
+    request.save(directory)
+    return request
+
+
+def _create(request: "SearchRequest", out_: Path | None, *, dataset_name: str) -> Path:
+    from cnnclf.runs import next_run_path
+
+    directory = out_ or next_run_path(dataset_name, Path("tuning"))
+    options.check_new(out_, overwrite=False)
+    request.save(directory)
+    return directory
+
+
+def _search(directory: Path, request: "SearchRequest", *, final: bool) -> "SearchResult":
+    from cnnclf.tuning.leaderboard import write_result
+    from cnnclf.tuning.search import Search, evaluate_winner
+
+    search = Search(directory, request, out.progress())
+    try:
+        result = search.run()
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"continue with: cnnclf tune --resume {shlex.quote(str(directory))}")
+        raise
+    if final:
+        result = evaluate_winner(result, request, progress=out.progress())
+    write_result(result)
+    return result
+
+
+def _show_space(request: "SearchRequest", plan: "TrainPlan") -> None:
+    from cnnclf.tuning.halving import choose_rungs
+    from cnnclf.tuning.trial import measure_epoch
+
+    epochs = int(plan.config.training.epochs)
+    rungs = choose_rungs(epochs)
+    epoch_s = measure_epoch(plan)
+    rows = [(each.key, each.describe()) for each in request.space.dimensions]
+    out.table("Space", ("setting", "values"), rows=rows)
+    out.pairs(
+        "Time of the default configuration on this machine, without compiling",
+        {
+            f"rung {number + 1}: {count} epochs": format_seconds(count * epoch_s)
+            for number, count in enumerate(rungs)
+        }
+        | {
+            "budget": f"{request.config.minutes:g} minutes: as long as "
+            f"{60 * request.config.minutes / (epochs * epoch_s):.1f} whole trainings"
+        },
+    )
+    out.json({"space": request.space.to_dict(), "rungs": rungs, "trial_seconds": epochs * epoch_s})
+
+
+def _points(each: "Confirmation") -> tuple[str, str]:
+    low, high = each.interval
+    return f"{100 * each.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
+def _show(result: "SearchResult", request: "SearchRequest") -> None:
+    from cnnclf.tuning.leaderboard import (
+        BEST_FILE,
+        FIGURE_FILE,
+        LEADERBOARD_FILE,
+    )
+    from cnnclf.tuning.space import describe_settings
+
+    rows = [
+        (
+            row.trial,
+            row.epochs,
+            row.val_accuracy,
+            f"{row.seconds:.1f}",
+            row.problem or describe_settings(row.settings),
+        )
+        for row in result.rows[:_SHOWN]
+    ]
+    more = len(result.rows) - len(rows)
+    title = f"Leaderboard: the best {len(rows)} of {len(result.rows)}" if more else "Leaderboard"
+    out.table(title, ("trial", "epochs", "val accuracy", "seconds", "settings"), rows=rows)
+    if result.confirmations:
+        out.table(
+            "With other seeds, against the default",
+            ("trial", "seeds", "val accuracy", "default", "points", "95 % interval"),
+            rows=[
+                (each.trial, each.seeds, each.accuracy, each.default, *_points(each))
+                for each in result.confirmations
+            ],
+        )
+    directory = result.directory
+    out.pairs(
+        "Result",
+        {
+            "winner": result.verdict,
+            "time": f"{format_seconds(result.seconds)} of {request.config.minutes:g} minutes",
+            "settings": directory / BEST_FILE,
+            "leaderboard": directory / LEADERBOARD_FILE,
+            "figure": directory / FIGURE_FILE,
+            "run": result.run.path,
+        }
+        | ({} if result.test is None else {"test accuracy": result.test}),
+    )
+    out.json(result.to_dict())
+    out.hint(f"cnnclf train DATASET --config {shlex.quote(str(directory / BEST_FILE))}")

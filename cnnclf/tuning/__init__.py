@@ -1,0 +1,1 @@
+"""Searches settings: a space, trials that are runs, and what promotes them."""

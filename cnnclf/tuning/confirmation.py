@@ -1,0 +1,99 @@
+"""Is a configuration better than the default? Both with several seeds, on the same images."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnclf.evaluation.paired_statistics import Interval, difference_interval
+
+Correct = NDArray[np.bool_]
+"""[seeds, images]: which images each training has right."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """A configuration compared with the default.
+
+    Args:
+        trial: Its number.
+        seeds: Seeds that both were trained with.
+        accuracy: Its mean val accuracy over the seeds.
+        default: That of the default.
+        interval: Of the difference, 95 % for all compared configurations together.
+    """
+
+    trial: int
+    seeds: int
+    accuracy: float
+    default: float
+    interval: Interval
+
+    @property
+    def difference(self) -> float:
+        """Accuracy above that of the default."""
+        return self.accuracy - self.default
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it is better than the default beyond chance, shown with several seeds."""
+        return self.seeds > 1 and self.interval[0] > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        low, high = self.interval
+        return {
+            "trial": self.trial,
+            "seeds": self.seeds,
+            "accuracy": self.accuracy,
+            "difference": self.difference,
+            "low": low,
+            "high": high,
+            "is_better": self.is_better,
+        }
+
+
+def compare_seeds(
+    default: Correct, other: Correct, *, trial: int, compared: int = 1
+) -> Confirmation:
+    """Compare trainings of a configuration with those of the default.
+
+    The variance of the difference is that over images, where both are paired, plus that over
+    seeds, where they are not.
+
+    Args:
+        default: Of the default configuration.
+        other: Of the other one, with as many seeds and images.
+        trial: Its number.
+        compared: Configurations that are compared, by which the error is divided (Bonferroni).
+
+    Returns:
+        The comparison.
+    """
+    from scipy.special import stdtrit
+
+    seeds, images = default.shape
+    means = float(other.mean()), float(default.mean())
+    confidence = 1 - 0.05 / compared
+    if seeds == 1:
+        gained, lost = (int((a & ~b).sum()) for a, b in ((other, default), (default, other)))
+        interval = difference_interval(gained, lost, total=images, confidence=confidence)
+    else:
+        by_image = other.mean(axis=0) - default.mean(axis=0)
+        over_images = float(by_image.var(ddof=1)) / images if images > 1 else 1.0
+        by_seed = (float(each.mean(axis=1).var(ddof=1)) for each in (default, other))
+        over_seeds = sum(by_seed) / seeds
+        # half an image: a variance of 0 over few images is no certainty
+        spread = math.sqrt(over_images + over_seeds + 0.25 / images**2)
+        half = float(stdtrit(2 * (seeds - 1), (1 + confidence) / 2)) * spread
+        interval = (means[0] - means[1] - half, means[0] - means[1] + half)
+    return Confirmation(trial, seeds, *means, interval)
+
+
+def stack_correct(tables: Sequence[dict[str, bool]]) -> Correct:
+    """Stack what several trainings have right, for the images that all of them could read."""
+    paths = [path for path in tables[0] if all(path in table for table in tables)]
+    return np.array([[table[path] for path in paths] for table in tables], dtype=np.bool_)

@@ -1,0 +1,89 @@
+"""Which trial runs next: successive halving without waiting for a full rung.
+
+Asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter tuning",
+2020) with one worker: whenever three more trials have reached a rung, the best of them that waits
+is promoted. Pure: the order depends on the scores alone, so a search that is repeated on the same
+scores makes the same choices.
+"""
+
+from dataclasses import dataclass, field
+
+from cnnclf.training.fitting.state import Score
+
+ETA = 3
+FAILED: Score = (float("-inf"), float("-inf"))
+
+
+def choose_rungs(epochs: int) -> tuple[int, ...]:
+    """Return the epochs at which trials are compared: thirds of thirds, at least 2 epochs."""
+    rungs = [epochs]
+    while rungs[0] // ETA >= 2 and len(rungs) < 3:
+        rungs.insert(0, round(rungs[0] / ETA))
+    return tuple(rungs)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial and the rung that it is to reach.
+
+    Args:
+        trial: Its number; 0 is the default configuration.
+        rung: Index of the rung.
+    """
+
+    trial: int
+    rung: int
+
+
+@dataclass
+class Halving:
+    """The scores of all trials at all rungs, and the next job.
+
+    Args:
+        rungs: Epochs of each rung; the last is the whole training.
+        scores: Of each trial, at each rung that it reached; the larger is better.
+    """
+
+    rungs: tuple[int, ...]
+    scores: list[list[Score]] = field(default_factory=list)
+
+    def choose_job(self, *, may_start: bool) -> Job | None:
+        """Choose the next job.
+
+        Args:
+            may_start: Whether another trial may start; if not, the best trial of each rung is
+                promoted even if fewer than three have reached it.
+
+        Returns:
+            The job; None if nothing is left to do.
+        """
+        top = len(self.rungs) - 1
+        if self.scores and len(self.scores[0]) <= top and self.scores[0][-1] != FAILED:
+            return Job(0, top)  # the default is always trained to the end
+        for rung in range(top - 1, -1, -1):
+            reached = [trial for trial in self.rank(rung) if trial]
+            count = len(reached) // ETA
+            for trial in reached[: count if may_start else max(1, count)]:
+                scores = self.scores[trial]
+                if len(scores) == rung + 1 and scores[rung] != FAILED:
+                    return Job(trial, rung + 1)
+        return Job(len(self.scores), top if not self.scores else 0) if may_start else None
+
+    def rank(self, rung: int) -> list[int]:
+        """Return the trials that reached a rung, the best first; earlier ones win ties."""
+        reached = [trial for trial, scores in enumerate(self.scores) if len(scores) > rung]
+        return sorted(reached, key=lambda trial: self.scores[trial][rung], reverse=True)
+
+    def best(self) -> list[int]:
+        """Return all trials: those of the highest rung first, in it the best first."""
+        order: list[int] = []
+        for rung in range(len(self.rungs) - 1, -1, -1):
+            order += [trial for trial in self.rank(rung) if trial not in order]
+        return order
+
+    def record(self, trial: int, scores: list[Score]) -> None:
+        """Keep the scores of a trial at all rungs that it reached."""
+        if trial == len(self.scores):
+            self.scores.append(scores)
+        else:
+            self.scores[trial] = scores

@@ -1,0 +1,271 @@
+"""The space of a search: settings with ranges or choices, from a file or around the default."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnclf.bounded import MAX_SETTINGS_BYTES, parse_toml, read_bytes
+from cnnclf.config import TrainConfig, describe_type, list_fields, load_config
+from cnnclf.errors import CnnclfError, ConfigError
+from cnnclf.planning.train_plan import TrainPlan
+from cnnclf.runs import is_number
+
+Point = dict[str, float]
+"""A configuration: 0..1 for each setting that is not left at its default."""
+
+Settings = dict[str, Any]
+"""Values by dotted key."""
+
+_WORDS = {"low", "high", "log", "relative", "choices", "when"}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A setting that is searched.
+
+    Args:
+        key: Dotted.
+        choices: Its values; empty for a range.
+        low: The smallest value of a range.
+        high: The largest.
+        log: Whether the range is searched on a logarithmic scale.
+        whole: Whether values are whole numbers.
+        relative: Whether values are factors of what "auto" becomes.
+        when: Values of earlier settings with which it is used; without them it stays as it is.
+    """
+
+    key: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    whole: bool = False
+    relative: bool = False
+    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def decode(self, place: float) -> Any:
+        """Return the value at 0..1 of its range or choices."""
+        if self.choices:
+            return self.choices[min(int(place * len(self.choices)), len(self.choices) - 1)]
+        if self.log:
+            value = self.low * math.pow(self.high / self.low, place)
+        else:
+            value = self.low + (self.high - self.low) * place
+        return round(value) if self.whole else float(f"{value:.3g}")
+
+    def encode(self, value: Any) -> float:
+        """Return a place whose value is this one; the inverse of `decode`."""
+        if self.choices:
+            return (self.choices.index(value) + 0.5) / len(self.choices)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return float((value - self.low) / (self.high - self.low))
+
+    def is_active(self, settings: Settings) -> bool:
+        """Return whether it is used with the settings before it."""
+        return all(settings.get(key) in values for key, values in self.when.items())
+
+    def describe(self) -> str:
+        """Describe the values in words."""
+        text = (
+            " | ".join(_show(choice) for choice in self.choices)
+            if self.choices
+            else f"{self.low:g} to {self.high:g}" + (", log scale" if self.log else "")
+        )
+        if self.relative:
+            text += ", times the automatic value"
+        for key, values in self.when.items():
+            text += f", if {key} is {' or '.join(map(_show, values))}"
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as in a file."""
+        if self.choices:
+            content: dict[str, Any] = {"choices": list(self.choices)}
+        else:
+            content = {"low": self.low, "high": self.high, "log": self.log}
+        content |= {"relative": True} if self.relative else {}
+        return content | ({"when": dict(self.when)} if self.when else {})
+
+
+@dataclass(frozen=True)
+class Space:
+    """All settings that are searched, those that others depend on first."""
+
+    dimensions: tuple[Dimension, ...]
+
+    def decode(self, point: Point) -> Settings:
+        """Turn a point into settings; relative ones are still factors."""
+        settings: Settings = {}
+        for dimension in self.dimensions:
+            if dimension.key in point and dimension.is_active(settings):
+                settings[dimension.key] = dimension.decode(point[dimension.key])
+        return settings
+
+    @property
+    def factors(self) -> list[str]:
+        """The keys whose values are factors of what "auto" becomes."""
+        return [each.key for each in self.dimensions if each.relative]
+
+    def without(self, keys: Sequence[str]) -> "Space":
+        """Return the space without settings that are fixed."""
+        return Space(tuple(each for each in self.dimensions if each.key not in keys))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it by dotted key."""
+        return {each.key: each.to_dict() for each in self.dimensions}
+
+
+def read_space(content: Mapping[str, Any], *, source: str) -> Space:
+    """Read a space from the tables of a TOML file, or from dotted keys.
+
+    Args:
+        content: Choices as a list, or a table with `low` and `high`, or `choices`, and `log`,
+            `relative` and `when`.
+        source: Names the origin in messages.
+
+    Raises:
+        ConfigError: Anything unknown, empty or contradictory; the message names it.
+    """
+    fields, found = list_fields(TrainConfig), dict(_flatten(content))
+    dimensions: dict[str, Dimension] = {}
+    for key, given in found.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            raise ConfigError(
+                f"{source}: unknown setting {key}" + (f"; did you mean {near[0]}?" if near else ""),
+                "cnnclf train --help lists every setting",
+            )
+        try:
+            dimensions[key] = _read_dimension(key, given, before=dimensions)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{source}: {key}: {error}",
+                "for example: [1, 2], or {low = 0.001, high = 0.1, log = true}",
+            ) from None
+    if not dimensions:
+        raise ConfigError(f"{source}: no setting is searched")
+    return Space(tuple(dimensions.values()))
+
+
+def load_space(path: Path) -> Space:
+    """Load a space from a TOML file.
+
+    Raises:
+        ConfigError: It cannot be read, or anything in it is wrong.
+    """
+    try:
+        content = parse_toml(read_bytes(path, max_bytes=MAX_SETTINGS_BYTES).decode("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"space {path} does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"space {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"space {path} is not valid TOML: {error}") from error
+    return read_space(content, source=f"space {path}")
+
+
+def default_space(plan: TrainPlan) -> Space:
+    """Make a space around the plan of the default configuration."""
+    model, batch = plan.config.model, int(plan.config.training.batch_size)
+    filters = [int(each) for each in model.filters]
+    widths = [filters]
+    widths += [
+        [max(8, round(factor * each / 8) * 8) for each in filters] for factor in (0.5, 1.5, 2.0)
+    ]
+    if len(widths[0]) > 1:
+        widths.insert(0, widths[0][:-1])
+    content: dict[str, Any] = {
+        "optimizer.name": ["adamw", "sgd"],
+        "optimizer.learning_rate": {"low": 0.125, "high": 4.0, "log": True, "relative": True},
+        "optimizer.weight_decay": {"low": 0.001, "high": 0.3, "log": True},
+        "training.batch_size": sorted({max(4, batch // 2), batch, 2 * batch}),
+        "training.label_smoothing": {"low": 0.0, "high": 0.2},
+        "model.filters": widths,
+        "model.convs_per_block": ["auto", [1], [2], [3]],
+        "model.kernel_size": [3, 5],
+        "model.activation": ["relu", "gelu", "swish"],
+        "model.pooling": ["max", "average"],
+        "model.top": ["global_average", "global_max"],
+        "model.dense_units": [[], [128]],
+        "model.dropout": {"low": 0.0, "high": 0.5},
+        "augment.preset": ["none", "light", "medium", "strong"],
+    }
+    return read_space(content, source="default space")
+
+
+def _flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys: sections are tables of tables, settings are lists or tables of words."""
+    for key, value in content.items():
+        if "." not in key and isinstance(value, Mapping) and not _WORDS & set(value):
+            for name, given in value.items():
+                yield f"{key}.{name}", given
+        else:
+            yield key, value
+
+
+def _read_dimension(key: str, given: Any, *, before: Mapping[str, Dimension]) -> Dimension:
+    content: Any = {"choices": given} if isinstance(given, list) else given
+    if not isinstance(content, Mapping):
+        raise TypeError(f"expected choices or a range, received {given!r}; --fix sets one value")
+    if unknown := sorted(set(content) - _WORDS):
+        raise ValueError(f"unknown word {unknown[0]!r}; there are {', '.join(sorted(_WORDS))}")
+    when = content.get("when", {})
+    for name, values in when.items():
+        known = before[name].choices if name in before else ()
+        if not isinstance(values, list) or not all(value in known for value in values):
+            raise ValueError(f"when {name} = {values!r} is never so: no choice before it is that")
+    if "choices" in content:
+        return _read_choices(key, content)
+    return _read_range(key, content)
+
+
+def _read_choices(key: str, content: Mapping[str, Any]) -> Dimension:
+    choices, relative = content["choices"], bool(content.get("relative", False))
+    if {"low", "high", "log"} & set(content) or not isinstance(choices, list) or not choices:
+        raise ValueError(f"expected choices or a range, received {json.dumps(dict(content))}")
+    for choice in () if relative else choices:
+        _check_value(key, choice)
+    return Dimension(key, tuple(choices), relative=relative, when=content.get("when", {}))
+
+
+def _read_range(key: str, content: Mapping[str, Any]) -> Dimension:
+    low: Any = content.get("low")
+    high: Any = content.get("high")
+    if not is_number(low) or not is_number(high):
+        raise ValueError(f"expected numbers low and high, received {low!r} and {high!r}")
+    log, relative = bool(content.get("log", False)), bool(content.get("relative", False))
+    if not low < high or (log and low <= 0):
+        raise ValueError(f"the range {low:g} to {high:g} is empty" + " on a log scale" * log)
+    for end in () if relative else (low, high):
+        _check_value(key, end)
+    whole = describe_type(list_fields(TrainConfig)[key]) == "N" and not relative
+    when = content.get("when", {})
+    return Dimension(key, (), low, high, log=log, whole=whole, relative=relative, when=when)
+
+
+def _check_value(key: str, value: Any) -> None:
+    try:
+        load_config(arguments={key: value}, kind=TrainConfig)
+    except CnnclfError as error:
+        raise ValueError(error.message) from None
+
+
+def describe_settings(settings: Settings) -> str:
+    """Write the settings of a configuration in one line."""
+    names = {"optimizer.name": "optimizer", "augment.preset": "augment"}
+    words = [
+        f"{names.get(key, key.rpartition('.')[2])}={_show(value)}"
+        for key, value in settings.items()
+    ]
+    return " ".join(words) or "default"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

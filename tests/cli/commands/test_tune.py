@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnclf.files import read_json
+from cnnclf.importers import import_source
+from cnnclf.progress import Silent
+from cnnclf.tuning import search
+from cnnclf.tuning.leaderboard import SearchResult
+from tests.conftest import Cli
+from tests.tuning.test_search import Player
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("tuned") / "xo"
+    import_source(Path("sample_data/x_or_o"), place, progress=Silent())
+    return place
+
+
+@pytest.fixture
+def player(monkeypatch: pytest.MonkeyPatch) -> Player:
+    player = Player()
+    monkeypatch.setattr(search, "continue_trial", player)
+    return player
+
+
+def test_a_search_from_start_to_result(
+    cli: Cli, tmp_path: Path, dataset: Path, player: Player
+) -> None:
+    space = tmp_path / "space.toml"
+    space.write_text("[model]\ndropout = { low = 0.0, high = 0.5 }\n", encoding="utf-8")
+    directory = tmp_path / "search"
+    words = ["--space", space, "--fix", "training.epochs=18", "--seeds", "2", "--trials", "6"]
+    result = cli("tune", dataset, *words, "--out", directory)
+    assert result.code == 0, result.stderr
+    for part in ("Leaderboard", "dropout=", "default", "With other seeds", "winner", "best.toml"):
+        assert part in result.stdout
+    assert f"cnnclf train DATASET --config {directory / 'best.toml'}" in result.stderr
+    assert {path.name for path in directory.iterdir()} == {
+        "tuning.json", "points.json", "trials", "result.json", "leaderboard.csv", "best.toml",
+        "accuracy.png",
+    }  # fmt: skip
+    count = player.epochs
+    result = cli("tune", "--resume", directory, "--trials", "8", "--json")
+    document = json.loads(result.stdout)
+    assert player.epochs > count
+    assert len(document["leaderboard"]) == 8
+    assert document == document | read_json(directory / "result.json")
+    assert not list(directory.glob("trials/*/evaluation/test"))
+
+
+def test_final_evaluates_the_winner_on_test(
+    cli: Cli, tmp_path: Path, dataset: Path, player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    evaluated: list[Path] = []
+
+    def evaluate(result: SearchResult, *_: object, **__: object) -> SearchResult:
+        evaluated.append(result.run.path)
+        return replace(result, test="0.9000 (45 of 50)")
+
+    monkeypatch.setattr(search, "evaluate_winner", evaluate)
+    directory = tmp_path / "search"
+    words = ["--fix", "training.epochs=18", "--trials", "2", "--seeds", "1", "-o", directory]
+    assert "0.9000" not in cli("tune", dataset, *words).stdout
+    assert not evaluated
+    result = cli("tune", "--resume", directory, "--final")
+    assert "test accuracy" in result.stdout
+    assert "0.9000 (45 of 50)" in result.stdout
+    assert evaluated == [directory / "trials" / "000"]
+    assert player.epochs > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "no DATASET was given"),
+        (["DATA", "--minutes", "0"], 2, "--minutes 0: expected a number greater than 0"),
+        (["DATA", "--trials", "one"], 2, "--trials one: expected"),
+        (["DATA", "--sampler", "grid"], 2, "one of evolution, random, tpe, cmaes"),
+        (["DATA", "--fix", "model.dropuot=0.1"], 2, "did you mean model.dropout?"),
+        (["DATA", "--fix", "training.minutes=3"], 2, "training.minutes cannot be fixed"),
+        (["DATA", "--space", "none.toml"], 4, "space none.toml does not exist"),
+        (["DATA", "--space", "SPACE", "--fix", "model.dropout=0.1"], 2, "space.toml searches it"),
+        (["DATA", "--resume", "there"], 2, "--resume DIR takes only"),
+        (["--resume", "there", "--seed", "3"], 2, "--resume DIR takes only"),
+        (["--resume", "there"], 4, "there is not a tuning directory"),
+        (["no-data"], 3, "no-data"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    cli: Cli, tmp_path: Path, dataset: Path, words: list[str], code: int, message: str
+) -> None:
+    space = tmp_path / "space.toml"
+    space.write_text("[model]\ndropout = [0.1, 0.2]\n", encoding="utf-8")
+    names = {"DATA": dataset, "SPACE": space}
+    result = cli("tune", *(names.get(word, word) for word in words))
+    assert result.code == code
+    assert message in result.stderr
+    assert result.stderr.count("error: ") == 1
+    assert not (tmp_path / "tuning").exists()
+
+
+@pytest.mark.slow
+def test_dry_run_shows_the_space_and_the_time_of_a_trial(cli: Cli, dataset: Path) -> None:
+    result = cli("tune", dataset, "--dry-run", "--fix", "data.image_size=16", "--minutes", "7")
+    assert result.code == 0
+    assert "0.125 to 4, log scale, times the automatic value" in result.stdout
+    assert "rung 1: " in result.stdout
+    assert "7 minutes: as long as" in result.stdout

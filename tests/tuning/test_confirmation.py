@@ -1,0 +1,56 @@
+import numpy as np
+
+from cnnclf.tuning.confirmation import Confirmation, Correct, compare_seeds, stack_correct
+
+
+def draw(random: np.random.Generator, hard: np.ndarray, *, accuracy: float, seeds: int) -> Correct:
+    """Draw trainings: images have a difficulty, and each seed an accuracy of its own."""
+    own = accuracy + random.normal(0, 0.01, size=(seeds, 1))
+    return np.asarray(random.random((seeds, len(hard))) < own + hard)
+
+
+def compare(random: np.random.Generator, gain: float, *, images: int = 300) -> Confirmation:
+    hard = random.choice([-0.5, 0.1], p=[1 / 6, 5 / 6], size=images)
+    default = draw(random, hard, accuracy=0.85, seeds=3)
+    return compare_seeds(default, draw(random, hard, accuracy=0.85 + gain, seeds=3), trial=4)
+
+
+def test_the_interval_covers_the_difference() -> None:
+    random = np.random.default_rng(0)
+    found = [compare(random, 0.02) for _ in range(300)]
+    covered = np.mean([each.interval[0] <= 0.02 <= each.interval[1] for each in found])
+    assert covered >= 0.94
+
+
+def test_no_difference_is_rarely_called_better_and_a_large_one_is() -> None:
+    random = np.random.default_rng(1)
+    assert np.mean([compare(random, 0.0).is_better for _ in range(300)]) <= 0.04
+    assert np.mean([compare(random, 0.08, images=1000).is_better for _ in range(30)]) == 1
+
+
+def test_one_seed_is_never_a_confirmation() -> None:
+    default, other = np.zeros((1, 50), bool), np.ones((1, 50), bool)
+    found = compare_seeds(default, other, trial=1)
+    assert found.difference == 1
+    assert found.interval[0] > 0.8
+    assert not found.is_better
+
+
+def test_more_candidates_need_more_evidence() -> None:
+    random = np.random.default_rng(2)
+    default, other = (random.random((3, 200)) < rate for rate in (0.8, 0.85))
+    one, three = (
+        compare_seeds(default, other, trial=1, compared=count).interval for count in (1, 3)
+    )
+    assert three[0] < one[0] < one[1] < three[1]
+
+
+def test_few_equal_images_are_no_certainty() -> None:
+    same = np.ones((2, 10), bool)
+    low, high = compare_seeds(same, same, trial=1).interval
+    assert low < -0.1 < 0.1 < high
+
+
+def test_only_images_of_all_trainings_count() -> None:
+    stacked = stack_correct([{"a": True, "b": False, "c": True}, {"c": False, "a": True}])
+    assert stacked.tolist() == [[True, True], [True, False]]

@@ -1,0 +1,64 @@
+import math
+
+import pytest
+
+from cnnclf.tuning.halving import FAILED, Halving, choose_rungs
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rungs"),
+    [(33, (4, 11, 33)), (60, (7, 20, 60)), (15, (5, 15)), (6, (2, 6)), (3, (3,)), (1, (1,))],
+)
+def test_rungs_are_thirds_of_at_least_two_epochs(epochs: int, rungs: tuple[int, ...]) -> None:
+    assert choose_rungs(epochs) == rungs
+
+
+def run(qualities: list[float], *, trials: int) -> tuple[Halving, list[tuple[int, int]]]:
+    halving, jobs = Halving((2, 6, 18)), []
+    while job := halving.choose_job(may_start=len(halving.scores) < trials):
+        jobs.append((job.trial, job.rung))
+        quality = qualities[job.trial]
+        old = [] if job.trial == len(halving.scores) else halving.scores[job.trial]
+        new = [(quality, 0.0)] * (job.rung + 1 - len(old))
+        halving.record(job.trial, [*old, *new])
+        assert len(jobs) < 100
+    return halving, jobs
+
+
+def test_the_default_is_trained_to_the_end_first() -> None:
+    _, jobs = run([0.1] * 4, trials=4)
+    assert jobs[0] == (0, 2)
+
+
+def test_a_third_of_each_rung_is_promoted_and_nothing_is_trained_twice() -> None:
+    qualities = [0.5] + [math.sin(12.9 * number) for number in range(1, 27)]
+    halving, jobs = run(qualities, trials=27)
+    assert len(jobs) == len(set(jobs))
+    reached = [sum(len(each) > rung for each in halving.scores) for rung in range(3)]
+    assert reached[0] == 27
+    assert 9 <= reached[1] <= 12  # promoted early, on what was known
+    best = max(range(1, 27), key=lambda trial: qualities[trial])
+    assert len(halving.scores[best]) == 3
+    assert halving.best()[0] == best
+
+
+def test_with_few_trials_the_best_one_is_trained_to_the_end_all_the_same() -> None:
+    halving, _ = run([0.5, 0.1, 0.4, 0.2], trials=4)
+    assert [len(each) for each in halving.scores] == [3, 1, 3, 1]
+
+
+def test_ties_go_to_the_earlier_trial_and_failures_are_never_promoted() -> None:
+    halving = Halving((2, 6), [[(0.5, 0.0)] * 2, [FAILED], [(0.3, 0.0)], [(0.3, 0.0)]])
+    assert halving.rank(0) == [0, 2, 3, 1]
+    job = halving.choose_job(may_start=True)
+    assert job is not None
+    assert (job.trial, job.rung) == (2, 1)
+    halving.scores = [[(0.5, 0.0)] * 2, [FAILED], [FAILED]]
+    assert halving.choose_job(may_start=False) is None
+
+
+def test_nothing_follows_a_default_that_failed_but_other_trials() -> None:
+    halving = Halving((2, 6), [[FAILED]])
+    job = halving.choose_job(may_start=True)
+    assert job is not None
+    assert (job.trial, job.rung) == (1, 0)

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnclf.errors import MissingPackageError
+from cnnclf.tuning.samplers import STORAGE_FILE, EvolutionSampler, build_sampler
+from cnnclf.tuning.space import Point, read_space
+
+SPACE = read_space(
+    {
+        "model.dropout": {"low": 0.0, "high": 0.5},
+        "optimizer.learning_rate": {"low": 1e-4, "high": 0.1, "log": True},
+        "model.activation": ["relu", "gelu"],
+        "model.filters": [[8], [16], [8, 16]],
+        "training.batch_size": {"low": 8, "high": 64},
+    },
+    source="here",
+)
+
+
+def test_quasi_random_points_fill_each_axis_evenly() -> None:
+    sampler = EvolutionSampler(SPACE, seed=3)
+    points = [sampler.propose(number, []) for number in range(64)]
+    for key in points[0]:
+        counts = np.histogram([point[key] for point in points], bins=8, range=(0, 1))[0]
+        assert counts.min() >= 5  # 64 random points leave bins of 2 or 3
+    assert points == [EvolutionSampler(SPACE, seed=3).propose(number, []) for number in range(64)]
+    assert points[0] != EvolutionSampler(SPACE, seed=4).propose(0, [])
+
+
+def test_later_points_change_at_most_three_settings_of_a_good_one() -> None:
+    sampler = EvolutionSampler(SPACE, seed=0)
+    best: list[Point] = [{}, {"model.dropout": 0.2, "model.activation": 0.9}]
+    sizes = set()
+    for number in range(8, 80):
+        point = sampler.propose(number, best)
+        assert all(0 <= place <= 1 for place in point.values())
+        if number % 3:
+            changed = min(
+                sum(point.get(key) != parent.get(key) for key in {*point, *parent})
+                for parent in best
+            )
+            sizes.add(changed)
+    assert sizes <= {0, 1, 2, 3}
+    assert {1, 2, 3} <= sizes
+
+
+def test_random_points_do_not_depend_on_the_best() -> None:
+    sampler = build_sampler("random", SPACE, seed=0, directory=Path())
+    assert sampler.propose(20, [{}]) == sampler.propose(20, [{"model.dropout": 0.1}])
+
+
+@pytest.mark.parametrize("kind", ["tpe", pytest.param("cmaes", marks=pytest.mark.slow)])
+def test_a_sampler_of_optuna_makes_the_same_choices_again(kind: str, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+
+    def ask(count: int) -> list[Point]:
+        sampler = build_sampler(kind, SPACE, seed=1, directory=tmp_path)
+        points = []
+        for number in range(count):
+            point = sampler.propose(number, [])
+            sampler.tell(number, None if number == 2 else -abs(point["model.dropout"] - 0.3))
+            points.append(point)
+        return points
+
+    first = ask(6)
+    assert ask(6) == first
+    assert all(0 <= place <= 1 for point in first for place in point.values())
+    study = optuna.load_study(study_name="cnnclf", storage=f"sqlite:///{tmp_path / STORAGE_FILE}")
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("COMPLETE") == 5
+    assert states[2] == "FAIL"
+
+
+def test_without_optuna_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    with pytest.raises(MissingPackageError, match="--sampler tpe needs Optuna") as caught:
+        build_sampler("tpe", SPACE, seed=0, directory=tmp_path)
+    assert "install" in caught.value.hint

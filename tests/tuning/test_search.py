@@ -1,0 +1,292 @@
+"""Searches whose trainings are played: their run directories are real, their epochs cost nothing.
+
+The last test trains and kills real processes.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.config import load_config
+from cnnclf.config.tune_config import TuneConfig
+from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.errors import ConfigError, DataError, RunError, UsageError
+from cnnclf.files import read_json, write_json_atomic
+from cnnclf.importers import import_source
+from cnnclf.planning.train_plan import TrainPlan
+from cnnclf.progress import Progress, Silent
+from cnnclf.run_lock import holding_run
+from cnnclf.runs import STATE_FILE, RunDirectory, RunStatus, create_run
+from cnnclf.training.epochs import EpochRow, StopRequest
+from cnnclf.tuning import search
+from cnnclf.tuning.leaderboard import SearchResult, write_result
+from cnnclf.tuning.request import SearchRequest
+from cnnclf.tuning.search import POINTS_FILE, Search
+from cnnclf.tuning.space import read_space
+from cnnclf.tuning.trial import TrialOutcome, read_outcome
+from tests.evaluation.test_paired_runs import write_evaluation
+
+EPOCHS = 18
+SPACE = {
+    "model.dropout": {"low": 0.0, "high": 0.5},
+    "model.activation": ["relu", "gelu", "swish"],
+    "optimizer.learning_rate": {"low": 0.1, "high": 10.0, "log": True, "relative": True},
+}
+
+
+class Player:
+    """Plays trainings; raises KeyboardInterrupt after so many epochs of all trials together."""
+
+    def __init__(self, *, epoch_s: float = 0.0, failing: str = "") -> None:
+        self.epochs = 0
+        self.interrupt_after = 10**9
+        self.epoch_s = epoch_s
+        self.clock = 0.0
+        self.failing = failing  # the trial whose loss becomes NaN in epoch 5
+
+    def __call__(
+        self,
+        path: Path,
+        plan: TrainPlan,
+        *,
+        dataset: Dataset,
+        epochs: int,
+        on_epoch: Callable[[EpochRow], StopRequest | None],
+        progress: Progress,
+    ) -> TrialOutcome:
+        run = RunDirectory(path)
+        if not run.record.exists():
+            create_run(path)
+        history = [row.to_dict() for row in read_outcome(path).history]
+        for epoch in range(len(history) + 1, epochs + 1):
+            if path.name == self.failing and epoch == 5:
+                run.update_run(status=RunStatus.FAILED, problem="loss became NaN")
+                progress.warn("loss became NaN")
+                return read_outcome(path)
+            row = EpochRow(epoch, "train", 1.0, 0.5, *self.judge(plan, epoch), self.epoch_s, 0.0)
+            history.append(row.to_dict())
+            write_json_atomic(run.last / STATE_FILE, {"history": history})
+            wall_s = len(history) * self.epoch_s
+            run.update_run(status=RunStatus.INTERRUPTED, wall_s=wall_s)
+            self.epochs += 1
+            self.clock += self.epoch_s
+            if self.epochs == self.interrupt_after:
+                raise KeyboardInterrupt
+            if on_epoch(row) is not None:
+                run.update_run(status=RunStatus.PRUNED)
+                return read_outcome(path)
+        if epochs == EPOCHS:
+            right = round(300 * (history[-1]["val_accuracy"] or 0))
+            paths = [f"x/{number}" for number in range(300)]
+            if not run.evaluation("val").exists():
+                write_evaluation(
+                    path, ["x"] * right + ["o"] * (300 - right), split="val", paths=paths
+                )
+            run.update_run(status=RunStatus.FINISHED)
+        else:
+            run.update_run(status=RunStatus.PRUNED)
+        return read_outcome(path)
+
+    def judge(self, plan: TrainPlan, epoch: int) -> tuple[float, float, float]:
+        """Return val loss, val accuracy and rate: low dropout and rates near 0.01 are good."""
+        rate = float(plan.config.optimizer.learning_rate)
+        quality = (
+            0.9 - plan.config.model.dropout - abs(rate - 0.01) + 0.001 * plan.config.runtime.seed
+        )
+        accuracy = max(0.1, quality * (1 - 0.5**epoch))
+        return 1 - accuracy, round(accuracy, 4), rate
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("tuned") / "data"
+    import_source(Path("sample_data/x_or_o"), place, progress=Silent())
+    return place
+
+
+def start(
+    directory: Path, dataset: Path, *, space: dict[str, Any] | None = None, **settings: object
+) -> Search:
+    config, _ = load_config(arguments={"trials": 12, **settings}, kind=TuneConfig)
+    request = SearchRequest(
+        dataset,
+        load_dataset(dataset).fingerprint,
+        (f"training.epochs={EPOCHS}",),
+        read_space(space or SPACE, source="here"),
+        config,
+    )
+    directory.mkdir()
+    request.save(directory)
+    return again(directory)
+
+
+def again(directory: Path) -> Search:
+    return Search(directory, SearchRequest.load(directory), Silent())
+
+
+def essence(result: SearchResult) -> Any:
+    """Return everything but the time that it took."""
+    rows = [(row.trial, row.epochs, row.val_accuracy, row.settings) for row in result.rows]
+    order = [mark[1:] for mark in result.marks]
+    return rows, order, result.confirmations, result.winner
+
+
+def test_a_better_configuration_is_found_and_confirmed(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player()
+    monkeypatch.setattr(search, "continue_trial", player)
+    result = start(tmp_path / "s", dataset).run()
+    assert result.rows[0].trial == result.winner > 0
+    assert result.verdict.startswith(f"trial {result.winner} is better than the default (diff")
+    assert result.rows[-1].epochs == 2  # of the first rung
+    default = next(row for row in result.rows if row.trial == 0)
+    assert default.epochs == EPOCHS
+    assert all(each.seeds == 3 for each in result.confirmations)
+    trained = sum(row.epochs for row in result.rows) + EPOCHS * 2 * (1 + len(result.confirmations))
+    assert player.epochs == trained  # nothing was trained twice
+    write_result(result)
+    text = (tmp_path / "s" / "best.toml").read_text(encoding="utf-8")
+    config, given = load_config(tmp_path / "s" / "best.toml")
+    assert config.training.epochs == EPOCHS
+    assert f"Trial {result.winner} of s" in text
+    assert set(result.rows[0].settings) <= set(given)
+    assert len((tmp_path / "s" / "leaderboard.csv").read_text().splitlines()) == 13
+    assert read_json(tmp_path / "s" / "result.json")["winner"] == result.winner
+
+
+def test_interrupted_at_any_epoch_the_search_ends_as_if_it_were_not(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player()
+    monkeypatch.setattr(search, "continue_trial", player)
+    player.failing = (
+        f"{start(tmp_path / 'first', dataset, trials=7, seeds=1).run().rows[0].trial:03d}"
+    )
+    player.epochs = 0
+    whole = start(tmp_path / "whole", dataset, trials=7, seeds=2).run()
+    assert any(row.problem for row in whole.rows)
+    count = player.epochs
+    for moment in range(1, count + 1, 3):
+        player.epochs, player.interrupt_after = 0, moment
+        directory = tmp_path / f"at-{moment}"
+        with pytest.raises(KeyboardInterrupt):
+            start(directory, dataset, trials=7, seeds=2).run()
+        player.interrupt_after = 10**9
+        assert essence(again(directory).run()) == essence(whole)
+        assert player.epochs == count
+
+
+def test_more_minutes_do_not_change_earlier_trials(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player(epoch_s=1.0)
+    monkeypatch.setattr(search, "continue_trial", player)
+    monkeypatch.setattr(search, "monotonic", lambda: player.clock)
+    first = start(tmp_path / "s", dataset, minutes=1.5, trials=40).run()
+    assert first.seconds <= 1.1 * 90
+    assert first.rows[0].epochs == EPOCHS
+    points = read_json(tmp_path / "s" / POINTS_FILE)["points"]
+    assert len(points) > 4
+    request = SearchRequest.load(tmp_path / "s")
+    longer = request.config.model_copy(update={"minutes": 6.0})
+    second = Search(
+        tmp_path / "s",
+        SearchRequest(request.dataset, request.fingerprint, request.fixed, request.space, longer),
+        Silent(),
+    ).run()
+    assert read_json(tmp_path / "s" / POINTS_FILE)["points"][: len(points)] == points
+    assert 1.5 * first.seconds < second.seconds <= 1.1 * 360
+    assert len(second.rows) > len(first.rows)
+
+
+def test_a_budget_shorter_than_one_training_is_refused(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player(epoch_s=10.0)
+    monkeypatch.setattr(search, "continue_trial", player)
+    monkeypatch.setattr(search, "monotonic", lambda: player.clock)
+    with pytest.raises(UsageError, match="--minutes 1 is shorter than one training") as caught:
+        start(tmp_path / "s", dataset, minutes=1.0).run()
+    assert "about 3.0 minutes" in caught.value.message
+    assert f"--resume {tmp_path / 's'} --minutes 60" in caught.value.hint
+
+
+def test_no_better_than_the_default_is_a_result(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "continue_trial", Player())
+    space = {"model.activation": ["relu", "gelu"]}  # neither of which changes anything
+    result = start(tmp_path / "s", dataset, space=space, trials=4).run()
+    assert result.winner == 0
+    assert result.verdict.startswith("no better than the default (difference 0.0 points, interval")
+    assert result.run.path.name.startswith("000")
+    write_result(result)
+    assert "which nothing beat" in (tmp_path / "s" / "best.toml").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_searched_is_refused(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "continue_trial", Player())
+    impossible = {"augment.hue": [0.1], "data.color": ["gray"]}
+    with pytest.raises(ConfigError, match=r"none of 200 configurations .*hue needs color images"):
+        start(tmp_path / "a", dataset, space=impossible, sampler="random").run()
+    directory = start(tmp_path / "b", dataset).directory
+    with holding_run(directory), pytest.raises(RunError, match="another process"):
+        again(directory).run()
+    content = read_json(directory / "tuning.json")
+    content["dataset"]["fingerprint"] = "f0"
+    write_json_atomic(directory / "tuning.json", content)
+    with pytest.raises(DataError, match="has changed since the search"):
+        again(directory).run()
+    write_json_atomic(directory / "tuning.json", {"version": 1})
+    with pytest.raises(RunError, match="damaged"):
+        again(directory)
+    with pytest.raises(RunError, match="not a tuning directory"):
+        again(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills processes as posix does")
+def test_killed_processes_continue_to_the_same_result(tmp_path: Path, dataset: Path) -> None:
+    settings = "--fix data.image_size=16 --fix model.filters=8,8 --fix training.epochs=6"
+    words = f"tune {dataset} {settings} --trials 4 --seeds 1 --minutes 60 --quiet".split()
+
+    def call(*arguments: object, kill_after: int | None = None) -> None:
+        command = [sys.executable, "-m", "cnnclf", *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while kill_after is not None and process.poll() is None:
+            done = sum(len(read_outcome(path).history) for path in killed.glob("trials/*"))
+            if done >= kill_after:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.05)
+        error = process.communicate()[1].decode()
+        assert process.returncode == (0 if kill_after is None else -signal.SIGKILL), error
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    call(*words, "--out", whole)
+    call(*words, "--out", killed, kill_after=3)
+    call("tune", "--resume", killed, "--quiet", kill_after=9)
+    call("tune", "--resume", killed, "--quiet")
+    results = [read_json(each / "result.json") for each in (whole, killed)]
+    for result in results:
+        for row in result["leaderboard"]:
+            del row["seconds"]
+    assert results[0]["leaderboard"] == results[1]["leaderboard"]
+    assert len(results[0]["leaderboard"]) == 4
+    time_free = re.compile(r",[0-9.]+,[0-9.]+$", re.MULTILINE)  # seconds and waits
+    tables = [
+        [time_free.sub("", path.read_text()) for path in sorted(each.glob("trials/*/history.csv"))]
+        for each in (whole, killed)
+    ]
+    assert tables[0] == tables[1]
+    assert not list(killed.glob("trials/*/evaluation/test"))

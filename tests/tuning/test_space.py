@@ -1,0 +1,115 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnclf.config import TrainConfig
+from cnnclf.data.manifest import load_dataset
+from cnnclf.errors import ConfigError
+from cnnclf.importers import import_source
+from cnnclf.planning.train_plan import plan_training
+from cnnclf.progress import Silent
+from cnnclf.tuning.space import default_space, describe_settings, load_space, read_space
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_choices_ranges_scales_and_conditions_are_read(tmp_path: Path) -> None:
+    text = """
+[optimizer]
+name = ["sgd", "adamw"]
+momentum = { low = 0.5, high = 0.99, when = { "optimizer.name" = ["sgd"] } }
+learning_rate = { low = 0.001, high = 0.1, log = true }
+[model]
+filters = [[8, 16], [16, 32]]
+[training]
+batch_size = { low = 16, high = 64 }
+"""
+    space = load_space(write(tmp_path / "space.toml", text))
+    keys = [each.key for each in space.dimensions]
+    middle = space.decode(dict.fromkeys(keys, 0.49))
+    assert middle["optimizer.name"] == "sgd"
+    assert middle["optimizer.momentum"] == pytest.approx(0.74, abs=0.01)
+    assert middle["optimizer.learning_rate"] == pytest.approx(0.01, rel=0.06)
+    assert middle["model.filters"] == [8, 16]
+    assert middle["training.batch_size"] == 40
+    assert "optimizer.momentum" not in space.decode(dict.fromkeys(keys, 0.9))
+    again = read_space(space.to_dict(), source="again")
+    assert again == space
+    assert "momentum" not in str(space.without(["optimizer.momentum"]).to_dict())
+
+
+def test_values_are_found_at_their_places() -> None:
+    content = {
+        "optimizer.learning_rate": {"low": 1e-4, "high": 1.0, "log": True},
+        "training.batch_size": {"low": 8, "high": 64},
+        "model.activation": ["relu", "gelu", "swish"],
+    }
+    for dimension in read_space(content, source="here").dimensions:
+        for place in np.linspace(0, 1, 13):
+            value = dimension.decode(float(place))
+            assert dimension.decode(dimension.encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"optimizer": {"learnig_rate": [1]}}, "unknown setting optimizer.learnig_rate; did you"),
+        (
+            {"model": {"dropout": {"low": 0.5, "high": 0.1}}},
+            "dropout: the range 0.5 to 0.1 is",
+        ),
+        ({"model": {"dropout": {"low": 0.1, "high": 0.1}}}, "is empty"),
+        (
+            {"optimizer": {"weight_decay": {"low": 0, "high": 1, "log": True}}},
+            "on a log scale",
+        ),
+        ({"model": {"dropout": {"low": 0.1, "high": 2}}}, "model.dropout = 2: expected a number"),
+        ({"model": {"activation": ["relu", "rleu"]}}, "did you mean relu"),
+        ({"model": {"activation": []}}, "expected choices or a range"),
+        ({"model": {"activation": "relu"}}, "--fix sets one value"),
+        ({"model": {"dropout": {"low": 0.1, "high": 0.2, "choices": [1]}}}, "choices or a range"),
+        ({"model": {"dropout": {"low": 0.1, "hihg": 0.2}}}, "unknown word 'hihg'"),
+        ({"model": {"dropout": {"low": "a", "high": 0.2}}}, "expected numbers low and high"),
+        (
+            {"model": {"dropout": {"low": 0.1, "high": 0.2, "when": {"model.top": ["flatten"]}}}},
+            "is never so",
+        ),
+        ({}, "no setting is searched"),
+    ],
+)
+def test_what_is_wrong_is_named(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match="space a: ") as caught:
+        read_space(content, source="space a")
+    assert message in caught.value.message
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_space(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_space(write(tmp_path / "a.toml", "[model"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_space(tmp_path)
+
+
+def test_the_default_space_holds_the_default_and_can_be_planned(tmp_path: Path) -> None:
+    place = import_source(
+        Path("sample_data/x_or_o"), tmp_path / "data", progress=Silent()
+    ).directory
+    dataset = load_dataset(place)
+    plan = plan_training(TrainConfig(), dataset)
+    space = default_space(plan)
+    by_key = {each.key: each for each in space.dimensions}
+    for key in ("training.batch_size", "model.filters", "model.activation", "augment.preset"):
+        section, _, name = key.partition(".")
+        assert getattr(getattr(plan.config, section), name) in by_key[key].choices
+    assert space.factors == ["optimizer.learning_rate"]
+    assert describe_settings({"optimizer.name": "sgd", "model.filters": [8, 16]}) == (
+        "optimizer=sgd filters=8,16"
+    )
+    assert describe_settings({}) == "default"
