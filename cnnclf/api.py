@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from cnnclf.explainers.explaining import ExplainedImage
     from cnnclf.explainers.network_description import NetworkDescription
     from cnnclf.exporters.parity_report import ExportReport
+    from cnnclf.inference.answer_rules import AnswerRules
     from cnnclf.inference.classifier import Classifier
     from cnnclf.planning.finetune_plan import FinetunePlan
     from cnnclf.planning.train_plan import TrainPlan
@@ -448,15 +449,22 @@ def load_classifier(
         >>> classifier.labels
         ('cat', 'dog')
     """
+    from cnnclf.files import read_json
+    from cnnclf.inference.bundles import find_bundle
+    from cnnclf.inference.calibration_data import count_features
     from cnnclf.inference.classifier import Classifier
+    from cnnclf.runs import CLASSIFIER_FILE
 
     settings, _ = _resolve(PredictConfig, config)
+    content = read_json(find_bundle(Path(model)) / CLASSIFIER_FILE)
     return Classifier.load(
         Path(model),
         engine=settings.engine,
         precision=settings.precision,
         device=settings.device,
         threads=settings.threads,
+        features=0 if "format" in content else count_features(content),
+        views=settings.views,
         verbose=verbose,
         progress=progress or _Logged(),
     )
@@ -890,6 +898,7 @@ def _predict_paths(
         settings.batch_size,
         settings.threads,
         norm,
+        _read_rules(classifier, settings),
     )
     return [each for batch in iter_batches(classifier, found, options=options) for each in batch]
 
@@ -902,17 +911,34 @@ def _predict_arrays(
     from cnnclf.images.decode import fit_pixels
     from cnnclf.prediction.rows import Prediction
 
-    predictions = []
+    predictions, rules = [], _read_rules(classifier, settings)
     for start in range(0, len(arrays), settings.batch_size):
         batch = arrays[start : start + settings.batch_size]
         pixels = np.stack([fit_pixels(each, classifier.input_spec) for each in batch])
         answers = classifier.classify(
-            pixels, top_k=_count_named(classifier, settings), threshold=settings.threshold
+            pixels,
+            top_k=_count_named(classifier, settings),
+            threshold=settings.threshold,
+            rules=rules,
         )
-        predictions += [
-            Prediction("", each.ranking, is_unknown=each.is_unknown) for each in answers
-        ]
+        predictions += [Prediction.of_answer("", each) for each in answers]
     return predictions
+
+
+def _read_rules(classifier: "Classifier", settings: PredictConfig) -> "AnswerRules":
+    from dataclasses import replace
+
+    from cnnclf.inference.answer_rules import read_rules
+
+    rules = read_rules(
+        classifier.bundle,
+        classifier.directory,
+        level=settings.sets,
+        method=settings.set_method,
+        unknown_by=settings.unknown_by,
+        min_familiar=settings.min_familiar,
+    )
+    return rules if classifier.features == rules.features else replace(rules, familiarity=None)
 
 
 def _count_named(classifier: "Classifier", settings: PredictConfig) -> int:

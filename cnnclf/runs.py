@@ -65,6 +65,7 @@ PREDICTIONS_FILE = "predictions.csv"
 CONFUSION_TABLE_FILE = "confusion.csv"
 CONFUSION_FIGURE_FILE = "confusion.png"
 WORST_FIGURE_FILE = "worst.png"
+ROBUSTNESS_FIGURE_FILE = "robustness.png"
 
 # Numbers in run.json; it may have others.
 _FIGURES = (

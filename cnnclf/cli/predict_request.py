@@ -113,6 +113,12 @@ def check_columns(config: "PredictConfig", *, resume: bool, cluster: bool) -> No
     """
     named = ["--all-probabilities"] if config.all_probabilities else []
     named += [f"--id-column {config.id_column}"] if config.id_column != "path" else []
+    if cluster and config.sets is not None:
+        named.append(f"--sets {config.sets:g}")
+    if cluster and config.views != "none":
+        named.append(f"--views {config.views}")
+    if cluster and config.unknown_by != "probability":
+        named.append(f"--unknown-by {config.unknown_by}")
     if cluster and named:
         raise UsageError(f"--ray and {named[0]} cannot be combined", "remove one of them")
     if resume and config.id_column != "path":

@@ -43,6 +43,7 @@ class RowTarget:
     csv_safe: bool = False
     all_probabilities: bool = False
     identity: str = "path"
+    views: str = "none"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ def open_sink(
         csv_safe=target.csv_safe,
         classes=labels if target.all_probabilities else (),
         identity=target.identity,
+        views=target.views,
+        sets=options.rules.set_words,
+        familiar=options.rules.familiar_words,
     )
     if target.path is None:
         yield _open_stdout_sink(columns, labels)
@@ -194,6 +198,11 @@ def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
         out.note(str(summary.limit))
     if summary.unsure:  # before the warning: hints after one are part of it, even with --quiet
         out.hint(_advise_on_unsure(summary))
+    if summary.unfamiliar:
+        found = count_of(summary.unfamiliar, "image")
+        out.hint(
+            f"{found} unlike anything learned: --unknown-by both labels such images as unknown"
+        )
     if summary.failed:
         examples = "; ".join(f"{path}: {error}" for path, error in summary.examples)
         more = "; ..." if summary.failed > len(summary.examples) else ""
@@ -221,6 +230,7 @@ def summary_fields(summary: "PredictSummary") -> dict[str, object]:
         "earlier": summary.earlier,
         "failed": summary.failed,
         "placed": summary.placed,
+        "unfamiliar": summary.unfamiliar,
         "counts": dict(summary.counts.most_common()),
         "seconds": round(summary.seconds, 3),
         "images_per_s": round(summary.images_per_s, 1),
@@ -298,6 +308,10 @@ class _TableRows(_StdoutRows):
         best = f"{ranking[0][1]:.4f}" if ranking else "-"
         label = pad_cells(safe_text(prediction.label or "-"), self._width)
         line = f"{label}  {best:>11}  {prediction.path}"
+        if prediction.label_set:
+            line += f"  {{{', '.join(prediction.label_set)}}}"
+        if prediction.is_unfamiliar:
+            line += "  unlike anything learned"
         if prediction.placed:
             line += f" -> {prediction.placed}"
         if others:

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cnnclf.config.sections import BatchSize, Cache, CommandConfig, Device, EnginePrecision
+from cnnclf.config.sections import BatchSize, Cache, CommandConfig, Device, EnginePrecision, Views
 
 
 class EvaluateConfig(CommandConfig):
@@ -18,6 +18,19 @@ class EvaluateConfig(CommandConfig):
         json_schema_extra={"unset": "test; all of a new source without splits"},
     )
     top_k: int = Field(5, ge=1, description="The k of top-k accuracy.")
+    by: str | None = Field(
+        None,
+        description="Column of the manifest; show the accuracy of each value, worst first.",
+        json_schema_extra={"unset": "none"},
+    )
+    robustness: bool = Field(
+        False, description="Measure the accuracy on noisy, blurred, turned and covered images, too."
+    )
+    views: Views = Field(
+        "none",
+        description="Average several views of each image: mirror takes 2 times the computation, "
+        "shifts 5 times.",
+    )
     batch_size: BatchSize = Field(None, description="Batch size.")
     cache: Cache = Field("disk", description="Where decoded images are cached.")
     engine: str | None = Field(

@@ -120,6 +120,7 @@ Device = Annotated[
         ("auto", "cpu", "gpu", "gpu:all"),
     ),
 ]
+Views = Literal["none", "mirror", "shifts"]
 # Of commands that use a model: None, typed "auto", leaves the choice to the library.
 EnginePrecision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16", "int8"],

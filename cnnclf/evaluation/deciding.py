@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.augmentation.preview import choose_rows
 from cnnclf.config import CalibrateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
 from cnnclf.data.store import open_pixels
@@ -15,9 +16,18 @@ from cnnclf.errors import DataError, UsageError
 from cnnclf.evaluation.predictions import check_labels, look_up_classes, stream_logits
 from cnnclf.evaluation.promises import Target, find_threshold
 from cnnclf.evaluation.selective import RiskCoverage, trace_risk
+from cnnclf.evaluation.set_sizes import MeasuredSets, measure_sets
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.inference.bundles import check_order
+from cnnclf.inference.calibration_data import (
+    FIELD,
+    CalibrationData,
+    remove_other_calibrations,
+    save_calibration,
+)
 from cnnclf.inference.classifier import Classifier, find_bundle
+from cnnclf.inference.familiarity import Familiarity, count_index, find_distances, quantize
+from cnnclf.inference.label_sets import score_truth
 from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
 from cnnclf.inference.promise import Promise, score_confidence
 from cnnclf.progress import Progress
@@ -40,6 +50,8 @@ class CalibratedModel:
         promise: The promise that is stored; None if none was asked for.
         offers: Promises that could be stored instead; () if one was asked for.
         curve: Risk and coverage on the images.
+        sets: Sets of labels on the images, by each method, as far as these have enough images.
+        has_index: Whether images can be compared with training images.
     """
 
     bundle: Path
@@ -47,6 +59,8 @@ class CalibratedModel:
     promise: Promise | None
     offers: tuple[Promise, ...]
     curve: RiskCoverage
+    sets: tuple[MeasuredSets, ...]
+    has_index: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -56,16 +70,26 @@ class CalibratedModel:
             "promise": self.promise and self.promise.to_dict(),
             "offers": [each.to_dict() for each in self.offers],
             "risk_coverage": asdict(self.curve),
+            "sets": [asdict(each) for each in self.sets],
+            "has_index": self.has_index,
         }
 
 
 @dataclass(frozen=True, eq=False)
 class _Answers:
-    """What a model says of labeled images: logits float32 [n, K], and the true classes int [n]."""
+    """What a model says of labeled images.
+
+    Args:
+        logits: float32 [n, K].
+        probabilities: float64 [n, K].
+        truth: True classes, int64 [n].
+        features: Of length 1, float32 [n, d]; d = 0 with exports.
+    """
 
     logits: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float64]
     truth: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float32]
 
     @property
     def is_correct(self) -> npt.NDArray[np.bool_]:
@@ -75,7 +99,9 @@ class _Answers:
         return len(self.truth)
 
     def select(self, rows: npt.NDArray[np.intp]) -> "_Answers":
-        return _Answers(self.logits[rows], self.probabilities[rows], self.truth[rows])
+        return _Answers(
+            self.logits[rows], self.probabilities[rows], self.truth[rows], self.features[rows]
+        )
 
     def scores(self, norm: int | None) -> npt.NDArray[np.float64]:
         return score_confidence(self.logits, self.probabilities, norm=norm)
@@ -116,29 +142,35 @@ def calibrate_model(
     rows = data.select_split(split)
     if origin.run is not None and origin.run.path == model:
         warn_of_unfinished(origin.run.path, use="calibrated", progress=progress)
+    is_export = "format" in read_json(bundle / CLASSIFIER_FILE)
     classifier = Classifier.load(
-        bundle, engine=config.engine, device=config.device, verbose=verbose, progress=progress
+        bundle,
+        engine=config.engine,
+        device=config.device,
+        features=0 if is_export else None,
+        verbose=verbose,
+        progress=progress,
     )
     check_labels(classifier.labels, data)
-    pixels = open_pixels(
-        data, classifier.input_spec, cache=config.cache, progress=progress, rows=rows
-    )
-    with progress.task("calibrating", len(rows), unit="images") as task:
-        found, logits = [], []
-        for batch, some in stream_logits(
-            classifier, data, rows=rows, pixels=pixels, batch_size=config.batch_size
-        ):
-            found.append(batch)
-            logits.append(some)
-            task.advance(len(batch))
-    answers = _collect(classifier, data, found, logits, split=split)
+    worker = _Worker(classifier, config, progress)
+    answers = worker.answer(data, rows, split=split)
     norm, rest = _choose_score(answers, config.score, progress)
     promise = None if target is None else _promise(rest, target, norm=norm, split=split)
     offers = () if target else tuple(_offer(rest, config.confidence, norm=norm, split=split))
-    if promise is not None:
-        _store(bundle, promise)
-    curve = trace_risk(answers.scores(norm), answers.is_correct)
-    return CalibratedModel(bundle, split, promise, offers, curve)
+    training = data if _is_trained_on(bundle, data) else origin.find_training_data()
+    familiarity = worker.index(training, answers)
+    scores = score_truth(answers.probabilities, answers.truth)
+    stored = CalibrationData(answers.truth.astype(np.int32), scores, familiarity)
+    _store(bundle, promise, stored)
+    return CalibratedModel(
+        bundle=bundle,
+        split=split,
+        promise=promise,
+        offers=offers,
+        curve=trace_risk(answers.scores(norm), answers.is_correct),
+        sets=tuple(measure_sets(stored, answers.probabilities, truth=answers.truth)),
+        has_index=familiarity is not None,
+    )
 
 
 def _read_target(config: CalibrateConfig) -> Target | None:
@@ -161,10 +193,10 @@ def _read_target(config: CalibrateConfig) -> Target | None:
 
 def _choose_split(data: Dataset, source: Path | None, *, asked: str | None, bundle: Path) -> str:
     """Choose val, or all images of a source without splits of its own."""
-    trained = (read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}).get("fingerprint")
-    is_known = source is None or is_dataset(source) or data.source.get("split") != "made"
-    split = asked or ("val" if is_known or trained == data.fingerprint else "all")
-    if split == "all" and trained == data.fingerprint:
+    is_trained_on = _is_trained_on(bundle, data)
+    has_splits = source is None or is_dataset(source) or data.source.get("split") != "made"
+    split = asked or ("val" if has_splits or is_trained_on else "all")
+    if split == "all" and is_trained_on:
         raise UsageError(
             "--split all includes training images, on which every promise would be too good",
             "use --split val, or other images",
@@ -172,25 +204,75 @@ def _choose_split(data: Dataset, source: Path | None, *, asked: str | None, bund
     return split
 
 
-def _collect(
-    classifier: Classifier,
-    data: Dataset,
-    found: list[npt.NDArray[np.intp]],
-    logits: list[npt.NDArray[np.float32]],
-    *,
-    split: str,
-) -> _Answers:
-    rows = np.concatenate(found) if found else np.zeros(0, np.intp)
-    truth = look_up_classes(classifier.labels, data, rows=rows)
-    if len(np.unique(truth)) < 2:
-        only = f"only of {classifier.labels[int(truth[0])]!r}" if len(truth) else "none"
-        raise DataError(
-            f"the {split} split of {data.directory} has readable images of too few classes "
-            f"({only}): they say nothing about images of other classes",
-            "calibrate on images of all classes: cnnclf calibrate RUN DATASET",
-        )
-    outputs = np.concatenate(logits)
-    return _Answers(outputs, classifier.probabilities(outputs), truth)
+def _is_trained_on(bundle: Path, data: Dataset) -> bool:
+    trained = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
+    return bool(trained.get("fingerprint") == data.fingerprint)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """Runs the classifier on rows of a dataset."""
+
+    classifier: Classifier
+    config: CalibrateConfig
+    progress: Progress
+
+    def answer(self, data: Dataset, rows: npt.NDArray[np.intp], *, split: str) -> _Answers:
+        """Compute logits and features for labeled images.
+
+        Raises:
+            DataError: They are of fewer than two classes.
+        """
+        found, outputs = self._compute(data, rows, "calibrating")
+        truth = look_up_classes(self.classifier.labels, data, rows=found)
+        if len(np.unique(truth)) < 2:
+            only = f"only of {self.classifier.labels[int(truth[0])]!r}" if len(truth) else "none"
+            raise DataError(
+                f"the {split} split of {data.directory} has readable images of too few classes "
+                f"({only}): they say nothing about images of other classes",
+                "calibrate on images of all classes: cnnclf calibrate RUN DATASET",
+            )
+        logits, features = np.split(outputs, [len(self.classifier.labels)], axis=1)
+        return _Answers(logits, self.classifier.probabilities(logits), truth, features)
+
+    def index(self, training: Dataset | None, answers: _Answers) -> Familiarity | None:
+        """Index training images, and measure how far the labeled images are from them."""
+        features = self.classifier.features
+        if not features:
+            self.progress.note("an export has no features: familiarity needs the run")
+            return None
+        if training is None:
+            self.progress.warn(
+                "the training images are gone or changed: without them there is no index, and "
+                "predict cannot tell which images are unlike anything learned"
+            )
+            return None
+        chosen = choose_rows(training, training.select_split("train"), seed=_SEED)
+        rows = np.sort(np.array(chosen[: count_index(features)], np.intp))
+        _, outputs = self._compute(training, rows, "indexing training images")
+        index = quantize(outputs[:, -features:])
+        return Familiarity(index, np.sort(find_distances(index, answers.features)))
+
+    def _compute(
+        self, data: Dataset, rows: npt.NDArray[np.intp], title: str
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+        spec, cache = self.classifier.input_spec, self.config.cache
+        pixels = open_pixels(data, spec, cache=cache, progress=self.progress, rows=rows)
+        width = len(self.classifier.labels) + self.classifier.features
+        found, outputs = [np.zeros(0, np.intp)], [np.zeros((0, width), np.float32)]
+        with self.progress.task(title, len(rows), unit="images") as task:
+            for batch, some in stream_logits(
+                self.classifier,
+                data,
+                rows=rows,
+                pixels=pixels,
+                batch_size=self.config.batch_size,
+                with_features=True,
+            ):
+                found.append(batch)
+                outputs.append(some)
+                task.advance(len(batch))
+        return np.concatenate(found), np.concatenate(outputs)
 
 
 def _choose_score(answers: _Answers, score: str, progress: Progress) -> tuple[int | None, _Answers]:
@@ -245,9 +327,12 @@ def _offer(
             continue  # cannot be promised on these images
 
 
-def _store(bundle: Path, promise: Promise) -> None:
-    """Write the promise; `threshold` is a probability for every reader of the file."""
+def _store(bundle: Path, promise: Promise | None, data: CalibrationData) -> None:
+    """Write what was measured; `threshold` is a probability for every reader of the file."""
     path = bundle / CLASSIFIER_FILE
-    threshold = promise.threshold if promise.norm is None else None
-    changed = {"threshold": threshold, "promise": promise.to_dict()}
+    changed: dict[str, Any] = {FIELD: save_calibration(bundle, data)}
+    if promise is not None:
+        changed["threshold"] = promise.threshold if promise.norm is None else None
+        changed["promise"] = promise.to_dict()
     write_json_atomic(path, read_json(path) | changed)
+    remove_other_calibrations(bundle, changed[FIELD]["file"])

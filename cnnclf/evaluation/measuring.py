@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cnnclf.config import EvaluateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
+from cnnclf.evaluation.groups import read_column
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.files import read_json
 from cnnclf.importers import count_unread
@@ -49,6 +50,8 @@ def measure_model(
     data = origin.open_data(source, progress, command=quote("cnnclf", "evaluate", model))
     split = config.split or _choose_split(data, source, bundle=bundle, progress=progress)
     data.select_split(split)
+    if config.by is not None:
+        read_column(data, config.by)  # a wrong name is reported before a model is loaded
     if origin.run is not None and origin.run.path == model:
         warn_of_unfinished(origin.run.path, use="measured", progress=progress)
     classifier = Classifier.load(
@@ -56,6 +59,7 @@ def measure_model(
         engine=config.engine,
         precision=config.precision,
         device=config.device,
+        views=config.views,
         verbose=verbose,
         progress=progress,
     )
@@ -67,6 +71,8 @@ def measure_model(
         batch_size=config.batch_size,
         top_k=config.top_k,
         cache=config.cache,
+        by=config.by,
+        robustness=config.robustness,
         training=origin.find_training_data() if source is not None else None,
         progress=progress,
     )

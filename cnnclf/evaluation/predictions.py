@@ -124,6 +124,7 @@ def stream_logits(
     rows: NDArray[np.intp],
     pixels: Pixels,
     batch_size: int | None = None,
+    with_features: bool = False,
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
     """Yield the logits of rows of a dataset by batches, reading the next batch meanwhile.
 
@@ -133,6 +134,7 @@ def stream_logits(
         rows: int [n], rows of the manifest.
         pixels: Of the dataset, for the classifier's input spec.
         batch_size: Images per batch, at least 1; None: chosen for their size.
+        with_features: Yield the features that the classifier was loaded with after the logits.
 
     Yields:
         Rows that can be decoded, int [b], in order, and their logits, float32 [b, K].
@@ -141,7 +143,8 @@ def stream_logits(
         RunError: The model returns values that are not finite.
     """
     size = batch_size or _batch_size(classifier.input_spec)
-    for batch, logits in classifier.stream(_read_batches(pixels, rows, size)):
+    stream = classifier.stream_outputs if with_features else classifier.stream
+    for batch, logits in stream(_read_batches(pixels, rows, size)):
         if not np.isfinite(logits).all():
             row = int(batch[np.flatnonzero(~np.isfinite(logits).all(axis=1))[0]])
             raise RunError(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError
 from cnnclf.evaluation.figures import SHEET_SIZE, SheetItem, draw_confusion, draw_sheet
+from cnnclf.evaluation.groups import GroupScores, read_column, score_groups
 from cnnclf.evaluation.metrics import (
     TOP_K,
     CalibrationBin,
@@ -29,8 +30,11 @@ from cnnclf.evaluation.metrics import (
 from cnnclf.evaluation.predictions import Predictions, check_labels, predict_rows
 from cnnclf.evaluation.promises import KeptPromise, check_promise
 from cnnclf.evaluation.report_tables import write_confusion, write_predictions
+from cnnclf.evaluation.robustness import Robustness, draw_robustness, measure_robustness
 from cnnclf.evaluation.selective import RiskCoverage, trace_risk
+from cnnclf.evaluation.set_sizes import MeasuredSets, measure_sets
 from cnnclf.files import write_error, write_json_atomic
+from cnnclf.inference.calibration_data import load_calibration
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.promise import read_promise
 from cnnclf.names import name_some
@@ -41,6 +45,7 @@ from cnnclf.runs import (
     CONFUSION_TABLE_FILE,
     METRICS_FILE,
     PREDICTIONS_FILE,
+    ROBUSTNESS_FIGURE_FILE,
     WORST_FIGURE_FILE,
 )
 from cnnclf.workspaces import remove_leftovers, workspace
@@ -88,6 +93,10 @@ class Report:
         versions: Versions of cnnclf, Python and the libraries.
         risk_coverage: What is wrong if only the most confident images are answered.
         promise: What became of the promise of the bundle; None if it has none.
+        sets: Sets of labels by each method; () in a bundle that was not calibrated.
+        by: The column of `groups`; None for none.
+        groups: The accuracy of each value of the column, the worst first.
+        robustness: The accuracy on changed images; None if not asked for.
         failed_at_import: Files of the source that were lost when it was imported for this report.
     """
 
@@ -110,6 +119,10 @@ class Report:
     versions: dict[str, str]
     risk_coverage: RiskCoverage
     promise: KeptPromise | None = None
+    sets: tuple[MeasuredSets, ...] = ()
+    by: str | None = None
+    groups: tuple[GroupScores, ...] = ()
+    robustness: Robustness | None = None
     failed_at_import: int = 0
 
     @property
@@ -158,6 +171,10 @@ class Report:
             "calibration": [asdict(row) for row in self.calibration],
             "risk_coverage": asdict(self.risk_coverage),
             "promise": self.promise and asdict(self.promise),
+            "sets": [asdict(each) for each in self.sets],
+            "by": self.by,
+            "groups": [asdict(each) for each in self.groups],
+            "robustness": self.robustness and asdict(self.robustness),
             "failed": {"count": len(self.failed), "files": [asdict(file) for file in self.failed]},
             "dataset": self.dataset,
             "model": self.model,
@@ -174,6 +191,8 @@ def evaluate(
     batch_size: int | None = None,
     top_k: int = TOP_K,
     cache: str = "disk",
+    by: str | None = None,
+    robustness: bool = False,
     training: Dataset | None = None,
     progress: Progress,
 ) -> Report:
@@ -191,6 +210,8 @@ def evaluate(
         batch_size: Images per batch, at least 1; None: chosen for their size.
         top_k: The k of top-k accuracy, at least 1.
         cache: Where decoded images are kept, as in `open_pixels`.
+        by: A column of the manifest, whose values are measured one by one; None for none.
+        robustness: Measure the accuracy on changed images, too, and draw robustness.png.
         training: The dataset of the training, if it is known: tells which images were in training.
         progress: Reports evaluated images, failed files, and what makes the metrics doubtful.
 
@@ -219,9 +240,20 @@ def evaluate(
     report = _build_report(
         classifier, dataset, predictions, split=split, out=out, top_k=top_k, trained_on=trained_on
     )
+    is_correct = predictions.predicted == predictions.class_indices
+    if by is not None:
+        values = read_column(dataset, by)
+        named = [values[row] for row in predictions.rows.tolist()]
+        report = replace(report, by=by, groups=score_groups(named, is_correct))
+    example = None
+    if robustness:
+        found, example = measure_robustness(
+            classifier, dataset, predictions=predictions, pixels=pixels, progress=progress
+        )
+        report = replace(report, robustness=found)
     _report_failed(report.failed, total=len(rows), progress=progress)
     progress.note("drawing figures")
-    _write_report(report, dataset, predictions, pixels)
+    _write_report(report, dataset, predictions, pixels, example)
     return report
 
 
@@ -292,6 +324,7 @@ def _build_report(
         )
     labels, predicted = classifier.labels, predictions.predicted
     confusion = confusion_counts(truth, predicted, classes=len(labels))
+    stored = load_calibration(classifier.bundle, classifier.directory)
     is_correct, promise = predicted == truth, read_promise(classifier.bundle)
     correct = int(np.trace(confusion))
     return Report(
@@ -323,6 +356,7 @@ def _build_report(
             "precision": classifier.engine.precision,
         },
         versions=read_versions(_PACKAGES),
+        sets=tuple(measure_sets(stored, probabilities, truth=truth)) if stored else (),
         risk_coverage=trace_risk(predictions.scores, is_correct),
         promise=None
         if promise is None
@@ -341,7 +375,11 @@ def _report_failed(failed: list[FailedFile], *, total: int, progress: Progress) 
 
 
 def _write_report(
-    report: Report, dataset: Dataset, predictions: Predictions, pixels: Pixels
+    report: Report,
+    dataset: Dataset,
+    predictions: Predictions,
+    pixels: Pixels,
+    example: NDArray[np.uint8] | None,
 ) -> None:
     """Write all files to a temporary directory first, so that old and new files never mix."""
     labels = report.labels
@@ -358,6 +396,7 @@ def _write_report(
             report.confusion, path, labels=labels, title=title
         ),
         WORST_FIGURE_FILE: lambda path: draw_sheet(worst, path, title=worst_title),
+        **_draw_changes(report, example),
         METRICS_FILE: lambda path: write_json_atomic(path, report.to_dict()),
     }
     try:
@@ -369,6 +408,15 @@ def _write_report(
                 os.replace(staging / name, report.directory / name)  # noqa: PTH105
     except OSError as error:
         raise write_error(report.directory, error) from error
+
+
+def _draw_changes(
+    report: Report, example: NDArray[np.uint8] | None
+) -> dict[str, Callable[[Path], None]]:
+    robustness = report.robustness
+    if robustness is None or example is None:
+        return {}
+    return {ROBUSTNESS_FIGURE_FILE: lambda path: draw_robustness(robustness, example, path=path)}
 
 
 def _collect_sheet(

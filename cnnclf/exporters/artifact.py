@@ -39,6 +39,7 @@ from cnnclf.files import (
     write_json_atomic,
 )
 from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
+from cnnclf.inference.calibration_data import FIELD, load_calibration, save_calibration
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.engine import EngineRefusedError, Pixels
 from cnnclf.inference.engines.engine_table import load_function
@@ -134,6 +135,7 @@ def _check_ours(target: Path) -> None:
     if {CLASSIFIER_FILE, PARITY_FILE} <= set(names):
         content = read_json(target / CLASSIFIER_FILE)
         ours = {content.get("model"), *content.get("files", ())}
+        ours.add((content.get(FIELD) or {}).get("file"))
         ours |= {CLASSIFIER_FILE, PARITY_FILE, ENGINE_CACHE, EVALUATION}
         others = [name for name in names if name not in ours]
     if others:
@@ -197,11 +199,23 @@ def _write_model(
     except EngineRefusedError as error:
         hint = "try another --format" + (", or no --quantize" if settings.quantize else "")
         raise RunError(error.message, hint) from error
-    return content | {
-        "model": model,
-        "files": files,
-        "sha256": hash_files(directory, [model, *files]),
-    }
+    return (
+        content
+        | _copy_calibration(classifier, directory)
+        | {
+            "model": model,
+            "files": files,
+            "sha256": hash_files(directory, [model, *files]),
+        }
+    )
+
+
+def _copy_calibration(classifier: Classifier, directory: Path) -> dict[str, Any]:
+    """Copy what sets of labels need; the index of features serves no export."""
+    data = load_calibration(classifier.bundle, classifier.directory)
+    if data is None:
+        return {}
+    return {FIELD: save_calibration(directory, replace(data, familiarity=None))}
 
 
 def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model":

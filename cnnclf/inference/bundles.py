@@ -47,6 +47,7 @@ _COPY_AGAIN = "copy the whole bundle again from where it was trained, or train a
 _EXPORT_AGAIN = "copy the whole directory again from where it was exported, or export it again"
 _OPTIONAL_FIELDS = {
     "format": str, "precision": str, "dataset": dict, "versions": dict, "extra": dict,
+    "calibration": dict,
 }  # fmt: skip
 _OUTPUTS = ("logits", "probabilities")
 GRAPH_FILE = "saved_model.pb"

@@ -1,8 +1,9 @@
 """The only door to a trained model: opens bundles and artifacts, computes logits and labels."""
 
+import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,18 @@ from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus, read_cpu_name
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
+from cnnclf.inference.answer_rules import AnswerRules
 from cnnclf.inference.artifact_verdict import report_verdict
 from cnnclf.inference.bundles import Bundle, find_bundle, find_mismatch, read_bundle, save_bundle
 from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
-from cnnclf.inference.engines.engine import Engine, EngineOptions, Tag
+from cnnclf.inference.engines.engine import Engine, EngineOptions, ModelFile, Tag
 from cnnclf.inference.engines.engine_opening import EngineOpener
 from cnnclf.inference.engines.engine_table import find_engine
+from cnnclf.inference.familiarity import join_features
 from cnnclf.inference.probabilities import softmax
 from cnnclf.inference.promise import Promise, read_cutoff, read_promise
-from cnnclf.inference.ranking import RankedLabels, rank_labels
+from cnnclf.inference.ranking import NO_RULES, RankedLabels, rank_labels
+from cnnclf.inference.views import AveragedViews
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -41,11 +45,13 @@ class Classifier:
     Args:
         engine: Computes the logits.
         source: The bundle it was loaded from.
+        features: How many features its engine computes beside the logits; usually none.
     """
 
     engine: Engine
     source: Bundle
     _keras: "_KerasLoader" = field(repr=False)
+    features: int = 0
 
     @classmethod
     def load(
@@ -57,6 +63,8 @@ class Classifier:
         device: str | None = None,
         threads: int | None = None,
         jit_compile: bool = False,
+        features: int | None = 0,
+        views: str = "none",
         verbose: bool = False,
         progress: Progress | None = None,
     ) -> "Classifier":
@@ -72,6 +80,9 @@ class Classifier:
             threads: CPU threads; None for all that the process may use.
             jit_compile: Compile the Keras graph with XLA; slower on a CPU. With `device` the
                 runtime decides.
+            features: How many features `stream_outputs` gives; 0 for none, None for all there
+                are, which loads Keras to count them. Exports have none.
+            views: A name of `VIEWS`: the logits of several views of each image are averaged.
             verbose: Do not silence libraries.
             progress: Shows conversions, notes and warnings.
 
@@ -95,7 +106,12 @@ class Classifier:
         # Other engines are compared with Keras on the CPU: GPUs round float32 to fewer digits.
         is_keras = choices[0].row.name == "keras"
         keras_device = device if is_keras or device is None else "cpu"
-        keras = _KerasLoader(bundle, keras_device, threads, jit_compile, verbose, progress)
+        keras = _KerasLoader(
+            bundle, keras_device, threads, jit_compile, verbose, progress, features != 0
+        )
+        if features is None:
+            features = int(keras.load().output_shape[-1]) - len(bundle.labels)
+        model = _add_outputs(model, features)
         options = EngineOptions(keras, threads=threads)
         opener = EngineOpener(model, bundle.directory, options, progress)
         opened, choice = opener.open_first(choices)
@@ -109,7 +125,10 @@ class Classifier:
         if device is not None:
             progress.note(_describe(opened, choice, keras, threads))
         report_verdict(bundle, opened, progress=progress)
-        return cls(opened, bundle, keras)
+        if views != "none":
+            opened = AveragedViews(opened, views)
+            progress.note(f"--views {views} computes each image {opened.count} times")
+        return cls(opened, bundle, keras, features)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -176,10 +195,7 @@ class Classifier:
         Raises:
             ValueError: Another shape or dtype.
         """
-        self._check_pixels(pixels)
-        if not len(pixels):
-            return np.zeros((0, len(self.labels)), np.float32)
-        return self._to_logits(self.engine.logits(pixels))
+        return self._compute(pixels)[:, : len(self.labels)]
 
     def stream(
         self, batches: Iterable[tuple[Tag, np.ndarray]]
@@ -197,9 +213,21 @@ class Classifier:
         Raises:
             ValueError: Another shape or dtype.
         """
+        with closing(self.stream_outputs(batches)) as results:
+            for tag, outputs in results:
+                yield tag, outputs[:, : len(self.labels)]
+
+    def stream_outputs(
+        self, batches: Iterable[tuple[Tag, np.ndarray]]
+    ) -> Generator[tuple[Tag, np.ndarray], None, None]:
+        """Compute logits and features; see `stream`.
+
+        Yields:
+            The tag, and float32 [n, K + features]: logits, then features of length 1.
+        """
         with closing(self.engine.stream(self._checked(batches))) as results:
-            for tag, logits in results:
-                yield tag, self._to_logits(logits)
+            for tag, outputs in results:
+                yield tag, self._to_logits(outputs)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Turn logits into probabilities: softmax(logits / temperature).
@@ -215,7 +243,12 @@ class Classifier:
         return softmax(np.asarray(logits, np.float64) / self.temperature)
 
     def classify(
-        self, pixels: np.ndarray, *, top_k: int = 3, threshold: float | None = None
+        self,
+        pixels: np.ndarray,
+        *,
+        top_k: int = 3,
+        threshold: float | None = None,
+        rules: AnswerRules = NO_RULES,
     ) -> list[RankedLabels]:
         """Name the most probable labels of decoded images.
 
@@ -224,6 +257,7 @@ class Classifier:
             top_k: How many labels to name, at least 1; more than there are means all.
             threshold: Best probability below which the label is `unknown`, 0..1; None for that of
                 the bundle, which usually has none.
+            rules: Sets and familiarity; see `read_rules`.
 
         Returns:
             One answer for each image, in order.
@@ -232,8 +266,17 @@ class Classifier:
             ValueError: Another shape or dtype.
         """
         threshold, norm = read_cutoff(self.bundle, threshold)
-        logits = self.logits(pixels)
-        return list(rank_labels(self, logits, top_k=top_k, threshold=threshold, norm=norm))
+        outputs = self._compute(pixels)
+        return list(
+            rank_labels(self, outputs, top_k=top_k, threshold=threshold, norm=norm, rules=rules)
+        )
+
+    def _compute(self, pixels: np.ndarray) -> np.ndarray:
+        """Compute logits and features, float32 [n, K + features]."""
+        self._check_pixels(pixels)
+        if not len(pixels):
+            return np.zeros((0, len(self.labels) + self.features), np.float32)
+        return self._to_logits(self.engine.logits(pixels))
 
     def _checked(
         self, batches: Iterable[tuple[Tag, np.ndarray]]
@@ -267,6 +310,7 @@ class _KerasLoader:
     jit_compile: bool
     verbose: bool
     progress: Progress
+    with_features: bool = False
     runtime: "RuntimeInfo | None" = None
     _model: "keras.Model | None" = None
 
@@ -278,7 +322,8 @@ class _KerasLoader:
         if self._model is None:
             if self.device is not None:
                 self._set_up(self.device)
-            self._model = self._load()
+            model = self._load()
+            self._model = join_features(model) if self.with_features else model
         return self._model
 
     def _set_up(self, device: str) -> None:
@@ -306,6 +351,14 @@ class _KerasLoader:
         if problem:
             raise self.bundle.damaged(problem)
         return model
+
+
+def _add_outputs(model: ModelFile, features: int) -> ModelFile:
+    """Return the model file of a model with features: for engines, it is another model."""
+    if not features:
+        return model
+    checksum = hashlib.sha256(f"{model.checksum} with features".encode()).hexdigest()
+    return replace(model, checksum=checksum, outputs=model.outputs + features)
 
 
 def _describe(

@@ -33,7 +33,7 @@ class PredictionJob:
         inputs: The arguments as they were typed.
         folder: The working directory if the inputs are relative; else empty.
         top_k: How many classes are named.
-        columns: Names of the columns, and --csv-safe if cells are quoted.
+        columns: Names of the columns, and options that change what is in them.
         threshold: See `PredictOptions`.
         shard: The shard; None for all inputs.
     """
@@ -60,7 +60,11 @@ class PredictionJob:
         # The entries of a list may be relative, too.
         is_relative = not all(Path(item).is_absolute() for item in inputs)
         folder = str(Path.cwd()) if is_relative else ""
-        names = (*columns.names(), *(("--csv-safe",) if columns.csv_safe else ()))
+        how = ["--csv-safe"] if columns.csv_safe else []
+        how += [f"--sets {columns.sets}"] if columns.sets else []
+        how += [f"--unknown-by {columns.familiar}"] if columns.familiar else []
+        how += [f"--views {columns.views}"] if columns.views != "none" else []
+        names = (*columns.names(), *how)
         return cls(model, tuple(inputs), folder, columns.top_k, names, threshold, shard)
 
     def to_record(self) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from cnnclf.config import PredictConfig
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.inference.ranking import rank_labels
+from cnnclf.inference.answer_rules import AnswerRules
+from cnnclf.inference.ranking import NO_RULES, rank_labels
 from cnnclf.prediction.inputs import PAUSE, Found
 from cnnclf.prediction.rows import Prediction
 from cnnclf.prediction.stage_times import StageClock
@@ -37,7 +38,8 @@ _BATCHES_AHEAD = 2
 class ImageClassifier(Protocol):
     """What predicts: a `Classifier`, or anything with the same methods.
 
-    If it also has a method `stream` like `Classifier.stream`, it gets several batches at once.
+    If it also has a method `stream_outputs` or `stream` like those of `Classifier`, it gets several
+    batches at once.
     """
 
     @property
@@ -71,6 +73,7 @@ class PredictOptions:
         batch_size: Images per batch, at least 1.
         threads: Decoding threads; None for one per processor.
         norm: How confidence is scored, as in `score_confidence`; None: the best probability.
+        rules: Sets and familiarity.
         first_batch: Images in the first batch, 1..batch_size; None for batch_size.
     """
 
@@ -79,6 +82,7 @@ class PredictOptions:
     batch_size: int = _DEFAULTS.batch_size
     threads: int | None = None
     norm: int | None = None
+    rules: AnswerRules = NO_RULES
     first_batch: int | None = None
 
     def continue_after(self, rows: int) -> "PredictOptions":
@@ -297,7 +301,7 @@ def _stream(
     classifier: ImageClassifier, batches: Iterable[tuple[_Batch, Pixels]]
 ) -> Generator[tuple[_Batch, Logits], None, None]:
     """Compute batches in order, several at once if the classifier can."""
-    stream = getattr(classifier, "stream", None)
+    stream = getattr(classifier, "stream_outputs", getattr(classifier, "stream", None))
     if stream is not None:
         with contextlib.closing(stream(batches)) as results:
             yield from results
@@ -312,7 +316,12 @@ def _name_predictions(
 ) -> Iterator[Prediction]:
     """Yield the predictions of a batch; failed images keep their positions."""
     answers = rank_labels(
-        classifier, logits, top_k=options.top_k, threshold=options.threshold, norm=options.norm
+        classifier,
+        logits,
+        top_k=options.top_k,
+        threshold=options.threshold,
+        norm=options.norm,
+        rules=options.rules,
     )
     for index, item in enumerate(batch.found):
         if index in batch.errors:
@@ -320,4 +329,4 @@ def _name_predictions(
             continue
         answer = next(answers)
         error = "" if answer.ranking else "the model's output is not a number"
-        yield Prediction(item.path, answer.ranking, is_unknown=answer.is_unknown, error=error)
+        yield Prediction.of_answer(item.path, answer, error=error)

@@ -22,6 +22,9 @@ class Prediction:
         path: The file, as found.
         ranking: The most probable labels, best first; empty on error.
         is_unknown: The best probability is below the threshold.
+        label_set: The labels that hold the true one at a promised rate; () if not asked for.
+        familiar: How familiar the image is, 0..1; None where that is not known.
+        is_unfamiliar: The image is unlike anything learned.
         placed: Where the file was copied, linked or moved to; empty if it was not.
         error: Why there is no ranking, or why the file was not placed; empty on success.
     """
@@ -29,8 +32,24 @@ class Prediction:
     path: str
     ranking: Ranking = ()
     is_unknown: bool = False
+    label_set: tuple[str, ...] = ()
+    familiar: float | None = None
+    is_unfamiliar: bool = False
     placed: str = ""
     error: str = ""
+
+    @classmethod
+    def of_answer(cls, path: str, answer: RankedLabels, *, error: str = "") -> "Prediction":
+        """Join a path and the answer for its image."""
+        return cls(
+            path,
+            answer.ranking,
+            is_unknown=answer.is_unknown,
+            label_set=answer.label_set,
+            familiar=answer.familiar,
+            is_unfamiliar=answer.is_unfamiliar,
+            error=error,
+        )
 
     @property
     def label(self) -> str:
@@ -49,6 +68,9 @@ class RowColumns(NamedTuple):
         classes: Labels with a column for their probability instead of the best ones; () for none.
         identity: What the first column holds: `path`, `name` (of the file) or `stem`; with the last
             two there is no column for errors.
+        sets: How sets of labels are made, if there is a column for them.
+        familiar: How familiarity is used, if there is a column for it.
+        views: The views of each image whose logits are averaged.
     """
 
     top_k: int
@@ -57,6 +79,9 @@ class RowColumns(NamedTuple):
     csv_safe: bool = False
     classes: tuple[str, ...] = ()
     identity: str = "path"
+    sets: str = ""
+    familiar: str = ""
+    views: str = "none"
 
     def names(self) -> list[str]:
         """Return the column names."""
@@ -66,9 +91,10 @@ class RowColumns(NamedTuple):
 
     def numbers(self) -> list[str]:
         """Return the names of the columns that hold probabilities."""
+        familiar = ["familiar"] if self.familiar else []
         if self.classes:
-            return self._class_names()
-        return [name for name in self.names() if name.startswith("probability")]
+            return [*self._class_names(), *familiar]
+        return [*(name for name in self.names() if name.startswith("probability")), *familiar]
 
     def cells(self, prediction: Prediction) -> list[Cell]:
         """Return the values of a row; None for an empty cell."""
@@ -80,27 +106,39 @@ class RowColumns(NamedTuple):
         return [name, *self._middle_cells(prediction)]
 
     def _class_names(self) -> list[str]:
-        taken = {"path", "id", "placed", "error"}
+        taken = {"path", "id", "set", "familiar", "placed", "error"}
         return [f"{label} (class)" if label in taken else label for label in self.classes]
 
     def _middle_names(self) -> list[str]:
         if self.classes:
-            return [*self._class_names(), *(["placed"] if self.placed else [])]
+            return [*self._class_names(), *self._last_names()]
         names = ["label", "probability"]
         if self.nearest:
             names.append("nearest")
         for rank in range(2, self.top_k + 1):
             names += [f"label_{rank}", f"probability_{rank}"]
-        if self.placed:
-            names.append("placed")
-        return names
+        return [*names, *self._last_names()]
+
+    def _last_names(self) -> list[str]:
+        columns = {"set": self.sets, "familiar": self.familiar, "placed": self.placed}
+        return [name for name, is_there in columns.items() if is_there]
+
+    def _last_cells(self, prediction: Prediction) -> list[Cell]:
+        labels = (label.replace("|", "\\|") for label in prediction.label_set)
+        familiar = prediction.familiar
+        cells: dict[str, Cell] = {
+            "set": "|".join(labels) or None,
+            "familiar": None if familiar is None else _rounded(familiar),
+            "placed": prediction.placed or None,
+        }
+        return [cells[name] for name in self._last_names()]
 
     def _middle_cells(self, prediction: Prediction) -> list[Cell]:
         ranking = prediction.ranking
         if self.classes:
             known = {label: _rounded(probability) for label, probability in ranking}
-            placed: list[Cell] = [prediction.placed or None] if self.placed else []
-            return [*(known.get(label) for label in self.classes), *placed]
+            found: list[Cell] = [known.get(label) for label in self.classes]
+            return [*found, *self._last_cells(prediction)]
         cells: list[Cell] = [prediction.label or None]
         cells.append(_rounded(ranking[0][1]) if ranking else None)
         if self.nearest:
@@ -108,9 +146,7 @@ class RowColumns(NamedTuple):
         for rank in range(1, self.top_k):
             label, probability = ranking[rank] if rank < len(ranking) else (None, None)
             cells += [label, None if probability is None else _rounded(probability)]
-        if self.placed:
-            cells.append(prediction.placed or None)
-        return cells
+        return [*cells, *self._last_cells(prediction)]
 
 
 class RowWriter(Protocol):

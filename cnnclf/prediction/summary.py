@@ -27,6 +27,7 @@ class PredictSummary:
         limit: The slowest stage; None if the job was too short to measure.
         unsure_below: The best probability below which a file is `unsure`; 0 to count none.
         unsure: Files that resemble none of the classes much.
+        unfamiliar: Files that are unlike anything learned, and have a label all the same.
     """
 
     files: int = 0
@@ -39,6 +40,7 @@ class PredictSummary:
     limit: Limit | None = None
     unsure_below: float = 0.0
     unsure: int = 0
+    unfamiliar: int = 0
 
     @property
     def exit_code(self) -> ExitCode:
@@ -54,6 +56,7 @@ class PredictSummary:
         """Count one row."""
         ranking = prediction.ranking
         self.unsure += bool(ranking) and ranking[0][1] < self.unsure_below
+        self.unfamiliar += prediction.is_unfamiliar and not prediction.is_unknown
         self._add(prediction.path, prediction.label, prediction.placed, prediction.error)
 
     def add_earlier(self, cells: Mapping[str, Cell]) -> None:

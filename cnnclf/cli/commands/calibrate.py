@@ -48,6 +48,7 @@ def calibrate_command(
         _show_promise(result, result.promise)
     else:
         _show_offers(result, config.confidence)
+    _show_stored(result)
     out.json(result.to_dict())
     if result.promise is not None:
         out.hint(f"label images with it: cnnclf predict {shlex.quote(str(run))} photos/")
@@ -66,6 +67,22 @@ def _show_promise(result: "CalibratedModel", promise: "Promise") -> None:
             "correct": _correct(promise),
             "AURC": f"{result.curve.aurc:.4f}",
             "AUGRC": f"{result.curve.augrc:.4f}",
+        },
+    )
+
+
+def _show_stored(result: "CalibratedModel") -> None:
+    sizes = [f"{each.method} {each.size:.2f}" for each in result.sets]
+    out.line()
+    out.pairs(
+        "",
+        {
+            "sets of 0.95": f"{', '.join(sizes)} labels on average: predict --sets 0.95"
+            if sizes
+            else "need 19 images",
+            "familiarity": "a column of predict: predict --unknown-by both"
+            if result.has_index
+            else "no index of training images",
             "bundle": result.bundle,
         },
     )

@@ -12,11 +12,12 @@ from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import EvaluateConfig
 from cnnclf.errors import ExitCode
 from cnnclf.names import count_of
-from cnnclf.runs import CONFUSION_FIGURE_FILE, WORST_FIGURE_FILE
+from cnnclf.runs import CONFUSION_FIGURE_FILE, ROBUSTNESS_FIGURE_FILE, WORST_FIGURE_FILE
 
 if TYPE_CHECKING:
     from cnnclf.evaluation.promises import KeptPromise
     from cnnclf.evaluation.report import Report
+    from cnnclf.evaluation.robustness import Robustness
 
 _CLASS_ROWS = 30  # classes shown on the screen; metrics.json has all
 _PAIR_ROWS = 10
@@ -94,21 +95,31 @@ def _show(report: "Report") -> None:
         rows["excluded"] = f"{len(report.failed):,} of {total:,} images, which cannot be decoded"
     out.pairs("", rows)
     _show_classes(report)
+    _show_details(report)
+    out.line()
+    files = {
+        "report": report.directory,
+        "confusion": report.directory / CONFUSION_FIGURE_FILE,
+        "mistakes": report.directory / WORST_FIGURE_FILE,
+    }
+    if report.robustness is not None:
+        files["changes"] = report.directory / ROBUSTNESS_FIGURE_FILE
+    out.pairs("", files)
+
+
+def _show_details(report: "Report") -> None:
+    if report.sets:
+        _show_sets(report)
+    if report.by is not None:
+        _show_groups(report)
+    if report.robustness is not None:
+        _show_robustness(report.robustness)
     if report.confused:
         out.table(
             "most confused classes",
             ("true", "predicted", "images", "fraction"),
             rows=[(p.label, p.predicted, p.count, p.share) for p in report.confused[:_PAIR_ROWS]],
         )
-    out.line()
-    out.pairs(
-        "",
-        {
-            "report": report.directory,
-            "confusion": report.directory / CONFUSION_FIGURE_FILE,
-            "mistakes": report.directory / WORST_FIGURE_FILE,
-        },
-    )
 
 
 def _describe_promise(kept: "KeptPromise") -> str:
@@ -122,6 +133,67 @@ def _describe_promise(kept: "KeptPromise") -> str:
     return (
         f"{text}; promised: {kept.promise}, found: {name} {kept.value:.4f} "
         f"({kept.low:.4f} to {kept.high:.4f})"
+    )
+
+
+def _show_groups(report: "Report") -> None:
+    from cnnclf.evaluation.groups import MIN_IMAGES
+
+    shown = report.groups[:_CLASS_ROWS]
+    count = f"the worst {len(shown)} of {len(report.groups):,} values"
+    out.table(
+        f"accuracy by {report.by}" + (f": {count}" if len(report.groups) > len(shown) else ""),
+        (str(report.by), "images", "accuracy", "95 % interval", ""),
+        rows=[
+            (
+                group.value or "(none)",
+                group.images,
+                group.accuracy,
+                f"{group.low:.4f} to {group.high:.4f}",
+                "too few images" if group.is_small else "below the rest" if group.is_below else "",
+            )
+            for group in shown
+        ],
+    )
+    small = sum(group.is_small for group in report.groups)
+    if small:
+        out.warn(
+            f"{count_of(small, 'group')} of {report.by} with fewer than {MIN_IMAGES} images: their "
+            "order may be chance"
+        )
+
+
+def _show_robustness(robustness: "Robustness") -> None:
+    out.table(
+        f"accuracy on {robustness.images:,} changed images "
+        f"({robustness.accuracy:.3f} unchanged, {robustness.mean:.3f} on average)",
+        ("change", "1", "2", "3", "4", "5", "5 points lower at"),
+        rows=[
+            (
+                row.name,
+                *(f"{value:.3f}" for value in row.accuracy),
+                "-" if row.falls_at is None else f"{row.values[row.falls_at - 1]:g} {row.unit}",
+            )
+            for row in robustness.changes
+        ],
+    )
+
+
+def _show_sets(report: "Report") -> None:
+    first = report.sets[0]
+    each = " for each class" if first.is_per_class else ""
+    out.table(
+        f"sets of labels that are to hold the true one at a rate of {first.level:g}{each}",
+        ("method", "rate (95 % interval)", "labels (95 % interval)", "largest"),
+        rows=[
+            (
+                row.method,
+                f"{row.covered / row.images:.4f} ({row.low:.4f} to {row.high:.4f})",
+                f"{row.size:.2f} ({row.size_low:.2f} to {row.size_high:.2f})",
+                row.largest,
+            )
+            for row in report.sets
+        ],
     )
 
 

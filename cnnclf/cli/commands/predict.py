@@ -169,6 +169,7 @@ def predict_command(
             csv_safe=csv_safe,
             all_probabilities=config.all_probabilities,
             identity=config.id_column,
+            views=config.views,
         )
         summary = _predict_here(
             bundle, search, target=target, config=config, watch=watch, verbose=verbose
@@ -185,7 +186,9 @@ def _is_finished(
     from cnnclf.inference.bundles import find_bundle
     from cnnclf.runs import CLASSIFIER_FILE
 
-    if path is None or not path.is_file():
+    is_plain = config.sets is None and config.unknown_by == "probability"
+    is_plain = is_plain and config.views == "none"
+    if path is None or not path.is_file() or not is_plain:
         return False
     try:
         bundle = read_json(find_bundle(run) / CLASSIFIER_FILE)
@@ -208,17 +211,30 @@ def _predict_here(
     verbose: bool,
 ) -> "PredictSummary":
     """Predict on this machine."""
+    from cnnclf.files import read_json
+    from cnnclf.inference.answer_rules import read_rules
     from cnnclf.inference.classifier import Classifier
     from cnnclf.inference.ranking import low_probability
     from cnnclf.prediction.label_pipeline import PredictOptions
     from cnnclf.prediction.predict import predict_images, watch_images
+    from cnnclf.runs import CLASSIFIER_FILE
 
+    rules = read_rules(
+        read_json(bundle / CLASSIFIER_FILE),
+        bundle,
+        level=config.sets,
+        method=config.set_method,
+        unknown_by=config.unknown_by,
+        min_familiar=config.min_familiar,
+    )
     classifier = Classifier.load(
         bundle,
         engine=config.engine,
         precision=config.precision,
         device=config.device,
         threads=config.threads,
+        features=rules.features,
+        views=config.views,
         verbose=verbose,
         progress=out.progress(),
     )
@@ -230,6 +246,7 @@ def _predict_here(
         config.batch_size,
         config.threads,
         cutoff.norm,
+        rules,
     )
     placer = target.sorting.open_placer(labels) if target.sorting else None
     checksum, inputs = classifier.bundle["sha256"], search.inputs

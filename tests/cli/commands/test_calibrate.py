@@ -6,8 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import cnnclf
 from cnnclf.files import write_json_atomic
 from tests.conftest import Cli
 from tests.terminal.terminal import ROOT
@@ -77,6 +80,64 @@ def test_refusals_change_nothing(
     assert words in result.stderr
     assert "hint: " in result.stderr
     assert read_bundle(run) == before
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """An image of the dataset, and noise, of whose label the network is certain."""
+    (tmp_path / "new").mkdir()
+    shutil.copy(PHOTOS / "x" / "x000.jpg", tmp_path / "new" / "x.jpg")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "new" / "noise.png")
+    return tmp_path / "new"
+
+
+def read_rows(text: str) -> dict[str, dict[str, str]]:
+    return {Path(row["path"]).stem: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def test_sets_and_familiarity_need_a_calibrated_bundle(cli: Cli, run: Path, strange: Path) -> None:
+    for options in (("--sets", 0.95), ("--unknown-by", "both")):
+        result = cli("predict", run, strange, *options, *KERAS)
+        assert result.code == 2
+        assert "was not calibrated" in result.stderr
+        assert "hint: cnnclf calibrate RUN" in result.stderr
+    plain = cli("predict", run, strange, *KERAS)
+    assert "familiar" not in plain.stdout.partition("\n")[0]
+    assert cli("calibrate", run, PHOTOS, *KERAS).code == 0
+    [file] = (run / "checkpoints/best").glob("calibration-*.npz")
+    assert file.stat().st_size < 2_000_000
+
+    result = cli("predict", run, strange, "--sets", 0.95, *KERAS)
+    rows = read_rows(result.stdout)
+    assert rows["x"]["set"] == "x"
+    assert float(rows["x"]["familiar"]) > 0.1
+    assert float(rows["noise"]["familiar"]) == pytest.approx(1 / 46, rel=1e-4)
+    assert float(rows["noise"]["probability"]) > 0.99
+    assert rows["noise"]["label"] == "x"
+    assert "1 image unlike anything learned: --unknown-by both" in result.stderr
+    both = cli("predict", run, strange, "--unknown-by", "both", *KERAS)
+    assert [row["label"] for row in read_rows(both.stdout).values()] == ["unknown", "x"]
+    assert "unlike anything learned" not in both.stderr
+    refused = cli("predict", run, strange, "--sets", 0.99, *KERAS)
+    assert refused.code == 3
+    assert "45 images are too few for sets of 0.99: 99 are needed" in refused.stderr
+    [prediction] = cnnclf.predict(str(run), strange / "noise.png", config={"unknown_by": "both"})
+    assert (prediction.label, prediction.is_unfamiliar) == ("unknown", True)
+
+    exported = cli("export", run, "--format", "keras", "--no-verify", "-o", run / "export")
+    assert exported.code == 0
+    result = cli("predict", run / "export", strange, "--sets", 0.95, *KERAS)
+    assert read_rows(result.stdout)["x"]["set"] == "x"
+    assert "familiar" not in result.stdout.partition("\n")[0]
+    refused = cli("predict", run / "export", strange, "--unknown-by", "distance", *KERAS)
+    assert refused.code == 2
+    assert "is an export, which has no features" in refused.stderr
+
+    file.write_bytes(b"damaged")
+    damaged = cli("predict", run, strange, *KERAS)
+    assert damaged.code == 4
+    assert "its content does not match the checksum" in damaged.stderr
 
 
 def test_images_of_one_class_are_refused(cli: Cli, run: Path, tmp_path: Path) -> None:

@@ -120,6 +120,49 @@ def test_all_images_with_the_one_mistake(cli: Cli, place: Place) -> None:
     assert json.loads((place.run / "evaluation/all/metrics.json").read_text()) == content
 
 
+def test_changed_images_and_the_groups_of_a_column(
+    cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
+) -> None:
+    dataset = Path(shutil.copytree(place.dataset, tmp_path / "dataset"))
+    lines = (dataset / "manifest.csv").read_text().splitlines()
+    is_mistake = ["blue/0.png" in line for line in lines]
+    cameras = ["camera", *("old" if each else "new" for each in is_mistake[1:])]
+    (dataset / "manifest.csv").write_text(
+        "".join(f"{line},{camera}\n" for line, camera in zip(lines, cameras, strict=True))
+    )
+    how = ("--split", "all", "-o", tmp_path / "report")
+    result = cli("evaluate", place.run, dataset, *how, "--robustness", "--by", "camera")
+    assert result.code == 0, result.stderr
+    content = json.loads((tmp_path / "report/metrics.json").read_text())
+    assert [(each["value"], each["correct"]) for each in content["groups"]] == [
+        ("old", 0),
+        ("new", 35),
+    ]
+    assert "1 group of camera with fewer than 30 images" in result.stderr
+    found = content["robustness"]
+    assert (found["images"], len(found["changes"])) == (36, 11)
+    rows = {each["name"]: each for each in found["changes"]}
+    assert rows["defocus"]["accuracy"] == [35 / 36] * 5  # the model looks at the mean color
+    assert rows["saturation"]["accuracy"][-1] < 0.5
+    assert rows["saturation"]["falls_at"] is not None
+    with Image.open(tmp_path / "report/robustness.png") as image:
+        assert image.height > image.width > 500
+    assert "accuracy on 36 changed images" in result.stdout
+
+    refused = cli("evaluate", place.run, dataset, "--by", "site")
+    assert refused.code == 2
+    assert "has no such column" in refused.stderr
+    assert "camera" in refused.stderr
+
+
+def test_views_of_a_model_of_mean_colors_change_nothing(cli: Cli, place: Place) -> None:
+    plain, mirrored = (
+        json.loads(cli("evaluate", place.run, "--json", "--views", views).stdout)["metrics"]
+        for views in ("none", "mirror")
+    )
+    assert mirrored == pytest.approx(plain, abs=1e-5)
+
+
 @pytest.mark.parametrize("cache", ["disk", "ram", "none"])
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_every_cache_and_batch_size_gives_what_the_classifier_gives_alone(

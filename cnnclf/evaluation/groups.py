@@ -1,0 +1,106 @@
+"""Figures per group of images, by any column of the manifest: such as camera, site or date."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.data.manifest import MANIFEST_NAME, Dataset
+from cnnclf.errors import DataError, UsageError
+from cnnclf.evaluation.metrics import wilson_interval
+
+MIN_IMAGES = 30  # of a group: with fewer, its interval is wider than a third
+_MAX_VALUES, _RANGES = 20, 5  # more numbers than this are joined to ranges
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """The accuracy of one group.
+
+    Args:
+        value: Of the column; empty for images without one.
+        images: Number of images.
+        correct: How many are classified correctly.
+        low: Lower end of the Wilson 95 % interval of the accuracy.
+        high: Upper end.
+        is_small: The group is too small to say much.
+        is_below: The whole interval is below the accuracy on all images.
+    """
+
+    value: str
+    images: int
+    correct: int
+    low: float
+    high: float
+    is_small: bool
+    is_below: bool
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images that is classified correctly."""
+        return self.correct / self.images
+
+
+def read_column(dataset: Dataset, name: str) -> list[str]:
+    """Read a column of the manifest, also one that was added by hand.
+
+    Raises:
+        UsageError: There is no such column; with those there are.
+        DataError: The file has other rows than the dataset.
+    """
+    path = dataset.directory / MANIFEST_NAME
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or []
+        if name not in names:
+            raise UsageError(
+                f"--by {name}: {path} has no such column",
+                f"its columns are {', '.join(names)}; others can be added to it",
+            )
+        values = [row[name] or "" for row in reader]
+    if len(values) != len(dataset):
+        raise DataError(f"{path} changed: {len(values):,} rows, expected {len(dataset):,}")
+    return values
+
+
+def score_groups(
+    values: Sequence[str], is_correct: npt.NDArray[np.bool_]
+) -> tuple[GroupScores, ...]:
+    """Measure the accuracy of each group.
+
+    Args:
+        values: Of the column, one for each image; many different numbers are joined to ranges.
+        is_correct: bool [n], n >= 1.
+
+    Returns:
+        The worst group first.
+    """
+    names = np.array(_join_numbers(values), dtype=object)
+    overall = float(is_correct.mean())
+    groups = []
+    for value in sorted(set(names)):
+        chosen = is_correct[names == value]
+        images, correct = len(chosen), int(chosen.sum())
+        low, high = wilson_interval(correct, images)
+        is_small = images < MIN_IMAGES
+        groups.append(
+            GroupScores(value, images, correct, low, high, is_small, is_below=high < overall)
+        )
+    return tuple(sorted(groups, key=lambda group: (group.accuracy, -group.images, group.value)))
+
+
+def _join_numbers(values: Sequence[str]) -> list[str]:
+    """Replace many different numbers by ranges of about as many images each."""
+    if len(set(values)) <= _MAX_VALUES:
+        return list(values)
+    try:
+        numbers = np.array([float(value) for value in values])
+    except ValueError:
+        return list(values)
+    if not np.isfinite(numbers).all():
+        return list(values)
+    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _RANGES + 1)))
+    places = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
+    return [f"{edges[at]:g} to {edges[at + 1]:g}" for at in places]

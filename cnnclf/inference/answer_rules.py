@@ -1,0 +1,93 @@
+"""What is said of an image beside its labels: the set that holds the true one, and familiarity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnclf.errors import UsageError
+from cnnclf.inference.calibration_data import FIELD, load_calibration
+from cnnclf.inference.familiarity import Familiarity
+from cnnclf.inference.label_sets import LabelSets
+
+UNKNOWN_BY = ("probability", "distance", "both")
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerRules:
+    """How answers are made from logits and features.
+
+    Args:
+        sets: Finds sets of labels; None for none.
+        familiarity: Compares images with training images; None where there is no index.
+        unknown_by: What makes a label unknown: a low probability, a large distance, or either.
+        limit: Familiarity at or below which an image is unlike anything learned.
+    """
+
+    sets: LabelSets | None = None
+    familiarity: Familiarity | None = None
+    unknown_by: str = "probability"
+    limit: float = 0.0
+
+    @property
+    def features(self) -> int:
+        """How many features a classifier has to be loaded with."""
+        return self.familiarity.features if self.familiarity else 0
+
+    @property
+    def set_words(self) -> str:
+        """How sets are made, such as "0.95 lac"; empty for none."""
+        return f"{self.sets.level:g} {self.sets.method}" if self.sets else ""
+
+    @property
+    def familiar_words(self) -> str:
+        """How familiarity is used, such as "both 0.01"; empty for not at all."""
+        return f"{self.unknown_by} {self.limit:g}" if self.familiarity else ""
+
+
+def read_rules(
+    content: Mapping[str, Any],
+    directory: Path,
+    *,
+    level: float | None = None,
+    method: str = "lac",
+    unknown_by: str = "probability",
+    min_familiar: float = 0.01,
+) -> AnswerRules:
+    """Read from a bundle what the options ask for.
+
+    Args:
+        content: Of classifier.json.
+        directory: The bundle.
+        level: The rate at which a set holds the true label, (0, 1); None for no sets.
+        method: A name of `METHODS`.
+        unknown_by: A name of `UNKNOWN_BY`.
+        min_familiar: Fraction of images like those of val that count as unlike anything learned.
+
+    Raises:
+        UsageError: The bundle lacks what is asked for; with how to get it.
+        DataError: The sets need more images than the bundle was calibrated on.
+        RunError: The file of the bundle is damaged.
+    """
+    is_export = "format" in content
+    by_distance = unknown_by != "probability"
+    if content.get(FIELD) is None and (level is not None or by_distance):
+        option = f"--sets {level:g}" if level is not None else f"--unknown-by {unknown_by}"
+        raise UsageError(
+            f"{directory} was not calibrated, which {option} needs", "cnnclf calibrate RUN"
+        )
+    data = load_calibration(content, directory)
+    familiarity = None if data is None or is_export else data.familiarity
+    if familiarity is None and by_distance:
+        raise UsageError(
+            f"--unknown-by {unknown_by}: {directory} "
+            + ("is an export, which has no features" if is_export else "has no index of features"),
+            "use the run it was exported from; --unknown-by probability needs no features"
+            if is_export
+            else "cnnclf calibrate RUN makes one from the training images",
+        )
+    sets = None
+    if data is not None and level is not None:
+        sets = data.fit_sets(method=method, level=level, classes=len(content["labels"]))
+    limit = familiarity.find_limit(min_familiar) if familiarity else 0.0
+    return AnswerRules(sets, familiarity, unknown_by, limit)

@@ -1,0 +1,71 @@
+"""Several views of each image, mirrored or shifted, whose logits are averaged."""
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+
+import numpy as np
+
+from cnnclf.inference.engines.engine import Engine, Logits, Pixels, Tag
+
+VIEWS = ("none", "mirror", "shifts")
+_SHIFT = 1 / 16  # of the size
+
+
+class AveragedViews:
+    """An engine that computes several views of each image with another engine.
+
+    Args:
+        engine: Computes each view.
+        kind: `mirror`: the image and its mirror image. `shifts`: the image, and moved by a
+            sixteenth to each side, with its edge repeated.
+    """
+
+    def __init__(self, engine: Engine, kind: str) -> None:
+        self._engine = engine
+        self._kind = kind
+        self.name = engine.name
+        self.precision = engine.precision
+        self.count = sum(1 for _ in make_views(np.zeros((0, 1, 1, 1), np.uint8), kind))
+
+    def logits(self, pixels: Pixels) -> Logits:
+        """Compute one batch."""
+        views = [self._engine.logits(view) for view in make_views(pixels, self._kind)]
+        return np.asarray(np.mean(views, axis=0, dtype=np.float64), np.float32)
+
+    def stream(
+        self, batches: Iterable[tuple[Tag, Pixels]]
+    ) -> Generator[tuple[Tag, Logits], None, None]:
+        """Compute batches in order; see `Engine.stream`."""
+
+        def views() -> Iterator[tuple[Tag, Pixels]]:
+            for tag, pixels in batches:
+                for view in make_views(pixels, self._kind):
+                    yield tag, view
+
+        found: deque[Logits] = deque()
+        with closing(self._engine.stream(views())) as results:
+            for tag, logits in results:
+                found.append(logits)
+                if len(found) == self.count:
+                    yield tag, np.asarray(np.mean(found, axis=0, dtype=np.float64), np.float32)
+                    found.clear()
+
+
+def make_views(pixels: Pixels, kind: str) -> Iterator[Pixels]:
+    """Yield the views of images, uint8 [n, H, W, C]; the first is the images themselves.
+
+    Args:
+        pixels: uint8 [n, H, W, C].
+        kind: A name of `VIEWS`.
+    """
+    yield pixels
+    if kind == "mirror":
+        yield np.ascontiguousarray(pixels[:, :, ::-1])
+    elif kind == "shifts":
+        height, width = pixels.shape[1:3]
+        for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            rows = np.arange(height) - down * max(1, round(height * _SHIFT))
+            columns = np.arange(width) - right * max(1, round(width * _SHIFT))
+            rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
+            yield pixels[:, rows[:, None], columns[None]]
