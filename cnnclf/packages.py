@@ -11,6 +11,7 @@ from cnnclf import __version__
 # Modules that an extra of cnnclf installs, with the extra.
 EXTRAS: dict[str, str] = {
     "ai_edge_litert": "litert",
+    "huggingface_hub": "hf",
     "nncf": "openvino-int8",
     "onnx": "onnx",
     "onnxruntime": "onnx",

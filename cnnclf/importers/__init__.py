@@ -13,6 +13,7 @@ from cnnclf.data.manifest import SKIPPED_NAME, Dataset
 from cnnclf.importers.archives.archives import archive_importers
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS
+from cnnclf.importers.formats.hub import hub_importer
 from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.json_labels import JSON_LABELS
 from cnnclf.importers.formats.npz import NPZ
@@ -41,6 +42,7 @@ __all__ = [
 # In the order in which they are tried: .npz files are zip archives, and folders of any kind of file
 # may look like class folders. Archives look up in the same table what came out of them.
 IMPORTERS: Final[tuple[Importer, ...]] = (
+    hub_importer(lambda source, options: choose_importer(source, IMPORTERS, options=options)[0]),
     IDX,
     CIFAR,
     NPZ,
