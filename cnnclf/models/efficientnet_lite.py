@@ -1,9 +1,11 @@
-"""EfficientNet-Lite0 as a Keras functional model whose stages have names.
+"""EfficientNet-Lite as Keras functional models whose stages have names.
 
 EfficientNet-B0 (Tan and Le, 2019) without squeeze-and-excitation and with ReLU6 instead of swish,
-as its authors' Lite variants have it; stem and last convolution keep B0's width.
+as its authors' Lite variants have it. Larger variants have more blocks in the inner stages, and
+wider stages; stem and last convolution keep the width of B0.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,26 +31,36 @@ class LiteStage:
 
 STEM_FILTERS = 32
 FINAL_FILTERS = 1280
-LITE0_STAGES = (
-    LiteStage(1, 3, 1, 1, 16),
-    LiteStage(2, 3, 2, 6, 24),
-    LiteStage(2, 5, 2, 6, 40),
-    LiteStage(3, 3, 2, 6, 80),
-    LiteStage(3, 5, 1, 6, 112),
-    LiteStage(4, 5, 2, 6, 192),
-    LiteStage(1, 3, 1, 6, 320),
-)
+_SHAPES = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
+_SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "lite0": ((1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320)),
+    "lite1": ((1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320)),
+    "lite2": ((1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352)),
+}
+LITE_STAGES: Mapping[str, tuple[LiteStage, ...]] = {
+    variant: tuple(
+        LiteStage(count, *shape, width)
+        for count, shape, width in zip(repeats, _SHAPES, filters, strict=True)
+    )
+    for variant, (repeats, filters) in _SIZES.items()
+}
+"""The stages of each variant."""
 
 
-def build_efficientnet_lite0(
-    *, input_tensor: Any = None, include_top: bool = False, classes: int = 1000
+def build_efficientnet_lite(
+    *,
+    variant: str = "lite0",
+    input_tensor: Any = None,
+    include_top: bool = False,
+    classes: int = 1000,
 ) -> Any:
-    """Build EfficientNet-Lite0 with random weights.
+    """Build an EfficientNet-Lite with random weights.
 
     Layers are named `stem_*`, `stage1_block1_*` to `stage7_block1_*`, `final_*` and, with its top,
     `top_dense`.
 
     Args:
+        variant: `lite0`, `lite1` or `lite2`.
         input_tensor: Normalized pixels [N, H, W, 3], (x - 127) / 128; layers before it become part
             of the model. None: an input of 224x224.
         include_top: Whether to add average pooling and the dense layer for logits.
@@ -61,14 +73,14 @@ def build_efficientnet_lite0(
 
     inputs = keras.Input((224, 224, 3)) if input_tensor is None else input_tensor
     x = _convolve(inputs, STEM_FILTERS, 3, strides=2, name="stem")
-    for number, stage in enumerate(LITE0_STAGES, start=1):
+    for number, stage in enumerate(LITE_STAGES[variant], start=1):
         for repeat in range(stage.repeats):
             x = _block(x, stage, name=f"stage{number}_block{repeat + 1}", first=repeat == 0)
     x = _convolve(x, FINAL_FILTERS, 1, name="final")
     if include_top:
         x = keras.layers.GlobalAveragePooling2D(name="top_pool")(x)
         x = keras.layers.Dense(classes, name="top_dense")(x)
-    return keras.Model(keras.utils.get_source_inputs(inputs)[0], x, name="efficientnet-lite0")
+    return keras.Model(keras.utils.get_source_inputs(inputs)[0], x, name=f"efficientnet-{variant}")
 
 
 def _block(x: Any, stage: LiteStage, *, name: str, first: bool) -> Any:

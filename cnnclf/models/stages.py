@@ -111,7 +111,7 @@ MOBILENET_V3_SMALL = _before(
     "conv_1",
     last="final",
 )
-LITE0 = _before(
+LITE = _before(
     "stage1_block1_depthwise_conv",
     *(f"stage{number}_block1_expand_conv" for number in range(2, 8)),
     "final_conv",

@@ -1,4 +1,4 @@
-"""The mapping of EfficientNet-Lite0, against a second implementation that shares no code with it.
+"""The mapping of EfficientNet-Lite, against a second implementation that shares no code with it.
 
 The second one reads the network off the tensors of the file (kernel sizes, expansion, residuals)
 and computes in NumPy; only the strides, which no tensor shows, are written down once more.
@@ -12,21 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cnnclf.errors import RunError
-from cnnclf.models.efficientnet_lite import build_efficientnet_lite0
-from cnnclf.models.weights.lite0_weights import assign_lite0_state, load_lite0_weights
-from cnnclf.models.weights.published import LITE0_FILE, find_packaged_lite0
+from cnnclf.errors import MissingPackageError, RunError
+from cnnclf.models.efficientnet_lite import build_efficientnet_lite
+from cnnclf.models.weights.lite_weights import assign_lite_state, load_lite_weights
+from cnnclf.models.weights.published import LITE0_FILE, find_packaged
 from cnnclf.models.weights.torch_state import read_torch_state
+from cnnclf.models.weights.weight_files import WEIGHT_FILES
 
 Array = npt.NDArray[np.float64]
 State = dict[str, npt.NDArray[Any]]
 
-STRIDE_2_BLOCKS = (1, 3, 5, 11)
+STRIDE_2_BLOCKS = {16: (1, 3, 5, 11), 21: (1, 4, 7, 15)}  # by the number of blocks
 
 
 @pytest.fixture(scope="module")
 def lite0_path() -> Path:
-    return find_packaged_lite0()
+    return find_packaged()
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,25 @@ def test_logits_equal_those_of_a_second_implementation(
     size: int, state: State, lite0_path: Path
 ) -> None:
     model = build_top(size)
-    load_lite0_weights(model, lite0_path)
+    load_lite_weights(model, "efficientnet-lite0", lite0_path)
     pixels = draw_image(size)
     expected = compute_logits(state, pixels)
+    assert np.abs(compute_with(model, pixels) - expected).max() < 1e-4
+    assert np.std(expected) > 0.5
+
+
+@pytest.mark.parametrize(("variant", "trainable"), [("lite1", 5_416_680), ("lite2", 6_092_072)])
+def test_larger_variants_equal_the_second_implementation(variant: str, trainable: int) -> None:
+    name, size = f"efficientnet-{variant}", 45
+    try:
+        path = find_packaged(WEIGHT_FILES[name])
+    except MissingPackageError as error:
+        pytest.skip(error.message)
+    model = build_top(size, variant)
+    load_lite_weights(model, name)
+    assert trainable_and_other(model)[0] == trainable
+    pixels = draw_image(size)
+    expected = compute_logits(read_torch_state(path, sha256=WEIGHT_FILES[name].digest), pixels)
     assert np.abs(compute_with(model, pixels) - expected).max() < 1e-4
     assert np.std(expected) > 0.5
 
@@ -53,7 +70,7 @@ def test_a_swapped_pair_of_layers_would_be_noticed(state: State) -> None:
         first, second = f"_blocks.6._bn1.{part}", f"_blocks.7._bn1.{part}"
         swapped[first], swapped[second] = state[second], state[first]
     model = build_top(64)
-    assign_lite0_state(model, swapped)
+    assign_lite_state(model, swapped)
     pixels = draw_image(64)
     difference = compute_with(model, pixels) - compute_logits(state, pixels)
     assert np.abs(difference).max() > 0.1
@@ -63,7 +80,7 @@ def test_every_single_layer_is_compared(state: State) -> None:
     """Whichever layer is mapped wrongly, its numbers merely in another order, logits tell."""
     model = build_top(33)
     model.compile(jit_compile=False)
-    assign_lite0_state(model, state)
+    assign_lite_state(model, state)
     pixels = draw_image(33)
     expected = compute_logits(state, pixels)
     assert np.abs(compute_with(model, pixels) - expected).max() < 1e-4
@@ -82,7 +99,7 @@ def test_kernels_are_not_turned(state: State) -> None:
     """Height and width of a kernel have the same size; exchanged, they change the logits."""
     model = build_top(33)
     model.compile(jit_compile=False)
-    assign_lite0_state(model, state)
+    assign_lite_state(model, state)
     pixels = draw_image(33)
     expected = compute_logits(state, pixels)
     turned = [layer for layer in model.layers if layer.weights and "depthwise_conv" in layer.name]
@@ -98,31 +115,31 @@ def test_size_with_and_without_top(lite0_path: Path) -> None:
     with_top = build_top(64)
     assert trainable_and_other(with_top) == (4_652_008, 42_016)
     assert with_top.count_params() == 4_694_024
-    without = build_efficientnet_lite0()
-    load_lite0_weights(without, lite0_path)
+    without = build_efficientnet_lite()
+    load_lite_weights(without, "efficientnet-lite0", lite0_path)
     assert without.count_params() == 3_413_024
     assert without.output_shape == (None, 7, 7, 1280)
 
 
 def test_missing_leftover_and_misshaped_tensors_are_refused(state: State) -> None:
-    model = build_efficientnet_lite0()
+    model = build_efficientnet_lite()
     missing = {name: array for name, array in state.items() if name != "_bn0.bias"}
     with pytest.raises(RunError, match="layer stem_bn"):
-        assign_lite0_state(model, missing)
+        assign_lite_state(model, missing)
     with pytest.raises(RunError, match=r"does not have: _blocks\.16\._conv"):
-        assign_lite0_state(model, state | {"_blocks.16._conv": np.zeros(3, "f4")})
+        assign_lite_state(model, state | {"_blocks.16._conv": np.zeros(3, "f4")})
     with pytest.raises(RunError, match="layer stage3_block1_depthwise_conv"):
-        assign_lite0_state(
+        assign_lite_state(
             model, state | {"_blocks.3._depthwise_conv.weight": np.zeros((144, 1, 3, 3), "f4")}
         )
 
 
-def build_top(size: int) -> Any:
+def build_top(size: int, variant: str = "lite0") -> Any:
     import keras
 
     pixels = keras.Input((size, size, 3))
     normalized = keras.layers.Rescaling(1 / 128, -127 / 128)(pixels)
-    return build_efficientnet_lite0(input_tensor=normalized, include_top=True)
+    return build_efficientnet_lite(variant=variant, input_tensor=normalized, include_top=True)
 
 
 def compute_with(model: Any, pixels: Array) -> Array:
@@ -151,13 +168,14 @@ def compute_logits(state: State, pixels: Array) -> Array:
     """The whole network in NumPy, channels last, one image."""
     x = (pixels - 127) / 128
     x = relu6(norm(state, "_bn0", convolve(x, state["_conv_stem.weight"], stride=2)))
-    for block in range(16):
+    blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("_blocks."))
+    for block in range(blocks):
         name = f"_blocks.{block}"
         inner = x
         if f"{name}._expand_conv.weight" in state:
             inner = convolve(inner, state[f"{name}._expand_conv.weight"])
             inner = relu6(norm(state, f"{name}._bn0", inner))
-        stride = 2 if block in STRIDE_2_BLOCKS else 1
+        stride = 2 if block in STRIDE_2_BLOCKS[blocks] else 1
         inner = filter_channels(inner, state[f"{name}._depthwise_conv.weight"], stride=stride)
         inner = relu6(norm(state, f"{name}._bn1", inner))
         inner = norm(state, f"{name}._bn2", convolve(inner, state[f"{name}._project_conv.weight"]))

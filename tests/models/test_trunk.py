@@ -71,7 +71,7 @@ def test_published_digests_are_those_that_keras_checks() -> None:
     # Some families check a hash that another family's module states.
     package = Path(inspect.getfile(keras.applications.ResNet50)).parent
     sources = "".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
-    for row in BACKBONES[1:]:
+    for row in [row for row in BACKBONES if row.imagenet.url]:
         assert row.imagenet.digest in sources, row.name
         if not row.imagenet.digest:
             source = inspect.getsource(find_module(row))

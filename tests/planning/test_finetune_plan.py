@@ -29,7 +29,7 @@ def test_plans_do_not_mix(shapes: Dataset) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"backbone.name": "efficientnet-lite1"}, "unknown backbone 'efficientnet-lite1'"),
+        ({"backbone.name": "efficientnet-lite9"}, "unknown backbone 'efficientnet-lite9'"),
         ({"data.image_size": 6}, "image size of at least 8x8"),
         ({"tail.unfreeze": "stage9"}, "a stage of tiny to unfreeze, received 'stage9'"),
         ({"tail.unfreeze": "7"}, "has 4 stages, cannot unfreeze 7"),

@@ -81,13 +81,13 @@ def pull_command(
     """
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.weights.downloads import fetch_published
-    from cnnclf.models.weights.published import find_packaged_lite0
+    from cnnclf.models.weights.published import find_packaged
 
     with blaming_options({}):
         rows = [find_backbone(name) for name in backbones]
     progress = out.progress()
     paths = [
-        find_packaged_lite0()
+        find_packaged(row.imagenet)
         if row.imagenet.package
         else fetch_published(row, force=force, progress=progress)
         for row in rows

