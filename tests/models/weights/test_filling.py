@@ -73,7 +73,7 @@ def test_a_tampered_package_file_is_refused(tmp_path: Path) -> None:
     tampered = tmp_path / LITE0_FILE.name
     tampered.write_bytes(data)
     with pytest.raises(RunError, match=r"contents do not match the checksum .* instead of 5793"):
-        load_lite_weights(None, "efficientnet-lite0", tampered)
+        load_lite_weights(None, "efficientnet-lite0", path=tampered)
 
 
 def test_an_older_file_fills_the_backbone(own_file: Path, pixels: Pixels) -> None:
