@@ -68,6 +68,9 @@ def test_from_sounds_to_predictions(tmp_path: Path, cli: Cli) -> None:
     )
     assert explained.code == ExitCode.OK
     assert cli("check", data).code == ExitCode.OK
+    page = tmp_path / "report.html"
+    assert cli("report", run, "--out", page).code == ExitCode.OK
+    assert "no image" not in page.read_text()
 
 
 @pytest.mark.slow

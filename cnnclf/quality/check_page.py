@@ -243,7 +243,8 @@ def _make_sheets(evidence: Evidence) -> Iterator[tuple[str, str, int]]:
         for row in rng.permutation(rows)[:_SAMPLES].tolist():
             with suppress(ImageError):
                 path, kind = evidence.dataset.file(row), evidence.dataset.kind
-                images.append(reduce_image(path, _SAMPLE, kind=kind).image)
+                image = reduce_image(path, _SAMPLE, kind=kind, bands=evidence.dataset.bands).image
+                images.append(image)
         if images:
             sheet = Image.new("RGB", (_SAMPLE * len(images), _SAMPLE), (128, 128, 128))
             for place, image in enumerate(images):

@@ -76,10 +76,12 @@ def open_images(
     return origin.open_data(place, progress, command=quote("cnnclf", "evaluate", run.path))
 
 
-def make_thumbnail(file: Path, side: int = _SIDE) -> str:
-    """Return an image as a data URI, or "" if it cannot be decoded."""
+def make_thumbnail(dataset: "Dataset", path: str, *, side: int = _SIDE) -> str:
+    """Return an image of a dataset as a data URI, or "" if it cannot be decoded."""
     try:
-        return as_data(reduce_image(file, side).image)
+        return as_data(
+            reduce_image(dataset.root / path, side, kind=dataset.kind, bands=dataset.bands).image
+        )
     except ImageError:
         return ""
 
@@ -95,7 +97,9 @@ def choose_samples(dataset: "Dataset") -> dict[str, list[ShownImage]]:
         own = rows[manifest.class_indices[rows] == index]
         some = own[np.linspace(0, len(own) - 1, min(each, len(own))).round().astype(np.intp)]
         found[label] = [
-            ShownImage(manifest.paths[row], make_thumbnail(dataset.file(row), 64), label)
+            ShownImage(
+                manifest.paths[row], make_thumbnail(dataset, manifest.paths[row], side=64), label
+            )
             for row in some.tolist()
         ]
     return found
@@ -144,7 +148,7 @@ def show_predictions(
     return [
         ShownImage(
             table.paths[row],
-            make_thumbnail(dataset.root / table.paths[row]) if dataset is not None else "",
+            make_thumbnail(dataset, table.paths[row]) if dataset is not None else "",
             labels[table.truth[row]],
             labels[table.predicted[row]],
             float(table.probability[row]),
