@@ -1,0 +1,62 @@
+"""The tour of docs/learn/: its commands run, and its images are those that they draw."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Cli
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/learn/README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()
+]
+
+
+def test_images_are_small_and_have_alt_texts() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"!\[(.*?)\]\((images/\S+)\)", PAGE)
+    used = re.findall(r"!\[(.*?)\]\((docs/learn/images/\S+)\)", readme)
+    files = {ROOT / "docs/learn" / file for _, file in shown}
+    assert files == set((ROOT / "docs/learn/images").iterdir())
+    assert {ROOT / file for _, file in used} <= files
+    assert len(used) == 3
+    assert all(len(text) > 30 for text, _ in shown + used)
+    for file in files:
+        assert file.stat().st_size < 60_000
+        with Image.open(file) as image:
+            assert image.width <= 640
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_order(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
+    monkeypatch.chdir(tmp_path)
+    assert len(COMMANDS) == 12
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command)
+        assert program == "cnnclf"
+        result = cli(*arguments)
+        assert result.code == 0, (command, result.stderr)
+    assert (tmp_path / "runs/first/report.html").exists()
+    assert (tmp_path / "runs/first/trace.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_images_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/make_images.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
