@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 import cnnclf
 from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.data.croissant import CROISSANT_NAME, describe_dataset
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import write_json_atomic
@@ -263,6 +264,7 @@ def save_dataset(
     root: Path | str,
     source: Mapping[str, Any],
     version: Mapping[str, Any] | None = None,
+    name: str = "",
 ) -> Saved:
     """Write `manifest.csv` row by row and then `dataset.json` into an existing directory.
 
@@ -274,6 +276,7 @@ def save_dataset(
         source: The source, how it was read, and why.
         version: Of a manifest that was changed: its name and those before; see
             `manifest_versions`.
+        name: Of the dataset, if the directory will be renamed.
 
     Raises:
         DeviceError: The disk is full.
@@ -292,8 +295,7 @@ def save_dataset(
             written += 1
             yield row
 
-    name = version["manifest"] if version else MANIFEST_NAME
-    write_rows(directory / name, counted())
+    write_rows(directory / (version["manifest"] if version else MANIFEST_NAME), counted())
     description = {
         "format": FORMAT,
         "version": VERSIONED if version else FORMAT_VERSION,
@@ -304,8 +306,23 @@ def save_dataset(
         "fingerprint": fingerprint.hexdigest(),
         "cnnclf": cnnclf.__version__,
     }
-    write_json_atomic(directory / DATASET_NAME, description | dict(version or {}))
+    write_description(directory, description | dict(version or {}), name=name)
     return Saved(counts, fingerprint.hexdigest(), written)
+
+
+def write_description(directory: Path, description: Mapping[str, Any], *, name: str = "") -> None:
+    """Write `dataset.json` of a manifest that exists, and `croissant.json` beside it.
+
+    Raises:
+        DeviceError: The disk is full.
+        RunError: The directory cannot be written.
+    """
+    manifest = description.get("manifest", MANIFEST_NAME)
+    croissant = describe_dataset(
+        directory, description, manifest=manifest, name=name or directory.resolve().name
+    )
+    write_json_atomic(directory / CROISSANT_NAME, croissant)
+    write_json_atomic(directory / DATASET_NAME, dict(description))
 
 
 class Fingerprint:

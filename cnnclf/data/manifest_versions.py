@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from cnnclf.data.manifest import DATASET_NAME, load_description, save_dataset
+from cnnclf.data.manifest import load_description, save_dataset, write_description
 from cnnclf.data.manifest_rows import SPLITS, Row, open_csv, read_rows
 from cnnclf.errors import DataError
-from cnnclf.files import atomic_path, write_json_atomic
+from cnnclf.files import atomic_path
 
 Action = Literal["remove", "relabel", "move"]
 
@@ -149,7 +149,7 @@ def undo_version(directory: Path) -> Version:
         raise DataError(
             f"cannot undo: {directory / last['manifest']} does not exist", "restore the file"
         )
-    write_json_atomic(directory / DATASET_NAME, found | last | {"versions": earlier})
+    write_description(directory, found | last | {"versions": earlier})
     manifest, kept = directory / last["manifest"], directory / found["manifest"]
     return Version(manifest, kept, None, {}, f"undid: {found.get('why', '')}")
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cnnclf.config import ImportConfig
 from cnnclf.data.checks import find_duplicates
+from cnnclf.data.croissant import CROISSANT_NAME
 from cnnclf.data.manifest import (
     DATASET_NAME,
     MANIFEST_NAME,
@@ -49,7 +50,7 @@ from cnnclf.workspaces import remove_leftovers, workspace
 
 IMAGES_NAME: Final = "images"
 _UNFINISHED: Final = "importing"
-_OWN_NAMES: Final = (DATASET_NAME, MANIFEST_NAME, SKIPPED_NAME, IMAGES_NAME)
+_OWN_NAMES: Final = (DATASET_NAME, CROISSANT_NAME, MANIFEST_NAME, SKIPPED_NAME, IMAGES_NAME)
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLASSES_HINT: Final = (
     "put the images of each class into a folder with its name, or give a CSV file with the "
@@ -158,6 +159,7 @@ def run_import(
             _join_splits(staging / ROWS_NAME, division, examples),
             labels=labels,
             root=_find_root(listing, staging, options),
+            name=out.name,
             source={
                 "path": source.text,
                 "format": importer.name,

@@ -73,7 +73,12 @@ def test_class_folders_become_a_dataset(tmp_path: Path) -> None:
     assert dataset.manifest.widths.tolist() == [6] * 40
     assert dataset.manifest.heights.tolist() == [5] * 40
     assert set(dataset.manifest.modes) == {"RGB"}
-    assert tree(tmp_path / "data") == ["dataset.json", "manifest.csv", "skipped.csv"]
+    assert tree(tmp_path / "data") == [
+        "croissant.json",
+        "dataset.json",
+        "manifest.csv",
+        "skipped.csv",
+    ]
     assert [path for path in tree(tmp_path) if not path.startswith("data")] == before
     assert progress.notes[0] == f"{source}: read as class-folders, because {report.reason}"
     assert dataset.source["format"] == "class-folders"
