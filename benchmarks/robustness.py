@@ -28,6 +28,10 @@ ODD = ROOT / "sample_data" / "odd_images"
 TINY = ROOT / "sample_data" / "tiny_run"
 _TIMEOUT_S = 600
 _FEW_BYTES = 2000  # the limit of file sizes that stands for a full disk
+_NO_CHECKPOINT = 100_000  # enough for a manifest and a plan
+_ON_KERAS = ("--engine", "keras")
+_IN_RAM = ("--cache", "ram")
+_TO_OUT = ("--out", "out", "--no-verify")
 
 
 class Done(NamedTuple):
@@ -199,16 +203,30 @@ def kill_job(job: Job, kills: int, rng: random.Random) -> Row:
 
 
 def try_full_disk() -> Iterator[Row]:
-    """Let each command write files of a few bytes only."""
-    commands: Sequence[tuple[str, tuple[object, ...]]] = (
-        ("import", ("import", SAMPLES, "--out", "out")),
-        ("predict", ("predict", TINY, SAMPLES, "--out", "rows.csv", "--engine", "keras")),
-        ("augment-preview", ("augment-preview", SAMPLES, "--augment", "light")),
-        ("evaluate", ("evaluate", TINY, SAMPLES, "--out", "report", "--engine", "keras")),
+    """Let each command write files of a few bytes only, or larger ones but no checkpoint."""
+    short = ("--epochs", 1, "--image-size", 16, "--filters", "32,64,128", "--device", "cpu")
+    head = ("--backbone", "mobilenet", "--weights", "none", "--image-size", 32, "--head-epochs", 1)
+    commands: Sequence[tuple[str, tuple[object, ...], int]] = (
+        ("import", ("import", SAMPLES, "--out", "out"), _FEW_BYTES),
+        ("predict", ("predict", TINY, SAMPLES, "-o", "rows.csv", *_ON_KERAS), _FEW_BYTES),
+        ("augment-preview", ("augment-preview", SAMPLES, "--augment", "light"), _FEW_BYTES),
+        ("evaluate", ("evaluate", TINY, SAMPLES, "--out", "report", *_ON_KERAS), _FEW_BYTES),
+        ("train, images", ("train", SAMPLES, "-o", "run", *short), _NO_CHECKPOINT),
+        ("train, checkpoint", ("train", SAMPLES, "-o", "run", *short, *_IN_RAM), _NO_CHECKPOINT),
+        ("finetune, features", ("finetune", SAMPLES, "-o", "run", *head, *_IN_RAM), _NO_CHECKPOINT),
+        (
+            "finetune, checkpoint",
+            ("finetune", SAMPLES, "-o", "run", *head, *_IN_RAM, "--no-feature-cache"),
+            _NO_CHECKPOINT,
+        ),
+        *(
+            (f"export to {kind}", ("export", TINY, "--format", kind, *_TO_OUT), _FEW_BYTES)
+            for kind in ("keras", "onnx", "openvino", "savedmodel")
+        ),
     )
-    for name, words in commands:
+    for name, words, max_bytes in commands:
         with tempfile.TemporaryDirectory() as folder:
-            done = run(*words, place=Path(folder), max_bytes=_FEW_BYTES)
+            done = run(*words, place=Path(folder), max_bytes=max_bytes)
             left = [path.name for path in Path(folder).iterdir() if path.name.startswith(".")]
         outcome = f"exit code {done.code}" + (f", left {left}" if left else "")
         yield Row(f"{name}: no room for its files", 1, outcome, int(done.code != 6 or bool(left)))

@@ -280,16 +280,30 @@ def reporting_full_disk(target: Path, *directories: Path) -> Iterator[None]:
             return
         if is_disk_full(error):
             raise _full_error(target) from error
+        if _names_limit(error):
+            raise _limit_error(target) from error
         places = list(directories)
         with contextlib.suppress(FileNotFoundError):  # there is no directory of temporary files
             places.append(Path(tempfile.gettempdir()))
         for place in places:
-            if not _has_room(place):
-                raise _full_error(target if place in directories else place) from error
+            fault = _try_to_write(place)
+            if fault is not None and (_is_full(fault) or fault.errno == errno.EFBIG):
+                error_of = _full_error if _is_full(fault) else _limit_error
+                raise error_of(target if place in directories else place) from error
 
     with contextlib.ExitStack() as stack:
         stack.push(report)
         yield
+
+
+def _names_limit(error: BaseException) -> bool:
+    """Return whether an error, or one of its causes, says that a file may not be so large."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if os.strerror(errno.EFBIG) in str(chain):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -333,8 +347,14 @@ def _full_error(path: Path) -> DiskFullError:
     return DiskFullError(f"the disk is full: cannot write {path}", "free some space and try again")
 
 
-def _has_room(directory: Path) -> bool:
-    """Return whether a little more can be written; only a test write shows that a quota is full."""
+def _limit_error(path: Path) -> DiskFullError:
+    return DiskFullError(
+        f"the file size limit was reached: cannot write {path}", "raise it with ulimit -f"
+    )
+
+
+def _try_to_write(directory: Path) -> OSError | None:
+    """Write a little more, which alone shows that a quota is full; return what prevented it."""
     probe = directory / f".{secrets.token_hex(4)}.cnnclf-probe"
     try:
         with probe.open("wb") as file:
@@ -342,11 +362,11 @@ def _has_room(directory: Path) -> bool:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return not _is_full(error)
+        return error
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
-    return True
+    return None
 
 
 def _to_json(value: Any) -> Any:

@@ -310,3 +310,20 @@ def test_safe_name_is_one_legal_file_name(text: str) -> None:
 )
 def test_sizes_for_people(size: float, expected: str) -> None:
     assert files.format_bytes(size) == expected
+
+
+def test_a_limit_of_file_sizes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries pass on the words of the system, or none at all."""
+    words = f"{os.strerror(errno.EFBIG)} [Op:SaveV2]"
+    with (
+        pytest.raises(DeviceError, match="the file size limit was reached"),
+        files.reporting_full_disk(tmp_path / "model", tmp_path),
+    ):
+        raise RuntimeError(words)
+    fault = OSError(errno.EFBIG, "too large")
+    monkeypatch.setattr(files, "_try_to_write", lambda _: fault)
+    with (
+        pytest.raises(DeviceError, match="the file size limit was reached"),
+        files.reporting_full_disk(tmp_path / "model", tmp_path),
+    ):
+        raise RuntimeError("iostream error")

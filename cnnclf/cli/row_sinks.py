@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cnnclf.cli.output import SCHEMA_VERSION, out
 from cnnclf.cli.words import count_cells, encodable, format_rate, pad_cells, safe_json, safe_text
-from cnnclf.errors import CnnclfError
+from cnnclf.errors import CnnclfError, ExitCode
 from cnnclf.names import count_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def open_sink(
 
 def report_finished(
     path: Path, inputs: list[str], *, model: str, asked: Mapping[str, object]
-) -> bool:
+) -> ExitCode | None:
     """Report a job whose rows are complete already: nothing is left to do.
 
     Args:
@@ -121,15 +121,39 @@ def report_finished(
         asked: What else is asked for now, by field of `PredictionJob`.
 
     Returns:
-        Whether it is such a job.
+        The exit code; None if it is no such job.
     """
     from cnnclf.prediction.row_file import settle_finished
 
     if not settle_finished(path, inputs, model=model, asked=asked):
-        return False
-    out.note(f"rows: {path}; they are complete, there was nothing left to do")
-    out.json({"finished": path})
-    return True
+        return None
+    more = _count_more(path, inputs, shard=asked.get("shard"))
+    if more:
+        word = "file is" if more == 1 else "files are"
+        out.warn(
+            f"the job of {path} is finished, but {more:,} {word} new in {', '.join(inputs)}, "
+            "without a row"
+        )
+        out.hint("label all again with --overwrite, or the new ones into another --out")
+    else:
+        out.note(f"rows: {path}; they are complete, there was nothing left to do")
+    out.json({"finished": path, "without_rows": more})
+    return ExitCode.SOME_FAILED if more else ExitCode.OK
+
+
+def _count_more(path: Path, inputs: list[str], *, shard: object) -> int:
+    """Count how many more files there are than rows of a finished job."""
+    from cnnclf.prediction.inputs import PAUSE, ImageInputs
+    from cnnclf.prediction.job import count_finished
+    from cnnclf.prediction.sharding import parse_shard
+
+    before = count_finished(path)
+    if before is None or "-" in inputs:
+        return 0
+    found = ImageInputs(
+        inputs, shard=None if shard is None else parse_shard(str(shard)), may_be_empty=True
+    ).find()
+    return max(0, sum(each is not PAUSE for each in found) - before)
 
 
 @contextlib.contextmanager

@@ -237,6 +237,11 @@ class RowFile:
         """Rows that are certainly in the file; if the disk is full there may be a few more."""
         return self.so_far.summary.earlier + self._flushed
 
+    @property
+    def written(self) -> int:
+        """All rows, also those that are not in the file yet."""
+        return self.so_far.summary.earlier + self._written
+
     def write(self, prediction: Prediction) -> None:
         """Write a row."""
         self._lines.append(self.form.line(prediction, self.columns))
@@ -338,14 +343,14 @@ def _finish(rows: RowFile, files: _Files, form: FileFormat, job: PredictionJob |
         os.fsync(rows.descriptor)
         if form.finish is None:
             os.replace(files.partial, files.target)  # noqa: PTH105 (says what it does)
-            _remember(files, job)
+            _remember(files, job, rows)
         else:
             if job is not None:  # if killed after this, resuming may replace its own target
                 write_job(files.job, job, may_replace=True)
             try:
                 form.finish(files.partial, files.converted, columns=rows.columns)
                 os.replace(files.converted, files.target)  # noqa: PTH105 (says what it does)
-                _remember(files, job)
+                _remember(files, job, rows)
             finally:
                 files.converted.unlink(missing_ok=True)
             files.partial.unlink()
@@ -354,9 +359,9 @@ def _finish(rows: RowFile, files: _Files, form: FileFormat, job: PredictionJob |
         raise write_error(rows.path, error) from error
 
 
-def _remember(files: _Files, job: PredictionJob | None) -> None:
+def _remember(files: _Files, job: PredictionJob | None, rows: RowFile) -> None:
     if job is not None:
-        remember_finished(files.target, job)
+        remember_finished(files.target, job, files=rows.written)
 
 
 def _has_content(path: Path) -> bool:

@@ -18,12 +18,13 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, DeviceError, DivergedError, RunError
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.report import Report, evaluate
+from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory, RunStatus, still_training
+from cnnclf.runs import CLASSIFIER_FILE, RunDirectory, RunStatus, still_training
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
@@ -225,7 +226,7 @@ def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:
     work.run.update_run(
         epochs=state.epoch,
         best_epoch=state.best_epoch,
-        best_val_accuracy=None if state.best_row is None else state.best_row.val_accuracy,
+        best_val_accuracy=_best_val_accuracy(work, state),
         fit_s=round(state.seconds, 3),
         data_wait_share=round(state.wait_s / state.seconds, 4) if state.seconds else None,
     )
@@ -238,6 +239,17 @@ def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:
     for sentence in diagnose(history, read_rows(work.run.trace)):
         work.progress.note(sentence)
     return state
+
+
+def _best_val_accuracy(work: Work[Any], state: TrainingState) -> float | None:
+    """Return the val accuracy of the weights that are kept, which may be between two epochs."""
+    if state.best_row is None:
+        return None
+    best = work.run.find_checkpoint("best")
+    if "tail_fraction" not in read_json(best / CLASSIFIER_FILE).get("extra", {}):
+        return state.best_row.val_accuracy
+    work.verdict = work.verdict or work.judge(best)
+    return work.verdict.score[0]
 
 
 def judge_best(work: Work[Any]) -> Calibration | None:

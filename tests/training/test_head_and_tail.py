@@ -129,7 +129,7 @@ def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
 
 
 def test_weights_between_the_phases_are_kept_if_they_are_better(
-    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tune: Finetune, colors: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With val rigged to prefer the middle, the best bundle is exactly between its two parents."""
     kept: dict[str, list[Any]] = {}
@@ -147,6 +147,11 @@ def test_weights_between_the_phases_are_kept_if_they_are_better(
     best = Classifier.load(tmp_path / "run")
     assert best.bundle["extra"] == {"epoch": result.state.best_epoch, "tail_fraction": 0.5}
     assert result.state.best_epoch > 3
+    rows = colors.manifest.select("val")
+    pixels = np.stack([best.decode(colors.file(row)) for row in rows.tolist()])
+    is_right = best.logits(pixels).argmax(axis=1) == colors.manifest.class_indices[rows]
+    figure = result.run.read_record()["best_val_accuracy"]
+    assert figure == pytest.approx(float(is_right.mean())), "that of these weights, not of an epoch"
     assert any("tail: 50% of the way from the weights of the head" in n for n in progress.notes)
     ends = zip(kept["head"], kept["tail"], strict=True)
     middle = {tuple(np.shape(a)): (a + b) / 2 for a, b in ends}

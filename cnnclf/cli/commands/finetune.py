@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.cli import options
+from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.cli.training_commands import (
     Assignments,
@@ -88,7 +89,26 @@ class _BackboneTrainer:
         return _describe(plan)
 
     def show_network(self, plan: "FinetunePlan") -> None:
-        """Show nothing: the layers of a backbone are known once it is built."""
+        """Build the network without weights, and show its compute and what training it holds."""
+        from cnnclf.explainers.network_sources import describe_backbone
+        from cnnclf.files import format_bytes
+
+        row, spec, training = plan.backbone, plan.input_spec, plan.config.training
+        out.note("building the network to count its layers")
+        anatomy = describe_backbone(
+            row.name, image_size=(spec.height, spec.width), classes=len(plan.labels)
+        ).anatomy
+        needed = anatomy.training_bytes(int(training.batch_size), plan.config.optimizer.name)
+        out.pairs(
+            "",
+            {
+                "network": f"{anatomy.parameters:,} parameters, {anatomy.macs / 1e6:,.0f} M MACs "
+                "per image",
+                "memory, tail": f"at most {format_bytes(needed)} for weights, "
+                f"{plan.config.optimizer.name} and the outputs of {training.batch_size} images, "
+                "if every layer is trained",
+            },
+        )
 
     def prepare(self, plan: "FinetunePlan", progress: Progress) -> None:
         from cnnclf.models.weights.sources import fetch_weights
@@ -124,8 +144,8 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     if augmentation:
         lines["augmentation"] = augmentation
     lines["memory"] = (
-        f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; the outputs of the "
-        f"layers are known once it is built: cnnclf describe --backbone {row.name}"
+        f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; with those of the "
+        f"outputs of the layers, see --dry-run or cnnclf describe --backbone {row.name}"
     )
     return lines
 

@@ -132,12 +132,10 @@ def predict_command(
     sorting = choose_sorting(copy_to, link_to, move_to=move_to, dry_run=dry_run)
     mode = choose_mode(out_, resume=resume, overwrite=overwrite, sorting=sorting)
     check_columns(config, resume=resume, cluster=ray is not None)
-    if (
-        mode == "resume"
-        and ray is None
-        and _is_finished(run, images, out_, config=config, shard=shard)
-    ):
-        return ExitCode.OK
+    if mode == "resume" and ray is None:
+        finished = _report_finished(run, images, out_, config=config, shard=shard)
+        if finished is not None:
+            return finished
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
     from cnnclf.inference.bundles import check_order, find_bundle, read_kind
     from cnnclf.inference.origins import warn_of_unfinished
@@ -178,9 +176,9 @@ def predict_command(
     return summary.exit_code
 
 
-def _is_finished(
+def _report_finished(
     run: Path, images: list[str], path: Path | None, *, config: PredictConfig, shard: str | None
-) -> bool:
+) -> ExitCode | None:
     """Report that a job was finished before, if it was; a wrong path is reported later."""
     from cnnclf.files import read_json
     from cnnclf.inference.bundles import find_bundle
@@ -189,13 +187,13 @@ def _is_finished(
     is_plain = config.sets is None and config.unknown_by == "probability"
     is_plain = is_plain and config.views == "none"
     if path is None or not path.is_file() or not is_plain:
-        return False
+        return None
     try:
         bundle = read_json(find_bundle(run) / CLASSIFIER_FILE)
         labels = tuple(bundle["labels"])
         threshold = choose_cutoff(config.threshold, bundle, labels=labels).threshold
     except (CnnclfError, KeyError, TypeError, ValueError):
-        return False  # reported when the model is loaded
+        return None  # reported when the model is loaded
     count = len(labels) if config.all_probabilities else min(config.top_k, len(labels))
     asked = {"top_k": count, "threshold": threshold, "shard": shard}
     return report_finished(path, images, model=str(bundle.get("sha256")), asked=asked)

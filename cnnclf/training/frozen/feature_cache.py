@@ -171,7 +171,6 @@ def _make(
     job: FeatureJob, pixels: Pixels, engine: FeatureEngine, description: Path, progress: Progress
 ) -> None:
     failed: dict[int, str] = {}
-    started = time.perf_counter()
     _remove_abandoned(description.parent)
     with ExitStack() as stack:
         files: list[BinaryIO] = [
@@ -194,9 +193,6 @@ def _make(
                 f"the frozen layers give features up to {error}, too large for {job.dtype}",
                 "use --feature-dtype float32",
             ) from error
-    seconds = time.perf_counter() - started
-    rate = job.count / max(seconds, 1e-9)
-    progress.note(f"frozen layers took {seconds:.1f} s, {rate:.1f} images/s")
     whole = [
         StoredRows(_file(description, index), dtype=job.dtype, shape=(job.count, *shape))
         for index, shape in enumerate(job.shapes)

@@ -335,6 +335,12 @@ def test_an_interrupted_job_continues(
         finished = cli("predict", bundle, photos, "--out", path, "--resume")
         assert (finished.code, "nothing left to do" in finished.stderr) == (0, True)
         assert not record.exists()
+    (photos / "later.png").write_bytes((photos / "1.png").read_bytes())
+    more = cli("predict", bundle, photos, "--out", path, "--resume")
+    assert more.code == 7
+    assert f"1 file is new in {photos}, without a row" in more.stderr.replace("\n", " ")
+    assert "--overwrite" in more.stderr
+    (photos / "later.png").unlink()
     for changed in (("--top-k", 1), ("--threshold", 0.9), ("--shard", "1/2")):
         refused = cli("predict", bundle, photos, "--out", path, "--resume", *changed)
         assert (refused.code, "is finished" in refused.stderr) == (2, True)

@@ -1,5 +1,6 @@
 """The engine cache and the comparison with Keras, as somebody who opens a bundle meets them."""
 
+import errno
 import json
 import os
 import re
@@ -181,7 +182,7 @@ def test_where_nothing_can_be_written_it_works_and_says_what_it_costs(
 
 def convert_unless_full(model: Any, directory: Path) -> Path:
     """Convert, or fail as OpenVINO does where there is no room."""
-    if not files._has_room(directory):
+    if files._try_to_write(directory):
         with converting("Broken"):
             raise RuntimeError("basic_ios::clear: iostream error")
     return convert_to_openvino(model, directory)
@@ -193,10 +194,11 @@ def fill(monkeypatch: pytest.MonkeyPatch, broken: Any) -> Any:
     broken("open_openvino", "convert_unless_full")
 
     def call(*full: Path) -> None:
-        def has_room(directory: Path) -> bool:
-            return not any(directory.is_relative_to(each) for each in full)
+        def try_to_write(directory: Path) -> OSError | None:
+            is_full = any(directory.is_relative_to(each) for each in full)
+            return OSError(errno.ENOSPC, "full") if is_full else None
 
-        monkeypatch.setattr(files, "_has_room", has_room)
+        monkeypatch.setattr(files, "_try_to_write", try_to_write)
 
     return call
 
