@@ -93,7 +93,7 @@ def draw_lines(
         parts.append(
             f'<text class="dim" x="{_LEFT - 5}" y="{at + 4:.1f}" text-anchor="end">{shown}</text>'
         )
-    for tick in _ticks(x_low, x_high):
+    for tick in _ticks(x_low, x_high, count=max(2, min(5, width // 60))):
         at, _ = place((tick, 1.0))
         parts.append(
             f'<text class="dim" x="{at:.1f}" y="{height - _BOTTOM + 16}" '
@@ -192,9 +192,9 @@ def _range_of(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return about five round numbers in a range."""
-    rough = (high - low) / 5
+def _ticks(low: float, high: float, *, count: int = 5) -> list[float]:
+    """Return about as many round numbers in a range."""
+    rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)

@@ -23,8 +23,8 @@ _SIDE = 96  # pixels of a thumbnail
 _MAP_SIDE = 112
 _SAMPLES = 240  # thumbnails of the data sheet
 _MAX_SAMPLES = 6  # of one class
-_CELLS = 300  # thumbnails of the confusion matrix
-_MAX_CELL = 12  # of one cell
+_CELLS = 400  # thumbnails of the confusion matrix
+_MAX_CELL = 8  # of one cell
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,12 @@ def choose_cells(
     found, counts = np.unique(keys[shown], return_counts=True)
     is_right = found // len(labels) == found % len(labels)
     order = np.lexsort((found, -counts, is_right))
-    each = max(1, min(_MAX_CELL, _CELLS // max(1, len(found))))
     left, cells = _CELLS if dataset is not None else 0, []
-    for at in order.tolist():
+    for waiting, at in zip(range(len(order) - 1, -1, -1), order.tolist(), strict=True):
         true, predicted = divmod(int(found[at]), len(labels))
-        rows = np.flatnonzero(keys == found[at])[: min(each, left)]
+        # one image is kept for each of the cells that follow, as long as there are enough
+        each = min(_MAX_CELL, max(left - waiting, 1), left)
+        rows = np.flatnonzero(keys == found[at])[:each]
         left -= len(rows)
         images = show_predictions(table, dataset, rows=rows.tolist(), labels=labels)
         cells.append(MatrixCell(true, predicted, int(counts[at]), images))

@@ -11,6 +11,8 @@ import pytest
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import RunError, UsageError
 from cnnclf.progress import Silent
+from cnnclf.reporting.prediction_table import PredictionTable
+from cnnclf.reporting.report_images import choose_cells
 from cnnclf.reporting.run_report import MAX_MATRIX, report_run
 from tests.quality.test_check_page import Page
 from tests.reporting.made_runs import HOSTILE, add_evaluation, add_test, import_images, make_run
@@ -127,6 +129,25 @@ def test_many_classes_are_a_sample_and_said(tmp_path: Path) -> None:
     assert f"{300 - MAX_MATRIX} more are in confusion.csv" in page.text
     assert "and 240 more classes in metrics.json" in page.text
     assert "probabilities of the best labels only" in page.text
+
+
+def test_frequent_mistakes_get_more_images_and_no_cell_is_without(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnclf.reporting.report_images._CELLS", 14)
+    truth = np.array([0] * 30 + [1] * 30 + [2] * 30)
+    predicted = np.array([0] * 10 + [1] * 20 + [1] * 25 + [2] * 5 + [2] * 30)
+    paths = (dataset.manifest.paths * 2)[:90]
+    table = PredictionTable(paths, truth, predicted, np.ones(90), None)
+    cells = choose_cells(table, dataset, classes=[0, 1, 2], labels=["a", "b", "c"])
+    found = {(cell.true, cell.predicted): (cell.count, len(cell.images)) for cell in cells}
+    assert found == {
+        (0, 1): (20, 8),
+        (1, 2): (5, 3),
+        (2, 2): (30, 1),
+        (1, 1): (25, 1),
+        (0, 0): (10, 1),
+    }
 
 
 def test_what_cannot_be_read_is_refused(dataset: Dataset, tmp_path: Path) -> None:
