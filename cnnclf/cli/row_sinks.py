@@ -82,10 +82,11 @@ def open_sink(
     from cnnclf.prediction.job import PredictionJob
     from cnnclf.prediction.rows import RowColumns
 
-    is_sorting, has_threshold = target.sorting is not None, options.threshold is not None
+    is_sorting = target.sorting is not None
+    by_distance = options.rules.unknown_by != "probability"
     columns = RowColumns(
         options.top_k,
-        nearest=has_threshold,
+        nearest=by_distance or options.threshold is not None,
         placed=is_sorting,
         csv_safe=target.csv_safe,
         classes=labels if target.all_probabilities else (),

@@ -118,6 +118,7 @@ def test_sets_and_familiarity_need_a_calibrated_bundle(cli: Cli, run: Path, stra
     assert "1 image unlike anything learned: --unknown-by both" in result.stderr
     both = cli("predict", run, strange, "--unknown-by", "both", *KERAS)
     assert [row["label"] for row in read_rows(both.stdout).values()] == ["unknown", "x"]
+    assert read_rows(both.stdout)["noise"]["nearest"] == "x"
     assert "unlike anything learned" not in both.stderr
     refused = cli("predict", run, strange, "--sets", 0.99, *KERAS)
     assert refused.code == 3
