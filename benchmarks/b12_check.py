@@ -3,6 +3,9 @@
   speed    all measurements and comparisons, against Image.open(file).load() on as many threads
   copies   altered copies of images of train are planted in test, among unrelated images; recall of
            each kind, and how many of all findings are pairs that were planted
+  labels   5 and 10 % of the labels are replaced by another one; how many of these are in the first
+           tenth of the ranking by margin, and the AUROC
+  crops    100 images of --photos cropped by 5 and 15 % among the others, found by features
   hashes   all pairs within 7 bits of 1,000,000 hashes, of which 2,000 pairs were planted, in one
            thread
 Run from the root of the project: python -m benchmarks.b12_check [--photos FOLDER_OF_CLASS_FOLDERS]
@@ -26,11 +29,14 @@ from PIL import Image, ImageDraw, ImageOps
 
 from benchmarks.images import draw_jpegs, draw_scene
 from cnnclf.config import CheckConfig, ImportConfig
-from cnnclf.data.manifest import load_dataset
+from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
 from cnnclf.quality.checking import check_dataset
 from cnnclf.quality.hash_join import find_close_hashes
+from cnnclf.quality.neighbors import find_neighbors
+from cnnclf.quality.suspects import cross_validate_labels, find_suspects
+from cnnclf.training.frozen.embedding import embed_images
 
 PER_KIND = 100
 
@@ -41,7 +47,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-jpegs")
     parser.add_argument("--photos", type=Path, help="folder of class folders of real photos")
-    parser.add_argument("--only", choices=("speed", "duplicates", "hashes"))
+    parser.add_argument("--only", choices=("speed", "copies", "labels", "crops", "hashes"))
     arguments = parser.parse_args()
     if arguments.only in {None, "speed"}:
         for count, height, width in (
@@ -52,7 +58,7 @@ def main() -> None:
             draw_jpegs(photos, count=count, height=height, width=width)
             print(f"{count:,} JPEGs of {width} x {height}, medians of {arguments.rounds}")
             measure_speed(photos, count, arguments.rounds)
-    if arguments.only in {None, "duplicates"}:
+    if arguments.only in {None, "copies"}:
         print("\ndrawn images of 320 x 240")
         rng = random.Random(0)
         measure_copies([draw_scene(rng, 240, 320, hue=index % 2) for index in range(900)])
@@ -60,6 +66,10 @@ def main() -> None:
             files = sorted(path for path in arguments.photos.rglob("*.*") if path.is_file())
             print(f"\n{arguments.photos.name}")
             measure_copies([open_rgb(file) for file in random.Random(0).sample(files, 900)])
+    if arguments.photos and arguments.only in {None, "labels"}:
+        measure_labels(arguments.photos)
+    if arguments.photos and arguments.only in {None, "crops"}:
+        measure_crops(arguments.photos)
     if arguments.only in {None, "hashes"}:
         measure_hashes()
 
@@ -185,6 +195,73 @@ def measure_copies(images: list[Image.Image]) -> None:
                 f"{true / max(1, len(found)):.3f} of {len(found)} findings "
                 f"({hits['not planted']} among {len(images) - 600} unrelated images)"
             )
+
+
+def embed(folder: Path) -> tuple[np.ndarray, Dataset]:
+    with tempfile.TemporaryDirectory() as work:
+        import_source(folder, Path(work, "data"), options=ImportConfig(), progress=Silent())
+        dataset = load_dataset(Path(work, "data"))
+        rows = np.arange(len(dataset))
+        return embed_images(dataset, rows, threads=None, progress=Silent()), dataset
+
+
+def measure_labels(photos: Path) -> None:
+    features, dataset = embed(photos)
+    truth, count = dataset.manifest.class_indices, len(dataset)
+    for fraction in (0.05, 0.1):
+        rng = np.random.default_rng(0)
+        flipped = rng.choice(count, round(fraction * count), replace=False)
+        given = truth.copy()
+        others = rng.integers(1, len(dataset.labels), len(flipped))
+        given[flipped] = (given[flipped] + others) % len(dataset.labels)
+        judgement = cross_validate_labels(
+            features, given, units=np.arange(count), usable=np.ones(count, bool)
+        )
+        order = np.argsort(judgement.margins(given), kind="stable")
+        is_flipped = np.isin(order, flipped)
+        ranks = np.flatnonzero(is_flipped)
+        least = len(ranks) * (len(ranks) - 1) / 2
+        area = 1 - (ranks.sum() - least) / (len(ranks) * (count - len(ranks)))
+        suspects = find_suspects(judgement, given)
+        right = sum(row in set(flipped.tolist()) for row, _, _ in suspects)
+        accuracy = (judgement.probabilities.argmax(axis=1) == truth).mean()
+        print(
+            f"{photos.name}, {count:,} images, {fraction:.0%} flipped: out-of-fold accuracy on true "
+            f"labels {accuracy:.3f}; first 10 % of the ranking have "
+            f"{is_flipped[: count // 10].sum() / len(flipped):.3f} of them, first 5 % "
+            f"{is_flipped[: count // 20].sum() / len(flipped):.3f}; AUROC {area:.3f}; "
+            f"{len(suspects)} suspects, {right} of them flipped",
+            flush=True,
+        )
+
+
+def measure_crops(photos: Path) -> None:
+    files = sorted(path for path in photos.rglob("*.*") if path.is_file())
+    images = [open_rgb(file) for file in random.Random(0).sample(files, 500)]
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work, "photos", "all")
+        folder.mkdir(parents=True)
+        for number, image in enumerate(images):
+            image.save(folder / f"{number:03}.png")
+            if number < 2 * PER_KIND:
+                change = crop(0.05 if number < PER_KIND else 0.15)
+                change(image).save(folder / f"{number:03}-crop.png")
+        other = Path(work, "photos", "other")
+        other.mkdir()
+        images[-1].rotate(90).save(other / "one.png")  # a dataset has two classes
+        features, dataset = embed(Path(work, "photos"))
+    paths = [Path(path).stem for path in dataset.manifest.paths]
+    planted = [{f"{number:03}", f"{number:03}-crop"} for number in range(2 * PER_KIND)]
+    for least in (0.90, 0.93, 0.95, 0.97):
+        neighbors = find_neighbors(features, min_cosine=least)
+        pairs = [{paths[one], paths[two]} for one, two in neighbors.pairs.tolist()]
+        found = [each in pairs for each in planted]
+        right = sum(each in planted for each in pairs)
+        print(
+            f"{photos.name}, cosine {least}: crops of 5 % {sum(found[:PER_KIND])}, of 15 % "
+            f"{sum(found[PER_KIND:])} of {PER_KIND} found; {right} of {len(pairs)} pairs planted",
+            flush=True,
+        )
 
 
 def measure_hashes(count: int = 1_000_000, pairs: int = 2000) -> None:

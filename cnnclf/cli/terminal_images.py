@@ -1,20 +1,26 @@
-"""Images as text that a terminal draws: the protocol of kitty, or half blocks with two colors each.
+"""Images as text that a terminal draws: the protocol of kitty, sixels, or colored half blocks.
 
 Nothing here writes; `output` does, and only to a terminal that shows colors.
 """
 
 import base64
 import io
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from PIL import Image
 
-Protocol = Literal["kitty", "truecolor", "256"]
+Protocol = Literal["kitty", "sixel", "truecolor", "256"]
 
 _KITTY_PROGRAMS = {"ghostty", "WezTerm", "kitty"}
+_SIXEL_TERMS = ("foot", "mlterm", "contour", "yaft")
+_SIXEL_COLORS = 128
+_SIXEL_CELL = (8, 16)  # pixels of a character: the least that terminals have
+_RUN = re.compile(r"(.)\1{3,}")
 _CHUNK = 4096  # bytes that one sequence of kitty may carry
 _UPPER = "\N{UPPER HALF BLOCK}"
 _CUBE = (0, 95, 135, 175, 215, 255)  # the levels of the palette of 256 colors
@@ -34,6 +40,10 @@ def find_protocol(environment: Mapping[str, str], colors: str | None) -> Protoco
     is_kitty = is_kitty or environment.get("TERM_PROGRAM") in _KITTY_PROGRAMS
     if is_kitty and not {"TMUX", "STY"} & environment.keys():  # these do not pass it on
         return "kitty"
+    term = environment.get("TERM", "")
+    is_sixel = "sixel" in term or term.startswith(_SIXEL_TERMS)
+    if is_sixel and not {"TMUX", "STY"} & environment.keys():
+        return "sixel"
     return {"truecolor": "truecolor", "256": "256"}.get(colors or "")  # type: ignore[return-value]
 
 
@@ -57,6 +67,9 @@ def encode_image(
     image = Image.fromarray(pixels)
     if protocol == "kitty":
         return _encode_kitty(image, min(columns, max(1, width // 8)))
+    if protocol == "sixel":
+        image.thumbnail((columns * _SIXEL_CELL[0], rows * _SIXEL_CELL[1]))
+        return _encode_sixel(image)
     scale = min(columns / width, 2 * rows / height)
     if scale > 1 and min(width, height) > 1:
         scale = max(1, int(scale))
@@ -76,6 +89,27 @@ def _encode_kitty(image: "object", columns: int) -> str:
         more = int(number < len(parts) - 1)
         sequences.append(f"\x1b_G{first}m={more};{part}\x1b\\")
     return "".join(sequences) + "\n"
+
+
+def _encode_sixel(image: "Image.Image") -> str:
+    """Encode six rows at a time: for each color, which of the six pixels of a column have it."""
+    import numpy as np
+
+    indexed = image.quantize(_SIXEL_COLORS)
+    palette = np.array(indexed.getpalette()).reshape(-1, 3) * 100 // 255
+    pixels = np.asarray(indexed)
+    parts = [f'\x1bP0;1q"1;1;{image.width};{image.height}']
+    used = np.unique(pixels).tolist()
+    parts += [f"#{color};2;" + ";".join(map(str, palette[color].tolist())) for color in used]
+    for top in range(0, image.height, 6):
+        band = pixels[top : top + 6]
+        weights = 1 << np.arange(len(band))
+        for color in np.unique(band).tolist():
+            codes = 63 + weights @ (band == color)
+            text = bytes(codes.tolist()).decode("ascii")
+            parts.append(f"#{color}" + _RUN.sub(lambda run: f"!{len(run[0])}{run[1]}", text) + "$")
+        parts.append("-")
+    return "".join(parts) + "\x1b\\\n"
 
 
 def _encode_blocks(image: "object", protocol: Protocol) -> str:

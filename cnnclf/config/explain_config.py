@@ -15,7 +15,8 @@ class ExplainConfig(CommandConfig):
     top_k: int = Field(3, ge=1, le=20, description="Number of classes to explain per image.")
     layer: str | None = Field(
         None,
-        description="Layer for the views that look at one.",
+        description="Layers for the views that look at one, separated by commas; all: every "
+        "convolution.",
         json_schema_extra={"unset": "chosen by the view"},
     )
     fill: Literal["blur", "gray", "mean"] = Field(

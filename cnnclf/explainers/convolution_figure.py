@@ -67,11 +67,11 @@ def draw_convolution(done: ConvolvedImage) -> Image.Image:
 
 
 def save_animation(done: ConvolvedImage, path: Path) -> int:
-    """Write a GIF in which the window steps over the image and the result appears.
+    """Write an animation in which the window steps over the image and the result appears.
 
     Args:
         done: The convolution; activation and pooling are not shown.
-        path: A file whose name ends in .gif.
+        path: A file whose name ends in .gif or .png.
 
     Returns:
         The number of steps.
@@ -90,8 +90,9 @@ def save_animation(done: ConvolvedImage, path: Path) -> int:
     frames = [_draw_frame(done, row, column) for row in range(rows) for column in range(columns)]
     times = [_FRAME_MS] * (len(frames) - 1) + [_LAST_MS]
     with atomic_path(path) as temporary:
+        kind = "GIF" if path.suffix.lower() == ".gif" else "PNG"
         frames[0].save(
-            temporary, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0
+            temporary, kind, save_all=True, append_images=frames[1:], duration=times, loop=0
         )
     return len(frames)
 

@@ -30,6 +30,7 @@ class ExplainerRow:
         random_networks: How many randomized networks a map is compared with.
         random_settings: Settings that make this comparison cheaper.
         needs_dataset: Whether it needs training images.
+        is_of_layer: Whether it looks at one layer, which --layer names.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ExplainerRow:
     needs_convolution: bool = False
     needs_gradient: bool = False
     needs_dataset: bool = False
+    is_of_layer: bool = False
     random_networks: int = 3
     random_settings: Mapping[str, object] = field(default_factory=dict)
 
@@ -61,6 +63,7 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         "grad-cam",
         "Grad-CAM at --layer",
         f"{_HERE}.class_activation:map_grad_cam",
+        is_of_layer=True,
         is_map=True,
         needs_gradient=True,
     ),
@@ -68,6 +71,7 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         "layer-cam",
         "LayerCAM at --layer",
         f"{_HERE}.class_activation:map_layer_cam",
+        is_of_layer=True,
         is_map=True,
         needs_gradient=True,
     ),
@@ -106,12 +110,14 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         "feature-maps",
         "the feature maps of --layer, with the filters of the first one",
         f"{_HERE}.feature_maps:explain_feature_maps",
+        is_of_layer=True,
         needs_convolution=True,
     ),
     ExplainerRow(
         "filters",
         "kernels, and the patches of training images that excite the filters of --layer most",
         f"{_HERE}.filter_patches:explain_filters",
+        is_of_layer=True,
         needs_convolution=True,
         needs_image=False,
     ),
@@ -119,6 +125,7 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         "receptive-field",
         "the theoretical and the effective receptive field of the center of a layer",
         f"{_HERE}.receptive_fields:explain_receptive_field",
+        is_of_layer=True,
         needs_convolution=True,
         needs_gradient=True,
     ),

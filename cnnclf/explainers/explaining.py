@@ -1,13 +1,15 @@
 """From a model and images to figures: what `cnnclf explain` and `cnnclf.explain` do."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cnnclf.config import ExplainConfig
 from cnnclf.drawing.canvas import draw_canvas, save_canvas
@@ -25,6 +27,10 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import Origin, find_origin, quote
 from cnnclf.progress import Progress
 from cnnclf.runtime.gradients import check_gradients
+
+_ALL_LAYERS = "all"
+_MAX_FIGURES = 200
+_BATCH = 16  # images whose logits are computed at once
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def open_context(
 def explain_images(
     context: ExplainContext, found: Iterable[tuple[str, str] | Pixels], *, request: ExplainRequest
 ) -> Iterator[ExplainedImage]:
-    """Explain images one after the other.
+    """Explain images one after the other; logits are computed in batches.
 
     Args:
         context: Of the network.
@@ -127,28 +133,60 @@ def explain_images(
         raise problems[0][1]
     for row, problem in problems:
         yield ExplainedImage("", row.name, error=f"--show {row.name}: {problem.message}")
-    for row in possible:
+    layers = find_layers(context)
+    every = [(row, layer) for row in possible for layer in (layers if row.is_of_layer else [""])]
+    for row, layer in every:
         if not row.needs_image:
-            yield _write(row.load()(context), ExplainedImage("", row.name), request=request)
-    views = [row for row in possible if row.needs_image]
-    for each in found if views else ():
-        path, error = ("", "") if isinstance(each, np.ndarray) else each
-        if not path and not isinstance(each, np.ndarray):
-            continue  # a list on stdin pauses
-        try:
-            if error:
-                raise ImageError(error)
-            pixels = _decode(context, each)
-        except ImageError as failure:
-            yield ExplainedImage(path, "", error=str(failure))
+            made = row.load()(_at_layer(context, layer))
+            outcome = ExplainedImage("", row.name)
+            yield _write(made, outcome, request=request, layer=layer if len(layers) > 1 else "")
+    views = [each for each in every if each[0].needs_image]
+    for made_of in _open_subjects(context, found if views else (), classes=classes):
+        if isinstance(made_of, ExplainedImage):
+            yield made_of
             continue
-        subject = make_subject(context, pixels, path=path, classes=classes)
-        for row in views:
-            yield _explain(context, row, subject=subject, request=request)
+        for row, layer in views:
+            outcome, made = _explain(_at_layer(context, layer), row, subject=made_of)
+            yield _write(made, outcome, request=request, layer=layer if len(layers) > 1 else "")
+
+
+def _open_subjects(
+    context: ExplainContext, found: Iterable[tuple[str, str] | Pixels], *, classes: Sequence[int]
+) -> Iterator[Subject | ExplainedImage]:
+    """Decode images, and compute what the network says about them, a batch at a time.
+
+    Yields:
+        In order, a subject or, for an image that cannot be decoded, the outcome.
+    """
+    images = iter(found)
+    while chunk := list(islice(images, _BATCH)):
+        decoded: list[tuple[str, Pixels | ExplainedImage]] = []
+        for each in chunk:
+            path, error = ("", "") if isinstance(each, np.ndarray) else each
+            if not path and not isinstance(each, np.ndarray):
+                continue  # a list on stdin pauses
+            try:
+                if error:
+                    raise ImageError(error)
+                decoded.append((path, _decode(context, each)))
+            except ImageError as failure:
+                decoded.append((path, ExplainedImage(path, "", error=str(failure))))
+        pixels = [image for _, image in decoded if isinstance(image, np.ndarray)]
+        logits = iter(context.network.logits(np.stack(pixels)) if pixels else ())
+        for path, image in decoded:
+            if isinstance(image, ExplainedImage):
+                yield image
+            else:
+                yield make_subject(context, image, path=path, classes=classes, logits=next(logits))
 
 
 def make_subject(
-    context: ExplainContext, pixels: Any, *, path: str = "", classes: Sequence[int] = ()
+    context: ExplainContext,
+    pixels: Any,
+    *,
+    path: str = "",
+    classes: Sequence[int] = (),
+    logits: npt.NDArray[np.float32] | None = None,
 ) -> Subject:
     """Compute what the network says about an image.
 
@@ -157,11 +195,12 @@ def make_subject(
         pixels: uint8 [H, W, C] of the input spec.
         path: Of the image.
         classes: Class indices to explain; none: the most probable ones.
+        logits: float32 [K], if they are known.
     """
-    logits = context.network.logits(pixels[None])
-    probabilities = context.network.probabilities(logits)[0]
+    known = context.network.logits(pixels[None])[0] if logits is None else logits
+    probabilities = context.network.probabilities(known[None])[0]
     best = np.argsort(-probabilities, kind="stable")[: context.config.top_k]
-    return Subject(path, pixels, logits[0], probabilities, tuple(classes) or tuple(map(int, best)))
+    return Subject(path, pixels, known, probabilities, tuple(classes) or tuple(map(int, best)))
 
 
 def make_explanation(
@@ -182,8 +221,8 @@ def _decode(context: ExplainContext, image: tuple[str, str] | Pixels) -> Pixels:
 
 
 def _explain(
-    context: ExplainContext, row: ExplainerRow, *, subject: Subject, request: ExplainRequest
-) -> ExplainedImage:
+    context: ExplainContext, row: ExplainerRow, *, subject: Subject
+) -> tuple[ExplainedImage, Explanation]:
     best = int(np.argmax(subject.probabilities))
     outcome = ExplainedImage(
         subject.path,
@@ -191,11 +230,50 @@ def _explain(
         context.network.labels[best],
         float(subject.probabilities[best]),
     )
-    return _write(make_explanation(context, row, subject=subject), outcome, request=request)
+    return outcome, make_explanation(context, row, subject=subject)
+
+
+def find_layers(context: ExplainContext) -> list[str]:
+    """Return the layers that views of one layer look at; "" lets the view choose.
+
+    Raises:
+        UsageError: There is no such layer.
+    """
+    network, given = context.network, context.config.layer
+    if given is None or not network.has_graph:
+        return [given or ""]
+    if given == _ALL_LAYERS:
+        return [step.name for step in network.graph.convolutions]
+    names = [name.strip() for name in given.split(",")]
+    return [network.graph.find_layer(name).name for name in dict.fromkeys(names)]
+
+
+def check_count(context: ExplainContext, images: int, *, request: ExplainRequest) -> None:
+    """Refuse to write far more figures than anybody looks at.
+
+    Raises:
+        UsageError: Several layers give more than 200 figures; it says how many.
+    """
+    layers = find_layers(context)
+    figures = sum(
+        (images if row.needs_image else 1) * (len(layers) if row.is_of_layer else 1)
+        for row in request.views
+    )
+    if len(layers) > 1 and figures > _MAX_FIGURES:
+        raise UsageError(
+            f"--layer: {len(layers)} layers of {images} images would write {figures:,} figures",
+            "name fewer layers, or explain fewer images with --limit",
+        )
+
+
+def _at_layer(context: ExplainContext, layer: str) -> ExplainContext:
+    """Return a context whose views look at one layer; what is kept is shared."""
+    config = context.config.model_copy(update={"layer": layer or None})
+    return replace(context, config=config)
 
 
 def _write(
-    explanation: Explanation, outcome: ExplainedImage, *, request: ExplainRequest
+    explanation: Explanation, outcome: ExplainedImage, *, request: ExplainRequest, layer: str
 ) -> ExplainedImage:
     """Write figure and arrays; return the outcome with their paths."""
     figure = arrays = None
@@ -208,7 +286,8 @@ def _write(
             side=explanation.side,
         )
         stem = safe_name(Path(outcome.path).stem, fallback="image") if outcome.path else "network"
-        figure = _free_path(request.out, f"{stem}-{outcome.view}", with_arrays=request.npz)
+        name = "-".join(filter(None, [stem, outcome.view, safe_name(layer, fallback="")]))
+        figure = _free_path(request.out, name, with_arrays=request.npz)
         save_canvas(image, figure)
         if request.npz:
             arrays = figure.with_suffix(".npz")
@@ -261,9 +340,8 @@ def _sort_views(
     Raises:
         UsageError: There is no such layer.
     """
-    network, layer = context.network, context.config.layer
-    if layer is not None and network.has_graph:
-        network.graph.find_layer(layer)
+    network = context.network
+    find_layers(context)
     possible, problems = [], []
     for row in views:
         try:

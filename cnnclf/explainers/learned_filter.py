@@ -16,7 +16,7 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.names import name_some
 from cnnclf.progress import Progress
 
-_KINDS = ("Conv2D", "DepthwiseConv2D")
+_KINDS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,8 @@ def _find_step(graph: FlatGraph, name: str) -> GraphStep:
 
 def _read_filter(layer: Any, index: int) -> tuple[Kernel, slice]:
     """Return a filter, and the channels that it reads."""
-    weights = np.asarray(layer.kernel, np.float64)
+    is_separable = type(layer).__name__ == "SeparableConv2D"
+    weights = _join_separable(layer) if is_separable else np.asarray(layer.kernel, np.float64)
     is_depthwise = type(layer).__name__ == "DepthwiseConv2D"
     count = weights.shape[2] * weights.shape[3] if is_depthwise else weights.shape[3]
     if index >= count:
@@ -129,5 +130,15 @@ def _read_filter(layer: Any, index: int) -> tuple[Kernel, slice]:
         kernel = weights[:, :, channel : channel + 1, multiple]
         return Kernel(name, kernel, bias), slice(channel, channel + 1)
     width = weights.shape[2]  # channels of one group
-    first = index // (count // layer.groups) * width
+    first = 0 if is_separable else index // (count // layer.groups) * width
     return Kernel(name, weights[:, :, :, index], bias), slice(first, first + width)
+
+
+def _join_separable(layer: Any) -> npt.NDArray[np.float64]:
+    """Return the kernel of a usual convolution that gives the same, [kh, kw, C, filters]."""
+    depth = np.asarray(layer.depthwise_kernel, np.float64)  # [kh, kw, C, multiplier]
+    point = np.asarray(layer.pointwise_kernel, np.float64)[0, 0]
+    joined: npt.NDArray[np.float64] = np.einsum(
+        "yxcm,cmf->yxcf", depth, point.reshape(*depth.shape[2:], -1)
+    )
+    return joined

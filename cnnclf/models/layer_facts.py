@@ -87,6 +87,9 @@ def _count_macs(operation: Any, shape: tuple[int, ...]) -> int:
     if isinstance(operation, layers.SeparableConv2D):
         weights = math.prod(operation.depthwise_kernel.shape)
         weights += math.prod(operation.pointwise_kernel.shape)
+    elif isinstance(operation, layers.Conv2DTranspose):
+        # Each value of the input is multiplied by the whole kernel.
+        return int(math.prod(operation.kernel.shape) * math.prod(operation.input.shape[1:-1]))
     elif isinstance(operation, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
         weights = math.prod(operation.kernel.shape)
     else:

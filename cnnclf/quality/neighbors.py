@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-MIN_COSINE: Final = 0.95
+MIN_COSINE: Final = 0.9
 """Of the features of an image and a crop of it; see docs/benchmarks.md, B12."""
 
 _NEAREST: Final = 10
@@ -28,11 +28,14 @@ class Neighbors:
     cosines: npt.NDArray[np.float32]
 
 
-def find_neighbors(features: npt.NDArray[np.float16]) -> Neighbors:
+def find_neighbors(
+    features: npt.NDArray[np.float16], *, min_cosine: float = MIN_COSINE
+) -> Neighbors:
     """Find the images nearest to each.
 
     Args:
         features: float16 [N, D]; 0 for images without any. N x N cosines are computed, in blocks.
+        min_cosine: Of features that are almost equal, -1 to 1.
     """
     count = len(features)
     distances = np.full(count, np.nan, np.float32)
@@ -48,7 +51,7 @@ def find_neighbors(features: npt.NDArray[np.float16]) -> Neighbors:
         block[own, start + own] = -1
         best = np.partition(block, -nearest, axis=1)[:, -nearest:]
         distances[known[start : start + step]] = 1 - best.mean(axis=1)
-        one, two = np.nonzero(block >= MIN_COSINE)
+        one, two = np.nonzero(block >= min_cosine)
         kept = start + one < two
         pairs.append(np.stack([known[start + one[kept]], known[two[kept]]], axis=1))
         cosines.append(block[one[kept], two[kept]])

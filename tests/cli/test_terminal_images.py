@@ -22,6 +22,9 @@ PIXELS = np.array([[[255, 0, 0], [0, 0, 255]], [[0, 255, 0], [255, 255, 255]]], 
         ({"KITTY_WINDOW_ID": "1"}, "256", "kitty"),
         ({"TERM_PROGRAM": "ghostty"}, "truecolor", "kitty"),
         ({"TERM": "xterm-kitty", "TMUX": "x"}, "truecolor", "truecolor"),
+        ({"TERM": "foot"}, "truecolor", "sixel"),
+        ({"TERM": "xterm-sixel"}, "256", "sixel"),
+        ({"TERM": "mlterm", "TMUX": "x"}, "256", "256"),
         ({"TERM": "xterm-256color"}, "256", "256"),
         ({}, "standard", None),
         ({}, None, None),
@@ -108,3 +111,25 @@ def test_pipes_and_json_get_no_image(
     output.json_mode = True
     assert output.image(PIXELS) is False
     assert stream.getvalue() == ""
+
+
+def test_sixels_hold_every_pixel() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.choice(np.array([0, 255], np.uint8), (13, 20, 3))
+    text = encode_image(pixels, "sixel", columns=80, rows=24)
+    start = re.fullmatch(r'\x1bP0;1q"1;1;20;13(.*)\x1b\\\n', text, flags=re.DOTALL)
+    assert start is not None
+    shown = np.zeros_like(pixels)
+    body = re.sub(r"!(\d+)(.)", lambda run: int(run[1]) * run[2], start[1])
+    colors = {
+        number: [round(int(part) * 2.55) for part in parts.split(";")]
+        for number, parts in re.findall(r"#(\d+);2;([\d;]+)", body)
+    }
+    bands = re.sub(r"#\d+;2;[\d;]+", "", body).split("-")
+    for top, band in enumerate(bands):
+        for color, codes in re.findall(r"#(\d+)([?-~]+)", band):
+            for column, code in enumerate(codes):
+                for bit in range(6):
+                    if (ord(code) - 63) >> bit & 1:
+                        shown[6 * top + bit, column] = colors[color]
+    assert (shown == pixels).all()

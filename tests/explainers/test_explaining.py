@@ -1,7 +1,7 @@
 """Every view of the table on the tiny run and on every preset; files, classes and bad input."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ from cnnclf.config import MODEL_PRESETS, ExplainConfig, HeadConfig, load_config
 from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.explainers.explainer import ExplainContext
 from cnnclf.explainers.explainer_table import EXPLAINERS, ExplainerRow, find_explainers
-from cnnclf.explainers.explaining import ExplainedImage, ExplainRequest, explain_images
+from cnnclf.explainers.explaining import (
+    ExplainedImage,
+    ExplainRequest,
+    check_count,
+    explain_images,
+    find_layers,
+)
 from cnnclf.explainers.map_checks import CheckedImage
 from cnnclf.importers import open_dataset
 from cnnclf.models.backbones import find_backbone
@@ -183,3 +189,35 @@ def test_all_stands_for_the_table_and_names_count_once() -> None:
 
 def test_every_setting_has_its_default() -> None:
     assert ExplainConfig().checks
+
+
+def test_several_layers_have_figures_of_their_own(tiny: ExplainContext, tmp_path: Path) -> None:
+    layers = "block1_conv1,block2_conv1"
+    context = replace(tiny, config=tiny.config.model_copy(update={"layer": layers}))
+    request = ExplainRequest(find_explainers(["feature-maps", "evidence"]), out=tmp_path)
+    context = replace(context, config=context.config.model_copy(update={"checks": False}))
+    found = list(
+        explain_images(context, [(str(X), ""), ("none.jpg", ""), (str(X), "")], request=request)
+    )
+    names = [each.figure.name if each.figure else each.error.split(":")[0] for each in found]
+    assert names == [
+        "x001-feature-maps-block1_conv1.png",
+        "x001-feature-maps-block2_conv1.png",
+        "x001-evidence.png",
+        "none.jpg",
+        "x001-feature-maps-block1_conv1-2.png",
+        "x001-feature-maps-block2_conv1-2.png",
+        "x001-evidence-2.png",
+    ]
+    assert [each.scores.get("layer") for each in found[:2]] == layers.split(",")
+    every = replace(tiny, config=tiny.config.model_copy(update={"layer": "all"}))
+    assert find_layers(every)[:1] == ["block1_conv1"]
+    assert len(find_layers(every)) == len(tiny.network.graph.convolutions)
+    with pytest.raises(UsageError, match=r"of 100 images would write [4-9]00 figures"):
+        check_count(every, 100, request=ExplainRequest(find_explainers(["feature-maps"])))
+    wrong = replace(
+        tiny, config=tiny.config.model_copy(update={"layer": "block1_conv1,blok2_conv1"})
+    )
+    with pytest.raises(UsageError, match="blok2_conv1: the network has no layer") as caught:
+        find_layers(wrong)
+    assert "did you mean block2_conv1" in caught.value.hint

@@ -65,7 +65,15 @@ def odd_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("layer", "index"),
-    [("strided", 7), ("grouped", 1), ("grouped", 4), ("depth", 3), ("depth", 0), ("dilated", 2)],
+    [
+        ("strided", 7),
+        ("grouped", 1),
+        ("grouped", 4),
+        ("depth", 3),
+        ("depth", 0),
+        ("dilated", 2),
+        ("separable", 3),
+    ],
 )
 def test_filters_of_layers_of_every_kind(odd_bundle: Path, layer: str, index: int) -> None:
     from cnnclf.inference.classifier import Classifier

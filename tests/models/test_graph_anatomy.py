@@ -11,6 +11,7 @@ from cnnclf.models.backbones import BACKBONES, find_backbone
 from cnnclf.models.cnn import build_cnn
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.models.graph_anatomy import find_stage_ends, plan_graph
+from cnnclf.models.layer_facts import describe_layer
 from cnnclf.models.trunk import build_backbone
 from cnnclf.models.weightless import build_weightless
 from cnnclf.planning.train_plan import resolve_model
@@ -160,6 +161,15 @@ def test_branches_gates_and_networks_inside() -> None:
     assert rows["dilated"].macs == 32 * 32 * 3 * 3 * 8 * 8
     assert rows["dilated"].formula == "3x3x8x8 + 8"
     assert rows["gate"].macs == 8 * 8
+
+
+def test_a_transposed_convolution_multiplies_each_input_by_the_kernel() -> None:
+    import keras
+
+    pixels = keras.Input((7, 7, 5))
+    layer = keras.layers.Conv2DTranspose(3, 4, strides=2, padding="valid")
+    row = describe_layer(layer, layer(pixels), name="up")
+    assert (row.output_shape, row.macs) == ((16, 16, 3), 7 * 7 * 4 * 4 * 5 * 3)
 
 
 def test_networks_inside_are_unfolded_as_deep_as_asked() -> None:

@@ -32,7 +32,9 @@ def convolve_command(
     animate: Annotated[
         Path | None,
         typer.Option(
-            "--animate", metavar="FILE.gif", help="Draw the window stepping over a small image."
+            "--animate",
+            metavar="FILE.gif|png",
+            help="Draw the window stepping over a small image.",
         ),
     ] = None,
     show_arithmetic: Annotated[
@@ -61,7 +63,7 @@ def convolve_command(
     if out_ is not None:
         check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
     if animate is not None:
-        check_output(animate, "--animate", endings=(".gif",), overwrite=overwrite)
+        check_output(animate, "--animate", endings=(".gif", ".png"), overwrite=overwrite)
     place = None if show_arithmetic is None else _parse_place(show_arithmetic)
     config = read_settings(ConvolveConfig, settings)
     from cnnclf.explainers.convolved_image import convolve_image

@@ -109,7 +109,12 @@ def explain_command(
         if images
         else ()
     )
-    from cnnclf.explainers.explaining import ExplainRequest, explain_images, open_context
+    from cnnclf.explainers.explaining import (
+        ExplainRequest,
+        check_count,
+        explain_images,
+        open_context,
+    )
     from cnnclf.inference.classifier import Classifier
 
     classifier = Classifier.load(
@@ -126,6 +131,7 @@ def explain_command(
     some = list(islice(found, config.limit + 1)) if needs_images else []
     if len(some) > config.limit:
         out.note(f"only the first {config.limit:,} images are explained; --limit changes that")
+    check_count(context, len(some[: config.limit]), request=request)
     explained = explain_images(context, some[: config.limit], request=request)
     return _show(explained, len(some[: config.limit]), request)
 

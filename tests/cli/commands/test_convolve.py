@@ -57,6 +57,9 @@ def test_figure_and_animation_are_written_once(cli: Cli, ramp: Path, tmp_path: P
     again = cli("convolve", ramp, *files)
     assert (again.code, "already exists" in again.stderr) == (2, True)
     assert cli("convolve", ramp, *files, "--overwrite").code == 0
+    assert cli("convolve", ramp, "--animate", tmp_path / "d.png").code == 0
+    with Image.open(tmp_path / "d.png") as image:
+        assert (image.format, image.n_frames) == ("PNG", 24)
 
 
 def test_a_learned_filter_reads_what_its_layer_reads(cli: Cli) -> None:
@@ -80,7 +83,7 @@ def test_a_learned_filter_reads_what_its_layer_reads(cli: Cli) -> None:
         (("--filter", "kernel.csv"), 3, "kernel.csv cannot be read: it does not exist"),
         (("--filter", f"{TINY_RUN}:conv1:0"), 2, "conv1 is no layer of the network"),
         (("--out", "c.jpg"), 2, "ends in .png"),
-        (("--animate", "c.png"), 2, "ends in .gif"),
+        (("--animate", "c.jpg"), 2, "ends in .gif"),
     ],
 )
 def test_what_does_not_fit_is_refused(
