@@ -115,6 +115,8 @@ def _recognize(path: Path) -> tuple[Path, str]:
         )
     if not path.exists():
         raise RunError(f"there is no model {path}", "check the path")
+    if not path.is_file():  # reading a pipe would never end
+        raise RunError(f"{path} is a pipe or device, not a model", "give a file")
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is not None:
         return path, kind

@@ -1,6 +1,7 @@
 """Models of other programs: the bundle gives what the model gave on scaled pixels."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,6 +207,12 @@ def test_files_that_cannot_be_loaded_are_named(tmp_path: Path, labels: Path) -> 
     ):
         with pytest.raises(RunError, match=told):
             adopt(tmp_path / name, labels)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, labels: Path) -> None:
+    os.mkfifo(tmp_path / "model.h5")
+    with pytest.raises(RunError, match="a pipe or device, not a model"):
+        adopt(tmp_path / "model.h5", labels)
 
 
 def test_words_of_the_options() -> None:
