@@ -4,7 +4,7 @@ The outputs of frozen layers are computed once per image and cached (`features.p
 on pooled features and the last stages on feature maps. The whole network is saved and tested.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from cnnclf.files import atomic_directory, find_whole_directory, read_json
 from cnnclf.inference.classifier import save_bundle
 from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.models.weights.filling import LoadedWeights, load_weights
+from cnnclf.planning.choices import MIN_VAL_IMAGES
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE
@@ -127,13 +128,26 @@ class _Phases:
             actions[step]()
             if self.state.stopped is StopRequest.PRUNE:
                 break
-            if step is Step.JUDGE_HEAD and (TAIL not in self.data or self.state.stopped):
+            if step is Step.JUDGE_HEAD and (
+                TAIL not in self.data or self.state.stopped or self._skips_tail()
+            ):
                 self.work.verdict = self.verdicts.get(HEAD)
                 break
         return self.state
 
     def _fit_head(self, *, resume: bool = False) -> None:
         self.state = self._fit(self._plan_head(), None, resume=resume)
+
+    def _skips_tail(self) -> bool:
+        """Skip the tail, saying so, if no epoch of it could be more accurate on val."""
+        verdict = self.verdicts.get(HEAD)
+        if verdict is None or not cannot_improve(verdict, given=self.work.plan.given):
+            return False
+        self.work.progress.note(
+            f"tail skipped: the head has all {len(verdict.truth):,} val images right, so the tail "
+            "could not be more accurate (--unfreeze trains it all the same)"
+        )
+        return True
 
     def _judge_head(self) -> None:
         # the tail starts from the best epoch of the head, not from its last
@@ -300,6 +314,19 @@ class _Phases:
             scales=self.transfer.scale_rates(decay) if decay < 1 else None,
             may_diverge=True,
         )
+
+
+def cannot_improve(verdict: Verdict, *, given: Container[str]) -> bool:
+    """Return whether a second phase could not be more accurate on val than the head.
+
+    A few val images that are all right say little, so they let the tail try.
+
+    Args:
+        verdict: Of the head.
+        given: Keys of the settings that were given; who asks for a tail gets one.
+    """
+    is_perfect = verdict.score[0] == 1 and len(verdict.truth) >= MIN_VAL_IMAGES
+    return is_perfect and "tail.unfreeze" not in given
 
 
 def _read_extra(checkpoint: Path) -> dict[str, Any]:

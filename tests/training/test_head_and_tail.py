@@ -420,3 +420,33 @@ def test_a_balanced_sample_changes_what_both_phases_learn(tune: Finetune, tmp_pa
     )
     assert [row.phase for row in weighted.history] == ["head"] * 3 + ["tail"] * 3
     assert weighted.history[0].loss != plain.history[0].loss
+
+
+def test_a_tail_that_could_not_win_is_skipped_and_that_is_said(
+    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_and_tail, "cannot_improve", lambda _verdict, **_given: True)
+    progress = Silent()
+    result = tune(tmp_path / "run", progress=progress)
+    assert {row.phase for row in result.history} == {"head"}
+    assert any(note.startswith("tail skipped: the head has all 7") for note in progress.notes)
+    assert open_run(tmp_path / "run").read_record()["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("images", "wrong", "given", "expected"),
+    [
+        (200, 0, (), True),
+        (200, 1, (), False),
+        (50, 0, (), False),
+        (200, 0, ("tail.unfreeze",), False),
+    ],
+)
+def test_only_a_head_without_mistakes_on_enough_images_cannot_improve(
+    images: int, wrong: int, given: tuple[str, ...], expected: bool
+) -> None:
+    truth = np.arange(images) % 2
+    logits = np.eye(2, dtype=np.float32)[truth]
+    logits[:wrong] = logits[:wrong, ::-1]
+    verdict = judging.Verdict(logits, truth)
+    assert head_and_tail.cannot_improve(verdict, given=given) is expected
