@@ -30,6 +30,13 @@ def test_ordinary_images_are_uniform_and_others_are_unfamiliar() -> None:
     assert known.measure(np.zeros((0, 16), np.float32)).shape == (0,)
 
 
+def test_familiarity_counts_the_val_images_at_least_as_far() -> None:
+    index = np.array([[127, 0]] * 5, np.int8)
+    known = Familiarity(index, np.array([0.0, 0.5, 1.0], np.float32))
+    features = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)  # distances 0, 1 and 2
+    assert known.measure(features) == pytest.approx([1, 2 / 4, 1 / 4])
+
+
 def test_with_few_val_images_the_limit_is_farther_than_all_of_them() -> None:
     few = Familiarity(np.ones((5, 2), np.int8), np.linspace(0, 1, 9, dtype=np.float32))
     assert few.find_limit(0.01) == pytest.approx(0.1)
