@@ -25,6 +25,7 @@ EXTRAS: dict[str, str] = {
     "ray": "ray",
     "scipy": "openvino",
     "soundfile": "audio",
+    "tensorboard": "tensorboard",
     "tf2onnx": "onnx",
 }
 

@@ -58,6 +58,7 @@ SAVED_MODEL = "saved_model"
 PARITY_FILE = "parity.json"
 REFERENCE_FILE = "reference.npz"
 ENGINE_CACHE = "engine-cache"
+TENSORBOARD = "tensorboard"
 OPTIMIZER_FILE = "optimizer.npz"
 STATE_FILE = "state.json"
 METRICS_FILE = "metrics.json"
@@ -86,6 +87,7 @@ _OWNED = (
     CHECKPOINTS,
     EVALUATION,
     EXPORTS,
+    TENSORBOARD,
     LOCK_FILE,
 )
 
@@ -180,6 +182,11 @@ class RunDirectory:
     def earlier(self) -> Path:
         """The best checkpoint of the earlier phases, until all phases are compared."""
         return self.checkpoints / "earlier"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The event files of TensorBoard, if it tracks the run."""
+        return self.path / TENSORBOARD
 
     def evaluation(self, split: str) -> Path:
         """The directory of the evaluation of one split."""

@@ -75,6 +75,10 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf runs compare runs/pets-001 runs/pets-002",
         "cnnclf runs compare runs/pets-* --json",
     ),
+    "runs export": (
+        "cnnclf runs export runs/pets-001 --to mlflow:sqlite:///mlflow.db",
+        "cnnclf runs export runs/pets-* --to tensorboard:board",
+    ),
     "runs remove": (
         "cnnclf runs remove runs/pets-001",
         "cnnclf runs remove runs/pets-* --keep-best 2",

@@ -95,6 +95,16 @@ Verbose = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the whole plan without training.")]
 
 
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME[:PLACE]",
+        help="Show the run in tensorboard or mlflow[:URI]; may be repeated.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Request:
     """What was typed.
@@ -111,6 +121,7 @@ class Request:
         force: Resume a run although it seems to be training.
         overwrite: Replace the run in `target`.
         extend: The finished run to train for more epochs, if any.
+        track: Trackers that show the run.
     """
 
     source: str | None
@@ -124,6 +135,7 @@ class Request:
     force: bool = False
     overwrite: bool = False
     extend: Path | None = None
+    track: tuple[str, ...] = ()
 
 
 class Trainer(Protocol[AnyConfig, AnyPlan]):
@@ -186,7 +198,7 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
             "--resume RUN takes no other settings",
             f"a run continues with the settings it started with: {command} --resume RUN",
         )
-    return _resume(trainer, request.resume, verbose=request.verbose, force=request.force)
+    return _resume(trainer, request.resume, request)
 
 
 def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) -> int:
@@ -228,7 +240,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
             command=shlex.join(["cnnclf", *sys.argv[1:]]),
         )
 
-    return _train(trainer, plan, dataset, make_run, resume=False, verbose=request.verbose)
+    return _train(trainer, plan, dataset, make_run, resume=False, request=request)
 
 
 def _note_oddities(dataset: "Dataset") -> None:
@@ -243,21 +255,21 @@ def _note_oddities(dataset: "Dataset") -> None:
         out.note_pairs(list(zip(titles, rows, strict=False)))
 
 
-def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, *, verbose: bool, force: bool) -> int:
+def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) -> int:
     from cnnclf.data.manifest import load_dataset
     from cnnclf.planning.plan import parse_plan, read_dataset_path
     from cnnclf.runs import open_run
     from cnnclf.training.run import check_resumable
 
     run = open_run(path)
-    if force:
+    if request.force:
         run.declare_interrupted()
     plan = parse_plan(run.plan, trainer.read_plan)
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan=plan, dataset=dataset)
-    if verbose:
+    if request.verbose:
         out.note_pairs(_describe(trainer, plan))
-    return _train(trainer, plan, dataset, lambda: run, resume=True, verbose=verbose)
+    return _train(trainer, plan, dataset, lambda: run, resume=True, request=request)
 
 
 def _extend(request: Request, path: Path) -> int:
@@ -287,7 +299,7 @@ def _extend(request: Request, path: Path) -> int:
         )
         return extension.begin(run)
 
-    return _train(CNN_TRAINER, plan, dataset, make_run, resume=True, verbose=request.verbose)
+    return _train(CNN_TRAINER, plan, dataset, make_run, resume=True, request=request)
 
 
 def _train(
@@ -297,9 +309,10 @@ def _train(
     make_run: Callable[[], "RunDirectory"],
     *,
     resume: bool,
-    verbose: bool,
+    request: Request,
 ) -> int:
     from cnnclf.importers import count_unread
+    from cnnclf.tracking.tracking import open_tracking
     from cnnclf.training.run import execute_plan
 
     progress = out.progress()
@@ -308,15 +321,16 @@ def _train(
         phase = {"phase": row.phase} if trainer.has_phases else {}
         progress.row("epochs", phase | _epoch_cells(row, is_best=is_best))
 
-    result = execute_plan(
-        plan,
-        dataset,
-        make_run=make_run,
-        progress=progress,
-        resume=resume,
-        listeners=[show_epoch],
-        verbose=verbose,
-    )
+    with open_tracking(request.track, progress) as tracking:
+        result = execute_plan(
+            plan,
+            dataset,
+            make_run=lambda: tracking.watch(make_run()),
+            progress=progress,
+            resume=resume,
+            listeners=[show_epoch, tracking.on_epoch],
+            verbose=request.verbose,
+        )
     unread = count_unread(dataset)
     _show_result(result, dataset, unread)
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK

@@ -16,6 +16,7 @@ from cnnclf.cli.training_commands import (
     Request,
     Resume,
     Source,
+    Track,
     Verbose,
     run_training,
 )
@@ -37,6 +38,7 @@ def finetune_command(
     resume: Resume = None,
     force: Force = False,
     overwrite: options.Overwrite = False,
+    track: Track = None,
     dry_run: DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -57,6 +59,7 @@ def finetune_command(
         given=given_settings(settings, kind=FinetuneConfig),
         resume=resume,
         force=force,
+        track=tuple(track or ()),
         overwrite=overwrite,
         dry_run=dry_run,
         verbose=verbose,

@@ -36,6 +36,7 @@ RUNS_COMMANDS = (
     ("list", _HERE, "list_command", "List the runs in a directory, best first."),
     ("show", _HERE, "show_command", "Show a run."),
     ("compare", _HERE, "compare_command", "Compare runs side by side."),
+    ("export", _HERE, "export_command", "Export finished runs to MLflow or TensorBoard."),
     ("remove", _HERE, "remove_command", "Remove runs; optionally keep the best."),
 )
 
@@ -153,6 +154,36 @@ def remove_command(
     for row in doomed:
         out.line(f"removed {row['run']}")
     return ExitCode.OK
+
+
+def export_command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", autocompletion=complete_run, help="Run directories."),
+    ],
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="NAME:PLACE",
+            help="mlflow:URI, such as mlflow:sqlite:///mlflow.db, or tensorboard:DIR.",
+        ),
+    ],
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Export finished runs to MLflow or TensorBoard: every epoch at its time, figures and files.
+
+    The same that `train --track` shows live. Exporting a run twice gives two runs of MLflow.
+    """
+    from cnnclf.tracking.tracking import export_run
+
+    directories = [open_run(path) for path in runs]
+    for run in directories:
+        export_run(run, to, progress=out.progress())
+        out.line(f"exported {run.path} to {to}")
+    out.json({"exported": runs, "to": to})
 
 
 def show_command(

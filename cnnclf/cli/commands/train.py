@@ -16,6 +16,7 @@ from cnnclf.cli.training_commands import (
     Request,
     Resume,
     Source,
+    Track,
     Verbose,
     run_training,
 )
@@ -37,6 +38,7 @@ def train_command(
     extend: Extend = None,
     force: Force = False,
     overwrite: options.Overwrite = False,
+    track: Track = None,
     dry_run: DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -58,6 +60,7 @@ def train_command(
         resume=resume,
         extend=extend,
         force=force,
+        track=tuple(track or ()),
         overwrite=overwrite,
         dry_run=dry_run,
         verbose=verbose,

@@ -1,0 +1,96 @@
+"""Logs runs to MLflow by its client: to a SQLite file, or to a server."""
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cnnclf.runs import CLASSIFIER_FILE, RunDirectory, RunStatus
+from cnnclf.tracking.tracker import epoch_figures, list_images, read_figures, read_settings
+from cnnclf.training.epochs import EpochRow
+
+DEFAULT_URI = "sqlite:///mlflow.db"  # the store of files is an error in MLflow 3
+
+_MAX_VALUE = 500  # characters of a parameter
+_BATCH = 100  # parameters of a request
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_STATUS = {RunStatus.FINISHED: "FINISHED", RunStatus.FAILED: "FAILED"}
+
+
+class MlflowTracker:
+    """A run of the experiment that has the name of the dataset.
+
+    A run that is resumed continues in the same run of MLflow, whose name is kept in run.json.
+
+    Args:
+        uri: Of the store, such as `sqlite:///mlflow.db` or `http://host:5000`.
+        continues: Whether to continue a run that run.json names.
+    """
+
+    def __init__(self, uri: str, *, continues: bool = True) -> None:
+        for name, value in _PATIENCE.items():  # a server that is down must not stop training
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        self.errors: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, OSError)
+        self._client_class, self._uri, self._continues = MlflowClient, uri, continues
+        self._client: Any = None
+        self._id = ""
+
+    def start(self, run: RunDirectory, *, time_s: float) -> None:
+        """Create the run, or find the one that is continued; log the settings."""
+        from mlflow.entities import Param
+
+        self._client = self._client_class(tracking_uri=self._uri)
+        known = run.read_record().get("mlflow") or {}
+        if self._continues and known.get("uri") == self._uri:
+            self._id = str(known["run"])
+            return
+        settings = read_settings(run)
+        name = settings["dataset.name"]
+        found = self._client.get_experiment_by_name(name)
+        experiment = found.experiment_id if found else self._client.create_experiment(name)
+        created = self._client.create_run(
+            experiment, start_time=round(1000 * time_s), run_name=run.path.name
+        )
+        self._id = created.info.run_id
+        params = [Param(key, value[:_MAX_VALUE]) for key, value in settings.items()]
+        for first in range(0, len(params), _BATCH):
+            self._client.log_batch(self._id, params=params[first : first + _BATCH])
+        if self._continues:
+            run.update_run(mlflow={"uri": self._uri, "run": self._id})
+
+    def log(self, row: EpochRow, *, time_s: float) -> None:
+        """Log the numbers of an epoch."""
+        self._log(epoch_figures(row), row.epoch, time_s)
+
+    def end(self, run: RunDirectory, *, time_s: float) -> None:
+        """Log metrics, figures and the best checkpoint, and end the run."""
+        self._log(read_figures(run), 0, time_s)
+        for path in list_images(run).values():
+            self._client.log_artifact(self._id, str(path), "figures")
+        for path in (run.plan, run.history, run.settings, run.log):
+            if path.exists():
+                self._client.log_artifact(self._id, str(path))
+        if (run.best / CLASSIFIER_FILE).exists():
+            with tempfile.TemporaryDirectory() as folder:
+                bundle = Path(folder) / "bundle"
+                ignored = shutil.ignore_patterns("engine-cache", ".*")
+                shutil.copytree(run.best, bundle, ignore=ignored)
+                self._client.log_artifacts(self._id, str(bundle), "bundle")
+        status = _STATUS.get(run.status(), "KILLED")
+        self._client.set_terminated(self._id, status, end_time=round(1000 * time_s))
+
+    def _log(self, figures: dict[str, float], step: int, time_s: float) -> None:
+        from mlflow.entities import Metric
+
+        moment = round(1000 * time_s)
+        metrics = [Metric(key, value, moment, step) for key, value in figures.items()]
+        if metrics:
+            self._client.log_batch(self._id, metrics=metrics)

@@ -1,0 +1,161 @@
+"""Feeds trackers, live or from finished runs; one that fails never stops training."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from cnnclf.errors import MissingPackageError, RunError, UsageError
+from cnnclf.packages import install_command
+from cnnclf.progress import Progress
+from cnnclf.runs import RunDirectory
+from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker
+from cnnclf.tracking.tensorboard_tracker import TensorboardTracker
+from cnnclf.tracking.tracker import Tracker
+from cnnclf.training.epochs import EpochRow
+from cnnclf.training.recording import read_epochs
+
+_MAX_REASON = 200  # characters
+
+TRACKERS = ("tensorboard", "mlflow")
+
+
+def build_tracker(target: str, *, option: str, continues: bool = True) -> Tracker:
+    """Build the tracker of a target such as `tensorboard` or `mlflow:sqlite:///mlflow.db`.
+
+    Args:
+        target: Its name and, after a colon, where it writes.
+        option: The option that named it, for messages.
+        continues: Whether a run that was tracked there before is continued.
+
+    Raises:
+        UsageError: There is no such tracker.
+        MissingPackageError: Its package is not installed.
+    """
+    name, _, place = target.partition(":")
+    if name not in TRACKERS:
+        raise UsageError(
+            f"{option} {target}: expected one of {', '.join(TRACKERS)}",
+            f"{option} mlflow:{DEFAULT_URI}",
+        )
+    try:
+        if name == "tensorboard":
+            return TensorboardTracker(Path(place) if place else None)
+        return MlflowTracker(place or DEFAULT_URI, continues=continues)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{option} {name} needs the package {(error.name or name).partition('.')[0]}, which is "
+            "not installed",
+            install_command(f"cnnclf[{name}]"),
+        ) from error
+
+
+class Tracking:
+    """The trackers of one run.
+
+    Args:
+        trackers: By the name that was given.
+        progress: Receives a warning for each tracker that fails.
+    """
+
+    def __init__(self, trackers: dict[str, Tracker], progress: Progress) -> None:
+        self._trackers, self._progress = dict(trackers), progress
+        self._run: RunDirectory | None = None
+        self._is_started = False
+
+    def watch(self, run: RunDirectory) -> RunDirectory:
+        """Take the run that epochs will come from; return it."""
+        self._run = run
+        return run
+
+    def on_epoch(self, row: EpochRow, is_best: bool) -> None:  # noqa: ARG002
+        """Pass an epoch on; with the first one, the trackers start."""
+        now = time.time()
+        self._start(now - row.seconds)
+        self._each(lambda tracker: tracker.log(row, time_s=now))
+
+    def replay(self) -> None:
+        """Pass all epochs of a finished run on, at the times when they ended.
+
+        Raises:
+            RunError: The run has no epochs, or is damaged.
+        """
+        if self._run is None:
+            raise ValueError("expected a run to replay")
+        rows = read_epochs(self._run)
+        began = _read_time(self._run, "created")
+        self._start(began)
+        moment = began
+        for row in rows:
+            moment += row.seconds
+            self._each(partial(_log, row=row, time_s=moment))
+        self.end(time_s=_read_time(self._run, "ended"))
+
+    def end(self, *, time_s: float | None = None) -> None:
+        """Add the results of the run, and close the trackers."""
+        run = self._run
+        if run is not None and self._is_started:
+            now = time.time() if time_s is None else time_s
+            self._each(lambda tracker: tracker.end(run, time_s=now))
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether no tracker is left."""
+        return not self._trackers
+
+    def _start(self, time_s: float) -> None:
+        run = self._run
+        if run is not None and not self._is_started:
+            self._is_started = True
+            self._each(lambda tracker: tracker.start(run, time_s=time_s))
+
+    def _each(self, call: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._trackers.items()):
+            try:
+                call(tracker)
+            except tracker.errors as error:
+                del self._trackers[name]
+                reason = str(error).partition("\n")[0][:_MAX_REASON]
+                self._progress.warn(
+                    f"tracking with {name} ended: {reason}; the run directory has everything"
+                )
+
+
+@contextmanager
+def open_tracking(targets: Sequence[str], progress: Progress) -> Iterator[Tracking]:
+    """Track what happens in a with statement, and close the trackers however it ends."""
+    trackers = {target: build_tracker(target, option="--track") for target in targets}
+    tracking = Tracking(trackers, progress)
+    try:
+        yield tracking
+    finally:
+        tracking.end()
+
+
+def export_run(run: RunDirectory, target: str, *, progress: Progress) -> None:
+    """Replay a finished run into a tracker.
+
+    Raises:
+        UsageError: There is no such tracker.
+        MissingPackageError: Its package is not installed.
+        RunError: The run has no epochs, or the tracker failed.
+    """
+    tracking = Tracking({target: build_tracker(target, option="--to", continues=False)}, progress)
+    tracking.watch(run)
+    tracking.replay()
+    if tracking.is_failed:
+        raise RunError(f"the run {run.path} could not be exported to {target}")
+
+
+def _log(tracker: Tracker, *, row: EpochRow, time_s: float) -> None:
+    tracker.log(row, time_s=time_s)
+
+
+def _read_time(run: RunDirectory, key: str) -> float:
+    record = run.read_record()
+    try:
+        return datetime.fromisoformat(str(record.get(key) or record.get("created"))).timestamp()
+    except ValueError as error:
+        raise RunError(f"expected a time for {key} in {run.record}") from error

@@ -1,0 +1,178 @@
+"""Trackers against their real packages, with local stores."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.errors import MissingPackageError, RunError, UsageError
+from cnnclf.files import read_json, write_json_atomic
+from cnnclf.progress import Silent
+from cnnclf.runs import RunDirectory, open_run
+from cnnclf.tracking.tracker import epoch_figures
+from cnnclf.tracking.tracking import Tracking, build_tracker, export_run, open_tracking
+from cnnclf.training.epochs import EpochRow
+
+ROWS = [
+    EpochRow(1, "train", 1.5, 0.4, 1.25, 0.5, 0.002, 2.0, 0.1),
+    EpochRow(2, "train", 0.75, 0.8, 0.5, 0.75, 0.001, 2.5, 0.0),
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """A copy of the tiny run with a history of two epochs, and an evaluation."""
+    shutil.copytree("sample_data/tiny_run", tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    run.update_run(created="2026-01-02T03:04:05+00:00", ended="2026-01-02T03:05:00+00:00")
+    write_json_atomic(run.last / "state.json", {"history": [row.to_dict() for row in ROWS]})
+    write_json_atomic(
+        run.evaluation("test") / "metrics.json",
+        {"metrics": {"accuracy": 0.9}, "accuracy_interval": {"low": 0.8, "high": 0.95}},
+    )
+    from PIL import Image
+
+    Image.new("RGB", (30, 20), "red").save(run.evaluation("test") / "confusion.png")
+    return run
+
+
+def read_events(directory: Path) -> dict[str, list[tuple[int, float, Any]]]:
+    """Read event files back: tag to (step, time, value)."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(directory)).Reload()
+    found: dict[str, list[tuple[int, float, Any]]] = {}
+    for tag in events.Tags()["scalars"]:
+        found[tag] = [(each.step, each.wall_time, each.value) for each in events.Scalars(tag)]
+    for tag in events.Tags()["tensors"]:
+        values = [
+            (each.step, each.wall_time, each.tensor_proto.float_val[0])
+            for each in events.Tensors(tag)
+            if each.tensor_proto.float_val
+        ]
+        found[tag] = values
+    for tag in events.Tags()["images"]:
+        found[tag] = [(each.step, each.wall_time, each.width) for each in events.Images(tag)]
+    return found
+
+
+def test_event_files_hold_the_rows_of_the_history(run: RunDirectory, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    export_run(run, f"tensorboard:{tmp_path / 'board'}", progress=Silent())
+    board = tmp_path / "board" / "run"
+    train, validation = read_events(board / "train"), read_events(board / "validation")
+    for row in ROWS:
+        for name, value in epoch_figures(row).items():
+            split = validation if name.startswith("val_") else train
+            steps = {each[0]: each[2] for each in split[f"epoch_{name.removeprefix('val_')}"]}
+            assert steps[row.epoch] == pytest.approx(value, rel=1e-6)
+    times = [each[1] for each in train["epoch_loss"]]
+    assert times[1] - times[0] == pytest.approx(2.5, abs=0.01)
+    assert train["test_accuracy"][0][2] == pytest.approx(0.9)
+    assert train["test_confusion"][0][2] == 30
+    assert set(validation) == {"epoch_loss", "epoch_accuracy"}
+
+
+def find_run(uri: str) -> tuple[Any, Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("x_or_o")
+    assert experiment is not None
+    return client, client.search_runs([experiment.experiment_id])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the packages that MLflow uses
+def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)  # where MLflow puts files
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    export_run(run, f"mlflow:{uri}", progress=Silent())
+    client, [found] = find_run(uri)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["optimizer.name"] == "adamw"
+    assert found.data.params["labels"] == "o, x"
+    assert found.data.metrics["test_accuracy_low"] == 0.8
+    losses = client.get_metric_history(found.info.run_id, "val_loss")
+    assert [(each.step, each.value) for each in losses] == [(1, 1.25), (2, 0.5)]
+    assert losses[1].timestamp - losses[0].timestamp == 2500
+    files = {each.path for each in client.list_artifacts(found.info.run_id)}
+    assert {"bundle", "figures", "history.csv", "plan.json"} <= files
+    # a run that is tracked live is continued in the same run of MLflow
+    for row in ROWS:
+        tracking = Tracking({"mlflow": build_tracker(f"mlflow:{uri}", option="--track")}, Silent())
+        tracking.watch(run)
+        tracking.on_epoch(row, True)
+        tracking.end()
+    assert len(find_run(uri)[1]) == 2
+    live = read_json(run.record)["mlflow"]["run"]
+    assert len(client.get_metric_history(live, "loss")) == 2
+
+
+class Broken:
+    """Fails at its second call."""
+
+    errors: tuple[type[Exception], ...] = (OSError,)
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.calls = error, 0
+
+    def _call(self, *_: object, **__: object) -> None:
+        self.calls += 1
+        if self.calls == 2:
+            raise self.error
+
+    start: Callable[..., None] = _call
+    log: Callable[..., None] = _call
+    end: Callable[..., None] = _call
+
+
+def test_a_tracker_that_fails_warns_once_and_the_others_continue(run: RunDirectory) -> None:
+    progress = Silent()
+    broken, whole = Broken(OSError("no route to host\nmore")), Broken(OSError("later"))
+    whole.calls = 10
+    tracking = Tracking({"mlflow:http://down": broken, "tensorboard": whole}, progress)
+    tracking.watch(run)
+    for row in ROWS:
+        assert tracking.on_epoch(row, True) is None  # type: ignore[func-returns-value]
+    tracking.end()
+    [warning] = progress.warnings
+    assert warning.startswith(
+        "tracking with mlflow:http://down ended: no route to host; the run dir"
+    )
+    assert (broken.calls, whole.calls) == (2, 14)
+
+
+def test_other_errors_are_bugs(run: RunDirectory) -> None:
+    tracking = Tracking({"broken": Broken(ZeroDivisionError())}, Silent())
+    tracking.watch(run)
+    with pytest.raises(ZeroDivisionError):
+        tracking.on_epoch(ROWS[0], True)
+
+
+def test_trackers_that_do_not_exist_or_are_not_installed_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UsageError, match="--track wandb: expected one of tensorboard, mlflow"):
+        build_tracker("wandb", option="--track")
+    for name in ("tensorboard", "mlflow"):
+        for module in (name, "tensorboard.summary.writer.event_file_writer"):
+            monkeypatch.setitem(sys.modules, module, None)
+        with (
+            pytest.raises(MissingPackageError, match=f"--track {name} needs the package {name}"),
+            open_tracking([name], Silent()),
+        ):
+            pass
+
+
+def test_a_run_without_epochs_cannot_be_exported(run: RunDirectory, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (run.last / "state.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RunError, match="no whole history"):
+        export_run(run, f"tensorboard:{tmp_path / 'board'}", progress=Silent())
