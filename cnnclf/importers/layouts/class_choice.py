@@ -168,11 +168,26 @@ def _add_class(view: FolderView, folder: str, split: str, choice: Choice) -> Non
     choice.classes.append(ClassFolder(folder, name_of(folder), split))
 
 
+def _are_parts(view: FolderView, folders: list[str]) -> bool:
+    """Return whether folders differ in their numbers only (fold1, 2019) and hold the same ones."""
+    words = {"".join(filter(str.isalpha, name_of(path).casefold())) for path in folders}
+    inner = {frozenset(view.names(path)) for path in folders}
+    return len(words) == 1 and len(inner) == 1 and len(next(iter(inner))) > 1
+
+
 def _find_groups(view: FolderView, path: str, folders: list[str]) -> DataError | None:
     """Ask if the classes may be one level further down: groups of folders with other names."""
     if len(folders) < 2 or any(view.files(folder) or not view.filled(folder) for folder in folders):
         return None
     inner = [name for folder in folders for name in view.names(folder)]
+    if _are_parts(view, folders):
+        outer = name_some([name_of(folder) for folder in folders], 3)
+        shared = name_some(sorted(set(inner)), 3)
+        return DataError(
+            f"the {len(folders)} folders in {view.spoken(path)} ({outer}) hold the same folders "
+            f"({shared}): either these or those may be the classes",
+            f"choose with --label-from parent ({shared}) or --label-from top ({outer})",
+        )
     if len(set(inner)) < len(inner) or all(is_neutral(name) for name in inner):
         return None
     if len(inner) == len(folders):  # one folder in each is a wrapper of the images of the class

@@ -101,6 +101,15 @@ def find_layout(
             f"{first.label} in {first.split}"
         )
         return layout
+    named = [path for path in folders if read_split_name(name_of(path)).split]
+    if format is None and not options.label_from and split_names(view, named):
+        others = name_some([name_of(path) for path in folders if path not in named])
+        layout.problem = DataError(
+            f"{view.spoken(base)} has folders named by split and class "
+            f"({name_some([name_of(path) for path in named], 3)}), but also {others}",
+            f"move {others} elsewhere; or --format {CLASS_FOLDERS} makes each folder a class",
+        )
+        return layout
     layout.problem = _lay_out_classes(view, layout, folders, options, forced=format)
     return layout
 

@@ -82,6 +82,22 @@ KINDS = {
         splits=(8, 0, 12),
         warns=("without training images", "owl"),
     ),
+    "split and class in one name, beside another folder": Kind(
+        {"train_cat": 4, "train_dog": 4, "test_cat": 4, "test_dog": 4, "extra": 4},
+        labels=(),
+        says=("named by split and class", "but also extra", "--format class-folders"),
+    ),
+    "the same, and the user says": Kind(
+        {"train_cat": 4, "train_dog": 4, "test_cat": 4, "test_dog": 4, "extra": 4},
+        labels=("extra", "test_cat", "test_dog", "train_cat", "train_dog"),
+        options={"format": "class-folders"},
+    ),
+    "folds": Kind(
+        split_tree("fold1", "fold2", "fold10"),
+        labels=(),
+        says=("hold the same folders (cat, dog)", "--label-from parent", "--label-from top"),
+    ),
+    "years, parent": Kind(split_tree("2019", "2020"), options={"label_from": "parent"}),
     "a word of a split in the names of classes": Kind(
         {"steam_train": 4, "freight_train": 4, "exam_test": 4},
         labels=(),
