@@ -95,23 +95,25 @@ class _BackboneTrainer:
         """Build the network without weights, and show its compute and what training it holds."""
         from cnnclf.explainers.network_sources import describe_backbone
         from cnnclf.files import format_bytes
+        from cnnclf.runtime import setup_runtime
 
         row, spec, training = plan.backbone, plan.input_spec, plan.config.training
+        setup_runtime(device="cpu", verbose=False, progress=out.progress())
         out.note("building the network to count its layers")
         anatomy = describe_backbone(
             row.name, image_size=(spec.height, spec.width), classes=len(plan.labels)
         ).anatomy
         needed = anatomy.training_bytes(int(training.batch_size), plan.config.optimizer.name)
-        out.pairs(
-            "",
-            {
-                "network": f"{anatomy.parameters:,} parameters, {anatomy.macs / 1e6:,.0f} M MACs "
-                "per image",
-                "memory, tail": f"at most {format_bytes(needed)} for weights, "
-                f"{plan.config.optimizer.name} and the outputs of {training.batch_size} images, "
-                "if every layer is trained",
-            },
-        )
+        rows = {
+            "network": f"{anatomy.parameters:,} parameters, {anatomy.macs / 1e6:,.0f} M MACs per "
+            "image"
+        }
+        if plan.frozen_stage is not None:
+            rows["memory, tail"] = (
+                f"at most {format_bytes(needed)} for weights, {plan.config.optimizer.name} and the "
+                f"outputs of {training.batch_size} images, if every layer is trained"
+            )
+        out.pairs("", rows)
 
     def prepare(self, plan: "FinetunePlan", progress: Progress) -> None:
         from cnnclf.models.weights.sources import fetch_weights
@@ -147,8 +149,8 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     if augmentation:
         lines["augmentation"] = augmentation
     lines["memory"] = (
-        f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; with those of the "
-        f"outputs of the layers, see --dry-run or cnnclf describe --backbone {row.name}"
+        f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; --dry-run and "
+        f"cnnclf describe --backbone {row.name} count the outputs of the layers"
     )
     return lines
 
