@@ -5,7 +5,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.cli import options
-from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.cli.training_commands import (
     Assignments,
@@ -92,28 +91,7 @@ class _BackboneTrainer:
         return _describe(plan)
 
     def show_network(self, plan: "FinetunePlan") -> None:
-        """Build the network without weights, and show its compute and what training it holds."""
-        from cnnclf.explainers.network_sources import describe_backbone
-        from cnnclf.files import format_bytes
-        from cnnclf.runtime import setup_runtime
-
-        row, spec, training = plan.backbone, plan.input_spec, plan.config.training
-        setup_runtime(device="cpu", verbose=False, progress=out.progress())
-        out.note("building the network to count its layers")
-        anatomy = describe_backbone(
-            row.name, image_size=(spec.height, spec.width), classes=len(plan.labels)
-        ).anatomy
-        needed = anatomy.training_bytes(int(training.batch_size), plan.config.optimizer.name)
-        rows = {
-            "network": f"{anatomy.parameters:,} parameters, {anatomy.macs / 1e6:,.0f} M MACs per "
-            "image"
-        }
-        if plan.frozen_stage is not None:
-            rows["memory, tail"] = (
-                f"at most {format_bytes(needed)} for weights, {plan.config.optimizer.name} and the "
-                f"outputs of {training.batch_size} images, if every layer is trained"
-            )
-        out.pairs("", rows)
+        """Show nothing: the layers of a backbone are known once it is built."""
 
     def prepare(self, plan: "FinetunePlan", progress: Progress) -> None:
         from cnnclf.models.weights.sources import fetch_weights
@@ -149,8 +127,8 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     if augmentation:
         lines["augmentation"] = augmentation
     lines["memory"] = (
-        f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; --dry-run and "
-        f"cnnclf describe --backbone {row.name} count the outputs of the layers"
+        f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; "
+        f"cnnclf describe --backbone {row.name} counts the outputs of its layers"
     )
     return lines
 
