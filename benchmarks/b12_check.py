@@ -226,8 +226,8 @@ def measure_labels(photos: Path) -> None:
         right = sum(row in set(flipped.tolist()) for row, _, _ in suspects)
         accuracy = (judgement.probabilities.argmax(axis=1) == truth).mean()
         print(
-            f"{photos.name}, {count:,} images, {fraction:.0%} flipped: out-of-fold accuracy on true "
-            f"labels {accuracy:.3f}; first 10 % of the ranking have "
+            f"{photos.name}, {count:,} images, {fraction:.0%} flipped: out-of-fold accuracy on "
+            f"true labels {accuracy:.3f}; first 10 % of the ranking have "
             f"{is_flipped[: count // 10].sum() / len(flipped):.3f} of them, first 5 % "
             f"{is_flipped[: count // 20].sum() / len(flipped):.3f}; AUROC {area:.3f}; "
             f"{len(suspects)} suspects, {right} of them flipped",

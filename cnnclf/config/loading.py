@@ -254,8 +254,8 @@ def _refusal(
         if key in wrong or key.partition(".")[0] in wrong
     }
     for item in error.errors():
-        if item["type"] == "missing":
-            key = _find_key(item["loc"], fields)
+        key = _find_key(item["loc"], fields)
+        if item["type"] == "missing" and key not in problems:  # and no part of a value is
             problems[key] = f"{key} is missing: expected {describe_values(fields[key])}"
     is_typed = problems.keys() <= given.keys() and all(
         given[key].origin in {"--set", "option"} for key in problems

@@ -53,7 +53,7 @@ def toys(revision: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return iter(revision)
 
     row = Importer("toys", "toys", recognize, read, unpacks=True, describe_state=describe_state)
-    monkeypatch.setattr(importers, "IMPORTERS", (*IMPORTERS, row))
+    monkeypatch.setattr(importers, "IMPORTERS", (row, *IMPORTERS))
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
@@ -94,7 +94,7 @@ def test_archives_look_up_their_content_in_the_same_table(
     def find_inside(folder: Source, options: ImportConfig) -> Source | None:
         return folder if (folder.require_path() / "toys.txt").is_file() else None
 
-    row = importers.IMPORTERS[-1]._replace(find_inside=find_inside)
+    row = importers.IMPORTERS[0]._replace(find_inside=find_inside)
     monkeypatch.setattr(importers, "IMPORTERS", (*IMPORTERS, row))
     with zipfile.ZipFile("a.zip", "w") as archive:
         archive.writestr("box/toys.txt", "bear")
@@ -104,11 +104,14 @@ def test_archives_look_up_their_content_in_the_same_table(
     assert not (tmp_path / "data" / "images" / "box").exists()
 
 
-@pytest.mark.parametrize("name", [None, *(importer.name for importer in IMPORTERS)])
+NAMES = [importer.name for importer in IMPORTERS if importer.name not in {"hf", "webdataset"}]
+
+
+@pytest.mark.parametrize("name", [None, *NAMES])
 def test_what_nobody_recognizes_does_not_exist(name: str | None, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="hf://user/name does not exist"):
+    with pytest.raises(DataError, match="gs://user/name does not exist"):
         import_source(
-            "hf://user/name",
+            "gs://user/name",
             tmp_path / "data",
             options=ImportConfig(format=name),
             progress=Silent(),
