@@ -9,10 +9,11 @@ import pytest
 from cnnclf.config import load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DivergedError
+from cnnclf.files import read_json, write_json_atomic
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.train_plan import TrainPlan, plan_training
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs import STATE_FILE, create_run
 from cnnclf.runtime import RuntimeInfo, setup_runtime
 from cnnclf.training import precision, run
 from cnnclf.training.epochs import EpochRow
@@ -116,8 +117,21 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
     def diverge_once(row: EpochRow, _best: bool) -> None:
         seen.append(row.epoch)
         if seen == [1, 2]:
+            state = read_json(made.last / STATE_FILE)
+            write_json_atomic(made.last / STATE_FILE, state | {"spent_s": 30.0})
             raise DivergedError("loss became NaN in epoch 2")
 
+    conducted: list[dict[str, Any]] = []
+    conduct_run = run.conduct_run
+
+    def conduct(*arguments: Any, **options: Any) -> Any:
+        conducted.append(options)
+        if len(conducted) == 2:  # as if the epochs before had taken half a minute of --minutes
+            state = read_json(made.last / STATE_FILE)
+            assert options["started"] - conducted[0]["started"] == state["spent_s"] == 30.0
+        return conduct_run(*arguments, **options)
+
+    monkeypatch.setattr(run, "conduct_run", conduct)
     progress, made = Silent(), create_run(tmp_path / "run")
     result = run.execute_plan(
         plan_tiny(shapes),

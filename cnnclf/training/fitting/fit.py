@@ -171,8 +171,11 @@ def fit_phase(
         callbacks = [average.as_callback(), conductor.as_callback()]
         tracer = None
         if phase.training.trace:
-            tracer = Tracer(trainer, batches, run=run, first_epoch=state.phase_start)
-            callbacks.append(tracer.as_callback())
+            tracer = Tracer(
+                trainer, batches, run=run, first_epoch=state.phase_start, done=state.epoch
+            )
+            before, after = tracer.as_callbacks()
+            callbacks = [callbacks[0], before, callbacks[1], after]
         try:
             if not conductor.is_done:  # it may be, if it was interrupted while being tested
                 trainer.fit(

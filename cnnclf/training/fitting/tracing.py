@@ -72,12 +72,20 @@ class Tracer:
         trainer: The compiled model.
         batches: Training batches, from which the probe is drawn.
         run: Where trace.csv goes.
-        first_epoch: Epochs before this phase; rows of later ones are measured again.
+        first_epoch: Epochs before this phase.
+        done: Epochs before this process; rows of later ones are measured again.
     """
 
     def __init__(
-        self, trainer: "keras.Model", batches: ProbeSource, *, run: RunDirectory, first_epoch: int
+        self,
+        trainer: "keras.Model",
+        batches: ProbeSource,
+        *,
+        run: RunDirectory,
+        first_epoch: int,
+        done: int,
     ) -> None:
+        self._trainer = trainer
         self._layers = _find_layers(trainer)
         self._differentiate = build_weight_gradient(
             trainer,
@@ -90,20 +98,22 @@ class Tracer:
         self._run = run
         self._first_epoch = first_epoch
         self._before: list[Array] = []
-        self._rows = _read_rows(run, before=first_epoch + 1)
+        self._rows = _read_rows(run, done=done)
         self.seconds = 0.0
 
-    def as_callback(self) -> "keras.callbacks.Callback":
-        """Return a Keras callback that calls the methods below."""
+    def as_callbacks(self) -> "tuple[keras.callbacks.Callback, keras.callbacks.Callback]":
+        """Return Keras callbacks for before and after the one that writes checkpoints.
+
+        So each epoch of a checkpoint has its rows, and it is known which step is the last.
+        """
         import keras
 
-        return keras.callbacks.LambdaCallback(
-            on_train_batch_begin=self.begin_step, on_epoch_end=self.end_epoch
-        )
+        make = keras.callbacks.LambdaCallback
+        return make(on_epoch_end=self.end_epoch), make(on_train_batch_begin=self.begin_step)
 
     def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Copy the kernels before the last step of an epoch."""
-        if batch == self._steps - 1:
+        """Copy the kernels before the last step of an epoch, which may end early."""
+        if batch == self._steps - 1 or self._trainer.stop_training:
             started = time.perf_counter()
             self._before = [_copy(layer.kernel) for layer, _ in self._layers]
             self.seconds += time.perf_counter() - started
@@ -166,10 +176,10 @@ def _norm(values: Array) -> float:
     return float(np.sqrt(np.sum(np.square(values, dtype=np.float64))))
 
 
-def _read_rows(run: RunDirectory, *, before: int) -> list[dict[str, Any]]:
+def _read_rows(run: RunDirectory, *, done: int) -> list[dict[str, Any]]:
     """Return the rows of earlier epochs, of a run that is resumed."""
-    if before == 1 or not run.trace.exists():
+    if not done or not run.trace.exists():
         return []
     with run.trace.open(encoding="utf-8", newline="") as file:
         rows: Sequence[dict[str, Any]] = list(csv.DictReader(file))
-    return [row for row in rows if int(row["epoch"]) < before]
+    return [row for row in rows if int(row["epoch"]) <= done]

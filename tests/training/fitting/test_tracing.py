@@ -11,6 +11,7 @@ import pytest
 
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.runs import RunDirectory
+from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.tracing import Tracer
 from cnnclf.training.run import TrainResult
 
@@ -63,9 +64,9 @@ def build(*, bias: float) -> Any:
 def trace(model: Any, path: Path) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     batch = OneBatch(rng.random((16, 6, 6, 1), np.float32), np.eye(2, dtype=np.float32)[[0, 1] * 8])
-    tracer = Tracer(model, batch, run=RunDirectory(path), first_epoch=0)
+    tracer = Tracer(model, batch, run=RunDirectory(path), first_epoch=0, done=0)
     model.fit(
-        batch.images, batch.labels, batch_size=16, verbose=0, callbacks=[tracer.as_callback()]
+        batch.images, batch.labels, batch_size=16, verbose=0, callbacks=[*tracer.as_callbacks()]
     )
     return read_rows(path / "trace.csv")
 
@@ -99,3 +100,40 @@ def test_a_trace_changes_nothing(train_tiny: Train, tmp_path: Path) -> None:
     assert len(rows) == len(traced.history) * len(layers)
     assert len(layers) == 3
     assert not (tmp_path / "plain/trace.csv").exists()
+
+
+def test_a_resumed_run_keeps_the_trace_of_earlier_epochs(train_tiny: Train, tmp_path: Path) -> None:
+    def interrupt(row: EpochRow, _best: bool) -> None:
+        if row.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path / "run", listeners=[interrupt], **{"training.trace": True})
+    train_tiny(tmp_path / "run", resume=True, **{"training.trace": True})
+    train_tiny(tmp_path / "whole", **{"training.trace": True})
+    found = [read_rows(tmp_path / name / "trace.csv") for name in ("run", "whole")]
+    assert [row["epoch"] for row in found[0]] == [1] * 3 + [2] * 3 + [3] * 3
+    assert found[0] == found[1]
+
+
+def test_an_epoch_that_ends_early_is_traced(tmp_path: Path) -> None:
+    import keras
+
+    model, rng = build(bias=0.0), np.random.default_rng(0)
+    batch = OneBatch(rng.random((16, 6, 6, 1), np.float32), np.eye(2, dtype=np.float32)[[0, 1] * 8])
+    weights: list[Any] = []
+
+    def end_early(at: int, logs: Any = None) -> None:
+        weights.append(keras.ops.convert_to_numpy(model.get_layer("conv").kernel))
+        model.stop_training = at == 1
+
+    tracer = Tracer(model, batch, run=RunDirectory(tmp_path), first_epoch=0, done=0)
+    tracer._steps = 4
+    early = keras.callbacks.LambdaCallback(on_train_batch_begin=end_early)
+    callbacks = [early, *tracer.as_callbacks()]
+    model.fit(batch.images, batch.labels, batch_size=4, verbose=0, callbacks=callbacks)
+    after = keras.ops.convert_to_numpy(model.get_layer("conv").kernel)
+    assert len(weights) == 2
+    row = read_rows(tmp_path / "trace.csv")[0]
+    moved = np.linalg.norm(after - weights[1]) / np.linalg.norm(weights[1])
+    assert row["update_ratio"] == pytest.approx(float(moved), rel=1e-3)
