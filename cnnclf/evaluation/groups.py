@@ -3,11 +3,12 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.data.manifest import MANIFEST_NAME, Dataset
+from cnnclf.data.manifest import Dataset, load_description
 from cnnclf.errors import DataError, UsageError
 from cnnclf.evaluation.metrics import wilson_interval
 
@@ -46,23 +47,36 @@ class GroupScores:
 def read_column(dataset: Dataset, name: str) -> list[str]:
     """Read a column of the manifest, also one that was added by hand.
 
+    A version that `cnnclf import --apply` wrote has only the columns of cnnclf; what was added to
+    an earlier one is found there, by the path of the image.
+
     Raises:
         UsageError: There is no such column; with those there are.
         DataError: The file has other rows than the dataset.
     """
-    path = dataset.directory / MANIFEST_NAME
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    found = load_description(dataset.directory)
+    earlier = [each["manifest"] for each in found["versions"]]
+    path = dataset.directory / found["manifest"]
+    known: dict[str, None] = {}
+    for manifest in [path, *(dataset.directory / each for each in reversed(earlier))]:
+        names, values = _read_values(manifest, name)
+        if name in names:
+            if manifest == path and len(values) != len(dataset):
+                raise DataError(f"{path} changed: {len(values):,} rows, expected {len(dataset):,}")
+            return [values.get(each, "") for each in dataset.manifest.paths]
+        known |= dict.fromkeys(names)
+    raise UsageError(
+        f"--by {name}: {path} has no such column",
+        f"its columns are {', '.join(known)}; others can be added to it",
+    )
+
+
+def _read_values(manifest: Path, name: str) -> tuple[Sequence[str], dict[str, str]]:
+    """Return the columns of a manifest, and by path the values of one, if it has it."""
+    with manifest.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        if name not in names:
-            raise UsageError(
-                f"--by {name}: {path} has no such column",
-                f"its columns are {', '.join(names)}; others can be added to it",
-            )
-        values = [row[name] or "" for row in reader]
-    if len(values) != len(dataset):
-        raise DataError(f"{path} changed: {len(values):,} rows, expected {len(dataset):,}")
-    return values
+        names = reader.fieldnames or ()
+        return names, {row["path"]: row[name] or "" for row in reader} if name in names else {}
 
 
 def score_groups(
@@ -103,4 +117,4 @@ def _join_numbers(values: Sequence[str]) -> list[str]:
         return list(values)
     edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _RANGES + 1)))
     places = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
-    return [f"{edges[at]:g} to {edges[at + 1]:g}" for at in places]
+    return [f"{edges[at]:.12g} to {edges[at + 1]:.12g}" for at in places]

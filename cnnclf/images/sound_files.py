@@ -228,7 +228,7 @@ def _open(content: bytes) -> Iterator[_WaveReader | _SoundfileReader]:
         try:
             file = wave.open(io.BytesIO(content))  # noqa: SIM115 - closed below
         except (wave.Error, EOFError, OSError) as error:
-            if "unknown format" not in str(error):
+            if "unknown" not in str(error):  # format, or extended format
                 reason = str(error) or "it ends in its header"
                 raise ImageError(f"the WAV is damaged: {reason}") from error
         else:

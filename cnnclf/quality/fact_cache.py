@@ -1,7 +1,8 @@
 """Measurements of a dataset on disk: while its files stay as they are, they are read only once.
 
-The name is a hash of everything that the numbers depend on: the paths, sizes and times of all files
-and the programs that decode them. A damaged file of the cache is measured again.
+The name is a hash of everything that the numbers depend on: the paths, sizes and times of all
+files, which of their channels are used, and the programs that decode them. A damaged file of the
+cache is measured again.
 """
 
 import hashlib
@@ -103,7 +104,8 @@ def load_errors(dataset: Dataset) -> dict[str, int] | None:
 
 
 def _hash_state(dataset: Dataset) -> str:
-    key = hashlib.sha256(repr([_VERSION, DECODER_VERSION, version("pillow"), NUMBERS]).encode())
+    facts = [_VERSION, DECODER_VERSION, version("pillow"), NUMBERS, dataset.kind, dataset.bands]
+    key = hashlib.sha256(repr(facts).encode())
     for row, digest in enumerate(dataset.manifest.sha256):
         path = dataset.file(row)
         try:

@@ -1,9 +1,15 @@
 """Accuracy by the values of a column."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from cnnclf.evaluation.groups import score_groups
+from cnnclf.data.manifest import load_dataset
+from cnnclf.data.manifest_versions import RowChange, write_version
+from cnnclf.errors import UsageError
+from cnnclf.evaluation.groups import read_column, score_groups
+from tests.data.test_manifest_versions import dataset  # noqa: F401 (a fixture)
 
 
 def test_the_worst_group_comes_first_and_small_ones_are_marked() -> None:
@@ -27,7 +33,33 @@ def test_many_numbers_are_joined_to_ranges_and_many_words_are_not() -> None:
     assert len(score_groups([*numbers, "nan"], np.ones(101, np.bool_))) == 101
 
 
+def test_ranges_of_large_numbers_have_different_names() -> None:
+    times = [str(1_700_000_000 + second) for second in range(100)]
+    groups = score_groups(times, np.ones(100, np.bool_))
+    assert {group.images for group in groups} == {20}
+    assert len({group.value for group in groups}) == 5
+
+
 def test_one_group_is_all_images() -> None:
     [only] = score_groups(["a"] * 4, np.array([True, True, False, True]))
     assert only.accuracy == pytest.approx(0.75)
     assert not only.is_below
+
+
+def test_columns_are_those_of_the_manifest_in_use(dataset: Path) -> None:  # noqa: F811
+    first = dataset / "manifest.csv"
+    header, *lines = first.read_text().splitlines()
+    cameras = [f"{line},{camera}" for line, camera in zip(lines, "xyz", strict=True)]
+    first.write_text("\n".join([f"{header},camera", *cameras]))
+    assert read_column(load_dataset(dataset), "camera") == ["x", "y", "z"]
+    changes = [
+        RowChange("a.png", "remove", "", "dark"),
+        RowChange("b.png", "relabel", "dog", "label-suspects"),
+    ]
+    write_version(dataset, changes, why="--drop dark")
+    changed = load_dataset(dataset)
+    assert read_column(changed, "label") == ["dog", "cat"]
+    assert read_column(changed, "camera") == ["y", "z"]
+    with pytest.raises(UsageError, match="no such column") as error:
+        read_column(changed, "colour")
+    assert "camera" in (error.value.hint or "")

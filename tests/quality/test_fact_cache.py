@@ -1,9 +1,11 @@
 """A dataset is examined once; what changes afterwards is examined again, a damaged cache too."""
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cnnclf.config import CheckConfig
@@ -32,6 +34,17 @@ def test_an_unchanged_dataset_is_not_read_again(
     assert again.findings == first.findings != ()
     draw_scene(999, "ball").save(drawn.root / FIRST)
     assert {each.check for each in check(drawn, tmp_path / "dataset").findings} == {"changed"}
+
+
+def test_other_channels_of_the_same_files_are_examined(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    PLANTS["near-duplicates-across-splits"](drawn)
+    dataset = drawn.import_into(tmp_path / "dataset")
+    red, all_of_them = [
+        fact_cache.open_facts(each, threads=1, progress=Silent())[0].gray
+        for each in (replace(dataset, source=dataset.source | {"channels": [0]}), dataset)
+    ]
+    assert not np.array_equal(red, all_of_them)
 
 
 def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:

@@ -100,6 +100,9 @@ class _Rows:
         for path, file in self.files.items():
             split = read_split_name(_PART.sub("", path.stem)).split
             number = 0
+            if lacking := sorted({image, label} - set(file.schema_arrow.names)):
+                self.listing.lose(path.name, f"has no column {name_some(lacking)}, as others have")
+                continue
             try:
                 for batch in file.iter_batches(_ROWS, columns=[image, label]):
                     for row in batch.to_pylist():

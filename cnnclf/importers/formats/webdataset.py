@@ -117,9 +117,9 @@ class _Shards:
 
     def _record(self, sample: _Sample, *, shard: str, split: str) -> Record | None:
         where = f"{shard}/{sample.key}"
-        label = _find_label(sample.labels, self.names)
-        if sample.image is None or not label:
-            fault = "has no image" if sample.image is None else "has no label (cls, json or txt)"
+        label, fault = _find_label(sample.labels, self.names)
+        if sample.image is None or fault:
+            fault = "has no image" if sample.image is None else fault
             self.listing.lose(where, f"the sample {fault}", label=label)
             return None
         name = f"{sample.key}.{sample.suffix}"
@@ -194,28 +194,36 @@ def _read_samples(path: Path) -> Iterator[_Sample]:
         yield sample
 
 
-def _find_label(labels: dict[str, bytes], names: tuple[str, ...] | None) -> str:
-    """Return the label that the files of a sample tell; "" for none."""
-    found = _read_json_label(labels["json"]) if "json" in labels else ""
+def _find_label(labels: dict[str, bytes], names: tuple[str, ...] | None) -> tuple[str, str]:
+    """Return the label that the files of a sample tell, or "" and what is wrong.
+
+    Numbers stand for class names, if there are any, unless a text is the name of a class itself.
+    """
+    found, is_name = _read_json_label(labels["json"]) if "json" in labels else ("", False)
     for suffix in ("cls", "txt"):
         text = labels.get(suffix, b"").decode("utf-8", "replace").strip()
         if not found and len(text) <= _MAX_TEXT and "\n" not in text:
-            found = text
-    if names is not None and found.isdecimal() and int(found) < len(names):
-        return names[int(found)]
-    return found
+            found, is_name = text, suffix == "txt"
+    if not found:
+        return "", "has no label (cls, json or txt)"
+    if names is None or not found.isdecimal() or (is_name and found in names):
+        return found, ""
+    if int(found) >= len(names):
+        return "", f"has label {found} of {len(names)} class names, which are counted from 0"
+    return names[int(found)], ""
 
 
-def _read_json_label(content: bytes) -> str:
+def _read_json_label(content: bytes) -> tuple[str, bool]:
+    """Return the label, "" for none, and whether it is a text."""
     try:
         document = parse_json(content)
     except ValueError:
-        return ""
+        return "", False
     if not isinstance(document, dict):
-        return ""
+        return "", False
     values = [document[key] for key in _KEYS if isinstance(document.get(key), str | int)]
     texts = [value for value in values if isinstance(value, str)]
-    return str((texts or values or [""])[0]).strip()
+    return str((texts or values or [""])[0]).strip(), bool(texts)
 
 
 def _describe_state(source: Source) -> Iterator[str]:

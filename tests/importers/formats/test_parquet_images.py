@@ -99,6 +99,14 @@ def test_missing_columns_are_named(
     assert "--path-column" in caught.value.hint
 
 
+def test_a_file_without_the_columns_of_the_others_is_lost(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "a.parquet", rows())
+    write(tmp_path / "set" / "b.parquet", [{"image": png(), "id": 1}], names=None)
+    report = read(tmp_path / "set", tmp_path)
+    assert (report.images, report.failed) == (6, 1)
+    assert 'b.parquet,"has no column label,' in (tmp_path / "data" / "skipped.csv").read_text()
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", rows())
     path.write_bytes(path.read_bytes()[:-40])

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cnnclf.data.manifest import load_dataset
+from cnnclf.data.shards import write_shards
 from cnnclf.errors import DataError
 from cnnclf.importers import import_source, open_dataset
 from cnnclf.importers.pipeline import ImportReport
@@ -63,6 +64,37 @@ def test_class_names_beside_the_shards(tmp_path: Path) -> None:
     make_shard(tmp_path / "set" / "a-0.tar")
     (tmp_path / "set" / "classnames.txt").write_text("wolf\nfox\n")
     assert read(tmp_path / "set", tmp_path).labels == ("fox", "wolf")
+
+
+def test_names_of_classes_that_are_numbers_stay_what_they_are(tmp_path: Path) -> None:
+    names = ("1", "2", "10")
+    colors = {label: np.full((8, 8, 3), 20 * at, np.uint8) for at, label in enumerate(names)}
+    for label, color in colors.items():
+        (tmp_path / "source" / label).mkdir(parents=True)
+        for number in range(4):
+            image = Image.fromarray(color + np.uint8(number))
+            image.save(tmp_path / "source" / label / f"{number}.png")
+    import_source(tmp_path / "source", tmp_path / "first", progress=Silent())
+    first = load_dataset(tmp_path / "first")
+    write_shards(first, tmp_path / "shards", progress=Silent())
+    read(tmp_path / "shards", tmp_path)
+    second = load_dataset(tmp_path / "data")
+    found = [
+        dict(zip(each.manifest.sha256, each.manifest.class_indices.tolist(), strict=True))
+        for each in (first, second)
+    ]
+    assert first.labels == second.labels == names
+    assert found[0] == found[1]
+
+
+def test_a_number_without_a_class_name_is_lost(tmp_path: Path) -> None:
+    make_shard(tmp_path / "set" / "a-0.tar")
+    write(tmp_path / "set" / "a-1.tar", {"x.png": png(), "x.cls": b"2"})
+    (tmp_path / "set" / "classnames.txt").write_text("wolf\nfox\n")
+    report = read(tmp_path / "set", tmp_path)
+    assert (report.labels, report.images, report.failed) == (("fox", "wolf"), 6, 1)
+    skipped = (tmp_path / "data" / "skipped.csv").read_text()
+    assert "has label 2 of 2 class names" in skipped
 
 
 def test_names_of_shards_tell_the_split(tmp_path: Path) -> None:
