@@ -50,6 +50,12 @@ def test_an_unknown_term_names_the_nearest() -> None:
     assert error.value.hint == "did you mean cnnclf glossary momentum?"
 
 
+def test_an_option_is_a_term(cli: Cli) -> None:
+    shown = cli("glossary", "--weight-decay")
+    assert shown.code == 0, shown.stderr
+    assert shown.stdout.startswith("weight decay: ")
+
+
 def test_the_command_says_what_a_run_chose(cli: Cli) -> None:
     run = Path(__file__).parents[1] / "sample_data/tiny_run"
     result = cli("glossary", "filter", "--run", run)

@@ -154,11 +154,13 @@ def load_command(row: CommandRow) -> Any:
         A Typer command, ready to be invoked.
     """
     name, module, attribute, summary = row
-    target = getattr(import_module(module), attribute)
+    imported = import_module(module)
+    target = getattr(imported, attribute)
     if isinstance(target, tuple):
         return _build_group(name, target, help_text=summary)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, cls=HelpPage, context_settings=CONTEXT_SETTINGS)(target)
+    settings = CONTEXT_SETTINGS | getattr(imported, "CONTEXT_SETTINGS", {})
+    app.command(name, cls=HelpPage, context_settings=settings)(target)
     return typer.main.get_command(app)
 
 

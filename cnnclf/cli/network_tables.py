@@ -34,7 +34,7 @@ def show_costs(anatomy: "Anatomy") -> None:
         rows=[
             (
                 layer.name,
-                _Count(layer.macs),
+                GroupedCount(layer.macs),
                 format_bytes(layer.activation_bytes),
                 layer.receptive_field or "whole image",
                 layer.field_stride if layer.receptive_field else "-",
@@ -93,7 +93,10 @@ def show_dense(network: "NetworkDescription") -> None:
     out.table(
         "parameters by the side of the image",
         ("side", "filters", "this network", "fully connected"),
-        rows=[(row.side, row.shared, row.network, row.dense) for row in comparison.growth],
+        rows=[
+            (row.side, *(_grouped(each) for each in (row.shared, row.network, row.dense)))
+            for row in comparison.growth
+        ],
     )
 
 
@@ -140,12 +143,16 @@ def _window(layer: "LayerRow") -> str:
 
 def _count(layer: "LayerRow", formulas: bool) -> object:
     if not formulas:
-        return _Count(layer.parameters)
+        return GroupedCount(layer.parameters)
     is_shown = layer.formula and layer.formula != f"{layer.parameters:,}"
     return f"{layer.formula} = {layer.parameters:,}" if is_shown else f"{layer.parameters:,}"
 
 
-class _Count(int):
+def _grouped(count: int | None) -> object:
+    return None if count is None else GroupedCount(count)
+
+
+class GroupedCount(int):
     """A number that is written in groups of three digits and aligned to the right."""
 
     def __str__(self) -> str:

@@ -338,6 +338,9 @@ class Output:
         words.stylize(style, 0, len(prefix))
         if link is not None and console.is_terminal and link.exists():
             words.stylize(f"link {_address(link)}", len(whole) - len(format_value(link)))
+        if stream == "stdout" and hasattr(sys.stdout, "rich_proxied_file"):
+            # A bar is shown on this terminal: only prints of its own console move above it.
+            console = self.console("stderr")
         console.print(words, soft_wrap=True)
 
     def _plain_table(

@@ -216,7 +216,7 @@ def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
     if summary.earlier:
         parts.append(f"{summary.earlier:,} of them from the interrupted job")
     rate = format_rate(summary.images_per_s)
-    out.note(f"{summary.files:,} images ({rate}/s): {'; '.join(parts)}")
+    out.note(f"{count_of(summary.files, 'image')} ({rate}/s): {'; '.join(parts)}")
     if summary.earlier and summary.files == summary.earlier:
         out.note("there was nothing left to do")
     if summary.limit is not None:

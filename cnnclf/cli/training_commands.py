@@ -336,6 +336,14 @@ def _train(
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK
 
 
+def typed_option(key: str, value: object) -> str:
+    """Write a setting as an option of the command line, such as --filters 8,16 or --no-trace."""
+    name = option_name(key)
+    if isinstance(value, bool):
+        return name if value else f"--no-{name.removeprefix('--')}"
+    return f"{name} {_setting(key, value)}"
+
+
 def _summarize(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:
     """Say in at most eight lines what will happen, and what differs from the defaults."""
     described = trainer.describe(plan)
@@ -343,7 +351,7 @@ def _summarize(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tupl
     lines += [("time", described["time"])] if "time" in described else []
     defaults = {key: field.default for key, field in list_fields(trainer.kind).items()}
     changed = [
-        f"{option_name(key)} {_setting(key, value)}"
+        typed_option(key, value)
         for key, value in plan.given_values().items()
         if value != defaults[key]
     ]
@@ -383,6 +391,8 @@ def _setting(key: str, value: object) -> str:
         return ":".join(f"{bound:.12g}" for bound in value)
     if isinstance(value, list | tuple):
         return ("x" if key.endswith("_size") else ",").join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.12g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

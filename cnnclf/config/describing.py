@@ -65,7 +65,13 @@ def words_of(field: FieldInfo) -> tuple[str, ...]:
 
 
 def describe_type(field: FieldInfo) -> str:
-    """Return a placeholder for what a setting takes: a|b|c, N, NUMBER, SIZE, FILE or TEXT."""
+    """Return a placeholder for what a setting takes: a|b|c, N, NUMBER, SIZE, FILE or TEXT.
+
+    A setting may name its own: `json_schema_extra={"metavar": "COLUMN"}`.
+    """
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "metavar" in extra:
+        return str(extra["metavar"])
     if typed := _typed(field):
         return typed.metavar
     if choices := choices_of(field):

@@ -21,7 +21,7 @@ class EvaluateConfig(CommandConfig):
     by: str | None = Field(
         None,
         description="Column of the manifest; show the accuracy of each value, worst first.",
-        json_schema_extra={"unset": "none"},
+        json_schema_extra={"unset": "none", "metavar": "COLUMN"},
     )
     robustness: bool = Field(
         False, description="Measure the accuracy on noisy, blurred, turned and covered images, too."

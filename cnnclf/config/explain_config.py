@@ -17,7 +17,7 @@ class ExplainConfig(CommandConfig):
         None,
         description="Layers for the views that look at one, separated by commas; all: every "
         "convolution.",
-        json_schema_extra={"unset": "chosen by the view"},
+        json_schema_extra={"unset": "chosen by the view", "metavar": "LAYER,..."},
     )
     fill: Literal["blur", "gray", "mean"] = Field(
         "blur", description="What replaces pixels in occlusion, rise and the checks."

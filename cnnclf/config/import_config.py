@@ -102,27 +102,27 @@ class ImportConfig(CommandConfig):
     root: Path | None = Field(
         None,
         description="Folder that the paths of a table are relative to.",
-        json_schema_extra={"unset": "the folder of the table"},
+        json_schema_extra={"unset": "the folder of the table", "metavar": "DIR"},
     )
     path_column: str | None = Field(
         None,
         description="Column of a table with the paths: its name, or its number without a header.",
-        json_schema_extra={"unset": "recognized"},
+        json_schema_extra={"metavar": "COLUMN", "unset": "recognized"},
     )
     label_column: str | None = Field(
         None,
         description="Column with the labels.",
-        json_schema_extra={"unset": "recognized"},
+        json_schema_extra={"metavar": "COLUMN", "unset": "recognized"},
     )
     split_column: str | None = Field(
         None,
         description="Column with the splits.",
-        json_schema_extra={"unset": "recognized"},
+        json_schema_extra={"metavar": "COLUMN", "unset": "recognized"},
     )
     group_column: str | None = Field(
         None,
         description="Column with the groups; images of one group stay in one split.",
-        json_schema_extra={"unset": "recognized"},
+        json_schema_extra={"metavar": "COLUMN", "unset": "recognized"},
     )
     group_regex: Expression | None = Field(
         None,

@@ -56,8 +56,8 @@ def explain_nearest(context: ExplainContext, subject: Subject) -> Explanation:
     same = sum(each["label"] == labels[predicted] for each in neighbors)
     line = (
         f"Most similar of {gallery.images.words}, by the cosine of the features before the last"
-        f" dense layer; {same} of {len(neighbors)} have the label {labels[predicted]}, the others"
-        " have a dark frame."
+        f" dense layer; {same} of {len(neighbors)} have the label {labels[predicted]}"
+        f"{', the others have a dark frame' if same < len(neighbors) else ''}."
     )
     if is_same_image.any():
         line += " The image itself is a training image, and not shown again."

@@ -268,7 +268,9 @@ def _plan_minutes(
 ) -> TrainingConfig:
     """Expect so many epochs as fit into the minutes; without patience, which would end it early."""
     if "training.epochs" in given and not _is_preset(given, "training.epochs"):
-        raise ConfigError("training.minutes and training.epochs exclude each other", "give one")
+        raise ConfigError(
+            "training.minutes and training.epochs exclude each other", "give --minutes or --epochs"
+        )
     minutes = training.minutes or 0.0
     overhead_s = START_S + expect_finish_s(rate, counts)
     least_s = overhead_s + _MIN_STEPS * int(training.batch_size) / rate

@@ -90,11 +90,9 @@ def _read_signals(evidence: Evidence, rows: npt.NDArray[np.intp]) -> Iterator[Si
         ("the height", numbers["height"], 0.3),
         ("the aspect ratio", aspect, 0.3),
         ("the JPEG quality", numbers["jpeg_quality"], 0.3),
-        # What an image shows changes these two, so that they may be honest signals.
+        # What an image shows changes these, so that they may be honest signals.
         ("the file size", numbers["size_bytes"], 0.8),
-        ("the mean red", numbers["red"], 0.8),
-        ("the mean green", numbers["green"], 0.8),
-        ("the mean blue", numbers["blue"], 0.8),
+        *((name, values, 0.8) for name, values in _read_colors(numbers)),
     ):
         yield Signal(name, _bin(values), min_gap)
     # Files copied or unpacked today have the times of that, in the order of their folders.
@@ -110,6 +108,16 @@ def _read_signals(evidence: Evidence, rows: npt.NDArray[np.intp]) -> Iterator[Si
         ("the pattern of the file name", _read_patterns(evidence)),
     ):
         yield Signal(name, np.unique(np.array(words)[rows], return_inverse=True)[1], 0.3)
+
+
+def _read_colors(
+    numbers: npt.NDArray[np.void],
+) -> list[tuple[str, npt.NDArray[np.generic]]]:
+    """Return the means of red, green and blue, or of gray if no image has colors."""
+    red, green, blue = (numbers[name] for name in ("red", "green", "blue"))
+    if np.array_equal(red, green) and np.array_equal(red, blue):
+        return [("the mean brightness", red)]
+    return [("the mean red", red), ("the mean green", green), ("the mean blue", blue)]
 
 
 def _bin(values: npt.NDArray[np.generic]) -> Codes:

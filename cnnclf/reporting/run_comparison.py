@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.errors import DataError, RunError
-from cnnclf.evaluation.metrics import METRICS
+from cnnclf.evaluation.metrics import TOP_K, build_metrics
 from cnnclf.evaluation.paired_runs import PairedTest
 from cnnclf.evaluation.paired_runs import compare_runs as compare_answers
 from cnnclf.files import write_text_atomic
@@ -35,6 +35,8 @@ _RECORD = {
     "fit_s": "training time, s",
     "images_per_s": "images per second",
 }
+
+_WHOLE = 2  # from here on a figure is a time or a rate, no fraction or loss
 
 
 def compare_runs(paths: Sequence[Path], *, out: Path) -> WrittenReport:
@@ -72,14 +74,18 @@ def _find_test(files: RunFiles) -> Evaluation | None:
 
 
 def _list_differences(runs: Sequence[RunFiles]) -> list[tuple[str, str, list[str]]]:
-    """Return key, option and the values of the settings that differ."""
+    """Return key, option and the values of the settings that differ.
+
+    Of the settings that only one command has, those that were chosen.
+    """
     chosen = [{choice.key: choice for choice in list_choices(files.plan)} for files in runs]
     found = []
     for key in dict.fromkeys(key for each in chosen for key in each):
         values = [each[key].value if key in each else "-" for each in chosen]
-        if len(set(values)) > 1:
-            option = next(each[key].option for each in chosen if key in each)
-            found.append((key, option, values))
+        known = [each[key] for each in chosen if key in each]
+        is_told = len(known) == len(runs) or not all(each.is_default for each in known)
+        if len(set(values)) > 1 and is_told:
+            found.append((key, known[0].option, values))
     return found
 
 
@@ -99,7 +105,10 @@ def _list_figures(
     runs: Sequence[RunFiles], tests: Sequence[Evaluation | None]
 ) -> list[tuple[str, list[str]]]:
     rows = []
-    for metric in METRICS:
+    top_k = next(
+        (test.metrics["top_k"] for test in tests if test and "top_k" in test.metrics), TOP_K
+    )
+    for metric in build_metrics(top_k):
         values = [
             section(test.metrics, "metrics").get(metric.name) if test else None for test in tests
         ]
@@ -122,7 +131,9 @@ def _list_figures(
 def _figure(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < _WHOLE else f"{value:,.1f}"
+    return f"{value:,}"
 
 
 def _compare_images(runs: Sequence[RunFiles], missing: list[str]) -> list[PairedTest]:

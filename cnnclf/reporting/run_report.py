@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnclf.errors import CnnclfError, ConfigError, UsageError
 from cnnclf.evaluation.learning_diagnosis import diagnose
-from cnnclf.evaluation.metrics import METRICS, wilson_interval
+from cnnclf.evaluation.metrics import TOP_K, build_metrics, wilson_interval
 from cnnclf.evaluation.selective import trace_risk
 from cnnclf.files import write_text_atomic
 from cnnclf.names import count_of, name_some
@@ -277,7 +277,7 @@ def _describe_test(
         "headline": _headline(metrics),
         "figures": [
             (metric.title, section(metrics, "metrics").get(metric.name), metric.summary)
-            for metric in METRICS
+            for metric in build_metrics(metrics.get("top_k", TOP_K))
             if section(metrics, "metrics").get(metric.name) is not None
         ],
         "reliability": draw_reliability(metrics.get("calibration", ())),

@@ -193,7 +193,9 @@ def default_space(plan: TrainPlan) -> Space:
         "model.top": ["global_average", "global_max"],
         "model.dense_units": [[], [128]],
         "model.dropout": {"low": 0.0, "high": 0.5},
-        "augment.preset": ["none", "light", "medium", "strong"],
+        "augment.preset": ["none", "sound"]
+        if plan.input_spec.sound
+        else ["none", "light", "medium", "strong"],
     }
     return read_space(content, source="default space")
 

@@ -111,7 +111,7 @@ def test_it_says_what_computes(run: Path, cli: Cli, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(choosing, "find_fast_precision", lambda: "bfloat16")
     result = cli("predict", run, IMAGE, "--device", "cpu")
-    assert "OpenVINO in bfloat16 (exact: --precision float32)" in result.stderr
+    assert "OpenVINO in bfloat16 (exact: float32)" in result.stderr
     result = cli("predict", run, IMAGE, "--device", "cpu", "--precision", "float32")
     assert "OpenVINO in float32" in result.stderr
     assert "exact" not in result.stderr

@@ -437,6 +437,17 @@ def test_live_bars(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     assert stdout.getvalue() == ""
 
 
+def test_results_move_above_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout, stderr = open_screen(monkeypatch, 80, Terminal)
+    output = Output()
+    with output.progress().task("explaining", 3, unit="images") as task:
+        output.line("x.jpg: x 99.0 %")
+        task.advance(3)
+    output.line("after")
+    assert stdout.getvalue() == "after\n", "on the same screen it would continue the bar's line"
+    assert any("x.jpg: x 99.0 %" in row for row in rows_of(stderr.getvalue()))
+
+
 def test_the_plain_progress_of_unlike_steps_guesses_no_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,6 +237,12 @@ def test_a_training_image_is_nearest_to_itself_and_not_shown(small: ExplainConte
     assert explanation.arrays["similarity"].argmax() == 3
     assert "3.png" not in [each["path"] for each in explanation.scores["neighbors"]][:5]
     assert "itself is a training image" in explanation.lines[0]
+    same = sum(
+        each["label"] == explanation.scores["neighbors"][0]["label"]
+        for each in explanation.scores["neighbors"]
+    )
+    has_others = same < len(explanation.scores["neighbors"])
+    assert ("the others have a dark frame" in explanation.lines[0]) == has_others
 
 
 def test_the_smallest_change_is_found(square: ExplainContext) -> None:

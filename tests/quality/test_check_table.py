@@ -68,6 +68,17 @@ def test_a_planted_fault_is_found(name: str, tmp_path: Path) -> None:
     assert hash_files(tmp_path) == before
 
 
+def test_gray_images_have_one_brightness_and_no_means_of_colors(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    for row in drawn.rows:
+        gray = drawn.open(row.path).convert("L")
+        light = 150 if row.label == "box" else 0
+        gray.point(lambda value, light=light: light + value // 3).save(drawn.root / row.path)
+    findings = check(drawn.import_into(tmp_path / "dataset")).findings
+    (found,) = [each for each in findings if each.check == "shortcuts"]
+    assert "the mean brightness alone gives the label of" in found.message
+
+
 @pytest.mark.parametrize("name", LATER_PLANTS)
 def test_a_fault_after_the_import_is_found(name: str, tmp_path: Path) -> None:
     drawn = DrawnSet(tmp_path / "drawn")

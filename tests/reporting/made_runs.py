@@ -9,7 +9,13 @@ import numpy as np
 
 from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset
-from cnnclf.evaluation.metrics import calibration_bins, measure, wilson_interval
+from cnnclf.evaluation.metrics import (
+    TOP_K,
+    calibration_bins,
+    effective_top_k,
+    measure,
+    wilson_interval,
+)
 from cnnclf.evaluation.predictions import Predictions
 from cnnclf.evaluation.report_tables import write_predictions
 from cnnclf.importers import import_source
@@ -70,6 +76,7 @@ def add_evaluation(
         "split": name,
         "n": len(truth),
         "correct": correct,
+        "top_k": effective_top_k(TOP_K, len(labels)),
         "metrics": measure(truth, probabilities),
         "accuracy_interval": {"low": low, "high": high},
         "labels": labels,

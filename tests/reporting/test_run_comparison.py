@@ -17,6 +17,8 @@ def make_two(tmp_path: Path, *, paths: list[str]) -> list[Path]:
         add_evaluation(run, ["o", "x"], own, np.arange(200) % 2, seed=number, skill=1 + 2 * number)
     plan = json.loads((runs[1] / "plan.json").read_text())
     plan["config"]["optimizer"]["weight_decay"] = 0.5
+    plan["config"]["head"] = {"units": 0, "epochs": 3}
+    plan["given"] = {"head.epochs": "option"}
     (runs[1] / "plan.json").write_text(json.dumps(plan))
     return runs
 
@@ -27,6 +29,8 @@ def test_two_runs_are_compared_image_by_image(tmp_path: Path) -> None:
     page = Page(report.path.read_text(encoding="utf-8"))
     assert report.missing == []
     assert "--weight-decay0.050.5" in page.text.replace("\n", "")
+    assert "--head-epochs-3" in page.text.replace("\n", "")
+    assert "--head-units" not in page.text
     assert "(95 % interval +" in page.text
     assert len(page.find("svg", "chart")) == 3
 

@@ -52,6 +52,7 @@ def test_the_command_suggests_a_rate(cli: Cli, tmp_path: Path) -> None:
     assert result.code == 0, result.stderr
     assert "suggested" in result.stdout
     assert page.read_text(encoding="utf-8").count("<svg") == 1
-    assert "--learning-rate" in result.stderr
+    again = f"cnnclf train {tmp_path / 'shapes'} --preset tiny --learning-rate "
+    assert again in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rate.html", "shapes"]
     assert cli("lr-find", tmp_path / "shapes", "-o", page).code == 2

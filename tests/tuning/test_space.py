@@ -11,6 +11,7 @@ from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.tuning.space import default_space, describe_settings, load_space, read_space
+from tests.images.test_sound_files import encode, tone
 
 
 def write(path: Path, text: str) -> Path:
@@ -95,6 +96,18 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         load_space(write(tmp_path / "a.toml", "[model"))
     with pytest.raises(ConfigError, match="cannot be read"):
         load_space(tmp_path)
+
+
+def test_the_space_of_sounds_has_their_augmentation(tmp_path: Path) -> None:
+    for label, frequency in (("low", 200), ("high", 900)):
+        for number in range(6):
+            file = tmp_path / "tones" / label / f"{number}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(encode(tone(frequency + number)))
+    place = import_source(tmp_path / "tones", tmp_path / "data", progress=Silent()).directory
+    plan = plan_training(TrainConfig(), load_dataset(place))
+    (found,) = [each for each in default_space(plan).dimensions if each.key == "augment.preset"]
+    assert found.choices == ("none", "sound")
 
 
 def test_the_default_space_holds_the_default_and_can_be_planned(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from cnnclf.glossary import TERMS, Term, find_term
 if TYPE_CHECKING:
     from cnnclf.reporting.run_files import SettingChoice
 
+CONTEXT_SETTINGS = {"ignore_unknown_options": True}  # --stride is a term, too
+
 
 def glossary_command(
     term: Annotated[

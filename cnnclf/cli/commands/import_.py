@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _CLASS_ROWS = 30  # classes shown on the screen; dataset.json has all
 _FEW_IMAGES = 1000  # with fewer photos, a pretrained backbone is the better start
-_ARRAYS = ("idx", "cifar", "npz", "npy-folders")  # seldom photos
+_NO_PHOTOS = ("idx", "cifar", "npz", "npy-folders", "sound-folders")  # or seldom
 _PANEL = "Changing a dataset"
 _THREADS = f"{SETTING_PREFIX}threads"
 FORMATS = tuple(importer.name for importer in IMPORTERS)
@@ -38,7 +38,8 @@ def import_command(
         str,  # not a Path, which would change names such as hf://user/name
         typer.Argument(
             metavar="SOURCE",
-            help="Folder of class folders, archive, table of paths and labels, or arrays.",
+            help="Folder of class folders of images, sounds or arrays; archive, table of paths and"
+            " labels, shards, or hf://user/name.",
         ),
     ],
     *,
@@ -94,7 +95,9 @@ def import_command(
     to: Annotated[
         Literal["webdataset"] | None,
         typer.Option(
-            "--to", help="Write tar shards to --out instead of a dataset; SOURCE may be a dataset."
+            "--to",
+            metavar="webdataset",
+            help="Write tar shards to --out instead of a dataset; SOURCE may be a dataset.",
         ),
     ] = None,
     overwrite: options.Overwrite = False,
@@ -253,7 +256,7 @@ def _show(report: "ImportReport") -> None:
         },
     )
     directory = shlex.quote(str(report.directory))
-    if report.images < _FEW_IMAGES and report.format not in _ARRAYS:
+    if report.images < _FEW_IMAGES and report.format not in _NO_PHOTOS:
         out.hint(
             f"cnnclf finetune {directory} is more accurate with few photos; "
             f"cnnclf train {directory} trains from scratch"

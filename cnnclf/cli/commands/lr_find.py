@@ -1,5 +1,6 @@
 """`cnnclf lr-find`: which learning rate a network can take."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
-from cnnclf.cli.training_commands import ConfigFile
+from cnnclf.cli.training_commands import ConfigFile, typed_option
 
 if TYPE_CHECKING:
     from cnnclf.training.rate_range import RateRange
@@ -51,9 +52,8 @@ def lr_find_command(
     from cnnclf.runs import find_settings
     from cnnclf.runtime import setup_runtime
 
-    loaded, origins = load_config(
-        config and find_settings(config, command="train"), options=given_settings(settings)
-    )
+    typed = given_settings(settings)
+    loaded, origins = load_config(config and find_settings(config, command="train"), options=typed)
     found = open_dataset(
         dataset, options=ImportConfig(seed=loaded.runtime.seed), progress=out.progress()
     )
@@ -76,7 +76,11 @@ def lr_find_command(
         _write(result, out_)
         out.line(f"wrote {out_}")
     out.json(result.to_dict() | {"chosen": plan.config.optimizer.learning_rate})
-    out.hint(f"cnnclf train {dataset} --learning-rate {result.suggested:g}")
+    words = ["cnnclf", "train", str(dataset), *(["--config", str(config)] if config else [])]
+    for key, value in plan.given_values().items():
+        if key in typed:
+            words += typed_option(key, value).split()
+    out.hint(shlex.join([*words, "--learning-rate", f"{result.suggested:g}"]))
 
 
 def _show(result: "RateRange") -> None:

@@ -49,7 +49,7 @@ def report_command(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write everything about a run on one HTML page, which opens anywhere without a network.
+    """Write everything about a run on one HTML page, which opens offline.
 
     Plan with reasons, data, curves, metrics with intervals, confusion matrix with images,
     calibration, mistakes with evidence maps, network, and the commands to do it again. What is

@@ -15,7 +15,7 @@ from cnnclf.cli.paired_tables import show_tests
 from cnnclf.cli.words import format_rate, format_seconds
 from cnnclf.errors import CnnclfError, DataError, ExitCode, RunError, UsageError
 from cnnclf.files import read_json
-from cnnclf.names import name_some
+from cnnclf.names import count_of, name_some
 from cnnclf.runs import (
     METRICS_FILE,
     PARITY_FILE,
@@ -175,7 +175,7 @@ def export_command(
 ) -> None:
     """Export finished runs to MLflow or TensorBoard: every epoch at its time, figures and files.
 
-    The same that `train --track` shows live. Exporting a run twice gives two runs of MLflow.
+    The same that 'train --track' shows live. Exporting a run twice gives two runs of MLflow.
     """
     from cnnclf.tracking.tracking import export_run
 
@@ -275,11 +275,21 @@ def compare_command(
         check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
     directories = [open_run(path) for path in runs]
     names = _short_names(runs)
-    settings = [_comparable(_read_plan(directory)) for directory in directories]
+    plans = [_read_plan(directory) for directory in directories]
+    settings = [_comparable(plan) for plan in plans]
     differing = {
         key: [each.get(key) for each in settings]
         for key in dict.fromkeys(key for each in settings for key in each)
         if any(each.get(key) != settings[0].get(key) for each in settings[1:])
+    }
+    # What one command alone has, as fine-tuning its phases, tells something if it was chosen.
+    chosen = {
+        key for plan in plans for part in ("given", "reasons") for key in _section(plan, part)
+    }
+    shown = {
+        key: row
+        for key, row in differing.items()
+        if key in chosen or all(key in each for each in settings)
     }
     records = [directory.read_record() for directory in directories]
     metrics = [_read_evaluations(directory).get("test", {}) for directory in directories]
@@ -308,8 +318,11 @@ def compare_command(
     out.table(
         "Settings that differ" if differing else "No setting differs",
         ("setting", *names),
-        rows=[[key, *(_typed(key, each) for each in row)] for key, row in differing.items()],
+        rows=[[key, *(_typed(key, each) for each in row)] for key, row in shown.items()],
     )
+    if len(shown) < len(differing):
+        hidden = count_of(len(differing) - len(shown), "default")
+        out.note(f"{hidden} of settings that only one of the commands has: see --json")
     out.table(
         "Figures",
         ("figure", *names),

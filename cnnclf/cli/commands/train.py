@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.cli import options
+from cnnclf.cli.network_tables import GroupedCount
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.cli.training_commands import (
@@ -154,8 +155,8 @@ def _show_layers(plan: "TrainPlan") -> None:
             (
                 layer.name,
                 "x".join(map(str, layer.output_shape)),
-                layer.parameters,
-                layer.macs,
+                GroupedCount(layer.parameters),
+                GroupedCount(layer.macs),
                 layer.receptive_field or "whole image",
             )
             for layer in plan.anatomy.layers

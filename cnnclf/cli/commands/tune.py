@@ -1,4 +1,4 @@
-"""`cnnclf tune`: search settings of `cnnclf train` within a time budget."""
+"""`cnnclf tune`: search settings of 'cnnclf train' within a time budget."""
 
 import shlex
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def tune_command(
     quiet: options.Quiet = False,
     **settings: object,
 ) -> None:
-    """Search settings of `cnnclf train` that are better than the defaults, within a time budget.
+    """Search settings of 'cnnclf train' that are better than the defaults, within a time budget.
 
     Trials are runs that are trained for a few epochs; the best third continues. The best three and
     the default are then trained with other seeds, and compared on val. The test split is not used,
@@ -169,7 +169,7 @@ def _show_space(request: "SearchRequest", plan: "TrainPlan") -> None:
             for number, count in enumerate(rungs)
         }
         | {
-            "budget": f"{request.config.minutes:g} minutes: as long as "
+            "budget": f"{request.config.minutes:g} min: as long as "
             f"{60 * request.config.minutes / (epochs * epoch_s):.1f} whole trainings"
         },
     )
@@ -216,7 +216,7 @@ def _show(result: "SearchResult", request: "SearchRequest") -> None:
         "Result",
         {
             "winner": result.verdict,
-            "time": f"{format_seconds(result.seconds)} of {request.config.minutes:g} minutes",
+            "time": f"{format_seconds(result.seconds)} of {request.config.minutes:g} min",
             "settings": directory / BEST_FILE,
             "leaderboard": directory / LEADERBOARD_FILE,
             "figure": directory / FIGURE_FILE,

@@ -153,7 +153,7 @@ def _in_fast_precision(row: EngineRow) -> list[EngineChoice]:
     """bfloat16 where the processor supports it, then float32."""
     exact = EngineChoice(row, "float32")
     if find_fast_precision() == "bfloat16":
-        return [EngineChoice(row, "bfloat16", "exact: --precision float32"), exact]
+        return [EngineChoice(row, "bfloat16", "exact: float32"), exact]
     return [exact]
 
 

@@ -201,7 +201,7 @@ def fit_phase(
     checkpoints.finish()
     if tracer is not None and state.seconds:
         part_of_time = tracer.seconds / (state.seconds + tracer.seconds)
-        progress.note(f"the trace took {part_of_time:.1%} of the training time")
+        progress.note(f"the trace took {100 * part_of_time:.1f} % of the training time")
     if conductor.early_stop is not None:
         progress.note(f"{phase.name} stopped after epoch {state.epoch}: {conductor.early_stop}")
     return state

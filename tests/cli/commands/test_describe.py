@@ -54,7 +54,7 @@ def test_formulas_and_the_comparison_are_printed(cli: Cli) -> None:
     assert "30,752x128 + 128 = 3,936,384" in result.stdout
     assert "12,288 -> 32 -> 128 -> 10" in result.stdout
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert ["256", "896", "66066698", "6297002"] in rows
+    assert ["256", "896", "66,066,698", "6,297,002"] in rows
 
 
 def test_options_describe_the_network_that_train_would_build(cli: Cli) -> None:

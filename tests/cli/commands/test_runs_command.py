@@ -211,6 +211,22 @@ def test_compare_shows_only_what_differs(cli: Cli, runs: Path) -> None:
     assert "0.9800" in figures
 
 
+def test_compare_of_two_commands_hides_their_defaults(cli: Cli, runs: Path) -> None:
+    tuned = {"head": {"epochs": 30, "units": 0}, "training": {"epochs": 15}}
+    run = write_run(runs / "tuned", accuracy=0.9, settings=tuned)
+    plan = json.loads(run.plan.read_text()) | {"given": {"head.epochs": "option"}}
+    plan["config"].pop("model")
+    run.plan.write_text(json.dumps(plan))
+    result = cli("runs", "compare", runs / "x_or_o-1", runs / "tuned")
+    settings, _ = result.stdout.split("Figures")
+    assert "head.epochs" in settings
+    assert "head.units" not in settings
+    assert "3 defaults of settings that only one of the commands has: see --json" in result.stderr
+    assert (
+        "head.units" in cli("runs", "compare", runs / "x_or_o-1", runs / "tuned", "--json").stdout
+    )
+
+
 def test_compare_json(cli: Cli, runs: Path) -> None:
     result = cli("runs", "compare", runs / "x_or_o-1", runs / "x_or_o-2", "--json")
     document = json.loads(result.stdout)

@@ -67,8 +67,8 @@ def test_a_dry_run_shows_the_layers_and_what_was_given(cli: Cli, images: Path) -
     assert "given optimizer.momentum = 0.9" in lines
     assert "model.filters = 4,6" in lines
     assert "layer output parameters MACs receptive field" in lines
-    assert "block1_conv1 16x16x4 36 9216 3" in lines
-    assert "block2_conv1 8x8x6 216 13824 8" in lines
+    assert "block1_conv1 16x16x4 36 9,216 3" in lines
+    assert "block2_conv1 8x8x6 216 13,824 8" in lines
     assert lines[-1].startswith("logits 2 14 12 ")
 
 
@@ -81,6 +81,7 @@ def test_the_plan_of_a_run_is_short_unless_it_is_asked_for(
         ("--epochs", "3") if command == "train" else ("--weights", "none", "--hue", "0")
     )
     options += ("--set", "training.label_smoothing=0.2", "--cache", "ram", "--seed", "0")
+    options += ("--deterministic", "--no-calibrate")
     cli(command, images, "--dry-run")  # imports
     said = cli(command, images, *options).stderr.splitlines()
     start = next(i for i, line in enumerate(said) if line.startswith("dataset "))
@@ -88,6 +89,8 @@ def test_the_plan_of_a_run_is_short_unless_it_is_asked_for(
     (given,) = [line for line in said if line.startswith("given ")]
     assert "--label-smoothing 0.2" in given
     assert "--cache ram" in given
+    assert "--deterministic, " in f"{given}, "
+    assert "--no-calibrate, " in f"{given}, "
     assert "--seed" not in given, "it is the default"
     assert not [line for line in said if line.startswith("auto ")]
     whole = cli(command, images, *options, "-v").stderr
