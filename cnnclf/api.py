@@ -414,7 +414,7 @@ def calibrate(
     settings, _ = _resolve(CalibrateConfig, config)
     return calibrate_model(
         _path_of(model),
-        None if dataset is None else _path_of(dataset),
+        None if dataset is None else _source_of(dataset),
         config=settings,
         progress=progress or _Logged(),
         verbose=verbose,

@@ -109,7 +109,7 @@ class _Answers:
 
 def calibrate_model(
     model: Path,
-    source: Path | None = None,
+    source: str | Path | None = None,
     *,
     config: CalibrateConfig,
     progress: Progress,
@@ -191,10 +191,12 @@ def _read_target(config: CalibrateConfig) -> Target | None:
     return targets[0] if targets else None
 
 
-def _choose_split(data: Dataset, source: Path | None, *, asked: str | None, bundle: Path) -> str:
+def _choose_split(
+    data: Dataset, source: str | Path | None, *, asked: str | None, bundle: Path
+) -> str:
     """Choose val, or all images of a source without splits of its own."""
     is_trained_on = _is_trained_on(bundle, data)
-    has_splits = source is None or is_dataset(source) or data.source.get("split") != "made"
+    has_splits = source is None or is_dataset(Path(source)) or data.source.get("split") != "made"
     split = asked or ("val" if has_splits or is_trained_on else "all")
     if split == "all" and is_trained_on:
         raise UsageError(

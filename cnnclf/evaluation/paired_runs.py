@@ -22,7 +22,7 @@ from cnnclf.names import natural_key
 from cnnclf.runs import EVALUATION, METRICS_FILE, PREDICTIONS_FILE, RunDirectory
 
 _SPLITS = ("test", "all", "val", "train")  # in the order of preference
-_IN_FIGURE = 12  # images of each side
+_IN_FIGURE, _SIDE = 12, 160  # images of each side, and their pixels
 
 ReportKey = tuple[str, str]
 """The fingerprint of a dataset, and the split."""
@@ -167,8 +167,7 @@ def draw_changed(test: PairedTest, path: Path) -> None:
     """
     from cnnclf.data.manifest import load_dataset
     from cnnclf.drawing.canvas import Tile, draw_canvas, save_canvas
-    from cnnclf.images.decode import decode_image
-    from cnnclf.images.input_spec import InputSpec
+    from cnnclf.images.decode import reduce_image
 
     folder = load_dataset(test.dataset)
     if folder.fingerprint != test.fingerprint:
@@ -177,7 +176,6 @@ def draw_changed(test: PairedTest, path: Path) -> None:
             f"evaluate again: cnnclf evaluate {shlex.quote(str(test.first))}",
         )
     files = {name: folder.file(row) for row, name in enumerate(folder.manifest.paths)}
-    spec = InputSpec(160, 160, 3, fit="pad")
     names = (test.first.name, test.second.name)
     rows: list[list[Tile | None]] = []
     for sign in (1, -1):
@@ -188,8 +186,9 @@ def draw_changed(test: PairedTest, path: Path) -> None:
                 f"{name}: {each.predicted} ({each.probability:.2f})"
                 for name, each in zip(names, pair, strict=True)
             )
-            image = decode_image(files[pair.first.path], spec)
-            tiles.append(Tile(image, f"is {pair.first.label}", said, marked=sign < 0))
+            file = files[pair.first.path]
+            image = reduce_image(file, _SIDE, kind=folder.kind, bands=folder.bands).image
+            tiles.append(Tile(np.asarray(image), f"is {pair.first.label}", said, marked=sign < 0))
         rows += [tiles[start : start + 6] for start in range(0, len(tiles), 6)]
     title = (
         f"{test.split} images that changed sides: {test.gained:,} that only {names[1]} has right "

@@ -148,6 +148,7 @@ def _find_for_coverage(scores: Scores, target: Target) -> float:
     count = len(scores)
     kept = np.arange(1, count + 1)
     enough = betainc(kept, count + 1 - kept, target.value) <= 1 - target.confidence
+    enough[-1] = True  # there are as many as are needed, but for rounding
     return float(-np.sort(-scores)[int(np.argmax(enough))])
 
 

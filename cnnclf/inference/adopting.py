@@ -17,7 +17,8 @@ from cnnclf.files import (
     write_json_atomic,
 )
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.inference.bundles import BUNDLE_VERSION, GRAPH_FILE, hash_files, save_bundle
+from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, save_bundle
+from cnnclf.inference.engines.saved_model_check import GRAPH_FILE
 from cnnclf.inference.foreign_model import (
     NO_SOFTMAX,
     Scaling,

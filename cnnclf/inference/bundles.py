@@ -27,6 +27,7 @@ from cnnclf.files import (
 )
 from cnnclf.images.input_spec import KINDS, InputSpec
 from cnnclf.inference.engines.engine import ModelFile
+from cnnclf.inference.engines.saved_model_check import GRAPH_FILE
 from cnnclf.inference.promise import read_promise
 from cnnclf.runs import (
     CLASSIFIER_FILE,
@@ -50,9 +51,6 @@ _OPTIONAL_FIELDS = {
     "calibration": dict,
 }  # fmt: skip
 _OUTPUTS = ("logits", "probabilities")
-GRAPH_FILE = "saved_model.pb"
-"""The graph in the directory of a SavedModel."""
-
 _MODEL_SUFFIXES = {".keras", ".onnx", ".tflite", ".xml"}
 _ARTIFACTS = {"model.onnx", "model.tflite", "model.xml", SAVED_MODEL}
 

@@ -28,11 +28,9 @@ from cnnclf.tuning.samplers import Sampler, build_sampler
 from cnnclf.tuning.space import Point, Settings
 from cnnclf.tuning.trial import TrialOutcome, continue_trial, read_outcome
 
-SEARCH_FILE = "tuning.json"
 TRIALS = "trials"
 POINTS_FILE = "points.json"
 
-_VERSION = 1
 _RESERVED = 0.4  # of the time, at most, for training the best ones with other seeds
 _FINALISTS = 3
 _TOLERANCE = 1.05  # of the time, that the last trial may exceed it

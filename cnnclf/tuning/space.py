@@ -20,6 +20,7 @@ Point = dict[str, float]
 Settings = dict[str, Any]
 """Values by dotted key."""
 
+_UNSEARCHABLE = {"training.epochs", "training.minutes"}
 _WORDS = {"low", "high", "log", "relative", "choices", "when"}
 
 
@@ -139,6 +140,11 @@ def read_space(content: Mapping[str, Any], *, source: str) -> Space:
             raise ConfigError(
                 f"{source}: unknown setting {key}" + (f"; did you mean {near[0]}?" if near else ""),
                 "cnnclf train --help lists every setting",
+            )
+        if key in _UNSEARCHABLE:
+            raise ConfigError(
+                f"{source}: {key} cannot be searched: trials are compared after equal epochs",
+                "give all of them as many: --fix training.epochs=N",
             )
         try:
             dimensions[key] = _read_dimension(key, given, before=dimensions)

@@ -2,6 +2,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cnnclf.data.manifest import load_dataset
@@ -132,3 +133,20 @@ def test_changed_images_are_drawn_in_two_groups(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="has changed since"):
         draw_changed(compare_runs(first, second), tmp_path / "changed.png")
+
+
+def test_changed_arrays_are_drawn(tmp_path: Path) -> None:
+    for label in "ox":
+        (tmp_path / "source" / label).mkdir(parents=True)
+        for number in range(3):
+            array = np.random.default_rng(number).normal(size=(9, 12)).astype(np.float32)
+            np.save(tmp_path / "source" / label / f"{number}.npy", array)
+    place = import_source(tmp_path / "source", tmp_path / "data", progress=Silent()).directory
+    dataset = load_dataset(place)
+    assert dataset.kind == "array"
+    paths = list(dataset.manifest.paths)
+    where = {"fingerprint": dataset.fingerprint, "dataset": str(dataset.directory), "paths": paths}
+    first = write_evaluation(tmp_path / "a", ["x"] * 6, **where)  # type: ignore[arg-type]
+    second = write_evaluation(tmp_path / "b", ["o"] * 6, **where)  # type: ignore[arg-type]
+    draw_changed(compare_runs(first, second), tmp_path / "changed.png")
+    assert (tmp_path / "changed.png").stat().st_size > 1000

@@ -81,6 +81,7 @@ def test_values_are_found_at_their_places() -> None:
             "is never so",
         ),
         ({}, "no setting is searched"),
+        ({"training.epochs": [5, 10]}, "cannot be searched: trials are compared after equal"),
     ],
 )
 def test_what_is_wrong_is_named(content: dict[str, Any], message: str) -> None:

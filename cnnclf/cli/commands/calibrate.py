@@ -2,7 +2,6 @@
 
 import shlex
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 def calibrate_command(
     run: options.Model,
     dataset: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="DATASET",
             help="Dataset, or any source that 'cnnclf import' can read [that of RUN].",

@@ -56,7 +56,9 @@ def embed_images(
     load_weights(trunk, source, progress=progress)
     pooled = keras.layers.GlobalAveragePooling2D()(trunk.output)
     # All of the image, as a duplicate or a wrong label may show only at its border.
-    spec = InputSpec(size, size, channels=3, fit="squash", interpolation="bicubic")
+    spec = InputSpec(
+        size, size, channels=3, fit="squash", interpolation="bicubic", bands=dataset.bands
+    )
     pixels = open_pixels(dataset, spec, cache="none", rows=rows, threads=threads, progress=progress)
     engine = build_engine(choose_engine(runtime, progress), keras.Model(trunk.input, [pooled]))
     features = np.zeros((len(dataset), pooled.shape[-1]), np.float16)
