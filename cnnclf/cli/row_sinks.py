@@ -111,7 +111,7 @@ def open_sink(
 
 
 def report_finished(
-    path: Path, inputs: list[str], *, model: str, asked: Mapping[str, object]
+    path: Path, inputs: list[str], *, model: str, kind: str, asked: Mapping[str, object]
 ) -> ExitCode | None:
     """Report a job whose rows are complete already: nothing is left to do.
 
@@ -119,6 +119,7 @@ def report_finished(
         path: The file of rows.
         inputs: The arguments as they were typed.
         model: SHA-256 of the model.
+        kind: What the model takes, as in `InputSpec`.
         asked: What else is asked for now, by field of `PredictionJob`.
 
     Returns:
@@ -128,7 +129,7 @@ def report_finished(
 
     if not settle_finished(path, inputs, model=model, asked=asked):
         return None
-    more = _count_more(path, inputs, shard=asked.get("shard"))
+    more = _count_more(path, inputs, kind=kind, shard=asked.get("shard"))
     if more:
         word = "file is" if more == 1 else "files are"
         out.warn(
@@ -142,7 +143,7 @@ def report_finished(
     return ExitCode.SOME_FAILED if more else ExitCode.OK
 
 
-def _count_more(path: Path, inputs: list[str], *, shard: object) -> int:
+def _count_more(path: Path, inputs: list[str], *, kind: str, shard: object) -> int:
     """Count how many more files there are than rows of a finished job."""
     from cnnclf.prediction.inputs import PAUSE, ImageInputs
     from cnnclf.prediction.job import count_finished
@@ -152,7 +153,10 @@ def _count_more(path: Path, inputs: list[str], *, shard: object) -> int:
     if before is None or "-" in inputs:
         return 0
     found = ImageInputs(
-        inputs, shard=None if shard is None else parse_shard(str(shard)), may_be_empty=True
+        inputs,
+        shard=None if shard is None else parse_shard(str(shard)),
+        kind=kind,
+        may_be_empty=True,
     ).find()
     return max(0, sum(each is not PAUSE for each in found) - before)
 

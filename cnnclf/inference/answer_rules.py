@@ -1,9 +1,13 @@
 """What is said of an image beside its labels: the set that holds the true one, and familiarity."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from cnnclf.errors import UsageError
 from cnnclf.inference.calibration_data import FIELD, load_calibration
@@ -36,13 +40,22 @@ class AnswerRules:
 
     @property
     def set_words(self) -> str:
-        """How sets are made, such as "0.95 lac"; empty for none."""
-        return f"{self.sets.level:g} {self.sets.method}" if self.sets else ""
+        """How sets are made, such as "0.95 lac (1f40fc92)"; empty for none."""
+        if self.sets is None:
+            return ""
+        return f"{self.sets.level:g} {self.sets.method} ({_hash(self.sets.limits)})"
 
     @property
     def familiar_words(self) -> str:
-        """How familiarity is used, such as "both 0.01"; empty for not at all."""
-        return f"{self.unknown_by} {self.limit:g}" if self.familiarity else ""
+        """How familiarity is used, such as "both 0.01 (1f40fc92)"; empty for not at all."""
+        if self.familiarity is None:
+            return ""
+        return f"{self.unknown_by} {self.limit:g} ({_hash(self.familiarity.distances)})"
+
+
+def _hash(calibrated: npt.NDArray[np.float32]) -> str:
+    """Tell calibrations apart: rows of two of them must not be mixed in one file."""
+    return hashlib.sha256(calibrated.tobytes()).hexdigest()[:8]
 
 
 def read_rules(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cnnclf.errors import DataError
+from cnnclf.inference.answer_rules import AnswerRules
 from cnnclf.inference.label_sets import METHODS, count_needed, fit_sets, score_labels, score_truth
 from cnnclf.inference.probabilities import softmax
 
@@ -65,3 +66,15 @@ def test_the_best_label_is_always_in_the_set() -> None:
         np.zeros(100, np.float32), np.zeros(100, int), method="lac", level=0.9, classes=3
     )
     assert sets.find(np.array([[0.5, 0.3, 0.2]])).tolist() == [[True, False, False]]
+
+
+def test_jobs_tell_calibrations_apart() -> None:
+    """Rows of a job that is resumed are of one calibration."""
+    truth = np.arange(40) % 2
+    words = set()
+    for scale in (0.3, 0.3, 0.6):
+        scores = (np.linspace(0, 1, 40) * scale).astype(np.float32)
+        sets = fit_sets(scores, truth, method="lac", level=0.9, classes=2)
+        words.add(AnswerRules(sets).set_words)
+    assert len(words) == 2
+    assert all(each.startswith("0.9 lac (") for each in words)

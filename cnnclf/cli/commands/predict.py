@@ -181,7 +181,7 @@ def _report_finished(
 ) -> ExitCode | None:
     """Report that a job was finished before, if it was; a wrong path is reported later."""
     from cnnclf.files import read_json
-    from cnnclf.inference.bundles import find_bundle
+    from cnnclf.inference.bundles import find_bundle, read_kind
     from cnnclf.runs import CLASSIFIER_FILE
 
     is_plain = config.sets is None and config.unknown_by == "probability"
@@ -189,14 +189,16 @@ def _report_finished(
     if path is None or not path.is_file() or not is_plain:
         return None
     try:
-        bundle = read_json(find_bundle(run) / CLASSIFIER_FILE)
+        place = find_bundle(run)
+        bundle, kind = read_json(place / CLASSIFIER_FILE), read_kind(place)
         labels = tuple(bundle["labels"])
         threshold = choose_cutoff(config.threshold, bundle, labels=labels).threshold
     except (CnnclfError, KeyError, TypeError, ValueError):
         return None  # reported when the model is loaded
     count = len(labels) if config.all_probabilities else min(config.top_k, len(labels))
     asked = {"top_k": count, "threshold": threshold, "shard": shard}
-    return report_finished(path, images, model=str(bundle.get("sha256")), asked=asked)
+    model = str(bundle.get("sha256"))
+    return report_finished(path, images, model=model, kind=kind, asked=asked)
 
 
 def _predict_here(
