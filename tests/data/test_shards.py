@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.shards import write_shards
 from cnnclf.errors import DataError, ExitCode
@@ -25,6 +26,18 @@ def dataset(tmp_path: Path) -> Dataset:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
     return open_dataset(tmp_path / "source", progress=Silent())
+
+
+def test_shards_hold_the_groups(tmp_path: Path, dataset: Dataset) -> None:
+    options = ImportConfig(group_regex=r"(\d)\.png", split=(0.5, 0.25, 0.25))
+    import_source(dataset.root, tmp_path / "grouped", options=options, progress=Silent())
+    grouped = open_dataset(tmp_path / "grouped", progress=Silent())
+    write_shards(grouped, tmp_path / "shards", progress=Silent())
+    import_source(tmp_path / "shards", tmp_path / "again", progress=Silent())
+    again = open_dataset(tmp_path / "again", progress=Silent())
+    found = [dict(zip(d.manifest.sha256, d.manifest.groups, strict=True)) for d in (grouped, again)]
+    assert found[0] == found[1]
+    assert set(found[0].values()) == set("012345")
 
 
 def test_shards_hold_the_same_images_labels_and_splits(tmp_path: Path, dataset: Dataset) -> None:

@@ -9,10 +9,10 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cnnclf.bounded import parse_json
 from cnnclf.config import ImportConfig
@@ -117,13 +117,16 @@ class _Shards:
 
     def _record(self, sample: _Sample, *, shard: str, split: str) -> Record | None:
         where = f"{shard}/{sample.key}"
-        label, fault = _find_label(sample.labels, self.names)
+        document = _read_json(sample.labels.get("json", b"{}"))
+        label, fault = _find_label(sample.labels, document, self.names)
         if sample.image is None or fault:
             fault = "has no image" if sample.image is None else fault
             self.listing.lose(where, f"the sample {fault}", label=label)
             return None
         name = f"{sample.key}.{sample.suffix}"
-        return self.writer.write(sample.image, name=name, label=label, split=split)
+        group = document.get("group")
+        record = self.writer.write(sample.image, name=name, label=label, split=split)
+        return replace(record, group=group) if record and isinstance(group, str) else record
 
 
 def _list_shards(source: Source) -> list[Path]:
@@ -194,12 +197,16 @@ def _read_samples(path: Path) -> Iterator[_Sample]:
         yield sample
 
 
-def _find_label(labels: dict[str, bytes], names: tuple[str, ...] | None) -> tuple[str, str]:
+def _find_label(
+    labels: dict[str, bytes], document: dict[str, Any], names: tuple[str, ...] | None
+) -> tuple[str, str]:
     """Return the label that the files of a sample tell, or "" and what is wrong.
 
     Numbers stand for class names, if there are any, unless a text is the name of a class itself.
     """
-    found, is_name = _read_json_label(labels["json"]) if "json" in labels else ("", False)
+    values = [document[key] for key in _KEYS if isinstance(document.get(key), str | int)]
+    texts = [value for value in values if isinstance(value, str)]
+    found, is_name = str((texts or values or [""])[0]).strip(), bool(texts)
     for suffix in ("cls", "txt"):
         text = labels.get(suffix, b"").decode("utf-8", "replace").strip()
         if not found and len(text) <= _MAX_TEXT and "\n" not in text:
@@ -213,17 +220,13 @@ def _find_label(labels: dict[str, bytes], names: tuple[str, ...] | None) -> tupl
     return names[int(found)], ""
 
 
-def _read_json_label(content: bytes) -> tuple[str, bool]:
-    """Return the label, "" for none, and whether it is a text."""
+def _read_json(content: bytes) -> dict[str, Any]:
+    """Return the object in a .json file; empty if there is none."""
     try:
         document = parse_json(content)
     except ValueError:
-        return "", False
-    if not isinstance(document, dict):
-        return "", False
-    values = [document[key] for key in _KEYS if isinstance(document.get(key), str | int)]
-    texts = [value for value in values if isinstance(value, str)]
-    return str((texts or values or [""])[0]).strip(), bool(texts)
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _describe_state(source: Source) -> Iterator[str]:
