@@ -22,7 +22,7 @@ from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
 from cnnclf.training.fitting.fit import build_loss
 from cnnclf.training.fitting.optimizers import build_optimizer
-from cnnclf.training.scratch import build_batches, open_net
+from cnnclf.training.scratch import build_batches, open_net, scale_rates
 from cnnclf.training.work import Work
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def try_rates(
     with runtime.scope():
         net = open_net(work)
         net.compile(
-            build_optimizer(optimizer, total_steps=steps),
+            build_optimizer(optimizer, total_steps=steps, scales=scale_rates(net, plan)),
             loss=build_loss(plan.config.training),
             jit_compile=runtime.jit_compile,
         )

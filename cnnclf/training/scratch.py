@@ -48,7 +48,7 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
             "train",
             plan.config.training,
             plan.config.optimizer,
-            scales=_scale_rates(net, plan),
+            scales=scale_rates(net, plan),
             averaged_epochs=choose_averaging(plan.counts["val"]),
             budget_s=minutes and 60 * minutes,
             final_images=count_final_images(plan.counts),
@@ -101,7 +101,7 @@ def _sample_images(work: Work[TrainPlan]) -> Iterator[Any]:
     return (images for images, *_ in batches.epoch(0))
 
 
-def _scale_rates(net: Any, plan: TrainPlan) -> Mapping[int, float] | None:
+def scale_rates(net: Any, plan: TrainPlan) -> Mapping[int, float] | None:
     """Return the factor of the learning rate of each variable that has one, by its id."""
     optimizer = plan.config.optimizer
     scales = {}
