@@ -19,7 +19,6 @@ from PIL import Image
 from cnnclf.cli import training_commands
 from cnnclf.cli.main import main
 from cnnclf.config import FinetuneConfig, ImportConfig, TrainConfig, load_config
-from cnnclf.data.checks import find_changed
 from cnnclf.data.decoding import DecodingJob, Failure, decode_row
 from cnnclf.data.manifest import MANIFEST_NAME, load_dataset
 from cnnclf.errors import CnnclfError, ConfigError, DataError, ExitCode, RunError
@@ -34,6 +33,7 @@ from cnnclf.planning.plan import Plan, read_origin
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.prediction.inputs import ImageInputs
 from cnnclf.progress import Silent
+from cnnclf.quality.image_facts import measure_images
 from cnnclf.runs import STATE_FILE, RunDirectory, create_run
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.state import TrainingState, load_state, save_state
@@ -88,7 +88,8 @@ def test_a_row_that_leads_to_a_device_or_pipe_is_one_failed_image(
         "it cannot be read: it is a device, not a regular file",
         "it cannot be read: it is a pipe, not a regular file",
     ]
-    assert find_changed(found, progress=Silent()).changed == [0, 1]
+    facts = measure_images(found, threads=1, progress=Silent())
+    assert sorted(facts.damaged) == [0, 1]
 
 
 @posix

@@ -1,8 +1,5 @@
-"""Checks of a dataset: duplicates, small classes, labels, changed files."""
+"""Checks of a dataset: duplicates, small classes."""
 
-import hashlib
-import os
-import stat
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +10,6 @@ from cnnclf.data.manifest import SPLITS, Dataset
 from cnnclf.data.splits import Ids
 from cnnclf.errors import DataError
 from cnnclf.names import name_some
-from cnnclf.progress import Progress
 
 # A class with fewer training images is hardly learned; with a larger ratio between classes, the
 # small ones are hardly predicted.
@@ -41,22 +37,6 @@ class Duplicates:
         """Return the rows of the first few shared images and conflicts of each kind."""
         found = [rows[:count] for pair in self.shared.values() for rows in pair]
         return set(np.concatenate([*found, self.conflicts[:count].ravel()]).tolist())
-
-
-@dataclass(frozen=True)
-class FileChanges:
-    """Changes of the files of a dataset since its import.
-
-    Args:
-        missing: Rows of the manifest whose file no longer exists.
-        changed: Rows of the manifest whose file has different content.
-    """
-
-    missing: list[int]
-    changed: list[int]
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.changed)
 
 
 def find_duplicates(
@@ -137,61 +117,6 @@ def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
             f"and {filled[smallest]} of {smallest}" + (f"; {uneven}" if uneven else "")
         )
     return warnings
-
-
-def check_same_labels(dataset: Dataset, labels: tuple[str, ...]) -> None:
-    """Check that a dataset has the labels of a model, in the same order.
-
-    Raises:
-        DataError: The labels differ; the message names missing and unknown labels.
-    """
-    if dataset.labels == labels:
-        return
-    missing = [label for label in labels if label not in dataset.labels]
-    unknown = [label for label in dataset.labels if label not in labels]
-    faults = []
-    if missing:
-        faults.append(f"{name_some(missing)} missing")
-    if unknown:
-        faults.append(f"{name_some(unknown)} unknown to the model")
-    if not faults:
-        faults.append("the same labels in another order")
-    raise DataError(
-        f"the labels of {dataset.directory} differ from the {len(labels)} labels of the model: "
-        f"{'; '.join(faults)}",
-        "import the images with the labels of the model: use them as names of the class folders, "
-        "or list them in a file for --classes-file",
-    )
-
-
-def find_changed(dataset: Dataset, *, progress: Progress) -> FileChanges:
-    """Find the files that are missing or have changed since they were imported.
-
-    Only files with a timestamp after the import are read again.
-    """
-    since = int(dataset.source.get("imported_ns", 0))
-    root = os.fspath(dataset.root)
-    missing: list[int] = []
-    changed: list[int] = []
-    with progress.task("looking for changed files", len(dataset), unit="files") as task:
-        for row, path in enumerate(dataset.manifest.paths):
-            full = os.path.join(root, path)  # noqa: PTH118 (a million of them)
-            try:
-                found = os.stat(full)  # noqa: PTH116
-                # A file that replaces another may come with an old modification time.
-                if not stat.S_ISREG(found.st_mode):  # reading a pipe or device would not end
-                    changed.append(row)
-                elif max(found.st_mtime_ns, found.st_ctime_ns) > since:
-                    with open(full, "rb") as file:  # noqa: PTH123
-                        digest = hashlib.file_digest(file, "sha256").hexdigest()
-                    if digest != dataset.manifest.sha256[row]:
-                        changed.append(row)
-            except FileNotFoundError:
-                missing.append(row)
-            except (OSError, ValueError):  # it exists, but can no longer be read
-                changed.append(row)
-            task.advance()
-    return FileChanges(missing, changed)
 
 
 def _find_shared(contents: Ids, later: Ids, earlier: Ids) -> tuple[Ids, Ids]:

@@ -1,19 +1,15 @@
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cnnclf.data.checks import (
-    check_same_labels,
     check_trainable,
-    find_changed,
     find_duplicates,
 )
 from cnnclf.data.manifest import Dataset, Manifest
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import DataError
-from cnnclf.progress import Silent
 
 
 def make_dataset(counts: dict[str, tuple[int, int, int]]) -> Dataset:
@@ -71,22 +67,6 @@ def test_a_dataset_without_two_trained_labels_is_refused(
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    ("labels", "told"),
-    [
-        (("a", "c"), "c missing; b unknown to the model"),
-        (("a", "b", "c"), "c missing"),
-        (("b", "a"), "another order"),
-    ],
-)
-def test_other_labels_are_refused(labels: tuple[str, ...], told: str) -> None:
-    dataset = make_dataset({"a": (1, 1, 1), "b": (1, 1, 1)})
-    check_same_labels(dataset, ("a", "b"))
-    with pytest.raises(DataError, match=told) as caught:
-        check_same_labels(dataset, labels)
-    assert "--classes-file" in caught.value.hint
-
-
 def test_duplicates_are_found_by_split_and_label() -> None:
     contents = np.array([0, 0, 2, 3, 0, 3, 6, 6, 8, 0])
     labels = np.array([0, 0, 0, 1, 0, 1, 0, 1, 0, 1], np.int32)
@@ -110,28 +90,3 @@ def test_a_dataset_without_duplicates_has_none() -> None:
     found = find_duplicates(np.arange(5), np.zeros(5, np.int32), splits=np.zeros(5, np.int8))
     assert (found.repeats, found.shared, len(found.conflicts)) == (0, {}, 0)
     assert found.example_rows() == set()
-
-
-def test_changed_files_are_found(tmp_path: Path) -> None:
-    from PIL import Image
-
-    from cnnclf.data.manifest import load_dataset
-    from cnnclf.importers import import_source
-
-    for label in "ab":
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for number in range(4):
-            shade = number * 10 + (label == "b")
-            Image.new("L", (4, 4), shade).save(tmp_path / "photos" / label / f"{number}.png")
-    import_source(tmp_path / "photos", tmp_path / "data", progress=Silent())
-    dataset = load_dataset(tmp_path / "data")
-    assert not find_changed(dataset, progress=Silent())
-    (tmp_path / "photos" / "a" / "1.png").unlink()
-    old = (tmp_path / "photos" / "b" / "2.png").stat()
-    (tmp_path / "photos" / "b" / "2.png").write_bytes(b"other")
-    os.utime(tmp_path / "photos" / "b" / "2.png", ns=(old.st_atime_ns, old.st_mtime_ns))
-    os.utime(tmp_path / "photos" / "b" / "3.png")  # touched, not changed
-    found = find_changed(dataset, progress=Silent())
-    assert found
-    assert [dataset.manifest.paths[row] for row in found.missing] == ["a/1.png"]
-    assert [dataset.manifest.paths[row] for row in found.changed] == ["b/2.png"]
