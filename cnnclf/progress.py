@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
 STEPS = "steps"
+SECONDS = "seconds"
 """The unit of tasks whose steps differ, so that a rate or remaining time would be meaningless."""
 
 
@@ -40,7 +41,8 @@ class Progress(Protocol):
         Args:
             name: What the task does, such as `decoding`.
             total: Number of units; None: unknown.
-            unit: What is counted; for `STEPS` neither a rate nor the remaining time is shown.
+            unit: What is counted; for `STEPS` neither a rate nor the remaining time is shown, for
+                `SECONDS` no rate.
             since: When the task began, as of `time.monotonic`; None: now.
         """
 

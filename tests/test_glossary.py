@@ -54,6 +54,7 @@ def test_an_option_is_a_term(cli: Cli) -> None:
     shown = cli("glossary", "--weight-decay")
     assert shown.code == 0, shown.stderr
     assert shown.stdout.startswith("weight decay: ")
+    assert cli("glossary", "weight", "decay").stdout == shown.stdout
 
 
 def test_the_command_says_what_a_run_chose(cli: Cli) -> None:

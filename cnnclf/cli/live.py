@@ -20,7 +20,7 @@ from cnnclf.cli.words import (
     safe_text,
 )
 from cnnclf.names import count_of
-from cnnclf.progress import STEPS, Task
+from cnnclf.progress import SECONDS, STEPS, Task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -187,6 +187,8 @@ class _Counter:
     def summary(self) -> str:
         """Return what was done, in what time, at what rate."""
         seconds = time.monotonic() - self._started
+        if self.unit == SECONDS:
+            return f"{self.name}: {format_seconds(seconds)}"
         text = f"{self.name}: {_amount(self.done, self.unit)} in {format_seconds(seconds)}"
         if seconds >= 1 and self.done and self.unit != STEPS:
             text += f" ({format_rate(self.done / seconds)} {self.unit}/s)"
@@ -235,9 +237,10 @@ class _PlainTask(_Counter):
         rate = self.done / max(time.monotonic() - self._started, 1e-9)
         parts = [f"{self.name}: {self.done:,}"]
         if self.total:
-            parts[0] += f" of {self.total:,} {self.unit} ({self.done / self.total:.0%})"
+            parts[0] += f" of {self.total:,} {self.unit} ({100 * self.done / self.total:.0f} %)"
         if self.unit != STEPS:
-            parts.append(f"{format_rate(rate)} {self.unit}/s")
+            if self.unit != SECONDS:
+                parts.append(f"{format_rate(rate)} {self.unit}/s")
             if self.total:
                 left_s = max(self.total - self.done, 0) / max(rate, 1e-9)
                 parts.append(f"{format_seconds(left_s)} left")
@@ -303,7 +306,7 @@ def _bar_columns(width: int) -> list["ProgressColumn"]:
 
         def render(self, task: BarState) -> Text:
             unit = task.fields["unit"]
-            if not task.speed or unit == STEPS:
+            if not task.speed or unit in {STEPS, SECONDS}:
                 return Text("")
             return Text(f"{format_rate(task.speed)} {unit}/s")
 

@@ -34,6 +34,7 @@ from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE
 
 _OFFERED = (0.8, 0.9, 0.95, 0.98)  # precisions that are shown if none is asked for
+LOWEST_OFFER = _OFFERED[0]
 _NORMS = (2, 3, 4, 5, 6, 8, 10)
 _MIN_TO_CHOOSE = 600  # with fewer images, a third of them says too little about scores
 _MIN_GAIN = 0.95  # of the AURC: a score that ranks no better is not worth explaining

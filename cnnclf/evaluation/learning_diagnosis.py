@@ -101,7 +101,8 @@ def _find_waiting(history: Rows) -> list[str]:
     seconds, waits = sum(_column(history, "seconds")), sum(_column(history, "data_wait_s"))
     if not seconds or waits < _WAIT * seconds:
         return []
-    return [f"training waited for images {waits / seconds:.0%} of the time; try --threads, --cache"]
+    part = 100 * waits / seconds
+    return [f"training waited for images {part:.0f} % of the time; try --threads, --cache"]
 
 
 def _find_in_trace(trace: Rows) -> list[str]:
@@ -112,7 +113,8 @@ def _find_in_trace(trace: Rows) -> list[str]:
     if dead:
         worst = max(dead, key=lambda row: row["dead_fraction"])
         found.append(
-            f"dead units: {worst['dead_fraction']:.0%} of {worst['layer']} are 0 for every image; "
+            f"dead units: {100 * worst['dead_fraction']:.0f} % of {worst['layer']} are 0 for "
+            "every image; "
             "try a lower learning rate, or --activation leaky_relu"
         )
     norms = [(row["gradient_norm"], row["layer"]) for row in rows if row.get("gradient_norm")]
@@ -130,7 +132,8 @@ def _find_in_trace(trace: Rows) -> list[str]:
     if big:
         name = max(big, key=big.__getitem__)
         found.append(
-            f"exploding steps: a step changed {name} by {big[name]:.1%} of its weights; try a "
+            f"exploding steps: a step changed {name} by {100 * big[name]:.1f} % of its weights; "
+            "try a "
             "lower learning rate, or --clip-norm 1"
         )
     if largest and max(largest.values()) < _TINY_UPDATE:

@@ -62,7 +62,8 @@ def find_threshold(scores: Scores, is_correct: Correct, *, target: Target) -> fl
     if count < target.needed:
         raise DataError(
             f"{count:,} images are too few to promise the {target.kind.replace('_', ' ')} "
-            f"{target.value:g} at {target.confidence:.0%} confidence: {target.needed:,} are needed",
+            f"{target.value:g} at {100 * target.confidence:.0f} % confidence: {target.needed:,} "
+            "are needed",
             "calibrate on more labeled images (cnnclf calibrate RUN DATASET), or promise less",
         )
     if target.kind == "coverage":
@@ -115,7 +116,7 @@ def _refuse_precision(
     errors: npt.NDArray[np.int64], cuts: npt.NDArray[np.intp], *, target: Target
 ) -> DataError:
     problem = (
-        f"no threshold keeps a precision of {target.value:g} at {target.confidence:.0%} "
+        f"no threshold keeps a precision of {target.value:g} at {100 * target.confidence:.0f} % "
         f"confidence on {len(errors):,} images"
     )
     delta = 1 - target.confidence
@@ -136,7 +137,7 @@ def _refuse_precision(
     bound, coverage = max(bounds)
     return DataError(
         f"{problem}: the best that can be promised is {_floor(bound)}, with answers to "
-        f"{coverage:.0%} of them",
+        f"{100 * coverage:.0f} % of them",
         f"--precision {_floor(bound)}, or calibrate on more labeled images",
     )
 

@@ -102,7 +102,8 @@ def _keep(
         notes += splitter.notes
         taken = int((splits == SPLITS.index("val")).sum())
         notes.append(
-            f"the source has no val: {count_of(taken, 'image')} ({taken / len(train):.0%}) of "
+            f"the source has no val: {count_of(taken, 'image')} ({100 * taken / len(train):.0f} "
+            "%) of "
             "train became val"
         )
     elif "test" not in present:

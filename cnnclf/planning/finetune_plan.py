@@ -302,7 +302,8 @@ def _remark(dataset: Dataset, counts: Mapping[str, int], row: Backbone) -> tuple
         remarks.append("no val split: the last epoch counts as the best")
     elif counts["val"] < choices.MIN_VAL_IMAGES:
         remarks.append(
-            f"val has only {count_of(counts['val'], 'image')}: each is {1 / counts['val']:.1%} of "
+            f"val has only {count_of(counts['val'], 'image')}: each is {100 / counts['val']:.1f} "
+            "% of "
             "its accuracy, so the choice of epoch, phase and learning rate is partly chance"
         )
     return tuple(remarks)

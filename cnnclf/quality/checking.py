@@ -196,7 +196,8 @@ def _run(check: Check, evidence: Evidence) -> list[Finding]:
     if not check.is_property or total < _MIN_SET or len(cases) <= _PREVALENCE * total:
         return [_describe(check, case, evidence) for case in cases]
     message = (
-        f"{count_of(len(cases), 'image')} of {total:,} ({len(cases) / total:.0%}), a property of "
+        f"{count_of(len(cases), 'image')} of {total:,} ({100 * len(cases) / total:.0f} %), a "
+        "property of "
         f"the dataset: {_name_examples(cases, evidence)}"
     )
     share = len(cases) / total

@@ -70,8 +70,8 @@ def find_label_suspects(evidence: Evidence) -> Iterator[Case]:
         given = evidence.label_of(row)
         found = judgement.probabilities[row]
         words = (
-            f"images like it are {labels[better]!r} ({found[better]:.0%}), not {given!r} "
-            f"({found[evidence.classes[row]]:.0%})"
+            f"images like it are {labels[better]!r} ({100 * found[better]:.0f} %), not {given!r} "
+            f"({100 * found[evidence.classes[row]]:.0f} %)"
         )
         if witness is not None and witness is not judgement:
             agrees = int(witness.probabilities[row].argmax()) == better

@@ -119,7 +119,7 @@ def report_run(
     chosen = _choose_evaluation(files, evaluation)
     missing = _Missing()
     if files.status != "finished":
-        missing.notes.append(f"the run is {files.status}: what follows is what there is so far")
+        missing.notes.append(f"the run is {files.status}: this is what there is so far")
     dataset = missing.attempt(
         "images", lambda: open_images(files.directory, None, progress=progress)
     )

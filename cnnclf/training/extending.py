@@ -26,6 +26,7 @@ from cnnclf.runs import (
     open_run,
 )
 from cnnclf.training.fitting.schedule import learning_rate_at
+from cnnclf.training.fitting.state import drop_rate
 from cnnclf.training.run import check_unchanged
 
 CHANGEABLE: Final = ("training.epochs", "training.patience", "training.perfect_loss")
@@ -42,11 +43,13 @@ class Extension:
         origin: The finished run.
         epoch: Its completed epochs.
         plan: The plan of the new run.
+        had_minutes: Whether it had a time rather than a number of epochs.
     """
 
     origin: RunDirectory
     epoch: int
     plan: TrainPlan
+    had_minutes: bool = False
 
     def begin(self, run: RunDirectory) -> RunDirectory:
         """Copy the state of the finished run into a new one, which then can be resumed.
@@ -65,6 +68,8 @@ class Extension:
             for name, target in (("best", run.best), ("last", run.last)):
                 shutil.copytree(self.origin.find_checkpoint(name), target, ignore=_NOT_COPIED)
             shutil.copyfile(self.origin.history, run.history)
+            if self.had_minutes and self.plan.config.optimizer.schedule != "plateau":
+                drop_rate(run.last)
         except OSError as error:
             raise write_error(run.path, error) from error
         state = read_json(run.last / STATE_FILE)
@@ -146,13 +151,15 @@ def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str,
             reasons={key: why for key, why in plan.reasons.items() if key not in given},
             remarks=(*plan.remarks, _remark(origin.path, plan, config=config, done=done)),
         ),
+        had_minutes=plan.config.training.minutes is not None,
     )
 
 
 def _remark(path: Path, plan: TrainPlan, *, config: Any, done: int) -> str:
     """Say where the new run begins, and what that means for the learning rate."""
     steps = max(1, -(-plan.counts["train"] // int(config.training.batch_size)))
-    before, now = (int(each.training.epochs) for each in (plan.config, config))
+    now = int(config.training.epochs)
+    before = done if plan.config.training.minutes else int(plan.config.training.epochs)
     last = learning_rate_at(done * steps - 1, config.optimizer, total=before * steps)
     first = learning_rate_at(done * steps, config.optimizer, total=now * steps)
     schedule = config.optimizer.schedule

@@ -239,8 +239,8 @@ class _Phases:
                 extra=extra | {"tail_fraction": fraction},
             )
         self.work.progress.note(
-            f"tail: {fraction:.0%} of the way from the weights of the head to those of epoch "
-            f"{extra['epoch']} is better on val"
+            f"tail: {100 * fraction:.0f} % of the way from the weights of the head to those of "
+            f"epoch {extra['epoch']} is better on val"
         )
 
     def _best_epoch(self) -> int:

@@ -351,5 +351,5 @@ def check_unchanged(run: RunDirectory, *, plan: Plan[Any], dataset: Dataset) -> 
     if dataset.fingerprint != plan.dataset["fingerprint"]:
         raise DataError(
             f"the dataset in {dataset.directory} has changed since the run {run.path} started",
-            "train again into another --out",
+            "train again into another --out; a change by cnnclf import can be undone with --undo",
         )

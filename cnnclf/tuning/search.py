@@ -16,7 +16,7 @@ from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import ConfigError, DataError, UsageError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.planning.train_plan import TrainPlan
-from cnnclf.progress import Progress, Silent, Task
+from cnnclf.progress import SECONDS, Progress, Silent, Task
 from cnnclf.run_lock import holding_run
 from cnnclf.runs import PREDICTIONS_FILE, RECORD_FILE, RunDirectory
 from cnnclf.training.epochs import EpochRow, StopRequest
@@ -273,7 +273,7 @@ class Search:
 
     @contextmanager
     def _task(self) -> Iterator[Task]:
-        with self.progress.task("tuning", round(self._limit_s), unit="seconds") as task:
+        with self.progress.task("tuning", round(self._limit_s), unit=SECONDS) as task:
             yield task
 
     def _advance(self, task: Task) -> None:

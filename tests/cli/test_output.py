@@ -385,7 +385,7 @@ def test_plain_progress_speaks_now_and_then(
             clock[0] += 0.5
             task.advance()
     lines = capsys.readouterr().err.splitlines()
-    assert lines[1] == "decode: 20 of 100 files (20%), 2 files/s, 40.0 s left, pass 1"
+    assert lines[1] == "decode: 20 of 100 files (20 %), 2 files/s, 40.0 s left, pass 1"
     assert len(lines) == 4
     assert lines[-1] == "decode: 50 files in 25.0 s (2 files/s)"
 
@@ -404,7 +404,19 @@ def test_total_that_is_learned_later(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "list: started"
     assert lines[1] == "list: 10, 0.5 files/s"
-    assert lines[2] == "list: 20 of 40 files (50%), 0.5 files/s, 40.0 s left"
+    assert lines[2] == "list: 20 of 40 files (50 %), 0.5 files/s, 40.0 s left"
+
+
+def test_a_time_has_no_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with Output().progress().task("tuning", 60, unit="seconds") as task:
+        clock[0] = 20.0
+        task.advance(20)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1:] == ["tuning: 20 of 60 seconds (33 %), 40.0 s left", "tuning: 20.0 s"]
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 kB"), (2032, "2,032 kB")])
@@ -456,7 +468,7 @@ def test_the_plain_progress_of_unlike_steps_guesses_no_time(
     with Output().progress().task("preparing", 3, unit=STEPS, since=began) as task:
         task.advance()
     lines = capsys.readouterr().err.splitlines()
-    assert lines[:2] == ["preparing: 3 steps", "preparing: 1 of 3 steps (33%)"]
+    assert lines[:2] == ["preparing: 3 steps", "preparing: 1 of 3 steps (33 %)"]
     assert re.fullmatch(r"preparing: 1 step in 30\.\d s", lines[2])
 
 

@@ -33,10 +33,10 @@ def test_nothing_is_said_if_nothing_is_off() -> None:
     [
         (history(FALLING, [1.0, 0.7, 0.8, 0.9, 1.0, 1.1]), [], "overfitting since epoch 2"),
         (history([1.0, 2.0, 1.0, 2.0], [1.0] * 4), [], "learning rate is too high"),
-        (history(FALLING, FALLING, wait=4.0), [], "waited for images 40% of the time"),
+        (history(FALLING, FALLING, wait=4.0), [], "waited for images 40 % of the time"),
         ([], [layer(gradient_norm=1e-5), layer("dense")], "vanishing gradient: that of conv"),
         ([], [layer(update_ratio=0.2), layer(epoch=2)], "exploding steps: a step changed conv"),
-        ([], [layer(dead_fraction=0.75)], "dead units: 75% of conv"),
+        ([], [layer(dead_fraction=0.75)], "dead units: 75 % of conv"),
         ([], [layer(update_ratio=1e-9)], "raise the learning rate"),
     ],
 )

@@ -318,7 +318,7 @@ def test_val_is_taken_from_train(tmp_path: Path) -> None:
     assert report.counts["test"] == {"a": 5, "b": 5}
     assert report.split == "kept, val from train"
     assert all(path.startswith("test") == (split == 2) for path, split in split_of(dataset).items())
-    assert any("4 images (10%) of train became val" in text for text in progress.notes)
+    assert any("4 images (10 %) of train became val" in text for text in progress.notes)
 
 
 def test_a_source_without_test_is_reported(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_weights_between_the_phases_are_kept_if_they_are_better(
     is_right = best.logits(pixels).argmax(axis=1) == colors.manifest.class_indices[rows]
     figure = result.run.read_record()["best_val_accuracy"]
     assert figure == pytest.approx(float(is_right.mean())), "that of these weights, not of an epoch"
-    assert any("tail: 50% of the way from the weights of the head" in n for n in progress.notes)
+    assert any("tail: 50 % of the way from the weights of the head" in n for n in progress.notes)
     ends = zip(kept["head"], kept["tail"], strict=True)
     middle = {tuple(np.shape(a)): (a + b) / 2 for a, b in ends}
     kernel = best.model.get_layer("conv3").kernel

@@ -24,6 +24,7 @@ from cnnclf.training.fitting import callbacks, checkpoints
 from cnnclf.training.fitting.fit import Phase, _bound_loss, fit_phase
 from cnnclf.training.fitting.judging import measure
 from cnnclf.training.run import TrainResult, check_resumable
+from tests.training import test_extending
 from tests.training.conftest import TINY
 
 Train = Callable[..., TrainResult]
@@ -236,8 +237,8 @@ def test_the_preset_fast_scales_rates_and_never_trains_its_first_layer(
     assert {layer.__class__.__module__.partition(".")[0] for layer in net.layers} == {"keras"}
 
 
-def test_a_run_with_minutes_ends_by_its_time_and_resumes_with_the_time_left(
-    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_with_minutes_ends_by_its_time_resumes_and_is_extended(
+    train_tiny: Train, shapes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnnclf.planning.train_plan.START_S", 0.1)
     monkeypatch.setattr("cnnclf.planning.pace._FINISH_S", 0.1)
@@ -268,6 +269,11 @@ def test_a_run_with_minutes_ends_by_its_time_and_resumes_with_the_time_left(
     assert rates[-1] < 0.25 * max(rates)
     plan = read_json(tmp_path / "run" / "plan.json")
     assert plan["config"]["training"]["patience"] == 0
+    done = result.state.epoch
+    extension = test_extending.plan(tmp_path / "run", epochs=done + 2)
+    assert f"now spans {done + 2} epochs instead of {done}," in extension.plan.remarks[-1]
+    more = test_extending.extend(extension, tmp_path / "more", shapes)
+    assert [row.epoch for row in more.state.history] == [*range(1, done + 3)]
 
 
 def whitening_of(net: Any) -> list[Any]:

@@ -60,7 +60,8 @@ def _show_promise(result: "CalibratedModel", promise: "Promise") -> None:
     out.pairs(
         "",
         {
-            "promise": f"{promise}, kept on new images at {promise.confidence:.0%} confidence",
+            "promise": f"{promise}, kept on new images at "
+            f"{100 * promise.confidence:.12g} % confidence",
             "threshold": f"{promise.threshold:.4f} ({_name_score(promise)})",
             "answered": f"{_answered(promise)} of {promise.images:,} {promise.split} images",
             "correct": _correct(promise),
@@ -88,11 +89,16 @@ def _show_stored(result: "CalibratedModel") -> None:
 
 
 def _show_offers(result: "CalibratedModel", confidence: float) -> None:
+    from cnnclf.evaluation.deciding import LOWEST_OFFER
+
     if not result.offers:
-        out.warn(f"no precision can be promised at {confidence:.0%} confidence on these images")
+        out.warn(
+            f"no precision of {LOWEST_OFFER:g} or more can be promised at "
+            f"{100 * confidence:.12g} % confidence on these images"
+        )
         return
     out.table(
-        f"what can be promised at {confidence:.0%} confidence",
+        f"what can be promised at {100 * confidence:.12g} % confidence",
         ("precision", "threshold", "answered (95 % interval)", "correct"),
         rows=[
             (f"{each.target:g}", f"{each.threshold:.4f}", _answered(each), _correct(each))

@@ -121,7 +121,7 @@ def _show(report: "QualityReport") -> None:
 
 
 def _judge(accuracy: float) -> str:
-    words = f"a classifier that agrees with {accuracy:.0%} of the labels"
+    words = f"a classifier that agrees with {100 * accuracy:.0f} % of the labels"
     if accuracy < _TRUSTED:
         words += "; many of these images are hard, not wrongly labeled"
     return words

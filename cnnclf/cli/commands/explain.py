@@ -157,7 +157,11 @@ def _show_row(row: "ExplainedImage") -> None:
         is_named = not row.path or row.error.startswith(row.path)
         out.warn(row.error if is_named else f"{row.path}: {row.error}")
         return
-    what = f"{row.path}: {row.label} {row.probability:.1%}" if row.probability is not None else ""
+    what = (
+        f"{row.path}: {row.label} {100 * row.probability:.1f} %"
+        if row.probability is not None
+        else ""
+    )
     out.line(f"{what or 'the network'}, {row.view}: {row.figure}")
     if row.summary:
         out.line(f"  {row.summary}")

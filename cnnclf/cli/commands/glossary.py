@@ -19,7 +19,7 @@ CONTEXT_SETTINGS = {"ignore_unknown_options": True}  # --stride is a term, too
 
 def glossary_command(
     term: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
             metavar="TERM",
             autocompletion=lambda: [term.name for term in TERMS],
@@ -40,7 +40,7 @@ def glossary_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Explain words of the field in a few sentences, with the options that they belong to."""
-    terms = TERMS if term is None else (find_term(term),)
+    terms = TERMS if not term else (find_term(" ".join(term)),)
     choices = _read_choices(run)
     for number, each in enumerate(terms):
         if number:

@@ -85,7 +85,7 @@ def tune_command(
             return
         directory = _create(request, out_, dataset_name=plan.dataset["name"])
     result = _search(directory, request, final=final)
-    _show(result, request)
+    _show(result, request, dataset or str(request.dataset))
 
 
 def _prepare(
@@ -181,7 +181,7 @@ def _points(each: "Confirmation") -> tuple[str, str]:
     return f"{100 * each.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
-def _show(result: "SearchResult", request: "SearchRequest") -> None:
+def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> None:
     from cnnclf.tuning.leaderboard import (
         BEST_FILE,
         FIGURE_FILE,
@@ -225,4 +225,4 @@ def _show(result: "SearchResult", request: "SearchRequest") -> None:
         | ({} if result.test is None else {"test accuracy": result.test}),
     )
     out.json(result.to_dict())
-    out.hint(f"cnnclf train DATASET --config {shlex.quote(str(directory / BEST_FILE))}")
+    out.hint(shlex.join(["cnnclf", "train", dataset, "--config", str(directory / BEST_FILE)]))

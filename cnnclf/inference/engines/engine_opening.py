@@ -186,7 +186,8 @@ class EngineOpener:
             raise EngineRefusedError(
                 f"{row.title} {converted.key.version} in {precision} does not agree with Keras: "
                 f"its logits {far} (allowed {tolerance.difference:g}), "
-                f"{verdict['agreement']:.0%} of {verdict['images']} reference images get the "
+                f"{100 * verdict['agreement']:.0f} % of {verdict['images']} reference images get "
+                "the "
                 "same label",
                 "use --engine keras",
             )

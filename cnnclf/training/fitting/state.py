@@ -223,6 +223,35 @@ def load_state(
         ) from error
 
 
+def drop_rate(directory: Path) -> None:
+    """Remove the learning rate from the saved variables of an optimizer.
+
+    It is their second one where it is set at each step; a schedule computes it instead.
+
+    Args:
+        directory: The last checkpoint.
+
+    Raises:
+        RunError: The file is missing or damaged.
+    """
+    path = directory / OPTIMIZER_FILE
+    try:
+        check_regular(path)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            kept = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, LookupError, BadZipFile) as error:
+        raise RunError(
+            f"{path} is missing or damaged: {error}", "train again into another --out"
+        ) from error
+    values = [
+        kept.pop(f"optimizer_{at}") for at in range(sum("optimizer" in name for name in kept))
+    ]
+    values.pop(1)
+    kept |= {f"optimizer_{at}": value for at, value in enumerate(values)}
+    with path.open("wb") as target:
+        np.savez(target, allow_pickle=False, **kept)
+
+
 def _check_types(state: TrainingState) -> TrainingState:
     """Raise ValueError if a field of a file that was changed has another type."""
     from pydantic import TypeAdapter

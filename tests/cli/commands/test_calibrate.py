@@ -33,7 +33,7 @@ def test_without_a_promise_it_shows_what_can_be_promised(cli: Cli, run: Path) ->
     before = read_bundle(run)
     result = cli("calibrate", run, PHOTOS, *KERAS)
     assert result.code == 0
-    assert "what can be promised at 95% confidence" in result.stdout
+    assert "what can be promised at 95 % confidence" in result.stdout
     assert "100.0 % (92.1 to 100.0)" in result.stdout
     assert "--precision 0.8" in result.stderr
     assert read_bundle(run)["threshold"] == before["threshold"]

@@ -162,7 +162,7 @@ def test_identical_images(cli: Cli, tmp_path: Path) -> None:
     copies = [each for each in found["findings"] if each["check"] == "duplicates"]
     assert len(copies) == 1  # a property of the dataset
     assert copies[0]["severity"] == "note"
-    assert "38 images of 40 (95%)" in copies[0]["message"]
+    assert "38 images of 40 (95 %)" in copies[0]["message"]
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_a_search_from_start_to_result(
     assert result.code == 0, result.stderr
     for part in ("Leaderboard", "dropout=", "default", "With other seeds", "winner", "best.toml"):
         assert part in result.stdout
-    assert f"cnnclf train DATASET --config {directory / 'best.toml'}" in result.stderr
+    assert f"cnnclf train {dataset} --config {directory / 'best.toml'}" in result.stderr
     assert {path.name for path in directory.iterdir()} == {
         "tuning.json", "points.json", "trials", "result.json", "leaderboard.csv", "best.toml",
         "accuracy.png",

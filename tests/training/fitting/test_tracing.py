@@ -87,7 +87,7 @@ def test_dead_units_are_found_and_said(tmp_path: Path) -> None:
     rows = trace(build(bias=-100.0), tmp_path)
     assert rows[0]["dead_fraction"] == 1
     assert rows[0]["gradient_norm"] == 0
-    assert "dead units: 100% of conv" in diagnose([], rows)[0]
+    assert "dead units: 100 % of conv" in diagnose([], rows)[0]
 
 
 def test_a_trace_changes_nothing(train_tiny: Train, tmp_path: Path) -> None:
