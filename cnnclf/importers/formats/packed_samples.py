@@ -1,6 +1,9 @@
 """Samples out of a larger file, one by one: the content of an image, and its label."""
 
+import json
+import os
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -48,9 +51,22 @@ def find_class_names(folder: Path, classes_file: Path | None) -> tuple[str, ...]
     Raises:
         DataError: The file cannot be read.
     """
-    found = [folder / name for name in _NAMES if (folder / name).is_file()]
-    path = classes_file or (found[0] if found else None)
+    path = classes_file or next(iter(_find_name_files(folder)), None)
     return None if path is None else read_classes_file(path)
+
+
+def describe_files(files: Sequence[Path]) -> Iterator[str]:
+    """Yield texts that change when a file does, or the class names beside the first of them."""
+    for path in [*files, *(_find_name_files(files[0].parent) if files else ())]:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        yield json.dumps([os.fspath(path), status.st_size, status.st_mtime_ns])
+
+
+def _find_name_files(folder: Path) -> list[Path]:
+    return [folder / name for name in _NAMES if (folder / name).is_file()]
 
 
 def _safe(name: str) -> str:

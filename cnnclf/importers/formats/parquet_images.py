@@ -15,7 +15,11 @@ from cnnclf.bounded import parse_json
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError, MissingPackageError
 from cnnclf.importers.archives.packed import read_start
-from cnnclf.importers.formats.packed_samples import SampleWriter, find_class_names
+from cnnclf.importers.formats.packed_samples import (
+    SampleWriter,
+    describe_files,
+    find_class_names,
+)
 from cnnclf.importers.importer import Listing, Record, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
@@ -61,7 +65,7 @@ def read_parquet(
             f"reading {source} needs pyarrow, which is not installed",
             f"install it with: {suggest_install('pyarrow')}",
         ) from error
-    files = [source / name for name in _list_files(source)] if source.is_dir() else [source]
+    files = _find_files(source)
     if not files:
         raise DataError(f"{source} holds no Parquet files, or other files too", "name the file")
     listing = Listing(root=unpack_dir, records=iter(()), unpacked=True)
@@ -141,6 +145,10 @@ class _Rows:
         return label
 
 
+def _find_files(source: Path) -> list[Path]:
+    return [source / name for name in _list_files(source)] if source.is_dir() else [source]
+
+
 def _list_files(folder: Path) -> list[str]:
     """Return the Parquet files below a folder; none if other files than texts are there."""
     found: list[str] = []
@@ -210,4 +218,4 @@ PARQUET: Final = path_importer(
     read=read_parquet,
     unpacks=True,
     is_inside=True,
-)
+)._replace(describe_state=lambda source: describe_files(_find_files(source.require_path())))

@@ -5,8 +5,6 @@ name (https://github.com/webdataset/webdataset, "The WebDataset Format"). Each s
 from its start to its end.
 """
 
-import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,7 +18,11 @@ from cnnclf.errors import DataError
 from cnnclf.images.formats import FORMATS
 from cnnclf.importers.archives.archives import tar_members
 from cnnclf.importers.archives.packed import PackedReader
-from cnnclf.importers.formats.packed_samples import SampleWriter, find_class_names
+from cnnclf.importers.formats.packed_samples import (
+    SampleWriter,
+    describe_files,
+    find_class_names,
+)
 from cnnclf.importers.importer import Importer, Listing, Record
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
@@ -229,19 +231,10 @@ def _read_json(content: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _describe_state(source: Source) -> Iterator[str]:
-    for path in _list_shards(source):
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        yield json.dumps([os.fspath(path), status.st_size, status.st_mtime_ns])
-
-
 WEBDATASET: Final = Importer(
     "webdataset",
     "tar shards of WebDataset: a file, a folder, or a range such as train-{000000..000012}.tar",
     recognize_shards,
     read_shards,
-    describe_state=_describe_state,
+    describe_state=lambda source: describe_files(_list_shards(source)),
 )

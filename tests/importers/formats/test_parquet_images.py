@@ -14,7 +14,7 @@ from PIL import Image
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError, MissingPackageError
-from cnnclf.importers import import_source
+from cnnclf.importers import import_source, open_dataset
 from cnnclf.importers.pipeline import ImportReport
 from cnnclf.progress import Silent
 
@@ -105,6 +105,13 @@ def test_a_file_without_the_columns_of_the_others_is_lost(tmp_path: Path) -> Non
     report = read(tmp_path / "set", tmp_path)
     assert (report.images, report.failed) == (6, 1)
     assert 'b.parquet,"has no column label,' in (tmp_path / "data" / "skipped.csv").read_text()
+
+
+def test_a_file_is_imported_again_when_the_class_names_beside_it_change(tmp_path: Path) -> None:
+    place = write(tmp_path / "set" / "a.parquet", rows(), names=None)
+    for names in ("fox\nwolf", "elk\nsloth"):
+        (tmp_path / "set" / "classes.txt").write_text(names)
+        assert open_dataset(place, progress=Silent()).labels == tuple(names.split())
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

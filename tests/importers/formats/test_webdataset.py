@@ -125,6 +125,17 @@ def test_a_range_is_imported_again_when_a_shard_changes(tmp_path: Path) -> None:
     assert len(open_dataset(source, progress=Silent())) == 14
 
 
+@pytest.mark.parametrize("place", ["set", "set/a.tar"])
+def test_shards_are_imported_again_when_their_class_names_change(
+    tmp_path: Path, place: str
+) -> None:
+    make_shard(tmp_path / "set" / "a.tar")
+    for names in ("fox\nwolf", "elk\nsloth"):
+        (tmp_path / "set" / "classnames.txt").write_text(names)
+        labels = open_dataset(tmp_path / place, progress=Silent()).labels
+        assert labels == tuple(names.split())
+
+
 def test_a_shard_that_is_cut_loses_only_its_rest(tmp_path: Path) -> None:
     make_shard(tmp_path / "set" / "a.tar")
     whole = make_shard(tmp_path / "set" / "b.tar").read_bytes()
