@@ -79,7 +79,9 @@ def read_outcome(path: Path) -> TrialOutcome:
     problem = str(record.get("problem") or "")
     history = read_epochs(run) if find_whole_directory(run.last) else []
     is_over = bool(problem) or run.status() is RunStatus.FINISHED
-    return TrialOutcome(history, is_over, problem, float(record.get("wall_s") or 0.0))
+    trained_s = sum(row.seconds for row in history)  # a kill adds nothing to the record
+    wall_s = max(float(record.get("wall_s") or 0.0), trained_s)
+    return TrialOutcome(history, is_over, problem, wall_s)
 
 
 def continue_trial(

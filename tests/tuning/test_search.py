@@ -132,6 +132,15 @@ def again(directory: Path) -> Search:
     return Search(directory, SearchRequest.load(directory), Silent())
 
 
+def test_a_killed_trial_took_as_long_as_its_epochs(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "000")
+    rows = [EpochRow(epoch, "train", 1.0, 0.5, 1.0, 0.5, 0.01, 7.0, 0.0) for epoch in (1, 2)]
+    write_json_atomic(run.last / STATE_FILE, {"history": [row.to_dict() for row in rows]})
+    assert read_outcome(run.path).wall_s == 14
+    run.update_run(wall_s=20.0)
+    assert read_outcome(run.path).wall_s == 20
+
+
 def essence(result: SearchResult) -> Any:
     """Return everything but the time that it took."""
     rows = [(row.trial, row.epochs, row.val_accuracy, row.settings) for row in result.rows]
