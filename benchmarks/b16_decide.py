@@ -18,8 +18,8 @@ from cnnclf.evaluation.promises import Target, find_threshold
 from cnnclf.evaluation.selective import trace_risk
 from cnnclf.inference.familiarity import count_index, find_distances, quantize
 from cnnclf.inference.label_sets import METHODS, fit_sets, score_truth
-from cnnclf.inference.probabilities import softmax
 from cnnclf.inference.promise import score_confidence
+from cnnclf.probabilities import softmax
 from cnnclf.training.calibration import fit_temperature
 
 SETS = ("flowers5", "sign_digits", "cifar10", "clothes")

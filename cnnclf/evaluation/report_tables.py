@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cnnclf.evaluation import metrics
 from cnnclf.evaluation.predictions import Predictions
-from cnnclf.inference.probabilities import find_top_classes
+from cnnclf.probabilities import find_top_classes
 
 MAX_DENSE = 1000  # up to this many labels have a column each in confusion.csv
 MAX_PROBABILITY_COLUMNS = 100  # up to this many labels have a column each in predictions.csv

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from cnnclf.errors import RunError
 from cnnclf.explainers.flat_graph import FlatGraph
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.probabilities import softmax
 from cnnclf.models.anatomy import LayerRow
 from cnnclf.models.graph_anatomy import plan_graph
+from cnnclf.probabilities import softmax
 
 _BATCH = 32
 Pixels = npt.NDArray[np.uint8]

@@ -27,6 +27,9 @@ _DAMAGE: Final = (
 )
 
 
+_MAX_CODE: Final = 16
+
+
 class DicomImage(NamedTuple):
     """One decoded image.
 
@@ -64,7 +67,7 @@ def read_dicom(stream: BinaryIO, *, max_pixels: int) -> DicomImage:
             "or convert it to PNG or TIFF: dcmj2pnm +on2 IMAGE.dcm IMAGE.png",
         )
     import pydicom
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
     from pydicom.pixels.utils import pixel_array
 
     stream.seek(0)
@@ -72,7 +75,10 @@ def read_dicom(stream: BinaryIO, *, max_pixels: int) -> DicomImage:
     try:
         found = pydicom.dcmread(content)
         if "PixelData" not in found:
-            raise ImageError(f"the DICOM holds no image, but {found.get('Modality') or 'a report'}")
+            # A damaged file may have anything as its modality; a code has a few letters.
+            held = str(found.get("Modality") or "")
+            held = held if held.isalnum() and len(held) <= _MAX_CODE else "a report"
+            raise ImageError(f"the DICOM holds no image, but {held}")
         width, height = int(found.Columns), int(found.Rows)
         photometric = str(found.PhotometricInterpretation)
         if width * height > max_pixels:
@@ -85,7 +91,7 @@ def read_dicom(stream: BinaryIO, *, max_pixels: int) -> DicomImage:
     except (NotImplementedError, RuntimeError) as error:  # no plugin for its compression
         reason = " ".join(str(error).split())[:160]
         raise ImageError(f"this kind of DICOM is not supported: {reason}") from error
-    except (InvalidDicomError, *_DAMAGE) as error:
+    except (InvalidDicomError, BytesLengthException, *_DAMAGE) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ImageError(f"the DICOM is damaged: {reason}") from error
 

@@ -21,10 +21,10 @@ from cnnclf.inference.engines.engine import Engine, EngineOptions, ModelFile, Ta
 from cnnclf.inference.engines.engine_opening import EngineOpener
 from cnnclf.inference.engines.engine_table import find_engine
 from cnnclf.inference.familiarity import join_features
-from cnnclf.inference.probabilities import softmax
 from cnnclf.inference.promise import Promise, read_cutoff, read_promise
 from cnnclf.inference.ranking import NO_RULES, RankedLabels, rank_labels
 from cnnclf.inference.views import AveragedViews
+from cnnclf.probabilities import softmax
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:

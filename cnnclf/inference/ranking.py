@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.inference.answer_rules import AnswerRules
-from cnnclf.inference.probabilities import find_top_classes
 from cnnclf.inference.promise import score_confidence
+from cnnclf.probabilities import find_top_classes
 
 UNKNOWN = "unknown"
 

@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.probabilities import softmax
+
 Floats = npt.NDArray[np.float32]
 
 _FOLDS: Final = 5
@@ -83,7 +85,7 @@ def cross_validate_labels(
             if inside.all():
                 continue
             weights = fit_logistic(x[inside], labels[inside], classes=len(names), penalty=penalty)
-            total[~inside] += _softmax(x[~inside] @ weights)
+            total[~inside] += softmax(x[~inside] @ weights)
         repeats += 1
         before, first = first, _rank_first(total, labels)
         if len(before & first) >= _STABLE * len(first):
@@ -121,7 +123,7 @@ def fit_logistic(
     weights = np.zeros((x.shape[1], classes), np.float32)
     ahead, before = weights, weights
     for step in range(_STEPS):
-        gradient = x.T @ (_softmax(x @ ahead) - targets) / count + penalty / count * ahead
+        gradient = x.T @ (softmax(x @ ahead) - targets) / count + penalty / count * ahead
         weights = ahead - inverse @ gradient
         ahead = weights + step / (step + 3) * (weights - before)
         before = weights
@@ -175,7 +177,7 @@ def _choose_penalty(x: Floats, labels: npt.NDArray[np.intp], folds: npt.NDArray[
     losses = {}
     for penalty in _PENALTIES:
         weights = fit_logistic(x[inside], labels[inside], classes=count, penalty=penalty)
-        found = _softmax(x[~inside] @ weights)[np.arange((~inside).sum()), labels[~inside]]
+        found = softmax(x[~inside] @ weights)[np.arange((~inside).sum()), labels[~inside]]
         losses[penalty] = float(-np.log(np.maximum(found, _TINY)).mean())
     return min(losses, key=losses.__getitem__)
 
@@ -196,9 +198,3 @@ def _rank_first(total: Floats, labels: npt.NDArray[np.intp]) -> set[int]:
     """Return the most suspicious tenth."""
     margins = Judgement(total, 0.0, 1).margins(labels.astype(np.int32))
     return set(np.argsort(margins, kind="stable")[: max(1, len(margins) // 10)].tolist())
-
-
-def _softmax(logits: Floats) -> Floats:
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities

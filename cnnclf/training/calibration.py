@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cnnclf.evaluation.metrics import expected_calibration_error
 from cnnclf.files import read_json, write_json_atomic
-from cnnclf.inference.probabilities import softmax
+from cnnclf.probabilities import softmax
 from cnnclf.runs import CLASSIFIER_FILE
 from cnnclf.training.fitting.judging import Logits, Verdict
 

@@ -79,6 +79,8 @@ def read_epochs(run: RunDirectory) -> list[EpochRow]:
     Raises:
         RunError: It is missing or damaged.
     """
+    if run.status() is RunStatus.FINISHED and not run.last.exists():
+        return _read_history(run)  # a run that was copied without the state to go on
     path = run.find_checkpoint("last") / STATE_FILE
     hint = "train again into another --out"
     history: Any = read_json(path, hint=hint).get("history")
@@ -86,6 +88,19 @@ def read_epochs(run: RunDirectory) -> list[EpochRow]:
         return [EpochRow.from_dict(row) for row in history]
     except (TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged: it has no whole history ({error})", hint) from error
+
+
+def _read_history(run: RunDirectory) -> list[EpochRow]:
+    try:
+        with run.history.open(encoding="utf-8", newline="") as file:
+            rows = [
+                {name: text or None for name, text in row.items()} for row in csv.DictReader(file)
+            ]
+        return [EpochRow.from_dict(row) for row in rows]
+    except (OSError, TypeError, ValueError, csv.Error) as error:
+        raise RunError(
+            f"{run.history} is missing or damaged: {error}", "copy the whole run directory again"
+        ) from error
 
 
 class HistoryFile:

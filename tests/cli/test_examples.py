@@ -29,6 +29,8 @@ SLOW = {
     "describe",
     "doctor",
     "tune",
+    "lr-find",
+    "runs export",
 }
 
 

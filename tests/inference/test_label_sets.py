@@ -6,7 +6,7 @@ import pytest
 from cnnclf.errors import DataError
 from cnnclf.inference.answer_rules import AnswerRules
 from cnnclf.inference.label_sets import METHODS, count_needed, fit_sets, score_labels, score_truth
-from cnnclf.inference.probabilities import softmax
+from cnnclf.probabilities import softmax
 
 
 def draw(rng: np.random.Generator, count: int, classes: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cnnclf.inference.probabilities import softmax
 from cnnclf.inference.promise import Promise, read_cutoff, score_confidence
+from cnnclf.probabilities import softmax
 
 PROMISE = Promise("precision", 0.95, 0.95, 0.8, None, 300, 240, 235, "val")
 LOGITS = np.array([[3.0, 1.0, -4.0], [1.0, 0.9, 0.8], [0.0, 0.0, 0.0]])

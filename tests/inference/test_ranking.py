@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.probabilities import softmax
 from cnnclf.inference.ranking import UNKNOWN, RankedLabels, rank_labels
 from cnnclf.prediction.label_pipeline import PredictOptions, predict_files
+from cnnclf.probabilities import softmax
 from tests.inference.conftest import Draw
 
 

@@ -23,7 +23,7 @@ _Pairs = dict[str, list[str]]
 
 def recognize_json(source: Path) -> str | None:
     """Recognize a JSON file by its name and its first character."""
-    if (source / _LABELS_NAME).is_file() and (source / _DATA_NAME).is_dir():
+    if read_start(source / _LABELS_NAME, 1) == b"{" and (source / _DATA_NAME).is_dir():
         return f"{_LABELS_NAME} lists the labels of {_DATA_NAME}/, as FiftyOne writes them"
     if source.suffix.lower() != ".json" or read_start(source, 1) not in (b"{", b"["):
         return None

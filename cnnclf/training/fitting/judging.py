@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.probabilities import log_softmax
+from cnnclf.probabilities import log_softmax
 from cnnclf.progress import Progress
 from cnnclf.training.fitting.state import Score
 from cnnclf.training.frozen.features import Features

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.config import HeadConfig, OptimizerConfig
-from cnnclf.inference.probabilities import softmax
 from cnnclf.planning.finetune_plan import FinetunePlan, settle_head
+from cnnclf.probabilities import softmax
 from cnnclf.training.fitting.judging import measure
 from cnnclf.training.fitting.schedule import learning_rate_at
 from cnnclf.training.frozen.features import Features

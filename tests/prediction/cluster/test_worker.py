@@ -140,7 +140,7 @@ def test_too_little_memory_is_reported(
         raise MemoryError
 
     worker = ChunkWorker(order, "10.0.0.7")
-    monkeypatch.setattr(Classifier, "stream", fail)
+    monkeypatch.setattr(Classifier, "stream_outputs", fail)
     problem = worker.run(Chunk(0, (Found(str(draw("red.png"))),))).problem
     assert isinstance(problem, DeviceError)
     assert problem.message == "on the node 10.0.0.7: not enough memory"

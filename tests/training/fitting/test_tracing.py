@@ -50,7 +50,7 @@ def build(*, bias: float) -> Any:
             if not bias
             else keras.layers.Identity(),
             keras.layers.Activation("relu", name="conv_relu"),
-            keras.layers.Dropout(0.5),
+            keras.layers.Dropout(0.5, name="dropout"),
             keras.layers.Flatten(),
             keras.layers.Dense(2, name="logits"),
         ]

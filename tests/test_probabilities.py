@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import cnnclf
-from cnnclf.inference.probabilities import find_top_classes, log_softmax, softmax
+from cnnclf.probabilities import find_top_classes, log_softmax, softmax
 
 LOGITS = np.random.default_rng(0).normal(0, 10, (50, 7))
 
@@ -53,4 +53,4 @@ def test_nothing_else_in_the_package_defines_a_softmax() -> None:
         for path in package.rglob("*.py")
         if any("exp(" in line and "max(" in line for line in path.read_text("utf-8").splitlines())
     }
-    assert defining == {"inference/probabilities.py"}
+    assert defining == {"probabilities.py"}
