@@ -89,3 +89,8 @@ def test_the_command(tmp_path: Path, cli: Cli, dataset: Dataset) -> None:
     done = cli("import", dataset.directory, "--out", tmp_path / "b", "--to", "webdataset")
     assert done.code == ExitCode.SOME_FAILED
     assert cli("import", dataset.directory, "--to", "webdataset").code == ExitCode.USAGE
+    for ignored in (["--drop", "dark"], ["--undo"], ["--split", "1,0,0"]):
+        more = ["--out", tmp_path / "c", "--to", "webdataset"]
+        refused = cli("import", dataset.directory, *more, *ignored)
+        assert (refused.code, ignored[0] in refused.stderr) == (ExitCode.USAGE, True)
+        assert not (tmp_path / "c").exists()

@@ -1,6 +1,7 @@
 """`cnnclf import`: import images into a dataset."""
 
 import shlex
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -114,11 +115,18 @@ def import_command(
     """
     config = read_settings(ImportConfig, settings)
     check_fractions(config.split or DEFAULT_SPLIT)  # here, so that no image is read before
+    request = ChangeRequest(apply, tuple(drop or ()), relabel=relabel, fix_splits=fix_splits)
     if to is not None:
         if out_ is None:
             raise UsageError("--out is missing", "--out DIRECTORY names where the shards go")
+        if request or undo:
+            raise UsageError(
+                f"{request.spoken() or '--undo'} cannot be combined with --to",
+                f"change the dataset first, then cnnclf import DATASET --out {out_} --to {to}",
+            )
+        if is_dataset(Path(source)):
+            _refuse_settings(settings)
         return _write_shards(source, out_, config=config, overwrite=overwrite)
-    request = ChangeRequest(apply, tuple(drop or ()), relabel=relabel, fix_splits=fix_splits)
     if out_ is None:
         given = {**settings, "overwrite": overwrite or None}
         return _change(source, request, undo=undo, given=given, threads=config.threads)
@@ -164,7 +172,6 @@ def _change(
     threads: int | None,
 ) -> int:
     """Change a dataset, or take the last change back."""
-    extra = [name for name, value in given.items() if value is not None and name != _THREADS]
     path = Path(source)
     if not is_dataset(path):
         if undo or request:
@@ -179,18 +186,23 @@ def _change(
             "--apply, --drop, --relabel, --fix-splits or --undo change it; "
             f"cnnclf train {shlex.quote(source)} uses it",
         )
-    if extra:
-        raise UsageError(
-            f"--{extra[0].removeprefix(SETTING_PREFIX).replace('_', '-')} is an option for "
-            "importing a source",
-            "omit it: a dataset is only changed",
-        )
+    _refuse_settings(given)
     if undo and request:
         raise UsageError("--undo cannot be combined with other changes", "undo first")
     version = undo_version(path) if undo else _apply(path, request, threads)
     _show_version(version)
     out.json(version.to_dict() if version else {})
     return ExitCode.OK
+
+
+def _refuse_settings(given: Mapping[str, object]) -> None:
+    extra = [name for name, value in given.items() if value is not None and name != _THREADS]
+    if extra:
+        raise UsageError(
+            f"--{extra[0].removeprefix(SETTING_PREFIX).replace('_', '-')} is an option for "
+            "importing a source",
+            "omit it: this source is a dataset already",
+        )
 
 
 def _apply(directory: Path, request: "ChangeRequest", threads: int | None) -> "Version | None":
