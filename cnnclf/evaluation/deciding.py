@@ -140,7 +140,8 @@ def calibrate_model(
     origin = find_origin(model, bundle)
     data = origin.open_data(source, progress, command=quote("cnnclf", "calibrate", model))
     split = _choose_split(data, source, asked=config.split, bundle=bundle)
-    rows = data.select_split(split)
+    training = data if _is_trained_on(bundle, data) else origin.find_training_data()
+    rows = _leave_out_seen(data, data.select_split(split), training, progress)
     if origin.run is not None and origin.run.path == model:
         warn_of_unfinished(origin.run.path, use="calibrated", progress=progress)
     is_export = "format" in read_json(bundle / CLASSIFIER_FILE)
@@ -158,7 +159,6 @@ def calibrate_model(
     norm, rest = _choose_score(answers, config.score, progress)
     promise = None if target is None else _promise(rest, target, norm=norm, split=split)
     offers = () if target else tuple(_offer(rest, config.confidence, norm=norm, split=split))
-    training = data if _is_trained_on(bundle, data) else origin.find_training_data()
     familiarity = worker.index(training, answers)
     scores = score_truth(answers.probabilities, answers.truth)
     stored = CalibrationData(answers.truth.astype(np.int32), scores, familiarity)
@@ -210,6 +210,25 @@ def _choose_split(
 def _is_trained_on(bundle: Path, data: Dataset) -> bool:
     trained = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
     return bool(trained.get("fingerprint") == data.fingerprint)
+
+
+def _leave_out_seen(
+    data: Dataset, rows: npt.NDArray[np.intp], training: Dataset | None, progress: Progress
+) -> npt.NDArray[np.intp]:
+    """Leave out images with the bytes of a training image, on which promises would be too good."""
+    if training is None or training is data:
+        return rows
+    seen = {training.manifest.sha256[row] for row in training.manifest.select("train")} - {""}
+    new = [row for row in rows.tolist() if data.manifest.sha256[row] not in seen]
+    if not new:
+        raise DataError(
+            f"all {len(rows):,} images were in training: every promise would be too good",
+            "calibrate on other images: cnnclf calibrate RUN DATASET",
+        )
+    if len(new) < len(rows):
+        count = len(rows) - len(new)
+        progress.warn(f"{count:,} of the {len(rows):,} images were in training, and are left out")
+    return np.array(new, np.intp)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def calibrate_command(
 
     With --precision, --coverage or --error-rate, the threshold holds with the given confidence on
     new images like those it was chosen on; below it, 'predict' answers 'unknown'. Without any,
-    shows what could be promised. Images the model was trained on are refused.
+    shows what could be promised. Images the model was trained on are never used.
     """
     config = read_settings(CalibrateConfig, settings)
     out.note(f"calibrating {run}")

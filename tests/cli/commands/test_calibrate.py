@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 import cnnclf
+from cnnclf.data.manifest import load_dataset
+from cnnclf.data.manifest_versions import RowChange, write_version
 from cnnclf.files import write_json_atomic
 from tests.conftest import Cli
 from tests.terminal.terminal import ROOT
@@ -139,6 +141,35 @@ def test_sets_and_familiarity_need_a_calibrated_bundle(cli: Cli, run: Path, stra
     damaged = cli("predict", run, strange, *KERAS)
     assert damaged.code == 4
     assert "its content does not match the checksum" in damaged.stderr
+
+
+def test_training_images_among_others_are_left_out(cli: Cli, run: Path, tmp_path: Path) -> None:
+    assert cli("import", PHOTOS, "--out", tmp_path / "data").code == 0
+    plan = json.loads((run / "plan.json").read_text())
+    plan["dataset"]["path"] = str(tmp_path / "data")
+    write_json_atomic(run / "plan.json", plan)
+    halves = ("--split", "0.5,0.5,0", "--seed", 7)
+    assert cli("import", PHOTOS, "--out", tmp_path / "other", *halves).code == 0
+    result = cli("calibrate", run, tmp_path / "other", "--coverage", 0.8, *KERAS, "--json")
+    assert result.code == 0, result.stderr
+    training = load_dataset(tmp_path / "data").manifest
+    seen = {training.sha256[row] for row in training.select("train")}
+    other = load_dataset(tmp_path / "other").manifest
+    new = [row for row in other.select("val") if other.sha256[row] not in seen]
+    assert 10 < len(new) < 100
+    assert json.loads(result.stdout)["promise"]["images"] == len(new)
+    assert f"{150 - len(new)} of the 150 images were in training" in result.stderr
+    shutil.rmtree(tmp_path / "other")
+    assert cli("import", PHOTOS, "--out", tmp_path / "other", "--split", "1,0,0").code == 0
+    dataset = load_dataset(tmp_path / "other")
+    changes = [
+        RowChange(path, "remove", "", "new")
+        for path, digest in zip(dataset.manifest.paths, dataset.manifest.sha256, strict=True)
+        if digest not in seen
+    ]
+    write_version(tmp_path / "other", changes, why="only training images")
+    none = cli("calibrate", run, tmp_path / "other", "--split", "all", *KERAS)
+    assert (none.code, "images were in training: every promise" in none.stderr) == (3, True)
 
 
 def test_images_of_one_class_are_refused(cli: Cli, run: Path, tmp_path: Path) -> None:
