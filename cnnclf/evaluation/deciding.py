@@ -141,7 +141,7 @@ def calibrate_model(
     data = origin.open_data(source, progress, command=quote("cnnclf", "calibrate", model))
     split = _choose_split(data, source, asked=config.split, bundle=bundle)
     training = data if _is_trained_on(bundle, data) else origin.find_training_data()
-    rows = _leave_out_seen(data, data.select_split(split), training, progress)
+    rows = _exclude_seen(data, data.select_split(split), training, progress)
     if origin.run is not None and origin.run.path == model:
         warn_of_unfinished(origin.run.path, use="calibrated", progress=progress)
     is_export = "format" in read_json(bundle / CLASSIFIER_FILE)
@@ -212,10 +212,10 @@ def _is_trained_on(bundle: Path, data: Dataset) -> bool:
     return bool(trained.get("fingerprint") == data.fingerprint)
 
 
-def _leave_out_seen(
+def _exclude_seen(
     data: Dataset, rows: npt.NDArray[np.intp], training: Dataset | None, progress: Progress
 ) -> npt.NDArray[np.intp]:
-    """Leave out images with the bytes of a training image, on which promises would be too good."""
+    """Exclude images with the bytes of a training image, on which promises would be too good."""
     if training is None or training is data:
         return rows
     seen = {training.manifest.sha256[row] for row in training.manifest.select("train")} - {""}
@@ -227,7 +227,7 @@ def _leave_out_seen(
         )
     if len(new) < len(rows):
         count = len(rows) - len(new)
-        progress.warn(f"{count:,} of the {len(rows):,} images were in training, and are left out")
+        progress.warn(f"{count:,} of the {len(rows):,} images were in training, and are excluded")
     return np.array(new, np.intp)
 
 

@@ -80,7 +80,7 @@ def read_epochs(run: RunDirectory) -> list[EpochRow]:
         RunError: It is missing or damaged.
     """
     if run.status() is RunStatus.FINISHED and not run.last.exists():
-        return _read_history(run)  # a run that was copied without the state to go on
+        return _read_history(run)  # a run that was copied without the state that continues it
     path = run.find_checkpoint("last") / STATE_FILE
     hint = "train again into another --out"
     history: Any = read_json(path, hint=hint).get("history")

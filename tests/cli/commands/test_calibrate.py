@@ -143,7 +143,7 @@ def test_sets_and_familiarity_need_a_calibrated_bundle(cli: Cli, run: Path, stra
     assert "its content does not match the checksum" in damaged.stderr
 
 
-def test_training_images_among_others_are_left_out(cli: Cli, run: Path, tmp_path: Path) -> None:
+def test_training_images_among_others_are_excluded(cli: Cli, run: Path, tmp_path: Path) -> None:
     assert cli("import", PHOTOS, "--out", tmp_path / "data").code == 0
     plan = json.loads((run / "plan.json").read_text())
     plan["dataset"]["path"] = str(tmp_path / "data")
