@@ -207,6 +207,10 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
     from cnnclf.importers import open_dataset
     from cnnclf.runs import check_new_run, create_run, find_settings, next_run_path
 
+    if request.track:
+        from cnnclf.tracking.tracking import check_trackers
+
+        check_trackers(request.track, option="--track")
     if request.target is not None and not request.dry_run:
         check_new_run(request.target, overwrite=request.overwrite)
     config, origins = load_config(

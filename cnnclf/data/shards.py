@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from cnnclf.bounded import MAX_IMAGE_BYTES, read_bytes
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.manifest_rows import SPLITS
-from cnnclf.errors import DataError
+from cnnclf.errors import DataError, UsageError
 from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
 from cnnclf.progress import Progress
 from cnnclf.workspaces import remove_leftovers, workspace
@@ -58,16 +58,19 @@ def write_shards(
         progress: Receives the progress.
 
     Raises:
-        DataError: `out` exists, no file can be read, or the dataset does not hold images.
+        UsageError: `out` exists.
+        DataError: No file can be read, or the dataset does not hold images.
         RunError: `out` cannot be written.
         DeviceError: The disk is full.
     """
     if dataset.kind != "image":
         raise DataError(f"{dataset.directory} holds {dataset.kind}s, and shards hold images")
     if out.exists() and not (overwrite and (out / CLASS_NAMES).is_file()):
-        raise DataError(
-            f"{out} exists already",
-            "choose another --out" if overwrite else "choose another --out, or add --overwrite",
+        raise UsageError(
+            f"{out} already exists" + " and does not hold shards" * overwrite,
+            "choose another --out"
+            if overwrite
+            else "replace it with --overwrite, or choose another --out",
         )
     if overwrite and out.exists():
         check_replaceable(out)

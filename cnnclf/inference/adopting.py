@@ -109,9 +109,11 @@ def _recognize(path: Path) -> tuple[Path, str]:
         found += sorted(each.parent for each in path.glob(f"*/{GRAPH_FILE}"))
         if len(found) == 1:
             return _recognize(found[0])
-        names = ", ".join(each.name for each in found) or "none"
+        names = ", ".join(each.name for each in found)
         raise UsageError(
-            f"{path} is a directory with {len(found)} models: {names}",
+            f"{path} is a directory with {len(found)} models: {names}"
+            if found
+            else f"{path} is a directory without a model",
             "name a .keras, .h5 or .onnx file, or the directory of a SavedModel",
         )
     if not path.exists():

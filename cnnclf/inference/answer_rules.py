@@ -1,6 +1,7 @@
 """What is said of an image beside its labels: the set that holds the true one, and familiarity."""
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ def read_rules(
     if content.get(FIELD) is None and (level is not None or by_distance):
         option = f"--sets {level:g}" if level is not None else f"--unknown-by {unknown_by}"
         raise UsageError(
-            f"{directory} was not calibrated, which {option} needs", "cnnclf calibrate RUN"
+            f"{directory} was not calibrated, which {option} needs",
+            f"cnnclf calibrate {shlex.quote(str(directory))}",
         )
     data = load_calibration(content, directory)
     familiarity = None if data is None or is_export else data.familiarity

@@ -32,6 +32,7 @@ _PASSES_OF_A_STEP = 3  # forward, and backward to the inputs and to the weights
 _MOVES_OF_A_STEP = 5  # times that each output is written or read, as measured for the presets
 _BYTES_PER_S = 12e9
 _FINISH_S = 4.0  # figures and checkpoints
+_EPOCH_S = 0.05  # between epochs: starting the passes, history and checkpoint of a small network
 _CLEARLY = 1.05
 PARALLEL = 0.9  # of all processors that a training step keeps busy
 _LARGE_PRODUCTS = 1.5  # their speed over that of small ones, on processors with AVX-512
@@ -168,7 +169,7 @@ def expect_time(
 
 def expect_epoch_s(rate: float, *, counts: Mapping[str, int]) -> float:
     """Return the seconds of an epoch with its validation, at a rate in images per second."""
-    return counts["train"] / rate + counts["val"] / (_PASSES_OF_A_STEP * rate)
+    return _EPOCH_S + counts["train"] / rate + counts["val"] / (_PASSES_OF_A_STEP * rate)
 
 
 def expect_finish_s(rate: float, counts: Mapping[str, int]) -> float:

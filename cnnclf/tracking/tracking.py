@@ -22,6 +22,21 @@ _MAX_REASON = 200  # characters
 TRACKERS = ("tensorboard", "mlflow")
 
 
+def check_trackers(targets: Sequence[str], *, option: str) -> None:
+    """Raise UsageError if a target names no tracker; their packages are not loaded.
+
+    Args:
+        targets: As of `build_tracker`.
+        option: The option that named them, for messages.
+    """
+    for target in targets:
+        if target.partition(":")[0] not in TRACKERS:
+            raise UsageError(
+                f"{option} {target}: expected one of {', '.join(TRACKERS)}",
+                f"{option} mlflow:{DEFAULT_URI}",
+            )
+
+
 def build_tracker(target: str, *, option: str, continues: bool = True) -> Tracker:
     """Build the tracker of a target such as `tensorboard` or `mlflow:sqlite:///mlflow.db`.
 
@@ -34,12 +49,8 @@ def build_tracker(target: str, *, option: str, continues: bool = True) -> Tracke
         UsageError: There is no such tracker.
         MissingPackageError: Its package is not installed.
     """
+    check_trackers([target], option=option)
     name, _, place = target.partition(":")
-    if name not in TRACKERS:
-        raise UsageError(
-            f"{option} {target}: expected one of {', '.join(TRACKERS)}",
-            f"{option} mlflow:{DEFAULT_URI}",
-        )
     try:
         if name == "tensorboard":
             return TensorboardTracker(Path(place) if place else None)

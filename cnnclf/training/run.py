@@ -149,7 +149,10 @@ def execute_plan(
 def _read_spent(run: RunDirectory) -> float:
     """Return the seconds that count against --minutes up to the last checkpoint; 0 without one."""
     last = find_whole_directory(run.last)
-    return 0.0 if last is None else float(read_json(last / STATE_FILE).get("spent_s") or 0.0)
+    if last is None:
+        return 0.0
+    state = read_json(last / STATE_FILE, hint="train again into another --out")
+    return float(state.get("spent_s") or 0.0)
 
 
 def _keep_precision(

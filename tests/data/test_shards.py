@@ -9,7 +9,7 @@ from PIL import Image
 from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.shards import write_shards
-from cnnclf.errors import DataError, ExitCode
+from cnnclf.errors import ExitCode, UsageError
 from cnnclf.importers import import_source, open_dataset
 from cnnclf.progress import Silent
 from tests.conftest import Cli
@@ -74,7 +74,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path, dataset: Dataset) -
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     for overwrite in (False, True):
-        with pytest.raises(DataError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             write_shards(dataset, tmp_path / "mine", overwrite=overwrite, progress=Silent())
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
     for _ in range(2):

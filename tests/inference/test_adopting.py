@@ -309,3 +309,6 @@ def test_other_kinds_of_models_are_named(
         (tmp_path / "several" / each).touch()
     with pytest.raises(UsageError, match=r"2 models: a\.onnx, b\.keras"):
         adopt(tmp_path / "several", labels)
+    (tmp_path / "hollow").mkdir()
+    with pytest.raises(UsageError, match="is a directory without a model"):
+        adopt(tmp_path / "hollow", labels)

@@ -70,6 +70,6 @@ def test_another_precision_is_chosen_only_where_it_is_clearly_faster(
 def test_the_time_includes_validation_start_and_the_final_measuring() -> None:
     pace = Pace({"float32": 10.0}, is_measured=True)
     expected = expect_time(pace, counts=COUNTS, epochs=3, precision="auto")
-    training = 3 * (1000 + 300 / 3) / 10
+    training = 3 * ((1000 + 300 / 3) / 10 + 0.05)
     assert expected.seconds == pytest.approx(training + (300 + 600) / 3 / 10 + 12)
     assert expected.words == "about 6 min (5 min to 8 min)"

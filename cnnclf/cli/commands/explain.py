@@ -139,8 +139,12 @@ def explain_command(
 def _show(explained: "Iterator[ExplainedImage]", count: int, request: "ExplainRequest") -> int:
     """Show outcomes as they come; returns the exit code."""
     rows: list[ExplainedImage] = []
-    with out.progress().task("explaining", count or None, unit="images") as task:
+    with out.progress().task(
+        "explaining", count or None, unit="images" if count else "figures"
+    ) as task:
         for row in explained:
+            if not row.path and not count:
+                task.advance()
             if rows and row.path != rows[-1].path and rows[-1].path:
                 task.advance()
             rows.append(row)

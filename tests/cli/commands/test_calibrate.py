@@ -103,7 +103,7 @@ def test_sets_and_familiarity_need_a_calibrated_bundle(cli: Cli, run: Path, stra
         result = cli("predict", run, strange, *options, *KERAS)
         assert result.code == 2
         assert "was not calibrated" in result.stderr
-        assert "hint: cnnclf calibrate RUN" in result.stderr
+        assert f"hint: cnnclf calibrate {run / 'checkpoints/best'}" in result.stderr
     plain = cli("predict", run, strange, *KERAS)
     assert "familiar" not in plain.stdout.partition("\n")[0]
     assert cli("calibrate", run, PHOTOS, *KERAS).code == 0

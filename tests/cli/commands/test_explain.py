@@ -33,6 +33,7 @@ def test_the_commands_of_the_page(
         result = cli("explain", *words, "--data", IMAGES, "--samples", 12, "--device", "cpu")
         assert result.code == ExitCode.OK, result.stderr
         assert ".png" in result.stdout
+        assert " 0 images" not in result.stderr
     assert Path("explained/x001-evidence.png").is_file()
 
 

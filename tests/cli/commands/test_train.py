@@ -148,6 +148,11 @@ def test_textbook_announces_the_textbook_count(cli: Cli, images: Path) -> None:
             "block1_conv1: its window of 31x31 is larger than the feature maps",
         ),
         (
+            ("{images}", "--track", "wandb", "--dry-run"),
+            ExitCode.USAGE,
+            "--track wandb: expected one of tensorboard, mlflow",
+        ),
+        (
             ("{images}", "--hue", "0.1", "--dry-run"),
             ExitCode.USAGE,
             "augment.hue needs color images",
