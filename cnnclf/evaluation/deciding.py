@@ -13,7 +13,7 @@ from cnnclf.config import CalibrateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import DataError, UsageError
-from cnnclf.evaluation.predictions import check_labels, look_up_classes, stream_logits
+from cnnclf.evaluation.predictions import check_labels, find_seen, look_up_classes, stream_logits
 from cnnclf.evaluation.promises import Target, find_threshold
 from cnnclf.evaluation.selective import RiskCoverage, trace_risk
 from cnnclf.evaluation.set_sizes import MeasuredSets, measure_sets
@@ -218,9 +218,8 @@ def _exclude_seen(
     """Exclude images with the bytes of a training image, on which promises would be too good."""
     if training is None or training is data:
         return rows
-    seen = {training.manifest.sha256[row] for row in training.manifest.select("train")} - {""}
-    new = [row for row in rows.tolist() if data.manifest.sha256[row] not in seen]
-    if not new:
+    new = rows[~find_seen(data, rows, training=training)]
+    if not len(new):
         raise DataError(
             f"all {len(rows):,} images were in training: every promise would be too good",
             "calibrate on other images: cnnclf calibrate RUN DATASET",
@@ -228,7 +227,7 @@ def _exclude_seen(
     if len(new) < len(rows):
         count = len(rows) - len(new)
         progress.warn(f"{count:,} of the {len(rows):,} images were in training, and are excluded")
-    return np.array(new, np.intp)
+    return new
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,21 @@ def stream_logits(
         yield batch, logits
 
 
+def find_seen(dataset: Dataset, rows: NDArray[np.intp], *, training: Dataset) -> NDArray[np.bool_]:
+    """Return which images of a dataset have the bytes of a training image.
+
+    Args:
+        dataset: The images.
+        rows: int [n], rows of its manifest.
+        training: The dataset that a model was trained on.
+
+    Returns:
+        bool [n].
+    """
+    seen = {training.manifest.sha256[row] for row in training.manifest.select("train")} - {""}
+    return np.array([dataset.manifest.sha256[row] in seen for row in rows.tolist()], np.bool_)
+
+
 def look_up_classes(
     labels: tuple[str, ...], dataset: Dataset, *, rows: NDArray[np.intp]
 ) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from cnnclf.evaluation.metrics import (
     measure,
     wilson_interval,
 )
-from cnnclf.evaluation.predictions import Predictions, check_labels, predict_rows
+from cnnclf.evaluation.predictions import Predictions, check_labels, find_seen, predict_rows
 from cnnclf.evaluation.promises import KeptPromise, check_promise
 from cnnclf.evaluation.report_tables import write_confusion, write_predictions
 from cnnclf.evaluation.robustness import Robustness, draw_robustness, measure_robustness
@@ -289,9 +289,8 @@ def _compare_data(
 
 def _report_seen(dataset: Dataset, split: str, training: Dataset, *, progress: Progress) -> None:
     """Report how many of the images have the bytes of a training image."""
-    seen = {training.manifest.sha256[row] for row in training.manifest.select("train")} - {""}
     rows = dataset.manifest.select(split)
-    count = sum(dataset.manifest.sha256[row] in seen for row in rows)
+    count = int(find_seen(dataset, rows, training=training).sum())
     if count:
         progress.warn(
             f"{count:,} of the {len(rows):,} images were in training: these metrics are too good "
