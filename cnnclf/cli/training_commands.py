@@ -438,6 +438,8 @@ def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None
             "confusion": place / CONFUSION_FIGURE_FILE,
             "mistakes": place / WORST_FIGURE_FILE,
         }
+    if run.tensorboard.is_dir():
+        rows["tensorboard"] = run.tensorboard
     if result.failed:
         rows["excluded"] = f"{count_of(result.failed, 'image')} that cannot be read"
     if unread:

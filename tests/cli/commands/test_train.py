@@ -228,8 +228,10 @@ def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
     dry = cli("train", images, "-o", run, *options, "--overwrite", "--dry-run")
     assert dry.code == ExitCode.OK
     assert json.loads((run / "run.json").read_text())["status"] == "finished"
-    replaced = cli("train", images, "-o", run, *options[:2], "--epochs", 1, "--overwrite")
+    shown = ("--track", "tensorboard")
+    replaced = cli("train", images, "-o", run, *options[:2], "--epochs", 1, "--overwrite", *shown)
     assert replaced.code == ExitCode.OK, replaced.stderr
+    assert ["tensorboard", str(run / "tensorboard")] in map(str.split, replaced.stdout.splitlines())
     assert len((run / "history.csv").read_text().splitlines()) == 2
     assert (run / "notes.txt").read_text() == "mine"
 
