@@ -106,16 +106,30 @@ def keep_pace(
         optimizer: As of `find_pace`.
     """
     path = _pace_file(anatomy, batch_size=batch_size, optimizer=optimizer)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(path, {"pace_version": _PACE_VERSION, "rates": dict(rates)})
-    except (OSError, CnnclfError):
-        pass  # a cache that cannot be written is no reason to stop
+    _keep(path, {"pace_version": _PACE_VERSION, "rates": dict(rates)})
 
 
 @cache
 def measure_products() -> float:
-    """Measure the floating-point operations per second of matrix products on all processors.
+    """Return the floating-point operations per second of matrix products on all processors.
+
+    Measured once per machine and kept in the cache, so that a plan says the same each time.
+    """
+    facts = [_PACE_VERSION, read_cpu_name(), count_usable_cpus(), np.__version__]
+    path = _cached_file("products", facts)
+    try:
+        speed = float(read_json(path)["flops"])
+        if speed > 0 and np.isfinite(speed):
+            return speed
+    except (CnnclfError, LookupError, TypeError, ValueError):
+        pass  # not measured yet, or a damaged file, which is replaced
+    speed = _time_products()
+    _keep(path, {"flops": speed})
+    return speed
+
+
+def _time_products() -> float:
+    """Time matrix products.
 
     By processor time, and with products that are too small for a second thread, which would wait
     for a free processor: so other programs hardly change the result.
@@ -194,8 +208,20 @@ def _pace_file(anatomy: Anatomy, *, batch_size: int, optimizer: str) -> Path:
         [batch_size, optimizer, read_cpu_name(), count_usable_cpus()],
         sorted(read_versions(_PACKAGES).items()),
     ]
+    return _cached_file("", facts)
+
+
+def _cached_file(prefix: str, facts: list[object]) -> Path:
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    return cache_dir() / "paces" / f"{name}.json"
+    return cache_dir() / "paces" / f"{prefix}{name}.json"
+
+
+def _keep(path: Path, content: Mapping[str, object]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(path, dict(content))
+    except (OSError, CnnclfError):
+        pass  # a cache that cannot be written is no reason to stop
 
 
 def _minutes(seconds: float) -> str:

@@ -83,7 +83,9 @@ class AskedForFileError(Exception):
     """Carries which weight file Keras would download."""
 
 
-@pytest.mark.parametrize("row", ROWS[1:])
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if not str(row.id).startswith("efficientnet-lite")]
+)
 def test_file_and_url_are_those_that_keras_asks_for(
     row: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

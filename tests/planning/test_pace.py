@@ -73,3 +73,13 @@ def test_the_time_includes_validation_start_and_the_final_measuring() -> None:
     training = 3 * ((1000 + 300 / 3) / 10 + 0.05)
     assert expected.seconds == pytest.approx(training + (300 + 600) / 3 / 10 + 12)
     assert expected.words == "about 6 min (5 min to 8 min)"
+
+
+def test_the_speed_of_products_is_measured_once_per_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paces.measure_products.cache_clear()
+    first = paces.measure_products()
+    paces.measure_products.cache_clear()
+    monkeypatch.setattr(paces, "_time_products", lambda: first + 1)
+    assert paces.measure_products() == first

@@ -110,4 +110,4 @@ def test_dry_run_shows_the_space_and_the_time_of_a_trial(cli: Cli, dataset: Path
     assert result.code == 0
     assert "0.125 to 4, log scale, times the automatic value" in result.stdout
     assert "rung 1: " in result.stdout
-    assert "7 minutes: as long as" in result.stdout
+    assert "7 min: as long as" in result.stdout
