@@ -53,7 +53,7 @@ def test_a_processor_takes_openvino_in_what_it_is_fast_in(machine: Machine) -> N
     machine.bfloat16 = True
     first, *rest = choose_engines(device="auto")
     assert (first.row.name, first.precision) == ("openvino", "bfloat16")
-    assert "--precision float32" in first.note
+    assert first.note == "exact: float32"
     assert [choice.note for choice in rest] == [""] * len(rest)
     assert names(device="auto", precision="float32")[0] == "openvino float32"
     machine.kind = "aarch64"
