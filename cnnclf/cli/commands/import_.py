@@ -133,6 +133,8 @@ def import_command(
     if undo:
         raise UsageError("--undo changes a dataset, not a source", "omit --out")
     request.check()
+    if request and is_dataset(Path(source)):
+        raise UsageError(f"{source} is a dataset, which is changed where it is", "omit --out")
     report = import_source(
         source,
         out_,

@@ -123,6 +123,7 @@ def test_a_source_is_imported_and_changed_at_once(cli: Cli, dataset: Path, tmp_p
         (["--undo", "--fix-splits"], "--undo cannot be combined"),
         (["--undo", "--seed", "3"], "--seed is an option for importing"),
         (["--undo", "--out", "x"], "--undo changes a dataset"),
+        (["--drop", "dark", "--out", "x"], "which is changed where it is"),
     ],
 )
 def test_wrong_usage(cli: Cli, dataset: Path, arguments: list[str], said: str) -> None:
