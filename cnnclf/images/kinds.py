@@ -68,9 +68,8 @@ def _load(
     if found != kind:
         raise ImageError(f"expected {_WORDS[kind]}, received {describe_kind(content[:16])}")
     if kind == "sound":
-        facts = inspect_sound(content)
-        spec = sound or SoundSpec(min(facts.seconds, _FULL_SECONDS))
-        image, _ = load_sound(content, spec)
+        spec = sound or SoundSpec(min(inspect_sound(content).seconds, _FULL_SECONDS))
+        image, facts = load_sound(content, spec)
         notes = [f"{facts.channels} channels mixed to one"] if facts.channels > 1 else []
         if facts.rate < spec.sample_rate:
             notes.append(f"{facts.rate:,} Hz: nothing above {facts.rate // 2:,} Hz")

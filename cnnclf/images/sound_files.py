@@ -24,6 +24,7 @@ Samples = npt.NDArray[np.float64]
 _RATES: Final = range(1_000, 400_001)
 _MARGIN_S: Final = 0.05  # of sound on both sides of what is seen, for the resampling
 _MIN_POWER: Final = 1e-10
+_BLOCK: Final = 1 << 20  # samples that are checked together
 
 
 class SoundFacts(NamedTuple):
@@ -64,7 +65,7 @@ def inspect_sound(content: bytes) -> SoundFacts:
         MissingPackageError: soundfile is needed and not installed.
     """
     with _open(content) as reader:
-        reader.read(0, reader.facts.length)
+        reader.check()
         return reader.facts
 
 
@@ -83,6 +84,7 @@ def load_sound(content: bytes, spec: SoundSpec) -> tuple[Image.Image, SoundFacts
         MissingPackageError: soundfile is needed and not installed.
     """
     with _open(content) as reader:
+        reader.check()
         facts = reader.facts
         wanted = math.ceil((spec.seconds + 2 * _MARGIN_S) * facts.rate)
         start = max(0, (facts.length - wanted) // 2)
@@ -188,7 +190,17 @@ class _WaveReader:
         self._width = file.getsampwidth()
         self.facts = _check("WAV", file.getframerate(), file.getnframes(), file.getnchannels())
 
+    def check(self) -> None:
+        """Check that all samples are there, as bytes: an hour as numbers would fill the memory."""
+        self._read_bytes(0, self.facts.length)
+
     def read(self, start: int, count: int) -> Samples:
+        data = self._read_bytes(start, count)
+        samples = _to_floats(data, self._width).reshape(-1, self.facts.channels)
+        mixed: Samples = samples.mean(axis=1)
+        return mixed
+
+    def _read_bytes(self, start: int, count: int) -> bytes:
         self._file.setpos(start)
         data = self._file.readframes(count)
         expected = count * self.facts.channels * self._width
@@ -196,9 +208,7 @@ class _WaveReader:
             raise ImageError(
                 f"the WAV is truncated: {len(data):,} of {expected:,} bytes of sound are there"
             )
-        samples = _to_floats(data, self._width).reshape(-1, self.facts.channels)
-        mixed: Samples = samples.mean(axis=1)
-        return mixed
+        return data
 
 
 class _SoundfileReader:
@@ -207,6 +217,11 @@ class _SoundfileReader:
     def __init__(self, file: Any, file_format: str) -> None:
         self._file = file
         self.facts = _check(file_format, file.samplerate, file.frames, file.channels)
+
+    def check(self) -> None:
+        """Check that all samples are there, some at a time."""
+        for start in range(0, self.facts.length, _BLOCK):
+            self.read(start, min(_BLOCK, self.facts.length - start))
 
     def read(self, start: int, count: int) -> Samples:
         self._file.seek(start)
