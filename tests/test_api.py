@@ -143,12 +143,12 @@ def test_wrong_settings_are_named() -> None:
 
 
 def test_presets_act_as_on_the_command_line() -> None:
-    from cnnclf.api import _resolve
+    from cnnclf.api.arguments import resolve
     from cnnclf.config import ModelConfig, TrainConfig, load_config
 
     typed, _ = load_config(options={"model.preset": "textbook"})
-    assert _resolve(TrainConfig, {"model.preset": "textbook"})[0] == typed
-    assert _resolve(TrainConfig, TrainConfig(model=ModelConfig(preset="textbook")))[0] == typed
+    assert resolve(TrainConfig, {"model.preset": "textbook"})[0] == typed
+    assert resolve(TrainConfig, TrainConfig(model=ModelConfig(preset="textbook")))[0] == typed
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -1,0 +1,58 @@
+"""Python interface: what its functions receive."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from cnnclf.config import CommandConfig, explicit_settings, load_config
+from cnnclf.progress import Silent
+
+if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
+    from cnnclf.inference.classifier import Classifier
+
+StrPath = str | os.PathLike[str]
+"""A path as text, or an object that is one."""
+
+Settings = Mapping[str, object]
+"""Values by dotted key, such as {"training.epochs": 3}, as with --set on the command line."""
+
+_Config = TypeVar("_Config", bound=CommandConfig)
+
+
+def resolve(
+    kind: type[_Config], config: CommandConfig | Settings | None
+) -> tuple[_Config, dict[str, str]]:
+    """Return all settings, presets applied, and where each given one came from."""
+    if isinstance(config, CommandConfig) and not isinstance(config, kind):
+        raise TypeError(f"expected {kind.__name__}, received {type(config).__name__}")
+    given = explicit_settings(config) if isinstance(config, CommandConfig) else config
+    return load_config(arguments=given, kind=kind)
+
+
+def path_of(thing: "Classifier | Dataset | StrPath") -> Path:
+    """Return the directory of something that is loaded, or its path."""
+    return Path(thing) if isinstance(thing, str | os.PathLike) else thing.directory
+
+
+def source_of(dataset: "Dataset | StrPath") -> str | Path:
+    """Return a source as it was given: hf://user/name is no path."""
+    if isinstance(dataset, str | os.PathLike):
+        return os.fspath(dataset)
+    return dataset.directory
+
+
+class Logged(Silent):
+    """Logs notes and warnings as `cnnclf`; by default Python shows only the warnings."""
+
+    logger = logging.getLogger("cnnclf")
+
+    def note(self, text: str) -> None:
+        """Log at level INFO."""
+        self.logger.info(text)
+
+    def warn(self, text: str) -> None:
+        """Log at level WARNING."""
+        self.logger.warning(text)

@@ -1,0 +1,221 @@
+"""Python interface: datasets become runs."""
+
+import os
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnclf.api.arguments import Logged, Settings, StrPath, resolve
+from cnnclf.config import FinetuneConfig, ImportConfig, TrainConfig
+from cnnclf.progress import Progress
+
+if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
+    from cnnclf.planning.finetune_plan import FinetunePlan
+    from cnnclf.planning.train_plan import TrainPlan
+    from cnnclf.runs import RunDirectory
+    from cnnclf.training.epochs import EpochListener
+    from cnnclf.training.extending import Extension
+    from cnnclf.training.run import TrainResult
+
+
+def train(
+    dataset: "Dataset | StrPath",
+    config: TrainConfig | Settings | None = None,
+    *,
+    out: StrPath | None = None,
+    listeners: "Sequence[EpochListener]" = (),
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "TrainResult":
+    """Train a CNN from random weights, keep the best epoch and test it.
+
+    Args:
+        dataset: A dataset, or any source that can be imported.
+        config: Settings of `cnnclf train`.
+        out: The run directory; must not exist, or be empty. None for `runs/DATASET-NNN`.
+        listeners: Receive each epoch and whether it is the best so far; may return a request to
+            stop.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The run: `run` (its directory), `state` (epochs, best epoch) and `report` (the test).
+
+    Raises:
+        ConfigError: A setting is unknown, wrong, or impossible for this dataset.
+        UsageError: `out` is in use.
+        DataError: The dataset has too few classes or images, or none can be decoded.
+        RunError: The loss became NaN.
+        DeviceError: The device cannot be used, or memory or disk space is not enough.
+
+    Example:
+        >>> result = cnnclf.train(dataset, {"training.epochs": 3}, out="runs/first")
+        >>> result.report.metrics["accuracy"]
+        0.93
+    """
+    from cnnclf.planning.train_plan import check_settings, plan_training
+
+    settings, given = resolve(TrainConfig, config)
+    progress = progress or Logged()
+    _check_out(out)
+    check_settings(settings, given=given)
+    data = _open_for_training(dataset, settings.runtime.seed, progress=progress)
+    plan = plan_training(settings, data, given=given)
+    return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
+
+
+def finetune(
+    dataset: "Dataset | StrPath",
+    config: FinetuneConfig | Settings | None = None,
+    *,
+    out: StrPath | None = None,
+    listeners: "Sequence[EpochListener]" = (),
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "TrainResult":
+    """Fine-tune a trained backbone in two phases, keep the best epoch and test it.
+
+    Args:
+        dataset: A dataset, or any source that can be imported.
+        config: Settings of `cnnclf finetune`.
+        out: The run directory; must not exist, or be empty. None for `runs/DATASET-NNN`.
+        listeners: Receive each epoch and whether it is the best so far; may return a request to
+            stop.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The run: `run` (its directory), `state` (epochs, best epoch) and `report` (the test).
+
+    Raises:
+        ConfigError: A setting is unknown, wrong, or impossible for this dataset.
+        UsageError: `out` is in use.
+        DataError: The dataset has too few classes or images, or none can be decoded.
+        RunError: The weights do not fit, or the loss became NaN.
+        DeviceError: The device cannot be used, or memory or disk space is not enough.
+
+    Example:
+        >>> result = cnnclf.finetune(dataset, {"backbone.name": "efficientnet-lite0"})
+    """
+    from cnnclf.models.weights.sources import fetch_weights
+    from cnnclf.planning.finetune_plan import check_settings, plan_finetuning
+
+    settings, given = resolve(FinetuneConfig, config)
+    progress = progress or Logged()
+    _check_out(out)
+    check_settings(settings, given=given)
+    data = _open_for_training(dataset, settings.runtime.seed, progress=progress)
+    plan = plan_finetuning(settings, data, given=given)
+    fetch_weights(plan.weights, progress=progress)
+    return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
+
+
+def extend(
+    run: StrPath,
+    config: TrainConfig | Settings,
+    *,
+    out: StrPath | None = None,
+    listeners: "Sequence[EpochListener]" = (),
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "TrainResult":
+    """Train a finished run of `train` for more epochs, as a new run.
+
+    Args:
+        run: The finished run; it is not changed.
+        config: `training.epochs`, the number of all epochs, and if they are to change
+            `training.patience` and `training.perfect_loss`; other settings stay those of the run.
+        out: The new run directory; must not exist, or be empty. None for `runs/DATASET-NNN`.
+        listeners: Receive each epoch and whether it is the best so far; may return a request to
+            stop.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The new run, as `train` returns it.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong.
+        UsageError: Other settings are given, no epochs or too few, or `out` is in use.
+        DataError: The dataset changed, or is gone.
+        RunError: The run is not finished, or its state is damaged.
+        DeviceError: The device cannot be used, or memory or disk space is not enough.
+
+    Example:
+        >>> cnnclf.extend("runs/first", {"training.epochs": 20}).state.epoch
+        20
+    """
+    from cnnclf.training.extending import open_extension
+
+    settings, given = resolve(TrainConfig, config)
+    progress = progress or Logged()
+    _check_out(out)
+    extension, data = open_extension(
+        Path(run),
+        {key: attrgetter(key)(settings) for key, origin in given.items() if origin == "argument"},
+    )
+    return _execute(
+        extension.plan,
+        data,
+        out,
+        extension=extension,
+        listeners=listeners,
+        progress=progress,
+        verbose=verbose,
+    )
+
+
+def _check_out(out: StrPath | None) -> None:
+    from cnnclf.runs import check_new_run
+
+    if out is not None:  # before images are read
+        check_new_run(Path(out))
+
+
+def _open_for_training(dataset: "Dataset | StrPath", seed: int, *, progress: Progress) -> "Dataset":
+    from cnnclf.data.checks import check_trainable
+    from cnnclf.importers import open_dataset
+
+    data = (
+        open_dataset(dataset, options=ImportConfig(seed=seed), progress=progress)
+        if isinstance(dataset, str | os.PathLike)
+        else dataset
+    )
+    for warning in check_trainable(data, uneven="balance = weights compensates"):
+        progress.warn(warning)
+    for what, count in data.oddities().most_common():
+        progress.note(f"unusual pixels: {count:,} of {len(data):,} images: {what}")
+    return data
+
+
+def _execute(
+    plan: "TrainPlan | FinetunePlan",
+    dataset: "Dataset",
+    out: StrPath | None,
+    *,
+    extension: "Extension | None" = None,
+    listeners: "Sequence[EpochListener]",
+    progress: Progress,
+    verbose: bool,
+) -> "TrainResult":
+    from cnnclf.runs import create_run, next_run_path
+    from cnnclf.training.run import execute_plan
+
+    def make_run() -> "RunDirectory":
+        run = create_run(
+            next_run_path(dataset.name) if out is None else Path(out),
+            command=f"cnnclf.{'extend' if extension else plan.config.command}(...)",
+        )
+        return run if extension is None else extension.begin(run)
+
+    return execute_plan(
+        plan,
+        dataset,
+        make_run=make_run,
+        progress=progress,
+        resume=extension is not None,
+        listeners=listeners,
+        verbose=verbose,
+    )
