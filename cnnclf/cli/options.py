@@ -8,9 +8,8 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cnnclf.cli.completion import complete_run
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.errors import UsageError
 from cnnclf.inference.engines.engine_table import ENGINES
@@ -32,62 +31,33 @@ def _use_quiet(value: bool) -> bool:
 
 # Not a Path, which would change names such as hf://user/name.
 Dataset = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATASET",
-        help="Dataset, or any source that 'cnnclf import' can read.",
-    ),
+    str, argument("DATASET", "Dataset, or any source that 'cnnclf import' can read.")
 ]
 Run = Annotated[
-    Path,
-    typer.Argument(
-        metavar="RUN", autocompletion=complete_run, help="Run directory, checkpoint or bundle."
-    ),
+    Path, argument("RUN", "Run directory, checkpoint or bundle.", complete=complete_run)
 ]
 Model = Annotated[
     Path,
-    typer.Argument(
-        metavar="RUN",
-        autocompletion=complete_run,
-        help="Run directory, checkpoint, bundle, or export of a run.",
+    argument(
+        "RUN", "Run directory, checkpoint, bundle, or export of a run.", complete=complete_run
     ),
 ]
 Json = Annotated[
     bool,
-    typer.Option(
-        "--json",
-        callback=_use_json,
-        rich_help_panel=OUTPUT_PANEL,
-        help="Write the result to stdout as JSON.",
-    ),
+    option("--json", "Write the result to stdout as JSON.", callback=_use_json, panel=OUTPUT_PANEL),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        callback=_use_quiet,
-        rich_help_panel=OUTPUT_PANEL,
-        help="Show neither progress nor notes.",
+    option(
+        "--quiet -q", "Show neither progress nor notes.", callback=_use_quiet, panel=OUTPUT_PANEL
     ),
 ]
 Verbose = Annotated[
     bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        rich_help_panel=OUTPUT_PANEL,
-        help="Show messages of TensorFlow and other libraries.",
-    ),
+    option("--verbose -v", "Show messages of TensorFlow and other libraries.", panel=OUTPUT_PANEL),
 ]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", rich_help_panel=OUTPUT_PANEL, help="Replace what exists."),
-]
-Yes = Annotated[
-    bool,
-    typer.Option("--yes", "-y", help="Remove without asking."),
-]
+Overwrite = Annotated[bool, option("--overwrite", "Replace what exists.", panel=OUTPUT_PANEL)]
+Yes = Annotated[bool, option("--yes -y", "Remove without asking.")]
 
 
 def check_new(path: Path | None, *, overwrite: bool) -> None:

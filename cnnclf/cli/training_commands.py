@@ -8,10 +8,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
-import typer
-
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import blaming_options
@@ -36,72 +35,48 @@ _CHOICES = 3  # of the lines of a plan that say what is trained and how
 _MAX_CHANGED = 6  # settings in the line of what was given
 
 Source = Annotated[
-    str | None,
-    typer.Argument(metavar="DATASET", help="Dataset, or any source that 'cnnclf import' can read."),
+    str | None, argument("DATASET", "Dataset, or any source that 'cnnclf import' can read.")
 ]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", metavar="RUN", help="Run directory to create [runs/DATASET-NNN]."),
-]
+Out = Annotated[Path | None, option("--out -o RUN", "Run directory to create [runs/DATASET-NNN].")]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option(
-        "--config",
-        metavar="PATH",
-        help="TOML file with settings, or a run, for the settings that it started with.",
+    option(
+        "--config PATH", "TOML file with settings, or a run, for the settings that it started with."
     ),
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="A single setting, such as training.batch_size=32; may be repeated.",
-    ),
+    option("--set KEY=VALUE", "A single setting, such as training.batch_size=32; may be repeated."),
 ]
 Resume = Annotated[
-    Path | None,
-    typer.Option(
-        "--resume",
-        metavar="RUN",
-        autocompletion=complete_run,
-        help="Continue an interrupted run.",
-    ),
+    Path | None, option("--resume RUN", "Continue an interrupted run.", complete=complete_run)
 ]
 Extend = Annotated[
     Path | None,
-    typer.Option(
-        "--extend",
-        metavar="RUN",
-        autocompletion=complete_run,
-        help="Train a finished run for more epochs, with --epochs for all of them, as a new run.",
+    option(
+        "--extend RUN",
+        "Train a finished run for more epochs, with --epochs for all of them, as a new run.",
+        complete=complete_run,
     ),
 ]
 Force = Annotated[
     bool,
-    typer.Option(
-        "--force", help="With --resume: resume even if another process seems to be training it."
-    ),
+    option("--force", "With --resume: resume even if another process seems to be training it."),
 ]
 Verbose = Annotated[
     bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        rich_help_panel=options.OUTPUT_PANEL,
-        help="Show the whole plan, and messages of TensorFlow and other libraries.",
+    option(
+        "--verbose -v",
+        "Show the whole plan, and messages of TensorFlow and other libraries.",
+        panel=options.OUTPUT_PANEL,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the whole plan without training.")]
+DryRun = Annotated[bool, option("--dry-run", "Show the whole plan without training.")]
 
 
 Track = Annotated[
     list[str] | None,
-    typer.Option(
-        "--track",
-        metavar="NAME[:PLACE]",
-        help="Show the run in tensorboard or mlflow[:URI]; may be repeated.",
-    ),
+    option("--track NAME[:PLACE]", "Show the run in tensorboard or mlflow[:URI]; may be repeated."),
 ]
 
 

@@ -2,17 +2,15 @@
 
 from typing import Annotated
 
-import typer
-
 from cnnclf import __version__
 from cnnclf.cli import options
+from cnnclf.cli.declaring import argument
 from cnnclf.cli.output import out
 
 
 def help_command(
     words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="COMMAND...", help="A command, such as 'train' or 'runs list'."),
+        list[str] | None, argument("COMMAND...", "A command, such as 'train' or 'runs list'.")
     ] = None,
 ) -> int:
     """Show the help of a command; without one, the list of all commands."""

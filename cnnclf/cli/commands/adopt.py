@@ -3,48 +3,38 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 
 
 def adopt_command(
     model: Annotated[
         Path,
-        typer.Argument(
-            metavar="MODEL",
-            help="A .keras or .h5 file of Keras, an ONNX file, or the directory of a SavedModel.",
+        argument(
+            "MODEL",
+            "A .keras or .h5 file of Keras, an ONNX file, or the directory of a SavedModel.",
         ),
     ],
     *,
     labels: Annotated[
-        Path,
-        typer.Option(
-            "--labels", metavar="FILE", help="One label per line, in the order of the outputs."
-        ),
+        Path, option("--labels FILE", "One label per line, in the order of the outputs.")
     ],
     scale: Annotated[
         str,
-        typer.Option(
-            "--scale",
-            metavar="LOW:HIGH",
-            help="What pixels of 0 and 255 become before the model: 0:1, -1:1, 0:255, or imagenet "
+        option(
+            "--scale LOW:HIGH",
+            "What pixels of 0 and 255 become before the model: 0:1, -1:1, 0:255, or imagenet "
             "for mean and standard deviation as in torchvision.",
         ),
     ],
-    out_: Annotated[
-        Path, typer.Option("--out", "-o", metavar="BUNDLE", help="Directory to create.")
-    ],
+    out_: Annotated[Path, option("--out -o BUNDLE", "Directory to create.")],
     size: Annotated[
-        str | None,
-        typer.Option(
-            "--size", metavar="SIZE", help="Height x width of the input. [that of the model]"
-        ),
+        str | None, option("--size SIZE", "Height x width of the input. [that of the model]")
     ] = None,
     fit: Annotated[
         Literal["crop", "pad", "squash"],
-        typer.Option("--fit", help="How images are fitted to the input size."),
+        option("--fit", "How images are fitted to the input size."),
     ] = "crop",
     overwrite: options.Overwrite = False,
     json: options.Json = False,

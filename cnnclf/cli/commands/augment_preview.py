@@ -5,9 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
 from cnnclf.cli.training_commands import ConfigFile
@@ -28,32 +27,21 @@ def augment_preview_command(
     dataset: options.Dataset,
     out_: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE.png",
-            help=f"Image file to write [{_DEFAULT_FILE}, replaced].",
-        ),
+        option("--out -o FILE.png", f"Image file to write [{_DEFAULT_FILE}, replaced]."),
     ] = None,
     overwrite: options.Overwrite = False,
     config: ConfigFile = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A single setting, such as augment.flip=0.5; may be repeated.",
-        ),
+        option("--set KEY=VALUE", "A single setting, such as augment.flip=0.5; may be repeated."),
     ] = None,
     images: Annotated[
-        int, typer.Option("--images", min=1, max=100, help="Number of images, one per row.")
+        int, option("--images", "Number of images, one per row.", min=1, max=100)
     ] = 6,
     variants: Annotated[
-        int, typer.Option("--variants", min=1, max=100, help="Augmented versions per image.")
+        int, option("--variants", "Augmented versions per image.", min=1, max=100)
     ] = 7,
-    each: Annotated[
-        bool, typer.Option("--each", help="One image, with one row per operation.")
-    ] = False,
+    each: Annotated[bool, option("--each", "One image, with one row per operation.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     **settings: object,

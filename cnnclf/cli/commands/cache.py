@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.data.cache import CACHE_KINDS, cache_dir, list_cache
 from cnnclf.errors import ExitCode, UsageError
@@ -57,10 +58,7 @@ def clear_command(
     *,
     kind: Kind = None,
     older_than: Annotated[
-        float,
-        typer.Option(
-            "--older-than", metavar="DAYS", min=0, help="Only what was not used for DAYS."
-        ),
+        float, option("--older-than DAYS", "Only what was not used for DAYS.", min=0)
     ] = 0.0,
     yes: options.Yes = False,
     json: options.Json = False,

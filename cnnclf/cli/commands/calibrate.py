@@ -4,9 +4,8 @@ import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import argument
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import CalibrateConfig
@@ -21,10 +20,7 @@ def calibrate_command(
     run: options.Model,
     dataset: Annotated[
         str | None,
-        typer.Argument(
-            metavar="DATASET",
-            help="Dataset, or any source that 'cnnclf import' can read [that of RUN].",
-        ),
+        argument("DATASET", "Dataset, or any source that 'cnnclf import' can read [that of RUN]."),
     ] = None,
     *,
     json: options.Json = False,

@@ -4,10 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
+from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import CheckConfig
@@ -28,27 +27,22 @@ def check_command(
     dataset: options.Dataset,
     *,
     out_: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="DIR", help="Directory for findings.csv and check.html."
-        ),
+        Path | None, option("--out -o DIR", "Directory for findings.csv and check.html.")
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(
-            "--run",
-            metavar="RUN",
-            autocompletion=complete_run,
-            help="Run whose probabilities show which labels may be wrong; those of its own "
+        option(
+            "--run RUN",
+            "Run whose probabilities show which labels may be wrong; those of its own "
             "training images hide errors that it has learned.",
+            complete=complete_run,
         ),
     ] = None,
     strict: Annotated[
         str | None,
-        typer.Option(
-            "--strict",
-            metavar="[LEVEL]",
-            help="Exit with code 3 if there are findings of this level or worse: error or warning; "
+        option(
+            "--strict [LEVEL]",
+            "Exit with code 3 if there are findings of this level or worse: error or warning; "
             "alone: error.",
         ),
     ] = None,

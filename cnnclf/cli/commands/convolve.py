@@ -4,9 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.settings import add_settings, read_settings
@@ -22,28 +21,17 @@ _MAX_PRINTED = 4  # channels whose arithmetic is printed
 
 @partial(add_settings, kind=ConvolveConfig)
 def convolve_command(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.")],
+    image: Annotated[Path, argument("IMAGE", "Image file.")],
     out_: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE.png", help="Draw input, kernel and result side by side."
-        ),
+        Path | None, option("--out -o FILE.png", "Draw input, kernel and result side by side.")
     ] = None,
     animate: Annotated[
         Path | None,
-        typer.Option(
-            "--animate",
-            metavar="FILE.gif|png",
-            help="Draw the window stepping over a small image.",
-        ),
+        option("--animate FILE.gif|png", "Draw the window stepping over a small image."),
     ] = None,
     show_arithmetic: Annotated[
         str | None,
-        typer.Option(
-            "--show-arithmetic",
-            metavar="ROW,COL",
-            help="Print how one value of the result is computed.",
-        ),
+        option("--show-arithmetic ROW,COL", "Print how one value of the result is computed."),
     ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,

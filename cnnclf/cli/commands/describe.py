@@ -4,10 +4,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_backbone
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.network_tables import (
     as_document,
     explain_fields,
@@ -33,53 +32,34 @@ _SIZE, _BATCH = "data.image_size", "training.batch_size"
 
 @partial(add_settings, only=_SETTINGS)
 def describe_command(
-    run: Annotated[
-        Path | None,
-        typer.Argument(metavar="RUN", help="Run directory, checkpoint or bundle."),
-    ] = None,
+    run: Annotated[Path | None, argument("RUN", "Run directory, checkpoint or bundle.")] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(
-            "--backbone",
-            metavar="NAME",
-            autocompletion=complete_backbone,
-            help="A backbone of 'cnnclf backbones'.",
-        ),
+        option("--backbone NAME", "A backbone of 'cnnclf backbones'.", complete=complete_backbone),
     ] = None,
     classes: Annotated[
         int | None,
-        typer.Option(
-            "--classes",
-            min=2,
-            max=1_000_000,
-            help="Number of classes [10; a backbone: no head].",
-        ),
+        option("--classes", "Number of classes [10; a backbone: no head].", min=2, max=1_000_000),
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--depth",
+            "1: stages or blocks; 2: layers; 3: layers of networks inside "
+            "[1 for backbones, else 2].",
             min=1,
             max=9,
-            help="1: stages or blocks; 2: layers; 3: layers of networks inside "
-            "[1 for backbones, else 2].",
         ),
     ] = None,
-    formulas: Annotated[
-        bool, typer.Option("--formulas", help="Show how the parameters are counted.")
-    ] = False,
+    formulas: Annotated[bool, option("--formulas", "Show how the parameters are counted.")] = False,
     compare_dense: Annotated[
-        bool,
-        typer.Option(
-            "--compare-dense", help="Compare with a fully connected network of as many units."
-        ),
+        bool, option("--compare-dense", "Compare with a fully connected network of as many units.")
     ] = False,
     diagram: Annotated[
         Path | None,
-        typer.Option(
-            "--diagram",
-            metavar="FILE",
-            help="Draw the layers as blocks to scale: FILE.svg, FILE.png or FILE.mermaid.",
+        option(
+            "--diagram FILE",
+            "Draw the layers as blocks to scale: FILE.svg, FILE.png or FILE.mermaid.",
         ),
     ] = None,
     overwrite: options.Overwrite = False,

@@ -4,9 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import EvaluateConfig
@@ -28,19 +27,14 @@ def evaluate_command(
     run: options.Model,
     dataset: Annotated[
         str | None,
-        typer.Argument(
-            metavar="DATASET",
-            help="Dataset, or any source that 'cnnclf import' can read [that of RUN].",
-        ),
+        argument("DATASET", "Dataset, or any source that 'cnnclf import' can read [that of RUN]."),
     ] = None,
     *,
     out_: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Directory of the report [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data].",
+        option(
+            "--out -o DIR",
+            "Directory of the report [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data].",
         ),
     ] = None,
     overwrite: options.Overwrite = False,

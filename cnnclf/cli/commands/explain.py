@@ -6,9 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
@@ -28,50 +27,36 @@ def explain_command(
     run: options.Model,
     images: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="IMAGES",
-            help="Files, folders, quoted patterns, @FILE for a list, - for a list on stdin.",
+        argument(
+            "IMAGES",
+            "Files, folders, quoted patterns, @FILE for a list, - for a list on stdin.",
             show_default=False,
         ),
     ] = None,
     *,
     show: Annotated[
         list[str] | None,
-        typer.Option(
-            "--show",
-            metavar="VIEW",
-            autocompletion=lambda: [row.name for row in EXPLAINERS],
-            help=f"View to draw, may be repeated: {_VIEWS}, all. [{DEFAULT_VIEW}]",
+        option(
+            "--show VIEW",
+            f"View to draw, may be repeated: {_VIEWS}, all. [{DEFAULT_VIEW}]",
+            complete=lambda: [row.name for row in EXPLAINERS],
         ),
     ] = None,
     class_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--class",
-            metavar="LABEL",
-            help="Class to explain, may be repeated [the most probable ones].",
-        ),
+        option("--class LABEL", "Class to explain, may be repeated [the most probable ones]."),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data",
-            metavar="DATASET",
-            help="Training images, for views that need them [those of RUN].",
-        ),
+        option("--data DATASET", "Training images, for views that need them [those of RUN]."),
     ] = None,
     out_: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help=f"Directory of the figures; other files in it are kept. [{_PLACE}]",
-        ),
+        option("--out -o DIR", f"Directory of the figures; other files in it are kept. [{_PLACE}]"),
     ] = None,
     overwrite: options.Overwrite = False,
     npz: Annotated[
-        bool, typer.Option("--npz", help="Write the numbers of each figure to an .npz file, too.")
+        bool, option("--npz", "Write the numbers of each figure to an .npz file, too.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.cli.words import format_rate
@@ -30,20 +29,14 @@ def export_command(
     *,
     out_: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Directory of the export [RUN/exports/FORMAT, replaced].",
-        ),
+        option("--out -o DIR", "Directory of the export [RUN/exports/FORMAT, replaced]."),
     ] = None,
     overwrite: options.Overwrite = False,
     data: Annotated[
         str | None,
-        typer.Option(
-            "--data",
-            metavar="DATASET",
-            help="Dataset for the comparison and for int8 calibration [the dataset of RUN].",
+        option(
+            "--data DATASET",
+            "Dataset for the comparison and for int8 calibration [the dataset of RUN].",
         ),
     ] = None,
     json: options.Json = False,

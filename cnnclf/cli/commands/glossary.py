@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.config import option_name
 from cnnclf.glossary import TERMS, Term, find_term
@@ -20,21 +19,16 @@ CONTEXT_SETTINGS = {"ignore_unknown_options": True}  # --stride is a term, too
 def glossary_command(
     term: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="TERM",
-            autocompletion=lambda: [term.name for term in TERMS],
-            help="A word or an option, such as stride or --weight-decay [all].",
+        argument(
+            "TERM",
+            "A word or an option, such as stride or --weight-decay [all].",
+            complete=lambda: [term.name for term in TERMS],
         ),
     ] = None,
     *,
     run: Annotated[
         Path | None,
-        typer.Option(
-            "--run",
-            metavar="RUN",
-            autocompletion=complete_run,
-            help="Show the values in this run, and why.",
-        ),
+        option("--run RUN", "Show the values in this run, and why.", complete=complete_run),
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cnnclf.cli import options
+from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import SETTING_PREFIX, add_settings, read_settings
 from cnnclf.config import DEFAULT_SPLIT, CheckConfig, ImportConfig
@@ -46,59 +47,51 @@ def import_command(
     *,
     out_: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DATASET",
-            help="Dataset directory to create; required, unless SOURCE is a dataset to change.",
+        option(
+            "--out -o DATASET",
+            "Dataset directory to create; required, unless SOURCE is a dataset to change.",
         ),
     ] = None,
     apply: Annotated[
         Path | None,
-        typer.Option(
-            "--apply",
-            metavar="FILE",
-            rich_help_panel=_PANEL,
-            help="Do what decisions.csv of check.html says, or choose from findings.csv.",
+        option(
+            "--apply FILE",
+            "Do what decisions.csv of check.html says, or choose from findings.csv.",
+            panel=_PANEL,
         ),
     ] = None,
     drop: Annotated[
         list[str] | None,
-        typer.Option(
-            "--drop",
-            metavar="CHECK",
-            rich_help_panel=_PANEL,
-            help="Remove the images that this check of 'cnnclf check' found; repeatable.",
+        option(
+            "--drop CHECK",
+            "Remove the images that this check of 'cnnclf check' found; repeatable.",
+            panel=_PANEL,
         ),
     ] = None,
     relabel: Annotated[
         bool,
-        typer.Option(
+        option(
             "--relabel",
-            rich_help_panel=_PANEL,
-            help="Give images of suspicious labels the label that was suggested.",
+            "Give images of suspicious labels the label that was suggested.",
+            panel=_PANEL,
         ),
     ] = False,
     fix_splits: Annotated[
         bool,
-        typer.Option(
+        option(
             "--fix-splits",
-            rich_help_panel=_PANEL,
-            help="Move copies of an image, and images of a group, to one split.",
+            "Move copies of an image, and images of a group, to one split.",
+            panel=_PANEL,
         ),
     ] = False,
     undo: Annotated[
-        bool,
-        typer.Option(
-            "--undo", rich_help_panel=_PANEL, help="Use the version before the last change again."
-        ),
+        bool, option("--undo", "Use the version before the last change again.", panel=_PANEL)
     ] = False,
     to: Annotated[
         Literal["webdataset"] | None,
-        typer.Option(
-            "--to",
-            metavar="webdataset",
-            help="Write tar shards to --out instead of a dataset; SOURCE may be a dataset.",
+        option(
+            "--to webdataset",
+            "Write tar shards to --out instead of a dataset; SOURCE may be a dataset.",
         ),
     ] = None,
     overwrite: options.Overwrite = False,

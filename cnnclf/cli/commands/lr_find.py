@@ -5,9 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
@@ -24,13 +23,9 @@ _ROWS = 12  # of the curve on the screen
 def lr_find_command(
     dataset: options.Dataset,
     *,
-    steps: Annotated[
-        int,
-        typer.Option("--steps", metavar="N", min=30, max=10_000, help="Training steps to make."),
-    ] = 100,
+    steps: Annotated[int, option("--steps N", "Training steps to make.", min=30, max=10_000)] = 100,
     out_: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE.html", help="Page with the curve to write."),
+        Path | None, option("--out -o FILE.html", "Page with the curve to write.")
     ] = None,
     config: ConfigFile = None,
     overwrite: options.Overwrite = False,

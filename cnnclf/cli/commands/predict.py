@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.predict_request import (
     ImageSearch,
@@ -37,85 +36,58 @@ def predict_command(
     run: options.Model,
     images: Annotated[
         list[str],
-        typer.Argument(
-            metavar="IMAGES...",
-            help="Files, folders, quoted patterns, @FILE for a list, - for a list on stdin.",
+        argument(
+            "IMAGES...", "Files, folders, quoted patterns, @FILE for a list, - for a list on stdin."
         ),
     ],
     *,
     out_: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE", help="Write rows to this .csv, .jsonl or .parquet file."
-        ),
+        Path | None, option("--out -o FILE", "Write rows to this .csv, .jsonl or .parquet file.")
     ] = None,
     csv_safe: Annotated[
         bool,
-        typer.Option(
-            "--csv-safe",
-            help="In CSV, write an apostrophe before cells that begin with = + - or @.",
+        option(
+            "--csv-safe", "In CSV, write an apostrophe before cells that begin with = + - or @."
         ),
     ] = False,
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            rich_help_panel=_LARGE,
-            help="Continue an interrupted --out, or start a new one.",
-        ),
+        bool, option("--resume", "Continue an interrupted --out, or start a new one.", panel=_LARGE)
     ] = False,
     overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", rich_help_panel=_LARGE, help="Replace an existing --out."),
+        bool, option("--overwrite", "Replace an existing --out.", panel=_LARGE)
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option(
-            "--shard",
-            metavar="I/N",
-            rich_help_panel=_LARGE,
-            help="Process shard I of N, selected by path: one command per machine.",
+        option(
+            "--shard I/N",
+            "Process shard I of N, selected by path: one command per machine.",
+            panel=_LARGE,
         ),
     ] = None,
     watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch", rich_help_panel=_LARGE, help="Keep labeling new files until Ctrl-C."
-        ),
+        bool, option("--watch", "Keep labeling new files until Ctrl-C.", panel=_LARGE)
     ] = False,
     ray: Annotated[
         str | None,
-        typer.Option(
-            "--ray",
-            metavar="[ADDRESS]",
-            rich_help_panel=_LARGE,
-            help="Run on a Ray cluster: auto or HOST:PORT; without an address on a temporary one.",
+        option(
+            "--ray [ADDRESS]",
+            "Run on a Ray cluster: auto or HOST:PORT; without an address on a temporary one.",
+            panel=_LARGE,
         ),
     ] = None,
     parts: Annotated[
         str | None,
-        typer.Option(
-            "--parts",
-            metavar="csv|jsonl|parquet",
-            rich_help_panel=_LARGE,
-            help="With --ray: workers write files of this format into the directory --out.",
+        option(
+            "--parts csv|jsonl|parquet",
+            "With --ray: workers write files of this format into the directory --out.",
+            panel=_LARGE,
         ),
     ] = None,
-    copy_to: Annotated[
-        Path | None,
-        typer.Option("--copy-to", metavar="DIR", rich_help_panel=_SORTING, help="Copy files."),
-    ] = None,
-    link_to: Annotated[
-        Path | None,
-        typer.Option("--link-to", metavar="DIR", rich_help_panel=_SORTING, help="Link files."),
-    ] = None,
-    move_to: Annotated[
-        Path | None,
-        typer.Option("--move-to", metavar="DIR", rich_help_panel=_SORTING, help="Move files."),
-    ] = None,
+    copy_to: Annotated[Path | None, option("--copy-to DIR", "Copy files.", panel=_SORTING)] = None,
+    link_to: Annotated[Path | None, option("--link-to DIR", "Link files.", panel=_SORTING)] = None,
+    move_to: Annotated[Path | None, option("--move-to DIR", "Move files.", panel=_SORTING)] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", rich_help_panel=_SORTING, help="Only show where files would go."),
+        bool, option("--dry-run", "Only show where files would go.", panel=_SORTING)
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

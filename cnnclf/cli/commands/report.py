@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.errors import UsageError
@@ -15,35 +14,25 @@ from cnnclf.errors import UsageError
 def report_command(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN...",
-            autocompletion=complete_run,
-            help="Run directory; several are compared.",
-        ),
+        argument("RUN...", "Run directory; several are compared.", complete=complete_run),
     ],
     *,
     out_: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE.html",
-            help="Page to write [report.html in RUN; for several runs comparison.html].",
+        option(
+            "--out -o FILE.html",
+            "Page to write [report.html in RUN; for several runs comparison.html].",
         ),
     ] = None,
     evaluation: Annotated[
         str | None,
-        typer.Option(
-            "--evaluation",
-            metavar="NAME",
-            help="Evaluation to show in detail, a directory in RUN/evaluation [test].",
+        option(
+            "--evaluation NAME",
+            "Evaluation to show in detail, a directory in RUN/evaluation [test].",
         ),
     ] = None,
     maps: Annotated[
-        bool,
-        typer.Option(
-            "--maps/--no-maps", help="Compute evidence maps, for which the network is loaded."
-        ),
+        bool, option("--maps/--no-maps", "Compute evidence maps, for which the network is loaded.")
     ] = True,
     overwrite: options.Overwrite = False,
     json: options.Json = False,

@@ -9,6 +9,7 @@ import typer
 
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.paired_tables import show_tests
@@ -56,9 +57,7 @@ _METRICS = {
 
 
 def list_command(
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Directory that contains the runs.")
-    ] = Path("runs"),
+    directory: Annotated[Path, argument("DIR", "Directory that contains the runs.")] = Path("runs"),
     *,
     sort: Annotated[
         str,
@@ -113,16 +112,11 @@ def list_command(
 def remove_command(
     runs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="RUN...",
-            autocompletion=complete_run,
-            help="Run directories, such as runs/pets-*.",
-        ),
+        argument("RUN...", "Run directories, such as runs/pets-*.", complete=complete_run),
     ],
     *,
     keep_best: Annotated[
-        int,
-        typer.Option("--keep-best", metavar="N", min=0, help="Keep the N most accurate of them."),
+        int, option("--keep-best N", "Keep the N most accurate of them.", min=0)
     ] = 0,
     yes: options.Yes = False,
     json: options.Json = False,
@@ -157,17 +151,12 @@ def remove_command(
 
 
 def export_command(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN...", autocompletion=complete_run, help="Run directories."),
-    ],
+    runs: Annotated[list[Path], argument("RUN...", "Run directories.", complete=complete_run)],
     *,
     to: Annotated[
         str,
-        typer.Option(
-            "--to",
-            metavar="NAME:PLACE",
-            help="mlflow:URI, such as mlflow:sqlite:///mlflow.db, or tensorboard:DIR.",
+        option(
+            "--to NAME:PLACE", "mlflow:URI, such as mlflow:sqlite:///mlflow.db, or tensorboard:DIR."
         ),
     ],
     json: options.Json = False,
@@ -239,22 +228,12 @@ def show_command(
 
 def compare_command(
     runs: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN RUN...",
-            autocompletion=complete_run,
-            help="Two or more run directories.",
-        ),
+        list[Path], argument("RUN RUN...", "Two or more run directories.", complete=complete_run)
     ],
     *,
     out_: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE.png",
-            help="Draw the images that only one of two runs has right.",
-        ),
+        option("--out -o FILE.png", "Draw the images that only one of two runs has right."),
     ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,

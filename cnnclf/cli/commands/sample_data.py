@@ -4,16 +4,14 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import argument
 from cnnclf.cli.output import out
 
 
 def sample_data_command(
     directory: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="Directory to write to; created if it does not exist."),
+        Path, argument("DIR", "Directory to write to; created if it does not exist.")
     ],
     *,
     json: options.Json = False,

@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from cnnclf.cli import options
+from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
 from cnnclf.cli.training_commands import Source
@@ -30,32 +29,26 @@ def tune_command(
     dataset: Source = None,
     *,
     out_: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="DIR", help="Tuning directory to create [tuning/DATASET-NNN]."
-        ),
+        Path | None, option("--out -o DIR", "Tuning directory to create [tuning/DATASET-NNN].")
     ] = None,
     space: Annotated[
-        Path | None,
-        typer.Option("--space", metavar="FILE", help="TOML file with what is searched."),
+        Path | None, option("--space FILE", "TOML file with what is searched.")
     ] = None,
     fix: Annotated[
         list[str] | None,
-        typer.Option(
-            "--fix",
-            metavar="KEY=VALUE",
-            help="A setting of all trials, such as training.epochs=20; may be repeated.",
+        option(
+            "--fix KEY=VALUE",
+            "A setting of all trials, such as training.epochs=20; may be repeated.",
         ),
     ] = None,
     resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="DIR", help="Continue a search, also with more time."),
+        Path | None, option("--resume DIR", "Continue a search, also with more time.")
     ] = None,
     final: Annotated[
-        bool, typer.Option("--final", help="At the end, evaluate the winner on the test split.")
+        bool, option("--final", "At the end, evaluate the winner on the test split.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the space and the time of a trial, and stop.")
+        bool, option("--dry-run", "Show the space and the time of a trial, and stop.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

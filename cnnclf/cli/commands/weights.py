@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_backbone
+from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import blaming_options
 from cnnclf.errors import MissingPackageError, UsageError
@@ -30,13 +29,13 @@ WEIGHTS_COMMANDS = (
     ("path", _HERE, "path_command", "Print where weights are stored."),
 )
 
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+Force = Annotated[bool, option("--force", "Replace an existing file.")]
 
 
 def list_command(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Verify the checksums of files on this machine.")
+        bool, option("--check", "Verify the checksums of files on this machine.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -64,10 +63,8 @@ def list_command(
 def pull_command(
     backbones: Annotated[
         list[str],
-        typer.Argument(
-            metavar="BACKBONE...",
-            autocompletion=complete_backbone,
-            help="Names, as listed by 'cnnclf backbones'.",
+        argument(
+            "BACKBONE...", "Names, as listed by 'cnnclf backbones'.", complete=complete_backbone
         ),
     ],
     *,
@@ -98,15 +95,10 @@ def pull_command(
 
 
 def import_command(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Weights files as published.")
-    ],
+    files: Annotated[list[Path], argument("FILE...", "Weights files as published.")],
     *,
     backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone", metavar="NAME", help="Backbone the file is for [default: detected]."
-        ),
+        str | None, option("--backbone NAME", "Backbone the file is for [default: detected].")
     ] = None,
     force: Force = False,
     json: options.Json = False,
@@ -145,10 +137,10 @@ def import_command(
 def path_command(
     backbone: Annotated[
         str | None,
-        typer.Argument(
-            metavar="BACKBONE",
-            autocompletion=complete_backbone,
-            help="Backbone whose file to print [default: the directory].",
+        argument(
+            "BACKBONE",
+            "Backbone whose file to print [default: the directory].",
+            complete=complete_backbone,
         ),
     ] = None,
     *,
