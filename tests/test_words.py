@@ -92,6 +92,18 @@ def test_text_uses_the_words_of_the_field() -> None:
     assert not found, "\n".join(found)
 
 
+def test_a_space_stands_before_percent() -> None:
+    """As in 95 %, also in figures; other programs' notation, as in a title, is in docstrings."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value!r}"
+        for path in sorted((ROOT / "cnnclf").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.search(r"[.\d]\d?%(?!\w)", node.value) and "CIFAR-10 in" not in node.value
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_a_banned_word_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a string, a docstring, a comment and over a line break, but not in a name."""
     monkeypatch.setitem(globals(), "ROOT", tmp_path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnnclf.cli.output import SCHEMA_VERSION, out
 from cnnclf.cli.words import count_cells, encodable, format_rate, pad_cells, safe_json, safe_text
 from cnnclf.errors import CnnclfError, ExitCode
-from cnnclf.names import count_of
+from cnnclf.names import count_of, name_some
 
 if TYPE_CHECKING:
     from cnnclf.cli.predict_request import Sorting
@@ -129,36 +129,36 @@ def report_finished(
 
     if not settle_finished(path, inputs, model=model, asked=asked):
         return None
-    more = _count_more(path, inputs, kind=kind, shard=asked.get("shard"))
+    more = _find_new(path, inputs, kind=kind, shard=asked.get("shard"))
     if more:
-        word = "file is" if more == 1 else "files are"
+        word = "file has" if len(more) == 1 else "files have"
         out.warn(
-            f"the job of {path} is finished, but {more:,} {word} new in {', '.join(inputs)}, "
-            "without a row"
+            f"the job of {path} is finished, but {len(more):,} {word} no row: {name_some(more)}"
         )
         out.hint("label all again with --overwrite, or the new ones into another --out")
     else:
         out.note(f"rows: {path}; they are complete, there was nothing left to do")
-    out.json({"finished": path, "without_rows": more})
+    out.json({"finished": path, "without_rows": len(more)})
     return ExitCode.SOME_FAILED if more else ExitCode.OK
 
 
-def _count_more(path: Path, inputs: list[str], *, kind: str, shard: object) -> int:
-    """Count how many more files there are than rows of a finished job."""
+def _find_new(path: Path, inputs: list[str], *, kind: str, shard: object) -> list[str]:
+    """Return the files that came after a job was finished."""
     from cnnclf.prediction.inputs import PAUSE, ImageInputs
-    from cnnclf.prediction.job import count_finished
+    from cnnclf.prediction.row_file import read_done
     from cnnclf.prediction.sharding import parse_shard
 
-    before = count_finished(path)
-    if before is None or "-" in inputs:
-        return 0
+    if "-" in inputs:
+        return []
     found = ImageInputs(
         inputs,
         shard=None if shard is None else parse_shard(str(shard)),
         kind=kind,
         may_be_empty=True,
     ).find()
-    return max(0, sum(each is not PAUSE for each in found) - before)
+    done, names = read_done(path), [each.path for each in found if each is not PAUSE]
+    # the second as --csv-safe writes it
+    return [name for name in names if not (done.take(name) or done.take(f"'{name}"))]
 
 
 @contextlib.contextmanager

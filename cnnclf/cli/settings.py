@@ -6,7 +6,8 @@ file's and those of --set, and reports all errors at once.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
@@ -116,7 +117,21 @@ def blaming_options(origins: Mapping[str, str]) -> Iterator[None]:
     except ConfigError as error:
         if any(origin.startswith("file ") for origin in origins.values()):
             raise
-        raise UsageError(error.message, error.hint) from None
+        typed = [key for key, origin in origins.items() if origin == "option"]
+        message, hint = (_name_options(text, typed) for text in (error.message, error.hint))
+        raise UsageError(message, hint) from None
+
+
+def _name_options(text: str, keys: Sequence[str]) -> str:
+    """Name settings by the options that were typed: `training.minutes = 1` is `--minutes 1`."""
+    if not keys:
+        return text
+    names = "|".join(map(re.escape, sorted(keys, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w.-])({names})(?!\w|\.\w)(?: = )?", _write_option, text)
+
+
+def _write_option(match: re.Match[str]) -> str:
+    return option_name(match[1]) + (" " if match[0].endswith(" ") else "")
 
 
 def given_settings(

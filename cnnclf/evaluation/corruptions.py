@@ -30,13 +30,13 @@ class Corruption:
     Args:
         name: In tables and metrics.json.
         values: Of the five strengths, weakest first.
-        unit: What the values are.
+        words: A value in words, such as "blurred by {:g} of the size".
         change: Takes one image uint8 [H, W, C], a value and a generator.
     """
 
     name: str
     values: tuple[float, float, float, float, float]
-    unit: str
+    words: str
     change: Change
 
     def apply(self, pixels: Pixels, *, strength: int, seed: int) -> Pixels:
@@ -126,15 +126,15 @@ def _to_pixels(changed: Image.Image, like: Pixels) -> Pixels:
 
 
 CORRUPTIONS: tuple[Corruption, ...] = (
-    Corruption("gaussian-noise", (0.04, 0.08, 0.12, 0.18, 0.26), "of white", _add_noise),
-    Corruption("shot-noise", (100, 60, 25, 12, 5), "photons", _count_photons),
-    Corruption("defocus", (0.006, 0.012, 0.02, 0.03, 0.045), "of the size", _defocus),
-    Corruption("motion-blur", (0.03, 0.06, 0.1, 0.15, 0.2), "of the size", _move),
-    Corruption("brightness", (0.1, 0.2, 0.3, 0.4, 0.5), "of white, up or down", _brighten),
-    Corruption("contrast", (0.75, 0.6, 0.45, 0.3, 0.2), "of the contrast", _flatten),
-    Corruption("saturation", (0.7, 0.5, 0.3, 0.15, 0.0), "of the saturation", _fade),
-    Corruption("jpeg", (60, 40, 25, 15, 7), "quality", _compress),
-    Corruption("pixelation", (0.75, 0.6, 0.45, 0.3, 0.2), "of the pixels a side", _pixelate),
-    Corruption("rotation", (5, 10, 15, 20, 30), "degrees", _rotate),
-    Corruption("occlusion", (0.05, 0.1, 0.2, 0.3, 0.4), "of the area", _cover),
+    Corruption("gaussian-noise", (0.04, 0.08, 0.12, 0.18, 0.26), "{:g} of white", _add_noise),
+    Corruption("shot-noise", (100, 60, 25, 12, 5), "{:g} photons", _count_photons),
+    Corruption("defocus", (0.006, 0.012, 0.02, 0.03, 0.045), "{:g} of the size", _defocus),
+    Corruption("motion-blur", (0.03, 0.06, 0.1, 0.15, 0.2), "{:g} of the size", _move),
+    Corruption("brightness", (0.1, 0.2, 0.3, 0.4, 0.5), "{:g} of white, up or down", _brighten),
+    Corruption("contrast", (0.75, 0.6, 0.45, 0.3, 0.2), "{:g} of the contrast", _flatten),
+    Corruption("saturation", (0.7, 0.5, 0.3, 0.15, 0.0), "{:g} of the saturation", _fade),
+    Corruption("jpeg", (60, 40, 25, 15, 7), "quality {:g}", _compress),
+    Corruption("pixelation", (0.75, 0.6, 0.45, 0.3, 0.2), "{:g} of the pixels a side", _pixelate),
+    Corruption("rotation", (5, 10, 15, 20, 30), "{:g} degrees", _rotate),
+    Corruption("occlusion", (0.05, 0.1, 0.2, 0.3, 0.4), "{:g} of the area", _cover),
 )

@@ -18,14 +18,14 @@ from cnnclf.evaluation.promises import Target, find_threshold
 from cnnclf.evaluation.selective import RiskCoverage, trace_risk
 from cnnclf.evaluation.set_sizes import MeasuredSets, measure_sets
 from cnnclf.files import read_json, write_json_atomic
-from cnnclf.inference.bundles import check_order
+from cnnclf.inference.bundles import check_order, find_bundle, read_bundle
 from cnnclf.inference.calibration_data import (
     FIELD,
     CalibrationData,
     remove_other_calibrations,
     save_calibration,
 )
-from cnnclf.inference.classifier import Classifier, find_bundle
+from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.familiarity import Familiarity, count_index, find_distances, quantize
 from cnnclf.inference.label_sets import score_truth
 from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
@@ -144,16 +144,16 @@ def calibrate_model(
     rows = _exclude_seen(data, data.select_split(split), training, progress)
     if origin.run is not None and origin.run.path == model:
         warn_of_unfinished(origin.run.path, use="calibrated", progress=progress)
-    is_export = "format" in read_json(bundle / CLASSIFIER_FILE)
+    facts = read_bundle(bundle)
+    check_labels(facts.labels, data)  # before a library is loaded
     classifier = Classifier.load(
         bundle,
         engine=config.engine,
         device=config.device,
-        features=0 if is_export else None,
+        features=0 if "format" in facts.content else None,
         verbose=verbose,
         progress=progress,
     )
-    check_labels(classifier.labels, data)
     worker = _Worker(classifier, config, progress)
     answers = worker.answer(data, rows, split=split)
     norm, rest = _choose_score(answers, config.score, progress)

@@ -233,7 +233,7 @@ def _draw_key(figure: Any, *, left: float, top: float, empty_rows: bool) -> None
         axes.imshow(_shades(shares, found=diagonal), aspect="auto", extent=(0, 1, 0, 1))
         axes.set_xticks([0.5], [name], fontproperties=font(7.5), rotation=90)
         ticks = [] if diagonal else [0, 0.25, 0.5, 0.75, 1]
-        axes.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks], fontproperties=font(7.5))
+        axes.set_yticks(ticks, [f"{100 * tick:.0f} %" for tick in ticks], fontproperties=font(7.5))
         axes.tick_params(length=0)
         axes.yaxis.tick_right()
     if empty_rows:
@@ -283,7 +283,8 @@ def _print_counts(
         text = str(confusion[row, column])
         if with_share:
             # One decimal where a whole percentage would be 0 or 100.
-            text += f"\n{share:.0%}" if 0.0095 < share < 0.995 or share == 1 else f"\n{share:.1%}"
+            is_round = 0.0095 < share < 0.995 or share == 1
+            text += f"\n{100 * share:.{0 if is_round else 1}f} %"
         axes.text(
             column,
             row,

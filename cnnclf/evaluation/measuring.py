@@ -6,11 +6,12 @@ from pathlib import Path
 from cnnclf.config import EvaluateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
 from cnnclf.evaluation.groups import read_column
+from cnnclf.evaluation.predictions import check_labels
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.files import read_json
 from cnnclf.importers import count_unread
-from cnnclf.inference.bundles import check_order
-from cnnclf.inference.classifier import Classifier, find_bundle
+from cnnclf.inference.bundles import check_order, find_bundle, read_bundle
+from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
 from cnnclf.planning.plan import PlanOrigin
 from cnnclf.progress import Progress
@@ -50,6 +51,7 @@ def measure_model(
     data = origin.open_data(source, progress, command=quote("cnnclf", "evaluate", model))
     split = config.split or _choose_split(data, source, bundle=bundle, progress=progress)
     data.select_split(split)
+    check_labels(read_bundle(bundle).labels, data)  # before a library is loaded
     if config.by is not None:
         read_column(data, config.by)  # a wrong name is reported before a model is loaded
     if origin.run is not None and origin.run.path == model:

@@ -27,14 +27,14 @@ class CorruptionScores:
 
     Args:
         name: Of the change.
-        unit: Of the values.
+        strengths: Values of the strengths, in words.
         values: Of the strengths.
         accuracy: At strengths 1 to 5.
         falls_at: The strength at which the accuracy is five points lower; None if at none.
     """
 
     name: str
-    unit: str
+    strengths: tuple[str, ...]
     values: tuple[float, ...]
     accuracy: tuple[float, ...]
     falls_at: int | None
@@ -117,13 +117,13 @@ def draw_robustness(robustness: Robustness, example: npt.NDArray[np.uint8], *, p
     rows = []
     for scores in robustness.changes:
         tiles: list[Tile | None] = []
-        for strength, (value, accuracy) in enumerate(
-            zip(scores.values, scores.accuracy, strict=True), 1
+        for strength, (words, accuracy) in enumerate(
+            zip(scores.strengths, scores.accuracy, strict=True), 1
         ):
             changed = by_name[scores.name].apply(example[None], strength=strength, seed=_SEED)
             title = scores.name if strength == 1 else ""
             has_fallen = scores.falls_at is not None and strength >= scores.falls_at
-            caption = f"{value:g} {scores.unit}: {accuracy:.3f}"
+            caption = f"{words}: {accuracy:.3f}"
             tiles.append(Tile(changed[0].reshape(shape), title, caption, marked=has_fallen))
         rows.append(tiles)
     image = draw_canvas(
@@ -156,6 +156,7 @@ def _measure(
 
 def _describe(row: Corruption, accuracy: list[float], *, clean: float) -> CorruptionScores:
     fallen = [index for index, value in enumerate(accuracy, 1) if value <= clean - _FALL + 1e-9]
+    words = tuple(row.words.format(value) for value in row.values)
     return CorruptionScores(
-        row.name, row.unit, row.values, tuple(accuracy), fallen[0] if fallen else None
+        row.name, words, row.values, tuple(accuracy), fallen[0] if fallen else None
     )

@@ -31,6 +31,15 @@ class Change:
     apply: Callable[[Pixels, float], Pixels]
     words: str
 
+    def describe(self, strength: float) -> str:
+        """Say a strength."""
+        return self.words.format(100 * strength if "%" in self.words else strength)
+
+    def describe_largest(self) -> str:
+        """Say the largest strength, which stands for both directions where there are two."""
+        words = self.describe(abs(self.strengths[-1]))
+        return words.replace("+", "±") if "{:+" in self.words else words
+
 
 @dataclass(frozen=True, eq=False)
 class Flip:
@@ -59,23 +68,26 @@ def explain_counterfactual(context: ExplainContext, subject: Subject) -> Explana
     flips = [find_flip(context, subject, change=change) for change in CHANGES]
     best = labels[int(np.argmax(subject.probabilities))]
     tiles: list[Tile | None] = [
-        Tile(to_rgb(subject.pixels), f"{best}, {subject.probabilities.max():.1%}", "the image")
+        Tile(
+            to_rgb(subject.pixels),
+            f"{best}, {100 * subject.probabilities.max():.1f} %",
+            "the image",
+        )
     ]
     for flip in flips:
-        words, largest = flip.change.words, flip.change.strengths[-1]
         caption = (
-            f"{words.format(flip.strength)} it becomes {flip.label}"
+            f"{flip.change.describe(flip.strength)} it becomes {flip.label}"
             if flip.strength is not None
-            else f"stays {flip.label}, even {words.replace('{:+', '±{:').format(abs(largest))}"
+            else f"stays {flip.label}, even {flip.change.describe_largest()}"
         )
-        title = f"{flip.label}, {flip.probability:.1%}"
+        title = f"{flip.label}, {100 * flip.probability:.1f} %"
         tiles.append(Tile(to_rgb(flip.pixels), title, caption, marked=flip.strength is not None))
     found = [flip for flip in flips if flip.strength is not None]
     smallest = min(found, key=lambda flip: flip.distance, default=None)
     if smallest is None:
         summary = f"none of these changes changes the label {best}"
     else:
-        how = smallest.change.words.format(smallest.strength)
+        how = smallest.change.describe(smallest.strength or 0.0)
         summary = f"the least change of pixels: {how} it becomes {smallest.label}"
     return Explanation(
         rows=[tiles[:4], tiles[4:]],
@@ -178,10 +190,12 @@ _FRACTIONS = [step / 50 for step in range(1, 21)]  # to 40 % of the side
 _FACTORS = [1.05**step for step in range(1, 15)]  # to twice the size
 
 CHANGES: tuple[Change, ...] = (
-    Change("shift across", _both(_FRACTIONS), _shift_across, "shifted by {:+.0%} of its width"),
-    Change("shift down", _both(_FRACTIONS), _shift_down, "shifted down by {:+.0%} of its height"),
+    Change("shift across", _both(_FRACTIONS), _shift_across, "shifted by {:+.0f} % of its width"),
+    Change("shift down", _both(_FRACTIONS), _shift_down, "shifted down by {:+.0f} % of its height"),
     Change("rotation", _both(range(2, 91, 2)), _turn, "turned by {:+.0f} degrees"),
     Change("zoom", [f for each in _FACTORS for f in (each, 1 / each)], _zoom, "scaled by {:.2f}"),
     Change("brightness", _both(range(5, 151, 5)), _brighten, "with {:+.0f} gray levels"),
-    Change("blur", [step / 200 for step in range(1, 21)], _blur, "blurred with a sigma of {:.1%}"),
+    Change(
+        "blur", [step / 200 for step in range(1, 21)], _blur, "blurred with a sigma of {:.1f} %"
+    ),
 )

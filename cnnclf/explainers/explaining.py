@@ -19,10 +19,11 @@ from cnnclf.explainers.explainer_table import ExplainerRow
 from cnnclf.explainers.feature_maps import find_first_convolution
 from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.map_figure import explain_by_maps
-from cnnclf.explainers.network import Network
+from cnnclf.explainers.network import Network, read_layer_names
 from cnnclf.explainers.training_images import TrainingImages, sample_images
 from cnnclf.files import atomic_path, safe_name
 from cnnclf.images.decode import fit_pixels
+from cnnclf.inference.bundles import Bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import Origin, find_origin, quote
 from cnnclf.progress import Progress
@@ -82,6 +83,30 @@ class ExplainRequest:
     classes: Sequence[str] = ()
     out: Path | None = None
     npz: bool = False
+
+
+def check_names(bundle: Bundle, *, classes: Sequence[str], layer: str | None) -> None:
+    """Refuse names of classes and layers that a bundle has not, before a library is loaded.
+
+    Args:
+        bundle: The model.
+        classes: Labels.
+        layer: Names of layers, separated by commas; None or `all`.
+
+    Raises:
+        UsageError: There is no such class or layer.
+    """
+    _find_classes(bundle.labels, classes)
+    if layer is None or layer == _ALL_LAYERS or bundle.model.format != "keras":
+        return
+    known = read_layer_names(bundle.model.path)
+    for name in _split_names(layer) if known else ():
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.3)
+            raise UsageError(
+                f"--layer {name}: the network has no layer of this name",
+                f"did you mean {' or '.join(near)}?" if near else "cnnclf describe lists them",
+            )
 
 
 def open_context(
@@ -244,8 +269,11 @@ def find_layers(context: ExplainContext) -> list[str]:
         return [given or ""]
     if given == _ALL_LAYERS:
         return [step.name for step in network.graph.convolutions]
-    names = [name.strip() for name in given.split(",")]
-    return [network.graph.find_layer(name).name for name in dict.fromkeys(names)]
+    return [network.graph.find_layer(name).name for name in _split_names(given)]
+
+
+def _split_names(given: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in given.split(",")))
 
 
 def check_count(context: ExplainContext, images: int, *, request: ExplainRequest) -> None:

@@ -111,7 +111,7 @@ def describe_subject(subject: Subject, labels: tuple[str, ...]) -> str:
     """Return the title of a figure: what the network says about the image."""
     best = int(np.argmax(subject.probabilities))
     name = subject.path.rpartition("/")[2]
-    answer = f"{labels[best]}, {subject.probabilities[best]:.1%}"
+    answer = f"{labels[best]}, {100 * subject.probabilities[best]:.1f} %"
     return f"{name}: {answer}" if name else answer
 
 
@@ -149,7 +149,8 @@ def describe_errors(maps: ClassMaps) -> str:
     if maps.errors is None:
         return ""
     worst = float(maps.errors.max())
-    error = f"error {worst:{'.1e' if worst < 0.01 else '.1%'}} of {maps.scale}"
+    amount = f"{worst:.1e}" if worst < 0.01 else f"{100 * worst:.1f} %"
+    error = f"error {amount} of {maps.scale}"
     if np.isinf(maps.tolerance):
         return f"approximate: {error}"
     return f"complete: {error}" if worst <= maps.tolerance else f"NOT complete: {error}"

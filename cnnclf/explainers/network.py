@@ -1,11 +1,14 @@
 """A network to explain: its logits from any engine, its graph from Keras, and a randomized copy."""
 
+import zipfile
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.bounded import MAX_DOCUMENT_BYTES, parse_json
 from cnnclf.errors import RunError
 from cnnclf.explainers.flat_graph import FlatGraph
 from cnnclf.inference.classifier import Classifier
@@ -15,6 +18,30 @@ from cnnclf.probabilities import softmax
 
 _BATCH = 32
 Pixels = npt.NDArray[np.uint8]
+
+
+def read_layer_names(path: Path) -> list[str]:
+    """Return the names of all layers of a .keras file, without Keras; none if it has no such list.
+
+    Args:
+        path: The file, whose network may contain others.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
+            waiting: list[Any] = [parse_json(file.read(MAX_DOCUMENT_BYTES))]
+    except (OSError, LookupError, RuntimeError, ValueError, zipfile.BadZipFile):
+        return []
+    names: list[str] = []
+    while waiting:
+        content = waiting.pop()
+        if isinstance(content, dict):
+            settings = content.get("config")
+            if "class_name" in content and isinstance(settings, dict) and "name" in settings:
+                names.append(str(settings["name"]))
+            waiting += content.values()
+        elif isinstance(content, list):
+            waiting += content
+    return names
 
 
 class Network:

@@ -99,7 +99,7 @@ def explain_receptive_field(context: ExplainContext, subject: Subject) -> Explan
         title="Receptive fields of the units in the center of a layer",
         lines=[
             f"Frame: the theoretical field, unless larger than the image. Red: {red}.",
-            f"Effective: the smallest centered square with {_MASS:.0%} of the gradient.",
+            f"Effective: the smallest centered square with {100 * _MASS:.0f} % of the gradient.",
         ],
         summary="; ".join(parts),
         scores={"layers": scores},

@@ -127,7 +127,7 @@ def check_job(path: Path, job: PredictionJob, *, rows: Path) -> bool:
     return record.get("may_replace") is True
 
 
-def remember_finished(path: Path, job: PredictionJob, *, files: int) -> None:
+def remember_finished(path: Path, job: PredictionJob) -> None:
     """Note in the cache whose rows a finished file has, until the file changes.
 
     After a kill at the very end, nothing else tells a finished job from a file of something else.
@@ -135,14 +135,11 @@ def remember_finished(path: Path, job: PredictionJob, *, files: int) -> None:
     Args:
         path: The finished rows.
         job: Their job.
-        files: How many there are.
     """
     with contextlib.suppress(OSError, CnnclfError):  # the rows are complete without it
         found = path.stat()
         state = {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
-        write_json_atomic(
-            _note_of(path), {"version": _VERSION, "job": job.to_record(), "files": files} | state
-        )
+        write_json_atomic(_note_of(path), {"version": _VERSION, "job": job.to_record()} | state)
 
 
 def is_finished(
@@ -165,15 +162,6 @@ def is_finished(
     if not is_same or not isinstance(job, dict) or not _is_job_of(job, inputs, model):
         return False
     return all(job.get(name) == value for name, value in asked.items())
-
-
-def count_finished(path: Path) -> int | None:
-    """Return how many rows a finished job has, as it was noted; None if it was not."""
-    try:
-        files = read_json(_note_of(path)).get("files")
-    except CnnclfError:
-        return None
-    return files if isinstance(files, int) else None
 
 
 def _is_job_of(job: Mapping[str, Any], inputs: Sequence[str], model: str) -> bool:

@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from cnnclf.errors import MissingPackageError
@@ -52,6 +53,15 @@ def write_parquet(lines: Path, target: Path, *, columns: RowColumns) -> None:
                 pa.array([_as_text(row[name]) for row in rows], kind) for name, kind in fields
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def read_paths(path: Path) -> Iterator[str]:
+    """Yield the paths of a file that `write_parquet` wrote."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["path"]):
+            yield from batch.column(0).to_pylist()
 
 
 def _as_text(value: object) -> object:

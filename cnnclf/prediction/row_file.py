@@ -7,7 +7,9 @@ not a database.
 """
 
 import contextlib
+import csv
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +25,8 @@ from cnnclf.prediction.job import (
     remember_finished,
     write_job,
 )
-from cnnclf.prediction.parquet import check_parquet, write_parquet
+from cnnclf.prediction.parquet import check_parquet, read_paths, write_parquet
+from cnnclf.prediction.path_set import PathSet
 from cnnclf.prediction.rows import CSV, JSON_LINES, Prediction, RowColumns, RowFormat
 from cnnclf.prediction.summary import SoFar
 
@@ -134,6 +137,25 @@ def settle_finished(
     return True
 
 
+def read_done(path: Path) -> PathSet:
+    """Return the paths, as they were written, of a finished file of a job that can be resumed."""
+    done = PathSet()
+    if path.suffix.lower() == ".parquet":
+        for found in read_paths(path):
+            done.add(found)
+        return done
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        if path.suffix.lower() == ".jsonl":
+            for line in file:
+                done.add(str(json.loads(line)["path"]))
+        else:
+            rows = csv.reader(file)
+            next(rows, None)  # the heading
+            for row in rows:
+                done.add(row[0])
+    return done
+
+
 def is_interrupted(path: Path) -> bool:
     """Return whether there is an interrupted job that wrote anything, even only a heading."""
     files = _Files.of(path)
@@ -237,11 +259,6 @@ class RowFile:
         """Rows that are certainly in the file; if the disk is full there may be a few more."""
         return self.so_far.summary.earlier + self._flushed
 
-    @property
-    def written(self) -> int:
-        """All rows, also those that are not in the file yet."""
-        return self.so_far.summary.earlier + self._written
-
     def write(self, prediction: Prediction) -> None:
         """Write a row."""
         self._lines.append(self.form.line(prediction, self.columns))
@@ -343,14 +360,14 @@ def _finish(rows: RowFile, files: _Files, form: FileFormat, job: PredictionJob |
         os.fsync(rows.descriptor)
         if form.finish is None:
             os.replace(files.partial, files.target)  # noqa: PTH105 (says what it does)
-            _remember(files, job, rows)
+            _remember(files, job)
         else:
             if job is not None:  # if killed after this, resuming may replace its own target
                 write_job(files.job, job, may_replace=True)
             try:
                 form.finish(files.partial, files.converted, columns=rows.columns)
                 os.replace(files.converted, files.target)  # noqa: PTH105 (says what it does)
-                _remember(files, job, rows)
+                _remember(files, job)
             finally:
                 files.converted.unlink(missing_ok=True)
             files.partial.unlink()
@@ -359,9 +376,9 @@ def _finish(rows: RowFile, files: _Files, form: FileFormat, job: PredictionJob |
         raise write_error(rows.path, error) from error
 
 
-def _remember(files: _Files, job: PredictionJob | None, rows: RowFile) -> None:
+def _remember(files: _Files, job: PredictionJob | None) -> None:
     if job is not None:
-        remember_finished(files.target, job, files=rows.written)
+        remember_finished(files.target, job)
 
 
 def _has_content(path: Path) -> bool:

@@ -211,8 +211,9 @@ def move_together(evidence: Evidence, gone: Collection[str]) -> Iterator[RowChan
         gone: Paths of images that are removed; they hold nothing together.
     """
     paths = evidence.dataset.manifest.paths
-    stays = np.array([path not in gone for path in paths]) & (evidence.splits >= 0)
-    units = evidence.units
+    kept = np.array([path not in gone for path in paths])
+    stays = kept & (evidence.splits >= 0)
+    units = evidence.find_units(kept)
     earliest = np.full(len(paths), len(SPLITS))
     np.minimum.at(earliest, units[stays], evidence.splits[stays])
     for row in np.flatnonzero(stays & (evidence.splits > earliest[units])).tolist():

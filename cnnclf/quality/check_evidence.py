@@ -143,12 +143,24 @@ class Evidence:
     @cached_property
     def units(self) -> npt.NDArray[np.int64]:
         """A number for each image that its group, its duplicates and near duplicates share."""
+        return self.find_units(np.ones(len(self.splits), bool))
+
+    def find_units(self, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Return the units of the images that are kept; others hold no two of them together.
+
+        Args:
+            kept: bool [N].
+        """
         groups = np.array(self.dataset.manifest.groups)
-        edges = [self.near_pairs.rows]
-        for keys, rows in (
-            (self.contents, np.arange(len(groups))),
-            (groups, np.flatnonzero(groups != "")),
-        ):
+        # near duplicates of one of several equal images are those of the first that is kept
+        _, contents = np.unique(self.contents, return_inverse=True)
+        firsts = np.full(len(groups), -1)
+        rows = np.flatnonzero(kept)[::-1]
+        firsts[contents[rows]] = rows
+        near = firsts[contents[self.near_pairs.rows]]
+        edges = [near[(near >= 0).all(axis=1)]]
+        for keys, has_key in ((contents, kept), (groups, kept & (groups != ""))):
+            rows = np.flatnonzero(has_key)
             order = rows[np.argsort(keys[rows], kind="stable")]
             same = keys[order[1:]] == keys[order[:-1]]
             edges.append(np.stack([order[:-1][same], order[1:][same]], axis=1))

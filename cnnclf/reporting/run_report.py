@@ -68,15 +68,22 @@ class WrittenReport:
         path: The file.
         size_bytes: Its size.
         missing: What is not on it, and why.
+        is_renewed: Whether it replaced an earlier page.
     """
 
     path: Path
     size_bytes: int
     missing: Sequence[str] = ()
+    is_renewed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {"path": self.path, "size_bytes": self.size_bytes, "missing": list(self.missing)}
+        return {
+            "path": self.path,
+            "size_bytes": self.size_bytes,
+            "missing": list(self.missing),
+            "renewed": self.is_renewed,
+        }
 
 
 @dataclass
@@ -106,7 +113,7 @@ def report_run(
 
     Args:
         path: A run directory, finished or not.
-        out: The file; None for report.html in the run.
+        out: The file, which is replaced; None for report.html in the run.
         evaluation: Which one is shown in detail, such as val or test-NAME; None for that of test.
         maps: Compute evidence maps, for which the network is loaded.
         progress: Receives tasks and notes.
@@ -141,8 +148,9 @@ def report_run(
         missing=missing.notes,
     )
     target = out or files.directory.report
+    is_renewed = target.exists()
     write_text_atomic(target, page)
-    return WrittenReport(target, target.stat().st_size, missing.notes)
+    return WrittenReport(target, target.stat().st_size, missing.notes, is_renewed)
 
 
 def _choose_evaluation(files: RunFiles, name: str | None) -> Evaluation | None:

@@ -5,7 +5,7 @@ import typer.main
 
 from cnnclf.augmentation.table import AUGMENTATIONS, PRESETS
 from cnnclf.cli.app import COMMANDS, load_command
-from cnnclf.cli.settings import given_settings
+from cnnclf.cli.settings import blaming_options, given_settings
 from cnnclf.config import (
     AugmentConfig,
     CommandConfig,
@@ -21,6 +21,7 @@ from cnnclf.config import (
     option_name,
     setting_keys,
 )
+from cnnclf.errors import ConfigError, UsageError
 from cnnclf.inference.engines.engine_table import PRECISIONS
 from cnnclf.runtime import POLICIES
 from tests.conftest import Cli
@@ -87,6 +88,18 @@ def test_precisions_are_those_that_keras_and_the_engines_compute_in() -> None:
     assert trained == ("auto", *POLICIES)
     assert computed == choices_of(EvaluateConfig.model_fields["precision"]) == ("auto", *PRECISIONS)
     assert set(trained) <= set(computed)
+
+
+def test_settings_that_do_not_fit_are_named_as_they_were_typed() -> None:
+    error = ConfigError("tail.unfreeze = 9 and tail.unfreezes: no data.fit", "see tail.unfreeze.")
+    for origins, message, hint in (
+        ({"tail.unfreeze": "option"}, "--unfreeze 9 and tail.unfreezes: no data.fit", "--unfreeze"),
+        ({"tail.unfreeze": "--set"}, error.message, "tail.unfreeze"),
+        ({}, error.message, "tail.unfreeze"),
+    ):
+        with pytest.raises(UsageError) as caught, blaming_options(origins):
+            raise error
+        assert (caught.value.message, caught.value.hint) == (message, f"see {hint}.")
 
 
 def test_a_command_refuses_a_wrong_setting_as_it_was_typed(cli: Cli) -> None:

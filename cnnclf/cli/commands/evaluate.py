@@ -166,7 +166,7 @@ def _show_robustness(robustness: "Robustness") -> None:
             (
                 row.name,
                 *(f"{value:.3f}" for value in row.accuracy),
-                "-" if row.falls_at is None else f"{row.values[row.falls_at - 1]:g} {row.unit}",
+                "-" if row.falls_at is None else row.strengths[row.falls_at - 1],
             )
             for row in robustness.changes
         ],

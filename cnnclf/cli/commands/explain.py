@@ -80,7 +80,7 @@ def explain_command(
             "IMAGES",
             hint=f"only the views of the network need none: {_list_views_without_image()}",
         )
-    from cnnclf.inference.bundles import check_order, find_bundle, read_kind
+    from cnnclf.inference.bundles import check_order, find_bundle, read_bundle, read_kind
     from cnnclf.inference.origins import warn_of_unfinished
     from cnnclf.prediction.inputs import ImageInputs
 
@@ -97,11 +97,13 @@ def explain_command(
     from cnnclf.explainers.explaining import (
         ExplainRequest,
         check_count,
+        check_names,
         explain_images,
         open_context,
     )
     from cnnclf.inference.classifier import Classifier
 
+    check_names(read_bundle(bundle), classes=class_ or (), layer=config.layer)
     classifier = Classifier.load(
         bundle,
         engine=config.engine,

@@ -40,6 +40,7 @@ def report_command(
 ) -> None:
     """Write everything about a run on one HTML page, which opens offline.
 
+    A page in the run is renewed, another one replaced with --overwrite only.
     Plan with reasons, data, curves, metrics with intervals, confusion matrix with images,
     calibration, mistakes with evidence maps, network, and the commands to do it again. What is
     missing, such as the dataset, is named. Several runs are compared, image by image.
@@ -63,5 +64,6 @@ def report_command(
         out.warn(note)
     from cnnclf.files import format_bytes
 
-    out.line(f"wrote {report.path} ({format_bytes(report.size_bytes)})")
+    verb = "renewed" if report.is_renewed else "wrote"
+    out.line(f"{verb} {report.path} ({format_bytes(report.size_bytes)})")
     out.json(report.to_dict())

@@ -10,6 +10,7 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
 from cnnclf.cli.declaring import argument, option
+from cnnclf.cli.network_tables import GroupedCount
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.paired_tables import show_tests
@@ -405,8 +406,8 @@ def _name_model(plan: Mapping[str, Any]) -> str | None:
     return f"{model.get('preset', 'cnn')} {filters}".strip() if model else None
 
 
-def _grouped(count: object) -> str | None:
-    return f"{count:,}" if isinstance(count, int) else None
+def _grouped(count: object) -> object:
+    return GroupedCount(count) if isinstance(count, int) else None
 
 
 def _read_plan(directory: RunDirectory) -> dict[str, Any]:

@@ -152,8 +152,29 @@ def _lay_out_splits(
             deep = options.label_from == "top"
             problem = choose_classes(view, path, split=split, choice=choice, deep=deep)
             layout.problem = layout.problem or problem
+    _join_spellings(layout)
     _drop_bare_images(view, layout)
     return layout
+
+
+def _join_spellings(layout: FolderLayout) -> None:
+    """Read Train/Cat and test/cat as one class; a and A stay two where a split holds both."""
+    classes = layout.choice.classes
+    known = {(each.split, each.label) for each in classes}
+    spellings: dict[str, set[str]] = {}
+    for split, label in known:
+        if split == "train":
+            spellings.setdefault(label.casefold(), set()).add(label)
+    joined: dict[str, str] = {}
+    for number, each in enumerate(classes):
+        alike = spellings.get(each.label.casefold(), set())
+        label = next(iter(alike), "")
+        if len(alike) == 1 and (each.split, label) not in known:
+            classes[number] = each._replace(label=label)
+            joined[each.label] = label
+    if joined:
+        words = name_some([f"{name} as {label}" for name, label in joined.items()])
+        layout.remarks.append(f"read {words}, as in train: the names differ only in case")
 
 
 def _finds_labels(view: FolderView, path: str, rule: str) -> bool:

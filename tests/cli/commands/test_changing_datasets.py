@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,26 @@ def test_copies_go_to_one_split(cli: Cli, dataset: Path) -> None:
     assert manifest.splits[manifest.paths.index("planted0.png")] == 0
     assert cli("import", dataset, "--fix-splits").stdout.strip() == "nothing to change"
     assert cli("check", dataset, "--strict").code == 0
+
+
+def test_an_image_that_is_removed_holds_no_others_together(cli: Cli, tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    drawn.add("bridge.png", drawn.open("ball/020.png"), "ball", split="test")
+    drawn.rows = [
+        replace(row, group="herd") if row.path in {FIRST, "bridge.png"} else row
+        for row in drawn.rows
+    ]
+    dataset = drawn.import_into(tmp_path / "dataset").directory
+    decisions = decide(tmp_path / "decisions.csv", ("bridge.png", "remove", ""))
+    assert cli("import", dataset, "--apply", decisions, "--fix-splits").code == 0
+    assert "bridge.png" not in paths_of(dataset)
+    manifest = load_dataset(dataset).manifest
+    assert manifest.splits[manifest.paths.index("ball/020.png")] == 2
+
+    assert cli("import", dataset, "--undo").code == 0
+    assert cli("import", dataset, "--fix-splits").code == 0
+    manifest = load_dataset(dataset).manifest
+    assert manifest.splits[manifest.paths.index("ball/020.png")] == 0
 
 
 def test_decisions_are_followed(cli: Cli, dataset: Path, tmp_path: Path) -> None:

@@ -148,6 +148,8 @@ def test_changed_images_and_the_groups_of_a_column(
     with Image.open(tmp_path / "report/robustness.png") as image:
         assert image.height > image.width > 500
     assert "accuracy on 36 changed images" in result.stdout
+    assert rows["jpeg"]["strengths"][0] == "quality 60"
+    assert rows["occlusion"]["strengths"][0] == "0.05 of the area"
 
     refused = cli("evaluate", place.run, dataset, "--by", "site")
     assert refused.code == 2
@@ -282,7 +284,10 @@ def test_a_bundle_alone_needs_a_dataset(cli: Cli, place: Place, tmp_path: Path) 
     assert (bundle / "evaluation/test/metrics.json").exists()
 
 
-def test_other_labels_are_refused(cli: Cli, place: Place, other: Callable[[str], Path]) -> None:
+def test_other_labels_are_refused_before_a_library_is_loaded(
+    cli: Cli, place: Place, other: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classifier, "load", None)
     folder = other("photos")
     (folder / "red").rename(folder / "crimson")
     result = cli("evaluate", place.run, folder)

@@ -10,6 +10,7 @@ import pytest
 
 from cnnclf.errors import ExitCode
 from cnnclf.explainers.explainer_table import EXPLAINERS
+from cnnclf.inference.classifier import Classifier
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[3]
@@ -64,9 +65,14 @@ def test_a_file_that_is_no_image_is_reported(cli: Cli, tmp_path: Path) -> None:
         (("--top-k", "0"), "--top-k"),
     ],
 )
-def test_wrong_usage_is_one_error(
-    cli: Cli, arguments: tuple[str, ...], message: str, tmp_path: Path
+def test_wrong_usage_is_one_error_before_a_library_is_loaded(
+    cli: Cli,
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Classifier, "load", None)
     result = cli("explain", RUN, IMAGES / "x/x001.jpg", "--out", tmp_path, *arguments)
     assert result.code == ExitCode.USAGE
     assert message in result.stderr

@@ -50,6 +50,17 @@ KINDS = {
     "suffix": Kind(split_tree("training_set", "validation_set", "test_set"), splits=(8, 8, 8)),
     "prefix": Kind(split_tree("seg_train", "seg_test"), splits=(8, 0, 8)),
     "camel": Kind(split_tree("TrainData", "ValData", "TestData"), splits=(8, 8, 8)),
+    "case of classes": Kind(
+        {"Train/cat": 4, "Train/dog": 4, "Test/Cat": 4, "Test/DOG": 4},
+        splits=(8, 0, 8),
+        notes=("read Cat as cat, DOG as dog, as in train: the names differ only in case",),
+    ),
+    "letters of both cases": Kind(
+        {"train/a": 4, "train/b": 4, "test/a": 4, "test/A": 4, "test/b": 4},
+        labels=("A", "a", "b"),
+        splits=(8, 0, 12),
+        warns=("labels without training images",),
+    ),
     "years": Kind(split_tree("train2017", "val2017"), splits=(8, 8, 0)),
     "dev": Kind(split_tree("train", "dev", "holdout"), splits=(8, 8, 8)),
     "eval is test": Kind(split_tree("train", "val", "eval"), splits=(8, 8, 8)),
