@@ -40,10 +40,10 @@ def report_command(
 ) -> None:
     """Write everything about a run on one HTML page, which opens offline.
 
-    A page in the run is renewed, another one replaced with --overwrite only.
     Plan with reasons, data, curves, metrics with intervals, confusion matrix with images,
     calibration, mistakes with evidence maps, network, and the commands to do it again. What is
-    missing, such as the dataset, is named. Several runs are compared, image by image.
+    missing, such as the dataset, is named. Several runs are compared, image by image. A page in
+    the run is renewed, any other is replaced with --overwrite only.
     """
     target = out_ if out_ is not None or len(runs) == 1 else Path("comparison.html")
     if target is not None:
