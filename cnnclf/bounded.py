@@ -2,15 +2,19 @@
 
 A path in a manifest, a bundle or on the command line may lead to `/dev/zero`, a FIFO that nobody
 writes to, or a document made to exhaust its parser. Every file that is read whole is read here.
+
+So are the members of tar files, which are never unpacked: FILE.tar/OFFSET+SIZE/NAME is a path like
+any other here, and no file can have it, as there are no files below a file.
 """
 
 import errno
 import json
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """Largest JSON document: a plan or manifest description of ours has a few MB at most."""
@@ -34,24 +38,61 @@ _KINDS = (
 )
 
 
+_SLICE: Final = re.compile(r"(.+?\.tar[^/\\]*)[/\\](\d{1,18})\+(\d{1,18})[/\\].", re.DOTALL)
+
+
+class TarSlice(NamedTuple):
+    """The content of a member of a tar file that is not compressed.
+
+    Args:
+        file: The tar file.
+        offset: Bytes before the content.
+        size: Bytes of it.
+    """
+
+    file: Path
+    offset: int
+    size: int
+
+    def name(self, member: str) -> str:
+        """Return the path that stands for this slice, whose last parts tell what it is."""
+        return f"{self.file.as_posix()}/{self.offset}+{self.size}/{member}"
+
+
+def find_slice(path: Path | str) -> TarSlice | None:
+    """Return the part of a tar file that a path stands for; None for every other path."""
+    text = os.fspath(path)
+    found = _SLICE.match(text) if ".tar" in text else None
+    if found is None or not os.path.isfile(found[1]):  # noqa: PTH113 - of a million paths
+        return None
+    return TarSlice(Path(found[1]), int(found[2]), int(found[3]))
+
+
 def check_regular(path: Path, *, max_bytes: int | None = None) -> os.stat_result:
     """Look at a file without opening it.
 
     Args:
-        path: Links are followed.
+        path: Links are followed. Of a member of a tar file, the size is its own, and all else that
+            of the tar file.
         max_bytes: Largest size; None for any.
 
     Raises:
         OSError: It does not exist, is no regular file, or is larger; `strerror` says which.
     """
+    part = find_slice(path)
     try:
-        found = path.stat()
+        found = (part.file if part else path).stat()
     except ValueError as error:  # a NUL in the path
         raise OSError(errno.EINVAL, "not a valid file name", repr(str(path))) from error
     for is_kind, words in _KINDS:
         if is_kind(found.st_mode):
             number = errno.EISDIR if is_kind is stat.S_ISDIR else errno.EINVAL
             raise OSError(number, words, str(path))
+    if part is not None:
+        if part.offset + part.size > found.st_size:
+            raise OSError(errno.EIO, f"{part.file.name} ends before it", str(path))
+        times = {"st_mtime": found.st_mtime, "st_mtime_ns": found.st_mtime_ns}
+        found = os.stat_result((*found[:6], part.size, *found[7:10]), times)
     if max_bytes is not None and found.st_size > max_bytes:
         raise OSError(errno.EFBIG, f"it has more than {max_bytes:,} bytes", str(path))
     return found
@@ -68,6 +109,10 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
         OSError: It cannot be read, is no regular file, or is larger; `strerror` says which.
     """
     size = check_regular(path, max_bytes=max_bytes).st_size
+    if (part := find_slice(path)) is not None:
+        with part.file.open("rb") as file:
+            file.seek(part.offset)
+            return file.read(part.size)
     with path.open("rb") as file:
         # Files of /proc have no size until they are read.
         data = file.read((size or max_bytes) + 1)

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnclf.bounded import check_regular, parse_json, parse_toml, read_bytes
+from cnnclf.bounded import (
+    TarSlice,
+    check_regular,
+    find_slice,
+    parse_json,
+    parse_toml,
+    read_bytes,
+)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="devices and pipes of posix")
@@ -81,3 +88,27 @@ def test_hostile_toml_is_a_value_error(text: str, reason: str) -> None:
 def test_any_bytes_parse_or_are_a_value_error(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert parse_json(data) is not Ellipsis
+
+
+def test_a_part_of_a_tar_file_is_read_like_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"0123456789")
+    path = tmp_path / TarSlice(Path("a.tar"), 2, 5).name("x/y.jpg")
+    assert path == tmp_path / "a.tar" / "2+5" / "x" / "y.jpg"
+    assert find_slice(path) == (tmp_path / "a.tar", 2, 5)
+    assert read_bytes(path, max_bytes=5) == b"23456"
+    found, whole = check_regular(path), (tmp_path / "a.tar").stat()
+    assert found.st_size == 5
+    assert (found.st_mtime, found.st_mtime_ns) == (whole.st_mtime, whole.st_mtime_ns)
+    with pytest.raises(OSError, match="more than 4 bytes"):
+        read_bytes(path, max_bytes=4)
+    with pytest.raises(OSError, match=r"a\.tar ends before it"):
+        read_bytes(tmp_path / "a.tar/2+9/x")
+
+
+def test_other_paths_are_no_part_of_a_tar_file(tmp_path: Path) -> None:
+    (tmp_path / "b.tar" / "1+2").mkdir(parents=True)
+    (tmp_path / "b.tar" / "1+2" / "x").write_bytes(b"file")
+    assert read_bytes(tmp_path / "b.tar" / "1+2" / "x") == b"file"
+    (tmp_path / "a.tar").write_bytes(b"0123456789")
+    for name in ("a.tar", "a.tar/1+2", "a.tar/1+2/", "a.tar/x/y", "c.tar/1+2/x"):
+        assert find_slice(f"{tmp_path}/{name}") is None

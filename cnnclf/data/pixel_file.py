@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.bounded import check_regular, parse_json, read_bytes
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.decoding import (
     DecodingJob,
@@ -103,7 +103,7 @@ def pixel_key(job: DecodingJob) -> str:
 def _identify(file: Path) -> str:
     """Return a substitute for the hash of a row without one."""
     with suppress(OSError):
-        status = file.stat()
+        status = check_regular(file)
         return f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
     return str(file)
 

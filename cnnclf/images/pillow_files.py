@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
+from cnnclf.bounded import MAX_IMAGE_BYTES, find_slice, read_bytes
 from cnnclf.errors import ImageError
 from cnnclf.images.deep_colors import join_bytes, take_other_byte
 from cnnclf.images.dicom_files import read_dicom
@@ -501,14 +502,7 @@ def _open_source(source: Path | bytes) -> Iterator[BinaryIO]:
         yield io.BytesIO(source)
         return
     try:
-        status = source.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block forever
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-            raise ImageError(f"not an image file but {kind}")
-        stream: BinaryIO = source.open("rb")
-        if status.st_size <= _ALL_AT_ONCE_BYTES:
-            with stream:
-                stream = io.BytesIO(stream.read())
+        stream = _open_file(source)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ImageError(f"the file cannot be read: {reason}") from error
@@ -516,6 +510,20 @@ def _open_source(source: Path | bytes) -> Iterator[BinaryIO]:
         raise ImageError(f"not a valid file name: {error}") from error
     with stream:
         yield stream
+
+
+def _open_file(path: Path) -> BinaryIO:
+    if find_slice(path):
+        return io.BytesIO(read_bytes(path, max_bytes=MAX_IMAGE_BYTES))
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would block forever
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+        raise ImageError(f"not an image file but {kind}")
+    stream = path.open("rb")
+    if status.st_size <= _ALL_AT_ONCE_BYTES:
+        with stream:
+            return io.BytesIO(stream.read())
+    return stream
 
 
 def _open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from cnnclf.bounded import MAX_IMAGE_BYTES
+from cnnclf.bounded import MAX_IMAGE_BYTES, find_slice, read_bytes
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ImageInfo, inspect_image
@@ -151,6 +151,8 @@ def _read_file(path: str) -> bytes:
         ImageError: It is not a file, or larger than `MAX_IMAGE_BYTES`.
         OSError: It cannot be read.
     """
+    if find_slice(path):
+        return read_bytes(Path(path), max_bytes=MAX_IMAGE_BYTES)
     descriptor = os.open(path, _READING)
     try:
         found = os.fstat(descriptor)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, NamedTuple
 
+from cnnclf.bounded import find_slice
 from cnnclf.data.manifest import is_dataset, load_dataset
 from cnnclf.errors import DataError
 from cnnclf.images.formats import FORMATS
@@ -226,6 +227,9 @@ class _Search:
 
     def _take(self, path: str) -> Iterator[Found]:
         """Yield a file, the content of a folder, or an error."""
+        if find_slice(path):
+            yield Found(path)
+            return
         try:
             status = os.stat(path)  # noqa: PTH116 (the spelling of the path is kept)
         except FileNotFoundError:

@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+from cnnclf.bounded import MAX_IMAGE_BYTES, check_regular, find_slice, read_bytes
 from cnnclf.errors import UsageError
 from cnnclf.files import safe_name
 from cnnclf.inference.ranking import UNKNOWN
@@ -62,7 +65,9 @@ class Placer:
             return path
         if self.dry_run:
             return str(folder / source.name)
-        source.stat()  # if the file is gone, no name is claimed
+        if self.mode != "copy" and find_slice(source):
+            raise OSError(errno.EINVAL, f"in a tar file it cannot be {_DONE[self.mode]}", path)
+        check_regular(source)  # if the file is gone, no name is claimed
         folder.mkdir(parents=True, exist_ok=True)
         target = self._claim(folder, source.name)
         try:
@@ -113,7 +118,7 @@ def name_folders(labels: Sequence[str]) -> dict[str, str]:
 def _copy(source: Path, target: Path) -> None:
     temporary = _temporary(target)
     try:
-        with source.open("rb") as reader, temporary.open("xb") as writer:
+        with _open(source) as reader, temporary.open("xb") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
             os.fsync(writer.fileno())
@@ -122,6 +127,12 @@ def _copy(source: Path, target: Path) -> None:
         os.replace(temporary, target)  # noqa: PTH105 (replaces our own claim)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _open(source: Path) -> BinaryIO:
+    if find_slice(source):
+        return io.BytesIO(read_bytes(source, max_bytes=MAX_IMAGE_BYTES))
+    return source.open("rb")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -152,6 +163,9 @@ def _move(source: Path, target: Path) -> None:
 
 # Name of the option to a function of a file and a claimed, empty target.
 MODES: dict[str, Callable[[Path, Path], None]] = {"copy": _copy, "link": _link, "move": _move}
+
+
+_DONE = {"link": "linked to", "move": "moved"}
 
 
 def _temporary(target: Path) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.bounded import check_regular, parse_json, read_bytes
 from cnnclf.data.cache import cache_dir
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import CnnclfError
@@ -109,7 +109,7 @@ def _hash_state(dataset: Dataset) -> str:
     for row, digest in enumerate(dataset.manifest.sha256):
         path = dataset.file(row)
         try:
-            found = path.stat()
+            found = check_regular(path)
             state = f"{found.st_size} {found.st_mtime_ns}"
         except (OSError, ValueError):
             state = "gone"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cnnclf.bounded import MAX_IMAGE_BYTES, read_bytes
+from cnnclf.bounded import MAX_IMAGE_BYTES, check_regular, read_bytes
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
@@ -116,7 +116,7 @@ def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
         path = dataset.file(row)
         try:
             content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
-            changed_s = path.stat().st_mtime
+            changed_s = check_regular(path).st_mtime
             reduced = reduce_image(
                 content, REDUCED_SIDE, name=path.name, kind=dataset.kind, bands=bands
             )

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from cnnclf.bounded import read_bytes
 from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import DataError
@@ -175,7 +176,7 @@ def test_a_source_is_recognized_and_becomes_a_dataset(
     if name in ("npy-folders", "sound-folders"):  # decoded by the input spec
         return
     for row in range(len(dataset)):
-        with Image.open(dataset.file(row)) as image:
+        with Image.open(io.BytesIO(read_bytes(dataset.file(row)))) as image:
             pixels = np.asarray(image)
         assert (pixels == SAMPLES).all(axis=(1, 2, 3)).any()
     after = [path for path in sorted(tmp_path.rglob("*")) if tmp_path / "data" not in path.parents]

@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -187,3 +189,17 @@ def test_folders_are_legal_and_different(labels: list[str]) -> None:
     names = [folders[label] for label in dict.fromkeys([*labels, "unknown"])]
     assert len({name.casefold() for name in names}) == len(names)
     assert all("/" not in name and name not in {"", ".", ".."} for name in names)
+
+
+def test_a_member_of_a_tar_file_is_copied_but_never_moved(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo("x.jpg")
+        info.size = 5
+        archive.addfile(info, io.BytesIO(b"bytes"))
+    path = str(tmp_path / "a.tar" / "512+5" / "x.jpg")
+    placed = Placer("copy", tmp_path / "out", labels=LABELS).place(path, "cat")
+    assert Path(placed).read_bytes() == b"bytes"
+    for mode in ("move", "link"):
+        with pytest.raises(OSError, match="in a tar file it cannot be"):
+            Placer(mode, tmp_path / "other", labels=LABELS).place(path, "cat")
+    assert not (tmp_path / "other").exists()

@@ -6,8 +6,9 @@ in the metadata of the schema, under the key "huggingface".
 
 import importlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ def read_parquet(
     options: ImportConfig,
     progress: Progress,  # noqa: ARG001 - the pipeline shows it
 ) -> Listing:
-    """List the rows of Parquet files, whose images are unpacked when they are listed.
+    """List the rows of Parquet files, whose images are copied into one file when they are listed.
 
     Raises:
         DataError: A file is damaged, or has no column of images or of labels.
@@ -69,80 +70,122 @@ def read_parquet(
     if not files:
         raise DataError(f"{source} holds no Parquet files, or other files too", "name the file")
     listing = Listing(root=unpack_dir, records=iter(()), unpacked=True)
-    opened = [_open(parquet, path) for path in files]
-    listing.total = sum(file.metadata.num_rows for file in opened)
-    columns = _choose_columns(opened[0], files[0], options)
-    names = find_class_names(files[0].parent, options.classes_file) or columns.names
-    listing.labels = names
-    listing.remarks.append(
-        f"read {count_of(len(files), 'Parquet file')}: images of {columns.image!r}, labels of "
-        f"{columns.label!r}" + (f" ({len(names)} class names)" if names else "")
-    )
-    rows = _Rows(dict(zip(files, opened, strict=True)), columns, names, listing)
-    listing.records = rows.records(SampleWriter(source, unpack_dir, listing=listing))
+    opened = [(path, _open(parquet, path)) for path in files]
+    listing.total = sum(file.metadata.num_rows for _, file in opened)
+    rows = _Rows(*_describe_parts(opened, listing, options), listing)
+    listing.records = rows.records(SampleWriter(source, unpack_dir))
     return listing
 
 
 @dataclass(frozen=True)
-class _Columns:
-    image: str
-    label: str
+class _Part:
+    """One file, and the names of its class numbers."""
+
+    path: Path
+    file: Any
     names: tuple[str, ...] | None
+
+
+def _describe_parts(
+    opened: list[tuple[Path, Any]], listing: Listing, options: ImportConfig
+) -> tuple[str, str, list[_Part]]:
+    """Choose the columns, those of most rows; files without them are lost."""
+    rows: Counter[tuple[str, str]] = Counter()
+    faults = []
+    for path, file in opened:
+        try:
+            rows[_choose_columns(file, path, options)] += file.metadata.num_rows
+        except DataError as error:
+            faults.append(error)
+    if not rows:
+        raise faults[0]
+    image, label = rows.most_common(1)[0][0]
+    parts = []
+    for path, file in opened:
+        schema = file.schema_arrow
+        if lacking := [name for name in (image, label) if name not in schema.names]:
+            listing.lose(
+                path.name,
+                f"has no column {name_some(lacking)}, as others have, only "
+                f"{name_some(schema.names)}",
+            )
+        else:
+            parts.append(_Part(path, file, _read_class_names(schema.metadata, label)))
+    beside = find_class_names(parts[0].path.parent, options.classes_file)
+    stored = dict.fromkeys(part.names for part in parts if part.names)
+    default = next(iter(stored), beside)
+    parts = [
+        replace(part, names=beside if options.classes_file else part.names or default)
+        for part in parts
+    ]
+    if beside and stored and beside not in stored and not options.classes_file:
+        listing.warnings.append(
+            f"the class names beside {parts[0].path.name} differ from those in it, which are used; "
+            "--classes-file chooses others"
+        )
+    if len(stored) > 1 and not options.classes_file:
+        listing.warnings.append(
+            "Parquet files with different class names, each read with its own: "
+            + "; ".join(name_some(names) for names in stored)
+        )
+    labels = dict.fromkeys(name for part in parts for name in part.names or ())
+    listing.labels = tuple(labels) or None
+    listing.remarks.append(
+        f"read {count_of(len(parts), 'Parquet file')}: images of {image!r}, labels of "
+        f"{label!r}" + (f" ({len(listing.labels)} class names)" if listing.labels else "")
+    )
+    return image, label, parts
 
 
 @dataclass
 class _Rows:
-    files: Mapping[Path, Any]
-    columns: _Columns
-    names: tuple[str, ...] | None
+    image: str
+    label: str
+    parts: list[_Part]
     listing: Listing
 
     def records(self, writer: SampleWriter) -> Iterator[Record]:
         """Yield the rows that have an image and a label; the others are lost."""
-        image, label = self.columns.image, self.columns.label
         used: set[str] = set()
-        for path, file in self.files.items():
-            split = read_split_name(_PART.sub("", path.stem)).split
-            number = 0
-            if lacking := sorted({image, label} - set(file.schema_arrow.names)):
-                self.listing.lose(path.name, f"has no column {name_some(lacking)}, as others have")
-                continue
-            try:
-                for batch in file.iter_batches(_ROWS, columns=[image, label]):
-                    for row in batch.to_pylist():
-                        number += 1
-                        record = self._record(
-                            row, f"{path.name}:{number}", split=split, writer=writer
-                        )
-                        if record is not None:
-                            used.add(record.label)
-                            yield record
-            except (OSError, ValueError) as error:  # pyarrow's errors are these
-                self.listing.lose(path.name, f"damaged after {number} rows: {error}")
+        with writer:
+            for part in self.parts:
+                split = read_split_name(_PART.sub("", part.path.stem)).split
+                number = 0
+                try:
+                    for batch in part.file.iter_batches(_ROWS, columns=[self.image, self.label]):
+                        for row in batch.to_pylist():
+                            number += 1
+                            record = self._record(row, part, number, split=split, writer=writer)
+                            if record is not None:
+                                used.add(record.label)
+                                yield record
+                except (OSError, ValueError) as error:  # pyarrow's errors are these
+                    self.listing.lose(part.path.name, f"damaged after {number} rows: {error}")
         if self.listing.labels is not None:
             self.listing.labels = tuple(name for name in self.listing.labels if name in used)
 
     def _record(
-        self, row: dict[str, Any], where: str, *, split: str, writer: SampleWriter
+        self, row: dict[str, Any], part: _Part, number: int, *, split: str, writer: SampleWriter
     ) -> Record | None:
         label = ""
         try:
-            label = self._label(row[self.columns.label])
-            content, name = _image_of(row[self.columns.image])
+            label = _find_label(row[self.label], part.names)
+            content, name = _image_of(row[self.image])
         except CellError as error:
-            self.listing.lose(where, str(error), label=label)
+            self.listing.lose(f"{part.path.name}:{number}", str(error), label=label)
             return None
         return writer.write(content, name=name, label=label, split=split)
 
-    def _label(self, value: object) -> str:
-        if self.names is not None and isinstance(value, int):
-            if not 0 <= value < len(self.names):
-                raise CellError(f"label {value} of {len(self.names)} class names")
-            return self.names[value]
-        label = as_label(as_text("label", value))
-        if not label:
-            raise CellError("no label")
-        return label
+
+def _find_label(value: object, names: tuple[str, ...] | None) -> str:
+    if names is not None and isinstance(value, int):
+        if not 0 <= value < len(names):
+            raise CellError(f"label {value} of {len(names)} class names")
+        return names[value]
+    label = as_label(as_text("label", value))
+    if not label:
+        raise CellError("no label")
+    return label
 
 
 def _find_files(source: Path) -> list[Path]:
@@ -169,7 +212,7 @@ def _open(parquet: Any, path: Path) -> Any:
         ) from error
 
 
-def _choose_columns(file: Any, path: Path, options: ImportConfig) -> _Columns:
+def _choose_columns(file: Any, path: Path, options: ImportConfig) -> tuple[str, str]:
     schema = file.schema_arrow
     image = options.path_column or next(
         (field.name for field in schema if _holds_images(field) and field.name in _IMAGE_NAMES),
@@ -183,7 +226,7 @@ def _choose_columns(file: Any, path: Path, options: ImportConfig) -> _Columns:
                 f"{name_some(schema.names)}",
                 "name the columns: --path-column for the bytes of the images, and --label-column",
             )
-    return _Columns(str(image), str(label), _read_class_names(schema.metadata, str(label)))
+    return str(image), str(label)
 
 
 def _holds_images(field: Any) -> bool:

@@ -5,6 +5,8 @@ name (https://github.com/webdataset/webdataset, "The WebDataset Format"). Each s
 from its start to its end.
 """
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -12,16 +14,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from cnnclf.bounded import parse_json
+from cnnclf.bounded import TarSlice, parse_json
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.images.formats import FORMATS
 from cnnclf.importers.archives.archives import tar_members
-from cnnclf.importers.archives.packed import PackedReader
+from cnnclf.importers.archives.packed import PackedReader, packing_of, read_start
 from cnnclf.importers.formats.packed_samples import (
     SampleWriter,
     describe_files,
     find_class_names,
+    safe_part,
 )
 from cnnclf.importers.importer import Importer, Listing, Record
 from cnnclf.importers.layouts.split_words import read_split_name
@@ -59,7 +62,10 @@ def read_shards(
     options: ImportConfig,
     progress: Progress,  # noqa: ARG001 - the pipeline shows it
 ) -> Listing:
-    """List the samples of shards, each unpacked when it is listed.
+    """List the samples of shards, where they are.
+
+    Compressed shards cannot be read at random; their images become one file in the dataset, as do
+    those of shards that are to be copied.
 
     Raises:
         DataError: Shards of the range are missing, or there is none.
@@ -74,23 +80,33 @@ def read_shards(
             "fetch them, or give the range that is there",
         )
     names = find_class_names(shards[0].parent, options.classes_file)
-    listing = Listing(root=unpack_dir, records=iter(()), labels=None, unpacked=True)
+    packed = [path.name for path in shards if packing_of(read_start(path, 6))]
+    listing = Listing(
+        root=Path(os.path.commonpath([path.parent for path in shards])), records=iter(())
+    )
     listing.remarks.append(
         f"read {count_of(len(shards), 'shard')}: {name_some([p.name for p in shards])}"
     )
-    listing.records = _Shards(
-        shards, names, SampleWriter(shards[0], unpack_dir, listing=listing), listing
-    ).records()
+    writer = None
+    if packed or options.copy_images:
+        listing.root, listing.unpacked = unpack_dir, True
+        writer = SampleWriter(shards[0], unpack_dir)
+        if packed:
+            listing.remarks.append(
+                f"images are copied into the dataset, as these are compressed: {name_some(packed)}"
+            )
+    listing.records = _Shards(shards, names, writer, listing).records()
     return listing
 
 
 @dataclass
 class _Sample:
-    """The members of one key: the image and what may be its label."""
+    """The members of one key: where its image is, and what may be its label."""
 
     key: str
-    image: bytes | None = None
     suffix: str = ""
+    image: TarSlice | None = None
+    content: bytes = b""
     labels: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -98,24 +114,25 @@ class _Sample:
 class _Shards:
     shards: list[Path]
     names: tuple[str, ...] | None
-    writer: SampleWriter
+    writer: SampleWriter | None
     listing: Listing
 
     def records(self) -> Iterator[Record]:
         """Yield the samples; what cannot be read is lost, and the others are still read."""
-        for shard in self.shards:
-            split = read_split_name(_RANGE.sub("", shard.name.partition(".")[0])).split
-            read = 0
-            try:
-                for sample in _read_samples(shard):
-                    record = self._record(sample, shard=shard.name, split=split)
-                    read += 1
-                    if record is not None:
-                        yield record
-            except DataError as error:
-                self.listing.lose(
-                    shard.name, f"{error.message}; {read} samples before it were read"
-                )
+        with self.writer or contextlib.nullcontext():
+            for shard in self.shards:
+                split = read_split_name(_RANGE.sub("", shard.name.partition(".")[0])).split
+                read = 0
+                try:
+                    for sample in _read_samples(shard, with_content=self.writer is not None):
+                        record = self._record(sample, shard=shard.name, split=split)
+                        read += 1
+                        if record is not None:
+                            yield record
+                except DataError as error:
+                    self.listing.lose(
+                        shard.name, f"{error.message}; {read} samples before it were read"
+                    )
 
     def _record(self, sample: _Sample, *, shard: str, split: str) -> Record | None:
         where = f"{shard}/{sample.key}"
@@ -126,9 +143,15 @@ class _Shards:
             self.listing.lose(where, f"the sample {fault}", label=label)
             return None
         name = f"{sample.key}.{sample.suffix}"
+        if self.writer:
+            record = self.writer.write(sample.content, name=name, label=label, split=split)
+        else:
+            parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+            file = sample.image.file.relative_to(self.listing.root)
+            part = sample.image._replace(file=file)
+            record = Record(part.name("/".join(map(safe_part, parts))), label, split)
         group = document.get("group")
-        record = self.writer.write(sample.image, name=name, label=label, split=split)
-        return replace(record, group=group) if record and isinstance(group, str) else record
+        return replace(record, group=group) if isinstance(group, str) else record
 
 
 def _list_shards(source: Source) -> list[Path]:
@@ -172,7 +195,7 @@ def _is_shard(path: Path) -> bool:
     return any(found & _IMAGES and found & set(_LABELS) for found in kinds.values())
 
 
-def _read_samples(path: Path) -> Iterator[_Sample]:
+def _read_samples(path: Path, *, with_content: bool) -> Iterator[_Sample]:
     """Yield the samples of a shard; members of one sample follow each other.
 
     Raises:
@@ -188,13 +211,19 @@ def _read_samples(path: Path) -> Iterator[_Sample]:
                 if sample is not None:
                     yield sample
                 sample = _Sample(key)
-            if suffix in _IMAGES or (suffix in _LABELS and member.size <= _MAX_LABEL_BYTES):
+            is_label = suffix in _LABELS and member.size <= _MAX_LABEL_BYTES
+            if suffix in _IMAGES and not member.issparse():
+                part = TarSlice(path, member.offset_data, member.size)
+                sample.image, sample.suffix = part, suffix
+                if not reader.packing and part.offset + part.size > reader.packed_bytes:
+                    raise reader.fault("it ends too early")
+            if is_label or (sample.image is not None and with_content and suffix in _IMAGES):
                 reader.seek(member.offset_data)
                 content = reader.read_exactly(member.size)
-                if suffix in _IMAGES:
-                    sample.image, sample.suffix = content, suffix
-                else:
+                if is_label:
                     sample.labels[suffix] = content
+                else:
+                    sample.content = content
     if sample is not None:
         yield sample
 

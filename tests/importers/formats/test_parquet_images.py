@@ -1,8 +1,10 @@
 """Parquet files with images in them."""
 
+import hashlib
 import io
 import json
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from cnnclf.bounded import read_bytes
 from cnnclf.config import ImportConfig
+from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import DataError, MissingPackageError
 from cnnclf.importers import import_source, open_dataset
 from cnnclf.importers.pipeline import ImportReport
@@ -104,7 +108,48 @@ def test_a_file_without_the_columns_of_the_others_is_lost(tmp_path: Path) -> Non
     write(tmp_path / "set" / "b.parquet", [{"image": png(), "id": 1}], names=None)
     report = read(tmp_path / "set", tmp_path)
     assert (report.images, report.failed) == (6, 1)
-    assert 'b.parquet,"has no column label,' in (tmp_path / "data" / "skipped.csv").read_text()
+    skipped = (tmp_path / "data" / "skipped.csv").read_text()
+    assert 'b.parquet,"has no column label, as others have, only image, id"' in skipped
+
+
+def test_the_first_file_does_not_choose_the_columns_alone(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "a.parquet", [{"image": png(), "id": 1}], names=None)
+    write(tmp_path / "set" / "b.parquet", [{"words": "x"}], names=None)
+    write(tmp_path / "set" / "c.parquet", rows())
+    report = read(tmp_path / "set", tmp_path)
+    assert (report.images, report.labels, report.failed) == (6, ("fox", "owl"), 2)
+
+
+def test_class_names_of_the_schema_come_before_those_beside_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "set" / "a.parquet", rows())
+    (tmp_path / "set" / "labels.txt").write_text("one\ntwo\nthree\n")
+    report = read(path, tmp_path)
+    assert report.labels == ("fox", "owl")
+    assert "the class names beside a.parquet differ from those in it" in report.warnings[0]
+
+
+def test_files_with_other_class_names_keep_their_own(tmp_path: Path) -> None:
+    names = {"info": {"features": {"label": {"names": ["owl", "fox"]}}}}
+    write(tmp_path / "set" / "a.parquet", rows(4))
+    write(tmp_path / "set" / "b.parquet", rows(4), names=names)
+    report = read(tmp_path / "set", tmp_path)
+    assert report.labels == ("fox", "owl")
+    assert "different class names" in report.warnings[0]
+    dataset = load_dataset(tmp_path / "data")
+    assert np.bincount(dataset.manifest.class_indices).tolist() == [4, 4]
+
+
+def test_images_become_one_file(tmp_path: Path) -> None:
+    read(write(tmp_path / "x.parquet", rows()), tmp_path)
+    folder = tmp_path / "data" / "images"
+    assert [path.name for path in folder.iterdir()] == ["samples.tar"]
+    with tarfile.open(folder / "samples.tar") as archive:
+        members = archive.getmembers()
+    assert [member.name for member in members[:2]] == ["fox/0000000-0.png", "owl/0000001-1.png"]
+    dataset = load_dataset(tmp_path / "data")
+    assert dataset.manifest.paths[0] == f"samples.tar/512+{members[0].size}/fox/0000000-0.png"
+    contents = [hashlib.sha256(read_bytes(dataset.file(row))).hexdigest() for row in range(6)]
+    assert contents == dataset.manifest.sha256
 
 
 def test_a_file_is_imported_again_when_the_class_names_beside_it_change(tmp_path: Path) -> None:

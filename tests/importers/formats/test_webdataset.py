@@ -1,20 +1,30 @@
 """Tar shards of WebDataset: labels, splits, ranges, and what is damaged or missing."""
 
+import gzip
+import hashlib
 import io
 import json
+import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.bounded import find_slice, read_bytes
+from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import load_dataset
 from cnnclf.data.shards import write_shards
+from cnnclf.data.store import open_pixels
 from cnnclf.errors import DataError
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.importers import import_source, open_dataset
 from cnnclf.importers.pipeline import ImportReport
+from cnnclf.prediction.inputs import ImageInputs
 from cnnclf.progress import Silent
+from cnnclf.quality.image_facts import measure_images
 
 RNG = np.random.default_rng(11)
 
@@ -104,7 +114,8 @@ def test_names_of_shards_tell_the_split(tmp_path: Path) -> None:
     counts = {split: sum(report.counts[split].values()) for split in report.counts}
     assert counts == {"train": 12, "val": 6, "test": 6}
     dataset = load_dataset(tmp_path / "data")
-    assert all(dataset.file(row).is_file() for row in range(len(dataset)))
+    assert all(find_slice(dataset.file(row)) for row in range(len(dataset)))
+    assert not (tmp_path / "data" / "images").exists()
 
 
 def test_a_range_of_shards(tmp_path: Path) -> None:
@@ -167,9 +178,86 @@ def test_names_that_lead_out_stay_inside(tmp_path: Path) -> None:
     assert report.images == 4
     dataset = load_dataset(tmp_path / "data")
     files = [dataset.file(row).resolve() for row in range(4)]
-    assert all((tmp_path / "data").resolve() in file.parents for file in files)
+    assert all((tmp_path / "set" / "a.tar").resolve() in file.parents for file in files)
 
 
 def test_other_archives_are_left_to_others(tmp_path: Path) -> None:
     write(tmp_path / "a.tar", {f"{label}/{n}.png": png() for label in "ab" for n in range(3)})
     assert read(tmp_path / "a.tar", tmp_path).format == "tar"
+
+
+def read_all(directory: Path) -> list[bytes]:
+    dataset = load_dataset(directory)
+    contents = [read_bytes(dataset.file(row)) for row in range(len(dataset))]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    assert digests == dataset.manifest.sha256
+    return contents
+
+
+def test_images_stay_in_their_shards(tmp_path: Path) -> None:
+    shard = make_shard(tmp_path / "set" / "a.tar")
+    before = (shard.read_bytes(), shard.stat().st_mtime_ns)
+    read(tmp_path / "set", tmp_path)
+    assert len(read_all(tmp_path / "data")) == 6
+    assert (shard.read_bytes(), shard.stat().st_mtime_ns) == before
+    dataset = load_dataset(tmp_path / "data")
+    assert dataset.root == tmp_path / "set"
+    assert dataset.manifest.paths[0].startswith("a.tar/")
+    assert dataset.manifest.paths[0].endswith("/a/0000.png")
+    pixels = open_pixels(dataset, InputSpec(8, 8), cache="none", progress=Silent())
+    assert pixels.gather(np.arange(6)).shape == (6, 8, 8, 3)
+    facts = measure_images(dataset, threads=1, progress=Silent())
+    assert (facts.missing, facts.damaged) == ([], {})
+    assert not facts.numbers["is_changed"].any()
+    assert facts.numbers["changed_s"][0] == shard.stat().st_mtime
+    write_shards(dataset, tmp_path / "again", progress=Silent())
+    found = list(ImageInputs([str(dataset.file(0)), str(tmp_path / "data")]).find())
+    assert [each.error for each in found] == [""] * 7
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda shard: shard.rename(shard.with_name("b.tar")), "No such file or directory"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:2000]), "a.tar ends before it"),
+        (make_shard, "its content has changed since the import"),
+    ],
+)
+def test_shards_that_are_moved_cut_or_changed_are_noticed(
+    tmp_path: Path, change: Callable[[Path], object], reason: str
+) -> None:
+    shard = make_shard(tmp_path / "set" / "a.tar")
+    read(tmp_path / "set", tmp_path)
+    change(shard)
+    dataset = load_dataset(tmp_path / "data")
+    pixels = open_pixels(dataset, InputSpec(8, 8), cache="ram", progress=Silent())
+    assert reason in pixels.failed[5]
+    facts = measure_images(dataset, threads=1, progress=Silent())
+    assert 5 in facts.missing or 5 in facts.damaged or facts.numbers["is_changed"][5]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_compressed_shards_and_copies_become_one_file(tmp_path: Path, packed: bool) -> None:
+    shard = make_shard(tmp_path / "set" / "train-0.tar", kind="txt")
+    if packed:
+        shard.with_suffix(".tar.gz").write_bytes(gzip.compress(shard.read_bytes()))
+        shard.unlink()
+    options = ImportConfig(copy_images=not packed)
+    report = import_source(tmp_path / "set", tmp_path / "data", options=options, progress=Silent())
+    assert any("train-0.tar.gz" in note and "compressed" in note for note in report.notes) == packed
+    shutil.rmtree(tmp_path / "set")
+    assert len(read_all(tmp_path / "data")) == 6
+    assert [path.name for path in (tmp_path / "data" / "images").iterdir()] == ["samples.tar"]
+    with tarfile.open(tmp_path / "data" / "images" / "samples.tar") as archive:
+        assert archive.getnames()[0] == "train/cat/0000000-0000.png"
+
+
+def test_a_sparse_member_is_no_image(tmp_path: Path) -> None:
+    shard = make_shard(tmp_path / "set" / "a.tar")
+    content = bytearray(shard.read_bytes())
+    header = tarfile.TarInfo.frombuf(bytes(content[:512]), "utf-8", "strict")
+    header.type = tarfile.GNUTYPE_SPARSE
+    content[:512] = header.tobuf(tarfile.GNU_FORMAT)
+    shard.write_bytes(content)
+    report = read(tmp_path / "set", tmp_path)
+    assert (report.images, report.failed) == (5, 1)
