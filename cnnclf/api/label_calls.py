@@ -60,7 +60,7 @@ def load_classifier(
         precision=settings.precision,
         device=settings.device,
         threads=settings.threads,
-        features=0 if "format" in content else count_features(content),
+        features=count_features(content),
         views=settings.views,
         verbose=verbose,
         progress=progress or Logged(),

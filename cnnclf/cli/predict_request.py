@@ -13,8 +13,10 @@ from cnnclf.progress import Progress, Silent
 if TYPE_CHECKING:
     from cnnclf.cli.predict_with_ray import ClusterCall
     from cnnclf.config import PredictConfig
+    from cnnclf.inference.bundles import Bundle
     from cnnclf.inference.promise import Cutoff
     from cnnclf.prediction.inputs import Found, ImageInputs
+    from cnnclf.prediction.label_pipeline import PredictOptions
     from cnnclf.prediction.path_lists import ByteStream
     from cnnclf.prediction.placing import Placer
     from cnnclf.prediction.row_file import Mode
@@ -113,12 +115,6 @@ def check_columns(config: "PredictConfig", *, resume: bool, cluster: bool) -> No
     """
     named = ["--all-probabilities"] if config.all_probabilities else []
     named += [f"--id-column {config.id_column}"] if config.id_column != "path" else []
-    if cluster and config.sets is not None:
-        named.append(f"--sets {config.sets:g}")
-    if cluster and config.views != "none":
-        named.append(f"--views {config.views}")
-    if cluster and config.unknown_by != "probability":
-        named.append(f"--unknown-by {config.unknown_by}")
     if cluster and named:
         raise UsageError(f"--ray and {named[0]} cannot be combined", "remove one of them")
     if resume and config.id_column != "path":
@@ -267,6 +263,49 @@ def choose_cutoff(
     if cutoff.threshold is not None and UNKNOWN in labels:
         out.warn(f"a class is also called {UNKNOWN!r}; rows below the threshold look the same")
     return cutoff
+
+
+def choose_options(bundle: "Bundle", config: "PredictConfig") -> "PredictOptions":
+    """Return how answers are made: by what is stored in the bundle, and what was asked for.
+
+    Args:
+        bundle: The model.
+        config: Settings of predict.
+
+    Raises:
+        UsageError: The bundle lacks what is asked for; with how to get it.
+        DataError: The sets need more images than the bundle was calibrated on.
+        RunError: A file of the bundle is damaged.
+    """
+    from cnnclf.inference.answer_rules import read_rules
+    from cnnclf.inference.calibration_data import can_compare
+    from cnnclf.inference.ranking import low_probability
+    from cnnclf.prediction.label_pipeline import PredictOptions
+
+    content, labels = bundle.content, bundle.labels
+    rules = read_rules(
+        content,
+        bundle.directory,
+        level=config.sets,
+        method=config.set_method,
+        unknown_by=config.unknown_by,
+        min_familiar=config.min_familiar,
+    )
+    if rules.familiarity is None and can_compare(content):
+        out.note(
+            f"no column familiar: {bundle.directory} has no index of training images; "
+            "cnnclf calibrate makes one"
+        )
+    cutoff = choose_cutoff(config.threshold, content, labels=labels)
+    return PredictOptions(
+        len(labels) if config.all_probabilities else min(config.top_k, len(labels)),
+        cutoff.threshold,
+        config.batch_size,
+        config.threads,
+        cutoff.norm,
+        rules,
+        unsure_below=low_probability(len(labels)) if cutoff.threshold is None else 0.0,
+    )
 
 
 def _check_watching(images: list[str]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.cli.output import out
-from cnnclf.cli.predict_request import ImageSearch, choose_cutoff
-from cnnclf.cli.row_sinks import open_file_sink, summary_fields
+from cnnclf.cli.predict_request import ImageSearch, choose_options
+from cnnclf.cli.row_sinks import RowTarget, choose_columns, open_file_sink, summary_fields
 from cnnclf.config import PredictConfig
 from cnnclf.errors import CnnclfError, UsageError
 
@@ -109,33 +109,37 @@ def predict_with_ray(
     from cnnclf.prediction.cluster.driver import predict_on_cluster
     from cnnclf.prediction.cluster.worker import ComputeOptions
     from cnnclf.prediction.job import PredictionJob
-    from cnnclf.prediction.rows import RowColumns
 
     bundle = read_bundle(directory)
-    cutoff = choose_cutoff(config.threshold, bundle.content, labels=bundle.labels)
-    top_k = min(config.top_k, len(bundle.labels))
-    columns = RowColumns(top_k, nearest=cutoff.threshold is not None, csv_safe=csv_safe)
+    options = choose_options(bundle, config)
+    target = RowTarget(None, call.mode, None, csv_safe=csv_safe, views=config.views)
+    columns = choose_columns(target, bundle.labels, options)
     computing = ComputeOptions(
-        config.engine, config.precision, config.device, config.threads, config.batch_size, verbose
+        config.engine,
+        config.precision,
+        config.device,
+        config.threads,
+        config.batch_size,
+        config.views,
+        verbose,
     )
     job = PredictionJob.describe(
         bundle.content["sha256"],
         search.inputs.inputs,
         columns=columns,
-        threshold=cutoff.threshold,
+        threshold=options.threshold,
         shard=search.inputs.shard,
     )
     with (
         connect(call.address, verbose=verbose) as cluster,
-        _open_target(call, columns, job) as (target, so_far),
+        _open_target(call, columns, job) as (rows, so_far),
     ):
         predict_on_cluster(
             cluster,
             bundle,
             found=search.found,
-            target=target,
-            columns=columns,
-            cutoff=cutoff,
+            target=rows,
+            options=options,
             computing=computing,
             progress=out.progress(),
             inputs=search.inputs,

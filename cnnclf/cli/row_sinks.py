@@ -61,6 +61,33 @@ class Sink:
     end: Callable[["PredictSummary"], None]
 
 
+def choose_columns(
+    target: RowTarget, labels: tuple[str, ...], options: "PredictOptions"
+) -> "RowColumns":
+    """Return the columns that rows have.
+
+    Args:
+        target: Where rows are to be written.
+        labels: Labels of the model.
+        options: How it predicts.
+    """
+    from cnnclf.prediction.rows import RowColumns
+
+    by_distance = options.rules.unknown_by != "probability"
+    return RowColumns(
+        options.top_k,
+        nearest=by_distance or options.threshold is not None,
+        placed=target.sorting is not None,
+        csv_safe=target.csv_safe,
+        classes=labels if target.all_probabilities else (),
+        identity=target.identity,
+        views=target.views,
+        sets=options.rules.set_words,
+        # A file that is to be submitted has no column that was not asked for.
+        familiar=options.rules.familiar_words if target.identity == "path" or by_distance else "",
+    )
+
+
 @contextlib.contextmanager
 def open_sink(
     target: RowTarget,
@@ -80,21 +107,8 @@ def open_sink(
         inputs: The images.
     """
     from cnnclf.prediction.job import PredictionJob
-    from cnnclf.prediction.rows import RowColumns
 
-    is_sorting = target.sorting is not None
-    by_distance = options.rules.unknown_by != "probability"
-    columns = RowColumns(
-        options.top_k,
-        nearest=by_distance or options.threshold is not None,
-        placed=is_sorting,
-        csv_safe=target.csv_safe,
-        classes=labels if target.all_probabilities else (),
-        identity=target.identity,
-        views=target.views,
-        sets=options.rules.set_words,
-        familiar=options.rules.familiar_words,
-    )
+    columns = choose_columns(target, labels, options)
     if target.path is None:
         yield _open_stdout_sink(columns, labels)
         return
@@ -105,7 +119,7 @@ def open_sink(
         threshold=options.threshold,
         shard=inputs.shard,
     )
-    resumable = None if is_sorting else job
+    resumable = None if target.sorting is not None else job
     with open_file_sink(target.path, columns, job=resumable, mode=target.mode) as sink:
         yield sink
 
@@ -227,8 +241,8 @@ def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
         out.note(str(summary.limit))
     if summary.unsure:  # before the warning: hints after one are part of it, even with --quiet
         out.hint(_advise_on_unsure(summary))
-    if summary.unfamiliar:
-        found = count_of(summary.unfamiliar, "image")
+    if summary.unfamiliar > summary.unlike:
+        found = count_of(summary.unfamiliar - summary.unlike, "image")
         out.hint(
             f"{found} unlike anything learned: --unknown-by both labels such images as unknown"
         )
@@ -241,6 +255,8 @@ def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
 def _advise_on_unsure(summary: "PredictSummary") -> str:
     limit = summary.unsure_below
     found = f"{count_of(summary.unsure, 'image')} with no class above {100 * limit:.0f} %"
+    if summary.unlike:
+        found += f", {summary.unlike:,} of them unlike anything learned"
     labeled = summary.files - summary.failed
     if labeled > 1 and summary.unsure > labeled / 2:  # a threshold would leave few labels
         return f"{found}, most of them: cnnclf evaluate shows how accurate the model is"

@@ -137,7 +137,9 @@ class TrainingConfig(Section):
         description="Record gradients, updates, dead units and activations of each layer.",
     )
     calibrate: bool = Field(
-        True, description="Calibrate probabilities by temperature scaling on the val split."
+        True,
+        description="Calibrate probabilities by temperature scaling on the val split, and index "
+        "training images for the column familiar of predict.",
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cnnclf.augmentation.preview import choose_rows
 from cnnclf.config import CalibrateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
-from cnnclf.data.store import open_pixels
+from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, UsageError
 from cnnclf.evaluation.predictions import check_labels, find_seen, look_up_classes, stream_logits
 from cnnclf.evaluation.promises import Target, find_threshold
@@ -22,6 +22,7 @@ from cnnclf.inference.bundles import check_order, find_bundle, read_bundle
 from cnnclf.inference.calibration_data import (
     FIELD,
     CalibrationData,
+    can_compare,
     remove_other_calibrations,
     save_calibration,
 )
@@ -150,7 +151,7 @@ def calibrate_model(
         bundle,
         engine=config.engine,
         device=config.device,
-        features=0 if "format" in facts.content else None,
+        features=None if can_compare(facts.content) else 0,
         verbose=verbose,
         progress=progress,
     )
@@ -159,9 +160,7 @@ def calibrate_model(
     norm, rest = _choose_score(answers, config.score, progress)
     promise = None if target is None else _promise(rest, target, norm=norm, split=split)
     offers = () if target else tuple(_offer(rest, config.confidence, norm=norm, split=split))
-    familiarity = worker.index(training, answers)
-    scores = score_truth(answers.probabilities, answers.truth)
-    stored = CalibrationData(answers.truth.astype(np.int32), scores, familiarity)
+    stored = worker.measure(training, answers)
     _store(bundle, promise, stored)
     return CalibratedModel(
         bundle=bundle,
@@ -170,8 +169,34 @@ def calibrate_model(
         offers=offers,
         curve=trace_risk(answers.scores(norm), answers.is_correct),
         sets=tuple(measure_sets(stored, answers.probabilities, truth=answers.truth)),
-        has_index=familiarity is not None,
+        has_index=stored.familiarity is not None,
     )
+
+
+def index_training(
+    classifier: Classifier,
+    data: Dataset,
+    *,
+    rows: npt.NDArray[np.intp],
+    pixels: Pixels,
+    progress: Progress,
+) -> CalibrationData:
+    """Store in the bundle of a run what sets of labels and familiarity need; no threshold.
+
+    Args:
+        classifier: A trained model with all its features.
+        data: The dataset of the training.
+        rows: Images of val, int [n].
+        pixels: Of the dataset, for the classifier's input spec.
+        progress: Receives tasks.
+
+    Raises:
+        DataError: The images of val are of fewer than two classes.
+    """
+    worker = _Worker(classifier, CalibrateConfig(), progress, pixels)
+    found = worker.measure(data, worker.answer(data, rows, split="val"))
+    _store(classifier.directory, None, found)
+    return found
 
 
 def _read_target(config: CalibrateConfig) -> Target | None:
@@ -237,6 +262,7 @@ class _Worker:
     classifier: Classifier
     config: CalibrateConfig
     progress: Progress
+    pixels: Pixels | None = None  # of images that are decoded already
 
     def answer(self, data: Dataset, rows: npt.NDArray[np.intp], *, split: str) -> _Answers:
         """Compute logits and features for labeled images.
@@ -256,8 +282,14 @@ class _Worker:
         logits, features = np.split(outputs, [len(self.classifier.labels)], axis=1)
         return _Answers(logits, self.classifier.probabilities(logits), truth, features)
 
-    def index(self, training: Dataset | None, answers: _Answers) -> Familiarity | None:
-        """Index training images, and measure how far the labeled images are from them."""
+    def measure(self, training: Dataset | None, answers: _Answers) -> CalibrationData:
+        """Measure what sets need, index training images, and measure how far val is from them."""
+        scores = score_truth(answers.probabilities, answers.truth)
+        return CalibrationData(
+            answers.truth.astype(np.int32), scores, self._index(training, answers)
+        )
+
+    def _index(self, training: Dataset | None, answers: _Answers) -> Familiarity | None:
         features = self.classifier.features
         if not features:
             self.progress.note("an export has no features: familiarity needs the run")
@@ -278,7 +310,9 @@ class _Worker:
         self, data: Dataset, rows: npt.NDArray[np.intp], title: str
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
         spec, cache = self.classifier.input_spec, self.config.cache
-        pixels = open_pixels(data, spec, cache=cache, progress=self.progress, rows=rows)
+        pixels = self.pixels or open_pixels(
+            data, spec, cache=cache, progress=self.progress, rows=rows
+        )
         width = len(self.classifier.labels) + self.classifier.features
         found, outputs = [np.zeros(0, np.intp)], [np.zeros((0, width), np.float32)]
         with self.progress.task(title, len(rows), unit="images") as task:

@@ -39,7 +39,12 @@ from cnnclf.files import (
     write_json_atomic,
 )
 from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
-from cnnclf.inference.calibration_data import FIELD, load_calibration, save_calibration
+from cnnclf.inference.calibration_data import (
+    FIELD,
+    can_compare,
+    load_calibration,
+    save_calibration,
+)
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.engine import EngineRefusedError, Pixels
 from cnnclf.inference.engines.engine_table import load_function
@@ -201,7 +206,7 @@ def _write_model(
         raise RunError(error.message, hint) from error
     return (
         content
-        | _copy_calibration(classifier, directory)
+        | _copy_calibration(classifier, directory, content)
         | {
             "model": model,
             "files": files,
@@ -210,12 +215,15 @@ def _write_model(
     )
 
 
-def _copy_calibration(classifier: Classifier, directory: Path) -> dict[str, Any]:
-    """Copy what sets of labels need; the index of features serves no export."""
+def _copy_calibration(
+    classifier: Classifier, directory: Path, content: dict[str, Any]
+) -> dict[str, Any]:
+    """Copy what sets of labels need, and the index where the export has features."""
     data = load_calibration(classifier.bundle, classifier.directory)
     if data is None:
         return {}
-    return {FIELD: save_calibration(directory, replace(data, familiarity=None))}
+    familiarity = data.familiarity if can_compare(content) else None
+    return {FIELD: save_calibration(directory, replace(data, familiarity=familiarity))}
 
 
 def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model":

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.errors import UsageError
-from cnnclf.inference.calibration_data import FIELD, load_calibration
+from cnnclf.inference.calibration_data import FIELD, can_compare, load_calibration
 from cnnclf.inference.familiarity import Familiarity
 from cnnclf.inference.label_sets import LabelSets
 
@@ -83,7 +83,6 @@ def read_rules(
         DataError: The sets need more images than the bundle was calibrated on.
         RunError: The file of the bundle is damaged.
     """
-    is_export = "format" in content
     by_distance = unknown_by != "probability"
     if content.get(FIELD) is None and (level is not None or by_distance):
         option = f"--sets {level:g}" if level is not None else f"--unknown-by {unknown_by}"
@@ -92,14 +91,15 @@ def read_rules(
             f"cnnclf calibrate {shlex.quote(str(directory))}",
         )
     data = load_calibration(content, directory)
-    familiarity = None if data is None or is_export else data.familiarity
+    familiarity = data.familiarity if data is not None and can_compare(content) else None
     if familiarity is None and by_distance:
         raise UsageError(
             f"--unknown-by {unknown_by}: {directory} "
-            + ("is an export, which has no features" if is_export else "has no index of features"),
-            "use the run it was exported from; --unknown-by probability needs no features"
-            if is_export
-            else "cnnclf calibrate RUN makes one from the training images",
+            + ("has no index of features" if can_compare(content) else "has logits only"),
+            "cnnclf calibrate RUN makes one from the training images"
+            if can_compare(content)
+            else "use the run it was exported from, or --format keras; --unknown-by probability "
+            "needs no features",
         )
     sets = None
     if data is not None and level is not None:

@@ -113,6 +113,11 @@ def load_calibration(content: Mapping[str, Any], directory: Path) -> Calibration
         raise RunError(f"{path} is damaged: {error}", hint) from error
 
 
+def can_compare(content: Mapping[str, Any]) -> bool:
+    """Return whether a model has features: exports do that remain models of Keras with logits."""
+    return content.get("format", "keras") == "keras" and content.get("output") == "logits"
+
+
 def count_features(content: Mapping[str, Any]) -> int:
     """Return how many features images are compared by; 0 if the bundle has no index."""
     entry = content.get(FIELD) or {}

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -75,6 +75,7 @@ class PredictOptions:
         norm: How confidence is scored, as in `score_confidence`; None: the best probability.
         rules: Sets and familiarity.
         first_batch: Images in the first batch, 1..batch_size; None for batch_size.
+        unsure_below: See `PredictSummary`.
     """
 
     top_k: int = _DEFAULTS.top_k
@@ -82,8 +83,9 @@ class PredictOptions:
     batch_size: int = _DEFAULTS.batch_size
     threads: int | None = None
     norm: int | None = None
-    rules: AnswerRules = NO_RULES
+    rules: AnswerRules = field(default=NO_RULES, compare=False)
     first_batch: int | None = None
+    unsure_below: float = 0.0
 
     def continue_after(self, rows: int) -> "PredictOptions":
         """Return options that cut batches as if `rows` rows of this job were done already.

@@ -28,6 +28,7 @@ class PredictSummary:
         unsure_below: The best probability below which a file is `unsure`; 0 to count none.
         unsure: Files that resemble none of the classes much.
         unfamiliar: Files that are unlike anything learned, and have a label all the same.
+        unlike: Files that are both.
     """
 
     files: int = 0
@@ -41,6 +42,7 @@ class PredictSummary:
     unsure_below: float = 0.0
     unsure: int = 0
     unfamiliar: int = 0
+    unlike: int = 0
 
     @property
     def exit_code(self) -> ExitCode:
@@ -55,8 +57,11 @@ class PredictSummary:
     def add(self, prediction: Prediction) -> None:
         """Count one row."""
         ranking = prediction.ranking
-        self.unsure += bool(ranking) and ranking[0][1] < self.unsure_below
-        self.unfamiliar += prediction.is_unfamiliar and not prediction.is_unknown
+        is_unsure = bool(ranking) and ranking[0][1] < self.unsure_below
+        is_unfamiliar = prediction.is_unfamiliar and not prediction.is_unknown
+        self.unsure += is_unsure
+        self.unfamiliar += is_unfamiliar
+        self.unlike += is_unsure and is_unfamiliar
         self._add(prediction.path, prediction.label, prediction.placed, prediction.error)
 
     def add_earlier(self, cells: Mapping[str, Cell]) -> None:
@@ -73,6 +78,9 @@ class PredictSummary:
         self.earlier += other.earlier
         self.failed += other.failed
         self.placed += other.placed
+        self.unsure += other.unsure
+        self.unfamiliar += other.unfamiliar
+        self.unlike += other.unlike
         self.counts.update(other.counts)
         self.examples += other.examples[: _EXAMPLES - len(self.examples)]
 

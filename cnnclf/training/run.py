@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, DeviceError, DivergedError, RunError
+from cnnclf.evaluation.deciding import index_training
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.files import find_whole_directory, read_json
+from cnnclf.inference.calibration_data import FIELD
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import Plan
@@ -214,7 +216,7 @@ def conduct_run(
             return TrainResult(run, state, None, len(work.pixels.failed))
         if plan.config.training.calibrate:
             judge_best(work)
-        report = evaluate_best(work)
+        report = evaluate_best(work, with_index=plan.config.training.calibrate)
     failed = {dataset.manifest.paths[row] for row in work.pixels.failed}
     return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
 
@@ -298,18 +300,21 @@ def judge_best(work: Work[Any]) -> Calibration | None:
     return found
 
 
-def evaluate_best(work: Work[Any]) -> Report:
+def evaluate_best(work: Work[Any], *, with_index: bool = False) -> Report:
     """Evaluate the best checkpoint on test, as everybody will load it.
 
     Args:
         work: A run that was fitted.
+        with_index: Whether to store what sets of labels and familiarity need, if it is not there.
 
     Returns:
         The report on the test split, or on val or train if there is none.
     """
     counts = work.plan.counts
     split = "test" if counts["test"] else "val" if counts["val"] else "train"
-    classifier = Classifier.load(work.run.path)
+    bundle = read_json(work.run.find_checkpoint("best") / CLASSIFIER_FILE)
+    with_index = with_index and bool(counts["val"]) and FIELD not in bundle
+    classifier = Classifier.load(work.run.path, features=None if with_index else 0)
     report = evaluate(
         classifier,
         work.dataset,
@@ -320,7 +325,28 @@ def evaluate_best(work: Work[Any]) -> Report:
     )
     keep_reference(classifier, work.pixels, rows=work.rows["val" if counts["val"] else "train"])
     work.run.update_run(evaluation={"split": report.split, "metrics": report.summary})
+    if with_index:
+        _index_training(work, classifier)
     return report
+
+
+def _index_training(work: Work[Any], classifier: Classifier) -> None:
+    """Store what tells images apart that are unlike the training images; one pass over some."""
+    start = time.perf_counter()
+    rows = work.rows["val"][work.judged]
+    try:
+        found = index_training(
+            classifier, work.dataset, rows=rows, pixels=work.pixels, progress=work.progress
+        )
+    except DataError as error:
+        work.progress.note(f"no index of training images: {error.message}")
+        return
+    if found.familiarity is not None:
+        index = found.familiarity.index
+        work.progress.note(
+            f"index of {len(index):,} training images ({index.nbytes / 1e6:.1f} MB, "
+            f"{time.perf_counter() - start:.1f} s): predict marks images unlike anything learned"
+        )
 
 
 def check_resumable(run: RunDirectory, *, plan: Plan[Any], dataset: Dataset) -> None:

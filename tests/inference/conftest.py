@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.files import read_json, write_json_atomic
 from cnnclf.images.input_spec import InputSpec
+from cnnclf.inference.calibration_data import FIELD, CalibrationData, save_calibration
 from cnnclf.inference.classifier import Classifier, save_bundle
+from cnnclf.inference.familiarity import Familiarity, find_distances, quantize
+from cnnclf.inference.label_sets import score_truth
 
 LABELS = ("red", "green", "blue")
 SPEC = InputSpec(16, 16)
@@ -50,6 +54,33 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset={"name": "colors", "fingerprint": "0" * 64},
         extra={"epoch": 3},
     )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def calibrated(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same bundle, with what training stores; not to be changed."""
+    return add_calibration(shutil.copytree(bundle, tmp_path_factory.mktemp("sure") / "tiny"))
+
+
+def add_calibration(directory: Path) -> Path:
+    """Store what 120 images with one strong color say, as `cnnclf train` does at its end."""
+    classifier = Classifier.load(directory, features=None)
+    rng = np.random.default_rng(0)
+    truth = np.arange(120) % 3
+    colors = np.where(rng.random((120, 3)) < 0.7, 9, rng.integers(0, 150, (120, 3)))
+    colors[np.arange(120), truth] = rng.integers(200, 256, 120)
+    pixels = np.zeros((120, *classifier.input_spec.shape)) + colors[:, None, None]
+    [(_, outputs)] = classifier.stream_outputs([(0, pixels.astype(np.uint8))])
+    logits, features = np.split(outputs, [3], axis=1)
+    index = quantize(features[:60])
+    data = CalibrationData(
+        truth[60:].astype(np.int32),
+        score_truth(classifier.probabilities(logits[60:]), truth[60:]),
+        Familiarity(index, np.sort(find_distances(index, features[60:]))),
+    )
+    path = directory / "classifier.json"
+    write_json_atomic(path, read_json(path) | {FIELD: save_calibration(directory, data)})
     return directory
 
 

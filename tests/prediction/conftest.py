@@ -1,5 +1,5 @@
 """The tiny model and its images, for predictions as for the door."""
 
-from tests.inference.conftest import bundle, classifier, draw
+from tests.inference.conftest import bundle, calibrated, classifier, draw
 
-__all__ = ["bundle", "classifier", "draw"]
+__all__ = ["bundle", "calibrated", "classifier", "draw"]

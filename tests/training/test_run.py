@@ -7,10 +7,12 @@ import pytest
 
 from cnnclf.config import load_config
 from cnnclf.data import decoding
-from cnnclf.data.manifest import Dataset
+from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.files import read_json
+from cnnclf.inference.answer_rules import read_rules
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run, open_run
+from cnnclf.runs import RunDirectory, create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.run import fit, judge_best
@@ -24,6 +26,11 @@ def ask(request: StopRequest, epoch: int) -> EpochListener:
         return request if row.epoch == epoch else None
 
     return listener
+
+
+def work_rows(run: RunDirectory, split: str) -> list[int]:
+    dataset = load_dataset(Path(read_json(run.path / "plan.json")["dataset"]["path"]))
+    return [int(row) for row in dataset.manifest.select(split)]
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk", "none"])
@@ -81,7 +88,17 @@ def test_a_listener_stops_training_and_the_best_epoch_is_tested(
     assert result.state.epoch == 1, "a run stopped by request does not continue on its own"
     assert result.report is not None
     assert result.report.split == "test"
-    assert open_run(tmp_path / "run").read_record()["status"] == "finished"
+    run = open_run(tmp_path / "run")
+    assert run.read_record()["status"] == "finished"
+    # Images can be compared with training images at once, without cnnclf calibrate.
+    bundle = read_json(run.path / "checkpoints/best/classifier.json")
+    assert bundle["calibration"]["features"] == 6
+    assert bundle["calibration"]["images"] == len(work_rows(run, "val"))
+    rules = read_rules(bundle, run.path / "checkpoints/best", unknown_by="distance")
+    assert rules.familiarity is not None
+    assert len(rules.familiarity.index) == len(work_rows(run, "train"))
+    assert "promise" not in bundle
+    assert bundle["threshold"] is None
 
 
 def test_a_pruned_run_is_not_tested_and_can_be_resumed(train_tiny: Train, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from cnnclf.cli.predict_request import (
     choose_cluster,
     choose_cutoff,
     choose_mode,
+    choose_options,
     choose_sorting,
     search_images,
 )
@@ -183,49 +184,28 @@ def _predict_here(
     verbose: bool,
 ) -> "PredictSummary":
     """Predict on this machine."""
-    from cnnclf.files import read_json
-    from cnnclf.inference.answer_rules import read_rules
+    from cnnclf.inference.bundles import read_bundle
     from cnnclf.inference.classifier import Classifier
-    from cnnclf.inference.ranking import low_probability
-    from cnnclf.prediction.label_pipeline import PredictOptions
     from cnnclf.prediction.predict import predict_images, watch_images
-    from cnnclf.runs import CLASSIFIER_FILE
 
-    rules = read_rules(
-        read_json(bundle / CLASSIFIER_FILE),
-        bundle,
-        level=config.sets,
-        method=config.set_method,
-        unknown_by=config.unknown_by,
-        min_familiar=config.min_familiar,
-    )
+    options = choose_options(read_bundle(bundle), config)
     classifier = Classifier.load(
         bundle,
         engine=config.engine,
         precision=config.precision,
         device=config.device,
         threads=config.threads,
-        features=rules.features,
+        features=options.rules.features,
         views=config.views,
         verbose=verbose,
         progress=out.progress(),
     )
     labels = classifier.labels
-    cutoff = choose_cutoff(config.threshold, classifier.bundle, labels=labels)
-    options = PredictOptions(
-        len(labels) if config.all_probabilities else min(config.top_k, len(labels)),
-        cutoff.threshold,
-        config.batch_size,
-        config.threads,
-        cutoff.norm,
-        rules,
-    )
     placer = target.sorting.open_placer(labels) if target.sorting else None
     checksum, inputs = classifier.bundle["sha256"], search.inputs
     with open_sink(target, labels, checksum=checksum, options=options, inputs=inputs) as sink:
         search.check(earlier=sink.so_far.summary.earlier)
-        if options.threshold is None:
-            sink.so_far.summary.unsure_below = low_probability(len(labels))
+        sink.so_far.summary.unsure_below = options.unsure_below
         if watch:
             with _summary_on_interrupt(sink, target.sorting):
                 watch_images(

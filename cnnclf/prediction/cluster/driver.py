@@ -12,7 +12,6 @@ from cnnclf.inference.bundles import Bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.choosing import choose_engines
 from cnnclf.inference.engines.engine_table import find_engine
-from cnnclf.inference.promise import Cutoff
 from cnnclf.prediction.cluster.chunks import (
     choose_chunk_size,
     choose_cpus,
@@ -25,9 +24,10 @@ from cnnclf.prediction.cluster.ray_data import ChunkStream, Pool
 from cnnclf.prediction.cluster.worker import ChunkResult, ComputeOptions, WorkOrder
 from cnnclf.prediction.cluster.worker_counts import Watch, watching
 from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs
+from cnnclf.prediction.label_pipeline import PredictOptions
 from cnnclf.prediction.path_set import skip_done
 from cnnclf.prediction.predict import counting
-from cnnclf.prediction.rows import RowColumns, RowWriter
+from cnnclf.prediction.rows import RowWriter
 from cnnclf.prediction.summary import PredictSummary, SoFar
 from cnnclf.progress import Progress, Silent, Task
 
@@ -38,8 +38,7 @@ def predict_on_cluster(
     *,
     found: Iterable[Found],
     target: RowWriter | Parts,
-    columns: RowColumns,
-    cutoff: Cutoff,
+    options: PredictOptions,
     computing: ComputeOptions,
     progress: Progress,
     inputs: ImageInputs | None = None,
@@ -55,8 +54,7 @@ def predict_on_cluster(
         bundle: The model, at a path that exists on all nodes.
         found: The paths, such as `inputs.first()`.
         target: Writes the rows on this machine, or names the parts that workers write.
-        columns: Columns of the rows.
-        cutoff: Below what the label is `unknown`.
+        options: How answers are made.
         computing: Engine, precision, device, threads and batch size.
         progress: Shows the count, the rate and the number of workers.
         inputs: Counted in the background, so that progress can show the total.
@@ -69,6 +67,7 @@ def predict_on_cluster(
 
     so_far = so_far or SoFar()
     summary = so_far.summary
+    summary.unsure_below = options.unsure_below
     nodes = cluster.nodes()
     device = choose_device(nodes, computing, form=bundle.model.format)
     pool = choose_pool(nodes, device, threads=computing.threads)
@@ -77,14 +76,17 @@ def predict_on_cluster(
         bundle=bundle.directory.absolute(),
         checksum=bundle.content["sha256"],
         computing=replace(computing, device=device, threads=pool.cpus),
-        top_k=columns.top_k,
-        threshold=cutoff.threshold,
-        norm=cutoff.norm,
+        options=options,
         folder=str(Path.cwd()),
         sample=sample,
         parts=target.writer if isinstance(target, Parts) else None,
     )
-    _prepare_engine(bundle, replace(computing, device=device), progress)
+    _prepare_engine(
+        bundle,
+        replace(computing, device=device),
+        features=options.rules.features,
+        progress=progress,
+    )
     progress.note(_describe(cluster, pool))
     size = choose_chunk_size(pool.cpus, computing.batch_size)
     first = target.first if isinstance(target, Parts) else 0
@@ -166,7 +168,9 @@ def _take_sample(found: Iterable[Found]) -> tuple[str, Iterable[Found]]:
     return head[0].path if exists else "", itertools.chain(head, rest)
 
 
-def _prepare_engine(bundle: Bundle, computing: ComputeOptions, progress: Progress) -> None:
+def _prepare_engine(
+    bundle: Bundle, computing: ComputeOptions, *, features: int, progress: Progress
+) -> None:
     """Check the engine early, and convert the model once instead of once per worker."""
     choice = choose_engines(
         bundle.model.format,
@@ -181,6 +185,7 @@ def _prepare_engine(bundle: Bundle, computing: ComputeOptions, progress: Progres
             engine=computing.engine,
             precision=computing.precision,
             device="cpu",
+            features=features,
             verbose=computing.verbose,
             progress=_Steps(progress),
         )

@@ -5,7 +5,7 @@ Nothing here depends on Ray; the caller passes in the name of the node.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cnnclf import __version__
@@ -38,6 +38,7 @@ class ComputeOptions:
         device: auto, cpu or gpu.
         threads: Processors of a worker; None to choose by the nodes.
         batch_size: Images per batch; None for the default.
+        views: See `Classifier.load`.
         verbose: Do not silence libraries.
     """
 
@@ -46,6 +47,7 @@ class ComputeOptions:
     device: str = _DEFAULTS.device
     threads: int | None = None
     batch_size: int | None = None
+    views: str = "none"
     verbose: bool = False
 
 
@@ -57,9 +59,7 @@ class WorkOrder:
         bundle: An absolute path, the same on all nodes.
         checksum: Checksum of the bundle's model.
         computing: How to compute; device and threads are resolved.
-        top_k: How many classes to name.
-        threshold: See `PredictOptions`.
-        norm: See `PredictOptions`.
+        options: How answers are made; `computing` has the batch size and the threads.
         folder: The directory that relative paths refer to.
         sample: An existing image, which tells a worker whether it has the same disk.
         parts: Writes the rows; None to return them.
@@ -69,9 +69,7 @@ class WorkOrder:
     bundle: Path
     checksum: str
     computing: ComputeOptions
-    top_k: int = _DEFAULTS.top_k
-    threshold: float | None = None
-    norm: int | None = None
+    options: PredictOptions = field(default_factory=PredictOptions)
     folder: str = ""
     sample: str = ""
     parts: PartWriter | None = None
@@ -151,12 +149,10 @@ class ChunkWorker:
 
     def _predict(self, classifier: Classifier, chunk: Chunk) -> list[Prediction]:
         order = self._order
-        options = PredictOptions(
-            order.top_k,
-            order.threshold,
-            order.computing.batch_size or PredictOptions.batch_size,
-            order.computing.threads,
-            order.norm,
+        options = replace(
+            order.options,
+            batch_size=order.computing.batch_size or order.options.batch_size,
+            threads=order.computing.threads,
         )
         local = (Found(order.locate(path), error) for path, error in chunk.found)
         batches = iter_batches(classifier, local, options=options)
@@ -175,7 +171,7 @@ class ChunkWorker:
                 chunk.index, len(predictions), tuple(predictions), notes=notes, warnings=warnings
             )
         self._order.parts.write(chunk.index, predictions)
-        summary = PredictSummary()
+        summary = PredictSummary(unsure_below=self._order.options.unsure_below)
         for prediction in predictions:
             summary.add(prediction)
         return ChunkResult(
@@ -202,6 +198,8 @@ def _open_classifier(order: WorkOrder, progress: Silent) -> Classifier:
         precision=order.computing.precision,
         device=order.computing.device,
         threads=order.computing.threads,
+        features=order.options.rules.features,
+        views=order.computing.views,
         verbose=order.computing.verbose,
         progress=progress,
     )

@@ -26,6 +26,7 @@ from cnnclf.prediction.new_files import FolderWatch
 from cnnclf.prediction.rows import Prediction, RowColumns
 from cnnclf.progress import Silent
 from tests.conftest import Cli
+from tests.inference.conftest import add_calibration
 
 COLORS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
 
@@ -85,11 +86,23 @@ def test_a_pipe_gets_csv(cli: Cli, bundle: Path, photos: Path) -> None:
 
 
 def test_images_unlike_any_class_point_to_the_threshold(
-    cli: Cli, bundle: Path, photos: Path
+    cli: Cli, bundle: Path, photos: Path, tmp_path: Path
 ) -> None:
     Image.new("RGB", (9, 12), (80, 80, 80)).save(photos / "gray.png")
     result = cli("predict", bundle, photos)
     assert "hint: 1 image with no class above 50 %: --threshold 0.5 labels such" in result.stderr
+    assert "no column familiar" in result.stderr
+    assert "calibrate makes one" in result.stderr
+    sure = add_calibration(shutil.copytree(bundle, tmp_path / "sure"))
+    result = cli("predict", sure, photos, "--engine", "keras")
+    assert "1 image with no class above 50 %, 1 of them unlike anything learned: --thr" in (
+        result.stderr
+    )
+    assert "--unknown-by" not in result.stderr  # said once
+    assert "no column familiar" not in result.stderr
+    assert list(read_rows(result.stdout)[0])[-2:] == ["familiar", "error"]
+    submitted = cli("predict", sure, photos, "--engine", "keras", "--id-column", "stem")
+    assert "familiar" not in submitted.stdout
     for options in (("--threshold", 0.5), ("--quiet",)):
         assert "--threshold" not in cli("predict", bundle, photos, *options).stderr
     (photos / "gray.png").unlink()

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Cli
-from tests.inference.conftest import LABELS, SPEC, build_tiny
+from tests.inference.conftest import LABELS, SPEC, add_calibration, build_tiny
 from tests.prediction.cluster.ray_nodes import ROOT, RayNodes, find_session, open_nodes
 
 COLORS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
@@ -221,18 +222,32 @@ class TestClusters:
     def test_without_an_address_it_starts_a_cluster_of_its_own(
         self, bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        asked = ("--sets", "0.9", "--unknown-by", "both", "--views", "mirror")
+        bundle = add_calibration(shutil.copytree(bundle, tmp_path / "sure"))
         some = sorted(photos.iterdir())[:200]
         home = tmp_path / "home"
         home.mkdir()
         environment = {name: text for name, text in os.environ.items() if "RAY" not in name}
         nothing = RayNodes(0, tmp_path, environment | {"HOME": str(home)})
-        arguments = ("-", "--out", tmp_path / "rows.jsonl", "--json", "--engine", "keras", "--ray")
+        arguments = (
+            "-",
+            "--out",
+            tmp_path / "rows.jsonl",
+            "--json",
+            "--engine",
+            "keras",
+            *asked,
+            "--ray",
+        )
         process = start(nothing, bundle, *arguments)
         stdout, stderr = process.communicate("".join(f"{path}\n" for path in some), timeout=240)
         assert process.returncode == 7, stderr
         assert json.loads(stdout)["files"] == 200
         lines = (tmp_path / "rows.jsonl").read_text().splitlines()
         assert sorted(json.loads(line)["path"] for line in lines) == [str(path) for path in some]
+        rows = [json.loads(line) for line in lines if "bad" not in line]
+        assert {row["nearest"] for row in rows} == set(LABELS)
+        assert all(row["set"] and 0 < row["familiar"] <= 1 for row in rows)
         assert not (home / ".ray").exists()  # no key is left there
         # a busy machine may be asked for workers in vain for a while, which cnnclf itself says
         said = stderr.replace(str(tmp_path), "").replace("ray status shows them", "")

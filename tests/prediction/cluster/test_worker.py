@@ -1,5 +1,6 @@
 """A worker without a cluster: what it makes of chunks, and what it says when it cannot."""
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -7,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cnnclf.errors import CnnclfError, DataError, DeviceError, MissingPackageError, RunError
+from cnnclf.inference.answer_rules import read_rules
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.cluster.chunks import Chunk
 from cnnclf.prediction.cluster.parts import PartWriter
@@ -31,7 +34,7 @@ def order(bundle: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch)
         return classifier
 
     monkeypatch.setattr(Classifier, "load", load)
-    return WorkOrder(bundle, classifier.bundle["sha256"], COMPUTING, top_k=2)
+    return WorkOrder(bundle, classifier.bundle["sha256"], COMPUTING, PredictOptions(top_k=2))
 
 
 def test_rows_are_those_of_a_prediction_without_a_cluster(
@@ -46,6 +49,25 @@ def test_rows_are_those_of_a_prediction_without_a_cluster(
     assert [row for row in result.predictions if not row.error] == expected
     assert result.predictions[1].error == "no such file or folder"
     assert result.summary is None
+
+
+def test_sets_familiarity_and_views_are_those_without_a_cluster(
+    calibrated: Path, draw: Draw
+) -> None:
+    content = json.loads((calibrated / "classifier.json").read_text())
+    rules = read_rules(content, calibrated, level=0.9, unknown_by="both")
+    options = PredictOptions(top_k=2, rules=rules)
+    computing = replace(COMPUTING, views="mirror")
+    order = WorkOrder(calibrated, content["sha256"], computing, options)
+    paths = [str(draw(f"{color}.png", color)) for color in ("red", "green", "blue")]
+    Image.new("RGB", (16, 16), (128, 128, 128)).save(paths[2])
+    sent = pickle.loads(pickle.dumps(order))
+    result = ChunkWorker(sent, "here").run(Chunk(0, tuple(map(Found, paths))))
+    here = Classifier.load(calibrated, features=rules.features, views="mirror")
+    assert list(result.predictions) == predict_files(here, paths, options=options)
+    assert [row.label for row in result.predictions] == ["red", "green", "unknown"]
+    assert [row.label_set for row in result.predictions[:2]] == [("red",), ("green",)]
+    assert [row.is_unfamiliar for row in result.predictions] == [False, False, True]
 
 
 def test_rows_may_go_into_a_part(order: WorkOrder, draw: Draw, tmp_path: Path) -> None:
