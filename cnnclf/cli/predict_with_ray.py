@@ -113,7 +113,7 @@ def predict_with_ray(
     bundle = read_bundle(directory)
     options = choose_options(bundle, config)
     target = RowTarget(None, call.mode, None, csv_safe=csv_safe, views=config.views)
-    columns = choose_columns(target, bundle.labels, options)
+    columns = choose_columns(target, bundle.labels, options=options)
     computing = ComputeOptions(
         config.engine,
         config.precision,

@@ -62,7 +62,7 @@ class Sink:
 
 
 def choose_columns(
-    target: RowTarget, labels: tuple[str, ...], options: "PredictOptions"
+    target: RowTarget, labels: tuple[str, ...], *, options: "PredictOptions"
 ) -> "RowColumns":
     """Return the columns that rows have.
 
@@ -108,7 +108,7 @@ def open_sink(
     """
     from cnnclf.prediction.job import PredictionJob
 
-    columns = choose_columns(target, labels, options)
+    columns = choose_columns(target, labels, options=options)
     if target.path is None:
         yield _open_stdout_sink(columns, labels)
         return

@@ -5,6 +5,7 @@ mean the same at 28 and at 224 pixels.
 """
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -60,18 +61,21 @@ def _count_photons(
 
 
 def _defocus(image: Pixels, value: float, _: np.random.Generator) -> Pixels:
-    radius = value * min(image.shape[:2])
+    radius = math.hypot(value * min(image.shape[:2]), 0.4)  # less would change no pixel
     return _to_pixels(_to_image(image).filter(ImageFilter.GaussianBlur(radius)), image)
 
 
 def _move(image: Pixels, value: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Average the image along a line, horizontal or vertical."""
+    """Average the image along a line, horizontal or vertical, also by parts of a pixel."""
     axis = int(rng.integers(2))
     size = image.shape[axis]
-    length = max(2, round(value * size))
-    places = np.arange(size)[:, None] + np.arange(length) - length // 2
+    half = value * size / 2
+    offsets = np.arange(-np.ceil(half), np.ceil(half) + 1).astype(int)
+    way = half * np.linspace(-1, 1, 129)[1::2]
+    weights = np.maximum(1 - np.abs(offsets[:, None] - way), 0).mean(axis=1)
+    places = np.arange(size)[:, None] + offsets
     moved = np.take(image, np.clip(places, 0, size - 1), axis=axis)
-    return np.asarray(moved.mean(axis=axis + 1))
+    return np.asarray(np.moveaxis(moved, axis + 1, -1) @ weights)
 
 
 def _brighten(image: Pixels, value: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:

@@ -206,7 +206,7 @@ def _write_model(
         raise RunError(error.message, hint) from error
     return (
         content
-        | _copy_calibration(classifier, directory, content)
+        | _copy_calibration(classifier, directory, content=content)
         | {
             "model": model,
             "files": files,
@@ -216,7 +216,7 @@ def _write_model(
 
 
 def _copy_calibration(
-    classifier: Classifier, directory: Path, content: dict[str, Any]
+    classifier: Classifier, directory: Path, *, content: dict[str, Any]
 ) -> dict[str, Any]:
     """Copy what sets of labels need, and the index where the export has features."""
     data = load_calibration(classifier.bundle, classifier.directory)

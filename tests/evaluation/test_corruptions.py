@@ -39,6 +39,22 @@ def test_changes_grow_with_the_strength_and_repeat(row: Corruption, channels: in
 
 
 @pytest.mark.parametrize("row", CORRUPTIONS, ids=_ids)
+def test_strengths_differ_in_small_images(row: Corruption) -> None:
+    pixels = draw(3, (28, 28))
+    found = [row.apply(pixels, strength=each, seed=1) for each in range(1, STRENGTHS + 1)]
+    assert len({each.tobytes() for each in (pixels, *found)}) == 1 + STRENGTHS
+
+
+def test_motion_of_two_pixels_averages_them_with_their_neighbors() -> None:
+    row = next(row for row in CORRUPTIONS if row.name == "motion-blur")
+    line = np.zeros((5, 5, 1), np.uint8)
+    line[2, 2] = 200
+    moved = row.change(line, 2 / 5, np.random.default_rng(1))
+    [along] = [each for each in (moved[2, :, 0], moved[:, 2, 0]) if each[1] > 0]
+    assert along == pytest.approx([0, 50, 100, 50, 0], abs=1)
+
+
+@pytest.mark.parametrize("row", CORRUPTIONS, ids=_ids)
 def test_images_of_one_pixel_and_of_one_color_are_no_bug(row: Corruption) -> None:
     for shape in ((2, 1, 1, 3), (1, 9, 7, 3), (0, 5, 5, 3)):
         pixels = np.zeros(shape, np.uint8)
