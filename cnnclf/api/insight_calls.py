@@ -60,8 +60,9 @@ def explain(
         >>> explained.explanation.arrays["maps"].shape  # classes, height, width
         (2, 7, 7)
     """
+    from cnnclf.explainers.explain_opening import load_explained, open_context
     from cnnclf.explainers.explainer_table import find_explainers
-    from cnnclf.explainers.explaining import ExplainRequest, explain_images, open_context
+    from cnnclf.explainers.explaining import ExplainRequest, explain_images
     from cnnclf.inference.classifier import Classifier
 
     settings, _ = resolve(ExplainConfig, config)
@@ -70,14 +71,7 @@ def explain(
     classifier = (
         model
         if isinstance(model, Classifier)
-        else Classifier.load(
-            Path(model),
-            engine=settings.engine,
-            precision=settings.precision,
-            device=settings.device,
-            threads=settings.threads,
-            progress=progress,
-        )
+        else load_explained(Path(model), settings, progress=progress)
     )
     context = open_context(
         classifier,

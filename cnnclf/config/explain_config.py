@@ -32,12 +32,14 @@ class ExplainConfig(CommandConfig):
         500, ge=1, le=100_000, description="Training images that views may look at."
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Random seed of masks and checks.")
-    engine: str | None = Field(
-        None,
-        description="Inference engine for logits; layers are always computed with Keras.",
-        json_schema_extra={"unset": "keras; an export has its own"},
+    engine: str = Field(
+        "auto",
+        description="Inference engine for logits and evidence, chosen as by predict; other views "
+        "of layers are computed with Keras.",
     )
-    precision: EnginePrecision = Field("auto", description="Numeric precision of the engine.")
+    precision: EnginePrecision = Field(
+        "auto", description="Numeric precision of the engine; auto: float32, an export has its own."
+    )
     threads: Threads = Field(
         None, description="CPU threads to use.", json_schema_extra={"unset": "all cores"}
     )

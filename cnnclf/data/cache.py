@@ -20,6 +20,7 @@ CACHE_KINDS = {
     "features": "features of frozen layers",
     "engine-cache": "models converted for an engine",
     "paces": "measured speeds of training",
+    "anatomies": "layers of backbones",
     "checks": "measurements of images by cnnclf check",
     "jobs": "notes on finished predictions",
 }

@@ -18,12 +18,15 @@ from cnnclf.drawing.block_layout import (
     TEXT,
     TITLE,
     Block,
+    Point,
     lay_out,
+    read_inputs,
 )
 from cnnclf.drawing.canvas import SCALE, measure, shorten
 from cnnclf.drawing.lettering import drawable, find_font_file
 from cnnclf.files import atomic_path, write_text_atomic
 
+_INK = "#222222"
 FORMATS = (".svg", ".png", ".mermaid", ".mmd")
 
 
@@ -61,7 +64,8 @@ def to_mermaid(blocks: Sequence[Block], *, title: str) -> str:
         label = "<br/>".join(escape(line, {'"': "#quot;"}) for line in block.lines)
         lines.append(f'    n{number}["{label}"]')
         lines.append(f"    style n{number} stroke:{COLORS[block.color]},stroke-width:2px")
-    lines += [f"    n{number} --> n{number + 1}" for number in range(len(blocks) - 1)]
+    for number, inputs in enumerate(read_inputs(blocks)):
+        lines += [f"    n{source} --> n{number}" for source in inputs]
     return "\n".join(lines) + "\n"
 
 
@@ -90,6 +94,10 @@ def to_svg(blocks: Sequence[Block], *, title: str, caption: str = "") -> str:
                 f'<text class="{kind}" x="{box.center:.1f}" '
                 f'y="{box.y + LINE * (number + 1.1):.1f}">{escape(line)}</text>'
             )
+    for path in layout.lines:
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in path)
+        tip = " ".join(f"{x:.1f},{y:.1f}" for x, y in _tip(path))
+        parts.append(f'<polyline points="{points}"/><polygon class="tip" points="{tip}"/>')
     parts.append(
         f'<text class="caption" x="{MARGIN:g}" y="{height - MARGIN:g}">{escape(caption)}</text>'
     )
@@ -106,11 +114,14 @@ def to_image(blocks: Sequence[Block], *, title: str, caption: str = "") -> Image
     for box in layout.boxes:
         for opacity, corners in box.faces:
             points = [(x * SCALE, y * SCALE) for x, y in corners]
-            pen.polygon(points, fill=_lighten(COLORS[box.block.color], opacity), outline="#222222")
+            pen.polygon(points, fill=_lighten(COLORS[box.block.color], opacity), outline=_INK)
         for number, line in enumerate(box.block.lines):
             width = measure(drawable(line), size=TEXT, bold=number == 0)
             place = (box.center - width / 2, box.y + LINE * (number + 0.3))
             _write(pen, line, place, size=TEXT, bold=number == 0)
+    for path in layout.lines:
+        pen.line([(x * SCALE, y * SCALE) for x, y in path], fill=_INK, width=SCALE)
+        pen.polygon([(x * SCALE, y * SCALE) for x, y in _tip(path)], fill=_INK)
     _write(pen, caption, (MARGIN, layout.height - MARGIN - TEXT), size=TEXT)
     return image
 
@@ -123,10 +134,12 @@ text { font-family: "DejaVu Sans", Verdana, sans-serif; fill: #222 }
 .fact { font-size: 9.5px; text-anchor: middle }
 .caption { font-size: 9.5px }
 polygon { stroke: #222; stroke-width: 0.6; stroke-linejoin: round }
+polyline { stroke: #222; stroke-width: 0.9; fill: none } .tip { fill: #222 }
 @media (prefers-color-scheme: dark) {
-  .page { fill: #16181c } text { fill: #e8e8e8 } polygon { stroke: #e8e8e8 }
+  .page { fill: #16181c } text, .tip { fill: #e8e8e8 }
+  polygon, polyline { stroke: #e8e8e8 }
 }
-@media print { .page { fill: #fff } text { fill: #000 } polygon { stroke: #000 } }
+@media print { .page { fill: #fff } text, .tip { fill: #000 } polygon, polyline { stroke: #000 } }
 </style>"""
 
 
@@ -140,7 +153,13 @@ def _write(
 ) -> None:
     shown = shorten(drawable(text), MAX_WIDTH * 2, size=size, bold=bold)
     font = ImageFont.truetype(find_font_file(shown, bold=bold), size * SCALE)
-    pen.text((place[0] * SCALE, place[1] * SCALE), shown, fill="#222222", font=font)
+    pen.text((place[0] * SCALE, place[1] * SCALE), shown, fill=_INK, font=font)
+
+
+def _tip(line: Sequence[Point]) -> list[Point]:
+    """Return the corners of the head of an arrow, at the end of a line."""
+    x, y = line[-1]
+    return [(x, y), (x - 5, y - 2.5), (x - 5, y + 2.5)]
 
 
 def _lighten(color: str, opacity: float) -> tuple[int, int, int]:

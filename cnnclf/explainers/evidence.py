@@ -12,7 +12,11 @@ import numpy.typing as npt
 
 from cnnclf.config import ExplainConfig
 from cnnclf.explainers.explainer import AnyNetwork, ClassMaps, Pixels
-from cnnclf.explainers.heads import Head, find_head
+from cnnclf.explainers.heads import Head
+
+# Of the largest logit: what float32 sums of thousands of terms leave; 8 significant bits; weights
+# and features of 8 bits, which are rounded between the map and the logit.
+_TOLERANCES = {"float32": 1e-5, "bfloat16": 0.03, "float16": 0.005, "int8": 0.1}
 
 
 def map_evidence(
@@ -23,15 +27,22 @@ def map_evidence(
     config: ExplainConfig,  # noqa: ARG001 (of all methods)
 ) -> ClassMaps:
     """Compute the evidence maps of one image."""
-    head = find_head(network.graph)
+    head = network.find_head()
     if head.is_linear:
-        maps, logits = compute_evidence(network, pixels[None], classes=classes, head=head)
+        maps, logits = compute_evidence(head, pixels[None], classes=classes)
         errors = measure_errors(maps[0], logits[0], classes=classes, head=head)
         terms = [
             f"evidence {each.sum():+.3f}, bias {head.bias[index]:+.3f}"
             for each, index in zip(maps[0], classes, strict=True)
         ]
-        return ClassMaps(maps[0], _describe(head), errors=errors, terms=terms)
+        return ClassMaps(
+            maps[0],
+            _describe(head),
+            errors=errors,
+            tolerance=_TOLERANCES[head.precision],
+            scale=f"the largest logit, computed in {head.precision}",
+            terms=terms,
+        )
     weights = np.zeros((len(classes), len(network.labels)), np.float32)
     weights[np.arange(len(classes)), list(classes)] = 1
     images = np.repeat(pixels[None], len(classes), axis=0)
@@ -54,21 +65,19 @@ def map_evidence(
 
 
 def compute_evidence(
-    network: AnyNetwork, pixels: npt.NDArray[Any], *, classes: Sequence[int], head: Head
+    head: Head, pixels: npt.NDArray[Any], *, classes: Sequence[int]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
     """Compute evidence maps of several images with a single pass through the network.
 
     Args:
-        network: With a linear head.
+        head: A linear one.
         pixels: uint8 [n, H, W, C].
         classes: k class indices.
-        head: The result of `find_head`.
 
     Returns:
         Maps [n, k, h, w] and all logits [n, K].
     """
-    graph = network.graph
-    features, logits = graph.compute([head.maps, graph.logits], pixels)
+    features, logits = head.look(pixels)
     return head.contributions(features, np.asarray(classes)), logits
 
 

@@ -25,6 +25,7 @@ class ExplainerRow:
         is_map: Whether it returns maps, which are drawn and checked alike.
         needs_image: Whether it explains an image, and not the network alone.
         needs_graph: Whether it needs the layers, which exports do not have.
+        needs_head: Whether it needs the last feature maps, which OpenVINO shows of exports, too.
         needs_convolution: Whether the network has to have convolutions.
         needs_gradient: Whether it needs gradients, for which Keras has to run on TensorFlow.
         random_networks: How many randomized networks a map is compared with.
@@ -39,6 +40,7 @@ class ExplainerRow:
     is_map: bool = False
     needs_image: bool = True
     needs_graph: bool = True
+    needs_head: bool = False
     needs_convolution: bool = False
     needs_gradient: bool = False
     needs_dataset: bool = False
@@ -58,6 +60,8 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         "what each place adds to the logit of a class, exact where the head allows it",
         f"{_HERE}.evidence:map_evidence",
         is_map=True,
+        needs_graph=False,
+        needs_head=True,
     ),
     ExplainerRow(
         "grad-cam",

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.config import ExplainConfig
 from cnnclf.drawing.canvas import draw_canvas, save_canvas
 from cnnclf.errors import CnnclfError, ImageError, UsageError
 from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject
@@ -19,14 +17,10 @@ from cnnclf.explainers.explainer_table import ExplainerRow
 from cnnclf.explainers.feature_maps import find_first_convolution
 from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.map_figure import explain_by_maps
-from cnnclf.explainers.network import Network, read_layer_names
-from cnnclf.explainers.training_images import TrainingImages, sample_images
+from cnnclf.explainers.network import read_layer_names
 from cnnclf.files import atomic_path, safe_name
 from cnnclf.images.decode import fit_pixels
 from cnnclf.inference.bundles import Bundle
-from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.origins import Origin, find_origin, quote
-from cnnclf.progress import Progress
 from cnnclf.runtime.gradients import check_gradients
 
 _ALL_LAYERS = "all"
@@ -107,30 +101,6 @@ def check_names(bundle: Bundle, *, classes: Sequence[str], layer: str | None) ->
                 f"--layer {name}: the network has no layer of this name",
                 f"did you mean {' or '.join(near)}?" if near else "cnnclf describe lists them",
             )
-
-
-def open_context(
-    classifier: Classifier,
-    model: Path,
-    *,
-    config: ExplainConfig,
-    data: str | Path | None = None,
-    progress: Progress,
-) -> ExplainContext:
-    """Open what all explainers share; the dataset is opened only when a view needs it.
-
-    Args:
-        classifier: The trained network.
-        model: Its path, as the user typed it.
-        config: Settings.
-        data: A dataset or any source that can be imported; None for that of the training.
-        progress: Receives tasks and notes.
-    """
-    origin = find_origin(model, classifier.directory)
-    open_images = partial(
-        _open_images, classifier, origin, data=data, config=config, progress=progress
-    )
-    return ExplainContext(Network(classifier), config, open_images, progress)
 
 
 def explain_images(
@@ -375,6 +345,8 @@ def _sort_views(
         try:
             if row.needs_convolution:
                 find_first_convolution(network.graph)
+            elif row.needs_head:
+                network.find_head()
             elif row.needs_graph:
                 find_head(network.graph)
             if row.needs_gradient:
@@ -385,26 +357,3 @@ def _sort_views(
         except CnnclfError as problem:
             problems.append((row, problem))
     return possible, problems
-
-
-def _open_images(
-    classifier: Classifier,
-    origin: Origin,
-    *,
-    data: str | Path | None,
-    config: ExplainConfig,
-    progress: Progress,
-) -> TrainingImages:
-    command = quote("cnnclf", "explain", origin.path, "IMAGES", "--data")
-    try:
-        dataset = origin.open_data(data, progress, command=command)
-    except CnnclfError as error:
-        error.add_note("views that need no training images work without it")
-        raise
-    return sample_images(
-        dataset,
-        classifier.input_spec,
-        count=config.samples,
-        seed=config.seed,
-        progress=progress,
-    )

@@ -5,7 +5,9 @@ terms of this sum are the evidence of each place: class activation maps (Zhou et
 average pooling; HiResCAM (Draelos and Carin, 2020) for flattening. No gradient is needed.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ import numpy.typing as npt
 
 from cnnclf.errors import UsageError
 from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
+from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.engines.openvino_head import open_openvino_head
 
 _TRAINING_ONLY = {"Dropout", "SpatialDropout2D", "GaussianNoise", "ActivityRegularization"}
 _POOLINGS = {
@@ -22,22 +26,29 @@ _POOLINGS = {
 }
 
 
+Look = Callable[[npt.NDArray[Any]], Sequence[npt.NDArray[Any]]]
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """From feature maps to logits.
 
     Args:
-        maps: Symbolic tensor [n, h, w, C]: the last features that have places.
+        maps: Symbolic tensor [n, h, w, C]: the last features that have places; None in an engine.
         parts: What is done to the maps before the dense layer: average, max and flatten, in the
             order of the kernel's rows; empty if there is more than one dense layer.
         kernel: float64 [features, K] of the dense layer; empty without parts.
         bias: float64 [K].
+        look: From uint8 pixels [n, H, W, C], n >= 1, to the values of the maps and all logits.
+        precision: Of what computes them.
     """
 
     maps: Any
     parts: tuple[str, ...]
     kernel: npt.NDArray[np.float64]
     bias: npt.NDArray[np.float64]
+    look: Look
+    precision: str = "float32"
 
     @property
     def is_linear(self) -> bool:
@@ -88,10 +99,24 @@ def find_head(graph: FlatGraph) -> Head:
             kernel = np.asarray(dense.operation.kernel, np.float64)
             bias = dense.operation.bias
             values = np.zeros(kernel.shape[1]) if bias is None else np.asarray(bias, np.float64)
-            return Head(found[0], found[1], kernel, values)
+            return Head(*found, kernel, values, _look_at(graph, found[0]))
     if not graph.spatial_steps:
         raise UsageError("no layer of the network has an output with places", "")
-    return Head(graph.spatial_steps[-1].output, (), np.zeros((0, 0)), np.zeros(0))
+    maps = graph.spatial_steps[-1].output
+    return Head(maps, (), np.zeros((0, 0)), np.zeros(0), _look_at(graph, maps))
+
+
+def find_engine_head(classifier: Classifier) -> Head | None:
+    """Find the head in the graph that OpenVINO computes; None if there is none, or none linear."""
+    found = open_openvino_head(classifier.engine, classifier.source.model)
+    if found is None or found.head is None:
+        return None
+    head = found.head
+    return Head(None, head.parts, head.kernel, head.bias, found.compute, found.precision)
+
+
+def _look_at(graph: FlatGraph, maps: Any) -> Look:
+    return partial(graph.compute, [maps, graph.logits])
 
 
 def _find_pooling(graph: FlatGraph, dense: GraphStep) -> tuple[Any, tuple[str, ...]] | None:

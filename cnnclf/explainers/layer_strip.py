@@ -121,7 +121,7 @@ def _draw_contributions(context: ExplainContext, subject: Subject) -> tuple[list
     best, name = subject.classes[0], names[0]
     tiles, line = [], ""
     if head.is_linear and "flatten" not in head.parts:
-        features, _ = network.graph.compute([head.maps, network.graph.logits], subject.pixels[None])
+        features, _ = head.look(subject.pixels[None])
         pools = {"average": features[0].mean(axis=(0, 1)), "max": features[0].max(axis=(0, 1))}
         terms = np.concatenate([pools[part] for part in head.parts]) * head.kernel[:, best]
         top = np.argsort(-np.abs(terms))[:_BARS]

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from cnnclf.bounded import MAX_DOCUMENT_BYTES, parse_json
 from cnnclf.errors import RunError
 from cnnclf.explainers.flat_graph import FlatGraph
+from cnnclf.explainers.heads import Head, find_engine_head, find_head
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.anatomy import LayerRow
 from cnnclf.models.graph_anatomy import plan_graph
 from cnnclf.probabilities import softmax
+from cnnclf.progress import Progress, Silent
 
 _BATCH = 32
 Pixels = npt.NDArray[np.uint8]
@@ -49,10 +51,14 @@ class Network:
 
     Args:
         classifier: Its labels, its engine and its model.
+
+    Attributes:
+        progress: Receives tasks within one image.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
+        self.progress: Progress = Silent()
         self.labels = classifier.labels
         self._randomized: RandomizedNetwork | None = None
 
@@ -76,9 +82,21 @@ class Network:
                 f"{self.classifier.directory} is an export to {kind}, which gives logits but"
                 " neither features nor gradients",
                 "use the run it was exported from; --show occlusion and --show rise need only"
-                " logits",
+                " logits, and --show evidence a graph that OpenVINO opens, with one dense layer",
             )
         return FlatGraph(set_precision(self.classifier.model, "float32"))
+
+    @cached_property
+    def _engine_head(self) -> Head | None:
+        return find_engine_head(self.classifier)
+
+    def find_head(self) -> Head:
+        """Find the head, in the graph of the engine where that is possible.
+
+        Raises:
+            RunError: It is an export without a linear head, or none that OpenVINO opens.
+        """
+        return self._engine_head or find_head(self.graph)
 
     @cached_property
     def anatomy(self) -> dict[str, LayerRow]:
@@ -102,7 +120,7 @@ class Network:
             RunError: It is an export.
         """
         if self._randomized is None:
-            self._randomized = RandomizedNetwork(self.classifier.model)
+            self._randomized = RandomizedNetwork(self.classifier.model, self.progress)
         self._randomized.draw(seed)
         return self._randomized
 
@@ -114,9 +132,10 @@ class RandomizedNetwork:
 
     Args:
         model: The trained network; not changed.
+        progress: Receives tasks within one image.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, progress: Progress) -> None:
         import keras
 
         from cnnclf.inference.engines.keras_engine import set_precision
@@ -125,9 +144,14 @@ class RandomizedNetwork:
             self._trained = set_precision(model, "float32")
             self._copy = model.__class__.from_config(self._trained.get_config())
         self._drawn: int | None = None
+        self.progress = progress
         self.graph = FlatGraph(self._copy)
         self.labels = tuple(map(str, range(int(self._copy.output_shape[-1]))))
         self.has_graph = True
+
+    def find_head(self) -> Head:
+        """Find the head, with the weights as they are now."""
+        return find_head(self.graph)
 
     def draw(self, seed: int) -> None:
         """Draw all weights with a random seed."""

@@ -1,11 +1,12 @@
 """A network as a diagram: which layers become one block, and what is written below it."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 
 from cnnclf.config import TrainConfig, choices_of, list_fields
 from cnnclf.drawing.block_layout import Block
-from cnnclf.errors import ConfigError
-from cnnclf.models.anatomy import Anatomy, LayerRow
+from cnnclf.models.anatomy import INPUT, Anatomy, LayerRow
 
 MAX_BLOCKS = 80
 
@@ -21,12 +22,18 @@ _COLORS = {
     "flatten": "join",
     "global_pool": "join",
     "add": "join",
+    "multiply": "join",
     "concatenate": "join",
 }
 # What such a layer does is written below the layer before it.
-_ATTACHED = {"batch_norm": "norm", "layer_norm": "norm", "dropout": "dropout", "activation": ""}
+_ATTACHED = {
+    "batch_norm": "norm",
+    "layer_norm": "norm",
+    "dropout": "dropout",
+    "activation": "",
+}
 _ACTIVATIONS = {*choices_of(list_fields(TrainConfig)["model.activation"]), "relu6"}
-_PIXELS = {"rescale", "normalize", "take"}  # `take` orders color channels
+_HIDDEN = {"rescale", "normalize", "take", "pad", "reshape"}  # `take` orders color channels
 _WORDS = {
     "global_pool": "global pool",
     "depthwise_conv": "depthwise",
@@ -37,43 +44,69 @@ _WORDS = {
 def draw_blocks(anatomy: Anatomy, input_shape: tuple[int, int, int]) -> list[Block]:
     """Turn layers into blocks: normalization, activations and dropout join the layer before.
 
+    Of networks with more than `MAX_BLOCKS` blocks, the largest stages become one block each;
+    without stages, the layers whose maps have the same size.
+
     Args:
         anatomy: The network, folded as deep as wanted.
         input_shape: (height, width, channels) of its images.
-
-    Raises:
-        ConfigError: There would be more than `MAX_BLOCKS` blocks.
     """
-    blocks = [Block(("input", _shape(input_shape)), input_shape, "input")]
-    group: list[LayerRow] = []
-    for layer in anatomy.layers:
-        if group and layer.kind not in _ATTACHED:
-            blocks += _draw(group)
-            group = []
-        group.append(layer)
-    blocks += _draw(group)
-    if len(blocks) > MAX_BLOCKS:
-        raise ConfigError(
-            f"the diagram would have {len(blocks)} blocks, and a page has room for {MAX_BLOCKS}",
-            "--depth 1 draws one block per stage",
-        )
+    blocks = _make_blocks(anatomy, input_shape)
+    counts = Counter(map(_stage_of, anatomy.layers))
+    for stage, count in counts.most_common():
+        if len(blocks) <= MAX_BLOCKS or count == 1:
+            break
+        anatomy = anatomy.join(partial(_name_within, stage))
+        blocks = _make_blocks(anatomy, input_shape)
     return blocks
 
 
-def _draw(group: list[LayerRow]) -> Iterator[Block]:
-    """Give the block of a layer and those that follow it; scaling pixels has none."""
+def count_folded(blocks: Sequence[Block]) -> int:
+    """Return how many blocks are several layers."""
+    return sum(line.endswith(" layers") for block in blocks for line in block.lines)
+
+
+def _name_within(stage: str, layer: LayerRow) -> str:
+    return stage if _stage_of(layer) == stage else ""
+
+
+def _stage_of(layer: LayerRow) -> str:
+    return layer.group or f"maps of {_shape(layer.output_shape[:-1]) or '1x1'}"
+
+
+def _make_blocks(anatomy: Anatomy, input_shape: tuple[int, int, int]) -> list[Block]:
+    groups: list[list[LayerRow]] = []
+    places = {INPUT: 0}  # of what each layer gives, in blocks
+    inputs: list[tuple[int, ...]] = []
+    before = INPUT
+    for layer in anatomy.layers:
+        sources = dict.fromkeys(places[name] for name in layer.inputs or (before,))
+        before = layer.name
+        places[before], *others = sources
+        if layer.kind in _HIDDEN or (layer.kind in _ATTACHED and groups and not others):
+            if places[before]:
+                groups[places[before] - 1].append(layer)
+            continue
+        groups.append([layer])
+        inputs.append(tuple(sources))
+        places[before] = len(groups)
+    first = Block(("input", _shape(input_shape)), input_shape, "input", ())
+    pairs = zip(groups, inputs, strict=True)
+    return [first, *(_draw(group, each) for group, each in pairs)]
+
+
+def _draw(group: list[LayerRow], inputs: tuple[int, ...]) -> Block:
+    """Give the block of a layer and those that follow it."""
     first = group[0]
-    if first.kind in _PIXELS:
-        return
     parameters = sum(layer.parameters for layer in group)
-    words = [_attach(layer) for layer in group[1:]]
+    words = dict.fromkeys(_attach(layer) for layer in group[1:] if layer.kind not in _HIDDEN)
     lines = [
         *_name(first),
         _shape(first.output_shape),
         *([f"{parameters:,}"] if parameters else []),
         *([", ".join(words)] if words else []),
     ]
-    yield Block(tuple(lines), first.output_shape, _COLORS.get(first.kind, "stage"))
+    return Block(tuple(lines), first.output_shape, _COLORS.get(first.kind, "stage"), inputs)
 
 
 def _name(layer: LayerRow) -> list[str]:

@@ -1,16 +1,23 @@
 """Networks to describe: of a run, of settings, or of the table of backbones.
 
-Loads no weights. Networks of `cnnclf train` are laid out from settings alone, without Keras.
+Loads no weights. Networks of `cnnclf train` are laid out from settings alone, without Keras, and
+backbones once per version of Keras: their layers are kept in the cache.
 """
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cnnclf import models
 from cnnclf.config import FinetuneConfig, HeadConfig, ModelConfig, TrainConfig
-from cnnclf.errors import ConfigError, RunError
+from cnnclf.data.cache import cache_dir
+from cnnclf.errors import CnnclfError, ConfigError, RunError
 from cnnclf.explainers.network_description import NetworkDescription, Shape
+from cnnclf.files import read_json, write_json_atomic
 from cnnclf.inference.bundles import find_bundle, read_bundle
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
@@ -23,6 +30,7 @@ from cnnclf.runs import RunDirectory, open_run
 DEFAULT_SHAPE = (64, 64, 3)
 DEFAULT_CLASSES = 10
 DEFAULT_BATCH = 32
+Prepare = Callable[[], object]
 
 
 def describe_cnn(
@@ -63,23 +71,25 @@ def describe_backbone(
     image_size: tuple[int, int] | None = None,
     classes: int | None = None,
     batch_size: int = DEFAULT_BATCH,
+    prepare: Prepare = bool,
 ) -> NetworkDescription:
-    """Describe a backbone of the table. Keras builds it, without weights.
+    """Describe a backbone of the table. Keras builds it, without weights, if the cache lacks it.
 
     Args:
         name: Its name.
         image_size: Height and width in pixels; None for what it was trained on.
         classes: Outputs of a new head; None for no head.
         batch_size: Images in a training batch.
+        prepare: Called before Keras is needed.
 
     Raises:
         ConfigError: There is no such backbone, or the size is below its minimum.
     """
-    check_backbone(name, image_size=image_size)
     row = find_backbone(name)
     height, width = image_size or (row.default_size, row.default_size)
+    check_size(row, height=height, width=width)
     head = None if classes is None else HeadConfig()
-    anatomy = _plan_backbone(row, (height, width), head=head, classes=classes or 0)
+    anatomy = _plan_backbone(row, (height, width), head=head, classes=classes or 0, prepare=prepare)
     words = f"backbone {row.name}" + (f" with a head for {classes} classes" if classes else "")
     return NetworkDescription(
         words,
@@ -92,25 +102,30 @@ def describe_backbone(
     )
 
 
-def describe_run(path: Path, *, batch_size: int | None = None) -> NetworkDescription:
+def describe_run(
+    path: Path, *, batch_size: int | None = None, prepare: Prepare = bool
+) -> NetworkDescription:
     """Describe the network of a run, from its plan, or of a bundle, from the graph in its file.
 
     Args:
         path: A run directory, a checkpoint or a bundle.
         batch_size: Images in a training batch; None for that of the run.
+        prepare: Called before Keras is needed: not for runs of `cnnclf train`.
 
     Raises:
         RunError: There is no run or bundle, it is damaged, or has no Keras graph.
     """
     if RunDirectory(path).record.exists():
         run = open_run(path)
-        return _describe_plan(parse_plan(run.plan, _read_plan), f"run {path}", batch_size)
+        plan = parse_plan(run.plan, _read_plan)
+        return _describe_plan(plan, f"run {path}", batch_size, prepare)
     bundle = read_bundle(find_bundle(path))
     if bundle.model.format != "keras":
         raise RunError(
             f"the model in {bundle.directory} has the format {bundle.model.format}, not keras",
             "describe the run it was exported from",
         )
+    prepare()
     anatomy = _read_graph(bundle.model.path)
     return NetworkDescription(
         f"bundle {path}",
@@ -123,29 +138,6 @@ def describe_run(path: Path, *, batch_size: int | None = None) -> NetworkDescrip
     )
 
 
-def needs_keras(path: Path) -> bool:
-    """Tell whether Keras has to build the network of a path: all but runs of `cnnclf train`.
-
-    Raises:
-        RunError: There is no run or bundle, or it is damaged.
-    """
-    if not RunDirectory(path).record.exists():
-        find_bundle(path)
-        return True
-    return open_run(path).read_command() != TrainConfig.command
-
-
-def check_backbone(name: str, *, image_size: tuple[int, int] | None = None) -> None:
-    """Refuse what `describe_backbone` would refuse, before Keras is loaded.
-
-    Raises:
-        ConfigError: There is no such backbone, or the size is below its minimum.
-    """
-    row = find_backbone(name)
-    if image_size is not None:
-        check_size(row, height=image_size[0], width=image_size[1])
-
-
 def _read_plan(content: Mapping[str, Any]) -> TrainPlan | FinetunePlan:
     if content["command"] == FinetuneConfig.command:
         return FinetunePlan.from_dict(content)
@@ -153,7 +145,7 @@ def _read_plan(content: Mapping[str, Any]) -> TrainPlan | FinetunePlan:
 
 
 def _describe_plan(
-    plan: TrainPlan | FinetunePlan, name: str, batch_size: int | None
+    plan: TrainPlan | FinetunePlan, name: str, batch_size: int | None, prepare: Prepare
 ) -> NetworkDescription:
     planned = plan.config.training.batch_size
     batch = batch_size or (DEFAULT_BATCH if planned == "auto" else planned)
@@ -168,7 +160,9 @@ def _describe_plan(
             optimizer=plan.config.optimizer.name,
         )
     row = plan.backbone
-    anatomy = _plan_backbone(row, shape[:2], head=plan.config.head, classes=classes)
+    anatomy = _plan_backbone(
+        row, shape[:2], head=plan.config.head, classes=classes, prepare=prepare
+    )
     return NetworkDescription(
         f"{name} (finetune, backbone {row.name})",
         anatomy,
@@ -212,8 +206,17 @@ def _same_parameters(anatomy: Anatomy, _side: int) -> int:
 
 
 def _plan_backbone(
-    row: Backbone, size: tuple[int, int], *, head: HeadConfig | None, classes: int
+    row: Backbone,
+    size: tuple[int, int],
+    *,
+    head: HeadConfig | None,
+    classes: int,
+    prepare: Prepare,
 ) -> Anatomy:
+    path = _find_place(row, size, head, classes)
+    with suppress(CnnclfError, KeyError, ValueError):  # it is laid out again
+        return Anatomy.from_dicts(read_json(path)["layers"])
+    prepare()
     from cnnclf.models.graph_anatomy import find_stage_ends, plan_graph
     from cnnclf.models.transfer import build_transfer
     from cnnclf.models.trunk import build_backbone
@@ -229,7 +232,20 @@ def _plan_backbone(
             model = parts.whole
         return plan_graph(model, stage_ends=find_stage_ends(model, row))
 
-    return build_weightless(build_and_plan)
+    anatomy = build_weightless(build_and_plan)
+    with suppress(CnnclfError, OSError):  # a full disk, or a cache that cannot be written
+        write_json_atomic(path, {"layers": anatomy.to_dicts()})
+    return anatomy
+
+
+def _find_place(
+    row: Backbone, size: tuple[int, int], head: HeadConfig | None, classes: int
+) -> Path:
+    """Return the cache file of a backbone; its name holds all that the layers depend on."""
+    digest = hashlib.sha256(f"{row} {size} {head} {classes} {metadata.version('keras')}".encode())
+    for source in sorted(Path(models.__path__[0]).glob("*.py")):
+        digest.update(source.read_bytes())
+    return cache_dir() / "anatomies" / f"{row.name}-{digest.hexdigest()[:16]}.json"
 
 
 def _read_graph(path: Path) -> Anatomy:

@@ -12,6 +12,7 @@ from cnnclf.explainers.explainer import AnyNetwork, ClassMaps, Pixels
 from cnnclf.explainers.fills import fill_pixels
 
 _WINDOWS = 7  # that fit beside each other; each overlaps the next by half
+_BATCH = 32
 
 
 def map_occlusion(
@@ -28,7 +29,12 @@ def map_occlusion(
         window = slice(top, top + tall), slice(left, left + wide)
         images[number][window] = filled[window]
     whole = network.logits(pixels[None])[0, list(classes)]
-    logits = network.logits(images)[:, list(classes)]
+    parts = []
+    with network.progress.task("occlusion", len(images), unit="windows") as task:
+        for start in range(0, len(images), _BATCH):
+            parts.append(network.logits(images[start : start + _BATCH]))
+            task.advance(len(parts[-1]))
+    logits = np.concatenate(parts)[:, list(classes)]
     drops = np.asarray(whole - logits, np.float64).T.reshape(-1, len(tops), len(lefts))
     return ClassMaps(
         drops,

@@ -30,16 +30,18 @@ def map_rise(
     shape = (len(classes), height * width)
     visible, hidden = np.zeros(shape), np.zeros(shape)
     weight = np.zeros(height * width)
-    for start in range(0, config.masks, _BATCH):
-        count = min(_BATCH, config.masks - start)
-        masks = draw_masks(count, (height, width), rng=rng)
-        mixed = filled + masks[..., None] * (pixels - filled)
-        logits = network.logits(np.round(mixed).astype(np.uint8))
-        found = network.probabilities(logits)[:, list(classes)].T
-        flat = masks.reshape(count, -1).astype(np.float64)
-        visible += found @ flat
-        hidden += found @ (1 - flat)
-        weight += flat.sum(axis=0)
+    with network.progress.task("rise", config.masks, unit="masks") as task:
+        for start in range(0, config.masks, _BATCH):
+            count = min(_BATCH, config.masks - start)
+            masks = draw_masks(count, (height, width), rng=rng)
+            mixed = filled + masks[..., None] * (pixels - filled)
+            logits = network.logits(np.round(mixed).astype(np.uint8))
+            found = network.probabilities(logits)[:, list(classes)].T
+            flat = masks.reshape(count, -1).astype(np.float64)
+            visible += found @ flat
+            hidden += found @ (1 - flat)
+            weight += flat.sum(axis=0)
+            task.advance(count)
     maps = visible / np.maximum(weight, 1e-9) - hidden / np.maximum(config.masks - weight, 1e-9)
     small = [
         resize_map(each.reshape(height, width), min(height, _PLACES), width=min(width, _PLACES))

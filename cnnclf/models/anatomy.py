@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from cnnclf.models.receptive_field import Field
 
 BYTES_PER_VALUE = 4  # float32
+INPUT = ""  # the name of the image
 
 # Arrays of the size of the weights that an optimizer keeps: moments, velocities.
 _SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}
@@ -45,6 +46,7 @@ class LayerRow:
         formula: How the parameters are counted, as a product and a sum; empty without any.
         group: The stage or block it belongs to; empty for none.
         values: Output values for one image, of all layers that were folded; 0: as in the shape.
+        inputs: Names of the layers that it reads, `INPUT` for the image; none: the one before.
     """
 
     name: str
@@ -64,6 +66,7 @@ class LayerRow:
     formula: str = ""
     group: str = ""
     values: int = 0
+    inputs: tuple[str, ...] = ()
 
     @property
     def activation_bytes(self) -> int:
@@ -136,6 +139,14 @@ class Anatomy:
                 return layer.group or layer.name.partition("/")[0]
             return "/".join(layer.name.split("/")[: depth - 1])
 
+        return self.join(key_of)
+
+    def join(self, key_of: Callable[[LayerRow], str]) -> "Anatomy":
+        """Return fewer rows: those that follow each other become one.
+
+        Args:
+            key_of: Returns the name of the row that a layer becomes part of; "": of its own.
+        """
         return Anatomy(tuple(_join_rows(self.layers, key_of)))
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -167,10 +178,20 @@ def count_weights(*shapes: Sequence[int]) -> tuple[int, str]:
 
 def _join_rows(layers: Sequence[LayerRow], key_of: Callable[[LayerRow], str]) -> "list[LayerRow]":
     joined = []
-    for key, members in groupby(layers, key_of):
+    names = {INPUT: INPUT}  # of the row that each layer becomes part of
+    before = last = INPUT
+    for key, members in groupby(layers, lambda layer: key_of(layer) or layer.name):
         rows = list(members)
+        name = key if len(rows) > 1 else rows[0].name
+        names |= {row.name: name for row in rows}
+        sources: dict[str, None] = {}
+        for row in rows:
+            sources |= dict.fromkeys(names[each] for each in row.inputs or (before,))
+            before = row.name
+        inputs = tuple(each for each in sources if each != name)
+        inputs, last = () if inputs == (last,) else inputs, name
         if len(rows) == 1:
-            joined.append(rows[0])
+            joined.append(replace(rows[0], inputs=inputs))
             continue
         joined.append(
             LayerRow(
@@ -184,6 +205,7 @@ def _join_rows(layers: Sequence[LayerRow], key_of: Callable[[LayerRow], str]) ->
                 field_offset=rows[-1].field_offset,
                 group=rows[-1].group,
                 values=sum(row.activation_bytes for row in rows) // BYTES_PER_VALUE,
+                inputs=inputs,
             )
         )
     return joined

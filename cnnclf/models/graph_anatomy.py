@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnnclf.models.anatomy import Anatomy, LayerRow
+from cnnclf.models.anatomy import INPUT, Anatomy, LayerRow
 from cnnclf.models.backbones import Backbone
 from cnnclf.models.layer_facts import LayerWindow, describe_layer
 from cnnclf.models.receptive_field import WHOLE, Field, join_fields, pad_before
 from cnnclf.models.trunk import find_stage_end
 
 Fields = tuple[Field, Field]  # down and across
+Makers = dict[int, str]  # name of the layer that makes a tensor
 _FIRST: Fields = (Field(), Field())
 _NOTHING: Fields = (WHOLE, WHOLE)
 
@@ -37,10 +38,14 @@ def plan_graph(model: Any, *, stage_ends: Mapping[str, int] | None = None) -> An
     Returns:
         The layers in the order in which they are computed, inputs excluded.
     """
-    rows = []
-    for index, found in enumerate(_walk_model(model, {}, prefix="")):
+    rows: list[LayerRow] = []
+    before = INPUT
+    for index, found in enumerate(_walk_model(model, {}, {}, prefix="")):
         group = _find_group(index, stage_ends or {})
-        rows += [replace(row, group=group) for row in found]
+        for row in found:
+            inputs = () if row.inputs == (before,) else row.inputs
+            rows.append(replace(row, group=group, inputs=inputs))
+            before = row.name
     return Anatomy(tuple(rows))
 
 
@@ -73,55 +78,73 @@ def _find_group(index: int, ends: Mapping[str, int]) -> str:
     return next((name for name, end in ends.items() if index <= end), "head")
 
 
-def _walk_model(model: Any, fields: dict[int, Fields], *, prefix: str) -> Iterator[list[LayerRow]]:
-    """Give the rows of each operation of a model; `fields` has those of its inputs."""
+def _walk_model(
+    model: Any, fields: dict[int, Fields], makers: Makers, *, prefix: str
+) -> Iterator[list[LayerRow]]:
+    """Give the rows of each operation of a model; `fields` and `makers` are of its inputs, too."""
     import keras
 
     if not isinstance(model, keras.Sequential):
         for operation in model.operations:
-            yield list(_walk(operation, fields, prefix=prefix))
+            yield list(_walk(operation, fields, makers, prefix=prefix))
         return
     # Layers of a Sequential model may have been called before, so tensors need not be shared.
-    current = fields.get(id(model.inputs[0]), _FIRST)
+    current = id(model.inputs[0])
     for layer in model.layers:
-        fields[id(keras.tree.flatten(layer.input)[0])] = current
-        yield list(_walk(layer, fields, prefix=prefix))
-        current = fields[id(keras.tree.flatten(layer.output)[0])]
-    fields[id(model.outputs[0])] = current
+        _copy(current, id(keras.tree.flatten(layer.input)[0]), fields, makers)
+        yield list(_walk(layer, fields, makers, prefix=prefix))
+        current = id(keras.tree.flatten(layer.output)[0])
+    _copy(current, id(model.outputs[0]), fields, makers)
 
 
-def _walk(operation: Any, fields: dict[int, Fields], *, prefix: str) -> Iterator[LayerRow]:
-    """Give the rows of one operation, and note the fields of its outputs."""
+def _copy(known: int, new: int, fields: dict[int, Fields], makers: Makers) -> None:
+    """Note that two tensors are the same."""
+    fields[new], makers[new] = fields.get(known, _FIRST), makers.get(known, INPUT)
+
+
+def _walk(
+    operation: Any, fields: dict[int, Fields], makers: Makers, *, prefix: str
+) -> Iterator[LayerRow]:
+    """Give the rows of one operation, and note the fields and the maker of its outputs."""
     import keras
 
     inputs = keras.tree.flatten(operation.input)
     outputs = keras.tree.flatten(operation.output)
     if isinstance(operation, keras.layers.InputLayer):
-        fields.update({id(each): fields.get(id(each), _FIRST) for each in outputs})
+        for each in outputs:
+            _copy(id(each), id(each), fields, makers)
         return
     found = [fields.get(id(each), _FIRST) for each in inputs]
     if isinstance(operation, keras.Model):
-        yield from _walk_nested(operation, found, fields, prefix=prefix)
+        yield from _walk_nested(operation, inputs, fields, makers, prefix=prefix)
         return
     after = _reach(operation, inputs, found)
+    name = prefix + operation.name
+    sources = tuple(dict.fromkeys(makers.get(id(each), INPUT) for each in inputs))
     fields.update({id(each): after for each in outputs})
-    yield describe_layer(operation, outputs[0], name=prefix + operation.name).with_fields(after)
+    makers.update({id(each): name for each in outputs})
+    row = describe_layer(operation, outputs[0], name=name).with_fields(after)
+    yield replace(row, inputs=sources)
 
 
 def _walk_nested(
-    model: Any, found: Sequence[Fields], fields: dict[int, Fields], *, prefix: str
+    model: Any, inputs: Sequence[Any], fields: dict[int, Fields], makers: Makers, *, prefix: str
 ) -> Iterator[LayerRow]:
-    """Walk a network that is one layer of another: its own input has the field of the outer one."""
+    """Walk a network that is one layer of another: its own input is that of the outer one."""
     import keras
 
-    inside = {id(own): each for own, each in zip(model.inputs, found, strict=True)}
-    for rows in _walk_model(model, inside, prefix=f"{prefix}{model.name}/"):
+    inside: dict[int, Fields] = {}
+    made: Makers = {}
+    for own, each in zip(model.inputs, inputs, strict=True):
+        inside[id(own)] = fields.get(id(each), _FIRST)
+        made[id(own)] = makers.get(id(each), INPUT)
+    for rows in _walk_model(model, inside, made, prefix=f"{prefix}{model.name}/"):
         yield from rows
     outer = keras.tree.flatten(model.output)
     # Called in a graph, a model has outputs of its own there, which `output` of its layer gives.
     for own, called in zip(model.outputs, outer, strict=True):
-        fields[id(called)] = inside[id(own)]
-        fields[id(own)] = inside[id(own)]
+        for each in (called, own):
+            fields[id(each)], makers[id(each)] = inside[id(own)], made[id(own)]
 
 
 def _reach(operation: Any, inputs: Sequence[Any], found: Sequence[Fields]) -> Fields:

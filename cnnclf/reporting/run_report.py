@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from cnnclf.errors import CnnclfError, ConfigError, UsageError
+from cnnclf.errors import CnnclfError, UsageError
 from cnnclf.evaluation.learning_diagnosis import diagnose
 from cnnclf.evaluation.metrics import TOP_K, build_metrics, wilson_interval
 from cnnclf.evaluation.selective import trace_risk
@@ -223,12 +224,11 @@ def _describe_data(files: RunFiles, dataset: "Dataset | None") -> dict[str, Any]
 
 
 def _describe_network(files: RunFiles) -> dict[str, Any]:
-    from cnnclf.explainers.network_sources import describe_run, needs_keras
+    from cnnclf.explainers.network_sources import describe_run
     from cnnclf.runtime import setup_runtime
 
-    if needs_keras(files.directory.path):
-        setup_runtime(device="cpu", precision="float32")
-    network = describe_run(files.directory.path)
+    prepare = partial(setup_runtime, device="cpu", precision="float32")
+    network = describe_run(files.directory.path, prepare=prepare)
     anatomy = network.anatomy.fold(1 if network.is_staged else 2)
     return {
         "parameters": network.anatomy.parameters,
@@ -239,17 +239,14 @@ def _describe_network(files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _draw_network(anatomy: "Anatomy", shape: tuple[int, int, int]) -> "Markup | None":
-    """Draw the blocks; None if there are too many for a page."""
+def _draw_network(anatomy: "Anatomy", shape: tuple[int, int, int]) -> "Markup":
+    """Draw the blocks."""
     from markupsafe import Markup
 
     from cnnclf.drawing.block_diagram import to_svg
     from cnnclf.explainers.network_diagram import CAPTION, draw_blocks
 
-    try:
-        blocks = draw_blocks(anatomy, shape)
-    except ConfigError:
-        return None
+    blocks = draw_blocks(anatomy, shape)
     return Markup(to_svg(blocks, title="network", caption=CAPTION))  # noqa: S704 - escapes its text
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cnnclf.config import ExplainConfig
+from cnnclf.explainers.explain_opening import open_context
 from cnnclf.explainers.explainer import ExplainContext
-from cnnclf.explainers.explaining import open_context
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.bundles import save_bundle
 from cnnclf.inference.classifier import Classifier

@@ -1,20 +1,23 @@
 """Evidence maps add up to the logit for every head, and wrong maps are found."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+import cnnclf
 from cnnclf.config import HeadConfig
-from cnnclf.errors import UsageError
+from cnnclf.errors import RunError, UsageError
 from cnnclf.explainers.evidence import compute_evidence, map_evidence, measure_errors
 from cnnclf.explainers.explainer import ClassMaps
 from cnnclf.explainers.flat_graph import FlatGraph
 from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.map_figure import describe_errors
 from cnnclf.explainers.network import Network
+from cnnclf.inference.classifier import Classifier
 from cnnclf.models.backbones import BACKBONES, Backbone
 from cnnclf.models.transfer import build_transfer
 from tests.explainers.conftest import OpenModel, draw_noise
@@ -66,12 +69,68 @@ def test_the_map_and_the_bias_are_the_logit(open_model: OpenModel, top: str, nes
     assert maps.method.startswith("exact")
 
 
+@pytest.mark.parametrize(
+    ("top", "form"),
+    [
+        *((top, "openvino") for top in ("average", "max", "both", "flatten")),
+        ("both", "onnx"),
+        ("flatten", "litert"),
+    ],
+)
+def test_the_graph_of_an_engine_gives_the_same_map(
+    open_model: OpenModel, tmp_path: Path, top: str, form: str
+) -> None:
+    context = open_model(build_network(top))
+    pixels = draw_noise(context)
+    exact = map_evidence(context.network, pixels, classes=[0, 2], config=context.config)
+    cnnclf.export(tmp_path / "bundle", {"format": form, "verify": False}, out=tmp_path / "export")
+    network = Network(Classifier.load(tmp_path / "export", device="cpu"))
+    maps = map_evidence(network, pixels, classes=[0, 2], config=context.config)
+    assert maps.method == exact.method
+    np.testing.assert_allclose(maps.values, exact.values, atol=1e-5)
+    assert maps.errors is not None
+    assert maps.errors.max() < MAX_ERROR
+    assert "neither features nor gradients" in _refuse_graph(network)
+
+
+def test_probabilities_of_an_export_are_no_logits(open_model: OpenModel, tmp_path: Path) -> None:
+    context = open_model(build_network("average"))
+    pixels = draw_noise(context)
+    exact = map_evidence(context.network, pixels, classes=[0], config=context.config)
+    settings = {"format": "openvino", "verify": False, "probabilities": True}
+    cnnclf.export(tmp_path / "bundle", settings, out=tmp_path / "export")
+    network = Network(Classifier.load(tmp_path / "export", device="cpu"))
+    maps = map_evidence(network, pixels, classes=[0], config=context.config)
+    np.testing.assert_allclose(maps.values, exact.values, atol=1e-5)
+    assert maps.errors is not None
+    assert maps.errors.max() < MAX_ERROR
+
+
+def test_of_an_export_with_several_dense_layers_there_is_no_map(
+    open_model: OpenModel, tmp_path: Path
+) -> None:
+    open_model(build_network("average", hidden=4))
+    cnnclf.export(
+        tmp_path / "bundle", {"format": "openvino", "verify": False}, out=tmp_path / "export"
+    )
+    network = Network(Classifier.load(tmp_path / "export", device="cpu"))
+    with pytest.raises(RunError, match="neither features nor gradients") as caught:
+        network.find_head()
+    assert "with one dense layer" in caught.value.hint
+
+
+def _refuse_graph(network: Network) -> str:
+    with pytest.raises(RunError) as caught:
+        _ = network.graph
+    return caught.value.message
+
+
 def test_a_wrong_map_is_found(open_model: OpenModel) -> None:
     context = open_model(build_network("average"))
     network: Network = context.network
     head = find_head(network.graph)
     pixels = draw_noise(context)[None]
-    maps, logits = compute_evidence(network, pixels, classes=[1], head=head)
+    maps, logits = compute_evidence(head, pixels, classes=[1])
     wrong = maps[0] * 1.001
     told = [
         describe_errors(

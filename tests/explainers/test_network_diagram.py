@@ -1,12 +1,11 @@
 """Which layers become one block."""
 
-import pytest
+from dataclasses import replace
 
 from cnnclf.config import load_config
-from cnnclf.errors import ConfigError
-from cnnclf.explainers.network_diagram import MAX_BLOCKS, draw_blocks
+from cnnclf.explainers.network_diagram import MAX_BLOCKS, count_folded, draw_blocks
 from cnnclf.explainers.network_sources import describe_cnn
-from cnnclf.models.anatomy import Anatomy, LayerRow
+from cnnclf.models.anatomy import INPUT, Anatomy, LayerRow
 
 
 def test_normalization_activations_and_dropout_join_the_layer_before() -> None:
@@ -31,7 +30,35 @@ def test_stages_are_blocks_of_their_own() -> None:
     assert stage.color == "stage"
 
 
-def test_more_blocks_than_fit_on_a_page_are_refused() -> None:
-    rows = tuple(LayerRow(f"conv{n}", "conv", (8, 8, 4)) for n in range(MAX_BLOCKS))
-    with pytest.raises(ConfigError, match=f"{MAX_BLOCKS + 1} blocks"):
-        draw_blocks(Anatomy(rows), (8, 8, 4))
+def test_of_more_blocks_than_fit_on_a_page_the_largest_stage_is_one() -> None:
+    shape = (8, 8, 4)
+    rows = [LayerRow(f"a{n}", "conv", shape, 10, group="stage1") for n in range(30)]
+    rows += [LayerRow(f"b{n}", "conv", shape, 10, group="stage2") for n in range(MAX_BLOCKS - 30)]
+    blocks = draw_blocks(Anatomy(tuple(rows)), shape)
+    assert len(blocks) == 32
+    assert blocks[-1].lines == ("stage2", "50 layers", "8x8x4", "500")
+    assert blocks[-1].inputs == (30,)
+    assert count_folded(blocks) == 1
+    assert len(draw_blocks(Anatomy(tuple(rows[1:])), shape)) == MAX_BLOCKS
+    plain = tuple(replace(row, group="") for row in rows)
+    assert [each.lines[0] for each in draw_blocks(Anatomy(plain), shape)] == [
+        "input",
+        "maps of 8x8",
+    ]
+
+
+def test_branches_read_what_the_layers_read() -> None:
+    """A residual block: normalization joins its convolution, the sum reads both paths."""
+    rows = (
+        LayerRow("scale", "rescale", (8, 8, 3), inputs=(INPUT,)),
+        LayerRow("stem", "conv", (8, 8, 4), inputs=("scale",)),
+        LayerRow("a", "conv", (8, 8, 4), inputs=("stem",)),
+        LayerRow("b", "conv", (8, 8, 4), inputs=("stem",)),
+        LayerRow("a_bn", "batch_norm", (8, 8, 4), inputs=("a",)),
+        LayerRow("b_bn", "batch_norm", (8, 8, 4), inputs=("b",)),
+        LayerRow("b_relu", "activation", (8, 8, 4), inputs=("b_bn",)),
+        LayerRow("sum", "add", (8, 8, 4), inputs=("a_bn", "b_relu", "stem")),
+    )
+    blocks = draw_blocks(Anatomy(rows), (8, 8, 3))
+    assert [block.inputs for block in blocks] == [(), (0,), (1,), (1,), (2, 3, 1)]
+    assert [block.lines[-1] for block in blocks[2:4]] == ["norm", "norm, relu"]

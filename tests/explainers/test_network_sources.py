@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import cnnclf
+from cnnclf.explainers.network_sources import describe_backbone
 from cnnclf.models.anatomy import BYTES_PER_VALUE
 
 TINY_RUN = Path(__file__).parents[2] / "sample_data/tiny_run"
@@ -48,3 +49,26 @@ def test_a_run_a_backbone_and_settings_are_described_from_python() -> None:
 def test_two_networks_at_once_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         cnnclf.describe(**arguments)
+
+
+def test_a_backbone_is_laid_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNCLF_CACHE_DIR", str(tmp_path))
+    calls: list[str] = []
+
+    def describe(classes: int | None = None) -> Any:
+        return describe_backbone(
+            "mobilenet-0.25",
+            image_size=(32, 32),
+            classes=classes,
+            prepare=lambda: calls.append("Keras"),
+        )
+
+    first, second = describe(), describe()
+    assert calls == ["Keras"]
+    assert second.anatomy == first.anatomy
+    assert describe(classes=3).anatomy.parameters > first.anatomy.parameters
+    assert len(calls) == 2
+    for file in tmp_path.glob("anatomies/*.json"):
+        file.write_text("{")
+    assert describe().anatomy == first.anatomy
+    assert len(calls) == 3

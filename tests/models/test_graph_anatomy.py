@@ -179,3 +179,25 @@ def test_networks_inside_are_unfolded_as_deep_as_asked() -> None:
     inside = next(row for row in anatomy.fold(2).layers if row.name == "inside")
     assert (inside.kind, inside.output_shape) == ("2 layers", (8, 8, 4))
     assert inside.parameters == 3 * 3 * 8 * 4 + 4
+
+
+def test_each_row_names_what_it_reads_also_across_nested_networks() -> None:
+    import keras
+
+    layers = keras.layers
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 4)), layers.Conv2D(4, 1, name="inside")], name="inner"
+    )
+    pixels = keras.Input((8, 8, 3))
+    stem = layers.Conv2D(4, 3, padding="same", name="stem")(pixels)
+    total = layers.Add(name="sum")([stem, inner(stem)])
+    anatomy = plan_graph(keras.Model(pixels, layers.ReLU(name="relu")(total)))
+    read = {row.name: row.inputs for row in anatomy.layers}
+    assert read == {
+        "stem": (),
+        "inner/inside": (),
+        "sum": ("stem", "inner/inside"),
+        "relu": (),
+    }
+    folded = anatomy.join(lambda row: "head" if row.name in {"sum", "relu"} else "")
+    assert folded.layers[-1].inputs == ("stem", "inner/inside")

@@ -91,7 +91,7 @@ def describe_command(
     if compare_dense:
         show_dense(network)
     if diagram is not None:
-        _draw(network, anatomy, diagram)
+        _draw(network, network.anatomy.fold(depth or 2), diagram)
     out.json(as_document(network, anatomy, compare_dense=compare_dense, diagram=diagram))
     if network.is_staged and depth is None:
         out.hint("--depth 2 shows every layer")
@@ -99,16 +99,20 @@ def describe_command(
 
 def _draw(network: "NetworkDescription", anatomy: "Anatomy", path: Path) -> None:
     from cnnclf.drawing.block_diagram import save_diagram
-    from cnnclf.explainers.network_diagram import CAPTION, draw_blocks
+    from cnnclf.explainers.network_diagram import CAPTION, MAX_BLOCKS, count_folded, draw_blocks
 
+    blocks = draw_blocks(anatomy, network.input_shape)
     save_diagram(
-        draw_blocks(anatomy, network.input_shape),
+        blocks,
         path,
         title=f"{network.name}: {network.anatomy.parameters:,} parameters",
         caption=CAPTION,
     )
     out.line()
     out.line(f"wrote {path}")
+    folded = count_folded(blocks) - sum(row.kind.endswith(" layers") for row in anatomy.layers)
+    if folded:
+        out.note(f"a page has room for {MAX_BLOCKS} blocks: {folded} stages are one block each")
 
 
 def _check_together(
@@ -157,21 +161,19 @@ def _describe(
     config, origins = load_config(options=given, kind=TrainConfig)
     size, batch = config.data.image_size, config.training.batch_size
     batch_size = None if batch == "auto" else batch
+    prepare = partial(_start_keras, verbose=verbose)
     if run is not None:
         _refuse_names(run)
-        if door.needs_keras(run):
-            _start_keras(verbose=verbose)
-        return door.describe_run(run, batch_size=batch_size)
+        return door.describe_run(run, batch_size=batch_size, prepare=prepare)
     with blaming_options(origins):
         if backbone is None:
             return door.describe_cnn(config, classes=classes or door.DEFAULT_CLASSES, given=origins)
-        door.check_backbone(backbone, image_size=None if size == "auto" else size)
-        _start_keras(verbose=verbose)
         return door.describe_backbone(
             backbone,
             image_size=None if size == "auto" else size,
             classes=classes,
             batch_size=batch_size or door.DEFAULT_BATCH,
+            prepare=prepare,
         )
 
 

@@ -94,30 +94,23 @@ def explain_command(
         if images
         else ()
     )
+    from cnnclf.explainers.explain_opening import load_explained, open_context
     from cnnclf.explainers.explaining import (
         ExplainRequest,
         check_count,
         check_names,
         explain_images,
-        open_context,
     )
-    from cnnclf.inference.classifier import Classifier
 
     check_names(read_bundle(bundle), classes=class_ or (), layer=config.layer)
-    classifier = Classifier.load(
-        bundle,
-        engine=config.engine,
-        precision=config.precision,
-        device=config.device,
-        threads=config.threads,
-        verbose=verbose,
-        progress=out.progress(),
-    )
+    classifier = load_explained(bundle, config, verbose=verbose, progress=out.progress())
     context = open_context(classifier, run, config=config, data=data, progress=out.progress())
     request = ExplainRequest(views, tuple(class_ or ()), place, npz)
     some = list(islice(found, config.limit + 1)) if needs_images else []
     if len(some) > config.limit:
         out.note(f"only the first {config.limit:,} images are explained; --limit changes that")
+    if len(some) == 1:  # else the bar of the images moves
+        context.network.progress = out.progress()
     check_count(context, len(some[: config.limit]), request=request)
     explained = explain_images(context, some[: config.limit], request=request)
     return _show(explained, len(some[: config.limit]), request)

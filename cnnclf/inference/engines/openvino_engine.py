@@ -7,7 +7,7 @@ import functools
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ class OpenVinoGraph:
     """A compiled graph from uint8 images to one or more outputs.
 
     Attributes:
+        path: Its file.
+        precision: Its precision.
+        threads: CPU threads, as given.
         input_shape: Shape of the input, -1 for a dynamic dimension.
         output_shapes: Shape of each output.
 
@@ -45,15 +48,26 @@ class OpenVinoGraph:
         path: The .xml file of OpenVINO's own format, an .onnx or a .tflite file.
         precision: float32 or bfloat16; int8 for a quantized graph.
         threads: CPU threads; None for all that the process may use.
+        change: Receives the graph before it is compiled, and may add outputs.
 
     Raises:
         RunError: The graph cannot be read.
     """
 
-    def __init__(self, path: Path, *, precision: str, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        precision: str,
+        threads: int | None = None,
+        change: Callable[[Any], None] | None = None,
+    ) -> None:
         openvino, core = load_openvino(), load_core()
+        self.path, self.precision, self.threads = path, precision, threads
         try:
             graph = _accept_uint8(openvino, core.read_model(path))
+            if change is not None:
+                change(graph)
             self._compiled = core.compile_model(
                 graph,
                 "CPU",
@@ -147,7 +161,7 @@ class OpenVinoEngine:
 
     def __init__(self, graph: OpenVinoGraph, *, precision: str, outputs: int) -> None:
         self.precision = precision
-        self._graph = graph
+        self.graph = graph
         self._outputs = outputs
 
     def logits(self, pixels: Pixels) -> Logits:
@@ -162,7 +176,7 @@ class OpenVinoEngine:
         return stream_in_pieces(self._stream, batches, outputs=self._outputs)
 
     def _stream(self, pieces: Iterable[tuple[None, Pixels]]) -> Pieces:
-        with closing(self._graph.stream(pieces)) as results:
+        with closing(self.graph.stream(pieces)) as results:
             for _, outputs in results:
                 yield None, np.asarray(outputs[0] if outputs else (), np.float32)
 

@@ -293,7 +293,7 @@ class Broken(OpenVinoEngine):
 
 def open_broken(model: ModelFile, options: EngineOptions) -> Broken:
     good = open_openvino(model, options)
-    return Broken(good._graph, precision=options.precision or "float32", outputs=3)
+    return Broken(good.graph, precision=options.precision or "float32", outputs=3)
 
 
 def refuse_to_open(model: ModelFile, options: EngineOptions) -> None:
