@@ -4,14 +4,15 @@ import csv
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnnclf.drawing.lettering import drawable
 from cnnclf.files import atomic_path, write_json_atomic, write_text_atomic
-from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.runs import RunDirectory
+from cnnclf.training.fitting.state import Score
 from cnnclf.tuning.confirmation import Confirmation
-from cnnclf.tuning.space import Settings, describe_settings
+from cnnclf.tuning.recipes import AnyPlan
+from cnnclf.tuning.space import Point, Settings, describe_settings
 
 LEADERBOARD_FILE = "leaderboard.csv"
 BEST_FILE = "best.toml"
@@ -31,6 +32,14 @@ class TrialRow:
     problem: str = ""
 
 
+class Mark(NamedTuple):
+    """Seconds of all trainings so far, and the val accuracy of the trial that was trained last."""
+
+    seconds: float
+    accuracy: float
+    trial: int
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """What a search found.
@@ -44,7 +53,9 @@ class SearchResult:
         plan: What its configuration plans.
         seconds: That all trials took.
         rungs: The epochs at which trials were compared.
-        marks: (seconds of the search, val accuracy, trial) after each job.
+        marks: What was known after each job.
+        points: Of all trials, by number.
+        scores: Of all trials at the first rung.
         test: Accuracy of the winner on test, in words, once it was evaluated.
     """
 
@@ -53,10 +64,12 @@ class SearchResult:
     confirmations: list[Confirmation]
     winner: int
     run: RunDirectory
-    plan: TrainPlan
+    plan: AnyPlan
     seconds: float
     rungs: tuple[int, ...]
-    marks: list[tuple[float, float, int]]
+    marks: list[Mark]
+    points: list[Point]
+    scores: list[Score]
     test: str | None = None
 
     @property
@@ -117,14 +130,14 @@ def draw_accuracy(result: SearchResult, path: Path) -> None:
     """Draw val accuracy against the time of the search: every job, and the best so far."""
     from matplotlib.figure import Figure
 
-    times = [mark[0] / 60 for mark in result.marks]
-    accuracies = [mark[1] for mark in result.marks]
+    times = [mark.seconds / 60 for mark in result.marks]
+    accuracies = [mark.accuracy for mark in result.marks]
     best = [max(accuracies[: number + 1]) for number in range(len(accuracies))]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(times, accuracies, "o", color="#999999", markersize=4, label="a trial at a rung")
     axes.step(times, best, where="post", color="#1f5fa8", label="the best so far")
-    own = next(mark[1] for mark in result.marks if mark[2] == 0)
+    own = next(mark.accuracy for mark in result.marks if mark.trial == 0)
     axes.axhline(own, color="#d9730d", linestyle="--", linewidth=1, label="the default")
     low = sorted(accuracies)[len(accuracies) // 4]  # the worst quarter would hide the others
     axes.set_ylim(low - 0.05 * (1 - low) - 0.01, min(1.0, max(accuracies)) + 0.1 * (1.01 - low))

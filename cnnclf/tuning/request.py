@@ -1,16 +1,16 @@
 """What is searched: kept in the tuning directory, and turned into plans."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnclf.config import TrainConfig, TuneConfig, load_config
+from cnnclf.config import TuneConfig, load_config
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import ConfigError, RunError
+from cnnclf.errors import ConfigError, DataError, RunError, UsageError
 from cnnclf.files import check_version, read_json, write_json_atomic
-from cnnclf.planning.train_plan import TrainPlan, plan_training
-from cnnclf.tuning.space import Settings, Space, read_space
+from cnnclf.tuning.recipes import RECIPES, AnyPlan, Recipe
+from cnnclf.tuning.space import Settings, Space
 
 SEARCH_FILE = "tuning.json"
 
@@ -27,6 +27,7 @@ class SearchRequest:
         fixed: Settings of all trials, as `key=value`.
         space: What is searched.
         config: How.
+        command: The training command whose settings are searched.
     """
 
     dataset: Path
@@ -34,11 +35,18 @@ class SearchRequest:
     fixed: tuple[str, ...]
     space: Space
     config: TuneConfig
+    command: str = "train"
+
+    @property
+    def recipe(self) -> Recipe:
+        """How that command is tuned."""
+        return RECIPES[self.command]
 
     def save(self, directory: Path) -> None:
         """Write tuning.json."""
         content = {
             "version": _VERSION,
+            "command": self.command,
             "dataset": {"path": str(self.dataset.absolute()), "fingerprint": self.fingerprint},
             "fixed": list(self.fixed),
             "space": self.space.to_dict(),
@@ -62,17 +70,19 @@ class SearchRequest:
         content = read_json(path)
         check_version(content, _VERSION, path=path)
         try:
+            command = content.get("command", "train")
             return cls(
                 Path(content["dataset"]["path"]),
                 content["dataset"]["fingerprint"],
                 tuple(content["fixed"]),
-                read_space(content["space"], source=str(path)),
+                RECIPES[command].read_space(content["space"], source=str(path)),
                 load_config(arguments=content["config"], kind=TuneConfig)[0],
+                command,
             )
         except (LookupError, TypeError, ConfigError) as error:
             raise RunError(f"{path} is damaged: {error}", "start another search") from error
 
-    def plan(self, settings: Mapping[str, Any], dataset: Dataset, *, seed: int = 0) -> TrainPlan:
+    def plan(self, settings: Mapping[str, Any], dataset: Dataset, *, seed: int = 0) -> AnyPlan:
         """Plan the training of a configuration.
 
         Args:
@@ -93,6 +103,57 @@ class SearchRequest:
             values[key] = max(1, round(own * factor)) if isinstance(own, int) else own * factor
         return self._plan(values, dataset) if factors else plan
 
-    def _plan(self, values: Settings, dataset: Dataset) -> TrainPlan:
-        config, given = load_config(assignments=self.fixed, arguments=values, kind=TrainConfig)
-        return plan_training(config, dataset, given=given)
+    def _plan(self, values: Settings, dataset: Dataset) -> AnyPlan:
+        config, given = load_config(assignments=self.fixed, arguments=values, kind=self.recipe.kind)
+        plan: AnyPlan = self.recipe.plan(config, dataset, given=given)
+        return plan
+
+
+def prepare_search(
+    dataset: Dataset,
+    config: TuneConfig,
+    *,
+    command: str,
+    space: Mapping[str, Any] | None,
+    source: str,
+    fix: Sequence[str],
+) -> tuple[SearchRequest, AnyPlan]:
+    """Check everything about a search before anything is trained.
+
+    Args:
+        dataset: What is trained on.
+        config: How to search.
+        command: The training command whose settings are searched.
+        space: What is searched, as in a file; None for the default space.
+        source: Names the origin of the space in messages.
+        fix: Settings of all trials, as `key=value`.
+
+    Returns:
+        What is searched, and the plan of the default configuration.
+
+    Raises:
+        UsageError: A setting is fixed and searched.
+        ConfigError: Anything in the space is wrong, or settings do not fit the images.
+        DataError: There is no val split.
+    """
+    recipe = RECIPES[command]
+    base, origins = load_config(assignments=fix, kind=recipe.kind)
+    searched = None if space is None else recipe.read_space(space, source=source)
+    if searched is not None and (both := [k for k in searched.to_dict() if k in origins]):
+        raise UsageError(f"--fix {both[0]}: {source} searches it", f"remove it from {source}")
+    plan: AnyPlan = recipe.plan(base, dataset, given=origins)
+    if getattr(base.training, "minutes", None) is not None:
+        raise ConfigError(
+            "training.minutes cannot be fixed: trials are compared after equal epochs",
+            "give the minutes of the whole search: --minutes",
+        )
+    if not plan.counts["val"]:
+        raise DataError(
+            f"{dataset.directory} has no val split, and trials are compared on it",
+            "import the source again: cnnclf import SOURCE --split 0.7,0.15,0.15",
+        )
+    whole = (searched or recipe.default_space(plan)).without(list(origins))
+    request = SearchRequest(
+        dataset.directory, dataset.fingerprint, tuple(fix), whole, config, command
+    )
+    return request, plan

@@ -1,5 +1,6 @@
 """What configuration is tried next."""
 
+import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cnnclf.errors import MissingPackageError
-from cnnclf.packages import suggest_install
+from cnnclf.packages import install_command
 from cnnclf.tuning.space import Dimension, Point, Settings, Space
 
 STORAGE_FILE = "optuna.sqlite"
@@ -18,6 +19,12 @@ _QUASI_RANDOM = 8  # points before the best ones are changed
 _EXPLORE = 3  # of them, every third stays quasi-random
 _SPREAD = 0.15  # of a change, in the unit interval
 _STREAM = 7  # a random stream of its own
+# Class, the packages that it needs besides Optuna, and the extra that installs all.
+_OPTUNA = {
+    "tpe": ("TPESampler", (), "tune"),
+    "cmaes": ("CmaEsSampler", ("cmaes",), "tune"),
+    "gp": ("GPSampler", ("scipy", "torch"), "gp"),
+}
 
 
 class Sampler(Protocol):
@@ -95,7 +102,7 @@ class OptunaSampler:
 
     Args:
         space: What is searched.
-        kind: tpe or cmaes.
+        kind: tpe, gp or cmaes.
         seed: Of the sampler.
         directory: Where the study is stored.
     """
@@ -107,24 +114,24 @@ class OptunaSampler:
     _trials: dict[int, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        try:
-            import optuna
-        except ImportError as error:
-            raise MissingPackageError(
-                f"--sampler {self.kind} needs Optuna, which is not installed",
-                suggest_install("optuna"),
-            ) from error
+        name, packages, extra = _OPTUNA[self.kind]
+        for package in ("optuna", *packages):
+            try:
+                importlib.import_module(package)
+            except ImportError as error:
+                raise MissingPackageError(
+                    f"--sampler {self.kind} needs the package {package}, which is not installed",
+                    install_command(f"cnnclf[{extra}]"),
+                ) from error
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path = self.directory / STORAGE_FILE
         path.unlink(missing_ok=True)
-        kinds = {
-            "tpe": optuna.samplers.TPESampler,
-            "cmaes": optuna.samplers.CmaEsSampler,
-        }
         self._study = optuna.create_study(
             study_name="cnnclf",
             storage=f"sqlite:///{path}",
-            sampler=kinds[self.kind](seed=self.seed),
+            sampler=getattr(optuna.samplers, name)(seed=self.seed),
             direction="maximize",
         )
 

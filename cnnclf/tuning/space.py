@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.bounded import MAX_SETTINGS_BYTES, parse_toml, read_bytes
-from cnnclf.config import TrainConfig, describe_type, list_fields, load_config
+from cnnclf.config import (
+    CommandConfig,
+    TrainConfig,
+    describe_type,
+    list_fields,
+    load_config,
+)
 from cnnclf.errors import CnnclfError, ConfigError
-from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.runs import is_number
 
 Point = dict[str, float]
@@ -20,7 +25,6 @@ Point = dict[str, float]
 Settings = dict[str, Any]
 """Values by dotted key."""
 
-_UNSEARCHABLE = {"training.epochs", "training.minutes"}
 _WORDS = {"low", "high", "log", "relative", "choices", "when"}
 
 
@@ -121,33 +125,41 @@ class Space:
         return {each.key: each.to_dict() for each in self.dimensions}
 
 
-def read_space(content: Mapping[str, Any], *, source: str) -> Space:
+def read_space(
+    content: Mapping[str, Any],
+    *,
+    source: str,
+    kind: type[CommandConfig] = TrainConfig,
+    fixed: Sequence[str] = (),
+) -> Space:
     """Read a space from the tables of a TOML file, or from dotted keys.
 
     Args:
         content: Choices as a list, or a table with `low` and `high`, or `choices`, and `log`,
             `relative` and `when`.
         source: Names the origin in messages.
+        kind: All settings there are.
+        fixed: Those that cannot be searched, the epochs first.
 
     Raises:
         ConfigError: Anything unknown, empty or contradictory; the message names it.
     """
-    fields, found = list_fields(TrainConfig), dict(_flatten(content))
+    fields, found = list_fields(kind), dict(_flatten(content))
     dimensions: dict[str, Dimension] = {}
     for key, given in found.items():
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
             raise ConfigError(
                 f"{source}: unknown setting {key}" + (f"; did you mean {near[0]}?" if near else ""),
-                "cnnclf train --help lists every setting",
+                f"cnnclf {kind.command} --help lists every setting",
             )
-        if key in _UNSEARCHABLE:
+        if key in fixed:
             raise ConfigError(
                 f"{source}: {key} cannot be searched: trials are compared after equal epochs",
-                "give all of them as many: --fix training.epochs=N",
+                f"give all of them as many: --fix {fixed[0]}=N",
             )
         try:
-            dimensions[key] = _read_dimension(key, given, before=dimensions)
+            dimensions[key] = _read_dimension(key, given, before=dimensions, kind=kind)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"{source}: {key}: {error}",
@@ -158,52 +170,20 @@ def read_space(content: Mapping[str, Any], *, source: str) -> Space:
     return Space(tuple(dimensions.values()))
 
 
-def load_space(path: Path) -> Space:
-    """Load a space from a TOML file.
+def load_space(path: Path) -> dict[str, Any]:
+    """Load the tables of a TOML file for `read_space`.
 
     Raises:
-        ConfigError: It cannot be read, or anything in it is wrong.
+        ConfigError: It cannot be read.
     """
     try:
-        content = parse_toml(read_bytes(path, max_bytes=MAX_SETTINGS_BYTES).decode("utf-8"))
+        return parse_toml(read_bytes(path, max_bytes=MAX_SETTINGS_BYTES).decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"space {path} does not exist") from None
     except OSError as error:
         raise ConfigError(f"space {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"space {path} is not valid TOML: {error}") from error
-    return read_space(content, source=f"space {path}")
-
-
-def default_space(plan: TrainPlan) -> Space:
-    """Make a space around the plan of the default configuration."""
-    model, batch = plan.config.model, int(plan.config.training.batch_size)
-    filters = [int(each) for each in model.filters]
-    widths = [filters]
-    widths += [
-        [max(8, round(factor * each / 8) * 8) for each in filters] for factor in (0.5, 1.5, 2.0)
-    ]
-    if len(widths[0]) > 1:
-        widths.insert(0, widths[0][:-1])
-    content: dict[str, Any] = {
-        "optimizer.name": ["adamw", "sgd"],
-        "optimizer.learning_rate": {"low": 0.125, "high": 4.0, "log": True, "relative": True},
-        "optimizer.weight_decay": {"low": 0.001, "high": 0.3, "log": True},
-        "training.batch_size": sorted({max(4, batch // 2), batch, 2 * batch}),
-        "training.label_smoothing": {"low": 0.0, "high": 0.2},
-        "model.filters": widths,
-        "model.convs_per_block": ["auto", [1], [2], [3]],
-        "model.kernel_size": [3, 5],
-        "model.activation": ["relu", "gelu", "swish"],
-        "model.pooling": ["max", "average"],
-        "model.top": ["global_average", "global_max"],
-        "model.dense_units": [[], [128]],
-        "model.dropout": {"low": 0.0, "high": 0.5},
-        "augment.preset": ["none", "sound"]
-        if plan.input_spec.sound
-        else ["none", "light", "medium", "strong"],
-    }
-    return read_space(content, source="default space")
 
 
 def _flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -216,7 +196,9 @@ def _flatten(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _read_dimension(key: str, given: Any, *, before: Mapping[str, Dimension]) -> Dimension:
+def _read_dimension(
+    key: str, given: Any, *, before: Mapping[str, Dimension], kind: type[CommandConfig]
+) -> Dimension:
     content: Any = {"choices": given} if isinstance(given, list) else given
     if not isinstance(content, Mapping):
         raise TypeError(f"expected choices or a range, received {given!r}; --fix sets one value")
@@ -228,20 +210,20 @@ def _read_dimension(key: str, given: Any, *, before: Mapping[str, Dimension]) ->
         if not isinstance(values, list) or not all(value in known for value in values):
             raise ValueError(f"when {name} = {values!r} is never so: no choice before it is that")
     if "choices" in content:
-        return _read_choices(key, content)
-    return _read_range(key, content)
+        return _read_choices(key, content, kind)
+    return _read_range(key, content, kind)
 
 
-def _read_choices(key: str, content: Mapping[str, Any]) -> Dimension:
+def _read_choices(key: str, content: Mapping[str, Any], kind: type[CommandConfig]) -> Dimension:
     choices, relative = content["choices"], bool(content.get("relative", False))
     if {"low", "high", "log"} & set(content) or not isinstance(choices, list) or not choices:
         raise ValueError(f"expected choices or a range, received {json.dumps(dict(content))}")
     for choice in () if relative else choices:
-        _check_value(key, choice)
+        _check_value(key, choice, kind)
     return Dimension(key, tuple(choices), relative=relative, when=content.get("when", {}))
 
 
-def _read_range(key: str, content: Mapping[str, Any]) -> Dimension:
+def _read_range(key: str, content: Mapping[str, Any], kind: type[CommandConfig]) -> Dimension:
     low: Any = content.get("low")
     high: Any = content.get("high")
     if not is_number(low) or not is_number(high):
@@ -250,15 +232,15 @@ def _read_range(key: str, content: Mapping[str, Any]) -> Dimension:
     if not low < high or (log and low <= 0):
         raise ValueError(f"the range {low:g} to {high:g} is empty" + " on a log scale" * log)
     for end in () if relative else (low, high):
-        _check_value(key, end)
-    whole = describe_type(list_fields(TrainConfig)[key]) == "N" and not relative
+        _check_value(key, end, kind)
+    whole = describe_type(list_fields(kind)[key]) == "N" and not relative
     when = content.get("when", {})
     return Dimension(key, (), low, high, log=log, whole=whole, relative=relative, when=when)
 
 
-def _check_value(key: str, value: Any) -> None:
+def _check_value(key: str, value: Any, kind: type[CommandConfig]) -> None:
     try:
-        load_config(arguments={key: value}, kind=TrainConfig)
+        load_config(arguments={key: value}, kind=kind)
     except CnnclfError as error:
         raise ValueError(error.message) from None
 

@@ -62,3 +62,24 @@ def test_nothing_follows_a_default_that_failed_but_other_trials() -> None:
     job = halving.choose_job(may_start=True)
     assert job is not None
     assert (job.trial, job.rung) == (1, 0)
+
+
+def test_trials_that_are_running_are_neither_promoted_nor_started_again() -> None:
+    halving = Halving((2, 6, 18), running={0})
+    assert halving.choose_job(may_start=True) is None  # the default says what others cost
+    halving.record(0, [(0.5, 0.0)] * 3)
+    for number in range(1, 5):
+        job = halving.choose_job(may_start=True)
+        assert job is not None
+        assert (job.trial, job.rung) == (number, 0)
+        halving.running.add(number)
+    assert halving.choose_job(may_start=False) is None
+    for number in (1, 2, 3):
+        halving.record(number, [(0.1 * number, 0.0)])
+    job = halving.choose_job(may_start=False)
+    assert job is not None
+    assert (job.trial, job.rung) == (3, 1)
+    halving.running.add(3)
+    assert halving.choose_job(may_start=False) is None  # the fourth may be better than the second
+    halving.is_closed = True
+    assert halving.choose_job(may_start=True) is None

@@ -73,8 +73,16 @@ def test_a_sampler_of_optuna_makes_the_same_choices_again(kind: str, tmp_path: P
     assert states[2] == "FAIL"
 
 
-def test_without_optuna_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    with pytest.raises(MissingPackageError, match="--sampler tpe needs Optuna") as caught:
-        build_sampler("tpe", SPACE, seed=0, directory=tmp_path)
-    assert "install" in caught.value.hint
+@pytest.mark.parametrize(
+    ("kind", "package", "extra"),
+    [("tpe", "optuna", "tune"), ("cmaes", "cmaes", "tune"), ("gp", "torch", "gp")],
+)
+def test_the_extra_of_a_missing_package_is_named(
+    kind: str, package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    with pytest.raises(
+        MissingPackageError, match=f"--sampler {kind} needs the package {package}"
+    ) as caught:
+        build_sampler(kind, SPACE, seed=0, directory=tmp_path)
+    assert f"cnnclf[{extra}]" in caught.value.hint

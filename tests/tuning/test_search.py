@@ -4,12 +4,15 @@ The last test trains and kills real processes.
 """
 
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +24,22 @@ from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.importers import import_source
+from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress, Silent
 from cnnclf.run_lock import holding_run
 from cnnclf.runs import STATE_FILE, RunDirectory, RunStatus, create_run
 from cnnclf.training.epochs import EpochRow, StopRequest
-from cnnclf.tuning import search
+from cnnclf.tuning import budget, search, workers
 from cnnclf.tuning.leaderboard import SearchResult, write_result
-from cnnclf.tuning.request import SearchRequest
-from cnnclf.tuning.search import POINTS_FILE, Search
+from cnnclf.tuning.proposals import POINTS_FILE
+from cnnclf.tuning.request import SearchRequest, prepare_search
+from cnnclf.tuning.search import Search
 from cnnclf.tuning.space import read_space
 from cnnclf.tuning.trial import TrialOutcome, read_outcome
+from cnnclf.tuning.workers import TrialJob, TrialReport, Workers, run_job
 from tests.evaluation.test_paired_runs import write_evaluation
+from tests.prediction.cluster.ray_nodes import open_nodes
 
 EPOCHS = 18
 SPACE = {
@@ -61,6 +68,7 @@ class Player:
         epochs: int,
         on_epoch: Callable[[EpochRow], StopRequest | None],
         progress: Progress,
+        **_: object,
     ) -> TrialOutcome:
         run = RunDirectory(path)
         if not run.record.exists():
@@ -152,7 +160,7 @@ def test_a_better_configuration_is_found_and_confirmed(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = Player()
-    monkeypatch.setattr(search, "continue_trial", player)
+    monkeypatch.setattr(workers, "continue_trial", player)
     result = start(tmp_path / "s", dataset).run()
     assert result.rows[0].trial == result.winner > 0
     assert result.verdict.startswith(f"trial {result.winner} is better than the default (diff")
@@ -176,7 +184,7 @@ def test_interrupted_at_any_epoch_the_search_ends_as_if_it_were_not(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = Player()
-    monkeypatch.setattr(search, "continue_trial", player)
+    monkeypatch.setattr(workers, "continue_trial", player)
     player.failing = (
         f"{start(tmp_path / 'first', dataset, trials=7, seeds=1).run().rows[0].trial:03d}"
     )
@@ -198,8 +206,9 @@ def test_more_minutes_do_not_change_earlier_trials(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = Player(epoch_s=1.0)
-    monkeypatch.setattr(search, "continue_trial", player)
-    monkeypatch.setattr(search, "monotonic", lambda: player.clock)
+    monkeypatch.setattr(workers, "continue_trial", player)
+    for module in (budget, workers):
+        monkeypatch.setattr(module, "monotonic", lambda: player.clock)
     first = start(tmp_path / "s", dataset, minutes=1.5, trials=40).run()
     assert first.seconds <= 1.1 * 90
     assert first.rows[0].epochs == EPOCHS
@@ -221,8 +230,9 @@ def test_a_budget_shorter_than_one_training_is_refused(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = Player(epoch_s=10.0)
-    monkeypatch.setattr(search, "continue_trial", player)
-    monkeypatch.setattr(search, "monotonic", lambda: player.clock)
+    monkeypatch.setattr(workers, "continue_trial", player)
+    for module in (budget, workers):
+        monkeypatch.setattr(module, "monotonic", lambda: player.clock)
     with pytest.raises(UsageError, match="--minutes 1 is shorter than one training") as caught:
         start(tmp_path / "s", dataset, minutes=1.0).run()
     assert "about 3.0 minutes" in caught.value.message
@@ -232,7 +242,7 @@ def test_a_budget_shorter_than_one_training_is_refused(
 def test_no_better_than_the_default_is_a_result(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "continue_trial", Player())
+    monkeypatch.setattr(workers, "continue_trial", Player())
     space = {"model.activation": ["relu", "gelu"]}  # neither of which changes anything
     result = start(tmp_path / "s", dataset, space=space, trials=4).run()
     assert result.winner == 0
@@ -245,7 +255,7 @@ def test_no_better_than_the_default_is_a_result(
 def test_what_cannot_be_searched_is_refused(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "continue_trial", Player())
+    monkeypatch.setattr(workers, "continue_trial", Player())
     impossible = {"augment.hue": [0.1], "data.color": ["gray"]}
     with pytest.raises(ConfigError, match=r"none of 200 configurations .*hue needs color images"):
         start(tmp_path / "a", dataset, space=impossible, sampler="random").run()
@@ -262,6 +272,112 @@ def test_what_cannot_be_searched_is_refused(
         again(directory)
     with pytest.raises(RunError, match="not a tuning directory"):
         again(tmp_path)
+
+
+def test_the_order_of_trials_does_not_depend_on_which_worker_is_faster(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "continue_trial", Player())
+    found = []
+    running, most = 0, 0
+
+    def open_threads(speed: int) -> Callable[..., AbstractContextManager[Workers]]:
+        draw = random.Random(speed).random
+
+        def run(job: TrialJob, wait_s: float) -> TrialReport:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            time.sleep(wait_s)
+            running -= 1
+            return run_job(job)
+
+        @contextmanager
+        def opened(*_: object, **__: object) -> Iterator[Workers]:
+            with ThreadPoolExecutor(3) as pool:
+                yield Workers(3, lambda job: pool.submit(run, job, draw() / 20))
+
+        return opened
+
+    for speed in (0, 1, 2):
+        monkeypatch.setattr(search, "open_workers", open_threads(speed))
+        result = start(tmp_path / f"{speed}", dataset, trials=10, seeds=2, jobs=3).run()
+        found.append(essence(result))
+        assert len(result.rows) == 10
+    assert most > 1
+    assert found[0] == found[1] == found[2]
+
+
+def test_settings_of_finetune_are_searched_by_the_epochs_of_its_tail(
+    tmp_path: Path, dataset: Path
+) -> None:
+    config, _ = load_config(arguments={"trials": 3}, kind=TuneConfig)
+    fix = ("tail.epochs=9", "data.image_size=32", "backbone.weights=none")
+    data = load_dataset(dataset)
+    request, plan = prepare_search(data, config, command="finetune", space=None, source="", fix=fix)
+    assert request.recipe.count_epochs(plan) == 9
+    request.save(tmp_path)
+    assert SearchRequest.load(tmp_path) == request
+    keys = [each.key for each in request.space.dimensions]
+    assert "backbone.name" not in keys  # which of them is random says nothing
+    assert "tail.learning_rate" in keys
+    point = dict.fromkeys(keys, 0.99)
+    other = request.plan(request.space.decode(point), data)
+    assert isinstance(other, FinetunePlan)
+    assert isinstance(plan, FinetunePlan)
+    assert other.config.tail.unfreeze == "3"
+    assert other.config.tail.learning_rate == pytest.approx(
+        4 * float(plan.config.tail.learning_rate), rel=0.05
+    )
+    free, _ = prepare_search(data, config, command="finetune", space=None, source="", fix=())
+    assert "efficientnet-lite0" in free.space.dimensions[0].choices
+    rows = [EpochRow(n, "head", 1.0, 0.5, 1.0, 0.9, 0.01, 1.0, 0.0) for n in (1, 2, 3)]
+    rows += [EpochRow(n, "tail", 1.0, 0.5, 1.0, n / 10, 0.01, 7.0, 0.0) for n in (4, 5, 6)]
+    outcome = TrialOutcome(rows, wall_s=30.0)
+    assert (outcome.epochs, outcome.epoch_s, outcome.overhead_s) == (3, 7.0, 9.0)
+    assert outcome.accuracy(1, val_count=300) == 0.9  # the head counts at every rung
+    assert len(outcome.scores((3, 9), val_count=300)) == 1
+    with pytest.raises(UsageError, match=r"--fix tail\.unfreeze: space a searches it"):
+        prepare_search(
+            data,
+            config,
+            command="finetune",
+            space={"tail.unfreeze": ["1", "2"]},
+            source="space a",
+            fix=("tail.unfreeze=1",),
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="clusters of Ray are on posix")
+def test_a_job_of_a_killed_node_continues_on_another(tmp_path: Path, dataset: Path) -> None:
+    pytest.importorskip("ray")
+    fix = "--fix data.image_size=16 --fix model.filters=8,8 --fix training.epochs=6"
+    words = f"tune {dataset} {fix} --trials 4 --seeds 1 --minutes 60 --jobs 2 --quiet".split()
+    with open_nodes() as nodes:
+        nodes.start()
+        second = nodes.start()
+        whole, lost = tmp_path / "whole", tmp_path / "lost"
+        for directory in (whole, lost):
+            command = [sys.executable, "-m", "cnnclf", *words, "--ray", nodes.address]
+            process = subprocess.Popen(
+                [*command, "--out", str(directory)],
+                env=nodes.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            while directory == lost and process.poll() is None:
+                if len(list(lost.glob("trials/*/history.csv"))) == 3:
+                    nodes.kill(second)
+                    break
+                time.sleep(0.05)
+            error = process.communicate()[1].decode()
+            assert process.returncode == 0, error
+    results = [read_json(each / "result.json")["leaderboard"] for each in (whole, lost)]
+    for row in (row for result in results for row in result):
+        del row["seconds"]
+    assert results[0] == results[1]
+    assert len(results[0]) == 4
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from cnnclf.errors import ConfigError
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
-from cnnclf.tuning.space import default_space, describe_settings, load_space, read_space
+from cnnclf.tuning.recipes import RECIPES
+from cnnclf.tuning.space import describe_settings, load_space, read_space
 from tests.images.test_sound_files import encode, tone
 
 
@@ -30,7 +31,7 @@ filters = [[8, 16], [16, 32]]
 [training]
 batch_size = { low = 16, high = 64 }
 """
-    space = load_space(write(tmp_path / "space.toml", text))
+    space = read_space(load_space(write(tmp_path / "space.toml", text)), source="a file")
     keys = [each.key for each in space.dimensions]
     middle = space.decode(dict.fromkeys(keys, 0.49))
     assert middle["optimizer.name"] == "sgd"
@@ -86,7 +87,7 @@ def test_values_are_found_at_their_places() -> None:
 )
 def test_what_is_wrong_is_named(content: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match="space a: ") as caught:
-        read_space(content, source="space a")
+        RECIPES["train"].read_space(content, source="space a")
     assert message in caught.value.message
 
 
@@ -107,7 +108,11 @@ def test_the_space_of_sounds_has_their_augmentation(tmp_path: Path) -> None:
             file.write_bytes(encode(tone(frequency + number)))
     place = import_source(tmp_path / "tones", tmp_path / "data", progress=Silent()).directory
     plan = plan_training(TrainConfig(), load_dataset(place))
-    (found,) = [each for each in default_space(plan).dimensions if each.key == "augment.preset"]
+    (found,) = [
+        each
+        for each in RECIPES["train"].default_space(plan).dimensions
+        if each.key == "augment.preset"
+    ]
     assert found.choices == ("none", "sound")
 
 
@@ -117,7 +122,7 @@ def test_the_default_space_holds_the_default_and_can_be_planned(tmp_path: Path) 
     ).directory
     dataset = load_dataset(place)
     plan = plan_training(TrainConfig(), dataset)
-    space = default_space(plan)
+    space = RECIPES["train"].default_space(plan)
     by_key = {each.key: each for each in space.dimensions}
     for key in ("training.batch_size", "model.filters", "model.activation", "augment.preset"):
         section, _, name = key.partition(".")

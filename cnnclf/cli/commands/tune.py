@@ -10,18 +10,19 @@ from cnnclf.cli import options
 from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
-from cnnclf.cli.training_commands import Source
+from cnnclf.cli.training_commands import Source, Track
 from cnnclf.cli.words import format_seconds
 from cnnclf.config import TuneConfig, change_config, load_config
 from cnnclf.errors import UsageError
 
 if TYPE_CHECKING:
-    from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.tuning.confirmation import Confirmation
     from cnnclf.tuning.leaderboard import SearchResult
+    from cnnclf.tuning.recipes import AnyPlan
     from cnnclf.tuning.request import SearchRequest
 
 _SHOWN = 10  # trials of the leaderboard
+_RESUMABLE = {"minutes", "trials"}
 
 
 @partial(add_settings, kind=TuneConfig)
@@ -31,6 +32,10 @@ def tune_command(
     out_: Annotated[
         Path | None, option("--out -o DIR", "Tuning directory to create [tuning/DATASET-NNN].")
     ] = None,
+    finetune: Annotated[
+        bool,
+        option("--finetune", "Search settings of 'cnnclf finetune' instead of those of 'train'."),
+    ] = False,
     space: Annotated[
         Path | None, option("--space FILE", "TOML file with what is searched.")
     ] = None,
@@ -44,6 +49,14 @@ def tune_command(
     resume: Annotated[
         Path | None, option("--resume DIR", "Continue a search, also with more time.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        option(
+            "--ray [ADDRESS]",
+            "Train on a Ray cluster: auto or HOST:PORT; without an address on a temporary one.",
+        ),
+    ] = None,
+    track: Track = None,
     final: Annotated[
         bool, option("--final", "At the end, evaluate the winner on the test split.")
     ] = False,
@@ -56,15 +69,18 @@ def tune_command(
 ) -> None:
     """Search settings of 'cnnclf train' that are better than the defaults, within a time budget.
 
+    --finetune searches those of 'cnnclf finetune'.
+
     Trials are runs that are trained for a few epochs; the best third continues. The best three and
     the default are then trained with other seeds, and compared on val. The test split is not used,
     unless --final evaluates the winner on it, once.
     """
     given = given_settings(settings, kind=TuneConfig)
+    cluster = _check_together(given, ray=ray, track=tuple(track or ()))
     if resume is not None:
-        if dataset or out_ or space or fix or dry_run or set(given) - {"minutes", "trials"}:
+        if dataset or out_ or finetune or space or fix or dry_run or set(given) - _RESUMABLE:
             raise UsageError(
-                "--resume DIR takes only --minutes, --trials and --final",
+                "--resume DIR takes only --minutes, --trials, --ray, --track and --final",
                 f"cnnclf tune --resume {shlex.quote(str(resume))}",
             )
         request = _reload(resume, given)
@@ -72,40 +88,68 @@ def tune_command(
     else:
         if dataset is None:
             raise UsageError("no DATASET was given", "cnnclf tune DATASET")
-        request, plan = _prepare(dataset, given, space=space, fix=tuple(fix or ()))
+        request, plan = _prepare(
+            dataset,
+            given,
+            command="finetune" if finetune else "train",
+            space=space,
+            fix=tuple(fix or ()),
+        )
         if dry_run:
             _show_space(request, plan)
             return
         directory = _create(request, out_, dataset_name=plan.dataset["name"])
-    result = _search(directory, request, final=final)
+    result = _search(directory, request, ray=cluster, track=tuple(track or ()), final=final)
     _show(result, request, dataset or str(request.dataset))
 
 
+def _check_together(
+    given: Mapping[str, object], *, ray: str | None, track: tuple[str, ...]
+) -> str | None:
+    """Check cluster and trackers before anything is imported; return the address of the cluster."""
+    if track:
+        from cnnclf.tracking.tracking import check_trackers
+
+        check_trackers(track, option="--track")
+    if ray is None and not given.get("gpus") and given.get("jobs") in (None, 1):
+        return None
+    from cnnclf.prediction.cluster.connecting import OWN, check_address, check_installed
+
+    check_installed("--ray" if ray is not None else "--jobs")
+    return OWN if ray is None else check_address(ray)
+
+
 def _prepare(
-    source: str, given: Mapping[str, object], *, space: Path | None, fix: tuple[str, ...]
-) -> "tuple[SearchRequest, TrainPlan]":
+    source: str,
+    given: Mapping[str, object],
+    *,
+    command: str,
+    space: Path | None,
+    fix: tuple[str, ...],
+) -> "tuple[SearchRequest, AnyPlan]":
     """Open the dataset and check everything that was typed, before anything is trained."""
-    from cnnclf.config import ImportConfig, TrainConfig
+    from cnnclf.config import ImportConfig
     from cnnclf.data.checks import check_trainable
     from cnnclf.importers import open_dataset
-    from cnnclf.planning.train_plan import plan_training
-    from cnnclf.tuning.request import SearchRequest
-    from cnnclf.tuning.search import check_searchable
-    from cnnclf.tuning.space import default_space, load_space
+    from cnnclf.tuning.recipes import RECIPES
+    from cnnclf.tuning.request import prepare_search
+    from cnnclf.tuning.space import load_space
 
     config, _ = load_config(options=given, kind=TuneConfig)
-    base, origins = load_config(assignments=fix, kind=TrainConfig)
+    _, origins = load_config(assignments=fix, kind=RECIPES[command].kind)
     searched = None if space is None else load_space(space)
-    if searched is not None and (both := [k for k in searched.to_dict() if k in origins]):
-        raise UsageError(f"--fix {both[0]}: {space} searches it", f"remove it from {space}")
     data = open_dataset(source, options=ImportConfig(seed=config.seed), progress=out.progress())
     for warning in check_trainable(data, uneven="--fix training.balance=weights compensates"):
         out.warn(warning)
-    with blaming_options(origins):
-        plan = plan_training(base, data, given=origins)
-        check_searchable(plan, data)
-    whole = (searched or default_space(plan)).without(list(origins))
-    return SearchRequest(data.directory, data.fingerprint, fix, whole, config), plan
+    with blaming_options({} if searched else origins):
+        return prepare_search(
+            data,
+            config,
+            command=command,
+            space=searched,
+            source=f"space {space}",
+            fix=fix,
+        )
 
 
 def _reload(directory: Path, given: Mapping[str, object]) -> "SearchRequest":
@@ -130,11 +174,18 @@ def _create(request: "SearchRequest", out_: Path | None, *, dataset_name: str) -
     return directory
 
 
-def _search(directory: Path, request: "SearchRequest", *, final: bool) -> "SearchResult":
+def _search(
+    directory: Path,
+    request: "SearchRequest",
+    *,
+    ray: str | None,
+    track: tuple[str, ...],
+    final: bool,
+) -> "SearchResult":
     from cnnclf.tuning.leaderboard import write_result
     from cnnclf.tuning.search import Search, evaluate_winner
 
-    search = Search(directory, request, out.progress())
+    search = Search(directory, request, out.progress(), ray=ray, track=track)
     try:
         result = search.run()
     except KeyboardInterrupt as stop:
@@ -146,15 +197,20 @@ def _search(directory: Path, request: "SearchRequest", *, final: bool) -> "Searc
     return result
 
 
-def _show_space(request: "SearchRequest", plan: "TrainPlan") -> None:
+def _show_space(request: "SearchRequest", plan: "AnyPlan") -> None:
+    from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.tuning.halving import choose_rungs
     from cnnclf.tuning.trial import measure_epoch
 
-    epochs = int(plan.config.training.epochs)
+    epochs = request.recipe.count_epochs(plan)
     rungs = choose_rungs(epochs)
-    epoch_s = measure_epoch(plan)
     rows = [(each.key, each.describe()) for each in request.space.dimensions]
     out.table("Space", ("setting", "values"), rows=rows)
+    if not isinstance(plan, TrainPlan):
+        out.line(f"rungs: the head and {', '.join(map(str, rungs))} epochs of the tail")
+        out.json({"space": request.space.to_dict(), "rungs": rungs})
+        return
+    epoch_s = measure_epoch(plan)
     out.pairs(
         "Time of the default configuration on this machine, without compiling",
         {
@@ -218,4 +274,6 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
         | ({} if result.test is None else {"test accuracy": result.test}),
     )
     out.json(result.to_dict())
-    out.hint(shlex.join(["cnnclf", "train", dataset, "--config", str(directory / BEST_FILE)]))
+    out.hint(
+        shlex.join(["cnnclf", request.command, dataset, "--config", str(directory / BEST_FILE)])
+    )

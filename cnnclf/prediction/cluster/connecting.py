@@ -97,8 +97,11 @@ def check_address(text: str) -> str:
     )
 
 
-def check_installed() -> None:
+def check_installed(option: str = "--ray") -> None:
     """Check that Ray Data is installed, without importing it.
+
+    Args:
+        option: What needs it, for messages.
 
     Raises:
         MissingPackageError: It is not installed.
@@ -106,7 +109,7 @@ def check_installed() -> None:
     for name in ("ray", "pandas", "pyarrow"):
         if importlib.util.find_spec(name) is None:
             raise MissingPackageError(
-                f"--ray needs Ray Data, but {name} is not installed",
+                f"{option} needs Ray Data, but {name} is not installed",
                 "python -m pip install 'cnnclf[ray]'",
             )
 

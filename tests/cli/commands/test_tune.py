@@ -6,7 +6,7 @@ import pytest
 from cnnclf.files import read_json
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
-from cnnclf.tuning import search
+from cnnclf.tuning import search, workers
 from cnnclf.tuning.leaderboard import SearchResult
 from tests.conftest import Cli
 from tests.tuning.test_search import Player
@@ -22,7 +22,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def player(monkeypatch: pytest.MonkeyPatch) -> Player:
     player = Player()
-    monkeypatch.setattr(search, "continue_trial", player)
+    monkeypatch.setattr(workers, "continue_trial", player)
     return player
 
 
@@ -80,7 +80,7 @@ def test_final_evaluates_the_winner_on_test(
         ([], 2, "no DATASET was given"),
         (["DATA", "--minutes", "0"], 2, "--minutes 0: expected a number greater than 0"),
         (["DATA", "--trials", "one"], 2, "--trials one: expected"),
-        (["DATA", "--sampler", "grid"], 2, "one of evolution, random, tpe, cmaes"),
+        (["DATA", "--sampler", "grid"], 2, "one of evolution, random, tpe, gp, cmaes"),
         (["DATA", "--fix", "model.dropuot=0.1"], 2, "did you mean model.dropout?"),
         (["DATA", "--fix", "training.minutes=3"], 2, "training.minutes cannot be fixed"),
         (["DATA", "--space", "none.toml"], 4, "space none.toml does not exist"),

@@ -1,0 +1,65 @@
+"""The time of a search: what was used, what fits, and how long a trial will take."""
+
+from dataclasses import dataclass, field
+from time import monotonic
+
+from cnnclf.tuning.trial import TrialOutcome
+
+SEED_S = 2.0  # for the evaluation of a training
+TOLERANCE = 1.05  # of the time, that the last trial may exceed it
+
+_RESERVED = 0.4  # of the time, at most, for training the best ones with other seeds
+_LARGEST = 1 / 3  # of the time, that one trial may be predicted to take
+
+
+@dataclass
+class TimeBudget:
+    """The time that a search may take.
+
+    Args:
+        limit_s: Seconds of the whole search.
+        workers: Trials that are trained at the same time.
+        earlier_s: Seconds of all trials together, before this process.
+        default: What the default configuration did; empty before.
+        running: Seconds that jobs which were given out are predicted to take, by name.
+    """
+
+    limit_s: float
+    workers: int = 1
+    earlier_s: float = 0.0
+    default: TrialOutcome = field(default_factory=TrialOutcome)
+    running: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._started = monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that the search took."""
+        return self.earlier_s / self.workers + monotonic() - self._started
+
+    def fits(self, seconds: float, *, reserved_s: float = 0.0) -> bool:
+        """Return whether a job fits into the rest of the time, after those that are running."""
+        waiting_s = sum(self.running.values()) / self.workers
+        return self.elapsed_s + waiting_s + seconds <= self.limit_s - reserved_s
+
+    def reserve(self, seeds: int, configurations: int) -> float:
+        """Return the time to keep for training configurations with several seeds."""
+        one = self.default.wall_s + SEED_S if self.default.wall_s else 0.0
+        return min(_RESERVED * self.limit_s, configurations * (seeds - 1) * one / self.workers)
+
+    def predict(self, epochs: int, before: TrialOutcome, *, part: float) -> float:
+        """Predict the seconds until a trial reaches an epoch.
+
+        Args:
+            epochs: The epoch.
+            before: What it did so far.
+            part: Its computation, as a fraction of that of the default.
+        """
+        if before.history:
+            return (epochs - before.epochs) * (before.epoch_s or self.default.epoch_s * part)
+        return self.default.overhead_s + epochs * self.default.epoch_s * part
+
+    def is_affordable(self, epochs: int, *, part: float) -> bool:
+        """Check a prediction by the computation, which does not depend on the machine's load."""
+        return part <= 1 or part * self.default.epoch_s * epochs <= _LARGEST * self.limit_s

@@ -1,0 +1,212 @@
+"""Where trials are trained: in this process, or side by side in workers of Ray.
+
+A job is a run directory and the epoch that it is to reach, so a job that was lost with its node is
+given to another one, which continues from the last checkpoint.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic, sleep
+
+from cnnclf.data.manifest import load_dataset
+from cnnclf.errors import CnnclfError, DeviceError, RunError
+from cnnclf.progress import Progress, Silent
+from cnnclf.runs import RunDirectory, RunStatus
+from cnnclf.training.epochs import EpochRow, StopRequest
+from cnnclf.training.phases import HEAD
+from cnnclf.tuning.recipes import AnyPlan
+from cnnclf.tuning.trial import TrialOutcome, continue_trial
+
+_RETRIES = 3  # of a job whose node was lost
+_LOST_S = 90.0  # after that long, a lock of a lost node counts as free on every file system
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """What a worker does.
+
+    Args:
+        path: Run directory of the trial.
+        plan: What it trains.
+        dataset: Directory of the dataset.
+        epochs: The epoch that is to be reached.
+        limit_s: The trial ends after its second epoch if it would take longer; None: never.
+        total: Epochs of the whole training.
+        track: Trackers that show it.
+        threads: Of the processor; None for all.
+    """
+
+    path: Path
+    plan: AnyPlan
+    dataset: Path
+    epochs: int
+    total: int
+    limit_s: float | None = None
+    track: tuple[str, ...] = ()
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """What a worker did.
+
+    Args:
+        outcome: What the trial did so far; None after an error.
+        warnings: In words.
+        needed_s: What the whole training would take, if that is more than the limit.
+        error: What ended the search.
+    """
+
+    outcome: TrialOutcome | None
+    warnings: tuple[str, ...] = ()
+    needed_s: float = 0.0
+    error: CnnclfError | None = None
+
+
+class _Warnings(Silent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def run_job(job: TrialJob, on_epoch: Callable[[EpochRow], None] | None = None) -> TrialReport:
+    """Train a trial as far as a job says.
+
+    Args:
+        job: The job.
+        on_epoch: Receives each epoch.
+    """
+    said, began, needed_s, counted = _Warnings(), monotonic(), 0.0, 0
+
+    def watch(row: EpochRow) -> StopRequest | None:
+        nonlocal needed_s, counted
+        if on_epoch is not None:
+            on_epoch(row)
+        counted += row.phase != HEAD
+        # the first epoch compiles; the second one says how long the others take
+        if job.limit_s is not None and counted == 2:
+            whole_s = monotonic() - began + (job.total - counted) * row.seconds
+            if whole_s > job.limit_s:
+                needed_s = whole_s
+                return StopRequest.PRUNE
+        return None
+
+    outcome = continue_trial(
+        job.path,
+        job.plan,
+        dataset=load_dataset(job.dataset),
+        epochs=job.epochs,
+        on_epoch=watch,
+        progress=said,
+        threads=job.threads,
+        track=job.track,
+    )
+    return TrialReport(outcome, tuple(said.texts), needed_s)
+
+
+def run_lost_job(job: TrialJob) -> TrialReport:
+    """Run a job on any node; errors are returned, and a lock of a lost node is waited for."""
+    if not job.path.parent.is_dir():
+        return TrialReport(
+            None,
+            error=RunError(
+                f"a node of the cluster does not see {job.path.parent}",
+                "put the tuning directory and the dataset on storage that all nodes share",
+            ),
+        )
+    deadline = monotonic() + _LOST_S
+    run = RunDirectory(job.path)
+    while run.record.exists() and run.status() is RunStatus.RUNNING:
+        if monotonic() > deadline:
+            break
+        sleep(_POLL_S)
+    try:
+        return run_job(job)
+    except CnnclfError as error:
+        return TrialReport(None, error=error)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Workers that train trials.
+
+    Args:
+        count: How many trials are trained at the same time.
+        submit: Gives a job to one of them.
+    """
+
+    count: int
+    submit: Callable[[TrialJob], "Future[TrialReport]"]
+
+    @property
+    def window(self) -> int:
+        """Jobs that are given out before the first of them must be finished.
+
+        Jobs are finished in the order in which they were given out, so that what is chosen next
+        does not depend on which worker is faster; twice as many keep the workers busy meanwhile.
+        """
+        return 1 if self.count == 1 else 2 * self.count
+
+
+@contextmanager
+def open_workers(
+    jobs: int | None,
+    *,
+    ray: str | None,
+    gpus: bool,
+    progress: Progress,
+    on_epoch: Callable[[TrialJob, EpochRow], None],
+) -> Iterator[Workers]:
+    """Open workers while a with statement runs.
+
+    Args:
+        jobs: How many; None: 1 without a cluster, else one per GPU or node.
+        ray: Address of a cluster, as of `check_address`; None: workers of this machine.
+        gpus: Whether each has a GPU of its own.
+        progress: Receives a note.
+        on_epoch: Receives each epoch of a trial in this process.
+
+    Raises:
+        MissingPackageError: Ray is not installed.
+        DeviceError: There is no cluster, or it has no GPU.
+    """
+    if ray is None and not gpus and jobs in (None, 1):
+
+        def here(job: TrialJob) -> "Future[TrialReport]":
+            done: Future[TrialReport] = Future()
+            done.set_result(run_job(job, lambda row: on_epoch(job, row)))
+            return done
+
+        yield Workers(1, here)
+        return
+    from cnnclf.prediction.cluster.connecting import OWN, connect
+
+    with connect(ray or OWN) as cluster:
+        import ray as client
+
+        nodes = cluster.nodes()
+        cards = sum(node.gpus for node in nodes)
+        if gpus and not cards:
+            raise DeviceError(f"{cluster.title} has no GPU for --gpus", "remove --gpus")
+        count = jobs or (cards if gpus else len(nodes))
+        cpus = sum(node.cpus for node in nodes) / count
+        cpus = max(1, min(int(cpus), *(node.cpus for node in nodes))) if cpus >= 1 else cpus
+        threads = max(1, int(cpus))
+        # Ray counts no GPU for a worker without one, and hides those of others
+        remote = client.remote(
+            num_cpus=cpus, num_gpus=int(gpus), max_retries=_RETRIES, max_calls=0
+        )(run_lost_job)
+        progress.note(f"{count} trials side by side on {cluster.title}")
+
+        def there(job: TrialJob) -> "Future[TrialReport]":
+            future: Future[TrialReport] = remote.remote(replace(job, threads=threads)).future()
+            return future
+
+        yield Workers(count, there)
