@@ -207,7 +207,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
     if request.dry_run:
         out.pairs("", _describe(trainer, plan))
         trainer.show_network(plan)
-        out.json({"plan": plan.to_dict()})
+        out.json({"plan": plan.to_dict(), "time": _expect(plan)})
         return ExitCode.OK
     out.note_pairs(_describe(trainer, plan) if request.verbose else _summarize(trainer, plan))
     trainer.prepare(plan, out.progress())
@@ -263,7 +263,7 @@ def _extend(request: Request, path: Path) -> int:
     plan = extension.plan
     if request.dry_run:
         out.pairs("", _describe(CNN_TRAINER, plan))
-        out.json({"plan": plan.to_dict()})
+        out.json({"plan": plan.to_dict(), "time": _expect(plan)})
         return ExitCode.OK
     if request.target is not None:
         check_new_run(request.target, overwrite=request.overwrite)
@@ -321,6 +321,25 @@ def typed_option(key: str, value: object) -> str:
     if isinstance(value, bool):
         return name if value else f"--no-{name.removeprefix('--')}"
     return f"{name} {_setting(key, value)}"
+
+
+def describe_time(plan: "TrainPlan | FinetunePlan") -> str:
+    """Say how long a run will take on this processor, and what that rests on; empty on a GPU."""
+    epochs = plan.planned_epochs
+    return (
+        plan.expect().describe(plan.config.training.minutes, epochs=epochs) if _is_cpu(plan) else ""
+    )
+
+
+def _expect(plan: "TrainPlan | FinetunePlan") -> dict[str, Any] | None:
+    """Return the same as JSON values."""
+    return plan.expect().to_dict() if _is_cpu(plan) else None
+
+
+def _is_cpu(plan: "TrainPlan | FinetunePlan") -> bool:
+    from cnnclf.planning.pace import is_estimable
+
+    return not plan.config.runtime.device.startswith("gpu") and is_estimable()
 
 
 def _summarize(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from cnnclf.config.sections import (
     Cache,
     CommandConfig,
     HeadPooling,
+    Minutes,
     RuntimeConfig,
     Schedule,
     Seconds,
@@ -162,8 +163,13 @@ class FinetuneOptimizerConfig(Section):
 
 
 class FinetuneTrainingConfig(Section):
-    """Batch size and loss of both phases."""
+    """Time, batch size and loss of both phases."""
 
+    minutes: Minutes = Field(
+        None,
+        description="Minutes for the whole run, with start and final evaluation, instead of a "
+        "number of epochs of the second phase.",
+    )
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
         "auto", description="Batch size."
     )

@@ -120,6 +120,7 @@ Device = Annotated[
         ("auto", "cpu", "gpu", "gpu:all"),
     ),
 ]
+Minutes = Annotated[float, Field(gt=0, le=100_000)] | None
 Views = Literal["none", "mirror", "shifts"]
 # Of commands that use a model: None, typed "auto", leaves the choice to the library.
 EnginePrecision = Annotated[

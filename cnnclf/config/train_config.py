@@ -12,6 +12,7 @@ from cnnclf.config.sections import (
     Cache,
     CommandConfig,
     Counts,
+    Minutes,
     OptimizerConfig,
     Presets,
     RuntimeConfig,
@@ -109,10 +110,8 @@ class TrainingConfig(Section):
     epochs: Auto | Annotated[int, Field(ge=1, le=100_000)] = Field(
         "auto", description="Number of epochs."
     )
-    minutes: float | None = Field(
+    minutes: Minutes = Field(
         None,
-        gt=0,
-        le=100_000,
         description="Minutes for the whole run, with start and final evaluation, instead of a "
         "number of epochs.",
     )

@@ -22,6 +22,25 @@ _LARGE_UPDATE = 0.03  # of the weights, per step
 _TINY_UPDATE = 1e-6
 
 
+def describe_shares(seconds: float, *, starting: float, waiting: float, device: str) -> str:
+    """Say in percent what a time was spent on.
+
+    Args:
+        seconds: From the start of a run to the end of an epoch.
+        starting: Those before the first epoch.
+        waiting: Those that training waited for images.
+        device: What waited, such as "CPU: ..." or "GPU: ...".
+    """
+    whole = max(seconds, starting + waiting, 1e-9)
+    waits = "the GPU waiting for images" if device.startswith("GPU") else "waiting for images"
+    shares = {
+        "starting": starting,
+        waits: waiting,
+        "computing": whole - starting - waiting,
+    }
+    return ", ".join(f"{100 * each / whole:.0f} % {name}" for name, each in shares.items())
+
+
 def diagnose(history: Rows, trace: Rows = ()) -> list[str]:
     """Say what is off; nothing if nothing is.
 

@@ -173,26 +173,26 @@ def choose_unfrozen(stages: tuple[str, ...], *, count: int, classes: int) -> tup
     """Choose how many stages of a backbone are trained: none with few images."""
     if count < _IMAGES_FOR_A_TAIL * classes:
         return "none", f"fewer than {_IMAGES_FOR_A_TAIL} training images per class"
-    if _has_light_stages(stages):
+    if has_light_stages(stages):
         return "4", "the last three stages of blocks, and the convolution after them"
     return "1", "the last stage"
 
 
 def choose_tail_rate(stages: tuple[str, ...]) -> tuple[float, str]:
     """Choose the learning rate of the last stages; measured in docs/decisions/0007."""
-    if _has_light_stages(stages):
+    if has_light_stages(stages):
         return 1e-3, "lightweight stages tolerate it"
     return 3e-4, "stages with many weights tolerate it"
 
 
 def choose_layer_decay(stages: tuple[str, ...]) -> tuple[float, str]:
     """Choose how the learning rate decays per stage; measured in docs/decisions/0007."""
-    if _has_light_stages(stages):
+    if has_light_stages(stages):
         return 1.0, "lightweight stages train best at one rate"
     return 0.7, "layers near the input need smaller changes"
 
 
-def _has_light_stages(stages: tuple[str, ...]) -> bool:
+def has_light_stages(stages: tuple[str, ...]) -> bool:
     """Check for lightweight blocks between a stem and a separate last convolution."""
     return {"stem", "final"} <= set(stages)
 

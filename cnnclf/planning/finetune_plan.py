@@ -24,6 +24,8 @@ from cnnclf.models.weights.sources import WeightSource, check_weights, find_weig
 from cnnclf.names import count_of
 from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
+from cnnclf.planning.finetune_pace import FinetuneWork
+from cnnclf.planning.pace import Expectation, Pace, plan_minutes
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
@@ -48,6 +50,30 @@ class FinetunePlan(Plan[FinetuneConfig]):
     def weights(self) -> WeightSource:
         """Where the weights of the backbone come from."""
         return find_weights(self.backbone, self.config.backbone.weights)
+
+    @property
+    def work(self) -> FinetuneWork:
+        """What the run computes."""
+        is_light = choices.has_light_stages(self.backbone.stage_names)
+        return FinetuneWork(self.backbone, self.config, self.counts, self.frozen_stage, is_light)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast this processor trains the tail: as measured, or an estimate."""
+        return self.work.find_pace()
+
+    def keep_pace(self, rates: Mapping[str, float]) -> None:
+        """Keep what was measured, as images per second by precision."""
+        self.work.keep_pace(rates)
+
+    def expect(self, precision: str = "") -> Expectation:
+        """Return how long the run will take on this processor."""
+        return self.work.expect(self.pace, precision or self.config.runtime.precision)
+
+    @property
+    def planned_epochs(self) -> int:
+        """Epochs of the tail, or how many are expected to fit into the minutes."""
+        return 0 if self.frozen_stage is None else self.config.tail.epochs
 
     @property
     def frozen_stage(self) -> str | None:
@@ -120,6 +146,10 @@ def plan_finetuning(
             "augment": _plan_augmentation(config, dataset, given or {}, reasons),
         }
     )
+    if config.training.minutes is not None:
+        is_light = choices.has_light_stages(row.stage_names)
+        work = FinetuneWork(row, resolved, counts, frozen, is_light)
+        resolved = _plan_minutes(work, given or {}, reasons)
     on_pixels = not config.features.cache or frozen == ""
     return FinetunePlan(
         # settings are read again in any directory: a file of weights has its whole path
@@ -230,6 +260,33 @@ def _plan_training(
             has_val=counts["val"] > 0
         )
     return training.model_copy(update={"batch_size": batch_size, "patience": patience})
+
+
+def _plan_minutes(
+    work: FinetuneWork, given: Mapping[str, str], reasons: dict[str, str]
+) -> FinetuneConfig:
+    """Expect so many epochs of the tail as fit into the minutes; without patience."""
+    if "tail.epochs" in given and work.frozen is not None:
+        raise ConfigError(
+            "training.minutes and tail.epochs exclude each other",
+            "give --minutes or --tail-epochs",
+        )
+    config, pace = work.config, work.find_pace()
+    minutes, rate = config.training.minutes or 0.0, pace.rate(config.runtime.precision)
+    expected = work.expect(pace, config.runtime.precision)
+    tail_s = expected.parts.get("the second phase", 0.0)
+    batch_s = 0.0 if work.frozen is None else int(config.training.batch_size) / rate
+    epochs = plan_minutes(
+        minutes, expected.seconds - tail_s, batch_s=batch_s, epoch_s=work.expect_epoch_s(rate)
+    )
+    if not epochs:
+        return config
+    reasons["tail.epochs"] = f"what {minutes:g} minutes are expected to allow"
+    update: dict[str, object] = {"tail": config.tail.model_copy(update={"epochs": epochs})}
+    if "training.patience" not in given:
+        reasons["training.patience"] = "training ends when its minutes are spent"
+        update["training"] = config.training.model_copy(update={"patience": 0})
+    return config.model_copy(update=update)
 
 
 def _plan_tail(

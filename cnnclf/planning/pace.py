@@ -8,24 +8,29 @@ TensorFlow.
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cnnclf.data.cache import cache_dir
-from cnnclf.errors import CnnclfError
+from cnnclf.errors import CnnclfError, ConfigError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.hardware import count_usable_cpus, find_nvidia_gpus, read_cpu_name
 from cnnclf.models.anatomy import Anatomy
+from cnnclf.names import count_of
 from cnnclf.packages import read_versions
 
 MEASURED_ERROR = 0.25
 ESTIMATED_ERROR = 1.0
 START_S = 8.0  # TensorFlow, building and compiling
+
+MIN_STEPS = 20  # of a run that has minutes
 
 _PACE_VERSION = 1
 _PASSES_OF_A_STEP = 3  # forward, and backward to the inputs and to the weights
@@ -34,6 +39,7 @@ _BYTES_PER_S = 12e9
 _FINISH_S = 4.0  # figures and checkpoints
 _EPOCH_S = 0.05  # between epochs: starting the passes, history and checkpoint of a small network
 _CLEARLY = 1.05
+_PRECISIONS = {"float32", "bfloat16", "float16"}
 PARALLEL = 0.9  # of all processors that a training step keeps busy
 _LARGE_PRODUCTS = 1.5  # their speed over that of small ones, on processors with AVX-512
 _PACKAGES = ("python", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch")
@@ -63,7 +69,7 @@ class Pace:
 
     def choose(self) -> str:
         """Return the fastest precision; another than float32 only where it clearly is."""
-        fastest = max(self.rates, key=lambda name: self.rates[name])
+        fastest = max(self.rates.keys() & _PRECISIONS, key=lambda name: self.rates[name])
         return fastest if self.rates[fastest] > _CLEARLY * self.rates["float32"] else "float32"
 
     @property
@@ -81,13 +87,9 @@ def find_pace(anatomy: Anatomy, *, batch_size: int, optimizer: str) -> Pace:
         batch_size: Images of a step.
         optimizer: Its name.
     """
-    path = _pace_file(anatomy, batch_size=batch_size, optimizer=optimizer)
-    try:
-        rates = {str(name): float(rate) for name, rate in read_json(path)["rates"].items()}
-        if rates["float32"] > 0 and all(np.isfinite(rate) for rate in rates.values()):
-            return Pace(rates, is_measured=True)
-    except (CnnclfError, LookupError, TypeError, ValueError, AttributeError):
-        pass  # not measured yet, or a damaged file, which the next measurement replaces
+    known = read_pace(_list_facts(anatomy, batch_size=batch_size, optimizer=optimizer))
+    if known is not None:
+        return known
     # a multiplication and an addition each
     seconds = 2 * _PASSES_OF_A_STEP * anatomy.macs / measure_products()
     seconds += _MOVES_OF_A_STEP * anatomy.activation_bytes / _BYTES_PER_S
@@ -105,8 +107,28 @@ def keep_pace(
         batch_size: As of `find_pace`.
         optimizer: As of `find_pace`.
     """
-    path = _pace_file(anatomy, batch_size=batch_size, optimizer=optimizer)
-    _keep(path, {"pace_version": _PACE_VERSION, "rates": dict(rates)})
+    write_pace(rates, _list_facts(anatomy, batch_size=batch_size, optimizer=optimizer))
+
+
+def read_pace(facts: Sequence[object]) -> Pace | None:
+    """Return what was measured on this machine and with these versions; None: nothing.
+
+    Args:
+        facts: What the steps that were measured depend on, as JSON values.
+    """
+    try:
+        stored = read_json(_pace_file(facts))["rates"].items()
+        rates = {str(name): float(rate) for name, rate in stored}
+        if rates["float32"] > 0 and all(np.isfinite(rate) for rate in rates.values()):
+            return Pace(rates, is_measured=True)
+    except (CnnclfError, LookupError, TypeError, ValueError, AttributeError):
+        pass  # not measured yet, or a damaged file, which the next measurement replaces
+    return None
+
+
+def write_pace(rates: Mapping[str, float], facts: Sequence[object]) -> None:
+    """Keep what was measured; the arguments are those of `keep_pace` and `read_pace`."""
+    _keep(_pace_file(facts), {"pace_version": _PACE_VERSION, "rates": dict(rates)})
 
 
 @cache
@@ -153,16 +175,71 @@ class Expectation:
     Args:
         seconds: From start to the end of measuring on test.
         pace: What it rests on.
+        parts: Seconds of parts of it that are worth naming.
     """
 
     seconds: float
     pace: Pace
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most seconds that the error of the pace allows."""
+        return self.seconds / (1 + self.pace.error), self.seconds * (1 + self.pace.error)
 
     @property
     def words(self) -> str:
         """The time in words, with its error."""
-        low, high = (self.seconds / (1 + self.pace.error), self.seconds * (1 + self.pace.error))
-        return f"about {_minutes(self.seconds)} ({_minutes(low)} to {_minutes(high)})"
+        low, high = map(format_time, self.bounds)
+        parts = "".join(f", {format_time(each)} for {name}" for name, each in self.parts.items())
+        return f"about {format_time(self.seconds)} ({low} to {high}){parts}"
+
+    def describe(self, minutes: float | None, *, epochs: int) -> str:
+        """Say in a line how long a run will take, and what that rests on.
+
+        Args:
+            minutes: That it was given, if any.
+            epochs: That are expected to fit into them.
+        """
+        if minutes is None:
+            return f"{self.words}; {self.pace.words}"
+        expected = f"{count_of(epochs, 'epoch')} expected" if epochs else "perhaps less"
+        return f"{minutes:g} min, with evaluation; {expected}; {self.pace.words}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        low, high = self.bounds
+        return {
+            "seconds": round(self.seconds, 1),
+            "at_least_s": round(low, 1),
+            "at_most_s": round(high, 1),
+            "parts_s": {name: round(each, 1) for name, each in self.parts.items()},
+            "images_per_s": {name: round(rate, 1) for name, rate in self.pace.rates.items()},
+            "is_measured": self.pace.is_measured,
+        }
+
+
+def plan_minutes(minutes: float, overhead_s: float, *, batch_s: float, epoch_s: float) -> int:
+    """Return how many epochs fit into the minutes that a run was given.
+
+    Args:
+        minutes: Of the whole run.
+        overhead_s: Seconds of everything but these epochs.
+        batch_s: Seconds of a step; 0: there are no epochs to fit.
+        epoch_s: Seconds of an epoch with its validation.
+
+    Raises:
+        ConfigError: They are too short for anything; the hint has the least that makes sense.
+    """
+    least_s = overhead_s + MIN_STEPS * batch_s
+    if 60 * minutes < least_s and is_estimable():
+        steps = f", {MIN_STEPS} steps" if batch_s else ""
+        raise ConfigError(
+            f"training.minutes = {minutes:g} is too short: starting{steps} and "
+            f"measuring the result take about {least_s:.0f} s here",
+            f"the least that makes sense is --minutes {math.ceil(least_s / 6) / 10:g}",
+        )
+    return max(1, round((60 * minutes - overhead_s) / epoch_s)) if batch_s else 0
 
 
 def expect_time(
@@ -201,14 +278,14 @@ def is_estimable() -> bool:
     return not find_nvidia_gpus()
 
 
-def _pace_file(anatomy: Anatomy, *, batch_size: int, optimizer: str) -> Path:
-    facts = [
-        _PACE_VERSION,
-        [(row.kind, row.output_shape, row.kernel, row.parameters) for row in anatomy.layers],
-        [batch_size, optimizer, read_cpu_name(), count_usable_cpus()],
-        sorted(read_versions(_PACKAGES).items()),
-    ]
-    return _cached_file("", facts)
+def _list_facts(anatomy: Anatomy, *, batch_size: int, optimizer: str) -> list[object]:
+    rows = [(row.kind, row.output_shape, row.kernel, row.parameters) for row in anatomy.layers]
+    return [rows, batch_size, optimizer]
+
+
+def _pace_file(facts: Sequence[object]) -> Path:
+    machine = [read_cpu_name(), count_usable_cpus(), sorted(read_versions(_PACKAGES).items())]
+    return _cached_file("", [_PACE_VERSION, *facts, *machine])
 
 
 def _cached_file(prefix: str, facts: list[object]) -> Path:
@@ -224,5 +301,6 @@ def _keep(path: Path, content: Mapping[str, object]) -> None:
         pass  # a cache that cannot be written is no reason to stop
 
 
-def _minutes(seconds: float) -> str:
+def format_time(seconds: float) -> str:
+    """Write a time that is expected, in seconds or minutes."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

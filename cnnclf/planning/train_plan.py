@@ -1,6 +1,5 @@
 """Plans `cnnclf train`: resolves every "auto" for a dataset."""
 
-import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -24,16 +23,18 @@ from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.pace import (
     START_S,
+    Expectation,
+    Pace,
     expect_epoch_s,
     expect_finish_s,
+    expect_time,
     find_pace,
-    is_estimable,
+    keep_pace,
+    plan_minutes,
 )
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
-
-_MIN_STEPS = 20  # of a run that has minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,35 @@ class TrainPlan(Plan[TrainConfig]):
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
         return self.anatomy.macs
+
+    @property
+    def _step(self) -> dict[str, Any]:
+        config = self.config
+        batch_size = int(config.training.batch_size)
+        return {"batch_size": batch_size, "optimizer": config.optimizer.name}
+
+    @property
+    def pace(self) -> Pace:
+        """How fast this processor trains the network: as measured, or an estimate."""
+        return find_pace(self.anatomy, **self._step)
+
+    def keep_pace(self, rates: Mapping[str, float]) -> None:
+        """Keep what was measured, as images per second by precision."""
+        keep_pace(rates, self.anatomy, **self._step)
+
+    def expect(self, precision: str = "") -> Expectation:
+        """Return how long the run will take on this processor."""
+        return expect_time(
+            self.pace,
+            counts=self.counts,
+            epochs=int(self.config.training.epochs),
+            precision=precision or self.config.runtime.precision,
+        )
+
+    @property
+    def planned_epochs(self) -> int:
+        """Epochs that are trained, or expected to fit into the minutes."""
+        return int(self.config.training.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `plan.json`."""
@@ -271,18 +301,14 @@ def _plan_minutes(
         raise ConfigError(
             "training.minutes and training.epochs exclude each other", "give --minutes or --epochs"
         )
-    minutes = training.minutes or 0.0
-    overhead_s = START_S + expect_finish_s(rate, counts)
-    least_s = overhead_s + _MIN_STEPS * int(training.batch_size) / rate
-    if 60 * minutes < least_s and is_estimable():
-        raise ConfigError(
-            f"training.minutes = {minutes:g} is too short: starting, {_MIN_STEPS} steps and "
-            f"measuring the result take about {least_s:.0f} s here",
-            f"the least that makes sense is --minutes {math.ceil(least_s / 6) / 10:g}",
-        )
-    epochs = (60 * minutes - overhead_s) / expect_epoch_s(rate, counts=counts)
+    epochs = plan_minutes(
+        training.minutes or 0.0,
+        START_S + expect_finish_s(rate, counts),
+        batch_s=int(training.batch_size) / rate,
+        epoch_s=expect_epoch_s(rate, counts=counts),
+    )
     patience = training.patience if "training.patience" in given else 0
-    return training.model_copy(update={"epochs": max(1, round(epochs)), "patience": patience})
+    return training.model_copy(update={"epochs": epochs, "patience": patience})
 
 
 def _scale_preset_rate(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cnnclf.errors import CnnclfError, UsageError
-from cnnclf.evaluation.learning_diagnosis import diagnose
+from cnnclf.evaluation.learning_diagnosis import describe_shares, diagnose
 from cnnclf.evaluation.metrics import TOP_K, build_metrics, wilson_interval
 from cnnclf.evaluation.selective import trace_risk
 from cnnclf.files import write_text_atomic
@@ -178,11 +178,21 @@ def _describe_run(files: RunFiles) -> dict[str, str]:
         "seed": record.get("seed"),
         "versions": ", ".join(f"{k} {v}" for k, v in section(record, "versions").items()),
         "training time": _unit(record.get("fit_s"), "s"),
+        "time spent": _describe_time(record),
         "images per second": record.get("images_per_s"),
         "epochs": record.get("epochs"),
         "best epoch": record.get("best_epoch"),
     }
     return {name: str(value) for name, value in found.items() if value not in {None, ""}}
+
+
+def _describe_time(record: Mapping[str, Any]) -> str:
+    """Say what the time up to the last epoch was spent on; empty for runs of earlier versions."""
+    fit_s, start_s, wait = (record.get(key) for key in ("fit_s", "start_s", "data_wait_share"))
+    if not fit_s or start_s is None or wait is None:
+        return ""
+    device = str(record.get("device"))
+    return describe_shares(start_s + fit_s, starting=start_s, waiting=wait * fit_s, device=device)
 
 
 def _unit(value: object, unit: str) -> str:

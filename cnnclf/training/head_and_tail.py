@@ -5,8 +5,8 @@ on pooled features and the last stages on feature maps. The whole network is sav
 """
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,19 @@ from cnnclf.files import atomic_directory, find_whole_directory, read_json
 from cnnclf.inference.classifier import save_bundle
 from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.models.weights.filling import LoadedWeights, load_weights
+from cnnclf.names import count_of
 from cnnclf.planning.choices import MIN_VAL_IMAGES
 from cnnclf.planning.finetune_plan import FinetunePlan
+from cnnclf.planning.pace import count_final_images, format_time
 from cnnclf.progress import Progress
 from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE
 from cnnclf.training.epochs import StopRequest
 from cnnclf.training.fitting.fit import Phase, fit_phase
 from cnnclf.training.fitting.judging import Difference, Verdict, compare_cached
 from cnnclf.training.fitting.state import TrainingState
-from cnnclf.training.frozen.head_search import choose_head
+from cnnclf.training.frozen.head_search import choose_head, count_right
 from cnnclf.training.frozen.phase_data import PhaseData, open_phase_data
-from cnnclf.training.interpolation import choose_fraction, read_part
+from cnnclf.training.interpolation import FRACTIONS, choose_fraction, read_part
 from cnnclf.training.phases import (
     HEAD,
     STEPS,
@@ -43,9 +45,11 @@ from cnnclf.training.phases import (
     keep_head,
     restore_head,
 )
+from cnnclf.training.tail_time import TailTime, find_tail_time
 from cnnclf.training.work import Work
 
 _SAVE_EVERY_S = 10.0  # epochs on cached features are shorter than writing a checkpoint
+_HEAD_FRACTION = 0.4  # of the minutes of a run whose head is trained on images
 
 
 def fit_head_and_tail(work: Work[FinetunePlan]) -> TrainingState:
@@ -129,25 +133,54 @@ class _Phases:
             if self.state.stopped is StopRequest.PRUNE:
                 break
             if step is Step.JUDGE_HEAD and (
-                TAIL not in self.data or self.state.stopped or self._skips_tail()
+                TAIL not in self.data or self.state.stopped or not self._begin_tail()
             ):
                 self.work.verdict = self.verdicts.get(HEAD)
                 break
         return self.state
 
     def _fit_head(self, *, resume: bool = False) -> None:
-        self.state = self._fit(self._plan_head(), None, resume=resume)
+        self.state = self._fit(self._head, None, resume=resume)
 
-    def _skips_tail(self) -> bool:
-        """Skip the tail, saying so, if no epoch of it could be more accurate on val."""
-        verdict = self.verdicts.get(HEAD)
-        if verdict is None or not cannot_improve(verdict, given=self.work.plan.given):
+    def _begin_tail(self) -> bool:
+        """Say how long the tail will take; or skip it, saying why, and return False."""
+        work, time = self.work, self._tail_time
+        reason = self._find_perfection()
+        if not reason and not time.epochs:
+            reason = f"{format_time(max(0.0, time.left_s))} are left, which is too short for it"
+        if reason:
+            work.progress.note(f"tail skipped: {reason}")
             return False
-        self.work.progress.note(
-            f"tail skipped: the head has all {len(verdict.truth):,} val images right, so the tail "
-            "could not be more accurate (--unfreeze trains it all the same)"
+        work.progress.note(
+            f"tail: {count_of(time.epochs, 'epoch')} of "
+            f"{count_of(self.data[TAIL].batches.count, 'image')}, expected to take "
+            f"{format_time(time.epochs * time.epoch_s)}"
         )
         return True
+
+    def _find_perfection(self) -> str:
+        """Say why no epoch of the tail could be more accurate; empty if one might be."""
+        verdict, work = self.verdicts.get(HEAD), self.work
+        if verdict is None or verdict.score[0] < 1 or "tail.unfreeze" in work.plan.given:
+            return ""
+        images, which = len(verdict.truth), "val images"
+        if not cannot_improve(verdict, given=work.plan.given):
+            images = count_right(work, self._head.optimizer, self.data[HEAD].features)
+            which = "images of train and val, in folds that it did not learn from,"
+            if images < MIN_VAL_IMAGES:
+                return ""
+        return (
+            f"the head has all {images:,} {which} right, so the tail could not be more accurate "
+            "(--unfreeze trains it all the same)"
+        )
+
+    @cached_property
+    def _tail_time(self) -> TailTime:
+        """What the tail will take, and what there is for it: known once the head is judged."""
+        run = self.work.run
+        if HEAD not in self.verdicts and len(self.work.rows["val"]) and run.earlier.exists():
+            self._read_verdict(HEAD, self._find_earlier())  # the run was resumed
+        return find_tail_time(self.work, self.verdicts.get(HEAD))
 
     def _judge_head(self) -> None:
         # the tail starts from the best epoch of the head, not from its last
@@ -173,13 +206,8 @@ class _Phases:
             phase,
             batches=data.batches,
             val_batches=data.val_batches,
-            run=work.run,
-            content=work.bundle,
-            scope=work.runtime.scope,
-            jit_compile=work.runtime.jit_compile,
             resume=resume,
-            on_epoch=work.on_epoch,
-            progress=work.progress,
+            **work.fit_settings,
             part=data.build_part(),
             state=state,
             save_every_s=_SAVE_EVERY_S,
@@ -293,26 +321,46 @@ class _Phases:
             self.verdicts[phase] = self.work.judge(checkpoint)
         return self.verdicts[phase]
 
-    def _plan_head(self) -> Phase:
+    @cached_property
+    def _head(self) -> Phase:
         config = self.work.plan.config
         head = choose_head(self.work, self.data[HEAD].features)
+        minutes, is_cached = config.training.minutes, self.data[HEAD].features is not None
+        fraction = _HEAD_FRACTION if TAIL in self.data else 1.0
         return Phase(
             HEAD,
             _training(config, head.epochs),
             _optimizer(config, head),
             remedy="--head-learning-rate",
+            # epochs on cached features take seconds: the tail gets the time that is left
+            budget_s=None if minutes is None or is_cached else 60 * minutes * fraction,
+            final_images=0 if TAIL in self.data else count_final_images(self.work.plan.counts),
+            is_capped=True,
+            spent=self.work.spent,
         )
 
     def _plan_tail(self) -> Phase:
         config = self.work.plan.config
         tail = config.tail
         decay = float(tail.layer_decay)
-        return Phase(
+        phase = Phase(
             TAIL,
             _training(config, tail.epochs),
             _optimizer(config, tail),
             scales=self.transfer.scale_rates(decay) if decay < 1 else None,
             may_diverge=True,
+            must_win=True,
+        )
+        if config.training.minutes is None:
+            return phase
+        val = self.data[TAIL].val_batches
+        return replace(
+            phase,
+            training=_training(config, max(1, self._tail_time.epochs)),
+            budget_s=60 * config.training.minutes,
+            final_images=len(FRACTIONS) * (val.count if val else 0),
+            final_s=self._tail_time.final_s,
+            spent=self.work.spent,
         )
 
 
@@ -346,12 +394,4 @@ def _optimizer(config: FinetuneConfig, phase: HeadConfig | TailConfig) -> Optimi
 
 
 def _training(config: FinetuneConfig, epochs: int) -> TrainingConfig:
-    return TrainingConfig(
-        epochs=epochs,
-        batch_size=config.training.batch_size,
-        patience=config.training.patience,
-        perfect_loss=config.training.perfect_loss,
-        label_smoothing=config.training.label_smoothing,
-        balance=config.training.balance,
-        focal_gamma=config.training.focal_gamma,
-    )
+    return TrainingConfig(epochs=epochs, **config.training.model_dump(exclude={"minutes"}))

@@ -11,25 +11,31 @@ from typing import Any
 
 import numpy as np
 
+from cnnclf.config import OptimizerConfig
 from cnnclf.hardware import has_bfloat16
 from cnnclf.models.cnn import build_cnn
-from cnnclf.planning.pace import PARALLEL, Pace, expect_time, find_pace, keep_pace
+from cnnclf.models.transfer import build_transfer
+from cnnclf.planning.finetune_pace import FORWARD
+from cnnclf.planning.finetune_plan import FinetunePlan
+from cnnclf.planning.pace import PARALLEL, Pace
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
 from cnnclf.runtime import RuntimeInfo, setup_runtime
 
 _ROUNDS = 3
 _STEP_S = 0.15  # aimed at, per step
-_WORTH_S = 60.0  # a run that is shorter gains less than measuring takes
+_WORTH_S = 60.0  # a run, or a second phase, that is shorter gains less than measuring takes
+
+AnyPlan = TrainPlan | FinetunePlan
 
 
 def choose_precision(
-    plan: Any, runtime: RuntimeInfo, *, wait: Callable[[], Any], progress: Progress
+    plan: AnyPlan, runtime: RuntimeInfo, *, wait: Callable[[], Any], progress: Progress
 ) -> RuntimeInfo:
     """Return the runtime in the precision that trains a network fastest on this CPU.
 
     Args:
-        plan: The plan of a run that starts; only those of `cnnclf train` are measured.
+        plan: The plan of a run that starts; of a fine-tuning, the second phase is measured.
         runtime: Already set up, with the settings of the plan.
         wait: Waits for other work of this process, so that it is not measured.
         progress: Receives notes.
@@ -38,8 +44,10 @@ def choose_precision(
         The same runtime, or one in bfloat16 that was set up instead.
     """
     settings = plan.config.runtime
-    if not isinstance(plan, TrainPlan) or runtime.kind != "cpu" or settings.precision != "auto":
+    if runtime.kind != "cpu" or settings.precision != "auto":
         return runtime
+    if isinstance(plan, FinetunePlan) and plan.frozen_stage is None:
+        return replace(runtime, precision_reason="a head alone takes seconds in any")
     if settings.deterministic:  # a time would decide what is computed
         return replace(runtime, precision_reason="deterministic runs use it on a CPU")
     if not has_bfloat16():
@@ -57,26 +65,21 @@ def change_precision(plan: Any, precision: str, *, reason: str) -> RuntimeInfo:
 
 
 def _find_pace(
-    plan: TrainPlan, runtime: RuntimeInfo, *, wait: Callable[[], Any], progress: Progress
+    plan: AnyPlan, runtime: RuntimeInfo, *, wait: Callable[[], Any], progress: Progress
 ) -> Pace | None:
-    training, optimizer = plan.config.training, plan.config.optimizer
-    network: dict[str, Any] = {"batch_size": int(training.batch_size), "optimizer": optimizer.name}
-    pace = find_pace(plan.anatomy, **network)
+    pace = plan.pace
     if pace.is_measured:
         return pace
-    expected = expect_time(
-        pace, counts=plan.counts, epochs=int(training.epochs), precision="float32"
-    )
-    if expected.seconds < _WORTH_S:
+    expected = plan.expect("float32")
+    if expected.parts.get("the second phase", expected.seconds) < _WORTH_S:
         return None
     wait()
     progress.note("measuring steps in float32 and bfloat16, once for this network and machine")
-    rates = _measure(plan, runtime, expected_rate=pace.rates["float32"])
-    keep_pace(rates, plan.anatomy, **network)
-    return Pace(rates, is_measured=True)
+    plan.keep_pace(_measure(plan, runtime, expected_rate=pace.rates["float32"]))
+    return plan.pace
 
 
-def _measure(plan: TrainPlan, runtime: RuntimeInfo, *, expected_rate: float) -> dict[str, float]:
+def _measure(plan: AnyPlan, runtime: RuntimeInfo, *, expected_rate: float) -> dict[str, float]:
     """Return images per second by precision: the fastest of a few steps, taken in turn.
 
     By processor time, as if all processors were free: other programs hardly change the result.
@@ -86,7 +89,12 @@ def _measure(plan: TrainPlan, runtime: RuntimeInfo, *, expected_rate: float) -> 
     steps = {}
     for precision in ("float32", "bfloat16"):
         _set_up(plan, precision)
-        steps[precision] = _build_step(plan, runtime, count=count)
+        if isinstance(plan, TrainPlan):
+            steps[precision] = _build_step(plan, runtime, count=count)
+            continue
+        forward, steps[precision] = _build_tail_steps(plan, runtime, count=count)
+        if precision == "float32":
+            steps[FORWARD] = forward
     seconds = dict.fromkeys(steps, float("inf"))
     for _ in range(_ROUNDS):
         for precision, step in steps.items():
@@ -99,23 +107,55 @@ def _measure(plan: TrainPlan, runtime: RuntimeInfo, *, expected_rate: float) -> 
 
 def _build_step(plan: TrainPlan, runtime: RuntimeInfo, *, count: int) -> Callable[[], Any]:
     """Build and compile the network as for training, and run one step of random pixels."""
+    net = build_cnn(plan.config.model, plan.input_spec.shape, num_classes=len(plan.labels))
+    return _compile_step(net, plan.config.optimizer, plan=plan, runtime=runtime, count=count)
+
+
+def _build_tail_steps(
+    plan: FinetunePlan, runtime: RuntimeInfo, *, count: int
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Build a pass through a whole network with random weights, and a step of its tail."""
+    spec, stage = plan.input_spec, plan.frozen_stage or ""
+    transfer = build_transfer(
+        plan.backbone,
+        plan.config.head,
+        height=spec.height,
+        width=spec.width,
+        num_classes=len(plan.labels),
+    )
+    part = transfer.cut(stage)[1] if plan.work.is_cached else transfer.trained_after(stage)
+    optimizer = OptimizerConfig(name=plan.config.optimizer.name, learning_rate=1e-3)
+    step = _compile_step(part, optimizer, plan=plan, runtime=runtime, count=count)
+    transfer.whole.compile(jit_compile=runtime.jit_compile)
+    pixels = np.zeros((count, *spec.shape), np.uint8)
+
+    def forward() -> Any:
+        return transfer.whole.predict_on_batch(pixels)
+
+    forward()  # compiles
+    return forward, step
+
+
+def _compile_step(
+    net: Any, optimizer: OptimizerConfig, *, plan: AnyPlan, runtime: RuntimeInfo, count: int
+) -> Callable[[], Any]:
+    """Compile a network as for training, and run one step of random inputs."""
     from cnnclf.training.fitting.fit import build_loss
     from cnnclf.training.fitting.optimizers import build_optimizer
 
-    config, shape, classes = plan.config, plan.input_spec.shape, len(plan.labels)
-    net = build_cnn(config.model, shape, num_classes=classes)
+    settings: Any = plan.config.training
     net.compile(
-        build_optimizer(config.optimizer, total_steps=1),
-        loss=build_loss(config.training),
+        build_optimizer(optimizer, total_steps=1),
+        loss=build_loss(settings),
         metrics=["accuracy"],
         jit_compile=runtime.jit_compile,
     )
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (count, *shape), np.uint8)
+    rng, classes = np.random.default_rng(0), len(plan.labels)
+    inputs = rng.integers(0, 256, (count, *net.input_shape[1:]), np.uint8)
     labels = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, count)]
 
     def step() -> Any:
-        return net.train_on_batch(pixels, labels)
+        return net.train_on_batch(inputs, labels)
 
     step()  # compiles
     return step

@@ -2,8 +2,7 @@
 
 import csv
 import io
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,12 +28,15 @@ class Outcome:
 
 
 @contextmanager
-def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[Outcome]:
+def recorded(
+    run: RunDirectory, runtime: "RuntimeInfo", *, seconds: Callable[[], float]
+) -> Iterator[Outcome]:
     """Keep run.json's status and wall-clock time true, however the run ends.
 
     Args:
         run: The run; if it was resumed, the time of this leg is added to that of the former ones.
         runtime: What it runs on.
+        seconds: Returns the seconds since the run began in this process.
 
     Raises:
         RunError: Another process is training in it.
@@ -42,7 +44,6 @@ def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[Outcome]:
     Yields:
         The status at the end of the with statement, which may be set.
     """
-    started = time.perf_counter()
     with holding_run(run.path):
         run.remove_unfinished()
         record = run.update_run(
@@ -61,7 +62,7 @@ def recorded(run: RunDirectory, runtime: "RuntimeInfo") -> Iterator[Outcome]:
             status = RunStatus.INTERRUPTED
             raise
         finally:
-            wall_s = (record.get("wall_s") or 0.0) + time.perf_counter() - started
+            wall_s = (record.get("wall_s") or 0.0) + seconds()
             run.update_run(status=status, wall_s=round(wall_s, 3))
 
 

@@ -19,14 +19,14 @@ from cnnclf.errors import DataError, DeviceError, DivergedError, RunError
 from cnnclf.evaluation.deciding import index_training
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.report import Report, evaluate
-from cnnclf.files import find_whole_directory, read_json
+from cnnclf.files import read_json
 from cnnclf.inference.calibration_data import FIELD
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE, STATE_FILE, RunDirectory, RunStatus, still_training
+from cnnclf.runs import CLASSIFIER_FILE, RunDirectory, RunStatus, still_training
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
@@ -113,12 +113,11 @@ def execute_plan(
                 plan, runtime, wait=lambda: ahead(progress), progress=progress
             )
         run = make_run()
-        before_s = _read_spent(run)
         if resume:
             runtime = _keep_precision(plan, runtime, run)
 
         def conduct(
-            runtime: "RuntimeInfo", *, resume: bool, started: float = started
+            runtime: "RuntimeInfo", *, resume: bool, started: float | None = None
         ) -> TrainResult:
             return conduct_run(
                 plan,
@@ -134,27 +133,17 @@ def execute_plan(
 
         try:
             try:
-                return conduct(runtime, resume=resume)
+                return conduct(runtime, resume=resume, started=started)
             except DivergedError as error:
                 if settings.precision != "auto" or runtime.precision == "float32":
                     raise
                 progress.warn(f"{error.message}; training continues in float32, which may not")
                 runtime = change_precision(plan, "float32", reason="the loss became NaN before")
-                # what was spent until the last checkpoint is counted by the checkpoint
-                return conduct(runtime, resume=True, started=started + _read_spent(run) - before_s)
+                return conduct(runtime, resume=True)
         except (KeyboardInterrupt, DeviceError) as stop:
             once = "once there is enough, " if isinstance(stop, DeviceError) else ""
             stop.add_note(f"{once}continue with: {run.resume_command()}")
             raise
-
-
-def _read_spent(run: RunDirectory) -> float:
-    """Return the seconds that count against --minutes up to the last checkpoint; 0 without one."""
-    last = find_whole_directory(run.last)
-    if last is None:
-        return 0.0
-    state = read_json(last / STATE_FILE, hint="train again into another --out")
-    return float(state.get("spent_s") or 0.0)
 
 
 def _keep_precision(

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnclf.augmentation.table import Augmenter
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_engine import set_precision
 from cnnclf.models.cnn import build_cnn
@@ -52,17 +51,12 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
             averaged_epochs=choose_averaging(plan.counts["val"]),
             budget_s=minutes and 60 * minutes,
             final_images=count_final_images(plan.counts),
-            spent=work.seconds,
+            spent=work.spent,
         ),
         batches=batches,
         val_batches=val_batches,
-        run=work.run,
-        content=work.bundle,
-        scope=work.runtime.scope,
-        jit_compile=work.runtime.jit_compile,
         resume=work.resume,
-        on_epoch=work.on_epoch,
-        progress=work.progress,
+        **work.fit_settings,
     )
     images = state.epoch * batches.count
     work.run.update_run(
@@ -116,29 +110,8 @@ def scale_rates(net: Any, plan: TrainPlan) -> Mapping[int, float] | None:
 
 def build_batches(work: Work[TrainPlan]) -> tuple[Batches, Batches | None]:
     """Return the batches of train and of val; None without a val split."""
-    plan, config, manifest = work.plan, work.plan.config, work.dataset.manifest
-    rows = work.rows
-    operations = dict(plan.operations)
-    alternate = config.augment.alternate_flips and operations.get("flip") == 0.5
+    operations = dict(work.plan.operations)
+    alternate = work.plan.config.augment.alternate_flips and operations.get("flip") == 0.5
     if alternate:
         del operations["flip"]
-    augmenter = Augmenter(operations, seed=config.runtime.seed) if operations else None
-    batches = Batches(
-        work.pixels,
-        rows["train"],
-        class_indices=manifest.class_indices,
-        shuffle=True,
-        augmenter=augmenter,
-        alternate_flips=alternate,
-        **work.train_settings,
-    )
-    if not len(rows["val"]):
-        return batches, None
-    val_batches = Batches(
-        work.pixels,
-        rows["val"],
-        class_indices=manifest.class_indices,
-        shuffle=False,
-        **work.batch_settings,
-    )
-    return batches, val_batches
+    return work.open_batches(operations, alternate_flips=alternate)

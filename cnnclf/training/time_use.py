@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
+from cnnclf.evaluation.learning_diagnosis import describe_shares
 from cnnclf.progress import Progress
+from cnnclf.runs import RunDirectory
 from cnnclf.training.epochs import EpochRow
 
 _MUCH_WAITING = 0.2
@@ -17,34 +19,37 @@ class TimeUse:
     Args:
         progress: Receives the line.
         seconds: Returns the seconds since the run began in this process.
+        run: Its record receives the seconds before the first epoch, of all processes.
     """
 
-    def __init__(self, progress: Progress, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, progress: Progress, seconds: Callable[[], float], *, run: RunDirectory
+    ) -> None:
         self._progress = progress
         self._seconds = seconds
+        self._run = run
         self._is_done = False
 
     def on_epoch(self, row: EpochRow, is_best: bool) -> None:  # noqa: ARG002
         """Report after the first epoch."""
         if not self._is_done:
             self._is_done = True
-            self._progress.note(describe_use(row, self._seconds()))
+            record, seconds = self._run.read_record(), self._seconds()
+            start_s = float(record.get("start_s") or 0.0) + max(0.0, seconds - row.seconds)
+            self._run.update_run(start_s=round(start_s, 3))
+            self._progress.note(describe_use(row, seconds, device=str(record.get("device"))))
 
 
-def describe_use(row: EpochRow, seconds: float) -> str:
+def describe_use(row: EpochRow, seconds: float, *, device: str = "") -> str:
     """Say in one line what the time up to the end of an epoch was spent on.
 
     Args:
         row: The first epoch of a process.
         seconds: From the start of the run to the end of that epoch.
+        device: What was waiting, as in run.json.
     """
     waiting = min(row.data_wait_s, row.seconds)
     whole = max(seconds, row.seconds, 1e-9)
-    fractions = {
-        "starting": (whole - row.seconds) / whole,
-        "waiting for images": waiting / whole,
-        "computing": (row.seconds - waiting) / whole,
-    }
-    parts = ", ".join(f"{100 * fraction:.0f} % {name}" for name, fraction in fractions.items())
-    line = f"time up to the end of the first epoch, {whole:.1f} s: {parts}"
+    shares = describe_shares(whole, starting=whole - row.seconds, waiting=waiting, device=device)
+    line = f"time up to the end of the first epoch, {whole:.1f} s: {shares}"
     return f"{line}; {_ADVICE}" if waiting > _MUCH_WAITING * row.seconds else line

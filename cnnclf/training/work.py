@@ -1,7 +1,7 @@
 """What a run works with: its plan, images, directory and listeners, opened once for all steps."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.augmentation.table import Augmenter
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, ImageError
-from cnnclf.files import find_whole_directory, write_json_atomic, write_text_atomic
+from cnnclf.files import (
+    find_whole_directory,
+    read_json,
+    write_json_atomic,
+    write_text_atomic,
+)
 from cnnclf.planning.plan import Plan, count_threads
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory, RunStatus
+from cnnclf.runs import STATE_FILE, RunDirectory, RunStatus
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest, notify
 from cnnclf.training.feeding.ahead import PixelsAhead, open_ahead
+from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.feeding.sampling import balance_weights
 from cnnclf.training.fitting.checkpoints import BundleContent
 from cnnclf.training.fitting.judging import Verdict, choose_judged, judge_checkpoint
@@ -51,6 +58,7 @@ class Work(Generic[AnyPlan]):
         ahead: Waits for the images, if they are being decoded already.
         with_test: Whether the test split will be used; if not, its images are never decoded.
         started: When the run began in this process, as of `time.perf_counter`.
+        before_s: Seconds that earlier processes took.
         verdict: Logits of the best checkpoint on val, once they were computed.
         state: Epochs, best epoch and times, once the run is fitted.
     """
@@ -65,12 +73,17 @@ class Work(Generic[AnyPlan]):
     ahead: PixelsAhead | None = None
     with_test: bool = True
     started: float = field(default_factory=time.perf_counter)
+    before_s: float = 0.0
     verdict: Verdict | None = field(default=None, init=False)
     state: TrainingState | None = field(default=None, init=False)
 
     def seconds(self) -> float:
         """Return the seconds since the run began in this process."""
         return time.perf_counter() - self.started
+
+    def spent(self) -> float:
+        """Return the seconds of the run, those of earlier processes, too."""
+        return self.before_s + self.seconds()
 
     def on_epoch(self, row: EpochRow, is_best: bool) -> StopRequest | None:
         """Pass an epoch on to all listeners; return what they ask for."""
@@ -167,6 +180,43 @@ class Work(Generic[AnyPlan]):
             "balanced_sampling": balance == "sample",
         }
 
+    def open_batches(
+        self, operations: Mapping[str, float], *, alternate_flips: bool = False
+    ) -> tuple[Batches, Batches | None]:
+        """Return the batches of train and of val; None without a val split.
+
+        Args:
+            operations: Augmentation of training images, as {operation: strength}.
+            alternate_flips: As of `Batches`.
+        """
+        seed, classes = self.plan.config.runtime.seed, self.dataset.manifest.class_indices
+        batches = Batches(
+            self.pixels,
+            self.rows["train"],
+            class_indices=classes,
+            shuffle=True,
+            augmenter=Augmenter(operations, seed=seed) if operations else None,
+            alternate_flips=alternate_flips,
+            **self.train_settings,
+        )
+        val = self.rows["val"]
+        if not len(val):
+            return batches, None
+        settings = self.batch_settings
+        return batches, Batches(self.pixels, val, class_indices=classes, shuffle=False, **settings)
+
+    @property
+    def fit_settings(self) -> dict[str, Any]:
+        """What `fit_phase` takes of a run."""
+        return {
+            "run": self.run,
+            "content": self.bundle,
+            "scope": self.runtime.scope,
+            "jit_compile": self.runtime.jit_compile,
+            "on_epoch": self.on_epoch,
+            "progress": self.progress,
+        }
+
     @property
     def bundle(self) -> BundleContent:
         """What the bundles of the run say beside the weights."""
@@ -221,24 +271,34 @@ def open_work(
             write_text_atomic(run.settings, settings)
     history = HistoryFile(run, read_epochs(run) if resume else [])
     own: list[EpochListener] = [log.on_epoch, history.on_epoch]
-    with recorded(run, runtime) as outcome:
+    work = Work(
+        plan,
+        dataset,
+        run,
+        runtime,
+        progress=log,
+        resume=resume,
+        ahead=ahead,
+        with_test=with_test,
+        started=time.perf_counter() if started is None else started,
+        before_s=_read_spent(run),
+    )
+    work.listeners = [*own, *listeners, TimeUse(log, work.seconds, run=run).on_epoch]
+    with recorded(run, runtime, seconds=work.seconds) as outcome:
         log.note(f"{runtime.summary} ({runtime.precision_reason})")
-        work = Work(
-            plan,
-            dataset,
-            run,
-            runtime,
-            progress=log,
-            resume=resume,
-            listeners=[*own, *listeners],
-            ahead=ahead,
-            with_test=with_test,
-            started=time.perf_counter() if started is None else started,
-        )
-        work.listeners = [*work.listeners, TimeUse(log, work.seconds).on_epoch]
         yield work
         if work.state is not None and work.state.stopped is StopRequest.PRUNE:
             outcome.status = RunStatus.PRUNED
+
+
+def _read_spent(run: RunDirectory) -> float:
+    """Return the seconds that earlier processes took; one that was killed only as far as saved."""
+    seconds = float(run.read_record().get("wall_s") or 0.0)
+    last = find_whole_directory(run.last)
+    if last is None:
+        return seconds
+    state = read_json(last / STATE_FILE, hint="train again into another --out")
+    return max(seconds, float(state.get("spent_s") or 0.0))
 
 
 def decode_ahead(

@@ -1,14 +1,16 @@
 """What a plan for fine-tuning leaves open, refuses and says."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, DataError, RunError
+from cnnclf.planning.finetune_pace import FORWARD
 from cnnclf.planning.finetune_plan import FinetunePlan, plan_operations
 from cnnclf.planning.train_plan import TrainPlan
-from tests.training.tiny_finetune import plan_tiny
+from tests.training.tiny_finetune import TINY, plan_tiny, tiny_backbone
 
 SEARCH: dict[str, object] = {
     "head.search": True,
@@ -181,3 +183,60 @@ def test_few_val_images_are_said_to_be_few(shapes: Dataset) -> None:
     count = plan.counts["val"]
     assert 0 < count < 100
     assert plan.remarks[-1].startswith(f"val has only {count} images: each is ")
+
+
+@pytest.fixture
+def in_table() -> Iterator[None]:
+    """Let plans find the row of the tiny backbone after they were made, too."""
+    with tiny_backbone():
+        yield
+
+
+@pytest.mark.usefixtures("in_table")
+def test_minutes_become_epochs_of_the_tail_and_the_plan_says_what_it_expects(
+    shapes: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnclf.planning.pace.is_estimable", lambda: True)
+    monkeypatch.delitem(TINY, "tail.epochs")
+    plan, longer = (plan_tiny(shapes, **{"training.minutes": each}) for each in (2, 4))
+    assert 1 <= plan.planned_epochs < longer.planned_epochs
+    assert plan.config.training.patience == 0
+    assert "2 minutes" in plan.reasons["tail.epochs"]
+    expected = plan.expect()
+    assert expected.seconds == pytest.approx(120, rel=0.1)
+    assert sum(expected.parts.values()) < expected.seconds
+    assert "2 min, with evaluation; 9 epochs expected; " in expected.describe(2, epochs=9)
+    with pytest.raises(ConfigError, match=r"minutes = 0\.1 is too short") as caught:
+        plan_tiny(shapes, **{"training.minutes": 0.1})
+    least = float(str(caught.value.hint).split()[-1])
+    assert plan_tiny(shapes, **{"training.minutes": least}).planned_epochs >= 1
+    with pytest.raises(ConfigError, match="exclude each other"):
+        plan_tiny(shapes, **{"training.minutes": 5, "tail.epochs": 3})
+
+
+@pytest.mark.usefixtures("in_table")
+def test_without_a_tail_minutes_are_the_most_that_a_run_takes(shapes: Dataset) -> None:
+    plan = plan_tiny(shapes, **{"training.minutes": 5, "tail.unfreeze": "none"})
+    assert plan.planned_epochs == 0
+    assert list(plan.expect().parts) == ["the first phase"]
+    assert plan.expect().seconds < 300
+
+
+@pytest.mark.usefixtures("in_table")
+def test_a_larger_backbone_or_one_without_cached_maps_takes_longer(shapes: Dataset) -> None:
+    def expect(**options: object) -> float:
+        return plan_tiny(shapes, **options).expect().parts["the second phase"]
+
+    large = {"backbone.name": "resnet50", "data.image_size": 64}
+    assert expect(**large) > 2 * expect()
+    assert expect(**large, **{"features.cache": False}) > 1.5 * expect(**large)
+
+
+@pytest.mark.usefixtures("in_table")
+def test_a_measured_pace_replaces_the_estimate(shapes: Dataset) -> None:
+    plan = plan_tiny(shapes)
+    assert not plan.pace.is_measured
+    plan.keep_pace({"float32": 5.0, "bfloat16": 8.0, FORWARD: 20.0})
+    assert plan.pace.choose() == "bfloat16", "the rate of the whole network is no precision"
+    assert plan.expect().parts["the second phase"] > plan.config.tail.epochs * 34 / 8
+    assert not plan_tiny(shapes, **{"tail.unfreeze": "2"}).pace.is_measured

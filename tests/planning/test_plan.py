@@ -154,7 +154,7 @@ def test_minutes_are_laid_out_as_epochs_without_patience() -> None:
 def test_too_few_minutes_name_the_least_and_epochs_exclude_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cnnclf.planning.train_plan.is_estimable", lambda: True)
+    monkeypatch.setattr("cnnclf.planning.pace.is_estimable", lambda: True)
     with pytest.raises(ConfigError, match=r"minutes = 0\.1 is too short") as caught:
         plan(dataset(), training__minutes=0.1)
     least = float(str(caught.value.hint).split()[-1])

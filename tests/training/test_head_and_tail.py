@@ -14,7 +14,10 @@ from cnnclf.data.cache import cache_dir
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import DataError
+from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
+from cnnclf.planning.finetune_pace import FORWARD, FinetuneWork
+from cnnclf.planning.pace import Pace
 from cnnclf.progress import Silent
 from cnnclf.runs import open_run
 from cnnclf.training import head_and_tail, interpolation
@@ -26,7 +29,7 @@ from cnnclf.training.fitting.fit import Phase, build_loss
 from cnnclf.training.fitting.state import TrainingState, save_state
 from cnnclf.training.frozen.features import FeatureBatches, Features
 from cnnclf.training.run import TrainResult
-from tests.training.tiny_finetune import build_tiny, tune_tiny
+from tests.training.tiny_finetune import TINY, build_tiny, tune_tiny
 
 Finetune = Callable[..., TrainResult]
 
@@ -450,3 +453,100 @@ def test_only_a_head_without_mistakes_on_enough_images_cannot_improve(
     logits[:wrong] = logits[:wrong, ::-1]
     verdict = judging.Verdict(logits, truth)
     assert head_and_tail.cannot_improve(verdict, given=given) is expected
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that each look moves by 50 ms, on a machine that starts and finishes at once."""
+    now = [0.0]
+
+    def look(*_arguments: object) -> float:
+        now[0] += 0.05
+        return now[0]
+
+    monkeypatch.setattr("cnnclf.training.work.Work.seconds", look)
+    for name in ("planning.finetune_pace.START_S", "planning.finetune_pace._HEAD_S"):
+        monkeypatch.setattr(f"cnnclf.{name}", 0.1)
+    monkeypatch.setattr(head_and_tail, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("cnnclf.planning.pace._FINISH_S", 0.1)
+    monkeypatch.setattr("cnnclf.training.fitting.pacing._FINISH_S", 0.1)
+    # so far, nothing was measured: a step of 16 images takes about as long as a look at the clock
+    monkeypatch.setattr(
+        FinetuneWork,
+        "find_pace",
+        lambda _self: Pace({"float32": 300.0, FORWARD: 300.0}, is_measured=True),
+    )
+    judge = judging.judge_checkpoint
+    monkeypatch.setattr(
+        "cnnclf.training.work.judge_checkpoint",
+        lambda *args, **more: replace(judge(*args, **more), image_s=0.001, load_s=0.1),
+    )
+    return now
+
+
+def test_a_run_with_minutes_trains_the_tail_for_the_time_that_is_left_and_resumes(
+    colors: Dataset, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"training.minutes": 0.1, "tail.schedule": "linear"}
+    monkeypatch.delitem(TINY, "tail.epochs")
+    progress = Silent()
+
+    def press_ctrl_c(row: EpochRow, _best: bool) -> None:
+        if row.phase == "tail" and row.epoch == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_tiny(colors, tmp_path / "run", listeners=[press_ctrl_c], progress=progress, **options)
+    state = read_json(tmp_path / "run" / "checkpoints" / "last" / "state.json")
+    assert 0 < state["spent_s"] < 6
+    clock[0] = 0.0
+    result = tune_tiny(colors, tmp_path / "run", resume=True, **options)
+    assert result.state.is_time_up
+    assert result.state.epoch > 6
+    assert result.state.spent_s == pytest.approx(6, rel=0.1)
+    tail = [row.learning_rate for row in result.state.history if row.phase == "tail"]
+    assert tail[-1] < 0.25 * max(tail), "the schedule ran to its end"
+    assert [row.epoch for row in result.state.history] == [*range(1, result.state.epoch + 1)]
+    assert any(note.startswith("tail: ") and "expected to take" in note for note in progress.notes)
+
+
+def test_a_tail_that_there_is_no_time_for_is_skipped_and_that_is_said(
+    colors: Dataset, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = Silent()
+    monkeypatch.delitem(TINY, "tail.epochs")
+    clock[0] = 5.9
+    short: dict[str, Any] = {"training.minutes": 0.1}
+    result = tune_tiny(colors, tmp_path / "run", progress=progress, **short)
+    assert {row.phase for row in result.history} == {"head"}
+    assert any("are left, which is too short for it" in note for note in progress.notes)
+
+
+def test_a_tail_that_can_hardly_win_is_stopped_in_the_middle(
+    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = Conductor._measure
+
+    def fail_the_tail(conductor: Conductor, epoch: int, logs: Any) -> EpochRow:
+        row = measure(conductor, epoch, logs)
+        return replace(row, val_accuracy=0.1 if row.phase == "tail" else 0.9)
+
+    monkeypatch.setattr(Conductor, "_measure", fail_the_tail)
+    progress = Silent()
+    result = tune(tmp_path / "run", progress=progress, **{"tail.epochs": 6})
+    assert len(result.history) == 3 + 3
+    assert any("its val accuracy can hardly reach that of" in note for note in progress.notes)
+
+
+def test_a_head_that_folds_find_perfect_needs_no_tail_although_val_is_small(
+    tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging.Verdict, "score", (1.0, -0.1))
+    monkeypatch.setattr("cnnclf.planning.choices._IMAGES_FOR_A_TAIL", 1)
+    monkeypatch.setattr(head_and_tail, "count_right", lambda *_: 200)
+    monkeypatch.delitem(TINY, "tail.unfreeze")
+    progress = Silent()
+    result = tune(tmp_path / "run", progress=progress)
+    assert {row.phase for row in result.history} == {"head"}
+    (note,) = (note for note in progress.notes if note.startswith("tail skipped"))
+    assert "the head has all 200 images of train and val, in folds" in note

@@ -1,10 +1,12 @@
 """The line that says what the time was spent on."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cnnclf.progress import Silent
+from cnnclf.runs import create_run
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.time_use import TimeUse, describe_use
 
@@ -27,9 +29,13 @@ def test_fractions_add_up_and_advice_is_for_those_who_wait(
     assert ("--cache ram" in line) is is_advised
 
 
-def test_it_is_said_once() -> None:
-    progress = Silent()
-    use = TimeUse(progress, lambda: 10.0)
-    for _ in range(3):
-        use.on_epoch(ROW, False)
-    assert len(progress.notes) == 1
+def test_it_is_said_once_in_each_process_and_the_start_is_recorded(tmp_path: Path) -> None:
+    run, progress = create_run(tmp_path / "run"), Silent()
+    run.update_run(device="GPU: one")
+    for _ in range(2):
+        use = TimeUse(progress, lambda: 10.0, run=run)
+        for _ in range(3):
+            use.on_epoch(ROW, False)
+    assert len(progress.notes) == 2
+    assert "4 % the GPU waiting for images, 76 % computing" in progress.notes[0]
+    assert run.read_record()["start_s"] == 4.0, "of both processes"

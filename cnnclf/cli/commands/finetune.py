@@ -17,6 +17,7 @@ from cnnclf.cli.training_commands import (
     Source,
     Track,
     Verbose,
+    describe_time,
     run_training,
 )
 from cnnclf.config import FinetuneConfig
@@ -126,6 +127,8 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
     augmentation = _describe_augmentation(plan)
     if augmentation:
         lines["augmentation"] = augmentation
+    if expected := describe_time(plan):
+        lines["time"] = expected
     lines["memory"] = (
         f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; "
         f"cnnclf describe --backbone {row.name} counts the outputs of its layers"

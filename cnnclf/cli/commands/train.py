@@ -19,6 +19,7 @@ from cnnclf.cli.training_commands import (
     Source,
     Track,
     Verbose,
+    describe_time,
     run_training,
 )
 from cnnclf.config import TrainConfig
@@ -119,32 +120,11 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
         f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, "
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
-        "time": _expect(plan),
+        "time": describe_time(plan),
         "memory": f"{format_bytes(memory)} for the weights, {optimizer.name} and the outputs of "
         f"{count_of(int(training.batch_size), 'image')}; TensorFlow itself is not counted",
     }
     return {name: words for name, words in rows.items() if words}
-
-
-def _expect(plan: "TrainPlan") -> str:
-    """Say how long the run will take on this processor, and what that rests on."""
-    from cnnclf.names import count_of
-    from cnnclf.planning import pace as paces
-
-    config = plan.config
-    if config.runtime.device.startswith("gpu") or not paces.is_estimable():
-        return ""
-    training = config.training
-    pace = paces.find_pace(
-        plan.anatomy, batch_size=int(training.batch_size), optimizer=config.optimizer.name
-    )
-    expected = paces.expect_time(
-        pace, counts=plan.counts, epochs=int(training.epochs), precision=config.runtime.precision
-    )
-    if training.minutes is not None:
-        about = f"{training.minutes:g} min, with evaluation; "
-        return f"{about}{count_of(int(training.epochs), 'epoch')} expected; {pace.words}"
-    return f"{expected.words}; {pace.words}"
 
 
 def _show_layers(plan: "TrainPlan") -> None:

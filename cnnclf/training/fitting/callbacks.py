@@ -78,6 +78,7 @@ class Conductor:
         averaged_epochs: Over how many epochs the val loss is averaged to find the best; 1: by the
             val accuracy instead.
         pacer: Plans the steps of a phase that has a time rather than a number of epochs.
+        must_win: Val images, if the phase ends once it can hardly win against earlier ones; else 0.
     """
 
     trainer: "keras.Model"
@@ -94,6 +95,7 @@ class Conductor:
     perfect_loss: float = 0.0
     averaged_epochs: int = 1
     pacer: Pacer | None = None
+    must_win: int = 0
     _step: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
@@ -112,7 +114,12 @@ class Conductor:
     def early_stop(self) -> str | None:
         """Why the phase ends before its last epoch; only the state decides, so resuming agrees."""
         state = self.state
-        if not self.patience or state.phase_epoch >= self.epochs:
+        epochs = self.pacer.epochs if self.pacer else self.epochs
+        if state.phase_epoch >= epochs:
+            return None
+        if self.must_win and state.cannot_win(epochs, images=self.must_win):
+            return "its val accuracy can hardly reach that of the phase before"
+        if not self.patience:
             return None
         if state.epochs_without_better >= self.patience:
             return f"no improvement in {self.patience} epochs (--patience)"

@@ -42,7 +42,10 @@ class Phase:
             val accuracy instead.
         budget_s: Seconds of the whole run, which the schedule is laid for instead of epochs.
         final_images: With it, images that are evaluated after the last epoch.
-        spent: With it, returns the seconds since the process started with the run.
+        final_s: With it, seconds of what else is evaluated then, if they are known.
+        is_capped: With it, whether the epochs of `training` are the most that are trained.
+        spent: With it, returns the seconds that the run has taken, in earlier processes, too.
+        must_win: Whether to stop once val can hardly become as accurate as in earlier phases.
     """
 
     name: str
@@ -54,7 +57,10 @@ class Phase:
     averaged_epochs: int = 1
     budget_s: float | None = None
     final_images: int = 0
+    final_s: float = 0.0
+    is_capped: bool = False
     spent: Callable[[], float] = float
+    must_win: bool = False
 
 
 def fit_phase(
@@ -167,6 +173,7 @@ def fit_phase(
             perfect_loss=_bound_loss(phase.training, classes=trained.outputs[0].shape[-1]),
             averaged_epochs=phase.averaged_epochs,
             pacer=pacer,
+            must_win=val_batches.count if phase.must_win and val_batches is not None else 0,
         )
         callbacks = [average.as_callback(), conductor.as_callback()]
         tracer = None
@@ -214,20 +221,22 @@ def _build_pacer(
     batches: "Batches",
     val_batches: "Batches | None",
 ) -> Pacer | None:
-    """Make the pacer of a phase that has a time; earlier processes may have spent some of it."""
+    """Make the pacer of a phase that has a time."""
     if phase.budget_s is None:
         return None
-    steps, before_s = len(batches), state.spent_s
-    state.planned_steps = state.planned_steps or steps * _resolved(phase.training.epochs)
+    steps, epochs = len(batches), _resolved(phase.training.epochs)
+    state.planned_steps = state.planned_steps or steps * epochs
     return Pacer(
         phase.budget_s,
-        lambda: before_s + phase.spent(),
+        phase.spent,
         state,
         phase.optimizer,
         steps=steps,
         batch_size=batches.batch_size,
         val_images=0 if val_batches is None else val_batches.count,
         final_images=phase.final_images,
+        final_s=phase.final_s,
+        max_epochs=epochs if phase.is_capped else None,
     )
 
 

@@ -5,6 +5,7 @@ reduced precision. Phases are compared by the saved network itself, so that a di
 the two paths is visible and cannot decide.
 """
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,15 @@ class Verdict:
         logits: float32 [n, K].
         truth: The class of each, int [n].
         label_smoothing: Of the loss that epochs are scored with.
+        image_s: Seconds that each took.
+        load_s: Seconds until the first, with loading the network.
     """
 
     logits: Logits
     truth: npt.NDArray[Any]
     label_smoothing: float = 0.0
+    image_s: float = 0.0
+    load_s: float = 0.0
 
     @property
     def score(self) -> Score:
@@ -138,15 +143,20 @@ def judge_checkpoint(
         label_smoothing: Of the loss that epochs are scored with.
         progress: Receives the number of images done.
     """
+    begun = time.perf_counter()
     classifier = Classifier.load(checkpoint)
-    parts = []
+    parts, loaded = [], begun
     with progress.task("measuring on val", len(rows), unit="images") as task:
         for start in range(0, len(rows), _BATCH):
             wanted = rows[start : start + _BATCH]
             parts.append(classifier.logits(pixels.gather(wanted)))
             task.advance(len(wanted))
-    truth = dataset.manifest.class_indices[rows]
-    return Verdict(np.concatenate(parts), truth, label_smoothing)
+            loaded = loaded if start else time.perf_counter()  # the first ones compile, too
+    now, truth = time.perf_counter(), dataset.manifest.class_indices[rows]
+    image_s = (now - loaded) / (len(rows) - _BATCH) if len(rows) > _BATCH else 0.0
+    image_s = image_s or (now - begun) / len(rows)
+    load_s = max(0.0, now - begun - len(rows) * image_s)
+    return Verdict(np.concatenate(parts), truth, label_smoothing, image_s, load_s)
 
 
 def compare_cached(

@@ -32,6 +32,8 @@ class Pacer:
         batch_size: Images of a step.
         val_images: Images that each epoch is scored on.
         final_images: Images that are evaluated after the last epoch.
+        final_s: Seconds of what else is evaluated, if they are known.
+        max_epochs: Epochs at most, even if there is time for more.
     """
 
     budget_s: float
@@ -42,6 +44,8 @@ class Pacer:
     batch_size: int
     val_images: int
     final_images: int
+    final_s: float = 0.0
+    max_epochs: int | None = None
     _mark: tuple[int, float] | None = field(default=None, init=False)
     _last: tuple[int, float] | None = field(default=None, init=False)
     _step_s: float | None = field(default=None, init=False)
@@ -104,9 +108,12 @@ class Pacer:
             return
         image_s = self._step_s / self.batch_size / _EVALUATION
         between_s = self.val_images * image_s if self._between_s is None else self._between_s
-        left_s = self.budget_s - now - between_s - self.final_images * image_s - _FINISH_S
+        final_s = self.final_images * image_s + self.final_s + _FINISH_S
+        left_s = self.budget_s - now - between_s - final_s
         part = self._part(step)
         self.state.corrected_part, self.state.corrected_step = part, step
         more = left_s / (self._step_s + between_s / self.steps)
-        self.state.planned_steps = step + max(1, round(more))
+        planned = step + max(1, round(more))
+        most = self.max_epochs and self.max_epochs * self.steps
+        self.state.planned_steps = min(planned, most) if most else planned
         self._corrected_s = now

@@ -103,6 +103,26 @@ class TrainingState:
             for row in last
         )
 
+    def cannot_win(self, epochs: float, *, images: int) -> bool:
+        """Return whether this phase will hardly be as accurate on val as those before.
+
+        From the middle of its schedule on, its best accuracy is continued to the end at the pace of
+        its last half, which is generous: accuracy grows ever more slowly.
+
+        Args:
+            epochs: Of the whole phase.
+            images: Of val; two standard errors of the accuracy are granted.
+        """
+        accuracies = [row.val_accuracy or 0.0 for row in self.phase_history]
+        earlier = [row.val_accuracy or 0.0 for row in self.history[: self.phase_start]]
+        done, half = len(accuracies), len(accuracies) // 2
+        if not (earlier and images and half and done >= epochs / 2):
+            return False
+        rival, best = max(earlier), max(accuracies)
+        pace = (best - max(accuracies[:half])) / (done - half)
+        error = math.sqrt(max(rival * (1 - rival), 1 / images) / images)
+        return best + pace * max(0.0, epochs - done) + 2 * error < rival
+
     def score_averaged(self, epochs: int) -> Score:
         """Return the score of the last epoch where val has too few images for its accuracy.
 
@@ -122,7 +142,9 @@ class TrainingState:
         self.phase_score = _LOWEST
         self.epochs_without_better = self.plateau_wait = 0
         self.plateau_factor = 1.0
-        self.diverged = False
+        self.diverged = self.is_time_up = False
+        self.planned_steps = self.corrected_step = 0
+        self.corrected_part = 0.0
 
     def judge(self, score: Score) -> bool:
         """Add the score of one more epoch; return whether it is the best so far."""

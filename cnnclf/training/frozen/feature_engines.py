@@ -39,12 +39,20 @@ class FeatureEngine(Protocol):
         """Compute batches in order, and pass each number on to `write`."""
 
 
-def choose_engine(runtime: "RuntimeInfo", progress: Progress) -> str:
-    """Choose the engine and its precision: openvino-bf16, openvino-f32 or keras-PRECISION."""
+def choose_engine(
+    runtime: "RuntimeInfo", progress: Progress, *, precision: str | None = None
+) -> str:
+    """Choose the engine and its precision: openvino-bf16, openvino-f32 or keras-PRECISION.
+
+    Args:
+        runtime: Device and backend.
+        progress: Receives a note if a faster engine could be installed.
+        precision: That was asked for, if any; None: that of the runtime.
+    """
     if runtime.kind != "cpu" or runtime.backend != "tensorflow":
         return f"keras-{runtime.precision}"
     is_missing = bool(find_missing(find_engine("openvino"), converting=True))
-    if is_missing or runtime.precision != "float32":
+    if is_missing or (precision or runtime.precision) not in {"float32", "auto"}:
         if is_missing:
             progress.note(
                 "the frozen layers run in Keras; python -m pip install 'cnnclf[openvino]' "
@@ -96,9 +104,11 @@ class OpenVinoFeatureEngine:
     """Computes with OpenVINO on all cores, several batches at once."""
 
     def __init__(self, name: str, model: Any) -> None:
+        from cnnclf.inference.engines.keras_engine import set_precision
         from cnnclf.inference.engines.openvino_engine import OpenVinoGraph, convert_to_openvino
 
         self.name = name
+        model = set_precision(model, "float32")  # training may have another one
         with tempfile.TemporaryDirectory(prefix="cnnclf-") as directory:
             try:
                 path = convert_to_openvino(model, Path(directory))

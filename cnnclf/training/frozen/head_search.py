@@ -7,6 +7,7 @@ than training it.
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ Layers = list[tuple[Array, Array]]
 
 _MAX_IMAGES = 8192
 _MAX_EPOCHS = 20
+_FOLDS = 5
 _STREAM = 4  # a random stream of its own
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
 
@@ -108,6 +110,55 @@ def _search(work: Work[FinetunePlan], train: Features, val: Features) -> list[He
     return trials
 
 
+def count_right(
+    work: Work[FinetunePlan],
+    settings: OptimizerConfig,
+    features: tuple[Features, Features | None] | None,
+) -> int:
+    """Count the images of train and val that heads get right which never saw them, in k folds.
+
+    Args:
+        work: The run.
+        settings: Rates of the head.
+        features: Pooled features of train and val.
+
+    Returns:
+        How many, if all are right; 0 if one is wrong or nothing is cached.
+    """
+    if features is None or features[1] is None:
+        return 0
+    config, seed = work.plan.config, work.plan.config.runtime.seed
+    rng, classes = np.random.default_rng((_STREAM, seed, 2)), work.dataset.manifest.class_indices
+    parts = [
+        (part, np.sort(rng.permutation(part.readable)[: _MAX_IMAGES // 2]))
+        for part in features
+        if part is not None
+    ]
+    x = np.concatenate([part.gather(rows) for part, rows in parts]).astype(np.float32)
+    truth = np.concatenate([classes[part.rows[rows]] for part, rows in parts])
+    folds = np.array_split(rng.permutation(len(x)), min(_FOLDS, len(x)))
+    for fold in folds:
+        kept = np.setdiff1d(np.arange(len(x)), fold)
+        layers = _train(
+            x[kept],
+            _smooth(truth[kept], len(work.plan.labels), config.training.label_smoothing),
+            settings,
+            units=config.head.units,
+            epochs=min(config.head.epochs, _MAX_EPOCHS),
+            batch_size=int(config.training.batch_size),
+            dropout=config.head.dropout,
+            rng=np.random.default_rng((_STREAM, seed, 3)),
+        )
+        if (_run(layers, x[fold])[-1].argmax(axis=1) != truth[fold]).any():
+            return 0
+    return len(x)
+
+
+def _smooth(truth: npt.NDArray[Any], classes: int, smoothing: float) -> Array:
+    y: Array = np.eye(classes, dtype=np.float32)[truth] * np.float32(1 - smoothing)
+    return y + np.float32(smoothing / classes)
+
+
 def search_head(
     train: Features,
     val: Features,
@@ -139,8 +190,7 @@ def search_head(
     rng = np.random.default_rng((_STREAM, seed))
     chosen = np.sort(rng.permutation(train.readable)[:_MAX_IMAGES])
     x = train.gather(chosen).astype(np.float32)
-    y = np.eye(num_classes, dtype=np.float32)[labels[train.rows[chosen]]]
-    y = y * (1 - label_smoothing) + label_smoothing / num_classes
+    y = _smooth(labels[train.rows[chosen]], num_classes, label_smoothing)
     val_rows = val.readable[:_MAX_IMAGES]
     val_x, val_y = val.gather(val_rows).astype(np.float32), labels[val.rows[val_rows]]
     trials = []

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cnnclf.augmentation.table import Augmenter
 from cnnclf.models.transfer import Transfer
 from cnnclf.planning.finetune_plan import FinetunePlan, plan_operations
 from cnnclf.training.feeding.batches import Batches
@@ -154,7 +153,8 @@ def _choose_engine(work: Work[FinetunePlan]) -> str:
     known = work.run.read_record().get("feature_engine") if work.resume else None
     if known is not None:
         return str(known)
-    engine = choose_engine(work.runtime, work.progress)
+    precision = work.plan.config.runtime.precision
+    engine = choose_engine(work.runtime, work.progress, precision=precision)
     wanted = work.plan.config.features.precision
     return _OPENVINO.get(wanted, engine) if engine in _OPENVINO.values() else engine
 
@@ -178,23 +178,5 @@ def _open_plain(work: Work[FinetunePlan], transfer: Transfer, stage: str) -> Pha
         transfer: The network.
         stage: The last frozen stage; empty: none is frozen.
     """
-    config, labels = work.plan.config, work.dataset.manifest.class_indices
-    operations = plan_operations(config, on_pixels=True)
-    train = Batches(
-        work.pixels,
-        work.rows["train"],
-        class_indices=labels,
-        shuffle=True,
-        augmenter=Augmenter(operations, seed=config.runtime.seed) if operations else None,
-        **work.train_settings,
-    )
-    val = None
-    if len(work.rows["val"]):
-        val = Batches(
-            work.pixels,
-            work.rows["val"],
-            class_indices=labels,
-            shuffle=False,
-            **work.batch_settings,
-        )
-    return PhaseData(lambda: transfer.trained_after(stage), train, val)
+    batches, val = work.open_batches(plan_operations(work.plan.config, on_pixels=True))
+    return PhaseData(lambda: transfer.trained_after(stage), batches, val)

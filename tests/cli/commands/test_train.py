@@ -39,7 +39,9 @@ def test_a_dry_run_shows_the_plan_with_reasons_and_writes_nothing(
     before = sorted(tmp_path.rglob("*"))
     result = cli("train", images, "--dry-run", "--json")
     assert result.code == ExitCode.OK
-    plan = json.loads(result.stdout)["plan"]
+    plan, time = (json.loads(result.stdout)[each] for each in ("plan", "time"))
+    assert 0 < time["at_least_s"] < time["seconds"] < time["at_most_s"]
+    assert time["images_per_s"]["float32"] > 0
     assert plan["parameters"] > 0
     assert plan["reasons"]["data.color"] == "all training images are gray"
     assert sorted(tmp_path.rglob("*")) == before

@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.config import HeadConfig
+from cnnclf.config import HeadConfig, OptimizerConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.progress import Silent
 from cnnclf.runs import create_run
 from cnnclf.training.frozen.features import Features
-from cnnclf.training.frozen.head_search import HeadTrial, choose_head, find_gradients, search_head
+from cnnclf.training.frozen.head_search import (
+    HeadTrial,
+    choose_head,
+    count_right,
+    find_gradients,
+    search_head,
+)
 from cnnclf.training.work import Work
 from tests.training.tiny_finetune import plan_tiny
 
@@ -118,3 +124,26 @@ def test_without_room_for_features_the_usual_rates_are_said_and_on_record(
     assert note.startswith("no head search without cached features: head.")
     assert "head.weight_decay = 0.01 (the usual value)" in note
     assert ("head.learning_rate = 0.003 (" in note) != is_given
+
+
+@pytest.mark.parametrize("is_one_wrong", [False, True])
+def test_folds_count_the_images_only_if_all_are_right(
+    colors: Dataset, tmp_path: Path, is_one_wrong: bool
+) -> None:
+    runtime: Any = None
+    plan, run = plan_tiny(colors, **{"head.epochs": 20}), create_run(tmp_path / "run")
+    work = Work(plan, colors, run, runtime, Silent())
+    classes = colors.manifest.class_indices
+    features = []
+    for split in ("train", "val"):
+        rows = colors.manifest.select(split)
+        values = np.eye(3, 12)[classes[rows]].astype(np.float16)
+        features.append(Features(values, rows, failed={}))
+    if is_one_wrong:
+        values = np.eye(3, 12)[classes[features[0].rows]].astype(np.float16)
+        values[0] = np.roll(values[0], 1)
+        features[0] = Features(values, features[0].rows, failed={})
+    settings = OptimizerConfig(learning_rate=0.1, weight_decay=0.0)
+    right = count_right(work, settings, (features[0], features[1]))
+    assert right == (0 if is_one_wrong else len(features[0].rows) + len(features[1].rows))
+    assert count_right(work, settings, None) == 0

@@ -1,0 +1,51 @@
+"""How long the second phase of a fine-tuning will take, and what time there is for it."""
+
+from dataclasses import dataclass
+
+from cnnclf.planning.finetune_pace import FORWARD, correct_pace
+from cnnclf.planning.finetune_plan import FinetunePlan
+from cnnclf.planning.pace import MIN_STEPS, expect_finish_s
+from cnnclf.training.fitting.judging import Verdict
+from cnnclf.training.work import Work
+
+
+@dataclass(frozen=True)
+class TailTime:
+    """What is known before the second phase starts.
+
+    Args:
+        epochs: That are planned, or that fit into the minutes of the run; 0: none does.
+        epoch_s: Seconds of an epoch with its validation.
+        left_s: Seconds that are left for epochs; infinite without minutes.
+        final_s: Seconds of evaluating whole networks after the last epoch.
+    """
+
+    epochs: int
+    epoch_s: float
+    left_s: float
+    final_s: float
+
+
+def find_tail_time(work: Work[FinetunePlan], verdict: Verdict | None) -> TailTime:
+    """Expect the time of the second phase from what is known of the machine.
+
+    Args:
+        work: The run.
+        verdict: Of the head, through the whole network; None: there is no val split.
+    """
+    plan, pace = work.plan, work.plan.pace
+    counts, config = plan.counts, plan.config
+    judged = min(counts["val"], 2000)
+    final_s = expect_finish_s(pace.rates[FORWARD] / 3, counts)
+    if verdict is not None:
+        images = judged + (counts["test"] or counts["val"])
+        final_s = 2 * verdict.load_s + images * verdict.image_s
+        pace = pace if pace.is_measured else correct_pace(pace, 1 / max(verdict.image_s, 1e-9))
+    rate = pace.rate(work.runtime.precision)
+    epoch_s = plan.work.expect_epoch_s(rate)
+    minutes, epochs, left_s = config.training.minutes, config.tail.epochs, float("inf")
+    if minutes is not None:
+        left_s = 60 * minutes - work.spent() - final_s
+        is_enough = left_s > MIN_STEPS * int(config.training.batch_size) / rate
+        epochs = max(1, round(left_s / epoch_s)) if is_enough else 0
+    return TailTime(epochs, epoch_s, left_s, final_s)
