@@ -165,7 +165,7 @@ class _Phases:
             return ""
         images, which = len(verdict.truth), "val images"
         if not cannot_improve(verdict, given=work.plan.given):
-            images = count_right(work, self._head.optimizer, self.data[HEAD].features)
+            images = count_right(work, self._head.optimizer, features=self.data[HEAD].features)
             which = "images of train and val, in folds that it did not learn from,"
             if images < MIN_VAL_IMAGES:
                 return ""

@@ -543,7 +543,7 @@ def test_a_head_that_folds_find_perfect_needs_no_tail_although_val_is_small(
 ) -> None:
     monkeypatch.setattr(judging.Verdict, "score", (1.0, -0.1))
     monkeypatch.setattr("cnnclf.planning.choices._IMAGES_FOR_A_TAIL", 1)
-    monkeypatch.setattr(head_and_tail, "count_right", lambda *_: 200)
+    monkeypatch.setattr(head_and_tail, "count_right", lambda *_, **__: 200)
     monkeypatch.delitem(TINY, "tail.unfreeze")
     progress = Silent()
     result = tune(tmp_path / "run", progress=progress)

@@ -118,7 +118,7 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
         seen.append(row.epoch)
         if seen == [1, 2]:
             state = read_json(made.last / STATE_FILE)
-            write_json_atomic(made.last / STATE_FILE, state | {"spent_s": 30.0})
+            write_json_atomic(made.last / STATE_FILE, state | {"spent_s": 3000.0})
             raise DivergedError("loss became NaN in epoch 2")
 
     conducted: list[dict[str, Any]] = []
@@ -126,10 +126,10 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
 
     def conduct(*arguments: Any, **options: Any) -> Any:
         conducted.append(options)
-        if len(conducted) == 2:  # as if the epochs before had taken half a minute of --minutes
+        if len(conducted) == 2:  # as if the epochs before had taken most of an hour
             state = read_json(made.last / STATE_FILE)
             assert options["started"] is None, "the clock of this leg starts now"
-            assert work._read_spent(made) == state["spent_s"] == 30.0
+            assert work._read_spent(made) == state["spent_s"] == 3000.0
         return conduct_run(*arguments, **options)
 
     monkeypatch.setattr(run, "conduct_run", conduct)

@@ -113,6 +113,7 @@ def _search(work: Work[FinetunePlan], train: Features, val: Features) -> list[He
 def count_right(
     work: Work[FinetunePlan],
     settings: OptimizerConfig,
+    *,
     features: tuple[Features, Features | None] | None,
 ) -> int:
     """Count the images of train and val that heads get right which never saw them, in k folds.

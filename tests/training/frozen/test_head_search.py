@@ -144,6 +144,6 @@ def test_folds_count_the_images_only_if_all_are_right(
         values[0] = np.roll(values[0], 1)
         features[0] = Features(values, features[0].rows, failed={})
     settings = OptimizerConfig(learning_rate=0.1, weight_decay=0.0)
-    right = count_right(work, settings, (features[0], features[1]))
+    right = count_right(work, settings, features=(features[0], features[1]))
     assert right == (0 if is_one_wrong else len(features[0].rows) + len(features[1].rows))
-    assert count_right(work, settings, None) == 0
+    assert count_right(work, settings, features=None) == 0
