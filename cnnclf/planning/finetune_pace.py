@@ -31,6 +31,7 @@ _DECODED = 400.0  # images per second
 _HEAD_RATE = 30_000.0  # images per second on cached features
 _SEARCHED = 6 * 20  # epochs of a search
 _HEAD_S = 6.0  # building, loading weights, compiling
+_INDEXED = 1400  # with 1,280 features, as most backbones have
 _POINTS = 4  # between the phases that are measured on val
 
 
@@ -93,7 +94,7 @@ class FinetuneWork:
         else:
             head_s += epochs * (counts["train"] + counts["val"]) / forward
         parts = {"the first phase": head_s}
-        finish_s = expect_finish_s(forward / 3, counts)
+        finish_s = self.expect_finish_s(pace)
         if self.frozen is not None:
             parts["the second phase"] = config.tail.epochs * self.expect_epoch_s(tail)
             finish_s += (_POINTS * counts["val"] / 3) / tail + min(counts["val"], 2000) / forward
@@ -102,6 +103,15 @@ class FinetuneWork:
     def expect_epoch_s(self, rate: float) -> float:
         """Return the seconds of an epoch of the tail, at a rate in images per second."""
         return expect_epoch_s(rate, counts=self.counts)
+
+    def expect_finish_s(self, pace: Pace) -> float:
+        """Return the seconds after the last epoch."""
+        return expect_finish_s(pace.rates[FORWARD] / 3, self.counts, indexed=self.indexed)
+
+    @property
+    def indexed(self) -> int:
+        """Training images of the index, about."""
+        return _INDEXED if self.config.training.calibrate else 0
 
     @property
     def _size(self) -> tuple[int, int]:

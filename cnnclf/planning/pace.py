@@ -31,6 +31,7 @@ ESTIMATED_ERROR = 1.0
 START_S = 8.0  # TensorFlow, building and compiling
 
 MIN_STEPS = 20  # of a run that has minutes
+MAX_INDEXED = 4000  # training images of an index; fewer where their features are many
 
 _PACE_VERSION = 1
 _PASSES_OF_A_STEP = 3  # forward, and backward to the inputs and to the weights
@@ -263,14 +264,22 @@ def expect_epoch_s(rate: float, *, counts: Mapping[str, int]) -> float:
     return _EPOCH_S + counts["train"] / rate + counts["val"] / (_PASSES_OF_A_STEP * rate)
 
 
-def expect_finish_s(rate: float, counts: Mapping[str, int]) -> float:
-    """Return the seconds after the last epoch: calibration on val, measuring on test, figures."""
-    return _FINISH_S + count_final_images(counts) / (_PASSES_OF_A_STEP * rate)
+def expect_finish_s(rate: float, counts: Mapping[str, int], *, indexed: int = MAX_INDEXED) -> float:
+    """Return the seconds after the last epoch: calibration, measuring on test, index, figures."""
+    images = count_final_images(counts, indexed=indexed)
+    return _FINISH_S + images / (_PASSES_OF_A_STEP * rate)
 
 
-def count_final_images(counts: Mapping[str, int]) -> int:
-    """Return how many images are evaluated after the last epoch: of val, and of test if any."""
-    return min(counts["val"], 2000) + (counts["test"] or counts["val"] or counts["train"])
+def count_final_images(counts: Mapping[str, int], *, indexed: int = MAX_INDEXED) -> int:
+    """Return how many images are evaluated after the last epoch: of val, of test, for the index.
+
+    Args:
+        counts: Images per split.
+        indexed: Training images of the index at most; 0: there will be none.
+    """
+    val = min(counts["val"], 2000)
+    index = val + min(counts["train"], indexed) if val and indexed else 0
+    return val + index + (counts["test"] or counts["val"] or counts["train"])
 
 
 def is_estimable() -> bool:

@@ -325,7 +325,8 @@ class _Phases:
     def _head(self) -> Phase:
         config = self.work.plan.config
         head = choose_head(self.work, self.data[HEAD].features)
-        minutes, is_cached = config.training.minutes, self.data[HEAD].features is not None
+        plan, is_cached = self.work.plan, self.data[HEAD].features is not None
+        minutes = config.training.minutes
         fraction = _HEAD_FRACTION if TAIL in self.data else 1.0
         return Phase(
             HEAD,
@@ -334,7 +335,7 @@ class _Phases:
             remedy="--head-learning-rate",
             # epochs on cached features take seconds: the tail gets the time that is left
             budget_s=None if minutes is None or is_cached else 60 * minutes * fraction,
-            final_images=0 if TAIL in self.data else count_final_images(self.work.plan.counts),
+            final_images=0 if TAIL in self.data else count_final_images(plan.counts),
             is_capped=True,
             spent=self.work.spent,
         )

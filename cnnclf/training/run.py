@@ -320,7 +320,7 @@ def evaluate_best(work: Work[Any], *, with_index: bool = False) -> Report:
 
 
 def _index_training(work: Work[Any], classifier: Classifier) -> None:
-    """Store what tells images apart that are unlike the training images; computes some of them once."""
+    """Store what tells images apart that are unlike the training images; computes some once."""
     start = time.perf_counter()
     rows = work.rows["val"][work.judged]
     try:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from cnnclf.planning.finetune_pace import FORWARD, correct_pace
+from cnnclf.planning.finetune_pace import correct_pace
 from cnnclf.planning.finetune_plan import FinetunePlan
-from cnnclf.planning.pace import MIN_STEPS, expect_finish_s
+from cnnclf.planning.pace import MIN_STEPS, count_final_images
 from cnnclf.training.fitting.judging import Verdict
 from cnnclf.training.work import Work
 
@@ -36,9 +36,9 @@ def find_tail_time(work: Work[FinetunePlan], verdict: Verdict | None) -> TailTim
     plan, pace = work.plan, work.plan.pace
     counts, config = plan.counts, plan.config
     judged = min(counts["val"], 2000)
-    final_s = expect_finish_s(pace.rates[FORWARD] / 3, counts)
+    final_s = plan.work.expect_finish_s(pace)
     if verdict is not None:
-        images = judged + (counts["test"] or counts["val"])
+        images = judged + count_final_images(counts, indexed=plan.work.indexed)
         final_s = 2 * verdict.load_s + images * verdict.image_s
         pace = pace if pace.is_measured else correct_pace(pace, 1 / max(verdict.image_s, 1e-9))
     rate = pace.rate(work.runtime.precision)

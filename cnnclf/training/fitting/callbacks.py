@@ -162,15 +162,15 @@ class Conductor:
         self._step = self.state.phase_epoch * len(self.batches) + batch
         if self.pacer is not None:
             self.pacer.begin_step(self._step)
+            self._bring_back()
             self.trainer.optimizer.learning_rate = self._rate_at(self._step)
             if self.pacer.is_last(self._step):
                 self.trainer.stop_training = True  # after this step
         if batch and time.perf_counter() - self._described >= _SHOW_LOSS_S:
-            self._loss = float(self.trainer.metrics[0].result())
+            self._loss = self._read_loss()
             self._describe(self.state.phase_epoch)
         if batch and batch % _NAN_CHECK_STEPS == 0:
-            loss = self.trainer.metrics[0].result()
-            self._check_loss(float(loss), step=batch)
+            self._check_loss(self._read_loss(), step=batch)
 
     def end_epoch(self, epoch: int, logs: Any = None) -> None:
         """Score the epoch, write checkpoints, notify listeners, and stop if the phase has ended.
@@ -206,6 +206,16 @@ class Conductor:
             self.hooks.save_last()  # a run that is resumed must not train any further
         if self.is_done:
             self.trainer.stop_training = True
+
+    def _read_loss(self) -> float:
+        self._bring_back()
+        return float(self.trainer.metrics[0].result())
+
+    def _bring_back(self) -> None:
+        """Give the variables their values back, which JAX keeps elsewhere during an epoch."""
+        sync = getattr(self.trainer, "jax_state_sync", None)
+        if sync is not None:
+            sync()
 
     def _score(self, row: EpochRow) -> Score:
         if self.averaged_epochs == 1 or not self.has_val:

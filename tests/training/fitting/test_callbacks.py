@@ -33,8 +33,40 @@ def test_the_loss_is_read_once_a_second_at_most(
     monkeypatch.setattr("time.perf_counter", lambda: now)
     monkeypatch.setattr(callbacks, "_NAN_CHECK_STEPS", 1000)
     trainer: Any = SimpleNamespace(metrics=[SimpleNamespace(result=lambda: 0.25)])
+    conductor = conduct(trainer, shown)
+    conductor.begin_epoch(2)
+    for step in range(100):
+        conductor.begin_step(step)
+        now += step_s
+    assert shown == ["epoch 3/9", *["epoch 3/9, loss 0.2500"] * readings]
+
+
+@pytest.mark.parametrize("every", [1, 1000])
+def test_what_jax_keeps_elsewhere_is_brought_back_before_it_is_read_or_set(
+    monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    monkeypatch.setattr(callbacks, "_SHOW_LOSS_S", 1e9 if every == 1 else 0.0)
+    monkeypatch.setattr(callbacks, "_NAN_CHECK_STEPS", every)
+    held: dict[str, Any] = {"loss": None}
+
+    class Trainer(SimpleNamespace):
+        def jax_state_sync(self) -> None:
+            held["loss"] = 0.25
+
+    def read() -> float:
+        value, held["loss"] = held["loss"], None  # the next step gives them away again
+        return float(value)
+
+    trainer: Any = Trainer(metrics=[SimpleNamespace(result=read)])
+    conductor = conduct(trainer, [])
+    conductor.begin_epoch(2)
+    for step in range(5):
+        conductor.begin_step(step)
+
+
+def conduct(trainer: Any, shown: list[str]) -> Conductor:
     task: Any = SimpleNamespace(describe=shown.append, advance=lambda _amount: None)
-    conductor = Conductor(
+    return Conductor(
         trainer=trainer,
         state=TrainingState(epoch=2),
         optimizer=OptimizerConfig(),
@@ -45,8 +77,3 @@ def test_the_loss_is_read_once_a_second_at_most(
         batches=Steps(),
         hooks=FitHooks(lambda: None, lambda: None, lambda _row, _best: None, task, lambda: None),
     )
-    conductor.begin_epoch(2)
-    for step in range(100):
-        conductor.begin_step(step)
-        now += step_s
-    assert shown == ["epoch 3/9", *["epoch 3/9, loss 0.2500"] * readings]

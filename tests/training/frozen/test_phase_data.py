@@ -140,7 +140,7 @@ def test_the_precision_of_features_can_be_asked_for(
         names.append(engine)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(phase_data, "choose_engine", lambda *_: chosen)
+    monkeypatch.setattr(phase_data, "choose_engine", lambda *_, **__: chosen)
     monkeypatch.setattr(phase_data, "open_features", note_name)
     options: dict[str, Any] = {"features.precision": wanted}
     with pytest.raises(KeyboardInterrupt):
