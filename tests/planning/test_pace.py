@@ -72,7 +72,7 @@ def test_the_time_includes_validation_start_and_the_final_measuring() -> None:
     expected = expect_time(pace, counts=COUNTS, epochs=3, precision="auto")
     training = 3 * ((1000 + 300 / 3) / 10 + 0.05)
     assert expected.seconds == pytest.approx(training + (300 + 600 + 300 + 1000) / 3 / 10 + 12)
-    assert expected.words == "about 7 min (5 min to 9 min)"
+    assert expected.words == "about 7 min (6 min to 9 min)"
 
 
 def test_the_speed_of_products_is_measured_once_per_machine(
