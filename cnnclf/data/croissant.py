@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 CROISSANT_NAME: Final = "croissant.json"
+_ENCODINGS: Final = {
+    "image": "image/*",
+    "array": "application/octet-stream",
+    "sound": "audio/*",
+}
 _BLOCK_BYTES: Final = 1 << 20
 _OWN_TERMS: Final = (
     "citeAs", "column", "conformsTo", "equivalentProperty", "extract", "field", "fileProperty",
@@ -60,7 +65,15 @@ def describe_dataset(
                 "contentUrl": manifest,
                 "encodingFormat": "text/csv",
                 "sha256": _hash_file(directory / manifest),
-            }
+            },
+            {
+                "@type": "cr:FileSet",
+                "@id": "files",
+                "name": "files",
+                "description": "The files that the manifest names.",
+                "encodingFormat": _ENCODINGS[kind],
+                "includes": f"{description['root']}/**",
+            },
         ],
         "recordSet": [_list_labels(description["labels"]), _list_rows(manifest)],
     }

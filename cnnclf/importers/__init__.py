@@ -12,6 +12,8 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import SKIPPED_NAME, Dataset
 from cnnclf.importers.archives.archives import archive_importers
 from cnnclf.importers.formats.cifar import CIFAR
+from cnnclf.importers.formats.croissant_files import CROISSANT
+from cnnclf.importers.formats.cvat import CVAT
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS
 from cnnclf.importers.formats.hub import hub_importer
 from cnnclf.importers.formats.idx import IDX
@@ -50,6 +52,8 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     PARQUET,
     WEBDATASET,
     *archive_importers(lambda: IMPORTERS),
+    CROISSANT,
+    CVAT,
     PIXEL_TABLE,
     TABLE,
     JSON_LABELS,

@@ -27,7 +27,7 @@ from cnnclf.progress import Progress
 from cnnclf.quality.image_facts import NUMBERS, ImageFacts, measure_images
 from cnnclf.quality.twins import NearPairs
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _LISTS: Final = ("modes", "cameras", "turns", "mismatches", "missing", "damaged")
 _PAIRS: Final = ("rows", "edges", "forms")
 _DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError)

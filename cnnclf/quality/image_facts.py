@@ -27,7 +27,7 @@ REDUCED_SIDE: Final = 256
 """Longer side of the images that are examined: what a network sees, not what a camera stored."""
 
 _CHUNK: Final = 16
-_LEVELS: Final = np.arange(256)
+_LEVELS: Final = np.stack([np.arange(256.0), np.arange(256.0) ** 2], axis=1)
 NUMBERS: Final = np.dtype(
     [
         ("width", "i4"),
@@ -140,11 +140,11 @@ def _fill(
     gray = image if image.mode == "L" else image.convert("L")
     is_small = min(gray.size) < SIDE
     way = Image.Resampling.BILINEAR if is_small else Image.Resampling.BOX
-    facts.gray[row] = np.asarray(gray.resize((SIDE, SIDE), way))
+    facts.gray[row] = np.asarray(gray.resize((SIDE, SIDE), way, reducing_gap=2.0))
     histogram = np.cumsum(gray.histogram())
     colors = np.array(image.histogram(), np.float64).reshape(-1, 256) / histogram[-1]
-    means = colors @ _LEVELS
-    spread = np.sqrt(np.maximum(colors @ _LEVELS**2 - means**2, 0)).max()
+    means, squares = (colors @ _LEVELS).T
+    spread = np.sqrt(np.maximum(squares - means**2, 0)).max()
     sha = hashlib.sha256(content).hexdigest()
     words = f"{reduced.width} {reduced.height} {reduced.is_transparent} {means.tolist()}"
     pixels = hashlib.sha256(words.encode() + facts.gray[row].tobytes())
@@ -175,6 +175,8 @@ def _fill(
 
 def _read_time(text: str) -> float:
     """Read a time of EXIF, such as 2024:05:01 12:30:00."""
+    if not text:  # an error takes as long as all colors of an image
+        return float("nan")
     try:
         return datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
     except ValueError:

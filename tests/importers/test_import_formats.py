@@ -139,6 +139,30 @@ def parquet(root: Path) -> Path:
     return path
 
 
+def croissant(root: Path) -> Path:
+    class_folders(root)
+    files = {"@id": "files", "includes": "**/*.png"}
+    image = {"name": "image", "source": {"fileSet": {"@id": "files"}}}
+    document = {
+        "@context": {"cr": "http://mlcommons.org/croissant/"},
+        "distribution": [files],
+        "recordSet": [{"field": [image]}],
+    }
+    (root / "croissant.json").write_text(json.dumps(document))
+    return root
+
+
+def cvat(root: Path) -> Path:
+    class_folders(root / "images")
+    tags = [
+        f'<image id="{number}" name="{path.name}"><tag label="{path.parent.name}"/></image>'
+        for number, path in enumerate(root.rglob("*.png"))
+    ]
+    text = "\n".join(['<?xml version="1.0"?>', "<annotations>", *tags, "</annotations>"])
+    (root / "annotations.xml").write_text(text)
+    return root
+
+
 SOURCES: dict[str, list[Callable[[Path], Path]]] = {
     "class-folders": [class_folders],
     "split-folders": [split_folders],
@@ -154,6 +178,8 @@ SOURCES: dict[str, list[Callable[[Path], Path]]] = {
     "sound-folders": [sound_folders],
     "webdataset": [shards],
     "parquet": [parquet],
+    "croissant": [croissant],
+    "cvat": [cvat],
 }
 CASES = [(name, make) for name, makers in SOURCES.items() for make in makers]
 

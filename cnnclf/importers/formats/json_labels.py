@@ -18,7 +18,7 @@ from cnnclf.progress import Progress
 _MAX_BYTES: Final = 512 << 20
 _KEYS: Final = ("images", "annotations", "categories")
 _LABELS_NAME, _DATA_NAME = "labels.json", "data"  # of FiftyOne's classification datasets
-_Pairs = dict[str, list[str]]
+Pairs = dict[str, list[str]]
 
 
 def recognize_json(source: Path) -> str | None:
@@ -44,6 +44,24 @@ def read_json(
     """
     source = source / _LABELS_NAME if source.is_dir() else source
     pairs, unlabeled, kind = _read_pairs(source)
+    return list_pairs(source, pairs, unlabeled=unlabeled, kind=kind, options=options)
+
+
+def list_pairs(
+    source: Path, pairs: Pairs, *, unlabeled: list[str], kind: str, options: ImportConfig
+) -> Listing:
+    """List images by name, with the labels that a document gives them.
+
+    Args:
+        source: The document; the names are looked up below its folder.
+        pairs: The labels of each image.
+        unlabeled: The images without one.
+        kind: What the document is, in words.
+        options: Options of the import.
+
+    Raises:
+        DataError: Images have several labels.
+    """
     several = {name: labels for name, labels in pairs.items() if len(labels) > 1}
     if several and not options.first_label:
         name, labels = next(iter(several.items()))
@@ -69,7 +87,7 @@ def read_json(
     return listing
 
 
-def _records(pairs: _Pairs, index: FileIndex, listing: Listing) -> Iterator[Record]:
+def _records(pairs: Pairs, index: FileIndex, listing: Listing) -> Iterator[Record]:
     for name, labels in pairs.items():
         try:
             yield Record(index.take(name), labels[0])
@@ -77,7 +95,7 @@ def _records(pairs: _Pairs, index: FileIndex, listing: Listing) -> Iterator[Reco
             listing.lose(name, str(error), label=labels[0])
 
 
-def _read_pairs(source: Path) -> tuple[_Pairs, list[str], str]:
+def _read_pairs(source: Path) -> tuple[Pairs, list[str], str]:
     """Return the labels of each image, the images without one, and what kind of document it is."""
     try:
         document = parse_json(read_bytes(source, max_bytes=_MAX_BYTES))
@@ -105,10 +123,10 @@ def _is_map(document: dict[str, Any]) -> bool:
     return all(isinstance(label, str | int) for label in document.values())
 
 
-def _read_numbered(source: Path, document: dict[str, Any]) -> tuple[_Pairs, list[str], str]:
+def _read_numbered(source: Path, document: dict[str, Any]) -> tuple[Pairs, list[str], str]:
     """Read {"classes": [...], "labels": {name: label or index of a class}}, as FiftyOne has it."""
     classes = document.get("classes") or []
-    pairs: _Pairs = {}
+    pairs: Pairs = {}
     unlabeled = []
     for name, value in document["labels"].items():
         is_index = type(value) is int and isinstance(classes, list) and 0 <= value < len(classes)
@@ -124,11 +142,11 @@ def _read_numbered(source: Path, document: dict[str, Any]) -> tuple[_Pairs, list
     return pairs, unlabeled, "a list of classes with the labels of files"
 
 
-def _read_coco(source: Path, document: dict[str, Any]) -> tuple[_Pairs, list[str], str]:
+def _read_coco(source: Path, document: dict[str, Any]) -> tuple[Pairs, list[str], str]:
     try:
         categories = {row["id"]: str(row["name"]) for row in document["categories"]}
         names = {row["id"]: str(row["file_name"]) for row in document["images"]}
-        pairs: _Pairs = {}
+        pairs: Pairs = {}
         for row in document["annotations"]:
             labels = pairs.setdefault(names[row["image_id"]], [])
             if categories[row["category_id"]] not in labels:
@@ -138,14 +156,14 @@ def _read_coco(source: Path, document: dict[str, Any]) -> tuple[_Pairs, list[str
     return pairs, [name for name in names.values() if name not in pairs], "a COCO document"
 
 
-def _read_objects(source: Path, document: list[Any]) -> tuple[_Pairs, list[str], str]:
+def _read_objects(source: Path, document: list[Any]) -> tuple[Pairs, list[str], str]:
     columns = name_columns(list(dict.fromkeys(key for row in document for key in row)))
     if not {"path", "label"} <= columns.keys():
         raise DataError(
             f"the objects in {source} have no keys for path and label: {', '.join(document[0])}",
             "name them path and label",
         )
-    pairs: _Pairs = {}
+    pairs: Pairs = {}
     unlabeled = []
     for number, row in enumerate(document, start=1):
         try:

@@ -75,3 +75,88 @@ def test_the_layout_of_ultralytics_and_its_cache(tmp_path: Path) -> None:
     (tmp_path / "set" / "train.cache").write_bytes(b"\x93NUMPY")
     report = read(tmp_path / "set", tmp_path)
     assert (report.labels, report.images, report.failed) == (("a", "b"), 12, 0)
+
+
+def test_the_folders_of_roboflow(tmp_path: Path) -> None:
+    for split, count in (("train", 4), ("valid", 2), ("test", 2)):
+        for label in "ab":
+            put_images(tmp_path / "set" / split / label, count)
+    for name in ("README.dataset.txt", "README.roboflow.txt"):
+        (tmp_path / "set" / name).write_text("https://universe.roboflow.com")
+    report = read(tmp_path / "set", tmp_path)
+    assert (report.labels, report.images, report.failed) == (("a", "b"), 16, 0)
+    assert report.counts["val"] == {"a": 2, "b": 2}
+
+
+def test_the_table_of_roboflow(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        put_images(tmp_path / "set" / split, 6)
+        lines = [f"{n}.png,{1 - n % 2}, {n % 2}" for n in range(6)]
+        text = "\n".join(["filename, a, b", *lines])
+        (tmp_path / "set" / split / "_classes.csv").write_text(text)
+    report = read(tmp_path / "set" / "train" / "_classes.csv", tmp_path)
+    assert (report.labels, report.images) == (("a", "b"), 6)
+
+
+def test_the_documents_of_roboflow(tmp_path: Path) -> None:
+    put_images(tmp_path / "set" / "train", 6)
+    document = {
+        "categories": [{"id": n, "name": name} for n, name in enumerate(("none", "a", "b"))],
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(6)],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1 + n % 2} for n in range(6)],
+    }
+    path = tmp_path / "set" / "train" / "_annotations.coco.json"
+    path.write_text(json.dumps(document))
+    assert read(path, tmp_path).labels == ("a", "b")
+
+
+def test_the_samples_of_teachable_machine(tmp_path: Path) -> None:
+    for label in ("Class 1", "Class 2"):
+        put_images(tmp_path / "set" / f"{label}-samples", 3)
+    report = read(tmp_path / "set", tmp_path)
+    assert (report.images, len(report.labels)) == (6, 2)
+
+
+def test_imagenet_as_cvat_writes_it(tmp_path: Path) -> None:
+    for label in ("owl", "elk"):
+        put_images(tmp_path / "set" / label, 3)
+    (tmp_path / "set" / "synsets.txt").write_text("owl\nelk\n")
+    assert read(tmp_path / "set", tmp_path).labels == ("elk", "owl")
+
+
+def write_cvat(folder: Path, images: str, *, head: str = "") -> Path:
+    put_images(folder / "images", 6)
+    path = folder / "annotations.xml"
+    path.write_text(f'<?xml version="1.0"?>{head}\n<annotations>{images}</annotations>')
+    return path
+
+
+@pytest.mark.parametrize("name", ["", "annotations.xml"])
+def test_tags_of_cvat(tmp_path: Path, name: str) -> None:
+    box = '<box label="car" xtl="1" ytl="1" xbr="2" ybr="2"/>'
+    lines = [
+        f'<image id="{n}" name="{n}.png" width="8" height="8">'
+        f'{box}{f"""<tag label="{"ab"[n % 2]}" source="manual"/>""" if n < 5 else ""}</image>'
+        for n in range(6)
+    ]
+    write_cvat(tmp_path / "set", "".join(lines))
+    report = read(tmp_path / "set" / name, tmp_path)
+    assert (report.format, report.labels, report.images) == ("cvat", ("a", "b"), 5)
+    assert "1 image without a label" in report.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("images", "head", "words"),
+    [
+        ('<image name="0.png"><box label="a"/></image>', "", "no tags of images, only 1 shape"),
+        ('<image name="0.png"><tag label="a"/><tag label="b"/></image>', "", "multi-label"),
+        ('<image name="0.png">', "", "not valid XML"),
+        ("", '<!DOCTYPE a [<!ENTITY b "c">]>', "declares entities"),
+    ],
+)
+def test_what_cvat_cannot_mean_is_one_line(
+    tmp_path: Path, images: str, head: str, words: str
+) -> None:
+    path = write_cvat(tmp_path / "set", images, head=head)
+    with pytest.raises(DataError, match=words):
+        read(path, tmp_path)
