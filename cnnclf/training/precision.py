@@ -55,13 +55,13 @@ def choose_precision(
     pace = _find_pace(plan, runtime, wait=wait, progress=progress)
     if pace is None:
         return replace(runtime, precision_reason="the run is too short to measure others")
-    chosen = _set_up(plan, pace.choose())  # measuring also used random numbers: seeded again
+    chosen = set_up(plan, pace.choose())  # measuring also used random numbers: seeded again
     return replace(chosen, precision_reason=pace.words)
 
 
 def change_precision(plan: Any, precision: str, *, reason: str) -> RuntimeInfo:
     """Set the runtime up again in another precision, with the seed of the plan."""
-    return replace(_set_up(plan, precision), precision_reason=reason)
+    return replace(set_up(plan, precision), precision_reason=reason)
 
 
 def _find_pace(
@@ -88,7 +88,7 @@ def _measure(plan: AnyPlan, runtime: RuntimeInfo, *, expected_rate: float) -> di
     count = min(largest, max(16, int(expected_rate * _STEP_S)))
     steps = {}
     for precision in ("float32", "bfloat16"):
-        _set_up(plan, precision)
+        set_up(plan, precision)
         if isinstance(plan, TrainPlan):
             steps[precision] = _build_step(plan, runtime, count=count)
             continue
@@ -161,11 +161,19 @@ def _compile_step(
     return step
 
 
-def _set_up(plan: Any, precision: str) -> RuntimeInfo:
+def set_up(plan: Any, precision: str = "", **options: Any) -> RuntimeInfo:
+    """Set the runtime up as a plan says.
+
+    Args:
+        plan: The plan.
+        precision: Another one than that of the plan.
+        options: More arguments of `setup_runtime`.
+    """
     settings = plan.config.runtime
     return setup_runtime(
         device=settings.device,
-        precision=precision,
+        precision=precision or settings.precision,
         seed=settings.seed,
         deterministic=settings.deterministic,
+        **options,
     )

@@ -32,7 +32,7 @@ from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.head_and_tail import fit_head_and_tail
-from cnnclf.training.precision import change_precision, choose_precision
+from cnnclf.training.precision import change_precision, choose_precision, set_up
 from cnnclf.training.recording import draw_curves, read_epochs
 from cnnclf.training.reference_images import keep_reference
 from cnnclf.training.scratch import fit_cnn
@@ -94,20 +94,10 @@ def execute_plan(
         RunError: The loss became NaN, weights do not fit, or the state to continue from is damaged.
         DeviceError: The device cannot be used, or no space for images, features or checkpoints.
     """
-    from cnnclf.runtime import setup_runtime
-
     settings, started = plan.config.runtime, time.perf_counter()
     with decode_ahead(plan, dataset) as ahead:
         # Before the run directory is made, so that a device that cannot be used leaves none.
-        runtime = setup_runtime(
-            device=settings.device,
-            precision=settings.precision,
-            seed=settings.seed,
-            deterministic=settings.deterministic,
-            threads=None,
-            verbose=verbose,
-            progress=progress,
-        )
+        runtime = set_up(plan, verbose=verbose, progress=progress)
         if not resume:
             runtime = choose_precision(
                 plan, runtime, wait=lambda: ahead(progress), progress=progress
@@ -116,30 +106,23 @@ def execute_plan(
         if resume:
             runtime = _keep_precision(plan, runtime, run)
 
-        def conduct(
-            runtime: "RuntimeInfo", *, resume: bool, started: float | None = None
-        ) -> TrainResult:
-            return conduct_run(
-                plan,
-                dataset,
-                run=run,
-                runtime=runtime,
-                progress=progress,
-                resume=resume,
-                listeners=listeners,
-                ahead=ahead,
-                started=started,
-            )
-
+        options: dict[str, Any] = {
+            "run": run,
+            "progress": progress,
+            "listeners": listeners,
+            "ahead": ahead,
+        }
         try:
             try:
-                return conduct(runtime, resume=resume, started=started)
+                return conduct_run(
+                    plan, dataset, runtime=runtime, resume=resume, started=started, **options
+                )
             except DivergedError as error:
                 if settings.precision != "auto" or runtime.precision == "float32":
                     raise
                 progress.warn(f"{error.message}; training continues in float32, which may not")
                 runtime = change_precision(plan, "float32", reason="the loss became NaN before")
-                return conduct(runtime, resume=True)
+                return conduct_run(plan, dataset, runtime=runtime, resume=True, **options)
         except (KeyboardInterrupt, DeviceError) as stop:
             once = "once there is enough, " if isinstance(stop, DeviceError) else ""
             stop.add_note(f"{once}continue with: {run.resume_command()}")

@@ -23,6 +23,7 @@ from cnnclf.tracking.tracking import open_tracking
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.fitting.state import Score, TrainingState
 from cnnclf.training.phases import HEAD
+from cnnclf.training.precision import set_up
 from cnnclf.training.recording import draw_curves, read_epochs
 from cnnclf.training.run import fit
 from cnnclf.training.work import open_work
@@ -143,8 +144,6 @@ def continue_trial(
         RunError: Another process trains in it.
         DeviceError: No memory or space.
     """
-    from cnnclf.runtime import setup_runtime
-
     run = RunDirectory(path)
     is_new = not run.record.exists()
     if is_new:
@@ -156,7 +155,7 @@ def continue_trial(
         plan = parse_plan(run.plan, read)
     if isinstance(plan, FinetunePlan):
         fetch_weights(plan.weights, progress=progress)
-    settings, total = plan.config.runtime, RECIPES[plan.kind.command].count_epochs(plan)
+    total = RECIPES[plan.kind.command].count_epochs(plan)
     counted = read_outcome(path).epochs
 
     def stop(row: EpochRow, is_best: bool) -> StopRequest | None:  # noqa: ARG001
@@ -165,14 +164,7 @@ def continue_trial(
         counted += row.phase != HEAD
         return StopRequest.PRUNE if epochs <= counted < total else asked
 
-    runtime = setup_runtime(
-        device=settings.device,
-        precision=settings.precision,
-        seed=settings.seed,
-        deterministic=settings.deterministic,
-        threads=threads,
-        progress=progress,
-    )
+    runtime = set_up(plan, threads=threads, progress=progress)
     try:
         with (
             open_tracking(track, progress) as tracking,

@@ -11,12 +11,16 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DivergedError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.inference.classifier import Classifier
+from cnnclf.planning.finetune_pace import FORWARD
+from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.train_plan import TrainPlan, plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs import STATE_FILE, create_run
 from cnnclf.runtime import RuntimeInfo, setup_runtime
 from cnnclf.training import precision, run, work
 from cnnclf.training.epochs import EpochRow
+from tests.training.tiny_finetune import plan_tiny as plan_finetune
+from tests.training.tiny_finetune import tiny_backbone
 
 SLOWER, FASTER = ({"float32": 100.0, "bfloat16": rate} for rate in (90.0, 140.0))
 
@@ -37,7 +41,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
     return found
 
 
-def choose(plan: TrainPlan) -> RuntimeInfo:
+def choose(plan: TrainPlan | FinetunePlan) -> RuntimeInfo:
     runtime = setup_runtime(device="cpu", precision="auto", seed=0)
     try:
         return precision.choose_precision(plan, runtime, wait=lambda: None, progress=Silent())
@@ -147,3 +151,29 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
     assert made.read_record()["precision"] == "float32"
     layers = Classifier.load(made.last).model.layers
     assert {str(layer.compute_dtype) for layer in layers} == {"float32"}
+
+
+def test_the_second_phase_of_a_fine_tuning_is_measured_and_a_head_alone_is_not(
+    shapes: Dataset, measured: list[dict[str, float]]
+) -> None:
+    measured.append(FASTER | {FORWARD: 50.0})
+    given = {"runtime.deterministic": False}
+    with tiny_backbone():
+        chosen = choose(plan_finetune(shapes, **given))
+        alone = choose(plan_finetune(shapes, **given, **{"tail.unfreeze": "none"}))
+        again = choose(plan_finetune(shapes, **given))
+    assert chosen.precision == again.precision == "bfloat16"
+    assert chosen.precision_reason.endswith("float32 100, bfloat16 140, evaluation 50")
+    assert (alone.precision, alone.precision_reason) == (
+        "float32",
+        "a head alone takes seconds in any",
+    )
+
+
+def test_steps_of_the_tail_and_passes_of_the_whole_network_are_measured(shapes: Dataset) -> None:
+    runtime = setup_runtime(device="cpu", precision="float32", seed=0)
+    with tiny_backbone():
+        rates = precision._measure(plan_finetune(shapes), runtime, expected_rate=100.0)
+    setup_runtime(device="cpu", precision="float32")
+    assert set(rates) == {"float32", "bfloat16", FORWARD}
+    assert min(rates.values()) > 0

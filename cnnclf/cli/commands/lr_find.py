@@ -45,7 +45,7 @@ def lr_find_command(
     from cnnclf.importers import open_dataset
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs import find_settings
-    from cnnclf.runtime import setup_runtime
+    from cnnclf.training.precision import set_up
 
     typed = given_settings(settings)
     loaded, origins = load_config(config and find_settings(config, command="train"), options=typed)
@@ -54,15 +54,7 @@ def lr_find_command(
     )
     with blaming_options(origins):
         plan = plan_training(loaded, found, given=origins)
-    machine = plan.config.runtime
-    runtime = setup_runtime(
-        device=machine.device,
-        precision=machine.precision,
-        seed=machine.seed,
-        deterministic=machine.deterministic,
-        verbose=verbose,
-        progress=out.progress(),
-    )
+    runtime = set_up(plan, verbose=verbose, progress=out.progress())
     from cnnclf.training.rate_range import try_rates
 
     result = try_rates(plan, found, runtime=runtime, steps=steps, progress=out.progress())

@@ -11,6 +11,7 @@ from cnnclf.config import HeadConfig
 from cnnclf.errors import RunError
 from cnnclf.inference.engines import openvino_engine
 from cnnclf.inference.engines.engine import EngineRefusedError
+from cnnclf.inference.engines.keras_engine import set_precision
 from cnnclf.models.backbones import find_backbone
 from cnnclf.models.transfer import build_transfer, choose_frozen_stage
 from cnnclf.progress import Silent
@@ -125,6 +126,9 @@ def test_the_fastest_engine_that_is_installed_is_chosen(monkeypatch: pytest.Monk
     assert choose_engine(RUNTIME, Silent()) == "openvino-bf16"
     monkeypatch.setattr(feature_engines, "find_fast_precision", lambda: "float32")
     assert choose_engine(RUNTIME, Silent()) == "openvino-f32"
+    reduced: Any = SimpleNamespace(**vars(RUNTIME) | {"precision": "bfloat16"})
+    assert choose_engine(reduced, Silent()) == "keras-bfloat16"
+    assert choose_engine(reduced, Silent(), precision="auto") == "openvino-f32", "for the tail only"
     monkeypatch.setattr(feature_engines, "find_missing", lambda *_, **__: ("openvino",))
     progress = Silent()
     assert choose_engine(RUNTIME, progress) == "keras-float32"
@@ -141,3 +145,16 @@ def test_layers_that_openvino_does_not_know_are_an_error_with_a_way_out(
     with pytest.raises(RunError, match="no such layer") as caught:
         build_engine("openvino-f32", build_trunk())
     assert caught.value.hint == "use --no-feature-cache"
+
+
+def test_openvino_computes_a_model_of_reduced_precision_in_its_own() -> None:
+    import keras
+
+    pixels = keras.Input((8, 8, 3))
+    maps = keras.layers.Conv2D(4, 3, dtype="mixed_bfloat16")(pixels)
+    model = keras.Model(pixels, [keras.layers.GlobalAveragePooling2D()(maps), maps])
+    plain = set_precision(model, "float32")
+    assert plain is not model
+    for at, outputs in run("keras-float32", plain).items():
+        for ours, theirs in zip(run("openvino-f32", model)[at], outputs, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-3)
