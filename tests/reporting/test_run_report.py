@@ -1,5 +1,6 @@
 """report.html: complete in itself, safe whatever names hold, and written from what there is."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -98,6 +99,16 @@ def test_an_unfinished_run_of_one_epoch(dataset: Dataset, tmp_path: Path) -> Non
     assert "the run is failed" in missing[0]
     assert "nothing was evaluated" in missing[1]
     assert len(page.find("svg", "chart")) == 3
+
+
+@pytest.mark.parametrize(("device", "who"), [("CPU: one", ""), ("GPU: one", "the GPU ")])
+def test_the_time_is_shown_by_what_it_was_spent_on(tmp_path: Path, device: str, who: str) -> None:
+    run = make_run(tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    record |= {"fit_s": 60.0, "start_s": 20.0, "data_wait_share": 0.25, "device": device}
+    (run / "run.json").write_text(json.dumps(record))
+    page, _ = write(run)
+    assert f"25 % starting, 19 % {who}waiting for images, 56 % computing" in page.text
 
 
 def test_a_run_that_stopped_before_its_plan(tmp_path: Path) -> None:
