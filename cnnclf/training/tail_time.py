@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cnnclf.planning.finetune_pace import correct_pace
+from cnnclf.planning.finetune_pace import FORWARD, correct_pace
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.pace import MIN_STEPS, count_final_images
 from cnnclf.training.fitting.judging import Verdict
@@ -39,8 +39,10 @@ def find_tail_time(work: Work[FinetunePlan], verdict: Verdict | None) -> TailTim
     final_s = plan.work.expect_finish_s(pace)
     if verdict is not None:
         images = judged + count_final_images(counts, indexed=plan.work.indexed)
-        final_s = 2 * verdict.load_s + images * verdict.image_s
-        pace = pace if pace.is_measured else correct_pace(pace, 1 / max(verdict.image_s, 1e-9))
+        if verdict.image_s and not pace.is_measured:
+            pace = correct_pace(pace, 1 / verdict.image_s)
+        image_s = verdict.image_s or 1 / pace.rates[FORWARD]
+        final_s = 2 * verdict.load_s + images * image_s
     rate = pace.rate(work.runtime.precision)
     epoch_s = plan.work.expect_epoch_s(rate)
     minutes, epochs, left_s = config.training.minutes, config.tail.epochs, float("inf")

@@ -38,8 +38,8 @@ class Verdict:
         logits: float32 [n, K].
         truth: The class of each, int [n].
         label_smoothing: Of the loss that epochs are scored with.
-        image_s: Seconds that each took.
-        load_s: Seconds until the first, with loading the network.
+        image_s: Seconds that each took; 0: they were too few to know.
+        load_s: Seconds of loading and compiling the network.
     """
 
     logits: Logits
@@ -145,17 +145,18 @@ def judge_checkpoint(
     """
     begun = time.perf_counter()
     classifier = Classifier.load(checkpoint)
-    parts, loaded = [], begun
+    parts, ends = [], []
     with progress.task("measuring on val", len(rows), unit="images") as task:
         for start in range(0, len(rows), _BATCH):
             wanted = rows[start : start + _BATCH]
             parts.append(classifier.logits(pixels.gather(wanted)))
             task.advance(len(wanted))
-            loaded = loaded if start else time.perf_counter()  # the first ones compile, too
-    now, truth = time.perf_counter(), dataset.manifest.class_indices[rows]
-    image_s = (now - loaded) / (len(rows) - _BATCH) if len(rows) > _BATCH else 0.0
-    image_s = image_s or (now - begun) / len(rows)
-    load_s = max(0.0, now - begun - len(rows) * image_s)
+            ends.append(time.perf_counter())
+    # the first batch compiles, and a last one that is smaller does so again
+    full, taken = len(rows) // _BATCH, ends[-1] - begun
+    image_s = (ends[full - 1] - ends[0]) / (_BATCH * (full - 1)) if full > 1 else 0.0
+    load_s = max(0.0, taken - len(rows) * image_s)
+    truth = dataset.manifest.class_indices[rows]
     return Verdict(np.concatenate(parts), truth, label_smoothing, image_s, load_s)
 
 
