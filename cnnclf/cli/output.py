@@ -75,6 +75,8 @@ class Output:
         cells = [[format_value(value) for value in row] for row in values]
         self._title(title)
         width = self._width("stdout")
+        if width is not None and not cells:
+            return  # headings alone say nothing to a person
         if width is None:
             self._plain_table(columns, values, cells)
         elif _fits(columns, cells, width):

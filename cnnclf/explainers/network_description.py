@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from cnnclf.models.anatomy import BYTES_PER_VALUE, Anatomy
+from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.dense_comparison import DenseComparison, compare_dense
 
 Shape = tuple[int, int, int]
@@ -35,7 +35,7 @@ class NetworkDescription:
     @property
     def weight_bytes(self) -> int:
         """Memory of the weights in float32."""
-        return self.anatomy.parameters * BYTES_PER_VALUE
+        return self.anatomy.weight_bytes
 
     @property
     def image_bytes(self) -> int:

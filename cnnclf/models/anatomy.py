@@ -100,6 +100,11 @@ class Anatomy:
         return sum(layer.macs for layer in self.layers)
 
     @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights, in float32."""
+        return self.parameters * BYTES_PER_VALUE
+
+    @property
     def flops(self) -> int:
         """Floating-point operations for one image: a multiplication and an addition for each."""
         return 2 * self.macs

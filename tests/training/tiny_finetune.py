@@ -9,7 +9,7 @@ import pytest
 
 from cnnclf.config import FinetuneConfig, load_config
 from cnnclf.data.manifest import Dataset
-from cnnclf.models import backbones
+from cnnclf.models import backbone_costs, backbones
 from cnnclf.models.backbones import BACKBONES, Backbone
 from cnnclf.models.stages import Stage
 from cnnclf.models.weights.weight_files import WeightsFile
@@ -79,11 +79,18 @@ ROW = Backbone(
 )
 
 
+COSTS = [
+    {"stage": name, "parameters": "1000", "macs": "90000", "values": "1500", "features": features}
+    for name, features in (("stem", ""), ("stage1", ""), ("stage2", ""), ("stage3", "32"))
+]
+
+
 @contextmanager
 def tiny_backbone(engine: str = "keras-float32") -> Iterator[None]:
     """Add the tiny backbone to the table, and let one engine compute frozen layers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backbones, "BACKBONES", (*BACKBONES, ROW))
+        patch.setitem(backbone_costs._read_table(), ROW.name, COSTS)
         patch.setattr(phase_data, "choose_engine", lambda *_, **__: engine)
         yield
 

@@ -5,6 +5,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.cli import options
+from cnnclf.cli.network_tables import GroupedCount
+from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.cli.training_commands import (
     Assignments,
@@ -92,7 +94,7 @@ class _BackboneTrainer:
         return _describe(plan)
 
     def show_network(self, plan: "FinetunePlan") -> None:
-        """Show nothing: the layers of a backbone are known once it is built."""
+        _show_stages(plan)
 
     def prepare(self, plan: "FinetunePlan", progress: Progress) -> None:
         from cnnclf.models.weights.sources import fetch_weights
@@ -102,8 +104,8 @@ class _BackboneTrainer:
 
 def _describe(plan: "FinetunePlan") -> dict[str, str]:
     from cnnclf.files import format_bytes
-    from cnnclf.models.anatomy import BYTES_PER_VALUE
     from cnnclf.names import count_of
+    from cnnclf.planning.finetune_memory import count_memory
 
     config, row = plan.config, plan.backbone
     head, training = config.head, config.training
@@ -129,11 +131,40 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
         lines["augmentation"] = augmentation
     if expected := describe_time(plan):
         lines["time"] = expected
+    outputs = f"the outputs of {count_of(int(training.batch_size), 'image')} in trained layers"
     lines["memory"] = (
-        f"{format_bytes(row.parameters * BYTES_PER_VALUE)} for the weights; "
-        f"cnnclf describe --backbone {row.name} counts the outputs of its layers"
+        f"{format_bytes(count_memory(plan))} for the weights, {config.optimizer.name} and "
+        f"{outputs}; TensorFlow itself is not counted"
     )
     return lines
+
+
+def _show_stages(plan: "FinetunePlan") -> None:
+    """Show the stages of the backbone, which ones are trained, and what they cost."""
+    from cnnclf.files import format_bytes
+    from cnnclf.planning.finetune_memory import plan_parts
+
+    parts = plan_parts(plan)
+    phases = (
+        ("none", parts.frozen),
+        ("tail", parts.tail),
+        ("head, tail" if parts.tail.layers else "head", parts.head),
+    )
+    out.table(
+        "stages",
+        ("stage", "trained in phase", "parameters", "MACs", "outputs per image"),
+        rows=[
+            (
+                layer.name,
+                phase,
+                GroupedCount(layer.parameters),
+                GroupedCount(layer.macs),
+                format_bytes(layer.activation_bytes),
+            )
+            for phase, part in phases
+            for layer in part.layers
+        ],
+    )
 
 
 def _describe_augmentation(plan: "FinetunePlan") -> str:

@@ -86,12 +86,13 @@ def list_command(
     elif sort == "created":
         rows.sort(key=lambda row: str(row["created"]))
     out.json({"runs": rows})
-    columns = ("run", "status", "test", "val", "model", "parameters", "epochs", "data", "created")
-    keys = ("name", "status", "test_accuracy", "val_accuracy", "model")
+    columns = ("run", "status", "test", "val", "model", "params", "epochs", "data", "created")
+    keys = ("name", "status", "test_accuracy", "val_accuracy")
     if rows:
         cells = [
             [
                 *(row[key] for key in keys),
+                (row["model"] or "").replace(",", ", ") or None,
                 _grouped(row["parameters"]),
                 row["epochs"],
                 row["dataset"],

@@ -205,7 +205,7 @@ def _show_space(request: "SearchRequest", plan: "AnyPlan") -> None:
     epochs = request.recipe.count_epochs(plan)
     rungs = choose_rungs(epochs)
     rows = [(each.key, each.describe()) for each in request.space.dimensions]
-    out.table("Space", ("setting", "values"), rows=rows)
+    out.table("Searched settings", ("setting", "values"), rows=rows)
     if not isinstance(plan, TrainPlan):
         out.line(f"rungs: the head and {', '.join(map(str, rungs))} epochs of the tail")
         out.json({"space": request.space.to_dict(), "rungs": rungs})

@@ -62,7 +62,7 @@ def test_an_operation_that_does_not_fit_the_images_is_wrong_usage(
     given = ("--out", tmp_path / "preview.png", "--color", "gray", "--hue", 0.1)
     result = cli("augment-preview", photos, *given)
     assert result.code == ExitCode.USAGE
-    assert "augment.hue needs color images" in result.stderr
+    assert "error: --hue needs color images" in result.stderr
 
 
 def test_the_same_seed_draws_the_same(cli: Cli, photos: Path, tmp_path: Path) -> None:

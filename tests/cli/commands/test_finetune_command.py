@@ -121,7 +121,7 @@ def test_refusals_are_one_line_with_the_right_code(
         (("--views", "2", "--mixup", "0.2"), "mixup cannot be used with several cached views"),
         (
             ("--optimizer", "adam", "--head-weight-decay", "0.5"),
-            "adam does not support weight decay (got head.weight_decay = 0.5)",
+            "adam does not support weight decay (got --head-weight-decay 0.5)",
         ),
     ],
     ids=str,

@@ -67,7 +67,7 @@ def test_list_puts_the_best_first(cli: Cli, runs: Path) -> None:
     assert [line.split()[0] for line in lines[1:]] == ["x_or_o-2", "x_or_o-1", "x_or_o-10"]
     assert "0.9800" in lines[1]
     assert "89,458" in lines[1]
-    assert lines[1].index("89,458") + 6 == lines[0].index("parameters") + 10  # numbers to the right
+    assert lines[1].index("89,458") + 6 == lines[0].index("params") + 6  # numbers to the right
     assert "interrupted" in lines[3]
 
 

@@ -157,7 +157,7 @@ def test_textbook_announces_the_textbook_count(cli: Cli, images: Path) -> None:
         (
             ("{images}", "--hue", "0.1", "--dry-run"),
             ExitCode.USAGE,
-            "augment.hue needs color images",
+            "error: --hue needs color images",
         ),
     ],
     ids=lambda value: str(value)[:40],
