@@ -202,9 +202,10 @@ class Expectation:
             minutes: That it was given, if any.
             epochs: That are expected to fit into them.
         """
-        if minutes is None:
-            return f"{self.words}; {self.pace.words}"
-        expected = f"{count_of(epochs, 'epoch')} expected" if epochs else "perhaps less"
+        if minutes is None or not epochs:
+            most = "" if minutes is None else f"at most {minutes:g} min; "
+            return f"{most}{self.words}; {self.pace.words}"
+        expected = f"{count_of(epochs, 'epoch')} expected"
         return f"{minutes:g} min, with evaluation; {expected}; {self.pace.words}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -220,6 +220,7 @@ def test_without_a_tail_minutes_are_the_most_that_a_run_takes(shapes: Dataset) -
     assert plan.planned_epochs == 0
     assert list(plan.expect().parts) == ["the first phase"]
     assert plan.expect().seconds < 300
+    assert plan.expect().describe(5, epochs=0).startswith("at most 5 min; about ")
 
 
 @pytest.mark.usefixtures("in_table")
