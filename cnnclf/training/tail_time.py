@@ -42,7 +42,8 @@ def find_tail_time(work: Work[FinetunePlan], verdict: Verdict | None) -> TailTim
         if verdict.image_s and not pace.is_measured:
             pace = correct_pace(pace, 1 / verdict.image_s)
         image_s = verdict.image_s or 1 / pace.rates[FORWARD]
-        final_s = 2 * verdict.load_s + images * image_s
+        # judged and tested in turn; the points between the phases compile as well
+        final_s = (2 + config.tail.interpolate) * verdict.load_s + images * image_s
     rate = pace.rate(work.runtime.precision)
     epoch_s = plan.work.expect_epoch_s(rate)
     minutes, epochs, left_s = config.training.minutes, config.tail.epochs, float("inf")
