@@ -75,8 +75,8 @@ def test_confusion_with_odd_labels_and_large_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("confusion", "expected"),
     [
-        ([[99, 1], [0, 100]], ["99\n99%", "1\n1%", "100\n100%"]),
-        ([[997, 3], [500, 500]], ["997\n99.7%", "3\n0.3%", "500\n50%", "500\n50%"]),
+        ([[99, 1], [0, 100]], ["99\n99 %", "1\n1 %", "100\n100 %"]),
+        ([[997, 3], [500, 500]], ["997\n99.7 %", "3\n0.3 %", "500\n50 %", "500\n50 %"]),
     ],
 )
 def test_counts_and_shares_are_printed(confusion: list[list[int]], expected: list[str]) -> None:
