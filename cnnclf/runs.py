@@ -3,7 +3,7 @@
 A run directory holds::
 
     plan.json settings.toml run.json history.csv log.txt curves.png
-    trace.csv report.html                    if they were asked for
+    trace.csv margins.csv report.html        if they were asked for
     checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle), reference.npz
                                              (images to try engines on), engine-cache/;
                                              last also optimizer.npz + state.json, for --resume;
@@ -46,6 +46,7 @@ SETTINGS_FILE = "settings.toml"
 RECORD_FILE = "run.json"
 HISTORY_FILE = "history.csv"
 TRACE_FILE = "trace.csv"
+MARGINS_FILE = "margins.csv"
 LOG_FILE = "log.txt"
 CURVES_FILE = "curves.png"
 REPORT_FILE = "report.html"
@@ -147,6 +148,11 @@ class RunDirectory:
     def trace(self) -> Path:
         """One row per epoch and layer, of `train --trace`."""
         return self.path / TRACE_FILE
+
+    @property
+    def margins(self) -> Path:
+        """The mean margin of each training image, of `train --trace`."""
+        return self.path / MARGINS_FILE
 
     @property
     def report(self) -> Path:

@@ -1,8 +1,9 @@
 """All that the checks look at; what several of them need is computed once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -30,10 +31,12 @@ class Networks(NamedTuple):
         embed: From a dataset and rows to features [N, D], 0 for other rows; None for none.
         judge: From a dataset and rows to probabilities [N, K] of a run, NaN for other rows; None
             without a run.
+        margins: How sure a run was of the label of each training image, by path, while it learned.
     """
 
     embed: Embed | None = None
     judge: Judge | None = None
+    margins: Mapping[str, float] = MappingProxyType({})
 
 
 NO_NETWORKS: Final = Networks()
@@ -131,6 +134,18 @@ class Evidence:
         probabilities = self._networks.judge(self.dataset, self.facts.usable)
         hits = probabilities.argmax(axis=1) == self.classes
         return Judgement(probabilities, float(hits[self.facts.usable].mean()), 1)
+
+    @cached_property
+    def is_slow_to_learn(self) -> dict[int, bool]:
+        """Whether the margin of a row was among the lowest tenth; of rows that have one."""
+        margins = self._networks.margins
+        found = {
+            row: margins[path]
+            for row, path in enumerate(self.dataset.manifest.paths)
+            if path in margins
+        }
+        limit = np.quantile(list(found.values()), 0.1) if found else 0.0
+        return {row: bool(margin < limit) for row, margin in found.items()}
 
     @cached_property
     def judgement(self) -> Judgement:

@@ -76,6 +76,9 @@ def find_label_suspects(evidence: Evidence) -> Iterator[Case]:
         if witness is not None and witness is not judgement:
             agrees = int(witness.probabilities[row].argmax()) == better
             words += f"; the run {'agrees' if agrees else 'does not agree'}"
+        is_slow = evidence.is_slow_to_learn.get(row)
+        if is_slow is not None:
+            words += f"; its margin in training {'agrees' if is_slow else 'does not agree'}"
         yield Case(words, row, value=margin, suggested=labels[better])
 
 

@@ -166,8 +166,12 @@ def _reduce(x: Floats) -> Floats:
     """Scale features to unit variance, and keep their main directions and a constant."""
     x -= x.mean(axis=0)
     x /= x.std(axis=0) + np.float32(1e-3)
-    _, directions = np.linalg.eigh(x.T @ x / len(x))
-    main = x @ directions[:, -_DIMENSIONS:] / np.sqrt(np.float32(x.shape[1]))
+    if len(x) < x.shape[1]:  # the same coordinates from the smaller matrix
+        values, vectors = np.linalg.eigh(x @ x.T)
+        main = (vectors * np.sqrt(np.maximum(values, 0)))[:, -_DIMENSIONS:]
+    else:
+        main = x @ np.linalg.eigh(x.T @ x)[1][:, -_DIMENSIONS:]
+    main /= np.sqrt(np.float32(x.shape[1]))
     return np.concatenate([main, np.ones((len(x), 1), np.float32)], axis=1)
 
 

@@ -14,6 +14,7 @@ from cnnclf.planning.pace import count_final_images
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import Phase, fit_phase
+from cnnclf.training.fitting.margins import MarginMeter
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.work import Work
 
@@ -41,6 +42,11 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
     with work.runtime.scope():
         net = open_net(work)
     minutes = plan.config.training.minutes
+    manifest, margins = work.dataset.manifest, None
+    if plan.config.training.trace:
+        margins = MarginMeter(
+            batches, manifest.class_indices, paths=manifest.paths, file=work.run.margins
+        )
     state = fit_phase(
         net,
         Phase(
@@ -57,6 +63,7 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
         val_batches=val_batches,
         resume=work.resume,
         **work.fit_settings,
+        margins=margins,
     )
     images = state.epoch * batches.count
     work.run.update_run(

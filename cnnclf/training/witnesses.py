@@ -13,6 +13,8 @@ from cnnclf.evaluation.predictions import check_labels, predict_rows
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Progress
 from cnnclf.quality.check_evidence import Networks
+from cnnclf.runs import RunDirectory
+from cnnclf.training.fitting.margins import read_margins
 from cnnclf.training.frozen.embedding import embed_images
 
 # Below, a classifier learns too little; above, features take longer than a minute or two.
@@ -47,12 +49,13 @@ def open_networks(
         wanted = config.embeddings or (
             run is None and _MIN_IMAGES <= len(dataset) <= _MAX_IMAGES and len(dataset.labels) > 1
         )
-    judge = None
+    judge, margins = None, {}
     if run is not None:
         classifier = Classifier.load(run)
         check_labels(classifier.labels, dataset)
         judge = _Judge(classifier, config.threads, progress)
-    return Networks(_Embed(config.threads, progress) if wanted else None, judge)
+        margins = read_margins(RunDirectory(run).margins)
+    return Networks(_Embed(config.threads, progress) if wanted else None, judge, margins)
 
 
 class _Embed:

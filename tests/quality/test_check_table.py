@@ -108,6 +108,12 @@ def test_what_features_reveal_is_found(name: str | None, tmp_path: Path) -> None
         flat = np.full((len(dataset), 2), (0.9, 0.1), np.float32)
         both = check(dataset, networks=Networks(embed_drawn, lambda *_: flat)).findings
         assert both[0].message.endswith("; the run agrees")
+        for low, words in ((FIRST, "agrees"), ("ball/001.png", "does not agree")):
+            margins = dict.fromkeys(dataset.manifest.paths, 2.0) | {low: -1.0}
+            three = check(dataset, networks=Networks(embed_drawn, lambda *_: flat, margins))
+            assert three.findings[0].message.endswith(
+                f"; the run agrees; its margin in training {words}"
+            )
         alone = check(dataset, networks=Networks(judge=lambda *_: flat)).findings
         assert {each.check for each in alone} == {"label-suspects"}
 

@@ -13,6 +13,7 @@ from cnnclf.signals import Interrupts
 from cnnclf.training.epochs import EpochListener
 from cnnclf.training.fitting.callbacks import Conductor, FitHooks
 from cnnclf.training.fitting.checkpoints import BundleContent, Checkpoints
+from cnnclf.training.fitting.margins import MarginMeter
 from cnnclf.training.fitting.optimizers import WeightAverage, build_optimizer
 from cnnclf.training.fitting.pacing import Pacer
 from cnnclf.training.fitting.state import TrainingState, load_state
@@ -79,6 +80,7 @@ def fit_phase(
     part: "keras.Model | None" = None,
     state: TrainingState | None = None,
     save_every_s: float = 0.0,
+    margins: MarginMeter | None = None,
 ) -> TrainingState:
     """Train `net` until its epochs or its patience end.
 
@@ -102,6 +104,7 @@ def fit_phase(
         state: The state after the earlier phases; None: this is the first.
         save_every_s: Minimum seconds between checkpoints, for epochs shorter than it takes to write
             one; the best epoch is kept in memory in the meantime.
+        margins: Measures the training images after some epochs.
 
     Returns:
         Epochs, scores and history.
@@ -183,6 +186,8 @@ def fit_phase(
             )
             before, after = tracer.as_callbacks()
             callbacks = [callbacks[0], before, callbacks[1], after]
+        if margins is not None:
+            callbacks.append(margins.as_callback(trainer, done=state.epoch))
         try:
             if not conductor.is_done:  # it may be, if it was interrupted while being tested
                 trainer.fit(

@@ -1,0 +1,103 @@
+"""How sure a network was of the label of each training image, on average over epochs: margins.csv.
+
+Wrong labels are learned late or never, so the logit of the label minus the best other one, averaged
+over epochs, is low for them (Pleiss et al., "Identifying mislabeled data using the area under the
+margin ranking", 2020). `cnnclf check --run` asks for it.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnclf.errors import ImageError
+from cnnclf.files import write_text_atomic
+
+if TYPE_CHECKING:
+    import keras
+
+    from cnnclf.training.feeding.batches import Batches
+
+_FIRST, _EVERY = 5, 5  # epochs that are measured: the first ones, then some
+
+
+class MarginMeter:
+    """Measures the margin of every training image after some epochs, without augmentation.
+
+    Args:
+        batches: Training batches, whose images are taken; this takes a third of an epoch.
+        class_indices: The class of every row of the dataset, int [N].
+        paths: The path of every row, by which images are found again in another order.
+        file: Where the means are written, after each measurement.
+    """
+
+    def __init__(
+        self,
+        batches: "Batches",
+        class_indices: npt.NDArray[Any],
+        *,
+        paths: Sequence[str],
+        file: Path,
+    ) -> None:
+        self._batches = batches
+        self._classes = class_indices
+        self._paths = paths
+        self._file = file
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def as_callback(self, trainer: "keras.Model", *, done: int) -> "keras.callbacks.Callback":
+        """Return what measures while a model is trained.
+
+        Args:
+            trainer: From pixels to logits.
+            done: Epochs before this process; their margins are read from the file.
+        """
+        import keras
+
+        if done and self._file.exists():
+            self._sums = {
+                path: (mean * epochs, epochs) for path, (mean, epochs) in _read(self._file).items()
+            }
+
+        def end_epoch(epoch: int, logs: Any = None) -> None:  # noqa: ARG001
+            if epoch < _FIRST or epoch % _EVERY == 0:
+                self.measure(trainer)
+
+        return keras.callbacks.LambdaCallback(on_epoch_end=end_epoch)
+
+    def measure(self, trainer: "keras.Model") -> None:
+        """Add the margins of all training images under the weights of now, and write the file."""
+        rows, size = self._batches.rows, self._batches.batch_size
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            try:
+                images = self._batches.pixels.gather(some)
+            except ImageError:  # noted by the pixels; the training skips the image, too
+                continue
+            logits = np.array(trainer.predict_on_batch(images), np.float64)
+            places = np.arange(len(some)), self._classes[some]
+            own = logits[places]
+            logits[places] = -np.inf
+            for row, margin in zip(some.tolist(), own - logits.max(axis=1), strict=True):
+                before, epochs = self._sums.get(self._paths[row], (0.0, 0))
+                self._sums[self._paths[row]] = (before + float(margin), epochs + 1)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("path", "margin", "epochs"))
+        writer.writerows((path, f"{sum_ / n:.6g}", n) for path, (sum_, n) in self._sums.items())
+        write_text_atomic(self._file, text.getvalue())
+
+
+def read_margins(file: Path) -> dict[str, float]:
+    """Return the mean margin by path; {} for a run without `train --trace`."""
+    return {path: mean for path, (mean, _) in _read(file).items()} if file.exists() else {}
+
+
+def _read(file: Path) -> dict[str, tuple[float, int]]:
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        rows = csv.DictReader(lines)
+        return {row["path"]: (float(row["margin"]), int(row["epochs"])) for row in rows}
