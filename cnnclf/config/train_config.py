@@ -133,7 +133,8 @@ class TrainingConfig(Section):
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Gamma of the focal loss.")
     trace: bool = Field(
         False,
-        description="Record gradients, updates, dead units and activations of each layer.",
+        description="Record gradients, updates, dead units and activations of each layer, and how "
+        "sure the network is of each training image.",
     )
     calibrate: bool = Field(
         True,
