@@ -51,7 +51,9 @@ def find_neighbors(
         block[own, start + own] = -1
         best = np.partition(block, -nearest, axis=1)[:, -nearest:]
         distances[known[start : start + step]] = 1 - best.mean(axis=1)
-        one, two = np.nonzero(block >= min_cosine)
+        near = np.flatnonzero(best.max(axis=1) >= min_cosine)  # few rows: the others are not read
+        one, two = np.nonzero(block[near] >= min_cosine)
+        one = near[one]
         kept = start + one < two
         pairs.append(np.stack([known[start + one[kept]], known[two[kept]]], axis=1))
         cosines.append(block[one[kept], two[kept]])
