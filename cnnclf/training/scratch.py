@@ -42,7 +42,8 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
     with work.runtime.scope():
         net = open_net(work)
     minutes = plan.config.training.minutes
-    manifest, margins = work.dataset.manifest, None
+    manifest = work.dataset.manifest
+    margins: MarginMeter | None = None
     if plan.config.training.trace:
         margins = MarginMeter(
             batches, manifest.class_indices, paths=manifest.paths, file=work.run.margins

@@ -49,7 +49,8 @@ def open_networks(
         wanted = config.embeddings or (
             run is None and _MIN_IMAGES <= len(dataset) <= _MAX_IMAGES and len(dataset.labels) > 1
         )
-    judge, margins = None, {}
+    judge: _Judge | None = None
+    margins: dict[str, float] = {}
     if run is not None:
         classifier = Classifier.load(run)
         check_labels(classifier.labels, dataset)
