@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         predict,
         report,
         train,
+        tune,
     )
     from cnnclf.config import (
         CheckConfig,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         ImportConfig,
         PredictConfig,
         TrainConfig,
+        TuneConfig,
     )
     from cnnclf.errors import CnnclfError
     from cnnclf.inference.classifier import Classifier
@@ -53,6 +55,7 @@ __all__ = [
     "ImportConfig",
     "PredictConfig",
     "TrainConfig",
+    "TuneConfig",
     "__version__",
     "calibrate",
     "check",
@@ -69,6 +72,7 @@ __all__ = [
     "predict",
     "report",
     "train",
+    "tune",
 ]
 
 _ELSEWHERE = {

@@ -42,6 +42,7 @@ from cnnclf.run_lock import LOCK_FILE, describe_holder, is_held, remove_lock
 RUN_VERSION = 1
 
 PLAN_FILE = "plan.json"
+SEARCH_FILE = "tuning.json"  # of a tuning directory, whose trials are runs
 SETTINGS_FILE = "settings.toml"
 RECORD_FILE = "run.json"
 HISTORY_FILE = "history.csv"

@@ -157,7 +157,7 @@ def report(
     """Write everything about a run, or a comparison of several, on one HTML page.
 
     Args:
-        *runs: Run directories, finished or not.
+        *runs: Run directories, finished or not; or one tuning directory.
         out: The file, which is replaced if it exists; None for report.html in the run, and for
             several runs comparison.html.
         evaluation: Which one is shown in detail, such as val; None for that of test.
@@ -177,12 +177,16 @@ def report(
     """
     from cnnclf.reporting.run_comparison import compare_runs
     from cnnclf.reporting.run_report import report_run
+    from cnnclf.runs import SEARCH_FILE
+    from cnnclf.tuning.search_page import report_search
 
-    paths = [Path(run) for run in runs]
+    paths, page = [Path(run) for run in runs], None if out is None else Path(out)
+    if len(paths) == 1 and (paths[0] / SEARCH_FILE).is_file():
+        return report_search(paths[0], out=page)
     if len(paths) == 1:
         return report_run(
             paths[0],
-            out=None if out is None else Path(out),
+            out=page,
             evaluation=evaluation,
             maps=maps,
             progress=progress or Logged(),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.api.arguments import Logged, Settings, StrPath, resolve
-from cnnclf.config import FinetuneConfig, ImportConfig, TrainConfig
+from cnnclf.config import FinetuneConfig, ImportConfig, TrainConfig, TuneConfig
+from cnnclf.errors import UsageError
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from cnnclf.training.epochs import EpochListener
     from cnnclf.training.extending import Extension
     from cnnclf.training.run import TrainResult
+    from cnnclf.tuning.leaderboard import SearchResult
 
 
 def train(
@@ -165,6 +167,65 @@ def extend(
         progress=progress,
         verbose=verbose,
     )
+
+
+def tune(
+    dataset: "Dataset | StrPath",
+    config: TuneConfig | Settings | None = None,
+    *,
+    command: str = "train",
+    space: Settings | None = None,
+    fix: Sequence[str] = (),
+    out: StrPath | None = None,
+    progress: Progress | None = None,
+) -> "SearchResult":
+    """Search settings that are better than the defaults, within a time budget.
+
+    Args:
+        dataset: A dataset, or any source that can be imported.
+        config: Settings of `cnnclf tune`.
+        command: train or finetune.
+        space: What is searched, by dotted key: choices, or `{"low": 0.0, "high": 0.5}`; None for
+            the default space.
+        fix: Settings of all trials, such as `training.epochs=20`.
+        out: The tuning directory; must not exist, or be empty. None for `tuning/DATASET-NNN`.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+
+    Returns:
+        `verdict` in words, `rows` (the leaderboard), `confirmations` (the best ones and the default
+        with several seeds), `winner`, its best `run`, and the `directory` with best.toml.
+
+    Raises:
+        ConfigError: A setting or anything in the space is unknown, wrong or contradictory.
+        UsageError: `out` is in use, or the time is shorter than one training.
+        DataError: The dataset has no val split.
+        MissingPackageError: The sampler or several jobs need a package that is not installed.
+        DeviceError: The device cannot be used, or memory or disk space is not enough.
+
+    Example:
+        >>> cnnclf.tune(dataset, {"minutes": 30}).verdict
+        'trial 7 is better than the default (difference 1.4 points, interval 0.5 to 2.3)'
+    """
+    from cnnclf.runs import next_run_path
+    from cnnclf.tuning.leaderboard import write_result
+    from cnnclf.tuning.recipes import RECIPES
+    from cnnclf.tuning.request import prepare_search
+    from cnnclf.tuning.search import Search
+
+    if command not in RECIPES:
+        raise UsageError(f"expected one of {', '.join(RECIPES)} as command, received {command!r}")
+    settings, _ = resolve(TuneConfig, config)
+    progress = progress or Logged()
+    _check_out(out)
+    data = _open_for_training(dataset, settings.seed, progress=progress)
+    request, _ = prepare_search(
+        data, settings, command=command, space=space, source="space", fix=fix
+    )
+    directory = next_run_path(data.name, Path("tuning")) if out is None else Path(out)
+    request.save(directory)
+    result = Search(directory, request, progress).run()
+    write_result(result)
+    return result
 
 
 def _check_out(out: StrPath | None) -> None:

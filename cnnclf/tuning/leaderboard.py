@@ -3,21 +3,24 @@
 import csv
 import io
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from cnnclf.drawing.lettering import drawable
-from cnnclf.files import atomic_path, write_json_atomic, write_text_atomic
+from cnnclf.files import write_json_atomic, write_text_atomic
 from cnnclf.runs import RunDirectory
 from cnnclf.training.fitting.state import Score
 from cnnclf.tuning.confirmation import Confirmation
+from cnnclf.tuning.importances import find_importances
 from cnnclf.tuning.recipes import AnyPlan
-from cnnclf.tuning.space import Point, Settings, describe_settings
+from cnnclf.tuning.search_figures import Mark, draw_accuracy, draw_coordinates
+from cnnclf.tuning.space import Point, Settings, Space, describe_settings
 
 LEADERBOARD_FILE = "leaderboard.csv"
 BEST_FILE = "best.toml"
 RESULT_FILE = "result.json"
 FIGURE_FILE = "accuracy.png"
+COORDINATES_FILE = "coordinates.png"
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,6 @@ class TrialRow:
     seconds: float
     settings: Settings
     problem: str = ""
-
-
-class Mark(NamedTuple):
-    """Seconds of all trainings so far, and the val accuracy of the trial that was trained last."""
-
-    seconds: float
-    accuracy: float
-    trial: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,7 @@ class SearchResult:
         seconds: That all trials took.
         rungs: The epochs at which trials were compared.
         marks: What was known after each job.
+        space: What was searched.
         points: Of all trials, by number.
         scores: Of all trials at the first rung.
         test: Accuracy of the winner on test, in words, once it was evaluated.
@@ -68,6 +64,7 @@ class SearchResult:
     seconds: float
     rungs: tuple[int, ...]
     marks: list[Mark]
+    space: Space
     points: list[Point]
     scores: list[Score]
     test: str | None = None
@@ -90,23 +87,30 @@ class SearchResult:
             return f"the default: trial {best.trial} was not confirmed with other seeds ({figures})"
         return f"no better than the default ({figures})"
 
+    @cached_property
+    def importances(self) -> dict[str, float]:
+        """Which settings the scores at the first rung depend on, the most important first."""
+        return find_importances(self.space, self.points, [score[0] for score in self.scores])
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
             "directory": str(self.directory),
+            "command": self.plan.kind.command,
             "winner": self.winner,
             "verdict": self.verdict,
             "test": self.test,
             "run": str(self.run.path),
             "seconds": self.seconds,
             "rungs": self.rungs,
+            "importances": self.importances,
             "leaderboard": [asdict(row) for row in self.rows],
             "confirmations": [each.to_dict() for each in self.confirmations],
         }
 
 
 def write_result(result: SearchResult) -> None:
-    """Write leaderboard.csv, best.toml, accuracy.png and result.json into the tuning directory.
+    """Write tables, best.toml and figures into the tuning directory.
 
     Raises:
         RunError: A file cannot be written.
@@ -122,29 +126,12 @@ def write_result(result: SearchResult) -> None:
     about += ": the default configuration, which nothing beat.\n" if not result.winner else ".\n"
     settings = result.plan.to_toml() or ""
     write_text_atomic(result.directory / BEST_FILE, about + settings)
-    draw_accuracy(result, result.directory / FIGURE_FILE)
+    draw_accuracy(result.marks, result.directory / FIGURE_FILE)
+    draw_coordinates(
+        result.space,
+        result.points,
+        scores=[score[0] for score in result.scores],
+        importances=result.importances,
+        path=result.directory / COORDINATES_FILE,
+    )
     write_json_atomic(result.directory / RESULT_FILE, result.to_dict())
-
-
-def draw_accuracy(result: SearchResult, path: Path) -> None:
-    """Draw val accuracy against the time of the search: every job, and the best so far."""
-    from matplotlib.figure import Figure
-
-    times = [mark.seconds / 60 for mark in result.marks]
-    accuracies = [mark.accuracy for mark in result.marks]
-    best = [max(accuracies[: number + 1]) for number in range(len(accuracies))]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(times, accuracies, "o", color="#999999", markersize=4, label="a trial at a rung")
-    axes.step(times, best, where="post", color="#1f5fa8", label="the best so far")
-    own = next(mark.accuracy for mark in result.marks if mark.trial == 0)
-    axes.axhline(own, color="#d9730d", linestyle="--", linewidth=1, label="the default")
-    low = sorted(accuracies)[len(accuracies) // 4]  # the worst quarter would hide the others
-    axes.set_ylim(low - 0.05 * (1 - low) - 0.01, min(1.0, max(accuracies)) + 0.1 * (1.01 - low))
-    axes.set_xlabel("minutes of training")
-    axes.set_ylabel("val accuracy")
-    axes.set_title(drawable(result.directory.name), fontsize=10, parse_math=False)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8, loc="best")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=144, format="png")

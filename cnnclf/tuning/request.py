@@ -9,10 +9,9 @@ from cnnclf.config import TuneConfig, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
 from cnnclf.files import check_version, read_json, write_json_atomic
+from cnnclf.runs import SEARCH_FILE
 from cnnclf.tuning.recipes import RECIPES, AnyPlan, Recipe
 from cnnclf.tuning.space import Settings, Space
-
-SEARCH_FILE = "tuning.json"
 
 _VERSION = 1
 

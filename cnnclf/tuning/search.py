@@ -20,11 +20,12 @@ from cnnclf.training.epochs import EpochRow
 from cnnclf.tuning.budget import SEED_S, TOLERANCE, TimeBudget
 from cnnclf.tuning.confirmation import Confirmation, compare_seeds, stack_correct
 from cnnclf.tuning.halving import FAILED, Halving, choose_rungs
-from cnnclf.tuning.leaderboard import Mark, SearchResult, TrialRow
+from cnnclf.tuning.leaderboard import SearchResult, TrialRow
 from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
 from cnnclf.tuning.request import SearchRequest
 from cnnclf.tuning.samplers import build_sampler
+from cnnclf.tuning.search_figures import Mark
 from cnnclf.tuning.trial import TrialOutcome, read_outcome
 from cnnclf.tuning.workers import TrialJob, TrialReport, Workers, open_workers
 
@@ -349,6 +350,7 @@ class Search:
             sum(each.wall_s for each in self._outcomes.values()),
             self._halving.rungs,
             self._marks,
+            self.request.space,
             [self._proposals.points[trial] for trial in trials],
             [self._halving.scores[trial][0] for trial in trials],
         )

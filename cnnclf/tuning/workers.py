@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import CnnclfError, DeviceError, RunError
 from cnnclf.progress import Progress, Silent
-from cnnclf.runs import RunDirectory, RunStatus
+from cnnclf.runs import SEARCH_FILE, RunDirectory, RunStatus
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.phases import HEAD
 from cnnclf.tuning.recipes import AnyPlan
@@ -113,11 +113,12 @@ def run_job(job: TrialJob, on_epoch: Callable[[EpochRow], None] | None = None) -
 
 def run_lost_job(job: TrialJob) -> TrialReport:
     """Run a job on any node; errors are returned, and a lock of a lost node is waited for."""
-    if not job.path.parent.is_dir():
+    directory = job.path.parent.parent
+    if not (directory / SEARCH_FILE).is_file():
         return TrialReport(
             None,
             error=RunError(
-                f"a node of the cluster does not see {job.path.parent}",
+                f"a node of the cluster does not see {directory}",
                 "put the tuning directory and the dataset on storage that all nodes share",
             ),
         )

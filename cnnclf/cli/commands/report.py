@@ -9,12 +9,17 @@ from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.errors import UsageError
+from cnnclf.runs import SEARCH_FILE
 
 
 def report_command(
     runs: Annotated[
         list[Path],
-        argument("RUN...", "Run directory; several are compared.", complete=complete_run),
+        argument(
+            "RUN...",
+            "Run directory, or a tuning directory; several runs are compared.",
+            complete=complete_run,
+        ),
     ],
     *,
     out_: Annotated[
@@ -54,6 +59,10 @@ def report_command(
         from cnnclf.reporting.run_comparison import compare_runs
 
         report = compare_runs(runs, out=target or Path("comparison.html"))
+    elif (runs[0] / SEARCH_FILE).is_file():
+        from cnnclf.tuning.search_page import report_search
+
+        report = report_search(runs[0], out=out_)
     else:
         from cnnclf.reporting.run_report import report_run
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cnnclf.tuning.request import SearchRequest
 
 _SHOWN = 10  # trials of the leaderboard
+_IMPORTANT = 5  # settings
 _RESUMABLE = {"minutes", "trials"}
 
 
@@ -233,6 +234,7 @@ def _points(each: "Confirmation") -> tuple[str, str]:
 def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> None:
     from cnnclf.tuning.leaderboard import (
         BEST_FILE,
+        COORDINATES_FILE,
         FIGURE_FILE,
         LEADERBOARD_FILE,
     )
@@ -260,6 +262,13 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
                 for each in result.confirmations
             ],
         )
+    if result.importances:
+        parts = list(result.importances.items())[:_IMPORTANT]
+        out.table(
+            "What the score depends on",
+            ("setting", "of the variance"),
+            rows=[(key, f"{100 * part:.0f} %") for key, part in parts],
+        )
     directory = result.directory
     out.pairs(
         "Result",
@@ -268,7 +277,7 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
             "time": f"{format_seconds(result.seconds)} of {request.config.minutes:g} min",
             "settings": directory / BEST_FILE,
             "leaderboard": directory / LEADERBOARD_FILE,
-            "figure": directory / FIGURE_FILE,
+            "figures": f"{directory / FIGURE_FILE}, {COORDINATES_FILE}",
             "run": result.run.path,
         }
         | ({} if result.test is None else {"test accuracy": result.test}),

@@ -40,8 +40,14 @@ def test_a_search_from_start_to_result(
     assert f"cnnclf train {dataset} --config {directory / 'best.toml'}" in result.stderr
     assert {path.name for path in directory.iterdir()} == {
         "tuning.json", "points.json", "trials", "result.json", "leaderboard.csv", "best.toml",
-        "accuracy.png",
+        "accuracy.png", "coordinates.png",
     }  # fmt: skip
+    result = cli("report", directory)
+    assert result.code == 0, result.stderr
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Leaderboard</h2>" in page
+    assert page.count("data:image/png;base64,") == 2
+    assert f"cnnclf train {dataset} --config {directory / 'best.toml'}" in page
     count = player.epochs
     result = cli("tune", "--resume", directory, "--trials", "8", "--json")
     document = json.loads(result.stdout)

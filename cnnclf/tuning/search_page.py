@@ -1,0 +1,56 @@
+"""From a tuning directory to its page: what `cnnclf report TUNING` does."""
+
+import shlex
+from pathlib import Path
+
+from cnnclf.errors import RunError
+from cnnclf.files import read_json, write_text_atomic
+from cnnclf.pages.html_page import as_data, render_page
+from cnnclf.reporting.run_report import WrittenReport
+from cnnclf.runs import SEARCH_FILE
+from cnnclf.tuning.leaderboard import BEST_FILE, COORDINATES_FILE, FIGURE_FILE, RESULT_FILE
+from cnnclf.tuning.space import describe_settings
+
+_FIGURES = {FIGURE_FILE: "Accuracy against time", COORDINATES_FILE: "Settings of all trials"}
+
+
+def report_search(directory: Path, *, out: Path | None = None) -> WrittenReport:
+    """Write a page about a search: leaderboard, comparison with the default, figures.
+
+    Args:
+        directory: The tuning directory.
+        out: The file; None for report.html in the directory.
+
+    Raises:
+        RunError: The search is not finished, its files are damaged, or the page cannot be written.
+    """
+    from PIL import Image
+
+    if not (directory / RESULT_FILE).is_file():
+        raise RunError(
+            f"the search {directory} is not finished: it has no {RESULT_FILE}",
+            f"continue it: cnnclf tune --resume {shlex.quote(str(directory))}",
+        )
+    result, request = read_json(directory / RESULT_FILE), read_json(directory / SEARCH_FILE)
+    found = {name: directory / name for name in _FIGURES if (directory / name).is_file()}
+    data, command = request["dataset"]["path"], result.get("command", "train")
+    figures = []
+    for name, path in found.items():
+        with Image.open(path) as image:
+            figures.append((_FIGURES[name], as_data(image, lossless=True)))
+    page = render_page(
+        Path(__file__).with_name("search.html"),
+        title=f"Search {directory.name}",
+        name=str(directory),
+        result={"test": None, "importances": {}} | result,
+        words=describe_settings,
+        figures=figures,
+        commands=[
+            shlex.join(["cnnclf", command, data, "--config", str(directory / BEST_FILE)]),
+            shlex.join(["cnnclf", "report", result["run"]]),
+        ],
+    )
+    target = out or directory / "report.html"
+    write_text_atomic(target, page)
+    missing = [f"{directory / name} is missing" for name in _FIGURES if name not in found]
+    return WrittenReport(target, target.stat().st_size, missing)

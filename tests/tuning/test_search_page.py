@@ -1,0 +1,62 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnclf.tuning.importances import find_importances
+from cnnclf.tuning.search_figures import draw_coordinates
+from cnnclf.tuning.space import Point, read_space
+
+SPACE = read_space(
+    {
+        "model.dropout": {"low": 0.0, "high": 0.5},
+        "optimizer.name": ["adamw", "sgd"],
+        "model.kernel_size": [3, 5],
+        "optimizer.momentum": {"low": 0.5, "high": 0.9, "when": {"optimizer.name": ["sgd"]}},
+    },
+    source="here",
+)
+
+
+def draw(count: int) -> tuple[list[Point], list[float]]:
+    """Draw trials whose score depends on dropout, and less on the optimizer."""
+    drawn = random.Random(0)  # noqa: S311
+    keys = [each.key for each in SPACE.dimensions]
+    points: list[Point] = [{}, *({key: drawn.random() for key in keys} for _ in range(count))]
+    scores = [0.5]
+    scores += [
+        0.9 - 0.4 * point["model.dropout"] - 0.1 * (point["optimizer.name"] < 0.5)
+        for point in points[1:]
+    ]
+    return points, scores
+
+
+def test_the_setting_that_matters_most_comes_first() -> None:
+    points, scores = draw(40)
+    scores[3] = -np.inf  # a trial that failed
+    found = find_importances(SPACE, points, scores)
+    assert list(found)[:2] == ["model.dropout", "optimizer.name"]
+    assert found["model.dropout"] > 0.6
+    assert found["model.kernel_size"] < 0.05
+    assert sum(found.values()) < 1.1
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_few_trials_say_nothing_about_importance(count: int) -> None:
+    assert find_importances(SPACE, *draw(count)) == {}
+
+
+def test_trials_are_drawn_as_lines_and_the_best_one_is_bright(tmp_path: Path) -> None:
+    points, scores = draw(12)
+    points[1] = {"model.dropout": 0.3}  # other settings were inactive
+    path = tmp_path / "coordinates.png"
+    draw_coordinates(SPACE, points, scores=scores, importances={}, path=path)
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+    yellow = (pixels[:, 0] > 230) & (pixels[:, 1] > 200) & (pixels[:, 2] < 90)
+    assert yellow.sum() > 300
+    none = tmp_path / "none.png"
+    draw_coordinates(SPACE, [{}], scores=[0.5], importances={}, path=none)
+    assert not none.exists()
