@@ -12,6 +12,7 @@ from cnnclf.packages import install_command
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
 from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker
+from cnnclf.tracking.session_trackers import SessionTracker
 from cnnclf.tracking.tensorboard_tracker import TensorboardTracker
 from cnnclf.tracking.tracker import Tracker
 from cnnclf.training.epochs import EpochRow
@@ -19,7 +20,13 @@ from cnnclf.training.recording import read_epochs
 
 _MAX_REASON = 200  # characters
 
-TRACKERS = ("tensorboard", "mlflow")
+_BUILDERS: dict[str, Callable[[str, bool], Tracker]] = {
+    "tensorboard": lambda place, _: TensorboardTracker(Path(place) if place else None),
+    "mlflow": lambda place, continues: MlflowTracker(place or DEFAULT_URI, continues=continues),
+    "wandb": lambda place, _: SessionTracker("wandb", place),
+    "trackio": lambda place, _: SessionTracker("trackio", place),
+}
+TRACKERS = tuple(_BUILDERS)
 
 
 def check_trackers(targets: Sequence[str], *, option: str) -> None:
@@ -52,9 +59,7 @@ def build_tracker(target: str, *, option: str, continues: bool = True) -> Tracke
     check_trackers([target], option=option)
     name, _, place = target.partition(":")
     try:
-        if name == "tensorboard":
-            return TensorboardTracker(Path(place) if place else None)
-        return MlflowTracker(place or DEFAULT_URI, continues=continues)
+        return _BUILDERS[name](place, continues)
     except ImportError as error:
         raise MissingPackageError(
             f"{option} {name} needs the package {(error.name or name).partition('.')[0]}, which is "

@@ -1,11 +1,12 @@
 """From a tuning directory to its page: what `cnnclf report TUNING` does."""
 
 import shlex
+from base64 import b64encode
 from pathlib import Path
 
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_text_atomic
-from cnnclf.pages.html_page import as_data, render_page
+from cnnclf.pages.html_page import render_page
 from cnnclf.reporting.run_report import WrittenReport
 from cnnclf.runs import SEARCH_FILE
 from cnnclf.tuning.leaderboard import BEST_FILE, COORDINATES_FILE, FIGURE_FILE, RESULT_FILE
@@ -24,8 +25,6 @@ def report_search(directory: Path, *, out: Path | None = None) -> WrittenReport:
     Raises:
         RunError: The search is not finished, its files are damaged, or the page cannot be written.
     """
-    from PIL import Image
-
     if not (directory / RESULT_FILE).is_file():
         raise RunError(
             f"the search {directory} is not finished: it has no {RESULT_FILE}",
@@ -34,10 +33,10 @@ def report_search(directory: Path, *, out: Path | None = None) -> WrittenReport:
     result, request = read_json(directory / RESULT_FILE), read_json(directory / SEARCH_FILE)
     found = {name: directory / name for name in _FIGURES if (directory / name).is_file()}
     data, command = request["dataset"]["path"], result.get("command", "train")
-    figures = []
-    for name, path in found.items():
-        with Image.open(path) as image:
-            figures.append((_FIGURES[name], as_data(image, lossless=True)))
+    figures = [
+        (_FIGURES[name], f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}")
+        for name, path in found.items()
+    ]
     page = render_page(
         Path(__file__).with_name("search.html"),
         title=f"Search {directory.name}",

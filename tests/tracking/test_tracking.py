@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,38 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
     assert len(find_run(uri)[1]) == 2
     live = read_json(run.record)["mlflow"]["run"]
     assert len(client.get_metric_history(live, "loss")) == 2
+
+
+@pytest.mark.filterwarnings("default")  # of the package
+def test_a_run_of_wandb_is_kept_offline(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    export_run(run, "wandb", progress=Silent())
+    [file] = run.path.glob("wandb/offline-run-*/run-*.wandb")
+    assert file.stat().st_size > 2000
+    [figure] = file.parent.glob("files/media/images/test_confusion_*.png")
+    assert figure.read_bytes() == (run.evaluation("test") / "confusion.png").read_bytes()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_run_of_trackio_is_in_its_database(
+    run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if find_spec("trackio") is None:  # it reads the directory when it is imported
+        pytest.skip("trackio is not installed")
+    export_run(run, f"trackio:{tmp_path / 'store'}", progress=Silent())
+    content = (tmp_path / "store" / "x_or_o.db").read_bytes()
+    assert b"val_accuracy" in content
+    assert b"test_accuracy_low" in content
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_the_extra_of_a_tracker_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingPackageError, match=f"needs the package {name}") as caught:
+        build_tracker(name, option="--track")
+    assert f"cnnclf[{name}]" in caught.value.hint
 
 
 class Broken:

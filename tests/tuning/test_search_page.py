@@ -22,7 +22,7 @@ SPACE = read_space(
 
 def draw(count: int) -> tuple[list[Point], list[float]]:
     """Draw trials whose score depends on dropout, and less on the optimizer."""
-    drawn = random.Random(0)  # noqa: S311
+    drawn = random.Random(0)
     keys = [each.key for each in SPACE.dimensions]
     points: list[Point] = [{}, *({key: drawn.random() for key in keys} for _ in range(count))]
     scores = [0.5]
