@@ -3,7 +3,7 @@
 A run directory holds::
 
     plan.json settings.toml run.json history.csv log.txt curves.png
-    trace.csv margins.csv report.html        if they were asked for
+    trace.csv margins.csv descent.npz        if they were asked for, as is report.html
     checkpoints/best/  checkpoints/last/     model.keras + classifier.json (a bundle), reference.npz
                                              (images to try engines on), engine-cache/;
                                              last also optimizer.npz + state.json, for --resume;
@@ -48,6 +48,7 @@ RECORD_FILE = "run.json"
 HISTORY_FILE = "history.csv"
 TRACE_FILE = "trace.csv"
 MARGINS_FILE = "margins.csv"
+DESCENT_FILE = "descent.npz"
 LOG_FILE = "log.txt"
 CURVES_FILE = "curves.png"
 REPORT_FILE = "report.html"
@@ -83,6 +84,8 @@ _OWNED = (
     RECORD_FILE,
     HISTORY_FILE,
     TRACE_FILE,
+    DESCENT_FILE,
+    MARGINS_FILE,
     LOG_FILE,
     CURVES_FILE,
     REPORT_FILE,
@@ -154,6 +157,11 @@ class RunDirectory:
     def margins(self) -> Path:
         """The mean margin of each training image, of `train --trace`."""
         return self.path / MARGINS_FILE
+
+    @property
+    def descent(self) -> Path:
+        """Weights at a few epochs, of `train --trace`."""
+        return self.path / DESCENT_FILE
 
     @property
     def report(self) -> Path:

@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "edges": (f"convolve {PHOTO} --filter sobel-x --color gray --out OUT/edges.png", "edges.png"),
     "layers": (f"explain {RUN} {PHOTO} --show layers --out OUT", "x000-layers.png"),
     "filters": (f"explain {RUN} --show filters --out OUT", "network-filters.png"),
+    "breaks": (f"explain {RUN} {PHOTO} --show counterfactual --out OUT", "x000-counterfactual.png"),
+    "order": ("check-order sample_data/x_or_o --out OUT/order.png", "order.png"),
     "evidence": (f"explain {RUN} {PHOTO} --show evidence --out OUT", "x000-evidence.png"),
 }
 

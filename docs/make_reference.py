@@ -55,6 +55,7 @@ KINDS: dict[str, type[CommandConfig]] = {
     "augment-preview": TrainConfig,
     "describe": TrainConfig,
     "lr-find": TrainConfig,
+    "check-order": TrainConfig,
 }
 
 

@@ -39,6 +39,12 @@ COMMANDS: tuple[CommandRow, ...] = (
         "Find the learning rate that a network can take.",
     ),
     (
+        "check-order",
+        f"{_COMMANDS}.check_order",
+        "check_order_command",
+        "Measure what the order of pixels is worth.",
+    ),
+    (
         "finetune",
         f"{_COMMANDS}.finetune",
         "finetune_command",

@@ -186,6 +186,11 @@ class FinetuneTrainingConfig(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Label smoothing factor.")
     balance: Balance = Field("none", description="Handling of class imbalance, in both phases.")
     focal_gamma: float = Field(2.0, ge=0, le=10, description="Gamma of the focal loss.")
+    trace: bool = Field(
+        False,
+        description="Record gradients, updates, dead units and activations of the layers of each "
+        "phase.",
+    )
     calibrate: bool = Field(
         True, description="Calibrate probabilities by temperature scaling on the val split."
     )

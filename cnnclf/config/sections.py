@@ -178,8 +178,9 @@ class OptimizerConfig(Section):
     """Optimizer and learning rate schedule."""
 
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adamw", description="Optimizer.")
-    learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = Field(
-        "auto", description="Peak learning rate."
+    learning_rate: Auto | Literal["find"] | Annotated[float, Field(gt=0, le=10)] = Field(
+        "auto",
+        description="Peak learning rate; find: by a range test first, as cnnclf lr-find does.",
     )
     schedule: Schedule = Field("cosine", description="Learning rate schedule.")
     warmup: float = Field(

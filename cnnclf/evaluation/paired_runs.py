@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from cnnclf.evaluation.paired_statistics import (
 from cnnclf.files import read_json
 from cnnclf.names import natural_key
 from cnnclf.runs import EVALUATION, METRICS_FILE, PREDICTIONS_FILE, RunDirectory
+
+if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
 
 _SPLITS = ("test", "all", "val", "train")  # in the order of preference
 _IN_FIGURE, _SIDE = 12, 160  # images of each side, and their pixels
@@ -154,6 +157,23 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> PairedTest:
     return _test(first.path, second.path, pairs=pairs, key=key, dataset=reports[0][key][1])
 
 
+def open_compared(test: PairedTest) -> "Dataset":
+    """Open the dataset that two runs were evaluated on.
+
+    Raises:
+        DataError: It is not where it was, or has changed.
+    """
+    from cnnclf.data.manifest import load_dataset
+
+    folder = load_dataset(test.dataset)
+    if folder.fingerprint != test.fingerprint:
+        raise DataError(
+            f"the dataset in {test.dataset} has changed since {test.first} was evaluated on it",
+            f"evaluate again: cnnclf evaluate {shlex.quote(str(test.first))}",
+        )
+    return folder
+
+
 def draw_changed(test: PairedTest, path: Path) -> None:
     """Draw images that changed sides, the most confident mistakes first.
 
@@ -165,16 +185,10 @@ def draw_changed(test: PairedTest, path: Path) -> None:
         DataError: The dataset is not where it was, or its images cannot be read.
         RunError: The file cannot be written.
     """
-    from cnnclf.data.manifest import load_dataset
     from cnnclf.drawing.canvas import Tile, draw_canvas, save_canvas
     from cnnclf.images.decode import reduce_image
 
-    folder = load_dataset(test.dataset)
-    if folder.fingerprint != test.fingerprint:
-        raise DataError(
-            f"the dataset in {test.dataset} has changed since {test.first} was evaluated on it",
-            f"evaluate again: cnnclf evaluate {shlex.quote(str(test.first))}",
-        )
+    folder = open_compared(test)
     files = {name: folder.file(row) for row, name in enumerate(folder.manifest.paths)}
     names = (test.first.name, test.second.name)
     rows: list[list[Tile | None]] = []

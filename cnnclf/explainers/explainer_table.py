@@ -31,6 +31,7 @@ class ExplainerRow:
         random_networks: How many randomized networks a map is compared with.
         random_settings: Settings that make this comparison cheaper.
         needs_dataset: Whether it needs training images.
+        needs_checkpoints: Whether it needs the checkpoints of `train --trace`.
         is_of_layer: Whether it looks at one layer, which --layer names.
     """
 
@@ -44,6 +45,7 @@ class ExplainerRow:
     needs_convolution: bool = False
     needs_gradient: bool = False
     needs_dataset: bool = False
+    needs_checkpoints: bool = False
     is_of_layer: bool = False
     random_networks: int = 3
     random_settings: Mapping[str, object] = field(default_factory=dict)
@@ -124,6 +126,14 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         is_of_layer=True,
         needs_convolution=True,
         needs_image=False,
+    ),
+    ExplainerRow(
+        "descent",
+        "the loss along the way of gradient descent, of runs of train --trace",
+        f"{_HERE}.descent:explain_descent",
+        needs_image=False,
+        needs_dataset=True,
+        needs_checkpoints=True,
     ),
     ExplainerRow(
         "receptive-field",

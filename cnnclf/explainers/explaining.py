@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from cnnclf.drawing.canvas import draw_canvas, save_canvas
 from cnnclf.errors import CnnclfError, ImageError, UsageError
+from cnnclf.explainers.descent_checkpoints import find_checkpoints
 from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject
 from cnnclf.explainers.explainer_table import ExplainerRow
 from cnnclf.explainers.feature_maps import find_first_convolution
@@ -351,6 +352,8 @@ def _sort_views(
                 find_head(network.graph)
             if row.needs_gradient:
                 check_gradients()
+            if row.needs_checkpoints:
+                find_checkpoints(network)
             if row.needs_dataset:
                 context.training_images()
             possible.append(row)

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: lines, and one bar per class. Colors come from the style of the page."""
+"""Charts: lines as inline SVG, and one bar per class. Colors come from the style of the page."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 COLORS: Final = 8  # c0 to c7 in page.css
 MAX_CLASSES: Final = 60
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 24, 36
-_BAR_WIDTH: Final = 560
-_BAR_HEIGHT: Final = 16
 
 
 @dataclass(frozen=True)
@@ -129,36 +127,24 @@ def draw_class_bars(counts: Mapping[str, Mapping[str, int]]) -> "Markup":
 
     bars = sorted(counts.items(), key=lambda bar: -sum(bar[1].values()))
     longest = max((sum(each.values()) for _, each in bars), default=0) or 1
-    lines = []
-    for number, (label, parts) in enumerate(bars[:MAX_CLASSES]):
-        top = number * (_BAR_HEIGHT + 8)
+    rows = []
+    for label, parts in bars[:MAX_CLASSES]:
         name = escape(shorten(label, 24))
-        lines.append(f'<text x="170" y="{top + 13}" text-anchor="end">{name}</text>')
-        left = 180.0
-        for kind, count in parts.items():
-            width = _BAR_WIDTH * count / longest
-            if count:
-                title = f"<title>{escape(shorten(label))}, {kind}: {count:,}</title>"
-                lines.append(
-                    f'<rect class="{kind}" x="{left:.1f}" y="{top}" width="{width:.1f}" '
-                    f'height="{_BAR_HEIGHT}">{title}</rect>'
-                )
-            left += width
+        colored = "".join(
+            f'<i class="{kind}" style="width:{88 * count / longest:.2f}%" title="{kind}: '
+            f'{count:,}"></i>'
+            for kind, count in parts.items()
+            if count
+        )
         total = sum(parts.values())
-        lines.append(f'<text x="{left + 6:.1f}" y="{top + 13}">{total:,}</text>')
-    used = [
-        kind
-        for kind in ("train", "val", "test", "rest")
-        if any(parts.get(kind) for _, parts in bars)
-    ]
-    key = " ".join(f'<span class="key {each}"></span> {each}' for each in used if each != "rest")
+        rows.append(f'<tr><th scope="row">{name}</th><td>{colored} {total:,}</td></tr>')
+    used = [kind for kind in ("train", "val", "test") if any(parts.get(kind) for _, parts in bars)]
+    key = " ".join(f'<span class="key {each}"></span> {each}' for each in used)
     hidden = len(bars) - MAX_CLASSES
     more = f'<p class="dim">and {hidden:,} more classes</p>' if hidden > 0 else ""
-    height = min(len(bars), MAX_CLASSES) * (_BAR_HEIGHT + 8)
     return Markup(  # noqa: S704 - text is escaped above
-        f'<p>{key}</p><div class="scroll"><svg class="bars" role="img" width="820" '
-        'aria-label="Number of images of each class" '
-        f'viewBox="0 0 820 {height}">{"".join(lines)}</svg></div>{more}'
+        f'<p>{key}</p><table class="bars" aria-label="Number of images of each class">'
+        f"{''.join(rows)}</table>{more}"
     )
 
 

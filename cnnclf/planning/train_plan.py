@@ -152,6 +152,8 @@ def plan_training(
             optimizer.name, batch_norm=model.batch_norm
         )
         optimizer = optimizer.model_copy(update={"learning_rate": rate})
+    elif optimizer.learning_rate == "find":
+        reasons["optimizer.learning_rate"] = "a range test before the first epoch finds it"
     anatomy = plan_cnn(
         model, (spec.height, spec.width, spec.channels), num_classes=len(dataset.labels)
     )

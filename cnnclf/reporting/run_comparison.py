@@ -5,14 +5,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnclf.errors import DataError, RunError
+from cnnclf.errors import CnnclfError, DataError, RunError
 from cnnclf.evaluation.metrics import TOP_K, build_metrics
-from cnnclf.evaluation.paired_runs import PairedTest
+from cnnclf.evaluation.paired_runs import PairedTest, open_compared
 from cnnclf.evaluation.paired_runs import compare_runs as compare_answers
 from cnnclf.files import write_text_atomic
 from cnnclf.pages.html_page import render_page
 from cnnclf.pages.svg_charts import Line, draw_lines
 from cnnclf.reporting.glossary_links import GlossaryLinks
+from cnnclf.reporting.report_images import make_thumbnail
 from cnnclf.reporting.run_files import (
     Evaluation,
     RunFiles,
@@ -21,7 +22,7 @@ from cnnclf.reporting.run_files import (
     read_run,
     section,
 )
-from cnnclf.reporting.run_report import WrittenReport
+from cnnclf.reporting.run_report import SHOWN, WrittenReport
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -61,7 +62,8 @@ def compare_runs(paths: Sequence[Path], *, out: Path) -> WrittenReport:
         settings=_list_differences(runs),
         curves=[chart for column, title in _CURVES if (chart := _draw(runs, names, column, title))],
         figures=_list_figures(runs, tests),
-        pairs=_compare_images(runs, missing),
+        pairs=(pairs := _compare_images(runs, missing)),
+        changed=[_show_changed(pair, missing) for pair in pairs],
         commands=[command for files in runs for command in list_commands(files)],
         missing=missing,
     )
@@ -144,4 +146,19 @@ def _compare_images(runs: Sequence[RunFiles], missing: list[str]) -> list[Paired
             found.append(compare_answers(first.directory, second.directory))
         except (DataError, RunError) as error:
             missing.append(error.message)
+    return found
+
+
+def _show_changed(pair: PairedTest, missing: list[str]) -> list[tuple[str, list[Any]]]:
+    """Return the images that changed sides, and what both runs said; none without the dataset."""
+    try:
+        dataset = open_compared(pair)
+    except CnnclfError as error:
+        missing.append(f"no images that changed sides: {error.message}")
+        return []
+    found = []
+    for sign, title in ((1, "Only the second is right"), (-1, "Only the first is right")):
+        some = [each for each in pair.changed if each.gained == sign][:SHOWN]
+        images = [(each, make_thumbnail(dataset, each.first.path)) for each in some]
+        found.append((title, images))
     return found

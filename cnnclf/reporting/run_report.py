@@ -302,21 +302,19 @@ def _describe_test(
     }
     if table is not None and len(table):
         test |= _describe_predictions(table, dataset, labels=labels)
-        rows = list(dict.fromkeys([*test.pop("worst_rows"), *test.pop("unsure_rows")]))
+        worst = table.find_worst(SHOWN).tolist()
+        # on few images the mistakes are among the least sure: each image is shown once
+        others = [row for row in table.find_least_sure(2 * SHOWN).tolist() if row not in worst]
+        unsure = others[:SHOWN]
         drawn: dict[int, list[tuple[str, str]]] = {}
         if dataset is not None and maps:
             drawn, problem = map_images(
-                files.directory, table, dataset=dataset, rows=rows, progress=progress
+                files.directory, table, dataset=dataset, rows=[*worst, *unsure], progress=progress
             )
             if problem:
                 missing.notes.append(f"no evidence maps: {problem}")
-        for name, some in (
-            ("worst", table.find_worst(SHOWN)),
-            ("unsure", table.find_least_sure(SHOWN)),
-        ):
-            test[name] = show_predictions(
-                table, dataset, rows=some.tolist(), labels=labels, maps=drawn
-            )
+        for name, rows in (("worst", worst), ("unsure", unsure)):
+            test[name] = show_predictions(table, dataset, rows=rows, labels=labels, maps=drawn)
     return test
 
 
@@ -355,8 +353,6 @@ def _describe_predictions(
         "hidden_classes": max(0, len(rows) - MAX_ROWS),
         "curves": [(labels[i], curves[i], draw_class_curves(labels[i], curves[i])) for i in worst],
         "hidden_curves": len(curves) - len(worst),
-        "worst_rows": table.find_worst(SHOWN).tolist(),
-        "unsure_rows": table.find_least_sure(SHOWN).tolist(),
     }
 
 

@@ -74,18 +74,23 @@ def build_weight_gradient(
 
     part = keras.Model(model.inputs, [*tensors, model.outputs[0]])
 
-    def gradient(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[Arrays, Arrays]:
+    @tf.function(jit_compile=False, reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def differentiate(images: Any, labels: Any) -> Any:
         # moving averages and the states of dropout, which a pass in training mode changes
         kept = [(each, tf.identity(each.value)) for each in part.non_trainable_variables]
         watched = [each.value for each in variables]
         with tf.GradientTape() as tape:
-            *values, logits = part(tf.constant(images, tf.float32), training=True)
-            loss = model.loss(tf.constant(labels), tf.cast(logits, tf.float32))
+            *values, logits = keras.tree.flatten(part(images, training=True))
+            loss = model.loss(labels, tf.cast(logits, tf.float32))
         zero = tf.UnconnectedGradients.ZERO
         gradients = tape.gradient(loss, watched, unconnected_gradients=zero)
         for variable, value in kept:
             variable.assign(value)
-        return _to_numpy([tf.cast(each, tf.float32) for each in values]), _to_numpy(gradients)
+        return [tf.cast(each, tf.float32) for each in values], gradients
+
+    def gradient(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[Arrays, Arrays]:
+        values, gradients = differentiate(tf.constant(images, tf.float32), tf.constant(labels))
+        return _to_numpy(values), _to_numpy(gradients)
 
     return gradient
 

@@ -9,7 +9,7 @@ which rates are useful. Nothing of it is kept.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from cnnclf.errors import DataError
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
+from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.fit import build_loss
 from cnnclf.training.fitting.optimizers import build_optimizer
 from cnnclf.training.scratch import build_batches, open_net, scale_rates
@@ -55,12 +56,44 @@ class RateRange:
         return asdict(self)
 
 
+def find_rate(
+    plan: TrainPlan,
+    dataset: Dataset,
+    *,
+    runtime: "RuntimeInfo",
+    ahead: PixelsAhead | None,
+    progress: Progress,
+) -> TrainPlan:
+    """Return the plan with the rate that a range test suggests, for `--learning-rate find`.
+
+    Args:
+        plan: In which the rate is "find".
+        dataset: As of `try_rates`.
+        runtime: As of `try_rates`.
+        ahead: As of `try_rates`.
+        progress: As of `try_rates`.
+
+    Raises:
+        DataError: As of `try_rates`.
+    """
+    found = try_rates(plan, dataset, runtime=runtime, ahead=ahead, progress=progress)
+    why = f"found by a range test of {len(found.rates)} steps, as by cnnclf lr-find"
+    progress.note(f"learning rate {found.suggested:g}, {why}")
+    optimizer = plan.config.optimizer.model_copy(update={"learning_rate": found.suggested})
+    return replace(
+        plan,
+        config=plan.config.model_copy(update={"optimizer": optimizer}),
+        reasons={**plan.reasons, "optimizer.learning_rate": why},
+    )
+
+
 def try_rates(
     plan: TrainPlan,
     dataset: Dataset,
     *,
     runtime: "RuntimeInfo",
     steps: int = 100,
+    ahead: PixelsAhead | None = None,
     progress: Progress,
 ) -> RateRange:
     """Train a new network for some steps with a growing learning rate.
@@ -70,13 +103,14 @@ def try_rates(
         dataset: The dataset the plan was made for.
         runtime: Device, precision and seed, already set.
         steps: Steps from the lowest to the highest rate, at least 30.
+        ahead: Waits for the images, if they are being decoded already.
         progress: Receives the steps.
 
     Raises:
         DataError: No training image can be decoded, or the loss never falls.
     """
     run = RunDirectory(Path())  # nothing is written
-    work = Work(plan, dataset, run, runtime, progress=progress)
+    work = Work(plan, dataset, run, runtime, progress=progress, ahead=ahead)
     batches, _ = build_batches(work)
     # only with this schedule the rate can be set from outside
     optimizer = plan.config.optimizer.model_copy(update={"schedule": "plateau"})

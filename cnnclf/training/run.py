@@ -33,6 +33,7 @@ from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.head_and_tail import fit_head_and_tail
 from cnnclf.training.precision import change_precision, choose_precision, set_up
+from cnnclf.training.rate_range import find_rate
 from cnnclf.training.recording import draw_curves, read_epochs
 from cnnclf.training.reference_images import keep_reference
 from cnnclf.training.scratch import fit_cnn
@@ -98,6 +99,10 @@ def execute_plan(
     with decode_ahead(plan, dataset) as ahead:
         # Before the run directory is made, so that a device that cannot be used leaves none.
         runtime = set_up(plan, verbose=verbose, progress=progress)
+        if isinstance(plan, TrainPlan) and plan.config.optimizer.learning_rate == "find":
+            plan = find_rate(plan, dataset, runtime=runtime, ahead=ahead, progress=progress)
+            # the test used random numbers: seeded again
+            runtime = change_precision(plan, runtime.precision, reason=runtime.precision_reason)
         if not resume:
             runtime = choose_precision(
                 plan, runtime, wait=lambda: ahead(progress), progress=progress

@@ -146,6 +146,11 @@ def prepare_search(
             "training.minutes cannot be fixed: trials are compared after equal epochs",
             "give the minutes of the whole search: --minutes",
         )
+    if getattr(base.optimizer, "learning_rate", None) == "find":
+        raise ConfigError(
+            "optimizer.learning_rate = find cannot be fixed: a search tries factors of a rate",
+            "find it first, with cnnclf lr-find, and fix what it suggests",
+        )
     if not plan.counts["val"]:
         raise DataError(
             f"{dataset.directory} has no val split, and trials are compared on it",

@@ -243,6 +243,8 @@ def _check_value(key: str, value: Any, kind: type[CommandConfig]) -> None:
         load_config(arguments={key: value}, kind=kind)
     except CnnclfError as error:
         raise ValueError(error.message) from None
+    if value == "find":
+        raise ValueError("find is no learning rate to compare; cnnclf lr-find suggests one")
 
 
 def describe_settings(settings: Settings) -> str:

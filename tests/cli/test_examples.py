@@ -30,6 +30,7 @@ SLOW = {
     "doctor",
     "tune",
     "lr-find",
+    "check-order",
     "runs export",
 }
 

@@ -39,9 +39,16 @@ def test_odd_values(values: list[float | None]) -> None:
 
 
 def test_bars_name_labels_as_text() -> None:
-    svg = str(draw_class_bars({"<i>" + "x" * 99: {"train": 3, "val": 0, "test": 1, "rest": 0}}))
-    assert "<i>" not in svg
-    assert "x" * 61 not in svg
+    bars = str(draw_class_bars({"<i>" + "x" * 99: {"train": 3, "val": 0, "test": 1, "rest": 0}}))
+    assert "<i>" not in bars
+    assert "x" * 61 not in bars
+    assert [bars.count(f'class="{split}" style="width') for split in ("train", "val", "test")] == [
+        1,
+        0,
+        1,
+    ]
+    assert "width:66.00%" in bars  # 3 of 4 images, of a bar that leaves room for the number
+    assert "<svg" not in bars  # it grows and shrinks with the page
 
 
 def test_long_text_keeps_both_ends() -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnclf.evaluation.paired_runs import compare_runs as compare_answers
 from cnnclf.reporting.run_comparison import compare_runs
+from cnnclf.runs import RunDirectory
 from tests.quality.test_check_page import Page
-from tests.reporting.made_runs import add_evaluation, make_run
+from tests.reporting.made_runs import add_evaluation, add_test, import_images, make_run
 
 
 def make_two(tmp_path: Path, *, paths: list[str]) -> list[Path]:
@@ -27,7 +29,7 @@ def test_two_runs_are_compared_image_by_image(tmp_path: Path) -> None:
     runs = make_two(tmp_path, paths=[f"{i}.jpg" for i in range(200)])
     report = compare_runs(runs, out=tmp_path / "page.html")
     page = Page(report.path.read_text(encoding="utf-8"))
-    assert report.missing == []
+    assert [note.partition(":")[0] for note in report.missing] == ["no images that changed sides"]
     assert "--weight-decay0.050.5" in page.text.replace("\n", "")
     assert "--head-epochs-3" in page.text.replace("\n", "")
     assert "--head-units" not in page.text
@@ -39,3 +41,22 @@ def test_runs_without_common_images_say_so(tmp_path: Path) -> None:
     runs = make_two(tmp_path, paths=[f"other {i}.jpg" for i in range(200)])
     report = compare_runs(runs, out=tmp_path / "page.html")
     assert "were evaluated on different images" in report.missing[0]
+
+
+def test_images_that_changed_sides_are_shown(tmp_path: Path) -> None:
+    dataset = import_images(tmp_path / "data")
+    runs = [make_run(tmp_path / name, dataset) for name in ("first", "second")]
+    where = {"directory": str(dataset.directory), "fingerprint": dataset.fingerprint}
+    for number, run in enumerate(runs):
+        add_test(run, dataset, seed=number, skill=1 + number)
+        file = run / "evaluation/test/metrics.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"dataset": where}))
+    pair = compare_answers(RunDirectory(runs[0]), RunDirectory(runs[1]))
+    report = compare_runs(runs, out=tmp_path / "page.html")
+    page = Page(report.path.read_text(encoding="utf-8"))
+    assert report.missing == []
+    assert pair.gained > pair.lost > 0
+    shown = min(pair.gained, 12) + min(pair.lost, 12)
+    assert len(page.find("img")) == shown
+    assert page.text.count("second: ") == shown
+    assert "Only the second is right" in page.text

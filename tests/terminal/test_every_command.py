@@ -23,6 +23,7 @@ CALLS: dict[str, tuple[object, ...]] = {
     "check": (PHOTOS,),
     "train": (PHOTOS, "--dry-run"),
     "lr-find": (PHOTOS, "--preset", "tiny", "--steps", "30"),
+    "check-order": (PHOTOS, "--epochs", "1", "--image-size", "16"),
     "finetune": (PHOTOS, "--dry-run"),
     "tune": (PHOTOS, "--dry-run"),
     "backbones": (),

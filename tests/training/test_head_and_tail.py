@@ -14,6 +14,7 @@ from cnnclf.data.cache import cache_dir
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import DataError
+from cnnclf.evaluation.learning_diagnosis import read_rows
 from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_pace import FORWARD, FinetuneWork
@@ -42,6 +43,23 @@ def tune(colors: Dataset) -> Finetune:
 
 def read_weights(path: Path) -> list[Any]:
     return list(Classifier.load(path).model.get_weights())
+
+
+def test_both_phases_are_traced_and_nothing_else_changes(tune: Finetune, tmp_path: Path) -> None:
+    plain = tune(tmp_path / "plain")
+    traced = tune(tmp_path / "traced", **{"training.trace": True})
+    assert [row.loss for row in traced.history] == [row.loss for row in plain.history]
+    rows = read_rows(traced.run.trace)
+    heads = [row for row in rows if row["epoch"] <= 3]
+    assert [row["layer"] for row in heads] == ["logits"] * 3
+    tails = [row for row in rows if row["epoch"] > 3]
+    assert [row["layer"] for row in tails] == ["conv3", "logits"] * 3
+    assert tails[0]["dead_fraction"] is not None  # a ReLU follows
+    assert all(row["gradient_norm"] > 0 and row["update_ratio"] > 0 for row in rows)
+    without = tune(tmp_path / "without", **{"training.trace": True, "features.cache": False})
+    tail = read_rows(without.run.trace)[-2:]  # in a model within the model
+    assert [row["layer"] for row in tail] == ["conv3", "logits"]
+    assert all(row["gradient_norm"] > 0 for row in tail)
 
 
 def test_both_phases_leave_one_whole_network(tune: Finetune, tmp_path: Path) -> None:

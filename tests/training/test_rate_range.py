@@ -9,11 +9,15 @@ import pytest
 from cnnclf.config import load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError
-from cnnclf.planning.train_plan import plan_training
+from cnnclf.planning.plan import parse_plan
+from cnnclf.planning.train_plan import TrainPlan, plan_training
 from cnnclf.progress import Silent
+from cnnclf.runs import RunDirectory, create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training import rate_range
+from cnnclf.training.epochs import EpochRow
 from cnnclf.training.rate_range import find_range, has_diverged, smooth_losses
+from cnnclf.training.run import execute_plan
 from tests.conftest import Cli
 from tests.training.conftest import TINY, draw_shapes
 
@@ -70,6 +74,66 @@ def test_layers_have_the_rates_that_training_gives_them(
     with pytest.raises(StoppedError):
         rate_range.try_rates(plan, shapes, runtime=setup_runtime(device="cpu"), progress=Silent())
     assert list(seen[0].values()) == [0.01, 0.01]  # weights and offsets of the last layer
+
+
+def test_a_run_finds_its_rate_once(
+    shapes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+
+    def try_rates(plan: object, *_arguments: object, **_options: object) -> rate_range.RateRange:
+        import keras
+
+        keras.utils.set_random_seed(99)  # as training would
+        tried.append(plan)
+        return rate_range.RateRange([0.002] * 30, [1.0] * 30, 0.002, 0.01)
+
+    monkeypatch.setattr(rate_range, "try_rates", try_rates)
+
+    def train(path: Path, rate: object, *, resume: bool = False, stop: int = 0) -> list[float]:
+        config, given = load_config(options=TINY | {"optimizer.learning_rate": rate})
+        plan = plan_training(config, shapes, given=given)
+        if resume:
+            plan = parse_plan(RunDirectory(path).plan, TrainPlan.from_dict)
+
+        def interrupt(row: EpochRow, _best: bool) -> None:
+            if row.epoch == stop:
+                raise KeyboardInterrupt
+
+        result = execute_plan(
+            plan,
+            shapes,
+            make_run=lambda: open_run(path) if resume else create_run(path),
+            progress=Silent(),
+            resume=resume,
+            listeners=[interrupt],
+        )
+        return [row.loss for row in result.history]
+
+    given = train(tmp_path / "given", 0.002)
+    assert train(tmp_path / "found", "find") == given
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "stopped", "find", stop=1)
+    assert len(tried) == 2
+    assert train(tmp_path / "stopped", "find", resume=True) == given
+    assert len(tried) == 2
+    run = RunDirectory(tmp_path / "stopped")
+    plan = parse_plan(run.plan, TrainPlan.from_dict)
+    assert plan.config.optimizer.learning_rate == 0.002
+    assert "range test of 30 steps" in plan.reasons["optimizer.learning_rate"]
+    assert load_config(run.settings)[0].optimizer.learning_rate == "find"
+
+
+@pytest.mark.parametrize("options", [["--fix", "optimizer.learning_rate=find"], ["--space"]])
+def test_a_search_refuses_to_find_the_rate(cli: Cli, tmp_path: Path, options: list[str]) -> None:
+    draw_shapes(tmp_path / "shapes")
+    space = tmp_path / "space.toml"
+    space.write_text('"optimizer.learning_rate" = ["find", 0.01]')
+    if options == ["--space"]:
+        options = [*options, str(space)]
+    result = cli("tune", tmp_path / "shapes", "--minutes", "1", *options)
+    assert result.code in {2, 4}
+    assert "lr-find" in result.stderr
 
 
 def test_the_command_suggests_a_rate(cli: Cli, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
         "network": f"{model.preset}: filters {filters}; convolutions per block {convs}; "
         f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M MACs per image",
         "training": f"{count_of(int(training.epochs), 'epoch')}, batch {training.batch_size}, "
-        f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, "
+        f"{optimizer.name}, learning rate {_name_rate(optimizer.learning_rate)}, "
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
         "time": describe_time(plan),
@@ -125,6 +125,10 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
         f"{count_of(int(training.batch_size), 'image')}; TensorFlow itself is not counted",
     }
     return {name: words for name, words in rows.items() if words}
+
+
+def _name_rate(rate: float | str) -> str:
+    return f"{rate:g}" if isinstance(rate, float) else "from a range test"
 
 
 def _show_layers(plan: "TrainPlan") -> None:

@@ -18,6 +18,7 @@ from cnnclf.training.fitting.optimizers import WeightAverage, build_optimizer
 from cnnclf.training.fitting.pacing import Pacer
 from cnnclf.training.fitting.state import TrainingState, load_state
 from cnnclf.training.fitting.tracing import Tracer
+from cnnclf.training.fitting.weight_path import WeightPath
 
 if TYPE_CHECKING:
     import keras
@@ -181,8 +182,14 @@ def fit_phase(
         callbacks = [average.as_callback(), conductor.as_callback()]
         tracer = None
         if phase.training.trace:
+            path = WeightPath(trainer, run, done=state.epoch) if part is None else None
             tracer = Tracer(
-                trainer, batches, run=run, first_epoch=state.phase_start, done=state.epoch
+                trainer,
+                batches,
+                run=run,
+                first_epoch=state.phase_start,
+                done=state.epoch,
+                path=path,
             )
             before, after = tracer.as_callbacks()
             callbacks = [callbacks[0], before, callbacks[1], after]
@@ -212,8 +219,7 @@ def fit_phase(
                     raise source.error
     checkpoints.finish()
     if tracer is not None and state.seconds:
-        part_of_time = tracer.seconds / (state.seconds + tracer.seconds)
-        progress.note(f"the trace took {100 * part_of_time:.1f} % of the training time")
+        progress.note(tracer.finish(state))
     if conductor.early_stop is not None:
         progress.note(f"{phase.name} stopped after epoch {state.epoch}: {conductor.early_stop}")
     return state

@@ -8,23 +8,25 @@ random states) is put back: a run is the same with and without its trace.
 import csv
 import io
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.files import write_text_atomic
+from cnnclf.files import format_bytes, write_text_atomic
 from cnnclf.runs import RunDirectory
 from cnnclf.runtime.gradients import build_weight_gradient
+from cnnclf.training.fitting.state import TrainingState
+from cnnclf.training.fitting.weight_path import WeightPath
 
 if TYPE_CHECKING:
     import keras
 
 Array = npt.NDArray[Any]
 
-_MIN_IMAGES, _MAX_IMAGES = 8, 64
+_MIN_IMAGES, _MAX_IMAGES = 4, 64
 _IMAGES_PER_PROBE = 200  # a probe costs about twice as much as training on as many
 _STREAM = 8
 
@@ -52,7 +54,7 @@ class TraceRow:
         gradient_norm: Of the loss with respect to the kernel.
         update_ratio: How much the last step changed the kernel, as a fraction of its norm.
         dead_fraction: Units that are 0 for every image and place; None unless ReLU follows.
-        activation_mean: Of all values after the activation.
+        activation_mean: Of all values after the activation; None in a model within the model.
         activation_spread: Their standard deviation.
     """
 
@@ -60,9 +62,9 @@ class TraceRow:
     layer: str
     gradient_norm: float
     update_ratio: float
-    dead_fraction: float | None
-    activation_mean: float
-    activation_spread: float
+    dead_fraction: float | None = None
+    activation_mean: float | None = None
+    activation_spread: float | None = None
 
 
 class Tracer:
@@ -74,6 +76,7 @@ class Tracer:
         run: Where trace.csv goes.
         first_epoch: Epochs before this phase.
         done: Epochs before this process; rows of later ones are measured again.
+        path: Keeps the weights of some epochs, too; None: no weights are kept.
     """
 
     def __init__(
@@ -84,12 +87,22 @@ class Tracer:
         run: RunDirectory,
         first_epoch: int,
         done: int,
+        path: WeightPath | None = None,
     ) -> None:
         self._trainer = trainer
+        self._path = path
         self._layers = _find_layers(trainer)
+        # The output of a layer in this graph: layers are shared with other models. Those of a model
+        # within it have none.
+        outputs = {
+            id(node.operation): node.outputs[0]
+            for nodes in trainer._nodes_by_depth.values()  # noqa: SLF001 (no public door)
+            for node in nodes
+        }
+        self._seen = [id(layer) in outputs for _, layer in self._layers]
         self._differentiate = build_weight_gradient(
             trainer,
-            [output.output for _, output in self._layers],
+            [outputs[id(layer)] for _, layer in self._layers if id(layer) in outputs],
             variables=[layer.kernel for layer, _ in self._layers],
         )
         count = min(_MAX_IMAGES, max(_MIN_IMAGES, batches.count // _IMAGES_PER_PROBE))
@@ -126,20 +139,14 @@ class Tracer:
             for (layer, _), before in zip(self._layers, self._before, strict=True)
         ]
         values, gradients = self._differentiate(self._images, self._labels)
-        for (layer, output), update, outputs, gradient in zip(
-            self._layers, updates, values, gradients, strict=True
+        seen = iter(values)
+        for (layer, after), is_seen, update, gradient in zip(
+            self._layers, self._seen, updates, gradients, strict=True
         ):
-            places = tuple(range(outputs.ndim - 1))
-            is_dead = (outputs <= 0).all(axis=places)
-            row = TraceRow(
-                self._first_epoch + epoch + 1,
-                layer.name,
-                _norm(gradient),
-                update,
-                float(is_dead.mean()) if _is_relu(output) else None,
-                float(outputs.mean()),
-                float(outputs.std()),
-            )
+            number = self._first_epoch + epoch + 1
+            row = TraceRow(number, layer.name, _norm(gradient), update)
+            if is_seen:
+                row = _add_activations(row, next(seen), is_relu=_is_relu(after))
             self._rows.append(asdict(row))
         text = io.StringIO()
         names = [field.name for field in fields(TraceRow)]
@@ -147,23 +154,54 @@ class Tracer:
         writer.writeheader()
         writer.writerows(self._rows)
         write_text_atomic(self._run.trace, text.getvalue())
+        if self._path is not None:
+            self._path.end_epoch(self._first_epoch + epoch + 1)
         self.seconds += time.perf_counter() - started
+
+    def finish(self, state: TrainingState) -> str:
+        """Keep the last weights, and say what the trace took of a phase that has ended."""
+        started = time.perf_counter()
+        kept = ""
+        if self._path is not None:
+            self._path.finish(state.epoch)
+            kept = f"; {self._run.descent.name} has the weights of some epochs, "
+            kept += format_bytes(self._run.descent.stat().st_size)
+        self.seconds += time.perf_counter() - started
+        part_of_time = self.seconds / (state.seconds + self.seconds)
+        return f"the trace took {100 * part_of_time:.1f} % of the training time{kept}"
+
+
+def _add_activations(row: TraceRow, values: Array, *, is_relu: bool) -> TraceRow:
+    is_dead = (values <= 0).all(axis=tuple(range(values.ndim - 1)))
+    return replace(
+        row,
+        dead_fraction=float(is_dead.mean()) if is_relu else None,
+        activation_mean=float(values.mean()),
+        activation_spread=float(values.std()),
+    )
 
 
 def _find_layers(model: "keras.Model") -> list[tuple[Any, Any]]:
     """Return the layers with a trained kernel, and the last activation before the next of them."""
     found: list[tuple[Any, Any]] = []
-    for layer in model.layers:
+    for layer in _list_layers(model):
         kernel = getattr(layer, "kernel", None)
         if kernel is not None and kernel.trainable:
             found.append((layer, layer))
-        elif found and hasattr(layer, "activation"):
+        elif found and (hasattr(layer, "activation") or _is_relu(layer)):
             found[-1] = (found[-1][0], layer)
     return found
 
 
+def _list_layers(model: Any) -> Iterator[Any]:
+    """Yield the layers in their order, those of models within the model, too."""
+    for layer in model.layers:
+        yield from _list_layers(layer) if hasattr(layer, "layers") else (layer,)
+
+
 def _is_relu(layer: Any) -> bool:
-    return getattr(getattr(layer, "activation", None), "__name__", "") == "relu"
+    activation = getattr(layer, "activation", None)
+    return getattr(activation, "__name__", "") == "relu" or type(layer).__name__ == "ReLU"
 
 
 def _copy(variable: Any) -> Array:
