@@ -88,7 +88,7 @@ def draw_coordinates(
         each.key.replace(".", "\n").replace("_", " ") + " (x auto)" * each.relative
         for each in shown
     ]
-    parts = [f"\n{importances[each.key]:.0%}" if importances else "" for each in shown]
+    parts = [f"\n{100 * importances[each.key]:.0f} %" if importances else "" for each in shown]
     axes.set_xticks(range(len(shown)), [a + b for a, b in zip(names, parts, strict=True)])
     axes.tick_params(labelsize=8, length=0)
     axes.set_yticks([])
