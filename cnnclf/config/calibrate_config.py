@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cnnclf.config.sections import BatchSize, Cache, CommandConfig, Device
+from cnnclf.config.sections import BatchSize, Cache, CommandConfig, Device, setting
 
 _Fraction = Annotated[float, Field(gt=0, lt=1)] | None
 
@@ -14,41 +14,30 @@ class CalibrateConfig(CommandConfig):
 
     command: ClassVar[str] = "calibrate"
 
-    precision_target: _Fraction = Field(
-        None,
-        description="Smallest fraction of the answers that is correct.",
-        json_schema_extra={"unset": "no promise"},
+    precision_target: _Fraction = setting(
+        None, "Smallest fraction of the answers that is correct.", unset="no promise"
     )
-    coverage: _Fraction = Field(
-        None,
-        description="Smallest fraction of the images that is answered.",
-        json_schema_extra={"unset": "no promise"},
+    coverage: _Fraction = setting(
+        None, "Smallest fraction of the images that is answered.", unset="no promise"
     )
-    error_rate: _Fraction = Field(
-        None,
-        description="Largest fraction of all images with a wrong answer.",
-        json_schema_extra={"unset": "no promise"},
+    error_rate: _Fraction = setting(
+        None, "Largest fraction of all images with a wrong answer.", unset="no promise"
     )
-    confidence: float = Field(
-        0.95, ge=0.5, lt=1, description="How often the promise must hold, over draws of the images."
+    confidence: float = setting(
+        0.95, "How often the promise must hold, over draws of the images.", ge=0.5, lt=1
     )
-    score: Literal["auto", "probability", "logit"] = Field(
+    score: Literal["auto", "probability", "logit"] = setting(
         "auto",
-        description="What the threshold is compared with: the probability of the best label, or its"
+        "What the threshold is compared with: the probability of the best label, or its"
         " logit over the norm of all logits; auto: the one that ranks better on a third of at"
         " least 600 images.",
     )
-    split: Literal["val", "test", "all"] | None = Field(
-        None,
-        description="Split to calibrate on.",
-        json_schema_extra={"unset": "val; all of a new source without splits"},
+    split: Literal["val", "test", "all"] | None = setting(
+        None, "Split to calibrate on.", unset="val; all of a new source without splits"
     )
-    batch_size: BatchSize = Field(None, description="Batch size.")
-    cache: Cache = Field("disk", description="Where decoded images are cached.")
-    engine: str = Field(
-        "auto",
-        description="Inference engine; auto: Keras on a GPU, otherwise OpenVINO if installed.",
+    batch_size: BatchSize = setting(None, "Batch size.")
+    cache: Cache = setting("disk", "Where decoded images are cached.")
+    engine: str = setting(
+        "auto", "Inference engine; auto: Keras on a GPU, otherwise OpenVINO if installed."
     )
-    device: Device = Field(
-        "auto", description="Device to compute on; auto: a GPU if one can be used."
-    )
+    device: Device = setting("auto", "Device to compute on; auto: a GPU if one can be used.")

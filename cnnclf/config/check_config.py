@@ -2,9 +2,7 @@
 
 from typing import ClassVar
 
-from pydantic import Field
-
-from cnnclf.config.sections import CommandConfig, Threads
+from cnnclf.config.sections import CommandConfig, Threads, setting
 
 
 class CheckConfig(CommandConfig):
@@ -12,21 +10,16 @@ class CheckConfig(CommandConfig):
 
     command: ClassVar[str] = "check"
 
-    mirrored: bool = Field(
-        False, description="Look for mirrored and rotated copies, too: eight forms of each image."
+    mirrored: bool = setting(
+        False, "Look for mirrored and rotated copies, too: eight forms of each image."
     )
-    embeddings: bool = Field(
-        False,
-        description="Look for crops, too: compare images by the features of a pretrained network.",
+    embeddings: bool = setting(
+        False, "Look for crops, too: compare images by the features of a pretrained network."
     )
-    cross_validate: bool | None = Field(
+    cross_validate: bool | None = setting(
         None,
-        description="Look for wrong labels and outliers with a classifier on the features of a "
+        "Look for wrong labels and outliers with a classifier on the features of a "
         "pretrained network, fitted in folds.",
-        json_schema_extra={"unset": "for 100 to 5,000 images"},
+        unset="for 100 to 5,000 images",
     )
-    threads: Threads = Field(
-        None,
-        description="CPU threads that read and examine images.",
-        json_schema_extra={"unset": "all cores"},
-    )
+    threads: Threads = setting(None, "CPU threads that read and examine images.", unset="all cores")

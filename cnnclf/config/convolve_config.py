@@ -2,9 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from cnnclf.config.sections import CommandConfig, Size
+from cnnclf.config.sections import CommandConfig, Size, setting
 
 
 class ConvolveConfig(CommandConfig):
@@ -12,54 +10,48 @@ class ConvolveConfig(CommandConfig):
 
     command: ClassVar[str] = "convolve"
 
-    filter: str = Field(
+    filter: str = setting(
         "sobel-x",
-        description="Name of a filter, CSV file of its numbers, or RUN:LAYER:INDEX for one that a "
+        "Name of a filter, CSV file of its numbers, or RUN:LAYER:INDEX for one that a "
         "network has learned.",
     )
-    kernel_size: int | None = Field(
-        None,
-        ge=1,
-        le=31,
-        description="Side of the kernel of blur, gaussian, identity and sobel.",
-        json_schema_extra={"unset": "3"},
+    kernel_size: int | None = setting(
+        None, "Side of the kernel of blur, gaussian, identity and sobel.", ge=1, le=31, unset="3"
     )
-    stride: int | None = Field(
+    stride: int | None = setting(
         None,
+        "Pixels between neighboring positions of the kernel.",
         ge=1,
         le=64,
-        description="Pixels between neighboring positions of the kernel.",
-        json_schema_extra={"unset": "1; of a learned filter: that of its layer"},
+        unset="1; of a learned filter: that of its layer",
     )
-    dilation: int | None = Field(
+    dilation: int | None = setting(
         None,
+        "Pixels between neighboring weights of the kernel.",
         ge=1,
         le=64,
-        description="Pixels between neighboring weights of the kernel.",
-        json_schema_extra={"unset": "1; of a learned filter: that of its layer"},
+        unset="1; of a learned filter: that of its layer",
     )
-    padding: Literal["valid", "same"] | None = Field(
+    padding: Literal["valid", "same"] | None = setting(
         None,
-        description="valid: none; same: as many pixels as a stride of 1 needs to keep the size.",
-        json_schema_extra={"unset": "valid; of a learned filter: that of its layer"},
+        "valid: none; same: as many pixels as a stride of 1 needs to keep the size.",
+        unset="valid; of a learned filter: that of its layer",
     )
-    pad_mode: Literal["zeros", "constant", "reflect", "edge"] = Field(
-        "zeros", description="What padding consists of; Keras layers know zeros only."
+    pad_mode: Literal["zeros", "constant", "reflect", "edge"] = setting(
+        "zeros", "What padding consists of; Keras layers know zeros only."
     )
-    pad_value: float = Field(0.0, description="Value of constant padding.")
-    normalize: bool = Field(
-        False,
-        description="Divide the kernel by its sum, or by the sum of its absolute values if that "
-        "is 0.",
+    pad_value: float = setting(0.0, "Value of constant padding.")
+    normalize: bool = setting(
+        False, "Divide the kernel by its sum, or by the sum of its absolute values if that is 0."
     )
     activation: Literal[
         "none", "relu", "leaky_relu", "elu", "selu", "gelu", "swish", "tanh", "sigmoid"
-    ] = Field("none", description="Activation after the convolution.")
-    pool: Literal["none", "max", "average"] = Field("none", description="Pooling at the end.")
-    pool_size: int = Field(2, ge=1, le=64, description="Side and stride of the pooling window.")
-    image_size: Size = Field(
-        "auto", description="Size the image is resized to; auto: its own, at most 512 pixels."
+    ] = setting("none", "Activation after the convolution.")
+    pool: Literal["none", "max", "average"] = setting("none", "Pooling at the end.")
+    pool_size: int = setting(2, "Side and stride of the pooling window.", ge=1, le=64)
+    image_size: Size = setting(
+        "auto", "Size the image is resized to; auto: its own, at most 512 pixels."
     )
-    color: Literal["auto", "rgb", "gray"] = Field(
-        "auto", description="Channels of the image; auto: as in the file."
+    color: Literal["auto", "rgb", "gray"] = setting(
+        "auto", "Channels of the image; auto: as in the file."
     )

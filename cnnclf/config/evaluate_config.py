@@ -2,9 +2,15 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
-from cnnclf.config.sections import BatchSize, Cache, CommandConfig, Device, EnginePrecision, Views
+from cnnclf.config.sections import (
+    BatchSize,
+    Cache,
+    CommandConfig,
+    Device,
+    EnginePrecision,
+    Views,
+    setting,
+)
 
 
 class EvaluateConfig(CommandConfig):
@@ -12,33 +18,26 @@ class EvaluateConfig(CommandConfig):
 
     command: ClassVar[str] = "evaluate"
 
-    split: Literal["train", "val", "test", "all"] | None = Field(
+    split: Literal["train", "val", "test", "all"] | None = setting(
+        None, "Split to evaluate on.", unset="test; all of a new source without splits"
+    )
+    top_k: int = setting(5, "The k of top-k accuracy.", ge=1)
+    by: str | None = setting(
         None,
-        description="Split to evaluate on.",
-        json_schema_extra={"unset": "test; all of a new source without splits"},
+        "Column of the manifest; show the accuracy of each value, worst first.",
+        unset="none",
+        metavar="COLUMN",
     )
-    top_k: int = Field(5, ge=1, description="The k of top-k accuracy.")
-    by: str | None = Field(
-        None,
-        description="Column of the manifest; show the accuracy of each value, worst first.",
-        json_schema_extra={"unset": "none", "metavar": "COLUMN"},
+    robustness: bool = setting(
+        False, "Measure the accuracy on noisy, blurred, turned and covered images, too."
     )
-    robustness: bool = Field(
-        False, description="Measure the accuracy on noisy, blurred, turned and covered images, too."
-    )
-    views: Views = Field(
+    views: Views = setting(
         "none",
-        description="Average several views of each image: mirror takes 2 times the computation, "
+        "Average several views of each image: mirror takes 2 times the computation, "
         "shifts 5 times.",
     )
-    batch_size: BatchSize = Field(None, description="Batch size.")
-    cache: Cache = Field("disk", description="Where decoded images are cached.")
-    engine: str | None = Field(
-        None,
-        description="Inference engine.",
-        json_schema_extra={"unset": "keras; an export has its own"},
-    )
-    precision: EnginePrecision = Field("auto", description="Numeric precision of the computation.")
-    device: Device = Field(
-        "auto", description="Device to compute on; auto: a GPU if one can be used."
-    )
+    batch_size: BatchSize = setting(None, "Batch size.")
+    cache: Cache = setting("disk", "Where decoded images are cached.")
+    engine: str | None = setting(None, "Inference engine.", unset="keras; an export has its own")
+    precision: EnginePrecision = setting("auto", "Numeric precision of the computation.")
+    device: Device = setting("auto", "Device to compute on; auto: a GPU if one can be used.")

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from cnnclf.config.sections import CommandConfig, Threads, Typed, split_list
+from cnnclf.config.sections import CommandConfig, Threads, Typed, setting, split_list
 
 DEFAULT_SPLIT = (0.7, 0.15, 0.15)
 """Fractions of train, val and test for a source that has no split of its own."""
@@ -78,86 +78,74 @@ class ImportConfig(CommandConfig):
 
     command: ClassVar[str] = "import"
 
-    format: str | None = Field(
-        None,
-        description="Format of the source, if detection fails.",
-        json_schema_extra={"unset": "detected"},
+    format: str | None = setting(
+        None, "Format of the source, if detection fails.", unset="detected"
     )
-    split: Split | None = Field(
-        None,
-        description="Fractions of train, val and test.",
-        json_schema_extra={"unset": "that of the source, or 0.7,0.15,0.15"},
+    split: Split | None = setting(
+        None, "Fractions of train, val and test.", unset="that of the source, or 0.7,0.15,0.15"
     )
-    splits: SplitPairs | None = Field(
+    splits: SplitPairs | None = setting(
         None,
-        description="Names of the folders, or values of the split column, that are the splits.",
-        json_schema_extra={"unset": "recognized"},
+        "Names of the folders, or values of the split column, that are the splits.",
+        unset="recognized",
     )
-    label_from: LabelRule | None = Field(
+    label_from: LabelRule | None = setting(
         None,
-        description="Label of an image in a folder: the name of its folder, of the one above, of "
+        "Label of an image in a folder: the name of its folder, of the one above, of "
         "the top one, or what a regular expression finds in its name or path.",
-        json_schema_extra={"unset": "recognized"},
+        unset="recognized",
     )
-    root: Path | None = Field(
+    root: Path | None = setting(
         None,
-        description="Folder that the paths of a table are relative to.",
-        json_schema_extra={"unset": "the folder of the table", "metavar": "DIR"},
+        "Folder that the paths of a table are relative to.",
+        unset="the folder of the table",
+        metavar="DIR",
     )
-    path_column: str | None = Field(
+    path_column: str | None = setting(
         None,
-        description="Column of a table with the paths: its name, or its number without a header.",
-        json_schema_extra={"metavar": "COLUMN", "unset": "recognized"},
+        "Column of a table with the paths: its name, or its number without a header.",
+        metavar="COLUMN",
+        unset="recognized",
     )
-    label_column: str | None = Field(
-        None,
-        description="Column with the labels.",
-        json_schema_extra={"metavar": "COLUMN", "unset": "recognized"},
+    label_column: str | None = setting(
+        None, "Column with the labels.", metavar="COLUMN", unset="recognized"
     )
-    split_column: str | None = Field(
-        None,
-        description="Column with the splits.",
-        json_schema_extra={"metavar": "COLUMN", "unset": "recognized"},
+    split_column: str | None = setting(
+        None, "Column with the splits.", metavar="COLUMN", unset="recognized"
     )
-    group_column: str | None = Field(
+    group_column: str | None = setting(
         None,
-        description="Column with the groups; images of one group stay in one split.",
-        json_schema_extra={"metavar": "COLUMN", "unset": "recognized"},
+        "Column with the groups; images of one group stay in one split.",
+        metavar="COLUMN",
+        unset="recognized",
     )
-    group_regex: Expression | None = Field(
+    group_regex: Expression | None = setting(
         None,
-        description="Group of a file: what a regular expression finds in its name, or else its "
+        "Group of a file: what a regular expression finds in its name, or else its "
         "path; the files of one group stay in one split.",
-        json_schema_extra={"unset": "no groups"},
+        unset="no groups",
     )
-    channels: Channels | None = Field(
+    channels: Channels | None = setting(
         None,
-        description="Channels of each image to use, one or three of them, counted from 0, for TIFF "
+        "Channels of each image to use, one or three of them, counted from 0, for TIFF "
         "files of more channels than colors.",
-        json_schema_extra={"unset": "gray or RGB"},
+        unset="gray or RGB",
     )
-    header: bool = Field(True, description="The first line of a table names its columns.")
-    one_class: bool = Field(
-        False, description="Allow images of one class only, to evaluate on or to extend later."
+    header: bool = setting(True, "The first line of a table names its columns.")
+    one_class: bool = setting(
+        False, "Allow images of one class only, to evaluate on or to extend later."
     )
-    first_label: bool = Field(
-        False, description="Use the first of several labels of an image instead of refusing them."
+    first_label: bool = setting(
+        False, "Use the first of several labels of an image instead of refusing them."
     )
-    group_near_duplicates: bool = Field(
-        True,
-        description="Keep images that are almost equal in one split, if a split is made.",
+    group_near_duplicates: bool = setting(
+        True, "Keep images that are almost equal in one split, if a split is made."
     )
-    seed: int = Field(0, ge=0, description="Random seed of the split.")
-    copy_images: bool = Field(
-        False, description="Copy images into the dataset instead of referring to them."
-    )
-    classes_file: Path | None = Field(
+    seed: int = setting(0, "Random seed of the split.", ge=0)
+    copy_images: bool = setting(False, "Copy images into the dataset instead of referring to them.")
+    classes_file: Path | None = setting(
         None,
-        description="Text file with one label per line, in the order of the class indices.",
-        json_schema_extra={"unset": "sorted labels"},
+        "Text file with one label per line, in the order of the class indices.",
+        unset="sorted labels",
     )
-    threads: Threads = Field(
-        None,
-        description="CPU threads that read and check images.",
-        json_schema_extra={"unset": "all cores"},
-    )
+    threads: Threads = setting(None, "CPU threads that read and check images.", unset="all cores")

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from cnnclf.config.sections import CommandConfig, Device, EnginePrecision, Threads, Views
+from cnnclf.config.sections import CommandConfig, Device, EnginePrecision, Threads, Views, setting
 
 
 class PredictConfig(CommandConfig):
@@ -12,59 +12,51 @@ class PredictConfig(CommandConfig):
 
     command: ClassVar[str] = "predict"
 
-    top_k: int = Field(3, ge=1, description="Number of labels to report per image.")
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+    top_k: int = setting(3, "Number of labels to report per image.", ge=1)
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = setting(
         None,
-        description="Minimum probability; below it the label is 'unknown'.",
-        json_schema_extra={"unset": "that of 'cnnclf calibrate', if the model has one"},
+        "Minimum probability; below it the label is 'unknown'.",
+        unset="that of 'cnnclf calibrate', if the model has one",
     )
-    sets: Annotated[float, Field(ge=0.5, lt=1)] | None = Field(
-        None,
-        description="Write sets of labels that hold the true one at this rate.",
-        json_schema_extra={"unset": "no sets"},
+    sets: Annotated[float, Field(ge=0.5, lt=1)] | None = setting(
+        None, "Write sets of labels that hold the true one at this rate.", unset="no sets"
     )
-    set_method: Literal["lac", "aps", "raps"] = Field(
+    set_method: Literal["lac", "aps", "raps"] = setting(
         "lac",
-        description="How sets are made: lac are the smallest, aps grow with hard images, raps are "
+        "How sets are made: lac are the smallest, aps grow with hard images, raps are "
         "never very large.",
     )
-    unknown_by: Literal["probability", "distance", "both"] = Field(
+    unknown_by: Literal["probability", "distance", "both"] = setting(
         "probability",
-        description="What makes a label 'unknown': a probability below the threshold, a large"
+        "What makes a label 'unknown': a probability below the threshold, a large"
         " distance to all training images, or either.",
     )
-    min_familiar: float = Field(
+    min_familiar: float = setting(
         0.01,
+        "Familiarity at or below which an image is unlike anything learned: that "
+        "fraction of ordinary images is, too.",
         ge=0,
         le=0.5,
-        description="Familiarity at or below which an image is unlike anything learned: that "
-        "fraction of ordinary images is, too.",
     )
-    all_probabilities: bool = Field(
-        False, description="Write one column per class instead of the most probable labels."
+    all_probabilities: bool = setting(
+        False, "Write one column per class instead of the most probable labels."
     )
-    id_column: Literal["path", "name", "stem"] = Field(
+    id_column: Literal["path", "name", "stem"] = setting(
         "path",
-        description="First column: the path of the image, its file name, or the name without "
+        "First column: the path of the image, its file name, or the name without "
         "suffix, as submissions of competitions want it; the last two have no column of errors.",
     )
-    views: Views = Field(
+    views: Views = setting(
         "none",
-        description="Average several views of each image: mirror takes 2 times the computation, "
+        "Average several views of each image: mirror takes 2 times the computation, "
         "shifts 5 times.",
     )
-    batch_size: int = Field(32, ge=1, le=65_536, description="Batch size.")
-    engine: str = Field(
-        "auto",
-        description="Inference engine; auto: Keras on a GPU, otherwise OpenVINO if installed.",
+    batch_size: int = setting(32, "Batch size.", ge=1, le=65_536)
+    engine: str = setting(
+        "auto", "Inference engine; auto: Keras on a GPU, otherwise OpenVINO if installed."
     )
-    precision: EnginePrecision = Field(
-        "auto",
-        description="Numeric precision of the computation; auto: bfloat16 on CPUs that support it.",
+    precision: EnginePrecision = setting(
+        "auto", "Numeric precision of the computation; auto: bfloat16 on CPUs that support it."
     )
-    threads: Threads = Field(
-        None, description="CPU threads to use.", json_schema_extra={"unset": "all cores"}
-    )
-    device: Device = Field(
-        "auto", description="Device to compute on; auto: a GPU if one can be used."
-    )
+    threads: Threads = setting(None, "CPU threads to use.", unset="all cores")
+    device: Device = setting("auto", "Device to compute on; auto: a GPU if one can be used.")

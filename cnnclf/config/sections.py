@@ -139,6 +139,21 @@ BatchSize = Annotated[
 ]
 
 
+def setting(default: Any, text: str, *, unset: str = "", metavar: str = "", **limits: Any) -> Any:
+    """Declare a setting that need not be given.
+
+    Args:
+        default: Its value then.
+        text: The help of its option.
+        unset: What None stands for, in words.
+        metavar: What stands for its value in the help, if its type does not say enough.
+        **limits: `ge`, `gt`, `le` and `lt`, as for `pydantic.Field`.
+    """
+    given = {"unset": unset, "metavar": metavar}
+    words: dict[str, Any] = {name: word for name, word in given.items() if word}
+    return Field(default, description=text, json_schema_extra=words or None, **limits)
+
+
 class Section(BaseModel):
     """A group of settings; an unknown key is an error."""
 
@@ -177,86 +192,76 @@ class CommandConfig(Section):
 class OptimizerConfig(Section):
     """Optimizer and learning rate schedule."""
 
-    name: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adamw", description="Optimizer.")
-    learning_rate: Auto | Literal["find"] | Annotated[float, Field(gt=0, le=10)] = Field(
-        "auto",
-        description="Peak learning rate; find: by a range test first, as cnnclf lr-find does.",
+    name: Literal["sgd", "adam", "adamw", "rmsprop"] = setting("adamw", "Optimizer.")
+    learning_rate: Auto | Literal["find"] | Annotated[float, Field(gt=0, le=10)] = setting(
+        "auto", "Peak learning rate; find: by a range test first, as cnnclf lr-find does."
     )
-    schedule: Schedule = Field("cosine", description="Learning rate schedule.")
-    warmup: float = Field(
-        0.07, ge=0, le=0.9, description="Fraction of all steps used for learning rate warmup."
+    schedule: Schedule = setting("cosine", "Learning rate schedule.")
+    warmup: float = setting(
+        0.07, "Fraction of all steps used for learning rate warmup.", ge=0, le=0.9
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop.")
-    weight_decay: float = Field(0.05, ge=0, le=1, description="Decoupled weight decay.")
-    clip_norm: float = Field(0.0, ge=0, description="Maximum global gradient norm; 0: no clipping.")
-    norm_rate: float = Field(
-        1.0,
-        gt=0,
-        le=1000,
-        description="Factor of the learning rate for the offsets of batch normalization.",
+    momentum: float = setting(0.9, "Momentum of sgd and rmsprop.", ge=0, lt=1)
+    weight_decay: float = setting(0.05, "Decoupled weight decay.", ge=0, le=1)
+    clip_norm: float = setting(0.0, "Maximum global gradient norm; 0: no clipping.", ge=0)
+    norm_rate: float = setting(
+        1.0, "Factor of the learning rate for the offsets of batch normalization.", gt=0, le=1000
     )
-    head_rate: float = Field(
-        1.0, gt=0, le=1000, description="Factor of the learning rate for the last dense layer."
+    head_rate: float = setting(
+        1.0, "Factor of the learning rate for the last dense layer.", gt=0, le=1000
     )
-    ema: float = Field(
-        0.0, ge=0, lt=1, description="Decay of the moving average of the weights; 0: no averaging."
+    ema: float = setting(
+        0.0, "Decay of the moving average of the weights; 0: no averaging.", ge=0, lt=1
     )
 
 
 class AugmentConfig(Section):
     """Random augmentation of training images; operations that are not set follow the preset."""
 
-    preset: Literal["none", "light", "medium", "strong", "sound"] = Field(
-        "light",
-        description="Augmentation preset; other options override it. That of sounds is sound.",
+    preset: Literal["none", "light", "medium", "strong", "sound"] = setting(
+        "light", "Augmentation preset; other options override it. That of sounds is sound."
     )
-    flip: float | None = Field(None, ge=0, le=1, description="Probability of a horizontal flip.")
-    rotate: float | None = Field(None, ge=0, le=180, description="Maximum rotation in degrees.")
-    translate: float | None = Field(
-        None, ge=0, le=0.5, description="Maximum shift (fraction of the side length)."
+    flip: float | None = setting(None, "Probability of a horizontal flip.", ge=0, le=1)
+    rotate: float | None = setting(None, "Maximum rotation in degrees.", ge=0, le=180)
+    translate: float | None = setting(
+        None, "Maximum shift (fraction of the side length).", ge=0, le=0.5
     )
-    time_shift: float | None = Field(
-        None,
-        ge=0,
-        le=0.5,
-        description="Maximum shift left or right (fraction of the width).",
+    time_shift: float | None = setting(
+        None, "Maximum shift left or right (fraction of the width).", ge=0, le=0.5
     )
-    zoom: float | None = Field(
-        None, ge=0, le=0.9, description="Maximum zoom in or out (fraction of the size)."
+    zoom: float | None = setting(
+        None, "Maximum zoom in or out (fraction of the size).", ge=0, le=0.9
     )
-    crop: float | None = Field(
-        None, ge=0, le=0.95, description="Maximum fraction of the area removed by a random crop."
+    crop: float | None = setting(
+        None, "Maximum fraction of the area removed by a random crop.", ge=0, le=0.95
     )
-    brightness: float | None = Field(None, ge=0, le=1, description="Maximum change of brightness.")
-    contrast: float | None = Field(None, ge=0, le=1, description="Maximum change of contrast.")
-    hue: float | None = Field(
-        None, ge=0, le=0.5, description="Maximum hue shift (fraction of the color wheel)."
+    brightness: float | None = setting(None, "Maximum change of brightness.", ge=0, le=1)
+    contrast: float | None = setting(None, "Maximum change of contrast.", ge=0, le=1)
+    hue: float | None = setting(
+        None, "Maximum hue shift (fraction of the color wheel).", ge=0, le=0.5
     )
-    erasing: float | None = Field(None, ge=0, le=1, description="Probability of random erasing.")
-    time_mask: float | None = Field(
-        None, ge=0, le=0.9, description="Maximum fraction of the width that is blackened."
+    erasing: float | None = setting(None, "Probability of random erasing.", ge=0, le=1)
+    time_mask: float | None = setting(
+        None, "Maximum fraction of the width that is blackened.", ge=0, le=0.9
     )
-    frequency_mask: float | None = Field(
-        None, ge=0, le=0.9, description="Maximum fraction of the height that is blackened."
+    frequency_mask: float | None = setting(
+        None, "Maximum fraction of the height that is blackened.", ge=0, le=0.9
     )
-    randaugment: float | None = Field(None, ge=0, le=10, description="Magnitude of RandAugment.")
-    mixup: float | None = Field(None, ge=0, le=2, description="Alpha of MixUp.")
-    cutmix: float | None = Field(None, ge=0, le=2, description="Alpha of CutMix.")
+    randaugment: float | None = setting(None, "Magnitude of RandAugment.", ge=0, le=10)
+    mixup: float | None = setting(None, "Alpha of MixUp.", ge=0, le=2)
+    cutmix: float | None = setting(None, "Alpha of CutMix.", ge=0, le=2)
 
 
 class RuntimeConfig(Section):
     """Device, numeric precision and reproducibility."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="Random seed.")
-    deterministic: bool = Field(False, description="Use deterministic operations; slower on a GPU.")
-    device: Device = Field(
-        "auto", description="Device to compute on; auto: a GPU if one can be used."
-    )
-    precision: Precision = Field(
+    seed: int = setting(0, "Random seed.", ge=0, lt=2**32)
+    deterministic: bool = setting(False, "Use deterministic operations; slower on a GPU.")
+    device: Device = setting("auto", "Device to compute on; auto: a GPU if one can be used.")
+    precision: Precision = setting(
         "auto",
-        description="Numeric precision of the computation; auto: reduced on GPUs that support it, "
+        "Numeric precision of the computation; auto: reduced on GPUs that support it, "
         "and in train on CPUs where it is measured to be faster.",
     )
-    threads: Auto | Annotated[int, Field(ge=1, le=1024)] = Field(
-        "auto", description="CPU threads that decode images and assemble batches."
+    threads: Auto | Annotated[int, Field(ge=1, le=1024)] = setting(
+        "auto", "CPU threads that decode images and assemble batches."
     )

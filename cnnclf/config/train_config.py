@@ -20,6 +20,7 @@ from cnnclf.config.sections import (
     Section,
     Size,
     ValueRange,
+    setting,
     split_list,
 )
 
@@ -27,118 +28,107 @@ from cnnclf.config.sections import (
 class DataConfig(Section):
     """Preprocessing of the images."""
 
-    image_size: Size = Field(
-        "auto", description="Input size of the network, height x width, such as 64 or 48x64."
+    image_size: Size = setting(
+        "auto", "Input size of the network, height x width, such as 64 or 48x64."
     )
-    color: Literal["auto", "rgb", "gray"] = Field("auto", description="Color mode of the input.")
-    fit: Literal["auto", "crop", "pad", "squash"] = Field(
-        "auto", description="How images are fitted to the input size."
+    color: Literal["auto", "rgb", "gray"] = setting("auto", "Color mode of the input.")
+    fit: Literal["auto", "crop", "pad", "squash"] = setting(
+        "auto", "How images are fitted to the input size."
     )
-    range: ValueRange = Field(
+    range: ValueRange = setting(
         "auto",
-        description="Values of images of more than 8 bits that become black and white; auto: the "
+        "Values of images of more than 8 bits that become black and white; auto: the "
         "bits that training images of 16 bits use; type: all 16 bits.",
     )
-    seconds: Seconds = Field(
+    seconds: Seconds = setting(
         "auto",
-        description="Seconds of a sound that the network sees, from its middle; auto: as long as "
+        "Seconds of a sound that the network sees, from its middle; auto: as long as "
         "95 % of the training sounds, at most 10.",
     )
-    cache: Cache = Field("disk", description="Where decoded images are cached.")
+    cache: Cache = setting("disk", "Where decoded images are cached.")
 
 
 class ModelConfig(Section):
     """Architecture of the network."""
 
-    preset: Literal["default", "textbook", "tiny", "deep", "fast"] = Field(
-        "default", description="Predefined architecture; other options override it."
+    preset: Literal["default", "textbook", "tiny", "deep", "fast"] = setting(
+        "default", "Predefined architecture; other options override it."
     )
-    whiten: int = Field(
+    whiten: int = setting(
         0,
+        "Window of a fixed first convolution that whitens patches of the training images; 0: none.",
         ge=0,
         le=5,
-        description="Window of a fixed first convolution that whitens patches of the training "
-        "images; 0: none.",
     )
-    blocks: Auto | Annotated[int, Field(ge=1, le=12)] = Field(
-        "auto", description="Number of convolution blocks, each followed by pooling."
+    blocks: Auto | Annotated[int, Field(ge=1, le=12)] = setting(
+        "auto", "Number of convolution blocks, each followed by pooling."
     )
-    filters: Counts = Field(
-        "auto",
-        description="Filters per block, such as 32,64,96; with blocks, 32 is for each block.",
+    filters: Counts = setting(
+        "auto", "Filters per block, such as 32,64,96; with blocks, 32 is for each block."
     )
-    convs_per_block: Counts = Field(
-        "auto", description="Convolutions per block, such as 2, or 1,2,1 for one number per block."
+    convs_per_block: Counts = setting(
+        "auto", "Convolutions per block, such as 2, or 1,2,1 for one number per block."
     )
-    initial_kernels: Literal["random", "identity"] = Field(
-        "random",
-        description="Kernels to start with; identity: convolutions pass their input on at first.",
+    initial_kernels: Literal["random", "identity"] = setting(
+        "random", "Kernels to start with; identity: convolutions pass their input on at first."
     )
-    kernel_size: int = Field(3, ge=1, le=31, description="Kernel size of the convolutions.")
-    stride: int = Field(1, ge=1, le=8, description="Stride of the first convolution of each block.")
-    padding: Literal["same", "valid"] = Field("same", description="Padding of the convolutions.")
+    kernel_size: int = setting(3, "Kernel size of the convolutions.", ge=1, le=31)
+    stride: int = setting(1, "Stride of the first convolution of each block.", ge=1, le=8)
+    padding: Literal["same", "valid"] = setting("same", "Padding of the convolutions.")
     activation: Literal["relu", "leaky_relu", "elu", "selu", "gelu", "swish", "tanh", "sigmoid"] = (
-        Field("relu", description="Activation of convolutions and dense layers.")
+        setting("relu", "Activation of convolutions and dense layers.")
     )
-    pooling: Literal["max", "average", "none"] = Field(
-        "max", description="Pooling after each block."
+    pooling: Literal["max", "average", "none"] = setting("max", "Pooling after each block.")
+    pool_size: int = setting(2, "Size of the pooling window.", ge=1, le=16)
+    pool_stride: Auto | Annotated[int, Field(ge=1, le=16)] = setting(
+        "auto", "Stride of the pooling window; auto: its size."
     )
-    pool_size: int = Field(2, ge=1, le=16, description="Size of the pooling window.")
-    pool_stride: Auto | Annotated[int, Field(ge=1, le=16)] = Field(
-        "auto", description="Stride of the pooling window; auto: its size."
+    pool_after: Literal["last", "first"] = setting(
+        "last", "Convolution of each block that pooling follows."
     )
-    pool_after: Literal["last", "first"] = Field(
-        "last", description="Convolution of each block that pooling follows."
-    )
-    pool_last: bool = Field(False, description="Pool after the last block, too.")
-    batch_norm: bool = Field(True, description="Batch normalization after each convolution.")
-    norm_scale: bool = Field(True, description="Learned scale of batch normalization.")
-    top: Literal["global_average", "global_max", "flatten"] = Field(
-        "global_average", description="Global pooling, or flattening, of the last feature maps."
+    pool_last: bool = setting(False, "Pool after the last block, too.")
+    batch_norm: bool = setting(True, "Batch normalization after each convolution.")
+    norm_scale: bool = setting(True, "Learned scale of batch normalization.")
+    top: Literal["global_average", "global_max", "flatten"] = setting(
+        "global_average", "Global pooling, or flattening, of the last feature maps."
     )
     dense_units: Annotated[
         list[Annotated[int, Field(ge=1, le=65_536)]], BeforeValidator(split_list)
-    ] = Field([], description="Units of the hidden dense layers, such as 128 or 256,128.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout rate before each dense layer.")
-    l1: float = Field(0.0, ge=0, description="L1 regularization of the kernels.")
-    l2: float = Field(0.0, ge=0, description="L2 regularization of the kernels.")
+    ] = setting([], "Units of the hidden dense layers, such as 128 or 256,128.")
+    dropout: float = setting(0.1, "Dropout rate before each dense layer.", ge=0, lt=1)
+    l1: float = setting(0.0, "L1 regularization of the kernels.", ge=0)
+    l2: float = setting(0.0, "L2 regularization of the kernels.", ge=0)
 
 
 class TrainingConfig(Section):
     """Epochs, batch size and loss."""
 
-    epochs: Auto | Annotated[int, Field(ge=1, le=100_000)] = Field(
-        "auto", description="Number of epochs."
-    )
-    minutes: Minutes = Field(
+    epochs: Auto | Annotated[int, Field(ge=1, le=100_000)] = setting("auto", "Number of epochs.")
+    minutes: Minutes = setting(
         None,
-        description="Minutes for the whole run, with start and final evaluation, instead of a "
+        "Minutes for the whole run, with start and final evaluation, instead of a "
         "number of epochs.",
     )
-    batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = Field(
-        "auto", description="Batch size."
+    batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = setting("auto", "Batch size.")
+    patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = setting(
+        "auto", "Epochs without improvement before early stopping; 0: no early stopping."
     )
-    patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = Field(
-        "auto",
-        description="Epochs without improvement before early stopping; 0: no early stopping.",
-    )
-    perfect_loss: float = Field(
+    perfect_loss: float = setting(
         0.02,
+        "Stop after 5 epochs in a row with val accuracy 1 and a val loss below this; 0: never.",
         ge=0,
-        description="Stop after 5 epochs in a row with val accuracy 1 and a val loss below this; "
-        "0: never.",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing factor.")
-    balance: Balance = Field("none", description="Handling of class imbalance.")
-    focal_gamma: float = Field(2.0, ge=0, le=10, description="Gamma of the focal loss.")
-    trace: bool = Field(
+    label_smoothing: float = setting(0.0, "Label smoothing factor.", ge=0, lt=1)
+    balance: Balance = setting("none", "Handling of class imbalance.")
+    focal_gamma: float = setting(2.0, "Gamma of the focal loss.", ge=0, le=10)
+    trace: bool = setting(
         False,
-        description="Record gradients, updates, dead units and activations of each layer, and how "
+        "Record gradients, updates, dead units and activations of each layer, and how "
         "sure the network is of each training image.",
     )
-    calibrate: bool = Field(
+    calibrate: bool = setting(
         True,
-        description="Calibrate probabilities by temperature scaling on the val split, and index "
+        "Calibrate probabilities by temperature scaling on the val split, and index "
         "training images for the column familiar of predict.",
     )
 
@@ -146,9 +136,9 @@ class TrainingConfig(Section):
 class TrainAugmentConfig(AugmentConfig):
     """Random augmentation of training images; operations that are not set follow the preset."""
 
-    alternate_flips: bool = Field(
+    alternate_flips: bool = setting(
         False,
-        description="With a flip probability of 0.5: flip each image in every second epoch instead "
+        "With a flip probability of 0.5: flip each image in every second epoch instead "
         "of at random.",
     )
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from cnnclf.config.sections import CommandConfig
+from cnnclf.config.sections import CommandConfig, setting
 
 
 class TuneConfig(CommandConfig):
@@ -12,30 +12,28 @@ class TuneConfig(CommandConfig):
 
     command: ClassVar[str] = "tune"
 
-    minutes: float = Field(30.0, gt=0, le=100_000, description="Minutes that the search may take.")
+    minutes: float = setting(30.0, "Minutes that the search may take.", gt=0, le=100_000)
     trials: Annotated[
         Annotated[int, Field(ge=2, le=100_000)] | None,
         BeforeValidator(lambda value: None if value == "auto" else value),
-    ] = Field(
+    ] = setting(
         None,
-        description="Number of configurations; no more are tried even if there is time.",
-        json_schema_extra={"unset": "as many as fit"},
+        "Number of configurations; no more are tried even if there is time.",
+        unset="as many as fit",
     )
-    sampler: Literal["evolution", "random", "tpe", "gp", "cmaes"] = Field(
+    sampler: Literal["evolution", "random", "tpe", "gp", "cmaes"] = setting(
         "evolution",
-        description="What chooses configurations: quasi-random points, then changes of the best "
+        "What chooses configurations: quasi-random points, then changes of the best "
         "ones; random points; or a sampler of Optuna (extra tune).",
     )
-    seeds: int = Field(
-        3, ge=1, le=20, description="Seeds that the best configurations are trained with."
-    )
+    seeds: int = setting(3, "Seeds that the best configurations are trained with.", ge=1, le=20)
     jobs: Annotated[
         Annotated[int, Field(ge=1, le=1000)] | None,
         BeforeValidator(lambda value: None if value == "auto" else value),
-    ] = Field(
+    ] = setting(
         None,
-        description="Trials that are trained side by side, by Ray (extra ray).",
-        json_schema_extra={"unset": "1; with --gpus one per GPU, with --ray one per node"},
+        "Trials that are trained side by side, by Ray (extra ray).",
+        unset="1; with --gpus one per GPU, with --ray one per node",
     )
-    gpus: bool = Field(False, description="Give each trial that is trained side by side one GPU.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Random seed of the search and the trials.")
+    gpus: bool = setting(False, "Give each trial that is trained side by side one GPU.")
+    seed: int = setting(0, "Random seed of the search and the trials.", ge=0, lt=2**31)
