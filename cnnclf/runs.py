@@ -118,6 +118,16 @@ class RunStatus(StrEnum):
     PRUNED = "pruned"
 
 
+class _Below:
+    """A path in the run directory of each instance."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, run: "RunDirectory", _kind: type) -> Path:
+        return run.path.joinpath(*self._parts)
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """The names in one run directory, and its record run.json.
@@ -128,80 +138,36 @@ class RunDirectory:
 
     path: Path
 
-    @property
-    def plan(self) -> Path:
-        """Every resolved setting, written before the first epoch."""
-        return self.path / PLAN_FILE
-
-    @property
-    def settings(self) -> Path:
-        """The settings that were given, and all others as comments, for `--config`."""
-        return self.path / SETTINGS_FILE
-
-    @property
-    def record(self) -> Path:
-        """run.json: status, command, versions, device and times."""
-        return self.path / RECORD_FILE
-
-    @property
-    def history(self) -> Path:
-        """One row per epoch."""
-        return self.path / HISTORY_FILE
-
-    @property
-    def trace(self) -> Path:
-        """One row per epoch and layer, of `train --trace`."""
-        return self.path / TRACE_FILE
-
-    @property
-    def margins(self) -> Path:
-        """The mean margin of each training image, of `train --trace`."""
-        return self.path / MARGINS_FILE
-
-    @property
-    def descent(self) -> Path:
-        """Weights at a few epochs, of `train --trace`."""
-        return self.path / DESCENT_FILE
-
-    @property
-    def report(self) -> Path:
-        """Everything about the run on one page, of `cnnclf report`."""
-        return self.path / REPORT_FILE
-
-    @property
-    def log(self) -> Path:
-        """Notes, warnings and epochs."""
-        return self.path / LOG_FILE
-
-    @property
-    def curves(self) -> Path:
-        """The learning curves."""
-        return self.path / CURVES_FILE
-
-    @property
-    def checkpoints(self) -> Path:
-        """The parent of `best` and `last`."""
-        return self.path / CHECKPOINTS
-
-    @property
-    def best(self) -> Path:
-        """Where the best checkpoint is written; read it through `find_checkpoint`."""
-        return self.checkpoints / "best"
-
-    @property
-    def last(self) -> Path:
-        """Where the newest checkpoint is written; read it through `find_checkpoint`."""
-        return self.checkpoints / "last"
-
-    @property
-    def earlier(self) -> Path:
-        """The best checkpoint of the earlier phases, until all phases are compared."""
-        return self.checkpoints / "earlier"
-
-    @property
-    def tensorboard(self) -> Path:
-        """The event files of TensorBoard, if it tracks the run."""
-        return self.path / TENSORBOARD
+    plan = _Below(PLAN_FILE)
+    """Every resolved setting, written before the first epoch."""
+    settings = _Below(SETTINGS_FILE)
+    """The settings that were given, and all others as comments, for `--config`."""
+    record = _Below(RECORD_FILE)
+    """run.json: status, command, versions, device and times."""
+    history = _Below(HISTORY_FILE)
+    """One row per epoch."""
+    trace = _Below(TRACE_FILE)
+    """One row per epoch and layer, of `train --trace`."""
+    margins = _Below(MARGINS_FILE)
+    """The mean margin of each training image, of `train --trace`."""
+    descent = _Below(DESCENT_FILE)
+    """Weights at a few epochs, of `train --trace`."""
+    report = _Below(REPORT_FILE)
+    """Everything about the run on one page, of `cnnclf report`."""
+    log = _Below(LOG_FILE)
+    """Notes, warnings and epochs."""
+    curves = _Below(CURVES_FILE)
+    """The learning curves."""
+    checkpoints = _Below(CHECKPOINTS)
+    """The parent of `best` and `last`."""
+    best = _Below(CHECKPOINTS, "best")
+    """Where the best checkpoint is written; read it through `find_checkpoint`."""
+    last = _Below(CHECKPOINTS, "last")
+    """Where the newest checkpoint is written; read it through `find_checkpoint`."""
+    earlier = _Below(CHECKPOINTS, "earlier")
+    """The best checkpoint of the earlier phases, until all phases are compared."""
+    tensorboard = _Below(TENSORBOARD)
+    """The event files of TensorBoard, if it tracks the run."""
 
     def evaluation(self, split: str) -> Path:
         """The directory of the evaluation of one split."""

@@ -21,100 +21,41 @@ from cnnclf.errors import UsageError
 # and whose docstring is the help, or a tuple of rows like these: then it is a group of commands.
 CommandRow = tuple[str, str, str, str]
 
-_COMMANDS = "cnnclf.cli.commands"
+
+def _row(name: str, summary: str, *, module: str = "", is_group: bool = False) -> CommandRow:
+    """Describe a command whose module and function have its name, or a group of commands."""
+    spelled = name.replace("-", "_")
+    attribute = f"{spelled.upper()}_COMMANDS" if is_group else f"{spelled}_command"
+    return name, f"cnnclf.cli.commands.{module or spelled}", attribute, summary
+
 
 COMMANDS: tuple[CommandRow, ...] = (
-    ("import", f"{_COMMANDS}.import_", "import_command", "Import images into a dataset."),
-    (
-        "check",
-        f"{_COMMANDS}.check",
-        "check_command",
-        "Find out what is wrong with the images of a dataset.",
-    ),
-    ("train", f"{_COMMANDS}.train", "train_command", "Train a CNN on a dataset."),
-    (
-        "lr-find",
-        f"{_COMMANDS}.lr_find",
-        "lr_find_command",
-        "Find the learning rate that a network can take.",
-    ),
-    (
-        "check-order",
-        f"{_COMMANDS}.check_order",
-        "check_order_command",
-        "Measure what the order of pixels is worth.",
-    ),
-    (
-        "finetune",
-        f"{_COMMANDS}.finetune",
-        "finetune_command",
-        "Fine-tune a pretrained backbone on a dataset.",
-    ),
-    (
-        "tune",
-        f"{_COMMANDS}.tune",
-        "tune_command",
-        "Search better settings within a time budget.",
-    ),
-    ("backbones", f"{_COMMANDS}.backbones", "backbones_command", "List the available backbones."),
-    ("weights", f"{_COMMANDS}.weights", "WEIGHTS_COMMANDS", "List, download and import weights."),
-    ("evaluate", f"{_COMMANDS}.evaluate", "evaluate_command", "Evaluate a trained model."),
-    (
-        "calibrate",
-        f"{_COMMANDS}.calibrate",
-        "calibrate_command",
-        "Choose a threshold that keeps a promise on new images.",
-    ),
-    ("predict", f"{_COMMANDS}.predict", "predict_command", "Predict the labels of images."),
-    (
-        "explain",
-        f"{_COMMANDS}.explain",
-        "explain_command",
-        "Explain what a trained network sees in images.",
-    ),
-    (
-        "export",
-        f"{_COMMANDS}.export",
-        "export_command",
-        "Export a trained model to another format.",
-    ),
-    ("adopt", f"{_COMMANDS}.adopt", "adopt_command", "Use a model of another program."),
-    (
-        "describe",
-        f"{_COMMANDS}.describe",
-        "describe_command",
-        "Describe a network: layers, parameters, receptive fields.",
-    ),
-    (
-        "convolve",
-        f"{_COMMANDS}.convolve",
-        "convolve_command",
-        "Slide a filter over an image, as a layer does.",
-    ),
-    (
-        "report",
-        f"{_COMMANDS}.report",
-        "report_command",
-        "Write everything about a run on one page.",
-    ),
-    ("runs", f"{_COMMANDS}.runs", "RUNS_COMMANDS", "List, show and compare runs."),
-    (
-        "augment-preview",
-        f"{_COMMANDS}.augment_preview",
-        "augment_preview_command",
-        "Draw augmented images.",
-    ),
-    (
-        "glossary",
-        f"{_COMMANDS}.glossary",
-        "glossary_command",
-        "Explain the words of the field.",
-    ),
-    ("sample-data", f"{_COMMANDS}.sample_data", "sample_data_command", "Write sample images."),
-    ("doctor", f"{_COMMANDS}.doctor", "doctor_command", "Check this machine and suggest fixes."),
-    ("cache", f"{_COMMANDS}.cache", "CACHE_COMMANDS", "List and clear the cache."),
-    ("help", f"{_COMMANDS}.about", "help_command", "Show the help of a command."),
-    ("version", f"{_COMMANDS}.about", "version_command", "Print the version."),
+    _row("import", "Import images into a dataset.", module="import_"),
+    _row("check", "Find out what is wrong with the images of a dataset."),
+    _row("train", "Train a CNN on a dataset."),
+    _row("lr-find", "Find the learning rate that a network can take."),
+    _row("check-order", "Measure what the order of pixels is worth."),
+    _row("finetune", "Fine-tune a pretrained backbone on a dataset."),
+    _row("tune", "Search better settings within a time budget."),
+    _row("backbones", "List the available backbones."),
+    _row("weights", "List, download and import weights.", is_group=True),
+    _row("evaluate", "Evaluate a trained model."),
+    _row("calibrate", "Choose a threshold that keeps a promise on new images."),
+    _row("predict", "Predict the labels of images."),
+    _row("explain", "Explain what a trained network sees in images."),
+    _row("export", "Export a trained model to another format."),
+    _row("adopt", "Use a model of another program."),
+    _row("describe", "Describe a network: layers, parameters, receptive fields."),
+    _row("convolve", "Slide a filter over an image, as a layer does."),
+    _row("report", "Write everything about a run on one page."),
+    _row("runs", "List, show and compare runs.", is_group=True),
+    _row("augment-preview", "Draw augmented images."),
+    _row("glossary", "Explain the words of the field."),
+    _row("sample-data", "Write sample images."),
+    _row("doctor", "Check this machine and suggest fixes."),
+    _row("cache", "List and clear the cache.", is_group=True),
+    _row("help", "Show the help of a command.", module="about"),
+    _row("version", "Print the version.", module="about"),
 )
 
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}

@@ -17,10 +17,51 @@ from cnnclf.inference.engines.engine import Logits, Pixels, Tag
 MAX_PIECE = 8
 
 Pieces = Generator[tuple[None, Logits], None, None]
+ComputePieces = Callable[[Iterator[tuple[None, Pixels]]], Pieces]
+
+
+class PieceEngine:
+    """An engine that computes several pieces at once.
+
+    Args:
+        name: The name of its row.
+        precision: The precision of the graph.
+        outputs: K.
+        compute: See `stream_in_pieces`.
+    """
+
+    def __init__(self, name: str, precision: str, *, outputs: int, compute: ComputePieces) -> None:
+        self.name = name
+        self.precision = precision
+        self._outputs = outputs
+        self._compute = compute
+
+    def logits(self, pixels: Pixels) -> Logits:
+        """Compute one batch."""
+        [(_, logits)] = self.stream([(None, pixels)])
+        return logits
+
+    def stream(
+        self, batches: Iterable[tuple[Tag, Pixels]]
+    ) -> Generator[tuple[Tag, Logits], None, None]:
+        """Compute batches in order."""
+        return stream_in_pieces(self._compute, batches, outputs=self._outputs)
+
+
+def in_threads(compute: Callable[[Pixels], Logits], threads: int, *, name: str) -> ComputePieces:
+    """Return what streams pieces through a thread-safe function, in threads of its own.
+
+    Args:
+        compute: See `stream_in_threads`.
+        threads: How many pieces are computed at once, at least 1.
+        name: Of the threads.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    return lambda pieces: stream_in_threads(compute, pieces, pool=pool, threads=threads)
 
 
 def stream_in_pieces(
-    compute: Callable[[Iterator[tuple[None, Pixels]]], Pieces],
+    compute: ComputePieces,
     batches: Iterable[tuple[Tag, Pixels]],
     *,
     outputs: int,

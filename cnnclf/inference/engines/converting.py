@@ -37,6 +37,12 @@ def cannot_compute(title: str, error: Exception) -> EngineRefusedError:
         title: Title of the engine.
         error: The exception; the first line of its message is used.
     """
+    return EngineRefusedError(
+        f"{title} cannot compute this model: {first_line(error)}", "use --engine keras"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message that is not empty, cut, or else its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = (lines or [type(error).__name__])[0][:200]
-    return EngineRefusedError(f"{title} cannot compute this model: {reason}", "use --engine keras")
+    return (lines or [type(error).__name__])[0][:200]

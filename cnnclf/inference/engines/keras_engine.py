@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnclf.bounded import MAX_DOCUMENT_BYTES, parse_json
 from cnnclf.errors import RunError
+from cnnclf.inference.engines.converting import first_line
 from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
 from cnnclf.runtime import POLICIES
 
@@ -121,10 +122,9 @@ def load_other_model(path: Path) -> "keras.Model":
             raise RunError(f"{path} contains custom code ({code}); it is not loaded")
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise RunError(
             f"Keras {keras.__version__} cannot load {path}, which an earlier version of Keras "
-            f"saved: {reason}",
+            f"saved: {first_line(error)}",
             "load it with that version (python -m pip install 'tensorflow<2.16') and save it as "
             ".keras",
         ) from error
@@ -165,9 +165,8 @@ def _reporting_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"Keras {keras.__version__} cannot load {path}: {reason}",
+            f"Keras {keras.__version__} cannot load {path}: {first_line(error)}",
             "use the version of Keras named in its classifier.json, or train again",
         ) from error
 
@@ -192,9 +191,9 @@ def load_saved_model(path: Path, shape: tuple[int, int, int]) -> "keras.Model":
         pixels = keras.Input(shape, dtype="uint8", name="pixels")
         return keras.Model(pixels, layer(pixels))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"Keras {keras.__version__} cannot load {path}: {reason}", "export the run again"
+            f"Keras {keras.__version__} cannot load {path}: {first_line(error)}",
+            "export the run again",
         ) from error
 
 

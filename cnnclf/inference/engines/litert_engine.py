@@ -1,8 +1,6 @@
 """The LiteRT engine: the successor of TensorFlow Lite, in a package without TensorFlow."""
 
 import queue
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,53 +8,24 @@ import numpy as np
 
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.inference.engines.batch_streams import stream_in_pieces, stream_in_threads
-from cnnclf.inference.engines.converting import cannot_compute, converting
-from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.batch_streams import PieceEngine, in_threads
+from cnnclf.inference.engines.converting import cannot_compute, converting, first_line
+from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels
 from cnnclf.runtime import quiet, tensorflow_converter_errors
 
 # Each interpreter has its own packed copy of the weights.
 _MAX_INTERPRETERS = 4
 
 
-class LiteRtEngine:
-    """Computes logits with interpreters of LiteRT, each on its own thread.
+class _Interpreters:
+    """Interpreters of one model, of which each computes in one thread at a time."""
 
-    Args:
-        interpreters: At least one, all of the same model.
-        precision: The precision of the graph.
-        outputs: K.
-    """
-
-    name = "litert"
-
-    def __init__(self, interpreters: list[Any], *, precision: str, outputs: int) -> None:
-        self.precision = precision
-        self._outputs = outputs
-        self._count = len(interpreters)
+    def __init__(self, interpreters: list[Any]) -> None:
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for interpreter in interpreters:
             self._idle.put(interpreter)
-        self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="litert")
 
-    def logits(self, pixels: Pixels) -> Logits:
-        """Compute one batch."""
-        [(_, logits)] = self.stream([(None, pixels)])
-        return logits
-
-    def stream(
-        self, batches: Iterable[tuple[Tag, Pixels]]
-    ) -> Generator[tuple[Tag, Logits], None, None]:
-        """Compute batches in order, one piece per interpreter."""
-        return stream_in_pieces(
-            lambda pieces: stream_in_threads(
-                self._compute, pieces, pool=self._pool, threads=self._count
-            ),
-            batches,
-            outputs=self._outputs,
-        )
-
-    def _compute(self, pixels: Pixels) -> Logits:
+    def compute(self, pixels: Pixels) -> Logits:
         interpreter = self._idle.get()
         try:
             input_ = interpreter.get_input_details()[0]
@@ -73,7 +42,7 @@ class LiteRtEngine:
             self._idle.put(interpreter)
 
 
-def open_litert(model: ModelFile, options: EngineOptions) -> LiteRtEngine:
+def open_litert(model: ModelFile, options: EngineOptions) -> PieceEngine:
     """Open a .tflite file.
 
     Raises:
@@ -92,15 +61,18 @@ def open_litert(model: ModelFile, options: EngineOptions) -> LiteRtEngine:
             for interpreter in interpreters:
                 interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise RunError(f"LiteRT cannot open {model.path}: {reason}", "export it again") from error
     inputs, outputs = interpreters[0].get_input_details(), interpreters[0].get_output_details()
     if len(inputs) != 1 or inputs[0]["dtype"] not in {np.uint8, np.float32}:
         dtypes = [each["dtype"].__name__ for each in inputs]
         raise model.damaged(f"the inputs of its model are {dtypes}, not one uint8 or float32")
     model.check(inputs[0]["shape_signature"], outputs[0]["shape_signature"])
-    return LiteRtEngine(
-        interpreters, precision=options.precision or model.precision, outputs=model.outputs
+    return PieceEngine(
+        "litert",
+        options.precision or model.precision,
+        outputs=model.outputs,
+        compute=in_threads(_Interpreters(interpreters).compute, count, name="litert"),
     )
 
 

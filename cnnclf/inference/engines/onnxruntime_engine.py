@@ -1,7 +1,5 @@
 """The ONNX Runtime engine: one session, and one thread per core, each with its own images."""
 
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,63 +7,16 @@ import numpy as np
 
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.inference.engines.batch_streams import stream_in_pieces, stream_in_threads
+from cnnclf.inference.engines.batch_streams import PieceEngine, in_threads
 from cnnclf.inference.engines.converting import cannot_compute, converting
-from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels
 from cnnclf.inference.engines.onnx_check import check_onnx
 
 _ONE = "cnnclf/one"
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
 
-class OnnxRuntimeEngine:
-    """Computes logits with a session of ONNX Runtime.
-
-    Args:
-        session: With one input [N, H, W, C], uint8 or float32, and one output [N, K].
-        precision: The precision of the graph.
-        threads: How many pieces are computed at once, each by one thread.
-        outputs: K.
-    """
-
-    name = "onnxruntime"
-
-    def __init__(self, session: Any, *, precision: str, threads: int, outputs: int) -> None:
-        self.precision = precision
-        self._session = session
-        self._input = session.get_inputs()[0].name
-        self._dtype = _DTYPES[session.get_inputs()[0].type]
-        self._threads = threads
-        self._outputs = outputs
-        self._errors = onnxruntime_errors()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="onnxruntime")
-
-    def logits(self, pixels: Pixels) -> Logits:
-        """Compute one batch."""
-        [(_, logits)] = self.stream([(None, pixels)])
-        return logits
-
-    def stream(
-        self, batches: Iterable[tuple[Tag, Pixels]]
-    ) -> Generator[tuple[Tag, Logits], None, None]:
-        """Compute batches in order, one piece per thread."""
-        return stream_in_pieces(
-            lambda pieces: stream_in_threads(
-                self._compute, pieces, pool=self._pool, threads=self._threads
-            ),
-            batches,
-            outputs=self._outputs,
-        )
-
-    def _compute(self, pixels: Pixels) -> Logits:
-        feed = {self._input: pixels.astype(self._dtype, copy=False)}
-        try:
-            return np.asarray(self._session.run(None, feed)[0], np.float32)
-        except self._errors as error:
-            raise cannot_compute("ONNX Runtime", error) from error
-
-
-def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEngine:
+def open_onnxruntime(model: ModelFile, options: EngineOptions) -> PieceEngine:
     """Open an .onnx file.
 
     Raises:
@@ -94,11 +45,20 @@ def open_onnxruntime(model: ModelFile, options: EngineOptions) -> OnnxRuntimeEng
         types = [each.type for each in inputs]
         raise model.damaged(f"the inputs of its model are {types}, not one uint8 or float")
     model.check(inputs[0].shape, outputs[0].shape)
-    return OnnxRuntimeEngine(
-        session,
-        precision=options.precision or model.precision,
-        threads=options.threads or count_usable_cpus(),
+    name, dtype, errors = inputs[0].name, _DTYPES[inputs[0].type], onnxruntime_errors()
+
+    def compute(pixels: Pixels) -> Logits:
+        try:
+            feed = {name: pixels.astype(dtype, copy=False)}
+            return np.asarray(session.run(None, feed)[0], np.float32)
+        except errors as error:
+            raise cannot_compute("ONNX Runtime", error) from error
+
+    return PieceEngine(
+        "onnxruntime",
+        options.precision or model.precision,
         outputs=model.outputs,
+        compute=in_threads(compute, options.threads or count_usable_cpus(), name="onnxruntime"),
     )
 
 

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.inference.engines.batch_streams import Pieces, stream_in_pieces
-from cnnclf.inference.engines.converting import cannot_compute, converting
-from cnnclf.inference.engines.engine import EngineOptions, Logits, ModelFile, Pixels, Tag
+from cnnclf.inference.engines.batch_streams import PieceEngine, Pieces
+from cnnclf.inference.engines.converting import cannot_compute, converting, first_line
+from cnnclf.inference.engines.engine import EngineOptions, ModelFile, Pixels, Tag
 from cnnclf.inference.engines.onnx_check import check_onnx
 
 Outputs = list[npt.NDArray[Any]]
@@ -81,7 +81,7 @@ class OpenVinoGraph:
             )
         except RuntimeError as error:
             raise RunError(
-                f"OpenVINO cannot open {path}: {_first_line(error)}", "export it again"
+                f"OpenVINO cannot open {path}: {first_line(error)}", "export it again"
             ) from error
         self.input_shape = _shape(self._compiled.input(0))
         self.output_shapes = [_shape(output) for output in self._compiled.outputs]
@@ -124,6 +124,12 @@ class OpenVinoGraph:
             with self._lock:
                 self._requests = idle + [request for _, request in busy]
 
+    def first_outputs(self, pieces: Iterable[tuple[None, Pixels]]) -> Pieces:
+        """Compute pieces in order, as many at once as keep all cores busy."""
+        with closing(self.stream(pieces)) as results:
+            for _, outputs in results:
+                yield None, np.asarray(outputs[0] if outputs else (), np.float32)
+
     def _take_requests(self) -> list[Any]:
         """Return idle requests; they own the memory of the graph's tensors and are reused."""
         with self._lock:
@@ -148,7 +154,7 @@ class OpenVinoGraph:
         return tag, outputs
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(PieceEngine):
     """Computes logits with an OpenVINO graph.
 
     Args:
@@ -157,28 +163,9 @@ class OpenVinoEngine:
         outputs: K.
     """
 
-    name = "openvino"
-
     def __init__(self, graph: OpenVinoGraph, *, precision: str, outputs: int) -> None:
-        self.precision = precision
+        super().__init__("openvino", precision, outputs=outputs, compute=graph.first_outputs)
         self.graph = graph
-        self._outputs = outputs
-
-    def logits(self, pixels: Pixels) -> Logits:
-        """Compute one batch."""
-        [(_, logits)] = self.stream([(None, pixels)])
-        return logits
-
-    def stream(
-        self, batches: Iterable[tuple[Tag, Pixels]]
-    ) -> Generator[tuple[Tag, Logits], None, None]:
-        """Compute batches in order, as many pieces at once as keep all cores busy."""
-        return stream_in_pieces(self._stream, batches, outputs=self._outputs)
-
-    def _stream(self, pieces: Iterable[tuple[None, Pixels]]) -> Pieces:
-        with closing(self.graph.stream(pieces)) as results:
-            for _, outputs in results:
-                yield None, np.asarray(outputs[0] if outputs else (), np.float32)
 
 
 @functools.cache
@@ -298,7 +285,3 @@ def _shape(port: Any) -> tuple[int, ...]:
     """Return the shape of an input or output; -1 for a dynamic dimension."""
     sizes = port.get_partial_shape()
     return tuple(size.get_length() if size.is_static else -1 for size in sizes)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
