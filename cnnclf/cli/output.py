@@ -5,18 +5,15 @@ write for people write nothing there. Colors, widths and live bars depend on the
 gets them, a pipe gets plain lines. Characters that the console cannot encode are escaped.
 """
 
-import dataclasses
 import json
-import math
 import os
 import platform
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from cnnclf.cli.table_layout import fits, natural_widths, plain, right_aligned, squeeze, wrap_line
 from cnnclf.cli.terminal_images import encode_image, find_protocol
 from cnnclf.cli.words import count_cells, encodable, format_value, pad_cells, safe_json, safe_text
 from cnnclf.errors import UsageError
@@ -79,7 +76,7 @@ class Output:
             return  # headings alone say nothing to a person
         if width is None:
             self._plain_table(columns, values, cells)
-        elif _fits(columns, cells, width):
+        elif fits(columns, cells, width):
             self._rich_table(columns, values, cells)
         else:
             for number, row in enumerate(cells):
@@ -300,7 +297,7 @@ class Output:
         longest = max((count_cells(name) for name, _, _ in items), default=0)
         room = None if width is None else max(width - len(margin) - longest - 2, 12)
         for name, value, path in items:
-            lines = _wrap(value, room)
+            lines = wrap_line(value, room)
             if room is not None and max(map(len, lines)) > room:
                 # A long path or command gets a line of its own, so that it can be copied.
                 self._print(stream, margin + name)
@@ -336,7 +333,7 @@ class Output:
         width = self._width(stream) if wrap else None
         if stream == "stdout":
             self._has_written, self._is_trouble = True, False
-        words = Text("\n".join(_wrap(whole, width)))
+        words = Text("\n".join(wrap_line(whole, width)))
         words.stylize(style, 0, len(prefix))
         if link is not None and console.is_terminal and link.exists():
             words.stylize(f"link {_address(link)}", len(whole) - len(format_value(link)))
@@ -351,8 +348,8 @@ class Output:
         values: Sequence[Sequence[object]],
         cells: Sequence[Sequence[str]],
     ) -> None:
-        widths = _natural_widths(columns, cells)
-        right = _right_aligned(len(columns), values)
+        widths = natural_widths(columns, cells)
+        right = right_aligned(len(columns), values)
         for row in [list(columns), *cells]:
             padded = (
                 pad_cells(cell, width, right=is_right)
@@ -372,12 +369,12 @@ class Output:
 
         console = self.console("stdout")
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
-        right = _right_aligned(len(columns), values)
+        right = right_aligned(len(columns), values)
         heads, *rows = (
             [encodable(safe_text(cell), console.encoding) for cell in row]
             for row in [columns, *cells]
         )
-        widths = _squeeze(heads, rows, console.width)
+        widths = squeeze(heads, rows, console.width)
         for name, is_right, width in zip(heads, right, widths, strict=True):
             table.add_column(
                 Text(name),
@@ -396,93 +393,11 @@ def _address(path: Path) -> str:
     return f"file://{host}{path.absolute().as_uri().removeprefix('file://')}"
 
 
-def plain(value: Any) -> Any:
-    """Convert a value to the types of JSON: dict, list, str, int, float, bool and None.
-
-    Args:
-        value: Mappings, iterables, dataclasses, enums, paths, NumPy scalars and arrays.
-
-    Returns:
-        The plain value; numbers that are not finite become None.
-
-    Raises:
-        TypeError: The value has no plain form.
-    """
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | str | int):
-        return value
-    if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy
-        return plain(value.tolist())
-    if isinstance(value, PurePath):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(plain(key)): plain(each) for key, each in value.items()}
-    if isinstance(value, Iterable):
-        return [plain(each) for each in value]
-    raise TypeError(f"expected a value that JSON can hold, received {type(value).__name__}")
-
-
 def _help_text(words: str) -> "Text":
     """Parse markup; its parser is loaded only if there is some."""
     from rich.text import Text
 
     return Text.from_markup(words) if "[/" in words else Text(words)
-
-
-def _fits(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> bool:
-    needed = _word_widths(columns, cells)
-    return sum(needed) + 2 * (len(needed) - 1) <= width
-
-
-def _squeeze(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Take from the columns with most room until they fit; words, such as names, stay whole."""
-    widths, needed = _natural_widths(columns, cells), _word_widths(columns, cells)
-    for _ in range(sum(widths) + 2 * (len(widths) - 1) - width):
-        roomiest = max(range(len(widths)), key=lambda at: widths[at] - needed[at])
-        widths[roomiest] -= 1
-    return widths
-
-
-def _natural_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(count_cells, column)) for column in zip(columns, *cells, strict=True)]
-
-
-def _word_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
-    """Count the cells that the longest word of each column takes."""
-    return [
-        max((count_cells(word) for cell in column for word in cell.split(" ")), default=0)
-        for column in zip(columns, *cells, strict=True)
-    ]
-
-
-def _right_aligned(count: int, values: Sequence[Sequence[object]]) -> list[bool]:
-    def is_numeric(column: int) -> bool:
-        seen = [row[column] for row in values if row[column] is not None]
-        return bool(seen) and all(
-            isinstance(each, int | float) and not isinstance(each, bool) for each in seen
-        )
-
-    return [is_numeric(column) for column in range(count)]
-
-
-def _wrap(text: str, width: int | None) -> list[str]:
-    """Break a line at spaces; longer words stay whole, for the terminal to break."""
-    if width is None or len(text) <= width:
-        return [text]
-    indent = " " * min(len(text) - len(text.lstrip()), width // 2)
-    return textwrap.wrap(
-        text.strip(),
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-        break_long_words=False,
-    ) or [""]
 
 
 out = Output()

@@ -13,10 +13,10 @@ from cnnclf.cli.completion import complete_run
 from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
+from cnnclf.cli.plan_words import describe_plan, expect_time, summarize
 from cnnclf.cli.settings import blaming_options
-from cnnclf.config import FinetuneConfig, TrainConfig, list_fields, load_config, option_name
+from cnnclf.config import FinetuneConfig, TrainConfig, load_config
 from cnnclf.errors import ExitCode, UsageError
-from cnnclf.names import name_some
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
     from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.runs import RunDirectory
     from cnnclf.training.epochs import EpochRow
+    from cnnclf.training.extending import Extension
     from cnnclf.training.run import TrainResult
 
 AnyConfig = TypeVar("AnyConfig", TrainConfig, FinetuneConfig)
 AnyPlan = TypeVar("AnyPlan", "TrainPlan", "FinetunePlan")
 
-_MAX_SUMMARY = 8  # lines
-_CHOICES = 3  # of the lines of a plan that say what is trained and how
-_MAX_CHANGED = 6  # settings in the line of what was given
 
 Source = Annotated[
     str | None, argument("DATASET", "Dataset, or any source that 'cnnclf import' can read.")
@@ -180,7 +178,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
     from cnnclf.config import ImportConfig
     from cnnclf.data.checks import check_trainable
     from cnnclf.importers import open_dataset
-    from cnnclf.runs import check_new_run, create_run, find_settings, next_run_path
+    from cnnclf.runs import check_new_run, find_settings
 
     if request.track:
         from cnnclf.tracking.tracking import check_trackers
@@ -204,22 +202,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
     _note_oddities(dataset)
     with blaming_options(origins):
         plan = trainer.plan(config, dataset, given=origins)
-    if request.dry_run:
-        out.pairs("", _describe(trainer, plan))
-        trainer.show_network(plan)
-        out.json({"plan": plan.to_dict(), "time": _expect(plan)})
-        return ExitCode.OK
-    out.note_pairs(_describe(trainer, plan) if request.verbose else _summarize(trainer, plan))
-    trainer.prepare(plan, out.progress())
-
-    def make_run() -> "RunDirectory":
-        return create_run(
-            request.target or next_run_path(dataset.name),
-            overwrite=request.overwrite,
-            command=shlex.join(["cnnclf", *sys.argv[1:]]),
-        )
-
-    return _train(trainer, plan, dataset, make_run, resume=False, request=request)
+    return _begin(trainer, plan, dataset, request)
 
 
 def _note_oddities(dataset: "Dataset") -> None:
@@ -247,28 +230,44 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) 
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan=plan, dataset=dataset)
     if request.verbose:
-        out.note_pairs(_describe(trainer, plan))
+        out.note_pairs(describe_plan(plan, trainer.describe(plan)))
     return _train(trainer, plan, dataset, lambda: run, resume=True, request=request)
 
 
 def _extend(request: Request, path: Path) -> int:
     """Train a finished run of `cnnclf train` for more epochs, as a new run."""
     from cnnclf.cli.commands.train import CNN_TRAINER
-    from cnnclf.runs import check_new_run, create_run, next_run_path
+    from cnnclf.runs import check_new_run
     from cnnclf.training.extending import open_extension
 
     config, _ = load_config(options=request.given, kind=TrainConfig)  # checks what was typed
     given = {key: attrgetter(key)(config) for key in request.given}
     extension, dataset = open_extension(path, given)
     plan = extension.plan
-    if request.dry_run:
-        out.pairs("", _describe(CNN_TRAINER, plan))
-        out.json({"plan": plan.to_dict(), "time": _expect(plan)})
-        return ExitCode.OK
-    if request.target is not None:
+    if request.target is not None and not request.dry_run:
         check_new_run(request.target, overwrite=request.overwrite)
-    lines = _describe if request.verbose else _summarize
-    out.note_pairs(lines(CNN_TRAINER, plan))
+    return _begin(CNN_TRAINER, plan, dataset, request, extension)
+
+
+def _begin(
+    trainer: Trainer[AnyConfig, AnyPlan],
+    plan: AnyPlan,
+    dataset: "Dataset",
+    request: Request,
+    extension: "Extension | None" = None,
+) -> int:
+    """Show the plan and, unless only that was asked for, train."""
+    from cnnclf.runs import create_run, next_run_path
+
+    described = trainer.describe(plan)
+    if request.dry_run:
+        out.pairs("", describe_plan(plan, described))
+        if extension is None:
+            trainer.show_network(plan)
+        out.json({"plan": plan.to_dict(), "time": expect_time(plan)})
+        return ExitCode.OK
+    out.note_pairs((describe_plan if request.verbose else summarize)(plan, described))
+    trainer.prepare(plan, out.progress())
 
     def make_run() -> "RunDirectory":
         run = create_run(
@@ -276,9 +275,9 @@ def _extend(request: Request, path: Path) -> int:
             overwrite=request.overwrite,
             command=shlex.join(["cnnclf", *sys.argv[1:]]),
         )
-        return extension.begin(run)
+        return run if extension is None else extension.begin(run)
 
-    return _train(CNN_TRAINER, plan, dataset, make_run, resume=True, request=request)
+    return _train(trainer, plan, dataset, make_run, resume=extension is not None, request=request)
 
 
 def _train(
@@ -313,85 +312,6 @@ def _train(
     unread = count_unread(dataset)
     _show_result(result, dataset, unread)
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK
-
-
-def typed_option(key: str, value: object) -> str:
-    """Write a setting as an option of the command line, such as --filters 8,16 or --no-trace."""
-    name = option_name(key)
-    if isinstance(value, bool):
-        return name if value else f"--no-{name.removeprefix('--')}"
-    return f"{name} {_setting(key, value)}"
-
-
-def describe_time(plan: "TrainPlan | FinetunePlan") -> str:
-    """Say how long a run will take on this processor, and what that rests on; empty on a GPU."""
-    epochs = plan.planned_epochs
-    return (
-        plan.expect().describe(plan.config.training.minutes, epochs=epochs) if _is_cpu(plan) else ""
-    )
-
-
-def _expect(plan: "TrainPlan | FinetunePlan") -> dict[str, Any] | None:
-    """Return the same as JSON values."""
-    return plan.expect().to_dict() if _is_cpu(plan) else None
-
-
-def _is_cpu(plan: "TrainPlan | FinetunePlan") -> bool:
-    from cnnclf.planning.pace import is_estimable
-
-    return not plan.config.runtime.device.startswith("gpu") and is_estimable()
-
-
-def _summarize(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:
-    """Say in at most eight lines what will happen, and what differs from the defaults."""
-    described = trainer.describe(plan)
-    lines = _describe_data(plan) + list(described.items())[:_CHOICES]
-    lines += [("time", described["time"])] if "time" in described else []
-    defaults = {key: field.default for key, field in list_fields(trainer.kind).items()}
-    changed = [
-        typed_option(key, value)
-        for key, value in plan.given_values().items()
-        if value != defaults[key]
-    ]
-    if changed:
-        lines.append(("given", name_some(changed, limit=_MAX_CHANGED)))
-    notes = _MAX_SUMMARY - len(lines)
-    return lines + [("note", remark) for remark in plan.remarks[:notes]]
-
-
-def _describe(trainer: Trainer[AnyConfig, AnyPlan], plan: AnyPlan) -> list[tuple[str, str]]:
-    """List what will happen, what was given, and the reason for every value that was "auto"."""
-    lines = _describe_data(plan) + list(trainer.describe(plan).items())
-    lines += [("note", remark) for remark in plan.remarks]
-    for number, (key, value) in enumerate(plan.given_values().items()):
-        lines.append(("" if number else "given", f"{key} = {_setting(key, value)}"))
-    config = plan.config.model_dump(mode="json")
-    for number, (key, reason) in enumerate(plan.reasons.items()):
-        section, _, name = key.partition(".")
-        value = _setting(key, config[section][name])
-        lines.append(("" if number else "auto", f"{key} = {value}: {reason}"))
-    return lines
-
-
-def _describe_data(plan: "TrainPlan | FinetunePlan") -> list[tuple[str, str]]:
-    counts = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items() if count)
-    spec = plan.input_spec
-    colors = "gray" if spec.channels == 1 else "RGB"
-    return [
-        ("dataset", f"{plan.dataset['name']}: {len(plan.labels)} classes, {counts}"),
-        ("images", f"{spec.height}x{spec.width} {colors}, {spec.fit}"),
-    ]
-
-
-def _setting(key: str, value: object) -> str:
-    """Write a setting as it would be typed."""
-    if key == "data.range" and isinstance(value, list | tuple):
-        return ":".join(f"{bound:.12g}" for bound in value)
-    if isinstance(value, list | tuple):
-        return ("x" if key.endswith("_size") else ",").join(map(str, value))
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _epoch_cells(row: "EpochRow", *, is_best: bool) -> dict[str, object]:

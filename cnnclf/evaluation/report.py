@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError
+from cnnclf.evaluation.confusions import (
+    ClassScores,
+    ConfusedPair,
+    class_scores,
+    confused_pairs,
+    confusion_counts,
+)
 from cnnclf.evaluation.figures import SHEET_SIZE, SheetItem, draw_confusion, draw_sheet
 from cnnclf.evaluation.groups import GroupScores, read_column, score_groups
 from cnnclf.evaluation.metrics import (
     TOP_K,
     CalibrationBin,
-    ClassScores,
-    ConfusedPair,
     calibration_bins,
-    class_scores,
-    confused_pairs,
-    confusion_counts,
     effective_top_k,
     measure,
     wilson_interval,

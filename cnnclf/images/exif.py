@@ -69,7 +69,7 @@ def estimate_quality(image: ImageFile.ImageFile) -> int | None:
     return max(1, round((200 - percent) / 2 if percent <= 100 else 5000 / percent))
 
 
-def turn_upright(image: Image.Image, box: Box, orientation: int) -> tuple[Image.Image, Box]:
+def turn_upright(image: Image.Image, box: Box, *, orientation: int) -> tuple[Image.Image, Box]:
     """Turn an image upright, and the box that the file fills."""
     if orientation not in _TRANSPOSES:
         return image, box

@@ -114,7 +114,7 @@ def open_image(stream: BinaryIO) -> tuple[ImageFile.ImageFile, str]:
         try:
             image = factory(stream, "")
         except DAMAGE as error:
-            raise ImageError(describe_damage(error, file_format, stream)) from error
+            raise ImageError(describe_damage(error, file_format, stream=stream)) from error
         if image.width < 1 or image.height < 1:
             raise ImageError("the image has no pixels")
         return image, file_format
@@ -136,5 +136,5 @@ def _open_heif(stream: BinaryIO) -> ImageFile.ImageFile:
     try:
         image: ImageFile.ImageFile = HeifImageFile(stream, "")
     except DAMAGE as error:
-        raise ImageError(describe_damage(error, "HEIF", stream)) from error
+        raise ImageError(describe_damage(error, "HEIF", stream=stream)) from error
     return image

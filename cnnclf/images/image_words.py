@@ -58,7 +58,7 @@ def describe_mode(image: ImageFile.ImageFile) -> str:
     return "16-bit" if any(";16" in str(tile.args) for tile in image.tile) else ""
 
 
-def describe_frames(image: ImageFile.ImageFile, file_format: str, stream: BinaryIO) -> str:
+def describe_frames(image: ImageFile.ImageFile, file_format: str, *, stream: BinaryIO) -> str:
     """Say that only the first of several frames or pages is read; "" if there is only one."""
     if image.format == "MPO":  # a photograph with its preview or depth map: one image to a user
         return ""
@@ -76,7 +76,7 @@ def describe_frames(image: ImageFile.ImageFile, file_format: str, stream: Binary
     return f"first of {count} pages" if word == "pages" else f"animated, first of {count} frames"
 
 
-def describe_damage(error: BaseException, file_format: str, stream: BinaryIO) -> str:
+def describe_damage(error: BaseException, file_format: str, *, stream: BinaryIO) -> str:
     """Put an error of Pillow into words: how much is missing, or what is wrong."""
     reason = printable(str(error)) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):

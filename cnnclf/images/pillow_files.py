@@ -180,7 +180,7 @@ def load_16_bit_values(
                 colors = join_bytes(image, _read_low_bytes(stream, file_format))
                 return colors if bands is None else colors[:, :, list(bands)]
         except (MemoryError, *DAMAGE) as error:
-            raise ImageError(describe_damage(error, file_format, stream)) from error
+            raise ImageError(describe_damage(error, file_format, stream=stream)) from error
         return np.ascontiguousarray(image).astype(np.uint16)
 
 
@@ -217,18 +217,18 @@ def _load(
         if has_16_bits:
             upright, dark = _deepen(upright, image, stream, file_format, value_range)
             deep = dark if with_oddities else []
-        upright, box = turn_upright(upright, box, orientation)
+        upright, box = turn_upright(upright, box, orientation=orientation)
         if with_oddities and _is_transparent(upright):
             deep = [*deep, "transparent pixels, blended with the background"]
         if with_oddities:
-            frames = describe_frames(image, file_format, stream)
+            frames = describe_frames(image, file_format, stream=stream)
             oddities += [*deep, TURNS.get(turn, ""), frames]
             camera, taken = read_exif(image)
             facts = FileFacts(TURNS.get(turn, ""), camera, estimate_quality(image), taken)
     except MemoryError as error:
         raise ImageError(f"not enough memory to decode {width} x {height} pixels") from error
     except DAMAGE as error:
-        raise ImageError(describe_damage(error, file_format, stream)) from error
+        raise ImageError(describe_damage(error, file_format, stream=stream)) from error
     if orientation in SIDEWAYS:
         width, height = height, width
     return LoadedImage(
@@ -261,7 +261,7 @@ def _load_values(found: RawValues, value_range: tuple[float, float] | None) -> L
     image, box = turn_upright(
         Image.fromarray(np.ascontiguousarray(flat)),
         (0, 0, values.shape[1], values.shape[0]),
-        found.orientation,
+        orientation=found.orientation,
     )
     return LoadedImage(
         image=image,

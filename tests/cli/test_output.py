@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from cnnclf.cli.live import _bar_columns
-from cnnclf.cli.output import SCHEMA_VERSION, Output, plain
+from cnnclf.cli.output import SCHEMA_VERSION, Output
+from cnnclf.cli.table_layout import plain
 from cnnclf.cli.words import format_rate, format_seconds, format_value, safe_text
 from cnnclf.progress import STEPS
 

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from cnnclf.evaluation.confusions import class_scores, confused_pairs, confusion_counts
 from cnnclf.evaluation.metrics import (
     METRICS,
     Metric,
     build_metrics,
     calibration_bins,
-    class_scores,
-    confused_pairs,
-    confusion_counts,
     effective_top_k,
     measure,
     top_k_accuracy,

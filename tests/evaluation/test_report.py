@@ -16,8 +16,9 @@ from PIL import Image
 from cnnclf.data.manifest import SPLITS, Dataset, Manifest
 from cnnclf.errors import DataError, ImageError, RunError, UsageError
 from cnnclf.evaluation import report as report_module
+from cnnclf.evaluation.confusions import confused_pairs, confusion_counts
 from cnnclf.evaluation.figures import draw_confusion
-from cnnclf.evaluation.metrics import METRICS, confused_pairs, confusion_counts, measure
+from cnnclf.evaluation.metrics import METRICS, measure
 from cnnclf.evaluation.report import Report, evaluate
 from cnnclf.evaluation.report_tables import write_confusion
 from cnnclf.images.input_spec import InputSpec

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import cnnclf
-from cnnclf.cli.output import plain
+from cnnclf.cli.table_layout import plain
 from cnnclf.config import MODEL_PRESETS, ExplainConfig, HeadConfig, load_config
 from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.explainers.explainer import ExplainContext

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cnnclf.cli import options
 from cnnclf.cli.network_tables import GroupedCount
 from cnnclf.cli.output import out
+from cnnclf.cli.plan_words import describe_time
 from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.cli.training_commands import (
     Assignments,
@@ -19,7 +20,6 @@ from cnnclf.cli.training_commands import (
     Source,
     Track,
     Verbose,
-    describe_time,
     run_training,
 )
 from cnnclf.config import FinetuneConfig

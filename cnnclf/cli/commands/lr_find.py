@@ -9,8 +9,9 @@ from cnnclf.cli import options
 from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
+from cnnclf.cli.plan_words import typed_option
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
-from cnnclf.cli.training_commands import ConfigFile, typed_option
+from cnnclf.cli.training_commands import ConfigFile
 
 if TYPE_CHECKING:
     from cnnclf.training.rate_range import RateRange

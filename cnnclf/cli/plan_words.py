@@ -1,0 +1,97 @@
+"""A plan in words: what will happen, what was given, and why."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cnnclf.config import list_fields, option_name
+from cnnclf.names import name_some
+
+if TYPE_CHECKING:
+    from cnnclf.planning.finetune_plan import FinetunePlan
+    from cnnclf.planning.train_plan import TrainPlan
+
+_MAX_SUMMARY = 8  # lines
+_CHOICES = 3  # of the lines of a plan that say what is trained and how
+_MAX_CHANGED = 6  # settings in the line of what was given
+
+
+def typed_option(key: str, value: object) -> str:
+    """Write a setting as an option of the command line, such as --filters 8,16 or --no-trace."""
+    name = option_name(key)
+    if isinstance(value, bool):
+        return name if value else f"--no-{name.removeprefix('--')}"
+    return f"{name} {_setting(key, value)}"
+
+
+def describe_time(plan: "TrainPlan | FinetunePlan") -> str:
+    """Say how long a run will take on this processor, and what that rests on; empty on a GPU."""
+    epochs = plan.planned_epochs
+    return (
+        plan.expect().describe(plan.config.training.minutes, epochs=epochs) if _is_cpu(plan) else ""
+    )
+
+
+def expect_time(plan: "TrainPlan | FinetunePlan") -> dict[str, Any] | None:
+    """Return the same as JSON values."""
+    return plan.expect().to_dict() if _is_cpu(plan) else None
+
+
+def _is_cpu(plan: "TrainPlan | FinetunePlan") -> bool:
+    from cnnclf.planning.pace import is_estimable
+
+    return not plan.config.runtime.device.startswith("gpu") and is_estimable()
+
+
+def summarize(
+    plan: "TrainPlan | FinetunePlan", described: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Say in at most eight lines what will happen, and what differs from the defaults."""
+    lines = _describe_data(plan) + list(described.items())[:_CHOICES]
+    lines += [("time", described["time"])] if "time" in described else []
+    defaults = {key: field.default for key, field in list_fields(type(plan.config)).items()}
+    changed = [
+        typed_option(key, value)
+        for key, value in plan.given_values().items()
+        if value != defaults[key]
+    ]
+    if changed:
+        lines.append(("given", name_some(changed, limit=_MAX_CHANGED)))
+    notes = _MAX_SUMMARY - len(lines)
+    return lines + [("note", remark) for remark in plan.remarks[:notes]]
+
+
+def describe_plan(
+    plan: "TrainPlan | FinetunePlan", described: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """List what will happen, what was given, and the reason for every value that was "auto"."""
+    lines = _describe_data(plan) + list(described.items())
+    lines += [("note", remark) for remark in plan.remarks]
+    for number, (key, value) in enumerate(plan.given_values().items()):
+        lines.append(("" if number else "given", f"{key} = {_setting(key, value)}"))
+    config = plan.config.model_dump(mode="json")
+    for number, (key, reason) in enumerate(plan.reasons.items()):
+        section, _, name = key.partition(".")
+        value = _setting(key, config[section][name])
+        lines.append(("" if number else "auto", f"{key} = {value}: {reason}"))
+    return lines
+
+
+def _describe_data(plan: "TrainPlan | FinetunePlan") -> list[tuple[str, str]]:
+    counts = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items() if count)
+    spec = plan.input_spec
+    colors = "gray" if spec.channels == 1 else "RGB"
+    return [
+        ("dataset", f"{plan.dataset['name']}: {len(plan.labels)} classes, {counts}"),
+        ("images", f"{spec.height}x{spec.width} {colors}, {spec.fit}"),
+    ]
+
+
+def _setting(key: str, value: object) -> str:
+    """Write a setting as it would be typed."""
+    if key == "data.range" and isinstance(value, list | tuple):
+        return ":".join(f"{bound:.12g}" for bound in value)
+    if isinstance(value, list | tuple):
+        return ("x" if key.endswith("_size") else ",").join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
