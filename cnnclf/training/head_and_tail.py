@@ -256,16 +256,9 @@ class _Phases:
         if fraction == 1:
             return
         extra = {"epoch": state.best_epoch if is_better else state.epoch}
-        content = self.work.bundle
         with atomic_directory(run.best) as directory:
-            save_bundle(
-                directory,
-                net,
-                labels=content.labels,
-                input_spec=content.input_spec,
-                dataset=content.dataset,
-                extra=extra | {"tail_fraction": fraction},
-            )
+            more = extra | {"tail_fraction": fraction}
+            save_bundle(directory, net, **vars(self.work.bundle), extra=more)
         self.work.progress.note(
             f"tail: {100 * fraction:.0f} % of the way from the weights of the head to those of "
             f"epoch {extra['epoch']} is better on val"

@@ -121,11 +121,4 @@ class Checkpoints:
 
 
 def _save(directory: Any, net: "keras.Model", content: BundleContent, epoch: int) -> None:
-    save_bundle(
-        directory,
-        net,
-        labels=content.labels,
-        input_spec=content.input_spec,
-        dataset=content.dataset,
-        extra={"epoch": epoch},
-    )
+    save_bundle(directory, net, **vars(content), extra={"epoch": epoch})
