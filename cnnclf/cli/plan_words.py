@@ -1,7 +1,7 @@
 """A plan in words: what will happen, what was given, and why."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnclf.config import list_fields, option_name
 from cnnclf.names import name_some
