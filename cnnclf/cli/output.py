@@ -76,7 +76,7 @@ class Output:
             return  # headings alone say nothing to a person
         if width is None:
             self._plain_table(columns, values, cells)
-        elif fits(columns, cells, width):
+        elif fits(columns, cells, width=width):
             self._rich_table(columns, values, cells)
         else:
             for number, row in enumerate(cells):
@@ -374,7 +374,7 @@ class Output:
             [encodable(safe_text(cell), console.encoding) for cell in row]
             for row in [columns, *cells]
         )
-        widths = squeeze(heads, rows, console.width)
+        widths = squeeze(heads, rows, width=console.width)
         for name, is_right, width in zip(heads, right, widths, strict=True):
             table.add_column(
                 Text(name),

@@ -42,13 +42,13 @@ def plain(value: Any) -> Any:
     raise TypeError(f"expected a value that JSON can hold, received {type(value).__name__}")
 
 
-def fits(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> bool:
+def fits(columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int) -> bool:
     """Return whether a table fits into a width without breaking words."""
     needed = _word_widths(columns, cells)
     return sum(needed) + 2 * (len(needed) - 1) <= width
 
 
-def squeeze(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+def squeeze(columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int) -> list[int]:
     """Take from the columns with most room until they fit; words, such as names, stay whole."""
     widths, needed = natural_widths(columns, cells), _word_widths(columns, cells)
     for _ in range(sum(widths) + 2 * (len(widths) - 1) - width):

@@ -116,7 +116,7 @@ def decode_image(
     """
 
     def enough(width: int, height: int) -> tuple[int, int]:
-        columns, rows = scaled_size(width, height, spec)
+        columns, rows = scaled_size(width, height, spec=spec)
         return columns * _SPARE_PIXELS, rows * _SPARE_PIXELS
 
     if spec.kind != "image":

@@ -28,7 +28,7 @@ _FILTERS = {
 }
 
 
-def scaled_size(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
+def scaled_size(width: int, height: int, *, spec: InputSpec) -> tuple[int, int]:
     """Size (width, height) to which `fit` scales an upright image before it crops or pads."""
     if spec.fit == "squash":
         return spec.width, spec.height
@@ -45,7 +45,7 @@ def scaled_size(width: int, height: int, spec: InputSpec) -> tuple[int, int]:
 
 def fit(loaded: LoadedImage, spec: InputSpec) -> Image.Image:
     """Flatten, scale, and crop or pad."""
-    scaled = scaled_size(loaded.width, loaded.height, spec)
+    scaled = scaled_size(loaded.width, loaded.height, spec=spec)
     window = (0, 0, *scaled)
     if spec.fit == "crop":
         left, upper = round((scaled[0] - spec.width) / 2), round((scaled[1] - spec.height) / 2)
