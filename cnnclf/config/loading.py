@@ -9,11 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from typing_extensions import TypeVar
 
 from cnnclf.bounded import MAX_SETTINGS_BYTES, parse_toml, read_bytes
 from cnnclf.config.describing import describe_values, list_fields, option_name, words_of
@@ -21,7 +20,28 @@ from cnnclf.config.sections import CommandConfig, Section
 from cnnclf.config.train_config import TrainConfig
 from cnnclf.errors import CnnclfError, ConfigError, UsageError
 
-_Config = TypeVar("_Config", bound=CommandConfig, default=TrainConfig)
+_Config = TypeVar("_Config", bound=CommandConfig)
+
+
+@overload
+def load_config(
+    file: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+    arguments: Mapping[str, object] | None = None,
+) -> tuple[TrainConfig, dict[str, str]]: ...
+
+
+@overload
+def load_config(
+    file: Path | None = None,
+    *,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+    arguments: Mapping[str, object] | None = None,
+    kind: type[_Config],
+) -> tuple[_Config, dict[str, str]]: ...
 
 
 def load_config(
@@ -30,8 +50,8 @@ def load_config(
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     arguments: Mapping[str, object] | None = None,
-    kind: type[_Config] = TrainConfig,  # type: ignore[assignment]
-) -> tuple[_Config, dict[str, str]]:
+    kind: type[CommandConfig] = TrainConfig,
+) -> tuple[CommandConfig, dict[str, str]]:
     """Join the layers of settings and check them all at once.
 
     Args:
