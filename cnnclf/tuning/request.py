@@ -138,7 +138,9 @@ def prepare_search(
     recipe = RECIPES[command]
     base, origins = load_config(assignments=fix, kind=recipe.kind)
     searched = None if space is None else recipe.read_space(space, source=source)
-    if searched is not None and (both := [k for k in searched.to_dict() if k in origins]):
+    # what a preset sets can be searched: the values of a trial are stronger
+    fixed = [key for key, origin in origins.items() if not origin.startswith("preset ")]
+    if searched is not None and (both := [key for key in searched.to_dict() if key in fixed]):
         raise UsageError(f"--fix {both[0]}: {source} searches it", f"remove it from {source}")
     plan: AnyPlan = recipe.plan(base, dataset, given=origins)
     if getattr(base.training, "minutes", None) is not None:
@@ -156,7 +158,7 @@ def prepare_search(
             f"{dataset.directory} has no val split, and trials are compared on it",
             "import the source again: cnnclf import SOURCE --split 0.7,0.15,0.15",
         )
-    whole = (searched or recipe.default_space(plan)).without(list(origins))
+    whole = searched or recipe.default_space(plan).without(list(origins))
     request = SearchRequest(
         dataset.directory, dataset.fingerprint, tuple(fix), whole, config, command
     )
