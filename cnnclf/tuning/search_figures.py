@@ -93,6 +93,7 @@ def draw_coordinates(
     axes.tick_params(labelsize=8, length=0)
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(shown) - 0.4)
+    axes.set_ylim(-0.03, 1.03)
     axes.set_title("bright: better at the first rung; %: of the variance, alone", fontsize=9)
     for side in axes.spines.values():
         side.set_visible(False)

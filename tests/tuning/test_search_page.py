@@ -57,6 +57,8 @@ def test_trials_are_drawn_as_lines_and_the_best_one_is_bright(tmp_path: Path) ->
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
     yellow = (pixels[:, 0] > 230) & (pixels[:, 1] > 200) & (pixels[:, 2] < 90)
     assert yellow.sum() > 300
+    one = read_space({"model.dropout": [0.1, 0.2]}, source="here")  # all on one axis
+    draw_coordinates(one, [{"model.dropout": 0.1}], scores=[0.5], importances={}, path=path)
     none = tmp_path / "none.png"
     draw_coordinates(SPACE, [{}], scores=[0.5], importances={}, path=none)
     assert not none.exists()
