@@ -79,7 +79,8 @@ def draw_coordinates(
         # the places of a choice are one place; a small shift by trial keeps lines apart
         places = [_place(each, points[number], number) for each in shown]
         part = rank / max(1, len(drawn) - 1)
-        axes.plot(range(len(shown)), places, color=colors(part), alpha=0.35 + 0.6 * part**3)
+        alpha = 0.35 + 0.6 * part**3
+        axes.plot(range(len(shown)), places, "o-", ms=3, color=colors(part), alpha=alpha)
     for index, dimension in enumerate(shown):
         axes.axvline(index, color="#999999", linewidth=0.8)
         for height, text in _list_ticks(dimension):
