@@ -21,6 +21,7 @@ CACHE_KINDS = {
     "engine-cache": "models converted for an engine",
     "paces": "measured speeds of training",
     "anatomies": "layers of backbones",
+    "galleries": "features of training images that explain compares",
     "checks": "measurements of images by cnnclf check",
     "jobs": "notes on finished predictions",
 }

@@ -6,7 +6,7 @@ keep only what is positive, so they do not add up to the logit.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,38 +22,42 @@ def map_grad_cam(
     network: AnyNetwork, pixels: Pixels, *, classes: Sequence[int], config: ExplainConfig
 ) -> ClassMaps:
     """Compute Grad-CAM of one image."""
-    layer, features, gradients = _differentiate(
-        network, pixels, classes=classes, layer=config.layer
-    )
-    weights = gradients.mean(axis=(1, 2), keepdims=True)
-    maps = np.maximum((features * weights).sum(axis=-1), 0)
-    return ClassMaps(
-        maps, f"Grad-CAM at {layer}: positive part only; nothing adds up", is_signed=False
-    )
+    found = differentiate(network, pixels, classes=classes, layer=config.layer)
+    return _keep_positive("Grad-CAM", found, found.gradients.mean(axis=(1, 2), keepdims=True))
 
 
 def map_layer_cam(
     network: AnyNetwork, pixels: Pixels, *, classes: Sequence[int], config: ExplainConfig
 ) -> ClassMaps:
     """Compute LayerCAM of one image."""
-    layer, features, gradients = _differentiate(
-        network, pixels, classes=classes, layer=config.layer
-    )
-    maps = np.maximum((features * np.maximum(gradients, 0)).sum(axis=-1), 0)
-    return ClassMaps(
-        maps, f"LayerCAM at {layer}: positive part only; nothing adds up", is_signed=False
-    )
+    found = differentiate(network, pixels, classes=classes, layer=config.layer)
+    return _keep_positive("LayerCAM", found, np.maximum(found.gradients, 0))
 
 
-def _differentiate(
-    network: AnyNetwork, pixels: Pixels, *, classes: Sequence[int], layer: str | None
-) -> tuple[str, Floats, Floats]:
-    """Return layer, features and gradients [k, h, w, C], one per class."""
+class Slopes(NamedTuple):
+    """Features and gradients of the logits of classes, float64 [k, h, w, C]; all logits [k, K]."""
+
+    layer: str
+    features: Floats
+    gradients: Floats
+    logits: npt.NDArray[np.float32]
+
+
+def differentiate(
+    network: AnyNetwork, pixels: Pixels, *, classes: Sequence[int], layer: str | None = None
+) -> Slopes:
+    """Differentiate logits with respect to a layer, by default the last one with places."""
     graph = network.graph
     tensor: Any = graph.find_layer(layer).output if layer else find_head(graph).maps
     step = graph.producer(tensor)
     weights = np.eye(len(network.labels), dtype=np.float32)[list(classes)]
     images = np.repeat(pixels[None], len(classes), axis=0)
     values, gradients = graph.differentiate([tensor, graph.logits], images, weights=weights)
-    name = step.name if step else "the pixels"
-    return name, np.asarray(values[0], np.float64), np.asarray(gradients[1], np.float64)
+    features, slopes = (np.asarray(each, np.float64) for each in (values[0], gradients[1]))
+    return Slopes(step.name if step else "the pixels", features, slopes, values[1])
+
+
+def _keep_positive(name: str, found: Slopes, weights: Floats) -> ClassMaps:
+    maps = np.maximum((found.features * weights).sum(axis=-1), 0)
+    method = f"{name} at {found.layer}: positive part only; nothing adds up"
+    return ClassMaps(maps, method, is_signed=False)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from cnnclf.drawing.canvas import Tile
 from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject
+from cnnclf.explainers.fills import blur_pixels
 from cnnclf.explainers.map_figure import describe_subject, to_rgb
 
 
@@ -173,20 +174,12 @@ def _brighten(pixels: Pixels, levels: float) -> Pixels:
     return brighter
 
 
-def _blur(pixels: Pixels, fraction: float) -> Pixels:
-    blur = ImageFilter.GaussianBlur(fraction * max(pixels.shape[:2]))
-    planes = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(pixels[..., at])).filter(blur))
-        for at in range(pixels.shape[2])
-    ]
-    return np.stack(planes, axis=-1)
-
-
 def _both(values: Sequence[float]) -> list[float]:
     return [sign * value for value in values for sign in (1, -1)]
 
 
 _FRACTIONS = [step / 50 for step in range(1, 21)]  # to 40 % of the side
+_SIGMAS = [step / 200 for step in range(1, 21)]  # of the longer side
 _FACTORS = [1.05**step for step in range(1, 15)]  # to twice the size
 
 CHANGES: tuple[Change, ...] = (
@@ -196,6 +189,9 @@ CHANGES: tuple[Change, ...] = (
     Change("zoom", [f for each in _FACTORS for f in (each, 1 / each)], _zoom, "scaled by {:.2f}"),
     Change("brightness", _both(range(5, 151, 5)), _brighten, "with {:+.0f} gray levels"),
     Change(
-        "blur", [step / 200 for step in range(1, 21)], _blur, "blurred with a sigma of {:.1f} %"
+        "blur",
+        [step / 200 for step in range(1, 21)],
+        blur_pixels,
+        "blurred with a sigma of {:.1f} %",
     ),
 )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.config import ExplainConfig
+from cnnclf.explainers.class_activation import differentiate
 from cnnclf.explainers.explainer import AnyNetwork, ClassMaps, Pixels
 from cnnclf.explainers.heads import Head
 
@@ -43,15 +44,10 @@ def map_evidence(
             scale=f"the largest logit, computed in {head.precision}",
             terms=terms,
         )
-    weights = np.zeros((len(classes), len(network.labels)), np.float32)
-    weights[np.arange(len(classes)), list(classes)] = 1
-    images = np.repeat(pixels[None], len(classes), axis=0)
-    graph = network.graph
-    values, gradients = graph.differentiate([head.maps, graph.logits], images, weights=weights)
-    products = np.asarray(values[0], np.float64) * gradients[1]
-    maps = products.sum(axis=-1)
-    logit = np.array([values[1][number, index] for number, index in enumerate(classes)])
-    off = np.abs(maps.sum(axis=(1, 2)) - logit) / _scale(values[1])
+    found = differentiate(network, pixels, classes=classes)
+    maps = (found.features * found.gradients).sum(axis=-1)
+    logit = found.logits[np.arange(len(classes)), list(classes)]
+    off = np.abs(maps.sum(axis=(1, 2)) - logit) / _scale(found.logits)
     return ClassMaps(
         maps,
         "approximate: features x gradient at the last layer with places (HiResCAM), because the"

@@ -37,12 +37,6 @@ class Subject:
     classes: tuple[int, ...]
     kept: dict[str, Any] = field(default_factory=dict)
 
-    def keep(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return a result that is computed only once for this image."""
-        if name not in self.kept:
-            self.kept[name] = make()
-        return self.kept[name]
-
 
 @dataclass(eq=False)
 class ExplainContext:
@@ -62,20 +56,21 @@ class ExplainContext:
     progress: Progress
     kept: dict[str, Any] = field(default_factory=dict)
 
-    def keep(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return a result that is computed only once."""
-        if name not in self.kept:
-            self.kept[name] = make()
-        return self.kept[name]
-
     def training_images(self) -> TrainingImages:
         """Return training images.
 
         Raises:
             CnnclfError: The dataset is not known or not there.
         """
-        images: TrainingImages = self.keep("training images", self.open_images)
+        images: TrainingImages = keep(self, "training images", self.open_images)
         return images
+
+
+def keep(of: Subject | ExplainContext, name: str, make: Callable[[], Any]) -> Any:
+    """Return a result for an image, or for all, that is computed only once."""
+    if name not in of.kept:
+        of.kept[name] = make()
+    return of.kept[name]
 
 
 @dataclass(frozen=True, eq=False)

@@ -147,6 +147,8 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
         "nearest",
         "the training images that the network takes for most similar",
         f"{_HERE}.nearest_images:explain_nearest",
+        needs_graph=False,
+        needs_head=True,
         needs_dataset=True,
     ),
     ExplainerRow(

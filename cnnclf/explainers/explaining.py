@@ -142,7 +142,10 @@ def explain_images(
             yield made_of
             continue
         for row, layer in views:
-            outcome, made = _explain(_at_layer(context, layer), row, subject=made_of)
+            best = int(np.argmax(made_of.probabilities))
+            label, probability = context.network.labels[best], float(made_of.probabilities[best])
+            outcome = ExplainedImage(made_of.path, row.name, label, probability)
+            made = make_explanation(_at_layer(context, layer), row, subject=made_of)
             yield _write(made, outcome, request=request, layer=layer if len(layers) > 1 else "")
 
 
@@ -154,7 +157,7 @@ def _open_subjects(
     Yields:
         In order, a subject or, for an image that cannot be decoded, the outcome.
     """
-    images = iter(found)
+    images, classifier = iter(found), context.network.classifier
     while chunk := list(islice(images, _BATCH)):
         decoded: list[tuple[str, Pixels | ExplainedImage]] = []
         for each in chunk:
@@ -164,11 +167,16 @@ def _open_subjects(
             try:
                 if error:
                     raise ImageError(error)
-                decoded.append((path, _decode(context, each)))
+                pixels = (
+                    fit_pixels(each, classifier.input_spec)
+                    if isinstance(each, np.ndarray)
+                    else classifier.decode(Path(path))
+                )
+                decoded.append((path, pixels))
             except ImageError as failure:
                 decoded.append((path, ExplainedImage(path, "", error=str(failure))))
-        pixels = [image for _, image in decoded if isinstance(image, np.ndarray)]
-        logits = iter(context.network.logits(np.stack(pixels)) if pixels else ())
+        good = [image for _, image in decoded if isinstance(image, np.ndarray)]
+        logits = iter(context.network.logits(np.stack(good)) if good else ())
         for path, image in decoded:
             if isinstance(image, ExplainedImage):
                 yield image
@@ -207,26 +215,6 @@ def make_explanation(
         return explain_by_maps(row, row.load(), context=context, subject=subject)
     explanation: Explanation = row.load()(context, subject)
     return explanation
-
-
-def _decode(context: ExplainContext, image: tuple[str, str] | Pixels) -> Pixels:
-    classifier = context.network.classifier
-    if isinstance(image, np.ndarray):
-        return fit_pixels(image, classifier.input_spec)
-    return classifier.decode(Path(image[0]))
-
-
-def _explain(
-    context: ExplainContext, row: ExplainerRow, *, subject: Subject
-) -> tuple[ExplainedImage, Explanation]:
-    best = int(np.argmax(subject.probabilities))
-    outcome = ExplainedImage(
-        subject.path,
-        row.name,
-        context.network.labels[best],
-        float(subject.probabilities[best]),
-    )
-    return outcome, make_explanation(context, row, subject=subject)
 
 
 def find_layers(context: ExplainContext) -> list[str]:
@@ -292,15 +280,12 @@ def _write(
             arrays = figure.with_suffix(".npz")
             with atomic_path(arrays) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **dict(explanation.arrays))
-    return ExplainedImage(
-        outcome.path,
-        outcome.view,
-        outcome.label,
-        outcome.probability,
-        figure,
-        arrays,
-        explanation.summary,
-        dict(explanation.scores),
+    return replace(
+        outcome,
+        figure=figure,
+        arrays=arrays,
+        summary=explanation.summary,
+        scores=dict(explanation.scores),
         explanation=explanation,
     )
 

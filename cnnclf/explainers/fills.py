@@ -22,9 +22,14 @@ def fill_pixels(pixels: Pixels, kind: str) -> Pixels:
     if kind == "mean":
         mean = pixels.reshape(-1, pixels.shape[2]).mean(axis=0)
         return np.broadcast_to(np.round(mean), pixels.shape).astype(np.uint8)
-    blur = ImageFilter.GaussianBlur(max(pixels.shape[:2]) / 8)
-    planes = [Image.fromarray(pixels[..., at]).filter(blur) for at in range(pixels.shape[2])]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+    return blur_pixels(pixels, 1 / 8)
+
+
+def blur_pixels(pixels: Pixels, fraction: float) -> Pixels:
+    """Blur each channel, with a sigma that is a fraction of the longer side."""
+    blur = ImageFilter.GaussianBlur(fraction * max(pixels.shape[:2]))
+    planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    return np.stack([np.asarray(Image.fromarray(each).filter(blur)) for each in planes], axis=-1)
 
 
 def resize_map(

@@ -55,6 +55,16 @@ class Head:
         """Whether a logit is a sum over places plus a bias."""
         return bool(self.parts)
 
+    def pool(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return what the dense layer reads, [n, features], of the values of `maps`."""
+        values = np.asarray(features, np.float64)
+        pools = {
+            "average": values.mean(axis=(1, 2)),
+            "max": values.max(axis=(1, 2)),
+            "flatten": values.reshape(len(values), -1),
+        }
+        return np.concatenate([pools[part] for part in self.parts], axis=1)
+
     def contributions(
         self, features: npt.NDArray[Any], classes: npt.NDArray[Any]
     ) -> npt.NDArray[np.float64]:

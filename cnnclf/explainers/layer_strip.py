@@ -122,8 +122,7 @@ def _draw_contributions(context: ExplainContext, subject: Subject) -> tuple[list
     tiles, line = [], ""
     if head.is_linear and "flatten" not in head.parts:
         features, _ = head.look(subject.pixels[None])
-        pools = {"average": features[0].mean(axis=(0, 1)), "max": features[0].max(axis=(0, 1))}
-        terms = np.concatenate([pools[part] for part in head.parts]) * head.kernel[:, best]
+        terms = head.pool(features)[0] * head.kernel[:, best]
         top = np.argsort(-np.abs(terms))[:_BARS]
         labels = [f"ch. {index % len(features[0, 0, 0])}" for index in top]
         bars = draw_bars(labels, [float(terms[index]) for index in top])

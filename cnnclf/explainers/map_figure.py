@@ -12,6 +12,7 @@ from cnnclf.explainers.explainer import (
     MapMethod,
     Pixels,
     Subject,
+    keep,
 )
 from cnnclf.explainers.explainer_table import ExplainerRow
 from cnnclf.explainers.fills import resize_map
@@ -47,8 +48,8 @@ def check_maps(
         return None
     image = CheckedImage(network, subject.pixels, subject.classes[0], config.fill)
     shape = maps.values.shape[1:]
-    edges = subject.keep("edges", image.measure_edges)
-    random = subject.keep(f"random {shape}", lambda: image.measure_random(shape, seed=config.seed))
+    edges = keep(subject, "edges", image.measure_edges)
+    random = keep(subject, f"random {shape}", lambda: image.measure_random(shape, seed=config.seed))
     found: list[float | None] = []
     cheaper = config | row.random_settings
     for number in range(row.random_networks if network.has_graph else 0):

@@ -1,16 +1,22 @@
 """The training images that lie nearest to an image in the features that the network decides by."""
 
+import hashlib
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.data.cache import cache_dir
 from cnnclf.drawing.canvas import Tile
-from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject
-from cnnclf.explainers.flat_graph import FlatGraph
+from cnnclf.errors import CnnclfError
+from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject, keep
 from cnnclf.explainers.map_figure import describe_subject, to_rgb
+from cnnclf.explainers.network import Network
 from cnnclf.explainers.training_images import TrainingImages
+from cnnclf.files import atomic_path
 
 _SHOWN, _COLUMNS, _BATCH = 9, 5, 32
 
@@ -27,8 +33,8 @@ class _Gallery:
 def explain_nearest(context: ExplainContext, subject: Subject) -> Explanation:
     """Draw the training images nearest to one image."""
     labels = context.network.labels
-    gallery: _Gallery = context.keep("gallery", lambda: _compute_gallery(context))
-    features, _ = compute_features(context.network.graph, subject.pixels[None])
+    gallery: _Gallery = keep(context, "gallery", lambda: _open_gallery(context))
+    features, _ = compute_features(context.network, subject.pixels[None])
     similarity = gallery.features @ features[0]
     is_same_image = (gallery.images.pixels == subject.pixels).all(axis=(1, 2, 3))
     order = np.argsort(-similarity + 3.0 * is_same_image, kind="stable")[:_SHOWN]
@@ -74,34 +80,52 @@ def explain_nearest(context: ExplainContext, subject: Subject) -> Explanation:
 
 
 def compute_features(
-    graph: FlatGraph, pixels: Pixels
+    network: Network, pixels: Pixels
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
     """Compute the input of the last dense layer, scaled to length 1, and the logits.
 
     Args:
-        graph: Of the network.
+        network: Trained.
         pixels: uint8 [n, H, W, C].
 
     Returns:
         float64 [n, features] and float32 [n, K].
     """
-    last = graph.steps[-1]
-    source = last.inputs[0] if last.kind == "Dense" else graph.logits
-    features, logits = graph.compute([source, graph.logits], pixels)
-    flat = features.reshape(len(features), -1).astype(np.float64)
+    head = network.find_head()
+    if head.is_linear:
+        maps, logits = head.look(pixels)
+        flat = head.pool(maps)
+    else:
+        graph = network.graph
+        last = graph.steps[-1]
+        source = last.inputs[0] if last.kind == "Dense" else graph.logits
+        features, logits = graph.compute([source, graph.logits], pixels)
+        flat = features.reshape(len(features), -1).astype(np.float64)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     return flat / np.maximum(length, 1e-12), logits
 
 
-def _compute_gallery(context: ExplainContext) -> _Gallery:
+def _open_gallery(context: ExplainContext) -> _Gallery:
+    """Read features of training images from the cache, or compute them once."""
     images = context.training_images()
+    model = context.network.classifier.source.model.checksum
+    key = hashlib.sha256(f"{model} {images.pixels.shape}".encode())
+    key.update(images.pixels.tobytes())
+    path = cache_dir() / "galleries" / f"{key.hexdigest()[:32]}.npz"
+    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as known:
+        return _Gallery(images, known["features"].astype(np.float64), known["answers"])
     features, answers = [], []
     count = len(images.paths)
     with context.progress.task("comparing training images", count, unit="images") as task:
         for start in range(0, count, _BATCH):
-            chunk = images.pixels[start : start + _BATCH]
-            found, logits = compute_features(context.network.graph, chunk)
+            found, logits = compute_features(context.network, images.pixels[start : start + _BATCH])
             features.append(found)
             answers.append(logits.argmax(axis=1))
-            task.advance(len(chunk))
-    return _Gallery(images, np.concatenate(features), np.concatenate(answers))
+            task.advance(len(found))
+    gallery = _Gallery(images, np.concatenate(features), np.concatenate(answers))
+    with suppress(CnnclfError, OSError):  # a full disk, or a cache that cannot be written
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            kept = gallery.features.astype(np.float32)
+            np.savez(file, allow_pickle=False, features=kept, answers=gallery.answers)
+    return gallery

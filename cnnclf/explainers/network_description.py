@@ -21,7 +21,8 @@ class NetworkDescription:
         batch_size: Images in a training batch.
         optimizer: Name of the optimizer.
         is_staged: Whether its layers belong to the stages of a backbone, and are too many to list.
-        parameters_at: Its parameters for square images with this side; None if they do not fit.
+        parameters_at: Its parameters for square images with this side, None if they do not fit;
+            None: the same for all, because it ends with global pooling.
     """
 
     name: str
@@ -30,7 +31,7 @@ class NetworkDescription:
     batch_size: int
     optimizer: str
     is_staged: bool
-    parameters_at: Callable[[int], int | None] = field(repr=False)
+    parameters_at: Callable[[int], int | None] | None = field(default=None, repr=False)
 
     @property
     def weight_bytes(self) -> int:
@@ -50,4 +51,6 @@ class NetworkDescription:
 
     def compare_dense(self) -> DenseComparison:
         """Compare it with a fully connected network of as many units."""
-        return compare_dense(self.anatomy, self.input_shape, parameters_at=self.parameters_at)
+        same = self.anatomy.parameters
+        grows = self.parameters_at or (lambda _: same)
+        return compare_dense(self.anatomy, self.input_shape, parameters_at=grows)

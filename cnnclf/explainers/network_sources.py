@@ -7,7 +7,6 @@ backbones once per version of Keras: their layers are kept in the cache.
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,6 @@ def describe_backbone(
         batch_size,
         FinetuneConfig().optimizer.name,
         is_staged=True,
-        parameters_at=partial(_same_parameters, anatomy),
     )
 
 
@@ -134,7 +132,6 @@ def describe_run(
         batch_size or DEFAULT_BATCH,
         "adamw",
         is_staged=False,
-        parameters_at=partial(_same_parameters, anatomy),
     )
 
 
@@ -170,7 +167,6 @@ def _describe_plan(
         batch,
         plan.config.optimizer.name,
         is_staged=True,
-        parameters_at=partial(_same_parameters, anatomy),
     )
 
 
@@ -198,11 +194,6 @@ def _describe_cnn(
         is_staged=False,
         parameters_at=parameters_at,
     )
-
-
-def _same_parameters(anatomy: Anatomy, _side: int) -> int:
-    """Return the parameters of a network that ends with global pooling: the same for any image."""
-    return anatomy.parameters
 
 
 def _plan_backbone(

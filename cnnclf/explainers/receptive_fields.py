@@ -10,10 +10,11 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw
 
 from cnnclf.drawing.canvas import ColorBar, Tile
 from cnnclf.errors import CnnclfError
-from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject
+from cnnclf.explainers.explainer import ExplainContext, Explanation, Pixels, Subject, keep
 from cnnclf.explainers.feature_maps import find_first_convolution
 from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
 from cnnclf.explainers.heads import find_head
@@ -69,7 +70,8 @@ def explain_receptive_field(context: ExplainContext, subject: Subject) -> Explan
     steps = [graph.find_layer(name)] if name else choose_steps(graph)
     images, words = _find_images(context, subject)
     fields: list[npt.NDArray[np.float64]] = [
-        context.keep(
+        keep(
+            context,
             f"effective field {step.name} {words}",
             partial(measure_field, graph, step, images=images),
         )
@@ -151,20 +153,12 @@ def measure_side(values: npt.NDArray[np.float64]) -> int:
 
 def frame(image: Pixels, box: tuple[int, int, int, int]) -> Pixels:
     """Draw a frame on a copy of an image; parts beyond the image are not drawn."""
-    image = image.copy()
-    height, width = image.shape[:2]
-    thick = max(1, round(max(height, width) / 75))
+    drawn = Image.fromarray(image)
     top, left, bottom, right = box
-    rows = slice(max(top, 0), max(0, min(bottom, height)))
-    columns = slice(max(left, 0), max(0, min(right, width)))
-    for edge in range(thick):
-        for row in (top + edge, bottom - 1 - edge):
-            if 0 <= row < height:
-                image[row, columns] = _INK
-        for column in (left + edge, right - 1 - edge):
-            if 0 <= column < width:
-                image[rows, column] = _INK
-    return image
+    thick = max(1, round(max(drawn.size) / 75))
+    corners = (left, top, right - 1, bottom - 1)
+    ImageDraw.Draw(drawn).rectangle(corners, outline=_INK, width=thick)
+    return np.asarray(drawn)
 
 
 def _draw(values: npt.NDArray[np.float64], limit: float) -> Pixels:

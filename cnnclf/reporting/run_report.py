@@ -254,7 +254,7 @@ def _draw_network(anatomy: "Anatomy", shape: tuple[int, int, int]) -> "Markup":
     from markupsafe import Markup
 
     from cnnclf.drawing.block_diagram import to_svg
-    from cnnclf.explainers.network_diagram import CAPTION, draw_blocks
+    from cnnclf.models.network_diagram import CAPTION, draw_blocks
 
     blocks = draw_blocks(anatomy, shape)
     return Markup(to_svg(blocks, title="network", caption=CAPTION))  # noqa: S704 - escapes its text

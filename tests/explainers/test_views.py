@@ -1,5 +1,9 @@
 """Views show what they say: known networks, whose answers can be computed by hand."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -7,6 +11,7 @@ import numpy as np
 import pytest
 
 from cnnclf.errors import CnnclfError, UsageError
+from cnnclf.explainers import nearest_images
 from cnnclf.explainers.counterfactual import CHANGES, explain_counterfactual, find_flip
 from cnnclf.explainers.explainer import ExplainContext
 from cnnclf.explainers.explainer_table import EXPLAINERS
@@ -27,6 +32,7 @@ from cnnclf.explainers.receptive_fields import (
 )
 from cnnclf.explainers.rise import draw_masks, map_rise
 from cnnclf.explainers.training_images import TrainingImages
+from cnnclf.progress import Silent
 from tests.explainers.conftest import OpenModel, draw_noise
 
 layers = keras.layers
@@ -243,6 +249,53 @@ def test_a_training_image_is_nearest_to_itself_and_not_shown(small: ExplainConte
     )
     has_others = same < len(explanation.scores["neighbors"])
     assert ("the others have a dark frame" in explanation.lines[0]) == has_others
+
+
+def test_features_of_training_images_are_computed_once(
+    small: ExplainContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNNCLF_CACHE_DIR", str(tmp_path))
+    subject = make_subject(small, draw_noise(small))
+    first = explain_nearest(small, subject)
+    [file] = tmp_path.glob("galleries/*.npz")
+    del small.kept["gallery"]
+    batches: list[int] = []
+    compute = nearest_images.compute_features
+
+    def count(network: Any, pixels: Any) -> Any:
+        batches.append(len(pixels))
+        return compute(network, pixels)
+
+    monkeypatch.setattr(nearest_images, "compute_features", count)
+    second = explain_nearest(small, subject)
+    assert batches == [1]
+    assert [each["path"] for each in second.scores["neighbors"]] == [
+        each["path"] for each in first.scores["neighbors"]
+    ]
+    file.write_bytes(b"damaged")
+    del small.kept["gallery"]
+    np.testing.assert_allclose(
+        explain_nearest(small, subject).arrays["similarity"], first.arrays["similarity"], atol=1e-6
+    )
+    assert sum(batches) > 2
+
+
+@pytest.mark.parametrize(("method", "total"), [(map_rise, 130), (map_occlusion, 169)])
+def test_a_bar_moves_within_one_image(square: ExplainContext, method: Any, total: int) -> None:
+    steps: list[int] = []
+
+    class Moving(Silent):
+        @contextmanager
+        def task(self, name: str, total: int | None, **_: Any) -> Iterator[Any]:
+            steps.append(-(total or 0))
+            yield SimpleNamespace(advance=steps.append)
+
+    square.network.progress = Moving()
+    config = square.config | {"masks": 130}
+    method(square.network, draw_noise(square), classes=[1], config=config)
+    assert steps[0] == -total
+    assert len(steps) > 2
+    assert sum(steps) == 0
 
 
 def test_the_smallest_change_is_found(square: ExplainContext) -> None:

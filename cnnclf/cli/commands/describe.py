@@ -99,7 +99,7 @@ def describe_command(
 
 def _draw(network: "NetworkDescription", anatomy: "Anatomy", path: Path) -> None:
     from cnnclf.drawing.block_diagram import save_diagram
-    from cnnclf.explainers.network_diagram import CAPTION, MAX_BLOCKS, count_folded, draw_blocks
+    from cnnclf.models.network_diagram import CAPTION, MAX_BLOCKS, count_folded, draw_blocks
 
     blocks = draw_blocks(anatomy, network.input_shape)
     save_diagram(

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from cnnclf.config import load_config
-from cnnclf.explainers.network_diagram import MAX_BLOCKS, count_folded, draw_blocks
 from cnnclf.explainers.network_sources import describe_cnn
 from cnnclf.models.anatomy import INPUT, Anatomy, LayerRow
+from cnnclf.models.network_diagram import MAX_BLOCKS, count_folded, draw_blocks
 
 
 def test_normalization_activations_and_dropout_join_the_layer_before() -> None:
