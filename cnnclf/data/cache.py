@@ -20,8 +20,8 @@ CACHE_KINDS = {
     "features": "features of frozen layers",
     "engine-cache": "models converted for an engine",
     "paces": "measured speeds of training",
-    "anatomies": "layers of backbones",
-    "galleries": "features of training images that explain compares",
+    "layers": "layers of backbones",
+    "nearest": "features of training images that explain compares",
     "checks": "measurements of images by cnnclf check",
     "jobs": "notes on finished predictions",
 }

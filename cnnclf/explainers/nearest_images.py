@@ -111,7 +111,7 @@ def _open_gallery(context: ExplainContext) -> _Gallery:
     model = context.network.classifier.source.model.checksum
     key = hashlib.sha256(f"{model} {images.pixels.shape}".encode())
     key.update(images.pixels.tobytes())
-    path = cache_dir() / "galleries" / f"{key.hexdigest()[:32]}.npz"
+    path = cache_dir() / "nearest" / f"{key.hexdigest()[:32]}.npz"
     with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as known:
         return _Gallery(images, known["features"].astype(np.float64), known["answers"])
     features, answers = [], []

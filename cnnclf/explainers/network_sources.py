@@ -236,7 +236,7 @@ def _find_place(
     digest = hashlib.sha256(f"{row} {size} {head} {classes} {metadata.version('keras')}".encode())
     for source in sorted(Path(models.__path__[0]).glob("*.py")):
         digest.update(source.read_bytes())
-    return cache_dir() / "anatomies" / f"{row.name}-{digest.hexdigest()[:16]}.json"
+    return cache_dir() / "layers" / f"{row.name}-{digest.hexdigest()[:16]}.json"
 
 
 def _read_graph(path: Path) -> Anatomy:

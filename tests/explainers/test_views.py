@@ -257,7 +257,7 @@ def test_features_of_training_images_are_computed_once(
     monkeypatch.setenv("CNNCLF_CACHE_DIR", str(tmp_path))
     subject = make_subject(small, draw_noise(small))
     first = explain_nearest(small, subject)
-    [file] = tmp_path.glob("galleries/*.npz")
+    [file] = tmp_path.glob("nearest/*.npz")
     del small.kept["gallery"]
     batches: list[int] = []
     compute = nearest_images.compute_features
