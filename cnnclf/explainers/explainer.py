@@ -62,11 +62,11 @@ class ExplainContext:
         Raises:
             CnnclfError: The dataset is not known or not there.
         """
-        images: TrainingImages = keep(self, "training images", self.open_images)
+        images: TrainingImages = keep(self, "training images", make=self.open_images)
         return images
 
 
-def keep(of: Subject | ExplainContext, name: str, make: Callable[[], Any]) -> Any:
+def keep(of: Subject | ExplainContext, name: str, *, make: Callable[[], Any]) -> Any:
     """Return a result for an image, or for all, that is computed only once."""
     if name not in of.kept:
         of.kept[name] = make()

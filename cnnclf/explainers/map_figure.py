@@ -48,8 +48,10 @@ def check_maps(
         return None
     image = CheckedImage(network, subject.pixels, subject.classes[0], config.fill)
     shape = maps.values.shape[1:]
-    edges = keep(subject, "edges", image.measure_edges)
-    random = keep(subject, f"random {shape}", lambda: image.measure_random(shape, seed=config.seed))
+    edges = keep(subject, "edges", make=image.measure_edges)
+    random = keep(
+        subject, f"random {shape}", make=lambda: image.measure_random(shape, seed=config.seed)
+    )
     found: list[float | None] = []
     cheaper = config | row.random_settings
     for number in range(row.random_networks if network.has_graph else 0):

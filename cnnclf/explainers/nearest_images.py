@@ -33,7 +33,7 @@ class _Gallery:
 def explain_nearest(context: ExplainContext, subject: Subject) -> Explanation:
     """Draw the training images nearest to one image."""
     labels = context.network.labels
-    gallery: _Gallery = keep(context, "gallery", lambda: _open_gallery(context))
+    gallery: _Gallery = keep(context, "gallery", make=lambda: _open_gallery(context))
     features, _ = compute_features(context.network, subject.pixels[None])
     similarity = gallery.features @ features[0]
     is_same_image = (gallery.images.pixels == subject.pixels).all(axis=(1, 2, 3))

@@ -73,7 +73,7 @@ def explain_receptive_field(context: ExplainContext, subject: Subject) -> Explan
         keep(
             context,
             f"effective field {step.name} {words}",
-            partial(measure_field, graph, step, images=images),
+            make=partial(measure_field, graph, step, images=images),
         )
         for step in steps
     ]
