@@ -16,8 +16,8 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
         "cnnclf train pets --dry-run",
         "cnnclf train pets -o runs/pets --epochs 40 --augment medium",
     ),
-    "check-order": ("cnnclf check-order pets", "cnnclf check-order pets --epochs 10 -o order.png"),
     "lr-find": ("cnnclf lr-find pets", "cnnclf lr-find pets --filters 32,64 -o rate.html"),
+    "check-order": ("cnnclf check-order pets", "cnnclf check-order pets --epochs 10 -o order.png"),
     "finetune": (
         "cnnclf finetune pets -o runs/pets-tuned",
         "cnnclf finetune pets --backbone mobilenetv2 --unfreeze none",
