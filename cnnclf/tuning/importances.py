@@ -12,7 +12,7 @@ _GRID, _SAMPLED = 16, 128  # values of a setting, and points that each is set in
 
 
 def find_importances(
-    space: Space, points: Sequence[Point], scores: Sequence[float]
+    space: Space, points: Sequence[Point], *, scores: Sequence[float]
 ) -> dict[str, float]:
     """Return the fraction of the variance of the score that each setting explains alone.
 

@@ -90,7 +90,7 @@ class SearchResult:
     @cached_property
     def importances(self) -> dict[str, float]:
         """Which settings the scores at the first rung depend on, the most important first."""
-        return find_importances(self.space, self.points, [score[0] for score in self.scores])
+        return find_importances(self.space, self.points, scores=[score[0] for score in self.scores])
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""

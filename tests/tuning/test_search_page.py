@@ -36,7 +36,7 @@ def draw(count: int) -> tuple[list[Point], list[float]]:
 def test_the_setting_that_matters_most_comes_first() -> None:
     points, scores = draw(40)
     scores[3] = -np.inf  # a trial that failed
-    found = find_importances(SPACE, points, scores)
+    found = find_importances(SPACE, points, scores=scores)
     assert list(found)[:2] == ["model.dropout", "optimizer.name"]
     assert found["model.dropout"] > 0.6
     assert found["model.kernel_size"] < 0.05
@@ -45,7 +45,8 @@ def test_the_setting_that_matters_most_comes_first() -> None:
 
 @pytest.mark.parametrize("count", [1, 8])
 def test_few_trials_say_nothing_about_importance(count: int) -> None:
-    assert find_importances(SPACE, *draw(count)) == {}
+    points, scores = draw(count)
+    assert find_importances(SPACE, points, scores=scores) == {}
 
 
 def test_trials_are_drawn_as_lines_and_the_best_one_is_bright(tmp_path: Path) -> None:

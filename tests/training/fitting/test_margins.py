@@ -30,15 +30,15 @@ def test_margins_are_means_by_path_and_survive_a_resumption(tmp_path: Path) -> N
         return MarginMeter(batches, classes, paths=paths, file=file)
 
     assert read_margins(file) == {}
-    make().measure(net)  # type: ignore[arg-type]
+    make().measure(net)
     assert read_margins(file) == {paths[0]: 2, paths[1]: -1, paths[2]: -4}
     pixels[0] = 6
     resumed = make()
-    callback = resumed.as_callback(net, done=1)  # type: ignore[arg-type]
+    callback = resumed.as_callback(net, done=1)
     callback.on_epoch_end(6)  # not measured
     callback.on_epoch_end(10)
     assert read_margins(file)[paths[0]] == pytest.approx((2 + 5) / 2)
-    make().as_callback(net, done=0).on_epoch_end(0)  # type: ignore[arg-type]
+    make().as_callback(net, done=0).on_epoch_end(0)
     assert read_margins(file)[paths[0]] == 5
 
 
