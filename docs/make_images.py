@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs/learn/images"
 RUN = "sample_data/tiny_run"
 PHOTO = "sample_data/x_or_o/x/x000.jpg"
-MAX_WIDTH, COLORS = 640, 32
+MAX_WIDTH, MAX_BYTES = 640, 60_000
+COLORS = 128, 64, 32  # as many as keep an image small: few draw steps where colors change slowly
 MAX_DIFFERENCE = 3.0  # mean over all values, 0 to 255: fonts and processors differ a little
 
 # Name of the image, the arguments of the command, and the file it writes.
@@ -52,16 +53,21 @@ def main() -> int:
 
 
 def _keep(name: str, image: Image.Image) -> list[str]:
-    """Write an image in few colors, or with --check return its name if it looks different."""
+    """Write an image in as many colors as are small, or with --check return its name if it looks different."""
     image = image.convert("RGB")
     if image.width > MAX_WIDTH:
         size = (MAX_WIDTH, round(image.height * MAX_WIDTH / image.width))
         image = image.resize(size, Image.Resampling.LANCZOS)
-    small = image.quantize(COLORS, dither=Image.Dither.NONE)
+    for colors in COLORS:
+        small = image.quantize(colors, dither=Image.Dither.NONE)
+        file = io.BytesIO()
+        small.save(file, "PNG", optimize=True)
+        if file.tell() < MAX_BYTES:
+            break
     path = IMAGES / f"{name}.png"
     if "--check" not in sys.argv[1:]:
         IMAGES.mkdir(parents=True, exist_ok=True)
-        small.save(path, "PNG", optimize=True)
+        path.write_bytes(file.getvalue())
         return []
     with Image.open(path) as kept:
         old, new = (np.asarray(each.convert("RGB"), np.float64) for each in (kept, small))

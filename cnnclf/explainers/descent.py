@@ -185,6 +185,9 @@ def _draw(
         is_point = np.ptp(places) < _MARGIN
         for at in (-1,) if is_point else (0, -1):
             name = f"epoch {epochs[at]}"
-            plot.annotate(name, places[at], xytext=(4, 5), textcoords="offset points")
+            # Below the first point, at the right: beside it, the name would leave the plot.
+            is_right = places[at][0] > np.mean(axes[0])
+            away, side = ((0, -14), "center") if is_right else ((4, 5), "left")
+            plot.annotate(name, places[at], xytext=away, textcoords="offset points", ha=side)
         canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3].copy()

@@ -22,7 +22,7 @@ from cnnclf.explainers.map_checks import (
     correlate_ranks,
 )
 
-_FAINTEST, _STRONGEST = 0.35, 0.85  # how much of the image and of the color an overlay shows
+_WEAKEST, _STRONGEST = 0.5, 0.85  # how much an overlay covers the image, by the strength of the map
 
 
 def explain_by_maps(
@@ -134,10 +134,10 @@ def overlay(image: Pixels, values: npt.NDArray[np.floating], *, limit: float) ->
     height, width = image.shape[:2]
     smooth = np.clip(resize_map(values, height, width=width) / limit, -1, 1)
     gray = image.mean(axis=2, keepdims=True)
-    faint = 255 - (255 - gray) * (1 - _FAINTEST)
-    colors = to_signed_colors(np.sign(smooth) * np.sqrt(np.abs(smooth)), 1.0)
-    strength = _STRONGEST * np.sqrt(np.abs(smooth))[..., None]
-    mixed: Pixels = np.round(faint * (1 - strength) + colors * strength).astype(np.uint8)
+    # No square root or absolute value alone: its steep ends draw lines where the sign changes.
+    colors = to_signed_colors(smooth * (2 - np.abs(smooth)), 1.0)
+    strength = (_WEAKEST + (_STRONGEST - _WEAKEST) * smooth**2)[..., None]
+    mixed: Pixels = np.round(gray * (1 - strength) + colors * strength).astype(np.uint8)
     return mixed
 
 

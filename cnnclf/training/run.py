@@ -19,7 +19,7 @@ from cnnclf.errors import DataError, DeviceError, DivergedError, RunError
 from cnnclf.evaluation.deciding import index_training
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.report import Report, evaluate
-from cnnclf.files import read_json
+from cnnclf.files import format_bytes, read_json
 from cnnclf.inference.calibration_data import FIELD
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_plan import FinetunePlan
@@ -321,7 +321,7 @@ def _index_training(work: Work[Any], classifier: Classifier) -> None:
     if found.familiarity is not None:
         index = found.familiarity.index
         work.progress.note(
-            f"index of {len(index):,} training images ({index.nbytes / 1e6:.1f} MB, "
+            f"index of {len(index):,} training images ({format_bytes(index.nbytes)}, "
             f"{time.perf_counter() - start:.1f} s): predict marks images unlike anything learned"
         )
 

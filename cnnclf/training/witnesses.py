@@ -52,7 +52,7 @@ def open_networks(
     judge: _Judge | None = None
     margins: dict[str, float] = {}
     if run is not None:
-        classifier = Classifier.load(run)
+        classifier = Classifier.load(run, device="auto", threads=config.threads, progress=progress)
         check_labels(classifier.labels, dataset)
         judge = _Judge(classifier, config.threads, progress)
         margins = read_margins(RunDirectory(run).margins)

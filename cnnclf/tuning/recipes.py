@@ -83,6 +83,8 @@ def _search_backbone(plan: FinetunePlan) -> Mapping[str, Any]:
     """Search backbones whose weights are here; rates of the head are tried on cached features."""
     here = [row.name for row in BACKBONES if find_weights(row, IMAGENET).is_here]
     unfreeze = ["none", "1", "2", "3"]
+    if plan.config.tail.unfreeze.isdecimal():  # the automatic number is one of those tried
+        unfreeze += sorted({plan.config.tail.unfreeze} - set(unfreeze))
     when = {"when": {"tail.unfreeze": unfreeze[1:]}}
     is_free = plan.config.backbone.weights == IMAGENET and len(here) > 1
     return ({"backbone.name": here} if is_free else {}) | {

@@ -15,7 +15,7 @@ from cnnclf.explainers.evidence import compute_evidence, map_evidence, measure_e
 from cnnclf.explainers.explainer import ClassMaps
 from cnnclf.explainers.flat_graph import FlatGraph
 from cnnclf.explainers.heads import find_head
-from cnnclf.explainers.map_figure import describe_errors
+from cnnclf.explainers.map_figure import describe_errors, overlay
 from cnnclf.explainers.network import Network
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.backbones import BACKBONES, Backbone
@@ -240,3 +240,12 @@ def test_every_family_of_backbones_is_exact_even_nested(row: Backbone) -> None:
     _, gradients = graph.differentiate([early, graph.logits], images, weights=weights)
     assert np.isfinite(gradients[1]).all()
     assert np.abs(gradients[1]).max() > 0
+
+
+@pytest.mark.parametrize("brightness", [20, 240])
+def test_an_overlay_is_lightest_where_a_map_changes_its_sign(brightness: int) -> None:
+    image = np.full((8, 201, 3), brightness, np.uint8)
+    light = overlay(image, np.linspace(-1, 1, 201)[None], limit=1.0).mean(axis=(0, 2))
+    assert (np.diff(light[:101]) >= -1).all()
+    assert (np.diff(light[100:]) <= 1).all()
+    assert light[100] > light[[0, 200]].max() + 50

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from cnnclf.cli.commands import check_order
 from cnnclf.data.manifest import Dataset
+from cnnclf.drawing import canvas
 from cnnclf.training.pixel_order import OrderValue, PermutedPixels
 from tests.conftest import Cli
 
@@ -47,6 +49,14 @@ def test_the_command_compares_two_trainings(
     cli: Cli, shapes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check_order, "_EPOCHS", (2, 2))
+    drawn: dict[str, Any] = {}
+    draw = canvas.draw_canvas
+
+    def draw_canvas(*rows: Any, **words: Any) -> Any:
+        drawn.update(words)
+        return draw(*rows, **words)
+
+    monkeypatch.setattr(canvas, "draw_canvas", draw_canvas)
     figure = tmp_path / "order.png"
     result = cli("check-order", shapes.directory, "--out", figure, "--json")
     assert result.code == 0, result.stderr
@@ -57,6 +67,8 @@ def test_the_command_compares_two_trainings(
     assert found["interval"][0] <= found["difference"] <= found["interval"][1]
     with Image.open(figure) as image:
         assert image.width > 400
+    title, lines = drawn["title"], drawn["lines"]
+    assert f"{title}: {lines[0]}" == found["sentence"]  # a title is one sentence at most
     assert list(tmp_path.iterdir()) == [figure]
     assert cli("check-order", shapes.directory, "--out", figure).code == 2
     assert cli("check-order", tmp_path / "none").code in {2, 3}

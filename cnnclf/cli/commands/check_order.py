@@ -77,9 +77,13 @@ def check_order_command(
         from cnnclf.drawing.canvas import Tile, draw_canvas, save_canvas
         from cnnclf.explainers.map_figure import to_rgb
 
-        rows = [[Tile(to_rgb(each[at]), label) for label, each in shown] for at in (0, 1)]
-        how = f"Preset tiny, {value.epochs} epochs each; below, the same images permuted."
-        save_canvas(draw_canvas(rows, title=value.sentence, lines=[how]), out_)
+        rows = [
+            [Tile(to_rgb(each[at]), f"{label}{order}") for label, each in shown]
+            for at, order in enumerate(("", ", permuted"))
+        ]
+        title, _, figures = value.sentence.partition(": ")
+        how = f"Preset tiny, {value.epochs} epochs each."
+        save_canvas(draw_canvas(rows, title=title, lines=[figures, how]), out_)
     out.line(value.sentence)
     if out_ is not None:
         out.line(f"wrote {out_}")
