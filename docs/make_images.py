@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _keep(name: str, image: Image.Image) -> list[str]:
-    """Write an image in as many colors as are small, or with --check return its name if it looks different."""
+    """Write an image as a small file, or with --check return its name if it looks different."""
     image = image.convert("RGB")
     if image.width > MAX_WIDTH:
         size = (MAX_WIDTH, round(image.height * MAX_WIDTH / image.width))
