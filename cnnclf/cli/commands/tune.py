@@ -270,6 +270,7 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
             rows=[(key, f"{100 * part:.0f} %") for key, part in parts],
         )
     directory = result.directory
+    figures = [name for name in (FIGURE_FILE, COORDINATES_FILE) if (directory / name).is_file()]
     out.pairs(
         "Result",
         {
@@ -277,7 +278,7 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
             "time": f"{format_seconds(result.seconds)} of {request.config.minutes:g} min",
             "settings": directory / BEST_FILE,
             "leaderboard": directory / LEADERBOARD_FILE,
-            "figures": f"{directory / FIGURE_FILE}, {COORDINATES_FILE}",
+            "figures": str(directory / ", ".join(figures)),
             "run": result.run.path,
         }
         | ({} if result.test is None else {"test accuracy": result.test}),

@@ -6,7 +6,7 @@ import pytest
 from cnnclf.files import read_json
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
-from cnnclf.tuning import search, workers
+from cnnclf.tuning import leaderboard, search, workers
 from cnnclf.tuning.leaderboard import SearchResult
 from tests.conftest import Cli
 from tests.tuning.test_search import Player
@@ -55,6 +55,25 @@ def test_a_search_from_start_to_result(
     assert len(document["leaderboard"]) == 8
     assert document == document | read_json(directory / "result.json")
     assert not list(directory.glob("trials/*/evaluation/test"))
+
+
+def test_only_figures_that_were_drawn_are_named(
+    cli: Cli, tmp_path: Path, dataset: Path, player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the time had ended after the default, which has no settings to draw.
+    monkeypatch.setattr(leaderboard, "draw_coordinates", lambda *_, **__: None)
+    directory = tmp_path / "search"
+    words = ["--fix", "training.epochs=18", "--trials", "2", "--seeds", "1", "-o", directory]
+    result = cli("tune", dataset, *words)
+    assert result.code == 0, result.stderr
+    assert player.epochs > 0
+    assert "accuracy.png" in result.stdout
+    assert "coordinates.png" not in result.stdout
+    assert "coordinates.png is missing" in cli("report", directory).stderr
+    content = read_json(directory / "result.json")
+    content["leaderboard"] = content["leaderboard"][:1]
+    (directory / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    assert "is missing" not in cli("report", directory).stderr
 
 
 def test_final_evaluates_the_winner_on_test(
