@@ -171,10 +171,12 @@ def _predict_arrays(
 def _read_rules(classifier: "Classifier", settings: PredictConfig) -> "AnswerRules":
     from dataclasses import replace
 
+    from cnnclf.files import read_json
     from cnnclf.inference.answer_rules import read_rules
+    from cnnclf.runs import CLASSIFIER_FILE
 
     rules = read_rules(
-        classifier.bundle,
+        read_json(classifier.directory / CLASSIFIER_FILE),  # it may be calibrated since it loaded
         classifier.directory,
         level=settings.sets,
         method=settings.set_method,
