@@ -97,7 +97,7 @@ def refusal(**arguments: Any) -> tuple[str, ExitCode]:
         (
             "optimizer.learning_rate",
             "-1",
-            "--learning-rate -1: expected auto or a number greater than 0 and at most 10",
+            "--learning-rate -1: expected auto, find or a number greater than 0 and at most 10",
         ),
         ("augment.flip", "2", "--flip 2: expected a number from 0 to 1"),
         ("runtime.seed", "-1", "--seed -1: expected a whole number from 0 to 4,294,967,295"),

@@ -98,7 +98,8 @@ def describe_values(field: FieldInfo) -> str:
         return typed.words
     if (choices := choices_of(field)) and len(choices) > 1:
         return f"one of {', '.join(choices)}"
-    return " or ".join(_describe(field.annotation, field.metadata))
+    *first, last = _describe(field.annotation, field.metadata)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def describe_default(key: str, field: FieldInfo) -> str:
