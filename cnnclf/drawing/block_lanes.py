@@ -48,17 +48,19 @@ def find_lanes(inputs: Inputs) -> Lanes:
             taken[column].add(lane)
         return lane
 
-    def find_span(source: int, target: int) -> range:
+    def find_span(source: int, target: int, chain: Sequence[int] = ()) -> range:
         # beside a branch, other lines of its lane would seem to be connected with it
         first, last = columns[source] + (source in main), columns[target] - (target in main)
-        return range(first, max(last, first) + 1)
+        # a block in the middle may be read sooner than the last one stands
+        last = max(first, last, *(columns[at] for at in chain))
+        return range(first, last + 1)
 
     chains = _find_chains(inputs, columns, main)
     # short branches first, so that they stay near the path
     for source, chain, target in sorted(
         chains, key=lambda each: columns[each[2]] - columns[each[0]]
     ):
-        lane = take(find_span(source, target))
+        lane = take(find_span(source, target, chain))
         for at in chain:
             lanes[at] = lane
     blocks = set(zip(columns, lanes, strict=True))

@@ -68,7 +68,7 @@ def test_a_backbone_is_laid_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert second.anatomy == first.anatomy
     assert describe(classes=3).anatomy.parameters > first.anatomy.parameters
     assert len(calls) == 2
-    for file in tmp_path.glob("anatomies/*.json"):
+    for file in tmp_path.glob("layers/*.json"):
         file.write_text("{")
     assert describe().anatomy == first.anatomy
     assert len(calls) == 3

@@ -110,10 +110,12 @@ def test_every_finding_is_there_without_the_script(written: tuple[str, QualityRe
 
 
 def test_the_classes_are_drawn(written: tuple[str, QualityReport]) -> None:
-    bars = Page(written[0]).find("rect")
+    bars = Page(written[0]).find("i")
     assert {attrs["class"] for attrs in bars} == {"train", "val", "test"}
-    assert "ball, train: 20" in written[0]
-    assert "ball, test: 6" in written[0]
+    row = re.search(r'<th scope="row">ball</th><td>(.+?)</td>', written[0])
+    assert row is not None
+    assert 'title="train: 20"' in row[1]
+    assert 'title="test: 6"' in row[1]
 
 
 def test_names_are_text(written: tuple[str, QualityReport]) -> None:

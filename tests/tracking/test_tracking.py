@@ -192,8 +192,8 @@ def test_other_errors_are_bugs(run: RunDirectory) -> None:
 def test_trackers_that_do_not_exist_or_are_not_installed_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(UsageError, match="--track wandb: expected one of tensorboard, mlflow"):
-        build_tracker("wandb", option="--track")
+    with pytest.raises(UsageError, match="--track neptune: expected one of tensorboard, mlflow"):
+        build_tracker("neptune", option="--track")
     for name in ("tensorboard", "mlflow"):
         for module in (name, "tensorboard.summary.writer.event_file_writer"):
             monkeypatch.setitem(sys.modules, module, None)

@@ -447,6 +447,8 @@ def test_a_tail_that_could_not_win_is_skipped_and_that_is_said(
     tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(head_and_tail, "cannot_improve", lambda _verdict, **_given: True)
+    monkeypatch.setattr(judging.Verdict, "score", (1.0, -0.1))
+    monkeypatch.delitem(TINY, "tail.unfreeze")
     progress = Silent()
     result = tune(tmp_path / "run", progress=progress)
     assert {row.phase for row in result.history} == {"head"}

@@ -132,7 +132,7 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
         conducted.append(options)
         if len(conducted) == 2:  # as if the epochs before had taken most of an hour
             state = read_json(made.last / STATE_FILE)
-            assert options["started"] is None, "the clock of this leg starts now"
+            assert options.get("started") is None, "the clock of this leg starts now"
             assert work._read_spent(made) == state["spent_s"] == 3000.0
         return conduct_run(*arguments, **options)
 

@@ -150,9 +150,9 @@ def test_textbook_announces_the_textbook_count(cli: Cli, images: Path) -> None:
             "block1_conv1: its window of 31x31 is larger than the feature maps",
         ),
         (
-            ("{images}", "--track", "wandb", "--dry-run"),
+            ("{images}", "--track", "neptune", "--dry-run"),
             ExitCode.USAGE,
-            "--track wandb: expected one of tensorboard, mlflow",
+            "--track neptune: expected one of tensorboard, mlflow",
         ),
         (
             ("{images}", "--hue", "0.1", "--dry-run"),
