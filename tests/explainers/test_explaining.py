@@ -32,7 +32,7 @@ from cnnclf.progress import Silent
 from tests.explainers.conftest import IMAGES, RUN, OpenModel, draw_noise
 
 X = IMAGES / "x/x001.jpg"
-# the way of training needs a run with --trace: see test_descent.py
+# the way of training needs a run with --trace: see test_weight_path.py
 VIEWS = [row for row in EXPLAINERS if row.name != "descent"]
 
 
