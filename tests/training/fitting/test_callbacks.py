@@ -48,6 +48,7 @@ def test_what_jax_keeps_elsewhere_is_brought_back_before_it_is_read_or_set(
     monkeypatch.setattr(callbacks, "_SHOW_LOSS_S", 1e9 if every == 1 else 0.0)
     monkeypatch.setattr(callbacks, "_NAN_CHECK_STEPS", every)
     held: dict[str, Any] = {"loss": None}
+    read_values: list[float] = []
 
     class Trainer(SimpleNamespace):
         def jax_state_sync(self) -> None:
@@ -55,13 +56,16 @@ def test_what_jax_keeps_elsewhere_is_brought_back_before_it_is_read_or_set(
 
     def read() -> float:
         value, held["loss"] = held["loss"], None  # the next step gives them away again
-        return float(value)
+        read_values.append(float(value))
+        return read_values[-1]
 
     trainer: Any = Trainer(metrics=[SimpleNamespace(result=read)])
     conductor = conduct(trainer, [])
     conductor.begin_epoch(2)
     for step in range(5):
         conductor.begin_step(step)
+    assert len(read_values) > 1
+    assert set(read_values) == {0.25}
 
 
 def conduct(trainer: Any, shown: list[str]) -> Conductor:
