@@ -92,12 +92,13 @@ def call(name: str, place: Path, stdout: Stream, stderr: Stream) -> Shown:
         shutil.copytree(RUN, place / "out" / "run")
         (place / "out" / "run" / "reference_logits.json").unlink()
     words = [str(each).replace("OUT", str(place / "out")) for each in CALLS[name]]
+    # One cache for the four calls of a command: an estimate is made once and then read.
     return run(
         *name.split(),
         *words,
         stdout=stdout,
         stderr=stderr,
-        CNNCLF_CACHE_DIR=str(place / "cache"),
+        CNNCLF_CACHE_DIR=str(place.parent / "cache"),
         KERAS_HOME=str(place / "keras"),
     )
 
