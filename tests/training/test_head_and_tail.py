@@ -381,17 +381,18 @@ def test_all_trains_every_layer_on_pixels(tune: Finetune, tmp_path: Path) -> Non
     assert [row.phase for row in result.state.history] == ["head", "tail"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cache", [True, False], ids=["cached", "plain"])
-def test_a_nasnet_whose_cut_two_maps_cross_is_fine_tuned(
+def test_a_backbone_whose_cut_two_maps_cross_is_fine_tuned(
     tune: Finetune, tmp_path: Path, cache: bool
 ) -> None:
-    options = {
-        "backbone.name": "nasnet-mobile",
-        "data.image_size": 32,
-        "features.cache": cache,
-        "tail.unfreeze": "1",
-    }
+    options = {"backbone.name": "tiny-joined", "features.cache": cache}
+    result = tune(tmp_path / "run", **options, **{"head.epochs": 1, "tail.epochs": 1})
+    assert [row.phase for row in result.state.history] == ["head", "tail"]
+
+
+@pytest.mark.slow
+def test_a_nasnet_is_fine_tuned(tune: Finetune, tmp_path: Path) -> None:
+    options = {"backbone.name": "nasnet-mobile", "data.image_size": 32}
     result = tune(tmp_path / "run", **options, **{"head.epochs": 1, "tail.epochs": 1})
     assert [row.phase for row in result.state.history] == ["head", "tail"]
 

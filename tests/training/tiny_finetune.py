@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,23 @@ TINY = {
 
 def build_tiny(*, input_tensor: Any) -> Any:
     """Build the tiny backbone; its random features are good enough to tell shapes apart."""
+    return _build(input_tensor, joined=False)
+
+
+def build_tiny_joined(*, input_tensor: Any) -> Any:
+    """Build it with a last stage that takes the maps of the two before it."""
+    return _build(input_tensor, joined=True)
+
+
+def _build(input_tensor: Any, *, joined: bool) -> Any:
     import keras
     from keras import layers
 
-    x = input_tensor
+    x = before = input_tensor
     for number, filters in enumerate((8, 16, 16, 32)):
+        if joined and number == 3:
+            x = layers.Concatenate()([x, layers.AveragePooling2D(2)(before)])
+        before = x
         x = layers.Conv2D(
             filters,
             3,
@@ -78,6 +91,8 @@ ROW = Backbone(
     imagenet=WeightsFile("none.h5"),
 )
 
+# The maps of two stages cross the cut before its last stage, as in a NASNet.
+JOINED = replace(ROW, name="tiny-joined", builder=f"{__name__}.build_tiny_joined")
 
 COSTS = [
     {"stage": name, "parameters": "1000", "macs": "90000", "values": "1500", "features": features}
@@ -89,8 +104,9 @@ COSTS = [
 def tiny_backbone(engine: str = "keras-float32") -> Iterator[None]:
     """Add the tiny backbone to the table, and let one engine compute frozen layers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backbones, "BACKBONES", (*BACKBONES, ROW))
-        patch.setitem(backbone_costs._read_table(), ROW.name, COSTS)
+        patch.setattr(backbones, "BACKBONES", (*BACKBONES, ROW, JOINED))
+        for row in (ROW, JOINED):
+            patch.setitem(backbone_costs._read_table(), row.name, COSTS)
         patch.setattr(phase_data, "choose_engine", lambda *_, **__: engine)
         yield
 
