@@ -1,7 +1,8 @@
 """What the stages of each backbone cost, from a table: a plan needs neither Keras nor weights.
 
-`backbone_costs.csv` counts each stage at the size that the backbone was trained on; a slow test
-compares it with the graphs that Keras builds.
+`backbone_costs.csv` counts each stage at the size that the backbone was trained on. `border` is the
+pixels of the image's height and width that convolutions without padding use up before the stage
+and in it, fitted at four sizes. Slow tests compare the table with the graphs that Keras builds.
 """
 
 import csv
@@ -19,10 +20,15 @@ def plan_stages(backbone: Backbone, *, height: int, width: int) -> Anatomy:
 
     Args:
         backbone: The row.
-        height: Rows of pixels; compute and memory grow with the number of pixels.
+        height: Rows of pixels; compute and memory grow with the number of pixels inside the border.
         width: Columns of pixels.
     """
-    scale = height * width / backbone.default_size**2
+    side = backbone.default_size
+
+    def scale(row: dict[str, str]) -> float:
+        border = int(row["border"])
+        return (height - border) * (width - border) / (side - border) ** 2
+
     return Anatomy(
         tuple(
             LayerRow(
@@ -30,8 +36,8 @@ def plan_stages(backbone: Backbone, *, height: int, width: int) -> Anatomy:
                 "stage",
                 (int(row["features"]),) if row["features"] else (),
                 int(row["parameters"]),
-                round(int(row["macs"]) * scale),
-                values=round(int(row["values"]) * scale),
+                round(int(row["macs"]) * scale(row)),
+                values=round(int(row["values"]) * scale(row)),
             )
             for row in _read_table()[backbone.name]
         )

@@ -58,12 +58,12 @@ def test_the_table_is_what_keras_builds(row: Backbone) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mobilenetv2", "resnet50", "inceptionv3"])
+@pytest.mark.parametrize("name", ["mobilenetv2", "inceptionv3", "inceptionresnetv2"])
 def test_other_sizes_and_heads_are_close(name: str) -> None:
     found = describe_backbone(name, image_size=(160, 256), classes=7).anatomy
     stages = plan_stages(find_backbone(name), height=160, width=256)
-    assert stages.macs == pytest.approx(found.macs, rel=0.1)
-    assert stages.activation_bytes == pytest.approx(found.activation_bytes, rel=0.1)
+    assert stages.macs == pytest.approx(found.macs, rel=0.05)
+    assert stages.activation_bytes == pytest.approx(found.activation_bytes, rel=0.05)
     head = plan_head(stages, HeadConfig(), classes=7)
     assert stages.parameters + head.parameters == found.parameters
 

@@ -95,7 +95,8 @@ ROW = Backbone(
 JOINED = replace(ROW, name="tiny-joined", builder=f"{__name__}.build_tiny_joined")
 
 COSTS = [
-    {"stage": name, "parameters": "1000", "macs": "90000", "values": "1500", "features": features}
+    {"stage": name, "parameters": "1000", "macs": "90000", "values": "1500", "border": "0"}
+    | {"features": features}
     for name, features in (("stem", ""), ("stage1", ""), ("stage2", ""), ("stage3", "32"))
 ]
 
