@@ -145,6 +145,16 @@ def read_memory() -> Memory:
     return Memory(total, available)
 
 
+def read_peak_memory() -> int | None:
+    """Return the most bytes that this process has held at once; None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def find_nvidia_gpus() -> tuple[NvidiaGpu, ...]:
     """Return the NVIDIA GPUs; without nvidia-smi, an unnamed one if there is a driver."""
     listed = _command_output(

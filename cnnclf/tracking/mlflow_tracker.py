@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.runs import CLASSIFIER_FILE, RunDirectory, RunStatus
-from cnnclf.tracking.tracker import epoch_figures, list_images, read_figures, read_settings
-from cnnclf.training.epochs import EpochRow
+from cnnclf.tracking.tracker import list_images, read_figures, read_settings
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # the store of files is an error in MLflow 3
 
 _MAX_VALUE = 500  # characters of a parameter
 _BATCH = 100  # parameters of a request
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+_ENVIRONMENT = {
+    # a server that is down must not stop training
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 _STATUS = {RunStatus.FINISHED: "FINISHED", RunStatus.FAILED: "FAILED"}
 
 
@@ -30,7 +34,7 @@ class MlflowTracker:
     """
 
     def __init__(self, uri: str, *, continues: bool = True) -> None:
-        for name, value in _PATIENCE.items():  # a server that is down must not stop training
+        for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -66,16 +70,21 @@ class MlflowTracker:
         if self._continues:
             run.update_run(mlflow={"uri": self._uri, "run": self._id})
 
-    def log(self, row: EpochRow, *, time_s: float) -> None:
+    def log(self, figures: dict[str, float], *, epoch: int, time_s: float) -> None:
         """Log the numbers of an epoch."""
-        self._log(epoch_figures(row), row.epoch, time_s)
+        from mlflow.entities import Metric
+
+        moment = round(1000 * time_s)
+        metrics = [Metric(name, value, moment, epoch) for name, value in figures.items()]
+        if metrics:
+            self._client.log_batch(self._id, metrics=metrics)
 
     def end(self, run: RunDirectory, *, time_s: float) -> None:
         """Log metrics, figures and the best checkpoint, and end the run."""
-        self._log(read_figures(run), 0, time_s)
+        self.log(read_figures(run), epoch=0, time_s=time_s)
         for path in list_images(run).values():
             self._client.log_artifact(self._id, str(path), "figures")
-        for path in (run.plan, run.history, run.settings, run.log):
+        for path in (run.plan, run.history, run.settings, run.log, run.report):
             if path.exists():
                 self._client.log_artifact(self._id, str(path))
         if (run.best / CLASSIFIER_FILE).exists():
@@ -86,11 +95,3 @@ class MlflowTracker:
                 self._client.log_artifacts(self._id, str(bundle), "bundle")
         status = _STATUS.get(run.status(), "KILLED")
         self._client.set_terminated(self._id, status, end_time=round(1000 * time_s))
-
-    def _log(self, figures: dict[str, float], step: int, time_s: float) -> None:
-        from mlflow.entities import Metric
-
-        moment = round(1000 * time_s)
-        metrics = [Metric(key, value, moment, step) for key, value in figures.items()]
-        if metrics:
-            self._client.log_batch(self._id, metrics=metrics)

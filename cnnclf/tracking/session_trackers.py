@@ -7,8 +7,7 @@ import os
 from typing import Any
 
 from cnnclf.runs import RunDirectory
-from cnnclf.tracking.tracker import epoch_figures, list_images, read_figures, read_settings
-from cnnclf.training.epochs import EpochRow
+from cnnclf.tracking.tracker import list_images, read_figures, read_settings
 
 
 class SessionTracker:
@@ -45,9 +44,9 @@ class SessionTracker:
                 project=settings["dataset.name"], name=run.path.name, config=settings, **options
             )
 
-    def log(self, row: EpochRow, *, time_s: float) -> None:  # noqa: ARG002
+    def log(self, figures: dict[str, float], *, epoch: int, time_s: float) -> None:  # noqa: ARG002
         """Log the numbers of an epoch."""
-        self._session.log(epoch_figures(row), step=row.epoch)
+        self._session.log(figures, step=epoch)
 
     def end(self, run: RunDirectory, *, time_s: float) -> None:  # noqa: ARG002
         """Log metrics and figures, and end the run."""

@@ -7,8 +7,7 @@ from typing import Any
 
 from cnnclf.runs import RunDirectory
 from cnnclf.runtime import quiet
-from cnnclf.tracking.tracker import epoch_figures, list_images, read_figures, read_settings
-from cnnclf.training.epochs import EpochRow
+from cnnclf.tracking.tracker import list_images, read_figures, read_settings
 
 _VALIDATION = "val_"
 
@@ -40,10 +39,10 @@ class TensorboardTracker:
         settings = "    " + json.dumps(read_settings(run), indent=2).replace("\n", "\n    ")
         self._write("train", "settings", time_s, text=settings)
 
-    def log(self, row: EpochRow, *, time_s: float) -> None:
+    def log(self, figures: dict[str, float], *, epoch: int, time_s: float) -> None:
         """Write the numbers of an epoch, and flush."""
-        self._epoch = row.epoch
-        for name, value in epoch_figures(row).items():
+        self._epoch = epoch
+        for name, value in figures.items():
             split = "validation" if name.startswith(_VALIDATION) else "train"
             tag = f"epoch_{name.removeprefix(_VALIDATION)}"
             self._write(split, tag, time_s, simple_value=value)

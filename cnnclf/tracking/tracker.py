@@ -28,8 +28,8 @@ class Tracker(Protocol):
             time_s: When it began, as of `time.time`.
         """
 
-    def log(self, row: EpochRow, *, time_s: float) -> None:
-        """Add an epoch that ended at `time_s`."""
+    def log(self, figures: dict[str, float], *, epoch: int, time_s: float) -> None:
+        """Add the numbers of an epoch that ended at `time_s`, by name."""
 
     def end(self, run: RunDirectory, *, time_s: float) -> None:
         """Add figures and files of the run as it is now, and close it."""
@@ -69,11 +69,11 @@ def list_images(run: RunDirectory) -> dict[str, Path]:
     return {"curves": run.curves, **found} if run.curves.exists() else found
 
 
-def epoch_figures(row: EpochRow) -> dict[str, float]:
-    """Return the numbers of an epoch by name."""
+def epoch_figures(row: EpochRow, *, images: int) -> dict[str, float]:
+    """Return the numbers of an epoch of so many training images by name."""
     figures = {key: each for key, each in row.to_dict().items() if is_number(each)}
     del figures["epoch"]
-    return figures
+    return figures | ({"images_per_s": images / row.seconds} if row.seconds else {})
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -4,19 +4,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from cnnclf.errors import MissingPackageError, RunError, UsageError
+from cnnclf.files import read_json
+from cnnclf.hardware import read_peak_memory
 from cnnclf.packages import install_command
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory
 from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker
 from cnnclf.tracking.session_trackers import SessionTracker
 from cnnclf.tracking.tensorboard_tracker import TensorboardTracker
-from cnnclf.tracking.tracker import Tracker
+from cnnclf.tracking.tracker import Tracker, epoch_figures
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.recording import read_epochs
+
+MAX_WAIT_S = 60.0  # that training waits in all for a tracker, before it continues without it
 
 _MAX_REASON = 200  # characters
 
@@ -79,6 +82,8 @@ class Tracking:
     def __init__(self, trackers: dict[str, Tracker], progress: Progress) -> None:
         self._trackers, self._progress = dict(trackers), progress
         self._run: RunDirectory | None = None
+        self._images = 0
+        self._waited_s = dict.fromkeys(trackers, 0.0)
         self._is_started = False
 
     def watch(self, run: RunDirectory) -> RunDirectory:
@@ -88,9 +93,11 @@ class Tracking:
 
     def on_epoch(self, row: EpochRow, is_best: bool) -> None:  # noqa: ARG002
         """Pass an epoch on; with the first one, the trackers start."""
-        now = time.time()
+        now, memory = time.time(), read_peak_memory()
         self._start(now - row.seconds)
-        self._each(lambda tracker: tracker.log(row, time_s=now))
+        self._log(row, now, {} if memory is None else {"peak_memory_mb": round(memory / 1e6)})
+        for name in [each for each in self._trackers if self._waited_s[each] > MAX_WAIT_S]:
+            self._drop(name, f"training waited {self._waited_s[name]:.0f} s for it")
 
     def replay(self) -> None:
         """Pass all epochs of a finished run on, at the times when they ended.
@@ -101,12 +108,11 @@ class Tracking:
         if self._run is None:
             raise ValueError("expected a run to replay")
         rows = read_epochs(self._run)
-        began = _read_time(self._run, "created")
-        self._start(began)
-        moment = began
+        moment = _read_time(self._run, "created")
+        self._start(moment)
         for row in rows:
             moment += row.seconds
-            self._each(partial(_log, row=row, time_s=moment))
+            self._log(row, moment, {})
         self.end(time_s=_read_time(self._run, "ended"))
 
     def end(self, *, time_s: float | None = None) -> None:
@@ -125,18 +131,27 @@ class Tracking:
         run = self._run
         if run is not None and not self._is_started:
             self._is_started = True
+            self._images = int(read_json(run.plan).get("counts", {}).get("train", 0))
             self._each(lambda tracker: tracker.start(run, time_s=time_s))
+
+    def _log(self, row: EpochRow, time_s: float, more: dict[str, float]) -> None:
+        figures = epoch_figures(row, images=self._images) | more
+        self._each(lambda tracker: tracker.log(figures, epoch=row.epoch, time_s=time_s))
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
+            began = time.monotonic()
             try:
                 call(tracker)
             except tracker.errors as error:
-                del self._trackers[name]
-                reason = str(error).partition("\n")[0][:_MAX_REASON]
-                self._progress.warn(
-                    f"tracking with {name} ended: {reason}; the run directory has everything"
-                )
+                self._drop(name, str(error).partition("\n")[0][:_MAX_REASON])
+            self._waited_s[name] += time.monotonic() - began
+
+    def _drop(self, name: str, reason: str) -> None:
+        del self._trackers[name]
+        self._progress.warn(
+            f"tracking with {name} ended: {reason}; the run directory has everything"
+        )
 
 
 @contextmanager
@@ -163,10 +178,6 @@ def export_run(run: RunDirectory, target: str, *, progress: Progress) -> None:
     tracking.replay()
     if tracking.is_failed:
         raise RunError(f"the run {run.path} could not be exported to {target}")
-
-
-def _log(tracker: Tracker, *, row: EpochRow, time_s: float) -> None:
-    tracker.log(row, time_s=time_s)
 
 
 def _read_time(run: RunDirectory, key: str) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_engine import set_precision
 from cnnclf.models.cnn import build_cnn
@@ -40,7 +41,7 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
     plan = work.plan
     batches, val_batches = build_batches(work)
     with work.runtime.scope():
-        net = open_net(work)
+        net = work.compiled["net"] = open_net(work)
     minutes = plan.config.training.minutes
     manifest = work.dataset.manifest
     margins: MarginMeter | None = None
@@ -77,8 +78,11 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
 def open_net(work: Work[TrainPlan]) -> Any:
     """Build the network, or load the last checkpoint of a run that is resumed."""
     if work.resume:
-        net = Classifier.load(work.run.find_checkpoint("last")).model
-        return set_precision(net, work.runtime.precision)
+        last = work.run.find_checkpoint("last")
+        if (net := work.compiled.get("net")) is not None:
+            net.load_weights(read_bundle(last).model.path)
+            return net
+        return set_precision(Classifier.load(last).model, work.runtime.precision)
     work.progress.note("building the network")
     spec, plan = work.plan.input_spec, work.plan
     net = build_cnn(

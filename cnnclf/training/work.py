@@ -59,6 +59,8 @@ class Work(Generic[AnyPlan]):
         with_test: Whether the test split will be used; if not, its images are never decoded.
         started: When the run began in this process, as of `time.perf_counter`.
         before_s: Seconds that earlier processes took.
+        compiled: Networks that this process compiled for the same run before, and compiles now;
+            what decides results is loaded from the checkpoint all the same.
         verdict: Logits of the best checkpoint on val, once they were computed.
         state: Epochs, best epoch and times, once the run is fitted.
     """
@@ -74,6 +76,7 @@ class Work(Generic[AnyPlan]):
     with_test: bool = True
     started: float = field(default_factory=time.perf_counter)
     before_s: float = 0.0
+    compiled: dict[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = field(default=None, init=False)
     state: TrainingState | None = field(default=None, init=False)
 
@@ -213,6 +216,7 @@ class Work(Generic[AnyPlan]):
             "content": self.bundle,
             "scope": self.runtime.scope,
             "jit_compile": self.runtime.jit_compile,
+            "compiled": self.compiled,
             "on_epoch": self.on_epoch,
             "progress": self.progress,
         }
@@ -240,6 +244,7 @@ def open_work(
     ahead: PixelsAhead | None = None,
     with_test: bool = True,
     started: float | None = None,
+    compiled: dict[str, Any] | None = None,
 ) -> Iterator[Work[AnyPlan]]:
     """Open a run for the steps of a with statement, and keep its status, log and history.
 
@@ -257,6 +262,7 @@ def open_work(
         ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
         with_test: Whether the test split will be used; if not, its images are never decoded.
         started: When the run began in this process, as of `time.perf_counter`; None: now.
+        compiled: As of `Work`.
 
     Yields:
         What the steps take.
@@ -265,7 +271,9 @@ def open_work(
     if resume and find_whole_directory(run.last) is None:
         log.note("the run stopped before its first checkpoint: starting with the first epoch")
         resume = False
+    compiled = {} if compiled is None else compiled
     if not resume:
+        compiled.clear()
         write_json_atomic(run.plan, plan.to_dict())
         if (settings := plan.to_toml()) is not None:
             write_text_atomic(run.settings, settings)
@@ -282,6 +290,7 @@ def open_work(
         with_test=with_test,
         started=time.perf_counter() if started is None else started,
         before_s=_read_spent(run),
+        compiled=compiled,
     )
     work.listeners = [*own, *listeners, TimeUse(log, work.seconds, run=run).on_epoch]
     with recorded(run, runtime, seconds=work.seconds) as outcome:

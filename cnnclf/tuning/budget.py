@@ -1,15 +1,34 @@
 """The time of a search: what was used, what fits, and how long a trial will take."""
 
+import math
 from dataclasses import dataclass, field
 from time import monotonic
 
+from cnnclf.errors import UsageError
 from cnnclf.tuning.trial import TrialOutcome
 
 SEED_S = 2.0  # for the evaluation of a training
 TOLERANCE = 1.05  # of the time, that the last trial may exceed it
 
 _RESERVED = 0.4  # of the time, at most, for training the best ones with other seeds
+_TRAININGS = 10  # that a search should have time for
 _LARGEST = 1 / 3  # of the time, that one trial may be predicted to take
+
+
+def too_short(minutes: float, needed_s: float, *, option: str) -> UsageError:
+    """Return the error for a search that has no time for one training.
+
+    Args:
+        minutes: Of the search.
+        needed_s: Seconds that the default configuration takes.
+        option: Words that come before more minutes, in the hint.
+    """
+    return UsageError(
+        f"--minutes {minutes:g} is shorter than one training: the default configuration takes "
+        f"about {needed_s / 60:.1f} minutes",
+        f"a search needs about {_TRAININGS} of them: {option} "
+        f"{max(1, math.ceil(_TRAININGS * needed_s / 60))}",
+    )
 
 
 @dataclass

@@ -7,6 +7,7 @@ the same choices.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cnnclf.training.fitting.state import Score
 
@@ -22,17 +23,23 @@ def choose_rungs(epochs: int) -> tuple[int, ...]:
     return tuple(rungs)
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A trial and the rung that it is to reach.
 
     Args:
         trial: Its number; 0 is the default configuration.
         rung: Index of the rung.
+        seed: Added to that of the search.
     """
 
     trial: int
-    rung: int
+    rung: int = 0
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name of its run directory."""
+        return f"{self.trial:03d}" + (f"-seed{self.seed}" if self.seed else "")
 
 
 @dataclass

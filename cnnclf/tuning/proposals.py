@@ -84,10 +84,6 @@ class Proposals:
         settings = self.request.space.decode(self.points[trial])
         return self.request.plan(settings, self.dataset, seed=seed)
 
-    def part_of_default(self, trial: int) -> float:
-        """Return the computation of a trial as a fraction of that of the default."""
-        return self.compare(self.plans[trial])
-
     def compare(self, plan: AnyPlan) -> float:
         """Return the computation of a plan as a fraction of that of the default."""
         cost = self.request.recipe.cost

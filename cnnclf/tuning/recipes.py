@@ -1,7 +1,7 @@
 """What can be tuned: one row per training command, with the space that is searched by default."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -14,7 +14,11 @@ from cnnclf.tuning.space import Space, read_space
 
 AnyPlan = TrainPlan | FinetunePlan
 
-_HEAD_RATES, _HEAD_DECAYS = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2], [0.001, 0.01, 0.1, 0.3]
+# Heads on cached features take seconds: their rates are searched exhaustively.
+_HEAD_SEARCH = {
+    "head.search_rates": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
+    "head.search_decays": [0.001, 0.01, 0.1, 0.3],
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Recipe:
         fixed: Settings that cannot be searched, because trials are compared after equal epochs.
         cost: Multiply-accumulates of an image; only ratios of them are used.
         space: Makes the default space around a plan.
+        others: Settings of every trial but the default, unless they are fixed or searched.
     """
 
     kind: type[TrainConfig] | type[FinetuneConfig]
@@ -36,6 +41,7 @@ class Recipe:
     fixed: tuple[str, ...]
     cost: Callable[[Any], float]
     space: Callable[[Any], Mapping[str, Any]]
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def count_epochs(self, plan: AnyPlan) -> int:
         """Return the epochs of a whole training, without those of a head on a frozen backbone."""
@@ -91,9 +97,6 @@ def _search_backbone(plan: FinetunePlan) -> Mapping[str, Any]:
         "head.pooling": ["global_average", "global_max", "both"],
         "head.units": [0, 256],
         "head.dropout": {"low": 0.0, "high": 0.5},
-        # every trial but the default searches the rates of its head exhaustively
-        "head.search_rates": [_HEAD_RATES],
-        "head.search_decays": [_HEAD_DECAYS],
         "training.label_smoothing": {"low": 0.0, "high": 0.2},
         "tail.unfreeze": unfreeze,
         "tail.learning_rate": {"low": 0.25, "high": 4.0, "log": True, "relative": True} | when,
@@ -123,5 +126,6 @@ RECIPES = {
         ("tail.epochs",),
         _count_backbone,
         _search_backbone,
+        _HEAD_SEARCH,
     ),
 }

@@ -9,11 +9,14 @@ from cnnclf.config import TuneConfig, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
 from cnnclf.files import check_version, read_json, write_json_atomic
-from cnnclf.runs import SEARCH_FILE
+from cnnclf.runs import SEARCH_FILE, is_number
+from cnnclf.tuning.budget import TOLERANCE, too_short
 from cnnclf.tuning.recipes import RECIPES, AnyPlan, Recipe
+from cnnclf.tuning.samplers import EvolutionSampler
 from cnnclf.tuning.space import Settings, Space
 
 _VERSION = 1
+_PROBES = 50  # configurations of a space, of which one must be possible
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,18 @@ class SearchRequest:
         Raises:
             ConfigError: Settings contradict each other or do not fit the images.
         """
-        values = {key: value for key, value in settings.items() if key not in self.space.factors}
+        others = self.recipe.others if settings else {}
+        fixed = {each.partition("=")[0] for each in self.fixed}
+        values = {key: value for key, value in others.items() if key not in fixed}
+        values |= {key: value for key, value in settings.items() if key not in self.space.factors}
         values["runtime.seed"] = self.config.seed + seed
         plan = self._plan(values, dataset)
         factors = {key: settings[key] for key in self.space.factors if key in settings}
         for key, factor in factors.items():
             section, _, name = key.partition(".")
             own = getattr(getattr(plan.config, section), name)
+            if not is_number(own):
+                raise ConfigError(f"{key} is {own}, which relative = true cannot multiply")
             values[key] = max(1, round(own * factor)) if isinstance(own, int) else own * factor
         return self._plan(values, dataset) if factors else plan
 
@@ -162,4 +170,24 @@ def prepare_search(
     request = SearchRequest(
         dataset.directory, dataset.fingerprint, tuple(fix), whole, config, command
     )
+    _check_possible(request, dataset, source="the space" if searched is None else source)
+    least_s = plan.expect().bounds[0]
+    if least_s > TOLERANCE * 60 * config.minutes:
+        raise too_short(config.minutes, least_s, option="--minutes")
     return request, plan
+
+
+def _check_possible(request: SearchRequest, dataset: Dataset, *, source: str) -> None:
+    """Refuse a space whose settings always contradict each other."""
+    sampler, problem = EvolutionSampler(request.space, request.config.seed), ""
+    for number in range(_PROBES):
+        try:
+            request.plan(request.space.decode(sampler.propose(number, [])), dataset)
+        except ConfigError as error:
+            problem = error.message
+        else:
+            return
+    raise ConfigError(
+        f"{source}: none of {_PROBES} configurations can be trained: {problem}",
+        "change the ranges and choices that contradict each other, or --fix",
+    )

@@ -4,48 +4,35 @@ What was done is read from the run directories of the trials. A search that is r
 same choices again from their scores, so a kill at any moment changes neither trials nor order.
 """
 
+import shlex
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from cnnclf.data.manifest import Dataset, load_dataset
-from cnnclf.errors import DataError, UsageError
+from cnnclf.errors import DataError
 from cnnclf.progress import SECONDS, Progress, Silent, Task
 from cnnclf.run_lock import holding_run
 from cnnclf.runs import PREDICTIONS_FILE, RECORD_FILE, RunDirectory
 from cnnclf.training.epochs import EpochRow
-from cnnclf.tuning.budget import SEED_S, TOLERANCE, TimeBudget
+from cnnclf.tuning.budget import SEED_S, TOLERANCE, TimeBudget, too_short
 from cnnclf.tuning.confirmation import Confirmation, compare_seeds, stack_correct
-from cnnclf.tuning.halving import FAILED, Halving, choose_rungs
+from cnnclf.tuning.halving import FAILED, Halving, Job, choose_rungs
 from cnnclf.tuning.leaderboard import SearchResult, TrialRow
 from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
 from cnnclf.tuning.request import SearchRequest
 from cnnclf.tuning.samplers import build_sampler
 from cnnclf.tuning.search_figures import Mark
-from cnnclf.tuning.trial import TrialOutcome, read_outcome
-from cnnclf.tuning.workers import TrialJob, TrialReport, Workers, open_workers
+from cnnclf.tuning.trial import TrialJob, TrialOutcome, read_outcome
+from cnnclf.tuning.workers import TrialReport, Workers, open_workers
 
 TRIALS = "trials"
 
 _FINALISTS = 3
 _TICK_S = 0.5
-
-
-class _Errand(NamedTuple):
-    """A trial, the seed that is added to its own, and the rung that it is to reach."""
-
-    trial: int
-    seed: int
-    rung: int
-
-    @property
-    def name(self) -> str:
-        """The name of its run directory."""
-        return f"{self.trial:03d}" + (f"-seed{self.seed}" if self.seed else "")
 
 
 @dataclass
@@ -128,28 +115,29 @@ class Search:
 
     def _work(
         self,
-        choose: Callable[[], _Errand | None],
-        record: Callable[[_Errand, TrialOutcome, bool], None],
+        choose: Callable[[], Job | None],
+        record: Callable[[Job, TrialOutcome, bool], None],
     ) -> None:
-        """Give errands to workers, and record their outcomes in the same order."""
-        line: deque[tuple[_Errand, TrialOutcome | Future[TrialReport]]] = deque()
+        """Give jobs to workers, and record their outcomes in the same order."""
+        line: deque[tuple[Job, TrialOutcome | Future[TrialReport]]] = deque()
         while True:
-            while len(line) < self._workers.window and (errand := choose()) is not None:
-                line.append((errand, self._start(errand)))
+            while len(line) < self._workers.window and (job := choose()) is not None:
+                line.append((job, self._start(job)))
             if not line:
                 return
-            errand, work = line.popleft()
+            job, work = line.popleft()
             is_new = isinstance(work, Future)
-            outcome = self._wait(errand, work) if isinstance(work, Future) else work
-            self._budget.running.pop(errand.name, None)
-            self._outcomes[errand.name] = outcome
-            record(errand, outcome, is_new)
+            outcome = self._wait(job, work) if isinstance(work, Future) else work
+            self._budget.running.pop(job.name, None)
+            self._outcomes[job.name] = outcome
+            record(job, outcome, is_new)
 
-    def _choose(self) -> _Errand | None:
+    def _choose(self) -> Job | None:
         """Choose what is trained next; promotions of trials that are running wait for them."""
         halving, points, budget = self._halving, self._proposals.points, self._budget
         number = len(halving.scores) + sum(each >= len(halving.scores) for each in halving.running)
-        limit, is_known = self.request.config.trials, (self._path(number) / RECORD_FILE).exists()
+        is_known = (self._path(Job(number)) / RECORD_FILE).exists()
+        limit = self.request.config.trials
         may_start = limit is None or number < limit
         if may_start and number and not is_known:
             finalists = (_FINALISTS + 1) if self.request.config.seeds > 1 else 0
@@ -164,8 +152,7 @@ class Search:
             self._proposals.add(
                 [points[trial] for trial in order], is_affordable=self._is_affordable
             )
-        errand = _Errand(job.trial, 0, job.rung)
-        before = read_outcome(self._path(job.trial))
+        before = read_outcome(self._path(job))
         is_done = len(before.scores(halving.rungs, val_count=self._val_count)) > job.rung
         if job.trial and not is_done:
             part = self._proposals.compare(self._proposals.plans[job.trial])
@@ -173,35 +160,35 @@ class Search:
             if not budget.fits(needed_s):
                 halving.is_closed = True
                 return None
-            budget.running[errand.name] = needed_s
+            budget.running[job.name] = needed_s
         halving.running.add(job.trial)
-        return errand
+        return job
 
     def _is_affordable(self, plan: AnyPlan) -> bool:
         part = self._proposals.compare(plan)
         return self._budget.is_affordable(self._halving.rungs[-1], part=part)
 
-    def _start(self, errand: _Errand) -> "TrialOutcome | Future[TrialReport]":
-        """Give an errand to a worker, unless it was done before an interruption."""
-        rungs, path = self._halving.rungs, self._path(errand.trial, errand.seed)
+    def _start(self, job: Job) -> "TrialOutcome | Future[TrialReport]":
+        """Give a job to a worker, unless it was done before an interruption."""
+        rungs, path = self._halving.rungs, self._path(job)
         outcome = read_outcome(path)
-        if len(outcome.scores(rungs, val_count=self._val_count)) > errand.rung:
+        if len(outcome.scores(rungs, val_count=self._val_count)) > job.rung:
             return outcome
         is_first = not self._outcomes
         limit_s = TOLERANCE * self._budget.limit_s - self._budget.elapsed_s
         return self._workers.submit(
             TrialJob(
                 path.absolute(),
-                self._proposals.plan(errand.trial, seed=errand.seed),
+                self._proposals.plan(job.trial, seed=job.seed),
                 self._dataset.directory.absolute(),
-                epochs=rungs[errand.rung],
+                epochs=rungs[job.rung],
                 total=rungs[-1],
                 limit_s=limit_s if is_first else None,
                 track=self.track,
             )
         )
 
-    def _wait(self, errand: _Errand, work: "Future[TrialReport]") -> TrialOutcome:
+    def _wait(self, job: Job, work: "Future[TrialReport]") -> TrialOutcome:
         while not work.done():
             self._advance()
             try:
@@ -211,21 +198,20 @@ class Search:
         self._advance()
         report = work.result()
         for text in report.warnings:
-            self.progress.warn(f"trial {errand.name}: {text}")
+            self.progress.warn(f"trial {job.name}: {text}")
         if report.outcome is None:
-            raise report.error or RuntimeError(f"trial {errand.name} has no outcome")
+            raise report.error or RuntimeError(f"trial {job.name} has no outcome")
         if report.needed_s:
-            minutes = report.needed_s / 60
-            raise UsageError(
-                f"--minutes {self.request.config.minutes:g} is shorter than one training: the "
-                f"default configuration takes about {minutes:.1f} minutes",
-                f"cnnclf tune --resume {self.directory} --minutes {max(1, round(20 * minutes))}",
+            raise too_short(
+                self.request.config.minutes,
+                report.needed_s,
+                option=f"cnnclf tune --resume {shlex.quote(str(self.directory))} --minutes",
             )
         return report.outcome
 
-    def _record(self, errand: _Errand, outcome: TrialOutcome, is_new: bool) -> None:
+    def _record(self, job: Job, outcome: TrialOutcome, is_new: bool) -> None:
         """Keep the scores of a trial, report it, and remember the best that was known after it."""
-        trial, rung = errand.trial, errand.rung
+        trial, rung = job.trial, job.rung
         if not trial:
             self._budget.default = outcome
         scores = outcome.scores(self._halving.rungs, val_count=self._val_count)
@@ -262,7 +248,7 @@ class Search:
     # Results
 
     def _describe(self, trial: int) -> TrialRow:
-        outcome = self._outcomes[_Errand(trial, 0, 0).name]
+        outcome = self._outcomes[Job(trial).name]
         return TrialRow(
             trial,
             len(outcome.history),
@@ -283,29 +269,29 @@ class Search:
         if not finalists:
             return []
         order = iter(
-            _Errand(trial, seed, top)
+            Job(trial, top, seed)
             for seed in range(1, self.request.config.seeds)
             for trial in (finalists[0], 0, *finalists[1:])
         )
         done = {trial: [0] for trial in (0, *finalists)}
 
-        def choose() -> _Errand | None:
-            for errand in order:
-                outcome = read_outcome(self._path(errand.trial, errand.seed))
-                own = self._outcomes[_Errand(errand.trial, 0, top).name]
+        def choose() -> Job | None:
+            for job in order:
+                outcome = read_outcome(self._path(job))
+                own = self._outcomes[Job(job.trial, top).name]
                 left_s = own.wall_s + SEED_S - outcome.epochs * own.epoch_s
                 if outcome.is_over or self._budget.fits(left_s / TOLERANCE):
-                    self._budget.running[errand.name] = 0.0 if outcome.is_over else left_s
-                    return errand
+                    self._budget.running[job.name] = 0.0 if outcome.is_over else left_s
+                    return job
             return None
 
-        def record(errand: _Errand, outcome: TrialOutcome, is_new: bool) -> None:  # noqa: ARG001
+        def record(job: Job, outcome: TrialOutcome, is_new: bool) -> None:  # noqa: ARG001
             if not outcome.problem:
-                done[errand.trial].append(errand.seed)
+                done[job.trial].append(job.seed)
 
         self._work(choose, record)
         right = {
-            (trial, seed): self._read_correct(_Errand(trial, seed, top))
+            (trial, seed): self._read_correct(Job(trial, top, seed))
             for trial, seeds in done.items()
             for seed in seeds
         }
@@ -319,11 +305,11 @@ class Search:
             )
         return sorted(found, key=lambda each: (-each.seeds, -each.accuracy))
 
-    def _read_correct(self, errand: _Errand) -> dict[str, bool]:
+    def _read_correct(self, job: Job) -> dict[str, bool]:
         """Return which val images a training has right; it is evaluated at the first time."""
         from cnnclf.evaluation.paired_runs import read_answers
 
-        run = RunDirectory(self._path(errand.trial, errand.seed))
+        run = RunDirectory(self._path(job))
         table = run.evaluation("val") / PREDICTIONS_FILE
         if not table.exists():
             _evaluate(run, self._dataset, split="val", progress=Silent())
@@ -333,7 +319,7 @@ class Search:
     def _summarize(self, confirmations: list[Confirmation]) -> SearchResult:
         better = [each for each in confirmations if each.is_better]
         winner = better[0].trial if better else 0
-        start = _Errand(winner, 0, 0).name
+        start = Job(winner).name
         runs = [
             RunDirectory(self.directory / TRIALS / name)
             for name in self._outcomes
@@ -355,8 +341,8 @@ class Search:
             [self._halving.scores[trial][0] for trial in trials],
         )
 
-    def _path(self, trial: int, seed: int = 0) -> Path:
-        return self.directory / TRIALS / _Errand(trial, seed, 0).name
+    def _path(self, job: Job) -> Path:
+        return self.directory / TRIALS / job.name
 
 
 def evaluate_winner(

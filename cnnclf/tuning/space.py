@@ -205,9 +205,11 @@ def _read_dimension(
     if unknown := sorted(set(content) - _WORDS):
         raise ValueError(f"unknown word {unknown[0]!r}; there are {', '.join(sorted(_WORDS))}")
     when = content.get("when", {})
+    if not isinstance(when, Mapping):
+        raise TypeError(f'expected when = {{ "optimizer.name" = ["sgd"] }}, received {when!r}')
     for name, values in when.items():
         known = before[name].choices if name in before else ()
-        if not isinstance(values, list) or not all(value in known for value in values):
+        if not (isinstance(values, list) and values and all(each in known for each in values)):
             raise ValueError(f"when {name} = {values!r} is never so: no choice before it is that")
     if "choices" in content:
         return _read_choices(key, content, kind)

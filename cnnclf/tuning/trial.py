@@ -1,7 +1,7 @@
 """A trial: an ordinary run directory that is trained up to an epoch, and later continued."""
 
 import gc
-import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from cnnclf.data.manifest import Dataset
+from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import RunError
 from cnnclf.files import find_whole_directory
 from cnnclf.models.weights.sources import fetch_weights
 from cnnclf.planning.choices import choose_averaging
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import parse_plan
-from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
 from cnnclf.runs import RunDirectory, RunStatus, create_run, still_training
 from cnnclf.tracking.tracking import open_tracking
@@ -28,9 +27,20 @@ from cnnclf.training.recording import draw_curves, read_epochs
 from cnnclf.training.run import fit
 from cnnclf.training.work import open_work
 from cnnclf.tuning.halving import FAILED
-from cnnclf.tuning.recipes import RECIPES, AnyPlan
+from cnnclf.tuning.recipes import AnyPlan
 
-_MEASURE_S = 1.0  # of training steps, to predict how long an epoch takes
+_KEPT = 8  # compiled networks of trials that may be continued
+
+
+class KeptNetworks(OrderedDict[Path, dict[str, Any]]):
+    """Networks that were compiled, by run directory: the last few, as a trial may be continued."""
+
+    def take(self, path: Path) -> dict[str, Any]:
+        """Return those of a run, as the newest, by phase."""
+        self[path] = self.pop(path, {})
+        if len(self) > _KEPT:
+            self.popitem(last=False)
+        return self[path]
 
 
 @dataclass(frozen=True)
@@ -114,28 +124,45 @@ def read_outcome(path: Path) -> TrialOutcome:
     return TrialOutcome(history, is_over, problem, wall_s, record.get("best_val_accuracy"))
 
 
-def continue_trial(
-    path: Path,
-    plan: AnyPlan,
-    *,
-    dataset: Dataset,
-    epochs: int,
-    on_epoch: Callable[[EpochRow], StopRequest | None],
-    progress: Progress,
-    threads: int | None = None,
-    track: Sequence[str] = (),
-) -> TrialOutcome:
-    """Train a trial up to an epoch, from where it is; val only, the test split is never decoded.
+@dataclass(frozen=True)
+class TrialJob:
+    """A trial, and the epoch that it is to reach.
 
     Args:
         path: Its run directory, which may not exist yet.
         plan: What a new one is trained with; an old one has its own.
-        dataset: The dataset of the plan.
-        epochs: Where to stop, so that it can be continued later; those of a head do not count.
+        dataset: Directory of the dataset.
+        epochs: The epoch, so that it can be continued later; those of a head do not count.
+        total: Epochs of the whole training.
+        limit_s: The trial ends after its second epoch if it would take longer; None: never.
+        track: Trackers that show it.
+        threads: Of the processor; None for all.
+    """
+
+    path: Path
+    plan: AnyPlan
+    dataset: Path
+    epochs: int
+    total: int
+    limit_s: float | None = None
+    track: tuple[str, ...] = ()
+    threads: int | None = None
+
+
+def continue_trial(
+    job: TrialJob,
+    *,
+    on_epoch: Callable[[EpochRow], StopRequest | None],
+    progress: Progress,
+    kept: KeptNetworks | None = None,
+) -> TrialOutcome:
+    """Train a trial from where it is; val only, the test split is never decoded.
+
+    Args:
+        job: What to do.
         on_epoch: Receives each epoch; may ask to stop.
         progress: Receives tasks, notes and warnings.
-        threads: Of the processor; None for all.
-        track: Trackers that show it.
+        kept: Networks that this process compiled, by run directory; this one is added.
 
     Returns:
         What it did so far.
@@ -144,39 +171,33 @@ def continue_trial(
         RunError: Another process trains in it.
         DeviceError: No memory or space.
     """
-    run = RunDirectory(path)
+    run = RunDirectory(job.path)
     is_new = not run.record.exists()
-    if is_new:
-        create_run(path, command="cnnclf tune")
-    elif run.status() is RunStatus.RUNNING:
-        raise still_training(run, "wait for it to finish")
-    if run.plan.exists():
-        read: Callable[[Any], AnyPlan] = type(plan).from_dict
-        plan = parse_plan(run.plan, read)
-    if isinstance(plan, FinetunePlan):
-        fetch_weights(plan.weights, progress=progress)
-    total = RECIPES[plan.kind.command].count_epochs(plan)
-    counted = read_outcome(path).epochs
+    plan = _open_plan(job, run, progress=progress)
+    counted = read_outcome(job.path).epochs
 
     def stop(row: EpochRow, is_best: bool) -> StopRequest | None:  # noqa: ARG001
         nonlocal counted
         asked = on_epoch(row)
         counted += row.phase != HEAD
-        return StopRequest.PRUNE if epochs <= counted < total else asked
+        return StopRequest.PRUNE if job.epochs <= counted < job.total else asked
 
-    runtime = set_up(plan, threads=threads, progress=progress)
+    runtime = set_up(plan, threads=job.threads, progress=progress)
+    # backbones are too large to keep several
+    compiled = None if kept is None or isinstance(plan, FinetunePlan) else kept.take(job.path)
     try:
         with (
-            open_tracking(track, progress) as tracking,
+            open_tracking(job.track, progress) as tracking,
             open_work(
                 plan,
-                dataset,
+                load_dataset(job.dataset),
                 run=tracking.watch(run),
                 runtime=runtime,
                 progress=progress,
                 resume=not is_new,
                 listeners=[stop, tracking.on_epoch],
                 with_test=False,
+                compiled=compiled,
             ) as work,
         ):
             try:
@@ -184,7 +205,7 @@ def continue_trial(
             except RunError as error:  # such as a loss that became NaN
                 run.update_run(problem=error.message)
                 raise
-            if state.stopped is None:
+            if state.stopped is None and job.track:  # the page of a run draws its own
                 draw_curves(run, state)
     except RunError as error:
         if not run.read_record().get("problem"):
@@ -192,45 +213,22 @@ def continue_trial(
         progress.warn(error.message)
     finally:
         _free_memory()
-    return read_outcome(path)
+    return read_outcome(job.path)
 
 
-def measure_epoch(plan: TrainPlan) -> float:
-    """Measure how many seconds an epoch of a plan takes, on images of zeros.
-
-    Args:
-        plan: What to train.
-
-    Returns:
-        Seconds, without decoding images and compiling.
-    """
-    from cnnclf.models.cnn import build_cnn
-    from cnnclf.runtime import setup_runtime
-    from cnnclf.training.fitting.fit import build_loss
-    from cnnclf.training.fitting.optimizers import build_optimizer
-
-    settings, batch = plan.config.runtime, int(plan.config.training.batch_size)
-    runtime = setup_runtime(device=settings.device, precision=settings.precision)
-    classes = len(plan.labels)
-    net = build_cnn(plan.config.model, plan.input_spec.shape, num_classes=classes)
-    net.compile(
-        build_optimizer(plan.config.optimizer, total_steps=10_000),
-        loss=build_loss(plan.config.training),
-        metrics=["accuracy"],
-        jit_compile=runtime.jit_compile,
-    )
-    images = np.zeros((batch, *plan.input_spec.shape), np.uint8)
-    truth = np.eye(classes, dtype=np.float32)[np.arange(batch) % classes]
-    rates = []
-    for run in (net.train_on_batch, net.test_on_batch):
-        run(images, truth)
-        count, started = 0, time.perf_counter()
-        while time.perf_counter() - started < _MEASURE_S or count < 3:
-            run(images, truth)
-            count += 1
-        rates.append(count * batch / (time.perf_counter() - started))
-    _free_memory()
-    return plan.counts["train"] / rates[0] + plan.counts["val"] / rates[1]
+def _open_plan(job: TrialJob, run: RunDirectory, *, progress: Progress) -> AnyPlan:
+    """Create the run of a trial, or check that it can be continued; return what it trains."""
+    plan = job.plan
+    if not run.record.exists():
+        create_run(job.path, command="cnnclf tune")
+    elif run.status() is RunStatus.RUNNING:
+        raise still_training(run, "wait for it to finish")
+    if run.plan.exists():
+        read: Callable[[Any], AnyPlan] = type(plan).from_dict
+        plan = parse_plan(run.plan, read)
+    if isinstance(plan, FinetunePlan):
+        fetch_weights(plan.weights, progress=progress)
+    return plan
 
 
 def _free_memory() -> None:

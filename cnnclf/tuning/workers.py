@@ -8,46 +8,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import monotonic, sleep
 
-from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import CnnclfError, DeviceError, RunError
 from cnnclf.progress import Progress, Silent
 from cnnclf.runs import SEARCH_FILE, RunDirectory, RunStatus
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.phases import HEAD
-from cnnclf.tuning.recipes import AnyPlan
-from cnnclf.tuning.trial import TrialOutcome, continue_trial
+from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_trial
 
 _RETRIES = 3  # of a job whose node was lost
 _LOST_S = 90.0  # after that long, a lock of a lost node counts as free on every file system
 _POLL_S = 1.0
-
-
-@dataclass(frozen=True)
-class TrialJob:
-    """What a worker does.
-
-    Args:
-        path: Run directory of the trial.
-        plan: What it trains.
-        dataset: Directory of the dataset.
-        epochs: The epoch that is to be reached.
-        limit_s: The trial ends after its second epoch if it would take longer; None: never.
-        total: Epochs of the whole training.
-        track: Trackers that show it.
-        threads: Of the processor; None for all.
-    """
-
-    path: Path
-    plan: AnyPlan
-    dataset: Path
-    epochs: int
-    total: int
-    limit_s: float | None = None
-    track: tuple[str, ...] = ()
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +48,18 @@ class _Warnings(Silent):
         self.texts.append(text)
 
 
-def run_job(job: TrialJob, on_epoch: Callable[[EpochRow], None] | None = None) -> TrialReport:
+def run_job(
+    job: TrialJob,
+    on_epoch: Callable[[EpochRow], None] | None = None,
+    *,
+    kept: KeptNetworks | None = None,
+) -> TrialReport:
     """Train a trial as far as a job says.
 
     Args:
         job: The job.
         on_epoch: Receives each epoch.
+        kept: As of `continue_trial`.
     """
     said, began, needed_s, counted = _Warnings(), monotonic(), 0.0, 0
 
@@ -98,16 +76,7 @@ def run_job(job: TrialJob, on_epoch: Callable[[EpochRow], None] | None = None) -
                 return StopRequest.PRUNE
         return None
 
-    outcome = continue_trial(
-        job.path,
-        job.plan,
-        dataset=load_dataset(job.dataset),
-        epochs=job.epochs,
-        on_epoch=watch,
-        progress=said,
-        threads=job.threads,
-        track=job.track,
-    )
+    outcome = continue_trial(job, on_epoch=watch, progress=said, kept=kept)
     return TrialReport(outcome, tuple(said.texts), needed_s)
 
 
@@ -179,10 +148,11 @@ def open_workers(
         DeviceError: There is no cluster, or it has no GPU.
     """
     if ray is None and not gpus and jobs in (None, 1):
+        kept = KeptNetworks()
 
         def here(job: TrialJob) -> "Future[TrialReport]":
             done: Future[TrialReport] = Future()
-            done.set_result(run_job(job, lambda row: on_epoch(job, row)))
+            done.set_result(run_job(job, lambda row: on_epoch(job, row), kept=kept))
             return done
 
         yield Workers(1, here)

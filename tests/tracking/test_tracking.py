@@ -1,7 +1,9 @@
 """Trackers against their real packages, with local stores."""
 
 import shutil
+import socket
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,7 +68,9 @@ def test_event_files_hold_the_rows_of_the_history(run: RunDirectory, tmp_path: P
     board = tmp_path / "board" / "run"
     train, validation = read_events(board / "train"), read_events(board / "validation")
     for row in ROWS:
-        for name, value in epoch_figures(row).items():
+        figures = epoch_figures(row, images=210)
+        assert figures["images_per_s"] == 210 / row.seconds
+        for name, value in figures.items():
             split = validation if name.startswith("val_") else train
             steps = {each[0]: each[2] for each in split[f"epoch_{name.removeprefix('val_')}"]}
             assert steps[row.epoch] == pytest.approx(value, rel=1e-6)
@@ -180,6 +184,54 @@ def test_a_tracker_that_fails_warns_once_and_the_others_continue(run: RunDirecto
         "tracking with mlflow:http://down ended: no route to host; the run dir"
     )
     assert (broken.calls, whole.calls) == (2, 14)
+
+
+def test_a_slow_tracker_does_not_keep_training_waiting(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+
+    class Slow(Broken):
+        def log(self, figures: dict[str, float], **_: object) -> None:
+            nonlocal clock
+            clock += 25.0
+            self.calls += 1
+            assert figures["peak_memory_mb"] > 10
+
+    monkeypatch.setattr("cnnclf.tracking.tracking.time.monotonic", lambda: clock)
+    slow, progress = Slow(OSError()), Silent()
+    slow.start = slow.end = lambda *_, **__: None
+    tracking = Tracking({"mlflow:http://far": slow}, progress)
+    tracking.watch(run)
+    for row in ROWS * 4:
+        tracking.on_epoch(row, True)
+    assert (slow.calls, clock) == (3, 75)
+    [warning] = progress.warnings
+    assert "http://far ended: training waited 75 s for it; the run directory has" in warning
+
+
+@pytest.mark.filterwarnings("default")  # of the packages that MLflow uses
+@pytest.mark.parametrize("answer", ["refuses", "sleeps"])
+def test_a_server_that_does_not_answer_is_given_up(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    progress = Silent()
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it accepts, and never answers
+        port = server.getsockname()[1]
+        if answer == "refuses":
+            server.close()
+        tracker = build_tracker(f"mlflow:http://127.0.0.1:{port}", option="--track")
+        tracking = Tracking({"mlflow": tracker}, progress)
+        tracking.watch(run)
+        began = time.monotonic()
+        for row in ROWS:
+            tracking.on_epoch(row, True)
+        tracking.end()
+        assert time.monotonic() - began < 30  # 2 attempts of 1 s each, on any machine
+    [warning] = progress.warnings
+    assert warning.startswith("tracking with mlflow ended: ")
 
 
 def test_other_errors_are_bugs(run: RunDirectory) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 
 from cnnclf.config import load_config
 from cnnclf.config.tune_config import TuneConfig
-from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.importers import import_source
@@ -36,8 +37,8 @@ from cnnclf.tuning.proposals import POINTS_FILE
 from cnnclf.tuning.request import SearchRequest, prepare_search
 from cnnclf.tuning.search import Search
 from cnnclf.tuning.space import read_space
-from cnnclf.tuning.trial import TrialOutcome, read_outcome
-from cnnclf.tuning.workers import TrialJob, TrialReport, Workers, run_job
+from cnnclf.tuning.trial import TrialJob, TrialOutcome, read_outcome
+from cnnclf.tuning.workers import TrialReport, Workers, run_job
 from tests.evaluation.test_paired_runs import write_evaluation
 from tests.prediction.cluster.ray_nodes import open_nodes
 
@@ -61,15 +62,14 @@ class Player:
 
     def __call__(
         self,
-        path: Path,
-        plan: TrainPlan,
+        job: TrialJob,
         *,
-        dataset: Dataset,
-        epochs: int,
         on_epoch: Callable[[EpochRow], StopRequest | None],
         progress: Progress,
         **_: object,
     ) -> TrialOutcome:
+        path, plan, epochs = job.path, job.plan, job.epochs
+        assert isinstance(plan, TrainPlan)
         run = RunDirectory(path)
         if not run.record.exists():
             create_run(path)
@@ -236,7 +236,11 @@ def test_a_budget_shorter_than_one_training_is_refused(
     with pytest.raises(UsageError, match="--minutes 1 is shorter than one training") as caught:
         start(tmp_path / "s", dataset, minutes=1.0).run()
     assert "about 3.0 minutes" in caught.value.message
-    assert f"--resume {tmp_path / 's'} --minutes 60" in caught.value.hint
+    assert f"--resume {tmp_path / 's'} --minutes 30" in caught.value.hint
+    config, _ = load_config(arguments={"minutes": 0.01}, kind=TuneConfig)
+    data = load_dataset(dataset)
+    with pytest.raises(UsageError, match=r"--minutes 0\.01 is shorter than one training"):
+        prepare_search(data, config, command="train", space=None, source="", fix=())
 
 
 def test_no_better_than_the_default_is_a_result(
@@ -259,6 +263,15 @@ def test_what_cannot_be_searched_is_refused(
     impossible = {"augment.hue": [0.1], "data.color": ["gray"]}
     with pytest.raises(ConfigError, match=r"none of 200 configurations .*hue needs color images"):
         start(tmp_path / "a", dataset, space=impossible, sampler="random").run()
+    config, _ = load_config(kind=TuneConfig)
+    for space, message in (
+        ({"model.blocks": [1], "model.filters": [[8, 16]]}, r"filters .* do not match 1 blocks"),
+        ({"model.activation": {"low": 1, "high": 2, "relative": True}}, "model.activation is relu"),
+    ):
+        with pytest.raises(ConfigError, match=f"none of 50 .* can be trained: {message}"):
+            prepare_search(
+                load_dataset(dataset), config, command="train", space=space, source="a", fix=()
+            )
     directory = start(tmp_path / "b", dataset).directory
     with holding_run(directory), pytest.raises(RunError, match="another process"):
         again(directory).run()
@@ -321,10 +334,15 @@ def test_settings_of_finetune_are_searched_by_the_epochs_of_its_tail(
     keys = [each.key for each in request.space.dimensions]
     assert "backbone.name" not in keys  # which of them is random says nothing
     assert "tail.learning_rate" in keys
+    assert "head.search_rates" not in keys
     point = dict.fromkeys(keys, 0.99)
     other = request.plan(request.space.decode(point), data)
     assert isinstance(other, FinetunePlan)
     assert isinstance(plan, FinetunePlan)
+    assert len(other.config.head.search_rates) == 5  # each trial but the default searches its head
+    assert request.plan({}, data, seed=1).config.head == plan.config.head
+    fixed = replace(request, fixed=(*fix, "head.search_rates=0.01"))
+    assert fixed.plan(request.space.decode(point), data).config.head.search_rates == [0.01]
     assert other.config.tail.unfreeze == plan.config.tail.unfreeze == "4"  # the automatic number
     assert other.config.tail.learning_rate == pytest.approx(
         4 * float(plan.config.tail.learning_rate), rel=0.05

@@ -81,6 +81,14 @@ def test_values_are_found_at_their_places() -> None:
             {"model": {"dropout": {"low": 0.1, "high": 0.2, "when": {"model.top": ["flatten"]}}}},
             "is never so",
         ),
+        ({"model.dropout": {"low": 0.1, "high": 0.2, "when": 3}}, "expected when = {"),
+        (
+            {
+                "model.top": ["flatten", "global_max"],
+                "model.dropout": {"low": 0.1, "high": 0.2, "when": {"model.top": []}},
+            },
+            "is never so",
+        ),
         ({}, "no setting is searched"),
         ({"training.epochs": [5, 10]}, "cannot be searched: trials are compared after equal"),
     ],

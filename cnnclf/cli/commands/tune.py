@@ -199,31 +199,29 @@ def _search(
 
 
 def _show_space(request: "SearchRequest", plan: "AnyPlan") -> None:
-    from cnnclf.planning.train_plan import TrainPlan
     from cnnclf.tuning.halving import choose_rungs
-    from cnnclf.tuning.trial import measure_epoch
 
-    epochs = request.recipe.count_epochs(plan)
-    rungs = choose_rungs(epochs)
+    rungs = choose_rungs(request.recipe.count_epochs(plan))
     rows = [(each.key, each.describe()) for each in request.space.dimensions]
     out.table("Searched settings", ("setting", "values"), rows=rows)
-    if not isinstance(plan, TrainPlan):
-        out.line(f"rungs: the head and {', '.join(map(str, rungs))} epochs of the tail")
-        out.json({"space": request.space.to_dict(), "rungs": rungs})
-        return
-    epoch_s = measure_epoch(plan)
+    expected, minutes = plan.expect(), request.config.minutes
+    epochs = ", ".join(map(str, rungs))
     out.pairs(
-        "Time of the default configuration on this machine, without compiling",
+        "Trials",
         {
-            f"rung {number + 1}: {count} epochs": format_seconds(count * epoch_s)
-            for number, count in enumerate(rungs)
-        }
-        | {
-            "budget": f"{request.config.minutes:g} min: as long as "
-            f"{60 * request.config.minutes / (epochs * epoch_s):.1f} whole trainings"
+            "rungs": f"{epochs} epochs" + request.recipe.epochs.startswith("tail") * " of the tail",
+            "a whole training": f"{expected.words}; {expected.pace.words}",
+            "time": f"{minutes:g} min: as long as "
+            f"{60 * minutes / expected.seconds:.1f} whole trainings",
         },
     )
-    out.json({"space": request.space.to_dict(), "rungs": rungs, "trial_seconds": epochs * epoch_s})
+    out.json(
+        {
+            "space": request.space.to_dict(),
+            "rungs": rungs,
+            "trial_seconds": round(expected.seconds, 1),
+        }
+    )
 
 
 def _points(each: "Confirmation") -> tuple[str, str]:

@@ -82,6 +82,7 @@ def fit_phase(
     state: TrainingState | None = None,
     save_every_s: float = 0.0,
     margins: MarginMeter | None = None,
+    compiled: dict[str, Any] | None = None,
 ) -> TrainingState:
     """Train `net` until its epochs or its patience end.
 
@@ -106,6 +107,7 @@ def fit_phase(
         save_every_s: Minimum seconds between checkpoints, for epochs shorter than it takes to write
             one; the best epoch is kept in memory in the meantime.
         margins: Measures the training images after some epochs.
+        compiled: What was compiled for the same layers before, by phase; this phase is added.
 
     Returns:
         Epochs, scores and history.
@@ -113,24 +115,16 @@ def fit_phase(
     Raises:
         RunError: The loss became NaN, or the state to continue from is damaged.
     """
-    import keras
-
     epochs = _resolved(phase.training.epochs)
-    with scope():
-        trained = net if part is None else part
-        trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
-        trainer.compile(
-            build_optimizer(
-                phase.optimizer,
-                total_steps=None if phase.budget_s else len(batches) * epochs,
-                scales=phase.scales,
-            ),
-            loss=build_loss(phase.training),
-            metrics=["accuracy"],
-            weighted_metrics=[],
-            jit_compile=jit_compile,
-        )
-        trainer.optimizer.build(trainer.trainable_variables)
+    trained = net if part is None else part
+    compiled = {} if compiled is None else compiled
+    trainer = compiled.get(phase.name)
+    if trainer is None:
+        with scope():
+            trainer = compile_phase(
+                phase, trained, steps=len(batches) * epochs, jit_compile=jit_compile
+            )
+        compiled[phase.name] = trainer
     if resume:
         state = load_state(run.find_checkpoint("last"), net=trained, optimizer=trainer.optimizer)
     else:
@@ -223,6 +217,35 @@ def fit_phase(
     if conductor.early_stop is not None:
         progress.note(f"{phase.name} stopped after epoch {state.epoch}: {conductor.early_stop}")
     return state
+
+
+def compile_phase(
+    phase: Phase, trained: "keras.Model", *, steps: int, jit_compile: bool
+) -> "keras.Model":
+    """Compile a second model over the layers of a network.
+
+    Args:
+        phase: How to train.
+        trained: The network, or the part of it that is trained.
+        steps: Of all epochs.
+        jit_compile: Whether to compile with XLA.
+    """
+    import keras
+
+    trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
+    trainer.compile(
+        build_optimizer(
+            phase.optimizer,
+            total_steps=None if phase.budget_s else steps,
+            scales=phase.scales,
+        ),
+        loss=build_loss(phase.training),
+        metrics=["accuracy"],
+        weighted_metrics=[],
+        jit_compile=jit_compile,
+    )
+    trainer.optimizer.build(trainer.trainable_variables)
+    return trainer
 
 
 def _build_pacer(

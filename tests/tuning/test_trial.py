@@ -1,0 +1,65 @@
+"""Trials that are trained for real, in legs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnclf.config import load_config
+from cnnclf.data.manifest import load_dataset
+from cnnclf.importers import import_source
+from cnnclf.planning.train_plan import plan_training
+from cnnclf.progress import Silent
+from cnnclf.training.fitting import fit
+from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_trial
+from tests.training.conftest import draw_shapes
+
+
+def test_a_trial_in_legs_equals_a_whole_one_and_compiles_once_in_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def watch(*arguments: Any, **options: Any) -> Any:
+        compiled.append(arguments)
+        return compile_phase(*arguments, **options)
+
+    compile_phase = fit.compile_phase
+    monkeypatch.setattr(fit, "compile_phase", watch)
+    import_source(draw_shapes(tmp_path / "shapes"), tmp_path / "data", progress=Silent())
+    data = load_dataset(tmp_path / "data")
+    settings = {"training.epochs": 4, "model.filters": [4, 4], "model.dropout": 0.3}
+    config, given = load_config(arguments={"training.batch_size": 16, **settings})
+    job = TrialJob(tmp_path, plan_training(config, data, given=given), data.directory, 0, 4)
+
+    def reach(name: str, epochs: int, kept: KeptNetworks | None = None) -> TrialOutcome:
+        progress = Silent()
+        leg = replace(job, path=tmp_path / name, epochs=epochs)
+        found = continue_trial(leg, on_epoch=lambda _: None, progress=progress, kept=kept)
+        assert (found.epochs, progress.warnings) == (epochs, [])
+        return found
+
+    kept, whole = KeptNetworks(), reach("whole", 4)
+    reach("legs", 1, kept)
+    reach("legs", 2)  # as another process would, which changes what is on disk
+    assert len(compiled) == 3
+    legs = reach("legs", 4, kept)
+    assert len(compiled) == 3
+    rows = [
+        [replace(row, seconds=0.0, data_wait_s=0.0) for row in outcome.history]
+        for outcome in (whole, legs)
+    ]
+    assert rows[0] == rows[1]
+    assert legs.is_over
+    assert legs.val_accuracy == whole.val_accuracy
+
+
+def test_only_the_last_networks_are_kept() -> None:
+    kept = KeptNetworks()
+    first = kept.take(Path("0"))
+    for number in range(1, 8):
+        kept.take(Path(str(number)))
+    assert kept.take(Path("0")) is first
+    kept.take(Path("8"))
+    assert next(iter(kept)) == Path("2")
