@@ -207,10 +207,9 @@ def tune(
         'trial 7 is better than the default (difference 1.4 points, interval 0.5 to 2.3)'
     """
     from cnnclf.runs import next_run_path
-    from cnnclf.tuning.leaderboard import write_result
     from cnnclf.tuning.recipes import RECIPES
     from cnnclf.tuning.request import prepare_search
-    from cnnclf.tuning.search import Search
+    from cnnclf.tuning.search import run_search
 
     if command not in RECIPES:
         raise UsageError(f"expected one of {', '.join(RECIPES)} as command, received {command!r}")
@@ -223,9 +222,7 @@ def tune(
     )
     directory = next_run_path(data.name, Path("tuning")) if out is None else Path(out)
     request.save(directory)
-    result = Search(directory, request, progress).run()
-    write_result(result)
-    return result
+    return run_search(directory, request, progress)
 
 
 def _check_out(out: StrPath | None) -> None:

@@ -26,7 +26,7 @@ from cnnclf.planning import choices
 from cnnclf.planning.choices import check_weight_decay
 from cnnclf.planning.finetune_pace import FinetuneWork
 from cnnclf.planning.pace import Expectation, Pace, plan_minutes
-from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin
+from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin, resolve_data
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
 
@@ -132,14 +132,7 @@ def plan_finetuning(
     resolved = config.model_copy(
         update={
             "backbone": backbone,
-            "data": config.data.model_copy(
-                update={
-                    "image_size": (spec.height, spec.width),
-                    "fit": spec.fit,
-                    "range": spec.value_range or "type",
-                    "seconds": spec.sound.seconds if spec.sound else "auto",
-                }
-            ),
+            "data": resolve_data(config.data, spec),
             "tail": tail,
             "head": _plan_head(config, counts, reasons),
             "training": _plan_training(config.training, counts, reasons),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from cnnclf.config import CommandConfig
 from cnnclf.config.describing import list_fields
@@ -36,6 +36,7 @@ _NUMBERS = TypeAdapter(dict[str, float])
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 _Parsed = TypeVar("_Parsed")
+_Data = TypeVar("_Data", bound=BaseModel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +191,17 @@ def name_errors(dataset: Dataset) -> tuple[str, ...]:
         return ()
     named = name_some([f"{check} ({count:,})" for check, count in errors.items()])
     return (f"cnnclf check found {count_of(sum(errors.values()), 'error')}: {named}",)
+
+
+def resolve_data(data: _Data, spec: InputSpec, **more: str) -> _Data:
+    """Return settings of the data in which nothing that an input spec has is "auto"."""
+    own: dict[str, object] = {
+        "image_size": (spec.height, spec.width),
+        "fit": spec.fit,
+        "range": spec.value_range or "type",
+        "seconds": spec.sound.seconds if spec.sound else "auto",
+    }
+    return data.model_copy(update=own | more)
 
 
 def is_gray(dataset: Dataset) -> bool:

@@ -32,7 +32,7 @@ from cnnclf.planning.pace import (
     keep_pace,
     plan_minutes,
 )
-from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin
+from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin, resolve_data
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
 
@@ -165,15 +165,7 @@ def plan_training(
         reasons["training.epochs"] = f"what {training.minutes:g} minutes are expected to allow"
     augment = plan_sound_augmentation(config.augment, dataset, given=given, reasons=reasons)
     operations = _plan_augmentation(augment, spec, given, reasons)
-    data = config.data.model_copy(
-        update={
-            "image_size": (spec.height, spec.width),
-            "color": "gray" if spec.channels == 1 else "rgb",
-            "fit": spec.fit,
-            "range": spec.value_range or "type",
-            "seconds": spec.sound.seconds if spec.sound else "auto",
-        }
-    )
+    data = resolve_data(config.data, spec, color="gray" if spec.channels == 1 else "rgb")
     resolved = config.model_copy(
         update={
             "data": data,

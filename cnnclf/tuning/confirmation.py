@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,8 @@ class Confirmation:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         low, high = self.interval
-        return {
-            "trial": self.trial,
-            "seeds": self.seeds,
-            "accuracy": self.accuracy,
+        own = {key: value for key, value in asdict(self).items() if key != "interval"}
+        return own | {
             "difference": self.difference,
             "low": low,
             "high": high,

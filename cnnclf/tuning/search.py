@@ -20,7 +20,7 @@ from cnnclf.training.epochs import EpochRow
 from cnnclf.tuning.budget import SEED_S, TOLERANCE, TimeBudget, too_short
 from cnnclf.tuning.confirmation import Confirmation, compare_seeds, stack_correct
 from cnnclf.tuning.halving import FAILED, Halving, Job, choose_rungs
-from cnnclf.tuning.leaderboard import SearchResult, TrialRow
+from cnnclf.tuning.leaderboard import SearchResult, TrialRow, write_result
 from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
 from cnnclf.tuning.request import SearchRequest
@@ -343,6 +343,35 @@ class Search:
 
     def _path(self, job: Job) -> Path:
         return self.directory / TRIALS / job.name
+
+
+def run_search(
+    directory: Path,
+    request: SearchRequest,
+    progress: Progress,
+    *,
+    ray: str | None = None,
+    track: tuple[str, ...] = (),
+    final: bool = False,
+) -> SearchResult:
+    """Search in a directory, from whatever is in it, and write the result.
+
+    Args:
+        directory: As of `Search`.
+        request: As of `Search`.
+        progress: As of `Search`.
+        ray: As of `Search`.
+        track: As of `Search`.
+        final: Whether to evaluate the winner on the test split, once.
+
+    Raises:
+        CnnclfError: As `Search.run` and `evaluate_winner` do.
+    """
+    result = Search(directory, request, progress, ray=ray, track=track).run()
+    if final:
+        result = evaluate_winner(result, request, progress=progress)
+    write_result(result)
+    return result
 
 
 def evaluate_winner(

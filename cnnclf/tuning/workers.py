@@ -39,15 +39,6 @@ class TrialReport:
     error: CnnclfError | None = None
 
 
-class _Warnings(Silent):
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.texts.append(text)
-
-
 def run_job(
     job: TrialJob,
     on_epoch: Callable[[EpochRow], None] | None = None,
@@ -61,7 +52,7 @@ def run_job(
         on_epoch: Receives each epoch.
         kept: As of `continue_trial`.
     """
-    said, began, needed_s, counted = _Warnings(), monotonic(), 0.0, 0
+    said, began, needed_s, counted = Silent(), monotonic(), 0.0, 0
 
     def watch(row: EpochRow) -> StopRequest | None:
         nonlocal needed_s, counted
@@ -77,7 +68,7 @@ def run_job(
         return None
 
     outcome = continue_trial(job, on_epoch=watch, progress=said, kept=kept)
-    return TrialReport(outcome, tuple(said.texts), needed_s)
+    return TrialReport(outcome, tuple(said.warnings), needed_s)
 
 
 def run_lost_job(job: TrialJob) -> TrialReport:

@@ -340,9 +340,13 @@ def test_settings_of_finetune_are_searched_by_the_epochs_of_its_tail(
     assert isinstance(other, FinetunePlan)
     assert isinstance(plan, FinetunePlan)
     assert len(other.config.head.search_rates) == 5  # each trial but the default searches its head
-    assert request.plan({}, data, seed=1).config.head == plan.config.head
+    same = request.plan({}, data, seed=1)
     fixed = replace(request, fixed=(*fix, "head.search_rates=0.01"))
-    assert fixed.plan(request.space.decode(point), data).config.head.search_rates == [0.01]
+    alone = fixed.plan(request.space.decode(point), data)
+    assert isinstance(same, FinetunePlan)
+    assert isinstance(alone, FinetunePlan)
+    assert same.config.head == plan.config.head
+    assert alone.config.head.search_rates == [0.01]
     assert other.config.tail.unfreeze == plan.config.tail.unfreeze == "4"  # the automatic number
     assert other.config.tail.learning_rate == pytest.approx(
         4 * float(plan.config.tail.learning_rate), rel=0.05

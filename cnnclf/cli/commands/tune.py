@@ -100,7 +100,15 @@ def tune_command(
             _show_space(request, plan)
             return
         directory = _create(request, out_, dataset_name=plan.dataset["name"])
-    result = _search(directory, request, ray=cluster, track=tuple(track or ()), final=final)
+    from cnnclf.tuning.search import run_search
+
+    try:
+        result = run_search(
+            directory, request, out.progress(), ray=cluster, track=tuple(track or ()), final=final
+        )
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"continue with: cnnclf tune --resume {shlex.quote(str(directory))}")
+        raise
     _show(result, request, dataset or str(request.dataset))
 
 
@@ -173,29 +181,6 @@ def _create(request: "SearchRequest", out_: Path | None, *, dataset_name: str) -
     options.check_new(out_, overwrite=False)
     request.save(directory)
     return directory
-
-
-def _search(
-    directory: Path,
-    request: "SearchRequest",
-    *,
-    ray: str | None,
-    track: tuple[str, ...],
-    final: bool,
-) -> "SearchResult":
-    from cnnclf.tuning.leaderboard import write_result
-    from cnnclf.tuning.search import Search, evaluate_winner
-
-    search = Search(directory, request, out.progress(), ray=ray, track=track)
-    try:
-        result = search.run()
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"continue with: cnnclf tune --resume {shlex.quote(str(directory))}")
-        raise
-    if final:
-        result = evaluate_winner(result, request, progress=out.progress())
-    write_result(result)
-    return result
 
 
 def _show_space(request: "SearchRequest", plan: "AnyPlan") -> None:
