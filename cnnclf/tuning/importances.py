@@ -45,5 +45,6 @@ def find_importances(
         moved = np.tile(drawn, (_GRID, 1))
         moved[:, index] = np.repeat((np.arange(_GRID) + 0.5) / _GRID, _SAMPLED)
         means = forest.predict(moved).reshape(_GRID, _SAMPLED).mean(axis=1)
-        found[key] = round(float(means.var()) / whole, 4) if whole else 0.0
+        # of other points than the whole, so that one setting alone may have a little more
+        found[key] = round(min(1.0, float(means.var()) / whole), 4) if whole else 0.0
     return dict(sorted(found.items(), key=lambda item: -item[1]))

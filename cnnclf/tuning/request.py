@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,8 @@ def prepare_search(
             f"{dataset.directory} has no val split, and trials are compared on it",
             "import the source again: cnnclf import SOURCE --split 0.7,0.15,0.15",
         )
-    whole = searched or recipe.default_space(plan).without(list(origins))
+    values = {key: attrgetter(key)(plan.config) for key in origins}
+    whole = searched or recipe.default_space(plan).fix(values)
     request = SearchRequest(
         dataset.directory, dataset.fingerprint, tuple(fix), whole, config, command
     )

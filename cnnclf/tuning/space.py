@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,16 @@ class Space:
         """The keys whose values are factors of what "auto" becomes."""
         return [each.key for each in self.dimensions if each.relative]
 
-    def without(self, keys: Sequence[str]) -> "Space":
-        """Return the space without settings that are fixed."""
-        return Space(tuple(each for each in self.dimensions if each.key not in keys))
+    def fix(self, values: Settings) -> "Space":
+        """Return the space without settings that are fixed, and without those they switch off."""
+        return Space(
+            tuple(
+                replace(each, when={k: v for k, v in each.when.items() if k not in values})
+                for each in self.dimensions
+                if each.key not in values
+                and all(values[key] in some for key, some in each.when.items() if key in values)
+            )
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it by dotted key."""

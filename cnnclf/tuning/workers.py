@@ -60,9 +60,10 @@ def run_job(
             on_epoch(row)
         counted += row.phase != HEAD
         # the first epoch compiles; the second one says how long the others take
-        if job.limit_s is not None and counted == 2:
-            whole_s = monotonic() - began + (job.total - counted) * row.seconds
-            if whole_s > job.limit_s:
+        if job.limit_s is not None and 1 <= counted <= 2:
+            passed_s = monotonic() - began
+            whole_s = passed_s + (job.total - counted) * row.seconds
+            if (whole_s if counted == 2 else passed_s) > job.limit_s:
                 needed_s = whole_s
                 return StopRequest.PRUNE
         return None

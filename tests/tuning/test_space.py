@@ -42,7 +42,11 @@ batch_size = { low = 16, high = 64 }
     assert "optimizer.momentum" not in space.decode(dict.fromkeys(keys, 0.9))
     again = read_space(space.to_dict(), source="again")
     assert again == space
-    assert "momentum" not in str(space.without(["optimizer.momentum"]).to_dict())
+    assert "momentum" not in str(space.fix({"optimizer.momentum": 0.9}).to_dict())
+    assert "momentum" not in str(space.fix({"optimizer.name": "adamw"}).to_dict())
+    always = space.fix({"optimizer.name": "sgd"})
+    assert [each.key for each in always.dimensions] == keys[1:]
+    assert always.decode({"optimizer.momentum": 0.0}) == {"optimizer.momentum": 0.5}
 
 
 def test_values_are_found_at_their_places() -> None:

@@ -151,7 +151,7 @@ def _prepare(
     for warning in check_trainable(data, uneven="--fix training.balance=weights compensates"):
         out.warn(warning)
     with blaming_options({} if searched else origins):
-        return prepare_search(
+        request, plan = prepare_search(
             data,
             config,
             command=command,
@@ -159,6 +159,10 @@ def _prepare(
             source=f"space {space}",
             fix=fix,
         )
+    expected = plan.expect()
+    if expected.seconds > 60 * config.minutes:
+        out.warn(f"one training is expected to take {expected.words}, of {config.minutes:g} min")
+    return request, plan
 
 
 def _reload(directory: Path, given: Mapping[str, object]) -> "SearchRequest":
