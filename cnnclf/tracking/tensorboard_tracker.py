@@ -22,22 +22,26 @@ class TensorboardTracker:
     errors: tuple[type[Exception], ...] = (OSError,)
 
     def __init__(self, directory: Path | None) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._writer_class = EventFileWriter
+        self._writer_class, self._event, self._summary = EventFileWriter, Event, Summary
         self._directory = directory
         self._writers: dict[str, Any] = {}
         self._epoch = 0
 
     def start(self, run: RunDirectory, *, time_s: float) -> None:
         """Open the files, and write the settings as text."""
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
         place = run.tensorboard if self._directory is None else self._directory / run.path.name
         with quiet():  # TensorBoard loads TensorFlow, if it is not loaded yet
             self._writers = {
                 name: self._writer_class(str(place / name)) for name in ("train", "validation")
             }
         settings = "    " + json.dumps(read_settings(run), indent=2).replace("\n", "\n    ")
-        self._write("train", "settings", time_s, text=settings)
+        self._write("train", text_pb("settings", settings).value[0], time_s)
 
     def log(self, figures: dict[str, float], *, epoch: int, time_s: float) -> None:
         """Write the numbers of an epoch, and flush."""
@@ -45,43 +49,25 @@ class TensorboardTracker:
         for name, value in figures.items():
             split = "validation" if name.startswith(_VALIDATION) else "train"
             tag = f"epoch_{name.removeprefix(_VALIDATION)}"
-            self._write(split, tag, time_s, simple_value=value)
+            self._write(split, self._summary.Value(tag=tag, simple_value=value), time_s)
         for writer in self._writers.values():
             writer.flush()
 
     def end(self, run: RunDirectory, *, time_s: float) -> None:
         """Write metrics and figures, and close the files."""
         for name, value in read_figures(run).items():
-            self._write("train", name, time_s, simple_value=value)
+            self._write("train", self._summary.Value(tag=name, simple_value=value), time_s)
         for name, path in list_images(run).items():
-            self._write("train", name, time_s, image=path)
+            data = path.read_bytes()
+            width, height = struct.unpack(">II", data[16:24])  # of the header of our PNG files
+            image = self._summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=data
+            )
+            self._write("train", self._summary.Value(tag=name, image=image), time_s)
         for writer in self._writers.values():
             writer.close()
 
-    def _write(
-        self,
-        split: str,
-        tag: str,
-        time_s: float,
-        *,
-        text: str | None = None,
-        image: Path | None = None,
-        simple_value: float | None = None,
-    ) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.plugins.text.summary_v2 import text_pb
-
-        if text is not None:
-            summary = text_pb(tag, text)
-        elif image is not None:
-            data = image.read_bytes()
-            width, height = struct.unpack(">II", data[16:24])  # of the header of our PNG files
-            shown = Summary.Image(
-                height=height, width=width, colorspace=3, encoded_image_string=data
-            )
-            summary = Summary(value=[Summary.Value(tag=tag, image=shown)])
-        else:
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=simple_value)])
-        event = Event(wall_time=time_s, step=self._epoch, summary=summary)
+    def _write(self, split: str, value: Any, time_s: float) -> None:
+        summary = self._summary(value=[value])
+        event = self._event(wall_time=time_s, step=self._epoch, summary=summary)
         self._writers[split].add_event(event)

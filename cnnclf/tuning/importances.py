@@ -14,7 +14,7 @@ _GRID, _SAMPLED = 16, 128  # values of a setting, and points that each is set in
 def find_importances(
     space: Space, points: Sequence[Point], *, scores: Sequence[float]
 ) -> dict[str, float]:
-    """Return the fraction of the variance of the score that each setting explains alone.
+    """Return the fraction of the variance of the rank that each setting explains alone.
 
     The main effects of fANOVA (Hutter, Hoos and Leyton-Brown, 2014).
 
@@ -34,10 +34,12 @@ def find_importances(
     ]
     if len(rows) < _MIN_TRIALS or len({score for _, score in rows}) == 1:
         return {}
+    from scipy.stats import rankdata
     from sklearn.ensemble import RandomForestRegressor
 
     forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=0)
-    forest.fit(np.array([row for row, _ in rows]), [score for _, score in rows])
+    # ranks: the loss of one trial that diverged would be all the variance there is
+    forest.fit(np.array([row for row, _ in rows]), rankdata([score for _, score in rows]))
     drawn = np.random.default_rng(0).random((_SAMPLED, len(keys)))
     whole = float(forest.predict(np.random.default_rng(1).random((2048, len(keys)))).var())
     found = {}

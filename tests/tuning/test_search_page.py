@@ -36,6 +36,7 @@ def draw(count: int) -> tuple[list[Point], list[float]]:
 def test_the_setting_that_matters_most_comes_first() -> None:
     points, scores = draw(40)
     scores[3] = -np.inf  # a trial that failed
+    scores[4] = -1e6  # one that diverged
     found = find_importances(SPACE, points, scores=scores)
     assert list(found)[:2] == ["model.dropout", "optimizer.name"]
     assert found["model.dropout"] > 0.6
