@@ -222,7 +222,7 @@ def tune(
     )
     directory = next_run_path(data.name, Path("tuning")) if out is None else Path(out)
     request.save(directory)
-    return run_search(directory, request, progress)
+    return run_search(directory, request, progress=progress)
 
 
 def _check_out(out: StrPath | None) -> None:

@@ -348,8 +348,8 @@ class Search:
 def run_search(
     directory: Path,
     request: SearchRequest,
-    progress: Progress,
     *,
+    progress: Progress,
     ray: str | None = None,
     track: tuple[str, ...] = (),
     final: bool = False,

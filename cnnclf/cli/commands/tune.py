@@ -104,7 +104,12 @@ def tune_command(
 
     try:
         result = run_search(
-            directory, request, out.progress(), ray=cluster, track=tuple(track or ()), final=final
+            directory,
+            request,
+            progress=out.progress(),
+            ray=cluster,
+            track=tuple(track or ()),
+            final=final,
         )
     except KeyboardInterrupt as stop:
         stop.add_note(f"continue with: cnnclf tune --resume {shlex.quote(str(directory))}")
