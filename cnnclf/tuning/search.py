@@ -142,8 +142,12 @@ class Search:
         if may_start and number and not is_known:
             finalists = (_FINALISTS + 1) if self.request.config.seeds > 1 else 0
             reserved_s = budget.reserve(self.request.config.seeds, finalists)
-            first_s = budget.predict(halving.rungs[0], TrialOutcome(), part=1.0)
-            may_start = 0 not in halving.running and budget.fits(first_s, reserved_s=reserved_s)
+            first_s, whole_s = (
+                budget.predict(halving.rungs[at], TrialOutcome(), part=1.0) for at in (0, -1)
+            )
+            # one that cannot be trained to the end any more takes the time of those that can
+            may_start = 0 not in halving.running and budget.fits(whole_s)
+            may_start = may_start and budget.fits(first_s, reserved_s=reserved_s)
         job = halving.choose_job(may_start=may_start)
         if job is None:
             return None

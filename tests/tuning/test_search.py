@@ -226,6 +226,23 @@ def test_more_minutes_do_not_change_earlier_trials(
     assert len(second.rows) > len(first.rows)
 
 
+def test_the_end_of_the_time_is_for_trials_that_can_be_trained_to_the_end(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player(epoch_s=1.0)
+    monkeypatch.setattr(workers, "continue_trial", player)
+    for module in (budget, workers):
+        monkeypatch.setattr(module, "monotonic", lambda: player.clock)
+    result = start(tmp_path / "s", dataset, minutes=1.5, trials=40, seeds=1).run()
+    first: dict[int, float] = {}
+    for mark in result.marks:
+        first.setdefault(mark.trial, mark.seconds)
+    assert 6 < len(first) < 40
+    assert max(first.values()) <= 90 - EPOCHS + 2
+    assert result.marks[-1].seconds > 80
+    assert sum(row.epochs == EPOCHS for row in result.rows) >= 3
+
+
 def test_a_budget_shorter_than_one_training_is_refused(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
