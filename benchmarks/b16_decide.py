@@ -7,11 +7,13 @@ code of `cnnclf calibrate` and measured on test. Run from the root of the projec
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cnnclf.errors import DataError
 from cnnclf.evaluation.promises import Target, find_threshold
@@ -40,16 +42,22 @@ def main() -> None:
     parser.add_argument("features", type=Path)
     parser.add_argument("--splits", type=int, default=20)
     arguments = parser.parse_args()
-    sets = {name: read_set(arguments.features / f"{name}.npz") for name in SETS}
+    with threadpool_limits(1):  # the products are small: more threads wait for each other
+        measure(arguments.features, arguments.splits)
+
+
+def measure(folder: Path, splits: int) -> None:
+    sets = {name: read_set(folder / f"{name}.npz") for name in SETS}
     for number, (name, (features, truth)) in enumerate(sets.items()):
         far = sets[SETS[(number + 1) % len(SETS)]][0]
         kept: Found = defaultdict(list)
         unknown: Found = defaultdict(list)
-        for seed in range(arguments.splits):
+        for seed in range(splits):
             rng = np.random.default_rng(seed)
             measure_promises(features, truth, rng=rng, found=kept)
             strange = far[rng.permutation(len(far))[:FAR_IMAGES]]
             measure_unknown(features, truth, far=strange, rng=rng, found=unknown)
+            print(f"{name}: split {seed + 1} of {splits}", file=sys.stderr, flush=True)
         report(name, kept, unknown)
 
 

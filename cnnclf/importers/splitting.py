@@ -206,8 +206,9 @@ def _join_near(units: Ids, pairs: Ids) -> Ids:
         if first != second and sizes[first] + sizes[second] <= limit:
             roots[second] = first
             sizes[first] += sizes[second]
-    joined = np.array([find(unit) for unit in range(len(units))])
-    return joined[units]
+    for unit in np.unique(units[pairs]).tolist():
+        roots[unit] = find(unit)
+    return roots[units]
 
 
 def _report_near(near: Ids, units: Ids, *, splits: npt.NDArray[np.int8]) -> list[str]:

@@ -22,7 +22,7 @@ Pairs = npt.NDArray[np.int64]
 MAX_BITS: Final = 7
 _BLOCK_BITS: Final = 16
 _BLOCKS: Final = 4
-_PAIRS_AT_A_TIME: Final = 1 << 20  # 50 MB of temporary arrays
+_PAIRS_AT_A_TIME: Final = 1 << 17  # 6 MB of temporary arrays
 _REACH: Final = 2048  # of many hashes with one block, each is compared with the next ones
 _PARTNERS: Final = 16  # of a hash in one look, after which only equal blocks are looked at
 

@@ -1,5 +1,7 @@
 """Which images are the same, and which are almost the same."""
 
+import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +28,7 @@ BY_FEATURES: Final = "features"
 
 _NEIGHBORS: Final = 32  # of many images with one hash, each is compared with the next ones
 _MEMBERS: Final = 8  # of images with one hash that are compared with those of a close hash
-_CHUNK: Final = 4096
+_CHUNK: Final = 512  # 2 MB of float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +117,9 @@ def find_near_pairs(
     rows = firsts[usable[firsts]]
     rows = np.sort(rows[_find_structure(gray, rows)])
     hashes = _hash_rows(gray, rows, form="")
-    best: dict[tuple[int, int], tuple[float, str]] = {}
-    for form in FORMS if mirrored else [""]:
+    names = list(FORMS) if mirrored else [""]
+    found = []
+    for number, form in enumerate(names):
         if form:
             turned = np.concatenate([hashes, _hash_rows(gray, rows, form=form)])
             pairs = _pair_hashes(turned)
@@ -125,28 +128,42 @@ def find_near_pairs(
             pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         else:
             pairs = _pair_hashes(hashes)
-        for (one, two), edges in _verify(gray, rows[pairs], form=form):
-            key = (min(one, two), max(one, two))
-            best[key] = max(best.get(key, (0.0, "")), (edges, form))
-    ranked = sorted(best.items(), key=lambda item: (-item[1][0], item[0]))
+        for some, edges in _verify(gray, rows, pairs, form=form):
+            found.append((np.sort(some, axis=1), edges, np.full(len(some), number)))
+    close = np.concatenate([np.empty((0, 2), np.int64), *(pair for pair, _, _ in found)])
+    edges = np.concatenate([np.empty(0, np.float32), *(edge for _, edge, _ in found)])
+    forms = np.concatenate([np.empty(0, np.int64), *(form for _, _, form in found)])
+    # Of the forms of a pair the one that fits best, or the first of equals.
+    order = np.lexsort((forms, -edges, close[:, 1], close[:, 0]))
+    order = order[np.unique(close[order], axis=0, return_index=True)[1]]
+    order = order[np.argsort(-edges[order], kind="stable")]
     return NearPairs(
-        rows=np.array([key for key, _ in ranked], np.int64).reshape(-1, 2),
-        edges=np.array([value for _, (value, _) in ranked], np.float32),
-        forms=[form for _, (_, form) in ranked],
+        rows=close[order], edges=edges[order], forms=[names[at] for at in forms[order]]
     )
 
 
 def _find_structure(gray: Gray, rows: Pairs) -> npt.NDArray[np.bool_]:
-    """Return which images have contrast; some at a time, as there may be a million."""
-    parts = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
-    found = [gray[part].std(axis=(1, 2)) >= MIN_CONTRAST for part in parts]
-    return np.concatenate([np.empty(0, bool), *found])
+    """Return which images have contrast."""
+    found = [_gather(gray, part).astype(np.float32).std(axis=(1, 2)) for part in _cut(rows)]
+    return np.concatenate([np.empty(0, np.float32), *found]) >= MIN_CONTRAST
 
 
 def _hash_rows(gray: Gray, rows: Pairs, *, form: str) -> Hashes:
-    parts = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
-    hashed = [hash_images(FORMS[form](gray[part])) for part in parts]
+    hashed = [hash_images(FORMS[form](_gather(gray, part))) for part in _cut(rows)]
     return np.concatenate([np.empty(0, np.uint64), *hashed])
+
+
+def _cut(rows: Pairs) -> list[Pairs]:
+    return [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
+
+
+def _gather(gray: Gray, rows: Pairs) -> Gray:
+    """Return a copy of some images, and keep no others of a mapped file in memory."""
+    found = gray[rows]
+    mapped = getattr(gray, "_mmap", None)  # numpy.memmap has no public name for it
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+    return found
 
 
 def _pair_hashes(hashes: Hashes) -> Pairs:
@@ -167,13 +184,12 @@ def _pair_hashes(hashes: Hashes) -> Pairs:
     return np.sort(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=1)
 
 
-def _verify(gray: Gray, pairs: Pairs, *, form: str) -> list[tuple[tuple[int, int], float]]:
-    """Return the pairs whose pixels and edges agree, with the correlation of the edges."""
-    found = []
-    for start in range(0, len(pairs), _CHUNK):
-        part = pairs[start : start + _CHUNK]
-        scores = compare_images(gray[part[:, 0]], FORMS[form](gray[part[:, 1]]))
+def _verify(
+    gray: Gray, rows: Pairs, pairs: Pairs, *, form: str
+) -> Iterator[tuple[Pairs, npt.NDArray[np.float32]]]:
+    """Yield the pairs of rows whose pixels and edges agree, and how their edges correlate."""
+    for part in _cut(pairs):
+        one, two = _gather(gray, rows[part[:, 0]]), _gather(gray, rows[part[:, 1]])
+        scores = compare_images(one, FORMS[form](two))
         good = (scores[:, 0] >= MIN_PIXELS) & (scores[:, 1] >= MIN_EDGES)
-        for (one, two), score in zip(part[good].tolist(), scores[good, 1].tolist(), strict=True):
-            found.append(((one, two), score))
-    return found
+        yield rows[part[good]], scores[good, 1]
