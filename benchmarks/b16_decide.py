@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from scipy.optimize import minimize
+from scipy.stats import rankdata
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cnnclf.errors import DataError
 from cnnclf.evaluation.promises import Target, find_threshold
@@ -41,15 +43,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("features", type=Path)
     parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     arguments = parser.parse_args()
-    with threadpool_limits(1):  # the products are small: more threads wait for each other
-        measure(arguments.features, arguments.splits)
+    with threadpool_limits(1):  # also those of SciPy, which is imported above: they wait in vain
+        measure(arguments.features, arguments.splits, arguments.sets)
 
 
-def measure(folder: Path, splits: int) -> None:
+def measure(folder: Path, splits: int, names: list[str]) -> None:
     sets = {name: read_set(folder / f"{name}.npz") for name in SETS}
-    for number, (name, (features, truth)) in enumerate(sets.items()):
-        far = sets[SETS[(number + 1) % len(SETS)]][0]
+    for name in names:
+        features, truth = sets[name]
+        far = sets[SETS[(SETS.index(name) + 1) % len(SETS)]][0]
         kept: Found = defaultdict(list)
         unknown: Found = defaultdict(list)
         for seed in range(splits):
@@ -160,8 +164,6 @@ def measure_unknown(
 
 def tell_apart(known: np.ndarray, strange: np.ndarray) -> tuple[float, float]:
     """Return AUROC, and the fraction of strange images that pass where 95 % of the known do."""
-    from scipy.stats import rankdata
-
     ranks = rankdata(np.concatenate([known, strange]))
     n, m = len(known), len(strange)
     area = (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)
@@ -170,8 +172,6 @@ def tell_apart(known: np.ndarray, strange: np.ndarray) -> tuple[float, float]:
 
 def fit_head(features: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
     """Fit a softmax regression with weight decay, float32 [d + 1, K]; the last row is the bias."""
-    from scipy.optimize import minimize
-
     targets = np.eye(classes, dtype=np.float32)[truth]
     shape = (features.shape[1] + 1, classes)
 

@@ -87,9 +87,13 @@ def measure_one(source: Path) -> None:
         )
         seconds = time.perf_counter() - start
         size = (Path(work) / "dataset" / "manifest.csv").stat().st_size
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"tiny files: {report} in {seconds:.0f} s, manifest {size / 1e6:.0f} MB")
-    print(f"  peak RSS {peak:.0f} MiB", flush=True)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(f"tiny files: {report.images:,} in {seconds:.0f} s, manifest {size / 1e6:.0f} MB")
+    print(
+        f"  {report.images / (usage.ru_utime + usage.ru_stime):,.0f} files per processor s, peak "
+        f"RSS {usage.ru_maxrss / 1024:.0f} MiB",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.errors import CnnclfError
 from cnnclf.images.npy_header import read_npy_header
 from cnnclf.importers import IMPORTERS, Source
+from cnnclf.importers.importer import ImportJob
 from cnnclf.progress import Silent
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -83,7 +84,7 @@ def extract_zip(source: Path, out: Path) -> None:
 
 def read_own(source: Path, out: Path) -> None:
     importer = next(row for row in IMPORTERS if row.name == "tar")
-    importer.read(Source.of(source), out, options=ImportConfig(), progress=Silent())
+    importer.read(Source.of(source), ImportJob(out, ImportConfig(), Silent()))
 
 
 def plain(name: str, content: bytes = PNG) -> tuple[tarfile.TarInfo, bytes]:

@@ -4,8 +4,8 @@ Usage: python -m benchmarks.spoken_digits FOLDER [--epochs N] [--seeds 0 1 2] [-
 
 FOLDER holds a folder per word with files named SPEAKER_NUMBER.wav, as the Free Spoken Digit Dataset
 (CC BY-SA 4.0) can be arranged. Each split is imported, trained on with the defaults of cnnclf, and
-measured on its test split: with speakers apart, another seed tests another speaker. The average over
-the feature maps forgets at which pitch a feature was found, flattening them does not.
+measured on its test split: with speakers apart, another seed tests another speaker. The average
+over the feature maps forgets at which pitch a feature was found, flattening them does not.
 """
 
 import argparse

@@ -5,9 +5,9 @@ in `importers/__init__.py`.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from cnnclf.bounded import read_bytes
 from cnnclf.config import ImportConfig
@@ -61,7 +61,7 @@ class Listing:
     """
 
     root: Path
-    records: Iterator[Record]
+    records: Iterator[Record] = field(default_factory=lambda: iter(()))
     labels: tuple[str, ...] | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     unneeded: list[tuple[str, str]] = field(default_factory=list)
@@ -82,32 +82,39 @@ class Listing:
             self.empty()
 
 
-class Reader(Protocol):
-    """Lists the images of a source.
+@dataclass(frozen=True)
+class ImportJob:
+    """How a source is read.
 
-    Bad content as a whole raises `DataError`; one bad file becomes a row of `Listing.skipped`.
+    Args:
+        unpack_dir: A folder, not made yet, for images that have to be unpacked or fetched.
+        options: Options of the import.
+        progress: Receives the progress of unpacking.
     """
 
-    def __call__(
-        self, source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-    ) -> Listing:
-        """List the images.
+    unpack_dir: Path
+    options: ImportConfig
+    progress: Progress
 
-        Args:
-            source: What the user gave.
-            unpack_dir: A folder, not made yet, for images that have to be unpacked or fetched.
-            options: Options of the import.
-            progress: Receives the progress of unpacking.
+    def replace_options(self, **options: object) -> "ImportJob":
+        """Return the job with other options."""
+        return replace(self, options=self.options.model_copy(update=options))
+
+    def read_classes(self) -> tuple[str, ...] | None:
+        """Return the labels in the file given to --classes-file; None without it.
+
+        Raises:
+            DataError: The file cannot be used.
         """
+        path = self.options.classes_file
+        return None if path is None else read_classes_file(path)
 
 
-class PathReader(Protocol):
-    """A `Reader` of files and folders."""
+Reader = Callable[[Source, ImportJob], Listing]
+"""Lists the images of a source.
 
-    def __call__(
-        self, source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-    ) -> Listing:
-        """List the images; the arguments are those of `Reader`."""
+Bad content as a whole raises `DataError`; one bad file becomes a row of `Listing.skipped`.
+"""
 
 
 class Importer(NamedTuple):
@@ -140,7 +147,7 @@ def path_importer(
     summary: str,
     *,
     recognize: Callable[[Path], str | None],
-    read: PathReader,
+    read: Callable[[Path, ImportJob], Listing],
     unpacks: bool = False,
     is_inside: bool = False,
 ) -> Importer:
@@ -158,10 +165,8 @@ def path_importer(
     def recognize_source(source: Source) -> str | None:
         return None if source.path is None else recognize(source.path)
 
-    def read_source(
-        source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-    ) -> Listing:
-        return read(source.require_path(), unpack_dir, options=options, progress=progress)
+    def read_source(source: Source, job: ImportJob) -> Listing:
+        return read(source.require_path(), job)
 
     def find_inside(folder: Source, options: ImportConfig) -> Source | None:  # noqa: ARG001
         return folder if recognize_source(folder) else None

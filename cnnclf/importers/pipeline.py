@@ -32,7 +32,7 @@ from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.data.manifest_versions import OWN_FILES
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
-from cnnclf.importers.importer import Importer, Listing, Record
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
 from cnnclf.importers.layouts.folder_view import find_in_path
 from cnnclf.importers.reporting import (
     report_duplicates,
@@ -139,7 +139,7 @@ def run_import(
     for left in remove_leftovers(out.parent, kind=_UNFINISHED):
         progress.note(f"removed {left}, which an import that was killed left")
     with _staging(out) as staging:
-        listing = importer.read(source, staging / IMAGES_NAME, options=options, progress=progress)
+        listing = importer.read(source, ImportJob(staging / IMAGES_NAME, options, progress))
         if options.group_regex:
             listing.records = _group(listing.records, options.group_regex, listing)
         copies = staging / IMAGES_NAME if options.copy_images and not listing.unpacked else None

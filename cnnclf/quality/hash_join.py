@@ -23,6 +23,7 @@ MAX_BITS: Final = 7
 _BLOCK_BITS: Final = 16
 _BLOCKS: Final = 4
 _PAIRS_AT_A_TIME: Final = 1 << 17  # 6 MB of temporary arrays
+_PLACES_AT_A_TIME: Final = 1 << 16
 _REACH: Final = 2048  # of many hashes with one block, each is compared with the next ones
 _PARTNERS: Final = 16  # of a hash in one look, after which only equal blocks are looked at
 
@@ -93,12 +94,16 @@ def _candidates(
         partners: int64 [n], how many each hash has; grows while pairs are yielded.
     """
     # Those of equal blocks, in one of which close hashes usually are, are looked at in any case.
-    places = np.arange(len(values))
-    yield from _expand(places, places + 1, starts[values + 1])
-    for bit in range(_BLOCK_BITS):
-        lower = np.flatnonzero((partners[order] < _PARTNERS) & (values & (1 << bit) == 0))
-        partner = values[lower] | (1 << bit)
-        yield from _expand(lower, starts[partner], starts[partner + 1])
+    for bit in (None, *range(_BLOCK_BITS)):
+        for start in range(0, len(values), _PLACES_AT_A_TIME):
+            places = np.arange(start, min(start + _PLACES_AT_A_TIME, len(values)))
+            own = values[places]
+            if bit is None:
+                yield from _expand(places, places + 1, starts[own + 1])
+            else:
+                is_lower = (partners[order[places]] < _PARTNERS) & (own & (1 << bit) == 0)
+                partner = own[is_lower] | (1 << bit)
+                yield from _expand(places[is_lower], starts[partner], starts[partner + 1])
 
 
 def _expand(left: Pairs, begins: Pairs, ends: Pairs) -> Iterator[tuple[Pairs, Pairs]]:

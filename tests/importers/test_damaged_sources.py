@@ -22,7 +22,7 @@ from cnnclf.importers import IMPORTERS
 from cnnclf.importers.formats.cifar import CIFAR
 from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.npz import NPZ
-from cnnclf.importers.importer import Importer
+from cnnclf.importers.importer import Importer, ImportJob
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -122,9 +122,8 @@ def test_damage_ends_in_images_or_in_a_clear_error(
     importer.recognize(Source.of(source))
     listing = None
     try:
-        listing = importer.read(
-            Source.of(source), folder / "out", options=ImportConfig(threads=1), progress=Silent()
-        )
+        job = ImportJob(folder / "out", ImportConfig(threads=1), Silent())
+        listing = importer.read(Source.of(source), job)
         records = list(listing.records)
     except DataError as error:
         assert str(folder / "in") in error.message  # noqa: PT017
@@ -142,7 +141,6 @@ def test_sound_sources_are_read(tmp_path: Path, name: str) -> None:
         (tmp_path / "in" / path).write_bytes(content)
     source = tmp_path / "in" / file if by_file else tmp_path / "in"
     assert importer.recognize(Source.of(source))
-    listing = importer.read(
-        Source.of(source), tmp_path / "out", options=ImportConfig(), progress=Silent()
-    )
+    job = ImportJob(tmp_path / "out", ImportConfig(), Silent())
+    listing = importer.read(Source.of(source), job)
     assert len(list(listing.records)) in (2, 4)

@@ -13,9 +13,9 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import CnnclfError, DataError, DeviceError, RunError, UsageError
 from cnnclf.importers import ImportReport, import_source, pipeline
-from cnnclf.importers.importer import Importer, Listing, Record
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
 from cnnclf.importers.source import Source
-from cnnclf.progress import Progress, Silent
+from cnnclf.progress import Silent
 
 
 def draw(path: Path, seed: int, *, size: tuple[int, int] = (6, 5), **options: object) -> None:
@@ -364,9 +364,7 @@ def test_leaks_across_an_existing_split_are_reported(tmp_path: Path) -> None:
 
 
 def table_importer(records: list[Record], root: Path, **listing: object) -> Importer:
-    def read(
-        source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-    ) -> Listing:
+    def read(source: Source, job: ImportJob) -> Listing:
         return Listing(root=root, records=iter(records), **listing)  # type: ignore[arg-type]
 
     return Importer("given", "records of a test", lambda source: "it is a test", read)
@@ -431,12 +429,10 @@ def test_labels_missing_in_the_classes_file_are_reported(tmp_path: Path) -> None
 
 
 def test_images_unpacked_into_the_dataset_move_with_it(tmp_path: Path) -> None:
-    def read(
-        source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-    ) -> Listing:
-        draw_classes(unpack_dir / "deep", {"a": 3, "b": 3})
+    def read(source: Source, job: ImportJob) -> Listing:
+        draw_classes(job.unpack_dir / "deep", {"a": 3, "b": 3})
         records = (Record(f"{label}/{n}.png", label) for label in "ab" for n in range(3))
-        return Listing(root=unpack_dir / "deep", records=records, unpacked=True)
+        return Listing(root=job.unpack_dir / "deep", records=records, unpacked=True)
 
     importer = Importer("packed", "a test", lambda source: None, read)
     dataset, _ = run_records(tmp_path, importer, copy_images=True)

@@ -15,9 +15,9 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE
 from cnnclf.errors import DataError
 from cnnclf.importers import IMPORTERS, import_source, open_dataset
-from cnnclf.importers.importer import Importer, Listing, Record
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
 from cnnclf.importers.source import Source
-from cnnclf.progress import Progress, Silent
+from cnnclf.progress import Silent
 
 SHARDS = "photos-{000000..000012}.tar"
 
@@ -28,17 +28,17 @@ def recognize(source: Source) -> str | None:
     return None
 
 
-def read(source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress) -> Listing:
+def read(source: Source, job: ImportJob) -> Listing:
     """Draw what the name says, where a real importer would download it."""
     records = []
     for number in range(12):
         label = "ab"[number % 2]
-        path = unpack_dir / label / f"{number}.png"
+        path = job.unpack_dir / label / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(number).integers(0, 256, (4, 4), np.uint8)
         Image.fromarray(pixels).save(path)
-        records.append(Record(path.relative_to(unpack_dir).as_posix(), label))
-    return Listing(root=unpack_dir, records=iter(records), unpacked=True)
+        records.append(Record(path.relative_to(job.unpack_dir).as_posix(), label))
+    return Listing(root=job.unpack_dir, records=iter(records), unpacked=True)
 
 
 @pytest.fixture

@@ -25,16 +25,11 @@ from cnnclf.importers.archives.unpacking import (
     name_source,
     whole_or_nothing,
 )
-from cnnclf.importers.importer import (
-    Importer,
-    Listing,
-    PathReader,
-    path_importer,
-)
+from cnnclf.importers.importer import Importer, ImportJob, Listing, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.walk import list_visible
-from cnnclf.progress import Progress, Task
+from cnnclf.progress import Task
 
 
 def recognize_zip(source: Path) -> str | None:
@@ -74,17 +69,17 @@ def archive_importers(table: Callable[[], Sequence[Importer]]) -> tuple[Importer
         table: Returns the table, in which the format of the unpacked files is looked up.
     """
 
-    def make_reader(unpack: Callable[[Path, Members, Task], None]) -> PathReader:
-        def read(
-            source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-        ) -> Listing:
-            with whole_or_nothing(unpack_dir):
-                members = Members(source, unpack_dir)
-                with progress.task("unpacking", None, unit="files") as task:
+    def make_reader(
+        unpack: Callable[[Path, Members, Task], None],
+    ) -> Callable[[Path, ImportJob], Listing]:
+        def read(source: Path, job: ImportJob) -> Listing:
+            with whole_or_nothing(job.unpack_dir):
+                members = Members(source, job.unpack_dir)
+                with job.progress.task("unpacking", None, unit="files") as task:
                     unpack(source, members, task)
                 if not members.written:
                     raise DataError(f"{source} holds no files")
-                listing = _list_content(source, unpack_dir, table(), options, progress)
+                listing = _list_content(source, job, table())
                 listing.skipped[:0] = members.skipped
                 listing.remarks[:0] = members.remarks()
                 return listing
@@ -231,21 +226,15 @@ def _tar_chunks(reader: PackedReader, size: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _list_content(
-    source: Path,
-    unpack_dir: Path,
-    importers: Sequence[Importer],
-    options: ImportConfig,
-    progress: Progress,
-) -> Listing:
+def _list_content(source: Path, job: ImportJob, importers: Sequence[Importer]) -> Listing:
     """List what was unpacked with the importer for it."""
-    inner, importer = _find_inside(unpack_dir, importers, options)
+    inner, importer = _find_inside(job.unpack_dir, importers, job.options)
     if importer is None:
-        return list_unpacked_folder(source, unpack_dir, options=options, progress=progress)
+        return list_unpacked_folder(source, job)
     if importer.unpacks:
-        listing = _unpack_again(source, inner, importer, unpack_dir, options, progress)
+        listing = _unpack_again(source, inner, importer, job)
     else:
-        listing = importer.read(inner, unpack_dir, options=options, progress=progress)
+        listing = importer.read(inner, job)
         listing.unpacked = True
     listing.remarks.append(
         f"{inner.require_path().name} in the archive was read as {importer.name}"
@@ -253,20 +242,13 @@ def _list_content(
     return listing
 
 
-def _unpack_again(
-    source: Path,
-    inner: Source,
-    importer: Importer,
-    unpack_dir: Path,
-    options: ImportConfig,
-    progress: Progress,
-) -> Listing:
+def _unpack_again(source: Path, inner: Source, importer: Importer, job: ImportJob) -> Listing:
     """Unpack arrays that were themselves packed in an archive, and remove them."""
-    packed = unpack_dir.with_name(f"{unpack_dir.name}.packed")
-    unpack_dir.rename(packed)
+    packed = job.unpack_dir.with_name(f"{job.unpack_dir.name}.packed")
+    job.unpack_dir.rename(packed)
     try:
-        moved = Source.of(packed / inner.require_path().relative_to(unpack_dir))
-        return importer.read(moved, unpack_dir, options=options, progress=progress)
+        moved = Source.of(packed / inner.require_path().relative_to(job.unpack_dir))
+        return importer.read(moved, job)
     except DataError as error:
         raise name_source(error, there=packed, here=source) from error
     finally:

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError, DeviceError
 from cnnclf.files import format_bytes, free_bytes
 from cnnclf.importers.formats.folders import choose_folder_importer
-from cnnclf.importers.importer import Listing, Record
+from cnnclf.importers.importer import ImportJob, Listing, Record
 from cnnclf.importers.source import Source
-from cnnclf.progress import Progress
 
 _DISK_BLOCK_BYTES: Final = 4096
 
@@ -75,28 +73,23 @@ class Budget:
                 )
 
 
-def list_unpacked_folder(
-    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-) -> Listing:
+def list_unpacked_folder(source: Path, job: ImportJob) -> Listing:
     """List the class folders or split folders that a source was unpacked to.
 
     Args:
         source: The source, for messages.
-        unpack_dir: The folder it was unpacked to.
-        options: Options of the import.
-        progress: Receives the progress.
+        job: With the folder it was unpacked to.
 
     Raises:
         DataError: There are no such folders, or (when the records are consumed) no files in them.
     """
-    unpacked = Source.of(unpack_dir)
     try:
-        importer, _ = choose_folder_importer(unpack_dir, options)
+        importer, _ = choose_folder_importer(job.unpack_dir, job.options)
     except DataError as error:
         # The folder is about to be removed, so the message must name the source.
-        raise name_source(error, there=unpack_dir, here=source) from error
-    inner = options.model_copy(update={"format": None})  # it named the archive
-    listing = importer.read(unpacked, unpack_dir, options=inner, progress=progress)
+        raise name_source(error, there=job.unpack_dir, here=source) from error
+    # The format that was given named the archive.
+    listing = importer.read(Source.of(job.unpack_dir), job.replace_options(format=None))
     listing.records = _one_or_more(source, listing.records)
     listing.unpacked = True
     return listing

@@ -26,8 +26,7 @@ from cnnclf.errors import DataError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.importers.archives.packed import MAX_READ_BYTES
 from cnnclf.importers.archives.unpacking import Budget, whole_or_nothing
-from cnnclf.importers.importer import Listing, Record
-from cnnclf.progress import Progress
+from cnnclf.importers.importer import ImportJob, Listing, Record
 
 Pixels = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[Any]
@@ -64,19 +63,15 @@ def unpack_parts(
     parts: list[Part],
     *,
     names: tuple[str, ...],
-    unpack_dir: Path,
-    threads: int | None,
-    progress: Progress,
+    job: ImportJob,
 ) -> Listing:
-    """Write each sample as unpack_dir/SPLIT/LABEL/POSITION.png and list the files.
+    """Write each sample as UNPACK_DIR/SPLIT/LABEL/POSITION.png and list the files.
 
     Args:
         source: The source, for messages.
         parts: The arrays, at most one for each split.
         names: The labels in the order of the class indices.
-        unpack_dir: A new or empty folder; removed again on failure.
-        threads: Threads that write; None means one per processor.
-        progress: Receives the number of files written.
+        job: Where to write, with how many threads; the folder is removed again on failure.
 
     Returns:
         The listing. Labels without a sample are excluded, with a remark.
@@ -94,15 +89,16 @@ def unpack_parts(
     parts = sorted(parts, key=lambda part: _ORDER.index(part.split))
     folders = [_folder_name(name, index) for index, name in enumerate(names)]
     total = sum(len(part.class_indices) for part in parts)
-    with whole_or_nothing(unpack_dir):
-        budget = Budget(source, unpack_dir)
+    root, threads = job.unpack_dir, job.options.threads
+    with whole_or_nothing(root):
+        budget = Budget(source, root)
         budget.spend(0, files=total)
-        with progress.task("unpacking", total, unit="images") as task:
+        with job.progress.task("unpacking", total, unit="images") as task:
             for part in parts:
-                for count in _write_part(source, part, folders, unpack_dir, threads):
+                for count in _write_part(source, part, folders, root, threads):
                     task.advance(count)
     return Listing(
-        root=unpack_dir,
+        root=root,
         records=_records(parts, names, folders),
         labels=_used(parts, names),
         skipped=[(f"{p.name}[{i}]", reason) for p in parts for i, reason in p.faults.items()],

@@ -12,16 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import PackedReader, read_start
 from cnnclf.importers.formats.arrays import Part, Pixels, index_labels, unpack_parts
-from cnnclf.importers.importer import (
-    Listing,
-    path_importer,
-    read_classes_file,
-)
-from cnnclf.progress import Progress
+from cnnclf.importers.importer import ImportJob, Listing, path_importer, read_classes_file
 
 
 class _Variant(NamedTuple):
@@ -67,9 +61,7 @@ def recognize_cifar(source: Path) -> str | None:
     return None
 
 
-def read_cifar(
-    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-) -> Listing:
+def read_cifar(source: Path, job: ImportJob) -> Listing:
     """Unpack the images of a folder with the binary version; CIFAR-100 with its fine labels.
 
     Raises:
@@ -91,18 +83,11 @@ def read_cifar(
     for path in (path for files in found.values() for path in files):
         _check_size(variant, path)
     values = {split: _read_labels(variant, files) for split, files in found.items() if files}
-    classes_file = options.classes_file or source / variant.classes_file
+    classes_file = job.options.classes_file or source / variant.classes_file
     classes = read_classes_file(classes_file) if classes_file.is_file() else None
     names, indices = index_labels(source, values, classes=classes)
     parts = [_part(variant, split, found[split], indices[split]) for split in values]
-    listing = unpack_parts(
-        source,
-        parts,
-        names=names,
-        unpack_dir=unpack_dir,
-        threads=options.threads,
-        progress=progress,
-    )
+    listing = unpack_parts(source, parts, names=names, job=job)
     listing.remarks.append(f"{variant.name}, binary version: {len(parts)} splits as distributed")
     return listing
 

@@ -12,18 +12,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from cnnclf.bounded import is_inside, parse_json, read_bytes
-from cnnclf.config import ImportConfig
 from cnnclf.data.croissant import CROISSANT_NAME
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.tables import read_table
-from cnnclf.importers.importer import Listing, Record, path_importer, read_classes_file
+from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.table_columns import name_columns
 from cnnclf.importers.walk import Walk
 from cnnclf.names import name_some
-from cnnclf.progress import Progress
 
 _HEAD_BYTES: Final = 1 << 14
 _WILD: Final = frozenset("*?[")
@@ -46,9 +44,7 @@ def recognize_croissant(source: Path) -> str | None:
     return f"{path.name} is a Croissant description"
 
 
-def read_croissant(
-    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-) -> Listing:
+def read_croissant(source: Path, job: ImportJob) -> Listing:
     """List the records of a description.
 
     Raises:
@@ -59,20 +55,11 @@ def read_croissant(
     spoken = ", ".join(f"{meaning} from {_name(field)!r}" for meaning, field in fields.items())
     if isinstance(place, Path):
         columns = {f"{name}_column": _column(fields[name]) for name in _OPTIONS if name in fields}
-        given = {name: getattr(options, name) or column for name, column in columns.items()}
-        given |= {"root": options.root or root, "format": None}
-        listing = read_table(
-            Source.of(place),
-            unpack_dir,
-            options=options.model_copy(update=given),
-            progress=progress,
-        )
+        given = {name: getattr(job.options, name) or column for name, column in columns.items()}
+        given |= {"root": job.options.root or root, "format": None}
+        listing = read_table(Source.of(place), job.replace_options(**given))
     else:
-        listing = Listing(
-            root=path.parent.absolute(),
-            records=iter(()),
-            labels=read_classes_file(options.classes_file) if options.classes_file else None,
-        )
+        listing = Listing(root=path.parent.absolute(), labels=job.read_classes())
         listing.records = _match_files(path.parent, place, fields.get("label"), listing)
     listing.remarks.insert(0, f"{path.name}: {spoken or 'labels are folders'}")
     return listing

@@ -5,13 +5,11 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from cnnclf.bounded import check_regular
-from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.json_labels import Pairs, list_pairs
-from cnnclf.importers.importer import Listing, path_importer
+from cnnclf.importers.importer import ImportJob, Listing, path_importer
 from cnnclf.names import count_of
-from cnnclf.progress import Progress
 
 _NAME: Final = "annotations.xml"
 _HEAD_BYTES: Final = 4096
@@ -26,13 +24,7 @@ def recognize_cvat(source: Path) -> str | None:
     return f"{path.name} holds annotations of CVAT"
 
 
-def read_cvat(
-    source: Path,
-    unpack_dir: Path,  # noqa: ARG001 - nothing to unpack
-    *,
-    options: ImportConfig,
-    progress: Progress,  # noqa: ARG001 - the pipeline shows it
-) -> Listing:
+def read_cvat(source: Path, job: ImportJob) -> Listing:
     """List the images that have tags; boxes and other shapes are not labels of images.
 
     Raises:
@@ -64,7 +56,7 @@ def read_cvat(
             f"{path} holds no tags of images, only {count_of(shapes, 'shape')}",
             "add tags in CVAT, or export as ImageNet",
         )
-    return list_pairs(path, pairs, unlabeled=unlabeled, kind="annotations of CVAT", options=options)
+    return list_pairs(path, pairs, unlabeled=unlabeled, kind="annotations of CVAT", job=job)
 
 
 CVAT: Final = path_importer(

@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.config import ImportConfig
-from cnnclf.importers.importer import (
-    Importer,
-    Listing,
-    Record,
-    path_importer,
-    read_classes_file,
-)
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, path_importer
 from cnnclf.importers.layouts.class_choice import ClassFolder
 from cnnclf.importers.layouts.folder_layout import (
     CLASS_FOLDERS,
@@ -24,7 +18,6 @@ from cnnclf.importers.layouts.folder_view import find_in_path, name_of, parent_o
 from cnnclf.importers.layouts.label_lists import LabelList, read_label_list
 from cnnclf.importers.walk import Walk
 from cnnclf.names import count_of, name_some
-from cnnclf.progress import Progress
 
 _DEFAULTS: Final = ImportConfig()
 _NO_CLASS: Final = "not in a class folder"
@@ -74,24 +67,18 @@ def _explain_choice(source: Path, layout: FolderLayout) -> str:
     return f"{place} holds folders of files: {names}"
 
 
-def _reader(name: str) -> Callable[..., Listing]:
-    def read(
-        source: Path,
-        unpack_dir: Path,
-        *,
-        options: ImportConfig,
-        progress: Progress,  # noqa: ARG001 - the pipeline shows it
-    ) -> Listing:
+def _reader(name: str) -> Callable[[Path, ImportJob], Listing]:
+    def read(source: Path, job: ImportJob) -> Listing:
+        options = job.options
         layout = find_layout(source, options)
         if layout.problem or layout.format != name:
             layout = find_layout(source, options, format=name)
         if layout.problem:
             raise layout.problem
-        walk = Walk(source, ignored=frozenset({unpack_dir.parent.name}))
+        walk = Walk(source, ignored=frozenset({job.unpack_dir.parent.name}))
         listing = Listing(
             root=source,
-            records=iter(()),
-            labels=read_classes_file(options.classes_file) if options.classes_file else None,
+            labels=job.read_classes(),
             skipped=walk.skipped,
             unneeded=walk.unneeded,
             remarks=list(layout.remarks),

@@ -9,7 +9,7 @@ from typing import Final
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError, MissingPackageError
-from cnnclf.importers.importer import Importer, Listing
+from cnnclf.importers.importer import Importer, ImportJob, Listing
 from cnnclf.importers.source import Source
 from cnnclf.packages import suggest_install
 from cnnclf.progress import Progress
@@ -27,19 +27,17 @@ def hub_importer(choose: Callable[[Source, ImportConfig], Importer]) -> Importer
         choose: Returns the importer for the folder that was fetched.
     """
 
-    def read(
-        source: Source, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-    ) -> Listing:
+    def read(source: Source, job: ImportJob) -> Listing:
         """Fetch a dataset and list its images.
 
         Raises:
             DataError: The address is wrong, there is no such dataset, or the hub does not answer.
             MissingPackageError: huggingface_hub is not installed.
         """
-        folder = Source.of(_fetch(source.text, progress))
-        inner = options.model_copy(update={"format": None})  # it named the hub
-        importer = choose(folder, inner)
-        listing = importer.read(folder, unpack_dir, options=inner, progress=progress)
+        folder = Source.of(_fetch(source.text, job.progress))
+        inner = job.replace_options(format=None)  # it named the hub
+        importer = choose(folder, inner.options)
+        listing = importer.read(folder, inner)
         listing.remarks.append(f"{source} was read as {importer.name}")
         return listing
 

@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import PackedReader, check_growth
 from cnnclf.importers.formats.arrays import (
@@ -30,12 +29,7 @@ from cnnclf.importers.formats.arrays import (
     spoken_shape,
     unpack_parts,
 )
-from cnnclf.importers.importer import (
-    Listing,
-    path_importer,
-    read_classes_file,
-)
-from cnnclf.progress import Progress
+from cnnclf.importers.importer import ImportJob, Listing, path_importer, read_classes_file
 
 
 def recognize_idx(source: Path) -> str | None:
@@ -51,9 +45,7 @@ def recognize_idx(source: Path) -> str | None:
     return f"it holds IDX images ({found[0].path.name})" if found else None
 
 
-def read_idx(
-    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-) -> Listing:
+def read_idx(source: Path, job: ImportJob) -> Listing:
     """Unpack one IDX pair, or all pairs of a folder.
 
     The words train, t10k, test and val in the file names give the split.
@@ -62,19 +54,12 @@ def read_idx(
         DataError: Images have no labels, or files are damaged or do not belong together.
     """
     pairs = _find_pairs(source)
-    classes_file = options.classes_file or _find_classes_file(pairs[0][0].path.parent)
+    classes_file = job.options.classes_file or _find_classes_file(pairs[0][0].path.parent)
     classes = read_classes_file(classes_file) if classes_file else None
     values = {images.path.name: _read_labels(labels) for images, labels in pairs}
     names, indices = index_labels(source, values, classes=classes)
     parts = [_part(images, indices[images.path.name]) for images, _ in pairs]
-    listing = unpack_parts(
-        source,
-        parts,
-        names=names,
-        unpack_dir=unpack_dir,
-        threads=options.threads,
-        progress=progress,
-    )
+    listing = unpack_parts(source, parts, names=names, job=job)
     for images, labels in pairs:
         listing.remarks.append(f"labels of {images.path.name}: {labels.path.name}")
     if classes_file:

@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from cnnclf.bounded import parse_json, read_bytes
-from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
-from cnnclf.importers.importer import Listing, Record, path_importer, read_classes_file
+from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
 from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.table_columns import name_columns, require_folder
 from cnnclf.names import count_of, name_some
-from cnnclf.progress import Progress
 
 _MAX_BYTES: Final = 512 << 20
 _KEYS: Final = ("images", "annotations", "categories")
@@ -30,13 +28,7 @@ def recognize_json(source: Path) -> str | None:
     return "its name ends in .json"
 
 
-def read_json(
-    source: Path,
-    unpack_dir: Path,  # noqa: ARG001 - nothing to unpack
-    *,
-    options: ImportConfig,
-    progress: Progress,  # noqa: ARG001 - the pipeline shows it
-) -> Listing:
+def read_json(source: Path, job: ImportJob) -> Listing:
     """List the images of a JSON document; their names are looked up below its folder.
 
     Raises:
@@ -44,11 +36,11 @@ def read_json(
     """
     source = source / _LABELS_NAME if source.is_dir() else source
     pairs, unlabeled, kind = _read_pairs(source)
-    return list_pairs(source, pairs, unlabeled=unlabeled, kind=kind, options=options)
+    return list_pairs(source, pairs, unlabeled=unlabeled, kind=kind, job=job)
 
 
 def list_pairs(
-    source: Path, pairs: Pairs, *, unlabeled: list[str], kind: str, options: ImportConfig
+    source: Path, pairs: Pairs, *, unlabeled: list[str], kind: str, job: ImportJob
 ) -> Listing:
     """List images by name, with the labels that a document gives them.
 
@@ -57,24 +49,24 @@ def list_pairs(
         pairs: The labels of each image.
         unlabeled: The images without one.
         kind: What the document is, in words.
-        options: Options of the import.
+        job: Of the import.
 
     Raises:
         DataError: Images have several labels.
     """
     several = {name: labels for name, labels in pairs.items() if len(labels) > 1}
-    if several and not options.first_label:
+    if several and not job.options.first_label:
         name, labels = next(iter(several.items()))
         raise DataError(
             f"{source} is a multi-label document: {count_of(len(several), 'image')} of "
             f"{len(pairs):,} have several labels, such as {name} ({name_some(labels, 3)})",
             "cnnclf gives each image one label; --first-label uses the first of each",
         )
-    root = require_folder(options.root) if options.root else source.parent
+    given = job.options.root
+    root = require_folder(given) if given else source.parent
     listing = Listing(
         root=root.absolute(),
-        records=iter(()),
-        labels=read_classes_file(options.classes_file) if options.classes_file else None,
+        labels=job.read_classes(),
         remarks=[f"{source.name}: read as {kind}"],
         total=len(pairs),
     )

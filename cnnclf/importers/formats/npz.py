@@ -25,15 +25,10 @@ from cnnclf.importers.formats.arrays import (
     unpack_parts,
 )
 from cnnclf.importers.formats.npz_arrays import NpzArray, array_key, find_arrays
-from cnnclf.importers.importer import (
-    Listing,
-    path_importer,
-    read_classes_file,
-)
+from cnnclf.importers.importer import ImportJob, Listing, path_importer
 from cnnclf.importers.source import Source
 from cnnclf.importers.walk import list_visible
 from cnnclf.names import natural_key
-from cnnclf.progress import Progress
 
 
 def recognize_npz(source: Path) -> str | None:
@@ -50,9 +45,7 @@ def recognize_npz(source: Path) -> str | None:
     return f"it is a zip file of NumPy arrays ({', '.join(array_key(name) for name in names[:4])})"
 
 
-def read_npz(
-    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-) -> Listing:
+def read_npz(source: Path, job: ImportJob) -> Listing:
     """Unpack the pairs of arrays that hold images and labels.
 
     They are recognized by their names: x, images, data, features ... and y, labels, targets ...,
@@ -66,16 +59,9 @@ def read_npz(
     arrays = find_arrays(source)
     pairs = _find_pairs(source, arrays)
     rule = _choose_rule([images for _, images, _ in pairs])
-    names, indices = _name_classes(source, pairs, arrays, options)
+    names, indices = _name_classes(source, pairs, arrays, job)
     parts = [_part(images, split, indices[images.key], rule) for split, images, _ in pairs]
-    listing = unpack_parts(
-        source,
-        parts,
-        names=names,
-        unpack_dir=unpack_dir,
-        threads=options.threads,
-        progress=progress,
-    )
+    listing = unpack_parts(source, parts, names=names, job=job)
     listing.remarks += [f"labels of {images.key}: {labels.key}" for _, images, labels in pairs]
     if rule.text:
         listing.remarks.append(rule.text)
@@ -210,7 +196,7 @@ def _part(array: NpzArray, split: str, indices: _Indices, rule: _Rule) -> Part:
 
 
 def _name_classes(
-    source: Path, pairs: list[_Pair], arrays: dict[str, NpzArray], options: ImportConfig
+    source: Path, pairs: list[_Pair], arrays: dict[str, NpzArray], job: ImportJob
 ) -> tuple[tuple[str, ...], dict[str, _Indices]]:
     values = {images.key: _read_labels(source, labels) for _, images, labels in pairs}
     if all(isinstance(value, list) for value in values.values()):
@@ -224,14 +210,10 @@ def _name_classes(
     numbers = {key: value for key, value in values.items() if not isinstance(value, list)}
     if len(numbers) < len(values):
         raise DataError(f"the labels of {source} are both numbers and text; make them one kind")
-    return index_labels(source, numbers, classes=_find_names(source, arrays, options))
+    return index_labels(source, numbers, classes=job.read_classes() or _find_names(source, arrays))
 
 
-def _find_names(
-    source: Path, arrays: dict[str, NpzArray], options: ImportConfig
-) -> tuple[str, ...] | None:
-    if options.classes_file is not None:
-        return read_classes_file(options.classes_file)
+def _find_names(source: Path, arrays: dict[str, NpzArray]) -> tuple[str, ...] | None:
     for key, array in arrays.items():
         word = _split_and_word(key)[1]
         if (

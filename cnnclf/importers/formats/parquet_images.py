@@ -21,14 +21,13 @@ from cnnclf.importers.formats.packed_samples import (
     describe_files,
     find_class_names,
 )
-from cnnclf.importers.importer import Listing, Record, path_importer
+from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
 from cnnclf.importers.tables.table_columns import name_columns
 from cnnclf.importers.walk import Walk
 from cnnclf.names import count_of, name_some
 from cnnclf.packages import suggest_install
-from cnnclf.progress import Progress
 
 MAGIC: Final = b"PAR1"
 _IMAGE_NAMES: Final = ("image", "img", "photo", "jpg", "png")
@@ -46,13 +45,7 @@ def recognize_parquet(source: Path) -> str | None:
     return "it is a Parquet file" if read_start(source, 4) == MAGIC else None
 
 
-def read_parquet(
-    source: Path,
-    unpack_dir: Path,
-    *,
-    options: ImportConfig,
-    progress: Progress,  # noqa: ARG001 - the pipeline shows it
-) -> Listing:
+def read_parquet(source: Path, job: ImportJob) -> Listing:
     """List the rows of Parquet files, whose images are copied into one file when they are listed.
 
     Raises:
@@ -69,11 +62,11 @@ def read_parquet(
     files = _find_files(source)
     if not files:
         raise DataError(f"{source} holds no Parquet files, or other files too", "name the file")
-    listing = Listing(root=unpack_dir, records=iter(()), unpacked=True)
+    listing = Listing(root=job.unpack_dir, unpacked=True)
     opened = [(path, _open(parquet, path)) for path in files]
     listing.total = sum(file.metadata.num_rows for _, file in opened)
-    rows = _Rows(*_describe_parts(opened, listing, options), listing)
-    listing.records = rows.records(SampleWriter(source, unpack_dir))
+    rows = _Rows(*_describe_parts(opened, listing, job.options), listing)
+    listing.records = rows.records(SampleWriter(source, job.unpack_dir))
     return listing
 
 
@@ -223,7 +216,7 @@ def _choose_columns(file: Any, path: Path, options: ImportConfig) -> tuple[str, 
         if name is None or name not in schema.names:
             raise DataError(
                 f"{path} has no column of {what}" + (f" {name!r}" if name else "") + ", only "
-                f"{name_some(schema.names)}",
+                f"{name_some([f'{each.name} ({str(each.type)[:20]})' for each in schema])}",
                 "name the columns: --path-column for the bytes of the images, and --label-column",
             )
     return str(image), str(label)

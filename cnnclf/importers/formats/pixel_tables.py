@@ -19,7 +19,7 @@ from cnnclf.importers.formats.arrays import (
     check_image_shape,
     unpack_parts,
 )
-from cnnclf.importers.importer import Listing, path_importer, read_classes_file
+from cnnclf.importers.importer import ImportJob, Listing, path_importer
 from cnnclf.importers.tables.cell_values import CellError, as_label, as_text, readable
 from cnnclf.importers.tables.table_columns import (
     find_named_split,
@@ -33,7 +33,6 @@ from cnnclf.importers.tables.text_table import (
     open_table,
 )
 from cnnclf.names import natural_key
-from cnnclf.progress import Progress
 
 _MIN_PIXELS: Final = 16
 _FIRST_ROWS: Final = 16  # that tell fractions from whole numbers: one image may be black
@@ -90,34 +89,25 @@ def recognize_pixel_table(source: Path) -> str | None:
     return f"its columns hold the pixels of images of {shape}"
 
 
-def read_pixel_table(
-    source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-) -> Listing:
+def read_pixel_table(source: Path, job: ImportJob) -> Listing:
     """Unpack the images of a table.
 
     Raises:
         DataError: It has no pixels or no labels.
     """
-    table = open_table(source, has_header=options.header)
+    table = open_table(source, has_header=job.options.header)
     layout = _find_pixels(table)
     if layout is None:
         raise DataError(
             f"no columns of pixels in {source}: {spoken_header(table)}",
             "name the columns label and pixel0, pixel1, ..., or label and pixels",
         )
-    content = _read_labels(layout, options)
+    content = _read_labels(layout, job)
     parts = [
         Part(split or source.name, split, indices, _blocks(layout, content, split))
         for split, indices in content.indices().items()
     ]
-    listing = unpack_parts(
-        source,
-        parts,
-        names=content.labels,
-        unpack_dir=unpack_dir,
-        threads=options.threads,
-        progress=progress,
-    )
+    listing = unpack_parts(source, parts, names=content.labels, job=job)
     listing.skipped += content.faults
     listing.remarks.append(f"{source.name}: read {content.label_column!r} as label")
     if content.split_column:
@@ -206,16 +196,16 @@ def _shape_of(pixels: int) -> tuple[int, ...] | None:
     return None
 
 
-def _read_labels(layout: _PixelLayout, options: ImportConfig) -> _Content:
+def _read_labels(layout: _PixelLayout, job: ImportJob) -> _Content:
     """Read the label and the split of each row, reading the file once."""
     table = layout.table
     others = [name for name in table.header if name not in layout.columns]
-    content = _Content(_label_column(table, others, options), "")
+    content = _Content(_label_column(table, others, job.options), "")
     rule = None
-    named = find_named_split(table, others, options=options)
+    named = find_named_split(table, others, options=job.options)
     if named:
         content.split_column, rule = named
-    names = read_classes_file(options.classes_file) if options.classes_file else None
+    names = job.read_classes()
     seen: dict[str, int] = {}
     classes, splits = bytearray(), bytearray()
     for line, row in table.rows():

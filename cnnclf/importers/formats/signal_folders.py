@@ -10,13 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from cnnclf.config import ImportConfig
 from cnnclf.images.kinds import kind_of
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.folders import choose_folder_importer
-from cnnclf.importers.importer import Importer, Listing, path_importer
+from cnnclf.importers.importer import Importer, ImportJob, Listing, path_importer
 from cnnclf.importers.source import Source
-from cnnclf.progress import Progress
 
 _HEAD_BYTES: Final = 16
 _LOOKED_AT: Final = 16
@@ -43,17 +41,15 @@ def _recognizer(kind: str) -> Callable[[Path], str | None]:
     return recognize
 
 
-def _reader(kind: str) -> Callable[..., Listing]:
-    def read(
-        source: Path, unpack_dir: Path, *, options: ImportConfig, progress: Progress
-    ) -> Listing:
+def _reader(kind: str) -> Callable[[Path, ImportJob], Listing]:
+    def read(source: Path, job: ImportJob) -> Listing:
         """List the class folders or split folders.
 
         Raises:
             DataError: The folders are not class folders.
         """
-        importer, _ = choose_folder_importer(source, options)
-        listing = importer.read(Source.of(source), unpack_dir, options=options, progress=progress)
+        importer, _ = choose_folder_importer(source, job.options)
+        listing = importer.read(Source.of(source), job)
         listing.kind = kind
         listing.remarks.append(_REMARKS[kind])
         return listing

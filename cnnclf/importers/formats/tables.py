@@ -8,12 +8,7 @@ from typing import Any, Final
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
-from cnnclf.importers.importer import (
-    Importer,
-    Listing,
-    Record,
-    read_classes_file,
-)
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.cell_values import CellError, as_text, readable
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
@@ -30,7 +25,7 @@ from cnnclf.importers.tables.text_table import (
     open_table,
 )
 from cnnclf.importers.walk import list_visible
-from cnnclf.progress import Progress, Silent
+from cnnclf.progress import Silent
 
 METADATA: Final = "metadata"
 """Name, without its suffix, of the table in folders of images from the Hugging Face Hub."""
@@ -50,13 +45,7 @@ def recognize_table(source: Source) -> str | None:
     return f"its name ends in {path.suffix}" if path.suffix.lower() in TABLE_SUFFIXES else None
 
 
-def read_table(
-    source: Source,
-    unpack_dir: Path,  # noqa: ARG001 - nothing to unpack
-    *,
-    options: ImportConfig,
-    progress: Progress,  # noqa: ARG001 - the pipeline shows it
-) -> Listing:
+def read_table(source: Source, job: ImportJob) -> Listing:
     """List the images of a table; paths in it are relative to its folder, or to `options.root`.
 
     A row that is wrong, or whose file is missing, is skipped with its line number. With a classes
@@ -66,7 +55,7 @@ def read_table(
         DataError: The file is not such a table (at once), or is damaged (when the records are
             consumed).
     """
-    path = source.require_path()
+    path, options = source.require_path(), job.options
     if path.is_dir():
         found = [each for each in list_visible(path) if each.stem == METADATA]
         if len(found) != 1:
@@ -76,10 +65,9 @@ def read_table(
     root = require_folder(options.root) if options.root and not source.within else path.parent
     index = FileIndex(root, within=source.within)
     columns = choose_columns(table, table.sample(), options=options, holds=index.holds)
-    classes = read_classes_file(options.classes_file) if options.classes_file else None
+    classes = job.read_classes()
     listing = Listing(
         root=source.within or Path(os.path.abspath(root)),  # noqa: PTH100 - keeps links
-        records=iter(()),
         labels=classes,
         remarks=[f"{path.name}: read {columns.spoken('columns' if table.delimiter else 'keys')}"],
         warnings=list(columns.warnings),
@@ -90,14 +78,13 @@ def read_table(
 
 def _find_inside(folder: Source, options: ImportConfig) -> Source | None:
     """Find the only table in a folder that names at least one image that exists."""
-    found = []
+    found, job = [], ImportJob(folder.require_path(), options, Silent())
     for file in list_visible(folder.require_path()):
         if file.suffix.lower() not in TABLE_SUFFIXES:
             continue
         table = Source(os.fspath(file), file, within=folder.within)
         try:
-            listing = read_table(table, file.parent, options=options, progress=Silent())
-            if next(listing.records, None) is not None:
+            if next(read_table(table, job).records, None) is not None:
                 found.append(table)
         except DataError:
             continue
@@ -121,7 +108,7 @@ class _Reader:
                 if isinstance(row, str):
                     raise CellError(row)
                 path = self._cell(row, "path")
-                if path and _can_be_written(path):
+                if path and _can_encode(path, "surrogateescape"):
                     where = path
                 label = self._label(row)
                 yield self._record(row, path, label)
@@ -139,7 +126,7 @@ class _Reader:
     def _label(self, row: dict[str, Any]) -> str:
         label = self.columns.label_of(row)
         name = self.columns.names.get("label", "")
-        self.converted = self.converted or not _is_utf8(str(row.get(name, "")))
+        self.converted = self.converted or not _can_encode(str(row.get(name, "")))
         return self._name_label(label)
 
     def _record(self, row: dict[str, Any], path: str, label: str) -> Record:
@@ -176,17 +163,9 @@ class _Reader:
         raise CellError(f"the label {label!r} is not in the classes file")
 
 
-def _is_utf8(text: str) -> bool:
+def _can_encode(text: str, errors: str = "strict") -> bool:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _can_be_written(text: str) -> bool:
-    try:
-        text.encode("utf-8", "surrogateescape")
+        text.encode("utf-8", errors)
     except UnicodeEncodeError:
         return False
     return True

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from cnnclf.bounded import TarSlice, parse_json
-from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.images.formats import FORMATS
 from cnnclf.importers.archives.archives import tar_members
@@ -26,12 +25,11 @@ from cnnclf.importers.formats.packed_samples import (
     find_class_names,
     safe_part,
 )
-from cnnclf.importers.importer import Importer, Listing, Record
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.walk import list_visible
 from cnnclf.names import count_of, name_some
-from cnnclf.progress import Progress
 
 _IMAGES: Final = frozenset(
     suffix.removeprefix(".") for _, suffixes in FORMATS.values() for suffix in suffixes
@@ -55,13 +53,7 @@ def recognize_shards(source: Source) -> str | None:
     return f"{shards[0].name} holds images with a label file each"
 
 
-def read_shards(
-    source: Source,
-    unpack_dir: Path,
-    *,
-    options: ImportConfig,
-    progress: Progress,  # noqa: ARG001 - the pipeline shows it
-) -> Listing:
+def read_shards(source: Source, job: ImportJob) -> Listing:
     """List the samples of shards, where they are.
 
     Compressed shards cannot be read at random; their images become one file in the dataset, as do
@@ -79,18 +71,16 @@ def read_shards(
             f"{len(missing)} of {len(shards)} shards of {source} are missing: {name_some(missing)}",
             "fetch them, or give the range that is there",
         )
-    names = find_class_names(shards[0].parent, options.classes_file)
+    names = find_class_names(shards[0].parent, job.options.classes_file)
     packed = [path.name for path in shards if packing_of(read_start(path, 6))]
-    listing = Listing(
-        root=Path(os.path.commonpath([path.parent for path in shards])), records=iter(())
-    )
+    listing = Listing(root=Path(os.path.commonpath([path.parent for path in shards])))
     listing.remarks.append(
         f"read {count_of(len(shards), 'shard')}: {name_some([p.name for p in shards])}"
     )
     writer = None
-    if packed or options.copy_images:
-        listing.root, listing.unpacked = unpack_dir, True
-        writer = SampleWriter(shards[0], unpack_dir)
+    if packed or job.options.copy_images:
+        listing.root, listing.unpacked = job.unpack_dir, True
+        writer = SampleWriter(shards[0], job.unpack_dir)
         if packed:
             listing.remarks.append(
                 f"images are copied into the dataset, as these are compressed: {name_some(packed)}"

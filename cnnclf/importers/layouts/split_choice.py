@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cnnclf.errors import DataError
-from cnnclf.importers.layouts.folder_view import FolderView, join, name_of
+from cnnclf.importers.layouts.folder_view import FolderView, join, name_of, parent_of
 from cnnclf.importers.layouts.label_lists import find_label_list
 from cnnclf.importers.layouts.split_words import SplitReading, read_split_name, settle_eval
 from cnnclf.names import name_some
@@ -117,7 +117,7 @@ def _find_rivals(view: FolderView, splits: dict[str, str]) -> DataError | None:
             both = name_some([name_of(path) for path in same])
             one = {path: other for path, other in splits.items() if path not in same[1:]}
             return DataError(
-                f"{both} in {view.spoken(_folder_of(same[0]))} may all be {split}, or only "
+                f"{both} in {view.spoken(parent_of(same[0]))} may all be {split}, or only "
                 f"{name_of(same[0])} is",
                 f"to join them: {spoken_option(splits)}; to use one: {spoken_option(one)}",
             )
@@ -140,7 +140,7 @@ def _find_strangers(view: FolderView, splits: dict[str, str], rest: list[str]) -
         return None
     names, first = name_some([name_of(path) for path in strangers]), name_of(strangers[0])
     known = name_some([name_of(path) for path in splits])
-    where = view.spoken(_folder_of(strangers[0]))
+    where = view.spoken(parent_of(strangers[0]))
     shared = {name for path in splits for name in view.names(path)} & set(view.names(strangers[0]))
     if shared:
         missing = next((s for s in ("val", "test", "train") if s not in splits.values()), "train")
@@ -153,10 +153,6 @@ def _find_strangers(view: FolderView, splits: dict[str, str], rest: list[str]) -
         f"{where} mixes split folders ({known}) and other folders ({names})",
         f"{spoken_option(splits)} skips {names}; --format class-folders makes each folder a class",
     )
-
-
-def _folder_of(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _without_digits(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.tables import read_table
-from cnnclf.importers.importer import Record
+from cnnclf.importers.importer import ImportJob, Record
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.text_table import TABLE_SUFFIXES
 from cnnclf.importers.walk import list_visible
@@ -45,13 +45,11 @@ class TableBeside:
 
 def find_tables(folder: Path, options: ImportConfig) -> list[TableBeside]:
     """Find the tables directly in a folder that label at least half of what their rows name."""
-    found = []
+    found, job = [], ImportJob(folder, options, Silent())
     files = [path for path in list_visible(folder) if path.suffix.lower() in TABLE_SUFFIXES]
     for path in files[:_MAX_TABLES]:
         try:
-            listing = read_table(
-                Source(os.fspath(path), path), folder, options=options, progress=Silent()
-            )
+            listing = read_table(Source(os.fspath(path), path), job)
             records = list(islice(listing.records, _ROWS))
         except DataError:
             continue

@@ -15,7 +15,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers import IMPORTERS
 from cnnclf.importers.archives import packed
-from cnnclf.importers.importer import Importer, Listing, Record
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -56,9 +56,8 @@ zip_and_tar = pytest.mark.parametrize(("name", "importer", "make"), MAKERS[:2])
 def read(importer: Importer, source: Path) -> tuple[Listing, list[Record]]:
     out = source.parent / "out"
     out.mkdir(exist_ok=True)
-    listing = importer.read(
-        Source.of(source), out / "images", options=ImportConfig(threads=2), progress=Silent()
-    )
+    job = ImportJob(out / "images", ImportConfig(threads=2), Silent())
+    listing = importer.read(Source.of(source), job)
     return listing, list(listing.records)
 
 

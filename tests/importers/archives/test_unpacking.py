@@ -13,6 +13,7 @@ from cnnclf.importers.archives.unpacking import (
     name_source,
     whole_or_nothing,
 )
+from cnnclf.importers.importer import ImportJob
 from cnnclf.progress import Silent
 
 
@@ -63,12 +64,13 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_an_unpacked_folder_is_listed_or_explained_by_its_source(tmp_path: Path) -> None:
     folder = tmp_path / "unpacked"
     (folder / "cat").mkdir(parents=True)
+    job = ImportJob(folder, ImportConfig(), Silent())
     with pytest.raises(DataError) as caught:
-        list_unpacked_folder(Path("a.zip"), folder, options=ImportConfig(), progress=Silent())
+        list_unpacked_folder(Path("a.zip"), job)
     assert "a.zip" in caught.value.message
     assert "unpacked" not in caught.value.message
     (folder / "cat" / "1.png").write_bytes(b"")
-    listing = list_unpacked_folder(Path("a.zip"), folder, options=ImportConfig(), progress=Silent())
+    listing = list_unpacked_folder(Path("a.zip"), job)
     assert listing.unpacked
     assert [record.path for record in listing.records] == ["cat/1.png"]
 

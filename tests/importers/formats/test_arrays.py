@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats import arrays
 from cnnclf.importers.formats.arrays import (
@@ -20,7 +21,7 @@ from cnnclf.importers.formats.arrays import (
     scale_samples,
     unpack_parts,
 )
-from cnnclf.importers.importer import Listing
+from cnnclf.importers.importer import ImportJob, Listing
 from cnnclf.progress import Silent
 
 
@@ -37,9 +38,7 @@ def unpack(tmp_path: Path, parts: list[Part], names: tuple[str, ...]) -> Listing
         tmp_path / "source",
         parts,
         names=names,
-        unpack_dir=tmp_path / "images",
-        threads=2,
-        progress=Silent(),
+        job=ImportJob(tmp_path / "images", ImportConfig(threads=2), Silent()),
     )
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.cifar import CIFAR
-from cnnclf.importers.importer import Listing, Record
+from cnnclf.importers.importer import ImportJob, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -25,9 +25,7 @@ def put(path: Path, samples: npt.NDArray[np.uint8], *columns: list[int]) -> None
 
 
 def read(source: Path, options: ImportConfig = DEFAULTS) -> tuple[Listing, list[Record]]:
-    listing = CIFAR.read(
-        Source.of(source), source.parent / "out", options=options, progress=Silent()
-    )
+    listing = CIFAR.read(Source.of(source), ImportJob(source.parent / "out", options, Silent()))
     return listing, list(listing.records)
 
 
@@ -78,10 +76,7 @@ def test_without_names_the_numbers_are_the_labels(cifar10: Path, tmp_path: Path)
     names = tmp_path / "names.txt"
     names.write_text("a\nb\nc\nd\n")
     listing = CIFAR.read(
-        Source.of(cifar10),
-        tmp_path / "2",
-        options=ImportConfig(classes_file=names),
-        progress=Silent(),
+        Source.of(cifar10), ImportJob(tmp_path / "2", ImportConfig(classes_file=names), Silent())
     )
     assert listing.labels == ("a", "b", "d")
 

@@ -7,7 +7,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import save_dataset
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
-from cnnclf.importers.importer import Listing, Record
+from cnnclf.importers.importer import ImportJob, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -31,10 +31,8 @@ def recognize(source: Path) -> tuple[str, str] | None:
 
 def read(source: Path, name: str = "class-folders") -> tuple[Listing, list[Record]]:
     [importer] = [importer for importer in FOLDER_IMPORTERS if importer.name == name]
-    unpack_dir = source / ".out.importing" / "images"
-    listing = importer.read(
-        Source.of(source), unpack_dir, options=ImportConfig(), progress=Silent()
-    )
+    job = ImportJob(source / ".out.importing" / "images", ImportConfig(), Silent())
+    listing = importer.read(Source.of(source), job)
     return listing, list(listing.records)
 
 

@@ -11,7 +11,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.importers.formats.idx import IDX
-from cnnclf.importers.importer import Listing, Record
+from cnnclf.importers.importer import ImportJob, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -47,7 +47,7 @@ def out(source: Path) -> Path:
 
 
 def read(source: Path, options: ImportConfig = DEFAULTS) -> tuple[Listing, list[Record]]:
-    listing = IDX.read(Source.of(source), out(source), options=options, progress=Silent())
+    listing = IDX.read(Source.of(source), ImportJob(out(source), options, Silent()))
     return listing, list(listing.records)
 
 
@@ -111,19 +111,13 @@ def test_a_classes_file_beside_or_given_names_the_labels(tmp_path: Path) -> None
         read(tmp_path)
     source = tmp_path / "images.idx3"
     listing = IDX.read(
-        Source.of(source),
-        tmp_path / "2",
-        options=ImportConfig(classes_file=other),
-        progress=Silent(),
+        Source.of(source), ImportJob(tmp_path / "2", ImportConfig(classes_file=other), Silent())
     )
     assert listing.labels == ("a", "c")
     other.write_text("a\nb\n")
     with pytest.raises(DataError, match=r"0 to 1 for 2 class names .* received 2"):
         IDX.read(
-            Source.of(source),
-            tmp_path / "3",
-            options=ImportConfig(classes_file=other),
-            progress=Silent(),
+            Source.of(source), ImportJob(tmp_path / "3", ImportConfig(classes_file=other), Silent())
         )
 
 

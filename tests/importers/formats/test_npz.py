@@ -13,7 +13,7 @@ from cnnclf.errors import DataError
 from cnnclf.importers.archives import packed
 from cnnclf.importers.formats.arrays import SCALE_RULE
 from cnnclf.importers.formats.npz import NPZ
-from cnnclf.importers.importer import Listing, Record
+from cnnclf.importers.importer import ImportJob, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -34,7 +34,7 @@ def save(path: Path, *arrays: Array, compressed: bool = False, **named: Any) -> 
 
 def read(source: Path, options: ImportConfig = DEFAULTS) -> tuple[Listing, list[Record]]:
     listing = NPZ.read(
-        Source.of(source), source.parent / "out" / "images", options=options, progress=Silent()
+        Source.of(source), ImportJob(source.parent / "out" / "images", options, Silent())
     )
     return listing, list(listing.records)
 
@@ -132,10 +132,7 @@ def test_class_names_in_the_file_or_given(tmp_path: Path) -> None:
     given = tmp_path / "names.txt"
     given.write_text("a\nb\n")
     listing = NPZ.read(
-        Source.of(source),
-        tmp_path / "2",
-        options=ImportConfig(classes_file=given),
-        progress=Silent(),
+        Source.of(source), ImportJob(tmp_path / "2", ImportConfig(classes_file=given), Silent())
     )
     assert listing.labels == ("a", "b")
 

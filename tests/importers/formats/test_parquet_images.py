@@ -91,6 +91,7 @@ def test_rows_without_image_or_label_are_lost(tmp_path: Path) -> None:
     ("content", "options", "words"),
     [
         ([{"label": 1, "text": "x"}], {}, "no column of images"),
+        ([{"image": None, "label": 1}], {}, r"only image \(null\), label \(int64\)"),
         ([{"image": b"x", "words": "x"}], {}, "no column of labels"),
         ([{"image": b"x", "label": 1}], {"label_column": "kind"}, "no column of labels 'kind'"),
     ],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.formats.tables import TABLE
-from cnnclf.importers.importer import Listing, Record
+from cnnclf.importers.importer import ImportJob, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.progress import Silent
 
@@ -26,9 +26,7 @@ DEFAULTS = ImportConfig()
 
 
 def read(source: Path, options: ImportConfig = DEFAULTS) -> tuple[Listing, list[Record]]:
-    listing = TABLE.read(
-        Source.of(source), source.parent / "unused", options=options, progress=Silent()
-    )
+    listing = TABLE.read(Source.of(source), ImportJob(source.parent / "unused", options, Silent()))
     return listing, list(listing.records)
 
 
@@ -217,7 +215,7 @@ def test_any_bytes_give_rows_or_a_clear_error(
 def test_a_million_bad_rows_do_not_fill_the_memory(folder: Path) -> None:
     rows = "".join(f"gone{n}.png,cat\n" for n in range(25_000))
     source = write(folder, f"path,label\n{rows}a.png,cat\n")
-    listing = TABLE.read(Source.of(source), folder / "unused", options=DEFAULTS, progress=Silent())
+    listing = TABLE.read(Source.of(source), ImportJob(folder / "unused", DEFAULTS, Silent()))
     emptied = []
 
     def empty() -> None:
