@@ -1,6 +1,7 @@
 """How much a random split of spoken words flatters, and whether pitch should be kept to the end.
 
-Usage: python -m benchmarks.spoken_digits FOLDER [--epochs N] [--seeds 0 1 2] [--tops flatten ...]
+Usage: python -m benchmarks.spoken_digits FOLDER [--epochs N] [--preset NAME] [--seeds 0 1 ...]
+    [--tops global_average flatten]
 
 FOLDER holds a folder per word with files named SPEAKER_NUMBER.wav, as the Free Spoken Digit Dataset
 (CC BY-SA 4.0) can be arranged. Each split is imported, trained on with the defaults of cnnclf, and
@@ -23,11 +24,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--preset", default="default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--tops", nargs="+", default=["global_average"])
     parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=SPLITS)
     options = parser.parse_args()
-    epochs = ["--epochs", str(options.epochs)] if options.epochs else []
+    given = ["--preset", options.preset]
+    given += ["--epochs", str(options.epochs)] if options.epochs else []
     with tempfile.TemporaryDirectory() as name:
         for split in options.splits:
             for seed in options.seeds:
@@ -36,7 +39,7 @@ def main() -> None:
                 _run("import", str(options.folder), "--out", data, *chosen)
                 for top in options.tops:
                     run = f"{data}-{top}"
-                    _run("train", data, "--out", run, "--set", f"model.top={top}", *epochs)
+                    _run("train", data, "--out", run, "--set", f"model.top={top}", *given)
                     _report(f"speakers {split} {seed} {top}", run)
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from cnnclf.quality.perceptual_hash import Hashes
 
 Pairs = npt.NDArray[np.int64]
+_Places = npt.NDArray[np.int32]
 
 MAX_BITS: Final = 7
 _BLOCK_BITS: Final = 16
@@ -43,11 +44,11 @@ def find_close_hashes(hashes: Hashes, *, max_bits: int = MAX_BITS) -> Pairs:
     if max_bits > MAX_BITS:
         raise ValueError(f"expected at most {MAX_BITS} bits, received {max_bits}")
     found = [np.empty((0, 2), np.int64)]
-    partners = np.zeros(len(hashes), np.int64)
+    partners = np.zeros(len(hashes), np.int32)
     for block in range(_BLOCKS):
         values = (hashes >> np.uint64(block * _BLOCK_BITS)).astype(np.uint16)
-        order = np.argsort(values, kind="stable")
-        sorted_hashes, sorted_values = hashes[order], values[order].astype(np.int64)
+        order = np.argsort(values, kind="stable").astype(np.int32)
+        sorted_hashes, sorted_values = hashes[order], values[order].astype(np.int32)
         starts = np.searchsorted(sorted_values, np.arange((1 << _BLOCK_BITS) + 1))
         for left, right in _candidates(sorted_values, starts, order=order, partners=partners):
             bits = count_bits(sorted_hashes[left] ^ sorted_hashes[right])
@@ -83,15 +84,15 @@ def _find_closest(left: Pairs, bits: npt.NDArray[np.uint8]) -> Pairs:
 
 
 def _candidates(
-    values: Pairs, starts: Pairs, *, order: Pairs, partners: Pairs
+    values: _Places, starts: Pairs, *, order: _Places, partners: _Places
 ) -> Iterator[tuple[Pairs, Pairs]]:
     """Yield places in the sorted order whose blocks are equal or one bit apart, each pair once.
 
     Args:
-        values: int64 [n], the blocks, ascending.
+        values: int32 [n], the blocks, ascending.
         starts: Where each value starts.
-        order: int64 [n], the hash at each place.
-        partners: int64 [n], how many each hash has; grows while pairs are yielded.
+        order: int32 [n], the hash at each place.
+        partners: int32 [n], how many each hash has; grows while pairs are yielded.
     """
     # Those of equal blocks, in one of which close hashes usually are, are looked at in any case.
     for bit in (None, *range(_BLOCK_BITS)):

@@ -169,16 +169,19 @@ def _gather(gray: Gray, rows: Pairs) -> Gray:
 def _pair_hashes(hashes: Hashes) -> Pairs:
     """Return pairs of places whose hashes are equal or close; of many equal ones not all pairs."""
     values, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    order = np.argsort(inverse, kind="stable")
-    starts = np.cumsum(counts) - counts
+    # Of a million images: half the memory.
+    order = np.argsort(inverse, kind="stable").astype(np.int32)
+    same_hash, sizes = inverse[order].astype(np.int32), counts.astype(np.int32)
+    del inverse, counts
+    starts = np.cumsum(sizes, dtype=np.int32) - sizes
     found = []
-    for shift in range(1, min(_NEIGHBORS, int(counts.max(initial=0)) - 1) + 1):
-        same = inverse[order[shift:]] == inverse[order[:-shift]]
+    for shift in range(1, min(_NEIGHBORS, int(sizes.max(initial=0)) - 1) + 1):
+        same = same_hash[shift:] == same_hash[:-shift]
         found.append(np.stack([order[:-shift][same], order[shift:][same]], axis=1))
     close = find_close_hashes(values)
     for one in range(_MEMBERS):
         for two in range(_MEMBERS):
-            there = (counts[close[:, 0]] > one) & (counts[close[:, 1]] > two)
+            there = (sizes[close[:, 0]] > one) & (sizes[close[:, 1]] > two)
             if there.any():
                 found.append(order[starts[close[there]] + (one, two)])
     return np.sort(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=1)
