@@ -126,7 +126,7 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     def compare(name: str, text: str) -> None:
         file = Path(__file__).parent / "golden" / name
         if request.config.getoption("--update"):
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
         assert file.exists(), f"no golden file {name}: run pytest --update and check it"
         assert text == file.read_text(encoding="utf-8"), f"{name}: pytest --update rewrites it"

@@ -1,6 +1,7 @@
 import gc
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -284,6 +285,37 @@ from cnnclf.runtime import setup_runtime
 info = setup_runtime({arguments})
 print(json.dumps(info.to_dict()))
 """
+
+
+COUNT_FAULTS = """
+import ctypes, json, resource
+from cnnclf.runtime.backends import keep_freed_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.memset.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+libc.free.argtypes = (ctypes.c_void_p,)
+
+def count():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        block = libc.malloc(40 * 2**20)
+        libc.memset(block, 1, 40 * 2**20)
+        libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = count()
+keep_freed_memory()
+print(json.dumps([before, count(), count()]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="an allocator of glibc")
+def test_freed_memory_is_kept_unless_the_environment_says_how() -> None:
+    (before, _, kept), _ = run_python(COUNT_FAULTS)
+    assert kept < before / 15  # at most one of twenty blocks is new
+    (before, _, again), _ = run_python(COUNT_FAULTS, MALLOC_ARENA_MAX="2")
+    assert again > before / 2
 
 
 def test_fresh_interpreter_is_quiet_and_set() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # Counting is cheap and may happen a million times; drawing is not, so it is done this often.
 REDRAW_S = 0.1
+UNSEEN_S = 0.05  # nobody waited for what took less, so its line says nothing
 PLAIN_LINE_S = 10.0
 BESIDE_ROWS_S = 60.0  # the rows of a table already show the progress in a log
 
@@ -88,7 +89,8 @@ class LiveProgress:
         bar = _BarTask(self._open(), name, total, unit, since)
         try:
             yield bar
-            self._screen.note(bar.summary())
+            if bar.seconds >= UNSEEN_S:
+                self._screen.note(bar.summary())
         finally:
             bar.close()
             self._close()
@@ -184,9 +186,14 @@ class _Counter:
         """Set or change the total number of units."""
         self.total = total
 
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started
+
     def summary(self) -> str:
         """Return what was done, in what time, at what rate."""
-        seconds = time.monotonic() - self._started
+        seconds = self.seconds
         if self.unit == SECONDS:
             return f"{self.name}: {format_seconds(seconds)}"
         text = f"{self.name}: {_amount(self.done, self.unit)} in {format_seconds(seconds)}"

@@ -13,7 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cnnclf.cli.table_layout import fits, natural_widths, plain, right_aligned, squeeze, wrap_line
+from cnnclf.cli.table_layout import (
+    find_gap,
+    natural_widths,
+    plain,
+    right_aligned,
+    squeeze,
+    wrap_line,
+    wrap_to_copy,
+)
 from cnnclf.cli.terminal_images import encode_image, find_protocol
 from cnnclf.cli.words import count_cells, encodable, format_value, pad_cells, safe_json, safe_text
 from cnnclf.errors import UsageError
@@ -68,16 +76,15 @@ class Output:
         """
         if self.json_mode:
             return
-        values = [list(row) for row in rows]
-        cells = [[format_value(value) for value in row] for row in values]
+        cells = [[format_value(value) for value in row] for row in rows]
         self._title(title)
         width = self._width("stdout")
         if width is not None and not cells:
             return  # headings alone say nothing to a person
         if width is None:
-            self._plain_table(columns, values, cells)
-        elif fits(columns, cells, width=width):
-            self._rich_table(columns, values, cells)
+            self._plain_table(columns, cells)
+        elif gap := find_gap(columns, cells, width=width):
+            self._rich_table(columns, cells, gap=gap)
         else:
             for number, row in enumerate(cells):
                 self.line("") if number else None
@@ -107,6 +114,10 @@ class Output:
         """Write one line for people; nothing with --json. Line breaks in it are escaped."""
         if not self.json_mode:
             self._print("stdout", text)
+
+    def row(self, words: Sequence[str]) -> None:
+        """Write a line for people that a terminal breaks only between these words."""
+        self.data(wrap_to_copy([*map(safe_text, words)], self._width("stdout")) + "\n")
 
     def image(self, pixels: "npt.NDArray[np.uint8]", *, rows: int = 24) -> bool:
         """Draw an image, on a terminal with colors that can show it.
@@ -180,7 +191,7 @@ class Output:
             lines: As made by `traceback.format_exception`; each may hold several lines.
         """
         for line in "".join(lines).rstrip("\n").split("\n"):
-            self._print("stderr", line, wrap=False)
+            self._print("stderr", line)
 
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Ask on the terminal before something is removed.
@@ -228,8 +239,10 @@ class Output:
         for block in blocks:
             if isinstance(block, str):
                 for part in block.split("\n"):
-                    text = _help_text(part)  # an indented line is a command, to be copied
-                    lines += [text] if part.startswith(" ") else text.wrap(console, width)
+                    if part.startswith(" "):  # a command, to be copied
+                        lines.append(Text(wrap_to_copy(part, self._width("stdout"))))
+                    else:
+                        lines += _help_text(part).wrap(console, width)
                 lines.append(Text())
                 continue
             title, rows = block
@@ -298,10 +311,10 @@ class Output:
         room = None if width is None else max(width - len(margin) - longest - 2, 12)
         for name, value, path in items:
             lines = wrap_line(value, room)
-            if room is not None and max(map(len, lines)) > room:
+            if room is not None and max(map(count_cells, lines)) > room:
                 # A long path or command gets a line of its own, so that it can be copied.
                 self._print(stream, margin + name)
-                self._print(stream, f"{margin}  {value}", wrap=False, link=path)
+                self._print(stream, f"{margin}  {value}", to_copy=True, link=path)
                 continue
             first = f"{margin}{pad_cells(name, longest)}  {lines[0]}".rstrip()
             self._print(stream, first, link=path if len(lines) == 1 else None)
@@ -311,9 +324,8 @@ class Output:
     def _message(self, kind: str, text: str) -> None:
         self._is_trouble = kind in {"warning", "error"}
         prefix = "" if kind == "note" else f"{kind}: "
-        # Commands are meant to be copied, so only the terminal may break them.
-        holds_command = kind == "hint" and any(word in text for word in _COMMAND_WORDS)
-        self._print("stderr", text, prefix=prefix, style=_MARKS[kind], wrap=not holds_command)
+        holds_command = any(word in text for word in _COMMAND_WORDS)
+        self._print("stderr", text, prefix=prefix, style=_MARKS[kind], to_copy=holds_command)
 
     def _print(
         self,
@@ -322,18 +334,27 @@ class Output:
         *,
         prefix: str = "",
         style: str = "",
-        wrap: bool = True,
+        to_copy: bool = False,
         link: Path | None = None,
     ) -> None:
-        """Write text; `link` is the path that it ends with, if a terminal may open it."""
+        """Write a line.
+
+        Args:
+            stream: Where.
+            text: What.
+            prefix: Comes before it, with the style.
+            style: Of the prefix, in the words of rich.
+            to_copy: Whether it stays one line although a terminal breaks it.
+            link: The path that it ends with, if a terminal may open it.
+        """
         from rich.text import Text
 
         console = self.console(stream)
         whole = encodable(safe_text(prefix + text), console.encoding)
-        width = self._width(stream) if wrap else None
+        width = None if link is not None else self._width(stream)  # paths stay whole
         if stream == "stdout":
             self._has_written, self._is_trouble = True, False
-        words = Text("\n".join(wrap_line(whole, width)))
+        words = Text(wrap_to_copy(whole, width) if to_copy else "\n".join(wrap_line(whole, width)))
         words.stylize(style, 0, len(prefix))
         if link is not None and console.is_terminal and link.exists():
             words.stylize(f"link {_address(link)}", len(whole) - len(format_value(link)))
@@ -342,14 +363,9 @@ class Output:
             console = self.console("stderr")
         console.print(words, soft_wrap=True)
 
-    def _plain_table(
-        self,
-        columns: Sequence[str],
-        values: Sequence[Sequence[object]],
-        cells: Sequence[Sequence[str]],
-    ) -> None:
+    def _plain_table(self, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
         widths = natural_widths(columns, cells)
-        right = right_aligned(len(columns), values)
+        right = right_aligned(cells) or [False] * len(columns)
         for row in [list(columns), *cells]:
             padded = (
                 pad_cells(cell, width, right=is_right)
@@ -358,23 +374,22 @@ class Output:
             self.line("  ".join(padded).rstrip())
 
     def _rich_table(
-        self,
-        columns: Sequence[str],
-        values: Sequence[Sequence[object]],
-        cells: Sequence[Sequence[str]],
+        self, columns: Sequence[str], cells: Sequence[Sequence[str]], *, gap: int
     ) -> None:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         console = self.console("stdout")
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
-        right = right_aligned(len(columns), values)
+        table = Table(
+            box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap - 1, 0, 0)
+        )
+        right = right_aligned(cells)
         heads, *rows = (
             [encodable(safe_text(cell), console.encoding) for cell in row]
             for row in [columns, *cells]
         )
-        widths = squeeze(heads, rows, width=console.width)
+        widths = squeeze(heads, rows, width=console.width, gap=gap)
         for name, is_right, width in zip(heads, right, widths, strict=True):
             table.add_column(
                 Text(name),

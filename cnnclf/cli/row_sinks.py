@@ -352,15 +352,15 @@ class _TableRows(_StdoutRows):
         others = ranking if prediction.is_unknown else ranking[1:]
         best = f"{ranking[0][1]:.4f}" if ranking else "-"
         label = pad_cells(safe_text(prediction.label or "-"), self._width)
-        line = f"{label}  {best:>11}  {prediction.path}"
+        words = [f"{label}  {best:>11} ", str(prediction.path)]
         if prediction.label_set:
-            line += f"  {{{', '.join(prediction.label_set)}}}"
+            words.append(f" {{{', '.join(prediction.label_set)}}}")
         if prediction.is_unfamiliar:
-            line += "  unlike anything learned"
+            words.append(" unlike anything learned")
         if prediction.placed:
-            line += f" -> {prediction.placed}"
+            words.append(f"-> {prediction.placed}")
         if others:
-            line += f"  ({', '.join(f'{label} {value:.4f}' for label, value in others)})"
+            words.append(f" ({', '.join(f'{label} {value:.4f}' for label, value in others)})")
         if prediction.error:
-            line += f"  error: {prediction.error}"
-        out.data(safe_text(line) + "\n")  # not wrapped, so that paths can be copied
+            words += f" error: {prediction.error}".split(" ")
+        out.row(words)

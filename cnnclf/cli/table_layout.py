@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
-import textwrap
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 
 from cnnclf.cli.words import count_cells
+
+_WORD = re.compile(r"(?<!\S)'[^']*'\S*|\S+")
+_NUMBER = re.compile(r"[~+-]?\d[\d,.]*(e[+-]\d+)?( ([kMG]?B|bytes?|%))?|-|nan|inf")
 
 
 def plain(value: Any) -> Any:
@@ -42,16 +45,22 @@ def plain(value: Any) -> Any:
     raise TypeError(f"expected a value that JSON can hold, received {type(value).__name__}")
 
 
-def fits(columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int) -> bool:
-    """Return whether a table fits into a width without breaking words."""
+def find_gap(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int
+) -> Literal[0, 1, 2]:
+    """Return the spaces between columns with which a table fits without breaking words, or 0."""
     needed = _word_widths(columns, cells)
-    return sum(needed) + 2 * (len(needed) - 1) <= width
+    room = width - sum(needed)
+    gaps = len(needed) - 1
+    return 2 if room >= 2 * gaps else 1 if room >= gaps else 0
 
 
-def squeeze(columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int) -> list[int]:
+def squeeze(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int, gap: int
+) -> list[int]:
     """Take from the columns with most room until they fit; words, such as names, stay whole."""
     widths, needed = natural_widths(columns, cells), _word_widths(columns, cells)
-    for _ in range(sum(widths) + 2 * (len(widths) - 1) - width):
+    for _ in range(sum(widths) + gap * (len(widths) - 1) - width):
         roomiest = max(range(len(widths)), key=lambda at: widths[at] - needed[at])
         widths[roomiest] -= 1
     return widths
@@ -70,28 +79,47 @@ def _word_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list
     ]
 
 
-def right_aligned(count: int, values: Sequence[Sequence[object]]) -> list[bool]:
-    """Return for each column whether it has numbers only."""
-
-    def is_numeric(column: int) -> bool:
-        seen = [row[column] for row in values if row[column] is not None]
-        return bool(seen) and all(
-            isinstance(each, int | float) and not isinstance(each, bool) for each in seen
-        )
-
-    return [is_numeric(column) for column in range(count)]
+def right_aligned(cells: Sequence[Sequence[str]]) -> list[bool]:
+    """Return for each column of the rows whether it has only numbers, some with a unit."""
+    return [
+        set(column) != {"-"} and all(map(_NUMBER.fullmatch, column))
+        for column in zip(*cells, strict=True)
+    ]
 
 
 def wrap_line(text: str, width: int | None) -> list[str]:
-    """Break a line at spaces; longer words stay whole, for the terminal to break."""
-    if width is None or len(text) <= width:
+    """Break a line at spaces outside of quotes; longer words stay whole, for the terminal to break.
+
+    Args:
+        text: One line; its indentation is kept, also by the lines that follow the first.
+        width: Columns; None for any.
+    """
+    if width is None or count_cells(text) <= width:
         return [text]
     indent = " " * min(len(text) - len(text.lstrip()), width // 2)
-    return textwrap.wrap(
-        text.strip(),
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-        break_long_words=False,
-    ) or [""]
+    return [indent + line for line in _fill(_WORD.findall(text), width - len(indent))]
+
+
+def wrap_to_copy(text: str | Sequence[str], width: int | None) -> str:
+    """Fill a line with spaces, for a terminal to break between words and copy as one line.
+
+    Args:
+        text: The line, or the words that stay whole.
+        width: Columns; None for any.
+    """
+    if width is None:
+        return text if isinstance(text, str) else " ".join(text)
+    lines = wrap_line(text, width - 1) if isinstance(text, str) else _fill(text, width - 1)
+    # At least one space follows each line, or the words beside a break would be copied as one.
+    filled = (line + " " * (-(count_cells(line) + 1) % width + 1) for line in lines[:-1])
+    return "".join(filled) + lines[-1]
+
+
+def _fill(words: Sequence[str], width: int) -> list[str]:
+    lines = [words[0] if words else ""]
+    for word in words[1:]:
+        if count_cells(lines[-1]) + 1 + count_cells(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

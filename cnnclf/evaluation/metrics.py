@@ -84,6 +84,15 @@ def build_metrics(top_k: int = TOP_K) -> tuple[Metric, ...]:
     )
 
 
+def shown_metrics(top_k: int = TOP_K) -> tuple[Metric, ...]:
+    """Return the metrics that a table for people holds: top-1 accuracy only repeats the accuracy.
+
+    Args:
+        top_k: See `build_metrics`.
+    """
+    return tuple(row for row in build_metrics(top_k) if top_k > 1 or row.name != "top_k_accuracy")
+
+
 def measure(
     class_indices: ClassIndices, probabilities: Probabilities, *, top_k: int = TOP_K
 ) -> dict[str, float]:

@@ -116,7 +116,7 @@ def fit_epochs(fewest: int, count: int, *, batch_size: int) -> tuple[int, str]:
     """Increase the epochs of a preset until small datasets get enough steps."""
     steps = max(1, math.ceil(count / batch_size))
     epochs = max(fewest, min(_MAX_EPOCHS, math.ceil(_STEPS_AT_LEAST / steps)))
-    return epochs, f"at least {fewest}, and {_STEPS_AT_LEAST} steps if {_MAX_EPOCHS} have as many"
+    return epochs, f"at least {fewest}, and {_STEPS_AT_LEAST:,} steps if {_MAX_EPOCHS} have as many"
 
 
 def choose_epochs(count: int, batch_size: int) -> tuple[int, str]:
@@ -124,7 +124,7 @@ def choose_epochs(count: int, batch_size: int) -> tuple[int, str]:
     steps = max(1, math.ceil(count / batch_size))
     epochs = min(_MAX_EPOCHS, max(_MIN_EPOCHS, math.ceil(_STEPS / steps)))
     return epochs, (
-        f"about {_STEPS} steps of {batch_size} images, between {_MIN_EPOCHS} and "
+        f"about {_STEPS:,} steps of {batch_size} images, between {_MIN_EPOCHS} and "
         f"{_MAX_EPOCHS} epochs"
     )
 

@@ -19,8 +19,9 @@ from cnnclf.pages.html_page import as_data, show
 from cnnclf.pages.html_page import render_page as render_html
 from cnnclf.pages.svg_charts import Line, draw_class_bars, draw_lines
 from cnnclf.quality.check_evidence import Evidence
-from cnnclf.quality.check_table import CHECKS
+from cnnclf.quality.check_table import CHECKS, SUSPECTS
 from cnnclf.quality.finding import Check, Finding, Severity
+from cnnclf.quality.suspects import describe_judge
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -120,11 +121,15 @@ def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidenc
     more = len(findings) - _MAX_CARDS
     rest = f'<p class="dim">and {more:,} more in findings.csv</p>' if more > 0 else ""
     severity = findings[0].severity
+    judge = ""
+    if check.name == SUSPECTS:
+        words = describe_judge(evidence.judgement.accuracy, len(evidence.classes))
+        judge = f"<p>Judged by {_text(words)}.</p>"
     return (
         f'<section id="{check.name}" data-check="{check.name}">'
         f'<h2><span class="badge {severity}">{severity}</span> {_text(check.title)} '
         f'<span class="dim">({check.name}: {len(findings):,})</span></h2>'
-        f"<p>Effect: {_text(check.effect)}.</p><p>Action: {_text(check.action)}.</p>"
+        f"{judge}<p>Effect: {_text(check.effect)}.</p><p>Action: {_text(check.action)}.</p>"
         f'<ul class="cards">{cards}</ul>{rest}</section>'
     )
 

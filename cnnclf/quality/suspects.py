@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float32]
 _FOLDS: Final = 5
 _MAX_REPEATS: Final = 4
 _STABLE: Final = 0.95  # of the first tenth of the ranking stays when folds are drawn again
+_TRUSTED: Final = 0.9  # agreement with labels, above which most suspects are wrong labels
 _STEPS: Final = 60
 _PENALTIES: Final = (0.1, 0.4, 1.5)
 _DIMENSIONS: Final = 256  # main directions of the features; more were no more accurate
@@ -160,6 +161,22 @@ def find_suspects(
     rows = np.flatnonzero((best != classes) & (margins < 0) & (chosen >= usual[best]))
     rows = rows[np.argsort(margins[rows], kind="stable")]
     return [(row, int(best[row]), float(margins[row])) for row in rows.tolist()]
+
+
+def describe_judge(accuracy: float, images: int) -> str:
+    """Say how far a classifier that finds suspects can be trusted.
+
+    Args:
+        accuracy: Fraction of the labels that it agrees with.
+        images: How many it judged.
+    """
+    words = f"a classifier that agrees with {100 * accuracy:.0f} % of the labels"
+    if accuracy < _TRUSTED:
+        words += (
+            ", which is too weak to judge: if every label were right, it would still contradict "
+            f"about {round((1 - accuracy) * images):,} of {images:,}"
+        )
+    return words
 
 
 def _reduce(x: Floats) -> Floats:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.errors import CnnclfError, DataError, RunError
-from cnnclf.evaluation.metrics import TOP_K, build_metrics
+from cnnclf.evaluation.metrics import TOP_K, shown_metrics
 from cnnclf.evaluation.paired_runs import PairedTest, open_compared
 from cnnclf.evaluation.paired_runs import compare_runs as compare_answers
 from cnnclf.files import write_text_atomic
@@ -110,7 +110,7 @@ def _list_figures(
     top_k = next(
         (test.metrics["top_k"] for test in tests if test and "top_k" in test.metrics), TOP_K
     )
-    for metric in build_metrics(top_k):
+    for metric in shown_metrics(top_k):
         values = [
             section(test.metrics, "metrics").get(metric.name) if test else None for test in tests
         ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnclf.errors import CnnclfError, UsageError
 from cnnclf.evaluation.learning_diagnosis import describe_shares, diagnose
-from cnnclf.evaluation.metrics import TOP_K, build_metrics, wilson_interval
+from cnnclf.evaluation.metrics import TOP_K, shown_metrics, wilson_interval
 from cnnclf.evaluation.selective import trace_risk
 from cnnclf.files import write_text_atomic
 from cnnclf.names import count_of, name_some
@@ -177,9 +177,9 @@ def _describe_run(files: RunFiles) -> dict[str, str]:
         "device": record.get("device"),
         "seed": record.get("seed"),
         "versions": ", ".join(f"{k} {v}" for k, v in section(record, "versions").items()),
-        "training time": _unit(record.get("fit_s"), "s"),
+        "training time": _round(record.get("fit_s"), " s"),
         "time spent": _describe_time(record),
-        "images per second": record.get("images_per_s"),
+        "images per second": _round(record.get("images_per_s")),
         "epochs": record.get("epochs"),
         "best epoch": record.get("best_epoch"),
     }
@@ -195,8 +195,8 @@ def _describe_time(record: Mapping[str, Any]) -> str:
     return describe_shares(start_s + fit_s, starting=start_s, waiting=wait * fit_s, device=device)
 
 
-def _unit(value: object, unit: str) -> str:
-    return "" if value is None else f"{value} {unit}"
+def _round(value: float | None, unit: str = "") -> str:
+    return "" if value is None else f"{value:,.1f}{unit}"
 
 
 def _describe_data(files: RunFiles, dataset: "Dataset | None") -> dict[str, Any]:
@@ -292,7 +292,7 @@ def _describe_test(
         "headline": _headline(metrics),
         "figures": [
             (metric.title, section(metrics, "metrics").get(metric.name), metric.summary)
-            for metric in build_metrics(metrics.get("top_k", TOP_K))
+            for metric in shown_metrics(metrics.get("top_k", TOP_K))
             if section(metrics, "metrics").get(metric.name) is not None
         ],
         "reliability": draw_reliability(metrics.get("calibration", ())),

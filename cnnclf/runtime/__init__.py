@@ -20,6 +20,7 @@ from cnnclf.runtime.backends import (
     BACKENDS,
     DeviceRequest,
     Devices,
+    keep_freed_memory,
     open_backend,
     tensorflow_converter_errors,
     tensorflow_gpu_problem,
@@ -148,6 +149,7 @@ def setup_runtime(
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0" if verbose else "3"
     if progress is not None and backend not in sys.modules:
         progress.note(f"starting {_TITLES[backend]}")
+    keep_freed_memory()
     with quiet(verbose=verbose), fast_imports():
         devices = open_backend(backend, DeviceRequest(device, threads, logical_cpus, deterministic))
         chosen, reason = _choose_precision(precision, devices)

@@ -319,10 +319,13 @@ def _index_training(work: Work[Any], classifier: Classifier) -> None:
         work.progress.note(f"no index of training images: {error.message}")
         return
     if found.familiarity is not None:
-        index = found.familiarity.index
+        index, count = found.familiarity.index, len(found.familiarity.distances)
+        # with fewer, `min_familiar` = 0.01 is below the smallest fraction there is
+        nearer = f"all {count} val images" if count < 99 else "99 % of the val images"
         work.progress.note(
             f"index of {len(index):,} training images ({format_bytes(index.nbytes)}, "
-            f"{time.perf_counter() - start:.1f} s): predict marks images unlike anything learned"
+            f"{time.perf_counter() - start:.1f} s): predict marks images that are less like these "
+            f"than {nearer}"
         )
 
 

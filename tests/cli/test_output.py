@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnclf.cli import live
 from cnnclf.cli.live import _bar_columns
 from cnnclf.cli.output import SCHEMA_VERSION, Output
 from cnnclf.cli.table_layout import plain
@@ -314,6 +315,7 @@ def test_no_way_out_lets_a_terminal_obey_what_is_shown(
     monkeypatch: pytest.MonkeyPatch, way: str, columns: int
 ) -> None:
     stdout, stderr = open_screen(monkeypatch, columns, Terminal)
+    monkeypatch.setattr(live, "UNSEEN_S", 0)
     WAYS[way](Output())
     raw = stdout.getvalue() + stderr.getvalue()
     # The colors and cursor movements of our own do not count.
@@ -434,6 +436,7 @@ def test_units_without_a_plural_stay_as_they_are(
 @pytest.mark.parametrize("columns", [20, 40, 60, 80, 120])
 def test_live_bars(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     stdout, stderr = open_screen(monkeypatch, columns, Terminal)
+    monkeypatch.setattr(live, "UNSEEN_S", 0)
     progress = Output().progress()
     with progress.task("outer", 3, unit="steps") as outer:
         with progress.task("inner", None, unit="files") as inner:
@@ -448,6 +451,13 @@ def test_live_bars(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     assert "outer: 3 steps in " in text
     assert "between" in text
     assert stdout.getvalue() == ""
+
+
+def test_what_takes_no_time_leaves_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, stderr = open_screen(monkeypatch, 80, Terminal)
+    with Output().progress().task("looking", 1, unit="files") as task:
+        task.advance(1)
+    assert "1 file in" not in stderr.getvalue()
 
 
 def test_results_move_above_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -557,14 +567,17 @@ def test_rows_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert words == "epoch 1, loss 2.5000, val accuracy 0.5000"
 
 
-def test_a_hint_is_wrapped_unless_it_holds_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hint_with_a_command_is_one_line_with_words_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     _, stderr = open_screen(monkeypatch, 20, Terminal)
     out = Output()
     out.hint("put the images of each class into a folder")
-    out.hint("cnnclf train photos --out runs/1")
-    rows = rows_of(stderr.getvalue())
-    assert "hint: put the" in rows[0]
-    assert "hint: cnnclf train photos --out runs/1" in "".join(rows)
+    out.hint("cnnclf train 'my photos' --out runs/1")
+    *rows, command = rows_of(stderr.getvalue())
+    assert rows == ["hint: put the images", "of each class into a", "folder"]
+    # One line to copy, which a terminal of 20 columns breaks between words, but not within quotes.
+    assert command == "hint: cnnclf train  'my photos' --out   runs/1"
 
 
 # Words

@@ -1,6 +1,7 @@
 """Runs the command line as a person does: on a pseudo-terminal, with stdout or stderr elsewhere."""
 
 import fcntl
+import json
 import os
 import pty
 import struct
@@ -8,12 +9,16 @@ import subprocess
 import sys
 import termios
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import pyte
 
+from tests.terminal.at_widths import END
+
+WIDTHS = (60, 80, 120)
 ROOT = Path(__file__).parents[2]
 
 Stream = Literal["terminal", "pipe", "file", "full", "closed"]
@@ -93,8 +98,28 @@ def run(
         code,
         texts["tty" if stdout == "terminal" else "stdout"],
         texts["tty" if stderr == "terminal" else "stderr"],
-        _draw(bytes(received["tty"]), columns),
+        draw(bytes(received["tty"]), columns),
     )
+
+
+def run_each(
+    calls: Sequence[tuple[int, Sequence[object]]], *, timeout_s: float = 900, **environment: Any
+) -> list[Shown]:
+    """Run command lines in one process, each on a terminal of its own width.
+
+    Args:
+        calls: Columns and arguments.
+        timeout_s: For all of them.
+        **environment: More variables.
+    """
+    words = json.dumps([(columns, [*map(str, arguments)]) for columns, arguments in calls])
+    whole = run(words, module="tests.terminal.at_widths", timeout_s=timeout_s, **environment)
+    parts = whole.stdout.split(END)
+    assert len(parts) == 2 * len(calls) + 1, whole.stdout
+    return [
+        Shown(int(code), text, text, draw(text.encode(), columns))
+        for (columns, _), text, code in zip(calls, parts[::2], parts[1::2], strict=False)
+    ]
 
 
 def _read(stream: IO[bytes], into: bytearray) -> threading.Thread:
@@ -116,7 +141,7 @@ def _read(stream: IO[bytes], into: bytearray) -> threading.Thread:
     return thread
 
 
-def _draw(data: bytes, columns: int) -> tuple[str, ...]:
+def draw(data: bytes, columns: int) -> tuple[str, ...]:
     """Give the lines that are on the screen, those that scrolled out of it included."""
     screen = pyte.HistoryScreen(columns, 50, history=100_000, ratio=1)
     stream = pyte.ByteStream(screen)

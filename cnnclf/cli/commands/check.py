@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cnnclf.quality.checking import QualityReport
     from cnnclf.quality.finding import Finding
 
-_TRUSTED = 0.9  # agreement with labels, above which most suspects are wrong labels
 _CASES = 3  # of each check on the screen; --out has all
 _LEVELS = ("error", "warning")
 
@@ -92,6 +91,7 @@ def _read_level(strict: str | None) -> str:
 
 def _show(report: "QualityReport") -> None:
     from cnnclf.quality.check_table import SUSPECTS
+    from cnnclf.quality.suspects import describe_judge
 
     total = f"{count_of(report.images, 'image')} of {len(report.labels):,} classes"
     if not report.findings:
@@ -104,7 +104,7 @@ def _show(report: "QualityReport") -> None:
         if len(findings) > _CASES:
             out.line(f"  and {len(findings) - _CASES:,} more")
         if check.name == SUSPECTS and report.label_accuracy is not None:
-            out.line(f"  judged by: {_judge(report.label_accuracy)}")
+            out.line(f"  judged by: {describe_judge(report.label_accuracy, report.images)}")
         out.line(f"  effect: {check.effect}")
         out.line(f"  action: {check.action}")
         out.line()
@@ -112,13 +112,6 @@ def _show(report: "QualityReport") -> None:
 
     counts = [count_of(report.count(severity), severity) for severity in Severity]
     out.line(f"{', '.join(counts)} in {total}")
-
-
-def _judge(accuracy: float) -> str:
-    words = f"a classifier that agrees with {100 * accuracy:.0f} % of the labels"
-    if accuracy < _TRUSTED:
-        words += "; many of these images are hard, not wrongly labeled"
-    return words
 
 
 def _describe(finding: "Finding") -> str:

@@ -70,13 +70,12 @@ def evaluate_command(
 
 
 def _show(report: "Report") -> None:
-    from cnnclf.evaluation.metrics import build_metrics
+    from cnnclf.evaluation.metrics import shown_metrics
 
     title = "accuracy" if report.split == "all" else f"{report.split} accuracy"
     rows: dict[str, object] = {title: report.headline}
-    for metric in build_metrics(report.top_k):
-        # With two classes, top-k accuracy equals the accuracy.
-        if metric.name != "accuracy" and (metric.name != "top_k_accuracy" or report.top_k > 1):
+    for metric in shown_metrics(report.top_k):
+        if metric.name != "accuracy":
             rows[metric.title] = report.metrics[metric.name]
     if report.promise is not None:
         rows["answered"] = _describe_promise(report.promise)
