@@ -251,8 +251,12 @@ class Output:
                 text = _help_text(words).append(f" {extra}" if words else extra, style="dim")
                 text.rstrip()
                 head = Text(f"  {name}".ljust(left), style="cyan")
-                if len(name) + 4 > left:
-                    lines.append(head)
+                if len(name) + 4 > left:  # too long a list of choices is broken between them
+                    choices = (
+                        f"  {name.replace('|', '| ')}" if len(name) + 2 > width else head.plain
+                    )
+                    parts = wrap_line(choices, width)
+                    lines += [Text(part.replace("| ", "|"), style="cyan") for part in parts]
                     head = Text(" " * left)
                 first, *rest = text.wrap(console, width - left) or [Text()]
                 lines += [head + first, *(Text(" " * left) + line for line in rest)]
