@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.config import list_fields, option_name
-from cnnclf.names import name_some
+from cnnclf.files import format_bytes
+from cnnclf.names import count_of, name_some
 
 if TYPE_CHECKING:
     from cnnclf.planning.finetune_plan import FinetunePlan
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 _MAX_SUMMARY = 8  # lines
 _CHOICES = 3  # of the lines of a plan that say what is trained and how
+_PROGRAM_BYTES = 1_150_000_000  # of a process that trains on a CPU; see docs/how-to/finetune.md
 _MAX_CHANGED = 6  # settings in the line of what was given
 
 
@@ -29,6 +31,22 @@ def describe_time(plan: "TrainPlan | FinetunePlan") -> str:
     return (
         plan.expect().describe(plan.config.training.minutes, epochs=epochs) if _is_cpu(plan) else ""
     )
+
+
+def describe_memory(plan: "TrainPlan | FinetunePlan", counted: int, where: str) -> str:
+    """Say how much memory training needs, and what of it is counted.
+
+    Args:
+        plan: The plan.
+        counted: Bytes of weights, optimizer and outputs.
+        where: The layers whose outputs are counted, as words that follow "images".
+    """
+    training, optimizer = plan.config.training, plan.config.optimizer.name
+    outputs = f"the outputs of {count_of(int(training.batch_size), 'image')}{where}"
+    words = f"{format_bytes(counted)} for the weights, {optimizer} and {outputs}"
+    if plan.config.runtime.device.startswith("gpu"):
+        return f"{words}; TensorFlow itself is not counted"
+    return f"about {format_bytes(_PROGRAM_BYTES + counted)}: {words}, the rest for the program"
 
 
 def expect_time(plan: "TrainPlan | FinetunePlan") -> dict[str, Any] | None:

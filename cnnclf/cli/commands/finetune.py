@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cnnclf.cli import options
 from cnnclf.cli.network_tables import GroupedCount
 from cnnclf.cli.output import out
-from cnnclf.cli.plan_words import describe_time
+from cnnclf.cli.plan_words import describe_memory, describe_time
 from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.cli.training_commands import (
     Assignments,
@@ -103,7 +103,6 @@ class _BackboneTrainer:
 
 
 def _describe(plan: "FinetunePlan") -> dict[str, str]:
-    from cnnclf.files import format_bytes
     from cnnclf.names import count_of
     from cnnclf.planning.finetune_memory import count_memory
 
@@ -131,11 +130,7 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
         lines["augmentation"] = augmentation
     if expected := describe_time(plan):
         lines["time"] = expected
-    outputs = f"the outputs of {count_of(int(training.batch_size), 'image')} in trained layers"
-    lines["memory"] = (
-        f"{format_bytes(count_memory(plan))} for the weights, {config.optimizer.name} and "
-        f"{outputs}; TensorFlow itself is not counted"
-    )
+    lines["memory"] = describe_memory(plan, count_memory(plan), " in trained layers")
     return lines
 
 

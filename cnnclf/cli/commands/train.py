@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cnnclf.cli import options
 from cnnclf.cli.network_tables import GroupedCount
 from cnnclf.cli.output import out
-from cnnclf.cli.plan_words import describe_time
+from cnnclf.cli.plan_words import describe_memory, describe_time
 from cnnclf.cli.settings import add_settings, given_settings
 from cnnclf.cli.training_commands import (
     Assignments,
@@ -105,7 +105,6 @@ CNN_TRAINER = _CnnTrainer()
 
 
 def _describe(plan: "TrainPlan") -> dict[str, str]:
-    from cnnclf.files import format_bytes
     from cnnclf.names import count_of
 
     model, training, optimizer = plan.config.model, plan.config.training, plan.config.optimizer
@@ -121,8 +120,7 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
         "time": describe_time(plan),
-        "memory": f"{format_bytes(memory)} for the weights, {optimizer.name} and the outputs of "
-        f"{count_of(int(training.batch_size), 'image')}; TensorFlow itself is not counted",
+        "memory": describe_memory(plan, memory, ""),
     }
     return {name: words for name, words in rows.items() if words}
 

@@ -59,7 +59,9 @@ def test_a_dry_run_estimates_the_memory_from_the_batch_size(cli: Cli, images: Pa
         shown = cli("train", images, "--dry-run", "--batch-size", size).stdout
         [lines[size]] = [line for line in shown.splitlines() if line.startswith("memory")]
         assert f"the outputs of {size} images" in lines[size]
-    assert lines[8].split()[1] != lines[80].split()[1]
+        assert lines[size].split()[1] == "about"  # with the program itself
+    counted = [line.split(": ")[1].split(" for ")[0] for line in lines.values()]
+    assert counted[0] != counted[1]
 
 
 def test_a_dry_run_shows_the_layers_and_what_was_given(cli: Cli, images: Path) -> None:
