@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _MAX_SUMMARY = 8  # lines
 _CHOICES = 3  # of the lines of a plan that say what is trained and how
-_PROGRAM_BYTES = 1_150_000_000  # of a process that trains on a CPU; see docs/how-to/finetune.md
+_PROGRAM_BYTES = 1_300_000_000  # of a process that trains on a CPU; see docs/how-to/finetune.md
 _MAX_CHANGED = 6  # settings in the line of what was given
 
 
