@@ -33,7 +33,7 @@ def describe_time(plan: "TrainPlan | FinetunePlan") -> str:
     )
 
 
-def describe_memory(plan: "TrainPlan | FinetunePlan", counted: int, where: str) -> str:
+def describe_memory(plan: "TrainPlan | FinetunePlan", counted: int, *, where: str = "") -> str:
     """Say how much memory training needs, and what of it is counted.
 
     Args:

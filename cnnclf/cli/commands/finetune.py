@@ -130,7 +130,7 @@ def _describe(plan: "FinetunePlan") -> dict[str, str]:
         lines["augmentation"] = augmentation
     if expected := describe_time(plan):
         lines["time"] = expected
-    lines["memory"] = describe_memory(plan, count_memory(plan), " in trained layers")
+    lines["memory"] = describe_memory(plan, count_memory(plan), where=" in trained layers")
     return lines
 
 

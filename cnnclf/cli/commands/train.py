@@ -120,7 +120,7 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
         f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
         "time": describe_time(plan),
-        "memory": describe_memory(plan, memory, ""),
+        "memory": describe_memory(plan, memory),
     }
     return {name: words for name, words in rows.items() if words}
 
