@@ -95,7 +95,8 @@ def draw_coordinates(
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(shown) - 0.4)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_title("bright: better at the first rung; %: of the variance, alone", fontsize=9)
+    words = "; %: of the variance of the ranks, alone" if importances else ""
+    axes.set_title(f"bright: better at the first rung{words}", fontsize=9)
     for side in axes.spines.values():
         side.set_visible(False)
     with atomic_path(path) as temporary:
