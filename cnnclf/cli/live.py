@@ -197,7 +197,7 @@ class _Counter:
         if self.unit == SECONDS:
             return f"{self.name}: {format_seconds(seconds)}"
         text = f"{self.name}: {_amount(self.done, self.unit)} in {format_seconds(seconds)}"
-        if seconds >= 1 and self.done and self.unit != STEPS:
+        if seconds >= 1 and self.done and self.unit not in (STEPS, "epochs"):
             text += f" ({format_rate(self.done / seconds)} {self.unit}/s)"
         return text
 

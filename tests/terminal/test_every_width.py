@@ -73,10 +73,9 @@ def lines_of(shown: Shown) -> tuple[str, ...]:
 
 
 def words_of(shown: Shown) -> list[str]:
+    """Give the words but for numbers, absolute paths, and rates, which only long tasks have."""
     lines = [line for line in lines_of(shown) if not re.search(r" in [\d.]+ (s|min)", line)]
-    words = (
-        word for line in lines for word in re.split(r"[\s|]+", line)
-    )  # but for rates of short tasks
+    words = [word for line in lines for word in re.split(r"[\s|]+", line) if word[:1] != "/"]
     return [re.sub(r"\d[\d.,:-]*", "#", word) for word in words if re.search(r"\w", word)]
 
 
