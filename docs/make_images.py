@@ -6,6 +6,9 @@ Chromium and playwright; without them it stays as it is.
 
 import contextlib
 import io
+import os
+import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -16,44 +19,64 @@ from PIL import Image
 
 from cnnclf.cli.main import main as run_command
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs/learn/README.md"
 IMAGES = ROOT / "docs/learn/images"
 RUN = "sample_data/tiny_run"
-PHOTO = "sample_data/x_or_o/x/x000.jpg"
 MAX_WIDTH, MAX_BYTES = 640, 60_000
 COLORS = 128, 64, 32  # as many as keep an image small: few draw steps where colors change slowly
 MAX_DIFFERENCE = 3.0  # mean over all values, 0 to 255: fonts and processors differ a little
 
-# Name of the image, the arguments of the command, and the file it writes.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "edges": (f"convolve {PHOTO} --filter sobel-x --color gray --out OUT/edges.png", "edges.png"),
-    "layers": (f"explain {RUN} {PHOTO} --show layers --out OUT", "x000-layers.png"),
-    "filters": (f"explain {RUN} --show filters --out OUT", "network-filters.png"),
-    "breaks": (f"explain {RUN} {PHOTO} --show counterfactual --out OUT", "x000-counterfactual.png"),
-    "order": ("check-order sample_data/x_or_o --out OUT/order.png", "order.png"),
-    "evidence": (f"explain {RUN} {PHOTO} --show evidence --out OUT", "x000-evidence.png"),
+# Name of an image, and the file that a command of the page writes.
+FILES = {
+    "edges": "edges.png",
+    "layers": "layers/x000-layers.png",
+    "filters": "filters/network-filters.png",
+    "breaks": "breaks/x000-counterfactual.png",
+    "order": "order.png",
+    "evidence": "evidence/x000-evidence.png",
 }
 
 
 def main() -> int:
     """Write the images, or with --check say which differ from what would be drawn."""
-    stale = []
+    outputs = {Path(file).parts[0] for file in FILES.values()}
     with tempfile.TemporaryDirectory() as folder:
-        for name, (command, file) in COMMANDS.items():
-            with contextlib.redirect_stdout(io.StringIO()):
-                code = run_command(command.replace("OUT", f"{folder}/{name}").split())
-            if code:
-                return code
-            stale += _keep(name, Image.open(Path(folder, name, file)))
-        stale += _keep_report(Path(folder))
-    if "--check" in sys.argv[1:] and stale:
+        Path(folder, "sample_data").symlink_to(ROOT / "sample_data")
+        os.chdir(folder)
+        for words in read_commands():
+            if outputs & set(words):
+                with contextlib.redirect_stdout(io.StringIO()):
+                    code = run_command(words[1:])
+                if code:
+                    return code
+        stale = keep_images(Path(folder), check="--check" in sys.argv[1:])
+    if stale:
         sys.stderr.write(f"stale: {', '.join(stale)}; run python docs/make_images.py\n")
         return 1
     return 0
 
 
-def _keep(name: str, image: Image.Image) -> list[str]:
-    """Write an image as a small file, or with --check return its name if it looks different."""
+def read_commands() -> list[list[str]]:
+    """Return the words of each command on the page, in order."""
+    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+def keep_images(folder: Path, *, check: bool) -> list[str]:
+    """Make small images of what the commands wrote in a folder, and one of a report.
+
+    With `check`, nothing is written: returns the names of those that would look different.
+    """
+    drawn = {name: Image.open(folder / file) for name, file in FILES.items()}
+    report = _draw_report(folder)
+    if report is not None:
+        drawn["report"] = report
+    return [name for name, image in drawn.items() if not _keep(name, image, check=check)]
+
+
+def _keep(name: str, image: Image.Image, *, check: bool) -> bool:
+    """Write an image as a small file, or return whether it looks like the one that is kept."""
     image = image.convert("RGB")
     if image.width > MAX_WIDTH:
         size = (MAX_WIDTH, round(image.height * MAX_WIDTH / image.width))
@@ -65,17 +88,16 @@ def _keep(name: str, image: Image.Image) -> list[str]:
         if file.tell() < MAX_BYTES:
             break
     path = IMAGES / f"{name}.png"
-    if "--check" not in sys.argv[1:]:
+    if not check:
         IMAGES.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.getvalue())
-        return []
+        return True
     with Image.open(path) as kept:
         old, new = (np.asarray(each.convert("RGB"), np.float64) for each in (kept, small))
-    is_same = old.shape == new.shape and np.abs(old - new).mean() <= MAX_DIFFERENCE
-    return [] if is_same else [name]
+    return old.shape == new.shape and bool(np.abs(old - new).mean() <= MAX_DIFFERENCE)
 
 
-def _keep_report(folder: Path) -> list[str]:
+def _draw_report(folder: Path) -> Image.Image | None:
     """Draw the report of a copy of the tiny run, as far as it fits on a screen."""
     chromium = shutil.which("chromium")
     try:
@@ -84,7 +106,7 @@ def _keep_report(folder: Path) -> list[str]:
         chromium = None
     if chromium is None:
         sys.stderr.write("no Chromium: the image of the report is not drawn\n")
-        return []
+        return None
     run = folder / "pets"
     shutil.copytree(ROOT / RUN, run)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -96,7 +118,7 @@ def _keep_report(folder: Path) -> list[str]:
         page.goto((run / "report.html").as_uri() + "#confusion")
         image = Image.open(io.BytesIO(page.screenshot()))
         browser.close()
-    return _keep("report", image)
+    return image
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ def map_evidence(
     head = network.find_head()
     if head.is_linear:
         maps, logits = compute_evidence(head, pixels[None], classes=classes)
+        if head.precision != "float32":  # what predict says: OpenVINO may round in other ways
+            logits = network.logits(pixels[None])
         errors = measure_errors(maps[0], logits[0], classes=classes, head=head)
         terms = [
             f"evidence {each.sum():+.3f}, bias {head.bias[index]:+.3f}"

@@ -11,7 +11,8 @@ from cnnclf.models.anatomy import INPUT, Anatomy, LayerRow
 MAX_BLOCKS = 80
 
 CAPTION = (
-    "height and depth: rows and columns of the feature maps; width: root of the number of filters"
+    "below: shape of the output, number of parameters; "
+    "height, depth: rows, columns of the maps; width: root of their number"
 )
 _COLORS = {
     "conv": "conv",

@@ -3,6 +3,8 @@
 Nothing of it is kept. A network whose columns can be swapped without harm needs no convolutions.
 """
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +17,12 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels
 from cnnclf.evaluation.paired_statistics import Interval, difference_interval
 from cnnclf.planning.train_plan import TrainPlan
-from cnnclf.progress import Progress
+from cnnclf.progress import Progress, Task
 from cnnclf.runs import RunDirectory
 from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import build_loss
 from cnnclf.training.fitting.optimizers import build_optimizer
-from cnnclf.training.precision import change_precision
 from cnnclf.training.scratch import build_batches, open_net, scale_rates
 from cnnclf.training.work import Work
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _STREAM = 9
 _SHOWN = 6  # classes in the figure
-_SPLITS = ("test", "val", "train")  # the first that has images is judged
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OrderValue:
     """What the order of pixels is worth.
 
     Args:
-        split: The images that were judged.
+        split: The images that were judged: test and val, as far as there are any, or train.
         images: How many they are.
         epochs: Of each training.
         ordered: Accuracy with the pixels in order, 0..1.
@@ -115,15 +115,16 @@ def measure_order(
         DataError: No training image can be decoded.
     """
     manifest = dataset.manifest
-    split = next(name for name in _SPLITS if plan.counts[name])
+    # Nothing is chosen on val here, so its images count, too.
+    judged = [name for name in ("test", "val") if plan.counts[name]] or ["train"]
     work = Work(plan, dataset, RunDirectory(Path()), runtime, progress=progress)
-    plain, rows = work.pixels, manifest.select(split)
+    plain, rows = work.pixels, np.concatenate([manifest.select(each) for each in judged])
     both = (plain, PermutedPixels(plain, seed=plan.config.runtime.seed))
-    right = [_train(replace(work, ahead=_give(each)), rows) for each in both]
+    right = _train_both([replace(work, ahead=_give(each)) for each in both], rows)
     gained, lost = (int((right[a] & ~right[b]).sum()) for a, b in ((0, 1), (1, 0)))
     count = len(right[0])
     value = OrderValue(
-        split,
+        " and ".join(judged),
         count,
         epochs=int(plan.config.training.epochs),
         ordered=float(right[0].mean()),
@@ -144,34 +145,65 @@ def _give(pixels: Pixels) -> PixelsAhead:
     return lambda _progress: pixels
 
 
-def _train(work: Work[TrainPlan], rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Train a network, and return which of the rows it labels correctly."""
+def _train_both(
+    works: Sequence[Work[TrainPlan]], rows: npt.NDArray[Any]
+) -> list[npt.NDArray[np.bool_]]:
+    """Train a network from the same start for each work; return which rows each labels correctly.
+
+    It is one network whose variables are put back, so that it is compiled once.
+    """
     import keras
 
-    plan, runtime, pixels = work.plan, work.runtime, work.pixels
-    change_precision(plan, runtime.precision, reason="")  # the same seed for both
-    batches, _ = build_batches(work)
-    epochs, steps = int(plan.config.training.epochs), len(batches)
+    plan, runtime = works[0].plan, works[0].runtime
+    epochs = int(plan.config.training.epochs)
     with runtime.scope():
-        net = open_net(work)
-        rates = scale_rates(net, plan)
-        net.compile(
-            build_optimizer(plan.config.optimizer, total_steps=steps * epochs, scales=rates),
-            loss=build_loss(plan.config.training),
-            jit_compile=runtime.jit_compile,
+        net = open_net(works[0])
+        steps = len(build_batches(works[0])[0])
+        optimizer = build_optimizer(
+            plan.config.optimizer, total_steps=steps * epochs, scales=scale_rates(net, plan)
         )
-    what = "pixels permuted" if isinstance(pixels, PermutedPixels) else "pixels in order"
-    with work.progress.task(what, epochs, unit="epochs") as task:
+        loss = build_loss(plan.config.training)
+        net.compile(optimizer, loss=loss, jit_compile=runtime.jit_compile)
+        net.optimizer.build(net.trainable_variables)
+    variables = [*net.variables, *net.optimizer.variables]
+    start = [np.array(keras.ops.convert_to_numpy(each)) for each in variables]
+    right = []
+    for work, name in zip(works, ("pixels in order", "pixels permuted"), strict=True):
+        for variable, value in zip(variables, start, strict=True):
+            variable.assign(value)
+        _fit(net, work, name=name, epochs=epochs)
+        right.append(_judge(net, work, rows))
+    return right
+
+
+def _fit(net: Any, work: Work[TrainPlan], *, name: str, epochs: int) -> None:
+    import keras
+
+    batches, _ = build_batches(work)
+    with ExitStack() as stack:
+        tasks: list[Task] = []
+
+        def begin(*_: Any, **_logs: Any) -> None:
+            if not tasks:  # after the first step, which compiles: it says nothing of the others
+                tasks.append(stack.enter_context(work.progress.task(name, epochs, unit="epochs")))
+
+        def advance(*_: Any, **_logs: Any) -> None:
+            tasks[0].advance()
+
+        listener = keras.callbacks.LambdaCallback(on_train_batch_end=begin, on_epoch_end=advance)
         net.fit(
             batches.as_keras(0, epochs),
-            steps_per_epoch=steps,
+            steps_per_epoch=len(batches),
             epochs=epochs,
             verbose=0,
             shuffle=False,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: task.advance())],
+            callbacks=[listener],
         )
+
+
+def _judge(net: Any, work: Work[TrainPlan], rows: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     indices = work.dataset.manifest.class_indices
-    judged = Batches(pixels, rows, class_indices=indices, shuffle=False, **work.batch_settings)
+    judged = Batches(work.pixels, rows, class_indices=indices, shuffle=False, **work.batch_settings)
     parts = [
         np.argmax(net.predict_on_batch(images), axis=1) == np.argmax(labels, axis=1)
         for images, labels in judged.epoch(0)

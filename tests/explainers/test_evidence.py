@@ -1,6 +1,7 @@
 """Evidence maps add up to the logit for every head, and wrong maps are found."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,24 @@ def test_a_wrong_map_is_found(open_model: OpenModel) -> None:
     assert told[1].startswith("NOT complete")
     assert measure_errors(maps[0], logits[0], classes=[1], head=head).max() < MAX_ERROR
     assert measure_errors(wrong, logits[0], classes=[1], head=head).max() > MAX_ERROR
+
+
+def test_a_map_of_another_computation_than_that_of_the_engine_is_found(
+    open_model: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In reduced precision OpenVINO may compute other logits than the engine of an export."""
+    context = open_model(build_network("average"))
+    head = find_head(context.network.graph)
+
+    def look_elsewhere(pixels: Any) -> Any:
+        features, logits = head.look(pixels)
+        return 2 * features, 2 * (logits - head.bias) + head.bias
+
+    other = replace(head, look=look_elsewhere, precision="int8")
+    monkeypatch.setattr(context.network, "find_head", lambda: other)
+    maps = map_evidence(context.network, draw_noise(context), classes=[1], config=context.config)
+    assert describe_errors(maps).startswith("NOT complete")
+    assert "in int8" in maps.scale
 
 
 def test_the_map_is_where_the_evidence_is(open_model: OpenModel) -> None:

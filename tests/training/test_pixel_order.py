@@ -12,6 +12,7 @@ from PIL import Image
 from cnnclf.cli.commands import check_order
 from cnnclf.data.manifest import Dataset
 from cnnclf.drawing import canvas
+from cnnclf.training import pixel_order
 from cnnclf.training.pixel_order import OrderValue, PermutedPixels
 from tests.conftest import Cli
 
@@ -50,7 +51,16 @@ def test_the_command_compares_two_trainings(
 ) -> None:
     monkeypatch.setattr(check_order, "_EPOCHS", (2, 2))
     drawn: dict[str, Any] = {}
-    draw = canvas.draw_canvas
+    draw, judge = canvas.draw_canvas, pixel_order._judge
+    weights: list[Any] = []
+
+    def keep_weights(net: Any, *given: Any) -> Any:
+        weights.append(net.get_weights())
+        return judge(net, *given)
+
+    # with nothing permuted, the second training is the first one again, from the same start
+    monkeypatch.setattr(PermutedPixels, "gather", lambda self, rows: self._pixels.gather(rows))
+    monkeypatch.setattr(pixel_order, "_judge", keep_weights)
 
     def draw_canvas(*rows: Any, **words: Any) -> Any:
         drawn.update(words)
@@ -62,9 +72,12 @@ def test_the_command_compares_two_trainings(
     assert result.code == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["epochs"] == 2
-    assert found["images"] == len(shapes.manifest.select("test"))
-    assert found["difference"] == pytest.approx(found["ordered"] - found["permuted"])
-    assert found["interval"][0] <= found["difference"] <= found["interval"][1]
+    judged = [len(shapes.manifest.select(split)) for split in ("test", "val")]
+    assert (found["split"], found["images"]) == ("test and val", sum(judged))
+    assert found["difference"] == found["ordered"] - found["permuted"] == 0
+    assert found["interval"][0] < 0 < found["interval"][1]
+    for first, again in zip(*weights, strict=True):
+        np.testing.assert_allclose(first, again, rtol=1e-3, atol=1e-4)
     with Image.open(figure) as image:
         assert image.width > 400
     title, lines = drawn["title"], drawn["lines"]

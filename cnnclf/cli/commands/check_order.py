@@ -33,7 +33,7 @@ def check_order_command(
 
     Trains the preset tiny for a few epochs on the images, at most 32 pixels a side, and on the same
     images with their pixels moved to other places, the same places in all of them; then compares
-    the two on the test images. Nothing but --out is written.
+    the two on the images of test and val. Nothing but --out is written.
     """
     if out_ is not None:
         check_output(out_, "--out", endings=(".png",), overwrite=overwrite)

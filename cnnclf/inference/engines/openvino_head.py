@@ -21,6 +21,7 @@ from cnnclf.inference.engines.openvino_engine import OpenVinoEngine, OpenVinoGra
 _PARTS = {"ReduceMean": "average", "ReduceMax": "max", "Reshape": "flatten"}
 # What may lie between pooling, dense layer and logits, and changes no number.
 _PASSED = {"Convert", "FakeQuantize", "Reshape", "Squeeze", "Transpose"}
+_DEQUANTIZED = {"Convert", "Multiply", "Subtract"}  # in this order up from FakeQuantize, in ONNX
 _RESCALED = {"Softmax", "Multiply", "Divide"}  # probabilities of logits / temperature
 
 
@@ -105,15 +106,17 @@ def _find_head(graph: Any) -> LinearHead | None:
     logits = _skip(graph.get_results()[0].input_value(0), _PASSED)
     if _kind(logits) == "Softmax":
         logits = _skip(logits, _PASSED | _RESCALED)
-    product, bias = logits, np.zeros(1)
+    product, bias, factor = logits, np.zeros(1), np.ones(1)
     if _kind(logits) == "Add":
         product, bias = _split(logits.get_node())
         product = _skip(product, _PASSED)
+    if _kind(product) == "Multiply":  # of ONNX's Gemm
+        product, factor = _split(product.get_node())
     if _kind(product) != "MatMul":
         return None
     node = product.get_node()
     features, kernel = _split(node)
-    if kernel.ndim != 2 or not bias.size:
+    if kernel.ndim != 2 or not bias.size or factor.size != 1:
         return None
     if node.get_attributes()["transpose_b"]:
         kernel = kernel.T
@@ -127,7 +130,7 @@ def _find_head(graph: Any) -> LinearHead | None:
     # only the global pooling of ONNX computes its axes, which are the last ones
     first = bool(axes) and (not axes[0].size or sorted(axes[0]) == [2, 3])
     return LinearHead(
-        logits, sources[0], parts, kernel, np.broadcast_to(bias.ravel(), kernel.shape[1:]), first
+        logits, sources[0], parts, kernel * factor, np.broadcast_to(bias.ravel(), kernel.shape[1:]), first
     )
 
 
@@ -145,9 +148,15 @@ def _find_pools(port: Any) -> Iterator[Any]:
 
 def _skip(port: Any, kinds: set[str]) -> Any:
     """Return the first output, from a port back, of a node of another kind."""
-    while _kind(port) in kinds:
+    while True:
+        source = port
+        while _kind(source) in _DEQUANTIZED:
+            source = source.get_node().input_value(0)
+        if _kind(source) in kinds & {"FakeQuantize"}:
+            port = source
+        elif _kind(port) not in kinds:
+            return port
         port = port.get_node().input_value(0)
-    return port
 
 
 def _split(node: Any) -> tuple[Any, npt.NDArray[np.float64]]:
