@@ -25,31 +25,29 @@ from cnnclf.models.backbones import BACKBONES, find_backbone
 from cnnclf.models.trunk import build_backbone
 from cnnclf.runtime import setup_runtime
 
-ROUNDS = 3
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=[row.name for row in BACKBONES])
     parser.add_argument("--only-describe", action="store_true", help="build none with weights")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     setup_runtime(device="cpu", precision="float32")
     describe_backbone("mobilenet-0.25")
     print(f"{'backbone':<24}{'first':>8}{'again':>8}{'times':>8}")
     for name in arguments.names:
-        first, again, whole = measure(name, only_describe=arguments.only_describe)
+        first, again, whole = measure(name, arguments.rounds, only_describe=arguments.only_describe)
         times = f"{whole / first:8.1f}" if whole else ""
         print(f"{name:<24}{first:8.2f}{again:8.3f}{times}", flush=True)
 
 
-def measure(name: str, *, only_describe: bool) -> tuple[float, float, float]:
+def measure(name: str, count: int, *, only_describe: bool) -> tuple[float, float, float]:
     """Return medians of processor seconds: to describe, to describe again, to build."""
     import keras
 
     row = find_backbone(name)
     side = row.default_size
     rounds = []
-    for _ in range(ROUNDS):
+    for _ in range(count):
         keras.backend.clear_session()
         gc.collect()
         with (

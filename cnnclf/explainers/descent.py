@@ -188,7 +188,12 @@ def _draw(
             # Below the first point, at the right: beside it, the name would leave the plot.
             is_right = places[at][0] > np.mean(axes[0])
             away, side = ((0, -14), "center") if is_right else ((4, 5), "left")
-            plate = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.85, "linewidth": 0}
+            plate = {
+                "boxstyle": "round,pad=0.15",
+                "facecolor": "white",
+                "alpha": 0.85,
+                "linewidth": 0,
+            }
             plot.annotate(
                 name, places[at], xytext=away, textcoords="offset points", ha=side, bbox=plate
             )

@@ -30,9 +30,10 @@ def map_evidence(
     """Compute the evidence maps of one image."""
     head = network.find_head()
     if head.is_linear:
-        maps, logits = compute_evidence(head, pixels[None], classes=classes)
-        if head.precision != "float32":  # what predict says: OpenVINO may round in other ways
+        features, logits = network.look(pixels)
+        if not head.is_of_engine:
             logits = network.logits(pixels[None])
+        maps = head.contributions(features, np.asarray(classes))
         errors = measure_errors(maps[0], logits[0], classes=classes, head=head)
         terms = [
             f"evidence {each.sum():+.3f}, bias {head.bias[index]:+.3f}"

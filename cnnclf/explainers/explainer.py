@@ -14,6 +14,7 @@ from cnnclf.explainers.training_images import TrainingImages
 from cnnclf.progress import Progress
 
 Pixels = npt.NDArray[np.uint8]
+Rows = Sequence[Sequence[Tile | None]]
 AnyNetwork = Network | RandomizedNetwork
 
 
@@ -78,7 +79,7 @@ class Explanation:
     """An explanation as a figure and as numbers.
 
     Args:
-        rows: Tiles of the figure.
+        rows: Tiles of the figure, or what draws them when they are needed.
         title: Above them.
         lines: Below them: what is shown, and what the checks found.
         summary: One line for the terminal.
@@ -88,7 +89,7 @@ class Explanation:
         side: Width of a column in points.
     """
 
-    rows: Sequence[Sequence[Tile | None]]
+    rows: Rows | Callable[[], Rows]
     title: str
     lines: Sequence[str] = ()
     summary: str = ""
@@ -96,6 +97,11 @@ class Explanation:
     arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     bar: ColorBar | None = None
     side: int = 150
+
+    @property
+    def tiles(self) -> Rows:
+        """The tiles of the figure."""
+        return self.rows() if callable(self.rows) else self.rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,7 +137,9 @@ def explain_images(
             outcome = ExplainedImage("", row.name)
             yield _write(made, outcome, request=request, layer=layer if len(layers) > 1 else "")
     views = [each for each in every if each[0].needs_image]
-    for made_of in _open_subjects(context, found if views else (), classes=classes):
+    # the others need logits only, from whatever engine there is
+    ahead = any(row.needs_head for row, _ in views)
+    for made_of in _open_subjects(context, found if views else (), classes=classes, ahead=ahead):
         if isinstance(made_of, ExplainedImage):
             yield made_of
             continue
@@ -150,9 +152,15 @@ def explain_images(
 
 
 def _open_subjects(
-    context: ExplainContext, found: Iterable[tuple[str, str] | Pixels], *, classes: Sequence[int]
+    context: ExplainContext,
+    found: Iterable[tuple[str, str] | Pixels],
+    *,
+    classes: Sequence[int],
+    ahead: bool,
 ) -> Iterator[Subject | ExplainedImage]:
     """Decode images, and compute what the network says about them, a batch at a time.
+
+    With `ahead`, their last features, too.
 
     Yields:
         In order, a subject or, for an image that cannot be decoded, the outcome.
@@ -176,7 +184,9 @@ def _open_subjects(
             except ImageError as failure:
                 decoded.append((path, ExplainedImage(path, "", error=str(failure))))
         good = [image for _, image in decoded if isinstance(image, np.ndarray)]
-        logits = iter(context.network.logits(np.stack(good)) if good else ())
+        network, logits = context.network, iter(())
+        if good:
+            logits = iter(network.look_ahead(good) if ahead else network.logits(np.stack(good)))
         for path, image in decoded:
             if isinstance(image, ExplainedImage):
                 yield image
@@ -266,7 +276,7 @@ def _write(
     figure = arrays = None
     if request.out is not None:
         image = draw_canvas(
-            explanation.rows,
+            explanation.tiles,
             title=explanation.title,
             lines=explanation.lines,
             bar=explanation.bar,

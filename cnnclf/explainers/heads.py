@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cnnclf.errors import UsageError
 from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.engines.openvino_engine import OpenVinoEngine
 from cnnclf.inference.engines.openvino_head import open_openvino_head
 
 _TRAINING_ONLY = {"Dropout", "SpatialDropout2D", "GaussianNoise", "ActivityRegularization"}
@@ -41,6 +42,8 @@ class Head:
         bias: float64 [K].
         look: From uint8 pixels [n, H, W, C], n >= 1, to the values of the maps and all logits.
         precision: Of what computes them.
+        is_of_engine: Whether `look` gives the logits of the engine; OpenVINO rounds the numbers of
+            an export in int8 in other ways than the engine that opens it.
     """
 
     maps: Any
@@ -49,6 +52,7 @@ class Head:
     bias: npt.NDArray[np.float64]
     look: Look
     precision: str = "float32"
+    is_of_engine: bool = True
 
     @property
     def is_linear(self) -> bool:
@@ -121,8 +125,9 @@ def find_engine_head(classifier: Classifier) -> Head | None:
     found = open_openvino_head(classifier.engine, classifier.source.model)
     if found is None or found.head is None:
         return None
-    head = found.head
-    return Head(None, head.parts, head.kernel, head.bias, found.compute, found.precision)
+    head, precision = found.head, found.precision
+    is_same = precision == "float32" or isinstance(classifier.engine, OpenVinoEngine)
+    return Head(None, head.parts, head.kernel, head.bias, found.compute, precision, is_same)
 
 
 def _look_at(graph: FlatGraph, maps: Any) -> Look:

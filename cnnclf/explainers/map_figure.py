@@ -1,5 +1,7 @@
 """Draws and checks the maps of any method: over the image, alone, and one line of checks."""
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
@@ -77,14 +79,6 @@ def draw_maps(
     """Draw maps with one scale of colors for all classes."""
     labels, config = context.network.labels, context.config
     limit = float(np.abs(maps.values).max()) or 1.0
-    image = to_rgb(subject.pixels)
-    over, alone = [Tile(image, "the image", "as the network sees it")], []
-    for number, index in enumerate(subject.classes):
-        values = maps.values[number]
-        caption = f"p = {subject.probabilities[index]:.3f}, logit {subject.logits[index]:+.3f}"
-        over.append(Tile(overlay(image, values, limit=limit), labels[index], caption))
-        terms = maps.terms[number] if maps.terms else ""
-        alone.append(Tile(_colors(values, limit, maps.is_signed), "", terms))
     places = f"{maps.values.shape[1]} x {maps.values.shape[2]} places"
     completeness = describe_errors(maps)
     found = [part for part in (completeness, checks.words if checks else "") if part]
@@ -95,7 +89,7 @@ def draw_maps(
         else ColorBar("importance", 0, limit, "importance for the class, per place")
     )
     return Explanation(
-        rows=[over, [None, *alone]],
+        rows=partial(_draw_tiles, maps, subject, labels, limit),
         title=describe_subject(subject, labels),
         lines=[f"{row.name}: {maps.method}; {places}.", about + "; ".join(found)],
         summary="; ".join(found),
@@ -108,6 +102,21 @@ def draw_maps(
         arrays={"maps": maps.values, "classes": np.array([labels[i] for i in subject.classes])},
         bar=bar,
     )
+
+
+def _draw_tiles(
+    maps: ClassMaps, subject: Subject, labels: tuple[str, ...], limit: float
+) -> list[list[Tile | None]]:
+    image = to_rgb(subject.pixels)
+    over: list[Tile | None] = [Tile(image, "the image", "as the network sees it")]
+    alone: list[Tile | None] = [None]
+    for number, index in enumerate(subject.classes):
+        values = maps.values[number]
+        caption = f"p = {subject.probabilities[index]:.3f}, logit {subject.logits[index]:+.3f}"
+        over.append(Tile(overlay(image, values, limit=limit), labels[index], caption))
+        terms = maps.terms[number] if maps.terms else ""
+        alone.append(Tile(_colors(values, limit, maps.is_signed), "", terms))
+    return [over, alone]
 
 
 def describe_subject(subject: Subject, labels: tuple[str, ...]) -> str:

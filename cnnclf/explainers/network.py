@@ -1,6 +1,7 @@
 """A network to explain: its logits from any engine, its graph from Keras, and a randomized copy."""
 
 import zipfile
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cnnclf.progress import Progress, Silent
 
 _BATCH = 32
 Pixels = npt.NDArray[np.uint8]
+Features = npt.NDArray[Any]
 
 
 def read_layer_names(path: Path) -> list[str]:
@@ -61,6 +63,7 @@ class Network:
         self.progress: Progress = Silent()
         self.labels = classifier.labels
         self._randomized: RandomizedNetwork | None = None
+        self._ahead: list[tuple[Pixels, Features, Features]] = []
 
     @property
     def has_graph(self) -> bool:
@@ -109,6 +112,30 @@ class Network:
         batches = enumerate(pixels[at : at + _BATCH] for at in range(0, len(pixels), _BATCH))
         return np.concatenate([logits for _, logits in self.classifier.stream(batches)])
 
+    def look(self, pixels: Pixels) -> tuple[Features, Features]:
+        """Return the last features [1, h, w, C] and the logits [1, K] of an image [H, W, C]."""
+        for image, features, logits in self._ahead:
+            if image is pixels:
+                return features, logits
+        features, logits = self.find_head().look(pixels[None])
+        return features, logits
+
+    def look_ahead(self, images: Sequence[Pixels]) -> Features:
+        """Compute the logits [n, K] of images, and keep their last features for `look`.
+
+        So evidence maps need no second pass through the network.
+        """
+        head, stacked = self.find_head(), np.stack(images)
+        is_same = head.is_of_engine and head.precision == self.classifier.engine.precision
+        if not (head.is_linear and is_same):
+            return self.logits(stacked)
+        features, logits = head.look(stacked)
+        cut = [slice(at, at + 1) for at in range(len(images))]
+        self._ahead = [
+            (each, features[at], logits[at]) for each, at in zip(images, cut, strict=True)
+        ]
+        return logits
+
     def probabilities(self, logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Turn logits into probabilities."""
         return self.classifier.probabilities(logits)
@@ -152,6 +179,11 @@ class RandomizedNetwork:
     def find_head(self) -> Head:
         """Find the head, with the weights as they are now."""
         return find_head(self.graph)
+
+    def look(self, pixels: Pixels) -> tuple[Features, Features]:
+        """Compute the last features and the logits of an image, with the weights as they are."""
+        features, logits = self.find_head().look(pixels[None])
+        return features, logits
 
     def draw(self, seed: int) -> None:
         """Draw all weights with a random seed."""

@@ -14,6 +14,8 @@ from cnnclf.config import HeadConfig
 from cnnclf.errors import RunError, UsageError
 from cnnclf.explainers.evidence import compute_evidence, map_evidence, measure_errors
 from cnnclf.explainers.explainer import ClassMaps
+from cnnclf.explainers.explainer_table import find_explainers
+from cnnclf.explainers.explaining import ExplainRequest, explain_images
 from cnnclf.explainers.flat_graph import FlatGraph
 from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.map_figure import describe_errors, overlay
@@ -161,6 +163,30 @@ def test_a_map_of_another_computation_than_that_of_the_engine_is_found(
     maps = map_evidence(context.network, draw_noise(context), classes=[1], config=context.config)
     assert describe_errors(maps).startswith("NOT complete")
     assert "in int8" in maps.scale
+
+
+def test_images_pass_through_the_network_once(
+    open_model: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = open_model(build_network("average"), checks=False)
+    head, looked = find_head(context.network.graph), []
+
+    def look(pixels: Any) -> Any:
+        looked.append(len(pixels))
+        return head.look(pixels)
+
+    counted = replace(head, look=look)
+    monkeypatch.setattr(context.network, "find_head", lambda: counted)
+    images = [draw_noise(context, seed) for seed in range(3)]
+    request = ExplainRequest(find_explainers(["evidence"]), classes=["class 1"])
+    explained = list(explain_images(context, images, request=request))
+    assert looked == [3]
+    for image, each in zip(images, explained, strict=True):
+        maps, logits = compute_evidence(head, image[None], classes=[1])
+        assert each.explanation is not None
+        np.testing.assert_allclose(each.explanation.arrays["maps"], maps[0], atol=1e-6)
+        assert each.scores["completeness_errors"][0] < MAX_ERROR
+        assert each.label == f"class {logits[0].argmax()}"
 
 
 def test_the_map_is_where_the_evidence_is(open_model: OpenModel) -> None:

@@ -179,7 +179,7 @@ def test_filters_without_a_dataset_are_the_kernels(small: ExplainContext) -> Non
     small.open_images = fail
     alone = explain_filters(small)
     assert "the dataset is gone" in alone.summary
-    assert sum(len(row) for row in alone.rows) == 6
+    assert sum(len(row) for row in alone.tiles) == 6
     small.config = small.config | {"layer": "second"}
     with pytest.raises(CnnclfError, match="is gone"):
         explain_filters(small)
@@ -232,7 +232,7 @@ def test_the_strip_follows_the_network(small: ExplainContext) -> None:
 def test_the_strip_names_the_activation(open_model: OpenModel, activation: Any, words: str) -> None:
     context = open_model(build_small(activation))
     explanation = explain_layers(context, make_subject(context, draw_noise(context)))
-    shown = explanation.rows[0][2]
+    shown = explanation.tiles[0][2]
     assert shown is not None
     assert shown.title == words
 

@@ -130,7 +130,12 @@ def _find_head(graph: Any) -> LinearHead | None:
     # only the global pooling of ONNX computes its axes, which are the last ones
     first = bool(axes) and (not axes[0].size or sorted(axes[0]) == [2, 3])
     return LinearHead(
-        logits, sources[0], parts, kernel * factor, np.broadcast_to(bias.ravel(), kernel.shape[1:]), first
+        logits,
+        sources[0],
+        parts,
+        kernel * factor,
+        np.broadcast_to(bias.ravel(), kernel.shape[1:]),
+        first,
     )
 
 
