@@ -25,6 +25,7 @@ from cnnclf.models.backbones import BACKBONES, find_backbone
 from cnnclf.models.trunk import build_backbone
 from cnnclf.runtime import setup_runtime
 
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=[row.name for row in BACKBONES])

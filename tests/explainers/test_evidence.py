@@ -23,7 +23,7 @@ from cnnclf.explainers.network import Network
 from cnnclf.inference.classifier import Classifier
 from cnnclf.models.backbones import BACKBONES, Backbone
 from cnnclf.models.transfer import build_transfer
-from tests.explainers.conftest import OpenModel, draw_noise
+from tests.explainers.conftest import IMAGES, OpenModel, draw_noise
 
 MAX_ERROR = 1e-5
 layers = keras.layers
@@ -107,6 +107,19 @@ def test_probabilities_of_an_export_are_no_logits(open_model: OpenModel, tmp_pat
     np.testing.assert_allclose(maps.values, exact.values, atol=1e-5)
     assert maps.errors is not None
     assert maps.errors.max() < MAX_ERROR
+
+
+def test_the_head_of_an_onnx_graph_in_int8_is_found(open_model: OpenModel, tmp_path: Path) -> None:
+    context = open_model(build_network("both"))
+    settings = {"format": "onnx", "quantize": "int8"}
+    written = cnnclf.export(tmp_path / "bundle", settings, dataset=IMAGES, out=tmp_path / "export")
+    network = Network(Classifier.load(written.directory, device="cpu"))
+    head, exact = network.find_head(), find_head(context.network.graph)
+    assert head.parts == exact.parts
+    assert not head.is_of_engine
+    step = np.abs(exact.kernel).max() / 100
+    np.testing.assert_allclose(head.kernel, exact.kernel, atol=step)
+    np.testing.assert_allclose(head.bias, exact.bias, atol=step)
 
 
 def test_of_an_export_with_several_dense_layers_there_is_no_map(
