@@ -84,9 +84,9 @@ class Network:
             raise RunError(
                 f"{self.classifier.directory} is an export to {kind}, which gives logits but"
                 " neither features nor gradients",
-                "these need Keras: use the run it was exported from; --show occlusion and --show rise"
-                " need only logits, and --show evidence a graph that OpenVINO opens, with one dense"
-                " layer",
+                "these need Keras: use the run it was exported from; --show occlusion and --show"
+                " rise need only logits, and --show evidence a graph that OpenVINO opens, with one"
+                " dense layer",
             )
         return FlatGraph(set_precision(self.classifier.model, "float32"))
 
