@@ -33,6 +33,7 @@ def test_images_are_small_and_have_alt_texts() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_commands_run_in_order_and_draw_the_images(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
