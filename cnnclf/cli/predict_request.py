@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from cnnclf.cli.cluster_call import ClusterCall, check_call
 from cnnclf.cli.output import out
 from cnnclf.errors import DataError, UsageError
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from cnnclf.cli.predict_with_ray import ClusterCall
     from cnnclf.config import PredictConfig
     from cnnclf.inference.bundles import Bundle
     from cnnclf.inference.promise import Cutoff
@@ -133,7 +133,7 @@ def choose_cluster(
     mode: "Mode",
     watch: bool,
     sorting: Sorting | None,
-) -> "ClusterCall | None":
+) -> ClusterCall | None:
     """Return the cluster to use, None for this machine, after checking that rows can be written.
 
     Args:
@@ -149,8 +149,6 @@ def choose_cluster(
         MissingPackageError: Ray or the format needs a package that is not installed.
     """
     if ray is not None:
-        from cnnclf.cli.predict_with_ray import check_call
-
         return check_call(
             ray, path, parts=parts, mode=mode, watch=watch, is_sorting=sorting is not None
         )

@@ -152,13 +152,6 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
         The exit code.
     """
     command = f"cnnclf {trainer.kind.command}"
-    if request.extend is not None:
-        if request.source or request.resume or request.file or request.assignments:
-            raise UsageError(
-                "--extend RUN takes neither a dataset nor --resume, --config or --set",
-                f"{command} --extend {shlex.quote(str(request.extend))} --epochs N",
-            )
-        return _extend(request, request.extend)
     if request.resume is None:
         if request.force:
             raise UsageError("--force goes with --resume RUN only")
@@ -172,6 +165,35 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
             f"a run continues with the settings it started with: {command} --resume RUN",
         )
     return _resume(trainer, request.resume, request)
+
+
+def extend_training(
+    request: Request, path: Path, trainer: "Trainer[TrainConfig, TrainPlan]"
+) -> int:
+    """Train a finished run for more epochs, as a new run.
+
+    Args:
+        request: What was typed.
+        path: The finished run.
+        trainer: The command that made it.
+
+    Returns:
+        The exit code.
+    """
+    from cnnclf.runs import check_new_run
+    from cnnclf.training.extending import open_extension
+
+    if request.source or request.resume or request.file or request.assignments:
+        raise UsageError(
+            "--extend RUN takes neither a dataset nor --resume, --config or --set",
+            f"cnnclf {trainer.kind.command} --extend {shlex.quote(str(path))} --epochs N",
+        )
+    config, _ = load_config(options=request.given, kind=TrainConfig)  # checks what was typed
+    given = {key: attrgetter(key)(config) for key in request.given}
+    extension, dataset = open_extension(path, given)
+    if request.target is not None and not request.dry_run:
+        check_new_run(request.target, overwrite=request.overwrite)
+    return _begin(trainer, extension.plan, dataset, request, extension)
 
 
 def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) -> int:
@@ -232,21 +254,6 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) 
     if request.verbose:
         out.note_pairs(describe_plan(plan, trainer.describe(plan)))
     return _train(trainer, plan, dataset, lambda: run, resume=True, request=request)
-
-
-def _extend(request: Request, path: Path) -> int:
-    """Train a finished run of `cnnclf train` for more epochs, as a new run."""
-    from cnnclf.cli.commands.train import CNN_TRAINER
-    from cnnclf.runs import check_new_run
-    from cnnclf.training.extending import open_extension
-
-    config, _ = load_config(options=request.given, kind=TrainConfig)  # checks what was typed
-    given = {key: attrgetter(key)(config) for key in request.given}
-    extension, dataset = open_extension(path, given)
-    plan = extension.plan
-    if request.target is not None and not request.dry_run:
-        check_new_run(request.target, overwrite=request.overwrite)
-    return _begin(CNN_TRAINER, plan, dataset, request, extension)
 
 
 def _begin(

@@ -20,6 +20,7 @@ from cnnclf.cli.training_commands import (
     Source,
     Track,
     Verbose,
+    extend_training,
     run_training,
 )
 from cnnclf.config import TrainConfig
@@ -67,6 +68,8 @@ def train_command(
         dry_run=dry_run,
         verbose=verbose,
     )
+    if extend is not None:
+        return extend_training(request, extend, CNN_TRAINER)
     return run_training(request, CNN_TRAINER)
 
 

@@ -16,6 +16,7 @@ from cnnclf.cli import training_commands
 from cnnclf.errors import ExitCode
 
 Cli = Callable[..., Any]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -393,3 +394,14 @@ def test_a_run_that_cannot_be_resumed_is_named(
     assert words in said
     assert "hint: " in said
     assert "Traceback" not in said
+
+
+def test_extending_takes_nothing_that_the_run_has(cli: Cli) -> None:
+    run = ROOT / "sample_data" / "tiny_run"
+    for other in ([run], ["--resume", run], ["--set", "training.batch_size=8"]):
+        refused = cli("train", "--extend", run, "--epochs", 9, *other)
+        assert refused.code == ExitCode.USAGE
+        assert "--extend RUN takes neither a dataset nor --resume" in refused.stderr
+    alone = cli("train", "--extend", run, "--epochs", 9)
+    assert alone.code == ExitCode.CONFIG
+    assert "has no checkpoints/last" in alone.stderr
