@@ -168,7 +168,7 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
 
 
 def extend_training(
-    request: Request, path: Path, trainer: "Trainer[TrainConfig, TrainPlan]"
+    request: Request, path: Path, *, trainer: "Trainer[TrainConfig, TrainPlan]"
 ) -> int:
     """Train a finished run for more epochs, as a new run.
 

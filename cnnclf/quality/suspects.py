@@ -40,17 +40,24 @@ class Judgement:
     accuracy: float
     repeats: int
 
-    def margins(self, classes: npt.NDArray[np.int32]) -> Floats:
-        """Return the probability of the given label minus that of the best other one, -1 to 1.
+    def margins(self, classes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+        """Return how much more probable the given label is than the best other one, -1 to 1.
+
+        The difference of both probabilities in units of their sum, so that it grows with their
+        ratio: a label without any probability is more suspicious than one that comes second.
 
         Args:
             classes: int32 [N], the given labels.
+
+        Returns:
+            float64 [N].
         """
         rows = np.arange(len(classes))
-        given = self.probabilities[rows, classes]
+        given = self.probabilities[rows, classes].astype(np.float64)
         others = self.probabilities.copy()
         others[rows, classes] = -np.inf
-        margins: Floats = given - others.max(axis=1)
+        best = others.max(axis=1)
+        margins: npt.NDArray[np.float64] = (given - best) / (given + best + _TINY)
         return margins
 
 

@@ -69,7 +69,7 @@ def train_command(
         verbose=verbose,
     )
     if extend is not None:
-        return extend_training(request, extend, CNN_TRAINER)
+        return extend_training(request, extend, trainer=CNN_TRAINER)
     return run_training(request, CNN_TRAINER)
 
 

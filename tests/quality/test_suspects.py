@@ -1,0 +1,28 @@
+"""Suspicious labels: how they are ranked, and planted ones among them."""
+
+import numpy as np
+
+from cnnclf.quality.suspects import Judgement, cross_validate_labels, find_suspects
+
+
+def test_a_label_without_any_probability_is_more_suspicious_than_a_second_choice() -> None:
+    found = np.array([[0.2, 0.75, 0.05], [0.001, 0.5, 0.499], [0.9, 0.1, 0], [np.nan] * 3], "f4")
+    margins = Judgement(found, 0.0, 1).margins(np.zeros(4, np.int32))
+    assert margins[:3].argsort().tolist() == [1, 0, 2]
+    np.testing.assert_allclose(margins[:3], [-0.55 / 0.95, -0.499 / 0.501, 0.8], rtol=1e-5)
+    assert np.isnan(margins[3])
+
+
+def test_replaced_labels_come_first() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(300) % 3
+    features = rng.normal(size=(300, 20)) + 4 * np.eye(20)[truth]
+    given = truth.astype(np.int32)
+    given[:12] = (given[:12] + 1) % 3
+    judgement = cross_validate_labels(
+        features.astype("f2"), given, units=np.arange(300), usable=np.ones(300, bool)
+    )
+    suspects = find_suspects(judgement, given)
+    assert {row for row, _, _ in suspects[:10]} <= set(range(12))
+    assert all(better == truth[row] for row, better, _ in suspects[:10])
+    assert [margin for *_, margin in suspects] == sorted(margin for *_, margin in suspects)
