@@ -71,6 +71,6 @@ def _environment(directory: Path) -> "Environment":
         "shorten": shorten,
         "number": lambda value: "-" if value is None else f"{value:,}",
         "figure": lambda value: "-" if value is None else f"{value:.4f}",
-        "percent": lambda value: "-" if value is None else f"{100 * value:.1f} %",
+        "percent": lambda value: "-" if value is None else f"{100 * value:.1f}\u00a0%",
     }
     return environment
