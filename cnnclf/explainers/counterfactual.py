@@ -183,8 +183,15 @@ _SIGMAS = [step / 200 for step in range(1, 21)]  # of the longer side
 _FACTORS = [1.05**step for step in range(1, 15)]  # to twice the size
 
 CHANGES: tuple[Change, ...] = (
-    Change("shift across", _both(_FRACTIONS), _shift_across, "shifted by {:+.0f} % of its width"),
-    Change("shift down", _both(_FRACTIONS), _shift_down, "shifted down by {:+.0f} % of its height"),
+    Change(
+        "shift across",
+        _both(_FRACTIONS),
+        _shift_across,
+        "shifted by {:+.0f} % of its width (+: right)",
+    ),
+    Change(
+        "shift down", _both(_FRACTIONS), _shift_down, "shifted by {:+.0f} % of its height (+: down)"
+    ),
     Change("rotation", _both(range(2, 91, 2)), _turn, "turned by {:+.0f} degrees"),
     Change("zoom", [f for each in _FACTORS for f in (each, 1 / each)], _zoom, "scaled by {:.2f}"),
     Change("brightness", _both(range(5, 151, 5)), _brighten, "with {:+.0f} gray levels"),
