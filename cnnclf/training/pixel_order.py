@@ -56,19 +56,23 @@ class OrderValue:
     interval: Interval
 
     @property
-    def sentence(self) -> str:
-        """The result in words."""
+    def figures(self) -> str:
+        """The result in numbers."""
         low, high = (f"{100 * end:+.1f}" for end in self.interval)
-        figures = (
+        return (
             f"{100 * self.difference:+.1f} points of accuracy (95 % interval {low} to {high}): "
             f"{100 * self.ordered:.1f} % in order, {100 * self.permuted:.1f} % permuted, "
             f"{self.images:,} {self.split} images"
         )
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
         if self.interval[0] > 0:
-            return f"The order of pixels is worth {figures}."
+            return f"The order of pixels is worth {self.figures}."
         return (
-            f"No value of the order of pixels was shown: {figures}. Where columns can be swapped, "
-            "a CNN is of no help; more images or --epochs may show one."
+            f"No value of the order of pixels was shown: {self.figures}. Where columns can be "
+            "swapped, a CNN is of no help; more images or --epochs may show one."
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -81,9 +81,10 @@ def check_order_command(
             [Tile(to_rgb(each[at]), f"{label}{order}") for label, each in shown]
             for at, order in enumerate(("", ", permuted"))
         ]
-        title, _, figures = value.sentence.partition(": ")
-        how = f"Preset tiny, {value.epochs} epochs each."
-        save_canvas(draw_canvas(rows, title=title, lines=[figures, how]), out_)
+        title = "Pixels in order, and at other places"
+        difference, _, both = value.figures.partition(": ")
+        lines = [f"{difference}:", f"{both}.", f"Preset tiny, {value.epochs} epochs each."]
+        save_canvas(draw_canvas(rows, title=title, lines=lines), out_)
     out.line(value.sentence)
     if out_ is not None:
         out.line(f"wrote {out_}")
