@@ -93,7 +93,6 @@ class Request:
         verbose: Show what libraries print.
         force: Resume a run although it seems to be training.
         overwrite: Replace the run in `target`.
-        extend: The finished run to train for more epochs, if any.
         track: Trackers that show the run.
     """
 
@@ -107,7 +106,6 @@ class Request:
     verbose: bool
     force: bool = False
     overwrite: bool = False
-    extend: Path | None = None
     track: tuple[str, ...] = ()
 
 

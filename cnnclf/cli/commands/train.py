@@ -61,7 +61,6 @@ def train_command(
         assignments=tuple(set_ or ()),
         given=given_settings(settings),
         resume=resume,
-        extend=extend,
         force=force,
         track=tuple(track or ()),
         overwrite=overwrite,
