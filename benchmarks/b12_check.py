@@ -8,6 +8,7 @@
   crops    100 images of --photos cropped by 5 and 15 % among the others, found by features
   hashes   all pairs within 7 bits of 1,000,000 hashes, of which 2,000 pairs were planted, in one
            thread
+  neighbors  the nearest of 50,000 images in drawn features of 1,280 values; goal: 60 s
 Run from the root of the project: python -m benchmarks.b12_check [--photos FOLDER_OF_CLASS_FOLDERS]
 """
 
@@ -39,6 +40,7 @@ from cnnclf.quality.suspects import cross_validate_labels, find_suspects
 from cnnclf.training.frozen.embedding import embed_images
 
 PER_KIND = 100
+_PARTS = ("speed", "copies", "labels", "crops", "hashes", "neighbors")
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-jpegs")
     parser.add_argument("--photos", type=Path, help="folder of class folders of real photos")
-    parser.add_argument("--only", choices=("speed", "copies", "labels", "crops", "hashes"))
+    parser.add_argument("--only", choices=_PARTS)
     arguments = parser.parse_args()
     if arguments.only in {None, "speed"}:
         for count, height, width in (
@@ -72,6 +74,8 @@ def main() -> None:
         measure_crops(arguments.photos)
     if arguments.only in {None, "hashes"}:
         measure_hashes()
+    if arguments.only in {None, "neighbors"}:
+        measure_neighbors()
 
 
 def measure_speed(photos: Path, count: int, rounds: int) -> None:
@@ -280,6 +284,17 @@ def measure_hashes(count: int = 1_000_000, pairs: int = 2000) -> None:
     print(f"\n{len(hashes):,} hashes of 64 bits, all pairs within 7 bits, one thread")
     print(f"{seconds:.1f} processor seconds (goal: 30), {peak:.2f} GB (goal: 2)")
     print(f"planted pairs found {hits:,} of {pairs:,}; by chance {len(found) - hits}")
+
+
+def measure_neighbors(count: int = 50_000, values: int = 1280, clusters: int = 50) -> None:
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(clusters, values))
+    drawn = centers[rng.integers(0, clusters, count)] + rng.normal(size=(count, values))
+    features = np.maximum(0, drawn).astype(np.float16)
+    start, processor = time.perf_counter(), time.process_time()
+    find_neighbors(features)
+    wall, used = time.perf_counter() - start, time.process_time() - processor
+    print(f"\nnearest images in {count:,} features: {wall:.0f} s, {used:.0f} of the processor")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from cnnclf.importers import import_source
 from cnnclf.models.cnn import build_cnn
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent, Task
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.feeding.batches import Batches

@@ -105,7 +105,7 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
     from cnnclf.importers import open_dataset
     from cnnclf.planning.finetune_plan import plan_finetuning
     from cnnclf.progress import Silent
-    from cnnclf.runs import create_run
+    from cnnclf.runs.run_opening import create_run
     from cnnclf.runtime import setup_runtime
     from cnnclf.training.run import conduct_run
     from cnnclf.training.work import decode_ahead

@@ -102,7 +102,7 @@ def measure_one(source: Path, backbone: str, wanted: float) -> None:
     start = time.perf_counter()
     from cnnclf.config import FinetuneConfig, load_config
     from cnnclf.planning.finetune_plan import plan_finetuning
-    from cnnclf.runs import create_run
+    from cnnclf.runs.run_opening import create_run
     from cnnclf.runtime import setup_runtime
     from cnnclf.training.epochs import EpochRow, StopRequest
     from cnnclf.training.run import conduct_run

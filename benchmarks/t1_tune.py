@@ -29,7 +29,7 @@ from cnnclf.data.manifest import load_dataset  # noqa: E402
 from cnnclf.evaluation.report import evaluate  # noqa: E402
 from cnnclf.inference.classifier import Classifier  # noqa: E402
 from cnnclf.progress import Silent  # noqa: E402
-from cnnclf.runs import RunDirectory  # noqa: E402
+from cnnclf.runs.run_directory import RunDirectory  # noqa: E402
 from cnnclf.tuning import search  # noqa: E402
 from cnnclf.tuning.request import prepare_search  # noqa: E402
 

@@ -19,7 +19,7 @@ from typing import Any
 from cnnclf.config import TuneConfig, load_config
 from cnnclf.data.manifest import load_dataset
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 from cnnclf.training.epochs import StopRequest
 from cnnclf.training.precision import set_up
 from cnnclf.training.run import fit

@@ -34,7 +34,9 @@ from cnnclf.planning.train_plan import plan_training
 from cnnclf.prediction.inputs import ImageInputs
 from cnnclf.progress import Silent
 from cnnclf.quality.image_facts import measure_images
-from cnnclf.runs import STATE_FILE, RunDirectory, create_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_names import STATE_FILE
+from cnnclf.runs.run_opening import create_run
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.state import TrainingState, load_state, save_state
 from cnnclf.training.phases import find_stage

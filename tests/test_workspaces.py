@@ -14,7 +14,7 @@ import pytest
 
 from cnnclf import workspaces
 from cnnclf.errors import ExitCode
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 from cnnclf.workspaces import is_in_use, remove_leftovers, workspace
 from tests.conftest import Cli
 

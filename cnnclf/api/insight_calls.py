@@ -61,7 +61,7 @@ def explain(
         (2, 7, 7)
     """
     from cnnclf.explainers.explain_opening import load_explained, open_context
-    from cnnclf.explainers.explainer_table import find_explainers
+    from cnnclf.explainers.explainer_table import EVERY_VIEW, find_explainers
     from cnnclf.explainers.explaining import ExplainRequest, explain_images
     from cnnclf.inference.classifier import Classifier
 
@@ -80,7 +80,12 @@ def explain(
         data=None if dataset is None else source_of(dataset),
         progress=progress,
     )
-    request = ExplainRequest(views, tuple(classes), None if out is None else Path(out))
+    request = ExplainRequest(
+        views,
+        tuple(classes),
+        None if out is None else Path(out),
+        is_every=EVERY_VIEW in show,
+    )
     found = _find_images(images, kind=classifier.input_spec.kind, progress=progress)
     return list(explain_images(context, found, request=request))
 

@@ -50,7 +50,7 @@ def load_classifier(
     from cnnclf.inference.bundles import find_bundle
     from cnnclf.inference.calibration_data import count_features
     from cnnclf.inference.classifier import Classifier
-    from cnnclf.runs import CLASSIFIER_FILE
+    from cnnclf.runs.run_names import CLASSIFIER_FILE
 
     settings, _ = resolve(PredictConfig, config)
     content = read_json(find_bundle(Path(model)) / CLASSIFIER_FILE)
@@ -173,7 +173,7 @@ def _read_rules(classifier: "Classifier", settings: PredictConfig) -> "AnswerRul
 
     from cnnclf.files import read_json
     from cnnclf.inference.answer_rules import read_rules
-    from cnnclf.runs import CLASSIFIER_FILE
+    from cnnclf.runs.run_names import CLASSIFIER_FILE
 
     rules = read_rules(
         read_json(classifier.directory / CLASSIFIER_FILE),  # it may be calibrated since it loaded

@@ -177,7 +177,7 @@ def report(
     """
     from cnnclf.reporting.run_comparison import compare_runs
     from cnnclf.reporting.run_report import report_run
-    from cnnclf.runs import SEARCH_FILE
+    from cnnclf.runs.run_names import SEARCH_FILE
     from cnnclf.tuning.search_page import report_search
 
     paths, page = [Path(run) for run in runs], None if out is None else Path(out)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.planning.finetune_plan import FinetunePlan
     from cnnclf.planning.train_plan import TrainPlan
-    from cnnclf.runs import RunDirectory
+    from cnnclf.runs.run_directory import RunDirectory
     from cnnclf.training.epochs import EpochListener
     from cnnclf.training.extending import Extension
     from cnnclf.training.run import TrainResult
@@ -206,7 +206,7 @@ def tune(
         >>> cnnclf.tune(dataset, {"minutes": 30}).verdict
         'trial 7 is better than the default (difference 1.4 points, interval 0.5 to 2.3)'
     """
-    from cnnclf.runs import next_run_path
+    from cnnclf.runs.run_opening import next_run_path
     from cnnclf.tuning.recipes import RECIPES
     from cnnclf.tuning.request import prepare_search
     from cnnclf.tuning.search import run_search
@@ -226,7 +226,7 @@ def tune(
 
 
 def _check_out(out: StrPath | None) -> None:
-    from cnnclf.runs import check_new_run
+    from cnnclf.runs.run_opening import check_new_run
 
     if out is not None:  # before images are read
         check_new_run(Path(out))
@@ -258,7 +258,7 @@ def _execute(
     progress: Progress,
     verbose: bool,
 ) -> "TrainResult":
-    from cnnclf.runs import create_run, next_run_path
+    from cnnclf.runs.run_opening import create_run, next_run_path
     from cnnclf.training.run import execute_plan
 
     def make_run() -> "RunDirectory":

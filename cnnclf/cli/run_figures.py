@@ -7,12 +7,8 @@ from typing import Any
 from cnnclf.cli.words import format_rate, format_seconds
 from cnnclf.errors import RunError
 from cnnclf.files import read_json
-from cnnclf.runs import (
-    METRICS_FILE,
-    PARITY_FILE,
-    RunDirectory,
-    is_number,
-)
+from cnnclf.runs.run_directory import RunDirectory, is_number
+from cnnclf.runs.run_names import METRICS_FILE, PARITY_FILE
 
 SPLITS = ("test", "val", "train")
 # The metrics of an evaluation that are shown, in this order; metrics.json has all.

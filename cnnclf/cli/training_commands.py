@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.planning.finetune_plan import FinetunePlan
     from cnnclf.planning.train_plan import TrainPlan
-    from cnnclf.runs import RunDirectory
+    from cnnclf.runs.run_directory import RunDirectory
     from cnnclf.training.epochs import EpochRow
     from cnnclf.training.extending import Extension
     from cnnclf.training.run import TrainResult
@@ -178,7 +178,7 @@ def extend_training(
     Returns:
         The exit code.
     """
-    from cnnclf.runs import check_new_run
+    from cnnclf.runs.run_opening import check_new_run
     from cnnclf.training.extending import open_extension
 
     if request.source or request.resume or request.file or request.assignments:
@@ -198,7 +198,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
     from cnnclf.config import ImportConfig
     from cnnclf.data.checks import check_trainable
     from cnnclf.importers import open_dataset
-    from cnnclf.runs import check_new_run, find_settings
+    from cnnclf.runs.run_opening import check_new_run, find_settings
 
     if request.track:
         from cnnclf.tracking.tracking import check_trackers
@@ -240,7 +240,7 @@ def _note_oddities(dataset: "Dataset") -> None:
 def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) -> int:
     from cnnclf.data.manifest import load_dataset
     from cnnclf.planning.plan import parse_plan, read_dataset_path
-    from cnnclf.runs import open_run
+    from cnnclf.runs.run_opening import open_run
     from cnnclf.training.run import check_resumable
 
     run = open_run(path)
@@ -262,7 +262,7 @@ def _begin(
     extension: "Extension | None" = None,
 ) -> int:
     """Show the plan and, unless only that was asked for, train."""
-    from cnnclf.runs import create_run, next_run_path
+    from cnnclf.runs.run_opening import create_run, next_run_path
 
     described = trainer.describe(plan)
     if request.dry_run:
@@ -339,7 +339,7 @@ def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None
     """Show the figures of a run and where its files are."""
     from cnnclf.importers import SKIPPED_NAME
     from cnnclf.names import count_of
-    from cnnclf.runs import CONFUSION_FIGURE_FILE, WORST_FIGURE_FILE
+    from cnnclf.runs.run_names import CONFUSION_FIGURE_FILE, WORST_FIGURE_FILE
 
     report, run, state = result.report, result.run, result.state
     rows: dict[str, object] = {}

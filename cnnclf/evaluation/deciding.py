@@ -32,7 +32,7 @@ from cnnclf.inference.label_sets import score_truth
 from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
 from cnnclf.inference.promise import Promise, score_confidence
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 
 _OFFERED = (0.8, 0.9, 0.95, 0.98)  # precisions that are shown if none is asked for
 LOWEST_OFFER = _OFFERED[0]

@@ -15,7 +15,7 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
 from cnnclf.planning.plan import PlanOrigin
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 
 
 def measure_model(

@@ -19,7 +19,8 @@ from cnnclf.evaluation.paired_statistics import (
 )
 from cnnclf.files import read_json
 from cnnclf.names import natural_key
-from cnnclf.runs import EVALUATION, METRICS_FILE, PREDICTIONS_FILE, RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_names import EVALUATION, METRICS_FILE, PREDICTIONS_FILE
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset

@@ -42,7 +42,7 @@ from cnnclf.inference.promise import read_promise
 from cnnclf.names import name_some
 from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
-from cnnclf.runs import (
+from cnnclf.runs.run_names import (
     CONFUSION_FIGURE_FILE,
     CONFUSION_TABLE_FILE,
     METRICS_FILE,

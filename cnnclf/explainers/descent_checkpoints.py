@@ -9,7 +9,7 @@ import numpy.typing as npt
 from cnnclf.errors import RunError
 from cnnclf.explainers.network import Network
 from cnnclf.inference.origins import find_origin
-from cnnclf.runs import DESCENT_FILE
+from cnnclf.runs.run_names import DESCENT_FILE
 
 
 def find_checkpoints(network: Network) -> Path:

@@ -160,6 +160,9 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
 )
 
 
+EVERY_VIEW = "all"  # that the model can give
+
+
 def find_explainers(names: Sequence[str]) -> list[ExplainerRow]:
     """Return explainers by name, each once; `all` stands for the whole table.
 
@@ -167,7 +170,7 @@ def find_explainers(names: Sequence[str]) -> list[ExplainerRow]:
         UsageError: A name is unknown.
     """
     rows = {row.name: row for row in EXPLAINERS}
-    names = list(rows) if "all" in names else list(dict.fromkeys(names)) or [DEFAULT_VIEW]
+    names = list(rows) if EVERY_VIEW in names else list(dict.fromkeys(names)) or [DEFAULT_VIEW]
     for name in names:
         if "," in name:
             repeated = " ".join(f"--show {each.strip()}" for each in name.split(","))
@@ -175,7 +178,7 @@ def find_explainers(names: Sequence[str]) -> list[ExplainerRow]:
         if name not in rows:
             near = get_close_matches(name.casefold(), rows, n=1, cutoff=0.4)
             raise UsageError(
-                f"--show {name}: expected one of {', '.join(rows)}, all"
+                f"--show {name}: expected one of {', '.join(rows)}, {EVERY_VIEW}"
                 + (f"; did you mean {near[0]}?" if near else ""),
                 "cnnclf explain --help describes them",
             )

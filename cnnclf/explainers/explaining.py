@@ -43,6 +43,7 @@ class ExplainedImage:
         summary: What was found, in one line.
         scores: Numbers and names, as JSON values.
         error: Why there is no explanation, or empty.
+        skipped: Why the model cannot give this one of all views, or empty.
         explanation: Figure and arrays; None if there is none.
     """
 
@@ -55,6 +56,7 @@ class ExplainedImage:
     summary: str = ""
     scores: dict[str, Any] = field(default_factory=dict)
     error: str = ""
+    skipped: str = ""
     explanation: Explanation | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,12 +74,14 @@ class ExplainRequest:
         classes: Labels to explain; none: the most probable ones of each image.
         out: Directory of the figures; None writes nothing.
         npz: Write arrays, too.
+        is_every: Whether all views were asked for, so that one the model cannot give is no error.
     """
 
     views: Sequence[ExplainerRow]
     classes: Sequence[str] = ()
     out: Path | None = None
     npz: bool = False
+    is_every: bool = False
 
 
 def check_names(bundle: Bundle, *, classes: Sequence[str], layer: str | None) -> None:
@@ -117,7 +121,8 @@ def explain_images(
 
     Yields:
         One outcome per image and view, in order; first those of the network alone. A view that is
-        not possible for this model gives one outcome with an error, and the others continue.
+        not possible for this model gives one outcome with an error, or says that it is skipped if
+        all views were asked for, and the others continue.
 
     Raises:
         UsageError: A label or layer is unknown, or no view fits the network.
@@ -128,7 +133,11 @@ def explain_images(
     if not possible:
         raise problems[0][1]
     for row, problem in problems:
-        yield ExplainedImage("", row.name, error=f"--show {row.name}: {problem.message}")
+        words = f"--show {row.name}: {problem.message}"
+        if request.is_every:
+            yield ExplainedImage("", row.name, skipped=words)
+        else:
+            yield ExplainedImage("", row.name, error=words)
     layers = find_layers(context)
     every = [(row, layer) for row in possible for layer in (layers if row.is_of_layer else [""])]
     for row, layer in every:

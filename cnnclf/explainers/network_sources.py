@@ -24,7 +24,8 @@ from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import parse_plan
 from cnnclf.planning.train_plan import TrainPlan, resolve_model
-from cnnclf.runs import RunDirectory, open_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import open_run
 
 DEFAULT_SHAPE = (64, 64, 3)
 DEFAULT_CLASSES = 10

@@ -50,7 +50,7 @@ from cnnclf.inference.engines.engine import EngineRefusedError, Pixels
 from cnnclf.inference.engines.engine_table import load_function
 from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE, ENGINE_CACHE, EVALUATION, PARITY_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE, ENGINE_CACHE, EVALUATION, PARITY_FILE
 
 if TYPE_CHECKING:
     import keras

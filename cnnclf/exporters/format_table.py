@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from cnnclf.errors import MissingPackageError, UsageError
 from cnnclf.packages import install_command
-from cnnclf.runs import MODEL_FILE, SAVED_MODEL
+from cnnclf.runs.run_names import MODEL_FILE, SAVED_MODEL
 
 _HERE = "cnnclf.exporters"
 

@@ -3,7 +3,7 @@
 import zipfile
 
 from cnnclf.exporters.exporter import ExportJob
-from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE, MODEL_FILE
 
 
 def export_keras(job: ExportJob) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from cnnclf.exporters.exporter import ExportJob
 from cnnclf.exporters.litert_biases import correct_biases
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.litert_engine import convert_to_litert
-from cnnclf.runs import CLASSIFIER_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 from cnnclf.runtime import tensorflow_converter_errors
 
 

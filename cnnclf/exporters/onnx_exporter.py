@@ -15,7 +15,7 @@ from cnnclf.inference.engines.onnxruntime_engine import (
     onnx_errors,
     onnxruntime_errors,
 )
-from cnnclf.runs import CLASSIFIER_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 
 _MIN_WEIGHTS = 64  # smaller constants stay in float32
 _MAX_FLOAT16 = 65_504.0

@@ -15,7 +15,7 @@ from typing import Any
 from cnnclf.exporters.exporter import ExportJob
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.openvino_engine import convert_to_openvino, load_openvino
-from cnnclf.runs import CLASSIFIER_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 
 _MODEL = "model.xml"
 

@@ -2,7 +2,7 @@
 
 from cnnclf.exporters.exporter import ExportJob
 from cnnclf.inference.engines.converting import converting
-from cnnclf.runs import CLASSIFIER_FILE, SAVED_MODEL
+from cnnclf.runs.run_names import CLASSIFIER_FILE, SAVED_MODEL
 
 # The directory of a SavedModel for files that TensorFlow itself does not read.
 _ASSETS = "assets.extra"

@@ -29,7 +29,7 @@ from cnnclf.importers.source import Source
 from cnnclf.importers.tables.beside import find_tables
 from cnnclf.importers.walk import Walk
 from cnnclf.progress import Progress
-from cnnclf.runs import CHECKPOINTS, RECORD_FILE
+from cnnclf.runs.run_names import CHECKPOINTS, RECORD_FILE
 
 _DATASETS = "datasets"
 _DEFAULTS = ImportConfig()

@@ -13,7 +13,7 @@ from typing import Final
 
 from cnnclf.data.manifest import is_dataset
 from cnnclf.names import count_of, name_some, natural_key, sort_in_chunks
-from cnnclf.runs import PLAN_FILE, RECORD_FILE
+from cnnclf.runs.run_names import PLAN_FILE, RECORD_FILE
 
 # Files that operating systems create in folders; treated as hidden.
 _SYSTEM_NAMES: Final = frozenset(

@@ -30,7 +30,7 @@ from cnnclf.inference.foreign_model import (
     read_labels,
 )
 from cnnclf.packages import read_versions
-from cnnclf.runs import CLASSIFIER_FILE, RECORD_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE, RECORD_FILE
 
 if TYPE_CHECKING:
     import keras

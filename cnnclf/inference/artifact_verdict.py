@@ -7,7 +7,7 @@ from cnnclf.files import read_json
 from cnnclf.inference.bundles import Bundle
 from cnnclf.inference.engines.engine import Engine
 from cnnclf.progress import Progress
-from cnnclf.runs import PARITY_FILE
+from cnnclf.runs.run_names import PARITY_FILE
 
 _VERIFIED = "verified"
 

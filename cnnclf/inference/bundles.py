@@ -29,15 +29,9 @@ from cnnclf.images.input_spec import KINDS, InputSpec
 from cnnclf.inference.engines.engine import ModelFile
 from cnnclf.inference.engines.saved_model_check import GRAPH_FILE
 from cnnclf.inference.promise import read_promise
-from cnnclf.runs import (
-    CLASSIFIER_FILE,
-    MODEL_FILE,
-    RECORD_FILE,
-    SAVED_MODEL,
-    is_number,
-    open_run,
-    suggest_run,
-)
+from cnnclf.runs.run_directory import is_number
+from cnnclf.runs.run_names import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, SAVED_MODEL
+from cnnclf.runs.run_opening import open_run, suggest_run
 
 if TYPE_CHECKING:
     import keras

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnnclf.errors import CnnclfError, DataError, UsageError
 from cnnclf.files import find_whole_directory
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset

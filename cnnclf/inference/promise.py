@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.runs import is_number
+from cnnclf.runs.run_directory import is_number
 
 KINDS = ("precision", "coverage", "error_rate")
 MAX_NORM = 64

@@ -11,6 +11,7 @@ MIN_COSINE: Final = 0.9
 
 _NEAREST: Final = 10
 _BLOCK_VALUES: Final = 1 << 26  # of a block of cosines: 256 MB
+_GROUP: Final = 64  # columns; the nearest are sought in the groups with the largest cosines
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +41,19 @@ def find_neighbors(
     count = len(features)
     distances = np.full(count, np.nan, np.float32)
     known = np.flatnonzero(features.any(axis=1))
-    x = features[known].astype(np.float32)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    # a last group that is not full is filled with images that are near to nothing
+    x = np.zeros((-(-len(known) // _GROUP) * _GROUP, features.shape[1]), np.float32)
+    x[: len(known)] = features[known]
+    x[: len(known)] /= np.linalg.norm(x[: len(known)], axis=1, keepdims=True)
     nearest = min(_NEAREST, len(known) - 1)
     pairs, cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
-    step = max(1, _BLOCK_VALUES // max(1, len(known)))
+    step = max(1, _BLOCK_VALUES // max(1, len(x)))
     for start in range(0, len(known) if nearest > 0 else 0, step):
-        block = x[start : start + step] @ x.T
+        block = x[start : min(start + step, len(known))] @ x.T
         own = np.arange(len(block))
         block[own, start + own] = -1
-        best = np.partition(block, -nearest, axis=1)[:, -nearest:]
+        block[:, len(known) :] = -1
+        best = _find_largest(block, nearest)
         distances[known[start : start + step]] = 1 - best.mean(axis=1)
         near = np.flatnonzero(best.max(axis=1) >= min_cosine)  # few rows: the others are not read
         one, two = np.nonzero(block[near] >= min_cosine)
@@ -60,3 +64,23 @@ def find_neighbors(
     every = np.concatenate(cosines)
     order = np.argsort(-every, kind="stable")
     return Neighbors(distances, np.concatenate(pairs)[order], every[order])
+
+
+def _find_largest(block: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    """Return the largest values of each row, without sorting whole rows.
+
+    The largest of all lie in the groups whose own largest values are the largest.
+
+    Args:
+        block: float32 [n, G * 64].
+        count: At least 1.
+
+    Returns:
+        float32 [n, count], in no order.
+    """
+    groups = block.reshape(len(block), -1, _GROUP)
+    largest = groups.max(axis=2)
+    kept = min(count, largest.shape[1])
+    chosen = np.argpartition(largest, -kept, axis=1)[:, -kept:]
+    values = groups[np.arange(len(block))[:, None], chosen].reshape(len(block), -1)
+    return np.partition(values, -count, axis=1)[:, -count:]

@@ -13,7 +13,7 @@ from cnnclf.pages.html_page import as_data
 from cnnclf.progress import Progress
 from cnnclf.reporting.prediction_table import PredictionTable
 from cnnclf.reporting.run_files import Evaluation, section
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset

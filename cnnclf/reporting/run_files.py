@@ -9,7 +9,9 @@ from typing import Any
 from cnnclf.config import option_name
 from cnnclf.evaluation.learning_diagnosis import read_rows
 from cnnclf.files import read_json
-from cnnclf.runs import EVALUATION, METRICS_FILE, RunDirectory, open_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_names import EVALUATION, METRICS_FILE
+from cnnclf.runs.run_opening import open_run
 
 Figures = Mapping[str, Any]
 

@@ -46,7 +46,7 @@ from cnnclf.reporting.run_files import (
     read_run,
     section,
 )
-from cnnclf.runs import PREDICTIONS_FILE
+from cnnclf.runs.run_names import PREDICTIONS_FILE
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cnnclf.runs import CLASSIFIER_FILE, RunDirectory, RunStatus
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 from cnnclf.tracking.tracker import list_images, read_figures, read_settings
 
 DEFAULT_URI = "sqlite:///mlflow.db"  # the store of files is an error in MLflow 3

@@ -6,7 +6,7 @@ import io
 import os
 from typing import Any
 
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.tracking.tracker import list_images, read_figures, read_settings
 
 

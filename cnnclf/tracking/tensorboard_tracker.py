@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runtime import quiet
 from cnnclf.tracking.tracker import list_images, read_figures, read_settings
 

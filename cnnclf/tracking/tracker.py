@@ -5,13 +5,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cnnclf.files import read_json
-from cnnclf.runs import (
-    CONFUSION_FIGURE_FILE,
-    METRICS_FILE,
-    WORST_FIGURE_FILE,
-    RunDirectory,
-    is_number,
-)
+from cnnclf.runs.run_directory import RunDirectory, is_number
+from cnnclf.runs.run_names import CONFUSION_FIGURE_FILE, METRICS_FILE, WORST_FIGURE_FILE
 from cnnclf.training.epochs import EpochRow
 
 

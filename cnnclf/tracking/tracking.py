@@ -11,7 +11,7 @@ from cnnclf.files import read_json
 from cnnclf.hardware import read_peak_memory
 from cnnclf.packages import install_command
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker
 from cnnclf.tracking.session_trackers import SessionTracker
 from cnnclf.tracking.tensorboard_tracker import TensorboardTracker

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cnnclf.evaluation.metrics import expected_calibration_error
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.probabilities import softmax
-from cnnclf.runs import CLASSIFIER_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 from cnnclf.training.fitting.judging import Logits, Verdict
 
 MIN_IMAGES = 50  # with fewer, the temperature depends more on them than on the network

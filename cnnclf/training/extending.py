@@ -17,14 +17,9 @@ from cnnclf.errors import RunError, UsageError
 from cnnclf.files import read_json, write_error, write_json_atomic, write_text_atomic
 from cnnclf.planning.plan import parse_plan, read_dataset_path
 from cnnclf.planning.train_plan import TrainPlan
-from cnnclf.runs import (
-    ENGINE_CACHE,
-    REFERENCE_FILE,
-    STATE_FILE,
-    RunDirectory,
-    RunStatus,
-    open_run,
-)
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_names import ENGINE_CACHE, REFERENCE_FILE, STATE_FILE
+from cnnclf.runs.run_opening import open_run
 from cnnclf.training.fitting.schedule import learning_rate_at
 from cnnclf.training.fitting.state import drop_rate
 from cnnclf.training.run import check_unchanged

@@ -27,7 +27,7 @@ from cnnclf.planning.choices import MIN_VAL_IMAGES
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.pace import count_final_images, format_time
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE, MODEL_FILE
 from cnnclf.training.epochs import StopRequest
 from cnnclf.training.fitting.fit import Phase, fit_phase
 from cnnclf.training.fitting.judging import Difference, Verdict, compare_cached

@@ -26,7 +26,8 @@ from cnnclf.files import (
     read_json,
     replace_directory_atomic,
 )
-from cnnclf.runs import STATE_FILE, RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_names import STATE_FILE
 
 HEAD, TAIL = "head", "tail"
 

@@ -18,7 +18,7 @@ from cnnclf.data.store import Pixels
 from cnnclf.evaluation.paired_statistics import Interval, difference_interval
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress, Task
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import build_loss

@@ -19,7 +19,7 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.fit import build_loss
 from cnnclf.training.fitting.optimizers import build_optimizer

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_error, write_text_atomic
 from cnnclf.progress import Progress, TaskContext
-from cnnclf.run_lock import holding_run
-from cnnclf.runs import STATE_FILE, RunDirectory, RunStatus
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_lock import holding_run
+from cnnclf.runs.run_names import STATE_FILE
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.state import TrainingState
 

@@ -26,7 +26,8 @@ from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE, RunDirectory, RunStatus, still_training
+from cnnclf.runs.run_directory import RunDirectory, RunStatus, still_training
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead

@@ -35,10 +35,10 @@ def find_tail_time(work: Work[FinetunePlan], verdict: Verdict | None) -> TailTim
     """
     plan, pace = work.plan, work.plan.pace
     counts, config = plan.counts, plan.config
-    judged = min(counts["val"], 2000)
     final_s = plan.work.expect_finish_s(pace)
     if verdict is not None:
-        images = judged + count_final_images(counts, indexed=plan.work.indexed)
+        # the tail is judged on val, and its temperature is fitted to the same logits
+        images = count_final_images(counts, indexed=plan.work.indexed)
         if verdict.image_s and not pace.is_measured:
             pace = correct_pace(pace, 1 / verdict.image_s)
         image_s = verdict.image_s or 1 / pace.rates[FORWARD]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from cnnclf.evaluation.learning_diagnosis import describe_shares
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.epochs import EpochRow
 
 _MUCH_WAITING = 0.2

@@ -13,7 +13,7 @@ from cnnclf.evaluation.predictions import check_labels, predict_rows
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Progress
 from cnnclf.quality.check_evidence import Networks
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.margins import read_margins
 from cnnclf.training.frozen.embedding import embed_images
 

@@ -23,7 +23,8 @@ from cnnclf.files import (
 )
 from cnnclf.planning.plan import Plan, count_threads
 from cnnclf.progress import Progress
-from cnnclf.runs import STATE_FILE, RunDirectory, RunStatus
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_names import STATE_FILE
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest, notify
 from cnnclf.training.feeding.ahead import PixelsAhead, open_ahead
 from cnnclf.training.feeding.batches import Batches

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.files import write_json_atomic, write_text_atomic
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.state import Score
 from cnnclf.tuning.confirmation import Confirmation
 from cnnclf.tuning.importances import find_importances

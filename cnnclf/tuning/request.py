@@ -10,7 +10,8 @@ from cnnclf.config import TuneConfig, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
 from cnnclf.files import check_version, read_json, write_json_atomic
-from cnnclf.runs import SEARCH_FILE, is_number
+from cnnclf.runs.run_directory import is_number
+from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.tuning.budget import TOLERANCE, too_short
 from cnnclf.tuning.recipes import RECIPES, AnyPlan, Recipe
 from cnnclf.tuning.samplers import EvolutionSampler

@@ -14,8 +14,9 @@ from pathlib import Path
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import DataError
 from cnnclf.progress import SECONDS, Progress, Silent, Task
-from cnnclf.run_lock import holding_run
-from cnnclf.runs import PREDICTIONS_FILE, RECORD_FILE, RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_lock import holding_run
+from cnnclf.runs.run_names import PREDICTIONS_FILE, RECORD_FILE
 from cnnclf.training.epochs import EpochRow
 from cnnclf.tuning.budget import SEED_S, TOLERANCE, TimeBudget, too_short
 from cnnclf.tuning.confirmation import Confirmation, compare_seeds, stack_correct

@@ -8,7 +8,7 @@ from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_text_atomic
 from cnnclf.pages.html_page import render_page
 from cnnclf.reporting.run_report import WrittenReport
-from cnnclf.runs import SEARCH_FILE
+from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.tuning.leaderboard import BEST_FILE, COORDINATES_FILE, FIGURE_FILE, RESULT_FILE
 from cnnclf.tuning.space import describe_settings
 

@@ -17,7 +17,7 @@ from cnnclf.config import (
     load_config,
 )
 from cnnclf.errors import CnnclfError, ConfigError
-from cnnclf.runs import is_number
+from cnnclf.runs.run_directory import is_number
 
 Point = dict[str, float]
 """A configuration: 0..1 for each setting that is not left at its default."""

@@ -17,7 +17,8 @@ from cnnclf.planning.choices import choose_averaging
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import parse_plan
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory, RunStatus, create_run, still_training
+from cnnclf.runs.run_directory import RunDirectory, RunStatus, still_training
+from cnnclf.runs.run_opening import create_run
 from cnnclf.tracking.tracking import open_tracking
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.fitting.state import Score, TrainingState

@@ -12,7 +12,8 @@ from time import monotonic, sleep
 
 from cnnclf.errors import CnnclfError, DeviceError, RunError
 from cnnclf.progress import Progress, Silent
-from cnnclf.runs import SEARCH_FILE, RunDirectory, RunStatus
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.phases import HEAD
 from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_trial

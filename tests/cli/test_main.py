@@ -17,7 +17,7 @@ from cnnclf.cli import app as app_module
 from cnnclf.cli.app import COMMANDS, load_command
 from cnnclf.cli.completion import complete_run
 from cnnclf.errors import CnnclfError, ExitCode
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]

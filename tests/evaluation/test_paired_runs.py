@@ -11,7 +11,8 @@ from cnnclf.evaluation.paired_runs import compare_runs, draw_changed
 from cnnclf.files import write_json_atomic
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
-from cnnclf.runs import RunDirectory, create_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import create_run
 
 TRUTH = ["x", "x", "x", "o", "o", "o"]
 PATHS = [f"{label}/{number}.png" for number, label in enumerate(TRUTH)]

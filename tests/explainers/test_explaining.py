@@ -189,6 +189,18 @@ def test_all_stands_for_the_table_and_names_count_once() -> None:
     assert [row.name for row in find_explainers(["layer-cam", "layer-cam"])] == ["layer-cam"]
 
 
+def test_all_skips_what_the_model_cannot_give(tiny: ExplainContext) -> None:
+    views = find_explainers(["descent", "feature-maps"])
+    for is_every in (True, False):
+        request = ExplainRequest(views, is_every=is_every)
+        without, maps = explain_images(tiny, [(str(X), "")], request=request)
+        assert (without.view, bool(without.skipped), bool(without.error)) == (
+            "descent", is_every, not is_every,
+        )  # fmt: skip
+        assert "descent.npz" in without.skipped + without.error
+        assert maps.explanation
+
+
 def test_every_setting_has_its_default() -> None:
     assert ExplainConfig().checks
 

@@ -14,7 +14,7 @@ from cnnclf.importers import import_source
 from cnnclf.inference.classifier import Classifier, save_bundle
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 
 COLORS = {"blue": (40, 60, 200), "green": (40, 190, 70), "red": (210, 50, 40)}
 SPEC = InputSpec(56, 42, fit="crop", interpolation="bicubic", crop_fraction=0.875)

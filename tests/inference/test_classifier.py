@@ -9,11 +9,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cnnclf import files, runs
+from cnnclf import files
 from cnnclf.errors import RunError
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier, find_bundle, save_bundle
 from cnnclf.inference.engines.keras_engine import KerasEngine
+from cnnclf.runs.run_opening import create_run
 from tests.inference.conftest import LABELS, SPEC, Draw, build_tiny
 
 
@@ -106,7 +107,7 @@ def test_every_name_of_a_bundle_leads_to_it(bundle: Path) -> None:
 
 
 def test_a_run_means_its_best_checkpoint(copied: Path, tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path / "run")
+    run = create_run(tmp_path / "run")
     with pytest.raises(RunError, match="unfinished"):
         find_bundle(run.path)
     run.checkpoints.mkdir()

@@ -8,7 +8,7 @@ import pytest
 from cnnclf.errors import RunError
 from cnnclf.inference.bundles import find_bundle
 from cnnclf.inference.classifier import Classifier
-from cnnclf.runs import SAVED_MODEL
+from cnnclf.runs.run_names import SAVED_MODEL
 from tests.inference.test_adopting import LABELS, adopt, labels, sigmoid, with_softmax
 
 __all__ = ["labels"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from cnnclf.evaluation.paired_runs import compare_runs as compare_answers
 from cnnclf.reporting.run_comparison import compare_runs
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from tests.quality.test_check_page import Page
 from tests.reporting.made_runs import add_evaluation, add_test, import_images, make_run
 

@@ -14,7 +14,8 @@ import pytest
 from cnnclf.errors import MissingPackageError, RunError, UsageError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.progress import Silent
-from cnnclf.runs import RunDirectory, open_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import open_run
 from cnnclf.tracking.tracker import epoch_figures
 from cnnclf.tracking.tracking import Tracking, build_tracker, export_run, open_tracking
 from cnnclf.training.epochs import EpochRow

@@ -12,7 +12,8 @@ from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
-from cnnclf.runs import RunDirectory, create_run, open_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener
 from cnnclf.training.run import TrainResult, conduct_run

@@ -11,7 +11,8 @@ from cnnclf.errors import RunError, UsageError
 from cnnclf.planning.plan import parse_plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Silent
-from cnnclf.runs import RunStatus, create_run, open_run
+from cnnclf.runs.run_directory import RunStatus
+from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.extending import Extension, plan_extension
 from cnnclf.training.run import TrainResult, conduct_run

@@ -20,7 +20,7 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_pace import FORWARD, FinetuneWork
 from cnnclf.planning.pace import Pace
 from cnnclf.progress import Silent
-from cnnclf.runs import open_run
+from cnnclf.runs.run_opening import open_run
 from cnnclf.training import head_and_tail, interpolation
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.feeding.batches import Batches

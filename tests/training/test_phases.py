@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cnnclf.errors import RunError
-from cnnclf.runs import RunDirectory, create_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import create_run
 from cnnclf.training.phases import (
     STEPS,
     RunStage,

@@ -15,7 +15,8 @@ from cnnclf.planning.finetune_pace import FORWARD
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.train_plan import TrainPlan, plan_training
 from cnnclf.progress import Silent
-from cnnclf.runs import STATE_FILE, create_run
+from cnnclf.runs.run_names import STATE_FILE
+from cnnclf.runs.run_opening import create_run
 from cnnclf.runtime import RuntimeInfo, setup_runtime
 from cnnclf.training import precision, run, work
 from cnnclf.training.epochs import EpochRow

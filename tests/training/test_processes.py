@@ -12,7 +12,7 @@ import pytest
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ExitCode
-from cnnclf.runs import open_run
+from cnnclf.runs.run_opening import open_run
 
 # Started in the background of a shell, a process ignores Ctrl-C and so would its children.
 _LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -87,7 +87,7 @@ from pathlib import Path
 from cnnclf.config import load_config
 from cnnclf.data.manifest import load_dataset
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.training.run import conduct_run

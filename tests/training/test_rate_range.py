@@ -12,7 +12,8 @@ from cnnclf.errors import DataError
 from cnnclf.planning.plan import parse_plan
 from cnnclf.planning.train_plan import TrainPlan, plan_training
 from cnnclf.progress import Silent
-from cnnclf.runs import RunDirectory, create_run, open_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training import rate_range
 from cnnclf.training.epochs import EpochRow

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnnclf.errors import RunError
-from cnnclf.runs import open_run
+from cnnclf.runs.run_opening import open_run
 from cnnclf.training.recording import read_epochs
 
 ROOT = Path(__file__).parents[2]

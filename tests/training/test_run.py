@@ -12,7 +12,8 @@ from cnnclf.files import read_json
 from cnnclf.inference.answer_rules import read_rules
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
-from cnnclf.runs import RunDirectory, create_run, open_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.run import fit, judge_best

@@ -18,7 +18,7 @@ from cnnclf.files import read_json
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_comparison import read_reference
 from cnnclf.planning.train_plan import TrainPlan
-from cnnclf.runs import open_run
+from cnnclf.runs.run_opening import open_run
 from cnnclf.training.epochs import EpochListener, EpochRow
 from cnnclf.training.feeding.sampling import balance_weights
 from cnnclf.training.fitting import callbacks, checkpoints

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.time_use import TimeUse, describe_use
 

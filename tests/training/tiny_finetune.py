@@ -16,7 +16,7 @@ from cnnclf.models.stages import Stage
 from cnnclf.models.weights.weight_files import WeightsFile
 from cnnclf.planning.finetune_plan import FinetunePlan, plan_finetuning
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run, open_run
+from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener
 from cnnclf.training.frozen import phase_data

@@ -28,8 +28,10 @@ from cnnclf.importers import import_source
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress, Silent
-from cnnclf.run_lock import holding_run
-from cnnclf.runs import STATE_FILE, RunDirectory, RunStatus, create_run
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_lock import holding_run
+from cnnclf.runs.run_names import STATE_FILE
+from cnnclf.runs.run_opening import create_run
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.tuning import budget, search, workers
 from cnnclf.tuning.leaderboard import SearchResult, write_result

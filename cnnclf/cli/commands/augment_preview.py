@@ -54,7 +54,7 @@ def augment_preview_command(
     from cnnclf.config import ImportConfig, load_config
     from cnnclf.importers import open_dataset
     from cnnclf.planning.train_plan import plan_training
-    from cnnclf.runs import find_settings
+    from cnnclf.runs.run_opening import find_settings
 
     path = out_ or _DEFAULT_FILE
     if path.suffix.lower() != ".png":

@@ -13,7 +13,7 @@ from cnnclf.data.cache import cache_dir
 from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
 from cnnclf.files import format_bytes, free_bytes
 from cnnclf.packages import install_command, read_versions
-from cnnclf.runs import ENGINE_CACHE
+from cnnclf.runs.run_names import ENGINE_CACHE
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo

@@ -11,7 +11,7 @@ from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import EvaluateConfig
 from cnnclf.errors import ExitCode
 from cnnclf.names import count_of
-from cnnclf.runs import CONFUSION_FIGURE_FILE, ROBUSTNESS_FIGURE_FILE, WORST_FIGURE_FILE
+from cnnclf.runs.run_names import CONFUSION_FIGURE_FILE, ROBUSTNESS_FIGURE_FILE, WORST_FIGURE_FILE
 
 if TYPE_CHECKING:
     from cnnclf.evaluation.promises import KeptPromise

@@ -13,7 +13,7 @@ from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import ExplainConfig
 from cnnclf.errors import ExitCode
-from cnnclf.explainers.explainer_table import DEFAULT_VIEW, EXPLAINERS, find_explainers
+from cnnclf.explainers.explainer_table import DEFAULT_VIEW, EVERY_VIEW, EXPLAINERS, find_explainers
 
 if TYPE_CHECKING:
     from cnnclf.explainers.explaining import ExplainedImage, ExplainRequest
@@ -105,7 +105,9 @@ def explain_command(
     check_names(read_bundle(bundle), classes=class_ or (), layer=config.layer)
     classifier = load_explained(bundle, config, verbose=verbose, progress=out.progress())
     context = open_context(classifier, run, config=config, data=data, progress=out.progress())
-    request = ExplainRequest(views, tuple(class_ or ()), place, npz)
+    request = ExplainRequest(
+        views, tuple(class_ or ()), place, npz, is_every=EVERY_VIEW in (show or ())
+    )
     some = list(islice(found, config.limit + 1)) if needs_images else []
     if len(some) > config.limit:
         out.note(f"only the first {config.limit:,} images are explained; --limit changes that")
@@ -137,6 +139,9 @@ def _show(explained: "Iterator[ExplainedImage]", count: int, request: "ExplainRe
 
 
 def _show_row(row: "ExplainedImage") -> None:
+    if row.skipped:
+        out.note(f"skipped: {row.skipped}")
+        return
     if row.error:
         is_named = not row.path or row.error.startswith(row.path)
         out.warn(row.error if is_named else f"{row.path}: {row.error}")

@@ -45,7 +45,7 @@ def lr_find_command(
     from cnnclf.config import ImportConfig, load_config
     from cnnclf.importers import open_dataset
     from cnnclf.planning.train_plan import plan_training
-    from cnnclf.runs import find_settings
+    from cnnclf.runs.run_opening import find_settings
     from cnnclf.training.precision import set_up
 
     typed = given_settings(settings)

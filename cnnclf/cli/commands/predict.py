@@ -155,7 +155,7 @@ def _report_finished(
     """Report that a job was finished before, if it was; a wrong path is reported later."""
     from cnnclf.files import read_json
     from cnnclf.inference.bundles import find_bundle, read_kind
-    from cnnclf.runs import CLASSIFIER_FILE
+    from cnnclf.runs.run_names import CLASSIFIER_FILE
 
     is_plain = config.sets is None and config.unknown_by == "probability"
     is_plain = is_plain and config.views == "none"

@@ -9,7 +9,7 @@ from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.errors import UsageError
-from cnnclf.runs import SEARCH_FILE
+from cnnclf.runs.run_names import SEARCH_FILE
 
 
 def report_command(

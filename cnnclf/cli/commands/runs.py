@@ -29,13 +29,9 @@ from cnnclf.cli.run_figures import (
 from cnnclf.cli.words import format_seconds
 from cnnclf.errors import ExitCode, RunError, UsageError
 from cnnclf.names import name_some
-from cnnclf.runs import (
-    RunDirectory,
-    RunRow,
-    list_runs,
-    open_run,
-    remove_run,
-)
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_listing import RunRow, list_runs, remove_run
+from cnnclf.runs.run_opening import open_run
 
 _HERE = "cnnclf.cli.commands.runs"
 

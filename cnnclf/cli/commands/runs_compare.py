@@ -23,10 +23,8 @@ from cnnclf.cli.run_figures import (
 )
 from cnnclf.errors import CnnclfError, DataError, RunError, UsageError
 from cnnclf.names import count_of
-from cnnclf.runs import (
-    RunDirectory,
-    open_run,
-)
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import open_run
 
 if TYPE_CHECKING:
     from cnnclf.evaluation.paired_runs import PairedTest
@@ -54,11 +52,14 @@ def compare_command(
         raise UsageError(
             f"expected two or more runs, received {len(runs)}", "list them with: cnnclf runs list"
         )
+    directories = [open_run(path) for path in runs]
+    places = [path.resolve() for path in runs]
+    if twice := [path for path, place in zip(runs, places, strict=True) if places.count(place) > 1]:
+        raise UsageError(f"{twice[-1]} is given twice", "name two different runs")
     if out_ is not None:
         if len(runs) > 2:
             raise UsageError(f"--out {out_} draws two runs, received {len(runs)}")
         check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
-    directories = [open_run(path) for path in runs]
     names = _short_names(runs)
     plans = [read_plan(directory) for directory in directories]
     settings = [_comparable(plan) for plan in plans]

@@ -184,7 +184,7 @@ def _reload(directory: Path, given: Mapping[str, object]) -> "SearchRequest":
 
 
 def _create(request: "SearchRequest", out_: Path | None, *, dataset_name: str) -> Path:
-    from cnnclf.runs import next_run_path
+    from cnnclf.runs.run_opening import next_run_path
 
     directory = out_ or next_run_path(dataset_name, Path("tuning"))
     options.check_new(out_, overwrite=False)

@@ -35,7 +35,7 @@ from cnnclf.files import (
 )
 from cnnclf.hardware import read_cpu_features, read_cpu_name
 from cnnclf.progress import Progress
-from cnnclf.runs import ENGINE_CACHE
+from cnnclf.runs.run_names import ENGINE_CACHE
 
 _FORM_FILE = "form.json"
 _FORM_VERSION = 2

@@ -42,7 +42,7 @@ from cnnclf.inference.engines.keras_comparison import (
     save_reference,
 )
 from cnnclf.progress import Progress
-from cnnclf.runs import REFERENCE_FILE
+from cnnclf.runs.run_names import REFERENCE_FILE
 
 
 @dataclass(frozen=True)

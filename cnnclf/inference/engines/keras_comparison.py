@@ -15,7 +15,7 @@ from cnnclf.errors import RunError
 from cnnclf.files import atomic_path
 from cnnclf.inference.engines.engine import Logits, Pixels
 from cnnclf.inference.engines.engine_table import Tolerance
-from cnnclf.runs import REFERENCE_FILE
+from cnnclf.runs.run_names import REFERENCE_FILE
 
 MAX_IMAGES = 8
 

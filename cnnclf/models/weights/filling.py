@@ -23,7 +23,7 @@ from cnnclf.models.weights.published import check_published, find_published_path
 from cnnclf.models.weights.sources import WeightSource, fetch_weights, suggest_backbone
 from cnnclf.models.weights.stored_layers import Shape, StoredModel, open_stored, reading
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 
 # A layer whose weights `complete_inside_normalization` sets, whatever a file contains.
 _STATISTICS = "normalization"

@@ -17,7 +17,8 @@ from cnnclf.models.weights.downloads import fetch_published
 from cnnclf.models.weights.published import find_fault, find_published_path
 from cnnclf.models.weights.stored_layers import HDF5_START, ZIP_START, open_stored, reading
 from cnnclf.progress import Progress
-from cnnclf.runs import CLASSIFIER_FILE, MODEL_FILE, PLAN_FILE, RECORD_FILE, open_run
+from cnnclf.runs.run_names import CLASSIFIER_FILE, MODEL_FILE, PLAN_FILE, RECORD_FILE
+from cnnclf.runs.run_opening import open_run
 
 IMAGENET, NONE = "imagenet", "none"
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnclf.files import atomic_directory
 from cnnclf.inference.classifier import save_bundle
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.optimizers import WeightAverage
 from cnnclf.training.fitting.state import TrainingState, save_state
 

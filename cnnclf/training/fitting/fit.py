@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnclf.config import OptimizerConfig, TrainingConfig
 from cnnclf.progress import Progress
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.signals import Interrupts
 from cnnclf.training.epochs import EpochListener
 from cnnclf.training.fitting.callbacks import Conductor, FitHooks
@@ -120,10 +120,9 @@ def fit_phase(
     compiled = {} if compiled is None else compiled
     trainer = compiled.get(phase.name)
     if trainer is None:
+        steps = len(batches) * epochs
         with scope():
-            trainer = compile_phase(
-                phase, trained, steps=len(batches) * epochs, jit_compile=jit_compile
-            )
+            trainer = compile_phase(phase, trained, steps=steps, jit_compile=jit_compile)
         compiled[phase.name] = trainer
     if resume:
         state = load_state(run.find_checkpoint("last"), net=trained, optimizer=trainer.optimizer)
@@ -134,23 +133,13 @@ def fit_phase(
     epochs = epochs if pacer is None else _MAX_EPOCHS
     average = WeightAverage(trainer, trainer.optimizer, active=phase.optimizer.ema > 0)
     checkpoints = Checkpoints(
-        net,
-        trained,
-        trainer=trainer,
-        run=run,
-        content=content,
-        state=state,
-        average=average,
+        net, trained, trainer=trainer, run=run, content=content, state=state, average=average,
         every_s=save_every_s,
-    )
-    steps = len(batches)
+    )  # fmt: skip
+    planned = epochs if pacer is None else pacer.epochs
     progress.note("compiling")  # Keras does so with the first batch
     with (
-        progress.task(
-            "training",
-            round((epochs if pacer is None else pacer.epochs) * batches.count),
-            unit="images",
-        ) as task,
+        progress.task("training", round(planned * batches.count), unit="images") as task,
         Interrupts() as interrupts,
     ):
         task.advance(state.phase_epoch * batches.count)
@@ -177,40 +166,21 @@ def fit_phase(
         tracer = None
         if phase.training.trace:
             path = WeightPath(trainer, run, done=state.epoch) if part is None else None
-            tracer = Tracer(
-                trainer,
-                batches,
-                run=run,
-                first_epoch=state.phase_start,
-                done=state.epoch,
-                path=path,
-            )
+            first, done = state.phase_start, state.epoch
+            tracer = Tracer(trainer, batches, run=run, first_epoch=first, done=done, path=path)
             before, after = tracer.as_callbacks()
             callbacks = [callbacks[0], before, callbacks[1], after]
         if margins is not None:
             callbacks.append(margins.as_callback(trainer, done=state.epoch))
-        try:
-            if not conductor.is_done:  # it may be, if it was interrupted while being tested
-                trainer.fit(
-                    batches.as_keras(state.phase_epoch, epochs),
-                    steps_per_epoch=steps,
-                    initial_epoch=state.phase_epoch,
-                    epochs=epochs,
-                    validation_data=(
-                        None
-                        if val_batches is None
-                        else val_batches.as_keras(state.phase_epoch, epochs)
-                    ),
-                    validation_steps=None if val_batches is None else len(val_batches),
-                    callbacks=callbacks,
-                    shuffle=False,  # batches come shuffled
-                    verbose=0,
-                )
-        finally:
-            # a framework hides the error of a feeding thread in an error of its own
-            for source in (batches, val_batches):
-                if source is not None and source.error is not None:
-                    raise source.error
+        if not conductor.is_done:  # it may be, if it was interrupted while being tested
+            _run_epochs(
+                trainer,
+                batches,
+                val_batches=val_batches,
+                first=state.phase_epoch,
+                epochs=epochs,
+                callbacks=callbacks,
+            )
     checkpoints.finish()
     if tracer is not None and state.seconds:
         progress.note(tracer.finish(state))
@@ -246,6 +216,36 @@ def compile_phase(
     )
     trainer.optimizer.build(trainer.trainable_variables)
     return trainer
+
+
+def _run_epochs(
+    trainer: "keras.Model",
+    batches: "Batches",
+    *,
+    val_batches: "Batches | None",
+    first: int,
+    epochs: int,
+    callbacks: "list[keras.callbacks.Callback]",
+) -> None:
+    """Train from one epoch to another, and raise the error of a feeding thread as it was."""
+    val = None if val_batches is None else val_batches.as_keras(first, epochs)
+    try:
+        trainer.fit(
+            batches.as_keras(first, epochs),
+            steps_per_epoch=len(batches),
+            initial_epoch=first,
+            epochs=epochs,
+            validation_data=val,
+            validation_steps=None if val_batches is None else len(val_batches),
+            callbacks=callbacks,
+            shuffle=False,  # batches come shuffled
+            verbose=0,
+        )
+    finally:
+        # a framework hides the error of a feeding thread in an error of its own
+        for source in (batches, val_batches):
+            if source is not None and source.error is not None:
+                raise source.error
 
 
 def _build_pacer(

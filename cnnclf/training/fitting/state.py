@@ -15,7 +15,7 @@ import numpy as np
 from cnnclf.bounded import check_regular
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_json_atomic
-from cnnclf.runs import OPTIMIZER_FILE, STATE_FILE
+from cnnclf.runs.run_names import OPTIMIZER_FILE, STATE_FILE
 from cnnclf.training.epochs import EpochRow, StopRequest
 
 if TYPE_CHECKING:

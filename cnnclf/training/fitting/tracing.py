@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.files import format_bytes, write_text_atomic
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runtime.gradients import build_weight_gradient
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.fitting.weight_path import WeightPath

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.files import atomic_path
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import keras

@@ -13,7 +13,7 @@ from cnnclf.files import write_json_atomic
 from cnnclf.importers import import_source
 from cnnclf.planning.finetune_plan import plan_finetuning
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 
 ROOT = Path(__file__).parents[3]
 TINY_RUN = ROOT / "sample_data/tiny_run"

@@ -19,7 +19,8 @@ from cnnclf.importers import import_source, open_dataset
 from cnnclf.inference.classifier import Classifier, save_bundle
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
-from cnnclf.runs import RunDirectory, create_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_opening import create_run
 from tests.conftest import Cli
 
 COLORS = {"blue": (20, 30, 200), "green": (20, 200, 30), "red": (200, 20, 30)}

@@ -16,7 +16,7 @@ from cnnclf.errors import ExitCode
 from cnnclf.exporters import artifact as artifact_module
 from cnnclf.exporters.format_table import EXPORTERS, ExporterRow, find_exporter
 from cnnclf.files import write_json_atomic
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from tests.conftest import Cli
 from tests.exporters.material import Place, make_place
 

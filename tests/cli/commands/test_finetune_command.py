@@ -20,7 +20,7 @@ from cnnclf.models.backbones import BACKBONES
 from cnnclf.models.weights import weight_files
 from cnnclf.planning.finetune_plan import plan_finetuning
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 from cnnclf.training.frozen import feature_cache
 from tests.training.tiny_finetune import tiny_backbone
 
@@ -159,7 +159,7 @@ def test_a_device_that_cannot_be_used_leaves_no_run_behind(
 def test_a_place_in_use_is_refused_first_and_the_hint_names_the_right_command(
     cli: Cli, images: Path, tmp_path: Path
 ) -> None:
-    from cnnclf.runs import create_run
+    from cnnclf.runs.run_opening import create_run
 
     run = create_run(tmp_path / "run")
     run.plan.write_text('{"plan_version": 1, "command": "finetune"}')

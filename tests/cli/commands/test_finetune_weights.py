@@ -16,7 +16,7 @@ from cnnclf.inference.classifier import Classifier
 from cnnclf.models.backbones import find_backbone
 from cnnclf.models.trunk import build_backbone
 from cnnclf.models.weights import weight_files
-from cnnclf.runs import open_run
+from cnnclf.runs.run_opening import open_run
 from tests.conftest import Cli, CliResult
 from tests.models.weights.weights_server import WeightsServer, serve
 
@@ -215,7 +215,7 @@ def test_a_damaged_packaged_file_is_refused_at_once(finetune: Finetune, tmp_path
 
 
 def test_a_run_without_a_backbone_is_refused(finetune: Finetune, tmp_path: Path) -> None:
-    from cnnclf.runs import create_run
+    from cnnclf.runs.run_opening import create_run
 
     run = create_run(tmp_path / "trained")
     run.plan.write_text(json.dumps({"command": "train", "config": {"model": {}}}))

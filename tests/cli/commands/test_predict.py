@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from cnnclf import files, runs
+from cnnclf import files
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DeviceError
 from cnnclf.images.input_spec import InputSpec
@@ -25,6 +25,7 @@ from cnnclf.prediction import predict
 from cnnclf.prediction.new_files import FolderWatch
 from cnnclf.prediction.rows import Prediction, RowColumns
 from cnnclf.progress import Silent
+from cnnclf.runs.run_opening import create_run
 from tests.conftest import Cli
 from tests.inference.conftest import add_calibration
 
@@ -288,7 +289,7 @@ def test_mistakes_get_one_line_and_their_code(
 def test_an_unfinished_run_predicts_with_a_warning(
     cli: Cli, bundle: Path, photos: Path, tmp_path: Path
 ) -> None:
-    run = runs.create_run(tmp_path / "run")
+    run = create_run(tmp_path / "run")
     run.checkpoints.mkdir()
     run.best.symlink_to(bundle, target_is_directory=True)
     run.update_run(status="interrupted")

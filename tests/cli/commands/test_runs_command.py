@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from cnnclf.files import write_json_atomic
-from cnnclf.run_lock import holding_run
-from cnnclf.runs import RunDirectory, create_run, open_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_lock import holding_run
+from cnnclf.runs.run_opening import create_run, open_run
 from tests.conftest import Cli
 from tests.evaluation.test_paired_runs import write_evaluation
 
@@ -226,6 +227,12 @@ def test_compare_of_two_commands_hides_their_defaults(cli: Cli, runs: Path) -> N
     assert (
         "head.units" in cli("runs", "compare", runs / "x_or_o-1", runs / "tuned", "--json").stdout
     )
+
+
+def test_compare_refuses_a_run_that_is_given_twice(cli: Cli, runs: Path) -> None:
+    result = cli("runs", "compare", runs / "x_or_o-1", runs / "x_or_o-2", runs / "." / "x_or_o-1")
+    assert result.code == 2
+    assert "x_or_o-1 is given twice" in result.stderr
 
 
 def test_compare_json(cli: Cli, runs: Path) -> None:

@@ -377,7 +377,7 @@ def test_a_gpu_that_is_not_there_leaves_no_run_behind(
 def test_a_run_that_cannot_be_resumed_is_named(
     cli: Cli, images: Path, tmp_path: Path, file: str, content: str | None, words: str
 ) -> None:
-    from cnnclf.runs import create_run
+    from cnnclf.runs.run_opening import create_run
 
     planned = cli("train", images, *TINY, "--dry-run", "--json")
     run = create_run(tmp_path / "run")

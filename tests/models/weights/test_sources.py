@@ -13,7 +13,7 @@ from cnnclf.models.weights.published import find_packaged
 from cnnclf.models.weights.sources import estimate_bytes, fetch_weights, find_weights
 from cnnclf.models.weights.stored_layers import HDF5_START, ZIP_START
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 
 RESNET = find_backbone("resnet50")
 LITE0 = find_backbone("efficientnet-lite0")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
-from cnnclf.runs import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.tracing import Tracer
 from cnnclf.training.run import TrainResult

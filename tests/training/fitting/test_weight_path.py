@@ -12,7 +12,9 @@ from PIL import Image
 
 from cnnclf.evaluation.learning_diagnosis import read_rows
 from cnnclf.explainers.descent import _find_main, _project
-from cnnclf.runs import RunDirectory, create_run, remove_run
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_listing import remove_run
+from cnnclf.runs.run_opening import create_run
 from cnnclf.training.fitting.weight_path import WeightPath
 from cnnclf.training.run import TrainResult
 from tests.conftest import Cli

@@ -10,7 +10,7 @@ import pytest
 from cnnclf.config import HeadConfig, OptimizerConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run
+from cnnclf.runs.run_opening import create_run
 from cnnclf.training.frozen.features import Features
 from cnnclf.training.frozen.head_search import (
     HeadTrial,

@@ -10,7 +10,7 @@ import pytest
 from cnnclf.data.manifest import Dataset
 from cnnclf.models.stages import Stage
 from cnnclf.progress import Silent
-from cnnclf.runs import create_run, open_run
+from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.frozen import feature_cache, phase_data
 from cnnclf.training.frozen.feature_cache import NoRoomError

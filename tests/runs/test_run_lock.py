@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from cnnclf import run_lock, runs
+from cnnclf.runs import run_lock
+from cnnclf.runs.run_directory import RunStatus
+from cnnclf.runs.run_opening import create_run
 from cnnclf.errors import RunError
 from cnnclf.files import write_json_atomic
-from cnnclf.run_lock import LOCK_FILE, holding_run, is_held
+from cnnclf.runs.run_lock import LOCK_FILE, holding_run, is_held
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from cnnclf.run_lock import holding_run
+from cnnclf.runs.run_lock import holding_run
 with holding_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -63,17 +65,17 @@ def test_a_killed_run_is_interrupted_even_if_its_number_is_taken_or_its_host_ano
     tmp_path: Path,
 ) -> None:
     """Every process of a container is number 1, and runs move between hosts."""
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     with holding_run(tmp_path):
-        assert run.status() is runs.RunStatus.RUNNING
+        assert run.status() is RunStatus.RUNNING
     assert not (tmp_path / LOCK_FILE).exists()
     (tmp_path / LOCK_FILE).touch()  # what a killed process leaves
     run.update_run(status="running")
     assert run.read_record()["pid"] == os.getpid()
-    assert run.status() is runs.RunStatus.INTERRUPTED
+    assert run.status() is RunStatus.INTERRUPTED
     record = run.read_record() | {"host": "elsewhere", "pid": 1}
     write_json_atomic(run.record, record)
-    assert run.status() is runs.RunStatus.INTERRUPTED
+    assert run.status() is RunStatus.INTERRUPTED
 
 
 def test_without_locks_of_the_file_system_signs_of_life_decide(
@@ -82,7 +84,7 @@ def test_without_locks_of_the_file_system_signs_of_life_decide(
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr("cnnclf.run_lock.fcntl.flock", refuse)
+    monkeypatch.setattr("cnnclf.runs.run_lock.fcntl.flock", refuse)
     with holding_run(tmp_path):
         monkeypatch.setattr(run_lock, "_HELD", set())  # as another process sees it
         assert is_held(tmp_path)
@@ -97,10 +99,10 @@ def test_without_locks_of_the_file_system_signs_of_life_decide(
 
 
 def test_force_takes_a_run_for_interrupted(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     with holding_run(tmp_path):
         run.declare_interrupted()
-        assert run.status() is runs.RunStatus.INTERRUPTED
+        assert run.status() is RunStatus.INTERRUPTED
 
 
 def test_what_was_never_locked_is_unknown(tmp_path: Path) -> None:

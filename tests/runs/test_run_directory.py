@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from cnnclf import files, runs
+from cnnclf import files
+from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_listing import list_runs
+from cnnclf.runs.run_names import RECORD_FILE, RUN_VERSION
+from cnnclf.runs.run_opening import (
+    check_new_run,
+    create_run,
+    find_settings,
+    next_run_path,
+    open_run,
+)
 from cnnclf.errors import ExitCode, RunError, UsageError
 from cnnclf.inference.bundles import find_bundle
 
@@ -23,12 +33,12 @@ def dead_pid() -> int:
 
 
 def test_create_run_writes_a_running_record(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path / "a" / "b", command=["cnnclf", "train"])
+    run = create_run(tmp_path / "a" / "b", command=["cnnclf", "train"])
     record = run.read_record()
     assert record["status"] == "running"
-    assert record["version"] == runs.RUN_VERSION
+    assert record["version"] == RUN_VERSION
     assert record["command"] == ["cnnclf", "train"]
-    assert runs.open_run(run.path) == run
+    assert open_run(run.path) == run
     assert run.status() == "running"
 
 
@@ -36,53 +46,53 @@ def test_create_run_refuses_a_directory_with_anything_in_it(tmp_path: Path) -> N
     (tmp_path / "notes.txt").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(UsageError, match=r"not a run: it contains notes\.txt") as caught:
-            runs.create_run(tmp_path, overwrite=overwrite)
+            create_run(tmp_path, overwrite=overwrite)
     assert caught.value.hint == "choose another --out"
     assert caught.value.exit_code is ExitCode.USAGE
-    runs.create_run(tmp_path / "my run")
+    create_run(tmp_path / "my run")
     with pytest.raises(UsageError) as caught:
-        runs.check_new_run(tmp_path / "my run")
+        check_new_run(tmp_path / "my run")
     assert f"--resume '{tmp_path / 'my run'}'; or replace it with --overw" in caught.value.hint
-    runs.open_run(tmp_path / "my run").update_run(status="finished")
+    open_run(tmp_path / "my run").update_run(status="finished")
     with pytest.raises(UsageError) as caught:
-        runs.check_new_run(tmp_path / "my run")
+        check_new_run(tmp_path / "my run")
     assert "--resume" not in caught.value.hint, "a finished run cannot be gone on with"
 
 
 def test_create_run_takes_an_empty_directory(tmp_path: Path) -> None:
-    assert runs.create_run(tmp_path).record.exists()
+    assert create_run(tmp_path).record.exists()
 
 
 def test_create_run_refuses_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(RunError, match="cannot write"):
-        runs.create_run(tmp_path / "run")
+        create_run(tmp_path / "run")
 
 
 def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     run.best.mkdir(parents=True)
     run.plan.write_text("{}")
     (tmp_path / "notes.txt").write_text("mine")
     run.update_run(status="finished")
-    runs.create_run(tmp_path, overwrite=True)
+    create_run(tmp_path, overwrite=True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["notes.txt", "run.json"]
 
 
 def test_overwriting_refuses_a_run_that_is_being_trained(tmp_path: Path) -> None:
-    runs.create_run(tmp_path)
+    create_run(tmp_path)
     with pytest.raises(RunError, match="still training"):
-        runs.create_run(tmp_path, overwrite=True)
+        create_run(tmp_path, overwrite=True)
 
 
 def test_next_run_path_counts_on(tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    assert runs.next_run_path("x_or_o", root) == root / "x_or_o-001"
+    assert next_run_path("x_or_o", root) == root / "x_or_o-001"
     for name in ("x_or_o-002", "x_or_o-010", "x_or_o-best", "other-050"):
         (root / name).mkdir(parents=True)
-    assert runs.next_run_path("x_or_o", root) == root / "x_or_o-011"
-    assert runs.next_run_path("a/b", root).name == "a-b-001"
-    assert runs.next_run_path("..", root).name == "run-001"
+    assert next_run_path("x_or_o", root) == root / "x_or_o-011"
+    assert next_run_path("a/b", root).name == "a-b-001"
+    assert next_run_path("..", root).name == "run-001"
 
 
 def test_the_name_that_the_list_shows_is_recognized(
@@ -90,8 +100,8 @@ def test_the_name_that_the_list_shows_is_recognized(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "pets").mkdir(parents=True)
-    (tmp_path / "runs" / "pets" / runs.RECORD_FILE).touch()
-    for find in (runs.open_run, find_bundle):
+    (tmp_path / "runs" / "pets" / RECORD_FILE).touch()
+    for find in (open_run, find_bundle):
         with pytest.raises(RunError) as caught:
             find(Path("pets"))
         assert caught.value.hint == "did you mean runs/pets?"
@@ -102,44 +112,44 @@ def test_the_name_that_the_list_shows_is_recognized(
 
 def test_open_run_tells_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="there is no run directory"):
-        runs.open_run(tmp_path / "none")
+        open_run(tmp_path / "none")
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="is a file, not a run directory"):
-        runs.open_run(tmp_path / "file")
+        open_run(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=r"has no run\.json"):
-        runs.open_run(tmp_path / "empty")
+        open_run(tmp_path / "empty")
 
 
 def test_open_run_tells_a_damaged_run(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     run.record.write_bytes(run.record.read_bytes()[:20])
     with pytest.raises(RunError, match="damaged"):
-        runs.open_run(tmp_path)
+        open_run(tmp_path)
     run.record.write_text("[]")
     with pytest.raises(RunError, match="expected a JSON object"):
-        runs.open_run(tmp_path)
+        open_run(tmp_path)
     files.write_json_atomic(run.record, {"version": 1, "status": "odd"})
     with pytest.raises(RunError, match="expected a status"):
-        runs.open_run(tmp_path)
+        open_run(tmp_path)
     run.record.unlink()
     run.plan.write_text("{}")
     with pytest.raises(RunError, match=r"damaged: run\.json is missing"):
-        runs.open_run(tmp_path)
+        open_run(tmp_path)
 
 
 @pytest.mark.parametrize("version", [None, 0, "1"])
 def test_open_run_refuses_a_record_without_version(tmp_path: Path, version: object) -> None:
     files.write_json_atomic(tmp_path / "run.json", {"version": version, "status": "finished"})
     with pytest.raises(RunError, match="expected a format version"):
-        runs.open_run(tmp_path)
+        open_run(tmp_path)
 
 
 def test_open_run_refuses_a_newer_version(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     files.write_json_atomic(run.record, run.read_record() | {"version": 99})
     with pytest.raises(RunError, match="newer version of cnnclf") as caught:
-        runs.open_run(tmp_path)
+        open_run(tmp_path)
     assert "upgrade" in caught.value.hint
 
 
@@ -147,7 +157,7 @@ def test_open_run_refuses_a_newer_version(tmp_path: Path) -> None:
 
 
 def test_update_run_keeps_other_fields(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path, seed=3)
+    run = create_run(tmp_path, seed=3)
     record = run.update_run(status="finished", accuracy=0.5)
     assert record == run.read_record()
     assert (record["seed"], record["accuracy"], run.status()) == (3, 0.5, "finished")
@@ -155,29 +165,29 @@ def test_update_run_keeps_other_fields(tmp_path: Path) -> None:
 
 
 def test_update_run_refuses_an_unknown_status(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     with pytest.raises(ValueError, match="done"):
         run.update_run(status="done")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are looked up on posix only")
 def test_a_killed_run_counts_as_interrupted(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     files.write_json_atomic(run.record, run.read_record() | {"pid": dead_pid()})
     assert run.status() == "interrupted"
-    runs.create_run(tmp_path, overwrite=True)
+    create_run(tmp_path, overwrite=True)
     assert run.status() == "running"
 
 
 def test_a_run_of_another_machine_is_believed(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     other = {"pid": dead_pid(), "host": platform.node() + "-other"}
     files.write_json_atomic(run.record, run.read_record() | other)
     assert run.status() == "running"
 
 
 def test_resuming_takes_the_run_over(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     run.update_run(status="interrupted")
     files.write_json_atomic(run.record, run.read_record() | {"pid": dead_pid()})
     run.update_run(status="running")
@@ -185,19 +195,19 @@ def test_resuming_takes_the_run_over(tmp_path: Path) -> None:
 
 
 def test_list_runs_lists_damaged_ones_too(tmp_path: Path) -> None:
-    assert runs.list_runs(tmp_path / "none") == []
+    assert list_runs(tmp_path / "none") == []
     for name in ("x-10", "x-9"):
-        runs.create_run(tmp_path / name).update_run(status="finished")
-    runs.create_run(tmp_path / "x-11").record.write_text("{")
+        create_run(tmp_path / name).update_run(status="finished")
+    create_run(tmp_path / "x-11").record.write_text("{")
     (tmp_path / "notes").mkdir()
-    rows = runs.list_runs(tmp_path)
+    rows = list_runs(tmp_path)
     assert [row.directory.path.name for row in rows] == ["x-9", "x-10", "x-11"]
     assert [row.status for row in rows] == ["finished", "finished", "damaged"]
     assert "not valid JSON" in rows[2].problem
 
 
 def test_names_stay_inside_the_run(tmp_path: Path) -> None:
-    run = runs.RunDirectory(tmp_path)
+    run = RunDirectory(tmp_path)
     names = (run.plan, run.record, run.history, run.log, run.curves, run.best, run.last)
     inside = {path.relative_to(tmp_path).as_posix() for path in names}
     assert inside == {
@@ -216,7 +226,7 @@ def test_names_stay_inside_the_run(tmp_path: Path) -> None:
 
 
 def test_find_checkpoint_tells_unfinished_from_damaged(tmp_path: Path) -> None:
-    run = runs.create_run(tmp_path)
+    run = create_run(tmp_path)
     with pytest.raises(RunError, match=r"unfinished \(running\)") as caught:
         run.find_checkpoint("best")
     assert "wait" in caught.value.hint
@@ -244,20 +254,20 @@ def test_runs_are_listed_in_natural_order(tmp_path: Path) -> None:
     for name in ("10", "2", "a10", "a2", "A", "b", "1"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text("{}")
-    names = [row.directory.path.name for row in runs.list_runs(tmp_path)]
+    names = [row.directory.path.name for row in list_runs(tmp_path)]
     assert names == ["1", "2", "10", "A", "a2", "a10", "b"]
 
 
 def test_config_takes_the_settings_of_a_run_of_the_same_command(tmp_path: Path) -> None:
-    file, run = tmp_path / "my.toml", runs.create_run(tmp_path / "run")
-    assert runs.find_settings(file, command="train") == file
+    file, run = tmp_path / "my.toml", create_run(tmp_path / "run")
+    assert find_settings(file, command="train") == file
     run.plan.write_text('{"command": "train"}')
     with pytest.raises(RunError, match=r"has no settings\.toml: an earlier version"):
-        runs.find_settings(run.path, command="train")
+        find_settings(run.path, command="train")
     run.settings.write_text("")
-    assert runs.find_settings(run.path, command="train") == run.settings
+    assert find_settings(run.path, command="train") == run.settings
     with pytest.raises(RunError, match="has the settings of cnnclf train, which cnnclf finetune"):
-        runs.find_settings(run.path, command="finetune")
+        find_settings(run.path, command="finetune")
     (tmp_path / "folder").mkdir()
     with pytest.raises(RunError, match="is not a run directory"):
-        runs.find_settings(tmp_path / "folder", command="train")
+        find_settings(tmp_path / "folder", command="train")
