@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from cnnclf import files
+from cnnclf.errors import ExitCode, RunError, UsageError
+from cnnclf.inference.bundles import find_bundle
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_listing import list_runs
 from cnnclf.runs.run_names import RECORD_FILE, RUN_VERSION
@@ -19,8 +21,6 @@ from cnnclf.runs.run_opening import (
     next_run_path,
     open_run,
 )
-from cnnclf.errors import ExitCode, RunError, UsageError
-from cnnclf.inference.bundles import find_bundle
 
 
 def dead_pid() -> int:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cnnclf.runs import run_lock
-from cnnclf.runs.run_directory import RunStatus
-from cnnclf.runs.run_opening import create_run
 from cnnclf.errors import RunError
 from cnnclf.files import write_json_atomic
+from cnnclf.runs import run_lock
+from cnnclf.runs.run_directory import RunStatus
 from cnnclf.runs.run_lock import LOCK_FILE, holding_run, is_held
+from cnnclf.runs.run_opening import create_run
 
 ROOT = Path(__file__).parents[2]
 HOLD = """

@@ -1,0 +1,74 @@
+"""The runs of a directory, as a list, and how one is removed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnclf.errors import RunError
+from cnnclf.files import write_error
+from cnnclf.names import natural_key
+from cnnclf.runs.run_directory import RunDirectory, list_entries
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One row of a list of runs.
+
+    Args:
+        directory: The run.
+        status: A `RunStatus`, `damaged` or `unreadable`.
+        record: The fields of run.json; empty if it cannot be read.
+        problem: Why it cannot be read; empty if it can.
+    """
+
+    directory: RunDirectory
+    status: str
+    record: Mapping[str, Any]
+    problem: str = ""
+
+
+def list_runs(root: Path) -> list[RunRow]:
+    """Describe the run directories right below `root` in natural order.
+
+    Damaged ones have a row, too, and directories that cannot be entered: they may be runs.
+
+    Raises:
+        RunError: `root` cannot be read.
+    """
+    if not root.is_dir():
+        return []
+    rows = []
+    for entry in sorted(list_entries(root), key=lambda entry: natural_key(entry.name)):
+        run = RunDirectory(entry)
+        try:
+            if not run.record.exists():
+                continue
+            rows.append(RunRow(run, run.status(), run.read_record()))
+        except RunError as error:
+            rows.append(RunRow(run, "damaged", {}, error.message))
+        except OSError as error:
+            rows.append(RunRow(run, "unreadable", {}, f"cannot be read: {error.strerror}"))
+    return rows
+
+
+def remove_run(run: RunDirectory) -> list[str]:
+    """Remove the files of a run, and its directory if nothing else is in it.
+
+    Args:
+        run: Finished or not.
+
+    Returns:
+        The names of what is not of the run, which stays.
+
+    Raises:
+        RunError: It is still training, or cannot be removed.
+    """
+    try:
+        run.clear()
+        left = sorted(entry.name for entry in run.path.iterdir())
+        if not left:
+            run.path.rmdir()
+    except OSError as error:
+        raise write_error(run.path, error) from error
+    return left

@@ -1,0 +1,154 @@
+"""Making and opening run directories, and what a path that is none may have meant."""
+
+import os
+import platform
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from cnnclf import __version__
+from cnnclf.errors import RunError, UsageError
+from cnnclf.files import safe_name, write_error, write_json_atomic
+from cnnclf.runs.run_directory import RunDirectory, RunStatus, list_entries, utc_now
+from cnnclf.runs.run_names import PLAN_FILE, RECORD_FILE, RUN_VERSION, SETTINGS_FILE
+
+
+def next_run_path(dataset_name: str, root: Path = Path("runs")) -> Path:
+    """Name the next run of a dataset: `runs/<dataset>-<NNN>`, one above the highest number.
+
+    Args:
+        dataset_name: Any text; characters that file names do not allow become `-`.
+        root: The directory of runs; need not exist.
+    """
+    stem = safe_name(dataset_name, fallback="run")
+    used = [0]
+    if root.is_dir():
+        pattern = re.compile(re.escape(stem) + r"-(\d{1,9})")
+        matches = (pattern.fullmatch(entry.name) for entry in list_entries(root))
+        used += [int(match[1]) for match in matches if match]
+    return root / f"{stem}-{max(used) + 1:03d}"
+
+
+def check_new_run(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse a directory for a new run that is not empty.
+
+    Args:
+        path: The run directory; need not exist.
+        overwrite: Whether an earlier run in it is to be replaced.
+
+    Raises:
+        UsageError: It is not empty; with `overwrite`, it holds no run.
+        RunError: It is a file, cannot be read, or its run is still training.
+    """
+    try:
+        entries = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
+    except OSError as error:
+        raise write_error(path, error) from error
+    run, is_run = RunDirectory(path), RECORD_FILE in entries
+    if is_run and overwrite:
+        run.check_ended()
+    elif is_run:
+        hint = "replace it with --overwrite, or choose another --out"
+        if run.read_record()["status"] != RunStatus.FINISHED:
+            hint = f"continue with: {run.resume_command()}; or {hint}"
+        raise UsageError(f"{path} already exists: it is a run", hint)
+    elif entries:
+        raise UsageError(
+            f"{path} is not empty, and not a run: it contains {entries[0]}", "choose another --out"
+        )
+
+
+def create_run(path: Path, *, overwrite: bool = False, **fields: Any) -> RunDirectory:
+    """Make a new run directory with a run.json of status `running`.
+
+    Args:
+        path: The run directory; parents are made.
+        overwrite: Replace the run that the directory holds; only files of that run are removed.
+        **fields: More fields of run.json, such as `command`.
+
+    Raises:
+        UsageError: The directory is not empty and not a run that may be replaced.
+        RunError: Its run is still training, or it cannot be made.
+    """
+    check_new_run(path, overwrite=overwrite)
+    run = RunDirectory(path)
+    try:
+        if run.record.exists():
+            run.clear()
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+    record = {
+        "version": RUN_VERSION,
+        "status": RunStatus.RUNNING,
+        "created": utc_now(),
+        "cnnclf": __version__,
+        "pid": os.getpid(),
+        "host": platform.node(),
+    }
+    write_json_atomic(run.record, record | fields)
+    return run
+
+
+def open_run(path: Path) -> RunDirectory:
+    """Open a run directory that exists, finished or not.
+
+    `.status()` and `.find_checkpoint(...)` tell unfinished runs from damaged ones.
+
+    Raises:
+        RunError: It does not exist, is no run, is damaged, or is from a newer format version.
+    """
+    run = RunDirectory(path)
+    if not path.is_dir():
+        is_file = f"{path} is a file, not a run directory"
+        raise RunError(
+            is_file if path.exists() else f"there is no run directory {path}",
+            suggest_run(path),
+        )
+    if not run.record.exists():
+        if run.plan.exists() or run.checkpoints.exists():
+            raise RunError(
+                f"the run {path} is damaged: {RECORD_FILE} is missing",
+                "copy the whole run directory again, or train again",
+            )
+        raise RunError(
+            f"{path} is not a run directory: it has no {RECORD_FILE}",
+            "list the runs with: cnnclf runs list",
+        )
+    run.read_record()
+    return run
+
+
+def suggest_run(path: Path, root: Path = Path("runs")) -> str:
+    """Return the hint for a run that does not exist; `cnnclf runs list` shows names in `runs`."""
+    named = root / path
+    if (named / RECORD_FILE).is_file():
+        return f"did you mean {named}?"
+    return "list the runs with: cnnclf runs list"
+
+
+def find_settings(path: Path, *, command: str) -> Path:
+    """Find the file of settings that `--config` names: a file, or that of a run.
+
+    Args:
+        path: A TOML file or a run directory.
+        command: The command that will use the settings.
+
+    Raises:
+        RunError: It is a directory but no run, a run of another command, or of an earlier version.
+    """
+    if not path.is_dir():
+        return path
+    run = open_run(path)
+    if (other := run.read_command()) != command:
+        raise RunError(
+            f"run {path} has the settings of cnnclf {other}, which cnnclf {command} does not have",
+            f"cnnclf {other} DATASET --config {shlex.quote(str(path))}",
+        )
+    if not run.settings.exists():
+        raise RunError(
+            f"run {path} has no {SETTINGS_FILE}: an earlier version of cnnclf made it",
+            f"its {PLAN_FILE} has all settings",
+        )
+    return run.settings
