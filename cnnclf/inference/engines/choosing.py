@@ -71,7 +71,7 @@ def choose_engines(
     check_installed(row)
     if precision != "auto":
         check_precision(row, precision)
-        choices = [EngineChoice(row, precision)]
+        choices = [_as_asked(row, precision)]
     elif row.name == "keras":
         choices = [EngineChoice(row, None)]
     elif "bfloat16" in row.precisions:
@@ -116,7 +116,7 @@ def _choose_for_file(
             "remove --precision, or use the run it was exported from",
         )
     check_precision(row, precision)
-    return EngineChoice(row, precision)
+    return _as_asked(row, precision)
 
 
 def _check_device(row: EngineRow, device: str | None, instead: str) -> None:
@@ -145,8 +145,16 @@ def _choose_freely(precision: str, device: str | None) -> tuple[EngineChoice, ..
             check_precision(keras, requested)
         note = f"faster here: python -m pip install 'cnnclf[{row.extra}]'" if is_missing else ""
         return (EngineChoice(keras, requested or "float32", note),)
-    choices = [EngineChoice(row, requested)] if requested is not None else _in_fast_precision(row)
+    choices = [_as_asked(row, requested)] if requested is not None else _in_fast_precision(row)
     return (*choices, *_fallbacks(choices))
+
+
+def _as_asked(row: EngineRow, precision: str) -> EngineChoice:
+    """Say where OpenVINO takes bfloat16 for a wish, and computes in float32."""
+    is_wish = row.name == _FASTEST_ON_CPU and precision == "bfloat16"
+    is_other = is_wish and find_fast_precision() != precision
+    note = "computed in float32: the processor has no bfloat16" if is_other else ""
+    return EngineChoice(row, precision, note)
 
 
 def _in_fast_precision(row: EngineRow) -> list[EngineChoice]:

@@ -88,6 +88,14 @@ def test_an_engine_as_asked(machine: Machine) -> None:
     assert names(engine="openvino", precision="bfloat16")[0] == "openvino bfloat16"
 
 
+def test_bfloat16_that_is_computed_in_float32_is_said(machine: Machine) -> None:
+    for settings in ({"engine": "openvino"}, {"device": "auto"}):
+        asked = choose_engines(precision="bfloat16", **settings)[0]
+        assert asked.note == "computed in float32: the processor has no bfloat16"
+    machine.bfloat16 = True
+    assert choose_engines(precision="bfloat16", engine="openvino")[0].note == ""
+
+
 def test_what_cannot_be_had_is_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="CPU only, not on gpu"):
         choose_engines(engine="openvino", device="gpu")
