@@ -282,6 +282,15 @@ def _refusal(paths: tuple[Path, Path], reports: Sequence[Reports]) -> DataError:
         f"{path} on {split} of {place} ({fingerprint[:12]})"
         for path, (fingerprint, split), place in zip(paths, keys, places, strict=True)
     ]
+    labels = [
+        read_json(found[key][0] / METRICS_FILE).get("labels")
+        for found, key in zip(reports, keys, strict=True)
+    ]
+    if all(labels) and labels[0] != labels[1]:
+        return DataError(
+            f"not evaluated on the same images, and their classes differ: {', '.join(known)}",
+            "only runs with the same classes can be tested against each other",
+        )
     again = ["cnnclf", "evaluate", str(paths[1])]
     is_same = keys[0][0] == keys[1][0]
     again += ["--split", keys[0][1]] if is_same else [str(places[0])]

@@ -8,7 +8,7 @@ import pytest
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import DataError, RunError
 from cnnclf.evaluation.paired_runs import compare_runs, draw_changed
-from cnnclf.files import write_json_atomic
+from cnnclf.files import read_json, write_json_atomic
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
@@ -86,6 +86,16 @@ def test_other_images_are_refused(tmp_path: Path, other: dict[str, str], again: 
     assert str(first.path) in caught.value.message
     assert other.get("dataset", "on val of data") in caught.value.message
     assert caught.value.hint.endswith(again.format(b=second.path))
+
+
+def test_other_classes_cannot_be_compared_by_evaluating_again(tmp_path: Path) -> None:
+    runs = [write_evaluation(tmp_path / name, ["x"] * 6, fingerprint=name) for name in "ab"]
+    for run, labels in zip(runs, (["o", "x"], ["rose", "tulip"]), strict=True):
+        report = run.evaluation("test") / "metrics.json"
+        write_json_atomic(report, read_json(report) | {"labels": labels})
+    with pytest.raises(DataError, match="their classes differ") as caught:
+        compare_runs(*runs)
+    assert "evaluate" not in caught.value.hint
 
 
 def test_runs_without_predictions_are_refused(tmp_path: Path) -> None:
