@@ -240,6 +240,7 @@ def _note_oddities(dataset: "Dataset") -> None:
 def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) -> int:
     from cnnclf.data.manifest import load_dataset
     from cnnclf.planning.plan import parse_plan, read_dataset_path
+    from cnnclf.runs.run_directory import RunStatus
     from cnnclf.runs.run_opening import open_run
     from cnnclf.training.run import check_resumable
 
@@ -247,11 +248,25 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) 
     if request.force:
         run.declare_interrupted()
     plan = parse_plan(run.plan, trainer.read_plan)
+    if run.status() is RunStatus.FINISHED:  # a kill may have come after its end
+        _show_finished(run, plan)
+        return ExitCode.OK
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan=plan, dataset=dataset)
     if request.verbose:
         out.note_pairs(describe_plan(plan, trainer.describe(plan)))
     return _train(trainer, plan, dataset, lambda: run, resume=True, request=request)
+
+
+def _show_finished(run: "RunDirectory", plan: AnyPlan) -> None:
+    """Say that there is nothing to resume, and where the result is."""
+    record = run.read_record()
+    out.note(f"the run {run.path} is finished: there is nothing to resume")
+    best, epochs = record.get("best_epoch"), record.get("epochs")
+    out.pairs("", {"best epoch": f"{best} of {epochs}", "model": run.best})
+    out.json({"run": run.path, "best_epoch": best, "epochs": epochs})
+    if plan.config.command == "train":
+        out.hint(f"for more epochs: cnnclf train --extend {shlex.quote(str(run.path))} --epochs N")
 
 
 def _begin(

@@ -8,14 +8,13 @@
         judge_best(work)
 """
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import DataError, DeviceError, DivergedError, RunError
+from cnnclf.errors import DataError, DeviceError, DivergedError
 from cnnclf.evaluation.deciding import index_training
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.report import Report, evaluate
@@ -331,19 +330,12 @@ def _index_training(work: Work[Any], classifier: Classifier) -> None:
 
 
 def check_resumable(run: RunDirectory, *, plan: Plan[Any], dataset: Dataset) -> None:
-    """Refuse to continue a run that is finished or whose data changed.
+    """Refuse to continue a run that another process trains, or whose data changed.
 
     Raises:
-        RunError: It is finished, or still training.
+        RunError: It is still training.
         DataError: The dataset is not the one that was trained on.
     """
-    if run.read_record()["status"] == RunStatus.FINISHED:
-        raise RunError(
-            f"the run {run.path} is finished: there is nothing to resume",
-            f"for more epochs: cnnclf train --extend {shlex.quote(str(run.path))} --epochs N"
-            if isinstance(plan, TrainPlan)
-            else "train again with more --epochs into another --out",
-        )
     if run.status() is RunStatus.RUNNING:
         raise still_training(
             run,

@@ -219,9 +219,12 @@ def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
     again = cli("train", images, "--out", run, *options)
     assert again.code == ExitCode.USAGE
     assert "replace it with --overwrite, or choose another --out" in again.stderr
-    finished = cli("train", "--resume", run)
-    assert finished.code == ExitCode.CONFIG
-    assert "is finished" in finished.stderr
+    # as after a kill between the end of the run and that of its process
+    finished = cli("train", "--resume", run, "--json")
+    assert finished.code == ExitCode.OK
+    assert "is finished: there is nothing to resume" in finished.stderr
+    assert f"cnnclf train --extend {run} --epochs N" in finished.stderr
+    assert json.loads(finished.stdout)["best_epoch"] == told["best_epoch"]
     planned = json.loads((run / "plan.json").read_text())
     same = cli("train", images, "--config", run, "--dry-run", "--json")
     repeated = json.loads(same.stdout)["plan"]
