@@ -36,7 +36,7 @@ COMMANDS: tuple[CommandRow, ...] = (
     _row("lr-find", "Find the learning rate that a network can take."),
     _row("check-order", "Measure what the order of pixels is worth."),
     _row("finetune", "Fine-tune a pretrained backbone on a dataset."),
-    _row("tune", "Search better settings within a time budget."),
+    _row("tune", "Search for better settings within a time budget."),
     _row("backbones", "List the available backbones."),
     _row("weights", "List, download and import weights.", is_group=True),
     _row("evaluate", "Evaluate a trained model."),
