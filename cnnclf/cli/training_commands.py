@@ -74,7 +74,11 @@ DryRun = Annotated[bool, option("--dry-run", "Show the whole plan without traini
 
 Track = Annotated[
     list[str] | None,
-    option("--track NAME[:PLACE]", "Show the run in tensorboard or mlflow[:URI]; may be repeated."),
+    option(
+        "--track NAME[:PLACE]",
+        "Show the run in tensorboard[:DIR], mlflow[:URI], wandb[:MODE] or trackio[:DIR]; may be "
+        "repeated.",
+    ),
 ]
 
 

@@ -35,7 +35,9 @@ def tune_command(
     ] = None,
     finetune: Annotated[
         bool,
-        option("--finetune", "Search settings of 'cnnclf finetune' instead of those of 'train'."),
+        option(
+            "--finetune", "Search the settings of 'cnnclf finetune' instead of those of 'train'."
+        ),
     ] = False,
     space: Annotated[
         Path | None, option("--space FILE", "TOML file with what is searched.")
@@ -68,9 +70,9 @@ def tune_command(
     quiet: options.Quiet = False,
     **settings: object,
 ) -> None:
-    """Search settings of 'cnnclf train' that are better than the defaults, within a time budget.
+    """Search for settings of 'cnnclf train' that beat the defaults, within a time budget.
 
-    --finetune searches those of 'cnnclf finetune'.
+    --finetune searches for those of 'cnnclf finetune'.
 
     Trials are runs that are trained for a few epochs; the best third continues. The best three and
     the default are then trained with other seeds, and compared on val. The test split is not used,
