@@ -110,7 +110,7 @@ def _name(record: str) -> str:
     """Give the name of an option or argument with words people know for what it takes."""
     for typers_word, word in _VALUE_WORDS.items():
         record = record.replace(typers_word, word)
-    return record.rstrip()
+    return re.sub(r"<([\w|]+)>", r"\1", record).rstrip()  # of a few values
 
 
 def _sections(command: Any, context: Any) -> dict[str, list[HelpRow]]:
@@ -123,6 +123,7 @@ def _sections(command: Any, context: Any) -> dict[str, list[HelpRow]]:
         is_argument = param.param_type_name == "argument"
         name = re.sub(r" <.*>$", "", record[0]) if is_argument else _name(record[0])
         text = re.sub(r"([\d.]+)<=x<=([\d.]+)", r"\1 to \2", record[1]).replace("[default: ", "[")
+        text = re.sub(r"x>=([\d.]+)", r"\1 or more", text)
         title = getattr(param, "rich_help_panel", None) or (
             "Arguments" if is_argument else "Options"
         )

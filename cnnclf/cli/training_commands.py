@@ -35,7 +35,7 @@ AnyPlan = TypeVar("AnyPlan", "TrainPlan", "FinetunePlan")
 Source = Annotated[
     str | None, argument("DATASET", "Dataset, or any source that 'cnnclf import' can read.")
 ]
-Out = Annotated[Path | None, option("--out -o RUN", "Run directory to create [runs/DATASET-NNN].")]
+Out = Annotated[Path | None, option("--out -o RUN", "Run directory to create. [runs/DATASET-NNN]")]
 ConfigFile = Annotated[
     Path | None,
     option(

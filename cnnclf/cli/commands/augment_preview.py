@@ -27,7 +27,7 @@ def augment_preview_command(
     dataset: options.Dataset,
     out_: Annotated[
         Path | None,
-        option("--out -o FILE.png", f"Image file to write [{_DEFAULT_FILE}, replaced]."),
+        option("--out -o FILE.png", f"Image file to write. [{_DEFAULT_FILE}, replaced]"),
     ] = None,
     overwrite: options.Overwrite = False,
     config: ConfigFile = None,

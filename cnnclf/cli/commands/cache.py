@@ -29,7 +29,7 @@ Kind = Annotated[
         "--kind",
         metavar="|".join(CACHE_KINDS),
         autocompletion=lambda: list(CACHE_KINDS),
-        help="Only this kind; can be given several times [all].",
+        help="Only this kind; can be given several times. [all]",
     ),
 ]
 

@@ -20,7 +20,7 @@ def calibrate_command(
     run: options.Model,
     dataset: Annotated[
         str | None,
-        argument("DATASET", "Dataset, or any source that 'cnnclf import' can read [that of RUN]."),
+        argument("DATASET", "Dataset, or any source that 'cnnclf import' can read. [that of RUN]"),
     ] = None,
     *,
     json: options.Json = False,

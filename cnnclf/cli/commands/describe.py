@@ -39,14 +39,14 @@ def describe_command(
     ] = None,
     classes: Annotated[
         int | None,
-        option("--classes", "Number of classes [10; a backbone: no head].", min=2, max=1_000_000),
+        option("--classes", "Number of classes. [10; a backbone: no head]", min=2, max=1_000_000),
     ] = None,
     depth: Annotated[
         int | None,
         option(
             "--depth",
-            "1: stages or blocks; 2: layers; 3: layers of networks inside "
-            "[1 for backbones, else 2].",
+            "1: stages or blocks; 2: layers; 3: layers of networks inside. "
+            "[1 for backbones, else 2]",
             min=1,
             max=9,
         ),

@@ -27,14 +27,14 @@ def evaluate_command(
     run: options.Model,
     dataset: Annotated[
         str | None,
-        argument("DATASET", "Dataset, or any source that 'cnnclf import' can read [that of RUN]."),
+        argument("DATASET", "Dataset, or any source that 'cnnclf import' can read. [that of RUN]"),
     ] = None,
     *,
     out_: Annotated[
         Path | None,
         option(
             "--out -o DIR",
-            "Directory of the report [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data].",
+            "Directory of the report. [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data]",
         ),
     ] = None,
     overwrite: options.Overwrite = False,

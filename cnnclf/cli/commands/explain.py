@@ -44,11 +44,11 @@ def explain_command(
     ] = None,
     class_: Annotated[
         list[str] | None,
-        option("--class LABEL", "Class to explain, may be repeated [the most probable ones]."),
+        option("--class LABEL", "Class to explain, may be repeated. [the most probable ones]"),
     ] = None,
     data: Annotated[
         str | None,
-        option("--data DATASET", "Training images, for views that need them [those of RUN]."),
+        option("--data DATASET", "Training images, for views that need them. [those of RUN]"),
     ] = None,
     out_: Annotated[
         Path | None,

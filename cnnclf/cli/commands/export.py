@@ -29,14 +29,14 @@ def export_command(
     *,
     out_: Annotated[
         Path | None,
-        option("--out -o DIR", "Directory of the export [RUN/exports/FORMAT, replaced]."),
+        option("--out -o DIR", "Directory of the export. [RUN/exports/FORMAT, replaced]"),
     ] = None,
     overwrite: options.Overwrite = False,
     data: Annotated[
         str | None,
         option(
             "--data DATASET",
-            "Dataset for the comparison and for int8 calibration [the dataset of RUN].",
+            "Dataset for the comparison and for int8 calibration. [the dataset of RUN]",
         ),
     ] = None,
     json: options.Json = False,

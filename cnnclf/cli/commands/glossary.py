@@ -21,7 +21,7 @@ def glossary_command(
         list[str] | None,
         argument(
             "TERM",
-            "A word or an option, such as stride or --weight-decay [all].",
+            "A word or an option, such as stride or --weight-decay. [all]",
             complete=lambda: [term.name for term in TERMS],
         ),
     ] = None,

@@ -26,14 +26,14 @@ def report_command(
         Path | None,
         option(
             "--out -o FILE.html",
-            "Page to write [report.html in RUN; for several runs comparison.html].",
+            "Page to write. [report.html in RUN; for several runs comparison.html]",
         ),
     ] = None,
     evaluation: Annotated[
         str | None,
         option(
             "--evaluation NAME",
-            "Evaluation to show in detail, a directory in RUN/evaluation [test].",
+            "Evaluation to show in detail, a directory in RUN/evaluation. [test]",
         ),
     ] = None,
     maps: Annotated[

@@ -31,7 +31,7 @@ def tune_command(
     dataset: Source = None,
     *,
     out_: Annotated[
-        Path | None, option("--out -o DIR", "Tuning directory to create [tuning/DATASET-NNN].")
+        Path | None, option("--out -o DIR", "Tuning directory to create. [tuning/DATASET-NNN]")
     ] = None,
     finetune: Annotated[
         bool,

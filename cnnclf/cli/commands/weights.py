@@ -98,7 +98,7 @@ def import_command(
     files: Annotated[list[Path], argument("FILE...", "Weights files as published.")],
     *,
     backbone: Annotated[
-        str | None, option("--backbone NAME", "Backbone the file is for [default: detected].")
+        str | None, option("--backbone NAME", "Backbone the file is for. [detected]")
     ] = None,
     force: Force = False,
     json: options.Json = False,
@@ -139,7 +139,7 @@ def path_command(
         str | None,
         argument(
             "BACKBONE",
-            "Backbone whose file to print [default: the directory].",
+            "Backbone whose file to print. [the directory]",
             complete=complete_backbone,
         ),
     ] = None,
