@@ -150,6 +150,7 @@ class FinetuneTrainingConfig(Section):
         None,
         "Minutes for the whole run, with start and final evaluation, instead of a "
         "number of epochs of the second phase.",
+        unset="none",
     )
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = setting("auto", "Batch size.")
     patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = setting(

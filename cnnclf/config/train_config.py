@@ -108,6 +108,7 @@ class TrainingConfig(Section):
         None,
         "Minutes for the whole run, with start and final evaluation, instead of a "
         "number of epochs.",
+        unset="none",
     )
     batch_size: Auto | Annotated[int, Field(ge=1, le=65_536)] = setting("auto", "Batch size.")
     patience: Auto | Annotated[int, Field(ge=0, le=100_000)] = setting(
