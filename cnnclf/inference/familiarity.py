@@ -98,9 +98,11 @@ def join_features(model: Any) -> Any:
     import keras
 
     logits, features = _split_head(model)
-    features = keras.layers.Flatten(dtype="float32")(features)
-    features = keras.layers.UnitNormalization(dtype="float32")(features)
-    joined = keras.layers.Concatenate(dtype="float32")([logits, features])
+    # Names of their own: those that Keras would give may be taken in a network from a file.
+    exact = {"dtype": "float32"}
+    features = keras.layers.Flatten(name="familiarity_flatten", **exact)(features)
+    features = keras.layers.UnitNormalization(name="familiarity_scale", **exact)(features)
+    joined = keras.layers.Concatenate(name="familiarity_join", **exact)([logits, features])
     return keras.Model(model.inputs[0], joined, name=model.name)
 
 

@@ -209,8 +209,11 @@ def _cut_several(whole: Any, tensors: list[Any]) -> tuple[Any, Any]:
     """Split where several tensors cross, joined to one vector so that one file can store them."""
     import keras
 
-    flat = [keras.layers.Flatten()(tensor) for tensor in tensors]
-    trunk = keras.Model(whole.input, keras.layers.Concatenate()(flat), name="trunk")
+    flat = [
+        keras.layers.Flatten(name=f"cut_flatten_{number}")(tensor)
+        for number, tensor in enumerate(tensors)
+    ]
+    trunk = keras.Model(whole.input, keras.layers.Concatenate(name="cut_join")(flat), name="trunk")
     after = keras.Model(tensors, whole.output, name="after-cut")
     packed = keras.Input(trunk.output_shape[1:], name="packed")
     parts, start = [], 0

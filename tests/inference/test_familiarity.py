@@ -74,6 +74,18 @@ def test_features_join_the_logits_also_of_nested_models(is_nested: bool) -> None
     assert np.linalg.norm(outputs[:, 2:], axis=1) == pytest.approx(np.ones(3), abs=1e-5)
 
 
+def test_names_of_a_network_may_be_those_that_keras_gives() -> None:
+    import keras
+
+    pixels = keras.Input((4, 4, 3))
+    taken = keras.layers.Concatenate(name="concatenate")([pixels, pixels])
+    taken = keras.layers.UnitNormalization(name="unit_normalization")(taken)
+    vector = keras.layers.Flatten(name="flatten")(taken)
+    model = keras.Model(pixels, keras.layers.Dense(2)(vector))
+    keras.utils.clear_session()  # as in a process that only loads the network
+    assert join_features(model).output_shape == (None, 2 + 4 * 4 * 6)
+
+
 def test_without_a_dense_layer_the_logits_are_the_features() -> None:
     import keras
 
