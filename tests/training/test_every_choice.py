@@ -30,5 +30,5 @@ def test_a_choice_trains_and_predicts(
     assert len(labeled) == len(files) > 0
     for prediction in labeled:
         assert not prediction.error
-        assert 0 < prediction.probability <= 1
+        assert 0 < prediction.ranking[0][1] <= 1
         assert prediction.familiar is not None
