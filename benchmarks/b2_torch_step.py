@@ -26,7 +26,7 @@ from cnnclf.planning.train_plan import resolve_model
 
 CLASSES = 10
 SIDE = 1024  # of the matrices of the limit
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+PRECISIONS = ("float32", "bfloat16")
 TORCH_STEP = Path(__file__).with_name("torch_step.py")
 
 
@@ -86,7 +86,7 @@ def serve_keras(precision: str, shape: tuple[int, ...], batch: int, steps: int) 
     from cnnclf.training.fitting.fit import build_loss
     from cnnclf.training.fitting.optimizers import build_optimizer
 
-    setup_runtime(device="cpu", precision=PRECISIONS[precision], seed=0)
+    setup_runtime(device="cpu", precision=precision, seed=0)
     (config, model), _ = plan_network(shape)
     height, width, channels = shape
     net = build_cnn(model, (height, width, channels), num_classes=CLASSES)
