@@ -25,7 +25,7 @@ COORDINATES_FILE = "coordinates.png"
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A row of the leaderboard; its settings are those that differ from the default."""
+    """A row of the leaderboard; its settings are those of its plan that differ from the default."""
 
     trial: int
     epochs: int

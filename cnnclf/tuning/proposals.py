@@ -90,10 +90,13 @@ class Proposals:
         return cost(plan) / max(1, cost(self.plans[0]))
 
     def find_changed(self, trial: int) -> Settings:
-        """Return the settings of a trial that differ from the plan of the default."""
-        default = self.plans[0].config
-        settings = self.request.space.decode(self.points[trial])
-        return {key: value for key, value in settings.items() if attrgetter(key)(default) != value}
+        """Return what the plan of a trial has other than that of the default, of what it tries."""
+        keys = self.request.space.decode(self.points[trial])
+        own, default = (
+            {key: attrgetter(key)(plan.config) for key in keys}
+            for plan in (self.plans[trial], self.plans[0])
+        )
+        return {key: value for key, value in own.items() if value != default[key]}
 
     def _add(self, point: Point, number: int) -> None:
         self.points.append(point)

@@ -267,6 +267,8 @@ def describe_settings(settings: Settings) -> str:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -182,6 +182,33 @@ def test_a_better_configuration_is_found_and_confirmed(
     assert read_json(tmp_path / "s" / "result.json")["winner"] == result.winner
 
 
+def test_the_leaderboard_has_the_values_that_were_trained_not_factors_or_auto(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: dict[int, TrainPlan] = {}
+
+    def play(job: TrialJob, **others: Any) -> TrialOutcome:
+        assert isinstance(job.plan, TrainPlan)
+        plans.setdefault(int(job.path.name.partition("-")[0]), job.plan)
+        return player(job, **others)
+
+    player, rate, convs = Player(), "optimizer.learning_rate", "model.convs_per_block"
+    monkeypatch.setattr(workers, "continue_trial", play)
+    space: dict[str, Any] = {rate: SPACE[rate], convs: ["auto", [1], [3]]}
+    result = start(tmp_path / "s", dataset, space=space).run()
+    shown = [row for row in result.rows if rate in row.settings]
+    assert len(shown) > 5
+    for row in result.rows:
+        own = plans[row.trial].config
+        assert row.settings.get(rate, own.optimizer.learning_rate) == own.optimizer.learning_rate
+        assert row.settings.get(convs, own.model.convs_per_block) == own.model.convs_per_block
+        assert row.settings.get(convs) != plans[0].config.model.convs_per_block
+    write_result(result)
+    row = shown[0]
+    text = (tmp_path / "s" / "leaderboard.csv").read_text(encoding="utf-8")
+    assert f"learning_rate={row.settings[rate]:.4g}" in text
+
+
 def test_interrupted_at_any_epoch_the_search_ends_as_if_it_were_not(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
