@@ -30,7 +30,7 @@ from cnnclf.evaluation.report import evaluate  # noqa: E402
 from cnnclf.inference.classifier import Classifier  # noqa: E402
 from cnnclf.progress import Silent  # noqa: E402
 from cnnclf.runs.run_directory import RunDirectory  # noqa: E402
-from cnnclf.tuning import search  # noqa: E402
+from cnnclf.tuning import search, search_directory  # noqa: E402
 from cnnclf.tuning.request import prepare_search  # noqa: E402
 
 FIX = ("model.preset=tiny", "training.epochs=18", "data.image_size=28")
@@ -80,7 +80,7 @@ def run_search(source: Path, method: str, seed: int, minutes: float) -> dict[str
         best = max(found.rows, key=lambda row: row.val_accuracy or 0.0)
         default = next(row for row in found.rows if not row.trial)
         tested = {
-            trial: test(Path(folder) / search.TRIALS / f"{trial:03d}", dataset)
+            trial: test(Path(folder) / search_directory.TRIALS / f"{trial:03d}", dataset)
             for trial in (0, best.trial)
         }
     return {

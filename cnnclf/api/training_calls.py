@@ -210,12 +210,14 @@ def tune(
     from cnnclf.tuning.recipes import RECIPES
     from cnnclf.tuning.request import prepare_search
     from cnnclf.tuning.search import run_search
+    from cnnclf.tuning.search_directory import check_new_search
 
     if command not in RECIPES:
         raise UsageError(f"expected one of {', '.join(RECIPES)} as command, received {command!r}")
     settings, _ = resolve(TuneConfig, config)
     progress = progress or Logged()
-    _check_out(out)
+    if out is not None:
+        check_new_search(Path(out))
     data = _open_for_training(dataset, settings.seed, progress=progress)
     request, _ = prepare_search(
         data, settings, command=command, space=space, source="space", fix=fix

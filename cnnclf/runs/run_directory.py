@@ -141,6 +141,14 @@ class RunDirectory:
             )
         return record
 
+    def is_readable(self) -> bool:
+        """Return whether run.json is whole."""
+        try:
+            self.read_record()
+        except RunError:
+            return False
+        return True
+
     def update_run(self, **fields: Any) -> dict[str, Any]:
         """Change fields of run.json and keep the others.
 
@@ -185,16 +193,20 @@ class RunDirectory:
             RunError: It is.
         """
         if self.status() is RunStatus.RUNNING:
-            raise still_training(self, "choose another --out")
+            raise still_training(self, "wait for it to finish, or stop that process")
 
     def clear(self) -> None:
-        """Remove every file of the run; its directory and what else is in it stay.
+        """Remove every file of the run, also of a damaged one; what else is there stays.
 
         Raises:
             RunError: It is still training.
             OSError: A file cannot be removed.
         """
-        self.check_ended()
+        try:
+            self.check_ended()
+        except RunError:
+            if self.is_readable() or is_held(self.path):
+                raise
         for name in OWNED:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
@@ -257,8 +269,9 @@ class RunDirectory:
 def still_training(run: RunDirectory, hint: str) -> RunError:
     """Give the error for a run that another process is training, and who that is."""
     record = run.read_record()
-    holder = f"process {record.get('pid')} on {record.get('host') or 'an unknown host'}"
-    return RunError(f"run {run.path} is still training ({holder}{describe_holder(run.path)})", hint)
+    signs = (run.record, run.history, run.log)
+    holder = describe_holder(run.path, record=record, signs=signs)
+    return RunError(f"run {run.path} is still training ({holder})", hint)
 
 
 def is_number(value: object) -> bool:

@@ -3,17 +3,22 @@
 A process id says little: in a container every process is number 1, and on another host it means
 nothing. The lock is `flock` on a file in the run directory. Where the file system has no locks,
 the holder touches the file every few seconds, and a file that nobody touches counts as free.
+The file holds the number of the process and its host, which are shown and decide nothing.
 """
 
 import contextlib
 import errno
+import json
 import os
+import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnclf.errors import RunError
+from cnnclf.files import read_json
 
 try:
     import fcntl
@@ -21,6 +26,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".lock"
+FORCE_HINT = "wait for it; if that process is gone for sure, add --force to --resume"
 
 _BEAT_S = 5.0
 _SILENT_S = 60.0
@@ -30,11 +36,15 @@ _HELD: set[Path] = set()  # by this process
 
 
 @contextlib.contextmanager
-def holding_run(directory: Path) -> Iterator[None]:
+def holding_run(
+    directory: Path, *, busy: str = "run {} is still training", hint: str = FORCE_HINT
+) -> Iterator[None]:
     """Hold the lock of a run directory while the with statement runs.
 
     Args:
         directory: The run directory, which must exist.
+        busy: What is said of a directory that another process holds.
+        hint: What to do then.
 
     Raises:
         RunError: Another process holds it.
@@ -46,10 +56,8 @@ def holding_run(directory: Path) -> Iterator[None]:
     try:
         is_free = place not in _HELD and _take(descriptor, is_recent=is_recent)
         if not is_free or not _is_named(descriptor, path):  # the holder removes it when it ends
-            raise RunError(
-                f"run {directory} is still training (another process{describe_holder(directory)})",
-                "wait for it to finish, or give another --out",
-            )
+            raise RunError(f"{busy.format(directory)} ({describe_holder(directory)})", hint)
+        _sign(descriptor)
         beat = threading.Thread(target=_beat, args=(descriptor, stopped), daemon=True)
         beat.start()
         _HELD.add(place)
@@ -80,12 +88,29 @@ def is_held(directory: Path) -> bool | None:
         os.close(descriptor)
 
 
-def describe_holder(directory: Path) -> str:
-    """Say when the holder last gave a sign of life, to follow who it is; empty if unknown."""
-    with contextlib.suppress(OSError):
-        age_s = max(0.0, time.time() - (directory / LOCK_FILE).stat().st_mtime)
-        return f", last sign of life {age_s:,.0f} s ago"
-    return ""
+def describe_holder(
+    directory: Path, *, record: Mapping[str, Any] | None = None, signs: Sequence[Path] = ()
+) -> str:
+    """Say which process holds a run directory, and when it last gave a sign of life.
+
+    Args:
+        directory: The run directory.
+        record: Its `pid` and `host`, for a lock that does not say them.
+        signs: Files that the holder writes, too.
+    """
+    known = record or {}
+    with contextlib.suppress(RunError):  # no lock, or one of an earlier version
+        known = read_json(directory / LOCK_FILE)
+    who, pid = "another process", known.get("pid")
+    if pid is not None:
+        who = f"process {pid} on {known.get('host') or 'an unknown host'}"
+    times = []
+    for path in (directory / LOCK_FILE, *signs):
+        with contextlib.suppress(OSError):
+            times.append(path.stat().st_mtime)
+    if not times:
+        return who
+    return f"{who}, last sign of life {max(0.0, time.time() - max(times)):,.0f} s ago"
 
 
 def remove_lock(directory: Path) -> None:
@@ -127,6 +152,14 @@ def _is_recent(directory: Path) -> bool:
         return time.time() - (directory / LOCK_FILE).stat().st_mtime < _SILENT_S
     except OSError:
         return False
+
+
+def _sign(descriptor: int) -> None:
+    """Write into the lock who holds it."""
+    content = json.dumps({"pid": os.getpid(), "host": platform.node()})
+    with contextlib.suppress(OSError):  # the disk is full; training will notice
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, content.encode())
 
 
 def _beat(descriptor: int, stopped: threading.Event) -> None:

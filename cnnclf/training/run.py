@@ -26,6 +26,7 @@ from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, still_training
+from cnnclf.runs.run_lock import FORCE_HINT
 from cnnclf.runs.run_names import CLASSIFIER_FILE
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
@@ -337,10 +338,7 @@ def check_resumable(run: RunDirectory, *, plan: Plan[Any], dataset: Dataset) -> 
         DataError: The dataset is not the one that was trained on.
     """
     if run.status() is RunStatus.RUNNING:
-        raise still_training(
-            run,
-            "wait for it; if that process is gone for sure, add --force to --resume",
-        )
+        raise still_training(run, FORCE_HINT)
     check_unchanged(run, plan=plan, dataset=dataset)
 
 

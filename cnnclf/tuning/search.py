@@ -26,11 +26,10 @@ from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
 from cnnclf.tuning.request import SearchRequest
 from cnnclf.tuning.samplers import build_sampler
+from cnnclf.tuning.search_directory import BUSY, BUSY_HINT, TRIALS
 from cnnclf.tuning.search_figures import Mark
 from cnnclf.tuning.trial import TrialJob, TrialOutcome, read_outcome
 from cnnclf.tuning.workers import TrialReport, Workers, open_workers
-
-TRIALS = "trials"
 
 _FINALISTS = 3
 _TICK_S = 0.5
@@ -86,7 +85,7 @@ class Search:
         config = self.request.config
         total = round(60 * config.minutes)
         with (
-            holding_run(self.directory),
+            holding_run(self.directory, busy=BUSY, hint=BUSY_HINT),
             open_workers(
                 config.jobs,
                 ray=self.ray,

@@ -8,7 +8,7 @@ from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_text_atomic
 from cnnclf.pages.html_page import render_page
 from cnnclf.reporting.run_report import WrittenReport
-from cnnclf.runs.run_names import SEARCH_FILE
+from cnnclf.runs.run_names import REPORT_FILE, SEARCH_FILE
 from cnnclf.tuning.leaderboard import BEST_FILE, COORDINATES_FILE, FIGURE_FILE, RESULT_FILE
 from cnnclf.tuning.space import describe_settings
 
@@ -49,7 +49,7 @@ def report_search(directory: Path, *, out: Path | None = None) -> WrittenReport:
             shlex.join(["cnnclf", "report", result["run"]]),
         ],
     )
-    target = out or directory / "report.html"
+    target = out or directory / REPORT_FILE
     write_text_atomic(target, page)
     drawn = _FIGURES if result["leaderboard"][1:] else {FIGURE_FILE}  # the default has no settings
     missing = [f"{directory / name} is missing" for name in drawn if name not in found]

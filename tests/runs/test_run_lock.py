@@ -47,10 +47,14 @@ def test_a_second_process_is_refused_until_the_first_is_killed(
 ) -> None:
     assert is_held(tmp_path)
     with (
-        pytest.raises(RunError, match=r"still training .*last sign of life"),
+        pytest.raises(
+            RunError,
+            match=rf"still training \(process {holder.pid} on .+, last sign of life \d+ s ago\)",
+        ) as caught,
         holding_run(tmp_path),
     ):
         pass
+    assert "--force" in caught.value.hint
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     assert not is_held(tmp_path)
@@ -107,3 +111,15 @@ def test_force_takes_a_run_for_interrupted(tmp_path: Path) -> None:
 
 def test_what_was_never_locked_is_unknown(tmp_path: Path) -> None:
     assert is_held(tmp_path) is None
+
+
+@pytest.mark.parametrize("who", [{"host": "elsewhere", "pid": 1}, {"host": "elsewhere", "pid": 77}])
+def test_a_record_without_a_lock_says_who_trains_and_since_when(
+    tmp_path: Path, who: dict[str, object]
+) -> None:
+    run = create_run(tmp_path)
+    write_json_atomic(run.record, run.read_record() | who)
+    os.utime(run.record, (time.time() - 90, time.time() - 90))
+    with pytest.raises(RunError) as caught:
+        run.check_ended()
+    assert f"(process {who['pid']} on elsewhere, last sign of life 90 s ago)" in str(caught.value)

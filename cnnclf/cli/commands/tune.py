@@ -66,6 +66,7 @@ def tune_command(
     dry_run: Annotated[
         bool, option("--dry-run", "Show the space and the time of a trial, and stop.")
     ] = False,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     **settings: object,
@@ -78,10 +79,13 @@ def tune_command(
     the default are then trained with other seeds, and compared on val. The test split is not used,
     unless --final evaluates the winner on it, once.
     """
+    from cnnclf.tuning.search_directory import check_new_search
+
     given = given_settings(settings, kind=TuneConfig)
     cluster = _check_together(given, ray=ray, track=tuple(track or ()))
     if resume is not None:
-        if dataset or out_ or finetune or space or fix or dry_run or set(given) - _RESUMABLE:
+        others = (dataset, out_, finetune, space, fix, dry_run, overwrite)
+        if any(others) or set(given) - _RESUMABLE:
             raise UsageError(
                 "--resume DIR takes only --minutes, --trials, --ray, --track and --final",
                 f"cnnclf tune --resume {shlex.quote(str(resume))}",
@@ -91,6 +95,8 @@ def tune_command(
     else:
         if dataset is None:
             raise UsageError("no DATASET was given", "cnnclf tune DATASET")
+        if out_ is not None and not dry_run:
+            check_new_search(out_, overwrite=overwrite)
         request, plan = _prepare(
             dataset,
             given,
@@ -101,7 +107,7 @@ def tune_command(
         if dry_run:
             _show_space(request, plan)
             return
-        directory = _create(request, out_, dataset_name=plan.dataset["name"])
+        directory = _create(request, out_, dataset_name=plan.dataset["name"], overwrite=overwrite)
     from cnnclf.tuning.search import run_search
 
     try:
@@ -185,11 +191,15 @@ def _reload(directory: Path, given: Mapping[str, object]) -> "SearchRequest":
     return request
 
 
-def _create(request: "SearchRequest", out_: Path | None, *, dataset_name: str) -> Path:
+def _create(
+    request: "SearchRequest", out_: Path | None, *, dataset_name: str, overwrite: bool
+) -> Path:
     from cnnclf.runs.run_opening import next_run_path
+    from cnnclf.tuning.search_directory import check_new_search, clear_search
 
     directory = out_ or next_run_path(dataset_name, Path("tuning"))
-    options.check_new(out_, overwrite=False)
+    check_new_search(directory, overwrite=overwrite)
+    clear_search(directory)
     request.save(directory)
     return directory
 

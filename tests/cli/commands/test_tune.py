@@ -6,6 +6,7 @@ import pytest
 from cnnclf.files import read_json
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
+from cnnclf.runs.run_lock import holding_run
 from cnnclf.tuning import leaderboard, search, workers
 from cnnclf.tuning.leaderboard import SearchResult
 from tests.conftest import Cli
@@ -55,6 +56,49 @@ def test_a_search_from_start_to_result(
     assert len(document["leaderboard"]) == 8
     assert document == document | read_json(directory / "result.json")
     assert not list(directory.glob("trials/*/evaluation/test"))
+
+
+def test_overwrite_replaces_an_earlier_search_and_nothing_else(
+    cli: Cli, tmp_path: Path, dataset: Path, player: Player
+) -> None:
+    directory = tmp_path / "search"
+    words = ["--fix", "training.epochs=18", "--trials", "2", "--seeds", "1", "-o", directory]
+    assert cli("tune", dataset, *words).code == 0
+    for path in (directory / "notes.txt", directory / "trials" / "000" / "mine.txt"):
+        path.write_text("mine", encoding="utf-8")
+    (directory / "trials" / "001" / "run.json").write_text("{", encoding="utf-8")
+    # before the dataset is looked at
+    result = cli("tune", "no-data", *words)
+    assert result.code == 2
+    assert "it is a search" in result.stderr
+    assert f"cnnclf tune --resume {directory}" in " ".join(result.stderr.split())
+    assert "--overwrite" in result.stderr
+    epochs = player.epochs
+    with holding_run(directory):
+        result = cli("tune", dataset, *words, "--overwrite")
+    assert result.code == 4
+    assert "still running (process" in result.stderr
+    assert (directory / "result.json").exists()
+    words[-3] = "2"
+    (directory / "optuna.sqlite").touch()
+    result = cli("tune", dataset, *words, "--overwrite", "--seed", "1")
+    assert result.code == 2
+    assert "000 also contains mine.txt" in " ".join(result.stderr.split())
+    assert (directory / "result.json").exists()
+    (directory / "trials" / "000" / "mine.txt").unlink()
+    result = cli("tune", dataset, *words, "--overwrite", "--seed", "1")
+    assert result.code == 0, result.stderr
+    assert player.epochs > epochs  # trained again
+    assert (directory / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert not (directory / "optuna.sqlite").exists()
+
+
+def test_overwrite_replaces_only_searches(cli: Cli, tmp_path: Path, dataset: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    result = cli("tune", dataset, "--out", tmp_path, "--overwrite")
+    assert result.code == 2
+    assert "notes.txt" in result.stderr
+    assert "choose another --out" in result.stderr
 
 
 def test_only_figures_that_were_drawn_are_named(
