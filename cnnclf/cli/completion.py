@@ -13,6 +13,13 @@ def complete_backbone() -> list[str]:
     return [row.name for row in BACKBONES]
 
 
+def complete_command() -> list[str]:
+    """Return the names of all commands."""
+    from cnnclf.cli.app import COMMANDS
+
+    return [name for name, *_ in COMMANDS]
+
+
 def complete_weights() -> list[str]:
     """Return the values of `--weights` that are no path; for others the shell completes paths."""
     return ["imagenet", "none"]

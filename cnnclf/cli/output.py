@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cnnclf.cli.table_layout import (
+    count_fitting,
     find_gap,
     natural_widths,
     plain,
@@ -39,6 +40,7 @@ HelpRow = tuple[str, str, str]  # name; description; what follows it, dim
 HelpBlock = str | tuple[str, list[HelpRow]]  # a paragraph, or a title and its rows
 
 _COMMAND_WORDS = ("cnnclf ", "pip ", "ulimit ")
+_MANY = 12  # rows, which as records would take several screens
 _MARKS = {"note": "", "hint": "cyan", "warning": "yellow", "error": "bold red"}
 
 
@@ -67,7 +69,7 @@ class Output:
     def table(
         self, title: str, columns: Sequence[str], *, rows: Iterable[Sequence[object]]
     ) -> None:
-        """Write a table; on a terminal too narrow for it, one record for each row.
+        """Write a table; on a terminal too narrow for it, its first columns or, if short, records.
 
         Args:
             title: A line above the table; empty for none.
@@ -85,6 +87,11 @@ class Output:
             self._plain_table(columns, cells)
         elif gap := find_gap(columns, cells, width=width):
             self._rich_table(columns, cells, gap=gap)
+        elif len(cells) > _MANY and (kept := count_fitting(columns, cells, width=width)) > 1:
+            cells = [row[:kept] for row in cells]
+            gap = find_gap(columns[:kept], cells, width=width)
+            self._rich_table(columns[:kept], cells, gap=gap)
+            self.note(f"not shown at this width: {', '.join(columns[kept:])}; --json has them")
         else:
             for number, row in enumerate(cells):
                 self.line("") if number else None

@@ -55,6 +55,14 @@ def find_gap(
     return 2 if room >= 2 * gaps else 1 if room >= gaps else 0
 
 
+def count_fitting(columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int) -> int:
+    """Return how many of the first columns of a table fit without breaking words, at least 1."""
+    for count in range(len(columns), 1, -1):
+        if find_gap(columns[:count], [row[:count] for row in cells], width=width):
+            return count
+    return 1
+
+
 def squeeze(
     columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int, gap: int
 ) -> list[int]:

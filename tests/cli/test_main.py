@@ -524,6 +524,7 @@ def complete(*words: str) -> list[str]:
 
 def test_completion_of_commands() -> None:
     assert complete("tr") == ["train"]
+    assert complete("help", "tr") == ["train"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

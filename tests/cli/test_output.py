@@ -567,6 +567,21 @@ def test_rows_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert words == "epoch 1, loss 2.5000, val accuracy 0.5000"
 
 
+def test_a_long_table_on_a_narrow_terminal_loses_its_last_columns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stdout, stderr = open_screen(monkeypatch, 20, Terminal)
+    rows = [(f"network-{number}", 224, "stem..final") for number in range(20)]
+    Output().table("", ("name", "size", "stages"), rows=rows)
+    assert rows_of(stdout.getvalue())[-1] == "network-19   224"
+    assert "not shown at this width: stages; --json has them" in " ".join(
+        rows_of(stderr.getvalue())
+    )
+    stdout.truncate(0)
+    Output().table("", ("name", "size", "stages"), rows=rows[:2])  # a short one shows all of it
+    assert "stem..final" in stdout.getvalue()
+
+
 def test_a_hint_with_a_command_is_one_line_with_words_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

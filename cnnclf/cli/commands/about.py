@@ -4,13 +4,17 @@ from typing import Annotated
 
 from cnnclf import __version__
 from cnnclf.cli import options
+from cnnclf.cli.completion import complete_command
 from cnnclf.cli.declaring import argument
 from cnnclf.cli.output import out
 
 
 def help_command(
     words: Annotated[
-        list[str] | None, argument("COMMAND...", "A command, such as 'train' or 'runs list'.")
+        list[str] | None,
+        argument(
+            "COMMAND...", "A command, such as 'train' or 'runs list'.", complete=complete_command
+        ),
     ] = None,
 ) -> int:
     """Show the help of a command; without one, the list of all commands."""

@@ -35,7 +35,7 @@ def backbones_command(*, json: options.Json = False, quiet: options.Quiet = Fals
     out.table(
         "",
         # what fits into 80 columns; --json has the rest
-        ("name", "size", "params (M)", "GMACs", "top-1 (%)", "stages", "weights"),
+        ("name", "size", "params (M)", "GMACs", "top-1 (%)", "weights", "stages"),
         rows=[
             (
                 row.name,
@@ -43,8 +43,8 @@ def backbones_command(*, json: options.Json = False, quiet: options.Quiet = Fals
                 f"{row.parameters / 1e6:.1f}",
                 f"{row.gmacs:.2f}",
                 f"{row.top1:.1f}",
-                f"{row.stage_names[0]}..{row.stage_names[-1]}",
                 "installed" if row.imagenet.package else "download",
+                f"{row.stage_names[0]}..{row.stage_names[-1]}",
             )
             for row in BACKBONES
         ],
