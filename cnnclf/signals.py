@@ -52,7 +52,7 @@ class EndOfProcess:
                 signal.signal(number, self._handle)
         sys.unraisablehook = self._show_unraisable
         if not self._has_signals:  # hooks run in reverse order: this one after all others
-            atexit.register(self._ignore_signals)
+            atexit.register(self._finish)
         self._has_signals = True
 
     def report(self) -> None:
@@ -60,7 +60,11 @@ class EndOfProcess:
         self._is_reporting = True
 
     def leave(self, code: int) -> None:
-        """Let a further signal end the process at once, with this code."""
+        """Let a further signal end the process at once, with this code.
+
+        What was registered to run at the end runs; then the process ends without the interpreter
+        taking itself apart, which takes a second with TensorFlow and does nothing for the user.
+        """
         self._exit_code = code
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
@@ -70,10 +74,16 @@ class EndOfProcess:
         if not self._is_reporting:
             raise KeyboardInterrupt
 
-    def _ignore_signals(self) -> None:
+    def _finish(self) -> None:
         """Keep the exit code: Python restores the default handlers when it is torn down."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        if self._exit_code is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it, or it is closed
+                stream.flush()
+        os._exit(self._exit_code)
 
     def _show_unraisable(self, unraisable: Any) -> None:
         """Say nothing of an interrupt that Python drops in a destructor: it is noted."""

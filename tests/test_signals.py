@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -137,3 +139,27 @@ def test_other_threads_leave_signals_alone(
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+@pytest.mark.parametrize(("argument", "code"), [("version", 0), ("nosuch", 2)])
+def test_a_process_ends_after_its_hooks_without_taking_itself_apart(
+    argument: str, code: int
+) -> None:
+    script = f"""
+import atexit, sys
+from cnnclf.__main__ import run
+class Kept:
+    def __del__(self):
+        print("taken apart")
+kept = Kept()
+sys.argv = ["cnnclf", {argument!r}]
+from cnnclf.signals import process_end
+process_end.take_signals()
+atexit.register(print, "hook")
+run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert done.stdout.endswith("hook\n"), "the hook ran, and what it wrote was flushed"
