@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cnnclf.cli.words import (
     count_cells,
@@ -65,6 +65,7 @@ class LiveProgress:
         self._screen = screen
         self._lock = threading.RLock()
         self._bars: Bars | None = None
+        self._stdout: _AboveBars | None = None
         self._open_tasks = 0
         self._widths: dict[str, list[int]] = {}
         self._plain_tasks: list[_PlainTask] = []
@@ -139,10 +140,11 @@ class LiveProgress:
                     console=console,
                     transient=True,
                     expand=False,
-                    # Prints move above the bar on a terminal; a file or pipe gets its own lines.
-                    redirect_stdout=sys.stdout.isatty(),
+                    redirect_stdout=False,  # rich would wrap what machines read
                 )
                 self._bars.start()
+                if sys.stdout.isatty():  # a file or pipe gets its own lines
+                    self._stdout = sys.stdout = _AboveBars(sys.stdout, console)
             self._open_tasks += 1
             return self._bars
 
@@ -152,6 +154,42 @@ class LiveProgress:
             if self._bars is not None and self._open_tasks == 0:
                 self._bars.stop()
                 self._bars = None
+                if self._stdout is not None:
+                    sys.stdout = self._stdout.rich_proxied_file
+                    sys.stdout.write(self._stdout.rest)
+                    self._stdout = None
+
+
+class _AboveBars:
+    """A stdout on the terminal of live bars: its lines appear above them, unchanged.
+
+    Args:
+        stream: The terminal; rich looks for it under this name.
+        console: The console of the bars.
+
+    Attributes:
+        rest: The start of a line that has not ended yet.
+    """
+
+    def __init__(self, stream: Any, console: "Console") -> None:
+        self.rich_proxied_file = stream
+        self.rest = ""
+        self._console = console
+
+    def write(self, text: str) -> int:
+        """Write the lines that have ended."""
+        from rich.segment import Segment, Segments
+
+        lines, line_end, self.rest = (self.rest + text).rpartition("\n")
+        if line_end:
+            self._console.print(Segments([Segment(lines + line_end)]), soft_wrap=True)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: the console has flushed the lines, and a line is not broken."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
 
 
 class _Counter:

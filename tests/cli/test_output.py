@@ -471,6 +471,22 @@ def test_results_move_above_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("x.jpg: x 99.0 %" in row for row in rows_of(stderr.getvalue()))
 
 
+def test_rows_for_machines_are_not_changed_by_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout, stderr = open_screen(monkeypatch, 40, Terminal)
+    output = Output()
+    rows = ['{"path": "' + "a b " * 40 + '"}', "  a,[b]\tc,\u65e5\u672c" + "  x" * 40]
+    with output.progress().task("predicting", 2, unit="images") as task:
+        output.data(rows[0] + "\n" + rows[1])
+        sys.stdout.flush()  # in the middle of a row
+        task.advance(1)
+        output.data("!\nrest")
+    output.data(" of a row\n")
+    above = stderr.getvalue()
+    assert all(row in above for row in (rows[0] + "\n", rows[1] + "!\n"))
+    assert stdout.getvalue() == "rest of a row\n"
+    assert sys.stdout is stdout
+
+
 def test_the_plain_progress_of_unlike_steps_guesses_no_time(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
