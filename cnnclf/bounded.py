@@ -7,14 +7,20 @@ So are the members of tar files, which are never unpacked: FILE.tar/OFFSET+SIZE/
 any other here, and no file can have it, as there are no files below a file.
 """
 
+import csv
 import errno
 import json
 import os
 import re
 import stat
 import tomllib
+from collections.abc import Callable
 from pathlib import Path, PurePath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+
+from cnnclf.errors import RunError
+
+_Row = TypeVar("_Row")
 
 MAX_DOCUMENT_BYTES = 64 << 20
 """Largest JSON document: a plan or manifest description of ours has a few MB at most."""
@@ -151,20 +157,99 @@ def parse_toml(text: str) -> dict[str, Any]:
 
     Raises:
         ValueError: It is not TOML (`tomllib.TOMLDecodeError`), is nested too deeply, or has a key
-            of too many parts.
+            of too many parts or an integer beyond 64 bits.
     """
     for number, line in enumerate(text.splitlines(), 1):
         if line.count(".") > _MAX_DOTS_IN_A_LINE:
             raise ValueError(f"too many dots in one line (at line {number})")
     try:
-        return tomllib.loads(text)
+        content = tomllib.loads(text)
+        _check_integers(content)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # Python refuses more than 4,300 decimal digits
+        raise ValueError("an integer beyond 64 bits") from error
+    return content
+
+
+def describe_fault(error: Exception) -> str:
+    """Say in one line what is wrong with the content of a document of ours.
+
+    Args:
+        error: What its parser raised: of pydantic, of ours, or of Python, whose words are replaced.
+    """
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"])) or "a value"
+        if fault["type"] == "missing":
+            return f"{name} is missing"
+        return f"{name} cannot be {repr(fault['input'])[:80]}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, LookupError | TypeError | AttributeError | OverflowError):
+        return "a value is missing, or of a wrong type"
+    return " ".join(str(error).split())
+
+
+def read_table(path: Path, parse: Callable[[dict[str, str]], _Row], *, hint: str) -> list[_Row]:
+    """Read a CSV table that a run wrote.
+
+    Args:
+        path: The file; bytes that are not UTF-8 become surrogates.
+        parse: Turns the cells of a row, by the names in the first line, into what is returned. May
+            raise LookupError, TypeError or ValueError.
+        hint: What to do if it is damaged.
+
+    Raises:
+        RunError: It is missing or damaged; the message names the line.
+    """
+    try:
+        check_regular(path)
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = csv.DictReader(file)
+            try:
+                return [parse(row) for row in rows]
+            except (LookupError, TypeError, ValueError, csv.Error) as error:
+                raise RunError(
+                    f"{path} is damaged: line {rows.reader.line_num} is not a row of it", hint
+                ) from error
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}", hint) from error
+
+
+def name_kind(value: object) -> str:
+    """Return what a value of a document is, in words: "a list", "null"."""
+    return _KIND_WORDS[type(value)]
+
+
+_KIND_WORDS: Final = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _check_integers(value: object) -> None:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_integers(each)
+    elif isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        raise ValueError
 
 
 def _parse_int(digits: str) -> int:
-    value = int(digits)  # Python itself refuses more than 4,300 digits with a ValueError
-    if abs(value) > _MAX_INTEGER:
+    # A 64-bit number has at most 20 characters; int() is slow with many and refuses very many.
+    if len(digits) > 20 or abs(value := int(digits)) > _MAX_INTEGER:
         raise ValueError(f"an integer beyond 64 bits ({digits[:24]}...)")
     return value
 

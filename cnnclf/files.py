@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.bounded import name_kind, parse_json, read_bytes
 from cnnclf.errors import CnnclfError, DeviceError, RunError
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
@@ -58,7 +58,7 @@ def read_json(path: Path, *, hint: str = "") -> dict[str, Any]:
         raise RunError(f"{path} is damaged: it is not valid JSON ({error})", hint) from error
     if not isinstance(value, dict):
         raise RunError(
-            f"{path} is damaged: expected a JSON object, received {type(value).__name__}", hint
+            f"{path} is damaged: expected a JSON object, received {name_kind(value)}", hint
         )
     return value
 
@@ -76,8 +76,9 @@ def check_version(record: Mapping[str, Any], newest: int, *, path: Path) -> None
     """
     version = record.get("version")
     if not isinstance(version, int) or version < 1:
+        known = "1" if newest == 1 else f"1 to {newest}"
         raise RunError(
-            f"{path} is damaged: expected a format version of 1 to {newest}, received {version!r}",
+            f"{path} is damaged: expected format version {known}, received {version!r}",
             "copy it again from its origin",
         )
     if version > newest:

@@ -58,7 +58,7 @@ def test_a_file_that_hides_its_size_is_bounded() -> None:
     [
         ("[" * 100_000, "nested too deeply"),
         ('{"a":' * 100_000, "nested too deeply"),
-        ("9" * 5000, "digits"),
+        ("9" * 5000, "beyond 64 bits"),
         ("9" * 30, "beyond 64 bits"),
         ("[NaN]", "NaN is not JSON"),
         ("[-Infinity]", "-Infinity is not JSON"),
@@ -75,7 +75,8 @@ def test_hostile_json_is_a_value_error(text: str, reason: str) -> None:
     [
         ("a=" + "[" * 100_000, "nested too deeply"),
         (".".join("a" * 50_000) + "=1", "too many dots"),
-        ("a=" + "9" * 5000, "digits"),
+        ("a=" + "9" * 5000, "beyond 64 bits"),
+        ("a=[{b=0x" + "f" * 5000 + "}]", "beyond 64 bits"),
         ("a=", "Invalid value"),
     ],
 )

@@ -22,6 +22,7 @@ from cnnclf.config import FinetuneConfig, ImportConfig, TrainConfig, load_config
 from cnnclf.data.decoding import DecodingJob, Failure, decode_row
 from cnnclf.data.manifest import MANIFEST_NAME, load_dataset
 from cnnclf.errors import CnnclfError, ConfigError, DataError, ExitCode, RunError
+from cnnclf.evaluation.paired_runs import read_answers
 from cnnclf.files import write_json_atomic
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.importers import import_source
@@ -34,10 +35,12 @@ from cnnclf.planning.train_plan import plan_training
 from cnnclf.prediction.inputs import ImageInputs
 from cnnclf.progress import Silent
 from cnnclf.quality.image_facts import measure_images
+from cnnclf.reporting.prediction_table import read_predictions
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import STATE_FILE
 from cnnclf.runs.run_opening import create_run
 from cnnclf.training.epochs import EpochRow
+from cnnclf.training.fitting.margins import read_margins
 from cnnclf.training.fitting.state import TrainingState, load_state, save_state
 from cnnclf.training.phases import find_stage
 from cnnclf.training.recording import read_epochs
@@ -142,10 +145,12 @@ def test_a_list_that_is_one_endless_line_is_refused(tmp_path: Path) -> None:
         ({"labels": "xo"}, "a list of labels"),
         ({"labels": ["x", "x"]}, "unique, non-empty labels"),
         ({"labels": ["x", ""]}, "unique, non-empty labels"),
-        ({"labels": ["x", ["o"]]}, "unhashable|unique"),
-        ({"dataset": []}, "dataset of type dict"),
-        ({"extra": 1}, "extra of type dict"),
-        ({"format": 1}, "format of type str"),
+        ({"labels": ["x", ["o"]]}, "labels that are texts"),
+        ({"labels": [1, 2]}, "labels that are texts"),
+        ({"dataset": []}, "dataset to be an object"),
+        ({"extra": 1}, "extra to be an object"),
+        ({"format": 1}, "format to be a text"),
+        ({"input_spec": 1}, "a value is missing, or of a wrong type"),
     ],
 )
 def test_a_classifier_that_breaks_its_schema_is_refused(
@@ -315,6 +320,91 @@ def test_damaged_datasets_are_no_bug(dataset: Path, name: str) -> None:
         _fuzz(path, data, lambda: _command("finetune", dataset, "--dry-run"))
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("history.csv", "epoch,phase,loss\nx,train,1"),
+        ("history.csv", "epoch,phase,loss\n1,train,x"),
+        ("history.csv", "phase,loss\ntrain,1"),
+        ("history.csv", "epoch,phase,loss\n,train,1"),
+        ("history.csv", "epoch,phase,loss\n" + "9" * 200_000 + ",train,1"),
+        ("trace.csv", "epoch,layer,dead_fraction\n1,conv,x"),
+        ("trace.csv", "epoch,dead_fraction\n1,0.5"),
+    ],
+)
+def test_a_damaged_table_of_a_run_names_its_line(
+    run: Path, tmp_path: Path, name: str, rows: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    (copied / name).write_text(rows + "\n")
+    assert main(["report", str(copied)]) == ExitCode.CONFIG
+    assert f"{name} is damaged: line 2 is not a row of it" in capsys.readouterr().err
+
+
+def test_damaged_margins_name_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "margins.csv"
+    for rows in ("path,margin,epochs\na,x,1\n", "path,margin,epochs\na,1\n", "path\na\n"):
+        path.write_text(rows)
+        with pytest.raises(RunError, match="line 2 is not a row"):
+            read_margins(path)
+
+
+def test_damaged_predictions_name_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    heading = "path,label,predicted,probability"
+    for rows in (f"{heading}\na,x\n", f"{heading}\na,x,x,y\n", "path,label\na,x\n"):
+        path.write_text(rows)
+        with pytest.raises(RunError, match="is not a row of it"):
+            read_predictions(path, ("x", "o"))
+        with pytest.raises(RunError, match="is not a row of it"):
+            read_answers(path)
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, "9" * 5000, "[0x10000000000000000]"])
+def test_numbers_of_settings_have_64_bits(
+    dataset: Path, tmp_path: Path, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f"[training]\nepochs = {number}\n")
+    assert main(["train", str(dataset), "--dry-run", "--config", str(path)]) == ExitCode.CONFIG
+    message = capsys.readouterr().err
+    assert "is not valid TOML: an integer beyond 64 bits" in message
+    assert "sys." not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("null", "expected a JSON object, received null"),
+        ("[1]", "expected a JSON object, received a list"),
+        ("9" * 5000, "not valid JSON (an integer beyond 64 bits"),
+        ('{"plan_version": "x"}', "expected format version 1"),
+    ],
+)
+def test_a_damaged_plan_is_described_in_own_words(
+    runs: dict[str, Path], content: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = runs["train"] / "plan.json"
+    whole = path.read_bytes()
+    path.write_text(content)
+    assert main(["train", "--resume", str(runs["train"])]) == ExitCode.CONFIG
+    assert message in capsys.readouterr().err
+    changed = json.loads(whole)
+    for change, words in (
+        (
+            {"config": {"training": {"epochs": -1}}},
+            "training.epochs = -1: expected auto or a whole",
+        ),
+        ({"labels": 1}, "cannot be 1"),
+        ({"input_spec": []}, "a value is missing, or of a wrong type"),
+    ):
+        path.write_text(json.dumps(changed | change))
+        assert main(["train", "--resume", str(runs["train"])]) == ExitCode.CONFIG
+        assert words in capsys.readouterr().err
+    path.write_bytes(whole)
 
 
 def test_damaged_settings_are_no_bug(dataset: Path, tmp_path: Path) -> None:

@@ -155,8 +155,8 @@ class LiveProgress:
                 self._bars.stop()
                 self._bars = None
                 if self._stdout is not None:
-                    sys.stdout = self._stdout.rich_proxied_file
-                    sys.stdout.write(self._stdout.rest)
+                    sys.stdout = stream = self._stdout.rich_proxied_file
+                    stream.write(self._stdout.rest)
                     self._stdout = None
 
 

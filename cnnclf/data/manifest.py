@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 import cnnclf
-from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.bounded import name_kind, parse_json, read_bytes
 from cnnclf.data.croissant import CROISSANT_NAME, describe_dataset
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
@@ -424,7 +424,7 @@ def load_description(directory: Path) -> dict[str, Any]:
     expected = {"labels": list, "root": str, "source": dict}
     for name, kind in expected.items():
         if not isinstance(found.get(name), kind):
-            raise DataError(f"{path} is damaged: {name!r} is not of type {kind.__name__}", again)
+            raise DataError(f"{path} is damaged: {name!r} is not {name_kind(kind())}", again)
     labels = found["labels"]
     if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
         raise DataError(f"{path} is damaged: 'labels' are not distinct texts", again)

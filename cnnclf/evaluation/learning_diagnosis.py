@@ -3,16 +3,16 @@
 The limits are rules of thumb. Each sentence names the figure that it was drawn from.
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnclf.errors import RunError
+from cnnclf.bounded import read_table
 
 Rows = Sequence[Mapping[str, Any]]
 
+_TEXTS = ("phase", "layer")  # the columns that hold no numbers
 _MIN_OVERFIT = 3  # epochs after the lowest val loss
 _MIN_RISE = 1.1  # of the val loss since then
 _WAIT = 0.2  # fraction of the time
@@ -60,30 +60,24 @@ def diagnose(history: Rows, trace: Rows = ()) -> list[str]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read history.csv or trace.csv; empty cells become None, numbers numbers.
+    """Read history.csv or trace.csv; numbers that are missing or not finite become None.
 
     Raises:
         RunError: It is damaged.
     """
-    if not path.exists():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                {key: _parse(cell) for key, cell in row.items()} for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RunError(
-            f"{path} is damaged: {error}", "copy the whole run directory again"
-        ) from error
+    hint = "copy the whole run directory again"
+    return read_table(path, _parse, hint=hint) if path.exists() else []
 
 
-def _parse(cell: object) -> object:
-    text = cell if isinstance(cell, str) else ""
-    try:
-        number = float(text)
-    except ValueError:
-        return text or None
+def _parse(row: Mapping[str, str]) -> dict[str, Any]:
+    texts = {name: row[name] for name in _TEXTS if row.get(name)}
+    if not texts or not row["epoch"]:
+        raise ValueError
+    return {**{name: _number(cell) for name, cell in row.items() if name not in _TEXTS}, **texts}
+
+
+def _number(cell: str | None) -> float | None:
+    number = float(cell) if cell else math.nan
     return number if math.isfinite(number) else None
 
 

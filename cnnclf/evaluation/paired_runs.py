@@ -1,14 +1,14 @@
 """Two runs that were evaluated on the same images: which of them changed sides, what it means."""
 
-import csv
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnnclf.bounded import read_table
 from cnnclf.errors import DataError, RunError
 from cnnclf.evaluation.paired_statistics import (
     Interval,
@@ -306,16 +306,9 @@ def read_answers(path: Path) -> dict[str, Answer]:
     Raises:
         RunError: It is missing or damaged.
     """
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = csv.DictReader(file)
-            answers = (
-                Answer(row["path"], row["label"], row["predicted"], float(row["probability"]))
-                for row in rows
-            )
-            return {answer.path: answer for answer in answers}
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise RunError(
-            f"the predictions in {path} are missing or damaged: {error}",
-            "evaluate the run again: cnnclf evaluate RUN",
-        ) from error
+    answers = read_table(path, _parse, hint="evaluate the run again: cnnclf evaluate RUN")
+    return {answer.path: answer for answer in answers}
+
+
+def _parse(row: Mapping[str, str]) -> Answer:
+    return Answer(row["path"], row["label"], row["predicted"], float(row["probability"]))

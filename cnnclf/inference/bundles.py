@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnclf import __version__
-from cnnclf.bounded import check_regular, is_inside
+from cnnclf.bounded import check_regular, describe_fault, is_inside, name_kind
 from cnnclf.errors import CnnclfError, ConfigError, RunError, UsageError
 from cnnclf.files import (
     atomic_path,
@@ -292,9 +292,9 @@ def save_bundle(
 
 
 def _check_labels(labels: Sequence[str]) -> None:
-    if len(set(labels)) != len(labels) or not all(
-        isinstance(label, str) and label for label in labels
-    ):
+    if not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"expected labels that are texts, received {list(labels)!r}")
+    if len(set(labels)) != len(labels) or "" in labels:
         raise ValueError(f"expected unique, non-empty labels, received {list(labels)!r}")
 
 
@@ -397,7 +397,7 @@ def _parse(content: dict[str, Any], directory: Path) -> tuple[tuple[str, ...], I
     """Check the fields of classifier.json."""
     try:
         if not isinstance(content["labels"], list):
-            raise TypeError(f"expected a list of labels, received {content['labels']!r}")
+            raise ConfigError(f"expected a list of labels, received {content['labels']!r}")
         labels = tuple(content["labels"])
         _check_labels(labels)
         input_spec = InputSpec.from_dict(content["input_spec"])
@@ -414,12 +414,12 @@ def _parse(content: dict[str, Any], directory: Path) -> tuple[tuple[str, ...], I
         read_promise(content)
         for name, kind in _OPTIONAL_FIELDS.items():
             if not isinstance(content.get(name, kind()), kind):
-                raise TypeError(
-                    f"expected {name} of type {kind.__name__}, received {content[name]!r}"
+                raise ConfigError(
+                    f"expected {name} to be {name_kind(kind())}, received {content[name]!r}"
                 )
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise RunError(
-            f"the file {directory / CLASSIFIER_FILE} is damaged: {reason}", _COPY_AGAIN
+            f"the file {directory / CLASSIFIER_FILE} is damaged: {describe_fault(error)}",
+            _COPY_AGAIN,
         ) from error
     return labels, input_spec

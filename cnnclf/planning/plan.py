@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 from pydantic import BaseModel, TypeAdapter
 
+from cnnclf.bounded import describe_fault
 from cnnclf.config import CommandConfig
 from cnnclf.config.describing import list_fields
 from cnnclf.config.settings_file import given_settings_toml
@@ -127,7 +128,7 @@ class Plan(Generic[_Config]):
                 f"this is a run of cnnclf {command}, not of cnnclf {cls.kind.command}",
                 f"continue with: cnnclf {command} --resume RUN",
             )
-        config = cls.kind.model_validate(content["config"])
+        config = cls.kind(**content["config"])
         reasons = _TEXTS.validate_python(content["reasons"])
         unknown = reasons.keys() - list_fields(cls.kind).keys()
         if unknown:
@@ -161,8 +162,7 @@ def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Pa
     try:
         return parse(content)
     except _DAMAGE as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"{path} is damaged: {' '.join(reason.split())}", hint) from error
+        raise RunError(f"{path} is damaged: {describe_fault(error)}", hint) from error
 
 
 def count_threads(threads: int | str) -> int:

@@ -78,8 +78,11 @@ def read_predictions(path: Path, labels: Sequence[str]) -> PredictionTable:
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing", "evaluate again: cnnclf evaluate RUN") from error
     except (OSError, ValueError, LookupError, StopIteration, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or (
+            f"line {len(paths) + 1} is not a row of it, or has other labels than the model"
+        )
         raise RunError(
-            f"{path} is damaged: {error}", "evaluate again: cnnclf evaluate RUN"
+            f"{path} is damaged: {reason}", "evaluate again: cnnclf evaluate RUN"
         ) from error
     pairs = np.array(classes, dtype=np.int64).reshape(-1, 2)
     return PredictionTable(

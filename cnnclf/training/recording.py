@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from cnnclf.bounded import describe_fault, read_table
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_error, write_text_atomic
 from cnnclf.progress import Progress, TaskContext
@@ -89,20 +90,16 @@ def read_epochs(run: RunDirectory) -> list[EpochRow]:
     try:
         return [EpochRow.from_dict(row) for row in history]
     except (TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged: it has no whole history ({error})", hint) from error
+        raise RunError(
+            f"{path} is damaged: it has no whole history ({describe_fault(error)})", hint
+        ) from error
 
 
 def _read_history(run: RunDirectory) -> list[EpochRow]:
-    try:
-        with run.history.open(encoding="utf-8", newline="") as file:
-            rows = [
-                {name: text or None for name, text in row.items()} for row in csv.DictReader(file)
-            ]
-        return [EpochRow.from_dict(row) for row in rows]
-    except (OSError, TypeError, ValueError, csv.Error) as error:
-        raise RunError(
-            f"{run.history} is missing or damaged: {error}", "copy the whole run directory again"
-        ) from error
+    def parse(row: dict[str, str]) -> EpochRow:
+        return EpochRow.from_dict({name: text or None for name, text in row.items()})
+
+    return read_table(run.history, parse, hint="copy the whole run directory again")
 
 
 class HistoryFile:

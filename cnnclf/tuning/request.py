@@ -6,6 +6,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from cnnclf.bounded import describe_fault
 from cnnclf.config import TuneConfig, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
@@ -84,7 +85,8 @@ class SearchRequest:
                 command,
             )
         except (LookupError, TypeError, ConfigError) as error:
-            raise RunError(f"{path} is damaged: {error}", "start another search") from error
+            reason = describe_fault(error)
+            raise RunError(f"{path} is damaged: {reason}", "start another search") from error
 
     def plan(self, settings: Mapping[str, Any], dataset: Dataset, *, seed: int = 0) -> AnyPlan:
         """Plan the training of a configuration.

@@ -106,7 +106,7 @@ def test_runs_without_predictions_are_refused(tmp_path: Path) -> None:
     table = second.evaluation("test") / "predictions.csv"
     for damaged in ("path,label\nx/0.png,x\n", "path,label,predicted,probability\n1,2,3,many\n"):
         table.write_text(damaged, encoding="utf-8")
-        with pytest.raises(RunError, match="missing or damaged"):
+        with pytest.raises(RunError, match="line 2 is not a row"):
             compare_runs(first, second)
 
 

@@ -18,5 +18,5 @@ def test_the_history_of_a_run_that_was_copied_without_its_state(tmp_path: Path) 
     assert [row.epoch for row in rows] == list(range(1, len(rows) + 1))
     assert rows[0].loss == pytest.approx(0.912927508354187)
     (tmp_path / "run" / "history.csv").write_text("epoch,phase\n1,train\n")
-    with pytest.raises(RunError, match=r"history\.csv is missing or damaged"):
+    with pytest.raises(RunError, match=r"history\.csv is damaged: line 2"):
         read_epochs(open_run(tmp_path / "run"))

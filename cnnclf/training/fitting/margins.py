@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.bounded import read_table
 from cnnclf.errors import ImageError
 from cnnclf.files import write_text_atomic
 
@@ -98,6 +99,7 @@ def read_margins(file: Path) -> dict[str, float]:
 
 
 def _read(file: Path) -> dict[str, tuple[float, int]]:
-    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-        rows = csv.DictReader(lines)
-        return {row["path"]: (float(row["margin"]), int(row["epochs"])) for row in rows}
+    def parse(row: dict[str, str]) -> tuple[str, tuple[float, int]]:
+        return row["path"], (float(row["margin"]), int(row["epochs"]))
+
+    return dict(read_table(file, parse, hint="copy the whole run directory again"))

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from cnnclf.bounded import check_regular
+from cnnclf.bounded import check_regular, describe_fault
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.runs.run_names import OPTIMIZER_FILE, STATE_FILE
@@ -240,7 +240,7 @@ def load_state(
         return _check_types(TrainingState(**content))
     except (OSError, ValueError, OverflowError, LookupError, TypeError, BadZipFile) as error:
         raise RunError(
-            f"the training state in {directory} is missing or damaged: {error}",
+            f"the training state in {directory} is missing or damaged: {describe_fault(error)}",
             hint,
         ) from error
 

@@ -8,13 +8,14 @@ random states) is put back: a run is the same with and without its trace.
 import csv
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.bounded import read_table
 from cnnclf.files import format_bytes, write_text_atomic
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runtime.gradients import build_weight_gradient
@@ -218,6 +219,6 @@ def _read_rows(run: RunDirectory, *, done: int) -> list[dict[str, Any]]:
     """Return the rows of earlier epochs, of a run that is resumed."""
     if not done or not run.trace.exists():
         return []
-    with run.trace.open(encoding="utf-8", newline="") as file:
-        rows: Sequence[dict[str, Any]] = list(csv.DictReader(file))
-    return [row for row in rows if int(row["epoch"]) <= done]
+    hint = "copy the whole run directory again"
+    rows = read_table(run.trace, lambda row: (int(row["epoch"]), row), hint=hint)
+    return [row for epoch, row in rows if epoch <= done]
