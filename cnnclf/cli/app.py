@@ -48,7 +48,7 @@ COMMANDS: tuple[CommandRow, ...] = (
     _row("describe", "Describe a network: layers, parameters, receptive fields."),
     _row("convolve", "Slide a filter over an image, as a layer does."),
     _row("report", "Write everything about a run on one page."),
-    _row("runs", "List, show and compare runs.", is_group=True),
+    _row("runs", "List, show, compare, export and remove runs.", is_group=True),
     _row("augment-preview", "Draw augmented images."),
     _row("glossary", "Explain the words of the field."),
     _row("sample-data", "Write sample images."),

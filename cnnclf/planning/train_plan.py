@@ -43,11 +43,13 @@ class TrainPlan(Plan[TrainConfig]):
 
     Args:
         anatomy: The network on paper.
+        trained: Epochs that the run which is extended has; not in plan.json.
     """
 
     kind = TrainConfig
 
     anatomy: Anatomy
+    trained: int = 0
 
     @property
     def parameters(self) -> int:
@@ -79,7 +81,7 @@ class TrainPlan(Plan[TrainConfig]):
         return expect_time(
             self.pace,
             counts=self.counts,
-            epochs=int(self.config.training.epochs),
+            epochs=int(self.config.training.epochs) - self.trained,
             precision=precision or self.config.runtime.precision,
         )
 

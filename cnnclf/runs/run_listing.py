@@ -44,12 +44,20 @@ def list_runs(root: Path) -> list[RunRow]:
         try:
             if not run.record.exists():
                 continue
-            rows.append(RunRow(run, run.status(), run.read_record()))
-        except RunError as error:
-            rows.append(RunRow(run, "damaged", {}, error.message))
-        except OSError as error:
-            rows.append(RunRow(run, "unreadable", {}, f"cannot be read: {error.strerror}"))
+        except OSError:
+            pass  # it may be one
+        rows.append(describe_run(run))
     return rows
+
+
+def describe_run(run: RunDirectory) -> RunRow:
+    """Describe a run that may be damaged."""
+    try:
+        return RunRow(run, run.status(), run.read_record())
+    except RunError as error:
+        return RunRow(run, "damaged", {}, error.message)
+    except OSError as error:
+        return RunRow(run, "unreadable", {}, f"cannot be read: {error.strerror}")
 
 
 def remove_run(run: RunDirectory) -> list[str]:

@@ -17,11 +17,13 @@ from cnnclf.errors import RunError, UsageError
 from cnnclf.files import read_json, write_error, write_json_atomic, write_text_atomic
 from cnnclf.planning.plan import parse_plan, read_dataset_path
 from cnnclf.planning.train_plan import TrainPlan
+from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_names import ENGINE_CACHE, REFERENCE_FILE, STATE_FILE
 from cnnclf.runs.run_opening import open_run
 from cnnclf.training.fitting.schedule import learning_rate_at
 from cnnclf.training.fitting.state import drop_rate
+from cnnclf.training.recording import LoggedProgress
 from cnnclf.training.run import check_unchanged
 
 CHANGEABLE: Final = ("training.epochs", "training.patience", "training.perfect_loss")
@@ -37,7 +39,7 @@ class Extension:
     Args:
         origin: The finished run.
         epoch: Its completed epochs.
-        plan: The plan of the new run.
+        plan: The plan of the new run; its first remark says what it extends.
         had_minutes: Whether it had a time rather than a number of epochs.
     """
 
@@ -75,6 +77,7 @@ class Extension:
         write_json_atomic(run.plan, self.plan.to_dict())
         if (settings := self.plan.to_toml()) is not None:
             write_text_atomic(run.settings, settings)
+        LoggedProgress(Silent(), run).write(self.plan.remarks[0])
         run.update_run(extends=str(self.origin.path.absolute()), extends_epoch=self.epoch)
         return run
 
@@ -115,11 +118,11 @@ def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str,
     others = [key for key in given if key not in CHANGEABLE]
     epochs = given.get("training.epochs")
     if others or not isinstance(epochs, int):
-        fault = f"cannot change {others[0]}" if others else "needs --epochs N"
-        raise UsageError(
-            f"--extend {origin.path} {fault}: only --epochs, --patience and --perfect-loss",
-            command,
-        )
+        fault = "needs --epochs N, the number of all epochs"
+        if others:
+            only = "only --epochs, --patience and --perfect-loss can change"
+            fault = f"cannot change {others[0]}: {only}"
+        raise UsageError(f"--extend {origin.path} {fault}", command)
     status = origin.status()
     if status is not RunStatus.FINISHED:
         raise RunError(
@@ -135,6 +138,7 @@ def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str,
     update = {key.partition(".")[2]: value for key, value in given.items()} | {"minutes": None}
     training = plan.config.training.model_copy(update=update)
     config = plan.config.model_copy(update={"training": training})
+    earlier = [each for each in plan.remarks if not each.startswith("extends ")]
     return Extension(
         origin,
         done,
@@ -144,7 +148,8 @@ def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str,
             config=config,
             given={**plan.given, **dict.fromkeys(given, "option")},
             reasons={key: why for key, why in plan.reasons.items() if key not in given},
-            remarks=(*plan.remarks, _remark(origin.path, plan, config=config, done=done)),
+            remarks=(_remark(origin.path, plan, config=config, done=done), *earlier),
+            trained=done,
         ),
         had_minutes=plan.config.training.minutes is not None,
     )

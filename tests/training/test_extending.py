@@ -1,6 +1,9 @@
 """More epochs of a finished run: exactly those of a run that was planned for all of them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,10 @@ import pytest
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import RunError, UsageError
+from cnnclf.planning.pace import expect_epoch_s
 from cnnclf.planning.plan import parse_plan
 from cnnclf.planning.train_plan import TrainPlan
-from cnnclf.progress import Silent
+from cnnclf.progress import Progress, Silent, Task
 from cnnclf.runs.run_directory import RunStatus
 from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
@@ -32,11 +36,41 @@ def plan(path: Path, **given: Any) -> Extension:
     return plan_extension(run, parse_plan(run.plan, TrainPlan.from_dict), given=values)
 
 
-def extend(extension: Extension, path: Path, dataset: Dataset) -> TrainResult:
+class Counting(Silent):
+    """Counts the images that training reports."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total, self.done = 0, 0
+
+    @contextmanager
+    def task(self, name: str, total: int | None, **options: Any) -> Iterator[Task]:
+        with super().task(name, total, **options) as task:
+            yield self if name == "training" else task
+        self.total = total or 0 if name == "training" else self.total
+
+    def advance(self, amount: int = 1) -> None:
+        self.done += amount
+
+    def describe(self, text: str) -> None:
+        pass
+
+    def expect(self, total: int) -> None:
+        pass
+
+
+def extend(
+    extension: Extension, path: Path, dataset: Dataset, *, progress: Progress | None = None
+) -> TrainResult:
     run = extension.begin(create_run(path))
     runtime = setup_runtime(device="cpu", precision="float32", seed=0, deterministic=False)
     return conduct_run(
-        extension.plan, dataset, run=run, runtime=runtime, progress=Silent(), resume=True
+        extension.plan,
+        dataset,
+        run=run,
+        runtime=runtime,
+        progress=progress or Silent(),
+        resume=True,
     )
 
 
@@ -49,21 +83,32 @@ def test_more_epochs_are_those_of_an_uninterrupted_run(
     before = (tmp_path / "short" / "plan.json").read_bytes()
     extension = plan(tmp_path / "short", epochs=4)
     assert extension.epoch == 2
-    more = extend(extension, tmp_path / "more", shapes)
+    counted = Counting()
+    more = extend(extension, tmp_path / "more", shapes, progress=counted)
     assert figures(more) == figures(whole)
+    assert counted.done == counted.total == 2 * extension.plan.counts["train"]
     assert more.state.best_epoch == whole.state.best_epoch
     run = open_run(tmp_path / "more")
     assert run.status() is RunStatus.FINISHED
     assert run.read_record()["extends"] == str(tmp_path / "short")
     assert len(run.history.read_text().splitlines()) == 5
-    assert "the learning rate stays" in json.loads(run.plan.read_text())["remarks"][-1]
+    remark = json.loads(run.plan.read_text())["remarks"][0]
+    assert remark.startswith(f"extends {tmp_path / 'short'} from epoch 3: the learning rate stays")
+    assert remark in run.log.read_text().splitlines()[0]
+    # the plan expects the time of the two epochs that are left
+    assert (whole_s := replace(extension.plan, trained=0).expect().seconds) > 0
+    assert whole_s - extension.plan.expect().seconds == pytest.approx(
+        2 * expect_epoch_s(extension.plan.pace.rate("float32"), counts=extension.plan.counts)
+    )
+    again = plan(tmp_path / "more", epochs=5).plan.remarks
+    assert [each for each in again if each.startswith("extends")] == [again[0]]
     assert "epochs = 4" in run.settings.read_text()
     assert (tmp_path / "short" / "plan.json").read_bytes() == before
 
 
 def test_the_plan_says_what_becomes_of_the_learning_rate(train_tiny: Train, tmp_path: Path) -> None:
     train_tiny(tmp_path / "run", **{"optimizer.schedule": "cosine", "training.epochs": 2})
-    [*_, remark] = plan(tmp_path / "run", epochs=4).plan.remarks
+    [remark, *_] = plan(tmp_path / "run", epochs=4).plan.remarks
     assert "the cosine schedule now spans 4 epochs instead of 2" in remark
     first, last = remark.partition("changes from ")[2].partition(";")[0].split(" to ")
     assert float(last) > float(first) > 0
@@ -82,9 +127,9 @@ def test_a_run_that_patience_ended_can_be_extended(
 def test_what_cannot_be_extended_is_refused(train_tiny: Train, tmp_path: Path) -> None:
     train_tiny(tmp_path / "run", **CONSTANT | {"training.epochs": 2})
     for given, words in (
-        ({"patience": 3}, "needs --epochs"),
+        ({"patience": 3}, "needs --epochs N, the number of all epochs$"),
         ({"epochs": "auto"}, "needs --epochs"),
-        ({"epochs": 3, "batch_size": 3}, "cannot change training.batch_size"),
+        ({"epochs": 3, "batch_size": 3}, "cannot change training.batch_size: only .* can change$"),
         ({"epochs": 2}, "has 2 epochs already"),
     ):
         with pytest.raises(UsageError, match=words):

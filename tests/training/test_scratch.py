@@ -273,7 +273,7 @@ def test_a_run_with_minutes_ends_by_its_time_resumes_and_is_extended(
     assert plan["config"]["training"]["patience"] == 0
     done = result.state.epoch
     extension = test_extending.plan(tmp_path / "run", epochs=done + 2)
-    assert f"now spans {done + 2} epochs instead of {done}," in extension.plan.remarks[-1]
+    assert f"now spans {done + 2} epochs instead of {done}," in extension.plan.remarks[0]
     more = test_extending.extend(extension, tmp_path / "more", shapes)
     assert [row.epoch for row in more.state.history] == [*range(1, done + 3)]
 

@@ -1,4 +1,4 @@
-"""`cnnclf runs`: list, show and compare run directories. Reads JSON files only."""
+"""`cnnclf runs`: list, show, compare, export and remove runs. Reads JSON files only."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -29,8 +29,8 @@ from cnnclf.cli.run_figures import (
 from cnnclf.cli.words import format_seconds
 from cnnclf.errors import ExitCode, RunError, UsageError
 from cnnclf.names import name_some
-from cnnclf.runs.run_directory import RunDirectory
-from cnnclf.runs.run_listing import RunRow, list_runs, remove_run
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_listing import RunRow, describe_run, list_runs, remove_run
 from cnnclf.runs.run_opening import open_run
 
 _HERE = "cnnclf.cli.commands.runs"
@@ -63,7 +63,7 @@ def list_command(
 ) -> int:
     """List the runs in a directory, best first.
 
-    Directories that cannot be entered are named, and the exit code is 7.
+    Runs that are damaged or cannot be read are named, and the exit code is 7.
     """
     if sort not in SORTS:
         raise UsageError(f"--sort {sort}: expected one of {', '.join(SORTS)}")
@@ -96,8 +96,7 @@ def list_command(
     for row in rows:
         if row["problem"]:
             out.warn(f"{row['run']}: {row['problem']}")
-    is_unread = any(row["status"] == "unreadable" for row in rows)
-    return ExitCode.SOME_FAILED if is_unread else ExitCode.OK
+    return ExitCode.SOME_FAILED if any(row["problem"] for row in rows) else ExitCode.OK
 
 
 def remove_command(
@@ -115,14 +114,13 @@ def remove_command(
 ) -> int:
     """Remove run directories: their checkpoints, reports and exports are gone afterwards.
 
-    A run that is still training is refused, and files that are not of the run stay.
+    A run that is still training is refused, and files that are not of the run stay. A damaged run
+    can be removed, too; it counts as the worst one.
     """
-    rows = [
-        _describe(RunRow(run := open_run(path), run.status(), run.read_record())) for path in runs
-    ]
+    rows = [_describe(_open_row(path)) for path in runs]
     rows.sort(key=_rank, reverse=True)
     doomed = rows[keep_best:]
-    names = ", ".join(row["run"] for row in doomed)
+    names = ", ".join(row["run"] + " (damaged)" * bool(row["problem"]) for row in doomed)
     if doomed and not out.confirm(f"remove {len(doomed):,} runs: {names}?", yes=yes):
         out.note("nothing was removed")
         return ExitCode.OK
@@ -185,7 +183,7 @@ def show_command(
             "exports": exports,
         }
     )
-    out.pairs("Run", _run_pairs(directory, record))
+    out.pairs("Run", _run_pairs(directory, record) | _extension_pairs(plan))
     out.pairs("Data", _data_pairs(plan))
     reasons = section(plan, "reasons")
     settings = flatten(section(plan, "config"))
@@ -220,6 +218,14 @@ def show_command(
 _TRAIN_HINT = "create a run: cnnclf train DATASET"
 
 
+def _open_row(path: Path) -> RunRow:
+    """Open a run that may be damaged, as long as it has a run.json."""
+    run = RunDirectory(path)
+    if run.record.exists():
+        return describe_run(run)
+    return RunRow(open_run(path), "", {})
+
+
 def _describe(row: RunRow) -> dict[str, Any]:
     directory, record, status, problem = row.directory, row.record, row.status, row.problem
     plan: dict[str, Any] = {}
@@ -227,6 +233,8 @@ def _describe(row: RunRow) -> dict[str, Any]:
     val_accuracy = record.get("best_val_accuracy")
     try:
         plan = read_plan(directory)
+        if status == RunStatus.FINISHED or plan:
+            _check_plan(plan, directory.plan)
         evaluations = read_evaluations(directory)
         metrics = evaluations.get("test", {})
         val_accuracy = evaluations.get("val", {}).get("accuracy", val_accuracy)
@@ -251,6 +259,15 @@ def _describe(row: RunRow) -> dict[str, Any]:
         "created": record.get("created"),
         "problem": problem,
     }
+
+
+def _check_plan(plan: Mapping[str, Any], path: Path) -> None:
+    """Refuse a plan without the parts that all plans have."""
+    kinds = {"config": dict, "dataset": dict, "counts": dict, "labels": list}
+    for key, kind in kinds.items():
+        if not isinstance(plan.get(key), kind):
+            fault = f"is damaged: it has no {key}" if path.exists() else "is missing"
+            raise RunError(f"{path} {fault}")
 
 
 def _rank(row: Mapping[str, Any]) -> tuple[float, float]:
@@ -294,6 +311,13 @@ def _run_pairs(directory: RunDirectory, record: Mapping[str, Any]) -> dict[str, 
         if record.get(key) is not None:
             pairs[words] = format_figure(key, record[key])
     return pairs
+
+
+def _extension_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
+    """Say which run it extends, if any, and what became of the learning rate."""
+    remarks = map(str, list_items(plan.get("remarks")))
+    found = [each.removeprefix("extends ") for each in remarks if each.startswith("extends ")]
+    return {"extends": found[-1]} if found else {}
 
 
 def _operations(plan: Mapping[str, Any]) -> str:

@@ -102,6 +102,10 @@ class Conductor:
     _shown: int = field(default=0, init=False)
     _described: float = field(default=0.0, init=False)
     _loss: float | None = field(default=None, init=False)
+    _first: int = field(init=False)  # epochs that were trained before
+
+    def __post_init__(self) -> None:
+        self._first = self.state.phase_epoch
 
     @property
     def is_done(self) -> bool:
@@ -261,7 +265,8 @@ class Conductor:
         epochs = str(self.epochs)
         if self.pacer is not None:
             epochs = f"about {self.pacer.epochs:.1f}"
-            self.hooks.task.expect(round(self.pacer.epochs * self.batches.count))
+            planned = self.pacer.epochs - self._first
+            self.hooks.task.expect(round(planned * self.batches.count))
         self.hooks.task.describe(f"epoch {epoch + 1}/{epochs}{loss}")
 
     def _check_loss(self, loss: float, *, step: int) -> None:

@@ -136,13 +136,12 @@ def fit_phase(
         net, trained, trainer=trainer, run=run, content=content, state=state, average=average,
         every_s=save_every_s,
     )  # fmt: skip
-    planned = epochs if pacer is None else pacer.epochs
+    planned = (epochs if pacer is None else pacer.epochs) - state.phase_epoch
     progress.note("compiling")  # Keras does so with the first batch
     with (
         progress.task("training", round(planned * batches.count), unit="images") as task,
         Interrupts() as interrupts,
     ):
-        task.advance(state.phase_epoch * batches.count)
         conductor = Conductor(
             trainer=trainer,
             state=state,

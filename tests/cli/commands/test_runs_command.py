@@ -96,16 +96,19 @@ def test_list_json(cli: Cli, runs: Path) -> None:
 def test_list_shows_a_damaged_run_and_why(cli: Cli, runs: Path) -> None:
     (runs / "x_or_o-1" / "run.json").write_text("{", encoding="utf-8")
     result = cli("runs", "list", runs)
-    assert result.code == 0
+    assert result.code == 7
     assert "damaged" in result.stdout
     assert "warning: " in result.stderr
     assert "run.json" in result.stderr
 
 
-def test_list_survives_a_damaged_plan(cli: Cli, runs: Path) -> None:
-    (runs / "x_or_o-1" / "plan.json").write_text("[]", encoding="utf-8")
+@pytest.mark.parametrize("content", ["[]", "{}", '{"config": 3}', "{", None])
+def test_list_survives_a_damaged_plan(cli: Cli, runs: Path, content: str | None) -> None:
+    plan = runs / "x_or_o-1" / "plan.json"
+    plan.unlink() if content is None else plan.write_text(content, encoding="utf-8")
     result = cli("runs", "list", runs)
-    assert result.code == 0
+    assert result.code == 7
+    assert "damaged" in result.stdout
     assert "x_or_o-2" in result.stdout
     assert "plan.json" in result.stderr
 
@@ -118,7 +121,7 @@ def test_a_run_of_a_newer_version_is_named(cli: Cli, runs: Path) -> None:
         assert "written by a newer version of cnnclf" in " ".join(result.stderr.split())
         assert "pip install --upgrade cnnclf" in result.stderr
     result = cli("runs", "list", runs)
-    assert result.code == 0
+    assert result.code == 7
     assert "newer version of cnnclf" in " ".join(result.stderr.split())
 
 
@@ -181,6 +184,18 @@ def test_show_json(cli: Cli, runs: Path) -> None:
     assert document["status"] == "finished"
     assert document["plan"]["parameters"] == 89458
     assert document["evaluations"]["test"]["accuracy"] == 0.95
+
+
+def test_show_says_what_it_extends_and_how_the_learning_rate_continues(
+    cli: Cli, runs: Path
+) -> None:
+    run = open_run(runs / "x_or_o-1")
+    assert "  extends " not in cli("runs", "show", run.path).stdout
+    plan = json.loads(run.plan.read_text(encoding="utf-8"))
+    words = "runs/a from epoch 3: the learning rate stays 0.01; patience counts from here"
+    write_json_atomic(run.plan, plan | {"remarks": [f"extends {words}", "val has 7 images"]})
+    stdout = " ".join(cli("runs", "show", run.path).stdout.split())
+    assert f"extends {words}" in stdout
 
 
 def test_show_many_labels_in_short(cli: Cli, tmp_path: Path) -> None:
@@ -333,3 +348,18 @@ def test_remove_asks_and_refuses_what_is_training_or_no_run(cli: Cli, runs: Path
     assert result.code == 4
     assert "still training" in result.stderr
     assert training.record.exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "plan.json"])
+def test_a_damaged_run_can_be_removed(cli: Cli, runs: Path, name: str) -> None:
+    run = runs / "x_or_o-1"
+    (run / name).write_text("{", encoding="utf-8")
+    (run / "notes.txt").touch()
+    assert cli("runs", "remove", run).code == 2  # it asks
+    if name == "run.json":  # it may be training
+        with holding_run(run):
+            assert cli("runs", "remove", run, "--yes").code == 4
+    result = cli("runs", "remove", run, runs / "x_or_o-2", "--yes", "--keep-best", "1")
+    assert result.code == 0, result.stderr
+    assert [path.name for path in run.iterdir()] == ["notes.txt"]
+    assert (runs / "x_or_o-2").exists()
