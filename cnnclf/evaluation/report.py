@@ -239,6 +239,7 @@ def evaluate(
     predictions = predict_rows(
         classifier, dataset, rows=rows, pixels=pixels, batch_size=batch_size, progress=progress
     )
+    progress.note("computing metrics")  # scikit-learn takes a second to load
     report = _build_report(
         classifier, dataset, predictions, split=split, out=out, top_k=top_k, trained_on=trained_on
     )

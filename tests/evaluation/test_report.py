@@ -186,7 +186,7 @@ def test_the_numbers_of_a_small_example(case: Case) -> None:
     ]
     assert report.headline == "0.6667 (95 % interval 0.3000 to 0.9032, 4 of 6)"
     assert case.progress.warnings == []
-    assert case.progress.notes == ["drawing figures"]
+    assert case.progress.notes == ["computing metrics", "drawing figures"]
 
 
 def test_the_summary_is_flat_and_holds_every_metric(case: Case) -> None:
@@ -420,7 +420,7 @@ def test_a_bundle_that_does_not_know_its_data_is_not_warned_of(case: Case) -> No
 def test_images_used_in_training_are_no_unseen_data(case: Case, split: str) -> None:
     dataset = _dataset(TRUE, split="val" if split == "val" else "train")
     case.run(TRUE, PREDICTED, dataset=dataset, split=split)
-    assert case.progress.notes[1:] == ["drawing figures"]
+    assert case.progress.notes[1:] == ["computing metrics", "drawing figures"]
     assert split in case.progress.notes[0]
 
 

@@ -201,7 +201,13 @@ def test_several_errors_of_a_file_are_reported_at_once(
 
 
 # What takes more than a second says so first, in this order.
-WAITS = ["building the network", "compiling", "drawing the curves", "drawing figures"]
+WAITS = [
+    "building the network",
+    "compiling",
+    "drawing the curves",
+    "computing metrics",
+    "drawing figures",
+]
 
 
 def test_a_run_prints_its_test_accuracy_and_refuses_to_be_overwritten(
