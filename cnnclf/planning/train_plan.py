@@ -198,11 +198,8 @@ def _remark(val_count: int) -> tuple[str, ...]:
     averaged = choices.choose_averaging(val_count)
     if averaged == 1:
         return ()
-    remark = (
-        f"val has only {val_count} images: the best epoch is chosen by the val loss, averaged over "
-        f"{averaged} epochs"
-    )
-    return (remark,)
+    few = f"only {val_count} val images"
+    return (f"{few}: best epoch by val loss averaged over {averaged} epochs",)
 
 
 def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) -> InputSpec:

@@ -327,7 +327,7 @@ def test_few_val_images_are_said_to_be_few(train_tiny: Train, tmp_path: Path) ->
     train_tiny(tmp_path / "run", **{"training.epochs": 1})
     run = open_run(tmp_path / "run")
     (remark,) = read_json(run.plan)["remarks"]
-    assert remark.startswith("val has only 7 images: the best epoch is chosen by the val loss")
+    assert remark.startswith("only 7 val images: best epoch by val loss averaged over")
     assert "calibration skipped: 7 val images are fewer than 50" in run.log.read_text("utf-8")
 
 

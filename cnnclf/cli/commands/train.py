@@ -112,15 +112,16 @@ def _describe(plan: "TrainPlan") -> dict[str, str]:
     model, training, optimizer = plan.config.model, plan.config.training, plan.config.optimizer
     operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
     memory = plan.anatomy.training_bytes(int(training.batch_size), optimizer.name)
-    convs = ", ".join(map(str, model.convs_per_block))
-    filters = ", ".join(map(str, model.filters))
+    filters = ",".join(map(str, model.filters))
     rows = {
-        "network": f"{model.preset}: filters {filters}; convolutions per block {convs}; "
-        f"{plan.parameters:,} parameters, {plan.macs / 1e6:,.1f} M MACs per image",
+        "network": f"{model.preset}: filters {filters}; {plan.parameters:,} parameters, "
+        f"{plan.macs / 1e6:,.1f} M MACs",
         "training": f"{count_of(int(training.epochs), 'epoch')}, batch {training.batch_size}, "
         f"{optimizer.name}, learning rate {_name_rate(optimizer.learning_rate)}, "
-        f"{optimizer.schedule} schedule, patience {training.patience or 'none'}",
+        f"{optimizer.schedule} schedule",
         "augmentation": f"{plan.config.augment.preset}: {operations or 'nothing'}",
+        "convolutions": f"{', '.join(map(str, model.convs_per_block))} in the blocks",
+        "patience": count_of(int(training.patience), "epoch") if training.patience else "none",
         "time": describe_time(plan),
         "memory": describe_memory(plan, memory),
     }

@@ -49,6 +49,9 @@ def test_a_dry_run_shows_the_plan_with_reasons_and_writes_nothing(
     shown = cli("train", images, "--dry-run")
     assert shown.stdout.startswith("dataset       images: 2 classes")
     assert "learning rate 0.004, cosine schedule" in shown.stdout
+    for line in shown.stdout.splitlines():  # the plan of a run fits on eight lines of 80 columns
+        if line.startswith(("network ", "training ", "note ")):
+            assert len(line) <= 80
     assert "data.image_size = 16x16: all images are 16x16\n" in shown.stdout
     assert "model.blocks = 2: " in shown.stdout
     assert "learning rate" not in shown.stderr
