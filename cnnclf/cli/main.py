@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from cnnclf.cli.app import build_root
-from cnnclf.cli.option_hints import suggest_option
+from cnnclf.cli.option_hints import find_run, suggest_option, suggest_use
 from cnnclf.cli.output import out
 from cnnclf.cli.streams import secure_streams
 from cnnclf.cli.typer_errors import (
@@ -216,11 +216,16 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
         near = suggest_option(error.option_name, _long_options(context), path=path)
         return f"{path}: no such option: {error.option_name}", f"{near} {hint}" if near else hint
     text = _one_line(error.format_message()).rstrip(".")
+    if (extra := _EXTRA.match(text)) and "--resume" in (known := _long_options(context)):
+        typed = [context.params.get("dataset"), *extra[1].split()]
+        if run := find_run(typed):
+            return f"{path}: {run} is a run, not a dataset", suggest_use(run, known, path=path)
     if _EXTRA_NUMBER.match(text):
         hint = "the values of one option are joined by commas, such as --filters 32,64; " + hint
     return (f"{path}: {text[:1].lower()}{text[1:]}" if text else ""), (hint if text else "")
 
 
+_EXTRA = re.compile(r"Got unexpected extra argument\S* \((.*)\)")
 _EXTRA_NUMBER = re.compile(r"Got unexpected extra argument.*\([0-9.]+[) ]")
 
 

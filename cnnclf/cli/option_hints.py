@@ -1,9 +1,12 @@
 """What a user probably meant by an option that the command does not have, and what is missing."""
 
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from cnnclf.errors import UsageError
+from cnnclf.runs.run_names import RECORD_FILE
 
 # Names that other tools use, and the options that do the same here: those the command has apply.
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
@@ -74,3 +77,25 @@ def suggest_option(name: str, options: Collection[str], *, path: str) -> str:
         near = get_close_matches(bare, [each.lstrip("-") for each in options], n=1)
         found = [f"--{each}" for each in near]
     return f"did you mean {' or '.join(found)}?" if found else ""
+
+
+def find_run(typed: Iterable[str | None]) -> str | None:
+    """Return the first of some arguments that is a run."""
+    return next((each for each in typed if each and (Path(each) / RECORD_FILE).is_file()), None)
+
+
+def suggest_use(run: str, options: Collection[str], *, path: str) -> str:
+    """Say how a command that trains uses a run.
+
+    Args:
+        run: The run.
+        options: Long options of the command.
+        path: The command, such as `cnnclf train`.
+    """
+    name = shlex.quote(run)
+    ways = [
+        f"with its settings: {path} DATASET --config {name}",
+        f"to continue it: {path} --resume {name}",
+        f"for more epochs: {path} --extend {name} --epochs N",
+    ]
+    return "; ".join(ways if "--extend" in options else ways[:2])

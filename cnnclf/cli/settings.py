@@ -87,7 +87,7 @@ def add_settings(
             _parameter_name(key),
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.is_required() else None,
-            annotation=_annotate(key, field, rows=rows.get(key, ()), kind=kind),
+            annotation=_annotate(key, field, rows=rows.get(key, ())),
         )
         for key, field in list_fields(kind).items()
         if key.startswith(only)
@@ -159,9 +159,7 @@ def _parameter_name(key: str) -> str:
     return SETTING_PREFIX + key.replace(".", "__")
 
 
-def _annotate(
-    key: str, field: FieldInfo, *, rows: tuple[str, ...], kind: type[CommandConfig]
-) -> Any:
+def _annotate(key: str, field: FieldInfo, *, rows: tuple[str, ...]) -> Any:
     name = option_name(key)
     is_flag = field.annotation in (bool, bool | None)
     choices = rows or words_of(field)
@@ -171,7 +169,7 @@ def _annotate(
     option = typer.Option(
         f"{name}/--no-{name[2:]}" if is_flag else name,
         metavar=None if is_flag else (not listed and one_of) or describe_type(field),
-        callback=_row_check(name, rows, command=kind.command) if rows else None,
+        callback=_row_check(name, rows) if rows else None,
         autocompletion=(lambda: list(choices)) if choices else _COMPLETIONS.get(key),
         help=f"{field.description}{listed}{default}",
         rich_help_panel=_PANELS.get(key.partition(".")[0]),
@@ -186,18 +184,18 @@ _COMPLETIONS = {"backbone.name": complete_backbone, "backbone.weights": complete
 
 
 def _row_check(
-    option: str, rows: tuple[str, ...], *, command: str
-) -> Callable[[str | None], str | None]:
+    option: str, rows: tuple[str, ...]
+) -> Callable[[typer.Context, str | None], str | None]:
     """Refuse what is no row of a table while options are parsed, before anything is loaded."""
 
-    def check(value: str | None) -> str | None:
+    def check(context: typer.Context, value: str | None) -> str | None:
         if value is None or value in rows:
             return value
         near = get_close_matches(value.casefold(), rows, n=1, cutoff=0.4)
         suggestion = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(
             f"{option} {value}: expected one of {', '.join(rows)}{suggestion}",
-            f"cnnclf {command} --help lists every setting",
+            f"{context.command_path} --help lists every setting",
         )
 
     return check

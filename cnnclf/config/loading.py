@@ -30,6 +30,7 @@ def load_config(
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     arguments: Mapping[str, object] | None = None,
+    command: str = "",
 ) -> tuple[TrainConfig, dict[str, str]]: ...
 
 
@@ -40,6 +41,7 @@ def load_config(
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     arguments: Mapping[str, object] | None = None,
+    command: str = "",
     kind: type[_Config],
 ) -> tuple[_Config, dict[str, str]]: ...
 
@@ -50,6 +52,7 @@ def load_config(
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     arguments: Mapping[str, object] | None = None,
+    command: str = "",
     kind: type[CommandConfig] = TrainConfig,
 ) -> tuple[CommandConfig, dict[str, str]]:
     """Join the layers of settings and check them all at once.
@@ -59,6 +62,7 @@ def load_config(
         assignments: `section.key=value` strings, as given with `--set`.
         options: Values given as command-line options, by dotted key.
         arguments: Values given in Python, by dotted key.
+        command: The command that takes them, for hints; by default that of `kind`.
         kind: All settings of a command, such as `TrainConfig`.
 
     Returns:
@@ -82,7 +86,8 @@ def load_config(
     for section, settings in kind.presets.get(preset, {}).items():
         for key, value in settings.items():
             given.setdefault(f"{section}.{key}", _Given(value, f"preset {preset}", ""))
-    return _check(kind, given), {key: each.origin for key, each in given.items()}
+    checked = _check(kind, given, command=command or kind.command)
+    return checked, {key: each.origin for key, each in given.items()}
 
 
 def change_config(config: _Config, changes: Mapping[str, object]) -> _Config:
@@ -97,7 +102,7 @@ def change_config(config: _Config, changes: Mapping[str, object]) -> _Config:
     """
     values = {**explicit_settings(config), **changes}
     given = {key: _Given(value, "argument", _spell(key, value)) for key, value in values.items()}
-    return _check(type(config), given)
+    return _check(type(config), given, command=config.command)
 
 
 def explicit_settings(config: CommandConfig) -> dict[str, object]:
@@ -129,14 +134,14 @@ def refuse_values(
         else:
             flat[name] = value
     given = {key: _Given(value, "argument", _spell(key, value)) for key, value in flat.items()}
-    return _refusal(error, given, kind)
+    return _refusal(error, given, kind, command=kind.command)
 
 
-def _check(kind: type[_Config], given: "Mapping[str, _Given]") -> _Config:
+def _check(kind: type[_Config], given: "Mapping[str, _Given]", *, command: str) -> _Config:
     try:
         return kind.model_validate(_nest(given))
     except ValidationError as error:
-        raise _refusal(error, given, kind) from None
+        raise _refusal(error, given, kind, command=command) from None
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,7 @@ def _parse_assignment(assignment: str) -> tuple[str, object]:
 
 
 def _refusal(
-    error: ValidationError, given: Mapping[str, _Given], kind: type[CommandConfig]
+    error: ValidationError, given: Mapping[str, _Given], kind: type[CommandConfig], *, command: str
 ) -> CnnclfError:
     """Name every setting that is wrong as it was written, and say what it takes."""
     fields = list_fields(kind)
@@ -261,7 +266,7 @@ def _refusal(
         given[key].origin in {"--set", "option"} for key in problems
     )
     return (UsageError if is_typed else ConfigError)(
-        "; ".join(problems.values()), f"cnnclf {kind.command} --help lists every setting"
+        "; ".join(problems.values()), f"cnnclf {command} --help lists every setting"
     )
 
 

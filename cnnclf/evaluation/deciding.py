@@ -136,7 +136,7 @@ def calibrate_model(
         RunError: The model cannot be loaded, or its outputs are not finite.
     """
     target = _read_target(config)
-    check_order(model, [source])
+    check_order(model, [source], command="calibrate")
     bundle = find_bundle(model)
     origin = find_origin(model, bundle)
     data = origin.open_data(source, progress, command=quote("cnnclf", "calibrate", model))

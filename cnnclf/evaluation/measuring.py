@@ -45,7 +45,7 @@ def measure_model(
         DataError: The dataset is missing, its labels are others, or the split has no images.
         RunError: The model cannot be loaded, or the report cannot be written.
     """
-    check_order(model, [source])
+    check_order(model, [source], command="evaluate")
     bundle = find_bundle(model)  # a wrong path is reported before TensorFlow is loaded
     origin = find_origin(model, bundle)
     data = origin.open_data(source, progress, command=quote("cnnclf", "evaluate", model))

@@ -268,9 +268,7 @@ def _find_reports(run: RunDirectory) -> Reports:
             place = Path(str(dataset.get("directory")))
             found[str(dataset.get("fingerprint")), split] = (path.parent, place)
     if not found:
-        raise RunError(
-            f"the run {run.path} was not evaluated", f"evaluate it: cnnclf evaluate {run.path}"
-        )
+        raise RunError(f"the run {run.path} was not evaluated", run.evaluate_hint())
     return dict(sorted(found.items(), key=lambda item: _SPLITS.index(item[0][1])))
 
 

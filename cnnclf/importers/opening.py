@@ -126,7 +126,8 @@ def open_cached(
     except DataError as error:
         # The options that it names are those of the import.
         hint = f"; these are options of: cnnclf import {shlex.quote(str(source))} --out DATASET"
-        raise DataError(error.message, error.hint + (hint if "--" in error.hint else "")) from error
+        is_bare = "--" in error.hint and "cnnclf " not in error.hint
+        raise DataError(error.message, error.hint + hint * is_bare) from error
     directory = _find_place(source, importer, options, progress)
     if not is_dataset(directory):
         _import_into(directory, source, importer, reason, options, progress)

@@ -104,12 +104,13 @@ def _adopt_command(model: Path) -> str:
     return f"cnnclf adopt {shlex.quote(str(model))} --labels FILE --scale 0:1 --out BUNDLE"
 
 
-def check_order(model: Path, others: Sequence[object]) -> None:
+def check_order(model: Path, others: Sequence[object], *, command: str) -> None:
     """Recognize that a model was typed after what it is to be used on.
 
     Args:
         model: What was given for the model.
         others: What was given after it.
+        command: The command, such as `predict`.
 
     Raises:
         UsageError: Something after it is a model, and it is none.
@@ -120,7 +121,7 @@ def check_order(model: Path, others: Sequence[object]) -> None:
     if found is not None:
         raise UsageError(
             f"{model} is not a run or bundle, but {found} is: the arguments are swapped",
-            f"give the run first: {shlex.quote(found)} {shlex.quote(str(model))}",
+            f"give the run first: {shlex.join(['cnnclf', command, found, str(model)])}",
         )
 
 

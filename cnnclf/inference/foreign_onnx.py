@@ -112,7 +112,10 @@ def _read_input(path: Path, found: Any) -> tuple[list[int | None], bool]:
     is_image = len(dims) == 4 and kind.elem_type in {_FLOAT, _FLOAT16, _UINT8}
     is_planar = is_image and dims[1] in (1, 3)
     if not is_image or not (is_planar or dims[3] in (1, 3)):
-        raise RunError(f"{path} is no classifier of images: it takes {dims}", _AGAIN)
+        from onnx import TensorProto
+
+        name = TensorProto.DataType.Name(kind.elem_type).lower()
+        raise RunError(f"{path} is no classifier of images: it takes {name} {dims}", _AGAIN)
     return dims, is_planar
 
 

@@ -16,7 +16,6 @@ from cnnclf.inference.engines.saved_model_check import (
 from cnnclf.inference.foreign_model import Scaling, draw_probes, multi_label_error
 
 _ENDPOINTS: Final = ("serving_default", "serve")
-_FLOAT: Final = 1  # tensorflow.DataType
 _AGAIN: Final = (
     "save it with one input of floats [N, height, width, channels] and one output [N, classes]"
 )
@@ -28,10 +27,18 @@ def read_shape(path: Path) -> tuple[int | None, int | None, int]:
     Raises:
         RunError: It cannot be read, does more than compute, or takes no images.
     """
-    check_saved_model(path)
+    check_saved_model(path, again="save it without them, with TensorFlow 2")
     [found] = _find_signature(path)[1].inputs.values()
     dims = [None if each.size < 0 else int(each.size) for each in found.tensor_shape.dim]
-    if len(dims) != 4 or dims[3] is None or found.dtype != _FLOAT:
+    kinds = found.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number
+    kind = kinds[found.dtype].name.removeprefix("DT_").lower()
+    if kind != "float":
+        exported = "; an export of cnnclf is used as it is, with the classifier.json beside it: "
+        exported += "cnnclf predict EXPORT IMAGES..."
+        raise RunError(
+            f"{path} takes {kind}, not floats, {dims}", _AGAIN + exported * (kind == "uint8")
+        )
+    if len(dims) != 4 or dims[3] is None:
         raise RunError(f"{path} is no classifier of images: it takes {dims}", _AGAIN)
     return dims[1], dims[2], dims[3]
 

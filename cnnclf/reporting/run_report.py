@@ -272,7 +272,7 @@ def _describe_test(
     """Return everything about one evaluation; None if there is none."""
     if evaluation is None:
         missing.notes.append(
-            f"no test figures: nothing was evaluated; cnnclf evaluate {files.directory.path}"
+            f"no test figures: nothing was evaluated; {files.directory.evaluate_hint()}"
         )
         return None
     metrics = evaluation.metrics

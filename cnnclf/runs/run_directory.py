@@ -229,6 +229,16 @@ class RunDirectory:
         """
         return f"cnnclf {self.read_command()} --resume {shlex.quote(str(self.path))}"
 
+    def evaluate_hint(self) -> str:
+        """Say how figures of this run are had: by evaluating it, or first by continuing it.
+
+        Raises:
+            RunError: The plan is damaged.
+        """
+        if find_whole_directory(self.best) or find_whole_directory(self.last):
+            return f"evaluate it: cnnclf evaluate {shlex.quote(str(self.path))}"
+        return f"continue it: {self.resume_command()}"
+
     def read_command(self) -> str:
         """Read from the plan which command started the run.
 

@@ -114,3 +114,15 @@ def test_a_command_refuses_a_wrong_setting_as_it_was_typed(cli: Cli) -> None:
         assert result.code == 2
         assert words in result.stderr
         assert result.stderr.startswith(f"error: {arguments[-2]} {arguments[-1]}: expected")
+
+
+@pytest.mark.parametrize(
+    "command", ["augment-preview", "lr-find", "check-order", "describe", "train"]
+)
+def test_the_hint_names_the_command_that_was_called(cli: Cli, command: str) -> None:
+    option = ["--rotate", "999"] if command == "augment-preview" else ["--dropout", "9"]
+    source = [] if command == "describe" else ["sample_data/x_or_o"]
+    for words in ([option] if command != "check-order" else []) + [["--color", "blue"]]:
+        result = cli(command, *source, *words)
+        assert result.code == 2
+        assert f"hint: cnnclf {command} --help lists every setting" in result.stderr

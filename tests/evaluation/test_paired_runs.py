@@ -100,8 +100,14 @@ def test_other_classes_cannot_be_compared_by_evaluating_again(tmp_path: Path) ->
 
 def test_runs_without_predictions_are_refused(tmp_path: Path) -> None:
     first = write_evaluation(tmp_path / "a", ["x"] * 6)
-    with pytest.raises(RunError, match="was not evaluated"):
-        compare_runs(first, create_run(tmp_path / "b"))
+    other = create_run(tmp_path / "b")
+    with pytest.raises(RunError, match="was not evaluated") as caught:
+        compare_runs(first, other)
+    assert caught.value.hint == f"continue it: cnnclf train --resume {other.path}"
+    other.best.mkdir(parents=True)
+    with pytest.raises(RunError, match="was not evaluated") as caught:
+        compare_runs(first, other)
+    assert caught.value.hint == f"evaluate it: cnnclf evaluate {other.path}"
     second = write_evaluation(tmp_path / "c", ["x"] * 6)
     table = second.evaluation("test") / "predictions.csv"
     for damaged in ("path,label\nx/0.png,x\n", "path,label,predicted,probability\n1,2,3,many\n"):

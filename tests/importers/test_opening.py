@@ -186,4 +186,5 @@ def test_a_broken_dataset_is_no_source_of_images(
         with pytest.raises(DataError, match=words) as caught:
             use()
         assert str(directory / "dataset.json") in caught.value.message
+        assert "these are options" not in caught.value.hint
         assert "import the source again" in caught.value.hint

@@ -48,10 +48,29 @@ def test_what_is_no_classifier_or_does_more_than_compute_is_refused(
 
     writer = Writer()
     tf.saved_model.save(writer, tmp_path / "writer", {"serving_default": writer.serve})
-    with pytest.raises(RunError, match="WriteFile"):
+    with pytest.raises(RunError, match="WriteFile") as caught:
         adopt(tmp_path / "writer", labels)
+    assert "save it without them" in caught.value.hint
     assert not (tmp_path / "written").exists()
     tf.saved_model.save(sigmoid(), tmp_path / "sigmoid")
     with pytest.raises(RunError, match="multi-label"):
         adopt(tmp_path / "sigmoid", labels)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_type_of_the_input_is_named(tmp_path: Path, labels: Path) -> None:
+    import tensorflow as tf
+
+    for kind in ("uint8", "int32"):
+
+        class Taker(tf.Module):  # type: ignore[misc] # untyped
+            @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), kind)])
+            def serve(self, pixels: object) -> object:
+                return tf.reduce_mean(tf.cast(pixels, tf.float32), axis=(1, 2))
+
+        taker = Taker()
+        tf.saved_model.save(taker, tmp_path / kind, {"serving_default": taker.serve})
+        with pytest.raises(RunError, match=f"takes {kind}, not floats") as caught:
+            adopt(tmp_path / kind, labels)
+        assert ("cnnclf predict EXPORT" in caught.value.hint) == (kind == "uint8")

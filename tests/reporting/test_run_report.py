@@ -97,7 +97,9 @@ def test_an_unfinished_run_of_one_epoch(dataset: Dataset, tmp_path: Path) -> Non
     (run / "history.csv").write_text("\n".join(history[:2]) + "\n")
     page, missing = write(run)
     assert "the run is failed" in missing[0]
-    assert "nothing was evaluated" in missing[1]
+    assert f"nothing was evaluated; evaluate it: cnnclf evaluate {run}" in missing[1]
+    shutil.rmtree(run / "checkpoints")
+    assert f"nothing was evaluated; continue it: cnnclf train --resume {run}" in write(run)[1][1]
     assert len(page.find("svg", "chart")) == 3
 
 

@@ -67,6 +67,7 @@ def augment_preview_command(
         config and find_settings(config, command="train"),
         assignments=tuple(set_ or ()),
         options=given_settings(settings),
+        command="augment-preview",
     )
     options_ = ImportConfig(seed=loaded.runtime.seed)
     found = open_dataset(dataset, options=options_, progress=out.progress())

@@ -44,7 +44,7 @@ def check_order_command(
     from cnnclf.runtime import setup_runtime
 
     typed = given_settings(settings)
-    config, origins = load_config(options=_FIXED | typed)
+    config, origins = load_config(options=_FIXED | typed, command="check-order")
     found = open_dataset(
         dataset, options=ImportConfig(seed=config.runtime.seed), progress=out.progress()
     )

@@ -158,7 +158,7 @@ def _describe(
 ) -> "NetworkDescription":
     from cnnclf.explainers import network_sources as door
 
-    config, origins = load_config(options=given, kind=TrainConfig)
+    config, origins = load_config(options=given, kind=TrainConfig, command="describe")
     size, batch = config.data.image_size, config.training.batch_size
     batch_size = None if batch == "auto" else batch
     prepare = partial(_start_keras, verbose=verbose)

@@ -84,7 +84,7 @@ def explain_command(
     from cnnclf.inference.origins import warn_of_unfinished
     from cnnclf.prediction.inputs import ImageInputs
 
-    check_order(run, images or ())
+    check_order(run, images or (), command="explain")
     bundle = find_bundle(run)
     warn_of_unfinished(run, use="used", progress=out.progress())
     found = (

@@ -49,7 +49,9 @@ def lr_find_command(
     from cnnclf.training.precision import set_up
 
     typed = given_settings(settings)
-    loaded, origins = load_config(config and find_settings(config, command="train"), options=typed)
+    loaded, origins = load_config(
+        config and find_settings(config, command="train"), options=typed, command="lr-find"
+    )
     found = open_dataset(
         dataset, options=ImportConfig(seed=loaded.runtime.seed), progress=out.progress()
     )

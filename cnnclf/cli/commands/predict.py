@@ -113,7 +113,7 @@ def predict_command(
     from cnnclf.inference.bundles import check_order, find_bundle, read_kind
     from cnnclf.inference.origins import warn_of_unfinished
 
-    check_order(run, images)
+    check_order(run, images, command="predict")
     bundle = find_bundle(run)
     warn_of_unfinished(run, use="used", progress=out.progress())
     path = None if cluster else out_

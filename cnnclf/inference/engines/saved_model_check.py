@@ -52,11 +52,12 @@ _SAVER = frozenset(
 )
 
 
-def check_saved_model(path: Path) -> None:
+def check_saved_model(path: Path, *, again: str = "export the run again with cnnclf") -> None:
     """Refuse a SavedModel whose graph does more than compute.
 
     Args:
         path: Its directory.
+        again: The start of the hint: where another one comes from.
 
     Raises:
         RunError: It cannot be read, or holds an operation that is not on the list, which may read
@@ -66,9 +67,7 @@ def check_saved_model(path: Path) -> None:
     functions = {each.signature.name: each.node_def for each in graph.graph_def.library.function}
     entries = list(graph.object_graph_def.concrete_functions)
     if not entries:
-        raise RunError(
-            f"{path} has no functions: it was not written by TensorFlow 2", "export the run again"
-        )
+        raise RunError(f"{path} has no functions: it was not written by TensorFlow 2", again)
     called = _find_called(entries, functions)
     nodes = {name: functions.get(name, ()) for name in called}
     rest = {name: each for name, each in functions.items() if name not in called}
@@ -79,7 +78,7 @@ def check_saved_model(path: Path) -> None:
         raise RunError(
             f"{path} is not run: its graph holds operations that a network does not need and that "
             f"may read or write files, use the network or call Python ({', '.join(forbidden)})",
-            "export the run again with cnnclf; use only models from people you trust",
+            f"{again}; use only models from people you trust",
         )
 
 

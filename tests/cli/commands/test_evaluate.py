@@ -343,11 +343,13 @@ def test_a_run_without_a_test_split_is_measured_on_val(
 
 
 def test_swapped_arguments_are_recognized(cli: Cli, place: Place) -> None:
-    for command in ("evaluate", "predict"):
-        result = cli(command, place.photos, place.run)
+    for command in ("evaluate", "predict", "calibrate", "explain"):
+        needed = ["--precision", "0.9"] if command == "calibrate" else []
+        result = cli(command, place.photos, place.run, *needed)
         assert result.code == 2
         assert f"but {place.run} is: the arguments are swapped" in " ".join(result.stderr.split())
-        assert f"hint: give the run first: {place.run} {place.photos}" in result.stderr
+        words = f"hint: give the run first: cnnclf {command} {place.run} {place.photos}"
+        assert words in " ".join(result.stderr.split())
 
 
 def test_a_dataset_that_is_gone_is_named(cli: Cli, place: Place) -> None:

@@ -417,3 +417,16 @@ def test_extending_takes_nothing_that_the_run_has(cli: Cli) -> None:
     alone = cli("train", "--extend", run, "--epochs", 9)
     assert alone.code == ExitCode.CONFIG
     assert "has no checkpoints/last" in alone.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_a_run_beside_a_dataset_is_recognized(cli: Cli, images: Path, command: str) -> None:
+    run = ROOT / "sample_data" / "tiny_run"
+    for words in ([run, images], [images, run]):
+        result = cli(command, *words)
+        assert result.code == ExitCode.USAGE
+        said = " ".join(result.stderr.split())
+        assert f"{run} is a run, not a dataset" in said
+        assert f"cnnclf {command} DATASET --config {run}" in said
+        assert f"cnnclf {command} --resume {run}" in said
+        assert ("--extend" in said) == (command == "train")
