@@ -26,12 +26,14 @@ class Record:
         label: The class of the image.
         split: `train`, `val`, `test`, or "" if the source does not say.
         group: Images of one group (a patient, a film) must stay in one split; "" for no group.
+        line: Of the table that names it; 0 if none does.
     """
 
     path: str
     label: str
     split: str = ""
     group: str = ""
+    line: int = field(default=0, compare=False)
 
 
 _MAX_WAITING: Final = 10_000

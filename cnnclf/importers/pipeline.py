@@ -35,6 +35,7 @@ from cnnclf.files import check_replaceable, replace_directory_atomic, write_erro
 from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
 from cnnclf.importers.layouts.folder_view import find_in_path
 from cnnclf.importers.reporting import (
+    name_reasons,
     report_duplicates,
     report_labels,
     report_oddities,
@@ -325,9 +326,11 @@ def _settle_labels(listing: Listing, scan: Scan, *, source: Source, least: int) 
             _CLASSES_HINT,
         )
     if len(seen) < least:
+        skipped = count_of(scan.skipped, "file")
+        reasons = f"; {skipped} skipped: {name_reasons(scan)}" if scan.skipped else ""
         raise DataError(
             f"expected images of at least 2 classes in {source}, received "
-            f"{count_of(len(scan.columns), 'image')} of {next(iter(seen))!r} only",
+            f"{count_of(len(scan.columns), 'image')} of {next(iter(seen))!r} only{reasons}",
             _CLASSES_HINT,
         )
     if listing.labels is None:

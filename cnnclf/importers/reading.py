@@ -157,7 +157,7 @@ def _read_file(path: str) -> bytes:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise ImageError("not a file")
+            raise ImageError("not a regular file")
         if found.st_size > MAX_IMAGE_BYTES:
             raise ImageError(f"larger than {MAX_IMAGE_BYTES / 2**30:g} GiB")
         content = os.read(descriptor, found.st_size)

@@ -53,6 +53,11 @@ def report_skipped(scan: Scan, path: Path) -> list[str]:
     """Report how many files were skipped, the most frequent reasons, and the list of all."""
     if not scan.skipped:
         return []
+    return [f"{count_of(scan.skipped, 'file')} skipped, listed in {path}: {name_reasons(scan)}"]
+
+
+def name_reasons(scan: Scan) -> str:
+    """Name the most frequent reasons why files were skipped."""
     common = scan.reasons.most_common(_EXAMPLES)
     lines = [
         f"{count_of(count, 'file')}: {reason}{_spoken_lines(scan.lines.get(reason, []), count)}"
@@ -61,7 +66,7 @@ def report_skipped(scan: Scan, path: Path) -> list[str]:
     rest = scan.skipped - sum(count for _, count in common)
     if rest:
         lines.append(f"{count_of(rest, 'file')} for other reasons")
-    return [f"{count_of(scan.skipped, 'file')} skipped, listed in {path}: {'; '.join(lines)}"]
+    return "; ".join(lines)
 
 
 def _spoken_lines(lines: list[str], count: int) -> str:

@@ -69,7 +69,8 @@ class Scan:
             for checked in chunk:
                 if checked.info is None:
                     self.unread[checked.record.label] += 1
-                    self._skip(checked.record.path, checked.reason)
+                    line = f"line {checked.record.line}: " if checked.record.line else ""
+                    self._skip(checked.record.path, line + checked.reason)
                     self.failed += 1
                 else:
                     self.columns.add(checked)

@@ -5,6 +5,7 @@ twice on one path, and everything skipped is reported: single files as (path, re
 remarks.
 """
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ _SYSTEM_NAMES: Final = frozenset(
         "thumbs.db",
     }
 )
+
+_VIRTUAL: Final = ("/proc", "/sys", "/sys/fs/cgroup", "/dev")  # but not /dev/shm, a RAM disk
+_IS_VIRTUAL: Final = "on a virtual file system, which is not searched"
 
 MAX_DEPTH: Final = 100
 """How many folders deep files are written; the standard library cannot remove 1,000."""
@@ -167,6 +171,9 @@ class Walk:
 
     def _scan(self, path: str) -> Iterator[str]:
         try:
+            if not path and os.stat(self._root).st_dev in _virtual_devices():  # noqa: PTH116
+                self.skipped.append((".", _IS_VIRTUAL))
+                return
             with os.scandir(os.path.join(self._root, path)) as entries:  # noqa: PTH118 (speed)
                 for entry in entries:
                     name = self._classify(entry, path)
@@ -179,6 +186,7 @@ class Walk:
         """Return the name, with "/" at the end for a folder, or "" for a skipped entry."""
         try:
             is_folder = entry.is_dir()
+            is_virtual = is_folder and entry.stat().st_dev in _virtual_devices()
             is_file = not is_folder and entry.is_file()
         except OSError as error:
             self.skipped.append((_join(path, entry.name), str(error.strerror)))
@@ -188,11 +196,16 @@ class Walk:
                 self._hidden_folders[_join(path, entry.name)] = None
             self._hidden_files += is_file
             return ""
-        if is_folder:
-            return f"{entry.name}/"
         if is_file:
             return entry.name
-        reason = "the link leads nowhere" if entry.is_symlink() else "not a file or folder"
+        if is_folder and not is_virtual:
+            return f"{entry.name}/"
+        if is_virtual:
+            reason = _IS_VIRTUAL
+        elif os.path.exists(entry.path):  # noqa: PTH110 (it may be a name that is no text)
+            reason = "not a regular file"
+        else:
+            reason = "the link leads nowhere"
         self.skipped.append((_join(path, entry.name), reason))
         return ""
 
@@ -212,6 +225,13 @@ class Walk:
         except OSError:
             return None  # `_names` reports why
         return found.st_dev, found.st_ino
+
+
+@functools.cache
+def _virtual_devices() -> frozenset[int]:
+    """Return the devices of /proc and the like, whose files the kernel makes up, without end."""
+    mounted = [name for name in _VIRTUAL if os.path.ismount(name)]
+    return frozenset(os.stat(name).st_dev for name in mounted)  # noqa: PTH116
 
 
 def list_visible(folder: Path) -> list[Path]:

@@ -244,7 +244,7 @@ class _Search:
             elif stat.S_ISREG(status.st_mode):
                 yield Found(path)
             else:
-                yield Found(path, "neither a file nor a folder")
+                yield Found(path, "not a regular file")
 
     def _samples(self, folder: str) -> Iterator[Found]:
         """Yield the images of a dataset that cnnclf imported, wherever they are."""

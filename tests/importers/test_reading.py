@@ -47,12 +47,12 @@ def test_what_cannot_be_read_has_a_reason(folder: Path, monkeypatch: pytest.Monk
         names.append("pipe")
     found = {each.record.path: each for each in check(folder, (Record(n, "a") for n in names))}
     assert "No such file" in found["gone.png"].reason
-    assert found["sub"].reason == "not a file"
+    assert found["sub"].reason == "not a regular file"
     assert "larger than" in found["big.png"].reason
     assert found["1.png"].reason == ""
     assert found["1.png"].info is not None
     if "pipe" in found:
-        assert found["pipe"].reason == "not a file"
+        assert found["pipe"].reason == "not a regular file"
 
 
 def test_a_file_read_in_pieces_is_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

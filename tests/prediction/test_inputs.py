@@ -103,7 +103,23 @@ def test_names_that_are_no_text_are_found(here: Path) -> None:
 def test_pipes_are_not_opened(here: Path) -> None:
     os.mkfifo("pipe.jpg")
     touch("a.jpg")
-    assert find("pipe.jpg", "a.jpg") == ["pipe.jpg ! neither a file nor a folder", "a.jpg"]
+    assert find("pipe.jpg", "a.jpg") == ["pipe.jpg ! not a regular file", "a.jpg"]
+
+
+@pytest.mark.skipif(not os.path.ismount("/proc"), reason="/proc of Linux")
+def test_a_link_to_a_virtual_file_system_is_one_error_row(here: Path) -> None:
+    touch("d/a.jpg", "d/z.jpg")
+    Path("d/pl").symlink_to("/proc")
+    Path("d/zero.jpg").symlink_to("/dev/zero")
+    reason = "on a virtual file system, which is not searched"
+    assert sorted(find("d")) == [
+        "d/a.jpg",
+        f"d/pl ! {reason}",
+        "d/z.jpg",
+        "d/zero.jpg ! not a regular file",
+    ]
+    with pytest.raises(DataError, match=reason):
+        find("/proc")
 
 
 def test_an_unreadable_folder_is_an_error_row(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

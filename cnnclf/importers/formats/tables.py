@@ -111,7 +111,7 @@ class _Reader:
                 if path and _can_encode(path, "surrogateescape"):
                     where = path
                 label = self._label(row)
-                yield self._record(row, path, label)
+                yield self._record(row, path, label=label, line=line)
             except (CellError, NotFoundError) as error:
                 self.listing.lose(where, f"line {line}: {error}", label=label)
         if self.converted:
@@ -129,7 +129,7 @@ class _Reader:
         self.converted = self.converted or not _can_encode(str(row.get(name, "")))
         return self._name_label(label)
 
-    def _record(self, row: dict[str, Any], path: str, label: str) -> Record:
+    def _record(self, row: dict[str, Any], path: str, *, label: str, line: int) -> Record:
         if not path or not label:
             raise CellError(f"has no {'label' if path else 'path'}")
         group, split = (self._readable(self._cell(row, each)) for each in ("group", "split"))
@@ -139,6 +139,7 @@ class _Reader:
             label=label,
             split=rule.read(split) if rule else "",
             group=group,
+            line=line,
         )
 
     def _readable(self, text: str) -> str:

@@ -75,6 +75,13 @@ class FileIndex:
                 break
         return None
 
+    def _is_special(self, name: str) -> bool:
+        path = os.path.join(self._folder, name)  # noqa: PTH118
+        try:
+            return os.path.exists(path) and not os.path.isdir(path)  # noqa: PTH110, PTH112
+        except ValueError:  # a NUL in the name
+            return False
+
     def _place(self, found: str) -> str:
         if self._within is None:
             return found
@@ -89,7 +96,7 @@ class FileIndex:
         key = name_of(wanted)
         found = self._by_name.get(key) or self._by_stem.get(key) or []
         if not found:
-            raise NotFoundError("no such file")
+            raise NotFoundError("not a regular file" if self._is_special(name) else "no such file")
         best = _choose(found, parent_of(wanted))
         if not best:
             raise NotFoundError(f"no such file, only {name_some(found, 2)}")

@@ -141,16 +141,35 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (source / "dog" / "sub" / "up").symlink_to(source)
     (source / "dog" / "gone").symlink_to(source / "nowhere")
     (source / "dog" / "self").symlink_to("self")
+    (source / "dog" / "zero").symlink_to("/dev/zero")
     os.mkfifo(source / "dog" / "pipe")
     assert recognize(source) is not None
     listing, records = read(source)
     assert paths(records) == ["cat/1.png", "dog/1.png", "dog/sub/2.png"]
     reasons = dict([*listing.skipped, *listing.unneeded])
     assert [path for path, _ in listing.unneeded] == ["dog/sub/up"]
-    assert set(reasons) == {"dog/gone", "dog/pipe", "dog/self", "dog/sub/up"}
+    assert set(reasons) == {"dog/gone", "dog/pipe", "dog/self", "dog/sub/up", "dog/zero"}
     assert "leads back" in reasons["dog/sub/up"]
     assert "leads nowhere" in reasons["dog/gone"]
-    assert "not a file or folder" in reasons["dog/pipe"]
+    assert reasons["dog/pipe"] == reasons["dog/zero"] == "not a regular file"
+
+
+@pytest.mark.skipif(not os.path.ismount("/proc"), reason="/proc of Linux")
+def test_virtual_file_systems_are_not_entered(tmp_path: Path) -> None:
+    source = put(tmp_path / "source", "cat/1.png", "dog/1.png", "dog/sub/2.png")
+    (source / "owl").symlink_to("/proc")
+    (source / "dog" / "sub" / "processes").symlink_to("/proc/self/task")
+    (source / "dog" / "indirect").symlink_to(source / "owl")
+    listing, records = read(source)
+    assert paths(records) == ["cat/1.png", "dog/1.png", "dog/sub/2.png"]
+    assert sorted(path for path, _ in listing.skipped) == [
+        "dog/indirect",
+        "dog/sub/processes",
+        "owl",
+    ]
+    assert {reason for _, reason in listing.skipped} == {
+        "on a virtual file system, which is not searched"
+    }
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")

@@ -1,12 +1,15 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from cnnclf.cli.main import main
 from cnnclf.config import ImportConfig
-from cnnclf.errors import DataError
+from cnnclf.errors import DataError, ExitCode
 from cnnclf.importers.formats.tables import TABLE
 from cnnclf.importers.importer import ImportJob, Listing, Record
 from cnnclf.importers.source import Source
@@ -85,6 +88,34 @@ def test_bad_rows_are_named_by_their_lines(folder: Path) -> None:
         ("b.png", "line 7: the split 'sometimes' is not train, val or test"),
         ("table.csv:9", "line 9: has 4 columns, the header 3"),
         ("in", "line 10: no such file"),
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices and pipes of posix")
+def test_an_import_that_fails_says_what_it_skipped(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (8, 8)).save(folder / "real.png")
+    (folder / "text.png").write_text("no image")
+    os.mkfifo(folder / "fifo.png")
+    rows = "path,label\nreal.png,x\n/dev/zero,x\nfifo.png,o\nmissing.png,o\ntext.png,o\n"
+    source = write(folder, rows)
+    out = folder / "out"
+    assert main(["import", str(source), "--out", str(out)]) == ExitCode.DATA
+    message = " ".join(capsys.readouterr().err.split())
+    assert (
+        "1 image of 'x' only; 4 files skipped: 2 files: not a regular file (lines 3, 4)" in message
+    )
+    assert "1 file: no such file (line 5)" in message
+    assert "1 file: not a supported image: text (line 6)" in message
+    source = write(folder, rows + "real.png,z\n")
+    assert main(["import", str(source), "--out", str(out)]) == ExitCode.SOME_FAILED
+    skipped = (out / "skipped.csv").read_text().splitlines()[1:]
+    assert [row.partition(":")[0] for row in sorted(skipped)] == [
+        "/dev/zero,line 3",
+        "fifo.png,line 4",
+        "missing.png,line 5",
+        "text.png,line 6",
     ]
 
 
