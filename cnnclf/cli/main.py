@@ -165,7 +165,7 @@ _OS_ERRORS: dict[int | None, tuple[ExitCode, str, str]] = {
     errno.ENOSPC: (ExitCode.DEVICE, "disk full", "free some space, or write to another disk"),
     errno.EDQUOT: (ExitCode.DEVICE, "disk quota exceeded", "free some space, or use another disk"),
     errno.EFBIG: (ExitCode.DEVICE, "the file size limit was reached", "raise it with ulimit -f"),
-    errno.EBADF: (ExitCode.DEVICE, "stdout is closed", "redirect it: > FILE or > /dev/null"),
+    errno.EBADF: (ExitCode.DEVICE, "cannot be written", "redirect it: > FILE or > /dev/null"),
     errno.ENOMEM: (ExitCode.DEVICE, "not enough memory", "close other programs"),
     errno.EMFILE: (ExitCode.DEVICE, "too many open files", "raise the limit: ulimit -n 4096"),
     errno.EACCES: (ExitCode.DATA, "permission denied", "check the owner and mode of the file"),

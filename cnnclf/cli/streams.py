@@ -1,10 +1,12 @@
 """The three standard streams, made safe before a command runs: closed, full, or read by nobody."""
 
-import errno
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from cnnclf.errors import DeviceError
 
 
 def secure_streams() -> None:
@@ -20,6 +22,8 @@ def secure_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     if sys.stdout is None:
         sys.stdout = ClosedStream()
+    else:
+        sys.stdout = NamedStream(sys.stdout, "stdout")
     for stream in (sys.stdout, sys.stderr):
         # A file name that the console cannot show must not end the program.
         if hasattr(stream, "reconfigure"):
@@ -36,9 +40,9 @@ class ClosedStream:
         """Refuse.
 
         Raises:
-            OSError: Always.
+            DeviceError: Always.
         """
-        raise OSError(errno.EBADF, "stdout is closed")
+        raise DeviceError("stdout is closed: redirect it, > FILE or > /dev/null")
 
     def flush(self) -> None:
         """Do nothing: nothing was written."""
@@ -46,6 +50,40 @@ class ClosedStream:
     def isatty(self) -> bool:
         """Whether it is a terminal."""
         return False
+
+
+class NamedStream:
+    """A stream whose errors name it: those of the system name only files that are opened.
+
+    Args:
+        stream: The stream.
+        name: What it is called.
+    """
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, text: str) -> int:
+        """Write; what cannot be written is an error with the name."""
+        with self._naming():
+            return int(self._stream.write(text))
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        with self._naming():
+            self._stream.flush()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or self._name
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class DroppingStream:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cnnclf.errors import ExitCode
+from cnnclf.images.decode import decode_image
 from cnnclf.prediction.inputs import PAUSE, Found
 from cnnclf.prediction.label_pipeline import (
     PredictOptions,
@@ -33,6 +34,16 @@ def test_rows_come_in_the_order_of_the_paths(batch_size: int) -> None:
     assert summary.counts == {"even": 25, "odd": 25}
     assert engine.batches[0] == min(batch_size, 50)
     assert sum(engine.batches) == 50
+
+
+@pytest.mark.parametrize("name", ["plain.jpg", "a\x1b[2Jb.jpg", "two\nlines.jpg", "d/../x.jpg"])
+def test_errors_do_not_repeat_the_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / name).write_text("no image")
+    engine = Numbers()
+    engine.decode = lambda source: decode_image(source, engine.input_spec)  # type: ignore[method-assign]
+    [row] = run(engine, [Found(str(tmp_path / name))], batch_size=4)[0]
+    assert row.error == "not a supported image: text"
 
 
 def test_bad_files_become_rows_and_nothing_stops() -> None:
