@@ -6,6 +6,7 @@ Polling lists the folders, so it works on every file system, including network f
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs
 from cnnclf.prediction.path_set import PathSet
 from cnnclf.prediction.patterns import has_wildcard
 from cnnclf.prediction.rows import Prediction
+from cnnclf.progress import Silent
 
 _POLL_S = 1.0
 _MAX_SCAN_FRACTION = 0.2  # of the time; listing a million files takes seconds
@@ -97,6 +99,8 @@ class FolderWatch:
                 self._seen.add(found.path)
                 yield found
         self._unsettled = unsettled
+        # What is skipped is said once, not every second; a `Silent` keeps what it receives.
+        self._inputs = replace(self._inputs, progress=Silent())
 
     def _is_settled(self, path: str, unsettled: dict[str, _State]) -> bool:
         try:

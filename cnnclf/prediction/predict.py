@@ -146,7 +146,8 @@ class _Run:
                     for prediction in batch:
                         self._take(prediction, summary)
                     self.rows.flush()
-                    task.advance(len(batch))
+                    if batch:  # nothing new while watching
+                        task.advance(len(batch))
                     if clock.seconds - reported_s >= _MIN_S:
                         reported_s = clock.seconds
                         task.describe(f"bottleneck: {STAGES[clock.limit().stage]}")

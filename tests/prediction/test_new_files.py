@@ -3,8 +3,11 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -187,6 +190,35 @@ def test_every_file_gets_one_row_and_the_threads_end(world: World) -> None:
     ]
     assert run(world) == [f"{number}.jpg" for number in range(10)]
     assert threading.active_count() == before
+
+
+def test_an_idle_watch_is_silent(world: World) -> None:
+    class Counting(Silent):
+        amounts: list[int] = []  # noqa: RUF012
+
+        @contextmanager
+        def task(self, *_: Any, **__: Any) -> Iterator[Any]:
+            yield SimpleNamespace(advance=self.amounts.append, describe=self.note)
+
+    world.put("0.jpg", age_s=100)
+    world.put("lost+found/1.jpg")
+    world.put("notes.txt")
+    world.steps = [lambda: None] * 5
+    progress = Counting()
+    with pytest.raises(KeyboardInterrupt):
+        watch_images(
+            Numbers(),
+            replace(world.inputs(), progress=progress),
+            rows=Rows(),
+            options=PredictOptions(),
+            progress=progress,
+            sleep=world.sleep,
+        )
+    assert progress.amounts == [1]
+    assert [note.partition(":")[0] for note in progress.notes] == [
+        "skipped 1 file in folders that are not images by name (.txt 1)",
+        "hidden folders skipped",
+    ]
 
 
 def test_rows_are_there_before_the_next_wait(world: World) -> None:
