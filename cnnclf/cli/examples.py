@@ -30,7 +30,7 @@ EXAMPLES: Final[dict[str, tuple[str, str]]] = {
     "weights list": ("cnnclf weights list", "cnnclf weights list --check"),
     "weights pull": (
         "cnnclf weights pull resnet50",
-        "cnnclf weights pull mobilenetv2 xception --force",
+        "cnnclf weights pull mobilenetv2 xception --overwrite",
     ),
     "weights import": (
         "cnnclf weights import downloads/*.h5",

@@ -194,7 +194,8 @@ def index_training(
         DataError: The images of val are of fewer than two classes.
     """
     worker = _Worker(classifier, CalibrateConfig(), progress, pixels)
-    found = worker.measure(data, worker.answer(data, rows, split="val"))
+    title = "measuring val images for the index"
+    found = worker.measure(data, worker.answer(data, rows, split="val", title=title))
     _store(classifier.directory, None, found)
     return found
 
@@ -264,13 +265,20 @@ class _Worker:
     progress: Progress
     pixels: Pixels | None = None  # of images that are decoded already
 
-    def answer(self, data: Dataset, rows: npt.NDArray[np.intp], *, split: str) -> _Answers:
+    def answer(
+        self,
+        data: Dataset,
+        rows: npt.NDArray[np.intp],
+        *,
+        split: str,
+        title: str = "calibrating",
+    ) -> _Answers:
         """Compute logits and features for labeled images.
 
         Raises:
             DataError: They are of fewer than two classes.
         """
-        found, outputs = self._compute(data, rows, "calibrating")
+        found, outputs = self._compute(data, rows, title)
         truth = look_up_classes(self.classifier.labels, data, rows=found)
         if len(np.unique(truth)) < 2:
             only = f"only of {self.classifier.labels[int(truth[0])]!r}" if len(truth) else "none"

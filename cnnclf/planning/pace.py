@@ -313,4 +313,6 @@ def _keep(path: Path, content: Mapping[str, object]) -> None:
 
 def format_time(seconds: float) -> str:
     """Write a time that is expected, in seconds or minutes."""
+    if 0 < seconds < 1:
+        return "under 1 s"
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -25,7 +25,7 @@ from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress
-from cnnclf.runs.run_directory import RunDirectory, RunStatus, still_training
+from cnnclf.runs.run_directory import RunDirectory, RunStatus, still_training, utc_now
 from cnnclf.runs.run_lock import FORCE_HINT
 from cnnclf.runs.run_names import CLASSIFIER_FILE
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
@@ -96,7 +96,7 @@ def execute_plan(
         RunError: The loss became NaN, weights do not fit, or the state to continue from is damaged.
         DeviceError: The device cannot be used, or no space for images, features or checkpoints.
     """
-    settings, started = plan.config.runtime, time.perf_counter()
+    settings, started, began = plan.config.runtime, time.perf_counter(), utc_now()
     with decode_ahead(plan, dataset) as ahead:
         # Before the run directory is made, so that a device that cannot be used leaves none.
         runtime = set_up(plan, verbose=verbose, progress=progress)
@@ -109,6 +109,8 @@ def execute_plan(
                 plan, runtime, wait=lambda: ahead(progress), progress=progress
             )
         run = make_run()
+        if str(run.read_record().get("created")) > began:  # the directory is made after the start
+            run.update_run(created=began)
         if resume:
             runtime = _keep_precision(plan, runtime, run)
 

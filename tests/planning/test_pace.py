@@ -10,7 +10,7 @@ from cnnclf.config import load_config
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import pace as paces
-from cnnclf.planning.pace import Pace, expect_time, find_pace, keep_pace
+from cnnclf.planning.pace import Pace, expect_time, find_pace, format_time, keep_pace
 from cnnclf.planning.train_plan import resolve_model
 
 COUNTS = {"train": 1000, "val": 300, "test": 600}
@@ -73,6 +73,11 @@ def test_the_time_includes_validation_start_and_the_final_measuring() -> None:
     training = 3 * ((1000 + 300 / 3) / 10 + 0.05)
     assert expected.seconds == pytest.approx(training + (300 + 600 + 300 + 1000) / 3 / 10 + 12)
     assert expected.words == "about 7 min (6 min to 9 min)"
+
+
+def test_a_short_time_is_not_none() -> None:
+    times = [format_time(seconds) for seconds in (0, 0.3, 0.96, 1.2, 99, 130)]
+    assert times == ["0 s", "under 1 s", "under 1 s", "1 s", "99 s", "2 min"]
 
 
 def test_the_speed_of_products_is_measured_once_per_machine(

@@ -42,9 +42,11 @@ class Counting(Silent):
     def __init__(self) -> None:
         super().__init__()
         self.total, self.done = 0, 0
+        self.names: list[str] = []
 
     @contextmanager
     def task(self, name: str, total: int | None, **options: Any) -> Iterator[Task]:
+        self.names.append(name)
         with super().task(name, total, **options) as task:
             yield self if name == "training" else task
         self.total = total or 0 if name == "training" else self.total
@@ -86,6 +88,8 @@ def test_more_epochs_are_those_of_an_uninterrupted_run(
     counted = Counting()
     more = extend(extension, tmp_path / "more", shapes, progress=counted)
     assert figures(more) == figures(whole)
+    assert "measuring val images for the index" in counted.names  # nothing is calibrated here
+    assert "calibrating" not in counted.names
     assert counted.done == counted.total == 2 * extension.plan.counts["train"]
     assert more.state.best_epoch == whole.state.best_epoch
     run = open_run(tmp_path / "more")

@@ -139,6 +139,7 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
 
     monkeypatch.setattr(run, "conduct_run", conduct)
     progress, made = Silent(), create_run(tmp_path / "run")
+    made.update_run(created="2999-01-01T00:00:00+00:00")  # as if it was made after a long start
     result = run.execute_plan(
         plan_tiny(shapes),
         shapes,
@@ -146,6 +147,7 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
         progress=progress,
         listeners=[diverge_once],
     )
+    assert made.read_record()["created"] < made.read_record()["ended"]  # the time that it took
     assert seen == [1, 2, 3], "the second epoch was saved before it was reported"
     assert [row.epoch for row in result.history] == [1, 2, 3]
     assert any("continues in float32" in text for text in progress.warnings)

@@ -11,6 +11,7 @@ def backbones_command(*, json: options.Json = False, quiet: options.Quiet = Fals
     validation set.
     """
     from cnnclf.models.backbones import BACKBONES, DEFAULT_BACKBONE
+    from cnnclf.models.weights.published import find_state
 
     out.json(
         {
@@ -43,7 +44,7 @@ def backbones_command(*, json: options.Json = False, quiet: options.Quiet = Fals
                 f"{row.parameters / 1e6:.1f}",
                 f"{row.gmacs:.2f}",
                 f"{row.top1:.1f}",
-                "installed" if row.imagenet.package else "download",
+                find_state(row),
                 f"{row.stage_names[0]}..{row.stage_names[-1]}",
             )
             for row in BACKBONES

@@ -29,8 +29,6 @@ WEIGHTS_COMMANDS = (
     ("path", _HERE, "path_command", "Print where weights are stored."),
 )
 
-Force = Annotated[bool, option("--force", "Replace an existing file.")]
-
 
 def list_command(
     *,
@@ -57,7 +55,7 @@ def list_command(
     for row in rows:
         if row["fault"]:
             out.warn(f"{row['path']}: {row['fault']}")
-            out.hint(f"cnnclf weights pull {row['backbone']} --force replaces the file")
+            out.hint(f"cnnclf weights pull {row['backbone']} --overwrite replaces the file")
 
 
 def pull_command(
@@ -68,7 +66,7 @@ def pull_command(
         ),
     ],
     *,
-    force: Force = False,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -86,7 +84,7 @@ def pull_command(
     paths = [
         find_packaged(row.imagenet)
         if row.imagenet.package
-        else fetch_published(row, force=force, progress=progress)
+        else fetch_published(row, overwrite=overwrite, progress=progress)
         for row in rows
     ]
     out.pairs("", [(row.name, path) for row, path in zip(rows, paths, strict=True)])
@@ -100,7 +98,7 @@ def import_command(
     backbone: Annotated[
         str | None, option("--backbone NAME", "Backbone the file is for. [detected]")
     ] = None,
-    force: Force = False,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -125,7 +123,7 @@ def import_command(
         if not planned.is_verified:
             _setup_quietly(verbose=verbose)
             check_shapes(planned)
-        is_new = import_weights(planned, force=force)
+        is_new = import_weights(planned, overwrite=overwrite)
         proof = planned.backbone.imagenet.algorithm if planned.is_verified else "shapes"
         where = "copied to" if is_new else "already at"
         out.line(f"{planned.backbone.name}: {proof} verified, {where} {planned.target}")
@@ -165,7 +163,7 @@ def path_command(
 
 
 def _describe(row: "Backbone", *, check: bool) -> dict[str, Any]:
-    from cnnclf.models.weights.published import find_fault, find_published_path
+    from cnnclf.models.weights.published import find_fault, find_published_path, find_state
     from cnnclf.models.weights.sources import estimate_bytes
 
     published = row.imagenet
@@ -175,12 +173,9 @@ def _describe(row: "Backbone", *, check: bool) -> dict[str, Any]:
         path = None
     is_here = path is not None and path.is_file()
     fault = find_fault(path, published) if check and path is not None and is_here else ""
-    state = "installed" if published.package else "downloaded"
-    if not is_here:
-        state = f"not {state}"
     return {
         "backbone": row.name,
-        "state": "damaged" if fault else state,
+        "state": "damaged" if fault else find_state(row),
         "file": published.name,
         "path": path,
         "size_bytes": path.stat().st_size if path is not None and is_here else None,

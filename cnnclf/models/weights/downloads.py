@@ -30,12 +30,12 @@ TIMEOUT_S = 30.0  # without a single byte
 _CHUNK_BYTES = 1 << 18
 
 
-def fetch_published(backbone: Backbone, *, force: bool = False, progress: Progress) -> Path:
+def fetch_published(backbone: Backbone, *, overwrite: bool = False, progress: Progress) -> Path:
     """Return the published weights of a backbone; download them if they are not here.
 
     Args:
         backbone: A row whose weights are a download.
-        force: Download again, and replace the file that is here once the new one is complete.
+        overwrite: Download again, and replace the file that is here once the new one is complete.
         progress: Receives the kilobytes downloaded.
 
     Returns:
@@ -49,7 +49,7 @@ def fetch_published(backbone: Backbone, *, force: bool = False, progress: Progre
     """
     published = backbone.imagenet
     path = find_keras_directory() / published.name
-    if path.is_file() and not force:
+    if path.is_file() and not overwrite:
         check_published(path, backbone)
         return path
     make_keras_directory()

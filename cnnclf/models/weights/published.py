@@ -83,6 +83,15 @@ def find_packaged(published: WeightsFile = LITE0_FILE) -> Path:
     return path
 
 
+def find_state(backbone: Backbone) -> str:
+    """Say whether the published weights are here: installed or downloaded, or not so."""
+    state = "installed" if backbone.imagenet.package else "downloaded"
+    try:
+        return state if find_published_path(backbone).is_file() else f"not {state}"
+    except MissingPackageError:
+        return f"not {state}"
+
+
 def check_published(path: Path, backbone: Backbone) -> None:
     """Check a file in Keras's directory against what was published.
 
@@ -93,7 +102,7 @@ def check_published(path: Path, backbone: Backbone) -> None:
     if fault:
         raise RunError(
             f"not the published weights of {backbone.name}: {fault}: {path}",
-            f"cnnclf weights pull {backbone.name} --force replaces the file",
+            f"cnnclf weights pull {backbone.name} --overwrite replaces the file",
         )
 
 

@@ -100,12 +100,12 @@ def check_shapes(planned: WeightsImport) -> None:
         )
 
 
-def import_weights(planned: WeightsImport, *, force: bool = False) -> bool:
+def import_weights(planned: WeightsImport, *, overwrite: bool = False) -> bool:
     """Copy a file to where it belongs, completely or not at all.
 
     Args:
         planned: The result of `plan_import`.
-        force: Replace another file of the same name.
+        overwrite: Replace another file of the same name.
 
     Returns:
         False if the same file was there already.
@@ -119,10 +119,10 @@ def import_weights(planned: WeightsImport, *, force: bool = False) -> bool:
     if target.is_file():
         if hash_file(target) == expected:
             return False
-        if not force:
+        if not overwrite:
             raise RunError(
                 f"a different file of that name exists: {target}",
-                "--force replaces it",
+                "--overwrite replaces it",
             )
     make_keras_directory()
     with atomic_path(target) as temporary:

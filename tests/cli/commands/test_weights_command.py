@@ -49,12 +49,16 @@ def test_the_list_has_a_line_for_each_backbone(cli: Cli, models: Path) -> None:
     assert lines["resnet50"].split()[1:] == ["not", "downloaded", "~94.4", "MB", "md5"]
     assert lines[SMALL.name].split()[1:] == ["downloaded", "4", "bytes", "-"]
     assert f"downloads are stored in {models}" in result.stderr
+    listed = {line.split()[0]: line for line in cli("backbones").stdout.splitlines()}
+    for name, state in (("resnet50", " not downloaded "), (SMALL.name, " downloaded ")):
+        assert state in lines[name]
+        assert state in listed[name]  # the same words
     checked = cli("weights", "list", "--check")
     assert " damaged " in next(
         line for line in checked.stdout.splitlines() if line.startswith(SMALL.name)
     )
     assert f"warning: {models / SMALL.imagenet.name}: not a complete HDF5 file" in checked.stderr
-    assert f"hint: cnnclf weights pull {SMALL.name} --force replaces the file" in checked.stderr
+    assert f"hint: cnnclf weights pull {SMALL.name} --overwrite replaces the file" in checked.stderr
 
 
 def test_the_list_for_machines_has_all_that_a_mirror_needs(cli: Cli, models: Path) -> None:

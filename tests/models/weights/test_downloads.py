@@ -164,13 +164,13 @@ def test_a_wrong_file_that_is_here_is_neither_used_nor_touched(
     path.write_bytes(BODY[:1000])
     with pytest.raises(RunError, match="instead of") as error:
         fetch_published(HASHED, progress=Silent())
-    assert error.value.hint == "cnnclf weights pull resnet50 --force replaces the file"
+    assert error.value.hint == "cnnclf weights pull resnet50 --overwrite replaces the file"
     server.status = 500
     with pytest.raises(RunError, match="HTTP 500"):
-        fetch_published(HASHED, force=True, progress=Silent())
+        fetch_published(HASHED, overwrite=True, progress=Silent())
     assert path.read_bytes() == BODY[:1000], "the old file stays until a right one has come"
     server.status = 200
-    assert fetch_published(HASHED, force=True, progress=Silent()).read_bytes() == BODY
+    assert fetch_published(HASHED, overwrite=True, progress=Silent()).read_bytes() == BODY
 
 
 def test_without_a_published_hash_a_file_must_be_whole_hdf5(
@@ -188,7 +188,7 @@ def test_without_a_published_hash_a_file_must_be_whole_hdf5(
     with pytest.raises(RunError, match="not a complete HDF5 file"):
         fetch_published(HASHLESS, progress=Silent())
     server.body = whole
-    assert fetch_published(HASHLESS, force=True, progress=Silent()).read_bytes() == whole
+    assert fetch_published(HASHLESS, overwrite=True, progress=Silent()).read_bytes() == whole
 
 
 def test_a_full_disk_is_no_trouble_of_the_network(

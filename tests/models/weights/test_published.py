@@ -89,6 +89,6 @@ def test_checksums_of_both_kinds_are_compared(tmp_path: Path) -> None:
     row = replace(find_backbone("resnet50"), imagenet=WeightsFile(path.name, "0" * 32))
     with pytest.raises(RunError, match="not the published weights of resnet50: contents") as error:
         check_published(path, row)
-    assert error.value.hint == "cnnclf weights pull resnet50 --force replaces the file"
+    assert error.value.hint == "cnnclf weights pull resnet50 --overwrite replaces the file"
     with pytest.raises(RunError, match="No such file"):
         hash_file(tmp_path / "none")

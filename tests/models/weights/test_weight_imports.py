@@ -56,9 +56,9 @@ def test_another_file_that_is_here_is_kept(stick: Path, models: Path) -> None:
     planned = plan_import(stick)
     with pytest.raises(RunError, match="a different file of that name exists") as error:
         import_weights(planned)
-    assert "--force" in error.value.hint
+    assert "--overwrite" in error.value.hint
     assert (models / "vgg.h5").read_bytes() == b"of the user"
-    assert import_weights(planned, force=True)
+    assert import_weights(planned, overwrite=True)
     assert (models / "vgg.h5").read_bytes() == BODY
 
 
