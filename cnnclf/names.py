@@ -39,8 +39,12 @@ def name_some(names: Sequence[str], limit: int = 5) -> str:
 
 
 def count_of(count: int, noun: str) -> str:
-    """Return a count with a noun whose plural ends in s: "1 image", "1,200 images"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """Return a count with a noun: "1 image", "1,200 images", "2 entries", "3 classes"."""
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
 
 
 _DIGITS = re.compile(r"[0-9]+")

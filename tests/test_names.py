@@ -35,6 +35,13 @@ def test_counts_agree_with_their_nouns() -> None:
         "2 files",
         "1,234 files",
     ]
+    assert [count_of(1, noun) for noun in ("entry", "class")] == ["1 entry", "1 class"]
+    assert [count_of(2, noun) for noun in ("entry", "class", "array", "batch")] == [
+        "2 entries",
+        "2 classes",
+        "2 arrays",
+        "2 batches",
+    ]
 
 
 @given(st.lists(st.text("a12", max_size=4), max_size=30), st.integers(1, 40))

@@ -99,7 +99,7 @@ def _describe_data(plan: "TrainPlan | FinetunePlan") -> list[tuple[str, str]]:
     spec = plan.input_spec
     colors = "gray" if spec.channels == 1 else "RGB"
     return [
-        ("dataset", f"{plan.dataset['name']}: {len(plan.labels)} classes, {counts}"),
+        ("dataset", f"{plan.dataset['name']}: {count_of(len(plan.labels), 'class')}, {counts}"),
         ("images", f"{spec.height}x{spec.width} {colors}, {spec.fit}"),
     ]
 

@@ -11,6 +11,7 @@ from cnnclf.cli.predict_request import ImageSearch, choose_options
 from cnnclf.cli.row_sinks import RowTarget, choose_columns, open_file_sink, summary_fields
 from cnnclf.config import PredictConfig
 from cnnclf.errors import CnnclfError
+from cnnclf.names import count_of
 
 if TYPE_CHECKING:
     from cnnclf.prediction.cluster.parts import Parts
@@ -99,7 +100,8 @@ def _open_target(
             yield parts, parts.so_far
         except (KeyboardInterrupt, CnnclfError) as error:
             if parts.so_far.summary.files:
-                out.warn(f"{parts.so_far.summary.files:,} rows are in {parts.writer.directory}")
+                kept = count_of(parts.so_far.summary.files, "row")
+                out.warn(f"{kept} kept in {parts.writer.directory}")
                 error.add_note("the same command with --resume continues")
             raise
     out.note(f"rows: {call.path}, in {parts.count:,} {call.suffix} parts")

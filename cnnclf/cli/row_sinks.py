@@ -195,7 +195,7 @@ def open_file_sink(
         except (KeyboardInterrupt, CnnclfError) as error:
             partial = name_partial(path)
             if partial is not None and rows.kept:
-                out.warn(f"{rows.kept:,} rows are in {partial}")
+                out.warn(f"{count_of(rows.kept, 'row')} kept in {partial}")
                 if job is not None:
                     error.add_note("the same command with --resume continues")
             raise
@@ -249,7 +249,9 @@ def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
     if summary.failed:
         examples = "; ".join(f"{path}: {error}" for path, error in summary.examples)
         more = "; ..." if summary.failed > len(summary.examples) else ""
-        out.warn(f"{summary.failed:,} of {summary.files:,} files failed: {examples}{more}")
+        out.warn(
+            f"{summary.failed:,} of {count_of(summary.files, 'file')} failed: {examples}{more}"
+        )
 
 
 def _advise_on_unsure(summary: "PredictSummary") -> str:

@@ -39,7 +39,7 @@ from cnnclf.files import write_error, write_json_atomic
 from cnnclf.inference.calibration_data import load_calibration
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.promise import read_promise
-from cnnclf.names import name_some
+from cnnclf.names import count_of, name_some
 from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
 from cnnclf.runs.run_names import (
@@ -451,14 +451,14 @@ def _choose_worst(report: Report, predictions: Predictions) -> tuple[NDArray[np.
     truth, probabilities = predictions.class_indices, predictions.probabilities
     top = probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions.predicted != truth)
-    counted = f"{_name_split(report)}, {report.n:,} images"
+    counted = f"{_name_split(report)}, {count_of(report.n, 'image')}"
     if not len(wrong):
         order = np.argsort(top, kind="stable")[:SHEET_SIZE]
         return order, f"{counted}: no mistakes; least confident predictions"
     own = probabilities[wrong, truth[wrong]]
     order = wrong[np.lexsort((own, -top[wrong]))][:SHEET_SIZE]
     which = f", {len(order)} most confident" if len(wrong) > len(order) else ""
-    mistakes = "1 mistake" if len(wrong) == 1 else f"{len(wrong):,} mistakes"
+    mistakes = count_of(len(wrong), "mistake")
     return order, f"{counted}: {mistakes}{which}"
 
 

@@ -21,6 +21,7 @@ from cnnclf.errors import DataError
 from cnnclf.images.formats import FORMATS
 from cnnclf.images.sound_files import SOUND_SUFFIXES
 from cnnclf.importers.walk import Walk
+from cnnclf.names import count_of
 from cnnclf.prediction.path_lists import ByteStream, read_list
 from cnnclf.prediction.patterns import has_wildcard, join_names, match_pattern
 from cnnclf.prediction.sharding import Shard
@@ -202,7 +203,7 @@ class _Search:
         if self._skipped:
             kinds = ", ".join(f"{suffix} {count}" for suffix, count in self._skipped.most_common(5))
             total = sum(self._skipped.values())
-            files = "1 file" if total == 1 else f"{total:,} files"
+            files = count_of(total, "file")
             what = f"not {self._kind}s by name"
             progress.note(f"skipped {files} in folders that are {what} ({kinds})")
         for remark in dict.fromkeys(self._remarks):
@@ -249,7 +250,9 @@ class _Search:
     def _samples(self, folder: str) -> Iterator[Found]:
         """Yield the images of a dataset that cnnclf imported, wherever they are."""
         dataset = load_dataset(Path(folder))
-        self._remarks.append(f"{folder} is a dataset: its {len(dataset):,} images are predicted")
+        self._remarks.append(
+            f"{folder} is a dataset: its {count_of(len(dataset), 'image')} will be predicted"
+        )
         for row in range(len(dataset)):
             yield Found(str(dataset.file(row)))
 

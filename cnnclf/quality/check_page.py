@@ -57,7 +57,7 @@ def render_page(found: Found, evidence: Evidence, *, not_run: dict[str, str]) ->
         Path(__file__).with_name("check.html"),
         title=f"Check of {dataset.name}",
         total=show(
-            f"{count_of(len(dataset), 'image')} of {len(dataset.labels):,} classes in "
+            f"{count_of(len(dataset), 'image')} of {count_of(len(dataset.labels), 'class')} in "
             f"{dataset.directory}"
         ),
         counts=_count_severities(findings),

@@ -21,6 +21,7 @@ from cnnclf.files import (
     write_json_atomic,
     write_text_atomic,
 )
+from cnnclf.names import count_of
 from cnnclf.planning.plan import Plan, count_threads
 from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
@@ -346,7 +347,7 @@ def _find_readable(dataset: Dataset, pixels: Pixels, progress: Progress) -> dict
     if len(failed):
         first = int(failed[0])
         progress.warn(
-            f"{len(failed)} images could not be decoded and are skipped, "
+            f"skipped {count_of(len(failed), 'image')} that could not be decoded, "
             f"the first is {dataset.file(first)}: {pixels.failed[first]}"
         )
     rows = {

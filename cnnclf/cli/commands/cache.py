@@ -11,6 +11,7 @@ from cnnclf.cli.output import out
 from cnnclf.data.cache import CACHE_KINDS, cache_dir, list_cache
 from cnnclf.errors import ExitCode, UsageError
 from cnnclf.files import format_bytes, write_error
+from cnnclf.names import count_of
 
 if TYPE_CHECKING:
     from cnnclf.data.cache import CacheEntry
@@ -49,7 +50,7 @@ def list_command(
         ],
     )
     total = format_bytes(sum(entry.size_bytes for entry in entries))
-    out.note(f"{len(entries):,} entries with {total} in {cache_dir()}")
+    out.note(f"{count_of(len(entries), 'entry')} with {total} in {cache_dir()}")
     if entries:
         out.hint("cnnclf cache clear removes them; they are made again when needed")
 
@@ -71,7 +72,7 @@ def clear_command(
     latest_s = time.time() - older_than * _DAY_S
     entries = [entry for entry in list_cache(_check_kinds(kind)) if entry.used_s <= latest_s]
     size = format_bytes(sum(entry.size_bytes for entry in entries))
-    question = f"remove {len(entries):,} entries with {size} from {cache_dir()}?"
+    question = f"remove {count_of(len(entries), 'entry')} with {size} from {cache_dir()}?"
     if entries and not out.confirm(question, yes=yes):
         out.note("nothing was removed")
         return ExitCode.OK
@@ -81,7 +82,7 @@ def clear_command(
         except OSError as error:
             raise write_error(entry.paths[0], error) from error
     out.json({"directory": cache_dir(), "removed": [_fields(entry) for entry in entries]})
-    out.line(f"removed {len(entries):,} entries with {size}")
+    out.line(f"removed {count_of(len(entries), 'entry')} with {size}")
     return ExitCode.OK
 
 

@@ -9,6 +9,7 @@ from cnnclf.cli.declaring import argument
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import CalibrateConfig
+from cnnclf.names import count_of
 
 if TYPE_CHECKING:
     from cnnclf.evaluation.deciding import CalibratedModel
@@ -121,4 +122,4 @@ def _correct(promise: "Promise") -> str:
     if not promise.answered:
         return "no answers"
     fraction = promise.correct / promise.answered
-    return f"{promise.correct:,} of {promise.answered:,} answers ({100 * fraction:.1f} %)"
+    return f"{promise.correct:,} of {count_of(promise.answered, 'answer')} ({100 * fraction:.1f} %)"

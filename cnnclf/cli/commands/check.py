@@ -93,7 +93,7 @@ def _show(report: "QualityReport") -> None:
     from cnnclf.quality.check_table import SUSPECTS
     from cnnclf.quality.suspects import describe_judge
 
-    total = f"{count_of(report.images, 'image')} of {len(report.labels):,} classes"
+    total = f"{count_of(report.images, 'image')} of {count_of(len(report.labels), 'class')}"
     if not report.findings:
         out.line(f"no findings in {total}")
         return

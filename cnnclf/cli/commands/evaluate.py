@@ -85,7 +85,9 @@ def _show(report: "Report") -> None:
         rows["classes without images"] = report.absent_labels
     if report.failed:
         total = report.n + len(report.failed)
-        rows["excluded"] = f"{len(report.failed):,} of {total:,} images, which cannot be decoded"
+        rows["excluded"] = (
+            f"{len(report.failed):,} of {count_of(total, 'image')}, which cannot be decoded"
+        )
     out.pairs("", rows)
     _show_classes(report)
     _show_details(report)
@@ -117,7 +119,7 @@ def _show_details(report: "Report") -> None:
 
 def _describe_promise(kept: "KeptPromise") -> str:
     """Describe what became of the promise of the bundle on these images."""
-    text = f"{kept.answered:,} of {kept.images:,} images"
+    text = f"{kept.answered:,} of {count_of(kept.images, 'image')}"
     if kept.answered:
         text += f", {100 * kept.correct / kept.answered:.1f} % of them correctly"
     if kept.value is None:
@@ -158,7 +160,7 @@ def _show_groups(report: "Report") -> None:
 
 def _show_robustness(robustness: "Robustness") -> None:
     out.table(
-        f"accuracy on {robustness.images:,} changed images "
+        f"accuracy on {count_of(robustness.images, 'changed image')} "
         f"({robustness.accuracy:.3f} unchanged, {robustness.mean:.3f} on average)",
         ("change", "1", "2", "3", "4", "5", "5 points lower at"),
         rows=[

@@ -14,6 +14,7 @@ from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import ExplainConfig
 from cnnclf.errors import ExitCode
 from cnnclf.explainers.explainer_table import DEFAULT_VIEW, EVERY_VIEW, EXPLAINERS, find_explainers
+from cnnclf.names import count_of
 
 if TYPE_CHECKING:
     from cnnclf.explainers.explaining import ExplainedImage, ExplainRequest
@@ -110,7 +111,9 @@ def explain_command(
     )
     some = list(islice(found, config.limit + 1)) if needs_images else []
     if len(some) > config.limit:
-        out.note(f"only the first {config.limit:,} images are explained; --limit changes that")
+        out.note(
+            f"explained: only the first {count_of(config.limit, 'image')}; --limit changes that"
+        )
     if len(some) == 1:  # else the bar of the images moves
         context.network.progress = out.progress()
     check_count(context, len(some[: config.limit]), request=request)

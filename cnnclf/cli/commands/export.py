@@ -15,6 +15,7 @@ from cnnclf.config import ExportConfig
 from cnnclf.errors import RunError
 from cnnclf.exporters.format_table import EXPORTERS
 from cnnclf.files import format_bytes
+from cnnclf.names import count_of
 
 if TYPE_CHECKING:
     from cnnclf.exporters.parity import Parity, Side
@@ -88,7 +89,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
         return describe(sides[0]), describe(sides[1])
 
     out.table(
-        f"{parity.images:,} images of the {parity.split} split",
+        f"{count_of(parity.images, 'image')} of the {parity.split} split",
         ("", "Keras", report.settings.title),
         rows=[
             ("accuracy", *each(lambda side: f"{side.accuracy:.4f} ({side.correct:,})")),
@@ -109,7 +110,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
         },
     )
     if parity.failed:
-        out.warn(f"{parity.failed:,} more images cannot be decoded and were excluded")
+        out.warn(f"excluded {count_of(parity.failed, 'more image')} that cannot be decoded")
     if report.dataset and report.dataset["trained_on"] is False:
         out.warn("the data changed since training: the split may contain training images")
 

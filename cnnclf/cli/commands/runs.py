@@ -28,7 +28,7 @@ from cnnclf.cli.run_figures import (
 )
 from cnnclf.cli.words import format_seconds
 from cnnclf.errors import ExitCode, RunError, UsageError
-from cnnclf.names import name_some
+from cnnclf.names import count_of, name_some
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_listing import RunRow, describe_run, list_runs, remove_run
 from cnnclf.runs.run_opening import open_run
@@ -121,7 +121,7 @@ def remove_command(
     rows.sort(key=_rank, reverse=True)
     doomed = rows[keep_best:]
     names = ", ".join(row["run"] + " (damaged)" * bool(row["problem"]) for row in doomed)
-    if doomed and not out.confirm(f"remove {len(doomed):,} runs: {names}?", yes=yes):
+    if doomed and not out.confirm(f"remove {count_of(len(doomed), 'run')}: {names}?", yes=yes):
         out.note("nothing was removed")
         return ExitCode.OK
     for row in doomed:

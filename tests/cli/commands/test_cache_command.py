@@ -57,7 +57,8 @@ def test_clear_removes_the_entries_and_nothing_else(cli: Cli, filled: Path) -> N
 
 
 def test_clear_takes_one_kind_or_what_is_old(cli: Cli, filled: Path) -> None:
-    assert cli("cache", "clear", "--kind", "features", "--yes").code == ExitCode.OK
+    removed = cli("cache", "clear", "--kind", "features", "--yes")
+    assert (removed.code, removed.stdout[:20]) == (ExitCode.OK, "removed 1 entry with")
     assert not list((filled / "features").iterdir())
     old = filled / "stores" / "abc.u8"
     for path in (old, old.with_suffix(".json")):

@@ -330,7 +330,7 @@ def test_an_interrupted_job_continues(
         stop_at(patch, 2, KeyboardInterrupt)
         result = cli("predict", bundle, photos, "--out", path, "--resume")
     assert result.code == 130
-    assert f"2 rows are in {path}.partial" in result.stderr.replace("\n", " ")
+    assert f"2 rows kept in {path}.partial" in result.stderr.replace("\n", " ")
     assert "with --resume continues" in result.stderr
     assert not path.exists()
     refused = cli("predict", bundle, photos, "--out", path)
@@ -406,7 +406,7 @@ def test_a_full_disk_in_the_middle_keeps_what_is_done(
         stop_at(patch, 3, DeviceError)
         result = cli("predict", bundle, photos, "--out", path)
     assert result.code == 6
-    assert "3 rows are in" in result.stderr
+    assert "3 rows kept in" in result.stderr
     assert "with --resume continues" in result.stderr
     assert cli("predict", bundle, photos, "--out", path, "--resume").code == 7
     assert len(read_rows(path.read_text())) == 4
@@ -448,7 +448,7 @@ def test_watching_ends_with_ctrl_c_and_continues(
     assert result.code == 130
     assert "watching" in result.stderr
     assert "4 images" in result.stderr
-    assert "4 rows are in" in result.stderr
+    assert "4 rows kept in" in result.stderr
     partial = path.with_name("rows.csv.partial")
     assert len(read_rows(partial.read_text())) == 4
     shutil.copy(photos / "2.png", photos / "3.png")
@@ -539,4 +539,7 @@ def test_the_images_of_a_dataset_are_predicted(
         ("2.png", "red"),
     ]
     assert all(Path(row["path"]).is_file() for row in rows)
-    assert (result.code, "is a dataset: its 3 images are predicted" in result.stderr) == (0, True)
+    assert (result.code, "is a dataset: its 3 images will be predicted" in result.stderr) == (
+        0,
+        True,
+    )

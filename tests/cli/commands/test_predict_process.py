@@ -87,7 +87,7 @@ def test_ctrl_c_keeps_what_is_done(start: Start, photos: Path, tmp_path: Path) -
     assert "error: interrupted" in errors
     assert "hint: the same command with --resume continues" in errors
     done = read_names(tmp_path / "rows.csv.partial")
-    assert f"{len(done)} rows are in" in errors
+    assert f"{len(done)} rows kept in" in errors
     assert 20 <= len(done) < COUNT
     process = start(photos, "--out", path, "--resume", slow_s=0)
     _, errors = process.communicate(timeout=60)
@@ -202,7 +202,7 @@ def test_a_watched_folder_gets_rows_until_ctrl_c(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert f"{COUNT + 1} rows are in" in errors
+    assert f"{COUNT + 1} rows kept in" in errors
     assert partial.read_text().count("\n") == COUNT + 1
 
 

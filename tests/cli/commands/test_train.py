@@ -297,7 +297,7 @@ def test_images_that_went_bad_are_skipped_and_the_exit_code_tells(
     result = cli("train", tmp_path / "set", "--out", tmp_path / "run", *options)
     assert result.code == ExitCode.SOME_FAILED, result.stderr
     assert json.loads(result.stdout)["failed"] == 2
-    assert "2 images could not be decoded and are skipped" in " ".join(result.stderr.split())
+    assert "skipped 2 images that could not be decoded" in " ".join(result.stderr.split())
 
 
 def test_files_that_the_import_skipped_are_reported_at_the_end_and_by_the_exit_code(
