@@ -20,7 +20,6 @@ import numpy.typing as npt
 from cnnclf.config import PredictConfig
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.images.image_words import printable
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.answer_rules import AnswerRules
 from cnnclf.inference.ranking import NO_RULES, rank_labels
@@ -233,10 +232,9 @@ def _decode_into(pixels: Pixels, path: str, classifier: ImageClassifier) -> str:
     try:
         pixels[...] = classifier.decode(Path(path))
     except ImageError as error:
-        message, name = error.message, str(Path(path))
-        for spelled in (name, printable(name)):  # the path has a column of its own
-            message = message.removeprefix(f"{spelled}: ")
-        return message
+        # The path has a column of its own; the decoder names it, in front of the reason.
+        reason = error.__cause__ if isinstance(error.__cause__, ImageError) else error
+        return reason.message.removeprefix(f"{Path(path)}: ")
     except OSError as error:
         return error.strerror or str(error)
     except MemoryError:
