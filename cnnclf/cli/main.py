@@ -216,10 +216,10 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
         near = suggest_option(error.option_name, _long_options(context), path=path)
         return f"{path}: no such option: {error.option_name}", f"{near} {hint}" if near else hint
     text = _one_line(error.format_message()).rstrip(".")
-    if (extra := _EXTRA.match(text)) and "--resume" in (known := _long_options(context)):
+    if (extra := _EXTRA.match(text)) and "--resume" in _long_options(context):
         typed = [context.params.get("dataset"), *extra[1].split()]
         if run := find_run(typed):
-            return f"{path}: {run} is a run, not a dataset", suggest_use(run, known, path=path)
+            return f"{path}: {run} is a run, not a dataset", suggest_use(run)
     if _EXTRA_NUMBER.match(text):
         hint = "the values of one option are joined by commas, such as --filters 32,64; " + hint
     return (f"{path}: {text[:1].lower()}{text[1:]}" if text else ""), (hint if text else "")

@@ -2,10 +2,12 @@
 
 import shlex
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from cnnclf.errors import UsageError
+from cnnclf.errors import RunError, UsageError
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import RECORD_FILE
 
 # Names that other tools use, and the options that do the same here: those the command has apply.
@@ -84,18 +86,14 @@ def find_run(typed: Iterable[str | None]) -> str | None:
     return next((each for each in typed if each and (Path(each) / RECORD_FILE).is_file()), None)
 
 
-def suggest_use(run: str, options: Collection[str], *, path: str) -> str:
-    """Say how a command that trains uses a run.
-
-    Args:
-        run: The run.
-        options: Long options of the command.
-        path: The command, such as `cnnclf train`.
-    """
-    name = shlex.quote(run)
+def suggest_use(run: str) -> str:
+    """Say how a run is used by the command that made it."""
+    name, made_by = shlex.quote(run), "train"
+    with suppress(RunError):  # a damaged plan does not say it
+        made_by = RunDirectory(Path(run)).read_command()
     ways = [
-        f"with its settings: {path} DATASET --config {name}",
-        f"to continue it: {path} --resume {name}",
-        f"for more epochs: {path} --extend {name} --epochs N",
+        f"with its settings: cnnclf {made_by} DATASET --config {name}",
+        f"to continue it: cnnclf {made_by} --resume {name}",
+        f"for more epochs: cnnclf train --extend {name} --epochs N",
     ]
-    return "; ".join(ways if "--extend" in options else ways[:2])
+    return "; ".join(ways if made_by == "train" else ways[:2])

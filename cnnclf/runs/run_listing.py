@@ -53,6 +53,7 @@ def list_runs(root: Path) -> list[RunRow]:
 def describe_run(run: RunDirectory) -> RunRow:
     """Describe a run that may be damaged."""
     try:
+        run.record.stat()  # an error of its own for a folder that may not be entered
         return RunRow(run, run.status(), run.read_record())
     except RunError as error:
         return RunRow(run, "damaged", {}, error.message)

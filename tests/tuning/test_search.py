@@ -319,7 +319,7 @@ def test_what_cannot_be_searched_is_refused(
                 load_dataset(dataset), config, command="train", space=space, source="a", fix=()
             )
     directory = start(tmp_path / "b", dataset).directory
-    with holding_run(directory), pytest.raises(RunError, match="another process"):
+    with holding_run(directory), pytest.raises(RunError, match=r"b is still running \(process"):
         again(directory).run()
     content = read_json(directory / "tuning.json")
     content["dataset"]["fingerprint"] = "f0"

@@ -427,6 +427,8 @@ def test_a_run_beside_a_dataset_is_recognized(cli: Cli, images: Path, command: s
         assert result.code == ExitCode.USAGE
         said = " ".join(result.stderr.split())
         assert f"{run} is a run, not a dataset" in said
-        assert f"cnnclf {command} DATASET --config {run}" in said
-        assert f"cnnclf {command} --resume {run}" in said
-        assert ("--extend" in said) == (command == "train")
+        assert f"{command}: {run} is a run" in said
+        # the command that made it: another one refuses its settings
+        assert f"cnnclf train DATASET --config {run}" in said
+        assert f"cnnclf train --resume {run}" in said
+        assert f"cnnclf train --extend {run}" in said
