@@ -217,8 +217,9 @@ class RunDirectory:
 
     def declare_interrupted(self) -> None:
         """Take the run for interrupted, whatever its lock says; the user knows better."""
-        if self.read_record()["status"] == RunStatus.RUNNING:
-            remove_lock(self.path)
+        status = self.read_record()["status"]
+        remove_lock(self.path)  # its holder may not have changed the status yet
+        if status == RunStatus.RUNNING:
             self.update_run(status=RunStatus.INTERRUPTED)
 
     def resume_command(self) -> str:

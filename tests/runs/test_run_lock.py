@@ -123,3 +123,15 @@ def test_a_record_without_a_lock_says_who_trains_and_since_when(
     with pytest.raises(RunError) as caught:
         run.check_ended()
     assert f"(process {who['pid']} on elsewhere, last sign of life 90 s ago)" in str(caught.value)
+
+
+def test_force_frees_a_run_whose_holder_has_not_changed_the_status_yet(
+    tmp_path: Path, holder: "subprocess.Popen[str]"
+) -> None:
+    run = create_run(tmp_path)
+    run.update_run(status="interrupted")
+    with pytest.raises(RunError, match=f"process {holder.pid} on"), holding_run(tmp_path):
+        pass
+    run.declare_interrupted()
+    with holding_run(tmp_path):
+        assert run.status() is RunStatus.INTERRUPTED
