@@ -14,7 +14,7 @@ import pytest
 from cnnclf.errors import RunError
 from cnnclf.files import write_json_atomic
 from cnnclf.runs import run_lock
-from cnnclf.runs.run_directory import RunStatus
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_lock import LOCK_FILE, holding_run, is_held
 from cnnclf.runs.run_opening import create_run
 
@@ -128,8 +128,9 @@ def test_a_record_without_a_lock_says_who_trains_and_since_when(
 def test_force_frees_a_run_whose_holder_has_not_changed_the_status_yet(
     tmp_path: Path, holder: "subprocess.Popen[str]"
 ) -> None:
-    run = create_run(tmp_path)
-    run.update_run(status="interrupted")
+    record = create_run(tmp_path / "made").read_record()
+    run = RunDirectory(tmp_path)  # its holder is there already
+    write_json_atomic(run.record, record | {"status": "interrupted"})
     with pytest.raises(RunError, match=f"process {holder.pid} on"), holding_run(tmp_path):
         pass
     run.declare_interrupted()
