@@ -78,7 +78,7 @@ def check_version(record: Mapping[str, Any], newest: int, *, path: Path) -> None
     if not isinstance(version, int) or version < 1:
         known = "1" if newest == 1 else f"1 to {newest}"
         raise RunError(
-            f"{path} is damaged: expected format version {known}, received {version!r}",
+            f"{path} is damaged: expected format version {known}, received {version!r:.40}",
             "copy it again from its origin",
         )
     if version > newest:

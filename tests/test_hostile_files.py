@@ -308,6 +308,22 @@ def test_damaged_descriptions_of_a_classifier_are_no_bug(run: Path) -> None:
     check()
 
 
+@pytest.mark.parametrize("version", [[], {}, "9" * 5000, None])
+def test_a_dataset_of_an_odd_version_is_refused(
+    dataset: Path, version: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = dataset / "dataset.json"
+    whole = path.read_bytes()
+    try:
+        path.write_text(json.dumps(json.loads(whole) | {"version": version}))
+        assert main(["train", str(dataset), "--dry-run"]) == ExitCode.DATA
+        message = capsys.readouterr().err
+        assert "expected format version" in message
+        assert len(message) < 1000
+    finally:
+        path.write_bytes(whole)
+
+
 @pytest.mark.parametrize("name", ["dataset.json", "manifest.csv"])
 def test_damaged_datasets_are_no_bug(dataset: Path, name: str) -> None:
     path = dataset / name

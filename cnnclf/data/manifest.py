@@ -416,9 +416,9 @@ def load_description(directory: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataError(f"{path} was not written by cnnclf import", again)
     version = found.get("version")
-    if version not in {FORMAT_VERSION, VERSIONED}:
+    if version not in (FORMAT_VERSION, VERSIONED):  # not a set: a list cannot be looked up in one
         raise DataError(
-            f"expected format version {FORMAT_VERSION} in {path}, received {version!r}",
+            f"expected format version {FORMAT_VERSION} in {path}, received {version!r:.40}",
             "upgrade cnnclf, or " + again,
         )
     expected = {"labels": list, "root": str, "source": dict}
