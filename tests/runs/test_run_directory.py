@@ -141,7 +141,7 @@ def test_open_run_tells_a_damaged_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [None, 0, "1"])
 def test_open_run_refuses_a_record_without_version(tmp_path: Path, version: object) -> None:
     files.write_json_atomic(tmp_path / "run.json", {"version": version, "status": "finished"})
-    with pytest.raises(RunError, match="expected a format version"):
+    with pytest.raises(RunError, match="expected format version 1, received"):
         open_run(tmp_path)
 
 
