@@ -44,7 +44,8 @@ def count_of(count: int, noun: str) -> str:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{count:,} {noun[:-1]}ies"
-    return f"{count:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+    is_hissing = noun.endswith(("s", "x", "ch", "sh")) and noun != "epoch"
+    return f"{count:,} {noun}{'es' if is_hissing else 's'}"
 
 
 _DIGITS = re.compile(r"[0-9]+")

@@ -36,11 +36,12 @@ def test_counts_agree_with_their_nouns() -> None:
         "1,234 files",
     ]
     assert [count_of(1, noun) for noun in ("entry", "class")] == ["1 entry", "1 class"]
-    assert [count_of(2, noun) for noun in ("entry", "class", "array", "batch")] == [
+    assert [count_of(2, noun) for noun in ("entry", "class", "array", "batch", "epoch")] == [
         "2 entries",
         "2 classes",
         "2 arrays",
         "2 batches",
+        "2 epochs",
     ]
 
 

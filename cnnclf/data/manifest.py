@@ -238,11 +238,15 @@ def load_dataset(directory: Path) -> Dataset:
     """
     found = load_description(directory)
     root = directory / found["root"]
-    if not root.is_dir():
-        raise DataError(
-            f"the folder with the images of {directory} does not exist: {root}",
-            "restore it, or import it from its new path: cnnclf import FOLDER --out NEW_DATASET",
-        )
+    hint = "restore it, or import it from its new path: cnnclf import FOLDER --out NEW_DATASET"
+    try:
+        is_there = root.is_dir()
+    except OSError as error:  # such as a name that is too long
+        text = f"cannot find the folder with the images of {directory}: {error.strerror}: {root}"
+        raise DataError(text, hint) from error
+    if not is_there:
+        text = f"the folder with the images of {directory} does not exist: {root}"
+        raise DataError(text, hint)
     labels = tuple(found["labels"])
     fingerprint = Fingerprint(labels)
     manifest = read_manifest(directory / found["manifest"], labels, fingerprint=fingerprint)

@@ -294,7 +294,7 @@ def save_bundle(
 
 def _check_labels(labels: Sequence[str]) -> None:
     if not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"expected labels that are texts, received {list(labels)!r}")
+        raise ValueError(f"expected labels that are text, received {list(labels)!r}")
     if len(set(labels)) != len(labels) or "" in labels:
         raise ValueError(f"expected unique, non-empty labels, received {list(labels)!r}")
 

@@ -16,6 +16,7 @@ from cnnclf.data.manifest import (
 )
 from cnnclf.data.manifest_rows import Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
+from cnnclf.files import read_json, write_json_atomic
 
 LABELS = ("cat", "dog")
 
@@ -171,6 +172,14 @@ def test_only_our_directories_are_datasets(tmp_path: Path) -> None:
 def test_missing_directory_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         load_dataset(tmp_path / "nowhere")
+
+
+def test_a_folder_name_that_is_too_long_is_a_data_error(tmp_path: Path) -> None:
+    save(tmp_path, ROWS)
+    described = read_json(tmp_path / DATASET_NAME) | {"root": "9" * 5000}
+    write_json_atomic(tmp_path / DATASET_NAME, described)
+    with pytest.raises(DataError, match="cannot find the folder with the images"):
+        load_dataset(tmp_path)
 
 
 def test_empty_split_names_the_filled_ones(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_missing_model_is_refused(copied: Path) -> None:
         ({"schema_version": None}, "format version"),
         ({"labels": None}, "damaged"),
         ({"labels": ["red", "green"]}, "2 labels"),
-        ({"labels": ["red", "green", 3]}, "unique"),
+        ({"labels": ["red", "green", 3]}, "expected labels that are text"),
         ({"input_spec": {"height": 16}}, "input spec"),
         ({"input_spec": InputSpec(16, 8).to_dict()}, "input spec"),
         ({"output": "probabilities"}, "output"),
@@ -177,7 +177,7 @@ def test_a_missing_field_is_named(copied: Path) -> None:
     content = files.read_json(path)
     del content["temperature"]
     files.write_json_atomic(path, content)
-    with pytest.raises(RunError, match="temperature is missing"):
+    with pytest.raises(RunError, match="'temperature' is missing"):
         Classifier.load(copied)
 
 

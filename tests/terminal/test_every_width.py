@@ -74,7 +74,8 @@ def lines_of(shown: Shown) -> tuple[str, ...]:
 
 def words_of(shown: Shown) -> list[str]:
     """Give the words but for numbers, absolute paths, and rates, which only long tasks have."""
-    lines = [line for line in lines_of(shown) if not re.search(r" in [\d.]+ (s|min)", line)]
+    unlike = r" in [\d.]+ (s|min)|^not shown at this width: "  # narrow ones leave columns out
+    lines = [line for line in lines_of(shown) if not re.search(unlike, line)]
     words = [word for line in lines for word in re.split(r"[\s|]+", line) if word[:1] != "/"]
     return [re.sub(r"\d[\d.,:-]*", "#", word) for word in words if re.search(r"\w", word)]
 

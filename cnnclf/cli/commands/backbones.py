@@ -44,7 +44,7 @@ def backbones_command(*, json: options.Json = False, quiet: options.Quiet = Fals
                 f"{row.parameters / 1e6:.1f}",
                 f"{row.gmacs:.2f}",
                 f"{row.top1:.1f}",
-                find_state(row),
+                state if not (state := find_state(row)).startswith("not ") else "-",
                 f"{row.stage_names[0]}..{row.stage_names[-1]}",
             )
             for row in BACKBONES
