@@ -76,9 +76,10 @@ def _build_layer(row: LayerRow, model: ModelConfig) -> Any:
                 "global_average": keras.layers.GlobalAveragePooling2D,
                 "global_max": keras.layers.GlobalMaxPooling2D,
             }
-            return tops[model.top](name=row.name)
+            # float32 under mixed precision too: a mean of bfloat16 has more than its 8 bits
+            return tops[model.top](dtype="float32", name=row.name)
         case "dropout":
-            return keras.layers.Dropout(model.dropout, name=row.name)
+            return keras.layers.Dropout(model.dropout, dtype="float32", name=row.name)
         case "dense":
             is_output = row.name == "logits"
             return keras.layers.Dense(

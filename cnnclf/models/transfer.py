@@ -225,17 +225,18 @@ def _cut_several(whole: Any, tensors: list[Any]) -> tuple[Any, Any]:
 
 
 def _pool(maps: Any, pooling: str) -> Any:
+    """Pool in float32, as in `build_cnn`: it matters on the way to logits, and costs nothing."""
     from keras import layers
 
-    parts = []
+    exact, parts = {"dtype": "float32"}, []
     if pooling in ("global_average", "both"):
-        parts.append(layers.GlobalAveragePooling2D(name="pool_avg")(maps))
+        parts.append(layers.GlobalAveragePooling2D(name="pool_avg", **exact)(maps))
     if pooling in ("global_max", "both"):
-        parts.append(layers.GlobalMaxPooling2D(name="pool_max")(maps))
-    return parts[0] if len(parts) == 1 else layers.Concatenate(name="pool_both")(parts)
+        parts.append(layers.GlobalMaxPooling2D(name="pool_max", **exact)(maps))
+    return parts[0] if len(parts) == 1 else layers.Concatenate(name="pool_both", **exact)(parts)
 
 
 def _drop(vector: Any, rate: float, *, name: str) -> Any:
     from keras import layers
 
-    return layers.Dropout(rate, name=name)(vector) if rate else vector
+    return layers.Dropout(rate, dtype="float32", name=name)(vector) if rate else vector

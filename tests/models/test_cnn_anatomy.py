@@ -92,6 +92,20 @@ def test_keras_builds_what_the_plan_says(
     assert np.isfinite(logits).all()
 
 
+def test_last_pooling_is_in_float32_under_mixed_precision() -> None:
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        net = build_cnn(shaped(dropout=0.5), (32, 32, 3), num_classes=3)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    kinds = {layer.name: str(layer.output.dtype) for layer in net.layers}
+    assert kinds["block1_conv1"] == "bfloat16"
+    assert [kinds[name] for name in list(kinds)[-3:]] == ["float32"] * 3, list(kinds)[-3:]
+
+
 def test_convolutions_that_start_as_the_identity_pass_their_input_on() -> None:
     model = shaped(initial_kernels="identity", filters=[5, 3], convs_per_block=[1])
     net = build_cnn(model, (8, 8, 3), num_classes=2)
