@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Golden
 from tests.terminal.terminal import WIDTHS, Shown, draw, run_each
-from tests.terminal.test_every_command import CALLS, RUN
+from tests.terminal.test_every_command import CALLS, COPYING, RUN
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals of posix")
 
@@ -41,7 +41,7 @@ def show(names: tuple[str, ...], place: Path) -> Screens:
     calls = []
     for name, width in kinds:
         target = place / f"{name.replace(' ', '-')}-{width}"
-        if name in ("runs remove", "calibrate"):
+        if name in COPYING:
             shutil.copytree(RUN, target / "run")
             (target / "run" / "reference_logits.json").unlink()
         words = [str(each).replace("OUT", str(target)) for each in CALLS[name]]
