@@ -79,7 +79,7 @@ def _build_layer(row: LayerRow, model: ModelConfig) -> Any:
             # float32 under mixed precision too: a mean of bfloat16 has more than its 8 bits
             return tops[model.top](dtype="float32", name=row.name)
         case "dropout":
-            return keras.layers.Dropout(model.dropout, dtype="float32", name=row.name)
+            return keras.layers.Dropout(model.dropout, name=row.name)
         case "dense":
             is_output = row.name == "logits"
             return keras.layers.Dense(

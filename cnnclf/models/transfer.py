@@ -239,4 +239,4 @@ def _pool(maps: Any, pooling: str) -> Any:
 def _drop(vector: Any, rate: float, *, name: str) -> Any:
     from keras import layers
 
-    return layers.Dropout(rate, dtype="float32", name=name)(vector) if rate else vector
+    return layers.Dropout(rate, name=name)(vector) if rate else vector

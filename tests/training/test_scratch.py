@@ -127,9 +127,17 @@ def test_the_same_seed_gives_the_same_history(train_tiny: Train, tmp_path: Path)
         {"optimizer.ema": 0.9, "optimizer.schedule": "plateau", "training.patience": 3},
         {"optimizer.name": "sgd", "optimizer.schedule": "one_cycle", "augment.preset": "strong"},
         {"runtime.precision": "float16", "optimizer.ema": 0.9},
+        {"runtime.precision": "bfloat16", "model.dropout": 0.5},
         {"model.preset": "fast", "augment.flip": 0.5, "model.filters": [6, 8, 8]},
     ],
-    ids=["adamw-dropout", "ema-plateau", "sgd-one-cycle-mix", "float16-ema", "fast"],
+    ids=[
+        "adamw-dropout",
+        "ema-plateau",
+        "sgd-one-cycle-mix",
+        "float16-ema",
+        "bfloat16-dropout",
+        "fast",
+    ],
 )
 def test_resuming_equals_never_having_stopped(
     train_tiny: Train, tmp_path: Path, options: dict[str, object]
