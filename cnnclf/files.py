@@ -334,6 +334,18 @@ def write_error(path: Path, error: OSError) -> CnnclfError:
     )
 
 
+def list_target(path: Path) -> list[str]:
+    """Return the names in a directory that is to be written, sorted; none if there is none yet.
+
+    Raises:
+        RunError: It is a file, or cannot be read.
+    """
+    try:
+        return sorted(entry.name for entry in path.iterdir()) if path.exists() else []
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
 def _beside(target: Path, what: str) -> Path:
     """Return a hidden name next to a directory that no user would choose."""
     place = follow_link(target)

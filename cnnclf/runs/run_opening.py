@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnclf import __version__
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import safe_name, write_error, write_json_atomic
+from cnnclf.files import list_target, safe_name, write_error, write_json_atomic
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, list_entries, utc_now
 from cnnclf.runs.run_names import PLAN_FILE, RECORD_FILE, RUN_VERSION, SETTINGS_FILE
 
@@ -41,10 +41,7 @@ def check_new_run(path: Path, *, overwrite: bool = False) -> None:
         UsageError: It is not empty; with `overwrite`, it holds no run.
         RunError: It is a file, cannot be read, or its run is still training.
     """
-    try:
-        entries = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
-    except OSError as error:
-        raise write_error(path, error) from error
+    entries = list_target(path)
     run, is_run = RunDirectory(path), RECORD_FILE in entries
     if is_run and overwrite:
         run.check_ended()

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import write_error
+from cnnclf.files import list_target, write_error
 from cnnclf.names import name_some
 from cnnclf.runs.run_directory import RunDirectory, list_entries
 from cnnclf.runs.run_listing import remove_run
@@ -51,10 +51,7 @@ def check_new_search(path: Path, *, overwrite: bool = False) -> None:
         UsageError: It is not empty; with `overwrite`, it holds no search.
         RunError: It is a file, cannot be read, or its search is still running.
     """
-    try:
-        entries = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
-    except OSError as error:
-        raise write_error(path, error) from error
+    entries = list_target(path)
     if SEARCH_FILE not in entries:
         if entries:
             raise UsageError(

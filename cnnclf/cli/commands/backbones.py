@@ -44,10 +44,15 @@ def backbones_command(*, json: options.Json = False, quiet: options.Quiet = Fals
                 f"{row.parameters / 1e6:.1f}",
                 f"{row.gmacs:.2f}",
                 f"{row.top1:.1f}",
-                state if not (state := find_state(row)).startswith("not ") else "-",
+                _name_state(find_state(row)),
                 f"{row.stage_names[0]}..{row.stage_names[-1]}",
             )
             for row in BACKBONES
         ],
     )
     out.hint(f"cnnclf finetune DATASET --backbone {DEFAULT_BACKBONE}")
+
+
+def _name_state(state: str) -> str:
+    """Show weights that are not here as tables show missing values."""
+    return "-" if state.startswith("not ") else state

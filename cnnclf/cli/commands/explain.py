@@ -112,7 +112,7 @@ def explain_command(
     some = list(islice(found, config.limit + 1)) if needs_images else []
     if len(some) > config.limit:
         out.note(
-            f"explained: only the first {count_of(config.limit, 'image')}; --limit changes that"
+            f"explaining only the first {count_of(config.limit, 'image')}; --limit changes that"
         )
     if len(some) == 1:  # else the bar of the images moves
         context.network.progress = out.progress()
