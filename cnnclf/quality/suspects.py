@@ -18,6 +18,7 @@ Floats = npt.NDArray[np.float32]
 _FOLDS: Final = 5
 _MAX_REPEATS: Final = 4
 _STABLE: Final = 0.95  # of the first tenth of the ranking stays when folds are drawn again
+_DOUBTED: Final = -0.5  # margin of labels from which nothing is learned the second time
 _TRUSTED: Final = 0.9  # agreement with labels, above which most suspects are wrong labels
 _STEPS: Final = 60
 _PENALTIES: Final = (0.1, 0.4, 1.5)
@@ -77,7 +78,8 @@ def cross_validate_labels(
         usable: bool [N], whether there are features of an image.
 
     Returns:
-        The mean over several drawings of folds, as many as make the ranking stable.
+        The mean over several drawings of folds, as many as make the ranking stable. In each, labels
+        that the other folds contradict are no longer learned from the second time.
     """
     rows = np.flatnonzero(usable)
     names, labels = np.unique(classes[rows], return_inverse=True)
@@ -88,12 +90,11 @@ def cross_validate_labels(
     for seed in range(_MAX_REPEATS):
         folds = _draw_folds(units[rows], labels, seed=seed)
         penalty = penalty or _choose_penalty(x, labels, folds)
-        for fold in range(_FOLDS):
-            inside = folds != fold
-            if inside.all():
-                continue
-            weights = fit_logistic(x[inside], labels[inside], classes=len(names), penalty=penalty)
-            total[~inside] += softmax(x[~inside] @ weights)
+        doubtful = np.zeros(len(rows), np.bool_)
+        doubtful = _find_doubtful(
+            _judge_folds(x, labels, folds=folds, penalty=penalty, doubtful=doubtful), labels
+        )
+        total += _judge_folds(x, labels, folds=folds, penalty=penalty, doubtful=doubtful)
         repeats += 1
         before, first = first, _rank_first(total, labels)
         if len(before & first) >= _STABLE * len(first):
@@ -103,6 +104,33 @@ def cross_validate_labels(
     probabilities[np.ix_(rows, names)] = total / repeats
     accuracy = float((total.argmax(axis=1) == labels).mean())
     return Judgement(probabilities, accuracy, repeats)
+
+
+def _judge_folds(
+    x: Floats,
+    labels: npt.NDArray[np.intp],
+    *,
+    folds: npt.NDArray[np.intp],
+    penalty: float,
+    doubtful: npt.NDArray[np.bool_],
+) -> Floats:
+    """Return what a fit to the other folds, without the doubtful, says of each image."""
+    count = int(labels.max()) + 1
+    found = np.zeros((len(x), count), np.float32)
+    for fold in range(_FOLDS):
+        mine, learned = folds == fold, (folds != fold) & ~doubtful
+        if mine.any() and learned.any():
+            weights = fit_logistic(x[learned], labels[learned], classes=count, penalty=penalty)
+            found[mine] = softmax(x[mine] @ weights)
+    return found
+
+
+def _find_doubtful(probabilities: Floats, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return which labels are contradicted; none of a label that would lose half of its images."""
+    margins = Judgement(probabilities, 0.0, 1).margins(labels.astype(np.int32))
+    doubtful: npt.NDArray[np.bool_] = margins < _DOUBTED
+    lost = np.bincount(labels, doubtful) / np.bincount(labels)
+    return doubtful & (lost < 0.5)[labels]
 
 
 def fit_logistic(
