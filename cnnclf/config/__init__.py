@@ -30,7 +30,12 @@ from cnnclf.config.finetune_config import (
     TailConfig,
 )
 from cnnclf.config.import_config import DEFAULT_SPLIT, ImportConfig
-from cnnclf.config.loading import change_config, explicit_settings, load_config
+from cnnclf.config.loading import (
+    apply_preset,
+    change_config,
+    explicit_settings,
+    load_config,
+)
 from cnnclf.config.predict_config import PredictConfig
 from cnnclf.config.presets import MODEL_PRESETS
 from cnnclf.config.sections import (
@@ -72,6 +77,7 @@ __all__ = [
     "TrainConfig",
     "TrainingConfig",
     "TuneConfig",
+    "apply_preset",
     "change_config",
     "choices_of",
     "describe_default",

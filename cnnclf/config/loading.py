@@ -82,10 +82,9 @@ def load_config(
         given[key] = _Given(value, "option", _spell_option(key, value))
     for key, value in (arguments or {}).items():
         given[key] = _Given(value, "argument", _spell(key, value))
-    preset = str(given["model.preset"].value if "model.preset" in given else "default")
-    for section, settings in kind.presets.get(preset, {}).items():
-        for key, value in settings.items():
-            given.setdefault(f"{section}.{key}", _Given(value, f"preset {preset}", ""))
+    preset = str(given["model.preset"].value) if "model.preset" in given else ""
+    for key, value in _list_preset(kind, preset).items():
+        given.setdefault(key, _Given(value, f"preset {preset}", ""))
     checked = _check(kind, given, command=command or kind.command)
     return checked, {key: each.origin for key, each in given.items()}
 
@@ -103,6 +102,30 @@ def change_config(config: _Config, changes: Mapping[str, object]) -> _Config:
     values = {**explicit_settings(config), **changes}
     given = {key: _Given(value, "argument", _spell(key, value)) for key, value in values.items()}
     return _check(type(config), given, command=config.command)
+
+
+def apply_preset(
+    config: _Config, preset: str, *, given: Mapping[str, str]
+) -> tuple[_Config, dict[str, str]]:
+    """Return the settings with those of a preset, as if it had been given.
+
+    Args:
+        config: The settings; not changed.
+        preset: Its name.
+        given: Where each setting that was given came from; these stay.
+
+    Returns:
+        The settings, and where each came from.
+    """
+    values = _list_preset(type(config), preset)
+    changes = {key: value for key, value in values.items() if key not in given}
+    changed = change_config(config, {"model.preset": preset, **changes})
+    return changed, {**given, **dict.fromkeys(changes, f"preset {preset}")}
+
+
+def _list_preset(kind: type[CommandConfig], preset: str) -> dict[str, object]:
+    sections = kind.presets.get(preset, {}).items()
+    return {f"{section}.{key}": value for section, part in sections for key, value in part.items()}
 
 
 def explicit_settings(config: CommandConfig) -> dict[str, object]:

@@ -51,8 +51,10 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """Architecture of the network."""
 
-    preset: Literal["default", "textbook", "tiny", "deep", "fast"] = setting(
-        "default", "Predefined architecture; other options override it."
+    preset: Literal["auto", "default", "textbook", "tiny", "deep", "fast"] = setting(
+        "auto",
+        "Predefined architecture; other options override it. auto: fast for many small "
+        "images, unless other options of the network or optimizer are given; else default.",
     )
     whiten: int = setting(
         0,

@@ -13,6 +13,7 @@ from cnnclf.config import (
     OptimizerConfig,
     TrainConfig,
     TrainingConfig,
+    apply_preset,
 )
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError
@@ -140,11 +141,16 @@ def plan_training(
     Raises:
         ConfigError: Settings contradict each other or do not fit the images.
     """
-    given = dict(given or {})
+    asked, given = config, dict(given or {})
     check_settings(config, given=given)
     reasons: dict[str, str] = {}
     counts = count_splits(dataset)
     spec = _plan_input(config, dataset, reasons)
+    if config.model.preset == "auto":
+        preset, reasons["model.preset"] = choices.choose_preset(
+            counts["train"], (spec.height, spec.width), is_open=not _shapes_network(given)
+        )
+        config, given = apply_preset(config, preset, given=given)
     model, why = resolve_model(config.model, (spec.height, spec.width), given=given)
     reasons |= why
     training = _plan_training(config, counts, reasons, given)
@@ -178,7 +184,7 @@ def plan_training(
         }
     )
     return TrainPlan(
-        asked=config,
+        asked=asked,
         config=resolved,
         reasons=reasons,
         given=given,
@@ -190,6 +196,11 @@ def plan_training(
         dataset=name_origin(dataset),
         remarks=(*name_errors(dataset), *_remark(counts["val"])),
     )
+
+
+def _shapes_network(given: Mapping[str, str]) -> bool:
+    """Check whether anything of the network or the optimizer was given but the preset."""
+    return any(key.startswith(("model.", "optimizer.")) for key in given if key != "model.preset")
 
 
 def _remark(val_count: int) -> tuple[str, ...]:
@@ -272,6 +283,7 @@ def resolve_model(
         convs, reasons["model.convs_per_block"] = choices.choose_convs(blocks)
     resolved = model.model_copy(
         update={
+            "preset": "default" if model.preset == "auto" else model.preset,
             "blocks": blocks,
             "filters": list(filters),
             "convs_per_block": list(convs) * (blocks if len(convs) == 1 else 1),

@@ -171,7 +171,11 @@ def prepare_search(
             "import the source again: cnnclf import SOURCE --split 0.7,0.15,0.15",
         )
     values = {key: attrgetter(key)(plan.config) for key in origins}
-    whole = searched or recipe.default_space(plan).fix(values)
+    around = plan
+    if "model.preset" in plan.reasons:  # of trials, which change the network: the default one
+        base, origins = load_config(assignments=(*fix, "model.preset=default"), kind=recipe.kind)
+        around = recipe.plan(base, dataset, given=origins)
+    whole = searched or recipe.default_space(around).fix(values)
     request = SearchRequest(
         dataset.directory, dataset.fingerprint, tuple(fix), whole, config, command
     )

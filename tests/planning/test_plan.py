@@ -81,7 +81,7 @@ def test_one_odd_shape_in_a_hundred_does_not_change_the_fit() -> None:
 def test_small_data_gets_more_epochs_and_smaller_batches(
     count: int, batch: int, epochs: int
 ) -> None:
-    training = plan(dataset(train=count, val=3)).config.training
+    training = plan(dataset(train=count, val=3), model__preset="default").config.training
     assert training.batch_size == batch
     assert training.epochs == epochs
 
@@ -181,6 +181,28 @@ def test_weight_decay_is_refused_where_the_optimizer_has_none() -> None:
 def test_hue_on_gray_images_is_refused_when_asked_for() -> None:
     with pytest.raises(ConfigError, match="hue"):
         plan(dataset(), augment__hue=0.1)
+
+
+def test_many_small_images_are_trained_with_the_preset_fast() -> None:
+    many, few, large = (
+        dataset(train=10_000),
+        dataset(train=9999),
+        dataset(train=10_000, size=(49, 28)),
+    )
+    assert plan(many).config.model.preset == "fast"
+    assert plan(many).config.optimizer.name == "sgd"
+    assert "10,000 images" in plan(many).reasons["model.preset"]
+    assert plan(many, training__epochs=3).config.training.epochs == 3
+    assert [plan(each).config.model.preset for each in (few, large)] == ["default", "default"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"model__dropout": 0.3}, {"optimizer__momentum": 0.5}, {"model__preset": "default"}]
+)
+def test_who_shapes_the_network_gets_the_default_one(options: dict[str, Any]) -> None:
+    made = plan(dataset(train=10_000), **options)
+    assert made.config.model.preset == "default"
+    assert made.config.optimizer.name == "adamw"
 
 
 def test_single_operations_change_the_preset() -> None:

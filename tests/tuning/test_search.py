@@ -25,6 +25,7 @@ from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.importers import import_source
+from cnnclf.planning import choices
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Progress, Silent
@@ -365,6 +366,27 @@ def test_the_order_of_trials_does_not_depend_on_which_worker_is_faster(
         assert len(result.rows) == 10
     assert most > 1
     assert found[0] == found[1] == found[2]
+
+
+def test_networks_are_searched_around_the_default_preset_where_train_chooses_fast(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "_MANY_IMAGES", 100)
+    config, _ = load_config(kind=TuneConfig)
+    fix, data = ("data.image_size=32",), load_dataset(dataset)
+    request, plan = prepare_search(data, config, command="train", space=None, source="", fix=fix)
+    assert isinstance(plan, TrainPlan)
+    assert plan.config.model.preset == "fast"
+    first = request.plan({}, data)
+    assert isinstance(first, TrainPlan)
+    assert first.config.model == plan.config.model  # trial 0 is what train would do
+    space = {each.key: each for each in request.space.dimensions}
+    point = dict.fromkeys(space, 0.5)
+    other = request.plan(request.space.decode(point), data)
+    assert isinstance(other, TrainPlan)
+    assert other.config.model.preset == "default"
+    assert [32, 56, 64] in space["model.filters"].choices
+    assert float(other.config.optimizer.learning_rate) < 0.5  # of adamw, not of the sgd of fast
 
 
 def test_settings_of_finetune_are_searched_by_the_epochs_of_its_tail(
