@@ -1,6 +1,7 @@
 """The time of a search: what was used, what fits, and how long a trial will take."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -10,7 +11,7 @@ from cnnclf.tuning.trial import TrialOutcome
 SEED_S = 2.0  # for the evaluation of a training
 TOLERANCE = 1.05  # of the time, that the last trial may exceed it
 
-_RESERVED = 0.4  # of the time, at most, for training the best ones with other seeds
+_RESERVED = 0.4  # of the time, at most, for training the best ones with more than one other seed
 _TRAININGS = 10  # that a search should have time for
 _LARGEST = 1 / 3  # of the time, that one trial may be predicted to take
 
@@ -63,9 +64,32 @@ class TimeBudget:
         return self.elapsed_s + waiting_s + seconds <= self.limit_s - reserved_s
 
     def reserve(self, seeds: int, configurations: int) -> float:
-        """Return the time to keep for training configurations with several seeds."""
-        one = self.default.wall_s + SEED_S if self.default.wall_s else 0.0
-        return min(_RESERVED * self.limit_s, configurations * (seeds - 1) * one / self.workers)
+        """Return the time to keep for training configurations with several seeds.
+
+        A difference counts once both were trained with two seeds. The time for that is kept where
+        it is there beside the default and one other training, and a part of the time for more.
+        """
+        one_s = self.default.wall_s + SEED_S if self.default.wall_s else 0.0
+        pair_s = 2 * one_s / min(2, self.workers)
+        free_s = self.limit_s - 2 * self.default.wall_s
+        if free_s < pair_s:
+            return 0.0
+        all_s = configurations * (seeds - 1) * one_s / self.workers
+        return min(all_s, free_s, max(pair_s, _RESERVED * self.limit_s))
+
+    def may_start(self, rungs: Sequence[int], *, reserved_s: float) -> bool:
+        """Return whether there is time for another trial.
+
+        The time to train one to the end is kept, if there ever was as much. Once there is no time,
+        there will be none: a search that is resumed must not start a trial that it did not before.
+
+        Args:
+            rungs: Epochs of each rung.
+            reserved_s: As of `reserve`, which must not fall as more trials are started.
+        """
+        first_s, whole_s = (self.predict(rungs[at], TrialOutcome(), part=1.0) for at in (0, -1))
+        has_whole = self.default.wall_s + whole_s <= self.limit_s
+        return self.fits(whole_s if has_whole else first_s, reserved_s=reserved_s)
 
     def predict(self, epochs: int, before: TrialOutcome, *, part: float) -> float:
         """Predict the seconds until a trial reaches an epoch.

@@ -2,10 +2,11 @@
 
 Asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter tuning",
 2020): whenever three more trials have reached a rung, the best of them that waits is promoted.
-Pure: the order depends on the scores alone, so a search that is repeated on the same scores makes
-the same choices.
+Pure: the order depends on the scores and on what fits into the time, so a search that is repeated
+on the same scores makes the same choices.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -42,6 +43,10 @@ class Job(NamedTuple):
         return f"{self.trial:03d}" + (f"-seed{self.seed}" if self.seed else "")
 
 
+def _is_needed(_job: Job, is_extra: bool) -> bool:
+    return not is_extra
+
+
 @dataclass
 class Halving:
     """The scores of all trials at all rungs, and the next job.
@@ -50,42 +55,55 @@ class Halving:
         rungs: Epochs of each rung; the last is the whole training.
         scores: Of each trial, at each rung that it reached; the larger is better.
         running: Trials that are being trained.
-        is_closed: Whether there is no time for another job.
     """
 
     rungs: tuple[int, ...]
     scores: list[list[Score]] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
-    is_closed: bool = False
 
-    def choose_job(self, *, may_start: bool) -> Job | None:
+    @property
+    def started(self) -> int:
+        """Trials that were started, and the number of the next one."""
+        return len(self.scores) + sum(trial >= len(self.scores) for trial in self.running)
+
+    def choose_job(
+        self, *, may_start: bool, fits: Callable[[Job, bool], bool] = _is_needed
+    ) -> Job | None:
         """Choose the next job.
 
         Args:
             may_start: Whether another trial may start; if not, the best trial of each rung is
                 promoted even if fewer than three have reached it.
+            fits: Whether there is time for a promotion, and whether it is one that halving would
+                not make: the next best trial, at the end of the search.
 
         Returns:
             The job; None if nothing is left to do, or it depends on those that are running.
         """
         top = len(self.rungs) - 1
-        if self.is_closed or 0 in self.running:
+        if 0 in self.running:
             return None  # what others cost is known by the default
         if self.scores and len(self.scores[0]) <= top and self.scores[0][-1] != FAILED:
             return Job(0, top)  # the default is always trained to the end
-        for rung in range(top - 1, -1, -1):
-            reached = [trial for trial in self.rank(rung) if trial]
-            count = len(reached) // ETA
-            for trial in reached[: count if may_start or self.running else max(1, count)]:
-                scores = self.scores[trial]
-                if trial in self.running:
-                    continue
-                if len(scores) == rung + 1 and scores[rung] != FAILED:
-                    return Job(trial, rung + 1)
+        is_end = not may_start and not self.running
+        for is_extra in (False, True) if is_end else (False,):
+            for job in self._list_promotions(is_end=is_end, is_extra=is_extra):
+                if fits(job, is_extra):
+                    return job
         if not may_start:
             return None
-        started = len(self.scores) + sum(trial >= len(self.scores) for trial in self.running)
-        return Job(started, 0 if started else top)
+        return Job(self.started, 0 if self.started else top)
+
+    def _list_promotions(self, *, is_end: bool, is_extra: bool) -> Iterator[Job]:
+        """Yield the promotions of trials that wait, to the highest rung first."""
+        for rung in range(len(self.rungs) - 2, -1, -1):
+            reached = [trial for trial in self.rank(rung) if trial]
+            count = max(int(is_end), len(reached) // ETA)
+            for trial in reached[count:] if is_extra else reached[:count]:
+                scores = self.scores[trial]
+                is_waiting = len(scores) == rung + 1 and scores[rung] != FAILED
+                if is_waiting and trial not in self.running:
+                    yield Job(trial, rung + 1)
 
     def rank(self, rung: int) -> list[int]:
         """Return the trials that reached a rung, the best first; earlier ones win ties."""

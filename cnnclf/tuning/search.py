@@ -32,6 +32,7 @@ from cnnclf.tuning.trial import TrialJob, TrialOutcome, read_outcome
 from cnnclf.tuning.workers import TrialReport, Workers, open_workers
 
 _FINALISTS = 3
+_LEFT = 0.1  # of the time: more is explained
 _TICK_S = 0.5
 
 
@@ -56,6 +57,7 @@ class Search:
     _marks: list[Mark] = field(default_factory=list, init=False)
     _shown_s: int = field(default=0, init=False)
     _val_count: int = field(default=0, init=False)
+    _is_full: bool = field(default=False, init=False)  # no other trial may start
     _dataset: Dataset = field(init=False, repr=False)
     _halving: Halving = field(init=False, repr=False)
     _proposals: Proposals = field(init=False, repr=False)
@@ -109,6 +111,7 @@ class Search:
             self._halving = Halving(choose_rungs(self.request.recipe.count_epochs(default)))
             self._work(self._choose, self._record)
             confirmations = self._confirm()
+            self._explain_rest(confirmations)
         return self._summarize(confirmations)
 
     # Trials
@@ -134,21 +137,14 @@ class Search:
 
     def _choose(self) -> Job | None:
         """Choose what is trained next; promotions of trials that are running wait for them."""
-        halving, points, budget = self._halving, self._proposals.points, self._budget
-        number = len(halving.scores) + sum(each >= len(halving.scores) for each in halving.running)
+        halving, points, limit = self._halving, self._proposals.points, self.request.config.trials
+        number = halving.started
         is_known = (self._path(Job(number)) / RECORD_FILE).exists()
-        limit = self.request.config.trials
-        may_start = limit is None or number < limit
+        may_start = (limit is None or number < limit) and not self._is_full
         if may_start and number and not is_known:
-            finalists = (_FINALISTS + 1) if self.request.config.seeds > 1 else 0
-            reserved_s = budget.reserve(self.request.config.seeds, finalists)
-            first_s, whole_s = (
-                budget.predict(halving.rungs[at], TrialOutcome(), part=1.0) for at in (0, -1)
-            )
-            # one that cannot be trained to the end any more takes the time of those that can
-            may_start = 0 not in halving.running and budget.fits(whole_s)
-            may_start = may_start and budget.fits(first_s, reserved_s=reserved_s)
-        job = halving.choose_job(may_start=may_start)
+            reserved_s = self._reserve(number)
+            may_start = self._budget.may_start(halving.rungs, reserved_s=reserved_s)
+        job = halving.choose_job(may_start=may_start, fits=self._fits)
         if job is None:
             return None
         if job.trial == len(points):
@@ -156,17 +152,33 @@ class Search:
             self._proposals.add(
                 [points[trial] for trial in order], is_affordable=self._is_affordable
             )
-        before = read_outcome(self._path(job))
-        is_done = len(before.scores(halving.rungs, val_count=self._val_count)) > job.rung
-        if job.trial and not is_done:
-            part = self._proposals.compare(self._proposals.plans[job.trial])
-            needed_s = budget.predict(halving.rungs[job.rung], before, part=part)
-            if not budget.fits(needed_s):
-                halving.is_closed = True
-                return None
-            budget.running[job.name] = needed_s
+        if not job.rung and not self._fits(job):  # it takes longer than the default
+            self._is_full = True
+            return self._choose()
+        if needed_s := self._predict(job):
+            self._budget.running[job.name] = needed_s
         halving.running.add(job.trial)
         return job
+
+    def _reserve(self, trials: int) -> float:
+        """Return the time to keep for other seeds, with so many trials beside the default."""
+        return self._budget.reserve(self.request.config.seeds, min(_FINALISTS, trials) + 1)
+
+    def _fits(self, job: Job, is_extra: bool = False) -> bool:
+        """Return whether a job was done before, or there is time for it."""
+        if is_extra and self.request.config.trials is not None:
+            return False
+        needed_s = self._predict(job)
+        reserved_s = self._reserve(self._halving.started - 1) if is_extra else 0.0
+        return not needed_s or self._budget.fits(needed_s, reserved_s=reserved_s)
+
+    def _predict(self, job: Job) -> float:
+        """Return the seconds that a job will take; 0 for the default, and if it is done."""
+        rungs, before = self._halving.rungs, read_outcome(self._path(job))
+        if not job.trial or len(before.scores(rungs, val_count=self._val_count)) > job.rung:
+            return 0.0
+        part = self._proposals.compare(self._proposals.plans[job.trial])
+        return self._budget.predict(rungs[job.rung], before, part=part)
 
     def _is_affordable(self, plan: AnyPlan) -> bool:
         part = self._proposals.compare(plan)
@@ -281,11 +293,18 @@ class Search:
 
         def choose() -> Job | None:
             for job in order:
-                outcome = read_outcome(self._path(job))
-                own = self._outcomes[Job(job.trial, top).name]
-                left_s = own.wall_s + SEED_S - outcome.epochs * own.epoch_s
-                if outcome.is_over or self._budget.fits(left_s / TOLERANCE):
-                    self._budget.running[job.name] = 0.0 if outcome.is_over else left_s
+                # a seed counts once the default and the best trial are trained with it
+                pair = {Job(trial, top, job.seed) for trial in (finalists[0], 0)}
+                left_s = {
+                    each: self._predict_seed(each)
+                    for each in pair | {job}
+                    if each.name not in self._budget.running
+                }
+                # a trial that took longer than predicted must not keep the default from counting
+                is_second = not job.trial and not left_s.get(Job(finalists[0], top, job.seed))
+                needed_s = sum(left_s.values()) / (TOLERANCE if is_second else 1.0)
+                if not needed_s or self._budget.fits(needed_s):
+                    self._budget.running[job.name] = left_s[job]
                     return job
             return None
 
@@ -308,6 +327,26 @@ class Search:
                 compare_seeds(both[:count], both[count:], trial=trial, compared=len(finalists))
             )
         return sorted(found, key=lambda each: (-each.seeds, -each.accuracy))
+
+    def _explain_rest(self, confirmations: list[Confirmation]) -> None:
+        """Say why a search ends although much of its time is left."""
+        budget, config = self._budget, self.request.config
+        left_s = budget.limit_s - budget.elapsed_s
+        if config.trials is not None or left_s < _LEFT * budget.limit_s:
+            return
+        needed_s = budget.default.wall_s
+        why = f"another training takes about {needed_s / 60:.1f}"
+        if confirmations and config.seeds > 1:
+            needed_s = 2 * (needed_s + SEED_S)
+            why = f"another seed of the best trial and the default takes about {needed_s / 60:.1f}"
+        if left_s >= needed_s:
+            why = "nothing is left to train" + f" with --seeds {config.seeds}" * bool(confirmations)
+        self.progress.note(f"{left_s / 60:.1f} of {config.minutes:g} minutes are left: {why}")
+
+    def _predict_seed(self, job: Job) -> float:
+        """Return the seconds that a training with another seed will take; 0 if it is over."""
+        outcome, own = read_outcome(self._path(job)), self._outcomes[Job(job.trial).name]
+        return 0.0 if outcome.is_over else own.wall_s + SEED_S - outcome.epochs * own.epoch_s
 
     def _read_correct(self, job: Job) -> dict[str, bool]:
         """Return which val images a training has right; it is evaluated at the first time."""

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from cnnclf.tuning.halving import FAILED, Halving, choose_rungs
+from cnnclf.tuning.halving import FAILED, Halving, Job, choose_rungs
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,25 @@ def test_trials_that_are_running_are_neither_promoted_nor_started_again() -> Non
     assert (job.trial, job.rung) == (3, 1)
     halving.running.add(3)
     assert halving.choose_job(may_start=False) is None  # the fourth may be better than the second
-    halving.is_closed = True
-    assert halving.choose_job(may_start=True) is None
+    assert halving.choose_job(may_start=False, fits=lambda *_: False) is None
+
+
+def test_what_there_is_no_time_for_is_skipped_and_the_next_best_come_last() -> None:
+    halving = Halving((2, 6, 18), [[(0.5, 0.0)] * 3])
+    halving.scores += [[(0.1 * number, 0.0)] * (1 + (number > 2)) for number in range(1, 5)]
+
+    def list_jobs(epochs: int, *, with_extras: bool) -> list[tuple[int, int]]:
+        jobs: list[Job] = []
+
+        def fits(job: Job, is_extra: bool) -> bool:
+            new = halving.rungs[job.rung] - halving.rungs[job.rung - 1] <= epochs
+            return new and job not in jobs and (with_extras or not is_extra)
+
+        while job := halving.choose_job(may_start=False, fits=fits):
+            jobs.append(job)
+        return [(job.trial, job.rung) for job in jobs]
+
+    assert list_jobs(12, with_extras=False) == [(4, 2)]
+    assert list_jobs(12, with_extras=True) == [(4, 2), (3, 2), (2, 1), (1, 1)]
+    assert list_jobs(4, with_extras=True) == [(2, 1), (1, 1)]
+    assert list_jobs(3, with_extras=True) == []
