@@ -1,4 +1,5 @@
 import gc
+import importlib
 import json
 import os
 import platform
@@ -6,6 +7,7 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -135,9 +137,9 @@ def test_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.exit_code == 5
 
 
-def test_several_devices_need_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with pytest.raises(DeviceError, match="jax"):
+def test_several_devices_need_tensorflow_or_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(DeviceError, match="torch"):
         setup_runtime(device="gpu:all")
 
 
@@ -152,6 +154,28 @@ def test_which_gpus(device: str, expected: list[str]) -> None:
 def test_gpu_number_too_high() -> None:
     with pytest.raises(DeviceError, match="from 0 to 1"):
         backends._choose(["a", "b"], "gpu:2")
+
+
+def test_jax_shares_batches_among_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = [
+        SimpleNamespace(platform="gpu", id=index, device_kind="X", compute_capability=text)
+        for index, text in enumerate(("9.0", "8.6"))
+    ]
+    shared: list[object] = []
+    config = SimpleNamespace(update=lambda name, value: None)
+    distribution = SimpleNamespace(
+        DataParallel=lambda devices: devices, set_distribution=shared.append
+    )
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=lambda: gpus, config=config))
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(distribution=distribution))
+    both, second = (
+        backends.open_backend("jax", DeviceRequest(device, None, None, False))
+        for device in ("gpu:all", "gpu:1")
+    )
+    assert (both.names, second.names) == (("GPU:0", "GPU:1"), ("GPU:1",))
+    assert (both.title, second.title) == ("GPU: 2 x X, JAX", "GPU: X, JAX")
+    assert both.capability == second.capability == (8, 6)
+    assert shared == [["gpu:0", "gpu:1"], None]
 
 
 class FakeTensorFlow:
@@ -262,6 +286,19 @@ print(json.dumps(failed))
 def test_other_threads_import_what_is_hidden_while_keras_is_loaded() -> None:
     failed, _ = run_python(WHILE_LOADING)
     assert failed == {"here": ["sklearn", "matplotlib", "pandas"]}
+
+
+@pytest.mark.parametrize(("backend", "is_hidden"), [("tensorflow", True), ("jax", False)])
+def test_jax_is_loaded_only_as_the_backend(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str, is_hidden: bool
+) -> None:
+    (tmp_path / "jax.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    with fast_imports(), pytest.raises(ImportError) if is_hidden else nullcontext():
+        importlib.import_module("jax")
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
 
 
 def test_garbage_is_collected_while_keras_is_loaded() -> None:

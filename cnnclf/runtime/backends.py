@@ -88,7 +88,7 @@ def open_backend(name: str, request: DeviceRequest) -> Devices:
         DeviceError: The device was not found or cannot be used.
         MissingPackageError: The backend cannot be imported.
     """
-    if name != "tensorflow" and (request.device == "gpu:all" or request.logical_cpus):
+    if name == "torch" and (request.device == "gpu:all" or request.logical_cpus):
         raise DeviceError(
             f"the {name} backend does not support several devices (KERAS_BACKEND={name})",
             "unset KERAS_BACKEND, or use --device gpu",
@@ -150,7 +150,7 @@ def _open_tensorflow(request: DeviceRequest) -> Devices:
     if chosen:
         return _open_tensorflow_gpus(tf, chosen, threads)
     names = _split_cpu(tf, request.logical_cpus)
-    title = _cpu_title() if len(names) == 1 else f"{_cpu_title()} as {len(names)} devices"
+    title = _count_devices(_cpu_title(), names)
     # Without GPUs there is no NCCL to sum gradients.
     summing = tf.distribute.ReductionToOneDevice()
     return Devices("cpu", names, title, threads, strategy=_mirrored(tf, names, summing))
@@ -225,6 +225,8 @@ def _make_tensorflow_deterministic() -> None:
 def _open_jax(request: DeviceRequest) -> Devices:
     if request.device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+    if request.logical_cpus:
+        _add_xla_flag(f"--xla_force_host_platform_device_count={request.logical_cpus}")
     import jax
 
     gpus = [each for each in jax.devices() if each.platform == "gpu"]
@@ -235,20 +237,44 @@ def _open_jax(request: DeviceRequest) -> Devices:
         )
     threads = count_usable_cpus()
     if request.device == "cpu" or not gpus:
-        jax.config.update("jax_default_device", jax.devices("cpu")[0])
-        return Devices("cpu", ("CPU:0",), f"{_cpu_title()}, JAX", threads)
-    gpu = _choose(gpus, request.device)[0]
-    jax.config.update("jax_default_device", gpu)
+        cpus = jax.devices("cpu")[: request.logical_cpus or 1]
+        names = _share_jax_batches(jax, cpus)
+        return Devices("cpu", names, f"{_count_devices(_cpu_title(), names)}, JAX", threads)
+    chosen = _choose(gpus, request.device)
+    names = _share_jax_batches(jax, chosen)
+    capabilities = [_read_jax_capability(each) for each in chosen]
+    label = chosen[0].device_kind
+    title = f"GPU: {label if len(names) == 1 else f'{len(names)} x {label}'}, JAX"
+    return Devices("gpu", names, title, threads, min(capabilities))
+
+
+def _share_jax_batches(jax: Any, devices: list[Any]) -> tuple[str, ...]:
+    """Compute on these devices, several of which share each batch; return their names."""
+    import keras
+
+    jax.config.update("jax_default_device", devices[0])
+    names = tuple(f"{each.platform.upper()}:{each.id}" for each in devices)
+    several = [name.lower() for name in names] if len(names) > 1 else None
+    shared = several and keras.distribution.DataParallel(devices=several)
+    keras.distribution.set_distribution(shared)
+    return names
+
+
+def _read_jax_capability(gpu: Any) -> tuple[int, int]:
     major, _, minor = str(getattr(gpu, "compute_capability", "0.0")).partition(".")
-    capability = int(major), int(minor or 0)
-    return Devices("gpu", (f"GPU:{gpu.id}",), f"GPU: {gpu.device_kind}, JAX", threads, capability)
+    return int(major), int(minor or 0)
 
 
 def _make_jax_deterministic() -> None:
-    """Set the flag of XLA, which it reads when it starts; on a CPU it is always deterministic."""
+    """Set the flag of XLA; on a CPU it is always deterministic."""
+    _add_xla_flag("--xla_gpu_deterministic_ops=true")
+
+
+def _add_xla_flag(flag: str) -> None:
+    """Add a flag of XLA, which reads them when it starts, unless the environment has it."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_gpu_deterministic_ops" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    if flag.partition("=")[0] not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 
 
 # PyTorch
@@ -302,6 +328,10 @@ def _choose(gpus: list[Any], device: str) -> list[Any]:
             "cnnclf doctor lists the GPUs; --device gpu uses the first",
         )
     return [gpus[index]]
+
+
+def _count_devices(title: str, names: tuple[str, ...]) -> str:
+    return title if len(names) == 1 else f"{title} as {len(names)} devices"
 
 
 def _cpu_title() -> str:

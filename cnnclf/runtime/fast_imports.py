@@ -7,6 +7,7 @@ figures are in docs/decisions/0012-hardware.md.
 
 import contextlib
 import gc
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from types import ModuleType
 
 # Keras imports these, if installed, for wrappers, galleries and inputs that are not used here.
 OPTIONAL = frozenset({"sklearn", "matplotlib", "pandas"})
+# TensorFlow imports it, if installed, for a converter that is not used here.
+_BACKEND = "jax"
 
 _THRESHOLDS = (50_000, 5, 1_000_000)  # the last: no collection of all objects
 
@@ -24,9 +27,9 @@ _THRESHOLDS = (50_000, 5, 1_000_000)  # the last: no collection of all objects
 def fast_imports() -> Iterator[None]:
     """Import Keras and its backend in the block without optional packages, and collect rarely.
 
-    In this thread, `OPTIONAL` modules that were not imported before appear not to be installed;
-    other threads import them as usual. A program that uses the wrappers of Keras for scikit-learn,
-    or pandas as input, imports Keras before the block.
+    In this thread, `OPTIONAL` modules that were not imported before appear not to be installed, and
+    neither does JAX unless it is the backend; other threads import them as usual. A program that
+    uses the wrappers of Keras for scikit-learn, or pandas as input, imports Keras before the block.
     """
     with _hide_optional_modules(), _collect_rarely():
         yield
@@ -44,7 +47,9 @@ class _OptionalModules(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002 - part of the protocol
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        if fullname in OPTIONAL and threading.get_ident() in self.hidden_from:
+        backend = os.environ.get("KERAS_BACKEND")
+        is_optional = fullname in OPTIONAL or (fullname == _BACKEND and backend != _BACKEND)
+        if is_optional and threading.get_ident() in self.hidden_from:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         return None
 

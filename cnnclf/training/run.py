@@ -28,6 +28,7 @@ from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, still_training, utc_now
 from cnnclf.runs.run_lock import FORCE_HINT
 from cnnclf.runs.run_names import CLASSIFIER_FILE
+from cnnclf.runtime.gradients import check_gradients
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
@@ -100,6 +101,8 @@ def execute_plan(
     with decode_ahead(plan, dataset) as ahead:
         # Before the run directory is made, so that a device that cannot be used leaves none.
         runtime = set_up(plan, verbose=verbose, progress=progress)
+        if plan.config.training.trace:
+            check_gradients()
         if isinstance(plan, TrainPlan) and plan.config.optimizer.learning_rate == "find":
             plan = find_rate(plan, dataset, runtime=runtime, ahead=ahead, progress=progress)
             # the test used random numbers: seeded again

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ config, _ = load_config(options={
     "training.batch_size": 8, "optimizer.ema": float(sys.argv[3]),
 })
 runtime = setup_runtime(device="cpu", seed=0, logical_cpus=2)
-assert runtime.strategy.num_replicas_in_sync == 2, runtime
+assert runtime.devices == ("CPU:0", "CPU:1"), runtime
 result = conduct_run(plan_training(config, dataset), dataset, run=create_run(Path(sys.argv[2])),
                      runtime=runtime, progress=Silent())
 losses = [row.loss for row in result.state.history]
@@ -107,13 +108,17 @@ assert losses[1] < losses[0], losses
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 @pytest.mark.parametrize("ema", ["0", "0.9"])
 def test_two_devices_train_and_the_bundle_loads_on_one(
-    shapes: Dataset, tmp_path: Path, ema: str
+    shapes: Dataset, tmp_path: Path, ema: str, backend: str
 ) -> None:
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
     run = tmp_path / "run"
     done = subprocess.run(
         [sys.executable, "-c", _TWO_DEVICES, str(shapes.directory), str(run), ema],
+        env=os.environ | {"KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
         check=False,
@@ -131,7 +136,7 @@ from cnnclf.runtime import setup_runtime
 from tests.training import tiny_finetune
 
 runtime = setup_runtime(device="cpu", seed=0, logical_cpus=2)
-assert runtime.strategy.num_replicas_in_sync == 2, runtime
+assert runtime.devices == ("CPU:0", "CPU:1"), runtime
 tiny_finetune.setup_runtime = lambda **_: runtime
 options = {"tail.layer_decay": 0.5, "optimizer.ema": 0.5, "head.units": 4}
 dataset = load_dataset(Path(sys.argv[1]))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -193,12 +194,17 @@ def test_leaving_an_epoch_early_stops_the_threads() -> None:
 KERAS_TEST = Path(__file__).with_name("keras_batches.py")
 
 
-def run_keras(*arguments: str) -> str:
+def run_keras(*arguments: str, backend: str = "tensorflow") -> str:
     done = subprocess.run(
         [sys.executable, str(KERAS_TEST), *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "error::UserWarning"},
+        env={
+            **os.environ,
+            "KERAS_BACKEND": backend,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "PYTHONWARNINGS": "error::UserWarning",
+        },
         check=False,
         timeout=240,
     )
@@ -209,6 +215,12 @@ def run_keras(*arguments: str) -> str:
 @pytest.mark.slow
 def test_keras_trains_on_them_and_a_resumed_run_sees_the_same() -> None:
     assert run_keras("resume") == "same\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
+def test_jax_is_shown_the_same_batches_as_tensorflow() -> None:
+    assert run_keras("feed", backend="jax") == run_keras("feed")
 
 
 @pytest.mark.slow
