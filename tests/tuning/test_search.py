@@ -274,7 +274,7 @@ def test_the_end_of_the_time_is_for_trials_that_can_be_trained_to_the_end(
 
 
 @pytest.fixture
-def player(monkeypatch: pytest.MonkeyPatch) -> Player:
+def timed(monkeypatch: pytest.MonkeyPatch) -> Player:
     """Trainings whose epochs take a second of a clock that only they move."""
     player = Player(epoch_s=1.0)
     monkeypatch.setattr(workers, "continue_trial", player)
@@ -284,51 +284,51 @@ def player(monkeypatch: pytest.MonkeyPatch) -> Player:
 
 
 def test_time_that_is_too_short_for_another_training_is_used_by_first_rungs(
-    tmp_path: Path, dataset: Path, player: Player
+    tmp_path: Path, dataset: Path, timed: Player
 ) -> None:
     search = start(tmp_path / "s", dataset, minutes=0.5, trials=None)
     result = search.run()
-    assert 28 <= player.clock <= 1.1 * 30
+    assert 28 <= timed.clock <= 1.1 * 30
     assert sorted((row.epochs for row in result.rows), reverse=True) == [EPOCHS, 6, 2, 2, 2]
     assert result.verdict == "the default: no other configuration was trained to the end"
     assert search.progress.notes == []  # type: ignore[attr-defined]
 
 
 def test_two_seeds_of_the_best_and_the_default_are_kept_where_there_is_time(
-    tmp_path: Path, dataset: Path, player: Player
+    tmp_path: Path, dataset: Path, timed: Player
 ) -> None:
     limit_s = 84.0
     result = start(tmp_path / "s", dataset, minutes=limit_s / 60, trials=None).run()
-    assert 0.9 * limit_s <= player.clock <= 1.1 * limit_s
+    assert 0.9 * limit_s <= timed.clock <= 1.1 * limit_s
     assert [each.seeds for each in result.confirmations] == [2]
     assert len(result.rows) >= 4
-    whole, count = essence(result), player.epochs
+    whole, count = essence(result), timed.epochs
     for moment in range(EPOCHS, count, 7):
-        player.epochs, player.interrupt_after = 0, moment
+        timed.epochs, timed.interrupt_after = 0, moment
         directory = tmp_path / f"at-{moment}"
         with pytest.raises(KeyboardInterrupt):
             start(directory, dataset, minutes=limit_s / 60, trials=None).run()
-        player.interrupt_after = 10**9
+        timed.interrupt_after = 10**9
         assert essence(again(directory).run()) == whole
-        assert player.epochs == count
+        assert timed.epochs == count
 
 
 def test_a_seed_of_the_best_is_not_trained_without_that_of_the_default(
-    tmp_path: Path, dataset: Path, player: Player
+    tmp_path: Path, dataset: Path, timed: Player
 ) -> None:
     result = start(tmp_path / "s", dataset, minutes=70 / 60, trials=4).run()
-    assert player.clock == 2 * EPOCHS + 2 + 2
+    assert timed.clock == 2 * EPOCHS + 2 + 2
     assert [each.seeds for each in result.confirmations] == [1]
 
 
 def test_a_search_that_ends_early_says_why(
-    tmp_path: Path, dataset: Path, player: Player, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dataset: Path, timed: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules[__name__], "EPOCHS", 4)  # they have one rung
-    player.epoch_s = 15.0
+    timed.epoch_s = 15.0
     search = start(tmp_path / "s", dataset, minutes=1.8, trials=None)
     search.run()
-    assert player.clock == 60
+    assert timed.clock == 60
     note = "0.8 of 1.8 minutes are left: another training takes about 1.0"
     assert search.progress.notes == [note]  # type: ignore[attr-defined]
 

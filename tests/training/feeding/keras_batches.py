@@ -90,7 +90,7 @@ def check_feed() -> None:
     checksum = 0
     for batch in make_batches(threads=3).as_keras(1, 3):
         for array in batch:
-            checksum = zlib.crc32(np.ascontiguousarray(array), checksum)
+            checksum = zlib.crc32(np.asarray(array).tobytes(), checksum)
     sys.stdout.write(f"{checksum}\n")
 
 
