@@ -100,7 +100,8 @@ class TimeBudget:
             part: Its computation, as a fraction of that of the default.
         """
         if before.history:
-            return (epochs - before.epochs) * (before.epoch_s or self.default.epoch_s * part)
+            epoch_s = before.epoch_s or self.default.epoch_s * part
+            return before.overhead_s + (epochs - before.epochs) * epoch_s
         return self.default.overhead_s + epochs * self.default.epoch_s * part
 
     def is_affordable(self, epochs: int, *, part: float) -> bool:

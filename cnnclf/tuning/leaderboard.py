@@ -46,7 +46,7 @@ class SearchResult:
         winner: The trial whose configuration is recommended.
         run: Its training with the best val accuracy.
         plan: What its configuration plans.
-        seconds: That all trials took.
+        seconds: That the search took, in all its processes.
         rungs: The epochs at which trials were compared.
         marks: What was known after each job.
         space: What was searched.

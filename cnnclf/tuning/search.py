@@ -200,6 +200,7 @@ class Search:
                 epochs=rungs[job.rung],
                 total=rungs[-1],
                 limit_s=limit_s if is_first else None,
+                stop_s=None if is_first else limit_s,
                 track=self.track,
             )
         )
@@ -232,9 +233,10 @@ class Search:
             self._budget.default = outcome
         scores = outcome.scores(self._halving.rungs, val_count=self._val_count)
         # Later epochs of an interrupted search must not change what was chosen without them.
-        self._halving.record(trial, scores[: rung + 1])
+        self._halving.record(trial, scores[: rung + 1] or [FAILED])  # it was cut
         if rung == 0 and trial:
-            self._proposals.tell(trial, None if scores[0] == FAILED else scores[0][0])
+            score = self._halving.scores[trial][0]
+            self._proposals.tell(trial, None if score == FAILED else score[0])
         epochs, before = self._halving.rungs[rung], self._halving.rungs[rung - 1] if rung else 0
         earlier = outcome.first(before) if rung and trial else ()  # the default is trained at once
         spent = self._marks[-1].seconds if self._marks else 0.0
@@ -309,7 +311,7 @@ class Search:
             return None
 
         def record(job: Job, outcome: TrialOutcome, is_new: bool) -> None:  # noqa: ARG001
-            if not outcome.problem:
+            if outcome.is_over and not outcome.problem:
                 done[job.trial].append(job.seed)
 
         self._work(choose, record)
@@ -376,7 +378,7 @@ class Search:
             winner,
             max(runs, key=lambda run: run.read_record().get("best_val_accuracy") or 0.0),
             self._proposals.plans[winner],
-            sum(each.wall_s for each in self._outcomes.values()),
+            self._budget.elapsed_s,
             self._halving.rungs,
             self._marks,
             self.request.space,

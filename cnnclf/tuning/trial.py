@@ -136,6 +136,7 @@ class TrialJob:
         epochs: The epoch, so that it can be continued later; those of a head do not count.
         total: Epochs of the whole training.
         limit_s: The trial ends after its second epoch if it would take longer; None: never.
+        stop_s: It is cut after an epoch if it took longer, and does not count; None: never.
         track: Trackers that show it.
         threads: Of the processor; None for all.
     """
@@ -146,6 +147,7 @@ class TrialJob:
     epochs: int
     total: int
     limit_s: float | None = None
+    stop_s: float | None = None
     track: tuple[str, ...] = ()
     threads: int | None = None
 

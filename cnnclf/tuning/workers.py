@@ -16,7 +16,13 @@ from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.phases import HEAD
-from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_trial
+from cnnclf.tuning.trial import (
+    KeptNetworks,
+    TrialJob,
+    TrialOutcome,
+    continue_trial,
+    read_outcome,
+)
 
 _RETRIES = 3  # of a job whose node was lost
 _LOST_S = 90.0  # after that long, a lock of a lost node counts as free on every file system
@@ -54,15 +60,18 @@ def run_job(
         kept: As of `continue_trial`.
     """
     said, began, needed_s, counted = Silent(), monotonic(), 0.0, 0
+    missing = job.epochs - read_outcome(job.path).epochs
 
     def watch(row: EpochRow) -> StopRequest | None:
         nonlocal needed_s, counted
         if on_epoch is not None:
             on_epoch(row)
         counted += row.phase != HEAD
+        passed_s = monotonic() - began
+        if job.stop_s is not None and counted < missing and passed_s > job.stop_s:
+            return StopRequest.PRUNE
         # the first epoch compiles; the second one says how long the others take
         if job.limit_s is not None and 1 <= counted <= 2:
-            passed_s = monotonic() - began
             whole_s = passed_s + (job.total - counted) * row.seconds
             if (whole_s if counted == 2 else passed_s) > job.limit_s:
                 needed_s = whole_s

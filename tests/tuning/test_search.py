@@ -321,6 +321,32 @@ def test_a_seed_of_the_best_is_not_trained_without_that_of_the_default(
     assert [each.seeds for each in result.confirmations] == [1]
 
 
+@pytest.mark.parametrize(("part", "epoch_s"), [("003", 70.0), ("-seed", 6.0)])
+def test_a_trial_that_becomes_slow_is_cut_once_the_time_is_over(
+    tmp_path: Path,
+    dataset: Path,
+    timed: Player,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    epoch_s: float,
+) -> None:
+    cut: set[str] = set()
+
+    def play(job: TrialJob, **others: Any) -> TrialOutcome:
+        is_slow = part in job.path.name and not job.path.name.startswith("000")
+        timed.epoch_s = epoch_s if is_slow else 1.0
+        cut.update([job.path.name] * is_slow)
+        return timed(job, **others)
+
+    monkeypatch.setattr(workers, "continue_trial", play)
+    result = start(tmp_path / "s", dataset, minutes=1.4, trials=None).run()
+    [name] = cut
+    assert 0 < read_outcome(tmp_path / "s" / "trials" / name).epochs < EPOCHS
+    assert 84 < timed.clock < 1.05 * 84 + epoch_s
+    assert result.winner == 0
+    assert result.seconds == timed.clock
+
+
 def test_a_search_that_ends_early_says_why(
     tmp_path: Path, dataset: Path, timed: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
