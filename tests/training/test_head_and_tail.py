@@ -123,6 +123,16 @@ def test_features_far_from_what_the_network_gives_are_warned_of(
     assert "--feature-precision float32 reduces the difference" in warning
 
 
+@pytest.mark.parametrize(
+    ("mean", "other_labels", "is_large"), [(0.027, 3, False), (0.2, 2, False), (0.2, 3, True)]
+)
+def test_close_calls_are_no_reason_to_warn(mean: float, other_labels: int, is_large: bool) -> None:
+    found = judging.Difference(
+        mean, 1.0, spread=1.0, other_labels=other_labels, images=50, accuracy=0.6
+    )
+    assert found.is_large == is_large
+
+
 def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
     tune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

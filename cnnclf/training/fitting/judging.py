@@ -26,6 +26,7 @@ Rows = npt.NDArray[np.intp]
 
 _MAX_IMAGES = 2000
 _OTHER_LABELS = 0.05  # bfloat16 changes about one label in a hundred of a half-trained head
+_ROUNDED = 0.1  # of the spread of logits; bfloat16 changes them by 0.02 to 0.05 of it on average
 _BATCH = 32
 _STREAM = 5  # a random stream of its own
 
@@ -86,7 +87,8 @@ class Difference:
     @property
     def is_large(self) -> bool:
         """Whether it is more than reduced precision explains."""
-        return self.other_labels > max(2, _OTHER_LABELS * self.images)
+        is_rounded = self.mean < _ROUNDED * self.spread  # close calls, which may go either way
+        return not is_rounded and self.other_labels > max(2, _OTHER_LABELS * self.images)
 
     @property
     def words(self) -> str:
