@@ -10,7 +10,7 @@ from cnnclf.progress import Progress
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
     from cnnclf.evaluation.deciding import CalibratedModel
-    from cnnclf.evaluation.report import Report
+    from cnnclf.evaluation.report_content import Report
     from cnnclf.exporters.parity_report import ExportReport
     from cnnclf.inference.classifier import Classifier
     from cnnclf.reporting.run_report import WrittenReport

@@ -29,7 +29,7 @@ from cnnclf.inference.calibration_data import (
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.familiarity import Familiarity, count_index, find_distances, quantize
 from cnnclf.inference.label_sets import score_truth
-from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
+from cnnclf.inference.origins import find_origin, is_trained_on, quote, warn_of_unfinished
 from cnnclf.inference.promise import Promise, score_confidence
 from cnnclf.progress import Progress
 from cnnclf.runs.run_names import CLASSIFIER_FILE
@@ -141,7 +141,7 @@ def calibrate_model(
     origin = find_origin(model, bundle)
     data = origin.open_data(source, progress, command=quote("cnnclf", "calibrate", model))
     split = _choose_split(data, source, asked=config.split, bundle=bundle)
-    training = data if _is_trained_on(bundle, data) else origin.find_training_data()
+    training = data if is_trained_on(bundle, data) else origin.find_training_data()
     rows = _exclude_seen(data, data.select_split(split), training, progress)
     if origin.run is not None and origin.run.path == model:
         warn_of_unfinished(origin.run.path, use="calibrated", progress=progress)
@@ -222,20 +222,15 @@ def _choose_split(
     data: Dataset, source: str | Path | None, *, asked: str | None, bundle: Path
 ) -> str:
     """Choose val, or all images of a source without splits of its own."""
-    is_trained_on = _is_trained_on(bundle, data)
+    knows_data = is_trained_on(bundle, data)
     has_splits = source is None or is_dataset(Path(source)) or data.source.get("split") != "made"
-    split = asked or ("val" if has_splits or is_trained_on else "all")
-    if split == "all" and is_trained_on:
+    split = asked or ("val" if has_splits or knows_data else "all")
+    if split == "all" and knows_data:
         raise UsageError(
             "--split all includes training images, on which every promise would be too good",
             "use --split val, or other images",
         )
     return split
-
-
-def _is_trained_on(bundle: Path, data: Dataset) -> bool:
-    trained = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
-    return bool(trained.get("fingerprint") == data.fingerprint)
 
 
 def _exclude_seen(

@@ -7,15 +7,14 @@ from cnnclf.config import EvaluateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
 from cnnclf.evaluation.groups import read_column
 from cnnclf.evaluation.predictions import check_labels
-from cnnclf.evaluation.report import Report, evaluate
-from cnnclf.files import read_json
+from cnnclf.evaluation.report import evaluate
+from cnnclf.evaluation.report_content import Report
 from cnnclf.importers import count_unread
 from cnnclf.inference.bundles import check_order, find_bundle, read_bundle
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.origins import find_origin, quote, warn_of_unfinished
+from cnnclf.inference.origins import find_origin, is_trained_on, quote, warn_of_unfinished
 from cnnclf.planning.plan import PlanOrigin
 from cnnclf.progress import Progress
-from cnnclf.runs.run_names import CLASSIFIER_FILE
 
 
 def measure_model(
@@ -96,8 +95,7 @@ def _choose_split(
                 return split
     if place is None or is_dataset(Path(place)) or data.source.get("split") != "made":
         return "test"
-    trained_on = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
-    if data.fingerprint == trained_on.get("fingerprint"):
+    if is_trained_on(bundle, data):
         return "test"
     progress.note(f"{place} has no splits: all {len(data):,} images are evaluated")
     return "all"

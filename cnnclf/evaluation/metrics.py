@@ -6,12 +6,11 @@ without samples in the split has no recall, so averages over classes cover the c
 present.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,23 +36,12 @@ class Metric:
         title: Name in tables.
         summary: What it measures, in one line.
         value: Takes class indices int [n] and probabilities float [n, K].
-        better: Whether `higher` or `lower` values are better.
-        lowest: Smallest possible value.
-        highest: Largest possible value.
     """
 
     name: str
     title: str
     summary: str
     value: Callable[[ClassIndices, Probabilities], float]
-    better: Literal["higher", "lower"] = "higher"
-    lowest: float = 0.0
-    highest: float = 1.0
-
-    @property
-    def ideal(self) -> float:
-        """The value of a perfect and fully confident prediction."""
-        return self.highest if self.better == "higher" else self.lowest
 
 
 @dataclass(frozen=True)
@@ -319,29 +307,24 @@ METRICS: tuple[Metric, ...] = (
         "log loss",
         "mean negative logarithm of the probability of the true label",
         log_loss,
-        better="lower",
-        highest=math.inf,
     ),
     Metric(
         "ece",
         "calibration error",
         f"expected calibration error (ECE), {CALIBRATION_BINS} bins of equal width",
         expected_calibration_error,
-        better="lower",
     ),
     Metric(
         "aurc",
         "AURC",
         "error of the most confident images, averaged over all coverages",
         area_under_risk,
-        better="lower",
     ),
     Metric(
         "augrc",
         "AUGRC",
         "probability of being answered and wrong, averaged over all coverages",
         area_under_error_rate,
-        better="lower",
     ),
 )
 

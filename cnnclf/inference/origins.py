@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.errors import CnnclfError, DataError, UsageError
-from cnnclf.files import find_whole_directory
+from cnnclf.files import find_whole_directory, read_json
 from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_names import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
@@ -21,6 +22,12 @@ def warn_of_unfinished(path: Path, *, use: str, progress: "Progress") -> None:
     status = run.status() if run.record.exists() else "finished"
     if status != "finished":
         progress.warn(f"the run {path} is {status}; its best checkpoint so far is {use}")
+
+
+def is_trained_on(bundle: Path, data: "Dataset") -> bool:
+    """Return whether the model in a bundle was trained on a dataset as it is now."""
+    trained = read_json(bundle / CLASSIFIER_FILE).get("dataset") or {}
+    return bool(trained.get("fingerprint") == data.fingerprint)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, DeviceError, DivergedError
 from cnnclf.evaluation.deciding import index_training
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
-from cnnclf.evaluation.report import Report, evaluate
+from cnnclf.evaluation.report import evaluate
+from cnnclf.evaluation.report_content import Report
 from cnnclf.files import format_bytes, read_json
 from cnnclf.inference.calibration_data import FIELD
 from cnnclf.inference.classifier import Classifier

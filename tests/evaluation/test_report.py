@@ -16,10 +16,12 @@ from PIL import Image
 from cnnclf.data.manifest import SPLITS, Dataset, Manifest
 from cnnclf.errors import DataError, ImageError, RunError, UsageError
 from cnnclf.evaluation import report as report_module
+from cnnclf.evaluation import report_files
 from cnnclf.evaluation.confusions import confused_pairs, confusion_counts
 from cnnclf.evaluation.figures import draw_confusion
 from cnnclf.evaluation.metrics import METRICS, measure
-from cnnclf.evaluation.report import Report, evaluate
+from cnnclf.evaluation.report import evaluate
+from cnnclf.evaluation.report_content import Report
 from cnnclf.evaluation.report_tables import write_confusion
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier
@@ -441,7 +443,7 @@ def sheet(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         shown.update(items=items, title=title)
         path.write_bytes(b"")
 
-    monkeypatch.setattr(report_module, "draw_sheet", draw_sheet)
+    monkeypatch.setattr(report_files, "draw_sheet", draw_sheet)
     return shown
 
 
@@ -487,7 +489,7 @@ def test_an_interrupted_report_leaves_the_old_one_whole(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report_module, "draw_sheet", interrupt)
+    monkeypatch.setattr(report_files, "draw_sheet", interrupt)
     with pytest.raises(KeyboardInterrupt):
         case.run(TRUE, TRUE)
     assert {file.name: file.read_bytes() for file in case.out.iterdir()} == before

@@ -49,8 +49,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         path.touch()
 
     monkeypatch.setattr("cnnclf.evaluation.figures.draw_curves", touch)
-    monkeypatch.setattr("cnnclf.evaluation.report.draw_confusion", touch)
-    monkeypatch.setattr("cnnclf.evaluation.report.draw_sheet", touch)
+    monkeypatch.setattr("cnnclf.evaluation.report_files.draw_confusion", touch)
+    monkeypatch.setattr("cnnclf.evaluation.report_files.draw_sheet", touch)
 
 
 @pytest.fixture(scope="session")

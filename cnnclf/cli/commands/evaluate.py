@@ -15,7 +15,7 @@ from cnnclf.runs.run_names import CONFUSION_FIGURE_FILE, ROBUSTNESS_FIGURE_FILE,
 
 if TYPE_CHECKING:
     from cnnclf.evaluation.promises import KeptPromise
-    from cnnclf.evaluation.report import Report
+    from cnnclf.evaluation.report_content import Report
     from cnnclf.evaluation.robustness import Robustness
 
 _CLASS_ROWS = 30  # classes shown on the screen; metrics.json has all
