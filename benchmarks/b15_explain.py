@@ -25,7 +25,6 @@ from PIL import Image
 
 import cnnclf
 from cnnclf.config import ExplainConfig, HeadConfig
-from cnnclf.explainers.evidence import compute_evidence
 from cnnclf.explainers.explainer_table import EXPLAINERS
 from cnnclf.explainers.fills import resize_map
 from cnnclf.explainers.map_checks import find_edges
@@ -77,10 +76,15 @@ def measure_evidence(bundle: Path, engine: str, count: int, rounds: int) -> None
     network = Network(Classifier.load(bundle, engine=engine, precision="float32", device="cpu"))
     pixels = np.random.default_rng(0).integers(0, 256, (_CHUNK, 224, 224, 3), np.uint8)
     head = network.find_head()
-    classes = list(range(len(LABELS)))
+    classes = np.arange(len(LABELS))
+
+    def find_evidence() -> Any:
+        features, logits = head.look(pixels)
+        return head.contributions(features, classes), logits
+
     ways: dict[str, Callable[[], Any]] = {
         "logits": lambda: network.logits(pixels),
-        "evidence": lambda: compute_evidence(head, pixels, classes=classes),
+        "evidence": find_evidence,
     }
     for way in ways.values():
         way()  # traces the graphs

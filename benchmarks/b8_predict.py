@@ -258,7 +258,7 @@ def make_bundle(name: str, directory: Path) -> None:
 
     from cnnclf.config import HeadConfig
     from cnnclf.images.input_spec import InputSpec
-    from cnnclf.inference.classifier import save_bundle
+    from cnnclf.inference.bundles import save_bundle
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.transfer import build_transfer
 

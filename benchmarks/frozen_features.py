@@ -70,12 +70,14 @@ def open_backbone() -> object:
     from cnnclf.config import HeadConfig
     from cnnclf.models.backbones import find_backbone
     from cnnclf.models.transfer import build_transfer
-    from cnnclf.models.weights.filling import load_imagenet_weights
+    from cnnclf.models.weights.filling import load_weights
+    from cnnclf.models.weights.sources import find_weights
+    from cnnclf.progress import Silent
     from cnnclf.training.frozen.feature_engines import OpenVinoFeatureEngine
 
     row = find_backbone("efficientnet-lite0")
     transfer = build_transfer(row, HeadConfig(), height=SIDE, width=SIDE, num_classes=2)
-    load_imagenet_weights(transfer.backbone, row)
+    load_weights(transfer.backbone, find_weights(row, "imagenet"), progress=Silent())
     return OpenVinoFeatureEngine("openvino-bf16", transfer.features(""))
 
 

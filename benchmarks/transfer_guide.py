@@ -60,7 +60,9 @@ def build(arguments: argparse.Namespace, size: int) -> tuple[Any, Any, Any]:
     import keras
 
     from cnnclf.models.trunk import build_backbone
-    from cnnclf.models.weights.filling import load_imagenet_weights
+    from cnnclf.models.weights.filling import load_weights
+    from cnnclf.models.weights.sources import find_weights
+    from cnnclf.progress import Silent
 
     row = find_backbone(arguments.backbone)
 
@@ -82,7 +84,7 @@ def build(arguments: argparse.Namespace, size: int) -> tuple[Any, Any, Any]:
     val = val.prefetch(2).cache()
     base = build_backbone(row, height=size, width=size)
     if arguments.weights == "imagenet":
-        load_imagenet_weights(base, row)
+        load_weights(base, find_weights(row, "imagenet"), progress=Silent())
     base.trainable = False
     inputs = keras.Input((size, size, 3))
     vector = keras.layers.GlobalAveragePooling2D()(base(inputs, training=False))

@@ -5,6 +5,7 @@ or path, and its hint names the command or option that helps. The command line p
 lines and exits with the code; any other exception is a bug.
 """
 
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import ClassVar
 
@@ -82,3 +83,18 @@ class DeviceError(CnnclfError):
     """Not enough memory or disk space, or a device that cannot be used."""
 
     exit_code = ExitCode.DEVICE
+
+
+def with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and, one after the other, what caused it."""
+    for _ in range(50):  # a chain may be a ring
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return the message of any error on one line, cut if it is long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."

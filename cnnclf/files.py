@@ -5,7 +5,9 @@ is ever seen. A directory is replaced by two renames, so that one complete versi
 """
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import math
 import os
@@ -14,12 +16,12 @@ import secrets
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cnnclf.bounded import name_kind, parse_json, read_bytes
-from cnnclf.errors import CnnclfError, DeviceError, RunError
+from cnnclf.errors import CnnclfError, DeviceError, RunError, with_causes
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 # Libraries pass on the message of the system, if anything.
@@ -99,6 +101,13 @@ def write_json_atomic(path: Path, value: Any) -> None:
     """Write strict JSON atomically; NaN and infinity become null."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(json_bytes(value, indent=2) + b"\n")
+
+
+def write_csv_atomic(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV file atomically; the first row is the heading."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text_atomic(path, text.getvalue())
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
@@ -281,7 +290,7 @@ def reporting_full_disk(target: Path, *directories: Path) -> Iterator[None]:
             return
         if is_disk_full(error):
             raise _full_error(target) from error
-        if _names_limit(error):
+        if any(os.strerror(errno.EFBIG) in str(each) for each in with_causes(error)):
             raise _limit_error(target) from error
         places = list(directories)
         with contextlib.suppress(FileNotFoundError):  # there is no directory of temporary files
@@ -297,26 +306,14 @@ def reporting_full_disk(target: Path, *directories: Path) -> Iterator[None]:
         yield
 
 
-def _names_limit(error: BaseException) -> bool:
-    """Return whether an error, or one of its causes, says that a file may not be so large."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if os.strerror(errno.EFBIG) in str(chain):
-            return True
-        chain = chain.__cause__ or chain.__context__
-    return False
-
-
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an error, or one of its causes, says that a disk or quota is full."""
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, DiskFullError) or (isinstance(chain, OSError) and _is_full(chain)):
-            return True
-        if any(words in str(chain) for words in _FULL_WORDS):
-            return True
-        chain = chain.__cause__ or chain.__context__
-    return False
+    return any(
+        isinstance(each, DiskFullError)
+        or (isinstance(each, OSError) and _is_full(each))
+        or any(words in str(each) for words in _FULL_WORDS)
+        for each in with_causes(error)
+    )
 
 
 def write_error(path: Path, error: OSError) -> CnnclfError:

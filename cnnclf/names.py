@@ -48,6 +48,11 @@ def count_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'es' if is_hissing else 's'}"
 
 
+def join_sides(shape: Iterable[int]) -> str:
+    """Write a shape as 32x32x3."""
+    return "x".join(map(str, shape))
+
+
 _DIGITS = re.compile(r"[0-9]+")
 
 

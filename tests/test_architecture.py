@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "jax": ("runtime/",),
     "torch": ("runtime/",),
     "openvino": ("inference/engines/openvino_engine.py",),  # load_openvino keeps it from reporting
-    "rich": ("cli/output.py", "cli/live.py"),
+    "rich": ("cli/output.py", "cli/live.py", "cli/help_layout.py"),
     "typer": ("cli/",),
     "click": (),
 }

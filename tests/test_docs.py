@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cnnclf.cli.app import COMMANDS
-from cnnclf.config import FinetuneConfig, TrainConfig, option_name, setting_keys
+from cnnclf.config import FinetuneConfig, TrainConfig, list_fields, option_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cnnclf"
@@ -34,9 +34,9 @@ def test_every_command_and_setting_is_in_the_reference() -> None:
     commands = (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")
     settings = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
     assert not [row[0] for row in COMMANDS if f"## cnnclf {row[0]}" not in commands]
-    assert not [key for key in setting_keys(TrainConfig) if f"`{option_name(key)}`" not in settings]
+    assert not [key for key in list_fields(TrainConfig) if f"`{option_name(key)}`" not in settings]
     finetune = (ROOT / "docs/reference/finetune-settings.md").read_text(encoding="utf-8")
-    keys = setting_keys(FinetuneConfig)
+    keys = list_fields(FinetuneConfig)
     assert not [key for key in keys if f"`{option_name(key)}`" not in finetune]
 
 

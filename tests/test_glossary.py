@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnclf.config import FinetuneConfig, TrainConfig, setting_keys
+from cnnclf.config import FinetuneConfig, TrainConfig, list_fields
 from cnnclf.errors import UsageError
 from cnnclf.glossary import TERMS, find_setting, find_term
 from tests.conftest import Cli
@@ -15,7 +15,7 @@ MACHINE = ("runtime.", "features.", "data.cache", "head.search_")
 
 
 def test_every_hyperparameter_has_a_term() -> None:
-    keys = dict.fromkeys([*setting_keys(TrainConfig), *setting_keys(FinetuneConfig)])
+    keys = dict.fromkeys([*list_fields(TrainConfig), *list_fields(FinetuneConfig)])
     missing = [key for key in keys if find_setting(key) is None and not key.startswith(MACHINE)]
     assert missing == ["model.preset"]
     known = set(keys)

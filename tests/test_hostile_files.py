@@ -20,7 +20,8 @@ from cnnclf.cli import training_commands
 from cnnclf.cli.main import main
 from cnnclf.config import FinetuneConfig, ImportConfig, TrainConfig, load_config
 from cnnclf.data.decoding import DecodingJob, Failure, decode_row
-from cnnclf.data.manifest import MANIFEST_NAME, load_dataset
+from cnnclf.data.description import MANIFEST_NAME
+from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import CnnclfError, ConfigError, DataError, ExitCode, RunError
 from cnnclf.evaluation.paired_runs import read_answers
 from cnnclf.files import write_json_atomic

@@ -47,7 +47,7 @@ def load_classifier(
         ('cat', 'dog')
     """
     from cnnclf.files import read_json
-    from cnnclf.inference.bundles import find_bundle
+    from cnnclf.inference.bundle_paths import find_bundle
     from cnnclf.inference.calibration_data import count_features
     from cnnclf.inference.classifier import Classifier
     from cnnclf.runs.run_names import CLASSIFIER_FILE

@@ -104,7 +104,13 @@ def load_command(row: CommandRow) -> Any:
     imported = import_module(module)
     target = getattr(imported, attribute)
     if isinstance(target, tuple):
-        return _build_group(name, target, help_text=summary)
+        return _group_class(target)(
+            name=name,
+            help=summary,
+            no_args_is_help=True,
+            rich_markup_mode=None,
+            context_settings=CONTEXT_SETTINGS,
+        )
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     settings = CONTEXT_SETTINGS | getattr(imported, "CONTEXT_SETTINGS", {})
     app.command(name, cls=HelpPage, context_settings=settings)(target)
@@ -133,16 +139,6 @@ def build_root() -> Any:
 
 
 _HELP = "Train, evaluate, explain and export image classifiers, starting from a folder of images."
-
-
-def _build_group(name: str, rows: tuple[CommandRow, ...], *, help_text: str) -> CommandGroup:
-    return _group_class(rows)(
-        name=name,
-        help=help_text,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        context_settings=CONTEXT_SETTINGS,
-    )
 
 
 def _group_class(rows: tuple[CommandRow, ...]) -> type[CommandGroup]:

@@ -13,8 +13,8 @@ from typing import Any
 import typer.core
 
 from cnnclf.cli.examples import EXAMPLES
+from cnnclf.cli.help_layout import HelpBlock, HelpRow, lay_out_help
 from cnnclf.cli.option_hints import missing_error
-from cnnclf.cli.output import HelpBlock, HelpRow, out
 from cnnclf.cli.typer_errors import MissingParameter, UsageError
 
 # What most commands share and few people look for.
@@ -32,9 +32,6 @@ _VALUE_WORDS = {
     "<list[Path]>": "",
     "<str>": "TEXT",
 }
-
-# A left column wider than this fraction of the page puts the description on a line of its own.
-_LEFT_FRACTION = 0.4
 
 
 class HelpPage(typer.core.TyperCommand):
@@ -79,7 +76,7 @@ def render_help(command: Any, context: Any) -> str:
     blocks += _examples(context)
     if context.command_path.partition(" ")[2] in _WITH_HYPERPARAMETERS:
         blocks.append("'cnnclf glossary OPTION' explains an option: cnnclf glossary stride")
-    return out.render_help([*blocks, *_paragraphs(command.epilog)], left_fraction=_LEFT_FRACTION)
+    return lay_out_help([*blocks, *_paragraphs(command.epilog)])
 
 
 def _give_values(params: Sequence[Any], args: list[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Progress on stderr: live bars on a terminal, a few plain lines elsewhere, nothing when quiet.
 
-Part of the output (`cli/output.py`); only these two modules use rich.
+Part of the output (`cli/output.py`).
 """
 
 import sys

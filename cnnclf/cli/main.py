@@ -21,7 +21,7 @@ from cnnclf.cli.typer_errors import (
     NoArgsIsHelpError,
     NoSuchOption,
 )
-from cnnclf.errors import CnnclfError, ExitCode, MissingPackageError
+from cnnclf.errors import CnnclfError, ExitCode, MissingPackageError, one_line, with_causes
 from cnnclf.files import is_disk_full
 from cnnclf.packages import suggest_install
 from cnnclf.signals import process_end
@@ -138,11 +138,11 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
         return ExitCode.USAGE, *_describe_usage(error)
     if not isinstance(error, OSError) and is_disk_full(error):
         code, words, hint = _OS_ERRORS[errno.ENOSPC]
-        return code, f"{words}: {_one_line(error)}", hint
+        return code, f"{words}: {one_line(error)}", hint
     if isinstance(error, MemoryError) or _is_exhausted(error):
         return (
             ExitCode.DEVICE,
-            f"not enough memory: {_one_line(error)}",
+            f"not enough memory: {one_line(error)}",
             "try a smaller --batch-size, a smaller --image-size or --cache disk",
         )
     if isinstance(error, OSError) and error.errno in _OS_ERRORS:
@@ -151,12 +151,12 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
     if isinstance(error, ImportError) and not (error.name or "").startswith("cnnclf"):
         return (
             ExitCode.MISSING_PACKAGE,
-            f"a Python package could not be imported: {_one_line(error)}",
+            f"a Python package could not be imported: {one_line(error)}",
             f"install it: {suggest_install(error.name)}" if error.name else "run cnnclf doctor",
         )
     return (
         ExitCode.BUG,
-        f"unexpected {type(error).__name__}: {_one_line(error)}{_place(error)}",
+        f"unexpected {type(error).__name__}: {one_line(error)}{_place(error)}",
         "this is a bug in cnnclf; add --traceback (or set CNNCLF_TRACEBACK=1) to see where",
     )
 
@@ -192,12 +192,7 @@ def _follows_interrupt(error: BaseException) -> bool:
         return False
     if process_end.is_noted:
         return True
-    cause: BaseException | None = error
-    for _ in range(20):  # a chain may be a ring
-        cause = cause and (cause.__cause__ or cause.__context__)
-        if isinstance(cause, KeyboardInterrupt):
-            return True
-    return False
+    return any(isinstance(cause, KeyboardInterrupt) for cause in with_causes(error))
 
 
 def _is_exhausted(error: BaseException) -> bool:
@@ -215,7 +210,7 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     if isinstance(error, NoSuchOption):
         near = suggest_option(error.option_name, _long_options(context), path=path)
         return f"{path}: no such option: {error.option_name}", f"{near} {hint}" if near else hint
-    text = _one_line(error.format_message()).rstrip(".")
+    text = one_line(error.format_message()).rstrip(".")
     if (extra := _EXTRA.match(text)) and "--resume" in _long_options(context):
         typed = [context.params.get("dataset"), *extra[1].split()]
         if run := find_run(typed):
@@ -242,12 +237,7 @@ def _long_options(context: Any) -> list[str]:
 
 def _with_path(words: str, error: OSError) -> str:
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    return f"{words}: {' -> '.join(names)}" if names else f"{words} ({_one_line(error)})"
-
-
-def _one_line(error: BaseException | str, limit: int = 300) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else f"{text[:limit]}..."
+    return f"{words}: {' -> '.join(names)}" if names else f"{words} ({one_line(error)})"
 
 
 def _place(error: BaseException) -> str:

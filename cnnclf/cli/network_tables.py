@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.cli.output import out
+from cnnclf.names import join_sides
 
 if TYPE_CHECKING:
     from cnnclf.explainers.network_description import NetworkDescription
@@ -17,7 +18,7 @@ def show_layers(anatomy: "Anatomy", *, formulas: bool) -> None:
     columns: dict[str, list[object]] = {"layer": [layer.name for layer in layers]}
     if not formulas:  # they need the room
         columns["kind"] = [layer.kind for layer in layers]
-    columns["output"] = [_shape(layer.output_shape) for layer in layers]
+    columns["output"] = [join_sides(layer.output_shape) for layer in layers]
     if any(layer.kernel for layer in layers):
         columns["kernel"] = [_window(layer) for layer in layers]
     columns["parameters"] = [_count(layer, formulas) for layer in layers]
@@ -94,7 +95,7 @@ def show_dense(network: "NetworkDescription") -> None:
         "parameters by the side of the image",
         ("side", "filters", "this network", "fully connected"),
         rows=[
-            (row.side, *(_grouped(each) for each in (row.shared, row.network, row.dense)))
+            (row.side, *(group_digits(each) for each in (row.shared, row.network, row.dense)))
             for row in comparison.growth
         ],
     )
@@ -128,17 +129,13 @@ def as_document(
     return document
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
-
-
 def _window(layer: "LayerRow") -> str:
     """Write a window as 3x3/2 same: sides, stride, dilation if any, padding."""
     if not layer.kernel:
         return "-"
     stride = f"/{layer.stride}" if layer.stride > 1 else ""
     dilation = f" dilated {layer.dilation}" if layer.dilation > 1 else ""
-    return f"{_shape(layer.kernel)}{stride}{dilation} {layer.padding}"
+    return f"{join_sides(layer.kernel)}{stride}{dilation} {layer.padding}"
 
 
 def _count(layer: "LayerRow", formulas: bool) -> object:
@@ -148,8 +145,9 @@ def _count(layer: "LayerRow", formulas: bool) -> object:
     return f"{layer.formula} = {layer.parameters:,}" if is_shown else f"{layer.parameters:,}"
 
 
-def _grouped(count: int | None) -> object:
-    return None if count is None else GroupedCount(count)
+def group_digits(count: object) -> object:
+    """Return a count as it is shown in tables; None for anything else."""
+    return GroupedCount(count) if isinstance(count, int) else None
 
 
 class GroupedCount(int):

@@ -1,8 +1,9 @@
-"""What the user sees: results on stdout, everything else on stderr. Only this and live use rich.
+"""What the user sees: results on stdout, everything else on stderr.
 
 All commands write through `out`. With --json, stdout carries one JSON document and the methods that
 write for people write nothing there. Colors, widths and live bars depend on the stream: a terminal
 gets them, a pipe gets plain lines. Characters that the console cannot encode are escaped.
+Only this module, `live` and `help_layout` use rich.
 """
 
 import json
@@ -32,14 +33,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from rich.console import Console
-    from rich.text import Text
 
 SCHEMA_VERSION = 1
 
-HelpRow = tuple[str, str, str]  # name; description; what follows it, dim
-HelpBlock = str | tuple[str, list[HelpRow]]  # a paragraph, or a title and its rows
-
 _COMMAND_WORDS = ("cnnclf ", "pip ", "ulimit ")
+_IMAGE_ROWS = 24  # lines that an image may take
 _MANY = 12  # rows, which as records would take several screens
 _MARKS = {"note": "", "hint": "cyan", "warning": "yellow", "error": "bold red"}
 
@@ -80,7 +78,7 @@ class Output:
             return
         cells = [[format_value(value) for value in row] for row in rows]
         self._title(title)
-        width = self._width("stdout")
+        width = self.width("stdout")
         if width is not None and not cells:
             return  # headings alone say nothing to a person
         if width is None:
@@ -124,14 +122,13 @@ class Output:
 
     def row(self, words: Sequence[str]) -> None:
         """Write a line for people that a terminal breaks only between these words."""
-        self.data(wrap_to_copy([*map(safe_text, words)], self._width("stdout")) + "\n")
+        self.data(wrap_to_copy([*map(safe_text, words)], self.width("stdout")) + "\n")
 
-    def image(self, pixels: "npt.NDArray[np.uint8]", *, rows: int = 24) -> bool:
+    def image(self, pixels: "npt.NDArray[np.uint8]") -> bool:
         """Draw an image, on a terminal with colors that can show it.
 
         Args:
             pixels: uint8 [H, W, 3].
-            rows: Lines that it may take.
 
         Returns:
             Whether it was drawn.
@@ -142,7 +139,7 @@ class Output:
         protocol = find_protocol(os.environ, console.color_system)
         if console.no_color or protocol is None or "utf" not in console.encoding:
             return False
-        self.data(encode_image(pixels, protocol, columns=console.width, rows=rows))
+        self.data(encode_image(pixels, protocol, columns=console.width, rows=_IMAGE_ROWS))
         return True
 
     def data(self, text: str) -> None:
@@ -224,56 +221,6 @@ class Output:
 
         return LiveProgress(self)
 
-    def render_help(self, blocks: Sequence[HelpBlock], *, left_fraction: float) -> str:
-        """Lay out a help page.
-
-        Args:
-            blocks: Paragraphs and titled sections of rows in two columns.
-            left_fraction: Maximum fraction of the width for the left column; wider ones have
-                their description below.
-
-        Returns:
-            The page, with colors if stdout is a terminal.
-        """
-        from rich.text import Text
-
-        console = self.console("stdout")
-        width = min(console.width, 100)
-        names = [row[0] for block in blocks if not isinstance(block, str) for row in block[1]]
-        fitting = [len(name) for name in names if len(name) + 4 <= width * left_fraction]
-        left = max(fitting, default=0) + 4
-        lines: list[Text] = []
-        for block in blocks:
-            if isinstance(block, str):
-                for part in block.split("\n"):
-                    if part.startswith(" "):  # a command, to be copied
-                        lines.append(Text(wrap_to_copy(part, self._width("stdout"))))
-                    else:
-                        lines += _help_text(part).wrap(console, width)
-                lines.append(Text())
-                continue
-            title, rows = block
-            lines.append(Text(title, style="bold"))
-            for name, words, extra in rows:
-                text = _help_text(words).append(f" {extra}" if words else extra, style="dim")
-                text.rstrip()
-                head = Text(f"  {name}".ljust(left), style="cyan")
-                if len(name) + 4 > left:  # too long a list of choices is broken between them
-                    choices = (
-                        f"  {name.replace('|', '| ')}" if len(name) + 2 > width else head.plain
-                    )
-                    parts = wrap_line(choices, width)
-                    lines += [Text(part.replace("| ", "|"), style="cyan") for part in parts]
-                    head = Text(" " * left)
-                first, *rest = text.wrap(console, width - left) or [Text()]
-                lines += [head + first, *(Text(" " * left) + line for line in rest)]
-            lines.append(Text())
-        with console.capture() as capture:
-            for line in lines[:-1]:
-                line.rstrip()
-                console.print(line, soft_wrap=True)
-        return capture.get()
-
     def console(self, stream: Literal["stdout", "stderr"]) -> "Console":
         """Return the rich console of a stream."""
         if stream not in self._consoles:
@@ -293,12 +240,12 @@ class Output:
         console = self.console("stderr")
         return console.is_terminal and not console.is_dumb_terminal
 
-    # How
-
-    def _width(self, stream: Literal["stdout", "stderr"]) -> int | None:
+    def width(self, stream: Literal["stdout", "stderr"]) -> int | None:
         """Return the columns of the terminal, or None if lines may have any length."""
         console = self.console(stream)
         return console.width if console.is_terminal else None
+
+    # How
 
     def _title(self, text: str) -> None:
         if text:
@@ -317,7 +264,7 @@ class Output:
             (safe_text(str(name)), format_value(value), value if isinstance(value, Path) else None)
             for name, value in (pairs.items() if isinstance(pairs, Mapping) else pairs)
         ]
-        width = self._width(stream)
+        width = self.width(stream)
         longest = max((count_cells(name) for name, _, _ in items), default=0)
         room = None if width is None else max(width - len(margin) - longest - 2, 12)
         for name, value, path in items:
@@ -362,7 +309,7 @@ class Output:
 
         console = self.console(stream)
         whole = encodable(safe_text(prefix + text), console.encoding)
-        width = None if link is not None else self._width(stream)  # paths stay whole
+        width = None if link is not None else self.width(stream)  # paths stay whole
         if stream == "stdout":
             self._has_written, self._is_trouble = True, False
         words = Text(wrap_to_copy(whole, width) if to_copy else "\n".join(wrap_line(whole, width)))
@@ -417,13 +364,6 @@ def _address(path: Path) -> str:
     """Return the address of a file; over SSH, its host is not the machine of the terminal."""
     host = platform.node() if "SSH_CONNECTION" in os.environ else ""
     return f"file://{host}{path.absolute().as_uri().removeprefix('file://')}"
-
-
-def _help_text(words: str) -> "Text":
-    """Parse markup; its parser is loaded only if there is some."""
-    from rich.text import Text
-
-    return Text.from_markup(words) if "[/" in words else Text(words)
 
 
 out = Output()

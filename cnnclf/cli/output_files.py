@@ -7,11 +7,13 @@ from pathlib import Path
 from cnnclf.errors import UsageError
 
 
-def check_output(path: Path, option: str, *, endings: Sequence[str], overwrite: bool) -> None:
+def check_output(
+    path: Path | None, option: str, *, endings: Sequence[str], overwrite: bool
+) -> None:
     """Refuse a file name that has another ending than those that can be written, or is taken.
 
     Args:
-        path: The file.
+        path: The file; None if it was not given.
         option: The option that names it.
         endings: With the dot, in lower case; the first is suggested.
         overwrite: Whether it may exist.
@@ -19,6 +21,8 @@ def check_output(path: Path, option: str, *, endings: Sequence[str], overwrite: 
     Raises:
         UsageError: It is.
     """
+    if path is None:
+        return
     if path.suffix.lower() not in endings:
         better = shlex.quote(str(path.with_suffix(endings[0]))) if path.name else ""
         raise UsageError(

@@ -7,7 +7,8 @@ from typing import Any
 from cnnclf.cli.words import format_rate, format_seconds
 from cnnclf.errors import RunError
 from cnnclf.files import read_json
-from cnnclf.runs.run_directory import RunDirectory, is_number
+from cnnclf.names import join_sides
+from cnnclf.runs.run_directory import RunDirectory, is_number, section
 from cnnclf.runs.run_names import METRICS_FILE, PARITY_FILE
 
 SPLITS = ("test", "val", "train")
@@ -65,12 +66,6 @@ def read_export(artifact: Path) -> dict[str, Any]:
     }
 
 
-def section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return the object under a key, empty if there is none."""
-    value = content.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
 def list_items(value: object) -> list[Any]:
     """Return the items of a list; of anything else, none."""
     return value if isinstance(value, list) else []
@@ -105,21 +100,10 @@ def format_figure(key: str, value: object) -> object:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, each in value.items():
-        if isinstance(each, Mapping):
-            flat |= flatten(each, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = each
-    return flat
-
-
 def format_typed(key: str, value: object) -> str:
     """Format a setting as it would be typed; fingerprints are shortened."""
     if key.endswith("image_size") and isinstance(value, list):
-        return "x".join(map(str, value))
+        return join_sides(value)
     text = format_setting(value)
     return text[:12] if key.endswith("fingerprint") else text
 

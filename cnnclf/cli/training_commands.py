@@ -1,4 +1,4 @@
-"""What the commands that train share: options, --resume, --dry-run, and how a run is shown."""
+"""What the commands that train share: options, --resume and --dry-run."""
 
 import shlex
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
@@ -15,6 +15,7 @@ from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
 from cnnclf.cli.plan_words import describe_plan, expect_time, summarize
 from cnnclf.cli.settings import blaming_options
+from cnnclf.cli.training_results import epoch_cells, show_finished, show_result
 from cnnclf.config import FinetuneConfig, TrainConfig, load_config
 from cnnclf.errors import ExitCode, UsageError
 from cnnclf.progress import Progress
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from cnnclf.runs.run_directory import RunDirectory
     from cnnclf.training.epochs import EpochRow
     from cnnclf.training.extending import Extension
-    from cnnclf.training.run import TrainResult
 
 AnyConfig = TypeVar("AnyConfig", TrainConfig, FinetuneConfig)
 AnyPlan = TypeVar("AnyPlan", "TrainPlan", "FinetunePlan")
@@ -113,34 +113,40 @@ class Request:
     track: tuple[str, ...] = ()
 
 
-class Trainer(Protocol[AnyConfig, AnyPlan]):
-    """What differs between commands that train; the methods import what they need."""
+@dataclass(frozen=True)
+class Planning(Generic[AnyPlan]):
+    """How a command that trains plans.
 
-    @property
-    def kind(self) -> type[AnyConfig]:
-        """The settings; they know the name of the command."""
+    Args:
+        check: Refuses settings that no dataset can fix, before images are looked at.
+        plan: Resolves every "auto" for a dataset.
+        read: Reads the content of plan.json.
+    """
 
-    @property
-    def has_phases(self) -> bool:
-        """Whether the table of epochs has a column for the phase."""
+    check: Callable[..., None]
+    plan: Callable[..., AnyPlan]
+    read: Callable[[Mapping[str, Any]], AnyPlan]
 
-    def check(self, config: AnyConfig, *, given: Mapping[str, str]) -> None:
-        """Refuse settings that no dataset can fix, before images are looked at."""
 
-    def plan(self, config: AnyConfig, dataset: "Dataset", *, given: Mapping[str, str]) -> AnyPlan:
-        """Resolve every "auto" for this dataset."""
+@dataclass(frozen=True)
+class Trainer(Generic[AnyConfig, AnyPlan]):
+    """What differs between commands that train.
 
-    def read_plan(self, content: Mapping[str, Any]) -> AnyPlan:
-        """Read the content of plan.json."""
+    Args:
+        kind: The settings; they know the name of the command.
+        load: Imports what plans.
+        describe: Describes a plan in words, as names and values; the three that matter come first.
+        show_network: Shows the layers of the network, as far as the plan has them.
+        prepare: Brings what the plan needs to this machine, before a run is made; None for nothing.
+        has_phases: Whether the table of epochs has a column for the phase.
+    """
 
-    def describe(self, plan: AnyPlan) -> dict[str, str]:
-        """Describe the plan in words, as names and values; the three that matter come first."""
-
-    def show_network(self, plan: AnyPlan) -> None:
-        """Show the layers of the network, as far as the plan has them."""
-
-    def prepare(self, plan: AnyPlan, progress: Progress) -> None:
-        """Bring what the plan needs to this machine, before a run is made."""
+    kind: type[AnyConfig]
+    load: Callable[[], Planning[AnyPlan]]
+    describe: Callable[[AnyPlan], dict[str, str]]
+    show_network: Callable[[AnyPlan], None]
+    prepare: Callable[[AnyPlan, Progress], None] | None = None
+    has_phases: bool = False
 
 
 def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
@@ -199,9 +205,7 @@ def extend_training(
 
 
 def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) -> int:
-    from cnnclf.config import ImportConfig
     from cnnclf.data.checks import check_trainable
-    from cnnclf.importers import open_dataset
     from cnnclf.runs.run_opening import check_new_run, find_settings
 
     if request.track:
@@ -216,17 +220,24 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
         options=request.given,
         kind=trainer.kind,
     )
+    planning = trainer.load()
     with blaming_options(origins):
-        trainer.check(config, given=origins)
-    dataset = open_dataset(
-        source, options=ImportConfig(seed=config.runtime.seed), progress=out.progress()
-    )
+        planning.check(config, given=origins)
+    dataset = open_source(source, seed=config.runtime.seed)
     for warning in check_trainable(dataset, uneven="--balance weights compensates for it"):
         out.warn(warning)
     _note_oddities(dataset)
     with blaming_options(origins):
-        plan = trainer.plan(config, dataset, given=origins)
+        plan = planning.plan(config, dataset, given=origins)
     return _begin(trainer, plan, dataset, request)
+
+
+def open_source(source: str, *, seed: int) -> "Dataset":
+    """Open a dataset, or import any other source with the seed of the settings."""
+    from cnnclf.config import ImportConfig
+    from cnnclf.importers import open_dataset
+
+    return open_dataset(source, options=ImportConfig(seed=seed), progress=out.progress())
 
 
 def _note_oddities(dataset: "Dataset") -> None:
@@ -251,26 +262,15 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) 
     run = open_run(path)
     if request.force:
         run.declare_interrupted()
-    plan = parse_plan(run.plan, trainer.read_plan)
+    plan = parse_plan(run.plan, trainer.load().read)
     if run.status() is RunStatus.FINISHED:  # a kill may have come after its end
-        _show_finished(run, plan)
+        show_finished(run, plan.config.command)
         return ExitCode.OK
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan=plan, dataset=dataset)
     if request.verbose:
         out.note_pairs(describe_plan(plan, trainer.describe(plan)))
     return _train(trainer, plan, dataset, lambda: run, resume=True, request=request)
-
-
-def _show_finished(run: "RunDirectory", plan: AnyPlan) -> None:
-    """Say that there is nothing to resume, and where the result is."""
-    record = run.read_record()
-    out.note(f"the run {run.path} is finished: there is nothing to resume")
-    best, epochs = record.get("best_epoch"), record.get("epochs")
-    out.pairs("", {"best epoch": f"{best} of {epochs}", "model": run.best})
-    out.json({"run": run.path, "best_epoch": best, "epochs": epochs})
-    if plan.config.command == "train":
-        out.hint(f"for more epochs: cnnclf train --extend {shlex.quote(str(run.path))} --epochs N")
 
 
 def _begin(
@@ -291,7 +291,8 @@ def _begin(
         out.json({"plan": plan.to_dict(), "time": expect_time(plan)})
         return ExitCode.OK
     out.note_pairs((describe_plan if request.verbose else summarize)(plan, described))
-    trainer.prepare(plan, out.progress())
+    if trainer.prepare is not None:
+        trainer.prepare(plan, out.progress())
 
     def make_run() -> "RunDirectory":
         run = create_run(
@@ -321,7 +322,7 @@ def _train(
 
     def show_epoch(row: "EpochRow", is_best: bool) -> None:
         phase = {"phase": row.phase} if trainer.has_phases else {}
-        progress.row("epochs", phase | _epoch_cells(row, is_best=is_best))
+        progress.row("epochs", phase | epoch_cells(row, is_best=is_best))
 
     with open_tracking(request.track, progress) as tracking:
         result = execute_plan(
@@ -334,65 +335,5 @@ def _train(
             verbose=request.verbose,
         )
     unread = count_unread(dataset)
-    _show_result(result, dataset, unread)
+    show_result(result, dataset, unread=unread)
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK
-
-
-def _epoch_cells(row: "EpochRow", *, is_best: bool) -> dict[str, object]:
-    """Return the cells of one epoch in the table on the screen."""
-    figures = {
-        "loss": row.loss,
-        "accuracy": row.accuracy,
-        "val loss": row.val_loss,
-        "val accuracy": row.val_accuracy,
-    }
-    return {
-        "epoch": row.epoch,
-        **{name: figure for name, figure in figures.items() if figure is not None},
-        "seconds": f"{row.seconds:.1f}",
-        "best": "*" if is_best else "",
-    }
-
-
-def _show_result(result: "TrainResult", dataset: "Dataset", unread: int) -> None:
-    """Show the figures of a run and where its files are."""
-    from cnnclf.importers import SKIPPED_NAME
-    from cnnclf.names import count_of
-    from cnnclf.runs.run_names import CONFUSION_FIGURE_FILE, WORST_FIGURE_FILE
-
-    report, run, state = result.report, result.run, result.state
-    rows: dict[str, object] = {}
-    if report is not None:
-        rows[f"{report.split} accuracy"] = report.headline
-    rows |= {
-        "best epoch": f"{state.best_epoch} of {state.epoch}",
-        "model": run.best,
-        "curves": run.curves,
-    }
-    if report is not None:
-        place = run.evaluation(report.split)
-        rows |= {
-            "evaluation": place,
-            "confusion": place / CONFUSION_FIGURE_FILE,
-            "mistakes": place / WORST_FIGURE_FILE,
-        }
-    if run.tensorboard.is_dir():
-        rows["tensorboard"] = run.tensorboard
-    if result.failed:
-        rows["excluded"] = f"{count_of(result.failed, 'image')} that cannot be read"
-    if unread:
-        skipped = dataset.directory / SKIPPED_NAME
-        rows["skipped"] = f"{count_of(unread, 'file')} at the import, listed in {skipped}"
-    out.pairs("", rows)
-    out.json(
-        {
-            "run": run.path,
-            "best_epoch": state.best_epoch,
-            "epochs": state.epoch,
-            "split": report and report.split,
-            "failed": result.failed + unread,
-            "failed_at_import": unread,
-            "metrics": report and report.summary,
-        }
-    )
-    out.hint(f"cnnclf predict {shlex.quote(str(run.path))} IMAGES...")

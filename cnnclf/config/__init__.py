@@ -14,17 +14,13 @@ from cnnclf.config.describing import (
     describe_values,
     list_fields,
     option_name,
-    setting_keys,
 )
 from cnnclf.config.evaluate_config import EvaluateConfig
 from cnnclf.config.explain_config import ExplainConfig
 from cnnclf.config.export_config import ExportConfig
 from cnnclf.config.finetune_config import (
     BackboneConfig,
-    BackboneDataConfig,
-    FeaturesConfig,
     FinetuneConfig,
-    FinetuneOptimizerConfig,
     FinetuneTrainingConfig,
     HeadConfig,
     TailConfig,
@@ -43,9 +39,8 @@ from cnnclf.config.sections import (
     CommandConfig,
     OptimizerConfig,
     RuntimeConfig,
-    Section,
 )
-from cnnclf.config.train_config import DataConfig, ModelConfig, TrainConfig, TrainingConfig
+from cnnclf.config.train_config import ModelConfig, TrainConfig, TrainingConfig
 from cnnclf.config.tune_config import TuneConfig
 
 __all__ = [
@@ -53,18 +48,14 @@ __all__ = [
     "MODEL_PRESETS",
     "AugmentConfig",
     "BackboneConfig",
-    "BackboneDataConfig",
     "CalibrateConfig",
     "CheckConfig",
     "CommandConfig",
     "ConvolveConfig",
-    "DataConfig",
     "EvaluateConfig",
     "ExplainConfig",
     "ExportConfig",
-    "FeaturesConfig",
     "FinetuneConfig",
-    "FinetuneOptimizerConfig",
     "FinetuneTrainingConfig",
     "HeadConfig",
     "ImportConfig",
@@ -72,7 +63,6 @@ __all__ = [
     "OptimizerConfig",
     "PredictConfig",
     "RuntimeConfig",
-    "Section",
     "TailConfig",
     "TrainConfig",
     "TrainingConfig",
@@ -87,5 +77,4 @@ __all__ = [
     "list_fields",
     "load_config",
     "option_name",
-    "setting_keys",
 ]

@@ -37,11 +37,6 @@ def list_fields(kind: type[CommandConfig]) -> dict[str, FieldInfo]:
     return found
 
 
-def setting_keys(kind: type[CommandConfig]) -> list[str]:
-    """Return every dotted key of a command's settings, in the order of the sections."""
-    return list(list_fields(kind))
-
-
 def option_name(key: str) -> str:
     """Return the option of a dotted key: `model.kernel_size` is `--kernel-size`."""
     section, _, name = key.rpartition(".")

@@ -19,19 +19,22 @@ import numpy as np
 import numpy.typing as npt
 
 import cnnclf
-from cnnclf.bounded import name_kind, parse_json, read_bytes
-from cnnclf.data.croissant import CROISSANT_NAME, describe_dataset
+from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.data.description import (
+    DATASET_NAME,
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    VERSIONED,
+    load_description,
+    write_description,
+)
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
-from cnnclf.files import write_json_atomic
 from cnnclf.images.input_spec import KINDS
 from cnnclf.images.oddities import count_oddities
 
 __all__ = [
-    "DATASET_NAME",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "MANIFEST_NAME",
     "SKIPPED_NAME",
     "SPLITS",
     "Counts",
@@ -43,21 +46,11 @@ __all__ = [
     "is_broken_dataset",
     "is_dataset",
     "load_dataset",
-    "load_description",
     "read_manifest",
     "save_dataset",
 ]
 
-MANIFEST_NAME: Final = "manifest.csv"
-DATASET_NAME: Final = "dataset.json"
 SKIPPED_NAME: Final = "skipped.csv"
-FORMAT: Final = "cnnclf-dataset"
-FORMAT_VERSION: Final = 1
-VERSIONED: Final = 2
-"""Format version of a dataset whose manifest was changed, which older programs cannot find."""
-
-_MANIFEST: Final = re.compile(r"manifest(-\d{1,9})?\.csv")
-
 Counts = dict[str, dict[str, int]]
 
 
@@ -314,21 +307,6 @@ def save_dataset(
     return Saved(counts, fingerprint.hexdigest(), written)
 
 
-def write_description(directory: Path, description: Mapping[str, Any], *, name: str = "") -> None:
-    """Write `dataset.json` of a manifest that exists, and `croissant.json` beside it.
-
-    Raises:
-        DeviceError: The disk is full.
-        RunError: The directory cannot be written.
-    """
-    manifest = description.get("manifest", MANIFEST_NAME)
-    croissant = describe_dataset(
-        directory, description, manifest=manifest, name=name or directory.resolve().name
-    )
-    write_json_atomic(directory / CROISSANT_NAME, croissant)
-    write_json_atomic(directory / DATASET_NAME, dict(description))
-
-
 class Fingerprint:
     """A hash over everything in a dataset that matters for training and evaluation."""
 
@@ -345,9 +323,7 @@ class Fingerprint:
         return self._hash.hexdigest()
 
 
-def read_manifest(
-    path: Path, labels: tuple[str, ...], *, fingerprint: Fingerprint | None = None
-) -> Manifest:
+def read_manifest(path: Path, labels: tuple[str, ...], *, fingerprint: Fingerprint) -> Manifest:
     """Read a manifest into columns.
 
     Args:
@@ -358,7 +334,6 @@ def read_manifest(
     Raises:
         DataError: The file is not a manifest, or has an unknown label or split.
     """
-    fingerprint = fingerprint or Fingerprint(labels)
     class_index = {label: index for index, label in enumerate(labels)}
     split_index = {"": -1} | {split: index for index, split in enumerate(SPLITS)}
     same: dict[str, str] = {}
@@ -395,50 +370,3 @@ def read_manifest(
         groups=groups,
         notes=notes,
     )
-
-
-def load_description(directory: Path) -> dict[str, Any]:
-    """Load `dataset.json`; `manifest` names the file of rows in use.
-
-    Raises:
-        DataError: As for `load_dataset`.
-    """
-    path = directory / DATASET_NAME
-    again = "import the source again with: cnnclf import SOURCE --out ANOTHER_DATASET"
-    try:
-        found = parse_json(read_bytes(path))
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{directory} is not a dataset directory: {path} does not exist", again
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot read the description of the dataset {path}: "
-            f"{getattr(error, 'strerror', None) or error}",
-            again,
-        ) from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise DataError(f"{path} was not written by cnnclf import", again)
-    version = found.get("version")
-    if version not in (FORMAT_VERSION, VERSIONED):  # not a set: a list cannot be looked up in one
-        raise DataError(
-            f"expected format version {FORMAT_VERSION} in {path}, received {version!r:.40}",
-            "upgrade cnnclf, or " + again,
-        )
-    expected = {"labels": list, "root": str, "source": dict}
-    for name, kind in expected.items():
-        if not isinstance(found.get(name), kind):
-            raise DataError(f"{path} is damaged: {name!r} is not {name_kind(kind())}", again)
-    labels = found["labels"]
-    if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
-        raise DataError(f"{path} is damaged: 'labels' are not distinct texts", again)
-    if "\0" in found["root"]:
-        raise DataError(f"{path} is damaged: 'root' is not a path", again)
-    versions = found.setdefault("versions", [])
-    names = [found.setdefault("manifest", MANIFEST_NAME)]
-    names += [isinstance(each, dict) and each.get("manifest") for each in versions]
-    if not all(isinstance(name, str) and _MANIFEST.fullmatch(name) for name in names):
-        raise DataError(
-            f"{path} is damaged: 'manifest' or 'versions' are not those of cnnclf", again
-        )
-    return found

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from cnnclf.data.manifest import load_description, save_dataset, write_description
+from cnnclf.data.description import load_description, write_description
+from cnnclf.data.manifest import save_dataset
 from cnnclf.data.manifest_rows import SPLITS, Row, open_csv, read_rows
 from cnnclf.errors import DataError
 from cnnclf.files import atomic_path

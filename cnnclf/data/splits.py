@@ -166,8 +166,9 @@ def _find_quotas(
     available = count_units(class_indices, units, classes=classes)
     quotas = np.zeros((len(SPLITS), classes), np.int64)
     owed = np.zeros(len(SPLITS))
+    wanted = [split for split in _PRIORITY if fractions[split] > 0]
     for index in range(classes):
-        served = _served_splits(fractions, int(available[index]))
+        served = wanted[: max(int(available[index]), 1)]
         parts = np.array([fractions[i] if i in served else 0.0 for i in range(len(SPLITS))])
         if not totals[index]:
             continue
@@ -184,10 +185,6 @@ def _find_quotas(
         owed += totals[index] * np.array(fractions) - quota
         quotas[:, index] = quota
     return quotas
-
-
-def _served_splits(fractions: Fractions, units: int) -> list[int]:
-    return [index for index in _PRIORITY if fractions[index] > 0][: max(units, 1)]
 
 
 class _Division:

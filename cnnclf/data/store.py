@@ -2,6 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,6 +55,11 @@ class Pixels(ABC):
             ImageError: One of the rows cannot be decoded; `failed` has all of them.
             DataError: The pixels were not opened for one of the rows.
         """
+
+
+def keep_readable(rows: npt.NDArray[np.intp], failed: Mapping[int, str]) -> npt.NDArray[np.intp]:
+    """Return the rows that are not among those that failed, in their order."""
+    return rows[~np.isin(rows, np.fromiter(failed, np.intp, len(failed)))]
 
 
 def open_pixels(

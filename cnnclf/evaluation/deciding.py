@@ -18,7 +18,8 @@ from cnnclf.evaluation.promises import Target, find_threshold
 from cnnclf.evaluation.selective import RiskCoverage, trace_risk
 from cnnclf.evaluation.set_sizes import MeasuredSets, measure_sets
 from cnnclf.files import read_json, write_json_atomic
-from cnnclf.inference.bundles import check_order, find_bundle, read_bundle
+from cnnclf.inference.bundle_paths import check_order, find_bundle
+from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.calibration_data import (
     FIELD,
     CalibrationData,

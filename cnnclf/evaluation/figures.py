@@ -1,4 +1,4 @@
-"""The figures of a report: confusion matrix, training curves and the sheet of worst mistakes.
+"""The figures of a report: confusion matrix and the sheet of worst mistakes.
 
 Drawn with matplotlib's object interface on the Agg canvas, without pyplot, a display or the user's
 matplotlibrc. Blue and orange are distinct for every kind of color vision.
@@ -6,10 +6,9 @@ matplotlibrc. Blue and orange are distinct for every kind of color vision.
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ MAX_NAMED = 100  # up to this many classes it shows labels
 MAX_DRAWN = 200  # up to this many classes it shows all of them
 
 _DPI = 120
-_BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#666666"  # Okabe and Ito 2008
+BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito 2008
 _EMPTY = 0.86  # gray level of a row without samples
 
 
@@ -74,8 +73,8 @@ def draw_confusion(
     shares = confusion / np.maximum(support, 1)
     cell = _cell_inches(classes)
     side = cell * classes
-    with _drawing(path, side + 2, side + 1) as figure:
-        axes = _axes_inches(figure, 0.5, 0.5, side, side)
+    with open_figure(path, (side + 2, side + 1)) as figure:
+        axes = add_axes(figure, (0.5, 0.5, side, side))
         axes.imshow(_share_colors(shares, empty=support[:, 0] == 0), interpolation="nearest")
         _name_classes(axes, labels, cell=cell)
         if classes <= MAX_PRINTED:
@@ -102,53 +101,6 @@ def _select_confused(
     return block, support[chosen], [labels[index] for index in chosen], note
 
 
-def draw_curves(
-    history: Sequence[Mapping[str, object]],
-    path: Path,
-    *,
-    best_epoch: int | None = None,
-    title: str = "",
-) -> None:
-    """Draw loss and accuracy of the training and validation splits over the epochs.
-
-    Args:
-        history: One row per epoch, as in history.csv, with any of loss, accuracy, val_loss,
-            val_accuracy, learning_rate, epoch and phase; numbers or their text, empty where
-            unknown.
-        path: PNG file to write.
-        best_epoch: The epoch whose weights were kept, from the column `epoch`.
-        title: Title of the figure.
-    """
-    epochs = _column(history, "epoch")
-    epochs = np.where(np.isnan(epochs), np.arange(1, len(history) + 1), epochs)
-    phases = [str(row.get("phase") or "") for row in history]
-    with _drawing(path, 10, 5.2) as figure:
-        panels = [
-            _axes_inches(figure, 0.8, 1.9, 4.1, 3.0),
-            _axes_inches(figure, 5.7, 1.9, 4.1, 3.0),
-        ]
-        for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
-            _draw_curve(axes, epochs, _column(history, name), color=_BLUE, name="train")
-            validation = _column(history, f"val_{name}")
-            _draw_curve(axes, epochs, validation, color=_ORANGE, name="val")
-            _shade_phases(axes, epochs, phases, named=True)
-            if not axes.lines:
-                note = {"fontproperties": font(9), "color": _GRAY}
-                axes.text(0.05, 0.9, "no finite values", transform=axes.transAxes, **note)
-            _mark_best(axes, epochs, validation, best_epoch)
-            _style(axes, epochs, ylabel=name)
-            if axes.lines:
-                axes.legend(prop=font(8), edgecolor="none", framealpha=1)
-        _limit_log(panels[0], history)
-        rates = _axes_inches(figure, 0.8, 0.55, 9.0, 0.85)
-        _draw_rates(rates, epochs, _column(history, "learning_rate"), phases)
-        _shade_phases(rates, epochs, phases, named=False)
-        _mark_best(rates, epochs, np.full(len(epochs), np.nan), best_epoch)
-        _style(rates, epochs, ylabel="learning rate")
-        rates.set_xlabel("epoch", fontproperties=font(9))
-        figure.text(0.08, 1, drawable(title), fontproperties=font(11), parse_math=False)
-
-
 def draw_sheet(items: Sequence[SheetItem], path: Path, *, title: str) -> None:
     """Draw images with their paths, labels and probabilities.
 
@@ -162,11 +114,11 @@ def draw_sheet(items: Sequence[SheetItem], path: Path, *, title: str) -> None:
     rows = max(1, math.ceil(len(items) / columns))
     box, gap, text = 1.85, 0.2, 0.62
     height = rows * (box + text + gap)
-    with _drawing(path, columns * (box + gap), height) as figure:
+    with open_figure(path, (columns * (box + gap), height)) as figure:
         for i, item in enumerate(items):
             row, column = divmod(i, columns)
             bottom = height - (row + 1) * (box + text + gap) + text + gap
-            axes = _axes_inches(figure, column * (box + gap), bottom, box, box)
+            axes = add_axes(figure, (column * (box + gap), bottom, box, box))
             _draw_image(axes, item.pixels, inches=box)
             _write_beneath(axes, item, inches=box)
         inches = height + 0.12
@@ -174,8 +126,13 @@ def draw_sheet(items: Sequence[SheetItem], path: Path, *, title: str) -> None:
 
 
 @contextmanager
-def _drawing(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Yield a figure of a size in inches; it is cropped to its content and saved."""
+def open_figure(path: Path, size: tuple[float, float]) -> Iterator[Any]:
+    """Yield a figure that is cropped to its content and saved.
+
+    Args:
+        path: The PNG file.
+        size: Width and height in inches.
+    """
     # Without a writable home, it warns about its temporary font cache, which needs no action.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.style
@@ -183,7 +140,7 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Any]:
     from matplotlib.figure import Figure
 
     with matplotlib.style.context("default"):
-        figure = Figure(figsize=(width, height), dpi=_DPI)
+        figure = Figure(figsize=size, dpi=_DPI)
         FigureCanvasAgg(figure)
         yield figure
         with atomic_path(path) as temporary:
@@ -197,7 +154,14 @@ def _drawing(path: Path, width: float, height: float) -> Iterator[Any]:
             )
 
 
-def _axes_inches(figure: Any, left: float, bottom: float, width: float, height: float) -> Any:
+def add_axes(figure: Any, place: tuple[float, float, float, float]) -> Any:
+    """Add axes to a figure.
+
+    Args:
+        figure: The figure.
+        place: Left, bottom, width and height in inches.
+    """
+    left, bottom, width, height = place
     w, h = figure.get_size_inches()
     return figure.add_axes((left / w, bottom / h, width / w, height / h))
 
@@ -229,7 +193,7 @@ def _draw_key(figure: Any, *, left: float, top: float, empty_rows: bool) -> None
     shares = np.linspace(1, 0, 120)[:, None]
     for column, (name, diagonal) in enumerate((("correct", True), ("mistakes", False))):
         x = left + 0.3 * column
-        axes = _axes_inches(figure, x, top - 1.1, 0.16, 1.1)
+        axes = add_axes(figure, (x, top - 1.1, 0.16, 1.1))
         axes.imshow(_shades(shares, found=diagonal), aspect="auto", extent=(0, 1, 0, 1))
         axes.set_xticks([0.5], [name], fontproperties=font(7.5), rotation=90)
         ticks = [] if diagonal else [0, 0.25, 0.5, 0.75, 1]
@@ -296,111 +260,6 @@ def _print_counts(
         )
 
 
-def _column(history: Sequence[Mapping[str, object]], name: str) -> NDArray[np.float64]:
-    values = [row.get(name) for row in history]
-    numbers = [math.nan if value in {None, ""} else float(str(value)) for value in values]
-    return np.array([number if math.isfinite(number) else math.nan for number in numbers])
-
-
-def _draw_curve(
-    axes: Any,
-    epochs: NDArray[np.float64],
-    values: NDArray[np.float64],
-    *,
-    color: str,
-    name: str,
-) -> None:
-    if np.isnan(values).all():
-        return
-    marker = "o" if len(epochs) <= 40 else ""
-    axes.plot(epochs, values, color=color, label=name, marker=marker, markersize=3, linewidth=1.5)
-
-
-def _draw_rates(
-    axes: Any, epochs: NDArray[np.float64], values: NDArray[np.float64], phases: Sequence[str]
-) -> None:
-    """Draw a line per phase, on a logarithmic axis if the rates of a phase are far smaller."""
-    highest = []
-    for start, end in _split_phases(phases):
-        some = values[start:end]
-        _draw_curve(axes, epochs[start:end], some, color=_GRAY, name="")
-        highest += [np.nanmax(some)] if not np.isnan(some).all() else []
-    if len(highest) > 1 and 0 < min(highest) < max(highest) / 3:
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=min(highest) / 200)
-    else:
-        axes.set_ylim(bottom=0)
-
-
-def _split_phases(phases: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the start and end of each phase."""
-    starts = [i for i in range(len(phases)) if i == 0 or phases[i] != phases[i - 1]]
-    return list(pairwise([*starts, len(phases)]))
-
-
-def _shade_phases(
-    axes: Any, epochs: NDArray[np.float64], phases: Sequence[str], *, named: bool
-) -> None:
-    parts = _split_phases(phases)
-    if len(parts) < 2:
-        return
-    for number, (start, end) in enumerate(parts):
-        left, right = epochs[start] - 0.5, epochs[end - 1] + 0.5
-        if number % 2 == 0:
-            axes.axvspan(left, right, color="#eeeeee", zorder=0, linewidth=0)
-        inches = 4.1 * (end - start) / len(phases)
-        name = elide(phases[start], inches - 0.05, size=8)
-        # A name is skipped if almost nothing of it would fit.
-        if named and (name == drawable(phases[start]) or inches > 0.7):
-            axes.text(
-                (left + right) / 2,
-                1.01,
-                name,
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                va="bottom",
-                fontproperties=font(8),
-                color=_GRAY,
-                parse_math=False,
-            )
-
-
-def _mark_best(
-    axes: Any,
-    epochs: NDArray[np.float64],
-    validation: NDArray[np.float64],
-    best_epoch: int | None,
-) -> None:
-    if best_epoch is None:
-        return
-    value = next((v for e, v in zip(epochs, validation, strict=True) if e == best_epoch), math.nan)
-    name = f"best: epoch {best_epoch}" + ("" if math.isnan(value) else f", {value:.4f}")
-    axes.axvline(best_epoch, color=_GREEN, linestyle="--", linewidth=1.2, label=name)
-    if not math.isnan(value):
-        axes.plot([best_epoch], [value], "o", color=_GREEN, markersize=6, zorder=3)
-
-
-def _style(axes: Any, epochs: NDArray[np.float64], *, ylabel: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_ylabel(ylabel, fontproperties=font(9))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
-    if len(epochs):
-        axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-    axes.tick_params(labelsize=8)
-    axes.grid(visible=True, alpha=0.3)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _limit_log(axes: Any, history: Sequence[Mapping[str, object]]) -> None:
-    """Use a logarithmic axis for a loss that fell by orders of magnitude."""
-    losses = np.concatenate([_column(history, "loss"), _column(history, "val_loss")])
-    losses = losses[~np.isnan(losses)]
-    if len(losses) and losses.min() > 0 and losses.max() > 50 * losses.min():
-        axes.set_yscale("log")
-
-
 def _draw_image(axes: Any, pixels: NDArray[np.uint8], *, inches: float) -> None:
     from PIL import Image
 
@@ -418,11 +277,11 @@ def _draw_image(axes: Any, pixels: NDArray[np.uint8], *, inches: float) -> None:
 
 
 def _write_beneath(axes: Any, item: SheetItem, *, inches: float) -> None:
-    _write(axes, elide(item.path, inches, size=7), line=0, color=_GRAY, size=7)
+    _write(axes, elide(item.path, inches, size=7), line=0, color=GRAY, size=7)
     for line, (key, label, probability, color) in enumerate(
         (
-            ("true", item.label, item.label_probability, _BLUE),
-            ("pred.", item.predicted, item.probability, _ORANGE),
+            ("true", item.label, item.label_probability, BLUE),
+            ("pred.", item.predicted, item.probability, ORANGE),
         ),
         start=1,
     ):

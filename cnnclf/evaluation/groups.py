@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.data.manifest import Dataset, load_description
+from cnnclf.data.description import load_description
+from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, UsageError
 from cnnclf.evaluation.metrics import wilson_interval
 

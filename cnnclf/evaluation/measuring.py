@@ -10,7 +10,8 @@ from cnnclf.evaluation.predictions import check_labels
 from cnnclf.evaluation.report import evaluate
 from cnnclf.evaluation.report_content import Report
 from cnnclf.importers import count_unread
-from cnnclf.inference.bundles import check_order, find_bundle, read_bundle
+from cnnclf.inference.bundle_paths import check_order, find_bundle
+from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import find_origin, is_trained_on, quote, warn_of_unfinished
 from cnnclf.planning.plan import PlanOrigin

@@ -1,6 +1,6 @@
 """Predictions of a classifier for the labeled images of a dataset."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.data.store import Pixels
+from cnnclf.data.store import Pixels, keep_readable
 from cnnclf.errors import DataError, ImageError, RunError
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.promise import read_cutoff, score_confidence
+from cnnclf.names import name_some
 from cnnclf.progress import Progress
 
 _BATCH_VALUES = 4_000_000  # maximum pixel values of a batch whose size is chosen here
-_NAMED = 5  # labels that a message lists
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def check_labels(labels: tuple[str, ...], dataset: Dataset) -> None:
     missing = [label for label in labels if label not in set(dataset.labels)]
     if unknown:
         parts = [
-            f"{words} {_name_some(names)}"
+            f"{words} {name_some([*map(repr, names)])}"
             for words, names in (
                 ("the model does not know", unknown),
                 ("the data lacks", missing),
@@ -97,7 +97,7 @@ def predict_rows(
     kept = np.empty(len(rows), dtype=np.intp)
     done = 0
     with progress.task("evaluating", len(rows), unit="images") as task:
-        task.advance(len(rows) - len(_exclude(rows, pixels.failed)))
+        task.advance(len(rows) - len(keep_readable(rows, pixels.failed)))
         for batch, logits in stream_logits(
             classifier, dataset, rows=rows, pixels=pixels, batch_size=batch_size
         ):
@@ -190,15 +190,15 @@ def _read_batches(
 
     def read(batch: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         while True:
-            readable = _exclude(batch, pixels.failed)
+            readable = keep_readable(batch, pixels.failed)
             try:
                 return readable, pixels.gather(readable)
             except ImageError:
                 # Without a cache, a bad image is found only now, and added to `failed`.
-                if len(_exclude(readable, pixels.failed)) == len(readable):
+                if len(keep_readable(readable, pixels.failed)) == len(readable):
                     raise
 
-    rows = _exclude(rows, pixels.failed)
+    rows = keep_readable(rows, pixels.failed)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     with ThreadPoolExecutor(1) as reader:
         ahead = [reader.submit(read, batch) for batch in batches[:1]]
@@ -208,12 +208,3 @@ def _read_batches(
                 ahead.append(reader.submit(read, batches[i + 1]))
             if len(batch):
                 yield batch, values
-
-
-def _exclude(rows: NDArray[np.intp], failed: Mapping[int, str]) -> NDArray[np.intp]:
-    return rows[np.array([row not in failed for row in rows.tolist()], dtype=np.bool_)]
-
-
-def _name_some(names: list[str]) -> str:
-    text = ", ".join(repr(name) for name in names[:_NAMED])
-    return text + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")

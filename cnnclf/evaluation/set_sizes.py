@@ -51,7 +51,6 @@ def measure_sets(
     probabilities: npt.NDArray[np.float64],
     *,
     truth: npt.NDArray[Any],
-    level: float = LEVEL,
 ) -> Iterator[MeasuredSets]:
     """Measure the sets of every method; yields none if there were too few images to calibrate.
 
@@ -59,12 +58,11 @@ def measure_sets(
         data: Of the bundle.
         probabilities: float64 [n, K], n >= 1.
         truth: True classes, int [n].
-        level: The promised rate, (0, 1).
     """
     count, classes = probabilities.shape
     for method in METHODS:
         try:
-            sets = data.fit_sets(method=method, level=level, classes=classes)
+            sets = data.fit_sets(method=method, level=LEVEL, classes=classes)
         except DataError:
             return  # reported when sets are asked for
         found = sets.find(probabilities)
@@ -75,7 +73,7 @@ def measure_sets(
         size = float(sizes.mean())
         yield MeasuredSets(
             method=method,
-            level=level,
+            level=LEVEL,
             is_per_class=sets.is_per_class,
             images=count,
             covered=covered,

@@ -13,6 +13,7 @@ from cnnclf.errors import UsageError
 from cnnclf.explainers.convolution import Maps, spread
 from cnnclf.explainers.convolved_image import ConvolvedImage
 from cnnclf.files import atomic_path
+from cnnclf.names import join_sides
 
 MAX_FRAMES = 400
 _SIDE = 200  # points of a tile
@@ -43,7 +44,7 @@ def draw_convolution(done: ConvolvedImage) -> Image.Image:
             ]
             for at in chosen
         ]
-    first = Tile(_as_colors(done.pixels), "image", _size(done.pixels.shape))
+    first = Tile(_as_colors(done.pixels), "image", join_sides(done.pixels.shape))
     is_single = len(names) == 1
     bias = f" + {convolved.kernel.bias:.3g}" if convolved.kernel.bias else ""
     last: list[Tile | None] = [
@@ -129,21 +130,17 @@ def _choose_channels(per_channel: Maps) -> list[int]:
 
 
 def _maps_tile(values: Maps, title: str, white: float) -> Tile:
-    caption = f"{_size(values.shape)}, {values.min():.4g} to {values.max():.4g}"
+    caption = f"{join_sides(values.shape)}, {values.min():.4g} to {values.max():.4g}"
     return Tile(shade(values, white), title, caption)
 
 
 def _kernel_tile(weights: Maps, title: str) -> Tile:
-    caption = f"{_size(weights.shape)}, sum {weights.sum():.4g}"
+    caption = f"{join_sides(weights.shape)}, sum {weights.sum():.4g}"
     return Tile(_draw_kernel(weights), title, caption)
 
 
 def _as_colors(pixels: Colors) -> Colors:
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _draw_kernel(weights: Maps, side: int = _SIDE * SCALE) -> Colors:
@@ -191,8 +188,8 @@ def _draw_frame(done: ConvolvedImage, row: int, column: int) -> Image.Image:
     window = (*starts, *(sliding.reach(side) for side in sides))
     weights = spread(convolved.kernel.weights, convolved.image.shape[2])[..., 0]
     tiles: list[Tile | None] = [
-        Tile(_mark(image, window, _WINDOW), "input", _size(image.shape[:2])),
-        Tile(_draw_kernel(weights), "kernel", _size(weights.shape)),
+        Tile(_mark(image, window, _WINDOW), "input", join_sides(image.shape[:2])),
+        Tile(_draw_kernel(weights), "kernel", join_sides(weights.shape)),
         Tile(
             _mark(result, (row, column, 1, 1), _PLACE),
             f"row {row}, column {column}",

@@ -179,7 +179,6 @@ def _both(values: Sequence[float]) -> list[float]:
 
 
 _FRACTIONS = [step / 50 for step in range(1, 21)]  # to 40 % of the side
-_SIGMAS = [step / 200 for step in range(1, 21)]  # of the longer side
 _FACTORS = [1.05**step for step in range(1, 15)]  # to twice the size
 
 CHANGES: tuple[Change, ...] = (

@@ -5,7 +5,6 @@ HiResCAM instead of Grad-CAM", 2020): features times gradient, which is an appro
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,23 +60,6 @@ def map_evidence(
             f"map {each.sum():+.3f}, logit {at:+.3f}" for each, at in zip(maps, logit, strict=True)
         ],
     )
-
-
-def compute_evidence(
-    head: Head, pixels: npt.NDArray[Any], *, classes: Sequence[int]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-    """Compute evidence maps of several images with a single pass through the network.
-
-    Args:
-        head: A linear one.
-        pixels: uint8 [n, H, W, C].
-        classes: k class indices.
-
-    Returns:
-        Maps [n, k, h, w] and all logits [n, K].
-    """
-    features, logits = head.look(pixels)
-    return head.contributions(features, np.asarray(classes)), logits
 
 
 def measure_errors(

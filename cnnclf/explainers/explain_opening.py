@@ -8,7 +8,8 @@ from cnnclf.errors import CnnclfError
 from cnnclf.explainers.explainer import ExplainContext
 from cnnclf.explainers.network import Network
 from cnnclf.explainers.training_images import TrainingImages, sample_images
-from cnnclf.inference.bundles import find_bundle, read_bundle
+from cnnclf.inference.bundle_paths import find_bundle
+from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import Origin, find_origin, quote
 from cnnclf.progress import Progress

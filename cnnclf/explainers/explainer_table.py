@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 from cnnclf.errors import UsageError
+from cnnclf.inference.engines.engine_table import load_function
 
 _HERE = "cnnclf.explainers"
 DEFAULT_VIEW = "evidence"
@@ -52,8 +52,7 @@ class ExplainerRow:
 
     def load(self) -> Any:
         """Import the function."""
-        module, _, name = self.function.partition(":")
-        return getattr(import_module(module), name)
+        return load_function(self.function)
 
 
 EXPLAINERS: tuple[ExplainerRow, ...] = (

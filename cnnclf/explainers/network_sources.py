@@ -17,7 +17,8 @@ from cnnclf.data.cache import cache_dir
 from cnnclf.errors import CnnclfError, ConfigError, RunError
 from cnnclf.explainers.network_description import NetworkDescription, Shape
 from cnnclf.files import read_json, write_json_atomic
-from cnnclf.inference.bundles import find_bundle, read_bundle
+from cnnclf.inference.bundle_paths import find_bundle
+from cnnclf.inference.bundles import read_bundle
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
 from cnnclf.models.cnn_anatomy import plan_cnn

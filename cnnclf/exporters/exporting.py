@@ -8,8 +8,9 @@ from cnnclf.errors import CnnclfError, RunError, UsageError
 from cnnclf.exporters.artifact import check_place, export_classifier
 from cnnclf.exporters.format_table import check_exporter, find_exporter
 from cnnclf.exporters.parity_report import ExportReport, ExportSettings
+from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.bundles import read_bundle
-from cnnclf.inference.classifier import Classifier, find_bundle
+from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import Origin, find_origin, quote, warn_of_unfinished
 from cnnclf.progress import Progress
 from cnnclf.runtime import setup_runtime

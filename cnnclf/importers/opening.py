@@ -10,13 +10,8 @@ from pathlib import Path
 from cnnclf.bounded import check_regular
 from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
-from cnnclf.data.manifest import (
-    FORMAT_VERSION,
-    Dataset,
-    is_broken_dataset,
-    is_dataset,
-    load_dataset,
-)
+from cnnclf.data.description import FORMAT_VERSION
+from cnnclf.data.manifest import Dataset, is_broken_dataset, is_dataset, load_dataset
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
 from cnnclf.importers.foreign import refuse_foreign

@@ -20,14 +20,8 @@ import numpy.typing as npt
 from cnnclf.config import ImportConfig
 from cnnclf.data.checks import find_duplicates
 from cnnclf.data.croissant import CROISSANT_NAME
-from cnnclf.data.manifest import (
-    DATASET_NAME,
-    MANIFEST_NAME,
-    SKIPPED_NAME,
-    Counts,
-    is_dataset,
-    save_dataset,
-)
+from cnnclf.data.description import DATASET_NAME, MANIFEST_NAME
+from cnnclf.data.manifest import SKIPPED_NAME, Counts, is_dataset, save_dataset
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.data.manifest_versions import OWN_FILES
 from cnnclf.errors import DataError, UsageError

@@ -15,8 +15,6 @@ from cnnclf.inference.calibration_data import FIELD, can_compare, load_calibrati
 from cnnclf.inference.familiarity import Familiarity
 from cnnclf.inference.label_sets import LabelSets
 
-UNKNOWN_BY = ("probability", "distance", "both")
-
 
 @dataclass(frozen=True, eq=False)
 class AnswerRules:
@@ -75,7 +73,7 @@ def read_rules(
         directory: The bundle.
         level: The rate at which a set holds the true label, (0, 1); None for no sets.
         method: A name of `METHODS`.
-        unknown_by: A name of `UNKNOWN_BY`.
+        unknown_by: As in `PredictConfig`.
         min_familiar: Fraction of images like those of val that count as unlike anything learned.
 
     Raises:

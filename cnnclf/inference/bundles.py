@@ -6,7 +6,6 @@ model that it names: `model.keras`, or a model exported to another format.
 
 import hashlib
 import json
-import shlex
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnclf import __version__
 from cnnclf.bounded import check_regular, describe_fault, is_inside, name_kind
-from cnnclf.errors import CnnclfError, ConfigError, RunError, UsageError
+from cnnclf.errors import CnnclfError, ConfigError, RunError
 from cnnclf.files import (
     atomic_path,
     check_version,
@@ -27,127 +26,22 @@ from cnnclf.files import (
 )
 from cnnclf.images.input_spec import KINDS, InputSpec
 from cnnclf.inference.engines.engine import ModelFile
-from cnnclf.inference.engines.saved_model_check import GRAPH_FILE
 from cnnclf.inference.promise import read_promise
 from cnnclf.runs.run_directory import is_number
-from cnnclf.runs.run_names import CLASSIFIER_FILE, MODEL_FILE, RECORD_FILE, SAVED_MODEL
-from cnnclf.runs.run_opening import open_run, suggest_run
+from cnnclf.runs.run_names import CLASSIFIER_FILE, MODEL_FILE
 
 if TYPE_CHECKING:
     import keras
 
 BUNDLE_VERSION = 1
 
-_COPY_AGAIN = "copy the whole bundle again from where it was trained, or train again"
+COPY_AGAIN = "copy the whole bundle again from where it was trained, or train again"
 _EXPORT_AGAIN = "copy the whole directory again from where it was exported, or export it again"
 _OPTIONAL_FIELDS = {
     "format": str, "precision": str, "dataset": dict, "versions": dict, "extra": dict,
     "calibration": dict,
 }  # fmt: skip
 _OUTPUTS = ("logits", "probabilities")
-_MODEL_SUFFIXES = {".keras", ".onnx", ".tflite", ".xml"}
-_ARTIFACTS = {"model.onnx", "model.tflite", "model.xml", SAVED_MODEL}
-
-
-def find_bundle(path: Path) -> Path:
-    """Find the bundle at a path.
-
-    Args:
-        path: A run directory (its best checkpoint), a checkpoint, a bundle, or a file of a bundle.
-
-    Returns:
-        A directory that contains classifier.json.
-
-    Raises:
-        RunError: There is no bundle.
-    """
-    if _is_part(path) and (path.parent / CLASSIFIER_FILE).is_file():
-        path = path.parent
-    if (path / RECORD_FILE).exists():
-        return open_run(path).find_checkpoint("best")
-    directory = find_whole_directory(path)
-    _refuse_other_tool(path)
-    if _is_artifact(directory or path):
-        raise RunError(
-            f"{CLASSIFIER_FILE} is missing next to the model {path}",
-            "copy the whole directory that cnnclf export wrote; if another program saved the "
-            f"model: {_adopt_command(path)}",
-        )
-    if directory is None:
-        reason = "it is a file" if path.exists() else "it does not exist"
-        raise RunError(
-            f"{path} is not a run directory or a bundle: {reason}",
-            suggest_run(path),
-        )
-    if (directory / CLASSIFIER_FILE).exists():
-        return directory
-    if (directory / MODEL_FILE).exists():
-        raise RunError(f"the bundle {path} is damaged: {CLASSIFIER_FILE} is missing", _COPY_AGAIN)
-    return open_run(path).find_checkpoint("best")
-
-
-def _refuse_other_tool(path: Path) -> None:
-    """Name a Keras model that another program saved, or the folder of one."""
-    folder = path if path.is_dir() else path.parent
-    if (folder / CLASSIFIER_FILE).exists() or path.name == MODEL_FILE:
-        return
-    files = [path] if path.is_file() else sorted(folder.glob("*.*")) if path.is_dir() else []
-    models = [file for file in files if file.suffix in {".keras", ".h5", ".hdf5"}]
-    if models and not (folder / MODEL_FILE).exists():
-        raise RunError(
-            f"{models[0]} is a model of another program: it does not record its labels and scaling",
-            f"{_adopt_command(models[0])} makes a bundle of it",
-        )
-
-
-def _adopt_command(model: Path) -> str:
-    return f"cnnclf adopt {shlex.quote(str(model))} --labels FILE --scale 0:1 --out BUNDLE"
-
-
-def check_order(model: Path, others: Sequence[object], *, command: str) -> None:
-    """Recognize that a model was typed after what it is to be used on.
-
-    Args:
-        model: What was given for the model.
-        others: What was given after it.
-        command: The command, such as `predict`.
-
-    Raises:
-        UsageError: Something after it is a model, and it is none.
-    """
-    if _is_model(model):
-        return
-    found = next((str(each) for each in others if each and _is_model(Path(str(each)))), None)
-    if found is not None:
-        raise UsageError(
-            f"{model} is not a run or bundle, but {found} is: the arguments are swapped",
-            f"give the run first: {shlex.join(['cnnclf', command, found, str(model)])}",
-        )
-
-
-def _is_model(path: Path) -> bool:
-    try:
-        return any((path / name).exists() for name in (RECORD_FILE, CLASSIFIER_FILE))
-    except (OSError, ValueError):  # too long for a path, or with a NUL
-        return False
-
-
-def _is_part(path: Path) -> bool:
-    """Return whether a path may be part of a bundle: a file, or a model that is a directory."""
-    return path.is_file() or path.name == SAVED_MODEL
-
-
-def _is_artifact(path: Path) -> bool:
-    """Return whether a path is an exported model without classifier.json, or its directory."""
-    if path.is_file():
-        return path.suffix in _MODEL_SUFFIXES or path.name == GRAPH_FILE
-    if (path / CLASSIFIER_FILE).exists() or not path.is_dir():
-        return False
-    if path.name == SAVED_MODEL or any(
-        (path / name).exists() for name in (*_ARTIFACTS, GRAPH_FILE)
-    ):
-        return True
-    return any(path.glob("*.onnx"))
 
 
 @dataclass(frozen=True)
@@ -180,7 +74,7 @@ class Bundle:
 
     def damaged(self, problem: str) -> RunError:
         """Return the error for a bundle whose parts do not match."""
-        return RunError(f"the bundle {self.directory} is damaged: {problem}", _COPY_AGAIN)
+        return RunError(f"the bundle {self.directory} is damaged: {problem}", COPY_AGAIN)
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -352,7 +246,7 @@ def _hash_file(path: Path) -> str:
 def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
     """Read classifier.json and verify the checksum; retry once if training replaced it."""
     for is_last in (False, True):
-        content = read_json(directory / CLASSIFIER_FILE, hint=_COPY_AGAIN)
+        content = read_json(directory / CLASSIFIER_FILE, hint=COPY_AGAIN)
         check_version(
             {"version": content.get("schema_version")},
             BUNDLE_VERSION,
@@ -368,7 +262,7 @@ def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
                 name = Path(str(error.filename)).name
                 raise RunError(
                     f"the bundle {directory} is damaged: {name}: {error.strerror}",
-                    _EXPORT_AGAIN if "format" in content else _COPY_AGAIN,
+                    _EXPORT_AGAIN if "format" in content else COPY_AGAIN,
                 ) from error
         if checksum == content.get("sha256"):
             return content, directory
@@ -376,7 +270,7 @@ def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:
     raise RunError(
         f"the bundle {directory} was changed or is damaged: the contents of {model} do not match "
         "the checksum",
-        _EXPORT_AGAIN if "format" in content else _COPY_AGAIN,
+        _EXPORT_AGAIN if "format" in content else COPY_AGAIN,
     )
 
 
@@ -389,7 +283,7 @@ def _list_files(content: dict[str, Any], directory: Path) -> list[str]:
         raise RunError(
             f"the file {directory / CLASSIFIER_FILE} is damaged: expected the name of a file in "
             f"the bundle, received {wrong[0]!r}",
-            _COPY_AGAIN,
+            COPY_AGAIN,
         )
     return files
 
@@ -421,6 +315,6 @@ def _parse(content: dict[str, Any], directory: Path) -> tuple[tuple[str, ...], I
     except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise RunError(
             f"the file {directory / CLASSIFIER_FILE} is damaged: {describe_fault(error)}",
-            _COPY_AGAIN,
+            COPY_AGAIN,
         ) from error
     return labels, input_spec

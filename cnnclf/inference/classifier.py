@@ -15,7 +15,8 @@ from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.answer_rules import AnswerRules
 from cnnclf.inference.artifact_verdict import report_verdict
-from cnnclf.inference.bundles import Bundle, find_bundle, find_mismatch, read_bundle, save_bundle
+from cnnclf.inference.bundle_paths import find_bundle
+from cnnclf.inference.bundles import Bundle, find_mismatch, read_bundle
 from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
 from cnnclf.inference.engines.engine import Engine, EngineOptions, ModelFile, Tag
 from cnnclf.inference.engines.engine_opening import EngineOpener
@@ -24,6 +25,7 @@ from cnnclf.inference.familiarity import join_features
 from cnnclf.inference.promise import Promise, read_cutoff, read_promise
 from cnnclf.inference.ranking import NO_RULES, RankedLabels, rank_labels
 from cnnclf.inference.views import AveragedViews
+from cnnclf.names import count_of
 from cnnclf.probabilities import softmax
 from cnnclf.progress import Progress, Silent
 
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     import keras
 
     from cnnclf.runtime import RuntimeInfo
-
-__all__ = ["Classifier", "find_bundle", "save_bundle"]
 
 # Smaller probabilities of an artifact are rounded up to this one, whose logarithm is finite.
 _MIN_PROBABILITY = 1e-30
@@ -82,7 +82,7 @@ class Classifier:
                 runtime decides.
             features: How many features `stream_outputs` gives; 0 for none, None for all there
                 are, which loads Keras to count them. Exports have none.
-            views: A name of `VIEWS`: the logits of several views of each image are averaged.
+            views: none, mirror or shifts: the logits of several views of each image are averaged.
             verbose: Do not silence libraries.
             progress: Shows conversions, notes and warnings.
 
@@ -368,9 +368,6 @@ def _describe(
     if engine.name == "keras" and keras.runtime is not None:
         words = keras.runtime.summary
     else:
-        count = threads or count_usable_cpus()
-        words = (
-            f"CPU: {read_cpu_name()}, {count} thread{'s' if count != 1 else ''}, "
-            f"{choice.row.title} in {engine.precision}"
-        )
+        count = count_of(threads or count_usable_cpus(), "thread")
+        words = f"CPU: {read_cpu_name()}, {count}, {choice.row.title} in {engine.precision}"
     return f"{words} ({choice.note})" if choice.note else words

@@ -8,7 +8,6 @@ import numpy as np
 
 from cnnclf.inference.engines.engine import Engine, Logits, Pixels, Tag
 
-VIEWS = ("none", "mirror", "shifts")
 _SHIFT = 1 / 16  # of the size
 
 
@@ -57,7 +56,7 @@ def make_views(pixels: Pixels, kind: str) -> Iterator[Pixels]:
 
     Args:
         pixels: uint8 [n, H, W, C].
-        kind: A name of `VIEWS`.
+        kind: none, mirror or shifts.
     """
     yield pixels
     if kind == "mirror":

@@ -122,7 +122,8 @@ class _Draft:
         self.add(f"{name}_{model.activation}", "activation")
 
     def add_pool(self, name: str, model: ModelConfig) -> None:
-        window, stride = model.pool_size, _pool_stride(model)
+        window = model.pool_size
+        stride = window if model.pool_stride == "auto" else model.pool_stride
         self._slide(name, window, stride=stride, same=False)
         self.add(name, "pool", **_window(window, stride, "valid"))
 
@@ -176,7 +177,3 @@ def _block_settings(model: ModelConfig) -> tuple[int, list[int], list[int]]:
             "give --filters and --convs-per-block one number per block",
         )
     return model.blocks, list(model.filters), convs
-
-
-def _pool_stride(model: ModelConfig) -> int:
-    return model.pool_size if model.pool_stride == "auto" else model.pool_stride

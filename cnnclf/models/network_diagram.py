@@ -7,6 +7,7 @@ from functools import partial
 from cnnclf.config import TrainConfig, choices_of, list_fields
 from cnnclf.drawing.block_layout import Block
 from cnnclf.models.anatomy import INPUT, Anatomy, LayerRow
+from cnnclf.names import join_sides
 
 MAX_BLOCKS = 80
 
@@ -72,7 +73,7 @@ def _name_within(stage: str, layer: LayerRow) -> str:
 
 
 def _stage_of(layer: LayerRow) -> str:
-    return layer.group or f"maps of {_shape(layer.output_shape[:-1]) or '1x1'}"
+    return layer.group or f"maps of {join_sides(layer.output_shape[:-1]) or '1x1'}"
 
 
 def _make_blocks(anatomy: Anatomy, input_shape: tuple[int, int, int]) -> list[Block]:
@@ -91,7 +92,7 @@ def _make_blocks(anatomy: Anatomy, input_shape: tuple[int, int, int]) -> list[Bl
         groups.append([layer])
         inputs.append(tuple(sources))
         places[before] = len(groups)
-    first = Block(("input", _shape(input_shape)), input_shape, "input", ())
+    first = Block(("input", join_sides(input_shape)), input_shape, "input", ())
     pairs = zip(groups, inputs, strict=True)
     return [first, *(_draw(group, each) for group, each in pairs)]
 
@@ -103,7 +104,7 @@ def _draw(group: list[LayerRow], inputs: tuple[int, ...]) -> Block:
     words = dict.fromkeys(_attach(layer) for layer in group[1:] if layer.kind not in _HIDDEN)
     lines = [
         *_name(first),
-        _shape(first.output_shape),
+        join_sides(first.output_shape),
         *([f"{parameters:,}"] if parameters else []),
         *([", ".join(words)] if words else []),
     ]
@@ -117,14 +118,10 @@ def _name(layer: LayerRow) -> list[str]:
     if not layer.kernel:
         return [word]
     stride = f"/{layer.stride}" if layer.stride > 1 else ""
-    return [f"{word} {_shape(layer.kernel)}{stride}"]
+    return [f"{word} {join_sides(layer.kernel)}{stride}"]
 
 
 def _attach(layer: LayerRow) -> str:
     # our activations are named after the layer and the function: block1_conv1_relu
     word = layer.name.rpartition("_")[2]
     return _ATTACHED[layer.kind] or (word if word in _ACTIVATIONS else "activation")
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

@@ -87,32 +87,3 @@ def find_cut(model: Any, index: int) -> list[Any]:
     after = model.operations[index + 1 :]
     used = {id(tensor) for each in after for tensor in keras.tree.flatten(each.input)}
     return [each.output for each in model.operations[: index + 1] if id(each.output) in used]
-
-
-def split_backbone(model: Any, backbone: Backbone, *, stage: str) -> tuple[Any, Any]:
-    """Split a backbone after a stage; both parts share their weights with it.
-
-    Args:
-        model: The result of `build_backbone`.
-        backbone: The row.
-        stage: Name of the last stage of the trunk; not the last stage of the backbone.
-
-    Returns:
-        Trunk (pixels -> tensors at the cut) and tail (these tensors -> features), two
-        `keras.Model`s; a single tensor is not in a list, several are.
-
-    Raises:
-        ConfigError: There is no such stage, or it is the last one.
-    """
-    import keras
-
-    tensors = find_cut(model, find_stage_end(model, backbone, stage=stage))
-    if not tensors:
-        raise ConfigError(
-            f"cannot split {backbone.name} after its last stage, {stage}",
-            f"use one of {', '.join(backbone.stage_names[:-1])}",
-        )
-    crossing = tensors[0] if len(tensors) == 1 else tensors
-    trunk = keras.Model(model.input, crossing, name=f"{backbone.name}-trunk")
-    tail = keras.Model(crossing, model.output, name=f"{backbone.name}-tail")
-    return trunk, tail

@@ -271,12 +271,8 @@ def _read_json(file: BinaryIO, columns: RowColumns) -> Iterator[KeptRow]:
         yield KeptRow(row, end)
 
 
-def _no_heading(_columns: RowColumns) -> str:
-    return ""
-
-
 CSV = RowFormat(csv_heading, csv_line, _read_csv)
-JSON_LINES = RowFormat(_no_heading, json_line, _read_json)
+JSON_LINES = RowFormat(lambda _columns: "", json_line, _read_json)
 
 
 def _rounded(probability: float) -> float:

@@ -1,6 +1,7 @@
 """All that the checks look at; what several of them need is computed once."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -42,6 +43,7 @@ class Networks(NamedTuple):
 NO_NETWORKS: Final = Networks()
 
 
+@dataclass(eq=False)
 class Evidence:
     """A dataset and the measurements of its images.
 
@@ -53,20 +55,12 @@ class Evidence:
         networks: What networks say about the images.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        facts: ImageFacts,
-        *,
-        config: CheckConfig,
-        place: Path | None = None,
-        networks: Networks = NO_NETWORKS,
-    ) -> None:
-        self._place = place
-        self._networks = networks
-        self.dataset = dataset
-        self.facts = facts
-        self.config = config
+    dataset: Dataset
+    facts: ImageFacts
+    _: KW_ONLY
+    config: CheckConfig
+    place: Path | None = None
+    networks: Networks = NO_NETWORKS
 
     @property
     def classes(self) -> npt.NDArray[np.int32]:
@@ -97,28 +91,28 @@ class Evidence:
     def near_pairs(self) -> NearPairs:
         """Images that are almost equal."""
         mirrored = self.config.mirrored
-        found = load_pairs(self._place, mirrored=mirrored) if self._place else None
+        found = load_pairs(self.place, mirrored=mirrored) if self.place else None
         if found is None:
             usable = self.facts.numbers["contrast"] >= MIN_CONTRAST
             found = find_near_pairs(
                 self.facts.gray, self.contents, usable=usable, mirrored=mirrored
             )
-            if self._place is not None:
-                save_pairs(self._place, found, mirrored=mirrored)
-        if self.config.embeddings and self._networks.embed is not None:
+            if self.place is not None:
+                save_pairs(self.place, found, mirrored=mirrored)
+        if self.config.embeddings and self.networks.embed is not None:
             found = found.join(self.neighbors)
         return found
 
     @cached_property
     def features(self) -> npt.NDArray[np.float16]:
         """Features of a pretrained network, float16 [N, D]; 0 for images without any."""
-        if self._networks.embed is None:
+        if self.networks.embed is None:
             raise ValueError("there are no features; see `has`")
-        found = load_features(self._place, len(self.facts)) if self._place else None
+        found = load_features(self.place, len(self.facts)) if self.place else None
         if found is None:
-            found = self._networks.embed(self.dataset, self.facts.usable)
-            if self._place is not None:
-                save_features(self._place, found)
+            found = self.networks.embed(self.dataset, self.facts.usable)
+            if self.place is not None:
+                save_features(self.place, found)
         return found
 
     @cached_property
@@ -129,16 +123,16 @@ class Evidence:
     @cached_property
     def run_judgement(self) -> Judgement | None:
         """What a run says about the labels; None without a run."""
-        if self._networks.judge is None:
+        if self.networks.judge is None:
             return None
-        probabilities = self._networks.judge(self.dataset, self.facts.usable)
+        probabilities = self.networks.judge(self.dataset, self.facts.usable)
         hits = probabilities.argmax(axis=1) == self.classes
         return Judgement(probabilities, float(hits[self.facts.usable].mean()), 1)
 
     @cached_property
     def is_slow_to_learn(self) -> dict[int, bool]:
         """Whether the margin of a row was among the lowest tenth; of rows that have one."""
-        margins = self._networks.margins
+        margins = self.networks.margins
         found = {
             row: margins[path]
             for row, path in enumerate(self.dataset.manifest.paths)
@@ -150,7 +144,7 @@ class Evidence:
     @cached_property
     def judgement(self) -> Judgement:
         """What a classifier says that has not seen the image; without features, what a run says."""
-        if self._networks.embed is None and self.run_judgement is not None:
+        if self.networks.embed is None and self.run_judgement is not None:
             return self.run_judgement
         usable = np.asarray(self.features.any(axis=1))
         return cross_validate_labels(self.features, self.classes, units=self.units, usable=usable)
@@ -191,9 +185,9 @@ class Evidence:
         if need == "groups":
             return any(manifest.groups)
         if need == "features":
-            return self._networks.embed is not None
+            return self.networks.embed is not None
         if need == "features or a run":
-            return self.has("classes") and any(self._networks)
+            return self.has("classes") and any(self.networks)
         return True
 
     def split_of(self, row: int) -> str:

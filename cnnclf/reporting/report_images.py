@@ -12,8 +12,8 @@ from cnnclf.images.decode import reduce_image
 from cnnclf.pages.html_page import as_data
 from cnnclf.progress import Progress
 from cnnclf.reporting.prediction_table import PredictionTable
-from cnnclf.reporting.run_files import Evaluation, section
-from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.reporting.run_files import Evaluation
+from cnnclf.runs.run_directory import RunDirectory, section
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset

@@ -20,9 +20,9 @@ from cnnclf.reporting.run_files import (
     list_choices,
     list_commands,
     read_run,
-    section,
 )
 from cnnclf.reporting.run_report import SHOWN, WrittenReport
+from cnnclf.runs.run_directory import section
 
 if TYPE_CHECKING:
     from markupsafe import Markup

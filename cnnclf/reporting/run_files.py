@@ -9,7 +9,7 @@ from typing import Any
 from cnnclf.config import option_name
 from cnnclf.evaluation.learning_diagnosis import read_rows
 from cnnclf.files import read_json
-from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory, section
 from cnnclf.runs.run_names import EVALUATION, METRICS_FILE
 from cnnclf.runs.run_opening import open_run
 
@@ -116,12 +116,6 @@ def list_choices(plan: Figures) -> list[SettingChoice]:
         for key, value in values.items()
         if value is not None
     ]
-
-
-def section(content: Figures, key: str) -> Figures:
-    """Return the object under a key; empty if there is none."""
-    value = content.get(key)
-    return value if isinstance(value, Mapping) else {}
 
 
 def _explain(key: str, reasons: Figures, given: Figures) -> str:

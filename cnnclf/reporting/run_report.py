@@ -13,7 +13,7 @@ from cnnclf.evaluation.learning_diagnosis import describe_shares, diagnose
 from cnnclf.evaluation.metrics import TOP_K, shown_metrics, wilson_interval
 from cnnclf.evaluation.selective import trace_risk
 from cnnclf.files import write_text_atomic
-from cnnclf.names import count_of, name_some
+from cnnclf.names import count_of, join_sides, name_some
 from cnnclf.pages.html_page import render_page
 from cnnclf.pages.svg_charts import draw_class_bars
 from cnnclf.progress import Progress
@@ -44,8 +44,8 @@ from cnnclf.reporting.run_files import (
     list_choices,
     list_commands,
     read_run,
-    section,
 )
+from cnnclf.runs.run_directory import section
 from cnnclf.runs.run_names import PREDICTIONS_FILE
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _describe_network(files: RunFiles) -> dict[str, Any]:
     return {
         "parameters": network.anatomy.parameters,
         "macs": network.anatomy.macs,
-        "input": "x".join(map(str, network.input_shape)),
+        "input": join_sides(network.input_shape),
         "layers": anatomy.layers,
         "diagram": _draw_network(anatomy, network.input_shape),
     }

@@ -292,6 +292,23 @@ def is_number(value: object) -> bool:
     return math.isfinite(value)
 
 
+def section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the object under a key of a JSON object, empty if there is none."""
+    value = content.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested objects by dotted key."""
+    flat: dict[str, Any] = {}
+    for key, each in value.items():
+        if isinstance(each, Mapping):
+            flat |= flatten(each, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = each
+    return flat
+
+
 def list_entries(root: Path) -> list[Path]:
     """List a directory of runs, or one run.
 

@@ -117,9 +117,9 @@ def open_run(path: Path) -> RunDirectory:
     return run
 
 
-def suggest_run(path: Path, root: Path = Path("runs")) -> str:
+def suggest_run(path: Path) -> str:
     """Return the hint for a run that does not exist; `cnnclf runs list` shows names in `runs`."""
-    named = root / path
+    named = Path("runs") / path
     if (named / RECORD_FILE).is_file():
         return f"did you mean {named}?"
     return "list the runs with: cnnclf runs list"

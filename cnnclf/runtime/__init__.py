@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cnnclf.errors import DeviceError, MissingPackageError
+from cnnclf.names import count_of
 from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
 from cnnclf.runtime.backends import (
@@ -156,7 +157,7 @@ def setup_runtime(
         _set_keras(POLICIES[chosen], seed)
     words = [devices.title]
     if devices.kind == "cpu":
-        words.append(f"{devices.threads} thread{'s' if devices.threads != 1 else ''}")
+        words.append(count_of(devices.threads, "thread"))
     return RuntimeInfo(
         backend=backend,
         kind=devices.kind,

@@ -1,11 +1,10 @@
 """The interface of a tracker, and what all of them show of a run."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from cnnclf.files import read_json
-from cnnclf.runs.run_directory import RunDirectory, is_number
+from cnnclf.runs.run_directory import RunDirectory, flatten, is_number
 from cnnclf.runs.run_names import CONFUSION_FIGURE_FILE, METRICS_FILE, WORST_FIGURE_FILE
 from cnnclf.training.epochs import EpochRow
 
@@ -34,7 +33,7 @@ def read_settings(run: RunDirectory) -> dict[str, str]:
     """Return the settings of a run, its data and its environment, by dotted key."""
     plan, record = read_json(run.plan), run.read_record()
     dataset = plan.get("dataset", {})
-    settings = _flatten(plan.get("config", {}))
+    settings = {key: str(each) for key, each in flatten(plan.get("config", {})).items()}
     settings |= {f"dataset.{key}": str(dataset.get(key)) for key in ("name", "fingerprint")}
     settings["labels"] = ", ".join(map(str, plan.get("labels", [])))
     settings |= {f"version.{name}": str(each) for name, each in record.get("versions", {}).items()}
@@ -69,11 +68,3 @@ def epoch_figures(row: EpochRow, *, images: int) -> dict[str, float]:
     figures = {key: each for key, each in row.to_dict().items() if is_number(each)}
     del figures["epoch"]
     return figures | ({"images_per_s": images / row.seconds} if row.seconds else {})
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, each in value.items():
-        nested = isinstance(each, Mapping)
-        flat |= _flatten(each, f"{prefix}{key}.") if nested else {f"{prefix}{key}": str(each)}
-    return flat

@@ -19,7 +19,7 @@ from cnnclf.config import (
 )
 from cnnclf.errors import RunError
 from cnnclf.files import atomic_directory, find_whole_directory, read_json
-from cnnclf.inference.classifier import save_bundle
+from cnnclf.inference.bundles import save_bundle
 from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.models.weights.filling import LoadedWeights, load_weights
 from cnnclf.names import count_of

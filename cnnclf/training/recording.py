@@ -1,7 +1,5 @@
 """What a run records about itself: its status, log, history and curves."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnclf.bounded import describe_fault, read_table
 from cnnclf.errors import RunError
-from cnnclf.files import read_json, write_error, write_text_atomic
+from cnnclf.files import read_json, write_csv_atomic, write_error
 from cnnclf.progress import Progress, TaskContext
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_lock import holding_run
@@ -70,10 +68,10 @@ def recorded(
 
 def draw_curves(run: RunDirectory, state: TrainingState) -> None:
     """Draw the learning curves of all epochs."""
-    from cnnclf.evaluation import figures
+    from cnnclf.evaluation import learning_curves
 
     history = [row.to_dict() for row in state.history]
-    figures.draw_curves(history, run.curves, best_epoch=state.best_epoch)
+    learning_curves.draw_curves(history, run.curves, best_epoch=state.best_epoch)
 
 
 def read_epochs(run: RunDirectory) -> list[EpochRow]:
@@ -117,11 +115,7 @@ class HistoryFile:
     def on_epoch(self, row: EpochRow, is_best: bool) -> None:  # noqa: ARG002
         """Write the file with one more row."""
         self._rows.append(row.to_dict())
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self._rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_text_atomic(self._path, text.getvalue())
+        write_csv_atomic(self._path, [self._rows[0], *(row.values() for row in self._rows)])
 
 
 class LoggedProgress:

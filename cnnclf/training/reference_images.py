@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from cnnclf.data.store import Pixels
+from cnnclf.data.store import Pixels, keep_readable
 from cnnclf.errors import ImageError
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_comparison import MAX_IMAGES, save_reference
@@ -17,7 +17,7 @@ def keep_reference(classifier: Classifier, pixels: Pixels, *, rows: npt.NDArray[
         pixels: The decoded images.
         rows: Rows to choose from, in the order of the dataset, so that all classes occur.
     """
-    readable = rows[~np.isin(rows, np.fromiter(pixels.failed, np.intp, len(pixels.failed)))]
+    readable = keep_readable(rows, pixels.failed)
     count = min(MAX_IMAGES, len(readable))
     if not count:
         return

@@ -200,7 +200,7 @@ def conduct_run(
             return TrainResult(run, state, None, len(work.pixels.failed))
         if plan.config.training.calibrate:
             judge_best(work)
-        report = evaluate_best(work, with_index=plan.config.training.calibrate)
+        report = evaluate_best(work)
     failed = {dataset.manifest.paths[row] for row in work.pixels.failed}
     return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
 
@@ -284,20 +284,21 @@ def judge_best(work: Work[Any]) -> Calibration | None:
     return found
 
 
-def evaluate_best(work: Work[Any], *, with_index: bool = False) -> Report:
+def evaluate_best(work: Work[Any]) -> Report:
     """Evaluate the best checkpoint on test, as everybody will load it.
+
+    A run that is calibrated also stores what sets of labels and familiarity need.
 
     Args:
         work: A run that was fitted.
-        with_index: Whether to store what sets of labels and familiarity need, if it is not there.
 
     Returns:
         The report on the test split, or on val or train if there is none.
     """
-    counts = work.plan.counts
+    counts, is_calibrated = work.plan.counts, work.plan.config.training.calibrate
     split = "test" if counts["test"] else "val" if counts["val"] else "train"
     bundle = read_json(work.run.find_checkpoint("best") / CLASSIFIER_FILE)
-    with_index = with_index and bool(counts["val"]) and FIELD not in bundle
+    with_index = is_calibrated and counts["val"] and FIELD not in bundle
     classifier = Classifier.load(work.run.path, features=None if with_index else 0)
     report = evaluate(
         classifier,

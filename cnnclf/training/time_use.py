@@ -1,6 +1,7 @@
 """Where the time of a run went by the end of its first epoch: start, waiting or computing."""
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 
 from cnnclf.evaluation.learning_diagnosis import describe_shares
 from cnnclf.progress import Progress
@@ -13,6 +14,7 @@ _ADVICE = (
 )
 
 
+@dataclass(eq=False)
 class TimeUse:
     """Reports once, after the first epoch of a process, what the time so far was spent on.
 
@@ -22,22 +24,20 @@ class TimeUse:
         run: Its record receives the seconds before the first epoch, of all processes.
     """
 
-    def __init__(
-        self, progress: Progress, seconds: Callable[[], float], *, run: RunDirectory
-    ) -> None:
-        self._progress = progress
-        self._seconds = seconds
-        self._run = run
-        self._is_done = False
+    progress: Progress
+    seconds: Callable[[], float]
+    _: KW_ONLY
+    run: RunDirectory
+    _is_done: bool = field(default=False, init=False)
 
     def on_epoch(self, row: EpochRow, is_best: bool) -> None:  # noqa: ARG002
         """Report after the first epoch."""
         if not self._is_done:
             self._is_done = True
-            record, seconds = self._run.read_record(), self._seconds()
+            record, seconds = self.run.read_record(), self.seconds()
             start_s = float(record.get("start_s") or 0.0) + max(0.0, seconds - row.seconds)
-            self._run.update_run(start_s=round(start_s, 3))
-            self._progress.note(describe_use(row, seconds, device=str(record.get("device"))))
+            self.run.update_run(start_s=round(start_s, 3))
+            self.progress.note(describe_use(row, seconds, device=str(record.get("device"))))
 
 
 def describe_use(row: EpochRow, seconds: float, *, device: str = "") -> str:

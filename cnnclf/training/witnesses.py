@@ -1,5 +1,7 @@
 """What networks say about the images of a dataset, for `cnnclf check`; computed when it asks."""
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,41 +58,31 @@ def open_networks(
         check_labels(classifier.labels, dataset)
         judge = _Judge(classifier, config.threads, progress)
         margins = read_margins(RunDirectory(run).margins)
-    return Networks(_Embed(config.threads, progress) if wanted else None, judge, margins)
+    embed = partial(embed_images, threads=config.threads, progress=progress) if wanted else None
+    return Networks(embed, judge, margins)
 
 
-class _Embed:
-    """Computes features of a pretrained network."""
-
-    def __init__(self, threads: int | None, progress: Progress) -> None:
-        self._threads = threads
-        self._progress = progress
-
-    def __call__(self, dataset: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
-        return embed_images(dataset, rows, threads=self._threads, progress=self._progress)
-
-
+@dataclass(eq=False)
 class _Judge:
     """Computes the probabilities of a run, in the order of the labels of the dataset."""
 
-    def __init__(self, classifier: Classifier, threads: int | None, progress: Progress) -> None:
-        self._classifier = classifier
-        self._threads = threads
-        self._progress = progress
+    classifier: Classifier
+    threads: int | None
+    progress: Progress
 
     def __call__(self, dataset: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         pixels = open_pixels(
             dataset,
-            self._classifier.input_spec,
+            self.classifier.input_spec,
             cache="none",
             rows=rows,
-            threads=self._threads,
-            progress=self._progress,
+            threads=self.threads,
+            progress=self.progress,
         )
         found = predict_rows(
-            self._classifier, dataset, rows=rows, pixels=pixels, progress=self._progress
+            self.classifier, dataset, rows=rows, pixels=pixels, progress=self.progress
         )
-        order = [self._classifier.labels.index(label) for label in dataset.labels]
+        order = [self.classifier.labels.index(label) for label in dataset.labels]
         probabilities = np.full((len(dataset), len(order)), np.nan, np.float32)
         probabilities[found.rows] = found.probabilities[:, order]
         return probabilities

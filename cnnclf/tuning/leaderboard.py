@@ -1,13 +1,11 @@
 """What a search found, and the files that say so."""
 
-import csv
-import io
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnclf.files import write_json_atomic, write_text_atomic
+from cnnclf.files import write_csv_atomic, write_json_atomic, write_text_atomic
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.state import Score
 from cnnclf.tuning.confirmation import Confirmation
@@ -116,12 +114,9 @@ def write_result(result: SearchResult) -> None:
         RunError: A file cannot be written.
         DeviceError: The disk is full.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*asdict(result.rows[0]), "in words"])
-    for row in result.rows:
-        writer.writerow([*asdict(row).values(), describe_settings(row.settings)])
-    write_text_atomic(result.directory / LEADERBOARD_FILE, text.getvalue())
+    rows = ([*asdict(row).values(), describe_settings(row.settings)] for row in result.rows)
+    heading = [*asdict(result.rows[0]), "in words"]
+    write_csv_atomic(result.directory / LEADERBOARD_FILE, [heading, *rows])
     about = f"# Trial {result.winner} of {result.directory.name}"
     about += ": the default configuration, which nothing beat.\n" if not result.winner else ".\n"
     settings = result.plan.to_toml() or ""

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from cnnclf import files
+from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.bundles import hash_files
-from cnnclf.inference.classifier import Classifier, find_bundle
+from cnnclf.inference.classifier import Classifier
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,6 @@ from cnnclf.config import (
     choices_of,
     list_fields,
     option_name,
-    setting_keys,
 )
 from cnnclf.errors import ConfigError, UsageError
 from cnnclf.inference.engines.engine_table import PRECISIONS
@@ -52,12 +51,12 @@ def parameters_of(command_name: str) -> dict[str, object]:
 @KINDS
 def test_every_setting_is_an_option(command: str, kind: type[CommandConfig]) -> None:
     options = parameters_of(command)
-    assert not [key for key in setting_keys(kind) if option_name(key) not in options]
+    assert not [key for key in list_fields(kind) if option_name(key) not in options]
 
 
 @KINDS
 def test_option_names_do_not_collide(command: str, kind: type[CommandConfig]) -> None:
-    names = [option_name(key) for key in setting_keys(kind)]
+    names = [option_name(key) for key in list_fields(kind)]
     assert len(set(names)) == len(names)
 
 

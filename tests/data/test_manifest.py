@@ -7,13 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnclf.data.manifest import (
-    DATASET_NAME,
-    MANIFEST_NAME,
-    is_dataset,
-    load_dataset,
-    save_dataset,
-)
+from cnnclf.data.description import DATASET_NAME, MANIFEST_NAME
+from cnnclf.data.manifest import is_dataset, load_dataset, save_dataset
 from cnnclf.data.manifest_rows import Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import read_json, write_json_atomic

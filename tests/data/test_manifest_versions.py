@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnclf.data.manifest import DATASET_NAME, load_dataset, save_dataset
+from cnnclf.data.description import DATASET_NAME
+from cnnclf.data.manifest import load_dataset, save_dataset
 from cnnclf.data.manifest_rows import Row
 from cnnclf.data.manifest_versions import (
     RowChange,

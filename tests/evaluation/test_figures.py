@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cnnclf.evaluation import figures
-from cnnclf.evaluation.figures import SheetItem, draw_confusion, draw_curves, draw_sheet
+from cnnclf.evaluation import figures, learning_curves
+from cnnclf.evaluation.figures import SheetItem, draw_confusion, draw_sheet
+from cnnclf.evaluation.learning_curves import draw_curves
 
 ODD_LABELS = [
     "plain",
@@ -133,7 +134,7 @@ def test_rates_of_phases_that_differ_much_are_drawn_on_a_logarithmic_axis(
 
     axes = Figure().add_subplot()
     rates = np.array([1e-2, 1e-3, second, second / 100])
-    figures._draw_rates(axes, np.arange(1.0, 5.0), rates, ["head", "head", "tail", "tail"])
+    learning_curves._draw_rates(axes, np.arange(1.0, 5.0), rates, ["head", "head", "tail", "tail"])
     assert axes.get_yscale() == scale
     assert [list(np.asarray(line.get_xdata())) for line in axes.lines] == [[1, 2], [3, 4]]
     low, high = axes.get_ylim()
@@ -153,7 +154,7 @@ def test_curves_of_any_history(tmp_path: Path, name: str, best_epoch: int | None
 def test_curves_show_both_splits_and_the_best_epoch(tmp_path: Path) -> None:
     draw_curves(_history(20), tmp_path / "h.png", best_epoch=12)
     pixels = _read(tmp_path / "h.png")
-    for color in (figures._BLUE, figures._ORANGE, figures._GREEN):
+    for color in (figures.BLUE, figures.ORANGE, learning_curves._GREEN):
         rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
         assert (pixels == rgb).all(axis=-1).sum() > 50
 
@@ -220,9 +221,9 @@ def test_neither_pyplot_nor_matplotlib_is_loaded_early(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from cnnclf.drawing import lettering
-from cnnclf.evaluation import figures, metrics
+from cnnclf.evaluation import learning_curves, metrics
 assert not {{"matplotlib", "sklearn"}} & set(sys.modules)
-figures.draw_curves([], Path({str(tmp_path / "h.png")!r}))
+learning_curves.draw_curves([], Path({str(tmp_path / "h.png")!r}))
 assert "matplotlib.pyplot" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ import pytest
 import cnnclf
 from cnnclf.config import HeadConfig
 from cnnclf.errors import RunError, UsageError
-from cnnclf.explainers.evidence import compute_evidence, map_evidence, measure_errors
+from cnnclf.explainers.evidence import map_evidence, measure_errors
 from cnnclf.explainers.explainer import ClassMaps
 from cnnclf.explainers.explainer_table import find_explainers
 from cnnclf.explainers.explaining import ExplainRequest, explain_images
@@ -151,7 +151,8 @@ def test_a_wrong_map_is_found(open_model: OpenModel) -> None:
     network: Network = context.network
     head = find_head(network.graph)
     pixels = draw_noise(context)[None]
-    maps, logits = compute_evidence(head, pixels, classes=[1])
+    features, logits = head.look(pixels)
+    maps = head.contributions(features, np.array([1]))
     wrong = maps[0] * 1.001
     told = [
         describe_errors(
@@ -200,7 +201,8 @@ def test_images_pass_through_the_network_once(
     explained = list(explain_images(context, images, request=request))
     assert looked == [3]
     for image, each in zip(images, explained, strict=True):
-        maps, logits = compute_evidence(head, image[None], classes=[1])
+        features, logits = head.look(image[None])
+        maps = head.contributions(features, np.array([1]))
         assert each.explanation is not None
         np.testing.assert_allclose(each.explanation.arrays["maps"], maps[0], atol=1e-6)
         assert each.scores["completeness_errors"][0] < MAX_ERROR

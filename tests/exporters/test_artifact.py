@@ -346,7 +346,7 @@ def test_a_model_trained_in_half_precision_is_exported_in_float32(
 ) -> None:
     import keras
 
-    from cnnclf.inference.classifier import save_bundle
+    from cnnclf.inference.bundles import save_bundle
     from cnnclf.inference.engines.keras_engine import set_precision
     from tests.exporters.material import SPEC, build_model, open_exact
 

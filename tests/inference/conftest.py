@@ -11,8 +11,9 @@ from PIL import Image
 
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.images.input_spec import InputSpec
+from cnnclf.inference.bundles import save_bundle
 from cnnclf.inference.calibration_data import FIELD, CalibrationData, save_calibration
-from cnnclf.inference.classifier import Classifier, save_bundle
+from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.familiarity import Familiarity, find_distances, quantize
 from cnnclf.inference.label_sets import score_truth
 

@@ -13,7 +13,7 @@ import pytest
 
 from cnnclf.errors import CnnclfError, DataError, RunError, UsageError
 from cnnclf.inference.adopting import adopt_model, find_model
-from cnnclf.inference.bundles import find_bundle
+from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.foreign_model import parse_scaling, parse_size, read_labels
 from tests.conftest import Cli

@@ -12,7 +12,9 @@ import pytest
 from cnnclf import files
 from cnnclf.errors import RunError
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.inference.classifier import Classifier, find_bundle, save_bundle
+from cnnclf.inference.bundle_paths import find_bundle
+from cnnclf.inference.bundles import save_bundle
+from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_engine import KerasEngine
 from cnnclf.runs.run_opening import create_run
 from tests.inference.conftest import LABELS, SPEC, Draw, build_tiny

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnclf.errors import CnnclfError, DataError, MissingPackageError, RunError, UsageError
-from cnnclf.inference.bundles import find_bundle
+from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.classifier import Classifier
 from tests.conftest import Cli
 from tests.inference.test_adopting import LABELS, adopt, labels

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnnclf.errors import RunError
-from cnnclf.inference.bundles import find_bundle
+from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.runs.run_names import SAVED_MODEL
 from tests.inference.test_adopting import LABELS, adopt, labels, sigmoid, with_softmax

@@ -16,7 +16,7 @@ import pytest
 from cnnclf.errors import ConfigError
 from cnnclf.models.backbones import BACKBONES, Backbone, find_backbone
 from cnnclf.models.normalize import IMAGENET_MEAN, IMAGENET_STD
-from cnnclf.models.trunk import build_backbone, find_cut, find_stage_end, split_backbone
+from cnnclf.models.trunk import build_backbone, find_cut, find_stage_end
 
 Pixels = npt.NDArray[np.float32]
 
@@ -113,8 +113,6 @@ def test_what_cannot_be_built_or_cut_is_refused() -> None:
     with pytest.raises(ConfigError, match="'stage8'") as error:
         find_stage_end(model, row, stage="stage8")
     assert "stem, stage1" in error.value.hint
-    with pytest.raises(ConfigError, match="after its last stage, final"):
-        split_backbone(model, row, stage="final")
 
 
 def check_normalization(row: Backbone, model: Any, pixels: Pixels) -> None:
@@ -143,6 +141,8 @@ def normalize_as_trained(row: Backbone, pixels: Pixels) -> Any:
 
 def check_stages(row: Backbone, model: Any, pixels: Pixels) -> None:
     """Stages follow each other, and trunk and tail at each cut are the whole backbone."""
+    import keras
+
     ends = [find_stage_end(model, row, stage=name) for name in row.stage_names]
     assert ends == sorted(set(ends))
     assert ends[-1] == len(model.operations) - 1
@@ -150,8 +150,9 @@ def check_stages(row: Backbone, model: Any, pixels: Pixels) -> None:
     for name, end in zip(row.stage_names[:-1], ends[:-1], strict=True):
         expected = 2 if row.name.startswith("nasnet") and name != "stem" else 1
         assert len(find_cut(model, end)) == expected, name
-    middle = row.stage_names[len(ends) // 2]
-    trunk, tail = split_backbone(model, row, stage=middle)
+    cut = find_cut(model, ends[len(ends) // 2])
+    crossing = cut[0] if len(cut) == 1 else cut
+    trunk, tail = keras.Model(model.input, crossing), keras.Model(crossing, model.output)
     whole = np.asarray(model(pixels, training=False))
     joined = np.asarray(tail(trunk(pixels, training=False), training=False))
     assert np.isfinite(whole).all()

@@ -10,7 +10,7 @@ import pytest
 
 from cnnclf import files
 from cnnclf.errors import ExitCode, RunError, UsageError
-from cnnclf.inference.bundles import find_bundle
+from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_listing import list_runs
 from cnnclf.runs.run_names import RECORD_FILE, RUN_VERSION

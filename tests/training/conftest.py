@@ -48,7 +48,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def touch(_content: object, path: Path, **_options: object) -> None:
         path.touch()
 
-    monkeypatch.setattr("cnnclf.evaluation.figures.draw_curves", touch)
+    monkeypatch.setattr("cnnclf.evaluation.learning_curves.draw_curves", touch)
     monkeypatch.setattr("cnnclf.evaluation.report_files.draw_confusion", touch)
     monkeypatch.setattr("cnnclf.evaluation.report_files.draw_sheet", touch)
 

@@ -1,6 +1,5 @@
 """`cnnclf augment-preview`: an image that shows what augmentation does to a dataset."""
 
-import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from cnnclf.cli import options
 from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
+from cnnclf.cli.output_files import check_output
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
-from cnnclf.cli.training_commands import ConfigFile
+from cnnclf.cli.training_commands import ConfigFile, open_source
 from cnnclf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,26 +51,19 @@ def augment_preview_command(
     The left column shows images without augmentation, the others show what the network sees in
     training with the same options. Check that every augmented image still shows its class.
     """
-    from cnnclf.config import ImportConfig, load_config
-    from cnnclf.importers import open_dataset
+    from cnnclf.config import load_config
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs.run_opening import find_settings
 
     path = out_ or _DEFAULT_FILE
-    if path.suffix.lower() != ".png":
-        raise UsageError(
-            f"--out {path}: expected a file name that ends in .png",
-            f"--out {shlex.quote(str(path.with_suffix('.png')))}" if path.name else "",
-        )
-    options.check_new(out_, overwrite=overwrite)
+    check_output(path, "--out", endings=(".png",), overwrite=overwrite or out_ is None)
     loaded, origins = load_config(
         config and find_settings(config, command="train"),
         assignments=tuple(set_ or ()),
         options=given_settings(settings),
         command="augment-preview",
     )
-    options_ = ImportConfig(seed=loaded.runtime.seed)
-    found = open_dataset(dataset, options=options_, progress=out.progress())
+    found = open_source(dataset, seed=loaded.runtime.seed)
     with blaming_options(origins):
         plan = plan_training(loaded, found, given=origins)
     if not plan.operations and not each:

@@ -9,6 +9,7 @@ from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
+from cnnclf.cli.training_commands import open_source
 
 _SETTINGS = ("training.epochs", "training.batch_size", "data.", "runtime.")
 _FIXED = {"model.preset": "tiny", "augment.preset": "none"}
@@ -35,19 +36,15 @@ def check_order_command(
     images with their pixels moved to other places, the same places in all of them; then compares
     the two on the images of test and val. Nothing but --out is written.
     """
-    if out_ is not None:
-        check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
-    from cnnclf.config import ImportConfig, load_config
+    check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
+    from cnnclf.config import load_config
     from cnnclf.data.checks import check_trainable
-    from cnnclf.importers import open_dataset
     from cnnclf.planning.train_plan import plan_training
-    from cnnclf.runtime import setup_runtime
+    from cnnclf.training.precision import set_up
 
     typed = given_settings(settings)
     config, origins = load_config(options=_FIXED | typed, command="check-order")
-    found = open_dataset(
-        dataset, options=ImportConfig(seed=config.runtime.seed), progress=out.progress()
-    )
+    found = open_source(dataset, seed=config.runtime.seed)
     check_trainable(found, uneven="")
     with blaming_options(origins):
         plan = plan_training(config, found, given=origins)
@@ -61,15 +58,7 @@ def check_order_command(
             del light["data.image_size"]
         config, origins = load_config(options=_FIXED | light | typed)
         plan = plan_training(config, found, given=origins)
-    machine = plan.config.runtime
-    runtime = setup_runtime(
-        device=machine.device,
-        precision=machine.precision,
-        seed=machine.seed,
-        deterministic=machine.deterministic,
-        verbose=verbose,
-        progress=out.progress(),
-    )
+    runtime = set_up(plan, verbose=verbose, progress=out.progress())
     from cnnclf.training.pixel_order import measure_order
 
     value, shown = measure_order(plan, found, runtime=runtime, progress=out.progress())

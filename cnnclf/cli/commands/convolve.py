@@ -11,6 +11,7 @@ from cnnclf.cli.output_files import check_output
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import ConvolveConfig
 from cnnclf.errors import UsageError
+from cnnclf.names import join_sides
 
 if TYPE_CHECKING:
     from cnnclf.explainers.convolution import Arithmetic, Maps
@@ -48,10 +49,8 @@ def convolve_command(
     filter that a network has learned is RUN:LAYER:INDEX, such as runs/first:block1_conv1:0; it
     reads what its layer reads for this image.
     """
-    if out_ is not None:
-        check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
-    if animate is not None:
-        check_output(animate, "--animate", endings=(".gif", ".png"), overwrite=overwrite)
+    check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
+    check_output(animate, "--animate", endings=(".gif", ".png"), overwrite=overwrite)
     place = None if show_arithmetic is None else _parse_place(show_arithmetic)
     config = read_settings(ConvolveConfig, settings)
     from cnnclf.explainers.convolved_image import convolve_image
@@ -99,17 +98,18 @@ def _show(done: "ConvolvedImage") -> None:
     after: list[str] = [config.activation] if config.activation != "none" else []
     after += [f"{config.pool} pooling {config.pool_size}"] if config.pool != "none" else []
     pairs: dict[str, object] = {
-        "image": f"{done.name}: {_size(done.pixels.shape)}",
+        "image": f"{done.name}: {join_sides(done.pixels.shape)}",
         "filter": f"{convolved.kernel.name}, {', '.join(moves)}",
     }
     if not done.is_pixels:
-        pairs["input"] = f"{_size(image.shape)}, what the layer reads"
+        pairs["input"] = f"{join_sides(image.shape)}, what the layer reads"
     if after:
         pairs["after it"] = ", ".join(after)
     pairs |= done.formulas()
     result = done.result
     pairs["result"] = (
-        f"{_size(result.shape)}, {result.min():.4g} to {result.max():.4g}, mean {result.mean():.4g}"
+        f"{join_sides(result.shape)}, {result.min():.4g} to {result.max():.4g}, "
+        f"mean {result.mean():.4g}"
     )
     out.pairs("", pairs)
     if max(convolved.kernel.weights.shape[:2]) <= 9 and convolved.kernel.weights.ndim == 2:
@@ -168,7 +168,3 @@ def _write(done: "ConvolvedImage", figure: Path | None, animation: Path | None) 
         out.line(f"wrote {figure}")
         written.append(figure)
     return written
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

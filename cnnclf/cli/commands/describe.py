@@ -73,8 +73,7 @@ def describe_command(
     Describes the network of a run, a backbone, or the network that 'cnnclf train' would build with
     the same options, for RGB images of 64x64 if nothing else is given. No weights are loaded.
     """
-    if diagram is not None:
-        check_output(diagram, "--diagram", endings=_ENDINGS, overwrite=overwrite)
+    check_output(diagram, "--diagram", endings=_ENDINGS, overwrite=overwrite)
     given = given_settings(settings)
     _check_together(run, backbone, classes, given)
     network = _describe(run, backbone, classes, given, verbose=verbose)

@@ -10,7 +10,7 @@ from cnnclf import hardware
 from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.data.cache import cache_dir
-from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
+from cnnclf.errors import DeviceError, ExitCode, MissingPackageError
 from cnnclf.files import format_bytes, free_bytes
 from cnnclf.packages import install_command, read_versions
 from cnnclf.runs.run_names import ENGINE_CACHE
@@ -76,7 +76,7 @@ def _try_runtime(
     try:
         runtime = setup_runtime(device="auto", verbose=verbose, progress=out.progress())
     except (DeviceError, MissingPackageError) as error:
-        return None, _problem_of(error)
+        return None, Problem(error.exit_code, error.message, error.hint)
     if runtime.kind == "gpu" or not gpus:
         return runtime, None
     if runtime.backend != "tensorflow":
@@ -88,10 +88,6 @@ def _try_runtime(
     why = tensorflow_gpu_problem()
     message = f"{gpus[0].name} was found, but it cannot be used: {why.reason}"
     return runtime, Problem(ExitCode.DEVICE, message, why.hint)
-
-
-def _problem_of(error: CnnclfError) -> Problem:
-    return Problem(error.exit_code, error.message, error.hint)
 
 
 def _describe_versions(runtime: "RuntimeInfo | None") -> dict[str, str]:

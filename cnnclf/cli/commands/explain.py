@@ -81,7 +81,8 @@ def explain_command(
             "IMAGES",
             hint=f"only the views of the network need none: {_list_views_without_image()}",
         )
-    from cnnclf.inference.bundles import check_order, find_bundle, read_bundle, read_kind
+    from cnnclf.inference.bundle_paths import check_order, find_bundle
+    from cnnclf.inference.bundles import read_bundle, read_kind
     from cnnclf.inference.origins import warn_of_unfinished
     from cnnclf.prediction.inputs import ImageInputs
 

@@ -1,8 +1,7 @@
 """`cnnclf finetune`: fine-tunes a pretrained backbone, from plan to tested model."""
 
-from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnclf.cli import options
 from cnnclf.cli.network_tables import GroupedCount
@@ -15,10 +14,12 @@ from cnnclf.cli.training_commands import (
     DryRun,
     Force,
     Out,
+    Planning,
     Request,
     Resume,
     Source,
     Track,
+    Trainer,
     Verbose,
     run_training,
 )
@@ -27,7 +28,6 @@ from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
     from cnnclf.config import TailConfig
-    from cnnclf.data.manifest import Dataset
     from cnnclf.planning.finetune_plan import FinetunePlan
 
 
@@ -66,40 +66,19 @@ def finetune_command(
         dry_run=dry_run,
         verbose=verbose,
     )
-    return run_training(request, _BackboneTrainer())
+    return run_training(request, _TRAINER)
 
 
-class _BackboneTrainer:
-    kind = FinetuneConfig
-    has_phases = True
+def _load_planning() -> "Planning[FinetunePlan]":
+    from cnnclf.planning.finetune_plan import FinetunePlan, check_settings, plan_finetuning
 
-    def check(self, config: FinetuneConfig, *, given: Mapping[str, str]) -> None:
-        from cnnclf.planning.finetune_plan import check_settings
+    return Planning(check_settings, plan_finetuning, FinetunePlan.from_dict)
 
-        check_settings(config, given=given)
 
-    def plan(
-        self, config: FinetuneConfig, dataset: "Dataset", *, given: Mapping[str, str]
-    ) -> "FinetunePlan":
-        from cnnclf.planning.finetune_plan import plan_finetuning
+def _fetch_weights(plan: "FinetunePlan", progress: Progress) -> None:
+    from cnnclf.models.weights.sources import fetch_weights
 
-        return plan_finetuning(config, dataset, given=given)
-
-    def read_plan(self, content: Mapping[str, Any]) -> "FinetunePlan":
-        from cnnclf.planning.finetune_plan import FinetunePlan
-
-        return FinetunePlan.from_dict(content)
-
-    def describe(self, plan: "FinetunePlan") -> dict[str, str]:
-        return _describe(plan)
-
-    def show_network(self, plan: "FinetunePlan") -> None:
-        _show_stages(plan)
-
-    def prepare(self, plan: "FinetunePlan", progress: Progress) -> None:
-        from cnnclf.models.weights.sources import fetch_weights
-
-        fetch_weights(plan.weights, progress=progress)
+    fetch_weights(plan.weights, progress=progress)
 
 
 def _describe(plan: "FinetunePlan") -> dict[str, str]:
@@ -190,3 +169,8 @@ def _describe_tail(tail: "TailConfig", frozen: str) -> str:
         f"{what}, {count_of(tail.epochs, 'epoch')}, learning rate {tail.learning_rate:g}{decay}, "
         f"{tail.schedule} schedule"
     )
+
+
+_TRAINER = Trainer(
+    FinetuneConfig, _load_planning, _describe, _show_stages, _fetch_weights, has_phases=True
+)

@@ -11,7 +11,7 @@ from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.plan_words import typed_option
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
-from cnnclf.cli.training_commands import ConfigFile
+from cnnclf.cli.training_commands import ConfigFile, open_source
 
 if TYPE_CHECKING:
     from cnnclf.training.rate_range import RateRange
@@ -40,10 +40,8 @@ def lr_find_command(
     The suggestion is where the smoothed loss falls most steeply, before its minimum. Give the
     options of 'cnnclf train' that change the network or the batches. Nothing but --out is written.
     """
-    if out_ is not None:
-        check_output(out_, "--out", endings=(".html", ".htm"), overwrite=overwrite)
-    from cnnclf.config import ImportConfig, load_config
-    from cnnclf.importers import open_dataset
+    check_output(out_, "--out", endings=(".html", ".htm"), overwrite=overwrite)
+    from cnnclf.config import load_config
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs.run_opening import find_settings
     from cnnclf.training.precision import set_up
@@ -52,9 +50,7 @@ def lr_find_command(
     loaded, origins = load_config(
         config and find_settings(config, command="train"), options=typed, command="lr-find"
     )
-    found = open_dataset(
-        dataset, options=ImportConfig(seed=loaded.runtime.seed), progress=out.progress()
-    )
+    found = open_source(dataset, seed=loaded.runtime.seed)
     with blaming_options(origins):
         plan = plan_training(loaded, found, given=origins)
     runtime = set_up(plan, verbose=verbose, progress=out.progress())

@@ -110,7 +110,8 @@ def predict_command(
         if finished is not None:
             return finished
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
-    from cnnclf.inference.bundles import check_order, find_bundle, read_kind
+    from cnnclf.inference.bundle_paths import check_order, find_bundle
+    from cnnclf.inference.bundles import read_kind
     from cnnclf.inference.origins import warn_of_unfinished
 
     check_order(run, images, command="predict")
@@ -154,7 +155,8 @@ def _report_finished(
 ) -> ExitCode | None:
     """Report that a job was finished before, if it was; a wrong path is reported later."""
     from cnnclf.files import read_json
-    from cnnclf.inference.bundles import find_bundle, read_kind
+    from cnnclf.inference.bundle_paths import find_bundle
+    from cnnclf.inference.bundles import read_kind
     from cnnclf.runs.run_names import CLASSIFIER_FILE
 
     is_plain = config.sets is None and config.unknown_by == "probability"

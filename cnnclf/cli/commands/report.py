@@ -51,8 +51,7 @@ def report_command(
     the run is renewed, any other is replaced with --overwrite only.
     """
     target = out_ if out_ is not None or len(runs) == 1 else Path("comparison.html")
-    if target is not None:
-        check_output(target, "--out", endings=(".html", ".htm"), overwrite=overwrite)
+    check_output(target, "--out", endings=(".html", ".htm"), overwrite=overwrite)
     if len(runs) > 1:
         if evaluation is not None:
             raise UsageError("--evaluation is for the report of one run", "several use the test")

@@ -10,12 +10,11 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
 from cnnclf.cli.declaring import argument, option
-from cnnclf.cli.network_tables import GroupedCount
+from cnnclf.cli.network_tables import group_digits
 from cnnclf.cli.output import out
 from cnnclf.cli.run_figures import (
     METRICS,
     RECORD_FIGURES,
-    flatten,
     format_figure,
     format_setting,
     format_typed,
@@ -24,12 +23,11 @@ from cnnclf.cli.run_figures import (
     read_evaluations,
     read_export,
     read_plan,
-    section,
 )
 from cnnclf.cli.words import format_seconds
 from cnnclf.errors import ExitCode, RunError, UsageError
 from cnnclf.names import count_of, name_some
-from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_directory import RunDirectory, RunStatus, flatten, section
 from cnnclf.runs.run_listing import RunRow, describe_run, list_runs, remove_run
 from cnnclf.runs.run_opening import open_run
 
@@ -82,7 +80,7 @@ def list_command(
             [
                 *(row[key] for key in keys),
                 (row["model"] or "").replace(",", ", ") or None,
-                _grouped(row["parameters"]),
+                group_digits(row["parameters"]),
                 row["epochs"],
                 row["dataset"],
                 _local_day(row["created"]),
@@ -286,10 +284,6 @@ def _name_model(plan: Mapping[str, Any]) -> str | None:
     model = section(config, "model")
     filters = ",".join(map(str, list_items(model.get("filters"))))
     return f"{model.get('preset', 'cnn')} {filters}".strip() if model else None
-
-
-def _grouped(count: object) -> object:
-    return GroupedCount(count) if isinstance(count, int) else None
 
 
 def _local_day(moment: object) -> str | None:

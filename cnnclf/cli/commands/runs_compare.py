@@ -13,17 +13,15 @@ from cnnclf.cli.paired_tables import show_tests
 from cnnclf.cli.run_figures import (
     METRICS,
     RECORD_FIGURES,
-    flatten,
     format_figure,
     format_typed,
     list_shown,
     read_evaluations,
     read_plan,
-    section,
 )
 from cnnclf.errors import CnnclfError, DataError, RunError, UsageError
 from cnnclf.names import count_of
-from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory, flatten, section
 from cnnclf.runs.run_opening import open_run
 
 if TYPE_CHECKING:

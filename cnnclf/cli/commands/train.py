@@ -1,7 +1,6 @@
 """`cnnclf train`: trains a Sequential CNN on a dataset, from plan to tested model."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cnnclf.cli import options
 from cnnclf.cli.network_tables import GroupedCount
@@ -15,19 +14,20 @@ from cnnclf.cli.training_commands import (
     Extend,
     Force,
     Out,
+    Planning,
     Request,
     Resume,
     Source,
     Track,
+    Trainer,
     Verbose,
     extend_training,
     run_training,
 )
 from cnnclf.config import TrainConfig
-from cnnclf.progress import Progress
+from cnnclf.names import count_of, join_sides
 
 if TYPE_CHECKING:
-    from cnnclf.data.manifest import Dataset
     from cnnclf.planning.train_plan import TrainPlan
 
 
@@ -68,47 +68,17 @@ def train_command(
         verbose=verbose,
     )
     if extend is not None:
-        return extend_training(request, extend, trainer=CNN_TRAINER)
-    return run_training(request, CNN_TRAINER)
+        return extend_training(request, extend, trainer=_TRAINER)
+    return run_training(request, _TRAINER)
 
 
-class _CnnTrainer:
-    kind = TrainConfig
-    has_phases = False
+def _load_planning() -> "Planning[TrainPlan]":
+    from cnnclf.planning.train_plan import TrainPlan, check_settings, plan_training
 
-    def check(self, config: TrainConfig, *, given: Mapping[str, str]) -> None:
-        from cnnclf.planning.train_plan import check_settings
-
-        check_settings(config, given=given)
-
-    def plan(
-        self, config: TrainConfig, dataset: "Dataset", *, given: Mapping[str, str]
-    ) -> "TrainPlan":
-        from cnnclf.planning.train_plan import plan_training
-
-        return plan_training(config, dataset, given=given)
-
-    def read_plan(self, content: Mapping[str, Any]) -> "TrainPlan":
-        from cnnclf.planning.train_plan import TrainPlan
-
-        return TrainPlan.from_dict(content)
-
-    def describe(self, plan: "TrainPlan") -> dict[str, str]:
-        return _describe(plan)
-
-    def show_network(self, plan: "TrainPlan") -> None:
-        _show_layers(plan)
-
-    def prepare(self, plan: "TrainPlan", progress: Progress) -> None:
-        """Do nothing: a CNN starts from random weights."""
-
-
-CNN_TRAINER = _CnnTrainer()
+    return Planning(check_settings, plan_training, TrainPlan.from_dict)
 
 
 def _describe(plan: "TrainPlan") -> dict[str, str]:
-    from cnnclf.names import count_of
-
     model, training, optimizer = plan.config.model, plan.config.training, plan.config.optimizer
     operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
     memory = plan.anatomy.training_bytes(int(training.batch_size), optimizer.name)
@@ -139,7 +109,7 @@ def _show_layers(plan: "TrainPlan") -> None:
         rows=[
             (
                 layer.name,
-                "x".join(map(str, layer.output_shape)),
+                join_sides(layer.output_shape),
                 GroupedCount(layer.parameters),
                 GroupedCount(layer.macs),
                 layer.receptive_field or "whole image",
@@ -147,3 +117,6 @@ def _show_layers(plan: "TrainPlan") -> None:
             for layer in plan.anatomy.layers
         ],
     )
+
+
+_TRAINER = Trainer(TrainConfig, _load_planning, _describe, _show_layers)

@@ -10,7 +10,7 @@ from cnnclf.cli import options
 from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
-from cnnclf.cli.training_commands import Source, Track
+from cnnclf.cli.training_commands import Source, Track, open_source
 from cnnclf.cli.words import format_seconds
 from cnnclf.config import TuneConfig, change_config, load_config
 from cnnclf.errors import UsageError
@@ -150,9 +150,7 @@ def _prepare(
     fix: tuple[str, ...],
 ) -> "tuple[SearchRequest, AnyPlan]":
     """Open the dataset and check everything that was typed, before anything is trained."""
-    from cnnclf.config import ImportConfig
     from cnnclf.data.checks import check_trainable
-    from cnnclf.importers import open_dataset
     from cnnclf.tuning.recipes import RECIPES
     from cnnclf.tuning.request import prepare_search
     from cnnclf.tuning.space import load_space
@@ -160,7 +158,7 @@ def _prepare(
     config, _ = load_config(options=given, kind=TuneConfig)
     _, origins = load_config(assignments=fix, kind=RECIPES[command].kind)
     searched = None if space is None else load_space(space)
-    data = open_dataset(source, options=ImportConfig(seed=config.seed), progress=out.progress())
+    data = open_source(source, seed=config.seed)
     for warning in check_trainable(data, uneven="--fix training.balance=weights compensates"):
         out.warn(warning)
     with blaming_options({} if searched else origins):

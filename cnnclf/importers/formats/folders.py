@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -106,6 +107,7 @@ FOLDER_IMPORTERS: Final = (
 )
 
 
+@dataclass(eq=False)
 class _FolderReader:
     """Lists the images of a layout, and reports what it skips.
 
@@ -116,19 +118,16 @@ class _FolderReader:
         label_from: As in `ImportConfig`.
     """
 
-    def __init__(
-        self, layout: FolderLayout, walk: Walk, listing: Listing, label_from: str | None
-    ) -> None:
-        self._layout = layout
-        self._walk = walk
-        self._listing = listing
-        self._label_from = label_from
-        self._entered: set[str] = set()
-        self._looked: dict[str, tuple[list[str], list[str]]] = {}
+    layout: FolderLayout
+    walk: Walk
+    listing: Listing
+    label_from: str | None
+    _entered: set[str] = field(default_factory=set, init=False)
+    _looked: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict, init=False)
 
     def records(self) -> Iterator[Record]:
         """Yield the images, class by class."""
-        layout, choice = self._layout, self._layout.choice
+        layout, choice = self.layout, self.layout.choice
         self._skip_loose()
         for folder in choice.classes:
             yield from self._read_class(folder)
@@ -136,97 +135,97 @@ class _FolderReader:
             yield from self._read_list(found)
         self._skip_folders()
         if choice.joined:
-            self._listing.remarks.append(
+            self.listing.remarks.append(
                 f"sub-folders joined into their class: {name_some(choice.joined)}"
             )
         self._report_empty()
-        self._listing.remarks.extend(self._walk.remarks())
+        self.listing.remarks.extend(self.walk.remarks())
 
     def _read_class(self, folder: ClassFolder) -> Iterator[Record]:
-        rule = self._label_from if not folder.label else None
+        rule = self.label_from if not folder.label else None
         self._entered.add(folder.path)
-        for file in self._walk.all_files(folder.path):
+        for file in self.walk.all_files(folder.path):
             if rule is None:
                 yield Record(file, folder.label, folder.split)
-            elif label := _label_of(file[len(self._layout.base) :].lstrip("/"), rule):
+            elif label := _label_of(file[len(self.layout.base) :].lstrip("/"), rule):
                 yield Record(file, label, folder.split)
             else:
-                self._walk.skipped.append((file, f"--label-from {rule} finds no label"))
+                self.walk.skipped.append((file, f"--label-from {rule} finds no label"))
 
     def _read_list(self, found: LabelList) -> Iterator[Record]:
         listed = set()
-        for path, label in read_label_list(self._listing.root, found):
+        for path, label in read_label_list(self.listing.root, found):
             if path not in listed:
                 listed.add(path)
                 yield Record(path, label, found.split)
         _, files = self._look(found.folder)
         rest = [file for file in files if file not in listed and file != found.table]
-        self._walk.unneeded.extend((file, f"not listed in {found.table}") for file in rest)
+        self.walk.unneeded.extend((file, f"not listed in {found.table}") for file in rest)
         if rest:
-            self._listing.warnings.append(
+            self.listing.warnings.append(
                 f"{count_of(len(rest), 'file')} in {found.folder} skipped: not listed in "
                 f"{found.table}"
             )
 
     def _skip_loose(self) -> None:
-        layout, choice = self._layout, self._layout.choice
+        layout, choice = self.layout, self.layout.choice
         by_rule = {folder.path for folder in choice.classes if not folder.label}
         for place in dict.fromkeys([*layout.wrappers, *choice.places]):
             if place in by_rule:
                 continue
             loose = self._look(place)[1]
-            self._walk.unneeded.extend((file, _NO_CLASS) for file in loose)
+            self.walk.unneeded.extend((file, _NO_CLASS) for file in loose)
             if loose and self._split_of(place):
-                self._listing.warnings.append(
+                self.listing.warnings.append(
                     f"{count_of(len(loose), 'file')} directly in {place} skipped: {_NO_CLASS}"
                 )
         beside = [file for path in choice.beside for file in self._look(path)[1]]
-        self._walk.unneeded.extend((file, "beside the images of a class") for file in beside)
+        self.walk.unneeded.extend((file, "beside the images of a class") for file in beside)
         if beside:
-            self._listing.remarks.append(
+            self.listing.remarks.append(
                 f"{count_of(len(beside), 'file')} beside the images of a class skipped, such as "
                 f"{beside[0]}"
             )
 
     def _skip_folders(self) -> None:
         """Skip the files of unlabeled and other folders, each of which is named."""
-        for path in self._layout.unlabeled:
-            files = list(self._walk.all_files(path))
-            self._walk.unneeded.extend((file, _NO_LABEL) for file in files)
-            self._listing.warnings.append(
+        for path in self.layout.unlabeled:
+            files = list(self.walk.all_files(path))
+            self.walk.unneeded.extend((file, _NO_LABEL) for file in files)
+            self.listing.warnings.append(
                 f"{path} holds {count_of(len(files), 'file')} without a label, not used: they can "
                 "be predicted later"
             )
-        reasons = Counter(self._layout.choice.skipped.values())
+        reasons = Counter(self.layout.choice.skipped.values())
         for reason in reasons:
-            paths = [p for p, why in self._layout.choice.skipped.items() if why == reason]
-            files = [file for path in paths for file in self._walk.all_files(path)]
-            self._walk.unneeded.extend((file, reason) for file in files)
-            self._listing.warnings.append(
+            paths = [p for p, why in self.layout.choice.skipped.items() if why == reason]
+            files = [file for path in paths for file in self.walk.all_files(path)]
+            self.walk.unneeded.extend((file, reason) for file in files)
+            self.listing.warnings.append(
                 f"{count_of(len(files), 'file')} in {name_some(paths)} skipped: {reason}"
             )
 
     def _report_empty(self) -> None:
         empty = []
-        for place in dict.fromkeys([*self._layout.wrappers, *self._layout.choice.places]):
+        for place in dict.fromkeys([*self.layout.wrappers, *self.layout.choice.places]):
             for path in self._look(place)[0]:
-                unread = len(self._walk.skipped)
-                if path not in self._entered and next(self._walk.all_files(path), None) is None:
-                    empty += [path] if len(self._walk.skipped) == unread else []
+                unread = len(self.walk.skipped)
+                if path not in self._entered and next(self.walk.all_files(path), None) is None:
+                    empty += [path] if len(self.walk.skipped) == unread else []
         if empty:
-            self._listing.remarks.append(f"empty folders skipped: {name_some(empty)}")
+            self.listing.remarks.append(f"empty folders skipped: {name_some(empty)}")
 
     def _look(self, path: str) -> tuple[list[str], list[str]]:
         """Look at a folder once, because each look reports what is hidden in it."""
         if path not in self._looked:
-            self._looked[path] = self._walk.look(path)
+            self._looked[path] = self.walk.look(path)
         return self._looked[path]
 
     def _split_of(self, place: str) -> str:
         return next(
             (
                 split
-                for path, split in self._layout.splits.items()
+                for path, split in self.layout.splits.items()
                 if place == path or place.startswith(f"{path}/")
             ),
             "",

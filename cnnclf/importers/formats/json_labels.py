@@ -99,7 +99,10 @@ def _read_pairs(source: Path) -> tuple[Pairs, list[str], str]:
         return _read_coco(source, document)
     if isinstance(document, dict) and isinstance(document.get("labels"), dict):
         return _read_numbered(source, document)
-    if isinstance(document, dict) and document and _is_map(document):
+    is_map = isinstance(document, dict) and all(
+        isinstance(label, str | int) for label in document.values()
+    )
+    if document and is_map:
         pairs = {name: [as_label(as_text("label", label))] for name, label in document.items()}
         return pairs, [], "a map from file to label"
     if isinstance(document, list) and document and all(isinstance(row, dict) for row in document):
@@ -109,10 +112,6 @@ def _read_pairs(source: Path) -> tuple[Pairs, list[str], str]:
         "map from file to label",
         "write a CSV file with the columns path,label",
     )
-
-
-def _is_map(document: dict[str, Any]) -> bool:
-    return all(isinstance(label, str | int) for label in document.values())
 
 
 def _read_numbered(source: Path, document: dict[str, Any]) -> tuple[Pairs, list[str], str]:

@@ -42,14 +42,16 @@ def choose_splits(
         flat: Whether splits need not hold folders, because file names tell the class.
     """
     readings = {path: read_split_name(name_of(path)) for path in folders}
-    divided = [path for path in folders if flat or _is_divided(view, path)]
+    divided = [path for path in folders if flat or view.filled(path) or find_label_list(view, path)]
     found = _find_named(readings, divided)
     if not found:
         return SplitChoice()
     present = set(found.values())
     splits = {path: settle_eval(split, present) for path, split in found.items()}
     rest = [path for path in folders if path not in splits]
-    problem = None if forced else _find_problem(view, splits, rest)
+    problem = None
+    if not forced:
+        problem = _find_rivals(view, splits) or _find_strangers(view, splits, rest)
     unlabeled = [path for path in rest if view.is_flat(path)]
     skipped = [path for path in rest if path not in unlabeled]
     return SplitChoice(splits, unlabeled, skipped, problem)
@@ -101,19 +103,11 @@ def _find_named(readings: Mapping[str, SplitReading], divided: list[str]) -> dic
     return dict(sorted(found.items(), key=lambda item: order.index(item[1])))
 
 
-def _is_divided(view: FolderView, path: str) -> bool:
-    return bool(view.filled(path)) or find_label_list(view, path) is not None
-
-
-def _find_problem(view: FolderView, splits: dict[str, str], rest: list[str]) -> DataError | None:
-    return _find_rivals(view, splits) or _find_strangers(view, splits, rest)
-
-
 def _find_rivals(view: FolderView, splits: dict[str, str]) -> DataError | None:
     """Refuse two folders for one split, unless they differ in their numbers (train-00)."""
     for split in sorted(set(splits.values())):
         same = [path for path, other in splits.items() if other == split]
-        if len({_without_digits(name_of(path)) for path in same}) > 1:
+        if len({"".join(filter(str.isalpha, name_of(path).casefold())) for path in same}) > 1:
             both = name_some([name_of(path) for path in same])
             one = {path: other for path, other in splits.items() if path not in same[1:]}
             return DataError(
@@ -153,7 +147,3 @@ def _find_strangers(view: FolderView, splits: dict[str, str], rest: list[str]) -
         f"{where} mixes split folders ({known}) and other folders ({names})",
         f"{spoken_option(splits)} skips {names}; --format class-folders makes each folder a class",
     )
-
-
-def _without_digits(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalpha())

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ Pieces = Generator[tuple[None, Logits], None, None]
 ComputePieces = Callable[[Iterator[tuple[None, Pixels]]], Pieces]
 
 
+@dataclass(eq=False)
 class PieceEngine:
     """An engine that computes several pieces at once.
 
@@ -30,11 +32,11 @@ class PieceEngine:
         compute: See `stream_in_pieces`.
     """
 
-    def __init__(self, name: str, precision: str, *, outputs: int, compute: ComputePieces) -> None:
-        self.name = name
-        self.precision = precision
-        self._outputs = outputs
-        self._compute = compute
+    name: str
+    precision: str
+    _: KW_ONLY
+    outputs: int
+    compute: ComputePieces
 
     def logits(self, pixels: Pixels) -> Logits:
         """Compute one batch."""
@@ -45,7 +47,7 @@ class PieceEngine:
         self, batches: Iterable[tuple[Tag, Pixels]]
     ) -> Generator[tuple[Tag, Logits], None, None]:
         """Compute batches in order."""
-        return stream_in_pieces(self._compute, batches, outputs=self._outputs)
+        return stream_in_pieces(self.compute, batches, outputs=self.outputs)
 
 
 def in_threads(compute: Callable[[Pixels], Logits], threads: int, *, name: str) -> ComputePieces:

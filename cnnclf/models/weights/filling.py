@@ -19,9 +19,10 @@ from cnnclf.models.backbones import Backbone
 from cnnclf.models.normalize import complete_inside_normalization
 from cnnclf.models.weights.layer_matching import Pair, list_wanted, match_layers
 from cnnclf.models.weights.lite_weights import load_lite_weights
-from cnnclf.models.weights.published import check_published, find_published_path, hash_file
+from cnnclf.models.weights.published import hash_file
 from cnnclf.models.weights.sources import WeightSource, fetch_weights, suggest_backbone
 from cnnclf.models.weights.stored_layers import Shape, StoredModel, open_stored, reading
+from cnnclf.names import name_some
 from cnnclf.progress import Progress
 from cnnclf.runs.run_names import CLASSIFIER_FILE
 
@@ -75,29 +76,8 @@ def load_weights(model: Any, source: WeightSource, *, progress: Progress) -> Loa
         _check_bundle(path, sha256)
     skipped = _load_path(model, source.backbone, path=path, is_published=source.kind == "imagenet")
     if skipped and source.kind == "file":
-        progress.note(f"layers of {path.name} that were skipped: {_name_some(skipped)}")
+        progress.note(f"layers of {path.name} that were skipped: {name_some(skipped, _SHOWN)}")
     return LoadedWeights(source.kind, source.name, sha256, skipped)
-
-
-def load_imagenet_weights(model: Any, backbone: Backbone) -> Path:
-    """Load the published ImageNet weights into a backbone, if they are on this machine.
-
-    Args:
-        model: The result of `build_backbone` for the row.
-        backbone: The row.
-
-    Returns:
-        The file that was read.
-
-    Raises:
-        MissingPackageError: The package that ships the file is not installed.
-        RunError: The file is missing or not the published one.
-    """
-    path = find_published_path(backbone)
-    if not backbone.imagenet.package:
-        check_published(path, backbone)
-    _load_path(model, backbone, path=path, is_published=True)
-    return path
 
 
 def load_weights_file(
@@ -208,8 +188,3 @@ def _describe(pair: Pair) -> str:
 
 def _describe_shapes(shapes: tuple[Shape, ...]) -> str:
     return " + ".join("x".join(map(str, shape)) or "scalar" for shape in shapes) or "nothing"
-
-
-def _name_some(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

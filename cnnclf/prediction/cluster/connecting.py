@@ -19,7 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cnnclf.errors import CnnclfError, DeviceError, MissingPackageError, UsageError
+from cnnclf.errors import (
+    CnnclfError,
+    DeviceError,
+    MissingPackageError,
+    UsageError,
+    one_line,
+    with_causes,
+)
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.runtime import quiet
 
@@ -179,7 +186,7 @@ def _join(ray: Any, address: str, *, verbose: bool) -> None:
 
 
 def _explain_refusal(error: BaseException, address: str) -> CnnclfError:
-    text = " ".join(f"{each}" for each in _causes(error))
+    text = " ".join(f"{each}" for each in with_causes(error))
     if address == OWN:
         return DeviceError(
             f"Ray cannot start on this machine: {_last_line(str(error))}",
@@ -192,7 +199,7 @@ def _explain_refusal(error: BaseException, address: str) -> CnnclfError:
         )
     if "version mismatch" in text.casefold():
         return DeviceError(
-            f"the versions of Python and Ray differ from those of the cluster: {_condense(error)}",
+            f"the versions of Python and Ray differ from those of the cluster: {one_line(error)}",
             "install the same versions on all nodes",
         )
     return _no_answer(address)
@@ -214,7 +221,7 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        text = "\n".join(str(each) for each in _causes(error))
+        text = "\n".join(str(each) for each in with_causes(error))
         if "No module named 'cnnclf" in text:
             raise MissingPackageError(
                 "a worker of the cluster cannot import cnnclf",
@@ -283,17 +290,6 @@ def _sigterm_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _condense(error: BaseException, limit: int = 300) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _last_line(text: str) -> str:

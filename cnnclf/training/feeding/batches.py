@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.augmentation.table import Augmenter
+from cnnclf.data.store import keep_readable
 from cnnclf.errors import CnnclfError, DataError, ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.training.feeding.sampling import cut_batches, draw_balanced
@@ -107,7 +108,7 @@ class Batches:
         devices: int = 1,
     ) -> None:
         self.pixels = pixels
-        self.rows = self._without_failed(np.asarray(rows, np.intp))
+        self.rows = keep_readable(np.asarray(rows, np.intp), pixels.failed)
         if not len(self.rows):
             raise DataError(f"none of the {len(rows)} images for batches can be decoded")
         self.num_classes = num_classes
@@ -313,7 +314,7 @@ class Batches:
             try:
                 return self.pixels.gather(rows), self._one_hot(rows), rows
             except ImageError:
-                good = self._without_failed(rows)
+                good = keep_readable(rows, self.pixels.failed)
                 if len(good) in (0, len(rows)):
                     raise
                 rows = good
@@ -322,7 +323,3 @@ class Batches:
         labels = np.zeros((len(rows), self.num_classes), np.float32)
         labels[np.arange(len(rows)), self._class_indices[rows]] = 1
         return labels
-
-    def _without_failed(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        failed = self.pixels.failed  # other threads may replace it with a longer one
-        return rows[~np.isin(rows, np.fromiter(failed, np.intp, len(failed)))]

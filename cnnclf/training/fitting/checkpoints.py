@@ -1,13 +1,13 @@
 """Writes the best and the last checkpoint of a run when they are due."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnclf.files import atomic_directory
-from cnnclf.inference.classifier import save_bundle
+from cnnclf.inference.bundles import save_bundle
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.optimizers import WeightAverage
 from cnnclf.training.fitting.state import TrainingState, save_state
@@ -31,6 +31,7 @@ class BundleContent:
     dataset: dict[str, str]
 
 
+@dataclass(eq=False)
 class Checkpoints:
     """Writes the best and the last checkpoint, at most once per `every_s` seconds.
 
@@ -38,42 +39,32 @@ class Checkpoints:
     checkpoint that includes it: after any interruption, resuming never loses a better best.
     """
 
-    def __init__(
-        self,
-        net: "keras.Model",
-        trained: "keras.Model",
-        *,
-        trainer: "keras.Model",
-        run: RunDirectory,
-        content: BundleContent,
-        state: TrainingState,
-        average: WeightAverage,
-        every_s: float,
-    ) -> None:
-        self._net = net
-        self._trained = trained
-        self._trainer = trainer
-        self._run = run
-        self._content = content
-        self._state = state
-        self._average = average
-        self._every_s = every_s
-        self._written = time.perf_counter()
-        self._best: tuple[int, list[Any]] | None = None
-        self._is_last_written = True
+    net: "keras.Model"
+    trained: "keras.Model"
+    _: KW_ONLY
+    trainer: "keras.Model"
+    run: RunDirectory
+    content: BundleContent
+    state: TrainingState
+    average: WeightAverage
+    every_s: float
+    _written: float = field(default_factory=time.perf_counter, init=False)
+    _best: tuple[int, list[Any]] | None = field(default=None, init=False)
+    _is_last_written: bool = field(default=True, init=False)
 
     def save_best(self) -> None:
         """Write the network as the best, or keep its weights until it is due."""
         if self._is_due():
             self._best = None
-            self._write_best(self._state.epoch)
+            with self.average.in_net(), atomic_directory(self.run.best) as directory:
+                _save(directory, self.net, self.content, self.state.epoch)
             return
         import keras
 
-        with self._average.in_net():
-            weights = self._trainer.trainable_variables
+        with self.average.in_net():
+            weights = self.trainer.trainable_variables
             self._best = (
-                self._state.epoch,
+                self.state.epoch,
                 [np.array(keras.ops.convert_to_numpy(each)) for each in weights],
             )
 
@@ -92,7 +83,7 @@ class Checkpoints:
             self._write_last()
 
     def _is_due(self) -> bool:
-        return time.perf_counter() - self._written >= self._every_s
+        return time.perf_counter() - self._written >= self.every_s
 
     def _write_pending(self) -> None:
         if self._best is None:
@@ -101,23 +92,19 @@ class Checkpoints:
 
         epoch, best = self._best
         self._best = None
-        weights = self._trainer.trainable_variables
+        weights = self.trainer.trainable_variables
         held = [np.array(keras.ops.convert_to_numpy(each)) for each in weights]
         for weight, value in zip(weights, best, strict=True):
             weight.assign(value)
-        with atomic_directory(self._run.best) as directory:
-            _save(directory, self._net, self._content, epoch)
+        with atomic_directory(self.run.best) as directory:
+            _save(directory, self.net, self.content, epoch)
         for weight, value in zip(weights, held, strict=True):
             weight.assign(value)
 
-    def _write_best(self, epoch: int) -> None:
-        with self._average.in_net(), atomic_directory(self._run.best) as directory:
-            _save(directory, self._net, self._content, epoch)
-
     def _write_last(self) -> None:
-        with atomic_directory(self._run.last) as directory:
-            _save(directory, self._net, self._content, self._state.epoch)
-            save_state(directory, self._state, net=self._trained, optimizer=self._trainer.optimizer)
+        with atomic_directory(self.run.last) as directory:
+            _save(directory, self.net, self.content, self.state.epoch)
+            save_state(directory, self.state, net=self.trained, optimizer=self.trainer.optimizer)
 
 
 def _save(directory: Any, net: "keras.Model", content: BundleContent, epoch: int) -> None:

@@ -5,9 +5,8 @@ over epochs, is low for them (Pleiss et al., "Identifying mislabeled data using 
 margin ranking", 2020). `cnnclf check --run` asks for it.
 """
 
-import csv
-import io
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from cnnclf.bounded import read_table
 from cnnclf.errors import ImageError
-from cnnclf.files import write_text_atomic
+from cnnclf.files import write_csv_atomic
 
 if TYPE_CHECKING:
     import keras
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 _FIRST, _EVERY = 5, 5  # epochs that are measured: the first ones, then some
 
 
+@dataclass(eq=False)
 class MarginMeter:
     """Measures the margin of every training image after some epochs, without augmentation.
 
@@ -36,19 +36,12 @@ class MarginMeter:
         file: Where the means are written, after each measurement.
     """
 
-    def __init__(
-        self,
-        batches: "Batches",
-        class_indices: npt.NDArray[Any],
-        *,
-        paths: Sequence[str],
-        file: Path,
-    ) -> None:
-        self._batches = batches
-        self._classes = class_indices
-        self._paths = paths
-        self._file = file
-        self._sums: dict[str, tuple[float, int]] = {}
+    batches: "Batches"
+    class_indices: npt.NDArray[Any]
+    _: KW_ONLY
+    paths: Sequence[str]
+    file: Path
+    _sums: dict[str, tuple[float, int]] = field(default_factory=dict, init=False)
 
     def as_callback(self, trainer: "keras.Model", *, done: int) -> "keras.callbacks.Callback":
         """Return what measures while a model is trained.
@@ -59,9 +52,9 @@ class MarginMeter:
         """
         import keras
 
-        if done and self._file.exists():
+        if done and self.file.exists():
             self._sums = {
-                path: (mean * epochs, epochs) for path, (mean, epochs) in _read(self._file).items()
+                path: (mean * epochs, epochs) for path, (mean, epochs) in _read(self.file).items()
             }
 
         def end_epoch(epoch: int, logs: Any = None) -> None:  # noqa: ARG001
@@ -72,25 +65,22 @@ class MarginMeter:
 
     def measure(self, trainer: "keras.Model") -> None:
         """Add the margins of all training images under the weights of now, and write the file."""
-        rows, size = self._batches.rows, self._batches.batch_size
+        rows, size = self.batches.rows, self.batches.batch_size
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             try:
-                images = self._batches.pixels.gather(some)
+                images = self.batches.pixels.gather(some)
             except ImageError:  # noted by the pixels; the training skips the image, too
                 continue
             logits = np.array(trainer.predict_on_batch(images), np.float64)
-            places = np.arange(len(some)), self._classes[some]
+            places = np.arange(len(some)), self.class_indices[some]
             own = logits[places]
             logits[places] = -np.inf
             for row, margin in zip(some.tolist(), own - logits.max(axis=1), strict=True):
-                before, epochs = self._sums.get(self._paths[row], (0.0, 0))
-                self._sums[self._paths[row]] = (before + float(margin), epochs + 1)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("path", "margin", "epochs"))
-        writer.writerows((path, f"{sum_ / n:.6g}", n) for path, (sum_, n) in self._sums.items())
-        write_text_atomic(self._file, text.getvalue())
+                before, epochs = self._sums.get(self.paths[row], (0.0, 0))
+                self._sums[self.paths[row]] = (before + float(margin), epochs + 1)
+        means = ((path, f"{sum_ / n:.6g}", n) for path, (sum_, n) in self._sums.items())
+        write_csv_atomic(self.file, [("path", "margin", "epochs"), *means])
 
 
 def read_margins(file: Path) -> dict[str, float]:

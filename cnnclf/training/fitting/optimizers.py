@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,7 @@ def scale_rates(
     return Scaled
 
 
+@dataclass(eq=False)
 class WeightAverage:
     """The moving average of weights that an optimizer keeps (Polyak and Juditsky, 1992).
 
@@ -106,10 +108,10 @@ class WeightAverage:
         active: Whether weights are averaged; if not, all methods do nothing.
     """
 
-    def __init__(self, net: "keras.Model", optimizer: "keras.Optimizer", *, active: bool) -> None:
-        self._net = net
-        self._optimizer = optimizer
-        self._active = active
+    net: "keras.Model"
+    optimizer: "keras.Optimizer"
+    _: KW_ONLY
+    active: bool
 
     @contextmanager
     def in_net(self) -> Iterator[None]:
@@ -136,14 +138,14 @@ class WeightAverage:
         return ShowAverage()
 
     def _swap(self) -> None:
-        if not self._active:
+        if not self.active:
             return
         import keras
 
         # mixed_float16 wraps the optimizer in one that scales the loss
-        optimizer = getattr(self._optimizer, "inner_optimizer", self._optimizer)
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         averages = optimizer._model_variables_moving_average  # noqa: SLF001 (no public door)
-        for weight, average in zip(self._net.trainable_variables, averages, strict=True):
+        for weight, average in zip(self.net.trainable_variables, averages, strict=True):
             held = keras.ops.convert_to_numpy(weight)
             weight.assign(average)
             average.assign(held)

@@ -5,8 +5,6 @@ that batch normalization works as it does while training. Whatever a pass change
 random states) is put back: a run is the same with and without its trace.
 """
 
-import csv
-import io
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.bounded import read_table
-from cnnclf.files import format_bytes, write_text_atomic
+from cnnclf.files import format_bytes, write_csv_atomic
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runtime.gradients import build_weight_gradient
 from cnnclf.training.fitting.state import TrainingState
@@ -149,12 +147,9 @@ class Tracer:
             if is_seen:
                 row = _add_activations(row, next(seen), is_relu=_is_relu(after))
             self._rows.append(asdict(row))
-        text = io.StringIO()
         names = [field.name for field in fields(TraceRow)]
-        writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_text_atomic(self._run.trace, text.getvalue())
+        rows = ([row.get(name) for name in names] for row in self._rows)
+        write_csv_atomic(self._run.trace, [names, *rows])
         if self._path is not None:
             self._path.end_epoch(self._first_epoch + epoch + 1)
         self.seconds += time.perf_counter() - started

@@ -3,16 +3,13 @@
 The network is EfficientNet-Lite0 with its ImageNet weights, which are installed with cnnclf.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.data.store import Pixels, open_pixels
-from cnnclf.errors import ImageError
+from cnnclf.data.store import open_pixels
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.models.backbones import find_backbone
 from cnnclf.models.trunk import build_backbone
@@ -20,11 +17,10 @@ from cnnclf.models.weights.filling import load_weights
 from cnnclf.models.weights.sources import find_weights
 from cnnclf.progress import Progress
 from cnnclf.runtime import setup_runtime
+from cnnclf.training.frozen.feature_cache import BATCH, gather_batch
 from cnnclf.training.frozen.feature_engines import build_engine, choose_engine
 
 EMBEDDER: Final = "efficientnet-lite0"
-
-_BATCH: Final = 16
 
 
 def embed_images(
@@ -68,23 +64,9 @@ def embed_images(
             features[rows[start : start + len(outputs[0])]] = outputs[0]
             task.advance(len(outputs[0]))
 
-        engine.run(_gather(pixels, rows), write)
+        starts = range(0, len(rows), BATCH)
+        batches = ((at, gather_batch(pixels, rows, start=at, failed={})) for at in starts)
+        engine.run(batches, write)
     for row in pixels.failed:
         features[row] = 0
     return features
-
-
-def _gather(
-    pixels: Pixels, rows: npt.NDArray[np.intp]
-) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """Yield the position and the pixels of each batch; images that cannot be decoded are zero."""
-    for start in range(0, len(rows), _BATCH):
-        wanted = rows[start : start + _BATCH]
-        try:
-            yield start, pixels.gather(wanted)
-        except ImageError:
-            batch = np.zeros((len(wanted), *pixels.shape), np.uint8)
-            for at, row in enumerate(wanted):
-                with suppress(ImageError):  # noted in `pixels.failed`
-                    batch[at] = pixels.gather(np.array([row]))[0]
-            yield start, batch

@@ -35,7 +35,7 @@ from cnnclf.training.frozen.feature_engines import FeatureEngine
 from cnnclf.training.frozen.features import FeatureJob, Features, Rows, StoredRows
 
 _FORMAT_VERSION = 3
-_BATCH = 16
+BATCH = 16
 _CHECKED_ROWS = 32
 _TIMED_BATCHES = 5  # after these, the remaining time is estimated
 _ABANDONED_S = 3600.0
@@ -260,21 +260,31 @@ def _make_batches(
 ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
     """Yield the position of each batch and its images, view after view."""
     augmenter = Augmenter(job.operations, seed=job.seed)
-    no_labels = np.zeros((_BATCH, 1), np.float32)
+    no_labels = np.zeros((BATCH, 1), np.float32)
     count = len(job.rows)
     for view in range(job.views):
-        for number, start in enumerate(range(0, count, _BATCH)):
-            x = _gather(pixels, job.rows, start, failed)
+        for number, start in enumerate(range(0, count, BATCH)):
+            x = gather_batch(pixels, job.rows, start=start, failed=failed)
             if view:
                 x, _ = augmenter(x, no_labels[: len(x)], rng=augmenter.rng(view, number))
             yield view * count + start, x
 
 
-def _gather(
-    pixels: Pixels, rows: Rows, start: int, failed: dict[int, str]
+def gather_batch(
+    pixels: Pixels, rows: Rows, *, start: int, failed: dict[int, str]
 ) -> npt.NDArray[np.uint8]:
-    """Fetch a batch; unreadable images are noted, and zero."""
-    wanted = rows[start : start + _BATCH]
+    """Fetch a batch; images that cannot be decoded are zero.
+
+    Args:
+        pixels: The images.
+        rows: Of all batches.
+        start: The position of the first one of this batch.
+        failed: Receives the positions of images that cannot be decoded, with the reason.
+
+    Returns:
+        uint8 [at most `BATCH`, H, W, C].
+    """
+    wanted = rows[start : start + BATCH]
     try:
         return pixels.gather(wanted)
     except ImageError:

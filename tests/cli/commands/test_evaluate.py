@@ -16,7 +16,8 @@ from cnnclf.data.manifest import load_dataset
 from cnnclf.files import write_json_atomic
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.importers import import_source, open_dataset
-from cnnclf.inference.classifier import Classifier, save_bundle
+from cnnclf.inference.bundles import save_bundle
+from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory

@@ -20,7 +20,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.errors import DeviceError
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.importers import import_source
-from cnnclf.inference.classifier import save_bundle
+from cnnclf.inference.bundles import save_bundle
 from cnnclf.prediction import predict
 from cnnclf.prediction.new_files import FolderWatch
 from cnnclf.prediction.rows import Prediction, RowColumns

@@ -25,7 +25,7 @@ COLORS = {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cnnclf.inference.classifier import save_bundle
+    from cnnclf.inference.bundles import save_bundle
 
     directory = tmp_path_factory.mktemp("ray") / "bundle"
     save_bundle(directory, build_tiny(), labels=LABELS, input_spec=SPEC, dataset={})

@@ -371,18 +371,18 @@ def frozen() -> Iterator[tuple[Any, Any]]:
     from keras import layers
 
     from cnnclf.models.backbones import find_backbone
-    from cnnclf.models.trunk import build_backbone, split_backbone
+    from cnnclf.models.trunk import build_backbone, find_cut, find_stage_end
     from cnnclf.models.weights.filling import load_weights
     from cnnclf.models.weights.sources import find_weights
 
     row = find_backbone("efficientnet-lite0")
     backbone = build_backbone(row, height=96, width=96)
     load_weights(backbone, find_weights(row, "imagenet"), progress=Silent())
-    trunk, _ = split_backbone(backbone, row, stage="stage6")
+    [cut] = find_cut(backbone, find_stage_end(backbone, row, stage="stage6"))
     pooled = layers.GlobalAveragePooling2D()(backbone.output)
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (8, 12, 12, 3)).repeat(8, axis=1).repeat(8, axis=2)
-    yield keras.Model(backbone.input, [pooled, trunk.output]), coarse.astype(np.uint8)
+    yield keras.Model(backbone.input, [pooled, cut]), coarse.astype(np.uint8)
     keras.backend.clear_session()
 
 
