@@ -5,7 +5,8 @@
            each kind, and how many of all findings are pairs that were planted
   labels   5 and 10 % of the labels are replaced by another one; how many of these are in the first
            tenth of the ranking by margin, and the AUROC
-  crops    100 images of --photos cropped by 5 and 15 % among the others, found by features
+  crops    100 images of --photos cropped by 5 and 15 % among the others, and 100 with another
+           object before the same background, found by features, with and without aligning
   hashes   all pairs within 7 bits of 1,000,000 hashes, of which 2,000 pairs were planted, in one
            thread
   neighbors  the nearest of 50,000 images in drawn features of 1,280 values; goal: 60 s
@@ -35,8 +36,10 @@ from cnnclf.importers import import_source
 from cnnclf.progress import Silent
 from cnnclf.quality.checking import check_dataset
 from cnnclf.quality.hash_join import find_close_hashes
+from cnnclf.quality.image_facts import measure_images
 from cnnclf.quality.neighbors import find_neighbors
 from cnnclf.quality.suspects import cross_validate_labels, find_suspects
+from cnnclf.quality.twins import NearPairs
 from cnnclf.training.frozen.embedding import embed_images
 
 PER_KIND = 100
@@ -240,32 +243,42 @@ def measure_labels(photos: Path) -> None:
 
 
 def measure_crops(photos: Path) -> None:
+    """Plant crops, and images with the same background that are none, among photos."""
     files = sorted(path for path in photos.rglob("*.*") if path.is_file())
-    images = [open_rgb(file) for file in random.Random(0).sample(files, 500)]
+    images = [open_rgb(file) for file in random.Random(0).sample(files, 600)]
+    kinds = {"5 %": crop(0.05), "15 %": crop(0.15), "same background": draw_other_object}
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work, "photos", "all")
         folder.mkdir(parents=True)
         for number, image in enumerate(images):
             image.save(folder / f"{number:03}.png")
-            if number < 2 * PER_KIND:
-                change = crop(0.05 if number < PER_KIND else 0.15)
-                change(image).save(folder / f"{number:03}-crop.png")
+        for kind, change in enumerate(kinds.values()):
+            for number in range(kind * PER_KIND, (kind + 1) * PER_KIND):
+                change(images[number]).save(folder / f"{number:03}-copy.png")
         other = Path(work, "photos", "other")
         other.mkdir()
         images[-1].rotate(90).save(other / "one.png")  # a dataset has two classes
         features, dataset = embed(Path(work, "photos"))
-    paths = [Path(path).stem for path in dataset.manifest.paths]
-    planted = [{f"{number:03}", f"{number:03}-crop"} for number in range(2 * PER_KIND)]
-    for least in (0.90, 0.93, 0.95, 0.97):
+        gray = measure_images(dataset, threads=None, progress=Silent()).gray
+    names = [Path(path).stem for path in dataset.manifest.paths]
+    known = NearPairs(np.empty((0, 2), np.int64), np.empty(0, np.float32), [])
+    for least in (0.8, 0.85, 0.9):
         neighbors = find_neighbors(features, min_cosine=least)
-        pairs = [{paths[one], paths[two]} for one, two in neighbors.pairs.tolist()]
-        found = [each in pairs for each in planted]
-        right = sum(each in planted for each in pairs)
-        print(
-            f"{photos.name}, cosine {least}: crops of 5 % {sum(found[:PER_KIND])}, of 15 % "
-            f"{sum(found[PER_KIND:])} of {PER_KIND} found; {right} of {len(pairs)} pairs planted",
-            flush=True,
-        )
+        for is_aligned in (False, True):
+            rows = known.join(neighbors, gray).rows if is_aligned else neighbors.pairs
+            found = Counter(name_pair(names[one], names[two]) for one, two in rows.tolist())
+            right = sum(found[kind] for kind in range(2))
+            parts = ", ".join(f"{name} {found[kind]}" for kind, name in enumerate(kinds))
+            print(
+                f"{photos.name}, cosine {least}{', aligned' * is_aligned}: of {PER_KIND} each "
+                f"{parts}; others {found[-1]}; {right} of {len(rows)} pairs are crops",
+                flush=True,
+            )
+
+
+def name_pair(one: str, two: str) -> int:
+    """Return which kind of copy a pair is; -1 for none."""
+    return int(one[:3]) // PER_KIND if one[:3] == two[:3] and one != "one" != two else -1
 
 
 def measure_hashes(count: int = 1_000_000, pairs: int = 2000) -> None:

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-MIN_COSINE: Final = 0.9
-"""Of the features of an image and a crop of it; see docs/benchmarks.md, B12."""
+MIN_COSINE: Final = 0.85
+"""Of the features of an image and a crop of it, which are then aligned; docs/benchmarks.md, B12."""
 
 _NEAREST: Final = 10
 _BLOCK_VALUES: Final = 1 << 26  # of a block of cosines: 256 MB

@@ -1,6 +1,7 @@
 """Which images are the same, and which are almost the same."""
 
 import mmap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
 from cnnclf.images.decode import inspect_image
+from cnnclf.quality.alignment import find_aligned
 from cnnclf.quality.hash_join import Pairs, find_close_hashes
 from cnnclf.quality.image_facts import ImageFacts
 from cnnclf.quality.neighbors import Neighbors
@@ -28,6 +30,7 @@ BY_FEATURES: Final = "features"
 
 _NEIGHBORS: Final = 32  # of many images with one hash, each is compared with the next ones
 _MEMBERS: Final = 8  # of images with one hash that are compared with those of a close hash
+_ALIGNED: Final = 8  # of the images with the most similar features, each is compared with so many
 _CHUNK: Final = 512  # 2 MB of float32
 
 
@@ -49,19 +52,30 @@ class NearPairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def join(self, neighbors: Neighbors) -> "NearPairs":
-        """Add pairs whose features are almost equal, such as an image and a crop of it."""
+    def join(self, neighbors: Neighbors, gray: Gray) -> "NearPairs":
+        """Add pairs with similar features that agree once they are aligned: crops of one photo."""
         known = {(one, two) for one, two in self.rows.tolist()}
-        new = [
-            number
-            for number, (one, two) in enumerate(neighbors.pairs.tolist())
-            if (one, two) not in known
-        ]
+        is_new = [pair not in known for pair in map(tuple, neighbors.pairs.tolist())]
+        new = np.flatnonzero(np.array(is_new, np.bool_))
+        new = new[_choose_first(neighbors.pairs[new])]
+        pairs = neighbors.pairs[new]
+        new = new[find_aligned(gray[pairs[:, 0]], gray[pairs[:, 1]])]
         return NearPairs(
             rows=np.concatenate([self.rows, neighbors.pairs[new]]),
             edges=np.concatenate([self.edges, neighbors.cosines[new]]),
             forms=[*self.forms, *([BY_FEATURES] * len(new))],
         )
+
+
+def _choose_first(pairs: Pairs) -> Pairs:
+    """Choose the pairs that are among the first ones of either image."""
+    count: Counter[int] = Counter()
+    chosen = []
+    for number, (one, two) in enumerate(pairs.tolist()):
+        if min(count[one], count[two]) < _ALIGNED:
+            chosen.append(number)
+        count.update((one, two))
+    return np.array(chosen, np.int64)
 
 
 def identify_contents(dataset: Dataset, facts: ImageFacts) -> Pairs:

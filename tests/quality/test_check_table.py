@@ -149,3 +149,5 @@ def test_crops_are_found_by_their_features(tmp_path: Path) -> None:
     ]
     assert [(each.path, each.other_path) for each in leaks] == [("planted.png", FIRST)]
     assert leaks[0].message.startswith("features of a network agree by 1.000")
+    by_features = [each.path for each in found if each.message.startswith("features of")]
+    assert by_features == ["planted.png"]  # equal features by accident, and no crop

@@ -1,0 +1,64 @@
+"""Crops of one photo are found by aligning them; other photos are not."""
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from cnnclf.quality.alignment import find_aligned
+from cnnclf.quality.perceptual_hash import SIDE, Gray
+from cnnclf.quality.twins import _choose_first
+
+
+def draw_scene(seed: int) -> Image.Image:
+    rng = random.Random(seed)
+    noise = Image.frombytes("L", (8, 6), rng.randbytes(48))
+    scene = noise.resize((320, 240), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(scene)
+    for _ in range(8):
+        x, y, size = rng.randrange(320), rng.randrange(240), rng.randrange(15, 60)
+        pen.ellipse((x - size, y - size, x + size, y + size), fill=rng.randrange(256))
+    return scene
+
+
+def shrink(image: Image.Image) -> Gray:
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Image.Image]:
+    return [draw_scene(seed) for seed in range(12)]
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 320, 240), (16, 12, 304, 228), (40, 20, 310, 225), (0, 0, 290, 218)]
+)
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_crops_are_found_whichever_side_is_cropped(
+    scenes: list[Image.Image], box: tuple[int, int, int, int], is_mirrored: bool
+) -> None:
+    crops = [shrink(each.crop(box)) for each in scenes]
+    whole = np.stack([shrink(each) for each in scenes])
+    other = np.stack([each[:, ::-1] if is_mirrored else each for each in crops])
+    assert find_aligned(whole, other).mean() > 0.9
+    assert find_aligned(other, whole).mean() > 0.9
+
+
+def test_other_photos_are_not_found(scenes: list[Image.Image]) -> None:
+    whole = np.stack([shrink(each) for each in scenes])
+    assert not find_aligned(whole[:-1], whole[1:]).any()
+
+
+def test_images_without_structure_are_not_aligned() -> None:
+    flat = np.stack([np.full((SIDE, SIDE), value, np.uint8) for value in (0, 128, 255)])
+    assert not find_aligned(flat, flat[::-1]).any()
+    assert find_aligned(flat[:0], flat[:0]).shape == (0,)
+
+
+def test_each_of_many_like_images_is_aligned_with_the_most_similar_ones() -> None:
+    pairs = np.array([(one, two) for one in range(40) for two in range(one + 1, 40)])
+    chosen = pairs[_choose_first(pairs)]
+    assert len(chosen) <= 8 * 40
+    assert set(chosen.ravel().tolist()) == set(range(40))
+    assert _choose_first(pairs[:0]).tolist() == []
