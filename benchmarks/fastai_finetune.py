@@ -63,7 +63,7 @@ def load_body() -> Any:
     from efficientnet_lite_pytorch import EfficientNet
     from torch import nn
 
-    class Body(nn.Module):
+    class Body(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             path = EfficientnetLite0ModelFile.get_model_file_path()

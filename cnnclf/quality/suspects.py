@@ -19,6 +19,7 @@ _FOLDS: Final = 5
 _MAX_REPEATS: Final = 4
 _STABLE: Final = 0.95  # of the first tenth of the ranking stays when folds are drawn again
 _DOUBTED: Final = -0.5  # margin of labels from which nothing is learned the second time
+_SURE: Final = 0.9  # probability of another label, however probable that label usually is
 _TRUSTED: Final = 0.9  # agreement with labels, above which most suspects are wrong labels
 _STEPS: Final = 60
 _PENALTIES: Final = (0.1, 0.4, 1.5)
@@ -172,7 +173,7 @@ def find_suspects(
     """Find images whose label is probably wrong.
 
     Another label must be more probable, and at least as probable as it usually is for images that
-    have it (confident learning: Northcutt, Jiang and Chuang, 2021).
+    have it (confident learning: Northcutt, Jiang and Chuang, 2021), or 0.9.
 
     Args:
         judgement: The probabilities.
@@ -193,7 +194,8 @@ def find_suspects(
     margins = judgement.margins(classes)
     best = np.where(np.isfinite(probabilities), probabilities, -1).argmax(axis=1)
     chosen = probabilities[np.arange(len(best)), best]
-    rows = np.flatnonzero((best != classes) & (margins < 0) & (chosen >= usual[best]))
+    needed = np.minimum(usual, _SURE)[best]
+    rows = np.flatnonzero((best != classes) & (margins < 0) & (chosen >= needed))
     rows = rows[np.argsort(margins[rows], kind="stable")]
     return [(row, int(best[row]), float(margins[row])) for row in rows.tolist()]
 
