@@ -187,7 +187,7 @@ def test_many_small_images_are_trained_with_the_preset_fast() -> None:
     many, few, large = (
         dataset(train=10_000),
         dataset(train=9999),
-        dataset(train=10_000, size=(49, 28)),
+        dataset(train=10_000, size=(41, 28)),
     )
     assert plan(many).config.model.preset == "fast"
     assert plan(many).config.optimizer.name == "sgd"
