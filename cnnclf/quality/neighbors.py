@@ -10,6 +10,7 @@ MIN_COSINE: Final = 0.85
 """Of the features of an image and a crop of it, which are then aligned; docs/benchmarks.md, B12."""
 
 _NEAREST: Final = 10
+_PARTNERS: Final = 4  # of an image, in pairs: they are aligned, which takes 3 ms each
 _BLOCK_VALUES: Final = 1 << 26  # of a block of cosines: 256 MB
 _GROUP: Final = 64  # columns; the nearest are sought in the groups with the largest cosines
 
@@ -20,7 +21,8 @@ class Neighbors:
 
     Args:
         distances: float32 [N], mean cosine distance of the 10 nearest; NaN without features.
-        pairs: int64 [m, 2], images whose features are almost equal, the smaller row first.
+        pairs: int64 [m, 2], images whose features are almost equal and one of which is among the 4
+            nearest of the other, the smaller row first.
         cosines: float32 [m], of each pair, descending.
     """
 
@@ -53,21 +55,23 @@ def find_neighbors(
         own = np.arange(len(block))
         block[own, start + own] = -1
         block[:, len(known) :] = -1
-        best = _find_largest(block, nearest)
+        best, columns = _find_largest(block, nearest)
         distances[known[start : start + step]] = 1 - best.mean(axis=1)
-        near = np.flatnonzero(best.max(axis=1) >= min_cosine)  # few rows: the others are not read
-        one, two = np.nonzero(block[near] >= min_cosine)
-        one = near[one]
-        kept = start + one < two
-        pairs.append(np.stack([known[start + one[kept]], known[two[kept]]], axis=1))
-        cosines.append(block[one[kept], two[kept]])
-    every = np.concatenate(cosines)
+        partners = np.argsort(-best, axis=1)[:, :_PARTNERS]
+        best, columns = (np.take_along_axis(each, partners, axis=1) for each in (best, columns))
+        one, place = np.nonzero(best >= min_cosine)
+        pairs.append(np.stack([known[start + one], known[columns[one, place]]], axis=1))
+        cosines.append(best[one, place])
+    both, first = np.unique(np.sort(np.concatenate(pairs)), axis=0, return_index=True)
+    every = np.concatenate(cosines)[first]
     order = np.argsort(-every, kind="stable")
-    return Neighbors(distances, np.concatenate(pairs)[order], every[order])
+    return Neighbors(distances, both[order], every[order])
 
 
-def _find_largest(block: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
-    """Return the largest values of each row, without sorting whole rows.
+def _find_largest(
+    block: npt.NDArray[np.float32], count: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Return the largest values of each row and their columns, without sorting whole rows.
 
     The largest of all lie in the groups whose own largest values are the largest.
 
@@ -76,11 +80,13 @@ def _find_largest(block: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.
         count: At least 1.
 
     Returns:
-        float32 [n, count], in no order.
+        float32 [n, count] and int [n, count], in no order.
     """
     groups = block.reshape(len(block), -1, _GROUP)
     largest = groups.max(axis=2)
     kept = min(count, largest.shape[1])
     chosen = np.argpartition(largest, -kept, axis=1)[:, -kept:]
     values = groups[np.arange(len(block))[:, None], chosen].reshape(len(block), -1)
-    return np.partition(values, -count, axis=1)[:, -count:]
+    places = np.argpartition(values, -count, axis=1)[:, -count:]
+    group = np.take_along_axis(chosen, places // _GROUP, axis=1)
+    return np.take_along_axis(values, places, axis=1), _GROUP * group + places % _GROUP

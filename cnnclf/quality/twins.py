@@ -1,7 +1,6 @@
 """Which images are the same, and which are almost the same."""
 
 import mmap
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -30,7 +29,6 @@ BY_FEATURES: Final = "features"
 
 _NEIGHBORS: Final = 32  # of many images with one hash, each is compared with the next ones
 _MEMBERS: Final = 8  # of images with one hash that are compared with those of a close hash
-_ALIGNED: Final = 8  # of the images with the most similar features, each is compared with so many
 _CHUNK: Final = 512  # 2 MB of float32
 
 
@@ -57,7 +55,6 @@ class NearPairs:
         known = {(one, two) for one, two in self.rows.tolist()}
         is_new = [pair not in known for pair in map(tuple, neighbors.pairs.tolist())]
         new = np.flatnonzero(np.array(is_new, np.bool_))
-        new = new[_choose_first(neighbors.pairs[new])]
         pairs = neighbors.pairs[new]
         new = new[find_aligned(gray[pairs[:, 0]], gray[pairs[:, 1]])]
         return NearPairs(
@@ -65,17 +62,6 @@ class NearPairs:
             edges=np.concatenate([self.edges, neighbors.cosines[new]]),
             forms=[*self.forms, *([BY_FEATURES] * len(new))],
         )
-
-
-def _choose_first(pairs: Pairs) -> Pairs:
-    """Choose the pairs that are among the first ones of either image."""
-    count: Counter[int] = Counter()
-    chosen = []
-    for number, (one, two) in enumerate(pairs.tolist()):
-        if min(count[one], count[two]) < _ALIGNED:
-            chosen.append(number)
-        count.update((one, two))
-    return np.array(chosen, np.int64)
 
 
 def identify_contents(dataset: Dataset, facts: ImageFacts) -> Pairs:

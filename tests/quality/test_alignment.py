@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw
 
 from cnnclf.quality.alignment import find_aligned
 from cnnclf.quality.perceptual_hash import SIDE, Gray
-from cnnclf.quality.twins import _choose_first
 
 
 def draw_scene(seed: int) -> Image.Image:
@@ -54,11 +53,3 @@ def test_images_without_structure_are_not_aligned() -> None:
     flat = np.stack([np.full((SIDE, SIDE), value, np.uint8) for value in (0, 128, 255)])
     assert not find_aligned(flat, flat[::-1]).any()
     assert find_aligned(flat[:0], flat[:0]).shape == (0,)
-
-
-def test_each_of_many_like_images_is_aligned_with_the_most_similar_ones() -> None:
-    pairs = np.array([(one, two) for one in range(40) for two in range(one + 1, 40)])
-    chosen = pairs[_choose_first(pairs)]
-    assert len(chosen) <= 8 * 40
-    assert set(chosen.ravel().tolist()) == set(range(40))
-    assert _choose_first(pairs[:0]).tolist() == []
