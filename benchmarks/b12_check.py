@@ -259,13 +259,13 @@ def measure_crops(photos: Path) -> None:
         other.mkdir()
         images[-1].rotate(90).save(other / "one.png")  # a dataset has two classes
         features, dataset = embed(Path(work, "photos"))
-        gray = measure_images(dataset, threads=None, progress=Silent()).gray
+        facts = measure_images(dataset, threads=None, progress=Silent())
     names = [Path(path).stem for path in dataset.manifest.paths]
     known = NearPairs(np.empty((0, 2), np.int64), np.empty(0, np.float32), [])
     for least in (0.8, 0.85, 0.9):
         neighbors = find_neighbors(features, min_cosine=least)
         for is_aligned in (False, True):
-            rows = known.join(neighbors, gray).rows if is_aligned else neighbors.pairs
+            rows = known.join(neighbors, facts).rows if is_aligned else neighbors.pairs
             found = Counter(name_pair(names[one], names[two]) for one, two in rows.tolist())
             right = sum(found[kind] for kind in range(2))
             parts = ", ".join(f"{name} {found[kind]}" for kind, name in enumerate(kinds))

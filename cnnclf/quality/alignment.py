@@ -1,5 +1,6 @@
 """Whether two images show the same once one is moved, enlarged or mirrored: crops of one photo."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -8,11 +9,14 @@ from PIL import Image
 
 from cnnclf.quality.perceptual_hash import SIDE, Gray
 
-MIN_ALIGNED_EDGES: Final = 0.65
-MIN_ALIGNED_PIXELS: Final = 0.85
-"""Correlations where both images overlap; see docs/benchmarks.md, B12."""
+SMALL_SIDE: Final = 64
+"""Pixels of the shorter side below which copies of an image lose many of their edges."""
 
+_MIN_EDGES: Final = (0.65, 0.8)  # of small images, and of others: correlations where both overlap
+_MIN_PIXELS: Final = 0.85
 _SIDES: Final = (26, 28, 30, 32, 34, 37, 40)  # of the second image: crops of up to a fifth
+_SIDES_BETWEEN: Final = (27, 29, 31, 33, 35, 36, 38, 39)  # tried where one of the others fits
+_FITS: Final = 0.5
 _PLANE: Final = 72  # at least the largest two sides, and fast to transform
 _MIN_OVERLAP: Final = 0.62 * SIDE**2
 _WINDOW: Final = 5  # of the blur that is subtracted: what is left are edges
@@ -21,7 +25,9 @@ _CHUNK: Final = 256
 Values = npt.NDArray[np.float32]
 
 
-def find_aligned(first: Gray, second: Gray) -> npt.NDArray[np.bool_]:
+def find_aligned(
+    first: Gray, second: Gray, *, are_small: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
     """Find the pairs of images that agree where they overlap, at the place and size that fit best.
 
     By normalized correlation of masked images with the Fourier transform (Padfield, "Masked object
@@ -31,6 +37,7 @@ def find_aligned(first: Gray, second: Gray) -> npt.NDArray[np.bool_]:
     Args:
         first: uint8 [n, 32, 32].
         second: uint8 [n, 32, 32].
+        are_small: bool [n], whether one of them was made of fewer than `SMALL_SIDE` pixels.
 
     Returns:
         bool [n].
@@ -38,7 +45,8 @@ def find_aligned(first: Gray, second: Gray) -> npt.NDArray[np.bool_]:
     aligned = np.zeros(len(first), np.bool_)
     for start in range(0, len(first), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(first)))
-        for edges, least in ((True, MIN_ALIGNED_EDGES), (False, MIN_ALIGNED_PIXELS)):
+        for edges in (True, False):
+            least = np.where(are_small[rows], *_MIN_EDGES) if edges else _MIN_PIXELS
             if len(rows):
                 rows = rows[_align(first[rows], second[rows], edges=edges) >= least]
         aligned[rows] = True
@@ -46,9 +54,18 @@ def find_aligned(first: Gray, second: Gray) -> npt.NDArray[np.bool_]:
 
 
 def _align(first: Gray, second: Gray, *, edges: bool) -> Values:
+    best = _fit(first, second, sides=_SIDES, edges=edges)
+    near = np.flatnonzero(best >= _FITS)
+    if len(near):
+        better = _fit(first[near], second[near], sides=_SIDES_BETWEEN, edges=edges)
+        best[near] = np.maximum(best[near], better)
+    return best
+
+
+def _fit(first: Gray, second: Gray, *, sides: Sequence[int], edges: bool) -> Values:
     best = np.full(len(first), -1, np.float32)
     fixed = _transform(_prepare(first, edges=edges))
-    for side in _SIDES:
+    for side in sides:
         moved = _resize(second, side)
         for each in (moved, moved[:, :, ::-1]):
             np.maximum(best, _correlate(fixed, _prepare(each, edges=edges)), out=best)

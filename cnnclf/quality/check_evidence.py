@@ -100,7 +100,7 @@ class Evidence:
             if self.place is not None:
                 save_pairs(self.place, found, mirrored=mirrored)
         if self.config.embeddings and self.networks.embed is not None:
-            found = found.join(self.neighbors, self.facts.gray)
+            found = found.join(self.neighbors, self.facts)
         return found
 
     @cached_property

@@ -58,7 +58,8 @@ def find_neighbors(
         best, columns = _find_largest(block, nearest)
         distances[known[start : start + step]] = 1 - best.mean(axis=1)
         partners = np.argsort(-best, axis=1)[:, :_PARTNERS]
-        best, columns = (np.take_along_axis(each, partners, axis=1) for each in (best, columns))
+        best = np.take_along_axis(best, partners, axis=1)
+        columns = np.take_along_axis(columns, partners, axis=1)
         one, place = np.nonzero(best >= min_cosine)
         pairs.append(np.stack([known[start + one], known[columns[one, place]]], axis=1))
         cosines.append(best[one, place])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
 from cnnclf.images.decode import inspect_image
-from cnnclf.quality.alignment import find_aligned
+from cnnclf.quality.alignment import SMALL_SIDE, find_aligned
 from cnnclf.quality.hash_join import Pairs, find_close_hashes
 from cnnclf.quality.image_facts import ImageFacts
 from cnnclf.quality.neighbors import Neighbors
@@ -50,13 +50,16 @@ class NearPairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def join(self, neighbors: Neighbors, gray: Gray) -> "NearPairs":
+    def join(self, neighbors: Neighbors, facts: ImageFacts) -> "NearPairs":
         """Add pairs with similar features that agree once they are aligned: crops of one photo."""
         known = {(one, two) for one, two in self.rows.tolist()}
         is_new = [pair not in known for pair in map(tuple, neighbors.pairs.tolist())]
         new = np.flatnonzero(np.array(is_new, np.bool_))
         pairs = neighbors.pairs[new]
-        new = new[find_aligned(gray[pairs[:, 0]], gray[pairs[:, 1]])]
+        first, second = (facts.gray[pairs[:, at]] for at in (0, 1))
+        sides = np.minimum(facts.numbers["width"], facts.numbers["height"])
+        are_small = (sides[pairs] < SMALL_SIDE).any(axis=1)
+        new = new[find_aligned(first, second, are_small=are_small)]
         return NearPairs(
             rows=np.concatenate([self.rows, neighbors.pairs[new]]),
             edges=np.concatenate([self.edges, neighbors.cosines[new]]),
