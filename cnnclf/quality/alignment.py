@@ -20,7 +20,6 @@ _FITS: Final = 0.5
 _PLANE: Final = 72  # at least the largest two sides, and fast to transform
 _MIN_OVERLAP: Final = 0.62 * SIDE**2
 _WINDOW: Final = 5  # of the blur that is subtracted: what is left are edges
-_CHUNK: Final = 256
 
 Values = npt.NDArray[np.float32]
 
@@ -35,21 +34,20 @@ def find_aligned(
     their pixels.
 
     Args:
-        first: uint8 [n, 32, 32].
+        first: uint8 [n, 32, 32]; about 400 kB of memory are needed for each.
         second: uint8 [n, 32, 32].
         are_small: bool [n], whether one of them was made of fewer than `SMALL_SIDE` pixels.
 
     Returns:
         bool [n].
     """
+    rows = np.arange(len(first))
+    for edges in (True, False):
+        least = np.where(are_small[rows], *_MIN_EDGES) if edges else _MIN_PIXELS
+        if len(rows):
+            rows = rows[_align(first[rows], second[rows], edges=edges) >= least]
     aligned = np.zeros(len(first), np.bool_)
-    for start in range(0, len(first), _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, len(first)))
-        for edges in (True, False):
-            least = np.where(are_small[rows], *_MIN_EDGES) if edges else _MIN_PIXELS
-            if len(rows):
-                rows = rows[_align(first[rows], second[rows], edges=edges) >= least]
-        aligned[rows] = True
+    aligned[rows] = True
     return aligned
 
 

@@ -55,11 +55,14 @@ class NearPairs:
         known = {(one, two) for one, two in self.rows.tolist()}
         is_new = [pair not in known for pair in map(tuple, neighbors.pairs.tolist())]
         new = np.flatnonzero(np.array(is_new, np.bool_))
-        pairs = neighbors.pairs[new]
-        first, second = (facts.gray[pairs[:, at]] for at in (0, 1))
         sides = np.minimum(facts.numbers["width"], facts.numbers["height"])
-        are_small = (sides[pairs] < SMALL_SIDE).any(axis=1)
-        new = new[find_aligned(first, second, are_small=are_small)]
+        aligned = []
+        for part in _cut(new):
+            pairs = neighbors.pairs[part]
+            first, second = (_gather(facts.gray, pairs[:, at]) for at in (0, 1))
+            are_small = (sides[pairs] < SMALL_SIDE).any(axis=1)
+            aligned.append(part[find_aligned(first, second, are_small=are_small)])
+        new = np.concatenate([new[:0], *aligned])
         return NearPairs(
             rows=np.concatenate([self.rows, neighbors.pairs[new]]),
             edges=np.concatenate([self.edges, neighbors.cosines[new]]),
