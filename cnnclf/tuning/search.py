@@ -13,13 +13,14 @@ from pathlib import Path
 
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import DataError
-from cnnclf.progress import SECONDS, Progress, Silent, Task
+from cnnclf.progress import SECONDS, Progress, Task
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_lock import holding_run
-from cnnclf.runs.run_names import PREDICTIONS_FILE, RECORD_FILE
+from cnnclf.runs.run_names import RECORD_FILE
 from cnnclf.training.epochs import EpochRow
 from cnnclf.tuning.budget import SEED_S, TOLERANCE, TimeBudget, too_short
-from cnnclf.tuning.confirmation import Confirmation, compare_seeds, stack_correct
+from cnnclf.tuning.confirmation import Confirmation
+from cnnclf.tuning.finals import MAX_FINALS, Finals, evaluate_trial, find_finals
 from cnnclf.tuning.halving import FAILED, Halving, Job, choose_rungs
 from cnnclf.tuning.leaderboard import SearchResult, TrialRow, write_result
 from cnnclf.tuning.proposals import Proposals
@@ -31,7 +32,6 @@ from cnnclf.tuning.search_figures import Mark
 from cnnclf.tuning.trial import TrialJob, TrialOutcome, read_outcome
 from cnnclf.tuning.workers import TrialReport, Workers, open_workers
 
-_FINALISTS = 3
 _LEFT = 0.1  # of the time: more is explained
 _TICK_S = 0.5
 
@@ -162,7 +162,7 @@ class Search:
 
     def _reserve(self, trials: int) -> float:
         """Return the time to keep for other seeds, with so many trials beside the default."""
-        return self._budget.reserve(self.request.config.seeds, min(_FINALISTS, trials) + 1)
+        return self._budget.reserve(self.request.config.seeds, min(MAX_FINALS, trials) + 1)
 
     def _fits(self, job: Job, is_extra: bool = False) -> bool:
         """Return whether a job was done before, or there is time for it."""
@@ -278,57 +278,19 @@ class Search:
 
     def _confirm(self) -> list[Confirmation]:
         """Train the default and the best configurations with other seeds, as far as time allows."""
-        top = len(self._halving.rungs) - 1
-        finalists = [
-            trial
-            for trial in self._halving.rank(top)
-            if trial and self._halving.scores[trial][-1] != FAILED
-        ][:_FINALISTS]
-        if not finalists:
+        if not (best := find_finals(self._halving)):
             return []
-        order = iter(
-            Job(trial, top, seed)
-            for seed in range(1, self.request.config.seeds)
-            for trial in (finalists[0], 0, *finalists[1:])
+        finals = Finals(
+            best,
+            len(self._halving.rungs) - 1,
+            self.request.config.seeds,
+            self._outcomes,
+            self._budget,
+            self._dataset,
+            self.directory / TRIALS,
         )
-        done = {trial: [0] for trial in (0, *finalists)}
-
-        def choose() -> Job | None:
-            for job in order:
-                # a seed counts once the default and the best trial are trained with it
-                pair = {Job(trial, top, job.seed) for trial in (finalists[0], 0)}
-                left_s = {
-                    each: self._predict_seed(each)
-                    for each in pair | {job}
-                    if each.name not in self._budget.running
-                }
-                # a trial that took longer than predicted must not keep the default from counting
-                is_second = not job.trial and not left_s.get(Job(finalists[0], top, job.seed))
-                needed_s = sum(left_s.values()) / (TOLERANCE if is_second else 1.0)
-                if not needed_s or self._budget.fits(needed_s):
-                    self._budget.running[job.name] = left_s[job]
-                    return job
-            return None
-
-        def record(job: Job, outcome: TrialOutcome, is_new: bool) -> None:  # noqa: ARG001
-            if outcome.is_over and not outcome.problem:
-                done[job.trial].append(job.seed)
-
-        self._work(choose, record)
-        right = {
-            (trial, seed): self._read_correct(Job(trial, top, seed))
-            for trial, seeds in done.items()
-            for seed in seeds
-        }
-        found = []
-        for trial in finalists:
-            seeds = [seed for seed in done[trial] if seed in done[0]]
-            count = len(seeds)
-            both = stack_correct([right[each, seed] for each in (0, trial) for seed in seeds])
-            found.append(
-                compare_seeds(both[:count], both[count:], trial=trial, compared=len(finalists))
-            )
-        return sorted(found, key=lambda each: (-each.seeds, -each.accuracy))
+        self._work(finals.choose, lambda job, outcome, _: finals.record(job, outcome))
+        return finals.compare()
 
     def _explain_rest(self, confirmations: list[Confirmation]) -> None:
         """Say why a search ends although much of its time is left."""
@@ -344,22 +306,6 @@ class Search:
         if left_s >= needed_s:
             why = "nothing is left to train" + f" with --seeds {config.seeds}" * bool(confirmations)
         self.progress.note(f"{left_s / 60:.1f} of {config.minutes:g} minutes are left: {why}")
-
-    def _predict_seed(self, job: Job) -> float:
-        """Return the seconds that a training with another seed will take; 0 if it is over."""
-        outcome, own = read_outcome(self._path(job)), self._outcomes[Job(job.trial).name]
-        return 0.0 if outcome.is_over else own.wall_s + SEED_S - outcome.epochs * own.epoch_s
-
-    def _read_correct(self, job: Job) -> dict[str, bool]:
-        """Return which val images a training has right; it is evaluated at the first time."""
-        from cnnclf.evaluation.paired_runs import read_answers
-
-        run = RunDirectory(self._path(job))
-        table = run.evaluation("val") / PREDICTIONS_FILE
-        if not table.exists():
-            _evaluate(run, self._dataset, split="val", progress=Silent())
-        answers = read_answers(table)
-        return {path: each.predicted == each.label for path, each in answers.items()}
 
     def _summarize(self, confirmations: list[Confirmation]) -> SearchResult:
         better = [each for each in confirmations if each.is_better]
@@ -431,18 +377,6 @@ def evaluate_winner(
         DataError: The dataset has no test split, or is missing.
     """
     dataset = load_dataset(request.dataset)
-    return replace(result, test=_evaluate(result.run, dataset, split="test", progress=progress))
-
-
-def _evaluate(run: RunDirectory, dataset: Dataset, *, split: str, progress: Progress) -> str:
-    from cnnclf.evaluation.report import evaluate
-    from cnnclf.inference.classifier import Classifier
-
-    report = evaluate(
-        Classifier.load(run.path),
-        dataset,
-        split=split,
-        out=run.evaluation(split),
-        progress=progress,
+    return replace(
+        result, test=evaluate_trial(result.run, dataset, split="test", progress=progress)
     )
-    return report.headline
