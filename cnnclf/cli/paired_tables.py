@@ -45,9 +45,15 @@ def show_tests(
 
 
 def _judge(test: "PairedTest", first: str, second: str, *, p_value: float) -> str:
+    from cnnclf.evaluation.paired_statistics import SMALL
+
+    better, worse = (second, first) if test.gained > test.lost else (first, second)
+    difference = abs(test.difference[0])
+    if p_value >= _LEVEL and difference > SMALL:
+        more = f"the {100 * difference:.1f} points more of {better} may be chance"
+        return f"no difference was shown: {more}; more images would tell"
     if p_value >= _LEVEL:
         return "no difference was shown; one below the detectable may exist"
-    better, worse = (second, first) if test.gained > test.lost else (first, second)
     return f"{better} is more accurate than {worse}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+SMALL = 0.01  # a difference of accuracy: one that is larger is named, even if it may be chance
 _RESAMPLES = 2000
 
 Interval = tuple[float, float]

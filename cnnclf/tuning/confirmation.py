@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnclf.evaluation.paired_statistics import Interval, difference_interval
+from cnnclf.evaluation.paired_statistics import SMALL, Interval, difference_interval
 
 Correct = NDArray[np.bool_]
 """[seeds, images]: which images each training has right."""
@@ -41,6 +41,26 @@ class Confirmation:
     def is_better(self) -> bool:
         """Whether it is better than the default beyond chance, shown with several seeds."""
         return self.seeds > 1 and self.interval[0] > 0
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in one line."""
+        low, high = (100 * each for each in self.interval)
+        points, interval = (
+            f"{100 * self.difference:.1f} points",
+            f"interval {low:.1f} to {high:.1f}",
+        )
+        figures = f"difference {points}, {interval}"
+        if self.is_better:
+            return f"trial {self.trial} is better than the default ({figures})"
+        if self.seeds == 1:
+            return f"the default: trial {self.trial} was not confirmed with other seeds ({figures})"
+        if self.difference > SMALL:
+            return (
+                f"the default: trial {self.trial} was not shown to be better, {points} more on "
+                f"average ({interval}); more val images or --seeds would tell"
+            )
+        return f"no better than the default ({figures})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""

@@ -76,14 +76,7 @@ class SearchResult:
                 if not self.rows[1:]
                 else ("the default: no other configuration was trained to the end")
             )
-        best = self.confirmations[0]
-        low, high = (100 * each for each in best.interval)
-        figures = f"difference {100 * best.difference:.1f} points, interval {low:.1f} to {high:.1f}"
-        if best.is_better:
-            return f"trial {best.trial} is better than the default ({figures})"
-        if best.seeds == 1:
-            return f"the default: trial {best.trial} was not confirmed with other seeds ({figures})"
-        return f"no better than the default ({figures})"
+        return self.confirmations[0].verdict
 
     @cached_property
     def importances(self) -> dict[str, float]:
@@ -118,7 +111,11 @@ def write_result(result: SearchResult) -> None:
     heading = [*asdict(result.rows[0]), "in words"]
     write_csv_atomic(result.directory / LEADERBOARD_FILE, [heading, *rows])
     about = f"# Trial {result.winner} of {result.directory.name}"
-    about += ": the default configuration, which nothing beat.\n" if not result.winner else ".\n"
+    about += (
+        ": the default configuration, which nothing was shown to beat.\n"
+        if not result.winner
+        else ".\n"
+    )
     settings = result.plan.to_toml() or ""
     write_text_atomic(result.directory / BEST_FILE, about + settings)
     draw_accuracy(result.marks, result.directory / FIGURE_FILE)

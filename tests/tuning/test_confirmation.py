@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from cnnclf.tuning.confirmation import Confirmation, Correct, compare_seeds, stack_correct
 
@@ -54,3 +55,20 @@ def test_few_equal_images_are_no_certainty() -> None:
 def test_only_images_of_all_trainings_count() -> None:
     stacked = stack_correct([{"a": True, "b": False, "c": True}, {"c": False, "a": True}])
     assert stacked.tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "better", "verdict"),
+    [
+        (2, 0.3, "trial 4 is better than the default (difference 30.0 points, interval 10.0 to"),
+        (2, 0.163, "the default: trial 4 was not shown to be better, 16.3 points more on average"),
+        (2, 0.009, "no better than the default (difference 0.9 points, interval -19.1 to 20.9)"),
+        (2, -0.1, "no better than the default (difference -10.0 points, interval -30.0 to 10.0)"),
+        (1, 0.163, "the default: trial 4 was not confirmed with other seeds (difference 16.3"),
+    ],
+)
+def test_a_large_difference_that_may_be_chance_is_not_called_none(
+    seeds: int, better: float, verdict: str
+) -> None:
+    found = Confirmation(4, seeds, 0.5 + better, 0.5, (better - 0.2, better + 0.2))
+    assert found.verdict.startswith(verdict)

@@ -285,6 +285,8 @@ def test_compare_says_which_run_is_better(cli: Cli, tmp_path: Path) -> None:
     assert "20 only b has right, 0 only a has right" in text
     assert "b is more accurate than a" in text
     assert "no difference was shown" in cli("runs", "compare", runs[0], runs[2]).stdout
+    text = " ".join(cli("runs", "compare", runs[2], runs[0]).stdout.split())
+    assert "the 1.7 points more of c may be chance; more images would tell" in text
     tests = json.loads(cli("runs", "compare", *runs, "--json").stdout)["tests"]
     assert [(test["gained"], test["lost"]) for test in tests] == [(20, 0), (1, 0)]
     assert tests[0]["p_adjusted"] == pytest.approx(2 * tests[0]["p_value"])
