@@ -40,12 +40,14 @@ class Extension:
         origin: The finished run.
         epoch: Its completed epochs.
         plan: The plan of the new run; its first remark says what it extends.
+        rate: What becomes of the learning rate, in words.
         had_minutes: Whether it had a time rather than a number of epochs.
     """
 
     origin: RunDirectory
     epoch: int
     plan: TrainPlan
+    rate: str
     had_minutes: bool = False
 
     def begin(self, run: RunDirectory) -> RunDirectory:
@@ -78,7 +80,11 @@ class Extension:
         if (settings := self.plan.to_toml()) is not None:
             write_text_atomic(run.settings, settings)
         LoggedProgress(Silent(), run).write(self.plan.remarks[0])
-        run.update_run(extends=str(self.origin.path.absolute()), extends_epoch=self.epoch)
+        run.update_run(
+            extends=str(self.origin.path.absolute()),
+            extends_epoch=self.epoch,
+            extends_rate=self.rate,
+        )
         return run
 
 
@@ -138,7 +144,9 @@ def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str,
     update = {key.partition(".")[2]: value for key, value in given.items()} | {"minutes": None}
     training = plan.config.training.model_copy(update=update)
     config = plan.config.model_copy(update={"training": training})
-    earlier = [each for each in plan.remarks if not each.startswith("extends ")]
+    rate = _describe_rate(plan, config=config, done=done)
+    remark = f"extends {origin.path} from epoch {done + 1}: {rate}"
+    earlier = plan.remarks[1:] if "extends" in origin.read_record() else plan.remarks
     return Extension(
         origin,
         done,
@@ -148,15 +156,16 @@ def plan_extension(origin: RunDirectory, plan: TrainPlan, *, given: Mapping[str,
             config=config,
             given={**plan.given, **dict.fromkeys(given, "option")},
             reasons={key: why for key, why in plan.reasons.items() if key not in given},
-            remarks=(_remark(origin.path, plan, config=config, done=done), *earlier),
+            remarks=(remark, *earlier),
             trained=done,
         ),
+        rate,
         had_minutes=plan.config.training.minutes is not None,
     )
 
 
-def _remark(path: Path, plan: TrainPlan, *, config: Any, done: int) -> str:
-    """Say where the new run begins, and what that means for the learning rate."""
+def _describe_rate(plan: TrainPlan, *, config: Any, done: int) -> str:
+    """Say how the learning rate continues after so many epochs."""
     steps = max(1, -(-plan.counts["train"] // int(config.training.batch_size)))
     now = int(config.training.epochs)
     before = done if plan.config.training.minutes else int(plan.config.training.epochs)
@@ -172,4 +181,4 @@ def _remark(path: Path, plan: TrainPlan, *, config: Any, done: int) -> str:
             f"the {schedule} schedule now spans {now} epochs instead of {before}, so the learning "
             f"rate changes from {last:.3g} to {first:.3g}"
         )
-    return f"extends {path} from epoch {done + 1}: {rate}; patience counts from here"
+    return f"{rate}; patience counts from here"

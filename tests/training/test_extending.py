@@ -94,7 +94,10 @@ def test_more_epochs_are_those_of_an_uninterrupted_run(
     assert more.state.best_epoch == whole.state.best_epoch
     run = open_run(tmp_path / "more")
     assert run.status() is RunStatus.FINISHED
-    assert run.read_record()["extends"] == str(tmp_path / "short")
+    record = run.read_record()
+    assert record["extends"] == str(tmp_path / "short")
+    assert record["extends_epoch"] == 2
+    assert record["extends_rate"].startswith("the learning rate stays")
     assert len(run.history.read_text().splitlines()) == 5
     remark = json.loads(run.plan.read_text())["remarks"][0]
     assert remark.startswith(f"extends {tmp_path / 'short'} from epoch 3: the learning rate stays")

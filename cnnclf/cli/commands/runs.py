@@ -181,7 +181,7 @@ def show_command(
             "exports": exports,
         }
     )
-    out.pairs("Run", _run_pairs(directory, record) | _extension_pairs(plan))
+    out.pairs("Run", _run_pairs(directory, record) | _extension_pairs(record))
     out.pairs("Data", _data_pairs(plan))
     reasons = section(plan, "reasons")
     settings = flatten(section(plan, "config"))
@@ -307,11 +307,12 @@ def _run_pairs(directory: RunDirectory, record: Mapping[str, Any]) -> dict[str, 
     return pairs
 
 
-def _extension_pairs(plan: Mapping[str, Any]) -> dict[str, object]:
+def _extension_pairs(record: Mapping[str, Any]) -> dict[str, object]:
     """Say which run it extends, if any, and what became of the learning rate."""
-    remarks = map(str, list_items(plan.get("remarks")))
-    found = [each.removeprefix("extends ") for each in remarks if each.startswith("extends ")]
-    return {"extends": found[-1]} if found else {}
+    origin, epoch, rate = (record.get(f"extends{part}") for part in ("", "_epoch", "_rate"))
+    if origin is None or not isinstance(epoch, int):
+        return {}
+    return {"extends": f"{origin} from epoch {epoch + 1}" + (f": {rate}" if rate else "")}
 
 
 def _operations(plan: Mapping[str, Any]) -> str:

@@ -192,10 +192,11 @@ def test_show_says_what_it_extends_and_how_the_learning_rate_continues(
     run = open_run(runs / "x_or_o-1")
     assert "  extends " not in cli("runs", "show", run.path).stdout
     plan = json.loads(run.plan.read_text(encoding="utf-8"))
-    words = "runs/a from epoch 3: the learning rate stays 0.01; patience counts from here"
-    write_json_atomic(run.plan, plan | {"remarks": [f"extends {words}", "val has 7 images"]})
+    write_json_atomic(run.plan, plan | {"remarks": ["extends is a word of this remark"]})
+    assert "  extends " not in cli("runs", "show", run.path).stdout
+    run.update_run(extends="runs/a", extends_epoch=2, extends_rate="the learning rate stays 0.01")
     stdout = " ".join(cli("runs", "show", run.path).stdout.split())
-    assert f"extends {words}" in stdout
+    assert "extends runs/a from epoch 3: the learning rate stays 0.01" in stdout
 
 
 def test_show_many_labels_in_short(cli: Cli, tmp_path: Path) -> None:
