@@ -79,10 +79,10 @@ def check_version(record: Mapping[str, Any], newest: int, *, path: Path) -> None
     version = record.get("version")
     if not isinstance(version, int) or version < 1:
         known = "1" if newest == 1 else f"1 to {newest}"
-        raise RunError(
-            f"{path} is damaged: expected format version {known}, received {version!r:.40}",
-            "copy it again from its origin",
-        )
+        fault = f"expected format version {known}, received {version!r:.40}"
+        if version is None:
+            fault = "its format version is missing"
+        raise RunError(f"{path} is damaged: {fault}", "copy it again from its origin")
     if version > newest:
         raise RunError(
             f"{path} was written by a newer version of cnnclf: its format version is {version}, "

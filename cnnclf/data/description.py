@@ -45,7 +45,9 @@ def load_description(directory: Path) -> dict[str, Any]:
     version = found.get("version")
     if version not in (FORMAT_VERSION, VERSIONED):  # not a set: a list cannot be looked up in one
         raise DataError(
-            f"expected format version {FORMAT_VERSION} in {path}, received {version!r:.40}",
+            f"{path} is damaged: its format version is missing"
+            if version is None
+            else f"expected format version {FORMAT_VERSION} in {path}, received {version!r:.40}",
             "upgrade cnnclf, or " + again,
         )
     expected = {"labels": list, "root": str, "source": dict}

@@ -32,6 +32,9 @@ def report_verdict(bundle: Bundle, engine: Engine, *, progress: Progress) -> Non
         progress.warn(error.message)
         return
     verdict = record.get("verdict")
+    if verdict is None:
+        progress.warn(f"{path} is damaged: its verdict is missing; export the run again")
+        return
     if verdict != _VERIFIED:
         progress.warn(
             f"the artifact {bundle.directory} was {verdict} when it was exported{_reasons(record)}"

@@ -106,7 +106,7 @@ class Plan(Generic[_Config]):
         """Read back the result of `to_dict`.
 
         Raises:
-            RunError: The plan is of another command or from a newer version.
+            RunError: The plan is of another command.
         """
         return cls(**cls.read_fields(content))
 
@@ -115,13 +115,8 @@ class Plan(Generic[_Config]):
         """Return the fields that all plans have; commands read those that they add.
 
         Raises:
-            RunError: The plan is of another command or from a newer version.
+            RunError: The plan is of another command.
         """
-        if content.get("plan_version") != PLAN_VERSION:
-            raise RunError(
-                f"expected plan version {PLAN_VERSION}, received {content.get('plan_version')!r}",
-                "use the version of cnnclf that made this run",
-            )
         command = content["command"]
         if command != cls.kind.command:
             raise RunError(

@@ -104,7 +104,7 @@ class TrainPlan(Plan[TrainConfig]):
         """Read back what `to_dict` gave.
 
         Raises:
-            RunError: The plan is of another command or from a newer version.
+            RunError: The plan is of another command.
         """
         fields = cls.read_fields(content)
         return cls(**fields, anatomy=Anatomy.from_dicts(content["layers"]))

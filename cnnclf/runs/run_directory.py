@@ -125,10 +125,13 @@ class RunDirectory:
         """
         record = read_json(self.record, hint=f"train again into another --out than {self.path}")
         check_version(record, RUN_VERSION, path=self.record)
-        if record.get("status") not in list(RunStatus):
+        status = record.get("status")
+        if status not in list(RunStatus):
+            fault = f"expected a status of {', '.join(RunStatus)}, received {status!r}"
+            if status is None:
+                fault = "its status is missing"
             raise RunError(
-                f"expected a status of {', '.join(RunStatus)} in {self.record}, "
-                f"received {record.get('status')!r}",
+                f"{self.record} is damaged: {fault}",
                 f"train again into another --out than {self.path}",
             )
         # A figure that is NaN is null.

@@ -27,6 +27,7 @@ from cnnclf.planning.choices import MIN_VAL_IMAGES
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.pace import count_final_images, format_time
 from cnnclf.progress import Progress
+from cnnclf.runs.run_directory import section
 from cnnclf.runs.run_names import CLASSIFIER_FILE, MODEL_FILE
 from cnnclf.training.epochs import StopRequest
 from cnnclf.training.fitting.fit import Phase, fit_phase
@@ -95,11 +96,11 @@ def build_from_weights(plan: FinetunePlan, *, progress: Progress) -> tuple[Trans
 
 def _record_weights(work: Work[FinetunePlan], weights: LoadedWeights) -> None:
     """Record the weights the backbone started from; a run that is resumed must find the same."""
-    known = work.run.read_record().get("weights") if work.resume else None
-    if known is not None and known.get("sha256") != weights.sha256:
+    known = section(work.run.read_record(), "weights").get("sha256") if work.resume else None
+    if known is not None and known != weights.sha256:
         raise RunError(
             f"the weights in {work.plan.weights.path} have changed since the run started: expected "
-            f"sha256 {known.get('sha256')}, received {weights.sha256}",
+            f"sha256 {known}, received {weights.sha256}",
             "restore the original file, or train again into another --out",
         )
     work.run.update_run(weights=weights.to_dict())

@@ -95,8 +95,11 @@ def find_stage(run: RunDirectory, *, resume: bool) -> RunStage:
             return RunStage.BETWEEN if has_earlier else RunStage.HEAD
         case "tail":
             return RunStage.TAIL if has_earlier else RunStage.CHOSEN
+    fault = f"expected the phase head or tail, received {phase!r}"
+    if phase is None:
+        fault = "its phase is missing"
     raise RunError(
-        f"{path} is damaged: expected the phase head or tail, received {phase!r}",
+        f"{path} is damaged: {fault}",
         "train again into another --out",
     )
 

@@ -1,6 +1,5 @@
 """What "auto" becomes for which images, and that the plan survives its file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import pytest
 from cnnclf.config import load_config
 from cnnclf.data.manifest import Dataset, Manifest
 from cnnclf.errors import ConfigError, RunError
-from cnnclf.planning.plan import count_threads
+from cnnclf.files import write_json_atomic
+from cnnclf.planning.plan import count_threads, parse_plan
 from cnnclf.planning.train_plan import TrainPlan, plan_training
 
 
@@ -217,12 +217,17 @@ def test_a_missing_val_split_is_remarked() -> None:
     assert made.config.training.patience == 0
 
 
-def test_the_plan_survives_its_file() -> None:
+def test_the_plan_survives_its_file(tmp_path: Path) -> None:
     made = plan(dataset(), model__l2=0.01, augment__flip=0.5)
-    again = TrainPlan.from_dict(json.loads(json.dumps(made.to_dict())))
-    assert again == made
-    with pytest.raises(RunError, match="plan version"):
-        TrainPlan.from_dict(made.to_dict() | {"plan_version": 99})
+    path = tmp_path / "plan.json"
+    write_json_atomic(path, made.to_dict())
+    assert parse_plan(path, TrainPlan.from_dict) == made
+    write_json_atomic(path, made.to_dict() | {"plan_version": 99})
+    with pytest.raises(RunError, match=r"plan\.json was written by a newer version"):
+        parse_plan(path, TrainPlan.from_dict)
+    write_json_atomic(path, made.to_dict() | {"plan_version": None})
+    with pytest.raises(RunError, match=r"plan\.json is damaged: its format version is missing"):
+        parse_plan(path, TrainPlan.from_dict)
 
 
 def test_threads_follow_the_setting() -> None:

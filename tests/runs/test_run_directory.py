@@ -132,16 +132,29 @@ def test_open_run_tells_a_damaged_run(tmp_path: Path) -> None:
     files.write_json_atomic(run.record, {"version": 1, "status": "odd"})
     with pytest.raises(RunError, match="expected a status"):
         open_run(tmp_path)
+    files.write_json_atomic(run.record, {"version": 1})
+    with pytest.raises(RunError, match=r"run\.json is damaged: its status is missing"):
+        open_run(tmp_path)
     run.record.unlink()
     run.plan.write_text("{}")
     with pytest.raises(RunError, match=r"damaged: run\.json is missing"):
         open_run(tmp_path)
 
 
-@pytest.mark.parametrize("version", [None, 0, "1"])
-def test_open_run_refuses_a_record_without_version(tmp_path: Path, version: object) -> None:
-    files.write_json_atomic(tmp_path / "run.json", {"version": version, "status": "finished"})
-    with pytest.raises(RunError, match="expected format version 1, received"):
+@pytest.mark.parametrize(
+    ("version", "fault"),
+    [
+        ({}, "its format version is missing"),
+        ({"version": None}, "its format version is missing"),
+        ({"version": 0}, "expected format version 1, received 0"),
+        ({"version": "1"}, "expected format version 1, received '1'"),
+    ],
+)
+def test_open_run_refuses_a_record_without_version(
+    tmp_path: Path, version: dict[str, object], fault: str
+) -> None:
+    files.write_json_atomic(tmp_path / "run.json", {"status": "finished"} | version)
+    with pytest.raises(RunError, match=rf"run\.json is damaged: {fault}"):
         open_run(tmp_path)
 
 
