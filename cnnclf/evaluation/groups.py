@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.bounded import check_regular, describe_fault
 from cnnclf.data.description import load_description
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, UsageError
@@ -53,7 +54,7 @@ def read_column(dataset: Dataset, name: str) -> list[str]:
 
     Raises:
         UsageError: There is no such column; with those there are.
-        DataError: The file has other rows than the dataset.
+        DataError: The file has other rows than the dataset, or an earlier one cannot be read.
     """
     found = load_description(dataset.directory)
     earlier = [each["manifest"] for each in found["versions"]]
@@ -74,10 +75,17 @@ def read_column(dataset: Dataset, name: str) -> list[str]:
 
 def _read_values(manifest: Path, name: str) -> tuple[Sequence[str], dict[str, str]]:
     """Return the columns of a manifest, and by path the values of one, if it has it."""
-    with manifest.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or ()
-        return names, {row["path"]: row[name] or "" for row in reader} if name in names else {}
+    hint = f"restore the file, or add the column {name} to the newest manifest"
+    try:
+        check_regular(manifest)
+        with manifest.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or ()
+            if name in names and "path" not in names:
+                raise DataError(f"columns are missing in {manifest}: path", hint)
+            return names, {row["path"]: row[name] or "" for row in reader} if name in names else {}
+    except (OSError, csv.Error) as error:
+        raise DataError(f"cannot read {manifest}: {describe_fault(error)}", hint) from error
 
 
 def score_groups(

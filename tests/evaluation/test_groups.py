@@ -7,7 +7,7 @@ import pytest
 
 from cnnclf.data.manifest import load_dataset
 from cnnclf.data.manifest_versions import RowChange, write_version
-from cnnclf.errors import UsageError
+from cnnclf.errors import DataError, UsageError
 from cnnclf.evaluation.groups import read_column, score_groups
 from tests.data.test_manifest_versions import dataset  # noqa: F401 (a fixture)
 
@@ -63,3 +63,14 @@ def test_columns_are_those_of_the_manifest_in_use(dataset: Path) -> None:  # noq
     with pytest.raises(UsageError, match="no such column") as error:
         read_column(changed, "colour")
     assert "camera" in (error.value.hint or "")
+    first.write_text("file,camera\na.png,x\n")
+    with pytest.raises(DataError, match=r"columns are missing in .*manifest\.csv: path"):
+        read_column(changed, "camera")
+    assert read_column(changed, "label") == ["dog", "cat"]
+    first.write_text('path,camera\na.png,"x\n' + 200_000 * "y")
+    with pytest.raises(DataError, match=r"cannot read .*manifest\.csv: field larger"):
+        read_column(changed, "camera")
+    first.unlink()
+    with pytest.raises(DataError, match=r"cannot read .*manifest\.csv: No such file") as missing:
+        read_column(changed, "camera")
+    assert "add the column camera to the newest manifest" in missing.value.hint
