@@ -49,7 +49,13 @@ class Source:
             DataError: There is none.
         """
         if self.path is None:
-            raise DataError(f"{self.text} does not exist", "check the path")
+            is_pattern = not {"*", "?", "["}.isdisjoint(self.text)
+            hint = (
+                "import takes no patterns: give the folder of the images"
+                if is_pattern
+                else "check the path"
+            )
+            raise DataError(f"{self.text} does not exist", hint)
         return self.path
 
 

@@ -171,7 +171,7 @@ class Walk:
 
     def _scan(self, path: str) -> Iterator[str]:
         try:
-            if not path and os.stat(self._root).st_dev in _virtual_devices():  # noqa: PTH116
+            if not path and is_virtual(self._root):
                 self.skipped.append((".", _IS_VIRTUAL))
                 return
             with os.scandir(os.path.join(self._root, path)) as entries:  # noqa: PTH118 (speed)
@@ -225,6 +225,15 @@ class Walk:
         except OSError:
             return None  # `_names` reports why
         return found.st_dev, found.st_ino
+
+
+def is_virtual(folder: str) -> bool:
+    """Return whether a folder is on a virtual file system such as /proc.
+
+    Raises:
+        OSError: It cannot be found.
+    """
+    return os.stat(folder).st_dev in _virtual_devices()  # noqa: PTH116
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from cnnclf.importers.walk import is_virtual
 from cnnclf.names import sort_in_chunks
 
 
@@ -58,7 +59,9 @@ def _match_parts(
         yield folder or "."
         return
     head, rest = parts[0], parts[1:]
-    if head == "**":
+    if head == "**" and rest[:1] == ("**",):  # the same as one, which would match twice
+        yield from _match_parts(folder, rest, sort_at_once, unread)
+    elif head == "**":
         # A folder that is a match itself is searched recursively by the caller.
         below = _folders_below(folder, sort_at_once, unread) if rest else (folder,)
         for each in below:
@@ -101,6 +104,9 @@ def _sort_matches(folder: str, sort_at_once: int, unread: dict[str, bool]) -> It
 def _list_matches(folder: str, unread: dict[str, bool]) -> Iterator[str]:
     """List the entries of a folder that a pattern can match; folders end in a slash."""
     try:
+        if is_virtual(folder or "."):
+            unread.setdefault(folder, False)
+            return
         with os.scandir(folder or ".") as entries:
             for entry in entries:
                 if not entry.name.startswith("."):

@@ -119,6 +119,12 @@ def test_what_nobody_recognizes_does_not_exist(name: str | None, tmp_path: Path)
     assert not (tmp_path / "data").exists()
 
 
+def test_a_pattern_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\*\.jpg does not exist") as caught:
+        import_source("photos/**/*.jpg", tmp_path / "data", progress=Silent())
+    assert caught.value.hint == "import takes no patterns: give the folder of the images"
+
+
 def test_a_source_is_a_path_if_there_is_one(tmp_path: Path) -> None:
     (tmp_path / SHARDS).touch()
     assert Source.of(SHARDS) == Source(SHARDS, Path(SHARDS))

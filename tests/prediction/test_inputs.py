@@ -120,6 +120,16 @@ def test_a_link_to_a_virtual_file_system_is_one_error_row(here: Path) -> None:
     ]
     with pytest.raises(DataError, match=reason):
         find("/proc")
+    assert find("d/*/*.jpg", "d/a.jpg") == [f"d/pl ! {reason}", "d/a.jpg"]
+    assert find("d/pl/**/*.jpg", "d/a.jpg") == [f"d/pl ! {reason}", "d/a.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["d/**/*.jpg", "d/**/**/*.jpg"])
+def test_links_that_lead_back_are_not_followed_by_patterns(here: Path, pattern: str) -> None:
+    touch("d/a.jpg", "d/e/b.jpg")
+    for name, target in (("e/up", ".."), ("self", "."), ("one", "two"), ("two", "one")):
+        Path("d", name).symlink_to(target)
+    assert find(pattern) == ["d/a.jpg", "d/e/b.jpg"]
 
 
 def test_an_unreadable_folder_is_an_error_row(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
