@@ -351,7 +351,7 @@ def test_full_disk_under_stdout(argument: str, is_buffered: bool) -> None:
 
 
 _WAITING = """
-import atexit, signal, sys, time
+import atexit, os, signal, sys, threading, time
 # in the background of a shell the tests, and so their children, ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
 {before}
@@ -395,7 +395,8 @@ def test_stopped_from_outside(number: signal.Signals) -> None:
     [
         "",
         "atexit.register(time.sleep, 1)",
-        "import threading; threading.Timer(1.5, print).start()",
+        # the process would wait for it, if it were not stopped again
+        "threading.Thread(target=lambda: (time.sleep(60), os._exit(1))).start()",
     ],
     ids=["quick", "at exit", "thread"],
 )
