@@ -1,7 +1,7 @@
 """Figures of a search: accuracy against time, and the settings of all trials."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import floor, isfinite, log10
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from cnnclf.tuning.space import Dimension, Point, Space, describe_settings
 
 _MAX_AXES = 8
 _MAX_NAMED = 6  # choices whose values are written on an axis
+_OVER_LINES = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8}
+_NEAR_MIDDLE = 0.2  # of a range
 
 
 class Mark(NamedTuple):
@@ -83,8 +85,10 @@ def draw_coordinates(
         axes.plot(range(len(shown)), places, "o-", ms=3, color=colors(part), alpha=alpha)
     for index, dimension in enumerate(shown):
         axes.axvline(index, color="#999999", linewidth=0.8)
-        for height, text in _list_ticks(dimension):
-            axes.text(index + 0.04, height, drawable(text), fontsize=7, va="center")
+        for height, text in list_ticks(dimension):
+            axes.text(
+                index + 0.04, height, drawable(text), fontsize=7, va="center", bbox=_OVER_LINES
+            )
     names = [
         each.key.replace(".", "\n").replace("_", " ") + " (x auto)" * each.relative
         for each in shown
@@ -113,11 +117,26 @@ def _place(dimension: Dimension, point: Point, number: int) -> float:
     return place
 
 
-def _list_ticks(dimension: Dimension) -> list[tuple[float, str]]:
-    places: tuple[float, ...] = (0.0, 0.5, 1.0)
+def list_ticks(dimension: Dimension) -> list[tuple[float, str]]:
+    """Return the values that are written on the axis of a setting, with their places 0..1."""
+    places: tuple[float, ...] = (0.0, _find_middle(dimension), 1.0)
     if dimension.choices and len(dimension.choices) <= _MAX_NAMED:
         places = tuple(dimension.encode(each) for each in dimension.choices)
     elif dimension.choices:
         places = (dimension.encode(dimension.choices[0]), dimension.encode(dimension.choices[-1]))
     texts = [describe_settings({"": dimension.decode(place)}).lstrip("=") for place in places]
     return list(zip(places, texts, strict=True))
+
+
+def _find_middle(dimension: Dimension) -> float:
+    """Return the place of the roundest value in the middle of a range; 0.5 for choices."""
+    if dimension.choices:
+        return 0.5
+    middle = dimension.decode(0.5)
+    if dimension.log and not dimension.whole:
+        power = 10 ** floor(log10(middle))
+        round_ones = [dimension.encode(each * power) for each in (10, 1, 5, 2)]
+        nearest = min(round_ones, key=lambda place: round(abs(place - 0.5), 3))
+        if abs(nearest - 0.5) < _NEAR_MIDDLE:
+            return nearest
+    return dimension.encode(middle)

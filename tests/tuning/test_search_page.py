@@ -1,12 +1,13 @@
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnclf.tuning.importances import find_importances
-from cnnclf.tuning.search_figures import draw_coordinates
+from cnnclf.tuning.search_figures import draw_coordinates, list_ticks
 from cnnclf.tuning.space import Point, read_space
 
 SPACE = read_space(
@@ -64,3 +65,24 @@ def test_trials_are_drawn_as_lines_and_the_best_one_is_bright(tmp_path: Path) ->
     none = tmp_path / "none.png"
     draw_coordinates(SPACE, [{}], scores=[0.5], importances={}, path=none)
     assert not none.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "texts"),
+    [
+        ("optimizer.learning_rate", {"low": 0.125, "high": 4, "relative": True}, "0.125 1 4"),
+        ("optimizer.weight_decay", {"low": 0.001, "high": 0.3}, "0.001 0.02 0.3"),
+        ("optimizer.learning_rate", {"low": 0.01, "high": 0.02}, "0.01 0.0141 0.02"),
+        ("training.batch_size", {"low": 8, "high": 128}, "8 32 128"),
+        ("training.patience", {"low": 1, "high": 10, "log": False}, "1 6 10"),
+        ("model.filters", [[8, 16], [16, 32], [24, 48]], "8,16 16,32 24,48"),
+    ],
+)
+def test_round_values_are_written_where_they_are(key: str, values: Any, texts: str) -> None:
+    given = {"log": True} | values if isinstance(values, dict) else values
+    [dimension] = read_space({key: given}, source="here").dimensions
+    ticks = list_ticks(dimension)
+    assert [text for _, text in ticks] == texts.split()
+    assert [place for place, _ in ticks] == [
+        pytest.approx(dimension.encode(dimension.decode(place)), abs=0.01) for place, _ in ticks
+    ]
