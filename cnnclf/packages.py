@@ -1,12 +1,15 @@
 """Python packages: which versions are installed, and what installs one that is missing."""
 
 import contextlib
+import importlib
 import importlib.util
 import platform
 import shlex
 from collections.abc import Iterable
+from typing import Any
 
 from cnnclf import __version__
+from cnnclf.errors import MissingPackageError
 
 # Modules that an extra of cnnclf installs, with the extra.
 EXTRAS: dict[str, str] = {
@@ -49,6 +52,26 @@ PACKAGES: dict[str, str] = {
 def install_command(requirement: str) -> str:
     """Return the command that installs a requirement, such as `cnnclf[onnx]` or `pillow`."""
     return f"python -m pip install {shlex.quote(requirement)}"
+
+
+def import_package(module: str, purpose: str) -> Any:
+    """Import an optional package.
+
+    Args:
+        module: The dotted name, such as `pyarrow.parquet`.
+        purpose: What needs it, such as "reading photos.parquet".
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        raise MissingPackageError(
+            f"{purpose} needs {package}, which is not installed",
+            f"install it with: {suggest_install(package)}",
+        ) from error
 
 
 def suggest_install(module: str) -> str:

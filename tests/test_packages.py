@@ -1,15 +1,22 @@
 import importlib.metadata
 import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from cnnclf import __version__, packages
+from cnnclf.errors import MissingPackageError
 from cnnclf.exporters.format_table import EXPORTERS
 from cnnclf.inference.engines.engine_table import ENGINES
-from cnnclf.packages import install_command, read_versions, suggest_install
+from cnnclf.packages import (
+    import_package,
+    install_command,
+    read_versions,
+    suggest_install,
+)
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 
@@ -83,3 +90,11 @@ def test_versions_are_read_in_order_and_only_of_what_is_installed() -> None:
     found = read_versions(("python", "no-such-package", "numpy"))
     assert list(found) == ["cnnclf", "python", "numpy"]
     assert found["cnnclf"] == __version__
+
+
+def test_a_missing_package_is_named_with_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    message = "fetching hf://a needs huggingface_hub, which is not installed"
+    with pytest.raises(MissingPackageError, match=message) as caught:
+        import_package("huggingface_hub.utils", "fetching hf://a")
+    assert caught.value.hint == "install it with: python -m pip install 'cnnclf[hf]'"

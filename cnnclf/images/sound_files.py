@@ -1,7 +1,6 @@
 """Sounds: from a file to the gray image of its mel spectrogram."""
 
 import contextlib
-import importlib
 import io
 import math
 import wave
@@ -13,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cnnclf.errors import ImageError, MissingPackageError
+from cnnclf.errors import ImageError
 from cnnclf.images.input_spec import SoundSpec
-from cnnclf.packages import suggest_install
+from cnnclf.packages import import_package
 
 SOUND_SUFFIXES: Final = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 
@@ -256,14 +255,8 @@ def _open(content: bytes) -> Iterator[_WaveReader | _SoundfileReader]:
 
 @contextlib.contextmanager
 def _open_with_soundfile(content: bytes, file_format: str) -> Iterator[Any]:
-    try:
-        soundfile = importlib.import_module("soundfile")
-    except ModuleNotFoundError as error:
-        kind = "this kind of WAV" if file_format == "WAV" else file_format
-        raise MissingPackageError(
-            f"reading {kind} needs soundfile, which is not installed",
-            f"install it with: {suggest_install('soundfile')}",
-        ) from error
+    kind = "this kind of WAV" if file_format == "WAV" else file_format
+    soundfile = import_package("soundfile", f"reading {kind}")
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             yield file

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from cnnclf.config import ImportConfig
-from cnnclf.errors import DataError, MissingPackageError
+from cnnclf.errors import DataError
 from cnnclf.importers.importer import Importer, ImportJob, Listing
 from cnnclf.importers.source import Source
-from cnnclf.packages import suggest_install
+from cnnclf.packages import import_package
 from cnnclf.progress import Progress
 
 # hf://user/name or hf://name, with @ and a branch, tag or commit
@@ -67,13 +67,7 @@ def _fetch(address: str, progress: Progress) -> Path:
             f"{address} is not an address of a dataset on the Hugging Face Hub",
             "write hf://user/name, or hf://user/name@revision",
         )
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"fetching {address} needs huggingface_hub, which is not installed",
-            f"install it with: {suggest_install('huggingface_hub')}",
-        ) from error
+    hub = import_package("huggingface_hub", f"fetching {address}")
     progress.note(f"fetching {address}")
     importlib.import_module("huggingface_hub.utils").disable_progress_bars()
     try:

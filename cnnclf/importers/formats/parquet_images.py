@@ -4,7 +4,6 @@ The column of images holds their bytes, or a struct of bytes and path; the names
 in the metadata of the schema, under the key "huggingface".
 """
 
-import importlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from cnnclf.bounded import parse_json
 from cnnclf.config import ImportConfig
-from cnnclf.errors import DataError, MissingPackageError
+from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.packed_samples import (
     SampleWriter,
@@ -27,7 +26,7 @@ from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
 from cnnclf.importers.tables.table_columns import name_columns
 from cnnclf.importers.walk import Walk
 from cnnclf.names import count_of, name_some
-from cnnclf.packages import suggest_install
+from cnnclf.packages import import_package
 
 MAGIC: Final = b"PAR1"
 _IMAGE_NAMES: Final = ("image", "img", "photo", "jpg", "png")
@@ -52,13 +51,7 @@ def read_parquet(source: Path, job: ImportJob) -> Listing:
         DataError: A file is damaged, or has no column of images or of labels.
         MissingPackageError: pyarrow is not installed.
     """
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"reading {source} needs pyarrow, which is not installed",
-            f"install it with: {suggest_install('pyarrow')}",
-        ) from error
+    parquet = import_package("pyarrow.parquet", f"reading {source}")
     files = _find_files(source)
     if not files:
         raise DataError(f"{source} holds no Parquet files, or other files too", "name the file")
