@@ -33,6 +33,7 @@ _SYSTEM_NAMES: Final = frozenset(
 
 _VIRTUAL: Final = ("/proc", "/sys", "/sys/fs/cgroup", "/dev")  # but not /dev/shm, a RAM disk
 _IS_VIRTUAL: Final = "on a virtual file system, which is not searched"
+_LEADS_BACK: Final = "the link leads back to a folder above it"
 
 MAX_DEPTH: Final = 100
 """How many folders deep files are written; the standard library cannot remove 1,000."""
@@ -108,8 +109,10 @@ class Walk:
 
     def all_files(self, path: str = "") -> Iterator[str]:
         """Yield the paths of the files in a folder and the folders below it."""
-        parts = path.split("/") if path else []
-        above = {self._identify("/".join(parts[:end])) for end in range(len(parts))}
+        above = self._identify_above(path)
+        if self._identify(path) in above:
+            self.unneeded.append((path, _LEADS_BACK))
+            return
         # For each level: the path, the folder (device and inode), and the names still to visit.
         levels = [(path, self._identify(path), self._names(path))]
         while levels:
@@ -123,7 +126,7 @@ class Walk:
                 below = _join(here, name[:-1])
                 identity = self._identify(below)
                 if identity and identity in {*above, *(level[1] for level in levels)}:
-                    self.unneeded.append((below, "the link leads back to a folder above it"))
+                    self.unneeded.append((below, _LEADS_BACK))
                 elif not self._is_own(below):
                     levels.append((below, identity, self._names(below)))
 
@@ -151,7 +154,7 @@ class Walk:
     def _find_files(self, path: str) -> Iterator[str]:
         """Yield the files below a folder in any order, each folder once."""
         quiet = Walk(Path(self._root), ignored=self._ignored)
-        seen = set()
+        seen = self._identify_above(path)
         waiting = [path]
         while waiting:
             here = waiting.pop()
@@ -218,6 +221,11 @@ class Walk:
             self._own_folders[path] = None
             return True
         return False
+
+    def _identify_above(self, path: str) -> set[tuple[int, int] | None]:
+        """Return the folders above a folder."""
+        parts = path.split("/") if path else []
+        return {self._identify("/".join(parts[:end])) for end in range(len(parts))} - {None}
 
     def _identify(self, path: str) -> tuple[int, int] | None:
         try:

@@ -209,9 +209,10 @@ class _FolderReader:
         empty = []
         for place in dict.fromkeys([*self.layout.wrappers, *self.layout.choice.places]):
             for path in self._look(place)[0]:
-                unread = len(self.walk.skipped)
+                before = len(self.walk.skipped), len(self.walk.unneeded)
                 if path not in self._entered and next(self.walk.all_files(path), None) is None:
-                    empty += [path] if len(self.walk.skipped) == unread else []
+                    is_named = before != (len(self.walk.skipped), len(self.walk.unneeded))
+                    empty += [] if is_named else [path]
         if empty:
             self.listing.remarks.append(f"empty folders skipped: {name_some(empty)}")
 

@@ -154,6 +154,18 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert reasons["dog/pipe"] == reasons["dog/zero"] == "not a regular file"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_a_link_to_the_source_is_no_class(tmp_path: Path) -> None:
+    source = put(tmp_path / "source", "cat/1.png", "dog/1.png")
+    (source / "self").symlink_to(".")
+    (source / "cat" / "up").symlink_to("..")
+    listing, records = read(source)
+    assert paths(records) == ["cat/1.png", "dog/1.png"]
+    reason = "the link leads back to a folder above it"
+    assert listing.unneeded == [("cat/up", reason), ("self", reason)]
+    assert listing.remarks == []
+
+
 @pytest.mark.skipif(not os.path.ismount("/proc"), reason="/proc of Linux")
 def test_virtual_file_systems_are_not_entered(tmp_path: Path) -> None:
     source = put(tmp_path / "source", "cat/1.png", "dog/1.png", "dog/sub/2.png")
