@@ -104,7 +104,10 @@ def refusal(**arguments: Any) -> tuple[str, ExitCode]:
         (
             "optimizer.name",
             "adamm",
-            "--optimizer adamm: expected one of sgd, adam, adamw, rmsprop; did you mean adam?",
+            (
+                "--optimizer adamm: expected one of auto, sgd, adam, adamw, rmsprop, muon; "
+                "did you mean adam?"
+            ),
         ),
         ("data.color", "blue", "--color blue: expected one of auto, rgb, gray"),
         (
@@ -196,7 +199,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     )
     assert message.split("; ") == [
         f"{file}, line 2: model.stride = 0: expected a whole number from 1 to 8",
-        "--set optimizer.name=sgdd: expected one of sgd, adam, adamw, rmsprop",
+        "--set optimizer.name=sgdd: expected one of auto, sgd, adam, adamw, rmsprop, muon",
         "did you mean sgd?",
         "--epochs abc: expected auto or a whole number from 1 to 100,000",
     ]

@@ -16,6 +16,7 @@ MODEL_PRESETS: Presets = {
             "dense_units": [128],
             "dropout": 0.0,
         },
+        "optimizer": {"name": "adamw"},
     },
     "tiny": {"model": {"blocks": 2, "filters": [8, 16], "convs_per_block": [1], "dropout": 0.0}},
     "deep": {"model": {"convs_per_block": [3], "dropout": 0.3}},

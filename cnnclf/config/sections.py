@@ -192,7 +192,10 @@ class CommandConfig(Section):
 class OptimizerConfig(Section):
     """Optimizer and learning rate schedule."""
 
-    name: Literal["sgd", "adam", "adamw", "rmsprop"] = setting("adamw", "Optimizer.")
+    name: Auto | Literal["sgd", "adam", "adamw", "rmsprop", "muon"] = setting(
+        "auto",
+        "Optimizer; auto: muon, or adamw if a learning rate, weight decay, l1 or l2 is given.",
+    )
     learning_rate: Auto | Literal["find"] | Annotated[float, Field(gt=0, le=10)] = setting(
         "auto", "Peak learning rate; find: by a range test first, as cnnclf lr-find does."
     )
@@ -200,7 +203,9 @@ class OptimizerConfig(Section):
     warmup: float = setting(
         0.07, "Fraction of all steps used for learning rate warmup.", ge=0, le=0.9
     )
-    momentum: float = setting(0.9, "Momentum of sgd and rmsprop.", ge=0, lt=1)
+    momentum: Auto | Annotated[float, Field(ge=0, lt=1)] = setting(
+        "auto", "Momentum of sgd, rmsprop and muon; auto: 0.9, and 0.6 with muon."
+    )
     weight_decay: float = setting(0.05, "Decoupled weight decay.", ge=0, le=1)
     clip_norm: float = setting(0.0, "Maximum global gradient norm; 0: no clipping.", ge=0)
     norm_rate: float = setting(

@@ -24,7 +24,7 @@ from cnnclf.models.backbones import Backbone, check_size, find_backbone
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import parse_plan
-from cnnclf.planning.train_plan import TrainPlan, resolve_model
+from cnnclf.planning.train_plan import TrainPlan, resolve_model, resolve_optimizer
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_opening import open_run
 
@@ -54,7 +54,9 @@ def describe_cnn(
     if config.data.image_size != "auto":
         height, width = config.data.image_size
     channels = 1 if config.data.color == "gray" else channels
-    model, _ = resolve_model(config.model, (height, width), given=given or {})
+    given = given or {}
+    model, _ = resolve_model(config.model, (height, width), given=given)
+    optimizer, _ = resolve_optimizer(config.optimizer, given=given, batch_norm=model.batch_norm)
     batch_size = config.training.batch_size
     return _describe_cnn(
         f"preset {model.preset}",
@@ -62,7 +64,7 @@ def describe_cnn(
         (height, width, channels),
         classes=classes,
         batch_size=DEFAULT_BATCH if batch_size == "auto" else batch_size,
-        optimizer=config.optimizer.name,
+        optimizer=optimizer.name,
     )
 
 

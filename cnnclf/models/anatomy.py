@@ -19,7 +19,7 @@ BYTES_PER_VALUE = 4  # float32
 INPUT = ""  # the name of the image
 
 # Arrays of the size of the weights that an optimizer keeps: moments, velocities.
-_SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2}
+_SLOTS = {"sgd": 1, "rmsprop": 2, "adam": 2, "adamw": 2, "muon": 2}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from cnnclf.images.decode import InputSpec
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import choices
-from cnnclf.planning.choices import check_weight_decay
+from cnnclf.planning.choices import WITH_MOMENTUM, check_weight_decay
 from cnnclf.planning.pace import (
     START_S,
     Expectation,
@@ -36,6 +36,8 @@ from cnnclf.planning.pace import (
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin, resolve_data
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
+
+_RATE = "optimizer.learning_rate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,13 +157,8 @@ def plan_training(
     reasons |= why
     training = _plan_training(config, counts, reasons, given)
     optimizer = _scale_preset_rate(config, int(training.batch_size), reasons, given)
-    if optimizer.learning_rate == "auto":
-        rate, reasons["optimizer.learning_rate"] = choices.choose_learning_rate(
-            optimizer.name, batch_norm=model.batch_norm
-        )
-        optimizer = optimizer.model_copy(update={"learning_rate": rate})
-    elif optimizer.learning_rate == "find":
-        reasons["optimizer.learning_rate"] = "a range test before the first epoch finds it"
+    optimizer, why = resolve_optimizer(optimizer, given=given, batch_norm=model.batch_norm)
+    reasons |= why
     anatomy = plan_cnn(
         model, (spec.height, spec.width, spec.channels), num_classes=len(dataset.labels)
     )
@@ -293,6 +290,41 @@ def resolve_model(
     return resolved, reasons
 
 
+def resolve_optimizer(
+    optimizer: OptimizerConfig, *, given: Mapping[str, str], batch_norm: bool
+) -> tuple[OptimizerConfig, dict[str, str]]:
+    """Choose the optimizer, its learning rate and its momentum where they are "auto".
+
+    Args:
+        optimizer: Settings as given.
+        given: Where each given setting came from.
+        batch_norm: Whether the network normalizes batches.
+
+    Returns:
+        The settings, and why each was chosen.
+    """
+    reasons: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
+    name: str = optimizer.name
+    if name == "auto":
+        is_found = optimizer.learning_rate == "find"
+        meant = {key: origin for key, origin in given.items() if key != _RATE or not is_found}
+        name, reasons["optimizer.name"] = choices.choose_optimizer(meant)
+        chosen["name"] = name
+    if optimizer.learning_rate == "auto":
+        chosen["learning_rate"], reasons[_RATE] = choices.choose_learning_rate(
+            name, batch_norm=batch_norm
+        )
+    elif optimizer.learning_rate == "find":
+        reasons[_RATE] = "a range test before the first epoch finds it"
+    if optimizer.momentum == "auto":
+        momentum, why = choices.choose_momentum(name)
+        chosen["momentum"] = momentum
+        if name in WITH_MOMENTUM:
+            reasons["optimizer.momentum"] = why
+    return optimizer.model_copy(update=chosen), reasons
+
+
 def _is_open(given: Mapping[str, str], key: str) -> bool:
     """Check whether a setting may be chosen: not given, or only by a preset."""
     return given.get(key, "preset").startswith("preset")
@@ -322,10 +354,10 @@ def _scale_preset_rate(
     """Scale the learning rate of a preset with the batch size (Goyal et al., 2017)."""
     optimizer, preset = config.optimizer, config.presets[config.model.preset]
     base = preset.get("training", {}).get("batch_size", batch_size)
-    if base == batch_size or not _is_preset(given, "optimizer.learning_rate"):
+    if base == batch_size or not _is_preset(given, _RATE):
         return optimizer
     rate = preset["optimizer"]["learning_rate"] * batch_size / base
-    reasons["optimizer.learning_rate"] = "that of the preset, scaled with the batch size"
+    reasons[_RATE] = "that of the preset, scaled with the batch size"
     return optimizer.model_copy(update={"learning_rate": rate})
 
 

@@ -66,7 +66,7 @@ def _search_network(plan: TrainPlan) -> Mapping[str, Any]:
     if len(widths[0]) > 1:
         widths.insert(0, widths[0][:-1])
     return {
-        "optimizer.name": ["adamw", "sgd"],
+        "optimizer.name": ["muon", "adamw"],
         "optimizer.learning_rate": {"low": 0.125, "high": 4.0, "log": True, "relative": True},
         "optimizer.weight_decay": {"low": 0.001, "high": 0.3, "log": True},
         "training.batch_size": sorted({max(4, batch // 2), batch, 2 * batch}),

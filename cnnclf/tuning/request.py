@@ -112,6 +112,9 @@ class SearchRequest:
             if not is_number(own):
                 raise ConfigError(f"{key} is {own}, which relative = true cannot multiply")
             values[key] = max(1, round(own * factor)) if isinstance(own, int) else own * factor
+            # a rate that is given would be meant for another optimizer
+            if "optimizer.name" not in fixed:
+                values["optimizer.name"] = plan.config.optimizer.name
         return self._plan(values, dataset) if factors else plan
 
     def _plan(self, values: Settings, dataset: Dataset) -> AnyPlan:

@@ -202,7 +202,34 @@ def test_many_small_images_are_trained_with_the_preset_fast() -> None:
 def test_who_shapes_the_network_gets_the_default_one(options: dict[str, Any]) -> None:
     made = plan(dataset(train=10_000), **options)
     assert made.config.model.preset == "default"
-    assert made.config.optimizer.name == "adamw"
+    assert made.config.optimizer.name == "muon"
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "rate", "momentum"),
+    [
+        ({}, "muon", 0.1, 0.6),
+        ({"model__batch_norm": False}, "muon", 0.03, 0.6),
+        ({"optimizer__learning_rate": "find"}, "muon", "find", 0.6),
+        ({"optimizer__momentum": 0.5}, "muon", 0.1, 0.5),
+        ({"optimizer__learning_rate": 0.001}, "adamw", 0.001, 0.9),
+        ({"optimizer__weight_decay": 0.01}, "adamw", 4e-3, 0.9),
+        ({"model__l2": 0.001}, "adamw", 4e-3, 0.9),
+        ({"model__preset": "textbook"}, "adamw", 1e-3, 0.9),
+        ({"optimizer__name": "muon", "optimizer__learning_rate": 0.05}, "muon", 0.05, 0.6),
+        ({"optimizer__name": "sgd"}, "sgd", 0.1, 0.9),
+    ],
+)
+def test_muon_is_chosen_unless_settings_are_meant_for_another_optimizer(
+    options: dict[str, Any], name: str, rate: float | str, momentum: float
+) -> None:
+    made = plan(dataset(), **options)
+    chosen = made.config.optimizer
+    assert (chosen.name, chosen.learning_rate, chosen.momentum) == (name, rate, momentum)
+    is_chosen = not {"optimizer__name", "model__preset"} & options.keys()
+    assert ("optimizer.name" in made.reasons) == is_chosen
+    if name == "adamw" and is_chosen:
+        assert "is given" in made.reasons["optimizer.name"]
 
 
 def test_single_operations_change_the_preset() -> None:

@@ -66,6 +66,8 @@ def lr_find_command(
     for key, value in plan.given_values().items():
         if key in typed:
             words += typed_option(key, value).split()
+    if "optimizer.name" in plan.reasons:  # with a rate, another one might be chosen
+        words += ["--optimizer", plan.config.optimizer.name]
     out.hint(shlex.join([*words, "--learning-rate", f"{result.suggested:g}"]))
 
 

@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.config import OptimizerConfig
-from cnnclf.planning.choices import WITHOUT_DECAY
+from cnnclf.planning.choices import WITHOUT_DECAY, choose_momentum
+from cnnclf.training.fitting.muon import muon_class
 from cnnclf.training.fitting.schedule import build_schedule
 
 if TYPE_CHECKING:
@@ -37,14 +38,15 @@ def build_optimizer(
         # 0.99 is Keras's default; unused without use_ema but checked all the same
         "ema_momentum": settings.ema or 0.99,
     }
+    chosen = settings.momentum == "auto"
+    momentum = float(choose_momentum(settings.name)[0] if chosen else settings.momentum)
+    decay = {"weight_decay": settings.weight_decay}
     kinds: dict[str, tuple[type[keras.Optimizer], dict[str, Any]]] = {
-        "sgd": (
-            keras.optimizers.SGD,
-            {"momentum": settings.momentum, "nesterov": settings.momentum > 0},
-        ),
+        "sgd": (keras.optimizers.SGD, {"momentum": momentum, "nesterov": momentum > 0}),
         "adam": (keras.optimizers.Adam, {}),
-        "adamw": (keras.optimizers.AdamW, {"weight_decay": settings.weight_decay}),
-        "rmsprop": (keras.optimizers.RMSprop, {"momentum": settings.momentum}),
+        "adamw": (keras.optimizers.AdamW, decay),
+        "rmsprop": (keras.optimizers.RMSprop, {"momentum": momentum}),
+        "muon": (muon_class(), {"kernel_momentum": momentum} | decay),
     }
     kind, own = kinds[settings.name]
     optimizer = (scale_rates(kind, scales) if scales else kind)(**shared | own)

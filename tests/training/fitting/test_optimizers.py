@@ -51,7 +51,7 @@ def take_step(net: Any, optimizer: Any, *, before: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "muon"])
 def test_a_step_is_scaled_with_its_weight_decay(name: str, schedule: str) -> None:
     net = build_net()
     chosen = settings(name, schedule=schedule, clip_norm=1.0)
