@@ -339,6 +339,13 @@ TERMS: tuple[Term, ...] = (
         settings=("optimizer.momentum",),
     ),
     Term(
+        "Muon",
+        "An optimizer for the kernels of convolutions: a step changes all directions of a kernel "
+        "about equally, where the gradient has a few large ones, and by a given fraction of its "
+        "size. All other weights are trained by AdamW. It needs fewer epochs than Adam.",
+        aliases=("muon",),
+    ),
+    Term(
         "overfitting",
         "The network learns the training images rather than the class: the training loss still "
         "falls while the val loss rises. More data, augmentation, dropout and fewer epochs help.",

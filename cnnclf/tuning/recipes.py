@@ -68,7 +68,8 @@ def _search_network(plan: TrainPlan) -> Mapping[str, Any]:
     return {
         "optimizer.name": ["muon", "adamw"],
         "optimizer.learning_rate": {"low": 0.125, "high": 4.0, "log": True, "relative": True},
-        "optimizer.weight_decay": {"low": 0.001, "high": 0.3, "log": True},
+        "optimizer.weight_decay": {"low": 0.001, "high": 0.3, "log": True}
+        | {"when": {"optimizer.name": ["adamw"]}},
         "training.batch_size": sorted({max(4, batch // 2), batch, 2 * batch}),
         "training.label_smoothing": {"low": 0.0, "high": 0.2},
         "model.filters": widths,
