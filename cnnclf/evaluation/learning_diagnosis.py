@@ -41,21 +41,23 @@ def describe_shares(seconds: float, *, starting: float, waiting: float, device: 
     return ", ".join(f"{100 * each / whole:.0f} % {name}" for name, each in shares.items())
 
 
-def diagnose(history: Rows, trace: Rows = ()) -> list[str]:
+def diagnose(history: Rows, trace: Rows = (), *, optimizer: str = "") -> list[str]:
     """Say what is off; nothing if nothing is.
 
     Args:
         history: One row per epoch, as in history.csv.
         trace: One row per epoch and layer, as in trace.csv.
+        optimizer: Its name; with muon, the rate is the fraction of a kernel that a step changes.
 
     Returns:
         One sentence per finding.
     """
+    meant = max(_column(history, "learning_rate"), default=0.0) if optimizer == "muon" else 0.0
     return [
         *_find_overfitting(history),
         *_find_jumps(history),
         *_find_waiting(history),
-        *_find_in_trace(trace),
+        *_find_in_trace(trace, large_update=max(_LARGE_UPDATE, 1.5 * meant)),
     ]
 
 
@@ -118,7 +120,7 @@ def _find_waiting(history: Rows) -> list[str]:
     return [f"training waited for images {part:.0f} % of the time; try --threads, --cache"]
 
 
-def _find_in_trace(trace: Rows) -> list[str]:
+def _find_in_trace(trace: Rows, *, large_update: float) -> list[str]:
     last = max((row["epoch"] for row in trace if row.get("epoch") is not None), default=None)
     rows = [row for row in trace if row.get("epoch") == last]
     found = []
@@ -141,7 +143,7 @@ def _find_in_trace(trace: Rows) -> list[str]:
     for row in trace:
         if row.get("update_ratio") is not None:
             largest[row["layer"]] = max(row["update_ratio"], largest.get(row["layer"], 0.0))
-    big = {name: ratio for name, ratio in largest.items() if ratio > _LARGE_UPDATE}
+    big = {name: ratio for name, ratio in largest.items() if ratio > large_update}
     if big:
         name = max(big, key=big.__getitem__)
         found.append(

@@ -174,7 +174,7 @@ def choose_optimizer(given: Mapping[str, str]) -> tuple[str, str]:
     """Choose Muon, which needs fewer epochs, unless settings are given that others understand.
 
     Args:
-        given: Where each given setting came from; a learning rate of "find" is not among them.
+        given: Where each given setting came from.
 
     Returns:
         The optimizer, and why.

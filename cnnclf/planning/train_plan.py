@@ -307,9 +307,7 @@ def resolve_optimizer(
     chosen: dict[str, Any] = {}
     name: str = optimizer.name
     if name == "auto":
-        is_found = optimizer.learning_rate == "find"
-        meant = {key: origin for key, origin in given.items() if key != _RATE or not is_found}
-        name, reasons["optimizer.name"] = choices.choose_optimizer(meant)
+        name, reasons["optimizer.name"] = choices.choose_optimizer(given)
         chosen["name"] = name
     if optimizer.learning_rate == "auto":
         chosen["learning_rate"], reasons[_RATE] = choices.choose_learning_rate(

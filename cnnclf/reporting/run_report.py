@@ -142,7 +142,7 @@ def report_run(
         history=draw_history(files.history, best_epoch=files.record.get("best_epoch")),
         trace=draw_trace(files.trace),
         traced=name_traced(files.trace),
-        diagnosis=diagnose(files.history, files.trace),
+        diagnosis=diagnose(files.history, files.trace, optimizer=_name_optimizer(files)),
         test=_describe_test(files, chosen, dataset, maps=maps, missing=missing, progress=progress),
         network=missing.attempt("network", lambda: _describe_network(files)),
         commands=list_commands(files),
@@ -184,6 +184,10 @@ def _describe_run(files: RunFiles) -> dict[str, str]:
         "best epoch": record.get("best_epoch"),
     }
     return {name: str(value) for name, value in found.items() if value not in {None, ""}}
+
+
+def _name_optimizer(files: RunFiles) -> str:
+    return str(section(section(files.plan, "config"), "optimizer").get("name", ""))
 
 
 def _describe_time(record: Mapping[str, Any]) -> str:

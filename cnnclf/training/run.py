@@ -235,7 +235,8 @@ def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:
     work.progress.note("drawing the curves")
     draw_curves(work.run, state)
     history = [row.to_dict() for row in state.history]
-    for sentence in diagnose(history, read_rows(work.run.trace)):
+    optimizer = work.plan.config.optimizer.name
+    for sentence in diagnose(history, read_rows(work.run.trace), optimizer=optimizer):
         work.progress.note(sentence)
     return state
 

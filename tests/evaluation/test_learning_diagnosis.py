@@ -43,3 +43,10 @@ def test_nothing_is_said_if_nothing_is_off() -> None:
 def test_what_is_off_is_said(rows: list[Any], trace: list[Any], words: str) -> None:
     [sentence] = diagnose(rows, trace)
     assert words in sentence
+
+
+def test_steps_of_muon_are_as_large_as_its_rate() -> None:
+    rows = [{**row, "learning_rate": 0.1} for row in history(FALLING, FALLING)]
+    assert diagnose(rows, [layer(update_ratio=0.11)], optimizer="muon") == []
+    assert diagnose(rows, [layer(update_ratio=0.11)], optimizer="adamw") != []
+    assert diagnose(rows, [layer(update_ratio=0.2)], optimizer="muon") != []

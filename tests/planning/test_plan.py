@@ -210,7 +210,7 @@ def test_who_shapes_the_network_gets_the_default_one(options: dict[str, Any]) ->
     [
         ({}, "muon", 0.1, 0.6),
         ({"model__batch_norm": False}, "muon", 0.03, 0.6),
-        ({"optimizer__learning_rate": "find"}, "muon", "find", 0.6),
+        ({"optimizer__learning_rate": "find"}, "adamw", "find", 0.9),
         ({"optimizer__momentum": 0.5}, "muon", 0.1, 0.5),
         ({"optimizer__learning_rate": 0.001}, "adamw", 0.001, 0.9),
         ({"optimizer__weight_decay": 0.01}, "adamw", 4e-3, 0.9),

@@ -50,6 +50,8 @@ def lr_find_command(
     loaded, origins = load_config(
         config and find_settings(config, command="train"), options=typed, command="lr-find"
     )
+    if loaded.optimizer.name == "auto":
+        loaded |= {"optimizer.name": "adamw"}  # as for a rate that is given
     found = open_source(dataset, seed=loaded.runtime.seed)
     with blaming_options(origins):
         plan = plan_training(loaded, found, given=origins)
@@ -66,8 +68,6 @@ def lr_find_command(
     for key, value in plan.given_values().items():
         if key in typed:
             words += typed_option(key, value).split()
-    if "optimizer.name" in plan.reasons:  # with a rate, another one might be chosen
-        words += ["--optimizer", plan.config.optimizer.name]
     out.hint(shlex.join([*words, "--learning-rate", f"{result.suggested:g}"]))
 
 

@@ -67,7 +67,7 @@ def test_the_size_of_gradients_has_no_effect_on_kernels() -> None:
             gradients = [scale * each for each in draw_gradients(net, seed=seed)]
             optimizer.apply(gradients, net.trainable_variables)
         kernels.append(net.get_weights()[0])
-    np.testing.assert_allclose(*kernels, atol=1e-3)
+    np.testing.assert_allclose(kernels[0], kernels[1], atol=1e-3)
 
 
 def test_other_weights_are_trained_by_adamw() -> None:
