@@ -118,6 +118,12 @@ def test_only_figures_that_were_drawn_are_named(
     content["leaderboard"] = content["leaderboard"][:1]
     (directory / "result.json").write_text(json.dumps(content), encoding="utf-8")
     assert "is missing" not in cli("report", directory).stderr
+    del content["leaderboard"][0]["epochs"]
+    (directory / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    damaged = cli("report", directory)
+    assert damaged.code == 4
+    assert "result.json is damaged: leaderboard.0.epochs is missing" in damaged.stderr
+    assert f"write it again: cnnclf tune --resume {directory}" in damaged.stderr
 
 
 def test_final_evaluates_the_winner_on_test(
