@@ -300,10 +300,7 @@ TERMS: tuple[Term, ...] = (
         "learning rate",
         "The length of a step of gradient descent. Too high, and the loss jumps or becomes "
         "infinite; too low, and training takes too long. It is the hyperparameter to try first.",
-        settings=(
-            *("optimizer.learning_rate", "head.learning_rate", "tail.learning_rate"),
-            *("optimizer.norm_rate", "optimizer.head_rate"),
-        ),
+        settings=("optimizer.learning_rate", "head.learning_rate", "tail.learning_rate"),
     ),
     Term(
         "learning rate schedule",

@@ -208,12 +208,6 @@ class OptimizerConfig(Section):
     )
     weight_decay: float = setting(0.05, "Decoupled weight decay.", ge=0, le=1)
     clip_norm: float = setting(0.0, "Maximum global gradient norm; 0: no clipping.", ge=0)
-    norm_rate: float = setting(
-        1.0, "Factor of the learning rate for the offsets of batch normalization.", gt=0, le=1000
-    )
-    head_rate: float = setting(
-        1.0, "Factor of the learning rate for the last dense layer.", gt=0, le=1000
-    )
     ema: float = setting(
         0.0, "Decay of the moving average of the weights; 0: no averaging.", ge=0, lt=1
     )

@@ -1,5 +1,6 @@
 """Plans `cnnclf train`: resolves every "auto" for a dataset."""
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -349,13 +350,16 @@ def _plan_minutes(
 def _scale_preset_rate(
     config: TrainConfig, batch_size: int, reasons: dict[str, str], given: Mapping[str, str]
 ) -> OptimizerConfig:
-    """Scale the learning rate of a preset with the batch size (Goyal et al., 2017)."""
+    """Scale the learning rate of a preset with the root of the batch size.
+
+    For steps whose length does not depend on the gradient (Malladi et al., 2022).
+    """
     optimizer, preset = config.optimizer, config.presets[config.model.preset]
     base = preset.get("training", {}).get("batch_size", batch_size)
     if base == batch_size or not _is_preset(given, _RATE):
         return optimizer
-    rate = preset["optimizer"]["learning_rate"] * batch_size / base
-    reasons[_RATE] = "that of the preset, scaled with the batch size"
+    rate = preset["optimizer"]["learning_rate"] * math.sqrt(batch_size / base)
+    reasons[_RATE] = "that of the preset, scaled with the root of the batch size"
     return optimizer.model_copy(update={"learning_rate": rate})
 
 

@@ -23,7 +23,7 @@ from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting.fit import build_loss
 from cnnclf.training.fitting.optimizers import build_optimizer
-from cnnclf.training.scratch import build_batches, open_net, scale_rates
+from cnnclf.training.scratch import build_batches, open_net
 from cnnclf.training.work import Work
 
 if TYPE_CHECKING:
@@ -163,9 +163,7 @@ def _train_both(
     with runtime.scope():
         net = open_net(works[0])
         steps = len(build_batches(works[0])[0])
-        optimizer = build_optimizer(
-            plan.config.optimizer, total_steps=steps * epochs, scales=scale_rates(net, plan)
-        )
+        optimizer = build_optimizer(plan.config.optimizer, total_steps=steps * epochs)
         loss = build_loss(plan.config.training)
         net.compile(optimizer, loss=loss, jit_compile=runtime.jit_compile)
         net.optimizer.build(net.trainable_variables)

@@ -23,7 +23,7 @@ from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.fit import build_loss
 from cnnclf.training.fitting.optimizers import build_optimizer
-from cnnclf.training.scratch import build_batches, open_net, scale_rates
+from cnnclf.training.scratch import build_batches, open_net
 from cnnclf.training.work import Work
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def try_rates(
     with runtime.scope():
         net = open_net(work)
         net.compile(
-            build_optimizer(optimizer, total_steps=steps, scales=scale_rates(net, plan)),
+            build_optimizer(optimizer, total_steps=steps),
             loss=build_loss(plan.config.training),
             jit_compile=runtime.jit_compile,
         )

@@ -1,6 +1,6 @@
 """What `cnnclf train` fits: a CNN from random weights, in one phase."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,6 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
             "train",
             plan.config.training,
             plan.config.optimizer,
-            scales=scale_rates(net, plan),
             averaged_epochs=choose_averaging(plan.counts["val"]),
             budget_s=minutes and 60 * minutes,
             final_images=count_final_images(plan.counts),
@@ -105,19 +104,6 @@ def _sample_images(work: Work[TrainPlan]) -> Iterator[Any]:
     classes = work.dataset.manifest.class_indices
     batches = Batches(work.pixels, np.sort(drawn), class_indices=classes, shuffle=False, **settings)
     return (images for images, *_ in batches.epoch(0))
-
-
-def scale_rates(net: Any, plan: TrainPlan) -> Mapping[int, float] | None:
-    """Return the factor of the learning rate of each variable that has one, by its id."""
-    optimizer = plan.config.optimizer
-    scales = {}
-    for row in plan.anatomy.layers:
-        layer = net.get_layer(row.name)
-        if row.kind == "batch_norm" and optimizer.norm_rate != 1:
-            scales[id(layer.beta)] = optimizer.norm_rate
-        if row.name == "logits" and optimizer.head_rate != 1:
-            scales |= {id(weight): optimizer.head_rate for weight in layer.trainable_weights}
-    return scales or None
 
 
 def build_batches(work: Work[TrainPlan]) -> tuple[Batches, Batches | None]:

@@ -134,10 +134,10 @@ def test_the_preset_fast_fits_batches_epochs_and_rate_to_the_images() -> None:
         training = config.training
         return training.batch_size, training.epochs, config.optimizer.learning_rate
 
-    assert figures(50_000) == (1024, 10, 1.5)
-    assert figures(3_000) == (64, 10, 1.5 / 16)
-    assert figures(300) == (32, 40, 1.5 / 32)
-    assert figures(50_000, training__batch_size=256) == (256, 10, 1.5 / 4)
+    assert figures(50_000) == (1024, 10, 0.24)
+    assert figures(3_000) == (64, 10, 0.24 / 4)
+    assert figures(50_000, training__batch_size=256) == (256, 10, 0.24 / 2)
+    assert figures(300) == (32, 40, pytest.approx(0.24 / 32**0.5))
     assert figures(300, training__epochs=3, optimizer__learning_rate=0.5) == (32, 3, 0.5)
     assert "flip" not in plan(dataset(), model__preset="fast").operations
 
@@ -190,7 +190,7 @@ def test_many_small_images_are_trained_with_the_preset_fast() -> None:
         dataset(train=10_000, size=(41, 28)),
     )
     assert plan(many).config.model.preset == "fast"
-    assert plan(many).config.optimizer.name == "sgd"
+    assert plan(many).config.optimizer.schedule == "linear"
     assert "10,000 images" in plan(many).reasons["model.preset"]
     assert plan(many, training__epochs=3).config.training.epochs == 3
     assert [plan(each).config.model.preset for each in (few, large)] == ["default", "default"]

@@ -14,7 +14,6 @@ from cnnclf.planning.train_plan import TrainPlan, plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_opening import create_run, open_run
-from cnnclf.runtime import setup_runtime
 from cnnclf.training import rate_range
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.rate_range import find_range, has_diverged, smooth_losses
@@ -54,27 +53,6 @@ def test_a_loss_that_never_falls_is_refused() -> None:
 
 def test_the_average_has_no_bias() -> None:
     assert smooth_losses([2.0] * 5) == pytest.approx([2.0] * 5)
-
-
-class StoppedError(Exception):
-    """Ends a range test before its first step."""
-
-
-def test_layers_have_the_rates_that_training_gives_them(
-    shapes: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[dict[int, float]] = []
-
-    def build(*_arguments: object, scales: dict[int, float], **_options: object) -> None:
-        seen.append(scales)
-        raise StoppedError
-
-    monkeypatch.setattr(rate_range, "build_optimizer", build)
-    config, given = load_config(options=TINY | {"optimizer.head_rate": 0.01})
-    plan = plan_training(config, shapes, given=given)
-    with pytest.raises(StoppedError):
-        rate_range.try_rates(plan, shapes, runtime=setup_runtime(device="cpu"), progress=Silent())
-    assert list(seen[0].values()) == [0.01, 0.01]  # weights and offsets of the last layer
 
 
 def test_a_run_finds_its_rate_once(

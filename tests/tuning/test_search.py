@@ -472,7 +472,8 @@ def test_networks_are_searched_around_the_default_preset_where_train_chooses_fas
     assert isinstance(other, TrainPlan)
     assert other.config.model.preset == "default"
     assert [32, 56, 64] in space["model.filters"].choices
-    assert float(other.config.optimizer.learning_rate) < 0.5  # of adamw, not of the sgd of fast
+    assert other.config.optimizer.name == "adamw"
+    assert float(other.config.optimizer.learning_rate) < 0.01  # not of the muon of fast
 
 
 def test_settings_of_finetune_are_searched_by_the_epochs_of_its_tail(
