@@ -1,6 +1,7 @@
 """What a terminal shows of a run: its epochs while it trains, its figures and files at the end."""
 
 import shlex
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from cnnclf.cli.output import out
@@ -38,6 +39,8 @@ def show_result(result: "TrainResult", dataset: "Dataset", *, unread: int) -> No
     rows: dict[str, object] = {}
     if report is not None:
         rows[f"{report.split} accuracy"] = report.headline
+        if not report.largest_class.is_beaten:
+            rows["largest class"] = report.largest_class.describe(report.n)
     rows |= {
         "best epoch": f"{state.best_epoch} of {state.epoch}",
         "model": run.best,
@@ -67,6 +70,7 @@ def show_result(result: "TrainResult", dataset: "Dataset", *, unread: int) -> No
             "failed": result.failed + unread,
             "failed_at_import": unread,
             "metrics": report and report.summary,
+            "largest_class": report and asdict(report.largest_class),
         }
     )
     out.hint(f"cnnclf predict {shlex.quote(str(run.path))} IMAGES...")

@@ -1,6 +1,6 @@
 """What classes are confused with which, and how well each is recognized."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,30 @@ class ClassScores:
     precision: float | None
     recall: float | None
     f1: float | None
+
+
+@dataclass(frozen=True)
+class LargestClass:
+    """What always answering the largest class would give: a model must be better than that.
+
+    Args:
+        label: Name of the class; of classes of equal size, the first.
+        count: Samples of the class.
+        accuracy: Their fraction of all samples.
+        is_beaten: Whether the accuracy of the model is higher by the low end of its interval.
+    """
+
+    label: str
+    count: int
+    accuracy: float
+    is_beaten: bool
+
+    def describe(self, total: int) -> str:
+        """Say in one line that the model was not shown to be better, on `total` samples."""
+        return (
+            f"always '{self.label}' would be right in {self.count:,} of {total:,} "
+            f"({self.accuracy:.4f}): nothing better was shown"
+        )
 
 
 @dataclass(frozen=True)
@@ -97,6 +121,18 @@ def class_scores(
         )
         for i, label in enumerate(labels)
     ]
+
+
+def find_largest(support: Mapping[str, int], *, low: float) -> LargestClass:
+    """Compare an accuracy with that of always answering the largest class.
+
+    Args:
+        support: Label to its samples, at least 1 in total.
+        low: Low end of the 95 % interval of the accuracy.
+    """
+    label = max(support, key=lambda each: support[each])
+    accuracy = support[label] / sum(support.values())
+    return LargestClass(label, support[label], accuracy, is_beaten=low > accuracy)
 
 
 def confused_pairs(

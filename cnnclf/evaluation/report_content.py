@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnclf.evaluation.confusions import ClassScores, ConfusedPair
+from cnnclf.evaluation.confusions import ClassScores, ConfusedPair, LargestClass, find_largest
 from cnnclf.evaluation.groups import GroupScores
 from cnnclf.evaluation.metrics import CalibrationBin
 from cnnclf.evaluation.promises import KeptPromise
@@ -97,6 +97,13 @@ class Report:
         )
 
     @property
+    def largest_class(self) -> LargestClass:
+        """What always answering the largest class of the split would give."""
+        return find_largest(
+            {row.label: row.support for row in self.per_class}, low=self.interval[0]
+        )
+
+    @property
     def summary(self) -> dict[str, Any]:
         """The metrics that runs are compared by, in one flat mapping."""
         low, high = self.interval
@@ -126,6 +133,7 @@ class Report:
                 "low": low,
                 "high": high,
             },
+            "largest_class": asdict(self.largest_class),
             "labels": list(self.labels),
             "absent_labels": list(self.absent_labels),
             "per_class": [asdict(row) for row in self.per_class],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from cnnclf.errors import CnnclfError, UsageError
+from cnnclf.evaluation.confusions import find_largest
 from cnnclf.evaluation.learning_diagnosis import describe_shares, diagnose
 from cnnclf.evaluation.metrics import TOP_K, shown_metrics, wilson_interval
 from cnnclf.evaluation.selective import trace_risk
@@ -294,6 +295,7 @@ def _describe_test(
         "name": evaluation.name,
         "labels": labels,
         "headline": _headline(metrics),
+        "doubt": _doubt(metrics),
         "figures": [
             (metric.title, section(metrics, "metrics").get(metric.name), metric.summary)
             for metric in shown_metrics(metrics.get("top_k", TOP_K))
@@ -331,6 +333,16 @@ def _headline(metrics: Mapping[str, Any]) -> str:
         f"accuracy {accuracy:.4f} (95 % interval {interval['low']:.4f} to {interval['high']:.4f}, "
         f"{metrics['correct']:,} of {count_of(metrics['n'], 'image')})"
     )
+
+
+def _doubt(metrics: Mapping[str, Any]) -> str | None:
+    """Say that always answering the largest class may do as well, if it may."""
+    support = {str(row["label"]): row["support"] for row in metrics.get("per_class", ())}
+    low = section(metrics, "accuracy_interval").get("low")
+    if low is None or not sum(support.values()):
+        return None
+    largest = find_largest(support, low=low)
+    return None if largest.is_beaten else largest.describe(metrics["n"])
 
 
 def _describe_predictions(

@@ -197,6 +197,21 @@ def test_the_summary_is_flat_and_holds_every_metric(case: Case) -> None:
     assert all(isinstance(value, int | float) for value in summary.values())
 
 
+@pytest.mark.parametrize(
+    ("predicted", "is_beaten"),
+    [(("cat",) * 27 + ("dog",) * 3, False), (("cat",) * 20 + ("dog",) * 10, True)],
+)
+def test_what_always_answering_the_largest_class_would_give(
+    case: Case, predicted: tuple[str, ...], is_beaten: bool
+) -> None:
+    largest = case.run(("cat",) * 20 + ("dog",) * 10, predicted).largest_class
+    assert (largest.label, largest.count, largest.is_beaten) == ("cat", 20, is_beaten)
+    assert case.metrics()["largest_class"]["is_beaten"] is is_beaten
+    assert largest.describe(30) == (
+        "always 'cat' would be right in 20 of 30 (0.6667): nothing better was shown"
+    )
+
+
 def test_exactly_the_files_of_the_report_are_written(case: Case) -> None:
     case.run(TRUE, PREDICTED)
     assert {file.name for file in case.out.iterdir()} == FILES

@@ -80,6 +80,9 @@ def add_evaluation(
         "metrics": measure(truth, probabilities),
         "accuracy_interval": {"low": low, "high": high},
         "labels": labels,
+        "per_class": [
+            {"label": label, "support": int((truth == i).sum())} for i, label in enumerate(labels)
+        ],
         "calibration": [vars(row) for row in calibration_bins(truth, probabilities)],
         "failed": {"count": 0, "files": []},
         "dataset": {"trained_on": True, "directory": "gone", "fingerprint": "0"},

@@ -63,6 +63,19 @@ def test_the_page_shows_every_part_of_a_finished_run(dataset: Dataset, tmp_path:
     assert "cnnclf evaluate" in page.text
 
 
+def test_an_accuracy_that_the_largest_class_alone_gives_is_doubted(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", dataset)
+    add_test(run, dataset, skill=0.0)
+    page, _ = write(run)
+    assert "would be right in" in page.text
+    shutil.rmtree(run / "evaluation")
+    add_test(run, dataset, skill=20.0)
+    page, _ = write(run)
+    assert "would be right in" not in page.text
+
+
 def test_evidence_maps_are_those_of_the_network(dataset: Dataset, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", dataset)
     add_test(run, dataset, skill=0.5)

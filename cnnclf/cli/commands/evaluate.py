@@ -74,6 +74,8 @@ def _show(report: "Report") -> None:
 
     title = "accuracy" if report.split == "all" else f"{report.split} accuracy"
     rows: dict[str, object] = {title: report.headline}
+    if not report.largest_class.is_beaten:
+        rows["largest class"] = report.largest_class.describe(report.n)
     for metric in shown_metrics(report.top_k):
         if metric.name != "accuracy":
             rows[metric.title] = report.metrics[metric.name]
