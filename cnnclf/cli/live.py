@@ -204,6 +204,7 @@ class _Counter:
         self._lock = threading.Lock()
         now = time.monotonic()
         self._started = now if since is None else since
+        self._first: tuple[float, int] | None = None  # when the first units were done, and how many
         self._shown = now
 
     def advance(self, amount: int = 1) -> None:
@@ -211,6 +212,8 @@ class _Counter:
         with self._lock:
             self.done += amount
             now = time.monotonic()
+            if self._first is None and amount:
+                self._first = (now, self.done)
             if now - self._shown < self._every_s():
                 return
             self._shown = now
@@ -238,6 +241,13 @@ class _Counter:
         if seconds >= 1 and self.done and self.unit not in (STEPS, "epochs"):
             text += f" ({format_rate(self.done / seconds)} {self.unit}/s)"
         return text
+
+    def _rate(self) -> float | None:
+        """Return the units per second since the first ones, which may include a compilation."""
+        began, before = self._first or (self._started, self.done)
+        if self.unit == SECONDS:
+            began, before = self._started, 0
+        return (self.done - before) / max(time.monotonic() - began, 1e-9) or None
 
     def _every_s(self) -> float:
         return float("inf")
@@ -279,15 +289,15 @@ class _PlainTask(_Counter):
         return self._interval_s
 
     def _show(self) -> None:
-        rate = self.done / max(time.monotonic() - self._started, 1e-9)
+        rate = self._rate()
         parts = [f"{self.name}: {self.done:,}"]
         if self.total:
             parts[0] += f" of {self.total:,} {self.unit} ({100 * self.done / self.total:.0f} %)"
-        if self.unit != STEPS:
+        if self.unit != STEPS and rate is not None:
             if self.unit != SECONDS:
                 parts.append(f"{format_rate(rate)} {self.unit}/s")
             if self.total:
-                left_s = max(self.total - self.done, 0) / max(rate, 1e-9)
+                left_s = max(self.total - self.done, 0) / rate
                 parts.append(f"{format_seconds(left_s)} left")
         if self.words:
             parts.append(self.words)
