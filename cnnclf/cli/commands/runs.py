@@ -228,11 +228,13 @@ def _describe(row: RunRow) -> dict[str, Any]:
     directory, record, status, problem = row.directory, row.record, row.status, row.problem
     plan: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
-    val_accuracy = record.get("best_val_accuracy")
+    epochs, val_accuracy = record.get("epochs"), record.get("best_val_accuracy")
     try:
         plan = read_plan(directory)
         if status == RunStatus.FINISHED or plan:
             _check_plan(plan, directory.plan)
+        if epochs is None:  # the fit has not ended, or never did
+            epochs, val_accuracy = _read_progress(directory)
         evaluations = read_evaluations(directory)
         metrics = evaluations.get("test", {})
         val_accuracy = evaluations.get("val", {}).get("accuracy", val_accuracy)
@@ -250,13 +252,22 @@ def _describe(row: RunRow) -> dict[str, Any]:
         "test_accuracy_high": metrics.get("accuracy_high"),
         "val_accuracy": val_accuracy,
         "model": _name_model(plan),
-        "epochs": record.get("epochs"),
+        "epochs": epochs,
         "best_epoch": record.get("best_epoch"),
         "parameters": record.get("parameters", plan.get("parameters")),
         "dataset": section(plan, "dataset").get("name"),
         "created": record.get("created"),
         "problem": problem,
     }
+
+
+def _read_progress(directory: RunDirectory) -> tuple[int | None, float | None]:
+    """Read how many epochs there are so far, and the best val accuracy of them."""
+    from cnnclf.evaluation.learning_diagnosis import read_rows
+
+    rows = read_rows(directory.history)
+    found = [row["val_accuracy"] for row in rows if row.get("val_accuracy") is not None]
+    return len(rows) or None, max(found, default=None)
 
 
 def _check_plan(plan: Mapping[str, Any], path: Path) -> None:

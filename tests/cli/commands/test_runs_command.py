@@ -93,6 +93,15 @@ def test_list_json(cli: Cli, runs: Path) -> None:
     assert Path(best["run"]).is_dir()
 
 
+def test_list_shows_the_epochs_so_far_of_a_run_that_did_not_end(cli: Cli, runs: Path) -> None:
+    run = create_run(runs / "x_or_o-11", command="cnnclf train data")
+    lines = ["epoch,phase,val_accuracy", "1,train,0.5", "2,train,0.75", "3,train,"]
+    run.history.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    rows = json.loads(cli("runs", "list", runs, "--json").stdout)["runs"]
+    found = next(row for row in rows if row["name"] == "x_or_o-11")
+    assert (found["epochs"], found["val_accuracy"]) == (3, 0.75)
+
+
 def test_list_shows_a_damaged_run_and_why(cli: Cli, runs: Path) -> None:
     (runs / "x_or_o-1" / "run.json").write_text("{", encoding="utf-8")
     result = cli("runs", "list", runs)
