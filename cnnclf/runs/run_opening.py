@@ -10,7 +10,7 @@ from typing import Any
 from cnnclf import __version__
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import list_target, safe_name, write_error, write_json_atomic
-from cnnclf.runs.run_directory import RunDirectory, RunStatus, list_entries, utc_now
+from cnnclf.runs.run_directory import RunDirectory, RunStatus, list_entries, still_training, utc_now
 from cnnclf.runs.run_names import PLAN_FILE, RECORD_FILE, RUN_VERSION, SETTINGS_FILE
 
 
@@ -46,6 +46,8 @@ def check_new_run(path: Path, *, overwrite: bool = False) -> None:
     if is_run and overwrite:
         run.check_ended()
     elif is_run:
+        if run.status() is RunStatus.RUNNING:  # it could be neither continued nor replaced
+            raise still_training(run, "choose another --out, or wait for it to finish")
         hint = "replace it with --overwrite, or choose another --out"
         if run.read_record()["status"] != RunStatus.FINISHED:
             hint = f"continue with: {run.resume_command()}; or {hint}"

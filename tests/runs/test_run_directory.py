@@ -49,7 +49,7 @@ def test_create_run_refuses_a_directory_with_anything_in_it(tmp_path: Path) -> N
             create_run(tmp_path, overwrite=overwrite)
     assert caught.value.hint == "choose another --out"
     assert caught.value.exit_code is ExitCode.USAGE
-    create_run(tmp_path / "my run")
+    create_run(tmp_path / "my run").update_run(status="interrupted")
     with pytest.raises(UsageError) as caught:
         check_new_run(tmp_path / "my run")
     assert f"--resume '{tmp_path / 'my run'}'; or replace it with --overw" in caught.value.hint
@@ -77,6 +77,15 @@ def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     run.update_run(status="finished")
     create_run(tmp_path, overwrite=True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["notes.txt", "run.json"]
+
+
+def test_a_new_run_in_the_place_of_one_that_is_being_trained_needs_another_place(
+    tmp_path: Path,
+) -> None:
+    create_run(tmp_path)
+    with pytest.raises(RunError, match=r"is still training \(process \d+ on ") as caught:
+        check_new_run(tmp_path)
+    assert caught.value.hint.startswith("choose another --out")
 
 
 def test_overwriting_refuses_a_run_that_is_being_trained(tmp_path: Path) -> None:
