@@ -7,10 +7,11 @@ builds exactly these layers.
 import math
 from typing import Any, Literal
 
-from cnnclf.config import ModelConfig
+from cnnclf.config import ModelConfig, option_name
 from cnnclf.errors import ConfigError
 from cnnclf.models.anatomy import Anatomy, LayerRow, count_weights
 from cnnclf.models.receptive_field import WHOLE, Field, count_positions, pad_before
+from cnnclf.names import count_of
 
 # fmt: off
 CnnLayerKind = Literal[
@@ -34,7 +35,7 @@ def plan_cnn(model: ModelConfig, input_shape: tuple[int, int, int], *, num_class
     Raises:
         ConfigError: A convolution or pooling window is larger than its feature maps.
     """
-    draft = _Draft(input_shape, padding=model.padding)
+    draft = _Draft(input_shape, model)
     draft.add("rescale", "rescale")
     if model.whiten:
         draft.add_whitening(model.whiten)
@@ -73,10 +74,11 @@ def plan_cnn(model: ModelConfig, input_shape: tuple[int, int, int], *, num_class
 class _Draft:
     """Layers so far, with the shape and receptive field of the input of the next one."""
 
-    def __init__(self, input_shape: tuple[int, int, int], padding: str) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], model: ModelConfig) -> None:
         self.layers: list[LayerRow] = []
         self.shape: tuple[int, ...] = input_shape
-        self.padding = padding
+        self.model = model
+        self.padding: str = model.padding
         self.fields = (Field(), Field())
         self.group = "input"
 
@@ -145,7 +147,7 @@ class _Draft:
             raise ConfigError(
                 f"{name}: its window of {window}x{window} is larger than the feature maps"
                 f" ({height}x{width})",
-                "use fewer blocks, a larger --image-size, or --padding same",
+                f"use {self._name_remedies(name)}",
             )
         down, across = self.fields
         padded = [pad_before(side, window, stride=stride) if same else 0 for side in self.shape[:2]]
@@ -159,6 +161,29 @@ class _Draft:
             channels,
         )
 
+    def _name_remedies(self, name: str) -> str:
+        """Name what helps where a window does not fit, first what was made larger than usual."""
+        model, blocks = self.model, [layer for layer in self.layers if layer.group != "input"]
+        kinds = {layer.kind for layer in blocks}
+        is_pooled = "pool" in kinds or name.endswith("_pool")
+        is_shrinking = model.padding == "valid" and self.group != "input"
+        remedies = {
+            "a smaller --whiten": self.group == "input",
+            "a smaller --pool-size": is_pooled and model.pool_size > 2,  # 1 pools nothing
+            "a smaller --pool-stride": "pool" in kinds and model.pool_stride not in _usual(model),
+            "a smaller --stride": "conv" in kinds and model.stride > 1,
+            "a smaller --kernel-size": is_shrinking and model.kernel_size > 1,
+            "--padding same": is_shrinking,
+            "fewer --blocks": self.group not in ("input", "block1"),
+            "a larger --image-size": True,
+        }
+        *others, last = [words for words, helps in remedies.items() if helps]
+        return f"{', '.join(others)} or {last}" if others else last
+
+
+def _usual(model: ModelConfig) -> tuple[object, ...]:
+    return "auto", 1, model.pool_size
+
 
 def _window(window: int, stride: int, padding: str) -> dict[str, Any]:
     return {"window": window, "kernel": (window, window), "stride": stride, "padding": padding}
@@ -167,13 +192,14 @@ def _window(window: int, stride: int, padding: str) -> dict[str, Any]:
 def _block_settings(model: ModelConfig) -> tuple[int, list[int], list[int]]:
     if model.blocks == "auto" or model.filters == "auto" or model.convs_per_block == "auto":
         raise ConfigError("expected a resolved model, received blocks or filters = auto")
-    convs = list(model.convs_per_block)
+    filters, convs = list(model.filters), list(model.convs_per_block)
     if len(convs) == 1:
         convs *= model.blocks
-    if len(model.filters) != model.blocks or len(convs) != model.blocks:
-        raise ConfigError(
-            f"filters {model.filters} and convs_per_block {list(model.convs_per_block)} do not"
-            f" match {model.blocks} blocks",
-            "give --filters and --convs-per-block one number per block",
-        )
-    return model.blocks, list(model.filters), convs
+    for key, numbers in (("filters", filters), ("convs_per_block", convs)):
+        if len(numbers) != model.blocks:
+            raise ConfigError(
+                f"model.{key} = {','.join(map(str, numbers))}: {count_of(len(numbers), 'number')} "
+                f"for {count_of(model.blocks, 'block')}",
+                f"give {option_name(f'model.{key}')} one number for each block, or one for all",
+            )
+    return model.blocks, filters, convs

@@ -266,7 +266,16 @@ def resolve_model(
 
     Returns:
         Settings in which nothing is "auto", and the reasons.
+
+    Raises:
+        ConfigError: Settings of pooling were given for a network without it.
     """
+    if model.pooling == "none":
+        for name in ("pool_size", "pool_stride", "pool_last"):
+            if getattr(model, name) is not False and not _is_open(given, f"model.{name}"):
+                raise ConfigError(
+                    f"model.pooling = none has no use for model.{name}", "give one of the two"
+                )
     reasons: dict[str, str] = {}
     blocks, filters, convs = model.blocks, model.filters, model.convs_per_block
     if filters != "auto" and _is_open(given, "model.blocks"):

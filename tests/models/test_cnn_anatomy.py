@@ -128,11 +128,31 @@ def test_convolutions_that_start_as_the_identity_pass_their_input_on() -> None:
             {"pool_size": 16, "pool_stride": 16, "pool_last": True},
             "block2_pool: its window of 16x16",
         ),
-        ({"filters": [4]}, "do not match 2 blocks"),
-        ({"convs_per_block": [1, 1, 1]}, "do not match 2 blocks"),
+        ({"filters": [4]}, "model.filters = 4: 1 number for 2 blocks"),
+        ({"convs_per_block": [1, 1, 1]}, "model.convs_per_block = 1,1,1: 3 numbers for 2 blocks"),
         ({"blocks": "auto"}, "expected a resolved model"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         plan_cnn(shaped(**changes), (16, 16, 1), num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "side", "hint"),
+    [
+        ({"pool_size": 16, "pool_stride": 16}, 16, "a smaller --pool-size, fewer --blocks or"),
+        ({"pool_size": 2, "pool_stride": 16}, 16, "a smaller --pool-stride, fewer --blocks or"),
+        ({"stride": 8}, 16, "a smaller --stride, fewer --blocks or"),
+        ({"padding": "valid", "kernel_size": 31}, 16, "a smaller --kernel-size, --padding same or"),
+        ({"pool_size": 9}, 8, "a smaller --pool-size or"),
+        ({}, 1, ""),
+        ({"whiten": 3}, 2, "a smaller --whiten or"),
+    ],
+)
+def test_the_hint_names_what_makes_the_windows_too_large(
+    changes: dict[str, Any], side: int, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_cnn(shaped(pool_last=True, **changes), (side, side, 1), num_classes=2)
+    assert caught.value.hint == f"use {hint} a larger --image-size".replace("  ", " ")

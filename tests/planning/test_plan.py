@@ -164,8 +164,16 @@ def test_too_few_minutes_name_the_least_and_epochs_exclude_them(
 
 
 def test_contradicting_lists_are_refused() -> None:
-    with pytest.raises(ConfigError, match="do not match 3 blocks"):
+    with pytest.raises(ConfigError, match=r"filters = 8,16: 2 numbers for 3 blocks"):
         plan(dataset(), model__blocks=3, model__filters="8,16")
+
+
+@pytest.mark.parametrize("setting", [{"pool_size": 3}, {"pool_stride": 1}, {"pool_last": True}])
+def test_settings_of_pooling_are_refused_without_it(setting: dict[str, Any]) -> None:
+    options = {f"model__{key}": value for key, value in setting.items()}
+    with pytest.raises(ConfigError, match=r"pooling = none has no use for model\.pool_"):
+        plan(dataset(), model__pooling="none", **options)
+    plan(dataset(), model__pooling="none", model__preset="textbook")  # which pools at the end
 
 
 def test_weight_decay_is_refused_where_the_optimizer_has_none() -> None:

@@ -398,7 +398,7 @@ def test_what_cannot_be_searched_is_refused(
         start(tmp_path / "a", dataset, space=impossible, sampler="random").run()
     config, _ = load_config(kind=TuneConfig)
     for space, message in (
-        ({"model.blocks": [1], "model.filters": [[8, 16]]}, r"filters .* do not match 1 blocks"),
+        ({"model.blocks": [1], "model.filters": [[8, 16]]}, r"model.filters = 8,16: 2 .* 1 block"),
         ({"model.activation": {"low": 1, "high": 2, "relative": True}}, "model.activation is relu"),
     ):
         with pytest.raises(ConfigError, match=f"none of 50 .* can be trained: {message}"):
