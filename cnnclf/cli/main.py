@@ -20,6 +20,7 @@ from cnnclf.cli.typer_errors import (
     ClickException,
     NoArgsIsHelpError,
     NoSuchOption,
+    describe_number,
 )
 from cnnclf.errors import CnnclfError, ExitCode, MissingPackageError, one_line, with_causes
 from cnnclf.files import is_disk_full
@@ -210,6 +211,8 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     if isinstance(error, NoSuchOption):
         near = suggest_option(error.option_name, _long_options(context), path=path)
         return f"{path}: no such option: {error.option_name}", f"{near} {hint}" if near else hint
+    if (number := describe_number(error)) is not None:
+        return number, hint
     text = one_line(error.format_message()).rstrip(".")
     if (extra := _EXTRA.match(text)) and "--resume" in _long_options(context):
         typed = [context.params.get("dataset"), *extra[1].split()]

@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from cnnclf.cli import typer_errors
+from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 TESTED = ("0.26", "0.27", "0.28", "0.29")
@@ -34,3 +35,20 @@ def test_errors_are_related_as_main_needs_it(name: str) -> None:
     error = getattr(typer_errors, name)
     assert issubclass(error, typer_errors.ClickException)
     assert issubclass(typer.BadParameter, typer_errors.UsageError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("describe --classes 1", "--classes 1: expected a whole number from 2 to 1,000,000"),
+        ("describe --classes two", "--classes two: expected a whole number from 2 to 1,000,000"),
+        ("runs remove a --keep-best -1", "--keep-best -1: expected a whole number of at least 0"),
+        ("cache clear --older-than -1", "--older-than -1: expected a number of at least 0"),
+    ],
+)
+def test_a_wrong_number_is_named_with_what_is_expected(
+    cli: Cli, arguments: str, message: str
+) -> None:
+    result = cli(*arguments.split())
+    assert result.code == 2
+    assert result.stderr.splitlines()[0] == f"error: {message}"
