@@ -1,5 +1,6 @@
 """Input, kernel and result of a convolution side by side, and as an animation."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,15 @@ def draw_convolution(done: ConvolvedImage) -> Image.Image:
     return draw_canvas(rows, title=title, lines=lines, side=_SIDE)
 
 
-def save_animation(done: ConvolvedImage, path: Path) -> int:
+def save_animation(
+    done: ConvolvedImage, path: Path, *, on_step: Callable[[], object] = lambda: None
+) -> int:
     """Write an animation in which the window steps over the image and the result appears.
 
     Args:
         done: The convolution; activation and pooling are not shown.
         path: A file whose name ends in .gif or .png.
+        on_step: Called after each step that was drawn.
 
     Returns:
         The number of steps.
@@ -88,7 +92,10 @@ def save_animation(done: ConvolvedImage, path: Path) -> int:
             f"{MAX_FRAMES}",
             "use a small image, such as --image-size 16, or a larger --stride",
         )
-    frames = [_draw_frame(done, row, column) for row in range(rows) for column in range(columns)]
+    frames = []
+    for row, column in np.ndindex(rows, columns):
+        frames.append(_draw_frame(done, row, column))
+        on_step()
     times = [_FRAME_MS] * (len(frames) - 1) + [_LAST_MS]
     with atomic_path(path) as temporary:
         kind = "GIF" if path.suffix.lower() == ".gif" else "PNG"

@@ -238,8 +238,10 @@ def _read_range(key: str, content: Mapping[str, Any], kind: type[CommandConfig])
     if not is_number(low) or not is_number(high):
         raise ValueError(f"expected numbers low and high, received {low!r} and {high!r}")
     log, relative = bool(content.get("log", False)), bool(content.get("relative", False))
-    if not low < high or (log and low <= 0):
-        raise ValueError(f"the range {low:g} to {high:g} is empty" + " on a log scale" * log)
+    if not low < high:
+        raise ValueError(f"the range {low:g} to {high:g} is empty")
+    if log and low <= 0:
+        raise ValueError(f"low = {low:g}: with log = true, low must be above 0")
     for end in () if relative else (low, high):
         _check_value(key, end, kind)
     whole = describe_type(list_fields(kind)[key]) == "N" and not relative

@@ -72,7 +72,7 @@ def test_values_are_found_at_their_places() -> None:
         ({"model": {"dropout": {"low": 0.1, "high": 0.1}}}, "is empty"),
         (
             {"optimizer": {"weight_decay": {"low": 0, "high": 1, "log": True}}},
-            "on a log scale",
+            "low = 0: with log = true, low must be above 0",
         ),
         ({"model": {"dropout": {"low": 0.1, "high": 2}}}, "model.dropout = 2: expected a number"),
         ({"model": {"activation": ["relu", "rleu"]}}, "did you mean relu"),

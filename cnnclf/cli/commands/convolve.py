@@ -159,8 +159,8 @@ def _write(done: "ConvolvedImage", figure: Path | None, animation: Path | None) 
 
     written = []
     if animation is not None:
-        with out.progress().task("drawing the animation", None, unit="steps"):
-            steps = save_animation(done, animation)
+        with out.progress().task("drawing the animation", None, unit="steps") as task:
+            steps = save_animation(done, animation, on_step=task.advance)
         out.line(f"wrote {animation}: {steps} steps")
         written.append(animation)
     if figure is not None:

@@ -120,7 +120,7 @@ class EngineOpener:
                 set_precision,
             )
 
-            with self.progress.task(f"converting for {row.title} (once)", 3, unit="steps") as task:
+            with self.progress.task(f"converting for {row.title}", 3, unit="steps") as task:
                 model = set_precision(self.options.keras.load(), "float32")
                 task.advance()
                 pixels, trained = self._find_reference()

@@ -51,6 +51,7 @@ def test_figure_and_animation_are_written_once(cli: Cli, ramp: Path, tmp_path: P
     result = cli("convolve", ramp, *files)
     assert result.code == 0, result.stderr
     assert "24 steps" in result.stdout
+    assert "drawing the animation: 24 steps in" in result.stderr
     for name in ("c.png", "c.gif"):
         with Image.open(tmp_path / name) as image:
             assert image.width > 100
