@@ -189,6 +189,12 @@ class ImageSearch:
         if self.nothing is not None and not earlier:
             raise self.nothing
 
+    def end(self) -> None:
+        """Show the notes that had to wait for the last row of a table."""
+        if isinstance(self.progress, _Remarks):
+            for note in self.progress.notes:
+                out.note(note)
+
 
 def search_images(
     images: list[str],
@@ -221,7 +227,7 @@ def search_images(
 
     if watch:
         _check_watching(images)
-    progress = _choose_progress(path)
+    progress = _choose_progress(path, watch=watch)
     inputs = ImageInputs(
         images,
         cast("ByteStream", sys.stdin.buffer) if "-" in images and sys.stdin else None,
@@ -318,18 +324,22 @@ def _check_watching(images: list[str]) -> None:
     out.note(f"watching {', '.join(images)} for new files; stop with Ctrl-C")
 
 
-def _choose_progress(path: Path | None) -> Progress:
-    """Show no bar while a table grows on the terminal: it would garble the table."""
+def _choose_progress(path: Path | None, *, watch: bool) -> Progress:
+    """Show no bar and no notes while a table grows on the terminal: they would garble the table."""
     if path is None and not out.json_mode and sys.stdout.isatty():
-        return _Remarks()
+        return _WatchRemarks() if watch else _Remarks()
     return out.progress()
 
 
 class _Remarks(Silent):
-    """Shows notes and warnings, but no tasks."""
-
-    def note(self, text: str) -> None:
-        out.note(text)
+    """Keeps notes for the end of the table, and shows warnings."""
 
     def warn(self, text: str) -> None:
         out.warn(text)
+
+
+class _WatchRemarks(_Remarks):
+    """Shows notes, too: the table has no end."""
+
+    def note(self, text: str) -> None:
+        out.note(text)

@@ -251,7 +251,7 @@ class _Search:
         """Yield the images of a dataset that cnnclf imported, wherever they are."""
         dataset = load_dataset(Path(folder))
         self._remarks.append(
-            f"{folder} is a dataset: its {count_of(len(dataset), 'image')} will be predicted"
+            f"{folder} is a dataset: its {count_of(len(dataset), 'image')} are predicted"
         )
         for row in range(len(dataset)):
             yield Found(str(dataset.file(row)))

@@ -231,6 +231,7 @@ def _predict_here(
                 so_far=sink.so_far,
             )
         sink.end(sink.so_far.summary)
+    search.end()
     return sink.so_far.summary
 
 

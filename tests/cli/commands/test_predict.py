@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from cnnclf import files
+from cnnclf.cli.main import main
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DeviceError
 from cnnclf.images.input_spec import InputSpec
@@ -177,6 +178,20 @@ def test_a_terminal_gets_a_table(
     assert "(blue 0.9" in lines[1]
     assert lines[-1].startswith("-")
     assert "error: not a supported image" in lines[-1]
+
+
+def test_notes_do_not_interrupt_the_table(
+    bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "notes.txt").touch()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", sys.stdout)  # both on one terminal
+    main(["predict", str(bundle), str(photos)])
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("label "))
+    end = next(i for i, line in enumerate(lines) if "skipped 1 file" in line)
+    assert all(str(photos) in line for line in lines[start + 1 : end])
+    assert end - start > 2
 
 
 def test_the_threshold_gives_unknown(cli: Cli, bundle: Path, photos: Path) -> None:
@@ -539,7 +554,7 @@ def test_the_images_of_a_dataset_are_predicted(
         ("2.png", "red"),
     ]
     assert all(Path(row["path"]).is_file() for row in rows)
-    assert (result.code, "is a dataset: its 3 images will be predicted" in result.stderr) == (
+    assert (result.code, "is a dataset: its 3 images are predicted" in result.stderr) == (
         0,
         True,
     )
