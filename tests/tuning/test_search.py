@@ -269,7 +269,8 @@ def test_the_end_of_the_time_is_for_trials_that_can_be_trained_to_the_end(
         first.setdefault(mark.trial, mark.seconds)
     assert 6 < len(first) < 40
     assert max(first.values()) <= 90 - EPOCHS + 2
-    assert result.marks[-1].seconds > 80
+    # less is left than the last rung takes, from a third of the epochs to all
+    assert 90 - result.marks[-1].seconds < EPOCHS - EPOCHS // 3
     assert sum(row.epochs == EPOCHS for row in result.rows) >= 3
 
 
