@@ -27,19 +27,22 @@ _STATE: Final = ("version", "manifest", "fingerprint", "counts", "why")  # what 
 
 
 class RowChange(NamedTuple):
-    """What happens to one image; the names of the fields are the header of changes-N.csv.
+    """What happens to one image; changes-N.csv has the fields but the row.
 
     Args:
         path: As in the manifest.
         action: What happens.
         value: The new label or split; "" for a removal.
         reason: Why, in words.
+        row: Number of the row in the manifest in use, from 0; None means all rows of the path,
+            which earlier versions imported more than once if a table named it more than once.
     """
 
     path: str
     action: Action
     value: str
     reason: str
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def write_version(directory: Path, changes: Iterable[RowChange], *, why: str) ->
 
     Args:
         directory: A dataset directory.
-        changes: At most one for each image and action.
+        changes: At most one for each row and action.
         why: What asked for them, such as the options of the command.
 
     Returns:
@@ -95,18 +98,18 @@ def write_version(directory: Path, changes: Iterable[RowChange], *, why: str) ->
             )
         by_path.setdefault(change.path, []).append(change)
     old = directory / found["manifest"]
-    if not any(_changes(row, by_path) for row in read_rows(old)):
+    if not any(_changes(row, number, by_path) for number, row in enumerate(read_rows(old))):
         return None
     numbers = [OWN_FILES.fullmatch(path.name) for path in directory.iterdir()]
-    number = 1 + max([1, *(int(match[1]) for match in numbers if match)])
-    listing = directory / f"changes-{number}.csv"
-    new = directory / f"manifest-{number}.csv"
+    version_number = 1 + max([1, *(int(match[1]) for match in numbers if match)])
+    listing = directory / f"changes-{version_number}.csv"
+    new = directory / f"manifest-{version_number}.csv"
     done: list[RowChange] = []
 
     def changed() -> Iterator[Row]:
         is_empty = True
-        for row in read_rows(old):
-            mine = _changes(row, by_path)
+        for number, row in enumerate(read_rows(old)):
+            mine = _changes(row, number, by_path)
             done.extend(mine)
             if not any(change.action == "remove" for change in mine):
                 is_empty = False
@@ -165,12 +168,13 @@ def read_known_files(directory: Path) -> dict[str, set[str]]:
     return known
 
 
-def _changes(row: Row, by_path: dict[str, list[RowChange]]) -> list[RowChange]:
-    """Return the changes that make a difference to a row."""
+def _changes(row: Row, number: int, by_path: dict[str, list[RowChange]]) -> list[RowChange]:
+    """Return the changes that make a difference to a row of this number."""
     return [
         change
         for change in by_path.get(row.path, ())
-        if change.action == "remove" or getattr(row, _COLUMNS[change.action]) != change.value
+        if change.row in (None, number)
+        and (change.action == "remove" or getattr(row, _COLUMNS[change.action]) != change.value)
     ]
 
 
@@ -180,6 +184,6 @@ def _write_changes(path: Path, changes: Iterable[RowChange]) -> None:
         partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
     ):
         write = open_csv(file)
-        write(RowChange._fields)
+        write(RowChange._fields[:-1])
         for change in changes:
-            write(change)
+            write(change[:-1])

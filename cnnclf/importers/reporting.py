@@ -73,7 +73,8 @@ def _spoken_lines(lines: list[str], count: int) -> str:
     if not lines:
         return ""
     more = ", ..." if count > len(lines) else ""
-    return f" (line{'s' if count > 1 else ''} {', '.join(lines)}{more})"
+    are_several = count > 1 or " and " in lines[0]
+    return f" (line{'s' if are_several else ''} {', '.join(lines)}{more})"
 
 
 def report_oddities(oddities: Mapping[str, int]) -> list[str]:

@@ -21,7 +21,7 @@ GRAY_NAME: Final = "gray.u8"
 # Reasons may quote the files; not all of a million are kept.
 _MAX_REASONS: Final = 1000
 _MAX_LINES: Final = 5
-_LINE: Final = re.compile(r"line (\d+): ")
+_LINE: Final = re.compile(r"lines? (\d+(?: and \d+)?): ")
 
 
 class Scan:

@@ -5,7 +5,7 @@ and label (the new one). findings.csv is what `cnnclf check` wrote.
 """
 
 import csv
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Final
 import numpy as np
 
 from cnnclf.config import CheckConfig
+from cnnclf.data.description import load_description
 from cnnclf.data.manifest import SPLITS, load_dataset
+from cnnclf.data.manifest_rows import Row, read_rows
 from cnnclf.data.manifest_versions import RowChange, Version, read_known_files, write_version
 from cnnclf.errors import DataError, UsageError
 from cnnclf.names import name_some
@@ -25,6 +27,7 @@ from cnnclf.quality.checking import open_evidence
 
 DECISIONS: Final = ("keep", "remove", "relabel")
 _MAX_LISTED: Final = 3
+_Repeated = Mapping[str, list[tuple[int, Row]]]  # by path, of paths in several rows
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class ChangeRequest:
 
     Args:
         file: A decisions.csv or findings.csv; None examines the dataset.
-        drop: Names of checks whose images are removed; of a pair, the first one named.
+        drop: Names of checks whose images are removed; of a pair, the first one named, so that the
+            first image of a group of copies always stays.
         relabel: Whether suspects get the label that was suggested.
         fix_splits: Whether to move the images of a group and copies of an image to one split, the
             earliest one: what leaked into test leaves it. The dataset is examined.
@@ -114,7 +118,7 @@ def change_dataset(
         if request.file is None:
             changes = find_changes(evidence, drop=request.drop, relabel=request.relabel)
         if request.fix_splits:
-            gone = {change.path for change in changes if change.action == "remove"}
+            gone = {(change.path, change.row) for change in changes if change.action == "remove"}
             changes += move_together(evidence, gone)
     return write_version(directory, changes, why=request.spoken())
 
@@ -165,7 +169,7 @@ def read_changes(
                 f"{path} has decisions; --drop and --relabel choose from findings",
                 "omit them, or give findings.csv",
             )
-        return _read_decisions(path, rows)
+        return _read_decisions(path, rows, repeated=_find_repeated(directory))
     if rows and not {"check", "path"} <= set(header):
         raise DataError(
             f"expected the columns path and decision, or those of findings.csv, in {path}; "
@@ -177,8 +181,14 @@ def read_changes(
             f"{path} has findings; nothing says which of them to act on",
             "--drop CHECK removes the images of a check, --relabel takes suggested labels",
         )
+    repeated = _find_repeated(directory)
     return _choose(
-        ((row["check"], row["path"], row.get("suggested") or "") for row in rows if row["path"]),
+        (
+            (row["check"], row["path"], row.get("suggested") or "", number)
+            for row in rows
+            if row["path"]
+            for number in _find_rows(row, repeated)
+        ),
         drop=drop,
         relabel=relabel,
     )
@@ -192,7 +202,7 @@ def find_changes(
     paths = evidence.dataset.manifest.paths
     return _choose(
         (
-            (check.name, paths[case.row], case.suggested)
+            (check.name, paths[case.row], case.suggested, case.row)
             for check in CHECKS
             if check.name in wanted and evidence.has(check.needs)
             for case in check.find(evidence)
@@ -203,35 +213,63 @@ def find_changes(
     )
 
 
-def move_together(evidence: Evidence, gone: Collection[str]) -> Iterator[RowChange]:
+def move_together(
+    evidence: Evidence, gone: Collection[tuple[str, int | None]]
+) -> Iterator[RowChange]:
     """Move images of a group and copies of an image to the earliest of their splits.
 
     Args:
         evidence: The dataset and its images.
-        gone: Paths of images that are removed; they hold nothing together.
+        gone: Path and row of images that are removed, as in `RowChange`; they hold nothing
+            together.
     """
     paths = evidence.dataset.manifest.paths
-    kept = np.array([path not in gone for path in paths])
+    kept = np.array(
+        [not {(path, None), (path, row)} & gone for row, path in enumerate(paths)], np.bool_
+    )
     stays = kept & (evidence.splits >= 0)
     units = evidence.find_units(kept)
     earliest = np.full(len(paths), len(SPLITS))
     np.minimum.at(earliest, units[stays], evidence.splits[stays])
     for row in np.flatnonzero(stays & (evidence.splits > earliest[units])).tolist():
         target = SPLITS[int(earliest[units[row]])]
-        yield RowChange(paths[row], "move", target, f"with its group or copies in {target}")
+        yield RowChange(paths[row], "move", target, f"with its group or copies in {target}", row)
 
 
 def _choose(
-    findings: Iterable[tuple[str, str, str]], *, drop: Collection[str], relabel: bool
+    findings: Iterable[tuple[str, str, str, int | None]], *, drop: Collection[str], relabel: bool
 ) -> list[RowChange]:
-    """Turn findings (check, path, suggested label) into changes, one for each image."""
-    chosen: dict[str, RowChange] = {}
-    for check, path, suggested in findings:
+    """Turn findings (check, path, suggested label, row) into changes, one for each image."""
+    chosen: dict[tuple[str, int | None], RowChange] = {}
+    for check, path, suggested, row in findings:
         if check in drop:
-            chosen[path] = RowChange(path, "remove", "", check)
+            chosen[path, row] = RowChange(path, "remove", "", check, row)
         elif relabel and check == SUSPECTS and suggested:
-            chosen.setdefault(path, RowChange(path, "relabel", suggested, check))
+            chosen.setdefault((path, row), RowChange(path, "relabel", suggested, check, row))
     return list(chosen.values())
+
+
+def _find_repeated(directory: Path) -> _Repeated:
+    """Find the paths that a manifest has in several rows, and these rows with their numbers."""
+    found: dict[str, list[tuple[int, Row]]] = {}
+    for number, row in enumerate(read_rows(directory / load_description(directory)["manifest"])):
+        found.setdefault(row.path, []).append((number, row))
+    return {path: rows for path, rows in found.items() if len(rows) > 1}
+
+
+def _find_rows(finding: Mapping[str, str], repeated: _Repeated) -> Iterable[int | None]:
+    """Find the rows that a line of findings.csv is about; None means every row of its path.
+
+    Rows of one path, label and split are told apart by their order: they are copies of the first.
+    """
+    if finding["path"] not in repeated:
+        return [None]
+    sides = [
+        tuple(finding.get(f"{side}{name}") or "" for name in ("path", "label", "split"))
+        for side in ("", "other_")
+    ]
+    same = [number for number, row in repeated[finding["path"]] if tuple(row[:3]) == sides[0]]
+    return same[1:] if sides[0] == sides[1] else same
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
@@ -266,9 +304,11 @@ def _check_dataset(path: Path, rows: list[dict[str, str]], directory: Path) -> N
         )
 
 
-def _read_decisions(path: Path, rows: list[dict[str, str]]) -> list[RowChange]:
+def _read_decisions(
+    path: Path, rows: list[dict[str, str]], *, repeated: _Repeated
+) -> list[RowChange]:
     chosen: dict[str, tuple[str, str]] = {}
-    changes = {}
+    changes: dict[str, list[RowChange]] = {}
     for number, row in enumerate(rows, 2):
         name, decision, label = row["path"], row["decision"].strip().lower(), row.get("label") or ""
         if decision not in DECISIONS or (decision == "relabel") != bool(label):
@@ -286,11 +326,19 @@ def _read_decisions(path: Path, rows: list[dict[str, str]]) -> list[RowChange]:
                 "keep one of the lines",
             )
         why = row.get("reason") or row.get("check") or path.name
-        if decision == "remove":
-            changes[name] = RowChange(name, "remove", "", why)
+        if decision == "remove" and why.startswith("duplicates") and name in repeated:
+            # the image and its copy have one path, so the page cannot say which of them
+            _, *copies = sorted(repeated[name], key=lambda found: _order(found[1]))
+            changes[name] = [RowChange(name, "remove", "", why, number) for number, _ in copies]
+        elif decision == "remove":
+            changes[name] = [RowChange(name, "remove", "", why)]
         elif decision == "relabel":
-            changes[name] = RowChange(name, "relabel", label, why)
-    return list(changes.values())
+            changes[name] = [RowChange(name, "relabel", label, why)]
+    return [change for each in changes.values() for change in each]
+
+
+def _order(row: Row) -> int:
+    return SPLITS.index(row.split) if row.split else -1
 
 
 def _spoken(decision: str, label: str) -> str:

@@ -21,9 +21,17 @@ def find_duplicates_inside(evidence: Evidence) -> Iterator[Case]:
 
 
 def find_duplicates_across_classes(evidence: Evidence) -> Iterator[Case]:
-    """Find images that occur with two labels."""
-    for one, two in evidence.duplicates.conflicts.tolist():
-        yield Case(_SAME, one, two, value=1.0)
+    """Find images that have another label than the first of their copies, in the earliest split."""
+    contents, classes = evidence.contents, evidence.classes
+    is_found = np.isin(contents, contents[evidence.duplicates.conflicts[:, 0]])
+    rows = np.flatnonzero(is_found)
+    firsts: dict[int, int] = {}
+    found = set()
+    for row in rows[np.argsort(evidence.splits[rows], kind="stable")].tolist():
+        first = firsts.setdefault(int(contents[row]), row)
+        if classes[row] != classes[first] and first not in found:
+            found.add(first)  # once, however many labels it has
+            yield Case(_SAME, row, first, value=1.0)
 
 
 def find_duplicates_across_splits(evidence: Evidence) -> Iterator[Case]:

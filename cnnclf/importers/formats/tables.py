@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.cell_values import CellError, as_text, readable
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
+from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
 from cnnclf.importers.tables.table_columns import (
     TableColumns,
     choose_columns,
@@ -48,8 +49,9 @@ def recognize_table(source: Source) -> str | None:
 def read_table(source: Source, job: ImportJob) -> Listing:
     """List the images of a table; paths in it are relative to its folder, or to `options.root`.
 
-    A row that is wrong, or whose file is missing, is skipped with its line number. With a classes
-    file, integer labels are line numbers of it, from 0.
+    A row that is wrong, contradicts an earlier one or whose file is missing is skipped with its
+    line number; copies of a row count once. With a classes file, integer labels are line numbers of
+    it, from 0.
 
     Raises:
         DataError: The file is not such a table (at once), or is damaged (when the records are
@@ -99,6 +101,7 @@ class _Reader:
     classes: tuple[str, ...] | None
     listing: Listing
     converted: bool = False
+    known: RepeatedRows = field(default_factory=RepeatedRows)
 
     def records(self) -> Iterator[Record]:
         """Yield the good rows and put the bad ones into the listing."""
@@ -111,9 +114,16 @@ class _Reader:
                 if path and _can_encode(path, "surrogateescape"):
                     where = path
                 label = self._label(row)
-                yield self._record(row, path, label=label, line=line)
+                record = self._record(row, path, label=label, line=line)
+                fault = self.known.add(record)
+                if not fault:
+                    yield record
+                elif fault != COPY:
+                    self.listing.lose(where, fault, label=label)
             except (CellError, NotFoundError) as error:
                 self.listing.lose(where, f"line {line}: {error}", label=label)
+        if copies := self.known.describe_copies():
+            self.listing.remarks.append(f"{self.table.path.name}: {copies}")
         if self.converted:
             self.listing.remarks.append(
                 f"{self.table.path.name}: text that is not UTF-8 was read as Windows-1252"

@@ -50,6 +50,60 @@ def test_findings_are_chosen_by_check(cli: Cli, dataset: Path, tmp_path: Path) -
     assert paths_of(dataset) == before
 
 
+COPIES = ("duplicates", "duplicates-across-splits", "duplicates-across-classes")
+
+
+@pytest.mark.parametrize("apply", ["", "findings.csv", "decisions.csv"])
+@pytest.mark.parametrize("names", [[FIRST] * 5, ["copy1.png", FIRST, FIRST, "copy2.png"]])
+def test_the_first_of_a_group_always_stays(
+    cli: Cli, tmp_path: Path, names: list[str], apply: str
+) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    for name in sorted({*names} - {FIRST}):
+        drawn.add(name, drawn.open(FIRST), "ball")
+    dataset = drawn.import_into(tmp_path / "dataset").directory
+    # Earlier versions imported each of several rows that name one file.
+    manifest = dataset / "manifest.csv"
+    lines = manifest.read_text().splitlines()
+    header, first, *others = [line for line in lines if not line.startswith("copy")]
+    places = [",ball,test,", ",ball,val,", ",ball,train,", ",box,train,", ",ball,train,"]
+    rows = [
+        first.replace(",ball,train,", place).replace(FIRST, name)
+        for name, place in zip(names, places, strict=False)
+    ]
+    manifest.write_text("\n".join([header, *rows, first, *others, ""]))
+
+    arguments: list[object] = []
+    if apply:
+        assert cli("check", dataset, "--out", tmp_path / "report").code == 0
+        arguments = ["--apply", tmp_path / "report" / apply]
+    if apply == "decisions.csv":
+        removed = [(name, "remove", "", COPIES[0]) for name in sorted({*names})]
+        with (tmp_path / "report" / apply).open("w", newline="") as file:
+            csv.writer(file).writerows([("path", "decision", "label", "reason"), *removed[-1:]])
+    else:
+        arguments += [text for name in COPIES for text in ("--drop", name)]
+    result = cli("import", dataset, *arguments)
+    assert result.code == 0, result.stderr
+    left = load_dataset(dataset).manifest
+    assert len(others) < len(left)
+    if apply != "decisions.csv":
+        assert len(left) == len(others) + 1
+        # the first row of the earliest split
+        assert (left.paths[0], left.class_indices[0], left.splits[0]) == (names[2], 0, 0)
+    assert left.paths[-len(others) :] == [line.partition(",")[0] for line in others]
+
+
+def test_a_row_that_a_table_repeats_is_one_image(cli: Cli, dataset: Path, tmp_path: Path) -> None:
+    table, out = tmp_path / "drawn/table.csv", tmp_path / "new"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[1], f"./{lines[1]}", ""]))
+    result = cli("import", table, "--out", out, "--drop", "dark", "--drop", "duplicates")
+    assert result.code == 0, result.stderr
+    assert paths_of(out) == paths_of(dataset) - {"planted1.png", "planted2.png"}
+    assert len(load_dataset(out)) == len(lines) - 1 - 2
+
+
 def test_copies_go_to_one_split(cli: Cli, dataset: Path) -> None:
     found = json.loads(cli("import", dataset, "--fix-splits", "--json").stdout)
     assert found["counts"] == {"move": {"with its group or copies in train": 1}}

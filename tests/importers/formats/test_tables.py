@@ -91,6 +91,34 @@ def test_bad_rows_are_named_by_their_lines(folder: Path) -> None:
     ]
 
 
+def test_a_row_that_names_a_file_again_is_a_copy_or_a_contradiction(folder: Path) -> None:
+    copies = "a.png,cat,train\n./a.png,cat,train\n" * 4
+    wrong = "a.png,dog,train\nin/../b.png,dog,test\n"
+    source = write(folder, f"path,label,split\nb.png,dog,val\n{copies}{wrong}")
+    listing, records = read(source)
+    assert [record.path for record in records] == ["b.png", "a.png"]
+    assert listing.skipped == [
+        ("a.png", "lines 3 and 11: give the file two labels, the first counts"),
+        ("in/../b.png", "lines 2 and 12: give the file two splits or groups, the first counts"),
+    ]
+    assert listing.remarks[-1] == (
+        "table.csv: 7 rows repeat an earlier one, and each image counts once: "
+        "lines 4, 5, 6, 7, 8, ..."
+    )
+
+
+def test_contradictions_are_counted_with_both_lines(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("a.png", "b.png", "in/c d.png")):
+        Image.new("RGB", (8, 8), (80 * number,) * 3).save(folder / name)
+    source = write(folder, "path,label\na.png,x\nb.png,o\nin/c d.png,o\na.png,o\nb.png,x\n")
+    out = folder / "out"
+    assert main(["import", str(source), "--out", str(out)]) == ExitCode.SOME_FAILED
+    message = " ".join(capsys.readouterr().err.split())
+    assert "2 files: give the file two labels, the first counts (lines 2 and 5, 3 and 6)" in message
+
+
 @pytest.mark.skipif(os.name != "posix", reason="devices and pipes of posix")
 def test_an_import_that_fails_says_what_it_skipped(
     folder: Path, capsys: pytest.CaptureFixture[str]
@@ -108,7 +136,8 @@ def test_an_import_that_fails_says_what_it_skipped(
     )
     assert "1 file: no such file (line 5)" in message
     assert "1 file: not a supported image: text (line 6)" in message
-    source = write(folder, rows + "real.png,z\n")
+    Image.new("RGB", (9, 9)).save(folder / "other.png")
+    source = write(folder, rows + "other.png,z\n")
     assert main(["import", str(source), "--out", str(out)]) == ExitCode.SOME_FAILED
     skipped = (out / "skipped.csv").read_text().splitlines()[1:]
     assert [row.partition(":")[0] for row in sorted(skipped)] == [
@@ -123,7 +152,7 @@ def test_json_lines(folder: Path) -> None:
     rows: list[object] = [
         {"file": "a.png", "target": 3, "note": [1, 2]},
         {"file": "b.png", "target": "cat", "split": "test", "group": 7},
-        {"file": "b.png", "target": 2.0},
+        {"file": "in/c d.png", "target": 2.0},
         {"file": "b.png", "target": [1, 0]},
         {"file": "b.png"},
         [1, 2],
@@ -135,7 +164,7 @@ def test_json_lines(folder: Path) -> None:
     assert records == [
         Record("a.png", "3"),
         Record("b.png", "cat", "test", "7"),
-        Record("b.png", "2"),
+        Record("in/c d.png", "2"),
     ]
     lines = [reason.partition(":")[0] for _, reason in listing.skipped]
     assert lines == ["line 4", "line 5", "line 6", "line 7", "line 8"]
