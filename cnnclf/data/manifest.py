@@ -12,6 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 import cnnclf
 from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.data.bit_depth import ValueRange, find_bits, to_range
 from cnnclf.data.description import (
     DATASET_NAME,
     FORMAT,
@@ -31,6 +33,7 @@ from cnnclf.data.description import (
 )
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError, UsageError
+from cnnclf.images.decode import ReducedImage, reduce_image
 from cnnclf.images.input_spec import KINDS
 from cnnclf.images.oddities import count_oddities
 
@@ -150,6 +153,32 @@ class Dataset:
                 "import the source again",
             )
         return tuple(found)
+
+    @cached_property
+    def value_range(self) -> ValueRange | None:
+        """The values that training makes black and white by default, as in `InputSpec`."""
+        found = find_bits(self)
+        return None if found is None else to_range(found[0])
+
+    def reduce(self, source: Path | bytes, side: int, *, name: str = "") -> ReducedImage:
+        """Decode one of its files with the values and channels of training, in a small size.
+
+        Args:
+            source: A file, or the content of a file.
+            side: As in `reduce_image`.
+            name: Likewise.
+
+        Raises:
+            ImageError: The file cannot be read, is not an image, or is damaged.
+        """
+        return reduce_image(
+            source,
+            side,
+            name=name,
+            kind=self.kind,
+            bands=self.bands,
+            value_range=self.value_range,
+        )
 
     def oddities(self) -> Counter[str]:
         """Count images by what is unusual about their pixels."""

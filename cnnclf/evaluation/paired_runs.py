@@ -187,7 +187,6 @@ def draw_changed(test: PairedTest, path: Path) -> None:
         RunError: The file cannot be written.
     """
     from cnnclf.drawing.canvas import Tile, draw_canvas, save_canvas
-    from cnnclf.images.decode import reduce_image
 
     folder = open_compared(test)
     files = {name: folder.file(row) for row, name in enumerate(folder.manifest.paths)}
@@ -202,7 +201,7 @@ def draw_changed(test: PairedTest, path: Path) -> None:
                 for name, each in zip(names, pair, strict=True)
             )
             file = files[pair.first.path]
-            image = reduce_image(file, _SIDE, kind=folder.kind, bands=folder.bands).image
+            image = folder.reduce(file, _SIDE).image
             tiles.append(Tile(np.asarray(image), f"is {pair.first.label}", said, marked=sign < 0))
         rows += [tiles[start : start + 6] for start in range(0, len(tiles), 6)]
     title = (

@@ -256,6 +256,7 @@ def reduce_image(
     kind: str = "image",
     max_pixels: int = MAX_PIXELS,
     bands: tuple[int, ...] | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> ReducedImage:
     """Decode a whole file, so that damage is found, but keep only a small image. Thread-safe.
 
@@ -266,6 +267,7 @@ def reduce_image(
         kind: What the file must hold, as in `InputSpec`.
         max_pixels: Refuse larger images, 1 or more.
         bands: As in `InputSpec`.
+        value_range: As in `InputSpec`.
 
     Raises:
         ImageError: The file cannot be read, is not an image, damaged or larger than `max_pixels`.
@@ -279,7 +281,12 @@ def reduce_image(
         loaded = load_signal(source, kind, sound=None, max_pixels=max_pixels)
     else:
         loaded = load_image(
-            source, max_pixels=max_pixels, enough=enough, with_oddities=True, bands=bands
+            source,
+            max_pixels=max_pixels,
+            enough=enough,
+            with_oddities=True,
+            bands=bands,
+            value_range=value_range,
         )
     name = name or (source.name if isinstance(source, Path) else "")
     image, size = loaded.image, enough(loaded.width, loaded.height)

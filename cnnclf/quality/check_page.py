@@ -13,14 +13,13 @@ from PIL import Image
 from cnnclf.data.manifest import SPLITS
 from cnnclf.errors import ImageError
 from cnnclf.files import format_bytes
-from cnnclf.images.decode import reduce_image
 from cnnclf.names import count_of
 from cnnclf.pages.html_page import as_data, show
 from cnnclf.pages.html_page import render_page as render_html
 from cnnclf.pages.svg_charts import Line, draw_class_bars, draw_lines
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.check_table import CHECKS, SUSPECTS
-from cnnclf.quality.finding import Check, Finding, Severity
+from cnnclf.quality.finding import Check, Finding, Severity, advise
 from cnnclf.quality.suspects import describe_judge
 
 if TYPE_CHECKING:
@@ -121,6 +120,7 @@ def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidenc
     more = len(findings) - _MAX_CARDS
     rest = f'<p class="dim">and {more:,} more in findings.csv</p>' if more > 0 else ""
     severity = findings[0].severity
+    action = advise(check, findings, images=len(evidence.dataset))
     judge = ""
     if check.name == SUSPECTS:
         words = describe_judge(evidence.judgement.accuracy, len(evidence.classes))
@@ -129,7 +129,7 @@ def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidenc
         f'<section id="{check.name}" data-check="{check.name}">'
         f'<h2><span class="badge {severity}">{severity}</span> {_text(check.title)} '
         f'<span class="dim">({check.name}: {len(findings):,})</span></h2>'
-        f"{judge}<p>Effect: {_text(check.effect)}.</p><p>Action: {_text(check.action)}.</p>"
+        f"{judge}<p>Effect: {_text(check.effect)}.</p><p>Action: {_text(action)}.</p>"
         f'<ul class="cards">{cards}</ul>{rest}</section>'
     )
 
@@ -207,11 +207,9 @@ def _render_figure(
 def _make_thumbnail(path: str, evidence: Evidence) -> str:
     """Return an image as a data URI, or "" if it cannot be decoded."""
     try:
-        data = evidence.dataset
-        image = reduce_image(data.root / path, _THUMBNAIL, kind=data.kind, bands=data.bands).image
+        return as_data(evidence.dataset.reduce(evidence.dataset.root / path, _THUMBNAIL).image)
     except ImageError:
         return ""
-    return as_data(image)
 
 
 def _draw_sizes(evidence: Evidence) -> "Markup | str":
@@ -247,9 +245,7 @@ def _make_sheets(evidence: Evidence) -> Iterator[tuple[str, str, int]]:
         images = []
         for row in rng.permutation(rows)[:_SAMPLES].tolist():
             with suppress(ImageError):
-                path, kind = evidence.dataset.file(row), evidence.dataset.kind
-                image = reduce_image(path, _SAMPLE, kind=kind, bands=evidence.dataset.bands).image
-                images.append(image)
+                images.append(evidence.dataset.reduce(evidence.dataset.file(row), _SAMPLE).image)
         if images:
             sheet = Image.new("RGB", (_SAMPLE * len(images), _SAMPLE), (128, 128, 128))
             for place, image in enumerate(images):

@@ -1,8 +1,8 @@
 """Measurements of a dataset on disk: while its files stay as they are, they are read only once.
 
 The name is a hash of everything that the numbers depend on: the paths, sizes and times of all
-files, which of their channels are used, and the programs that decode them. A damaged file of the
-cache is measured again.
+files, which of their channels and values are used, and the programs that decode them. A damaged
+file of the cache is measured again.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from cnnclf.progress import Progress
 from cnnclf.quality.image_facts import NUMBERS, ImageFacts, measure_images
 from cnnclf.quality.twins import NearPairs
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _LISTS: Final = ("modes", "cameras", "turns", "mismatches", "missing", "damaged")
 _PAIRS: Final = ("rows", "edges", "forms")
 _DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError)
@@ -105,6 +105,7 @@ def load_errors(dataset: Dataset) -> dict[str, int] | None:
 
 def _hash_state(dataset: Dataset) -> str:
     facts = [_VERSION, DECODER_VERSION, version("pillow"), NUMBERS, dataset.kind, dataset.bands]
+    facts.append(dataset.value_range)
     key = hashlib.sha256(repr(facts).encode())
     for row, digest in enumerate(dataset.manifest.sha256):
         path = dataset.file(row)

@@ -1,12 +1,15 @@
 """What a check is and what it finds: the words that the table, the checks and the report share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from cnnclf.quality.check_evidence import Evidence
+
+
+_MOST: Final = 0.5  # of all images
 
 
 class Severity(StrEnum):
@@ -94,3 +97,19 @@ class Check(NamedTuple):
     find: "Callable[[Evidence], Iterable[Case]]"
     needs: str = ""
     is_property: bool = True
+
+
+def advise(check: Check, findings: Sequence[Finding], *, images: int) -> str:
+    """Return what to do about the findings of a check; never to remove most of a dataset.
+
+    Args:
+        check: The check.
+        findings: What it found, one or more.
+        images: Rows of the manifest.
+    """
+    first = findings[0]
+    is_property = check.is_property and not first.path
+    share = first.value or 0.0 if is_property else len(findings) / images
+    if share > _MOST and "remove" in check.action:
+        return "remove none, as they are most images: look at how they were made and exported"
+    return check.action

@@ -18,7 +18,7 @@ from cnnclf.bounded import MAX_IMAGE_BYTES, check_regular, read_bytes
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
-from cnnclf.images.decode import ReducedImage, reduce_image
+from cnnclf.images.decode import ReducedImage
 from cnnclf.progress import Progress
 from cnnclf.quality.perceptual_hash import SIDE, Gray
 from cnnclf.quality.sharpness import measure_blur
@@ -98,6 +98,7 @@ def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress)
     modes, cameras, turns, mismatches = ([""] * count for _ in range(4))
     gray = np.zeros((count, SIDE, SIDE), np.uint8)
     facts = ImageFacts(np.zeros(count, NUMBERS), gray, modes, cameras, turns, mismatches)
+    _ = dataset.value_range  # found once, before threads ask for it
     pool = ThreadPoolExecutor(threads or count_usable_cpus(), thread_name_prefix="measure")
     chunks = [range(at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
     try:
@@ -111,15 +112,12 @@ def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress)
 
 
 def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
-    bands = dataset.bands
     for row in rows:
         path = dataset.file(row)
         try:
             content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
             changed_s = check_regular(path).st_mtime
-            reduced = reduce_image(
-                content, REDUCED_SIDE, name=path.name, kind=dataset.kind, bands=bands
-            )
+            reduced = dataset.reduce(content, REDUCED_SIDE, name=path.name)
         except FileNotFoundError:
             facts.missing.append(row)
         except ImageError as error:

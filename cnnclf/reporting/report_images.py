@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnclf.errors import CnnclfError, ImageError
-from cnnclf.images.decode import reduce_image
 from cnnclf.pages.html_page import as_data
 from cnnclf.progress import Progress
 from cnnclf.reporting.prediction_table import PredictionTable
@@ -79,9 +78,7 @@ def open_images(
 def make_thumbnail(dataset: "Dataset", path: str, *, side: int = _SIDE) -> str:
     """Return an image of a dataset as a data URI, or "" if it cannot be decoded."""
     try:
-        return as_data(
-            reduce_image(dataset.root / path, side, kind=dataset.kind, bands=dataset.bands).image
-        )
+        return as_data(dataset.reduce(dataset.root / path, side).image)
     except ImageError:
         return ""
 

@@ -91,6 +91,7 @@ def _read_level(strict: str | None) -> str:
 
 def _show(report: "QualityReport") -> None:
     from cnnclf.quality.check_table import SUSPECTS
+    from cnnclf.quality.finding import Severity, advise
     from cnnclf.quality.suspects import describe_judge
 
     total = f"{count_of(report.images, 'image')} of {count_of(len(report.labels), 'class')}"
@@ -106,10 +107,8 @@ def _show(report: "QualityReport") -> None:
         if check.name == SUSPECTS and report.label_accuracy is not None:
             out.line(f"  judged by: {describe_judge(report.label_accuracy, report.images)}")
         out.line(f"  effect: {check.effect}")
-        out.line(f"  action: {check.action}")
+        out.line(f"  action: {advise(check, findings, images=report.images)}")
         out.line()
-    from cnnclf.quality.finding import Severity
-
     counts = [count_of(report.count(severity), severity) for severity in Severity]
     out.line(f"{', '.join(counts)} in {total}")
 

@@ -1,7 +1,10 @@
 """`cnnclf check`: what is shown and written, exit codes, and datasets that are hardly any."""
 
+import base64
 import csv
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,9 @@ import pytest
 from PIL import Image
 
 import cnnclf
+from cnnclf.data.manifest import load_dataset
 from cnnclf.data.manifest_rows import Row, read_rows, write_rows
+from cnnclf.reporting.report_images import make_thumbnail
 from tests.conftest import Cli
 from tests.quality.drawn import FIRST, PLANTS, DrawnSet, draw_scene
 
@@ -189,3 +194,39 @@ def test_the_python_interface(leaking: Path, tmp_path: Path) -> None:
     assert [finding.check for finding in report.findings][:1] == ["near-duplicates-across-splits"]
     assert (tmp_path / "report" / "findings.csv").exists()
     assert cnnclf.check(cnnclf.load_dataset(leaking)).images == 63
+
+
+def read_thumbnails(page: str) -> list[Image.Image]:
+    found = re.findall(r"data:image/\w+;base64,([^\"]+)", page)
+    return [Image.open(io.BytesIO(base64.b64decode(each))) for each in found]
+
+
+def test_images_of_12_bits_are_examined_and_shown_as_training_sees_them(
+    cli: Cli, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        folder = tmp_path / "source" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        values = rng.integers(0, 4096, (64, 64)).astype(np.uint16)
+        Image.fromarray(values).save(folder / f"{number}.png")
+    dataset = tmp_path / "dataset"
+    assert cli("import", tmp_path / "source", "--out", dataset).code == 0
+    result = cli("check", dataset, "--out", tmp_path / "report")
+    assert result.stdout.startswith("no findings in 30 images")
+    data = load_dataset(dataset)
+    shown = read_thumbnails(make_thumbnail(data, data.manifest.paths[0]))
+    shown += read_thumbnails((tmp_path / "report" / "check.html").read_text())
+    assert len(shown) == 3
+    assert all(np.asarray(image).mean() > 100 for image in shown)
+
+
+@pytest.mark.parametrize("count", [6, 30])
+def test_nobody_is_to_remove_most_images(cli: Cli, tmp_path: Path, count: int) -> None:
+    images = [("ab"[number % 2], Image.new("RGB", (40, 40), (number, 0, 0))) for number in range(6)]
+    dataset = make_dataset(tmp_path, images * (count // 6))
+    result = cli("check", dataset, "--out", tmp_path / "report")
+    advice = "remove none, as they are most images"
+    assert f"action: {advice}" in result.stdout
+    assert f"Action: {advice}" in (tmp_path / "report" / "check.html").read_text()
+    assert "action: remove them" not in result.stdout
