@@ -1,5 +1,8 @@
 """Checks of a dataset: duplicates, small classes."""
 
+import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,6 +18,8 @@ from cnnclf.names import name_some
 # small ones are hardly predicted.
 FEW_IMAGES: Final = 10
 LARGE_RATIO: Final = 10.0
+
+_FILLING: Final = re.compile(r"[\s_-]+")
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,38 @@ def find_duplicates(
         shared={pair: rows for pair, rows in found.items() if len(rows[0])},
         conflicts=_find_conflicts(contents, class_indices),
     )
+
+
+def find_similar_labels(labels: Iterable[str]) -> list[str]:
+    """Find labels that look alike, and say in words what they differ in."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        plain = _FILLING.sub("", _to_small(label))
+        alike.setdefault(plain if any(map(str.isalpha, plain)) else label, []).append(label)
+    return [_describe_similar(same) for same in alike.values() if len(same) > 1]
+
+
+def _describe_similar(labels: list[str]) -> str:
+    composed = [unicodedata.normalize("NFC", label) for label in labels]
+    plain = [unicodedata.normalize("NFKC", label) for label in labels]
+    are_decomposed = [label != other for label, other in zip(labels, composed, strict=True)]
+    differences = {
+        "the form of accents (composed or decomposed)": are_decomposed,
+        "the form of letters (such as full-width)": map(str.__eq__, composed, plain),
+        "capital letters": [_FILLING.sub("", label) for label in plain],
+        "spaces, hyphens or underscores": map(_to_small, labels),
+    }
+    words = [name for name, forms in differences.items() if len(set(forms)) > 1]
+    shown = [
+        f"{label!r}" + " (decomposed)" * is_decomposed
+        for label, is_decomposed in zip(labels, are_decomposed, strict=True)
+    ]
+    return f"{' and '.join(shown)} differ only in {' and '.join(words)}"
+
+
+def _to_small(label: str) -> str:
+    plain = unicodedata.normalize("NFKC", label).casefold()
+    return unicodedata.normalize("NFKC", plain)
 
 
 def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:

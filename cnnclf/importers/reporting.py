@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from cnnclf.data.checks import Duplicates
+from cnnclf.data.checks import Duplicates, find_similar_labels
 from cnnclf.data.manifest import Counts
 from cnnclf.data.manifest_rows import Row
 from cnnclf.importers.scan import Scan
@@ -125,12 +125,8 @@ def report_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
     bare = [label for label in labels if not any(each[label] for each in counts.values())]
     if bare:
         warnings.append(f"labels without images: {name_some(bare)}")
-    alike: dict[str, list[str]] = {}
-    for label in labels:
-        alike.setdefault(" ".join(label.casefold().split()), []).append(label)
-    twins = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
-    if twins:
-        warnings.append(f"labels that differ only in case or spaces: {name_some(twins)}")
+    if similar := find_similar_labels(labels):
+        warnings.append(f"labels that may be one class: {name_some(similar)}")
     return warnings
 
 

@@ -97,7 +97,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "similar-labels",
         _WARNING,
-        "labels that differ only in case, spaces or Unicode form",
+        "labels that may be one class",
         "one class is learned as two, and right answers count as mistakes",
         "rename the folders or labels, and import again",
         label_checks.find_similar_labels,

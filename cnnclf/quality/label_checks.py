@@ -1,22 +1,20 @@
 """Checks of classes: their sizes and names."""
 
-import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
+from cnnclf.data import checks
 from cnnclf.data.checks import FEW_IMAGES, LARGE_RATIO
 from cnnclf.data.manifest import SPLITS
-from cnnclf.names import count_of, name_some
+from cnnclf.names import count_of
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 from cnnclf.quality.suspects import find_suspects
 
 _MIN_JUDGED: Final = 20
 _SPREADS: Final = 4.0  # robust standard deviations
-_FILLING: Final = re.compile(r"[\s_-]+")
 
 
 def find_imbalance(evidence: Evidence) -> Iterator[Case]:
@@ -53,13 +51,8 @@ def find_small_classes(evidence: Evidence) -> Iterator[Case]:
 
 def find_similar_labels(evidence: Evidence) -> Iterator[Case]:
     """Find labels that differ only by case, spaces or Unicode form."""
-    alike: dict[str, list[str]] = {}
-    for label in evidence.dataset.labels:
-        plain = _FILLING.sub("", unicodedata.normalize("NFKC", label).casefold())
-        alike.setdefault(plain or label, []).append(label)
-    for same in alike.values():
-        if len(same) > 1:
-            yield Case(f"{name_some([ascii(label) for label in same])} may be one class")
+    for words in checks.find_similar_labels(evidence.dataset.labels):
+        yield Case(words)
 
 
 def find_label_suspects(evidence: Evidence) -> Iterator[Case]:

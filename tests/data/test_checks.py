@@ -6,6 +6,7 @@ import pytest
 from cnnclf.data.checks import (
     check_trainable,
     find_duplicates,
+    find_similar_labels,
 )
 from cnnclf.data.manifest import Dataset, Manifest
 from cnnclf.data.manifest_rows import SPLITS
@@ -90,3 +91,32 @@ def test_a_dataset_without_duplicates_has_none() -> None:
     found = find_duplicates(np.arange(5), np.zeros(5, np.int32), splits=np.zeros(5, np.int8))
     assert (found.repeats, found.shared, len(found.conflicts)) == (0, {}, 0)
     assert found.example_rows() == set()
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (
+            ["Sch\u00f6n", "Scho\u0308n"],
+            (
+                "'Sch\u00f6n' and 'Scho\u0308n' (decomposed) differ only in the form of accents "
+                "(composed or decomposed)"
+            ),
+        ),
+        (["Ball", "ball"], "'Ball' and 'ball' differ only in capital letters"),
+        (
+            ["ball ", "Ball", "b_all"],
+            (
+                "'ball ' and 'Ball' and 'b_all' differ only in capital letters and "
+                "spaces, hyphens or underscores"
+            ),
+        ),
+        (
+            ["\uff41b", "ab"],
+            "'\uff41b' and 'ab' differ only in the form of letters (such as full-width)",
+        ),
+        (["1-1", "11", "-11", "Schon", "Sch\u00f6n"], None),
+    ],
+)
+def test_similar_labels_are_named_with_what_differs(labels: list[str], said: str | None) -> None:
+    assert find_similar_labels(labels) == ([said] if said else [])
