@@ -26,6 +26,7 @@ from cnnclf.quality.check_table import CHECKS, SUSPECTS
 from cnnclf.quality.checking import open_evidence
 
 DECISIONS: Final = ("keep", "remove", "relabel")
+_OF_SKIPPED: Final = ("missing", "unreadable", "unusable-rows")
 _MAX_LISTED: Final = 3
 _Repeated = Mapping[str, list[tuple[int, Row]]]  # by path, of paths in several rows
 
@@ -292,7 +293,7 @@ def _check_dataset(path: Path, rows: list[dict[str, str]], directory: Path) -> N
     strange = []
     for row in rows:
         name, digest = row.get("path") or "", row.get("sha256") or ""
-        if not name or (row.get("check") == "unreadable" and not digest):
+        if not name or (row.get("check") in _OF_SKIPPED and not digest):
             continue  # about the dataset, or a file that was not imported
         if name not in known or not any(sha256.startswith(digest) for sha256 in known[name]):
             strange.append(name)

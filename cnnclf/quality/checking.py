@@ -40,7 +40,7 @@ class QualityReport:
         counts: Images by split and label.
         findings: The worst first; those of one check are together.
         not_run: Checks that had nothing to look at, with what they need.
-        failed: Files that are missing or cannot be decoded.
+        failed: Files that are missing or cannot be decoded, and what the import lost.
         label_accuracy: Fraction of the labels that the classifier which finds label suspects agrees
             with; None if there was none.
         seconds: Wall time.
@@ -142,7 +142,7 @@ def check_dataset(
         counts=dataset.counts(),
         findings=tuple(findings),
         not_run=not_run,
-        failed=len(facts.missing) + len(facts.damaged),
+        failed=len(facts.missing) + len(facts.damaged) + int(dataset.source.get("unread") or 0),
         label_accuracy=None if SUSPECTS in not_run else evidence.judgement.accuracy,
         seconds=time.perf_counter() - start,
     )

@@ -1,9 +1,11 @@
 """Checks of files: gone, damaged, changed, misnamed, turned by EXIF."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Final
 
 import numpy as np
 
@@ -12,30 +14,63 @@ from cnnclf.images.formats import SUFFIXES
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
+# Reasons of the import, by their first words, after the lines of a table.
+_LINE: Final = re.compile(r"lines? \d+(?: and \d+)?: ")
+_UNNEEDED: Final = re.compile(
+    r"not in a class folder|an image without a label|not listed in |beside "
+)
+_MISSING: Final = re.compile(r"no such file|the link leads nowhere")
+_ROW: Final = re.compile(
+    r"has |its text |the (?:label|split|group|path) |label |no (?:label|image)|give the file |"
+    r"is not (?:a )?JSON|fits more than one file"
+)
+
 _GRAY_MODES = ("1", "L", "LA", "I", "F")
 
 
 def find_missing(evidence: Evidence) -> Iterator[Case]:
-    """Find files that are gone since the import."""
+    """Find files that are gone since the import, and those that a source names but lacks."""
     for row in evidence.facts.missing:
         yield Case("no longer exists", row)
+    yield from _find_skipped(evidence, "missing")
 
 
 def find_unreadable(evidence: Evidence) -> Iterator[Case]:
     """Find files that cannot be decoded now, and those that the import could not use."""
     for row, reason in sorted(evidence.facts.damaged.items()):
         yield Case(reason, row)
+    yield from _find_skipped(evidence, "file")
+
+
+def find_unusable_rows(evidence: Evidence) -> Iterator[Case]:
+    """Find rows of the source that the import could not use, whatever their files hold."""
+    yield from _find_skipped(evidence, "row")
+
+
+def _find_skipped(evidence: Evidence, kind: str) -> Iterator[Case]:
+    """Find what the import skipped for one kind of reason: missing, row, or file."""
     if not evidence.dataset.source.get("unread"):
         return  # all skipped files were skipped without a loss
     path = evidence.dataset.directory / SKIPPED_NAME
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            for row_of_file in csv.DictReader(file):
-                name, reason = row_of_file.get("path") or "", row_of_file.get("reason") or ""
-                if PurePosixPath(name).suffix.lower() in SUFFIXES:
+            for row in csv.DictReader(file):
+                name, reason = row.get("path") or "", row.get("reason") or ""
+                if _sort_reason(name, reason) == kind:
                     yield Case(f"{reason} (skipped by the import)", path=name)
     except (OSError, csv.Error):
         return  # the list is a convenience; the dataset itself is whole
+
+
+def _sort_reason(name: str, reason: str) -> str:
+    plain = _LINE.sub("", reason)
+    if _UNNEEDED.match(plain):
+        return ""
+    if _MISSING.match(plain):
+        return "missing"
+    if _ROW.match(plain):
+        return "row"
+    return "file" if PurePosixPath(name).suffix.lower() in SUFFIXES else ""
 
 
 def find_skipped_folders(evidence: Evidence) -> Iterator[Case]:

@@ -122,6 +122,10 @@ def _truncate(drawn: DrawnSet) -> None:
     path.write_bytes(path.read_bytes()[:900])
 
 
+def _omit_label(drawn: DrawnSet) -> None:
+    drawn.add("planted.png", draw_scene(999, "ball"), "")
+
+
 def _rename_class(drawn: DrawnSet) -> None:
     drawn.rows = [
         replace(row, label="Ball ") if row.path.startswith("ball/01") else row for row in drawn.rows
@@ -180,6 +184,7 @@ PLANTS: dict[str, Plant] = {
     "near-duplicates-across-classes": _near("box", "train"),
     "torn-groups": _tear,
     "unreadable": _truncate,
+    "unusable-rows": _omit_label,
     "similar-labels": _rename_class,
     "small-classes": _add_small_class,
     "imbalance": _unbalance,

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,34 @@ def test_nobody_is_to_remove_most_images(cli: Cli, tmp_path: Path, count: int) -
     assert f"action: {advice}" in result.stdout
     assert f"Action: {advice}" in (tmp_path / "report" / "check.html").read_text()
     assert "action: remove them" not in result.stdout
+
+
+def test_what_the_import_lost_is_named_as_what_it_is(cli: Cli, tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    PLANTS["unreadable"](drawn)
+    PLANTS["unusable-rows"](drawn)
+    first = drawn.rows[0]
+    drawn.rows += [replace(first, path="gone.png"), replace(first, label="box")]
+    dataset = drawn.import_into(tmp_path / "dataset").directory
+    result = cli("check", dataset, "--json", "--out", tmp_path / "report")
+    assert result.code == 7
+    report = json.loads(result.stdout[result.stdout.index("{") :])
+    lost = [
+        (each["check"], each["path"], re.sub("^lines? [0-9 and]+: ", "", each["message"]))
+        for each in report["findings"]
+        if each["severity"] == "error"
+    ]
+    skipped = "(skipped by the import)"
+    assert [found for found in lost if found[0] != "unreadable"] == [
+        ("missing", "gone.png", f"no such file {skipped}"),
+        ("unusable-rows", "planted.png", f"has no label {skipped}"),
+        ("unusable-rows", FIRST, f"give the file two labels, the first counts {skipped}"),
+    ]
+    assert [found[:2] for found in lost if found[0] == "unreadable"] == [
+        ("unreadable", "planted.jpg")
+    ]
+    assert report["failed"] == 4
+    plan = cli("train", dataset, "--dry-run").stdout
+    assert "missing (1), unreadable (1), unusable-rows (2)" in " ".join(plan.split())
+    findings = tmp_path / "report" / "findings.csv"
+    assert cli("import", dataset, "--apply", findings, "--drop", "unreadable").code == 0
