@@ -58,7 +58,7 @@ def choose_importer(
         )
     if source.path is not None:
         _refuse_own(source.path)
-        _refuse_device(source.path)
+        _refuse_device_or_empty(source.path)
         if name is None:
             refuse_foreign(source.path)
     if name is not None:
@@ -160,14 +160,16 @@ def _refuse_own(path: Path) -> None:
         )
 
 
-def _refuse_device(path: Path) -> None:
-    """Raise DataError if reading the path might never end."""
+def _refuse_device_or_empty(path: Path) -> None:
+    """Raise DataError if reading the path might never end, or gives nothing."""
     try:
-        check_regular(path)
+        is_empty = not check_regular(path).st_size
     except IsADirectoryError:
         return
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "give a file or folder") from error
+    if is_empty:
+        raise DataError(f"{path} is empty: it has 0 bytes", "fetch or export it again")
 
 
 def _import_into(

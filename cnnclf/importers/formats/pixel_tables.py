@@ -96,6 +96,7 @@ def read_pixel_table(source: Path, job: ImportJob) -> Listing:
         DataError: It has no pixels or no labels.
     """
     table = open_table(source, has_header=job.options.header)
+    table.require_rows()
     layout = _find_pixels(table)
     if layout is None:
         raise DataError(

@@ -64,6 +64,7 @@ def read_table(source: Source, job: ImportJob) -> Listing:
             raise DataError(f"expected a table, received the folder {path}", "name the table")
         path = found[0]
     table = open_table(path, has_header=options.header)
+    table.require_rows()
     root = require_folder(options.root) if options.root and not source.within else path.parent
     index = FileIndex(root, within=source.within)
     columns = choose_columns(table, table.sample(), options=options, holds=index.holds)

@@ -53,6 +53,19 @@ class TextTable:
             else:
                 yield from _read_json(self.path, file)
 
+    def require_rows(self) -> None:
+        """Check that there is at least one row.
+
+        Raises:
+            DataError: There is none.
+        """
+        if next(self.rows(), None) is None:
+            named = ", ".join(self.header)
+            raise DataError(
+                f"{self.path} has no rows" + (f", only the header {named[:200]}" if named else ""),
+                "add a row for each image, or export the table again",
+            )
+
     def sample(self) -> list[dict[str, Any]]:
         """Return the first rows that can be read."""
         rows = islice(self.rows(), SAMPLE_ROWS)

@@ -107,6 +107,24 @@ def test_a_row_that_names_a_file_again_is_a_copy_or_a_contradiction(folder: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty: it has 0 bytes"),
+        ("\n \n", "has no rows"),
+        ("path,label\n", "has no rows, only the header path, label"),
+        ("Image;Class\r\n\r\n", "has no rows, only the header Image, Class"),
+        ("label,pixel0,pixel1,pixel2,pixel3\n", "has no rows, only the header label, pixel0"),
+    ],
+)
+def test_a_table_without_rows_is_named_as_such(
+    folder: Path, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    source = write(folder, content)
+    assert main(["import", str(source), "--out", str(folder / "out")]) == ExitCode.DATA
+    assert f"{source} {said}" in " ".join(capsys.readouterr().err.split())
+
+
 def test_contradictions_are_counted_with_both_lines(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
