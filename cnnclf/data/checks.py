@@ -83,7 +83,7 @@ def _describe_similar(labels: list[str]) -> str:
     composed = [unicodedata.normalize("NFC", label) for label in labels]
     plain = [unicodedata.normalize("NFKC", label) for label in labels]
     are_decomposed = [label != other for label, other in zip(labels, composed, strict=True)]
-    differences = {
+    differences: dict[str, Iterable[object]] = {
         "the form of accents (composed or decomposed)": are_decomposed,
         "the form of letters (such as full-width)": map(str.__eq__, composed, plain),
         "capital letters": [_FILLING.sub("", label) for label in plain],

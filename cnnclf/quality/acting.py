@@ -6,6 +6,7 @@ and label (the new one). findings.csv is what `cnnclf check` wrote.
 
 import csv
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -215,7 +216,7 @@ def find_changes(
 
 
 def move_together(
-    evidence: Evidence, gone: Collection[tuple[str, int | None]]
+    evidence: Evidence, gone: AbstractSet[tuple[str, int | None]]
 ) -> Iterator[RowChange]:
     """Move images of a group and copies of an image to the earliest of their splits.
 
