@@ -540,8 +540,8 @@ ODD_IMAGES = (
         "five_channels.tiff",
         "a TIFF of five channels, as of satellites and microscopes",
         lambda: _encode_channels(5, "B", [index % 256 for index in range(1280)], 1),
-        error="this kind of TIFF is not supported: 5 channels of 8 bits; --channels of cnnclf "
-        "import chooses one or three of them",
+        error="this kind of TIFF is not supported: 5 channels of 8 bits, of which cnnclf "
+        "import --channels chooses one or three, before training",
     ),
     OddImage(
         "palette_with_transparency.png",

@@ -76,8 +76,8 @@ def read_values(
         )
     if bands is None and page.channels not in (1, 3):
         raise ImageError(
-            f"this kind of TIFF is not supported: {page.spoken()}, and none were chosen before "
-            "training, with --channels of cnnclf import"
+            f"this kind of TIFF is not supported: {page.spoken()}, of which cnnclf "
+            "import --channels chooses one or three, before training"
         )
     chosen = tuple(range(page.channels)) if bands is None else bands
     values = read_channels(stream, chosen)

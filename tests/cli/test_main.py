@@ -218,7 +218,6 @@ def test_unknown_sub_command(cli: Cli) -> None:
             "did you mean --number?",
         ),
         (("--zzz",), "no such option: --zzz", "cnnclf probe --help lists the options"),
-        (("--number", "x"), "'--number'", "cnnclf probe --help lists the options"),
         (("--choice",), "--choice", "cnnclf probe --help lists the options"),
         (("extra",), "extra", "cnnclf probe --help lists the options"),
     ],
@@ -230,6 +229,14 @@ def test_wrong_arguments(probe: Cli, arguments: tuple[str, ...], error: str, hin
     assert first.startswith("error: cnnclf probe: ")
     assert error in first
     assert hint in second
+
+
+def test_a_wrong_number_is_refused_as_a_setting_is(probe: Cli) -> None:
+    result = probe(lambda: None, "--number", "x")
+    assert result.code == 2
+    first, second = lines_of(result.stderr)
+    assert first == "error: --number x: expected a whole number"
+    assert second == "hint: cnnclf probe --help lists the options"
 
 
 def test_unknown_global_option(cli: Cli) -> None:

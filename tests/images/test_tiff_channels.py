@@ -148,8 +148,8 @@ def test_without_a_choice_they_are_not_supported_and_never_damaged(
     with pytest.raises(ImageError) as caught:
         inspect_image(content)
     assert caught.value.message == (
-        f"this kind of TIFF is not supported: {channels} channels of 8 bits, and none were "
-        "chosen before training, with --channels of cnnclf import"
+        f"this kind of TIFF is not supported: {channels} channels of 8 bits, of which "
+        "cnnclf import --channels chooses one or three, before training"
     )
 
 
