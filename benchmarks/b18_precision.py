@@ -1,8 +1,9 @@
 """B18: whether `cnnclf train` is as accurate in bfloat16 as in float32, over several seeds.
 
-Both precisions train on the same images with the same seed and are compared image by image on test.
-Run from the root of the project:
+Both precisions, or any two sets of options, train on the same images with the same seed and are
+compared image by image on test. Run from the root of the project:
     python -m benchmarks.b18_precision FASHION-MNIST CIFAR10.zip FOLDER --train 100 --test 100
+    ... --between "--optimizer adamw" "--optimizer muon" --epochs 8
 """
 
 import argparse
@@ -19,7 +20,7 @@ from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import ExitCode
 from cnnclf.evaluation.paired_statistics import difference_interval, mcnemar_mid_p
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("--precision float32", "--precision bfloat16")
 
 
 def main() -> None:
@@ -28,10 +29,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--train", type=int, default=100, help="training images of a class")
     parser.add_argument("--test", type=int, default=100, help="test images of a class")
+    parser.add_argument("--between", nargs=2, metavar="OPTIONS", default=PRECISIONS)
     parser.add_argument("--work", type=Path, help="keep the runs here, and continue with them")
     arguments, more = parser.parse_known_args()  # more options for cnnclf train
     work = arguments.work or Path(tempfile.mkdtemp(prefix="precision-"))
-    print(f"{'set':16} seed float32 bfloat16  only f32, only bf16 right  difference (95 %)", end="")
+    print(" against ".join(arguments.between))
+    print(f"{'set':16} seed  first   second  only first, second right  difference (95 %)", end="")
     print("      p    processor s")
     for source in arguments.sources:
         data = work / source.stem
@@ -40,7 +43,7 @@ def main() -> None:
             link_subset(source, data, limits=limits)
         gained, lost, total = 0, 0, 0
         for seed in arguments.seeds:
-            results = [train(data, precision, seed, more) for precision in PRECISIONS]
+            results = [train(data, [*each.split(), *more], seed) for each in arguments.between]
             first, second = (right for right, _ in results)
             only_second = sum(second[path] and not first[path] for path in first)
             only_first = sum(first[path] and not second[path] for path in first)
@@ -81,12 +84,13 @@ def link_subset(source: Path, out: Path, *, limits: dict[str, int]) -> None:
             (folder / f"{row}{file.suffix}").symlink_to(file.resolve())
 
 
-def train(data: Path, precision: str, seed: int, options: list[str]) -> tuple[dict[str, bool], str]:
+def train(data: Path, options: list[str], seed: int) -> tuple[dict[str, bool], str]:
     """Train once; return which test images are right, and the processor seconds."""
-    run = data.with_name(f"{data.name}-{precision}-{seed}")
+    name = "".join(options).replace("--", "-").replace("/", "")
+    run = data.with_name(f"{data.name}{name}-{seed}")
     if not (run / "evaluation" / "test").exists():
         command = ["train", str(data), "--out", str(run), "--seed", str(seed), "--overwrite"]
-        command += ["--precision", precision, "--quiet", *options]
+        command += ["--quiet", *options]
         start = children_s()
         execute(command)
         (run / "processor_s.json").write_text(json.dumps(children_s() - start))

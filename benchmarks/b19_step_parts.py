@@ -18,7 +18,7 @@ import numpy as np
 from cnnclf.config import load_config
 from cnnclf.models.cnn import build_cnn
 from cnnclf.models.cnn_anatomy import plan_cnn
-from cnnclf.planning.train_plan import resolve_model
+from cnnclf.planning.train_plan import resolve_model, resolve_optimizer
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.fitting.fit import build_loss
 from cnnclf.training.fitting.optimizers import build_optimizer
@@ -47,8 +47,9 @@ def show(preset: str, shape: Any, batch: int, rounds: int, per_s: float) -> None
     """Measure the layers and the whole step of one network."""
     import keras
 
-    config, given = load_config(options={"model.preset": preset, "optimizer.learning_rate": 1e-3})
+    config, given = load_config(options={"model.preset": preset})
     model, _ = resolve_model(config.model, shape[:2], given=given)
+    optimizer, _ = resolve_optimizer(config.optimizer, given=given, batch_norm=model.batch_norm)
     net = build_cnn(model, shape, num_classes=CLASSES)
     anatomy = plan_cnn(model, shape, num_classes=CLASSES)
     rng = np.random.default_rng(0)
@@ -58,7 +59,7 @@ def show(preset: str, shape: Any, batch: int, rounds: int, per_s: float) -> None
             step = build_layer_step(layer, (batch, *layer.input.shape[1:]), rng)
             seconds[type(layer).__name__] += measure(step, rounds)
     net.compile(
-        build_optimizer(config.optimizer, total_steps=1000),
+        build_optimizer(optimizer, total_steps=1000),
         loss=build_loss(config.training),
         jit_compile=False,
     )

@@ -62,7 +62,9 @@ def main() -> None:
 
 def plan_network(shape: tuple[int, ...]) -> tuple[Any, Anatomy]:
     """Return the settings of the default network, and its layers on paper."""
-    config, given = load_config(options={"optimizer.learning_rate": 1e-3})
+    # the optimizer that PyTorch has in a fused form
+    options = {"optimizer.name": "adamw", "optimizer.learning_rate": 1e-3}
+    config, given = load_config(options=options)
     height, width, channels = shape
     model, _ = resolve_model(config.model, (height, width), given=given)
     return (config, model), plan_cnn(model, (height, width, channels), num_classes=CLASSES)
