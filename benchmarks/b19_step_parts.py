@@ -49,7 +49,9 @@ def show(preset: str, shape: Any, batch: int, rounds: int, per_s: float) -> None
 
     config, given = load_config(options={"model.preset": preset})
     model, _ = resolve_model(config.model, shape[:2], given=given)
-    optimizer, _ = resolve_optimizer(config.optimizer, given=given, batch_norm=model.batch_norm)
+    optimizer, _ = resolve_optimizer(
+        config.optimizer, given=given, batch_norm=model.batch_norm, batch_size=batch
+    )
     net = build_cnn(model, shape, num_classes=CLASSES)
     anatomy = plan_cnn(model, shape, num_classes=CLASSES)
     rng = np.random.default_rng(0)

@@ -56,14 +56,17 @@ def describe_cnn(
     channels = 1 if config.data.color == "gray" else channels
     given = given or {}
     model, _ = resolve_model(config.model, (height, width), given=given)
-    optimizer, _ = resolve_optimizer(config.optimizer, given=given, batch_norm=model.batch_norm)
-    batch_size = config.training.batch_size
+    planned = config.training.batch_size
+    batch_size = DEFAULT_BATCH if planned == "auto" else planned
+    optimizer, _ = resolve_optimizer(
+        config.optimizer, given=given, batch_norm=model.batch_norm, batch_size=batch_size
+    )
     return _describe_cnn(
         f"preset {model.preset}",
         model,
         (height, width, channels),
         classes=classes,
-        batch_size=DEFAULT_BATCH if batch_size == "auto" else batch_size,
+        batch_size=batch_size,
         optimizer=optimizer.name,
     )
 

@@ -52,6 +52,8 @@ _LEARNING_RATES = {
     "sgd": (0.1, 0.01),
     "muon": (0.1, 0.03),
 }
+_BATCH_OF_MUON = 128  # for which its rate is
+_MOST_OF_MUON = 2.4  # times that rate
 _MOMENTA = {"muon": 0.6}
 _USUAL_MOMENTUM = 0.9
 
@@ -189,9 +191,17 @@ def choose_momentum(optimizer: str) -> tuple[float, str]:
     return _MOMENTA.get(optimizer, _USUAL_MOMENTUM), f"the usual one of {optimizer}"
 
 
-def choose_learning_rate(optimizer: str, *, batch_norm: bool) -> tuple[float, str]:
-    """Choose the peak learning rate; batch normalization allows a higher one."""
+def choose_learning_rate(optimizer: str, *, batch_norm: bool, batch_size: int) -> tuple[float, str]:
+    """Choose the peak learning rate; batch normalization allows a higher one.
+
+    That of Muon grows with the root of the batch size (Malladi et al., 2022): its steps are as long
+    for the noise of few images, and the statistics of batch normalization would lag.
+    """
     with_norm, without = _LEARNING_RATES[optimizer]
+    if optimizer == "muon":
+        factor = min(_MOST_OF_MUON, math.sqrt(batch_size / _BATCH_OF_MUON))
+        rate = float(f"{factor * (with_norm if batch_norm else without):.2g}")
+        return rate, f"muon with batches of {batch_size}"
     if batch_norm:
         return with_norm, f"{optimizer} with batch normalization"
     return without, f"{optimizer} without batch normalization"

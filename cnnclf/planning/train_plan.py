@@ -158,7 +158,9 @@ def plan_training(
     reasons |= why
     training = _plan_training(config, counts, reasons, given)
     optimizer = _scale_preset_rate(config, int(training.batch_size), reasons, given)
-    optimizer, why = resolve_optimizer(optimizer, given=given, batch_norm=model.batch_norm)
+    optimizer, why = resolve_optimizer(
+        optimizer, given=given, batch_norm=model.batch_norm, batch_size=int(training.batch_size)
+    )
     reasons |= why
     anatomy = plan_cnn(
         model, (spec.height, spec.width, spec.channels), num_classes=len(dataset.labels)
@@ -301,7 +303,7 @@ def resolve_model(
 
 
 def resolve_optimizer(
-    optimizer: OptimizerConfig, *, given: Mapping[str, str], batch_norm: bool
+    optimizer: OptimizerConfig, *, given: Mapping[str, str], batch_norm: bool, batch_size: int
 ) -> tuple[OptimizerConfig, dict[str, str]]:
     """Choose the optimizer, its learning rate and its momentum where they are "auto".
 
@@ -309,6 +311,7 @@ def resolve_optimizer(
         optimizer: Settings as given.
         given: Where each given setting came from.
         batch_norm: Whether the network normalizes batches.
+        batch_size: Images in a batch.
 
     Returns:
         The settings, and why each was chosen.
@@ -321,7 +324,7 @@ def resolve_optimizer(
         chosen["name"] = name
     if optimizer.learning_rate == "auto":
         chosen["learning_rate"], reasons[_RATE] = choices.choose_learning_rate(
-            name, batch_norm=batch_norm
+            name, batch_norm=batch_norm, batch_size=batch_size
         )
     elif optimizer.learning_rate == "find":
         reasons[_RATE] = "a range test before the first epoch finds it"

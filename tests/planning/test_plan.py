@@ -216,10 +216,13 @@ def test_who_shapes_the_network_gets_the_default_one(options: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("options", "name", "rate", "momentum"),
     [
-        ({}, "muon", 0.1, 0.6),
-        ({"model__batch_norm": False}, "muon", 0.03, 0.6),
+        ({}, "muon", 0.071, 0.6),
+        ({"training__batch_size": 8}, "muon", 0.025, 0.6),
+        ({"training__batch_size": 128}, "muon", 0.1, 0.6),
+        ({"training__batch_size": 4096}, "muon", 0.24, 0.6),
+        ({"model__batch_norm": False}, "muon", 0.021, 0.6),
         ({"optimizer__learning_rate": "find"}, "adamw", "find", 0.9),
-        ({"optimizer__momentum": 0.5}, "muon", 0.1, 0.5),
+        ({"optimizer__momentum": 0.5}, "muon", 0.071, 0.5),
         ({"optimizer__learning_rate": 0.001}, "adamw", 0.001, 0.9),
         ({"optimizer__weight_decay": 0.01}, "adamw", 4e-3, 0.9),
         ({"model__l2": 0.001}, "adamw", 4e-3, 0.9),
@@ -231,7 +234,7 @@ def test_who_shapes_the_network_gets_the_default_one(options: dict[str, Any]) ->
 def test_muon_is_chosen_unless_settings_are_meant_for_another_optimizer(
     options: dict[str, Any], name: str, rate: float | str, momentum: float
 ) -> None:
-    made = plan(dataset(), **options)
+    made = plan(dataset(train=9999), **options)
     chosen = made.config.optimizer
     assert (chosen.name, chosen.learning_rate, chosen.momentum) == (name, rate, momentum)
     is_chosen = not {"optimizer__name", "model__preset"} & options.keys()

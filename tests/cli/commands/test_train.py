@@ -48,7 +48,7 @@ def test_a_dry_run_shows_the_plan_with_reasons_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
     shown = cli("train", images, "--dry-run")
     assert shown.stdout.startswith("dataset       images: 2 classes")
-    assert "muon, learning rate 0.1, cosine schedule" in shown.stdout
+    assert "muon, learning rate 0.018, cosine schedule" in shown.stdout
     for line in shown.stdout.splitlines():  # the plan of a run fits on eight lines of 80 columns
         if line.startswith(("network ", "training ", "note ")):
             assert len(line) <= 80
