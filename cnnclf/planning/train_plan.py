@@ -367,6 +367,10 @@ def _scale_preset_rate(
     For steps whose length does not depend on the gradient (Malladi et al., 2022).
     """
     optimizer, preset = config.optimizer, config.presets[config.model.preset]
+    if optimizer.name != preset.get("optimizer", {}).get("name", optimizer.name):
+        # rate and momentum of a preset are those of its optimizer
+        keys = [key for key in (_RATE, "optimizer.momentum") if _is_preset(given, key)]
+        return optimizer.model_copy(update={key.partition(".")[2]: "auto" for key in keys})
     base = preset.get("training", {}).get("batch_size", batch_size)
     if base == batch_size or not _is_preset(given, _RATE):
         return optimizer

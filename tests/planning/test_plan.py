@@ -243,6 +243,11 @@ def test_muon_is_chosen_unless_settings_are_meant_for_another_optimizer(
         assert "is given" in made.reasons["optimizer.name"]
 
 
+def test_another_optimizer_does_not_get_the_rate_of_a_preset() -> None:
+    made = plan(dataset(), model__preset="fast", optimizer__name="adamw").config.optimizer
+    assert (made.name, made.learning_rate, made.momentum) == ("adamw", 4e-3, 0.9)
+
+
 def test_single_operations_change_the_preset() -> None:
     made = plan(dataset(), augment__preset="none", augment__flip=0.5)
     assert dict(made.operations) == {"flip": 0.5}

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     import keras
 
 # quintic iteration and its coefficients: Jordan et al., "Muon: An optimizer for hidden layers in
-# neural networks", 2024; three iterations are enough (docs/decisions/0004-default-training.md)
+# neural networks", 2024; all figures of docs/decisions/0004-default-training.md are with three
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 3
 _EPSILON = 1e-7
