@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from time import monotonic
 
 from cnnclf.errors import UsageError
 from cnnclf.tuning.trial import TrialOutcome
 
-SEED_S = 2.0  # for the evaluation of a training
 TOLERANCE = 1.05  # of the time, that the last trial may exceed it
 
 _RESERVED = 0.4  # of the time, at most, for training the best ones with more than one other seed
@@ -42,6 +42,7 @@ class TimeBudget:
         earlier_s: Seconds of all trials together, before this process.
         default: What the default configuration did; empty before.
         running: Seconds that jobs which were given out are predicted to take, by name.
+        overheads_s: Seconds besides their epochs that other trials took, up to the first rung.
     """
 
     limit_s: float
@@ -49,6 +50,7 @@ class TimeBudget:
     earlier_s: float = 0.0
     default: TrialOutcome = field(default_factory=TrialOutcome)
     running: dict[str, float] = field(default_factory=dict)
+    overheads_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._started = monotonic()
@@ -69,9 +71,9 @@ class TimeBudget:
         A difference counts once both were trained with two seeds. The time for that is kept where
         it is there beside the default and one other training, and a part of the time for more.
         """
-        one_s = self.default.wall_s + SEED_S if self.default.wall_s else 0.0
+        one_s = self.default.wall_s + self.default.evaluation_s
         pair_s = 2 * one_s / min(2, self.workers)
-        free_s = self.limit_s - 2 * self.default.wall_s
+        free_s = self.limit_s - 2 * one_s
         if free_s < pair_s:
             return 0.0
         all_s = configurations * (seeds - 1) * one_s / self.workers
@@ -88,7 +90,8 @@ class TimeBudget:
             reserved_s: As of `reserve`, which must not fall as more trials are started.
         """
         first_s, whole_s = (self.predict(rungs[at], TrialOutcome(), part=1.0) for at in (0, -1))
-        has_whole = self.default.wall_s + whole_s <= self.limit_s
+        whole_s += self.default.evaluation_s
+        has_whole = self.default.wall_s + self.default.evaluation_s + whole_s <= self.limit_s
         return self.fits(whole_s if has_whole else first_s, reserved_s=reserved_s)
 
     def predict(self, epochs: int, before: TrialOutcome, *, part: float) -> float:
@@ -102,7 +105,9 @@ class TimeBudget:
         if before.history:
             epoch_s = before.epoch_s or self.default.epoch_s * part
             return before.overhead_s + (epochs - before.epochs) * epoch_s
-        return self.default.overhead_s + epochs * self.default.epoch_s * part
+        # such as the search for the rates of a head, which the default does not need
+        others_s = median(self.overheads_s) if self.overheads_s else 0.0
+        return max(self.default.overhead_s, others_s) + epochs * self.default.epoch_s * part
 
     def is_affordable(self, epochs: int, *, part: float) -> bool:
         """Check a prediction by the computation, which does not depend on the machine's load."""

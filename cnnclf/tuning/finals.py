@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.progress import Progress, Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import PREDICTIONS_FILE
-from cnnclf.tuning.budget import SEED_S, TOLERANCE, TimeBudget
+from cnnclf.tuning.budget import TOLERANCE, TimeBudget
 from cnnclf.tuning.confirmation import Confirmation, compare_seeds, stack_correct
 from cnnclf.tuning.halving import FAILED, Halving, Job
 from cnnclf.tuning.trial import TrialOutcome, read_outcome
@@ -74,6 +75,7 @@ class Finals:
     def record(self, job: Job, outcome: TrialOutcome) -> None:
         """Count a training, unless it failed or was cut."""
         if outcome.is_over and not outcome.problem:
+            evaluate_on_val(RunDirectory(self.directory / job.name), self.dataset)
             self._done[job.trial].append(job.seed)
 
     def compare(self) -> list[Confirmation]:
@@ -100,18 +102,31 @@ class Finals:
     def _predict(self, job: Job) -> float:
         """Return the seconds that a training with another seed will take; 0 if it is over."""
         outcome, own = read_outcome(self.directory / job.name), self.outcomes[Job(job.trial).name]
-        return 0.0 if outcome.is_over else own.wall_s + SEED_S - outcome.epochs * own.epoch_s
+        if outcome.is_over:
+            return 0.0
+        return own.wall_s + own.evaluation_s - outcome.epochs * own.epoch_s
 
     def _read_correct(self, job: Job) -> dict[str, bool]:
-        """Return which val images a training has right; it is evaluated at the first time."""
+        """Return which val images a training has right."""
         from cnnclf.evaluation.paired_runs import read_answers
 
         run = RunDirectory(self.directory / job.name)
-        table = run.evaluation("val") / PREDICTIONS_FILE
-        if not table.exists():
-            evaluate_trial(run, self.dataset, split="val", progress=Silent())
-        answers = read_answers(table)
+        evaluate_on_val(run, self.dataset)
+        answers = read_answers(run.evaluation("val") / PREDICTIONS_FILE)
         return {path: each.predicted == each.label for path, each in answers.items()}
+
+
+def evaluate_on_val(run: RunDirectory, dataset: Dataset) -> None:
+    """Evaluate a training on val, unless it was before, and record the seconds that it took.
+
+    Raises:
+        RunError: The run has no checkpoint.
+    """
+    if (run.evaluation("val") / PREDICTIONS_FILE).exists():
+        return
+    began = monotonic()
+    evaluate_trial(run, dataset, split="val", progress=Silent())
+    run.update_run(evaluation_s=round(monotonic() - began, 3))
 
 
 def evaluate_trial(run: RunDirectory, dataset: Dataset, *, split: str, progress: Progress) -> str:

@@ -18,9 +18,9 @@ from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_lock import holding_run
 from cnnclf.runs.run_names import RECORD_FILE
 from cnnclf.training.epochs import EpochRow
-from cnnclf.tuning.budget import SEED_S, TOLERANCE, TimeBudget, too_short
+from cnnclf.tuning.budget import TOLERANCE, TimeBudget, too_short
 from cnnclf.tuning.confirmation import Confirmation
-from cnnclf.tuning.finals import MAX_FINALS, Finals, evaluate_trial, find_finals
+from cnnclf.tuning.finals import MAX_FINALS, Finals, evaluate_on_val, evaluate_trial, find_finals
 from cnnclf.tuning.halving import FAILED, Halving, Job, choose_rungs
 from cnnclf.tuning.leaderboard import SearchResult, TrialRow, write_result
 from cnnclf.tuning.proposals import Proposals
@@ -105,7 +105,8 @@ class Search:
                 config.sampler, self.request.space, seed=config.seed, directory=self.directory
             )
             paths = (self.directory / TRIALS).glob("*")
-            earlier_s = sum(read_outcome(path).wall_s for path in paths)
+            earlier = [read_outcome(path) for path in paths]
+            earlier_s = sum(each.wall_s + each.evaluation_s for each in earlier)
             self._budget = TimeBudget(60 * config.minutes, self._workers.count, earlier_s)
             self._proposals = Proposals(self.directory, self.request, self._dataset, sampler)
             self._halving = Halving(choose_rungs(self.request.recipe.count_epochs(default)))
@@ -178,7 +179,13 @@ class Search:
         if not job.trial or len(before.scores(rungs, val_count=self._val_count)) > job.rung:
             return 0.0
         part = self._proposals.compare(self._proposals.plans[job.trial])
-        return self._budget.predict(rungs[job.rung], before, part=part)
+        needed_s = self._budget.predict(rungs[job.rung], before, part=part)
+        return needed_s + self._find_evaluation_s(job)
+
+    def _find_evaluation_s(self, job: Job) -> float:
+        """Return the seconds to keep for the evaluation of a training; 0 if it is not whole."""
+        is_whole = job.rung == len(self._halving.rungs) - 1
+        return self._budget.default.evaluation_s if is_whole else 0.0
 
     def _is_affordable(self, plan: AnyPlan) -> bool:
         part = self._proposals.compare(plan)
@@ -192,6 +199,7 @@ class Search:
             return outcome
         is_first = not self._outcomes
         limit_s = TOLERANCE * self._budget.limit_s - self._budget.elapsed_s
+        limit_s -= self._find_evaluation_s(job)
         return self._workers.submit(
             TrialJob(
                 path.absolute(),
@@ -229,12 +237,15 @@ class Search:
     def _record(self, job: Job, outcome: TrialOutcome, is_new: bool) -> None:
         """Keep the scores of a trial, report it, and remember the best that was known after it."""
         trial, rung = job.trial, job.rung
-        if not trial:
-            self._budget.default = outcome
         scores = outcome.scores(self._halving.rungs, val_count=self._val_count)
         # Later epochs of an interrupted search must not change what was chosen without them.
         self._halving.record(trial, scores[: rung + 1] or [FAILED])  # it was cut
+        if trial in find_finals(self._halving) or (not trial and outcome.is_over):
+            outcome = self._evaluate(job, outcome)
+        if not trial:
+            self._budget.default = outcome
         if rung == 0 and trial:
+            self._budget.overheads_s.append(outcome.overhead_s)
             score = self._halving.scores[trial][0]
             self._proposals.tell(trial, None if score == FAILED else score[0])
         epochs, before = self._halving.rungs[rung], self._halving.rungs[rung - 1] if rung else 0
@@ -253,6 +264,14 @@ class Search:
                 "best": "*" if self._halving.best()[0] == trial else "",
             }
             self.progress.row("trials", figures)
+
+    def _evaluate(self, job: Job, outcome: TrialOutcome) -> TrialOutcome:
+        """Evaluate a training on val while the time is counted; it may be one of the best."""
+        if outcome.problem:
+            return outcome
+        evaluate_on_val(RunDirectory(self._path(job)), self._dataset)
+        outcome = self._outcomes[job.name] = read_outcome(self._path(job))
+        return outcome
 
     def _show_epoch(self, job: TrialJob, row: EpochRow) -> None:
         self._advance()
@@ -301,7 +320,7 @@ class Search:
         needed_s = budget.default.wall_s
         why = f"another training takes about {needed_s / 60:.1f}"
         if confirmations and config.seeds > 1:
-            needed_s = 2 * (needed_s + SEED_S)
+            needed_s = 2 * (needed_s + budget.default.evaluation_s)
             why = f"another seed of the best trial and the default takes about {needed_s / 60:.1f}"
         if left_s >= needed_s:
             why = "nothing is left to train" + f" with --seeds {config.seeds}" * bool(confirmations)

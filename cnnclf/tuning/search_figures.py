@@ -1,5 +1,6 @@
 """Figures of a search: accuracy against time, and the settings of all trials."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10
 from pathlib import Path
@@ -13,6 +14,7 @@ _MAX_AXES = 8
 _MAX_NAMED = 6  # choices whose values are written on an axis
 _OVER_LINES = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8}
 _NEAR_MIDDLE = 0.2  # of a range
+_DEFAULT = -0.1  # place of settings that a trial does not change, below all values
 
 
 class Mark(NamedTuple):
@@ -36,8 +38,15 @@ def draw_accuracy(marks: Sequence[Mark], path: Path) -> None:
     axes.step(times, best, where="post", color="#1f5fa8", label="the best so far")
     own = next(mark.accuracy for mark in marks if mark.trial == 0)
     axes.axhline(own, color="#d9730d", linestyle="--", linewidth=1, label="the default")
-    low = sorted(accuracies)[len(accuracies) // 4]  # the worst quarter would hide the others
-    axes.set_ylim(low - 0.05 * (1 - low) - 0.01, min(1.0, max(accuracies)) + 0.1 * (1.01 - low))
+    # the worst quarter would hide the others
+    low = min(own, sorted(accuracies)[len(accuracies) // 4])
+    bottom = low - 0.05 * (1 - low) - 0.01
+    below = [time for time, each in zip(times, accuracies, strict=True) if each < bottom]
+    if below:
+        label = "lower than this figure shows"
+        places = [bottom] * len(below)
+        axes.plot(below, places, "v", color="#999999", markersize=6, label=label, clip_on=False)
+    axes.set_ylim(bottom, min(1.0, max(accuracies)) + 0.1 * (1.01 - low))
     axes.set_xlabel("minutes of training")
     axes.set_ylabel("val accuracy")
     axes.set_title(drawable(path.absolute().parent.name), fontsize=10, parse_math=False)
@@ -73,34 +82,40 @@ def draw_coordinates(
     if not drawn:
         return
     by_key = {each.key: each for each in space.dimensions}
-    shown = [by_key[key] for key in importances or by_key][:_MAX_AXES]
+    settings = {number: space.decode(points[number]) for _, number in drawn}
+    uses = Counter(key for each in settings.values() for key in each)
+    order = importances or sorted(by_key, key=lambda key: -uses[key])
+    shown = [by_key[key] for key in order][:_MAX_AXES]
     figure = Figure(figsize=(max(4.0, 1.5 * len(shown) + 1.5), 4.6), layout="constrained")
     axes = figure.subplots()
     colors = colormaps["viridis"]
     for rank, (_, number) in enumerate(drawn):  # the best are drawn last, over the others
         # the places of a choice are one place; a small shift by trial keeps lines apart
-        places = [_place(each, points[number], number) for each in shown]
+        places = [
+            _place(each, points[number], number) if each.key in settings[number] else _DEFAULT
+            for each in shown
+        ]
         part = rank / max(1, len(drawn) - 1)
         alpha = 0.35 + 0.6 * part**3
         axes.plot(range(len(shown)), places, "o-", ms=3, color=colors(part), alpha=alpha)
     for index, dimension in enumerate(shown):
         axes.axvline(index, color="#999999", linewidth=0.8)
-        for height, text in list_ticks(dimension):
+        for height, text in [*list_ticks(dimension), (_DEFAULT, "default")]:
             axes.text(
-                index + 0.04, height, drawable(text), fontsize=7, va="center", bbox=_OVER_LINES
+                index + 0.04, height, drawable(text), fontsize=9, va="center", bbox=_OVER_LINES
             )
     names = [
-        each.key.replace(".", "\n").replace("_", " ") + " (x auto)" * each.relative
+        each.key.replace(".", "\n").replace("_", " ") + "\n(x auto)" * each.relative
         for each in shown
     ]
     parts = [f"\n{100 * importances[each.key]:.0f} %" if importances else "" for each in shown]
     axes.set_xticks(range(len(shown)), [a + b for a, b in zip(names, parts, strict=True)])
-    axes.tick_params(labelsize=8, length=0)
+    axes.tick_params(labelsize=9, length=0)
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(shown) - 0.4)
-    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylim(_DEFAULT - 0.03, 1.03)
     words = "; %: of the variance of the ranks, alone" if importances else ""
-    axes.set_title(f"bright: better at the first rung{words}", fontsize=9)
+    axes.set_title(f"bright: better at the first rung{words}", fontsize=10)
     for side in axes.spines.values():
         side.set_visible(False)
     with atomic_path(path) as temporary:
@@ -108,8 +123,6 @@ def draw_coordinates(
 
 
 def _place(dimension: Dimension, point: Point, number: int) -> float:
-    if dimension.key not in point:
-        return float("nan")
     place = point[dimension.key]
     if dimension.choices:
         middle = dimension.encode(dimension.decode(place))

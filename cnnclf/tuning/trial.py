@@ -54,6 +54,7 @@ class TrialOutcome:
         problem: Why it failed; empty if it did not.
         wall_s: Seconds that it took, with building and checkpoints.
         val_accuracy: Of the weights that it kept, once it is over.
+        evaluation_s: Seconds that its evaluation on val took; 0 before.
     """
 
     history: Sequence[EpochRow] = ()
@@ -61,6 +62,7 @@ class TrialOutcome:
     problem: str = ""
     wall_s: float = 0.0
     val_accuracy: float | None = None
+    evaluation_s: float = 0.0
 
     @property
     def epochs(self) -> int:
@@ -122,7 +124,14 @@ def read_outcome(path: Path) -> TrialOutcome:
     is_over = bool(problem) or run.status() is RunStatus.FINISHED
     trained_s = sum(row.seconds for row in history)  # a kill adds nothing to the record
     wall_s = max(float(record.get("wall_s") or 0.0), trained_s)
-    return TrialOutcome(history, is_over, problem, wall_s, record.get("best_val_accuracy"))
+    return TrialOutcome(
+        history,
+        is_over,
+        problem,
+        wall_s,
+        record.get("best_val_accuracy"),
+        float(record.get("evaluation_s") or 0.0),
+    )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from cnnclf.runs.run_lock import holding_run
 from cnnclf.runs.run_names import STATE_FILE
 from cnnclf.runs.run_opening import create_run
 from cnnclf.training.epochs import EpochRow, StopRequest
-from cnnclf.tuning import budget, search, workers
+from cnnclf.tuning import budget, finals, search, workers
 from cnnclf.tuning.leaderboard import SearchResult, write_result
 from cnnclf.tuning.proposals import POINTS_FILE
 from cnnclf.tuning.request import SearchRequest, prepare_search
@@ -62,6 +62,7 @@ class Player:
         self.epoch_s = epoch_s
         self.clock = 0.0
         self.failing = failing  # the trial whose loss becomes NaN in epoch 5
+        self.evaluation_s = 0.0
 
     def __call__(
         self,
@@ -95,16 +96,20 @@ class Player:
                 run.update_run(status=RunStatus.PRUNED)
                 return read_outcome(path)
         if epochs == EPOCHS:
-            right = round(300 * (history[-1]["val_accuracy"] or 0))
-            paths = [f"x/{number}" for number in range(300)]
-            if not run.evaluation("val").exists():
-                write_evaluation(
-                    path, ["x"] * right + ["o"] * (300 - right), split="val", paths=paths
-                )
+            if not self.evaluation_s and not run.evaluation("val").exists():
+                self.evaluate(run)
             run.update_run(status=RunStatus.FINISHED)
         else:
             run.update_run(status=RunStatus.PRUNED)
         return read_outcome(path)
+
+    def evaluate(self, run: RunDirectory, *_: object, **__: object) -> None:
+        """Write which val images a training has right."""
+        self.clock += self.evaluation_s
+        right = round(300 * (read_outcome(run.path).history[-1].val_accuracy or 0))
+        paths = [f"x/{number}" for number in range(300)]
+        found = ["x"] * right + ["o"] * (300 - right)
+        write_evaluation(run.path, found, split="val", paths=paths)
 
     def judge(self, plan: TrainPlan, epoch: int) -> tuple[float, float, float]:
         """Return val loss, val accuracy and rate: low dropout and rates near 0.01 are good."""
@@ -312,6 +317,39 @@ def test_two_seeds_of_the_best_and_the_default_are_kept_where_there_is_time(
         timed.interrupt_after = 10**9
         assert essence(again(directory).run()) == whole
         assert timed.epochs == count
+
+
+def test_evaluations_are_part_of_the_time(
+    tmp_path: Path, dataset: Path, timed: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed.evaluation_s = 15.0
+    monkeypatch.setattr(finals, "evaluate_trial", timed.evaluate)
+    monkeypatch.setattr(finals, "monotonic", lambda: timed.clock)
+    result = start(tmp_path / "s", dataset, minutes=5, trials=None).run()
+    assert 0.9 * 300 <= timed.clock <= 1.1 * 300
+    assert result.confirmations[0].seeds >= 2
+    runs = [each for each in (tmp_path / "s" / "trials").iterdir() if read_outcome(each).is_over]
+    evaluated = [each for each in runs if RunDirectory(each).evaluation("val").exists()]
+    assert timed.clock == timed.epochs + 15 * len(evaluated)
+    assert again(tmp_path / "s").run().seconds == timed.clock
+
+
+def test_what_others_take_before_their_epochs_is_expected_of_the_next_trial(
+    tmp_path: Path, dataset: Path, timed: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(job: TrialJob, **others: Any) -> TrialOutcome:
+        """Search for the rates of a head, which the default does not need."""
+        is_new = job.path.name != "000" and not job.path.exists()
+        timed(job, **others)
+        if is_new:
+            timed.clock += 60
+            run = RunDirectory(job.path)
+            run.update_run(wall_s=run.read_record()["wall_s"] + 60)
+        return read_outcome(job.path)
+
+    monkeypatch.setattr(workers, "continue_trial", play)
+    start(tmp_path / "s", dataset, minutes=5, trials=None, seeds=1).run()
+    assert timed.clock <= 1.1 * 300
 
 
 def test_a_seed_of_the_best_is_not_trained_without_that_of_the_default(

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from cnnclf.tuning.importances import find_importances
-from cnnclf.tuning.search_figures import draw_coordinates, list_ticks
+from cnnclf.tuning.search_figures import Mark, draw_accuracy, draw_coordinates, list_ticks
 from cnnclf.tuning.space import Point, read_space
 
 SPACE = read_space(
@@ -65,6 +66,50 @@ def test_trials_are_drawn_as_lines_and_the_best_one_is_bright(tmp_path: Path) ->
     none = tmp_path / "none.png"
     draw_coordinates(SPACE, [{}], scores=[0.5], importances={}, path=none)
     assert not none.exists()
+
+
+def test_settings_that_a_trial_does_not_use_are_drawn_at_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[float]] = []
+    names: list[str] = []
+
+    def plot(_axes: Axes, _x: object, places: list[float], *_: object, **__: object) -> None:
+        drawn.append(places)
+
+    monkeypatch.setattr(Axes, "plot", plot)
+    monkeypatch.setattr(Axes, "set_xticks", lambda _axes, _places, found: names.extend(found))
+    points: list[Point] = [
+        {},
+        {"optimizer.name": 0.2, "optimizer.momentum": 0.5},  # of sgd only
+        {"optimizer.name": 0.8, "optimizer.momentum": 0.5},
+    ]
+    path = tmp_path / "coordinates.png"
+    draw_coordinates(SPACE, points, scores=[0.5, 0.6, 0.7], importances={}, path=path)
+    assert names[:2] == ["optimizer\nname", "optimizer\nmomentum"]  # what trials change
+    assert drawn[0][1:] == [-0.1, -0.1, -0.1]
+    assert drawn[1][1:] == [0.5, -0.1, -0.1]
+
+
+def test_accuracies_that_the_figure_does_not_reach_are_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[tuple[float, float]] = []
+    labels: dict[str, list[float]] = {}
+
+    def plot(
+        _axes: Axes, times: list[float], places: list[float], *_: object, label: str, **__: object
+    ) -> None:
+        labels[label] = [*times, *places]
+
+    monkeypatch.setattr(Axes, "plot", plot)
+    monkeypatch.setattr(Axes, "set_ylim", lambda _axes, *found: limits.append(found))
+    path = tmp_path / "accuracy.png"
+    marks = [Mark(60 * number, score, number) for number, score in enumerate([0.9, 0.5, 0.8, 1.0])]
+    draw_accuracy(marks, path)
+    assert labels["lower than this figure shows"] == [1, limits[0][0]]
+    draw_accuracy([Mark(0, 0.4, 0), *marks[1:]], path)
+    assert limits[1][0] < 0.4  # the default is always shown
 
 
 @pytest.mark.parametrize(
