@@ -17,6 +17,7 @@ from cnnclf.importers.layouts.folder_layout import (
 )
 from cnnclf.importers.layouts.folder_view import find_in_path, name_of, parent_of
 from cnnclf.importers.layouts.label_lists import LabelList, read_label_list
+from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
 from cnnclf.importers.walk import Walk
 from cnnclf.names import count_of, name_some
 
@@ -153,11 +154,16 @@ class _FolderReader:
                 self.walk.skipped.append((file, f"--label-from {rule} finds no label"))
 
     def _read_list(self, found: LabelList) -> Iterator[Record]:
-        listed = set()
-        for path, label in read_label_list(self.listing.root, found):
-            if path not in listed:
-                listed.add(path)
-                yield Record(path, label, found.split)
+        listed, known = set(), RepeatedRows()
+        for record in read_label_list(self.listing.root, found):
+            listed.add(record.path)
+            fault = known.add(record)
+            if not fault:
+                yield record
+            elif fault != COPY:
+                self.listing.lose(record.path, f"{found.table}: {fault}", label=record.label)
+        if copies := known.describe_copies():
+            self.listing.remarks.append(f"{found.table}: {copies}")
         _, files = self._look(found.folder)
         rest = [file for file in files if file not in listed and file != found.table]
         self.walk.unneeded.extend((file, f"not listed in {found.table}") for file in rest)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from cnnclf.bounded import check_regular
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
+from cnnclf.importers.importer import Record
 from cnnclf.importers.layouts.folder_view import (
     LIST_SUFFIXES,
     FolderView,
@@ -48,28 +49,28 @@ def find_label_list(view: FolderView, path: str, *, split: str = "") -> LabelLis
     for table in view.files(path):
         if table.casefold().endswith(LIST_SUFFIXES):
             rows = [row for row, _ in zip(_read(view.source / table), range(_ROWS), strict=False)]
-            named = [name for name, _ in rows if is_image_name(name)]
+            named = [name for _, name, _ in rows if is_image_name(name)]
             held = sum((view.source / folder / name).is_file() for name in named)
             if held > len(rows) / 2:
                 return LabelList(folder, table, split)
     return None
 
 
-def read_label_list(source: Path, found: LabelList) -> Iterator[tuple[str, str]]:
-    """Yield the path of each image that is listed and its label.
+def read_label_list(source: Path, found: LabelList) -> Iterator[Record]:
+    """Yield the images that are listed.
 
     Raises:
         DataError: The file cannot be read.
     """
     try:
-        for name, label in _read(source / found.table):
-            yield join(found.folder, name), label
+        for line, name, label in _read(source / found.table):
+            yield Record(join(found.folder, name), label, found.split, line=line)
     except OSError as error:
         raise DataError(f"cannot read {source / found.table}: {error.strerror}") from error
 
 
-def _read(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the names and labels of a table with a header, or the first two columns of lines."""
+def _read(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield lines, names and labels of a table with a header, or the first two columns of lines."""
     check_regular(path, max_bytes=_MAX_BYTES)
     try:
         table = open_table(path)
@@ -84,17 +85,18 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
         file.seek(0)
         delimiter = next((each for each in "\t,; " if each in start), ",")
         lines = (line.replace("\0", "") for line in file)
-        for row in csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE):
+        rows = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        for line, row in enumerate(rows, start=1):
             if len(row) > 1 and row[0].strip() and row[1].strip():
-                yield name_of(row[0].strip()), row[1].strip()
+                yield line, name_of(row[0].strip()), row[1].strip()
 
 
-def _read_table(table: TextTable) -> Iterator[tuple[str, str]]:
+def _read_table(table: TextTable) -> Iterator[tuple[int, str, str]]:
     index = FileIndex(table.path.parent)
     columns = choose_columns(table, table.sample(), options=_DEFAULTS, holds=index.holds)
-    for _, row in table.rows():
+    for line, row in table.rows():
         try:
             if isinstance(row, dict) and (label := columns.label_of(row)):
-                yield name_of(as_text("path", row.get(columns.names["path"]))), label
+                yield line, name_of(as_text("path", row.get(columns.names["path"]))), label
         except CellError:
             continue  # its image is then reported as not listed

@@ -255,3 +255,20 @@ def test_folders_named_like_splits_among_classes_are_classes(tmp_path: Path) -> 
     found = recognize(tmp_path)
     assert found is not None
     assert found[0] == "class-folders"
+
+
+@pytest.mark.parametrize("head", ["", "path,label\n"])
+def test_a_list_of_labels_that_contradicts_itself_is_named_with_both_lines(
+    head: str, tmp_path: Path
+) -> None:
+    put(tmp_path, "train/a/1.png", "train/b/2.png", "val/images/3.png", "val/images/4.png")
+    rows = ["3.png,a", "4.png,b", "3.png,b", "4.png,b"]
+    (tmp_path / "val/labels.csv").write_text(head + "".join(f"{row}\n" for row in rows))
+    listing, records = read(tmp_path, "split-folders")
+    assert [each.label for each in records if each.split == "val"] == ["a", "b"]
+    first = 1 + bool(head)
+    both = f"lines {first} and {first + 2}"
+    reason = f"val/labels.csv: {both}: give the file two labels, the first counts"
+    assert listing.skipped == [("val/images/3.png", reason)]
+    copy = f"1 row repeats an earlier one, and each image counts once: line {first + 3}"
+    assert f"val/labels.csv: {copy}" in listing.remarks
