@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +112,8 @@ class Dataset:
         manifest: The images.
         source: The source, how it was read, and why; as in `dataset.json`.
         fingerprint: sha256 over the labels and each row's path, label, split and sha256.
+        shown_range: Values that `reduce` makes black and white, as in `InputSpec`; "auto" for those
+            that training would choose.
     """
 
     directory: Path
@@ -120,6 +122,7 @@ class Dataset:
     manifest: Manifest
     source: dict[str, Any]
     fingerprint: str
+    shown_range: ValueRange | Literal["auto"] | None = "auto"
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -156,7 +159,9 @@ class Dataset:
 
     @cached_property
     def value_range(self) -> ValueRange | None:
-        """The values that training makes black and white by default, as in `InputSpec`."""
+        """`shown_range`, where it is "auto" from the images."""
+        if self.shown_range != "auto":
+            return self.shown_range
         found = find_bits(self)
         return None if found is None else to_range(found[0])
 

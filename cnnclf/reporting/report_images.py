@@ -1,17 +1,18 @@
 """Which images a report shows, as thumbnails and with evidence maps."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnclf.errors import CnnclfError, ImageError
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.pages.html_page import as_data
 from cnnclf.progress import Progress
 from cnnclf.reporting.prediction_table import PredictionTable
-from cnnclf.reporting.run_files import Evaluation
+from cnnclf.reporting.run_files import Evaluation, RunFiles
 from cnnclf.runs.run_directory import RunDirectory, section
 
 if TYPE_CHECKING:
@@ -57,10 +58,8 @@ class MatrixCell:
     images: Sequence[ShownImage]
 
 
-def open_images(
-    run: RunDirectory, evaluation: Evaluation | None, *, progress: Progress
-) -> "Dataset":
-    """Open the dataset of a run, or that of an evaluation on other data.
+def open_images(files: RunFiles, evaluation: Evaluation | None, *, progress: Progress) -> "Dataset":
+    """Open the dataset of a run, or that of an evaluation on other data, with the run's values.
 
     Raises:
         CnnclfError: It is not there, or cannot be read.
@@ -68,11 +67,14 @@ def open_images(
     from cnnclf.inference.origins import Origin, quote
     from cnnclf.planning.plan import read_origin
 
+    run = files.directory
     origin = Origin(run.path, run.path, run, read_origin(run.plan))
     data = section(evaluation.metrics, "dataset") if evaluation else {}
     other = data.get("directory") if data.get("trained_on") is False else None
     place = None if other is None else Path(str(other))
-    return origin.open_data(place, progress, command=quote("cnnclf", "evaluate", run.path))
+    opened = origin.open_data(place, progress, command=quote("cnnclf", "evaluate", run.path))
+    spec = InputSpec.from_dict(section(files.plan, "input_spec"))
+    return replace(opened, shown_range=spec.value_range)
 
 
 def make_thumbnail(dataset: "Dataset", path: str, *, side: int = _SIDE) -> str:

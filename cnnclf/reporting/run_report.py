@@ -129,9 +129,7 @@ def report_run(
     missing = _Missing()
     if files.status != "finished":
         missing.notes.append(f"the run is {files.status}: this is what there is so far")
-    dataset = missing.attempt(
-        "images", lambda: open_images(files.directory, None, progress=progress)
-    )
+    dataset = missing.attempt("images", lambda: open_images(files, None, progress=progress))
     page = render_page(
         Path(__file__).with_name("report.html"),
         title=f"Report of {files.name}",
@@ -285,7 +283,7 @@ def _describe_test(
     if section(metrics, "dataset").get("trained_on") is False:
         dataset = missing.attempt(
             f"images of {evaluation.name}",
-            lambda: open_images(files.directory, evaluation, progress=progress),
+            lambda: open_images(files, evaluation, progress=progress),
         )
     table = missing.attempt(
         "predictions", lambda: read_predictions(evaluation.directory / PREDICTIONS_FILE, labels)

@@ -1,16 +1,21 @@
 """report.html: complete in itself, safe whatever names hold, and written from what there is."""
 
+import base64
 import json
 import re
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from cnnclf.data.manifest import Dataset
+from cnnclf.config import ImportConfig
+from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import RunError, UsageError
+from cnnclf.importers import import_source
 from cnnclf.progress import Silent
 from cnnclf.reporting.prediction_table import PredictionTable
 from cnnclf.reporting.report_images import choose_cells
@@ -124,6 +129,30 @@ def test_the_time_is_shown_by_what_it_was_spent_on(tmp_path: Path, device: str, 
     (run / "run.json").write_text(json.dumps(record))
     page, _ = write(run)
     assert f"25 % starting, 19 % {who}waiting for images, 56 % computing" in page.text
+
+
+@pytest.mark.parametrize(("chosen", "gray"), [([0, 4000], 127), ([0, 2000], 255), (None, 7)])
+def test_images_are_drawn_with_the_values_of_the_run(
+    chosen: list[int] | None, gray: int, tmp_path: Path
+) -> None:
+    for label in "ox":
+        (tmp_path / "deep" / label).mkdir(parents=True)
+        for number in range(2):
+            pixels = np.full((8, 8), 2000 + number, np.uint16)
+            Image.fromarray(pixels).save(tmp_path / "deep" / label / f"{number}.png")
+    import_source(
+        tmp_path / "deep", tmp_path / "dataset", options=ImportConfig(), progress=Silent()
+    )
+    run = make_run(tmp_path / "run", load_dataset(tmp_path / "dataset"))
+    plan = json.loads((run / "plan.json").read_text())
+    plan["input_spec"]["value_range"] = chosen
+    (run / "plan.json").write_text(json.dumps(plan))
+    page, _ = write(run)
+    sources = [attrs["src"] or "" for attrs in page.find("img")]
+    assert sources
+    for source in sources:
+        with Image.open(BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
+            assert abs(np.asarray(image.convert("L")).mean() - gray) < 2
 
 
 def test_a_run_that_stopped_before_its_plan(tmp_path: Path) -> None:
