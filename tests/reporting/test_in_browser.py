@@ -1,5 +1,6 @@
 """The pages in headless Chromium: no error, no request, cells that open, nothing cut off."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,3 +60,17 @@ def test_the_report_opens_anywhere(
     assert said == []
     assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
     context.close()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_right_predictions_are_blue_and_mistakes_orange_as_in_confusion_png(
+    browser: Any, page_file: Path, scheme: str
+) -> None:
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(page_file.as_uri())
+    for which, (strong, weak) in ((".right", (2, 0)), (":not(.right)", (0, 2))):
+        for cell in page.locator(f".confusion td{which}[style]").all():
+            color = cell.evaluate("(each) => getComputedStyle(each).backgroundColor")
+            channels = re.findall(r"[\d.]+", color)
+            assert float(channels[strong]) > float(channels[weak]) + 100, color
+    page.close()
