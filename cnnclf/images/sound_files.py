@@ -109,9 +109,7 @@ def mel_spectrogram(samples: Samples, spec: SoundSpec) -> Samples:
     padded = np.pad(samples, half, mode="reflect" if len(samples) > half else "constant")
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.fft)[:: spec.hop]
     power = np.abs(np.fft.rfft(frames * _make_window(spec.window, spec.fft), axis=1)) ** 2
-    bins, weights, starts = _list_bins(
-        spec.bands, spec.fft, spec.sample_rate, spec.low_hz, spec.high_hz
-    )
+    bins, weights, starts = _list_bins(spec)
     # A product of matrices would take 30 times as long: nearly all weights are 0, and the threads
     # of BLAS get in the way of those that decode.
     mel = np.add.reduceat(power[:, bins] * weights, starts, axis=1)
@@ -125,14 +123,9 @@ def mel_filters(spec: SoundSpec) -> Samples:
     Source: Young et al., The HTK Book (for HTK 3.4), 2006, section 5.4; the triangles are straight
     in Hz and have height 1.
     """
-    return _make_filters(spec.bands, spec.fft, spec.sample_rate, spec.low_hz, spec.high_hz)
-
-
-@lru_cache(maxsize=8)
-def _make_filters(bands: int, fft: int, rate: int, low_hz: float, high_hz: float) -> Samples:
-    low, high = (2595 * math.log10(1 + hz / 700) for hz in (low_hz, high_hz))
-    edges = 700 * (10 ** (np.linspace(low, high, bands + 2) / 2595) - 1)
-    bins = np.linspace(0, rate / 2, fft // 2 + 1)
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (spec.low_hz, spec.high_hz))
+    edges = 700 * (10 ** (np.linspace(low, high, spec.bands + 2) / 2595) - 1)
+    bins = np.linspace(0, spec.sample_rate / 2, spec.fft // 2 + 1)
     rising = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     falling = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
     filters: Samples = np.maximum(0, np.minimum(rising, falling))
@@ -140,14 +133,12 @@ def _make_filters(bands: int, fft: int, rate: int, low_hz: float, high_hz: float
 
 
 @lru_cache(maxsize=8)
-def _list_bins(
-    bands: int, fft: int, rate: int, low_hz: float, high_hz: float
-) -> tuple[npt.NDArray[np.intp], Samples, npt.NDArray[np.intp]]:
+def _list_bins(spec: SoundSpec) -> tuple[npt.NDArray[np.intp], Samples, npt.NDArray[np.intp]]:
     """Return the bins of all bands one after the other, their weights, and where each band begins.
 
     A band narrower than the distance of two bins may hold none; it then has one of weight 0.
     """
-    filters = _make_filters(bands, fft, rate, low_hz, high_hz)
+    filters = mel_filters(spec)
     held = [np.flatnonzero(row) if row.any() else np.zeros(1, np.intp) for row in filters]
     starts = np.cumsum([0, *(len(bins) for bins in held[:-1])])
     weights = np.concatenate([row[bins] for row, bins in zip(filters, held, strict=True)])
