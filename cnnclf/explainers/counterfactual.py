@@ -25,21 +25,22 @@ class Change:
             clockwise, larger and brighter.
         apply: From an image [H, W, C] and a strength to the changed image.
         words: How to say it, with {} for the strength.
+        most: How to say all of them, with {} for the largest.
     """
 
     name: str
     strengths: Sequence[float]
     apply: Callable[[Pixels, float], Pixels]
     words: str
+    most: str
 
     def describe(self, strength: float) -> str:
         """Say a strength."""
-        return self.words.format(100 * strength if "%" in self.words else strength)
+        return _say(self.words, strength)
 
-    def describe_largest(self) -> str:
-        """Say the largest strength, which stands for both directions where there are two."""
-        words = self.describe(abs(self.strengths[-1]))
-        return words.replace("+", "±") if "{:+" in self.words else words
+    def describe_most(self) -> str:
+        """Say which strengths there are, in both directions where it has two."""
+        return _say(self.most, max(self.strengths))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ def explain_counterfactual(context: ExplainContext, subject: Subject) -> Explana
         caption = (
             f"{flip.change.describe(flip.strength)} it becomes {flip.label}"
             if flip.strength is not None
-            else f"stays {flip.label}, even {flip.change.describe_largest()}"
+            else f"stays {flip.label}, even {flip.change.describe_most()}"
         )
         title = f"{flip.label}, {100 * flip.probability:.1f} %"
         tiles.append(Tile(to_rgb(flip.pixels), title, caption, marked=flip.strength is not None))
@@ -129,6 +130,10 @@ def find_flip(context: ExplainContext, subject: Subject, *, change: Change) -> F
         float(probabilities[at].max()),
         float(np.sqrt((difference**2).mean())),
     )
+
+
+def _say(words: str, strength: float) -> str:
+    return words.format(100 * strength if "%" in words else strength)
 
 
 def _move(pixels: Pixels, matrix: Sequence[float]) -> Pixels:
@@ -187,17 +192,41 @@ CHANGES: tuple[Change, ...] = (
         _both(_FRACTIONS),
         _shift_across,
         "shifted by {:+.0f} % of its width (+: right)",
+        "shifted by up to {:.0f} % of its width, left or right",
     ),
     Change(
-        "shift down", _both(_FRACTIONS), _shift_down, "shifted by {:+.0f} % of its height (+: down)"
+        "shift down",
+        _both(_FRACTIONS),
+        _shift_down,
+        "shifted by {:+.0f} % of its height (+: down)",
+        "shifted by up to {:.0f} % of its height, up or down",
     ),
-    Change("rotation", _both(range(2, 91, 2)), _turn, "turned by {:+.0f} degrees"),
-    Change("zoom", [f for each in _FACTORS for f in (each, 1 / each)], _zoom, "scaled by {:.2f}"),
-    Change("brightness", _both(range(5, 151, 5)), _brighten, "with {:+.0f} gray levels"),
+    Change(
+        "rotation",
+        _both(range(2, 91, 2)),
+        _turn,
+        "turned by {:+.0f} degrees (+: clockwise)",
+        "turned by up to {:.0f} degrees, either way",
+    ),
+    Change(
+        "zoom",
+        [f for each in _FACTORS for f in (each, 1 / each)],
+        _zoom,
+        "scaled by {:.2f}",
+        "enlarged or reduced by a factor of up to {:.2f}",
+    ),
+    Change(
+        "brightness",
+        _both(range(5, 151, 5)),
+        _brighten,
+        "with {:+.0f} gray levels",
+        "with up to {:.0f} gray levels more or less",
+    ),
     Change(
         "blur",
         [step / 200 for step in range(1, 21)],
         blur_pixels,
-        "blurred with a sigma of {:.1f} %",
+        "blurred with a sigma of {:.1f} % of its longer side",
+        "blurred with a sigma of up to {:.1f} % of its longer side",
     ),
 )

@@ -317,7 +317,13 @@ def test_strengths_grow_and_images_change(change: Any) -> None:
     changed = [change.apply(pixels, strength) for strength in change.strengths]
     assert all(each.shape == pixels.shape and each.dtype == np.uint8 for each in changed)
     assert (changed[-1] != pixels).any()
-    assert change.words.format(change.strengths[0])
+    assert change.describe(change.strengths[0])
+    both = {"left or right", "up or down", "either way", "or reduced", "more or less"}
+    is_both = any(words in change.describe_most() for words in both)
+    assert is_both == (change.name != "blur")
+    largest = max(change.strengths) * (100 if "%" in change.most else 1)
+    said = change.describe_most().partition("up to ")[2].split()[0]
+    assert float(said) == pytest.approx(largest, abs=0.01)
 
 
 def test_turning_is_clockwise_around_the_center() -> None:
