@@ -260,11 +260,12 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) 
     from cnnclf.training.run import check_resumable
 
     run = open_run(path)
+    run.check_command(trainer.kind.command)
     if request.force:
         run.declare_interrupted()
     plan = parse_plan(run.plan, trainer.load().read)
     if run.status() is RunStatus.FINISHED:  # a kill may have come after its end
-        show_finished(run, plan.config.command)
+        show_finished(run)
         return ExitCode.OK
     dataset = load_dataset(read_dataset_path(plan))
     check_resumable(run, plan=plan, dataset=dataset)

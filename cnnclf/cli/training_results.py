@@ -76,12 +76,11 @@ def show_result(result: "TrainResult", dataset: "Dataset", *, unread: int) -> No
     out.hint(f"cnnclf predict {shlex.quote(str(run.path))} IMAGES...")
 
 
-def show_finished(run: "RunDirectory", command: str) -> None:
+def show_finished(run: "RunDirectory") -> None:
     """Say that there is nothing to resume, and where the result is."""
     record = run.read_record()
     out.note(f"the run {run.path} is finished: there is nothing to resume")
     best, epochs = record.get("best_epoch"), record.get("epochs")
     out.pairs("", {"best epoch": f"{best} of {epochs}", "model": run.best})
     out.json({"run": run.path, "best_epoch": best, "epochs": epochs})
-    if command == "train":
-        out.hint(f"for more epochs: cnnclf train --extend {shlex.quote(str(run.path))} --epochs N")
+    out.hint(run.more_epochs_hint())

@@ -252,6 +252,38 @@ class RunDirectory:
         plan = read_json(self.plan) if self.plan.exists() else {}
         return str(plan.get("command", "train"))
 
+    def check_command(self, command: str) -> None:
+        """Refuse a run that another command started.
+
+        Raises:
+            RunError: It did; the hint is what works instead.
+        """
+        started = self.read_command()
+        if started == command:
+            return
+        hint = f"continue with: {self.resume_command()}"
+        if self.status() is RunStatus.FINISHED:
+            hint = self.more_epochs_hint()
+        raise RunError(
+            f"{self.path} is a run of cnnclf {started}, not of cnnclf {command}",
+            hint,
+        )
+
+    def more_epochs_hint(self) -> str:
+        """Say how a finished run gets more epochs: only those of train can be extended.
+
+        Raises:
+            RunError: The plan is damaged.
+        """
+        path = shlex.quote(str(self.path))
+        if self.read_command() == "train":
+            return f"for more epochs: cnnclf train --extend {path} --epochs N"
+        dataset = section(read_json(self.plan), "dataset").get("path", "DATASET")
+        return (
+            "for more epochs, train again with its settings: cnnclf finetune "
+            f"{shlex.quote(str(dataset))} --config {path} --tail-epochs N"
+        )
+
     def find_checkpoint(self, name: str) -> Path:
         """Find the checkpoint `best` or `last`, also after a kill in the middle of a swap.
 

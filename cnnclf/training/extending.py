@@ -100,6 +100,7 @@ def open_extension(path: Path, given: Mapping[str, Any]) -> tuple[Extension, Dat
         DataError: The dataset changed, or is gone.
     """
     origin = open_run(path)
+    origin.check_command("train")
     plan = parse_plan(origin.plan, TrainPlan.from_dict)
     extension = plan_extension(origin, plan, given=given)
     dataset = load_dataset(read_dataset_path(plan))

@@ -1,5 +1,6 @@
 """Run directories: names, status, refusals, and writing that survives a kill."""
 
+import json
 import os
 import platform
 import subprocess
@@ -293,3 +294,31 @@ def test_config_takes_the_settings_of_a_run_of_the_same_command(tmp_path: Path) 
     (tmp_path / "folder").mkdir()
     with pytest.raises(RunError, match="is not a run directory"):
         find_settings(tmp_path / "folder", command="train")
+
+
+@pytest.mark.parametrize(
+    ("started", "other", "status", "hint"),
+    [
+        ("train", "finetune", "finished", "for more epochs: cnnclf train --extend {} --epochs N"),
+        (
+            "finetune",
+            "train",
+            "finished",
+            "for more epochs, train again with its settings: cnnclf finetune 'my data' "
+            "--config {} --tail-epochs N",
+        ),
+        ("finetune", "train", "interrupted", "continue with: cnnclf finetune --resume {}"),
+    ],
+)
+def test_a_run_of_another_command_is_refused_with_what_works_for_it(
+    tmp_path: Path, started: str, other: str, status: str, hint: str
+) -> None:
+    run = create_run(tmp_path / "run")
+    run.update_run(status=status)
+    run.plan.write_text(json.dumps({"command": started, "dataset": {"path": "my data"}}))
+    run.check_command(started)
+    with pytest.raises(
+        RunError, match=f"is a run of cnnclf {started}, not of cnnclf {other}"
+    ) as caught:
+        run.check_command(other)
+    assert caught.value.hint == hint.format(run.path)

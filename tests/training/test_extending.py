@@ -18,7 +18,7 @@ from cnnclf.progress import Progress, Silent, Task
 from cnnclf.runs.run_directory import RunStatus
 from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
-from cnnclf.training.extending import Extension, plan_extension
+from cnnclf.training.extending import Extension, open_extension, plan_extension
 from cnnclf.training.run import TrainResult, conduct_run
 from tests.training.conftest import Train
 
@@ -144,3 +144,12 @@ def test_what_cannot_be_extended_is_refused(train_tiny: Train, tmp_path: Path) -
     open_run(tmp_path / "run").update_run(status="interrupted")
     with pytest.raises(RunError, match="interrupted, not finished"):
         plan(tmp_path / "run", epochs=3)
+
+
+def test_a_run_of_finetune_is_not_extended(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    run.update_run(status="finished")
+    run.plan.write_text(json.dumps({"command": "finetune"}))
+    with pytest.raises(RunError, match="not of cnnclf train") as caught:
+        open_extension(run.path, {"training.epochs": 3})
+    assert "cnnclf finetune DATASET --config" in caught.value.hint
