@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import cnnclf
+from cnnclf.api.arguments import texts_of
 from cnnclf.errors import ConfigError, ImageError, UsageError
 from cnnclf.training.epochs import EpochRow, StopRequest
 from tests.test_architecture import HEAVY, loaded_by
@@ -54,6 +55,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     check_the_results_of_the_page(walked)
     check_an_array_and_its_file_are_the_same_image(walked)
     check_files_folders_and_failures_keep_their_order(walked)
+    check_no_images_give_no_predictions(walked)
     check_wrong_images_are_refused(walked)
     check_a_run_directory_in_use_is_refused(walked)
 
@@ -95,6 +97,10 @@ def check_files_folders_and_failures_keep_their_order(walked: dict[str, Any]) ->
     assert found[1].error
     assert not found[1].label
     assert len(cnnclf.predict(walked["classifier"], photos)) == 48
+
+
+def check_no_images_give_no_predictions(walked: dict[str, Any]) -> None:
+    assert cnnclf.predict(walked["classifier"], []) == []
 
 
 def check_wrong_images_are_refused(walked: dict[str, Any]) -> None:
@@ -142,12 +148,24 @@ def test_wrong_settings_are_named() -> None:
         cnnclf.train("data", cnnclf.FinetuneConfig())  # type: ignore[arg-type]
 
 
+def test_one_view_one_class_and_one_setting_need_no_list() -> None:
+    assert texts_of("evidence") == texts_of(["evidence"]) == ("evidence",)
+    with pytest.raises(UsageError, match="did you mean evidence"):
+        cnnclf.explain("runs/gone", show="evidnce")
+
+
+def test_settings_are_a_mapping() -> None:
+    with pytest.raises(TypeError, match="received list"):
+        cnnclf.describe(config=["training.epochs=1"])  # type: ignore[arg-type]
+
+
 def test_presets_act_as_on_the_command_line() -> None:
     from cnnclf.api.arguments import resolve
     from cnnclf.config import ModelConfig, TrainConfig, load_config
 
     typed, _ = load_config(options={"model.preset": "textbook"})
     assert resolve(TrainConfig, {"model.preset": "textbook"})[0] == typed
+    assert resolve(TrainConfig, {"model": {"preset": "textbook"}})[0] == typed
     assert resolve(TrainConfig, TrainConfig(model=ModelConfig(preset="textbook")))[0] == typed
 
 

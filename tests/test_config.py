@@ -304,3 +304,20 @@ def test_a_wrong_change_is_named_as_python_wrote_it() -> None:
         TrainConfig() | {"training.epoch": 2, "optimizer.name": "adma"}
     assert "training.epoch = 2: unknown setting; did you mean training.epochs?" in str(caught.value)
     assert 'optimizer.name = "adma"' in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda given: load_config(arguments=given)[0],
+        lambda given: TrainConfig() | given,
+    ],
+)
+def test_settings_by_section_are_those_by_dotted_key(take: Any) -> None:
+    assert take({"model": {"preset": "tiny"}}) == take({"model.preset": "tiny"})
+    with pytest.raises(ConfigError) as caught:
+        take({"training": {"epochs": "three", "epoch": 3}, "model.dropout": 0.2, 5: 1})
+    message = caught.value.message
+    assert 'training.epochs = "three": expected auto or a whole number' in message
+    assert "training.epoch = 3: unknown setting; did you mean training.epochs?" in message
+    assert "5 = 1: unknown setting" in message

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,7 +17,7 @@ StrPath = str | os.PathLike[str]
 """A path as text, or an object that is one."""
 
 Settings = Mapping[str, object]
-"""Values by dotted key, such as {"training.epochs": 3}, as with --set on the command line."""
+"""Values by dotted key, such as {"training.epochs": 3}, as with --set, or {"training": {...}}."""
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 
@@ -29,7 +29,16 @@ def resolve(
     if isinstance(config, CommandConfig) and not isinstance(config, kind):
         raise TypeError(f"expected {kind.__name__}, received {type(config).__name__}")
     given = explicit_settings(config) if isinstance(config, CommandConfig) else config
+    if not isinstance(given, Mapping | None):
+        raise TypeError(
+            f'expected settings such as {{"training.epochs": 3}}, received {type(given).__name__}'
+        )
     return load_config(arguments=given, kind=kind)
+
+
+def texts_of(values: str | Sequence[str]) -> tuple[str, ...]:
+    """Return several texts; a single one needs no list."""
+    return (values,) if isinstance(values, str) else tuple(values)
 
 
 def path_of(thing: "Classifier | Dataset | StrPath") -> Path:

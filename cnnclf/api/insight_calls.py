@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.api.arguments import Logged, Settings, StrPath, path_of, resolve, source_of
+from cnnclf.api.arguments import Logged, Settings, StrPath, path_of, resolve, source_of, texts_of
 from cnnclf.config import ConvolveConfig, ExplainConfig, TrainConfig
 from cnnclf.progress import Progress
 
@@ -25,8 +25,8 @@ def explain(
     model: "Classifier | StrPath",
     images: "StrPath | npt.NDArray[np.uint8] | Iterable[StrPath | npt.NDArray[np.uint8]]" = (),
     *,
-    show: Sequence[str] = (),
-    classes: Sequence[str] = (),
+    show: str | Sequence[str] = (),
+    classes: str | Sequence[str] = (),
     config: ExplainConfig | Settings | None = None,
     dataset: "Dataset | StrPath | None" = None,
     out: StrPath | None = None,
@@ -67,6 +67,7 @@ def explain(
 
     settings, _ = resolve(ExplainConfig, config)
     progress = progress or Logged()
+    show = texts_of(show)
     views = find_explainers(show)
     classifier = (
         model
@@ -82,7 +83,7 @@ def explain(
     )
     request = ExplainRequest(
         views,
-        tuple(classes),
+        texts_of(classes),
         None if out is None else Path(out),
         is_every=EVERY_VIEW in show,
     )

@@ -116,6 +116,8 @@ def predict(
     elif isinstance(images, str | os.PathLike):
         images = [images]
     given = list(images)
+    if not given:
+        return []
     arrays = [each for each in given if isinstance(each, np.ndarray)]
     if not arrays:
         paths = [os.fspath(each) for each in given if not isinstance(each, np.ndarray)]

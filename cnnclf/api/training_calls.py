@@ -6,7 +6,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.api.arguments import Logged, Settings, StrPath, resolve
+from cnnclf.api.arguments import Logged, Settings, StrPath, resolve, texts_of
 from cnnclf.config import FinetuneConfig, ImportConfig, TrainConfig, TuneConfig
 from cnnclf.errors import UsageError
 from cnnclf.progress import Progress
@@ -175,7 +175,7 @@ def tune(
     *,
     command: str = "train",
     space: Settings | None = None,
-    fix: Sequence[str] = (),
+    fix: str | Sequence[str] = (),
     out: StrPath | None = None,
     progress: Progress | None = None,
 ) -> "SearchResult":
@@ -220,7 +220,7 @@ def tune(
         check_new_search(Path(out))
     data = _open_for_training(dataset, settings.seed, progress=progress)
     request, _ = prepare_search(
-        data, settings, command=command, space=space, source="space", fix=fix
+        data, settings, command=command, space=space, source="space", fix=texts_of(fix)
     )
     directory = next_run_path(data.name, Path("tuning")) if out is None else Path(out)
     request.save(directory)

@@ -61,7 +61,7 @@ def load_config(
         file: A TOML file with the sections of `kind`, or None.
         assignments: `section.key=value` strings, as given with `--set`.
         options: Values given as command-line options, by dotted key.
-        arguments: Values given in Python, by dotted key.
+        arguments: Values given in Python, by dotted key or by section.
         command: The command that takes them, for hints; by default that of `kind`.
         kind: All settings of a command, such as `TrainConfig`.
 
@@ -80,8 +80,7 @@ def load_config(
         given[key] = _Given(value, "--set", f"--set {assignment}")
     for key, value in (options or {}).items():
         given[key] = _Given(value, "option", _spell_option(key, value))
-    for key, value in (arguments or {}).items():
-        given[key] = _Given(value, "argument", _spell(key, value))
+    given |= _take_arguments(arguments or {}, kind)
     preset = str(given["model.preset"].value) if "model.preset" in given else ""
     for key, value in _list_preset(kind, preset).items():
         given.setdefault(key, _Given(value, f"preset {preset}", ""))
@@ -94,14 +93,14 @@ def change_config(config: _Config, changes: Mapping[str, object]) -> _Config:
 
     Args:
         config: The settings; not changed.
-        changes: New values by dotted key, such as {"training.epochs": 3}.
+        changes: New values by dotted key, such as {"training.epochs": 3}, or by section.
 
     Raises:
         ConfigError: Anything unknown, of the wrong type or out of range; all of it in one message.
     """
-    values = {**explicit_settings(config), **changes}
-    given = {key: _Given(value, "argument", _spell(key, value)) for key, value in values.items()}
-    return _check(type(config), given, command=config.command)
+    kind = type(config)
+    given = _take_arguments(explicit_settings(config), kind) | _take_arguments(changes, kind)
+    return _check(kind, given, command=config.command)
 
 
 def apply_preset(
@@ -150,14 +149,17 @@ def refuse_values(
         values: By name; a section is a dictionary or already checked.
         kind: The class.
     """
+    return _refusal(error, _take_arguments(values, kind), kind, command=kind.command)
+
+
+def _take_arguments(values: Mapping[str, object], kind: type[CommandConfig]) -> "dict[str, _Given]":
     flat: dict[str, object] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and name in kind.model_fields:
             flat |= {f"{name}.{key}": each for key, each in value.items()}
         else:
-            flat[name] = value
-    given = {key: _Given(value, "argument", _spell(key, value)) for key, value in flat.items()}
-    return _refusal(error, given, kind, command=kind.command)
+            flat[str(name)] = value
+    return {key: _Given(value, "argument", _spell(key, value)) for key, value in flat.items()}
 
 
 def _check(kind: type[_Config], given: "Mapping[str, _Given]", *, command: str) -> _Config:

@@ -296,6 +296,9 @@ def test_config_takes_the_settings_of_a_run_of_the_same_command(tmp_path: Path) 
         find_settings(tmp_path / "folder", command="train")
 
 
+AGAIN = "for more epochs, train again with its settings"
+
+
 @pytest.mark.parametrize(
     ("started", "other", "status", "hint"),
     [
@@ -304,8 +307,7 @@ def test_config_takes_the_settings_of_a_run_of_the_same_command(tmp_path: Path) 
             "finetune",
             "train",
             "finished",
-            "for more epochs, train again with its settings: cnnclf finetune 'my data' "
-            "--config {} --tail-epochs N",
+            f"{AGAIN}: cnnclf finetune 'my data' --config {{}} --tail-epochs N",
         ),
         ("finetune", "train", "interrupted", "continue with: cnnclf finetune --resume {}"),
     ],
