@@ -206,7 +206,9 @@ def _find_place(
     key = hashlib.sha256()
     resolved = None if source.path is None else source.path.resolve()
     said = [FORMAT_VERSION, sorted(options.model_dump(exclude=_NOT_IN_KEY).items())]
-    for text in (source.text if resolved is None else os.fspath(resolved), *map(repr, said)):
+    # The images are read by the path that was given, which may be a link that is removed.
+    given = source.text if source.path is None else os.path.abspath(source.path)  # noqa: PTH100
+    for text in (given, "" if resolved is None else os.fspath(resolved), *map(repr, said)):
         _add(key, text)
     if options.classes_file is not None:
         _add(key, repr(read_classes_file(options.classes_file)))

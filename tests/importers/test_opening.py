@@ -64,6 +64,14 @@ def test_the_same_source_by_another_path_is_the_same(
     assert imports(cache) == 1
 
 
+def test_a_source_outlives_a_link_to_it(source: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(source)
+    by_link = open_dataset(link, progress=Silent())
+    link.unlink()
+    assert by_link.fingerprint == open_dataset(source, progress=Silent()).fingerprint
+
+
 @pytest.mark.parametrize("change", ["add", "remove", "touch", "rename", "seed", "split"])
 def test_a_change_leads_to_a_new_import(source: Path, cache: Path, change: str) -> None:
     open_dataset(source, progress=Silent())
