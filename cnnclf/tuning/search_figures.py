@@ -115,7 +115,8 @@ def draw_coordinates(
     axes.set_xlim(-0.1, len(shown) - 0.4)
     axes.set_ylim(_DEFAULT - 0.03, 1.03)
     words = "; %: of the variance of the ranks, alone" if importances else ""
-    axes.set_title(f"bright: better at the first rung{words}", fontsize=10)
+    part_of = f"{len(shown)} of {len(by_key)} settings; " if len(shown) < len(by_key) else ""
+    axes.set_title(f"{part_of}bright: better at the first rung{words}", fontsize=10)
     for side in axes.spines.values():
         side.set_visible(False)
     with atomic_path(path) as temporary:

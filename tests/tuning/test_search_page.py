@@ -68,6 +68,21 @@ def test_trials_are_drawn_as_lines_and_the_best_one_is_bright(tmp_path: Path) ->
     assert not none.exists()
 
 
+@pytest.mark.parametrize(("count", "words"), [(8, "bright: "), (9, "8 of 9 settings; bright: ")])
+def test_settings_without_an_axis_are_counted(
+    count: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(Axes, "set_title", lambda _axes, text, **_: titles.append(text))
+    names = ["dropout", "l1", "l2", "kernel_size", "stride", "pool_size", "blocks", "filters"]
+    keys = [f"model.{name}" for name in [*names, "dense_units"][:count]]
+    space = read_space({key: [1, 2] if key != keys[0] else [0.1, 0.2] for key in keys}, source="")
+    points: list[Point] = [dict.fromkeys(keys, 0.2)]
+    path = tmp_path / "coordinates.png"
+    draw_coordinates(space, points, scores=[0.5], importances={}, path=path)
+    assert [title[: len(words)] for title in titles] == [words]
+
+
 def test_settings_that_a_trial_does_not_use_are_drawn_at_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
