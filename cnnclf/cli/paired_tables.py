@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _LEVEL = 0.05
 _CLASSES = 10  # shown
+_CHOSEN = "val chose the epochs, and in a search the trials: what it chose looks better than it is"
 
 
 def show_tests(
@@ -38,7 +39,8 @@ def show_tests(
                 "McNemar mid-p" + adjusted: _short(p_value),
                 "detectable": f"a difference of {100 * test.smallest:.1f} points (power 80 %)",
                 "result": _judge(test, first, second, p_value=p_value),
-            },
+            }
+            | ({"caution": _CHOSEN} if test.split == "val" else {}),
         )
     if len(tests) == 1 and tests[0].classes:
         _show_classes(tests[0], (names[tests[0].first], names[tests[0].second]))

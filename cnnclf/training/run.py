@@ -242,13 +242,17 @@ def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:
 
 
 def _best_val_accuracy(work: Work[Any], state: TrainingState) -> float | None:
-    """Return the val accuracy of the weights that are kept, which may be between two epochs."""
+    """Return the val accuracy of the weights that are kept, which may be between two epochs.
+
+    Epochs on cached features are measured without the frozen layers, the verdict with them.
+    """
     if state.best_row is None:
         return None
     best = work.run.find_checkpoint("best")
-    if "tail_fraction" not in read_json(best / CLASSIFIER_FILE).get("extra", {}):
-        return state.best_row.val_accuracy
-    work.verdict = work.verdict or work.judge(best)
+    if work.verdict is None:
+        if "tail_fraction" not in read_json(best / CLASSIFIER_FILE).get("extra", {}):
+            return state.best_row.val_accuracy
+        work.verdict = work.judge(best)
     return work.verdict.score[0]
 
 

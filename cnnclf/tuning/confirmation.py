@@ -54,7 +54,10 @@ class Confirmation:
         if self.is_better:
             return f"trial {self.trial} is better than the default ({figures})"
         if self.seeds == 1:
-            return f"the default: trial {self.trial} was not confirmed with other seeds ({figures})"
+            more = "; more --minutes or --seeds would tell" if self.difference > SMALL else ""
+            return (
+                f"the default: trial {self.trial} was trained with one seed only ({figures}){more}"
+            )
         if self.difference > SMALL:
             return (
                 f"the default: trial {self.trial} was not shown to be better, {points} more on "

@@ -121,6 +121,10 @@ def test_features_far_from_what_the_network_gives_are_warned_of(
     tune(tmp_path / "run", progress=progress, **{"tail.unfreeze": "none"})
     (warning,) = (text for text in progress.warnings if "features" in text)
     assert "--feature-precision float32 reduces the difference" in warning
+    record = open_run(tmp_path / "run").read_record()
+    figures = record["phases"]["head"]
+    assert figures["val_accuracy"] != pytest.approx(figures["cached_val_accuracy"])
+    assert record["best_val_accuracy"] == figures["val_accuracy"]
 
 
 @pytest.mark.parametrize(

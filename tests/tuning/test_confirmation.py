@@ -64,7 +64,8 @@ def test_only_images_of_all_trainings_count() -> None:
         (2, 0.163, "the default: trial 4 was not shown to be better, 16.3 points more on average"),
         (2, 0.009, "no better than the default (difference 0.9 points, interval -19.1 to 20.9)"),
         (2, -0.1, "no better than the default (difference -10.0 points, interval -30.0 to 10.0)"),
-        (1, 0.163, "the default: trial 4 was not confirmed with other seeds (difference 16.3"),
+        (1, 0.163, "the default: trial 4 was trained with one seed only (difference 16.3 p"),
+        (1, 0.0, "the default: trial 4 was trained with one seed only (difference 0.0 po"),
     ],
 )
 def test_a_large_difference_that_may_be_chance_is_not_called_none(
@@ -72,3 +73,4 @@ def test_a_large_difference_that_may_be_chance_is_not_called_none(
 ) -> None:
     found = Confirmation(4, seeds, 0.5 + better, 0.5, (better - 0.2, better + 0.2))
     assert found.verdict.startswith(verdict)
+    assert ("would tell" in found.verdict) == (better == 0.163)

@@ -1,5 +1,6 @@
 """`cnnclf tune`: search settings of 'cnnclf train' within a time budget."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from functools import partial
@@ -233,6 +234,16 @@ def _points(each: "Confirmation") -> tuple[str, str]:
     return f"{100 * each.difference:+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
+def _find_missing_minutes(result: "SearchResult", request: "SearchRequest") -> int | None:
+    """Return the minutes with which the best trial could be confirmed, if it may be better."""
+    best = result.confirmations[0] if result.confirmations else None
+    if best is None or best.seeds > 1 or best.difference <= 0 or request.config.seeds == 1:
+        return None
+    needed_s = sum(row.seconds for row in result.rows if row.trial in (0, best.trial))
+    used_s = max(result.seconds, 60 * request.config.minutes)
+    return math.ceil((used_s + 1.5 * needed_s) / 60)
+
+
 def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> None:
     from cnnclf.tuning.leaderboard import (
         BEST_FILE,
@@ -256,8 +267,9 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
     title = f"Leaderboard: the best {len(rows)} of {len(result.rows)}" if more else "Leaderboard"
     out.table(title, ("trial", "epochs", "val accuracy", "seconds", "settings"), rows=rows)
     if result.confirmations:
+        with_others = any(each.seeds > 1 for each in result.confirmations)
         out.table(
-            "With other seeds, against the default",
+            "With other seeds, against the default" if with_others else "Against the default",
             ("trial", "seeds", "val accuracy", "default", "points", "95 % interval"),
             rows=[
                 (each.trial, each.seeds, each.accuracy, each.default, *_points(each))
@@ -286,6 +298,9 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
         | ({} if result.test is None else {"test accuracy": result.test}),
     )
     out.json(result.to_dict())
+    if (minutes := _find_missing_minutes(result, request)) is not None:
+        words = ["cnnclf", "tune", "--resume", str(directory), "--minutes", str(minutes)]
+        out.hint(f"{shlex.join(words)} has time for another seed of it and of the default")
     out.hint(
         shlex.join(["cnnclf", request.command, dataset, "--config", str(directory / BEST_FILE)])
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cnnclf.config import HeadConfig, OptimizerConfig
 from cnnclf.planning.finetune_plan import FinetunePlan, settle_head
@@ -229,11 +230,13 @@ def _train(
     weights = [weight for layer in layers for weight in layer]
     moments = [(np.zeros_like(weight), np.zeros_like(weight)) for weight in weights]
     steps = max(1, -(-len(x) // batch_size))
-    step = 0
-    for _ in range(epochs):
-        for part in np.array_split(rng.permutation(len(x)), steps):
-            rate = learning_rate_at(step, settings, total=steps * epochs)
-            step += 1
+    shuffled = (
+        part for _ in range(epochs) for part in np.array_split(rng.permutation(len(x)), steps)
+    )
+    # these matrices are so small that threads wait for each other longer than they compute
+    with threadpool_limits(1, user_api="blas"):
+        for step, part in enumerate(shuffled, 1):
+            rate = learning_rate_at(step - 1, settings, total=steps * epochs)
             masks = [_draw_mask((len(part), len(kernel)), dropout, rng) for kernel, _ in layers]
             gradients = find_gradients(layers, x[part], y=y[part], masks=masks)
             for kernel, _ in layers:

@@ -294,12 +294,19 @@ def test_compare_says_which_run_is_better(cli: Cli, tmp_path: Path) -> None:
     assert "0.3333 to 0.6667: +33.3 points (95 % interval +20.2 to +44.3)" in text
     assert "20 only b has right, 0 only a has right" in text
     assert "b is more accurate than a" in text
+    assert "caution" not in text
     assert "no difference was shown" in cli("runs", "compare", runs[0], runs[2]).stdout
     text = " ".join(cli("runs", "compare", runs[2], runs[0]).stdout.split())
     assert "the 1.7 points more of c may be chance; more images would tell" in text
     tests = json.loads(cli("runs", "compare", *runs, "--json").stdout)["tests"]
     assert [(test["gained"], test["lost"]) for test in tests] == [(20, 0), (1, 0)]
     assert tests[0]["p_adjusted"] == pytest.approx(2 * tests[0]["p_value"])
+    runs = [tmp_path / name for name in ("d", "e")]
+    for run, right in zip(runs, (20, 40), strict=True):
+        found = ["x"] * right + ["o"] * (60 - right)
+        write_evaluation(run, found, split="val", paths=[f"x/{number}" for number in range(60)])
+    text = " ".join(cli("runs", "compare", *runs).stdout.split())
+    assert "caution val chose the epochs" in text
 
 
 def test_compare_of_runs_of_other_images_shows_their_figures(cli: Cli, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ import pytest
 
 from cnnclf.files import read_json
 from cnnclf.importers import import_source
+from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Silent
 from cnnclf.runs.run_lock import holding_run
-from cnnclf.tuning import leaderboard, search, workers
+from cnnclf.tuning import budget, leaderboard, search, workers
 from cnnclf.tuning.leaderboard import SearchResult
 from tests.conftest import Cli
 from tests.tuning.test_search import Player
@@ -25,6 +26,31 @@ def player(monkeypatch: pytest.MonkeyPatch) -> Player:
     player = Player()
     monkeypatch.setattr(workers, "continue_trial", player)
     return player
+
+
+def test_one_seed_is_not_called_a_confirmation(
+    cli: Cli, tmp_path: Path, dataset: Path, player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player.epoch_s = 1.0
+    for module in (budget, workers):
+        monkeypatch.setattr(module, "monotonic", lambda: player.clock)
+    space, directory = tmp_path / "space.toml", tmp_path / "search"
+    space.write_text("[training]\nlabel_smoothing = [0.1, 0.2]\n", encoding="utf-8")
+    monkeypatch.setattr(player, "judge", lambda plan, _: (0.5, 0.5 + _smoothing(plan), 0.1))
+    words = ["--space", space, "--fix", "training.epochs=18", "--trials", "4", "--minutes", 1.17]
+    result = cli("tune", dataset, *words, "--out", directory)
+    assert result.code == 0, result.stderr
+    text = " ".join(result.stdout.split())
+    assert "Against the default" in text
+    assert "With other seeds" not in text
+    assert "was trained with one seed only" in text
+    assert f"cnnclf tune --resume {directory} --minutes 3 has time for another" in result.stderr
+    result = cli("report", directory)
+    assert "With other seeds" not in (directory / "report.html").read_text(encoding="utf-8")
+
+
+def _smoothing(plan: TrainPlan) -> float:
+    return plan.config.training.label_smoothing
 
 
 def test_a_search_from_start_to_result(

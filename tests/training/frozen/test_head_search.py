@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import (  # type: ignore[import-untyped]
+    threadpool_info,
+    threadpool_limits,
+)
 
 from cnnclf.config import HeadConfig, OptimizerConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.progress import Silent
 from cnnclf.runs.run_opening import create_run
+from cnnclf.training.frozen import head_search
 from cnnclf.training.frozen.features import Features
 from cnnclf.training.frozen.head_search import (
     HeadTrial,
@@ -88,6 +93,22 @@ def test_a_rate_that_learns_beats_one_that_does_not(units: int) -> None:
     assert trials[0].learning_rate == 1e-2
     assert trials[0].val_accuracy > 0.8
     assert trials[0].val_loss < trials[1].val_loss
+
+
+def test_heads_are_trained_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def watch(*arguments: Any, **options: Any) -> Any:
+        threads.extend([each["num_threads"] for each in threadpool_info() if is_blas(each)])
+        return find_gradients(*arguments, **options)
+
+    def is_blas(library: dict[str, Any]) -> bool:
+        return bool(library["user_api"] == "blas")
+
+    monkeypatch.setattr(head_search, "find_gradients", watch)
+    with threadpool_limits(2, user_api="blas"):
+        search(candidates=[(1e-2, 0.01)])
+    assert set(threads) == {1}
 
 
 def test_trials_come_best_first_and_again_the_same() -> None:
