@@ -1,5 +1,6 @@
 """The range test: the suggestion is in the fall, whatever the noise, and a run follows it."""
 
+import json
 import math
 from pathlib import Path
 
@@ -121,8 +122,12 @@ def test_the_command_suggests_a_rate(cli: Cli, tmp_path: Path) -> None:
     result = cli("lr-find", tmp_path / "shapes", "--preset", "tiny", "--steps", "60", "-o", page)
     assert result.code == 0, result.stderr
     assert "suggested" in result.stdout
+    said = "adamw, as train with --learning-rate; without it, train uses muon"
+    assert said in " ".join(result.stdout.split())
     assert page.read_text(encoding="utf-8").count("<svg") == 1
     again = f"cnnclf train {tmp_path / 'shapes'} --preset tiny --learning-rate "
     assert again in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rate.html", "shapes"]
     assert cli("lr-find", tmp_path / "shapes", "-o", page).code == 2
+    given = ("--preset", "tiny", "--steps", "30", "--optimizer", "sgd", "--json")
+    assert json.loads(cli("lr-find", tmp_path / "shapes", *given).stdout)["optimizer"] == "sgd"

@@ -42,6 +42,7 @@ def lr_find_command(
     """
     check_output(out_, "--out", endings=(".html", ".htm"), overwrite=overwrite)
     from cnnclf.config import load_config
+    from cnnclf.planning.choices import choose_optimizer
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs.run_opening import find_settings
     from cnnclf.training.precision import set_up
@@ -50,8 +51,11 @@ def lr_find_command(
     loaded, origins = load_config(
         config and find_settings(config, command="train"), options=typed, command="lr-find"
     )
+    remark = ""
     if loaded.optimizer.name == "auto":
         loaded |= {"optimizer.name": "adamw"}  # as for a rate that is given
+        if (name := choose_optimizer(origins)[0]) != "adamw":
+            remark = f", as train with --learning-rate; without it, train uses {name}"
     found = open_source(dataset, seed=loaded.runtime.seed)
     with blaming_options(origins):
         plan = plan_training(loaded, found, given=origins)
@@ -59,11 +63,12 @@ def lr_find_command(
     from cnnclf.training.rate_range import try_rates
 
     result = try_rates(plan, found, runtime=runtime, steps=steps, progress=out.progress())
-    _show(result)
+    optimizer = plan.config.optimizer
+    _show(result, optimizer=f"{optimizer.name}{remark}")
     if out_ is not None:
         _write(result, out_)
         out.line(f"wrote {out_}")
-    out.json(result.to_dict() | {"chosen": plan.config.optimizer.learning_rate})
+    out.json(result.to_dict() | {"optimizer": optimizer.name, "chosen": optimizer.learning_rate})
     words = ["cnnclf", "train", str(dataset), *(["--config", str(config)] if config else [])]
     for key, value in plan.given_values().items():
         if key in typed:
@@ -71,7 +76,7 @@ def lr_find_command(
     out.hint(shlex.join([*words, "--learning-rate", f"{result.suggested:g}"]))
 
 
-def _show(result: "RateRange") -> None:
+def _show(result: "RateRange", *, optimizer: str) -> None:
     step = max(1, len(result.rates) // _ROWS)
     rows = [
         (f"{rate:.2g}", f"{loss:.4f}")
@@ -81,6 +86,7 @@ def _show(result: "RateRange") -> None:
     out.pairs(
         "",
         {
+            "optimizer": optimizer,
             "suggested": f"{result.suggested:g}, where the loss falls most steeply",
             "lowest loss": f"at {result.lowest:g}; from there on it is too high",
         },
