@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from cnnclf.cli.app import build_root
-from cnnclf.cli.option_hints import find_run, suggest_option, suggest_use
+from cnnclf.cli.option_hints import find_run, suggest_for_extra, suggest_option, suggest_use
 from cnnclf.cli.output import out
 from cnnclf.cli.streams import secure_streams
 from cnnclf.cli.typer_errors import (
@@ -214,17 +214,17 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     if (number := describe_number(error)) is not None:
         return number, hint
     text = one_line(error.format_message()).rstrip(".")
-    if (extra := _EXTRA.match(text)) and "--resume" in _long_options(context):
+    extra = _EXTRA.match(text)
+    if extra and "--resume" in _long_options(context):
         typed = [context.params.get("dataset"), *extra[1].split()]
         if run := find_run(typed):
             return f"{path}: {run} is a run, not a dataset", suggest_use(run)
-    if _EXTRA_NUMBER.match(text):
-        hint = "the values of one option are joined by commas, such as --filters 32,64; " + hint
+    if extra:
+        hint = f"{suggest_for_extra(extra[1].split(), _long_options(context))}{hint}"
     return (f"{path}: {text[:1].lower()}{text[1:]}" if text else ""), (hint if text else "")
 
 
 _EXTRA = re.compile(r"Got unexpected extra argument\S* \((.*)\)")
-_EXTRA_NUMBER = re.compile(r"Got unexpected extra argument.*\([0-9.]+[) ]")
 
 
 def _long_options(context: Any) -> list[str]:

@@ -1,7 +1,8 @@
 """What a user probably meant by an option that the command does not have, and what is missing."""
 
+import re
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -45,6 +46,8 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
 
 # Options of `cnnclf finetune` that are looked for in `cnnclf train`.
 _OF_FINETUNE = ("backbone", "pretrained", "weights", "freeze", "unfreeze")
+
+_NUMBER = re.compile(r"[0-9.]+")
 
 
 def missing_error(path: str, *names: str, hint: str = "") -> UsageError:
@@ -97,3 +100,20 @@ def suggest_use(run: str) -> str:
         f"for more epochs: cnnclf train --extend {name} --epochs N",
     ]
     return "; ".join(ways if made_by == "train" else ways[:2])
+
+
+def suggest_for_extra(extra: Sequence[str], options: Collection[str]) -> str:
+    """Guess what was meant by arguments that a command does not take.
+
+    Args:
+        extra: The arguments after the last one that the command takes.
+        options: Long options of the command.
+
+    Returns:
+        A clause that ends with "; ", or nothing.
+    """
+    if extra and _NUMBER.fullmatch(extra[0]):
+        return "the values of one option are joined by commas, such as --filters 32,64; "
+    if len(extra) == 1 and "--out" in options and not Path(extra[0]).exists():
+        return f"to write there, --out {shlex.quote(extra[0])}; "
+    return ""

@@ -63,6 +63,7 @@ def read_export(artifact: Path) -> dict[str, Any]:
         "lost": parity.get("drop_points"),
         "same_label": parity.get("agreement"),
         "images": parity.get("images"),
+        "image_ms": section(parity, "after").get("image_ms"),
     }
 
 

@@ -23,8 +23,9 @@ from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.backbones import Backbone, check_size, find_backbone
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning.finetune_plan import FinetunePlan
+from cnnclf.planning.network_settings import resolve_model, resolve_optimizer
 from cnnclf.planning.plan import parse_plan
-from cnnclf.planning.train_plan import TrainPlan, resolve_model, resolve_optimizer
+from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_opening import open_run
 

@@ -30,6 +30,8 @@ FLOAT_TOLERANCES = {None: Tolerance(1e-3, 0.999), "float16": Tolerance(1e-2, 0.9
 FLOAT_TIES = {None: 1e-5, "float16": 1e-3}
 
 _BATCH = 32
+_SINGLES = 50
+_SINGLES_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Side:
         high: Upper end.
         size_bytes: Size of its files.
         images_per_s: Throughput on this machine, from decoded images.
+        image_ms: Median time of one image alone on this machine, from decoded pixels, in ms.
     """
 
     correct: int
@@ -51,6 +54,7 @@ class Side:
     high: float
     size_bytes: int
     images_per_s: float
+    image_ms: float
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,7 @@ class _Answers:
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float64]
     images_per_s: float
+    image_ms: float
 
 
 def _run(
@@ -189,7 +194,20 @@ def _run(
         joined,
         classifier.probabilities(joined) if len(joined) else joined.astype(np.float64),
         len(joined) / max(seconds, 1e-9),
+        1000 * _time_one(classifier),
     )
+
+
+def _time_one(classifier: Classifier) -> float:
+    """Return the median of the seconds that one image takes: an image of noise, many times."""
+    image = np.random.default_rng(0).integers(0, 256, (1, *classifier.input_spec.shape), np.uint8)
+    classifier.logits(image)  # the first one compiles
+    start, seconds = time.perf_counter(), list[float]()
+    while len(seconds) < _SINGLES and time.perf_counter() - start < _SINGLES_S:
+        begin = time.perf_counter()
+        classifier.logits(image)
+        seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds))
 
 
 def _judge(
@@ -267,4 +285,12 @@ def _find_ties(outputs: NDArray[np.floating[Any]], margin: float) -> NDArray[np.
 def _describe_side(answers: _Answers, truth: NDArray[np.int64], size_bytes: int) -> Side:
     correct = int((answers.logits.argmax(axis=1) == truth).sum())
     low, high = wilson_interval(correct, len(truth))
-    return Side(correct, correct / len(truth), low, high, size_bytes, answers.images_per_s)
+    return Side(
+        correct,
+        correct / len(truth),
+        low,
+        high,
+        size_bytes,
+        images_per_s=answers.images_per_s,
+        image_ms=answers.image_ms,
+    )

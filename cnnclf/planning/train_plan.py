@@ -1,6 +1,5 @@
 """Plans `cnnclf train`: resolves every "auto" for a dataset."""
 
-import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,8 +9,6 @@ import numpy as np
 from cnnclf.augmentation.table import choose_operations
 from cnnclf.config import (
     AugmentConfig,
-    ModelConfig,
-    OptimizerConfig,
     TrainConfig,
     TrainingConfig,
     apply_preset,
@@ -22,7 +19,13 @@ from cnnclf.images.decode import InputSpec
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import choices
-from cnnclf.planning.choices import WITH_MOMENTUM, check_weight_decay
+from cnnclf.planning.choices import check_weight_decay
+from cnnclf.planning.network_settings import (
+    is_preset,
+    resolve_model,
+    resolve_optimizer,
+    scale_preset_rate,
+)
 from cnnclf.planning.pace import (
     START_S,
     Expectation,
@@ -37,8 +40,6 @@ from cnnclf.planning.pace import (
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin, resolve_data
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
-
-_RATE = "optimizer.learning_rate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,16 +158,18 @@ def plan_training(
     model, why = resolve_model(config.model, (spec.height, spec.width), given=given)
     reasons |= why
     training = _plan_training(config, counts, reasons, given)
-    optimizer = _scale_preset_rate(config, int(training.batch_size), reasons, given)
+    batch_size = int(training.batch_size)
+    optimizer, why = scale_preset_rate(config, batch_size, given=given)
+    reasons |= why
     optimizer, why = resolve_optimizer(
-        optimizer, given=given, batch_norm=model.batch_norm, batch_size=int(training.batch_size)
+        optimizer, given=given, batch_norm=model.batch_norm, batch_size=batch_size
     )
     reasons |= why
     anatomy = plan_cnn(
         model, (spec.height, spec.width, spec.channels), num_classes=len(dataset.labels)
     )
     if training.minutes is not None:
-        pace = find_pace(anatomy, batch_size=int(training.batch_size), optimizer=optimizer.name)
+        pace = find_pace(anatomy, batch_size=batch_size, optimizer=optimizer.name)
         training = _plan_minutes(training, pace.rate(config.runtime.precision), counts, given)
         if not training.patience:
             reasons["training.patience"] = "training ends when its minutes are spent"
@@ -256,96 +259,11 @@ def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) 
     )
 
 
-def resolve_model(
-    model: ModelConfig, size: tuple[int, int], *, given: Mapping[str, str]
-) -> tuple[ModelConfig, dict[str, str]]:
-    """Resolve every "auto" of a network.
-
-    Args:
-        model: Settings as the user gave them.
-        size: Height and width of the images.
-        given: Where each given setting came from.
-
-    Returns:
-        Settings in which nothing is "auto", and the reasons.
-
-    Raises:
-        ConfigError: Settings of pooling were given for a network without it.
-    """
-    if model.pooling == "none":
-        for name in ("pool_size", "pool_stride", "pool_last"):
-            if getattr(model, name) is not False and not _is_open(given, f"model.{name}"):
-                raise ConfigError(
-                    f"model.pooling = none has no use for model.{name}", "give one of the two"
-                )
-    reasons: dict[str, str] = {}
-    blocks, filters, convs = model.blocks, model.filters, model.convs_per_block
-    if filters != "auto" and _is_open(given, "model.blocks"):
-        blocks = len(filters)  # a list of filters says how many blocks there are
-    if blocks == "auto":
-        blocks, reasons["model.blocks"] = choices.choose_blocks(*size)
-    if filters != "auto" and len(filters) == 1 and not _is_open(given, "model.filters"):
-        filters = filters * blocks
-    if filters == "auto" or (_is_open(given, "model.filters") and len(filters) != blocks):
-        filters, reasons["model.filters"] = choices.choose_filters(blocks)
-    if convs == "auto":
-        convs, reasons["model.convs_per_block"] = choices.choose_convs(blocks)
-    resolved = model.model_copy(
-        update={
-            "preset": "default" if model.preset == "auto" else model.preset,
-            "blocks": blocks,
-            "filters": list(filters),
-            "convs_per_block": list(convs) * (blocks if len(convs) == 1 else 1),
-            "pool_stride": model.pool_size if model.pool_stride == "auto" else model.pool_stride,
-        }
-    )
-    return resolved, reasons
-
-
-def resolve_optimizer(
-    optimizer: OptimizerConfig, *, given: Mapping[str, str], batch_norm: bool, batch_size: int
-) -> tuple[OptimizerConfig, dict[str, str]]:
-    """Choose the optimizer, its learning rate and its momentum where they are "auto".
-
-    Args:
-        optimizer: Settings as given.
-        given: Where each given setting came from.
-        batch_norm: Whether the network normalizes batches.
-        batch_size: Images in a batch.
-
-    Returns:
-        The settings, and why each was chosen.
-    """
-    reasons: dict[str, str] = {}
-    chosen: dict[str, Any] = {}
-    name: str = optimizer.name
-    if name == "auto":
-        name, reasons["optimizer.name"] = choices.choose_optimizer(given)
-        chosen["name"] = name
-    if optimizer.learning_rate == "auto":
-        chosen["learning_rate"], reasons[_RATE] = choices.choose_learning_rate(
-            name, batch_norm=batch_norm, batch_size=batch_size
-        )
-    elif optimizer.learning_rate == "find":
-        reasons[_RATE] = "a range test before the first epoch finds it"
-    if optimizer.momentum == "auto":
-        momentum, why = choices.choose_momentum(name)
-        chosen["momentum"] = momentum
-        if name in WITH_MOMENTUM:
-            reasons["optimizer.momentum"] = why
-    return optimizer.model_copy(update=chosen), reasons
-
-
-def _is_open(given: Mapping[str, str], key: str) -> bool:
-    """Check whether a setting may be chosen: not given, or only by a preset."""
-    return given.get(key, "preset").startswith("preset")
-
-
 def _plan_minutes(
     training: TrainingConfig, rate: float, counts: Mapping[str, int], given: Mapping[str, str]
 ) -> TrainingConfig:
     """Expect so many epochs as fit into the minutes; without patience, which would end it early."""
-    if "training.epochs" in given and not _is_preset(given, "training.epochs"):
+    if "training.epochs" in given and not is_preset(given, "training.epochs"):
         raise ConfigError(
             "training.minutes and training.epochs exclude each other", "give --minutes or --epochs"
         )
@@ -359,31 +277,6 @@ def _plan_minutes(
     return training.model_copy(update={"epochs": epochs, "patience": patience})
 
 
-def _scale_preset_rate(
-    config: TrainConfig, batch_size: int, reasons: dict[str, str], given: Mapping[str, str]
-) -> OptimizerConfig:
-    """Scale the learning rate of a preset with the root of the batch size.
-
-    For steps whose length does not depend on the gradient (Malladi et al., 2022).
-    """
-    optimizer, preset = config.optimizer, config.presets[config.model.preset]
-    if optimizer.name != preset.get("optimizer", {}).get("name", optimizer.name):
-        # rate and momentum of a preset are those of its optimizer
-        keys = [key for key in (_RATE, "optimizer.momentum") if _is_preset(given, key)]
-        return optimizer.model_copy(update={key.partition(".")[2]: "auto" for key in keys})
-    base = preset.get("training", {}).get("batch_size", batch_size)
-    if base == batch_size or not _is_preset(given, _RATE):
-        return optimizer
-    rate = preset["optimizer"]["learning_rate"] * math.sqrt(batch_size / base)
-    reasons[_RATE] = "that of the preset, scaled with the root of the batch size"
-    return optimizer.model_copy(update={"learning_rate": rate})
-
-
-def _is_preset(given: Mapping[str, str], key: str) -> bool:
-    """Check whether a preset gave a setting, and nothing else."""
-    return given.get(key, "").startswith("preset")
-
-
 def _plan_training(
     config: TrainConfig,
     counts: Mapping[str, int],
@@ -394,11 +287,11 @@ def _plan_training(
     batch_size, epochs, patience = training.batch_size, training.epochs, training.patience
     if batch_size == "auto":
         batch_size, reasons["training.batch_size"] = choices.choose_batch_size(count)
-    elif _is_preset(given, "training.batch_size"):
+    elif is_preset(given, "training.batch_size"):
         batch_size, reasons["training.batch_size"] = choices.fit_batch_size(batch_size, count)
     if epochs == "auto":
         epochs, reasons["training.epochs"] = choices.choose_epochs(count, batch_size)
-    elif _is_preset(given, "training.epochs"):
+    elif is_preset(given, "training.epochs"):
         epochs, reasons["training.epochs"] = choices.fit_epochs(
             epochs, count, batch_size=batch_size
         )

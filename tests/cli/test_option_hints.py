@@ -1,5 +1,7 @@
 """Options of other tools, typed by people who know those."""
 
+from pathlib import Path
+
 import pytest
 
 from cnnclf.cli.option_hints import _OTHER_NAMES
@@ -43,6 +45,13 @@ def test_values_of_one_option_are_joined_by_commas(cli: Cli) -> None:
     assert result.code == 2
     assert "hint: the values of one option are joined by commas, such as --filters" in result.stderr
     assert "commas" not in cli("train", "pets", "runs/pets").stderr
+
+
+def test_a_second_argument_is_taken_for_the_place_to_write_to(cli: Cli, tmp_path: Path) -> None:
+    result = cli("import", str(tmp_path), "pets")
+    assert result.code == 2
+    assert "hint: to write there, --out pets; cnnclf import --help" in result.stderr
+    assert "--out" not in cli("import", str(tmp_path), str(tmp_path)).stderr, "it exists"
 
 
 def test_each_suggested_option_exists(cli: Cli) -> None:

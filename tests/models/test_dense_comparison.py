@@ -5,7 +5,7 @@ import pytest
 from cnnclf.config import load_config
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.models.dense_comparison import SIDES, compare_dense, count_dense
-from cnnclf.planning.train_plan import resolve_model
+from cnnclf.planning.network_settings import resolve_model
 
 
 def test_the_numbers_of_textbooks() -> None:

@@ -14,7 +14,7 @@ from cnnclf.models.graph_anatomy import find_stage_ends, plan_graph
 from cnnclf.models.layer_facts import describe_layer
 from cnnclf.models.trunk import build_backbone
 from cnnclf.models.weightless import build_weightless
-from cnnclf.planning.train_plan import resolve_model
+from cnnclf.planning.network_settings import resolve_model
 
 # Araujo, Norris and Sim (2019), table of receptive fields and strides before the dense layers.
 # Their networks are those of TF-Slim. The ResNets of keras.applications have their strides in other

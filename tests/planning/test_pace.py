@@ -10,8 +10,8 @@ from cnnclf.config import load_config
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import pace as paces
+from cnnclf.planning.network_settings import resolve_model
 from cnnclf.planning.pace import Pace, expect_time, find_pace, format_time, keep_pace
-from cnnclf.planning.train_plan import resolve_model
 
 COUNTS = {"train": 1000, "val": 300, "test": 600}
 STEP: dict[str, Any] = {"batch_size": 64, "optimizer": "sgd"}

@@ -96,6 +96,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
             ("95 % interval", *each(lambda side: f"{side.low:.4f} to {side.high:.4f}")),
             ("size", *each(lambda side: format_bytes(side.size_bytes))),
             ("images per second", *each(lambda side: format_rate(side.images_per_s))),
+            ("one image alone", *each(lambda side: f"{side.image_ms:.3g} ms")),
         ],
     )
     out.line()

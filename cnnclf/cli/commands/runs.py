@@ -203,10 +203,10 @@ def show_command(
             {METRICS[key]: metrics.get(key) for key in list_shown([metrics])},
         )
     if exports:
-        keys = ("name", "verdict", "accuracy", "lost", "same_label", "images")
+        keys = ("name", "verdict", "accuracy", "lost", "same_label", "images", "image_ms")
         out.table(
             "Exports",
-            ("export", "verdict", "accuracy", "points lost", "same label", "images"),
+            ("export", "verdict", "accuracy", "points lost", "same label", "images", "ms alone"),
             rows=[[row[key] for key in keys] for row in exports],
         )
     if directory.status() == "interrupted":

@@ -68,6 +68,7 @@ def test_json_is_parity_json_and_the_place(cli: Cli, place: Place, tmp_path: Pat
         assert side["low"] == pytest.approx(1 / (1 + 1.959964**2 / 18), abs=1e-6)
         assert side["high"] == 1
         assert side["images_per_s"] > 0
+        assert 0 < side["image_ms"] < 10_000
 
 
 def test_runs_show_lists_exports_with_their_verdicts(
