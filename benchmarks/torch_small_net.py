@@ -28,7 +28,7 @@ SMOOTHING = 0.2
 SHIFT = 2
 MUON_RATE, MUON_MOMENTUM = 0.24, 0.6
 OFFSET_RATE, HEAD_RATE, MOMENTUM, DECAY = 0.053, 0.67, 0.85, 2e-6 * BATCH
-MEASURED_STEPS = 4
+MEASURED = 5, 45  # steps after which the rest is laid: soon, and once the pace is steady
 
 
 def main() -> None:
@@ -153,8 +153,11 @@ def train(net: Any, sets: Any, arguments: argparse.Namespace) -> list[tuple[floa
         for chosen in order.split(BATCH):
             if step == 1:
                 since = time.perf_counter()  # the first step is slower
-            if step == 1 + MEASURED_STEPS:
-                total = lay_steps(since, arguments.minutes, len(sets["val"][0]), per_epoch)
+            if step in MEASURED and epoch == 0:
+                seconds = (time.perf_counter() - since) / (step - 1)
+                total = step + count_steps(
+                    seconds, arguments.minutes, len(sets["val"][0]), per_epoch
+                )
             if step >= total:
                 break
             for group, rate in rates:
@@ -173,9 +176,8 @@ def train(net: Any, sets: Any, arguments: argparse.Namespace) -> list[tuple[floa
     return curve
 
 
-def lay_steps(since: float, minutes: float, val: int, per_epoch: int) -> int:
-    """Return how many steps the minutes allow, with val after each epoch and test at the end."""
-    seconds = (time.perf_counter() - since) / MEASURED_STEPS
+def count_steps(seconds: float, minutes: float, val: int, per_epoch: int) -> int:
+    """Return how many more steps the minutes allow, with val after each epoch, test at the end."""
     left = minutes * 60 - (time.perf_counter() - BEGIN) - 10_000 / BATCH * seconds / 3
     return int(left / (seconds * (1 + val / BATCH / per_epoch / 3)))
 

@@ -40,6 +40,7 @@ from cnnclf.planning.pace import (
 from cnnclf.planning.plan import Plan, count_splits, is_gray, name_errors, name_origin, resolve_data
 from cnnclf.planning.sounds import plan_sound, plan_sound_augmentation
 from cnnclf.planning.value_range import plan_range
+from cnnclf.planning.width import choose_width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +170,17 @@ def plan_training(
         model, (spec.height, spec.width, spec.channels), num_classes=len(dataset.labels)
     )
     if training.minutes is not None:
+        if config.model.preset == "fast" and is_preset(given, "model.filters"):
+            model, anatomy, why_wide = choose_width(
+                model,
+                anatomy,
+                counts=counts,
+                minutes=training.minutes,
+                precision=config.runtime.precision,
+                batch_size=batch_size,
+                optimizer=optimizer.name,
+            )
+            reasons |= {"model.filters": why_wide} if why_wide else {}
         pace = find_pace(anatomy, batch_size=batch_size, optimizer=optimizer.name)
         training = _plan_minutes(training, pace.rate(config.runtime.precision), counts, given)
         if not training.patience:

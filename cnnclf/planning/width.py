@@ -1,0 +1,60 @@
+"""How many filters the network of the preset `fast` gets where minutes are given."""
+
+from collections.abc import Mapping
+
+from cnnclf.config import ModelConfig
+from cnnclf.hardware import read_memory
+from cnnclf.models.anatomy import Anatomy
+from cnnclf.models.cnn_anatomy import plan_cnn
+from cnnclf.planning.pace import START_S, expect_epoch_s, expect_finish_s, find_pace, is_estimable
+
+# The last but one is that of the preset; the first two are those of the speed runs to 95 % and 94 %
+# on CIFAR-10 (Jordan, 2024). Figures: docs/decisions/0004-default-training.md.
+_WIDTHS = ((128, 384, 384), (64, 256, 256), (64, 128, 128), (32, 64, 64))
+_EPOCHS = 4  # with fewer, a smaller network learns more
+_MANY_IMAGES = 10_000  # nothing was measured with fewer
+_PART_OF_MEMORY = 0.5
+
+
+def choose_width(
+    model: ModelConfig,
+    anatomy: Anatomy,
+    *,
+    counts: Mapping[str, int],
+    minutes: float,
+    precision: str,
+    batch_size: int,
+    optimizer: str,
+) -> tuple[ModelConfig, Anatomy, str]:
+    """Choose the most filters with which the minutes allow enough epochs.
+
+    Args:
+        model: Resolved settings of the network of the preset.
+        anatomy: The same on paper.
+        counts: Images per split.
+        minutes: Of the whole run.
+        precision: Of the computation, or `auto`.
+        batch_size: Images in a batch.
+        optimizer: Its name.
+
+    Returns:
+        Settings, the network on paper, and why; no reason where the network stays as it is.
+    """
+    shape, classes = anatomy.layers[0].output_shape, anatomy.layers[-1].output_shape[-1]
+    if counts["train"] < _MANY_IMAGES or not is_estimable():
+        return model, anatomy, ""
+    for filters in _WIDTHS:
+        found = model.model_copy(update={"filters": list(filters)})
+        planned = plan_cnn(found, shape, num_classes=classes)
+        rate = find_pace(planned, batch_size=batch_size, optimizer=optimizer).rate(precision)
+        seconds = 60 * minutes - START_S - expect_finish_s(rate, counts)
+        enough = seconds >= _EPOCHS * expect_epoch_s(rate, counts=counts)
+        if enough and planned.training_bytes(batch_size, optimizer) < _free_memory():
+            why = f"the most with which {minutes:g} min allow {_EPOCHS} epochs"
+            return found, planned, why
+    return found, planned, f"{minutes:g} min are too short for {_EPOCHS} epochs with more filters"
+
+
+def _free_memory() -> float:
+    available = read_memory().available_bytes
+    return float("inf") if available is None else _PART_OF_MEMORY * available
