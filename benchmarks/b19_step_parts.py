@@ -18,7 +18,7 @@ import numpy as np
 from cnnclf.config import load_config
 from cnnclf.models.cnn import build_cnn
 from cnnclf.models.cnn_anatomy import plan_cnn
-from cnnclf.planning.train_plan import resolve_model, resolve_optimizer
+from cnnclf.planning.network_settings import resolve_model, resolve_optimizer
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.fitting.fit import build_loss
 from cnnclf.training.fitting.optimizers import build_optimizer

@@ -96,7 +96,7 @@ def write_arrays(directory: Path, path: Path) -> None:
     channels = 1 if set(manifest.modes) <= {"L", "1"} else 3
     spec = InputSpec(int(manifest.heights[0]), int(manifest.widths[0]), channels=channels)
     pixels = open_pixels(dataset, spec, progress=Silent())
-    content = {}
+    content: dict[str, Any] = {}
     for split in ("train", "val", "test"):
         rows = keep_readable(manifest.select(split), pixels.failed)
         content[f"{split}_images"] = pixels.gather(rows)
@@ -113,7 +113,7 @@ def run_peer(
     command += ["--flip"] if arguments.flip and program == "torch" else []
     begin = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found | {"seconds": time.perf_counter() - begin}
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from cnnclf.config import load_config
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
-from cnnclf.planning.train_plan import resolve_model
+from cnnclf.planning.network_settings import resolve_model
 
 CLASSES = 10
 SIDE = 1024  # of the matrices of the limit

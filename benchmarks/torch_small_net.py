@@ -99,11 +99,11 @@ def whiten(images: Any) -> nn.Conv2d:
     layer = nn.Conv2d(channels, 2 * len(scaled), 2)
     layer.weight.data = torch.cat([scaled, -scaled])
     layer.weight.requires_grad_(requires_grad=False)
-    layer.bias.data.zero_()  # type: ignore[union-attr]
+    layer.bias.data.zero_()
     return layer
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(torch.optim.Optimizer):  # type: ignore[misc]
     """Steps whose singular values are all about the same, for kernels that keep their norm."""
 
     @torch.no_grad()

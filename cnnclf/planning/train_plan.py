@@ -166,14 +166,13 @@ def plan_training(
         optimizer, given=given, batch_norm=model.batch_norm, batch_size=batch_size
     )
     reasons |= why
-    anatomy = plan_cnn(
-        model, (spec.height, spec.width, spec.channels), num_classes=len(dataset.labels)
-    )
+    anatomy = plan_cnn(model, spec.shape, num_classes=len(dataset.labels))
     if training.minutes is not None:
         if config.model.preset == "fast" and is_preset(given, "model.filters"):
             model, anatomy, why_wide = choose_width(
                 model,
                 anatomy,
+                shape=spec.shape,
                 counts=counts,
                 minutes=training.minutes,
                 precision=config.runtime.precision,

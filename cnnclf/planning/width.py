@@ -20,6 +20,7 @@ def choose_width(
     model: ModelConfig,
     anatomy: Anatomy,
     *,
+    shape: tuple[int, int, int],
     counts: Mapping[str, int],
     minutes: float,
     precision: str,
@@ -31,6 +32,7 @@ def choose_width(
     Args:
         model: Resolved settings of the network of the preset.
         anatomy: The same on paper.
+        shape: Height, width and channels of an image.
         counts: Images per split.
         minutes: Of the whole run.
         precision: Of the computation, or `auto`.
@@ -40,7 +42,7 @@ def choose_width(
     Returns:
         Settings, the network on paper, and why; no reason where the network stays as it is.
     """
-    shape, classes = anatomy.layers[0].output_shape, anatomy.layers[-1].output_shape[-1]
+    classes = anatomy.layers[-1].output_shape[-1]
     if counts["train"] < _MANY_IMAGES or not is_estimable():
         return model, anatomy, ""
     for filters in _WIDTHS:

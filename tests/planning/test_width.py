@@ -34,11 +34,11 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return set_up
 
 
-def plan_filters(minutes: float, **options: Any) -> tuple[list[int], str]:
+def plan_filters(minutes: float, **options: Any) -> tuple[object, str]:
     many = dataset(train=48_000, size=(32, 32))
     made = plan(many, training__minutes=minutes, **options)
     assert made.anatomy.layers[-3].output_shape[-1] == made.config.model.filters[-1]
-    return list(made.config.model.filters), made.reasons.get("model.filters", "")
+    return made.config.model.filters, made.reasons.get("model.filters", "")
 
 
 @pytest.mark.usefixtures("processor")
