@@ -27,7 +27,7 @@ BATCH = 1024
 SMOOTHING = 0.2
 SHIFT = 2
 MUON_RATE, MUON_MOMENTUM = 0.24, 0.6
-OFFSET_RATE, HEAD_RATE, MOMENTUM, DECAY = 0.053, 0.67, 0.85, 2e-6 * BATCH  # for summed losses
+OFFSET_RATE, HEAD_RATE, MOMENTUM, DECAY = 0.053, 0.67, 0.85, 2e-6 * BATCH  # for mean losses
 MEASURED = 5, 45  # steps after which the rest is laid: soon, and once the pace is steady
 
 
@@ -165,9 +165,7 @@ def train(net: Any, sets: Any, arguments: argparse.Namespace) -> list[tuple[floa
             batch = augment(images[chosen], (flipped[chosen] ^ bool(epoch % 2)) & arguments.flip)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = net(batch) / 9
-                loss = F.cross_entropy(
-                    logits.float(), truth[chosen], label_smoothing=SMOOTHING, reduction="sum"
-                )
+                loss = F.cross_entropy(logits.float(), truth[chosen], label_smoothing=SMOOTHING)
             net.zero_grad(set_to_none=True)
             loss.backward()
             muon.step()
