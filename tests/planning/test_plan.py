@@ -143,8 +143,10 @@ def test_the_preset_fast_fits_batches_epochs_and_rate_to_the_images() -> None:
 
 
 def test_minutes_are_laid_out_as_epochs_without_patience() -> None:
-    made = plan(dataset(train=50_000), training__minutes=10)
-    longer = plan(dataset(train=50_000), training__minutes=20)
+    many = dataset(train=50_000)
+    made, longer = (
+        plan(many, training__minutes=minutes, model__preset="default") for minutes in (10, 20)
+    )
     training = made.config.training
     assert training.patience == 0
     assert 1 <= int(training.epochs) < int(longer.config.training.epochs)
