@@ -53,7 +53,7 @@ def list_command(
             "--sort",
             metavar="|".join(SORTS),
             autocompletion=lambda: list(SORTS),
-            help="Sort order; accuracy is that on test, or on val for runs without a test split.",
+            help="Sort order; accuracy is that on test, or on val for runs not tested.",
         ),
     ] = "accuracy",
     json: options.Json = False,
