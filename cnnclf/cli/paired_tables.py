@@ -28,6 +28,7 @@ def show_tests(
     adjusted = " (Holm)" if len(tests) > 1 else ""
     for test, p_value in zip(tests, p_values, strict=True):
         first, second = names[test.first], names[test.second]
+        detectable = f"a difference of {100 * test.smallest:.1f} points (power 80 %)"
         out.pairs(
             f"{second} against {first}, on {count_of(test.images, f'{test.split} image')} of both",
             {
@@ -37,9 +38,9 @@ def show_tests(
                 "changed sides": f"{test.gained:,} only {second} has right, {test.lost:,} only "
                 f"{first} has right",
                 "McNemar mid-p" + adjusted: _short(p_value),
-                "detectable": f"a difference of {100 * test.smallest:.1f} points (power 80 %)",
-                "result": _judge(test, first, second, p_value=p_value),
             }
+            | ({"detectable": detectable} if test.gained or test.lost else {})
+            | {"result": _judge(test, first, second, p_value=p_value)}
             | ({"caution": _CHOSEN} if test.split == "val" else {}),
         )
     if len(tests) == 1 and tests[0].classes:
@@ -49,6 +50,8 @@ def show_tests(
 def _judge(test: "PairedTest", first: str, second: str, *, p_value: float) -> str:
     from cnnclf.evaluation.paired_statistics import SMALL
 
+    if not test.gained and not test.lost:
+        return "no difference: both have the same images right"
     better, worse = (second, first) if test.gained > test.lost else (first, second)
     difference = abs(test.difference[0])
     if p_value >= _LEVEL and difference > SMALL:

@@ -282,6 +282,15 @@ def test_compare_runs_of_the_same_name(cli: Cli, tmp_path: Path) -> None:
     assert str(tmp_path / "a" / "run") in result.stdout
 
 
+def test_compare_of_runs_that_have_the_same_images_right(cli: Cli, tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in "ab"]
+    for run in runs:
+        write_evaluation(run, ["x"] * 20 + ["o"] * 40, paths=[*map("x/{}".format, range(60))])
+    text = cli("runs", "compare", *runs).stdout
+    assert "no difference: both have the same images right" in text
+    assert "detectable" not in text
+
+
 def test_compare_says_which_run_is_better(cli: Cli, tmp_path: Path) -> None:
     runs = [tmp_path / name for name in "abc"]
     for run, right in zip(runs, (20, 40, 21), strict=True):
