@@ -20,6 +20,7 @@ from tests.conftest import Cli
         ("train", "--epoch", "did you mean --epochs?"),
         ("train", "--no-batch-nrm", "did you mean --no-batch-norm?"),
         ("finetune", "--arch", "did you mean --backbone?"),
+        ("finetune", "--extend", "only runs of train are extended; --config RUN --tail-epochs N"),
         ("finetune", "--epochs", "did you mean --head-epochs or --tail-epochs?"),
         ("explain", "--view", "did you mean --show?"),
         ("explain", "--method", "did you mean --show?"),
