@@ -140,9 +140,12 @@ def _compile_step(
     net: Any, optimizer: OptimizerConfig, *, plan: AnyPlan, runtime: RuntimeInfo, count: int
 ) -> Callable[[], Any]:
     """Compile a network as for training, and run one step of random inputs."""
+    from cnnclf.runtime.fused_norms import fuse_norms
     from cnnclf.training.fitting.fit import build_loss
     from cnnclf.training.fitting.optimizers import build_optimizer
 
+    if not runtime.jit_compile:
+        fuse_norms(net)
     settings: Any = plan.config.training
     net.compile(
         build_optimizer(optimizer, total_steps=1),

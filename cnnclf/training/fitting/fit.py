@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnnclf.config import OptimizerConfig, TrainingConfig
 from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runtime.fused_norms import fuse_norms
 from cnnclf.signals import Interrupts
 from cnnclf.training.epochs import EpochListener
 from cnnclf.training.fitting.callbacks import Conductor, FitHooks
@@ -201,6 +202,8 @@ def compile_phase(
     """
     import keras
 
+    if not jit_compile:
+        fuse_norms(trained)
     trainer = keras.Model(trained.inputs, trained.outputs, name="trainer")
     trainer.compile(
         build_optimizer(
