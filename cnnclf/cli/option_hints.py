@@ -78,7 +78,7 @@ def suggest_option(name: str, options: Collection[str], *, path: str) -> str:
     if path == "cnnclf train" and bare in _OF_FINETUNE:
         return "cnnclf finetune trains pretrained backbones;"
     if path == "cnnclf finetune" and bare == "extend":
-        return "only runs of train are extended; --config RUN --tail-epochs N trains anew;"
+        return "only runs of train are extended; --config RUN --tail-epochs N starts again;"
     found = [f"--{each}" for each in _OTHER_NAMES.get(bare, ()) if f"--{each}" in options]
     if not found:  # without the dashes, which would make short names alike
         near = get_close_matches(bare, [each.lstrip("-") for each in options], n=1)
