@@ -85,6 +85,7 @@ def serve_keras(precision: str, shape: tuple[int, ...], batch: int, steps: int) 
     """Answer each line on stdin with the seconds of a step."""
     from cnnclf.models.cnn import build_cnn
     from cnnclf.runtime import setup_runtime
+    from cnnclf.runtime.fused_norms import fuse_norms
     from cnnclf.training.fitting.fit import build_loss
     from cnnclf.training.fitting.optimizers import build_optimizer
 
@@ -92,6 +93,7 @@ def serve_keras(precision: str, shape: tuple[int, ...], batch: int, steps: int) 
     (config, model), _ = plan_network(shape)
     height, width, channels = shape
     net = build_cnn(model, (height, width, channels), num_classes=CLASSES)
+    fuse_norms(net)
     net.compile(
         build_optimizer(config.optimizer, total_steps=1000),
         loss=build_loss(config.training),

@@ -33,9 +33,9 @@ START_S = 8.0  # TensorFlow, building and compiling
 MIN_STEPS = 20  # of a run that has minutes
 MAX_INDEXED = 4000  # training images of an index; fewer where their features are many
 
-_PACE_VERSION = 1
+_PACE_VERSION = 2
 _PASSES_OF_A_STEP = 3  # forward, and backward to the inputs and to the weights
-_MOVES_OF_A_STEP = 5  # times that each output is written or read, as measured for the presets
+_MOVES_OF_A_STEP = 2  # times that each output is written or read, as measured for the presets
 _BYTES_PER_S = 12e9
 _FINISH_S = 4.0  # figures and checkpoints
 _EPOCH_S = 0.05  # between epochs: starting the passes, history and checkpoint of a small network
