@@ -15,6 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 _TEXTS = ("phase", "layer")  # the columns that hold no numbers
 _MIN_OVERFIT = 3  # epochs after the lowest val loss
 _MIN_RISE = 1.1  # of the val loss since then
+_NOTHING = 0.02  # a loss below it has nothing left to lose, as --perfect-loss has it
 _WAIT = 0.2  # fraction of the time
 _DEAD = 0.5  # fraction of the units of a layer
 _VANISHING = 1e-3  # gradient norm of a layer compared with the largest
@@ -89,7 +90,7 @@ def _find_overfitting(history: Rows) -> list[str]:
         return []
     best = min(range(len(losses)), key=losses.__getitem__)
     train = _column(history, "loss")
-    rises = losses[-1] > losses[best] * _MIN_RISE and train[-1] < train[best]
+    rises = losses[-1] > max(losses[best] * _MIN_RISE, _NOTHING) and train[-1] < train[best]
     if not rises or len(losses) - 1 - best < _MIN_OVERFIT:
         return []
     sentence = (
@@ -102,7 +103,7 @@ def _find_overfitting(history: Rows) -> list[str]:
 
 def _find_jumps(history: Rows) -> list[str]:
     losses = _column(history, "loss")
-    jumps = [at for at in range(1, len(losses)) if losses[at] > 1.2 * losses[at - 1]]
+    jumps = [at for at in range(1, len(losses)) if losses[at] > max(1.2 * losses[at - 1], _NOTHING)]
     if len(losses) < 4 or len(jumps) * 4 < len(losses):
         return []
     sentence = (

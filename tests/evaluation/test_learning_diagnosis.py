@@ -45,6 +45,13 @@ def test_what_is_off_is_said(rows: list[Any], trace: list[Any], words: str) -> N
     assert words in sentence
 
 
+def test_losses_near_zero_are_no_news() -> None:
+    tiny = [0.0005, 0.0004, 0.001, 0.002, 0.003, 0.0037]
+    assert diagnose(history(FALLING, tiny)) == []
+    assert diagnose(history([0.001, 0.004, 0.001, 0.004], [0.001] * 4)) == []
+    assert diagnose(history(FALLING, [each * 10 for each in tiny])) != []
+
+
 def test_steps_of_muon_are_as_large_as_its_rate() -> None:
     rows = [{**row, "learning_rate": 0.1} for row in history(FALLING, FALLING)]
     assert diagnose(rows, [layer(update_ratio=0.11)], optimizer="muon") == []
