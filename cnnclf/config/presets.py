@@ -28,7 +28,6 @@ MODEL_PRESETS: Presets = {
             "filters": [64, 128, 128],
             "convs_per_block": [2],
             "initial_kernels": "identity",
-            "activation": "gelu",
             "pool_after": "first",
             "pool_last": True,
             "norm_scale": False,

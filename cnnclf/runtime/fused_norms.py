@@ -42,8 +42,8 @@ def _is_fusible(layer: Any) -> bool:
     over_channels = layer.axis in {-1, _IMAGES - 1}
     return (
         over_channels
-        and layer.input.shape[-1] % _FLOAT32_CHANNELS == 0
-        and len(layer.input.shape) == _IMAGES
+        and layer.input_spec.ndim == _IMAGES
+        and layer.moving_mean.shape[0] % _FLOAT32_CHANNELS == 0
         and not layer.synchronized
         and not layer.renorm
     )
