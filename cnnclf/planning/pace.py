@@ -21,7 +21,7 @@ import numpy as np
 from cnnclf.data.cache import cache_dir
 from cnnclf.errors import CnnclfError, ConfigError
 from cnnclf.files import read_json, write_json_atomic
-from cnnclf.hardware import count_usable_cpus, find_nvidia_gpus, read_cpu_name
+from cnnclf.hardware import count_usable_cpus, find_nvidia_gpus, has_bfloat16, read_cpu_name
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.names import count_of
 from cnnclf.packages import read_versions
@@ -92,9 +92,12 @@ def find_pace(anatomy: Anatomy, *, batch_size: int, optimizer: str) -> Pace:
     if known is not None:
         return known
     # a multiplication and an addition each
-    seconds = 2 * _PASSES_OF_A_STEP * anatomy.macs / measure_products()
-    seconds += _MOVES_OF_A_STEP * anatomy.activation_bytes / _BYTES_PER_S
-    return Pace({"float32": 1 / seconds}, is_measured=False)
+    products_s = 2 * _PASSES_OF_A_STEP * anatomy.macs / measure_products()
+    moves_s = _MOVES_OF_A_STEP * anatomy.activation_bytes / _BYTES_PER_S
+    rates = {"float32": 1 / (products_s + moves_s)}
+    if has_bfloat16():
+        rates["bfloat16"] = 1 / (products_s / 2 + moves_s)
+    return Pace(rates, is_measured=False)
 
 
 def keep_pace(

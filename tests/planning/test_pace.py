@@ -88,3 +88,13 @@ def test_the_speed_of_products_is_measured_once_per_machine(
     paces.measure_products.cache_clear()
     monkeypatch.setattr(paces, "_time_products", lambda: first + 1)
     assert paces.measure_products() == first
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_an_estimate_knows_the_arithmetic_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch, has_it: bool
+) -> None:
+    monkeypatch.setattr(paces, "has_bfloat16", lambda: has_it)
+    rates = find_pace(lay_out("deep"), **STEP).rates
+    assert ("bfloat16" in rates) is has_it
+    assert rates["float32"] < max(rates.values()) <= 2 * rates["float32"] or not has_it

@@ -43,15 +43,15 @@ def plan_filters(minutes: float, **options: Any) -> tuple[object, str]:
 
 @pytest.mark.usefixtures("processor")
 def test_more_minutes_are_used_for_more_filters() -> None:
-    found = [plan_filters(minutes) for minutes in (1, 4.5, 14, 60)]
+    found = [plan_filters(minutes) for minutes in (1, 5.5, 17, 60)]
     assert [filters for filters, _ in found] == [
         [32, 64, 64],
         [64, 128, 128],
         [64, 256, 256],
         [128, 384, 384],
     ]
-    assert found[0][1] == "1 min are too short for 4 epochs with more filters"
-    assert found[2][1] == "the most with which 14 min allow 4 epochs"
+    assert found[0][1] == "1 min are too short for 5 epochs with more filters"
+    assert found[2][1] == "the most with which 17 min allow 5 epochs"
 
 
 @pytest.mark.usefixtures("processor")
