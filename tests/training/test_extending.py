@@ -105,7 +105,7 @@ def test_more_epochs_are_those_of_an_uninterrupted_run(
     # the plan expects the time of the two epochs that are left
     assert (whole_s := replace(extension.plan, trained=0).expect().seconds) > 0
     assert whole_s - extension.plan.expect().seconds == pytest.approx(
-        2 * expect_epoch_s(extension.plan.pace.rate("float32"), counts=extension.plan.counts)
+        2 * expect_epoch_s(extension.plan.pace.rate("auto"), counts=extension.plan.counts)
     )
     again = plan(tmp_path / "more", epochs=5).plan.remarks
     assert [each for each in again if each.startswith("extends")] == [again[0]]
