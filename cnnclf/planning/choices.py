@@ -33,7 +33,7 @@ _AVERAGED_EPOCHS = 3
 _IMAGES_FOR_A_TAIL = 10  # per class
 
 _SMALL_SIDE = 40
-_MANY_IMAGES = 10_000
+MANY_IMAGES = 10_000
 
 _FILTERS = {
     1: [32],
@@ -74,9 +74,9 @@ def choose_preset(count: int, size: tuple[int, int], *, is_open: bool) -> tuple[
     """
     if not is_open:
         return "default", "other settings of the network or the optimizer are given"
-    if count >= _MANY_IMAGES and max(size) <= _SMALL_SIDE:
+    if count >= MANY_IMAGES and max(size) <= _SMALL_SIDE:
         return "fast", f"more accurate in the same time with {count:,} images of this size"
-    return "default", f"fast needs {_MANY_IMAGES:,} images of at most {_SMALL_SIDE} pixels"
+    return "default", f"fast needs {MANY_IMAGES:,} images of at most {_SMALL_SIDE} pixels"
 
 
 def choose_size(heights: Sizes, widths: Sizes) -> tuple[tuple[int, int], str]:

@@ -6,13 +6,13 @@ from cnnclf.config import ModelConfig
 from cnnclf.hardware import read_memory
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
+from cnnclf.planning.choices import MANY_IMAGES
 from cnnclf.planning.pace import START_S, expect_epoch_s, expect_finish_s, find_pace, is_estimable
 
 # The last but one is that of the preset; the first two are those of the speed runs to 95 % and 94 %
 # on CIFAR-10 (Jordan, 2024). Figures: docs/decisions/0004-default-training.md.
 _WIDTHS = ((128, 384, 384), (64, 256, 256), (64, 128, 128), (32, 64, 64))
 _EPOCHS = 5  # with fewer, a smaller network learns more
-_MANY_IMAGES = 10_000  # nothing was measured with fewer
 _PART_OF_MEMORY = 0.5
 
 
@@ -43,7 +43,8 @@ def choose_width(
         Settings, the network on paper, and why; no reason where the network stays as it is.
     """
     classes = anatomy.layers[-1].output_shape[-1]
-    if counts["train"] < _MANY_IMAGES or not is_estimable():
+    # nothing was measured with fewer images
+    if counts["train"] < MANY_IMAGES or not is_estimable():
         return model, anatomy, ""
     for filters in _WIDTHS:
         found = model.model_copy(update={"filters": list(filters)})
@@ -52,9 +53,9 @@ def choose_width(
         seconds = 60 * minutes - START_S - expect_finish_s(rate, counts)
         enough = seconds >= _EPOCHS * expect_epoch_s(rate, counts=counts)
         if enough and planned.training_bytes(batch_size, optimizer) < _free_memory():
-            why = f"the most with which {minutes:g} min allow {_EPOCHS} epochs"
+            why = f"the most that {minutes:g} min, with {_EPOCHS} epochs, and the memory allow"
             return found, planned, why
-    return found, planned, f"{minutes:g} min are too short for {_EPOCHS} epochs with more filters"
+    return found, planned, f"{minutes:g} min, with {_EPOCHS} epochs, or the memory allow no more"
 
 
 def _free_memory() -> float:

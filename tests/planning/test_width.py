@@ -50,8 +50,8 @@ def test_more_minutes_are_used_for_more_filters() -> None:
         [64, 256, 256],
         [128, 384, 384],
     ]
-    assert found[0][1] == "1 min are too short for 5 epochs with more filters"
-    assert found[2][1] == "the most with which 17 min allow 5 epochs"
+    assert found[0][1] == "1 min, with 5 epochs, or the memory allow no more"
+    assert found[2][1] == "the most that 17 min, with 5 epochs, and the memory allow"
 
 
 @pytest.mark.usefixtures("processor")

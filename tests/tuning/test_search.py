@@ -496,7 +496,7 @@ def test_the_order_of_trials_does_not_depend_on_which_worker_is_faster(
 def test_networks_are_searched_around_the_default_preset_where_train_chooses_fast(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices, "_MANY_IMAGES", 100)
+    monkeypatch.setattr(choices, "MANY_IMAGES", 100)
     config, _ = load_config(kind=TuneConfig)
     fix, data = ("data.image_size=32",), load_dataset(dataset)
     request, plan = prepare_search(data, config, command="train", space=None, source="", fix=fix)
