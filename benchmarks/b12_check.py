@@ -38,6 +38,7 @@ from cnnclf.quality.checking import check_dataset
 from cnnclf.quality.hash_join import find_close_hashes
 from cnnclf.quality.image_facts import measure_images
 from cnnclf.quality.neighbors import find_neighbors
+from cnnclf.quality.network_features import NetworkFeatures
 from cnnclf.quality.suspects import cross_validate_labels, find_suspects
 from cnnclf.quality.twins import NearPairs
 from cnnclf.training.frozen.embedding import embed_images
@@ -88,7 +89,9 @@ def measure_speed(photos: Path, count: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as work:
         import_source(photos, Path(work, "data"), options=ImportConfig(), progress=Silent())
         dataset = load_dataset(Path(work, "data"))
-        for _ in range(rounds):
+        for number in range(rounds):
+            # each time without what the time before has measured
+            os.environ["CNNCLF_CACHE_DIR"] = str(Path(work, f"cache-{number}"))
             start = time.perf_counter()
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(decode, files))
@@ -204,7 +207,7 @@ def measure_copies(images: list[Image.Image]) -> None:
             )
 
 
-def embed(folder: Path) -> tuple[np.ndarray, Dataset]:
+def embed(folder: Path) -> tuple[NetworkFeatures, Dataset]:
     with tempfile.TemporaryDirectory() as work:
         import_source(folder, Path(work, "data"), options=ImportConfig(), progress=Silent())
         dataset = load_dataset(Path(work, "data"))
@@ -221,9 +224,7 @@ def measure_labels(photos: Path) -> None:
         given = truth.copy()
         others = rng.integers(1, len(dataset.labels), len(flipped))
         given[flipped] = (given[flipped] + others) % len(dataset.labels)
-        judgement = cross_validate_labels(
-            features, given, units=np.arange(count), usable=np.ones(count, bool)
-        )
+        judgement = cross_validate_labels(features, given, units=np.arange(count))
         order = np.argsort(judgement.margins(given), kind="stable")
         is_flipped = np.isin(order, flipped)
         ranks = np.flatnonzero(is_flipped)
@@ -263,7 +264,7 @@ def measure_crops(photos: Path) -> None:
     names = [Path(path).stem for path in dataset.manifest.paths]
     known = NearPairs(np.empty((0, 2), np.int64), np.empty(0, np.float32), [])
     for least in (0.8, 0.85, 0.9):
-        neighbors = find_neighbors(features, min_cosine=least)
+        neighbors = find_neighbors(features.last, min_cosine=least)
         for is_aligned in (False, True):
             rows = known.join(neighbors, facts).rows if is_aligned else neighbors.pairs
             found = Counter(name_pair(names[one], names[two]) for one, two in rows.tolist())

@@ -18,10 +18,11 @@ from cnnclf.quality.fact_cache import load_features, load_pairs, save_features, 
 from cnnclf.quality.hash_join import Pairs
 from cnnclf.quality.image_facts import ImageFacts
 from cnnclf.quality.neighbors import Neighbors, find_neighbors
+from cnnclf.quality.network_features import NetworkFeatures
 from cnnclf.quality.suspects import Judgement, cross_validate_labels
 from cnnclf.quality.twins import MIN_CONTRAST, NearPairs, find_near_pairs, identify_contents
 
-Embed = Callable[[Dataset, npt.NDArray[np.intp]], npt.NDArray[np.float16]]
+Embed = Callable[[Dataset, npt.NDArray[np.intp]], NetworkFeatures]
 Judge = Callable[[Dataset, npt.NDArray[np.intp]], npt.NDArray[np.float32]]
 
 
@@ -29,7 +30,7 @@ class Networks(NamedTuple):
     """What networks say about images; computed when a check asks for it.
 
     Args:
-        embed: From a dataset and rows to features [N, D], 0 for other rows; None for none.
+        embed: From a dataset and rows to features, 0 for other rows; None for none.
         judge: From a dataset and rows to probabilities [N, K] of a run, NaN for other rows; None
             without a run.
         margins: How sure a run was of the label of each training image, by path, while it learned.
@@ -104,8 +105,8 @@ class Evidence:
         return found
 
     @cached_property
-    def features(self) -> npt.NDArray[np.float16]:
-        """Features of a pretrained network, float16 [N, D]; 0 for images without any."""
+    def features(self) -> NetworkFeatures:
+        """Features of a pretrained network; 0 for images without any."""
         if self.networks.embed is None:
             raise ValueError("there are no features; see `has`")
         found = load_features(self.place, len(self.facts)) if self.place else None
@@ -118,7 +119,7 @@ class Evidence:
     @cached_property
     def neighbors(self) -> Neighbors:
         """The images nearest to each in these features."""
-        return find_neighbors(self.features)
+        return find_neighbors(self.features.last)
 
     @cached_property
     def run_judgement(self) -> Judgement | None:
@@ -146,8 +147,7 @@ class Evidence:
         """What a classifier says that has not seen the image; without features, what a run says."""
         if self.networks.embed is None and self.run_judgement is not None:
             return self.run_judgement
-        usable = np.asarray(self.features.any(axis=1))
-        return cross_validate_labels(self.features, self.classes, units=self.units, usable=usable)
+        return cross_validate_labels(self.features, self.classes, units=self.units)
 
     @cached_property
     def units(self) -> npt.NDArray[np.int64]:

@@ -25,6 +25,7 @@ from cnnclf.files import atomic_path, write_json_atomic
 from cnnclf.images.input_spec import DECODER_VERSION
 from cnnclf.progress import Progress
 from cnnclf.quality.image_facts import NUMBERS, ImageFacts, measure_images
+from cnnclf.quality.network_features import NetworkFeatures
 from cnnclf.quality.twins import NearPairs
 
 _VERSION: Final = 3
@@ -73,19 +74,20 @@ def save_pairs(place: Path, pairs: NearPairs, *, mirrored: bool) -> None:
     _save(_name_pairs(place, mirrored), **columns)
 
 
-def load_features(place: Path, count: int) -> npt.NDArray[np.float16] | None:
+def load_features(place: Path, count: int) -> NetworkFeatures | None:
     """Load the features that `save_features` stored; None if there are none for all images."""
     try:
         with _open(place.with_suffix(".features.npz")) as stored:
-            features: npt.NDArray[np.float16] = stored["features"]
+            features = NetworkFeatures(**{name: stored[name] for name in NetworkFeatures._fields})
     except _DAMAGE:
         return None
-    return features if features.dtype == np.float16 and len(features) == count else None
+    is_whole = all(each.dtype == np.float16 and len(each) == count for each in features)
+    return features if is_whole else None
 
 
-def save_features(place: Path, features: npt.NDArray[np.float16]) -> None:
+def save_features(place: Path, features: NetworkFeatures) -> None:
     """Store features of all images beside their measurements."""
-    _save(place.with_suffix(".features.npz"), features=features)
+    _save(place.with_suffix(".features.npz"), **features._asdict())
 
 
 def save_errors(dataset: Dataset, errors: dict[str, int]) -> None:

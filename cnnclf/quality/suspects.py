@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.probabilities import softmax
+from cnnclf.quality.network_features import NetworkFeatures
 
 Floats = npt.NDArray[np.float32]
 
@@ -23,7 +24,8 @@ _SURE: Final = 0.9  # probability of another label, however probable that label 
 _TRUSTED: Final = 0.9  # agreement with labels, above which most suspects are wrong labels
 _STEPS: Final = 60
 _PENALTIES: Final = (0.1, 0.4, 1.5)
-_DIMENSIONS: Final = 256  # main directions of the features; more were no more accurate
+_DIMENSIONS: Final = 512  # main directions of the features
+_BLOCK: Final = 4096  # images at once
 _TINY: Final = 1e-12
 
 
@@ -64,27 +66,25 @@ class Judgement:
 
 
 def cross_validate_labels(
-    features: npt.NDArray[np.float16],
+    features: NetworkFeatures,
     classes: npt.NDArray[np.int32],
     *,
     units: npt.NDArray[np.int64],
-    usable: npt.NDArray[np.bool_],
 ) -> Judgement:
     """Judge each label by a classifier that was fitted without the image.
 
     Args:
-        features: float16 [N, D].
+        features: Of N images.
         classes: int32 [N].
         units: int64 [N], equal for images that must be on the same side of a fold.
-        usable: bool [N], whether there are features of an image.
 
     Returns:
         The mean over several drawings of folds, as many as make the ranking stable. In each, labels
         that the other folds contradict are no longer learned from the second time.
     """
-    rows = np.flatnonzero(usable)
+    rows = np.flatnonzero(features.known)
     names, labels = np.unique(classes[rows], return_inverse=True)
-    x = _reduce(features[rows].astype(np.float32))
+    x = _reduce(np.concatenate([each[rows] for each in features], axis=1))
     total = np.zeros((len(rows), len(names)), np.float32)
     first: set[int] = set()
     penalty, repeats = 0.0, 0
@@ -216,17 +216,33 @@ def describe_judge(accuracy: float, images: int) -> str:
     return words
 
 
-def _reduce(x: Floats) -> Floats:
+def _reduce(features: npt.NDArray[np.float16]) -> Floats:
     """Scale features to unit variance, and keep their main directions and a constant."""
-    x -= x.mean(axis=0)
-    x /= x.std(axis=0) + np.float32(1e-3)
-    if len(x) < x.shape[1]:  # the same coordinates from the smaller matrix
-        values, vectors = np.linalg.eigh(x @ x.T)
-        main = (vectors * np.sqrt(np.maximum(values, 0)))[:, -_DIMENSIONS:]
+    from scipy.linalg import eigh
+
+    count, width = features.shape
+    starts = range(0, count, _BLOCK)
+    mean = features.mean(axis=0, dtype=np.float64)
+    squares = sum(((features[at : at + _BLOCK] - mean) ** 2).sum(axis=0) for at in starts)
+    scale = (1 / (np.sqrt(squares / count) + 1e-3)).astype(np.float32)
+
+    def scaled(at: int) -> Floats:
+        block: Floats = (features[at : at + _BLOCK] - mean.astype(np.float32)) * scale
+        return block
+
+    least = max(0, min(count, width) - _DIMENSIONS)
+    if count < width:  # the same coordinates from the smaller matrix
+        x = np.concatenate([scaled(at) for at in starts])
+        values, vectors = eigh(x @ x.T, subset_by_index=(least, count - 1))
+        main = vectors * np.sqrt(np.maximum(values, 0))
     else:
-        main = x @ np.linalg.eigh(x.T @ x)[1][:, -_DIMENSIONS:]
-    main /= np.sqrt(np.float32(x.shape[1]))
-    return np.concatenate([main, np.ones((len(x), 1), np.float32)], axis=1)
+        products = np.zeros((width, width), np.float32)
+        for at in starts:
+            products += (block := scaled(at)).T @ block
+        vectors = eigh(products, subset_by_index=(least, width - 1))[1]
+        main = np.concatenate([scaled(at) @ vectors for at in starts])
+    main /= np.sqrt(np.float32(width))
+    return np.concatenate([main, np.ones((count, 1), np.float32)], axis=1)
 
 
 def _choose_penalty(x: Floats, labels: npt.NDArray[np.intp], folds: npt.NDArray[np.intp]) -> float:

@@ -16,6 +16,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
+from cnnclf.quality.network_features import NetworkFeatures
 
 SIDE = 96
 PER_CLASS = 30
@@ -235,7 +236,7 @@ NETWORK_PLANTS: dict[str, Plant] = {"label-suspects": _mislabel, "outliers": _ad
 """Faults that features of a network reveal."""
 
 
-def embed_drawn(dataset: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
+def embed_drawn(dataset: Dataset, rows: npt.NDArray[np.intp]) -> NetworkFeatures:
     """Stand for a network that knows balls from boxes, and has never seen what was planted."""
     features = np.zeros((len(dataset), 32), np.float16)
     rng = np.random.default_rng(0)
@@ -243,4 +244,4 @@ def embed_drawn(dataset: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.
         kind = ("ball", "box", "planted.png").index(dataset.manifest.paths[row].split("/")[0])
         features[row] = rng.normal(0, 0.2, 32)
         features[row, 8 * kind : 8 * kind + 8] += 1
-    return features
+    return NetworkFeatures(features, features[:, :0])

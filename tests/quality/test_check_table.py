@@ -14,6 +14,7 @@ from cnnclf.quality.check_evidence import NO_NETWORKS, Networks
 from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.checking import QualityReport, check_dataset
 from cnnclf.quality.finding import Severity
+from cnnclf.quality.network_features import NetworkFeatures
 from tests.quality.drawn import FIRST, LATER_PLANTS, NETWORK_PLANTS, PLANTS, DrawnSet, embed_drawn
 
 
@@ -133,12 +134,12 @@ def test_crops_are_found_by_their_features(tmp_path: Path) -> None:
     drawn.add("planted.png", drawn.open(FIRST).crop((8, 8, 88, 88)), "ball", split="test")
     dataset = drawn.import_into(tmp_path / "dataset")
 
-    def embed(data: Dataset, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
+    def embed(data: Dataset, rows: npt.NDArray[np.intp]) -> NetworkFeatures:
         features = np.zeros((len(data), 64), np.float16)
         features[rows, rows % 64] = 1  # all others are far from each other, or equal by accident
         features[0] = np.arange(64)
         features[-1] = features[0] * 1.1  # the crop is the last row
-        return features
+        return NetworkFeatures(features, features[:, :0])
 
     assert "near-duplicates-across-splits" not in {each.check for each in check(dataset).findings}
     found = check(dataset, networks=Networks(embed), embeddings=True).findings

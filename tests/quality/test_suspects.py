@@ -1,13 +1,27 @@
 """Suspicious labels: how they are ranked, and planted ones among them."""
 
 import numpy as np
+import numpy.typing as npt
+import pytest
 
+from cnnclf.quality.network_features import NetworkFeatures
 from cnnclf.quality.suspects import (
     Judgement,
     _find_doubtful,
+    _reduce,
     cross_validate_labels,
     find_suspects,
 )
+
+
+def judge(
+    last: npt.NDArray[np.float64],
+    given: npt.NDArray[np.int32],
+    stages: npt.NDArray[np.float64] | None = None,
+) -> Judgement:
+    stages = last[:, :0] if stages is None else stages
+    features = NetworkFeatures(last.astype(np.float16), stages.astype(np.float16))
+    return cross_validate_labels(features, given, units=np.arange(len(given)))
 
 
 def test_a_label_without_any_probability_is_more_suspicious_than_a_second_choice() -> None:
@@ -24,9 +38,7 @@ def test_replaced_labels_come_first() -> None:
     features = rng.normal(size=(300, 20)) + 4 * np.eye(20)[truth]
     given = truth.astype(np.int32)
     given[:12] = (given[:12] + 1) % 3
-    judgement = cross_validate_labels(
-        features.astype("f2"), given, units=np.arange(300), usable=np.ones(300, bool)
-    )
+    judgement = judge(features, given)
     suspects = find_suspects(judgement, given)
     assert {row for row, _, _ in suspects[:10]} <= set(range(12))
     assert all(better == truth[row] for row, better, _ in suspects[:10])
@@ -48,8 +60,30 @@ def test_contradicted_labels_do_not_teach_their_error_the_second_time() -> None:
     features = rng.normal(size=(400, 20)) + 2.2 * np.eye(20)[truth]
     given = truth.astype(np.int32)
     given[np.flatnonzero(truth == 0)[:35]] = 1  # a third of class 0
-    judgement = cross_validate_labels(
-        features.astype("f2"), given, units=np.arange(400), usable=np.ones(400, bool)
-    )
+    judgement = judge(features, given)
     right = (judgement.probabilities.argmax(axis=1) == truth).mean()
     assert right > 0.81  # 0.798 where every label is learned from, 0.825 here
+
+
+@pytest.mark.parametrize("count", [300, 3000])  # fewer and more images than features
+def test_what_only_earlier_stages_see_is_judged_in_any_units(count: int) -> None:
+    rng = np.random.default_rng(1)
+    truth = np.arange(count) % 3
+    stages = 0.01 * (rng.normal(size=(count, 40)) + rng.normal(0, 2, (3, 40))[truth])
+    given = truth.astype(np.int32)
+    given[:12] = (given[:12] + 1) % 3
+    last = 50 + 20 * rng.normal(size=(count, 300))
+    last[-1] = 0  # an image that could not be decoded
+    judgement = judge(last, given, stages)
+    assert np.isnan(judgement.probabilities[-1]).all()
+    suspects = find_suspects(judgement, given)
+    assert {row for row, _, _ in suspects[:10]} <= set(range(12))
+    assert all(better == truth[row] for row, better, _ in suspects[:10])
+
+
+def test_main_directions_do_not_depend_on_which_matrix_is_smaller() -> None:
+    rng = np.random.default_rng(2)
+    features = (3 + rng.normal(size=(60, 60)) * np.linspace(0.5, 2, 60)).astype(np.float16)
+
+    one, two = _reduce(features[:59]), _reduce(np.concatenate([features[:59]] * 2))
+    np.testing.assert_allclose(one @ one.T, (two @ two.T)[:59, :59], atol=1e-2)

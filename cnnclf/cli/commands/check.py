@@ -62,6 +62,7 @@ def check_command(
     level = _read_level(strict)
     options.check_new(out_, overwrite=overwrite)
     from cnnclf.importers import open_dataset
+    from cnnclf.quality.check_table import SUSPECTS
     from cnnclf.quality.checking import check_dataset, write_report
     from cnnclf.quality.finding import Severity
     from cnnclf.training.witnesses import open_networks
@@ -72,6 +73,9 @@ def check_command(
         data, config=config, networks=networks, progress=out.progress()
     )
     _show(report)
+    if SUSPECTS in report.not_run and len(data.labels) > 1:
+        way = "--cross-validate" if data.kind == "image" else "--run RUN"
+        out.line(f"wrong labels were not looked for; with {way} they are")
     if out_ is not None:
         for path in write_report(out_, report, evidence=evidence, progress=out.progress()):
             out.line(f"wrote {path}")

@@ -12,21 +12,23 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.models.backbones import find_backbone
-from cnnclf.models.trunk import build_backbone
+from cnnclf.models.trunk import build_backbone, find_stage_end
 from cnnclf.models.weights.filling import load_weights
 from cnnclf.models.weights.sources import find_weights
 from cnnclf.progress import Progress
+from cnnclf.quality.network_features import NetworkFeatures
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.frozen.feature_cache import BATCH, gather_batch
 from cnnclf.training.frozen.feature_engines import build_engine, choose_engine
 
 EMBEDDER: Final = "efficientnet-lite0"
+_STAGES: Final = ("stage3", "stage4", "stage5", "stage6", "stage7")
 
 
 def embed_images(
     dataset: Dataset, rows: npt.NDArray[np.intp], *, threads: int | None, progress: Progress
-) -> npt.NDArray[np.float16]:
-    """Compute the features of images before the last layer of a pretrained network.
+) -> NetworkFeatures:
+    """Compute the features of images in a pretrained network.
 
     Args:
         dataset: Its files are read.
@@ -35,8 +37,8 @@ def embed_images(
         progress: Receives the number of images.
 
     Returns:
-        float16 [N, 1280] for all N images of the dataset; 0 for those that are not among `rows` or
-        cannot be decoded.
+        Float16 [N, 1280] and [N, 1488] for all N images of the dataset; 0 for those that are not
+        among `rows` or cannot be decoded.
 
     Raises:
         MissingPackageError: The weights or the backend of Keras are not installed.
@@ -50,23 +52,32 @@ def embed_images(
     size = backbone.default_size
     trunk = build_backbone(backbone, height=size, width=size)
     load_weights(trunk, source, progress=progress)
-    pooled = keras.layers.GlobalAveragePooling2D()(trunk.output)
+    pool = keras.layers.GlobalAveragePooling2D()
+    ends = [find_stage_end(trunk, backbone, stage=name) for name in _STAGES]
+    maps = [trunk.operations[end].output for end in ends]
+    spreads = [keras.ops.std(each, axis=(1, 2)) for each in maps]
+    stages = keras.ops.concatenate([pool(each) for each in maps] + spreads, axis=-1)
+    outputs = [pool(trunk.output), stages]
     # All of the image, as a duplicate or a wrong label may show only at its border.
     spec = InputSpec(
         size, size, channels=3, fit="squash", interpolation="bicubic", bands=dataset.bands
     )
     pixels = open_pixels(dataset, spec, cache="none", rows=rows, threads=threads, progress=progress)
-    engine = build_engine(choose_engine(runtime, progress), keras.Model(trunk.input, [pooled]))
-    features = np.zeros((len(dataset), pooled.shape[-1]), np.float16)
+    engine = build_engine(choose_engine(runtime, progress), keras.Model(trunk.input, outputs))
+    features = NetworkFeatures(
+        *(np.zeros((len(dataset), int(o.shape[-1])), np.float16) for o in outputs)
+    )
     with progress.task("computing features", len(rows), unit="images") as task:
 
         def write(start: int, outputs: list[npt.NDArray[Any]]) -> None:
-            features[rows[start : start + len(outputs[0])]] = outputs[0]
+            for values, found in zip(features, outputs, strict=True):
+                values[rows[start : start + len(found)]] = found
             task.advance(len(outputs[0]))
 
         starts = range(0, len(rows), BATCH)
         batches = ((at, gather_batch(pixels, rows, start=at, failed={})) for at in starts)
         engine.run(batches, write)
     for row in pixels.failed:
-        features[row] = 0
+        for values in features:
+            values[row] = 0
     return features

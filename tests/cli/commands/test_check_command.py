@@ -67,7 +67,10 @@ def test_findings_are_shown_with_cases_effect_and_action(cli: Cli, leaking: Path
     assert lines[1].startswith(f"  planted0.png (ball, test) and {FIRST} (ball, train): ")
     assert lines[2].startswith("  effect: ")
     assert lines[3].startswith("  action: ")
-    assert lines[-1] == "2 errors, 1 warning, 0 notes in 63 images of 2 classes"
+    assert lines[-2:] == [
+        "2 errors, 1 warning, 0 notes in 63 images of 2 classes",
+        "wrong labels were not looked for; with --cross-validate they are",
+    ]
     positions = [result.stdout.index(word) for word in ("error:", "warning:")]
     assert positions == sorted(positions)
 
@@ -159,6 +162,19 @@ def test_one_class(cli: Cli, tmp_path: Path) -> None:
     found = json.loads(cli("check", make_dataset(tmp_path, images), "--json").stdout)
     assert found["checks"] == {"changed": 1}  # the checksums of this manifest are made up
     assert "imbalance" in found["not_run"]
+
+
+def test_few_images_are_not_searched_for_wrong_labels_and_it_says_so(
+    cli: Cli, tmp_path: Path
+) -> None:
+    images = [("cat" if number % 2 else "dog", draw_scene(number, "ball")) for number in range(8)]
+    result = cli("check", make_dataset(tmp_path, images))
+    assert result.stdout.splitlines()[-1] == (
+        "wrong labels were not looked for; with --cross-validate they are"
+    )
+    (tmp_path / "one").mkdir()
+    one = cli("check", make_dataset(tmp_path / "one", images[:1]))
+    assert "not looked for" not in one.stdout
 
 
 def test_identical_images(cli: Cli, tmp_path: Path) -> None:
