@@ -8,13 +8,14 @@ stays readable at 40 columns, where boxes do not.
 import inspect
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import typer.core
 
 from cnnclf.cli.examples import EXAMPLES
 from cnnclf.cli.help_layout import HelpBlock, HelpRow, lay_out_help
-from cnnclf.cli.option_hints import missing_error
+from cnnclf.cli.option_hints import missing_error, valueless_error
 from cnnclf.cli.typer_errors import MissingParameter, UsageError
 
 # What most commands share and few people look for.
@@ -40,6 +41,8 @@ class HelpPage(typer.core.TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, and let every usage error know whose arguments they were."""
         given = _give_values(self.params, args)
+        if pair := _find_valueless(self.params, given):
+            raise valueless_error(ctx.command_path, *pair)
         try:
             return super().parse_args(ctx, list(given))
         except MissingParameter as error:
@@ -94,6 +97,20 @@ def _give_values(params: Sequence[Any], args: list[str]) -> list[str]:
         if arg in names and (at + 1 == len(args) or args[at + 1].startswith("-"))
     }
     return [f"{arg}=" if at in bare else arg for at, arg in enumerate(args)]
+
+
+def _find_valueless(params: Sequence[Any], args: list[str]) -> tuple[str, str] | None:
+    """Return the first option that would take the next option as its value, and the next one.
+
+    Typer would take it: `--out --json` would write into a folder of that name.
+    """
+    options = {name: param for param in params for name in (*param.opts, *param.secondary_opts)}
+    end = args.index("--") if "--" in args else len(args)
+    for one, two in pairwise(args[:end]):
+        takes_value = one.startswith("-") and one in options and not options[one].is_flag
+        if takes_value and two.startswith("-") and two.partition("=")[0] in options:
+            return one, two
+    return None
 
 
 def _usage(context: Any) -> str:

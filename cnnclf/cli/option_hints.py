@@ -63,6 +63,20 @@ def missing_error(path: str, *names: str, hint: str = "") -> UsageError:
     )
 
 
+def valueless_error(path: str, option: str, following: str) -> UsageError:
+    """Return the error for an option whose value is missing.
+
+    Args:
+        path: The command, such as `cnnclf train`.
+        option: The option, such as `--out`.
+        following: What follows it, such as `--json`.
+    """
+    return UsageError(
+        f"{path}: {option} needs a value, but {following} follows",
+        f"{path} --help describes {option}; for this very value: {option}={following}",
+    )
+
+
 def suggest_option(name: str, options: Collection[str], *, path: str) -> str:
     """Say which option was probably meant.
 

@@ -41,6 +41,26 @@ def test_nothing_is_suggested_for_an_option_like_no_other(cli: Cli) -> None:
     assert "hint: cnnclf convolve --help lists the options" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "following"),
+    [("--epochs", "--seed"), ("--out", "--json"), ("-o", "-q"), ("--out", "--device=cpu")],
+)
+def test_an_option_without_its_value_does_not_take_the_next_option(
+    cli: Cli, option: str, following: str
+) -> None:
+    result = cli("train", "pets", option, following, "1")
+    assert result.code == 2
+    assert f"error: cnnclf train: {option} needs a value, but {following} follows" in result.stderr
+    assert f"for this very value: {option}={following}" in result.stderr
+
+
+def test_values_that_begin_with_a_dash_are_still_values(cli: Cli, tmp_path: Path) -> None:
+    result = cli("check", tmp_path / "none", "--strict", "--json", "-o", "-x")  # brackets: optional
+    assert "needs a value" not in result.stderr
+    result = cli("check", tmp_path / "none", "--out=--json")
+    assert "needs a value" not in result.stderr
+
+
 def test_values_of_one_option_are_joined_by_commas(cli: Cli) -> None:
     result = cli("train", "pets", "--filters", "32", "64", "128")
     assert result.code == 2
