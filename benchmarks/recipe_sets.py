@@ -2,10 +2,12 @@
 
   stars    stars of 3 to 8 points with random position, size, rotation and colors: 60, 20 and
            80 of each for train, val and test
+  shapes   rings, disks, squares, triangles, crosses and bars likewise: 60, 60 and 80 of each
   few      15, 6 and 60 images of each class of a folder of class folders, linked
   clothes  60, 20 and 60 images of each class of an IDX pair of files, such as Fashion-MNIST
 Run from the root of the project:
     python -m benchmarks.recipe_sets OUT stars
+    python -m benchmarks.recipe_sets OUT shapes
     python -m benchmarks.recipe_sets OUT few FOLDER
     python -m benchmarks.recipe_sets OUT clothes IDX-FOLDER
 """
@@ -21,17 +23,20 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 SIDE = 160
+SHAPES = ("ring", "disk", "square", "triangle", "cross", "bar")
 SPLITS = ("train", "val", "test")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("kind", choices=("stars", "few", "clothes"))
+    parser.add_argument("kind", choices=("stars", "shapes", "few", "clothes"))
     parser.add_argument("source", type=Path, nargs="?")
     arguments = parser.parse_args()
     if arguments.kind == "stars":
         draw_stars(arguments.out / "stars")
+    elif arguments.kind == "shapes":
+        draw_shapes(arguments.out / "shapes")
     elif arguments.source is None:
         parser.error(f"{arguments.kind} needs a source")
     elif arguments.kind == "few":
@@ -48,6 +53,42 @@ def draw_stars(out: Path) -> None:
             for index in range(count):
                 star = draw_star(random.Random(f"{points}{split}{index}"), points)
                 star.save(folder / f"{index}.jpg", quality=88)
+
+
+def draw_shapes(out: Path) -> None:
+    for name in SHAPES:
+        for split, count in zip(SPLITS, (60, 60, 80), strict=True):
+            folder = out / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                shape = draw_shape(random.Random(f"{name}{split}{index}"), name)
+                shape.save(folder / f"{index}.png")
+
+
+def draw_shape(rng: random.Random, name: str) -> Image.Image:
+    noise = Image.frombytes("RGB", (16, 16), rng.randbytes(768))
+    image = noise.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    pen, color = ImageDraw.Draw(image), draw_color(rng)
+    radius, width = rng.uniform(30, 55), rng.randrange(10, 18)
+    x, y = rng.uniform(55, SIDE - 55), rng.uniform(55, SIDE - 55)
+    box = (x - radius, y - radius, x + radius, y + radius)
+    if name in {"ring", "disk"}:
+        pen.ellipse(box, fill=color if name == "disk" else None, outline=color, width=width)
+        return image
+    turn = rng.uniform(0, 2 * math.pi)
+    corners = {"triangle": 3, "square": 4}.get(name, 2)
+    ends = [
+        (x + radius * math.cos(angle), y + radius * math.sin(angle))
+        for angle in (turn + 2 * math.pi * corner / corners for corner in range(corners))
+    ]
+    if corners > 2:
+        pen.polygon(ends, fill=color)
+        return image
+    pen.line(ends, fill=color, width=width)
+    if name == "cross":
+        dx, dy = ends[0][0] - x, ends[0][1] - y
+        pen.line([(x - dy, y + dx), (x + dy, y - dx)], fill=color, width=width)
+    return image
 
 
 def draw_star(rng: random.Random, points: int) -> Image.Image:
