@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnclf.api.arguments import Logged, Settings, StrPath, resolve, texts_of
-from cnnclf.config import FinetuneConfig, ImportConfig, TrainConfig, TuneConfig
+from cnnclf.config import FinetuneConfig, TrainConfig, TuneConfig
 from cnnclf.errors import UsageError
 from cnnclf.progress import Progress
 
@@ -63,7 +63,7 @@ def train(
     progress = progress or Logged()
     _check_out(out)
     check_settings(settings, given=given)
-    data = _open_for_training(dataset, settings.runtime.seed, progress=progress)
+    data = _open_for_training(dataset, progress=progress)
     plan = plan_training(settings, data, given=given)
     return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
 
@@ -108,7 +108,7 @@ def finetune(
     progress = progress or Logged()
     _check_out(out)
     check_settings(settings, given=given)
-    data = _open_for_training(dataset, settings.runtime.seed, progress=progress)
+    data = _open_for_training(dataset, progress=progress)
     plan = plan_finetuning(settings, data, given=given)
     fetch_weights(plan.weights, progress=progress)
     return _execute(plan, data, out, listeners=listeners, progress=progress, verbose=verbose)
@@ -218,7 +218,7 @@ def tune(
     progress = progress or Logged()
     if out is not None:
         check_new_search(Path(out))
-    data = _open_for_training(dataset, settings.seed, progress=progress)
+    data = _open_for_training(dataset, progress=progress)
     request, _ = prepare_search(
         data, settings, command=command, space=space, source="space", fix=texts_of(fix)
     )
@@ -234,12 +234,12 @@ def _check_out(out: StrPath | None) -> None:
         check_new_run(Path(out))
 
 
-def _open_for_training(dataset: "Dataset | StrPath", seed: int, *, progress: Progress) -> "Dataset":
+def _open_for_training(dataset: "Dataset | StrPath", *, progress: Progress) -> "Dataset":
     from cnnclf.data.checks import check_trainable
     from cnnclf.importers import open_dataset
 
     data = (
-        open_dataset(dataset, options=ImportConfig(seed=seed), progress=progress)
+        open_dataset(dataset, progress=progress)
         if isinstance(dataset, str | os.PathLike)
         else dataset
     )

@@ -223,7 +223,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
     planning = trainer.load()
     with blaming_options(origins):
         planning.check(config, given=origins)
-    dataset = open_source(source, seed=config.runtime.seed)
+    dataset = open_source(source)
     for warning in check_trainable(dataset, uneven="--balance weights compensates for it"):
         out.warn(warning)
     _note_oddities(dataset)
@@ -232,12 +232,11 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
     return _begin(trainer, plan, dataset, request)
 
 
-def open_source(source: str, *, seed: int) -> "Dataset":
-    """Open a dataset, or import any other source with the seed of the settings."""
-    from cnnclf.config import ImportConfig
+def open_source(source: str) -> "Dataset":
+    """Open a dataset, or import any other source; its split is the same with every seed."""
     from cnnclf.importers import open_dataset
 
-    return open_dataset(source, options=ImportConfig(seed=seed), progress=out.progress())
+    return open_dataset(source, progress=out.progress())
 
 
 def _note_oddities(dataset: "Dataset") -> None:

@@ -63,8 +63,7 @@ class Origin:
         from cnnclf.config import ImportConfig
         from cnnclf.importers import open_dataset
 
-        # A source that was trained on directly was split with the seed of the run.
-        options = ImportConfig(seed=self.plan.seed if self.plan else 0, one_class=True)
+        options = ImportConfig(one_class=True)
         place = given or self._find_data(command)
         return open_dataset(place, options=options, progress=progress)
 

@@ -213,11 +213,9 @@ class PlanOrigin:
 
     Args:
         dataset: Name, path and fingerprint of the dataset.
-        seed: Seed of the run.
     """
 
     dataset: Mapping[str, str]
-    seed: int
 
 
 def read_origin(path: Path) -> PlanOrigin:
@@ -228,9 +226,7 @@ def read_origin(path: Path) -> PlanOrigin:
     """
     return parse_plan(
         path,
-        lambda content: PlanOrigin(
-            _read_dataset(content), int(content["config"]["runtime"]["seed"])
-        ),
+        lambda content: PlanOrigin(_read_dataset(content)),
     )
 
 

@@ -63,7 +63,7 @@ def augment_preview_command(
         options=given_settings(settings),
         command="augment-preview",
     )
-    found = open_source(dataset, seed=loaded.runtime.seed)
+    found = open_source(dataset)
     with blaming_options(origins):
         plan = plan_training(loaded, found, given=origins)
     if not plan.operations and not each:

@@ -44,7 +44,7 @@ def check_order_command(
 
     typed = given_settings(settings)
     config, origins = load_config(options=_FIXED | typed, command="check-order")
-    found = open_source(dataset, seed=config.runtime.seed)
+    found = open_source(dataset)
     check_trainable(found, uneven="")
     with blaming_options(origins):
         plan = plan_training(config, found, given=origins)

@@ -56,7 +56,7 @@ def lr_find_command(
         loaded |= {"optimizer.name": "adamw"}  # as for a rate that is given
         if (name := choose_optimizer(origins)[0]) != "adamw":
             remark = f", as train with --learning-rate; without it, train uses {name}"
-    found = open_source(dataset, seed=loaded.runtime.seed)
+    found = open_source(dataset)
     with blaming_options(origins):
         plan = plan_training(loaded, found, given=origins)
     runtime = set_up(plan, verbose=verbose, progress=out.progress())

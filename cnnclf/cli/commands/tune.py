@@ -159,7 +159,7 @@ def _prepare(
     config, _ = load_config(options=given, kind=TuneConfig)
     _, origins = load_config(assignments=fix, kind=RECIPES[command].kind)
     searched = None if space is None else load_space(space)
-    data = open_source(source, seed=config.seed)
+    data = open_source(source)
     for warning in check_trainable(data, uneven="--fix training.balance=weights compensates"):
         out.warn(warning)
     with blaming_options({} if searched else origins):

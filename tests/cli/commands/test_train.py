@@ -57,6 +57,16 @@ def test_a_dry_run_shows_the_plan_with_reasons_and_writes_nothing(
     assert "learning rate" not in shown.stderr
 
 
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_a_folder_has_one_split_with_every_seed(cli: Cli, images: Path, command: str) -> None:
+    found = [
+        json.loads(cli(command, images, "--dry-run", "--json", "--seed", seed).stdout)["plan"]
+        for seed in (0, 1)
+    ]
+    assert [each["config"]["runtime"]["seed"] for each in found] == [0, 1]
+    assert found[0]["dataset"] == found[1]["dataset"]
+
+
 def test_a_dry_run_estimates_the_memory_from_the_batch_size(cli: Cli, images: Path) -> None:
     lines = {}
     for size in (8, 80):
