@@ -22,6 +22,7 @@ from cnnclf.cli.table_layout import (
     right_aligned,
     squeeze,
     wrap_line,
+    wrap_row,
     wrap_to_copy,
 )
 from cnnclf.cli.terminal_images import encode_image, find_protocol
@@ -120,9 +121,15 @@ class Output:
         if not self.json_mode:
             self._print("stdout", text)
 
-    def row(self, words: Sequence[str]) -> None:
-        """Write a line for people that a terminal breaks only between these words."""
-        self.data(wrap_to_copy([*map(safe_text, words)], self.width("stdout")) + "\n")
+    def row(self, words: Sequence[str], *, indent: int) -> None:
+        """Write a line for people that a terminal breaks only between these words.
+
+        Args:
+            words: What stays whole.
+            indent: Spaces before its last column, below which the line continues.
+        """
+        width = self.width("stdout")
+        self.data(wrap_row([*map(safe_text, words)], width, indent=indent) + "\n")
 
     def image(self, pixels: "npt.NDArray[np.uint8]") -> bool:
         """Draw an image, on a terminal with colors that can show it.

@@ -3,7 +3,7 @@
 import contextlib
 import json as json_module
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -343,9 +343,9 @@ class _TableRows(_StdoutRows):
     """Lines of a table, aligned without knowing later paths."""
 
     def __init__(self, columns: "RowColumns", labels: tuple[str, ...]) -> None:
-        self._columns = columns
-        shown = map(safe_text, (*labels, "unknown"))
-        self._width = min(max(map(count_cells, shown)), 24)
+        words = ("label", *labels, *(("unknown",) if columns.nearest else ()))
+        self._width = min(max(count_cells(safe_text(each)) for each in words), 24)
+        self._indent = self._width + len("  probability  ")
         out.data(f"{'label':<{self._width}}  probability  path\n")
 
     def write(self, prediction: "Prediction") -> None:
@@ -356,13 +356,22 @@ class _TableRows(_StdoutRows):
         label = pad_cells(safe_text(prediction.label or "-"), self._width)
         words = [f"{label}  {best:>11} ", str(prediction.path)]
         if prediction.label_set:
-            words.append(f" {{{', '.join(prediction.label_set)}}}")
+            words += _enclose("{", prediction.label_set, "}")
         if prediction.is_unfamiliar:
             words.append(" unlike anything learned")
         if prediction.placed:
             words.append(f"-> {prediction.placed}")
         if others:
-            words.append(f" ({', '.join(f'{label} {value:.4f}' for label, value in others)})")
+            words += _enclose("(", [f"{label} {value:.4f}" for label, value in others], ")")
         if prediction.error:
-            words += f" error: {prediction.error}".split(" ")
-        out.row(words)
+            words += [" error:", *prediction.error.split(" ")]
+        out.row(words, indent=self._indent)
+
+
+def _enclose(opening: str, items: Sequence[str], closing: str) -> list[str]:
+    """Return items as words of a list in brackets, with one more space before it."""
+    last = len(items) - 1
+    return [
+        ("" if at else f" {opening}") + item + ("," if at < last else closing)
+        for at, item in enumerate(items)
+    ]

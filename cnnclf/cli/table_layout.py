@@ -108,26 +108,44 @@ def wrap_line(text: str, width: int | None) -> list[str]:
     return [indent + line for line in _fill(_WORD.findall(text), width - len(indent))]
 
 
-def wrap_to_copy(text: str | Sequence[str], width: int | None) -> str:
+def wrap_to_copy(text: str, width: int | None) -> str:
     """Fill a line with spaces, for a terminal to break between words and copy as one line.
 
     Args:
-        text: The line, or the words that stay whole.
+        text: The line.
         width: Columns; None for any.
     """
     if width is None:
-        return text if isinstance(text, str) else " ".join(text)
-    lines = wrap_line(text, width - 1) if isinstance(text, str) else _fill(text, width - 1)
+        return text
+    return _join_to_copy(wrap_line(text, width - 1), width)
+
+
+def wrap_row(words: Sequence[str], width: int | None, *, indent: int) -> str:
+    """Join words for a terminal to break only between them, below the last column of a table.
+
+    Args:
+        words: What stays whole.
+        width: Columns; None for any.
+        indent: Spaces before that column; words that it has no room for start at its left.
+    """
+    if width is None:
+        return " ".join(words)
+    return _join_to_copy(_fill(words, width - 1, indent=indent), width)
+
+
+def _join_to_copy(lines: Sequence[str], width: int) -> str:
     # At least one space follows each line, or the words beside a break would be copied as one.
     filled = (line + " " * (-(count_cells(line) + 1) % width + 1) for line in lines[:-1])
     return "".join(filled) + lines[-1]
 
 
-def _fill(words: Sequence[str], width: int) -> list[str]:
+def _fill(words: Sequence[str], width: int, *, indent: int = 0) -> list[str]:
     lines = [words[0] if words else ""]
     for word in words[1:]:
         if count_cells(lines[-1]) + 1 + count_cells(word) <= width:
             lines[-1] += f" {word}"
         else:
-            lines.append(word)
+            word = word.lstrip()
+            fits = indent + count_cells(word) <= width
+            lines.append(" " * (indent if fits else min(indent, 2)) + word)
     return lines

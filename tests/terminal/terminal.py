@@ -48,6 +48,7 @@ def run(
     columns: int = 80,
     module: str = "cnnclf",
     timeout_s: float = 120,
+    cwd: Path = ROOT,
     **environment: str,
 ) -> Shown:
     """Run `python -m MODULE ARGUMENTS...` and give what it showed.
@@ -59,6 +60,7 @@ def run(
         columns: Of the terminal, which has 50 lines.
         module: What to run.
         timeout_s: After which it is killed.
+        cwd: Where it runs.
         **environment: More variables.
     """
     ours, theirs = pty.openpty()
@@ -81,7 +83,7 @@ def run(
         words = ["sh", "-c", f'exec "$@" {redirect}', "sh", *words]
     process = subprocess.Popen(
         words,
-        cwd=ROOT,
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=files["stdout"],
         stderr=files["stderr"],
