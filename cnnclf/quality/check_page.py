@@ -1,6 +1,7 @@
 """check.html: the findings with their images, in one file that can be sent to a colleague."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from html import escape
@@ -77,6 +78,11 @@ def render_page(found: Found, evidence: Evidence, *, not_run: dict[str, str]) ->
 def _text(text: str) -> str:
     """Escape for HTML, and show what would not be visible or turn the reading direction."""
     return escape(show(text))
+
+
+def break_between_parts(path: str) -> str:
+    """Escape a path for HTML that a narrow place breaks between its parts, not inside of words."""
+    return re.sub("(?<=[/_-])", "<wbr>", _text(path))
 
 
 def _count_severities(findings: Sequence[Finding]) -> str:
@@ -199,7 +205,7 @@ def _render_figure(
     digest = "" if row is None else evidence.dataset.manifest.sha256[row][:16]
     marks = f' data-image="{_data(path, digest)}"' if digest else ""
     return (
-        f"<figure{marks}>{image}<figcaption>{_text(path)}<br>{'<br>'.join(lines)}</figcaption>"
+        f"<figure{marks}>{image}<figcaption>{break_between_parts(path)}<br>{'<br>'.join(lines)}</figcaption>"
         "</figure>"
     )
 

@@ -15,10 +15,11 @@ import pytest
 
 from cnnclf.config import CheckConfig
 from cnnclf.progress import Silent
+from cnnclf.quality import check_page
 from cnnclf.quality.checking import QualityReport, check_dataset, write_report
 from tests.quality.drawn import FIRST, PLANTS, DrawnSet
 
-VOID = {"meta", "img", "br", "link", "input"}
+VOID = {"meta", "img", "br", "wbr", "link", "input"}
 HOSTILE = '<script>alert("x")</script>\u202e'
 
 
@@ -127,7 +128,9 @@ def test_names_are_text(written: tuple[str, QualityReport]) -> None:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
+# Its windows are at least 500 pixels wide, so the body is made as narrow as a phone.
 WALK = """<script>
+document.body.style.width = "360px";
 const press = (key) => document.body.dispatchEvent(
   new KeyboardEvent("keydown", { key, bubbles: true }));
 window.prompt = (words, suggested) => suggested || 'say "box", please';
@@ -137,7 +140,8 @@ document.title = JSON.stringify({
   current: document.querySelector(".current").closest("section").id,
   marked: [...document.querySelectorAll("figure[data-mark]")].map((each) => each.dataset.mark),
   button: document.getElementById("export").textContent,
-  wide: document.documentElement.scrollWidth > innerWidth,
+  wide: document.body.scrollWidth > 360,
+  images: [...document.querySelectorAll(".pair img, .pair .none")].map((each) => each.clientWidth),
 });
 </script>"""
 
@@ -149,7 +153,7 @@ def test_keys_walk_and_mark_in_a_browser(
     page = tmp_path / "check.html"
     page.write_text(written[0].replace("</body>", WALK + "</body>"), encoding="utf-8")
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=400,800", page.as_uri()]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=800,800", page.as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     title = re.search("<title>(.+?)</title>", shown, flags=re.DOTALL)
     assert title is not None
@@ -163,3 +167,9 @@ def test_keys_walk_and_mark_in_a_browser(
     assert "remove" in found["marked"]
     assert found["button"] == "Export decisions.csv (2)"
     assert not found["wide"]
+    assert 112 < min(found["images"]) <= max(found["images"]) <= 160
+
+
+def test_paths_break_between_their_parts() -> None:
+    broken = "a &amp; b/<wbr>long_<wbr>name-<wbr>1.png"
+    assert check_page.break_between_parts("a & b/long_name-1.png") == broken
