@@ -117,5 +117,7 @@ def test_recorded(golden: Golden, tmp_path: Path) -> None:
     calls = [(width, command.split()) for command, width in product(RECORDED, WIDTHS)]
     shown = run_each(calls, CNNCLF_CACHE_DIR=str(tmp_path), KERAS_HOME="/none")
     for (width, words), each in zip(calls, shown, strict=True):
+        assert each.code == 0, words
+        assert max(map(len, each.screen)) <= width
         name = "-".join(word for word in words if word.isalpha())
         golden(f"terminal/{name}-{width}.txt", "\n".join(each.screen) + "\n")
