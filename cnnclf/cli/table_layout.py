@@ -145,7 +145,7 @@ def _fill(words: Sequence[str], width: int, *, indent: int = 0) -> list[str]:
         if count_cells(lines[-1]) + 1 + count_cells(word) <= width:
             lines[-1] += f" {word}"
         else:
-            word = word.lstrip()
-            fits = indent + count_cells(word) <= width
-            lines.append(" " * (indent if fits else min(indent, 2)) + word)
+            first = word.lstrip()
+            fits = indent + count_cells(first) <= width
+            lines.append(" " * (indent if fits else min(indent, 2)) + first)
     return lines
