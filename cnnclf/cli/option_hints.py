@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -107,15 +106,17 @@ def find_run(typed: Iterable[str | None]) -> str | None:
 
 def suggest_use(run: str) -> str:
     """Say how a run is used by the command that made it."""
-    name, made_by = shlex.quote(run), "train"
-    with suppress(RunError):  # a damaged plan does not say it
-        made_by = RunDirectory(Path(run)).read_command()
-    ways = [
-        f"with its settings: cnnclf {made_by} DATASET --config {name}",
-        f"to continue it: cnnclf {made_by} --resume {name}",
-        f"for more epochs: cnnclf train --extend {name} --epochs N",
-    ]
-    return "; ".join(ways if made_by == "train" else ways[:2])
+    found = RunDirectory(Path(run))
+    try:
+        command = found.read_command()
+        ways = [
+            f"with its settings: cnnclf {command} DATASET --config {shlex.quote(run)}",
+            f"to continue it: {found.resume_command()}",
+            found.more_epochs_hint(),
+        ]
+    except RunError as error:  # its plan is damaged
+        return error.message
+    return "; ".join(ways)
 
 
 def suggest_for_extra(extra: Sequence[str], options: Collection[str]) -> str:

@@ -90,7 +90,7 @@ def list_shown(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def format_figure(key: str, value: object) -> object:
-    """Format a figure of a run record with its unit."""
+    """Format a figure of a run, with its unit where no heading has it."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if key.endswith("_s") and key != "images_per_s":
             return format_seconds(value)
@@ -98,6 +98,8 @@ def format_figure(key: str, value: object) -> object:
             return f"{100 * value:.1f} %"
         if key == "images_per_s":
             return format_rate(value)
+        if key.endswith("_ms"):
+            return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else value
 
 

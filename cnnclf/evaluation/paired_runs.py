@@ -159,12 +159,13 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> PairedTest:
 
 
 def open_compared(test: PairedTest) -> "Dataset":
-    """Open the dataset that two runs were evaluated on.
+    """Open the dataset that two runs were evaluated on, shown with the values of the first.
 
     Raises:
         DataError: It is not where it was, or has changed.
     """
     from cnnclf.data.manifest import load_dataset
+    from cnnclf.planning.value_range import show_as_trained
 
     folder = load_dataset(test.dataset)
     if folder.fingerprint != test.fingerprint:
@@ -172,7 +173,7 @@ def open_compared(test: PairedTest) -> "Dataset":
             f"the dataset in {test.dataset} has changed since {test.first} was evaluated on it",
             f"evaluate again: cnnclf evaluate {shlex.quote(str(test.first))}",
         )
-    return folder
+    return show_as_trained(folder, RunDirectory(test.first))
 
 
 def draw_changed(test: PairedTest, path: Path) -> None:

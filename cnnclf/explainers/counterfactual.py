@@ -50,7 +50,9 @@ class Flip:
     Args:
         change: The family.
         strength: Its smallest strength that changes the label; None if none does.
-        pixels: The changed image; the most changed one if the label stays.
+        shown: The strength of the image below: that one, or the one at which the label that stays
+            is least probable.
+        pixels: The changed image.
         label: The label of the changed image.
         probability: Its probability.
         distance: Root mean square difference of pixels, 0..255.
@@ -58,6 +60,7 @@ class Flip:
 
     change: Change
     strength: float | None
+    shown: float
     pixels: Pixels
     label: str
     probability: float
@@ -80,7 +83,8 @@ def explain_counterfactual(context: ExplainContext, subject: Subject) -> Explana
         caption = (
             f"{flip.change.describe(flip.strength)} it becomes {flip.label}"
             if flip.strength is not None
-            else f"stays {flip.label}, even {flip.change.describe_most()}"
+            else f"stays {flip.label}, even {flip.change.describe_most()}; "
+            f"least sure {flip.change.describe(flip.shown)}"
         )
         title = f"{flip.label}, {100 * flip.probability:.1f} %"
         tiles.append(Tile(to_rgb(flip.pixels), title, caption, marked=flip.strength is not None))
@@ -102,6 +106,7 @@ def explain_counterfactual(context: ExplainContext, subject: Subject) -> Explana
                 {
                     "change": flip.change.name,
                     "strength": flip.strength,
+                    "shown": flip.shown,
                     "label": flip.label,
                     "probability": flip.probability,
                     "distance": flip.distance,
@@ -118,13 +123,14 @@ def find_flip(context: ExplainContext, subject: Subject, *, change: Change) -> F
     network = context.network
     images = np.stack([change.apply(subject.pixels, each) for each in change.strengths])
     probabilities = network.probabilities(network.logits(images))
-    answers = probabilities.argmax(axis=1)
-    changed = np.flatnonzero(answers != np.argmax(subject.probabilities))
-    at = int(changed[0]) if len(changed) else len(images) - 1
+    answers, own = probabilities.argmax(axis=1), int(np.argmax(subject.probabilities))
+    changed = np.flatnonzero(answers != own)
+    at = int(changed[0] if len(changed) else probabilities[:, own].argmin())
     difference = images[at].astype(np.float64) - subject.pixels
     return Flip(
         change,
         change.strengths[at] if len(changed) else None,
+        change.strengths[at],
         images[at],
         network.labels[int(answers[at])],
         float(probabilities[at].max()),

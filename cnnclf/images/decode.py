@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -154,17 +155,32 @@ def fit_pixels(pixels: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np
     """
     pixels = np.asarray(pixels)
     is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in {1, 3, 4})
-    if pixels.dtype != np.uint8 or not is_image or not pixels.size:
+    if not is_image or not pixels.size:
         raise ImageError(
             "expected uint8 pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
             f"received {pixels.dtype} of shape {pixels.shape}",
-            "values are 0 to 255, and colors come last",
+            "colors come last; several images are (n, H, W, C), or a list of arrays",
         )
+    if pixels.dtype != np.uint8:
+        raise _refuse_type(pixels)
     flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     image = Image.fromarray(np.ascontiguousarray(flat))
     width, height = image.size
     loaded = LoadedImage(image, (0, 0, width, height), width, height, image.mode, "", ())
     return np.asarray(fit(loaded, spec)).reshape(spec.shape).copy()
+
+
+def _refuse_type(pixels: "npt.NDArray[Any]") -> ImageError:
+    """Return the error for pixels of another type; the hint is how these become bytes."""
+    values, low, high = "", -1.0, -1.0
+    if pixels.dtype.kind in "biuf":
+        low, high = float(pixels.min()), float(pixels.max())
+        values = f" of {low:.4g} to {high:.4g}"
+    hint = "scale them to 0 to 255, or give files, whose values are read as in training"
+    if low >= 0 and high <= 255:
+        scaled = "(255 * pixels)" if high <= 1 else "pixels"
+        hint = f'as the values of an image file: {scaled}.round().astype("uint8")'
+    return ImageError(f"expected uint8 pixels of 0 to 255, received {pixels.dtype}{values}", hint)
 
 
 def count_16_bit_values(

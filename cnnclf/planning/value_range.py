@@ -1,7 +1,12 @@
 """The values that become black and white in images of more than 8 bits."""
 
+from dataclasses import replace
+
 from cnnclf.data.bit_depth import ValueRange, find_bits, to_range
 from cnnclf.data.manifest import Dataset
+from cnnclf.files import read_json
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.runs.run_directory import RunDirectory, section
 
 
 def plan_range(
@@ -32,3 +37,15 @@ def plan_range(
         f"which needs {bits} bits"
     )
     return to_range(bits)
+
+
+def show_as_trained(dataset: Dataset, run: RunDirectory) -> Dataset:
+    """Return the dataset with the values that a run makes black and white, if it has a plan.
+
+    Raises:
+        RunError, ConfigError: The plan is damaged.
+    """
+    spec = section(read_json(run.plan), "input_spec") if run.plan.exists() else {}
+    if not spec:
+        return dataset
+    return replace(dataset, shown_range=InputSpec.from_dict(spec).value_range)

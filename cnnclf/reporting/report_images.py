@@ -1,14 +1,13 @@
 """Which images a report shows, as thumbnails and with evidence maps."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnnclf.errors import CnnclfError, ImageError
-from cnnclf.images.input_spec import InputSpec
 from cnnclf.pages.html_page import as_data
 from cnnclf.progress import Progress
 from cnnclf.reporting.prediction_table import PredictionTable
@@ -66,6 +65,7 @@ def open_images(files: RunFiles, evaluation: Evaluation | None, *, progress: Pro
     """
     from cnnclf.inference.origins import Origin, quote
     from cnnclf.planning.plan import read_origin
+    from cnnclf.planning.value_range import show_as_trained
 
     run = files.directory
     origin = Origin(run.path, run.path, run, read_origin(run.plan))
@@ -73,8 +73,7 @@ def open_images(files: RunFiles, evaluation: Evaluation | None, *, progress: Pro
     other = data.get("directory") if data.get("trained_on") is False else None
     place = None if other is None else Path(str(other))
     opened = origin.open_data(place, progress, command=quote("cnnclf", "evaluate", run.path))
-    spec = InputSpec.from_dict(section(files.plan, "input_spec"))
-    return replace(opened, shown_range=spec.value_range)
+    return show_as_trained(opened, run)
 
 
 def make_thumbnail(dataset: "Dataset", path: str, *, side: int = _SIDE) -> str:

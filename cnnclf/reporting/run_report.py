@@ -128,7 +128,8 @@ def report_run(
     chosen = _choose_evaluation(files, evaluation)
     missing = _Missing()
     if files.status != "finished":
-        missing.notes.append(f"the run is {files.status}: this is what there is so far")
+        why = files.record.get("why_ended")
+        missing.notes.append(f"the run is {files.status}: {why or 'this is what there is so far'}")
     dataset = missing.attempt("images", lambda: open_images(files, None, progress=progress))
     page = render_page(
         Path(__file__).with_name("report.html"),
@@ -170,6 +171,7 @@ def _describe_run(files: RunFiles) -> dict[str, str]:
     record = files.record
     found = {
         "status": files.status,
+        "why it ended": record.get("why_ended"),
         "command": record.get("command"),
         "created": record.get("created"),
         "ended": record.get("ended"),

@@ -74,7 +74,7 @@ class Extension:
         state = read_json(run.last / STATE_FILE)
         # Patience starts again, else a run that it ended would end at once.
         state |= {"epochs_without_better": 0, "plateau_wait": 0, "stopped": None}
-        state |= {"is_time_up": False, "spent_s": 0.0}
+        state |= {"is_time_up": False, "endings": [], "spent_s": 0.0}
         write_json_atomic(run.last / STATE_FILE, state)
         write_json_atomic(run.plan, self.plan.to_dict())
         if (settings := self.plan.to_toml()) is not None:

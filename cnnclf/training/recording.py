@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """How a run ends if nothing goes wrong."""
+    """How a run ends if nothing goes wrong, and why; nothing if as planned."""
 
     status: RunStatus = RunStatus.FINISHED
+    reason: str = ""
 
 
 @contextmanager
@@ -48,22 +49,26 @@ def recorded(
         run.remove_unfinished()
         record = run.update_run(
             status=RunStatus.RUNNING,
+            why_ended=None,
             device=runtime.summary,
             precision=runtime.precision,
             precision_reason=runtime.precision_reason,
             seed=runtime.seed,
             versions=dict(runtime.versions),
         )
-        outcome, status = Outcome(), RunStatus.FAILED
+        outcome, status, reason = Outcome(), RunStatus.FAILED, None
         try:
             yield outcome
-            status = outcome.status
+            status, reason = outcome.status, outcome.reason or None
         except KeyboardInterrupt:
             status = RunStatus.INTERRUPTED
             raise
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            raise
         finally:
             wall_s = (record.get("wall_s") or 0.0) + seconds()
-            run.update_run(status=status, wall_s=round(wall_s, 3))
+            run.update_run(status=status, why_ended=reason, wall_s=round(wall_s, 3))
 
 
 def draw_curves(run: RunDirectory, state: TrainingState) -> None:

@@ -298,8 +298,10 @@ def open_work(
     with recorded(run, runtime, seconds=work.seconds) as outcome:
         log.note(f"{runtime.summary} ({runtime.precision_reason})")
         yield work
-        if work.state is not None and work.state.stopped is StopRequest.PRUNE:
-            outcome.status = RunStatus.PRUNED
+        if work.state is not None:
+            outcome.reason = "; ".join(work.state.endings)
+            if work.state.stopped is StopRequest.PRUNE:
+                outcome.status = RunStatus.PRUNED
 
 
 def _read_spent(run: RunDirectory) -> float:

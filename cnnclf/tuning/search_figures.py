@@ -95,7 +95,7 @@ def draw_coordinates(
             _place(each, points[number], number) if each.key in settings[number] else _DEFAULT
             for each in shown
         ]
-        part = rank / max(1, len(drawn) - 1)
+        part = rank / (len(drawn) - 1) if len(drawn) > 1 else 1.0
         alpha = 0.35 + 0.6 * part**3
         axes.plot(range(len(shown)), places, "o-", ms=3, color=colors(part), alpha=alpha)
     for index, dimension in enumerate(shown):

@@ -17,7 +17,7 @@ from cnnclf.tuning.leaderboard import BEST_FILE, COORDINATES_FILE, FIGURE_FILE, 
 from cnnclf.tuning.request import SearchRequest
 from cnnclf.tuning.space import describe_settings
 
-_FIGURES = {FIGURE_FILE: "Accuracy against time", COORDINATES_FILE: "Settings of all trials"}
+_FIGURES = {FIGURE_FILE: "Accuracy against time", COORDINATES_FILE: "Settings of the trials"}
 
 
 class _Row(BaseModel):

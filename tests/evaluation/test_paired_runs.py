@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import DataError, RunError
-from cnnclf.evaluation.paired_runs import compare_runs, draw_changed
+from cnnclf.evaluation.paired_runs import compare_runs, draw_changed, open_compared
 from cnnclf.files import read_json, write_json_atomic
+from cnnclf.images.input_spec import InputSpec
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
@@ -128,8 +130,6 @@ def test_labels_that_differ_are_other_images(tmp_path: Path) -> None:
 
 
 def test_changed_images_are_drawn_in_two_groups(tmp_path: Path) -> None:
-    from PIL import Image
-
     place = import_source(
         Path("sample_data/x_or_o"), tmp_path / "data", progress=Silent()
     ).directory
@@ -150,6 +150,28 @@ def test_changed_images_are_drawn_in_two_groups(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="has changed since"):
         draw_changed(compare_runs(first, second), tmp_path / "changed.png")
+
+
+@pytest.mark.parametrize(("chosen", "gray"), [([0, 4000], 127), ([0, 2000], 255)])
+def test_images_are_shown_with_the_values_of_the_run(
+    chosen: list[int], gray: int, tmp_path: Path
+) -> None:
+    for label in "ox":
+        (tmp_path / "deep" / label).mkdir(parents=True)
+        for number in range(2):
+            pixels = np.full((8, 8), 2000 + number, np.uint16)
+            Image.fromarray(pixels).save(tmp_path / "deep" / label / f"{number}.png")
+    place = import_source(tmp_path / "deep", tmp_path / "data", progress=Silent()).directory
+    dataset = load_dataset(place)
+    paths = list(dataset.manifest.paths)
+    where = {"fingerprint": dataset.fingerprint, "dataset": str(place), "paths": paths}
+    first = write_evaluation(tmp_path / "a", ["x"] * 4, **where)  # type: ignore[arg-type]
+    second = write_evaluation(tmp_path / "b", ["o"] * 4, **where)  # type: ignore[arg-type]
+    spec = InputSpec(8, 8).to_dict() | {"value_range": chosen}
+    write_json_atomic(first.plan, {"input_spec": spec})
+    shown = open_compared(compare_runs(first, second))
+    image = shown.reduce(shown.root / paths[0], 8).image
+    assert abs(np.asarray(image.convert("L")).mean() - gray) < 2
 
 
 def test_changed_arrays_are_drawn(tmp_path: Path) -> None:

@@ -309,6 +309,25 @@ def test_the_smallest_change_is_found(square: ExplainContext) -> None:
     assert len(explanation.scores["changes"]) == len(CHANGES)
 
 
+def test_a_label_that_stays_is_shown_where_it_is_least_sure(
+    square: ExplainContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = make_subject(square, np.full((28, 28, 1), 42, np.uint8))
+    change = next(change for change in CHANGES if change.name == "brightness")
+    own = int(np.argmax(subject.probabilities))
+    likely = np.full((len(change.strengths), len(square.network.labels)), 0.1)
+    likely[:, own] = 0.9
+    likely[3, own] = 0.6
+    monkeypatch.setattr(type(square.network), "probabilities", lambda *_: likely)
+    flip = find_flip(square, subject, change=change)
+    assert flip.strength is None
+    assert flip.shown == change.strengths[3]
+    assert (flip.pixels == change.apply(subject.pixels, flip.shown)).all()
+    explanation = explain_counterfactual(square, subject)
+    captions = [tile.caption for row in explanation.tiles for tile in row if tile is not None]
+    assert f"least sure {change.describe(change.strengths[3])}" in "".join(captions)
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
 def test_strengths_grow_and_images_change(change: Any) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 12, 3)).astype(np.uint8)

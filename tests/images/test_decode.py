@@ -835,3 +835,21 @@ class TestFitPixels:
     def test_other_arrays_are_refused(self, pixels: np.ndarray) -> None:
         with pytest.raises(ImageError, match="expected uint8 pixels"):
             fit_pixels(pixels, InputSpec(4, 4))
+
+    @pytest.mark.parametrize(
+        ("pixels", "values", "hint"),
+        [
+            (np.eye(4, dtype=np.float32), "float32 of 0 to 1", "(255 * pixels).round()"),
+            (200 * np.eye(4), "float64 of 0 to 200", ": pixels.round()"),
+            (np.eye(4) > 0, "bool of 0 to 1", "(255 * pixels).round()"),
+            (np.full((4, 4), -0.5), "float64 of -0.5 to -0.5", "scale them to 0 to 255"),
+            (np.full((4, 4), 4095, np.uint16), "uint16 of 4095 to 4095", "scale them"),
+            (np.full((4, 4), "x"), "received <U1", "scale them"),
+        ],
+    )
+    def test_arrays_of_another_type_are_refused_with_how_they_become_bytes(
+        self, pixels: np.ndarray, values: str, hint: str
+    ) -> None:
+        with pytest.raises(ImageError, match=values) as caught:
+            fit_pixels(pixels, InputSpec(4, 4))
+        assert hint in caught.value.hint

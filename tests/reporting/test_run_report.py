@@ -114,7 +114,12 @@ def test_an_unfinished_run_of_one_epoch(dataset: Dataset, tmp_path: Path) -> Non
     history = (run / "history.csv").read_text().splitlines()
     (run / "history.csv").write_text("\n".join(history[:2]) + "\n")
     page, missing = write(run)
-    assert "the run is failed" in missing[0]
+    assert missing[0] == "the run is failed: this is what there is so far"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"why_ended": "loss became NaN"}))
+    page, missing = write(run)
+    assert missing[0] == "the run is failed: loss became NaN"
+    assert "why it endedloss became NaN" in page.text.replace("\n", "")
     assert f"nothing was evaluated; evaluate it: cnnclf evaluate {run}" in missing[1]
     shutil.rmtree(run / "checkpoints")
     assert f"nothing was evaluated; continue it: cnnclf train --resume {run}" in write(run)[1][1]

@@ -126,9 +126,11 @@ def test_a_run_that_patience_ended_can_be_extended(
 ) -> None:
     train_tiny(tmp_path / "run", **CONSTANT | {"training.epochs": 2})
     path = open_run(tmp_path / "run").find_checkpoint("last") / "state.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"epochs_without_better": 2}))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"epochs_without_better": 2, "endings": ["by patience"]}))
     more = extend(plan(tmp_path / "run", epochs=3), tmp_path / "more", shapes)
     assert more.state.epoch == 3
+    assert more.run.read_record()["why_ended"] is None
 
 
 def test_what_cannot_be_extended_is_refused(train_tiny: Train, tmp_path: Path) -> None:

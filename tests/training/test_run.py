@@ -91,6 +91,7 @@ def test_a_listener_stops_training_and_the_best_epoch_is_tested(
     assert result.report.split == "test"
     run = open_run(tmp_path / "run")
     assert run.read_record()["status"] == "finished"
+    assert run.read_record()["why_ended"] == "train stopped after epoch 1: a listener asked for it"
     # Images can be compared with training images at once, without cnnclf calibrate.
     bundle = read_json(run.path / "checkpoints/best/classifier.json")
     assert bundle["calibration"]["features"] == 6
@@ -114,7 +115,7 @@ def test_a_pruned_run_is_not_tested_and_can_be_resumed(train_tiny: Train, tmp_pa
     assert result.state.epoch == 3
     assert result.report is not None
     record = run.read_record()
-    assert record["status"] == "finished"
+    assert (record["status"], record["why_ended"]) == ("finished", None)
     assert record["wall_s"] >= first_leg_s + record["fit_s"] - result.state.history[0].seconds
 
 

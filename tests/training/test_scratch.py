@@ -269,6 +269,7 @@ def test_a_run_with_minutes_ends_by_its_time_resumes_and_is_extended(
     finally:
         TINY["training.epochs"] = 3
     assert result.state.is_time_up
+    assert "its time was used" in result.run.read_record()["why_ended"]
     assert result.state.epoch > 2
     assert result.state.spent_s == pytest.approx(6, rel=0.1)
     rates = [row.learning_rate for row in result.state.history]

@@ -52,15 +52,20 @@ def test_few_trials_say_nothing_about_importance(count: int) -> None:
     assert find_importances(SPACE, points, scores=scores) == {}
 
 
+def count_yellow(path: Path) -> int:
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+    return int(((pixels[:, 0] > 230) & (pixels[:, 1] > 200) & (pixels[:, 2] < 90)).sum())
+
+
 def test_trials_are_drawn_as_lines_and_the_best_one_is_bright(tmp_path: Path) -> None:
     points, scores = draw(12)
     points[1] = {"model.dropout": 0.3}  # other settings were inactive
     path = tmp_path / "coordinates.png"
     draw_coordinates(SPACE, points, scores=scores, importances={}, path=path)
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
-    yellow = (pixels[:, 0] > 230) & (pixels[:, 1] > 200) & (pixels[:, 2] < 90)
-    assert yellow.sum() > 300
+    assert count_yellow(path) > 300
+    draw_coordinates(SPACE, points[:2], scores=scores[:2], importances={}, path=path)
+    assert count_yellow(path) > 300, "a single trial is the best one"
     one = read_space({"model.dropout": [0.1, 0.2]}, source="here")  # all on one axis
     draw_coordinates(one, [{"model.dropout": 0.1}], scores=[0.5], importances={}, path=path)
     none = tmp_path / "none.png"

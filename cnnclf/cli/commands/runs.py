@@ -207,7 +207,7 @@ def show_command(
         out.table(
             "Exports",
             ("export", "verdict", "accuracy", "points lost", "same label", "images", "ms alone"),
-            rows=[[row[key] for key in keys] for row in exports],
+            rows=[[format_figure(key, row[key]) for key in keys] for row in exports],
         )
     if directory.status() == "interrupted":
         out.hint(f"continue with: {directory.resume_command()}")
@@ -307,6 +307,8 @@ def _local_day(moment: object) -> str | None:
 
 def _run_pairs(directory: RunDirectory, record: Mapping[str, Any]) -> dict[str, object]:
     pairs: dict[str, object] = {"directory": directory.path, "status": directory.status()}
+    if record.get("why_ended"):
+        pairs["why it ended"] = record["why_ended"]
     for key in ("command", "created", "ended", "device"):
         if record.get(key):
             pairs[key] = record[key]

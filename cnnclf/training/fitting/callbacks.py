@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cnnclf.config import OptimizerConfig
 from cnnclf.errors import DivergedError
 from cnnclf.progress import Task
-from cnnclf.training.epochs import EpochListener, EpochRow
+from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.fitting.pacing import Pacer
 from cnnclf.training.fitting.schedule import learning_rate_at
 from cnnclf.training.fitting.state import Score, TrainingState
@@ -133,6 +133,16 @@ class Conductor:
                 f"the last {PERFECT_EPOCHS} epochs (--perfect-loss)"
             )
         return None
+
+    @property
+    def ending(self) -> str | None:
+        """Why the phase ended before the epochs it may have, in words for its user."""
+        most = self.pacer.max_epochs if self.pacer else None
+        if self.state.is_time_up and self.state.phase_epoch != most:
+            return "its time was used (--minutes)"
+        if self.state.stopped is StopRequest.STOP:
+            return "a listener asked for it"
+        return self.early_stop
 
     def as_callback(self) -> "keras.callbacks.Callback":
         """Return a Keras callback that calls the methods below."""

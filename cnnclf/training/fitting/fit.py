@@ -184,8 +184,9 @@ def fit_phase(
     checkpoints.finish()
     if tracer is not None and state.seconds:
         progress.note(tracer.finish(state))
-    if conductor.early_stop is not None:
-        progress.note(f"{phase.name} stopped after epoch {state.epoch}: {conductor.early_stop}")
+    if conductor.ending is not None:
+        state.endings.append(f"{phase.name} stopped after epoch {state.epoch}: {conductor.ending}")
+        progress.note(state.endings[-1])
     return state
 
 

@@ -52,6 +52,7 @@ class TrainingState:
         corrected_step: The step at which they were planned last.
         corrected_part: The fraction of the schedule that was done at that step.
         is_time_up: Whether the phase ended because its time was spent.
+        endings: Why phases ended before their last epoch, one sentence each.
         spent_s: Seconds of the run up to this checkpoint, with start and decoding.
     """
 
@@ -73,6 +74,7 @@ class TrainingState:
     corrected_step: int = 0
     corrected_part: float = 0.0
     is_time_up: bool = False
+    endings: list[str] = field(default_factory=list)
     spent_s: float = 0.0
 
     @property

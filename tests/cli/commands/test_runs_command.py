@@ -180,6 +180,14 @@ def test_show_says_figures_in_words_and_units(cli: Cli, runs: Path) -> None:
     assert not any(line.startswith("augment.flip") for line in told)
 
 
+def test_show_gives_times_of_exports_three_digits(cli: Cli, runs: Path) -> None:
+    run = open_run(runs / "x_or_o-1")
+    content = {"verdict": "accepted", "parity": {"images": 45, "after": {"image_ms": 11.34567}}}
+    write_json_atomic(run.export("onnx") / "parity.json", content)
+    words = cli("runs", "show", run.path).stdout.split("\n")[-2].split()
+    assert words == ["onnx", "accepted", "-", "-", "-", "45", "11.3"]
+
+
 def test_show_names_the_command_that_continues(cli: Cli, runs: Path) -> None:
     run = open_run(runs / "x_or_o-10")
     plan = json.loads(run.plan.read_text(encoding="utf-8"))

@@ -336,6 +336,8 @@ def test_a_loss_that_is_no_number_ends_with_one_line(
     assert result.code == ExitCode.CONFIG
     assert "error: loss became " in result.stderr
     assert "hint: use a lower --learning-rate" in result.stderr
+    shown = cli("runs", "show", tmp_path / "run").stdout
+    assert "why it ended  loss became " in shown
     assert "Traceback" not in result.stderr
 
 
