@@ -42,7 +42,7 @@ class HelpPage(typer.core.TyperCommand):
         """Parse, and let every usage error know whose arguments they were."""
         given = _give_values(self.params, args)
         if pair := _find_valueless(self.params, given):
-            raise valueless_error(ctx.command_path, *pair)
+            raise valueless_error(ctx.command_path, pair[0], following=pair[1])
         try:
             return super().parse_args(ctx, list(given))
         except MissingParameter as error:

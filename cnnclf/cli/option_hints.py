@@ -62,7 +62,7 @@ def missing_error(path: str, *names: str, hint: str = "") -> UsageError:
     )
 
 
-def valueless_error(path: str, option: str, following: str) -> UsageError:
+def valueless_error(path: str, option: str, *, following: str) -> UsageError:
     """Return the error for an option whose value is missing.
 
     Args:
