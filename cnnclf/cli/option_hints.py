@@ -46,6 +46,9 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
 # Options of `cnnclf finetune` that are looked for in `cnnclf train`.
 _OF_FINETUNE = ("backbone", "pretrained", "weights", "freeze", "unfreeze")
 
+# Options of `cnnclf import` that are looked for in `cnnclf check`, which changes nothing.
+_OF_IMPORT = ("apply", "drop", "relabel", "fix", "fix-splits", "undo")
+
 _NUMBER = re.compile(r"[0-9.]+")
 
 
@@ -92,6 +95,9 @@ def suggest_option(name: str, options: Collection[str], *, path: str) -> str:
         return "cnnclf finetune trains pretrained backbones;"
     if path == "cnnclf finetune" and bare == "extend":
         return "only runs of train are extended; --config RUN --tail-epochs N starts again;"
+    if path == "cnnclf check" and bare in _OF_IMPORT:
+        option = "fix-splits" if bare == "fix" else bare
+        return f"cnnclf import DATASET --{option} changes a dataset;"
     found = [f"--{each}" for each in _OTHER_NAMES.get(bare, ()) if f"--{each}" in options]
     if not found:  # without the dashes, which would make short names alike
         near = get_close_matches(bare, [each.lstrip("-") for each in options], n=1)

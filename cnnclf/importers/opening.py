@@ -10,10 +10,12 @@ from pathlib import Path
 from cnnclf.bounded import check_regular
 from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
-from cnnclf.data.description import FORMAT_VERSION
+from cnnclf.data.description import DATASET_NAME, FORMAT_VERSION, MANIFEST_NAME
 from cnnclf.data.manifest import Dataset, is_broken_dataset, is_dataset, load_dataset
+from cnnclf.data.manifest_versions import OWN_FILES
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import safe_name
+from cnnclf.images.formats import SUFFIXES
 from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
 from cnnclf.importers.formats.tables import METADATA, TABLE
@@ -58,6 +60,7 @@ def choose_importer(
         )
     if source.path is not None:
         _refuse_own(source.path)
+        _refuse_file_of_dataset(source.path)
         _refuse_device_or_empty(source.path)
         if name is None:
             refuse_foreign(source.path)
@@ -72,9 +75,16 @@ def choose_importer(
             return importer, reason
     if source.require_path().is_dir():
         return _choose_for_folder(source.require_path(), options)
+    if source.require_path().suffix.lower() in SUFFIXES:
+        raise DataError(
+            f"{source} is a single image",
+            "give the folder above its class folders; a trained model labels single images: "
+            "cnnclf predict RUN IMAGE",
+        )
     raise DataError(
         f"the format of {source} is not recognized",
-        f"name it with --format ({', '.join(names)}), or give a folder of class folders",
+        "if each line has a path and a label: --format table --no-header; otherwise name it with "
+        f"--format ({', '.join(names)}), or give a folder of class folders",
     )
 
 
@@ -157,6 +167,16 @@ def _refuse_own(path: Path) -> None:
             f"{path} is a run, not a source of images",
             "give a dataset or a folder of images; the dataset of the run: "
             f"cnnclf runs show {shlex.quote(str(path))}",
+        )
+
+
+def _refuse_file_of_dataset(path: Path) -> None:
+    """Raise DataError if this is a file of a dataset, whose paths have another root."""
+    is_own = path.name in (DATASET_NAME, MANIFEST_NAME) or OWN_FILES.fullmatch(path.name)
+    if is_own and is_dataset(path.parent):
+        raise DataError(
+            f"{path} is a file of the dataset {path.parent}",
+            f"give the dataset itself: {shlex.quote(str(path.parent))}",
         )
 
 

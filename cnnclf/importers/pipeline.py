@@ -51,6 +51,10 @@ _CLASSES_HINT: Final = (
     "put the images of each class into a folder with its name, or give a CSV file with the "
     "columns path,label"
 )
+_ROOT_HINT: Final = (
+    "paths in a table are relative to its folder, or to that of --root; the files may lie in any "
+    "folder below it"
+)
 
 
 @dataclass(frozen=True)
@@ -317,7 +321,9 @@ def _settle_labels(listing: Listing, scan: Scan, *, source: Source, least: int) 
         files = count_of(scan.skipped, "file")
         raise DataError(
             f"no usable images in {source}: {files} skipped, the first is {scan.first_skipped}",
-            _CLASSES_HINT,
+            _ROOT_HINT
+            if all(each.startswith("no such file") for each in scan.reasons)
+            else _CLASSES_HINT,
         )
     if len(seen) < least:
         skipped = count_of(scan.skipped, "file")
@@ -325,7 +331,7 @@ def _settle_labels(listing: Listing, scan: Scan, *, source: Source, least: int) 
         raise DataError(
             f"expected images of at least 2 classes in {source}, received "
             f"{count_of(len(scan.columns), 'image')} of {next(iter(seen))!r} only{reasons}",
-            _CLASSES_HINT,
+            f"{_CLASSES_HINT}; --one-class allows one class, to evaluate on",
         )
     if listing.labels is None:
         return tuple(sorted(seen, key=natural_key))

@@ -114,6 +114,7 @@ def _keep(
         )
     if "train" not in present:
         warnings.append("the source has no train images: it is for evaluation only")
+    warnings += splitter.report_unmeasured(splits)
     unsplit = int((given < 0).sum())
     if unsplit:
         warnings.append(
@@ -170,9 +171,7 @@ class _Splitter:
     def report_missing(self, splits: npt.NDArray[np.int8], fractions: Fractions) -> list[str]:
         """Report which classes are too small for all splits."""
         wanted = [index for index, fraction in enumerate(fractions) if fraction]
-        pairs = splits.astype(np.int64) * len(self._labels) + self._class_indices
-        counts = np.bincount(pairs, minlength=len(SPLITS) * len(self._labels))
-        table = counts.reshape(len(SPLITS), -1)
+        table = self._count(splits)
         small: dict[str, list[str]] = {}
         for place, label in enumerate(self._labels):
             missing = [SPLITS[index] for index in wanted if not table[index, place]]
@@ -184,6 +183,24 @@ class _Splitter:
             f"{name_some(classes)}"
             for missing, classes in small.items()
         ]
+
+    def report_unmeasured(self, splits: npt.NDArray[np.int8]) -> list[str]:
+        """Report which classes of train a split of the source has no images of."""
+        train, *others = self._count(splits)
+        return [
+            f"{SPLITS[index]} has no images of {name_some(absent)}, so it does not measure them; "
+            "--split 0.7,0.15,0.15 splits all images again"
+            for index, counts in enumerate(others, 1)
+            if counts.any()
+            and (absent := [self._labels[at] for at in np.flatnonzero((counts == 0) & (train > 0))])
+        ]
+
+    def _count(self, splits: npt.NDArray[np.int8]) -> Ids:
+        """Count the images of each split and class."""
+        used = splits >= 0
+        pairs = splits[used].astype(np.int64) * len(self._labels) + self._class_indices[used]
+        counts = np.bincount(pairs, minlength=len(SPLITS) * len(self._labels))
+        return counts.reshape(len(SPLITS), -1)
 
 
 def _join_near(units: Ids, pairs: Ids) -> Ids:
@@ -230,9 +247,13 @@ def _report_near(near: Ids, units: Ids, *, splits: npt.NDArray[np.int8]) -> list
     moved = int((table.sum(axis=1) - table.max(axis=1)).sum())
     note = (
         f"{count_of(int(mine.sum()), 'image')} in {count_of(len(table), 'group')} of near "
-        f"duplicates stay in one split each: {count_of(moved, 'image')} moved to the split of the "
-        "others; --no-group-near-duplicates splits them like all others"
+        "duplicates stay in one split each"
     )
+    if moved:
+        note += (
+            f": {count_of(moved, 'image')} moved to the split of the others; "
+            "--no-group-near-duplicates splits them like all others"
+        )
     return [note]
 
 

@@ -20,7 +20,7 @@ from cnnclf.data.manifest import SPLITS, load_dataset
 from cnnclf.data.manifest_rows import Row, read_rows
 from cnnclf.data.manifest_versions import RowChange, Version, read_known_files, write_version
 from cnnclf.errors import DataError, UsageError
-from cnnclf.names import name_some
+from cnnclf.names import count_of, name_some
 from cnnclf.progress import Progress
 from cnnclf.quality.check_evidence import NO_NETWORKS, Evidence, Networks
 from cnnclf.quality.check_table import CHECKS, SUSPECTS
@@ -277,7 +277,11 @@ def _find_rows(finding: Mapping[str, str], repeated: _Repeated) -> Iterable[int 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            rows = list(csv.DictReader(file, restval=""))
+            first = file.readline()
+            file.seek(0)
+            # Spreadsheet programs of many countries write semicolons.
+            delimiter = max(",;\t", key=first.count)
+            rows = list(csv.DictReader(file, restval="", delimiter=delimiter))
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {path}: {reason}", "give a decisions.csv") from error
@@ -298,6 +302,12 @@ def _check_dataset(path: Path, rows: list[dict[str, str]], directory: Path) -> N
             continue  # about the dataset, or a file that was not imported
         if name not in known or not any(sha256.startswith(digest) for sha256 in known[name]):
             strange.append(name)
+    if strange and len(strange) < len(rows):
+        raise DataError(
+            f"{path} does not fit {directory}, which lacks {count_of(len(strange), 'image')} of "
+            f"its {len(rows):,}, or has other content there: {name_some(strange, _MAX_LISTED)}",
+            f"remove these lines, or check it again: cnnclf check {directory} --out REPORT",
+        )
     if strange:
         raise DataError(
             f"{path} is of another dataset: {len(strange):,} of its {len(rows):,} images are not "

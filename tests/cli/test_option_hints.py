@@ -22,6 +22,8 @@ from tests.conftest import Cli
         ("finetune", "--arch", "did you mean --backbone?"),
         ("finetune", "--extend", "only runs of train are extended; --config RUN --tail-epochs N"),
         ("finetune", "--epochs", "did you mean --head-epochs or --tail-epochs?"),
+        ("check", "--drop", "cnnclf import DATASET --drop changes a dataset; cnnclf check --help"),
+        ("check", "--fix", "cnnclf import DATASET --fix-splits changes a dataset;"),
         ("explain", "--view", "did you mean --show?"),
         ("explain", "--method", "did you mean --show?"),
         ("augment-preview", "--preset", "did you mean --augment?"),

@@ -145,12 +145,22 @@ def test_what_is_no_source_is_explained(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not recognized") as caught:
         choose_importer(Source.of(tmp_path / "song.mp3"), IMPORTERS)
     assert "class-folders" in caught.value.hint
+    (tmp_path / "list.txt").write_text("cat/1.png 0\n")
+    with pytest.raises(DataError, match="is not recognized") as caught:
+        choose_importer(Source.of(tmp_path / "list.txt"), IMPORTERS)
+    assert "--format table --no-header" in caught.value.hint
+    with pytest.raises(DataError, match="is a single image") as caught:
+        choose_importer(Source.of(next(source.rglob("*.png"))), IMPORTERS)
+    assert "cnnclf predict RUN IMAGE" in caught.value.hint
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is empty"):
         choose_importer(Source.of(tmp_path / "empty"), IMPORTERS)
     import_source(source, tmp_path / "data", progress=Silent())
     with pytest.raises(DataError, match="a dataset already"):
         choose_importer(Source.of(tmp_path / "data"), IMPORTERS)
+    for name in ("manifest.csv", "dataset.json"):
+        with pytest.raises(DataError, match=f"{name} is a file of the dataset"):
+            choose_importer(Source.of(tmp_path / "data" / name), IMPORTERS)
 
 
 def test_a_run_is_no_source_of_images(tmp_path: Path) -> None:

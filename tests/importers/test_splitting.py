@@ -49,6 +49,9 @@ def test_a_copy_goes_with_its_image(photos: Path) -> None:
     assert not any("near duplicates" in note for note in plain.notes)
     report, together = run(photos)
     assert count_torn(together) == 0
+    alone = ImportConfig(split=(1.0, 0.0, 0.0))
+    notes = import_source(photos, photos.parent / "all", options=alone, progress=Silent()).notes
+    assert "40 images in 20 groups of near duplicates stay in one split each" in notes  # none moved
     said = f"40 images in 20 groups of near duplicates stay in one split each: {count_torn(torn)} "
     assert any(note.startswith(said + "images moved") for note in report.notes)
     sizes = [sum(counts.values()) for counts in report.counts.values()]

@@ -247,11 +247,10 @@ def _show(report: "ImportReport") -> None:
     hidden = len(report.labels) - len(rows)
     if hidden:
         out.line(f"and {hidden} more labels")
-    out.line()
     if report.oddities:
         unusual = [[name, count] for name, count in report.oddities.items()]
         out.table("Unusual pixels", ["what", "images"], rows=unusual)
-        out.line()
+    out.line()
     out.pairs(
         "",
         {

@@ -31,6 +31,13 @@ from cnnclf.packages import import_package
 MAGIC: Final = b"PAR1"
 _IMAGE_NAMES: Final = ("image", "img", "photo", "jpg", "png")
 _ROWS: Final = 64
+_COLUMNS_HINT: Final = (
+    "name the columns: --path-column for the bytes of the images, and --label-column"
+)
+_PATHS_HINT: Final = (
+    "a table of paths and labels is read from CSV or JSON lines: save it as one, such as with "
+    "pandas.read_parquet(FILE).to_csv('labels.csv', index=False)"
+)
 _MAX_FILES: Final = 100_000
 # train-00000-of-00004-0123456789abcdef.parquet
 _PART: Final = re.compile(r"-\d+-of-\d+(-[0-9a-f]{8,})?$")
@@ -205,12 +212,14 @@ def _choose_columns(file: Any, path: Path, options: ImportConfig) -> tuple[str, 
         next((field.name for field in schema if _holds_images(field)), None),
     )
     label = options.label_column or name_columns(schema.names).get("label")
+    paths = name_columns([each.name for each in schema if "string" in str(each.type)]).get("path")
+    has_paths = image is None and label is not None and paths is not None
     for what, name in (("images", image), ("labels", label)):
         if name is None or name not in schema.names:
             raise DataError(
                 f"{path} has no column of {what}" + (f" {name!r}" if name else "") + ", only "
                 f"{name_some([f'{each.name} ({str(each.type)[:20]})' for each in schema])}",
-                "name the columns: --path-column for the bytes of the images, and --label-column",
+                _PATHS_HINT if has_paths else _COLUMNS_HINT,
             )
     return str(image), str(label)
 

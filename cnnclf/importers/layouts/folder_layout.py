@@ -25,6 +25,7 @@ CLASS_FOLDERS: Final = "class-folders"
 UNLABELED: Final = "images without a label"
 
 _SAMPLE: Final = 50
+_ARCHIVES: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z")
 _LAYOUT_HINT: Final = (
     "put the images of each class into a folder with its name ({0}/cat/1.jpg, {0}/dog/1.jpg), "
     "or give a CSV file with the columns path,label"
@@ -244,6 +245,12 @@ def _explain(view: FolderView, base: str, folders: list[str]) -> DataError:
             f"{where} has no class folders, only {count_of(view.count_files(base), 'file')}",
             f"{_LAYOUT_HINT.format(view.source)}; if names such as {example} tell the class: "
             "--label-from REGEX",
+        )
+    packed = [name_of(file) for file in files if file.casefold().endswith(_ARCHIVES)]
+    if packed:
+        return DataError(
+            f"{where} holds no images, but other archives: {name_some(packed)}",
+            "unpack them into one folder, each into a folder of its own, and import that",
         )
     if files:
         return DataError(

@@ -144,7 +144,8 @@ def find_separator(column: str, labels: Iterable[str]) -> str | None:
             continue
         if separator == " ":
             # Names of classes have spaces, too.
-            if plural and (alone or shared) and 2 * len(parts) <= parts.total():
+            repeated = (alone or shared) and 2 * len(parts) <= parts.total()
+            if plural and (repeated or alone == len(parts)):
                 return separator
         elif plural or alone or shared > 1:
             return separator

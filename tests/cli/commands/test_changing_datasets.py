@@ -147,6 +147,15 @@ def test_decisions_are_followed(cli: Cli, dataset: Path, tmp_path: Path) -> None
     assert "planted2.png" in manifest.paths
 
 
+def test_decisions_that_a_spreadsheet_saved_have_semicolons(
+    cli: Cli, dataset: Path, tmp_path: Path
+) -> None:
+    decisions = tmp_path / "decisions.csv"
+    decisions.write_text(f"\ufeffpath;decision;label;reason\r\n{FIRST};remove;;a, b\r\n")
+    assert cli("import", dataset, "--apply", decisions).code == 0
+    assert FIRST not in load_dataset(dataset).manifest.paths
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -156,6 +165,10 @@ def test_decisions_are_followed(cli: Cli, dataset: Path, tmp_path: Path) -> None
         ([(FIRST, "burn", "")], "decision 'burn'"),
         ([(FIRST, "relabel", "cow")], "'cow': expected one of ball, box"),
         ([("strange.png", "remove", "")], "is of another dataset: 1 of its 1 images"),
+        (
+            [(FIRST, "keep", ""), ("strange.png", "remove", "")],
+            "which lacks 1 image of its 2, or has other content there: strange.png",
+        ),
     ],
 )
 def test_wrong_decisions_change_nothing(

@@ -104,6 +104,13 @@ def test_missing_columns_are_named(
     assert "--path-column" in caught.value.hint
 
 
+def test_a_table_of_paths_is_named_as_what_it_is(tmp_path: Path) -> None:
+    content = [{"file_name": "cat/1.png", "label": "cat"}]
+    with pytest.raises(DataError, match="no column of images") as caught:
+        read(write(tmp_path / "x.parquet", content, names=None), tmp_path)
+    assert "is read from CSV or JSON lines" in caught.value.hint
+
+
 def test_a_file_without_the_columns_of_the_others_is_lost(tmp_path: Path) -> None:
     write(tmp_path / "set" / "a.parquet", rows())
     write(tmp_path / "set" / "b.parquet", [{"image": png(), "id": 1}], names=None)

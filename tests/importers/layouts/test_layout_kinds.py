@@ -280,6 +280,17 @@ KINDS = {
         splits=(8, 8, 0),
         warns=("0 (4 images), 1 (4 images)",),
     ),
+    "a class that val lacks": Kind(
+        {"train/cat": 4, "train/dog": 4, "val/cat": 4},
+        splits=(8, 4, 0),
+        warns=("val has no images of dog, so it does not measure them",),
+    ),
+    "archives": Kind(
+        {"train.zip": "PK", "test.tar.gz": "x"},
+        labels=(),
+        says=("holds no images, but other archives: test.tar.gz, train.zip", "unpack them"),
+    ),
+    "one class": Kind({"cat": 4}, labels=(), says=("of 'cat' only", "--one-class")),
     "a class without a file that can be read": Kind(
         {"cat": 4, "dog": 4, "owl/1.png": "", "owl/2.png": "no image"},
         warns=("classes without a usable file are excluded: owl (2 files)",),

@@ -181,6 +181,14 @@ KINDS = {
         labels=(),
         says=("multi-label", "wet cat"),
     ),
+    "several in a cell, all of them names": Kind(
+        rows("path,labels", "{n}.png,{label}", "0.png,cat dog"),
+        labels=(),
+        says=("multi-label", "cat dog"),
+    ),
+    "all files missing": Kind(
+        rows("path,label", "x{n}.png,{label}"), labels=(), says=("no such file", "--root")
+    ),
     "the first in a cell": Kind(
         rows("path,labels", "{n}.png,{label}|owl"), options={"first_label": True}
     ),
