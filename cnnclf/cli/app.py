@@ -4,7 +4,6 @@
 `commands/<name>.py` with one annotated function and add a row here.
 """
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any, ClassVar
 
@@ -14,6 +13,7 @@ import typer.main
 
 from cnnclf import __version__
 from cnnclf.cli.help import HelpPage, render_help
+from cnnclf.cli.option_hints import suggest_command
 from cnnclf.cli.output import out
 from cnnclf.errors import UsageError
 
@@ -83,11 +83,11 @@ class CommandGroup(typer.core.TyperGroup):
         if ctx.resilient_parsing or args[0].startswith("-"):
             return super().resolve_command(ctx, args)
         names = [row[0] for row in self.rows]
-        near = get_close_matches(args[0], names, n=1)
+        near = suggest_command(args[0], names)
         path = ctx.command_path
         raise UsageError(
             f"{path}: unknown command {args[0]!r}; the commands are {', '.join(names)}",
-            hint=f"did you mean '{path} {near[0]}'?" if near else f"{path} --help describes them",
+            hint=f"did you mean '{path} {near}'?" if near else f"{path} --help describes them",
         )
 
 

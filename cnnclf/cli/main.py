@@ -209,7 +209,12 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     path = context.command_path if context is not None else PROGRAM
     hint = f"{path} --help lists the options"
     if isinstance(error, NoSuchOption):
-        near = suggest_option(error.option_name, _long_options(context), path=path)
+        near = suggest_option(
+            error.option_name,
+            _long_options(context),
+            path=path,
+            arguments=_arguments(context),
+        )
         return f"{path}: no such option: {error.option_name}", f"{near} {hint}" if near else hint
     if (number := describe_number(error)) is not None:
         return number, hint
@@ -236,6 +241,11 @@ def _long_options(context: Any) -> list[str]:
         for name in (*each.opts, *each.secondary_opts)
     )
     return [name for name in names if name.startswith("--")]
+
+
+def _arguments(context: Any) -> list[str]:
+    params = [] if context is None else context.command.get_params(context)
+    return [each.metavar for each in params if each.param_type_name == "argument" and each.metavar]
 
 
 def _with_path(words: str, error: OSError) -> str:

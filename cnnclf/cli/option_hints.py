@@ -49,6 +49,28 @@ _OF_FINETUNE = ("backbone", "pretrained", "weights", "freeze", "unfreeze")
 # Options of `cnnclf import` that are looked for in `cnnclf check`, which changes nothing.
 _OF_IMPORT = ("apply", "drop", "relabel", "fix", "fix-splits", "undo")
 
+# Options of other tools for what is an argument here, without a name before it.
+_ARGUMENTS = ("data", "dataset", "images", "img", "input", "model", "path", "run", "source", "src")
+
+# Commands of other tools, and the ones that do the same here.
+_OTHER_COMMANDS = {
+    "classify": "predict",
+    "convert": "export",
+    "eval": "evaluate",
+    "fit": "train",
+    "infer": "predict",
+    "inference": "predict",
+    "info": "runs show",
+    "prepare": "import",
+    "score": "evaluate",
+    "split": "import",
+    "summary": "describe",
+    "test": "evaluate",
+    "val": "evaluate",
+    "validate": "evaluate",
+}
+
+_ASSIGNMENT = re.compile(r"([a-z][a-z0-9_-]*)=(.+)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9.]+")
 
 
@@ -79,13 +101,28 @@ def valueless_error(path: str, option: str, *, following: str) -> UsageError:
     )
 
 
-def suggest_option(name: str, options: Collection[str], *, path: str) -> str:
+def suggest_command(name: str, names: Collection[str]) -> str:
+    """Return the command that was probably meant, or nothing.
+
+    Args:
+        name: What was given, such as `fit`.
+        names: Of the commands, or of those of a group.
+    """
+    other = _OTHER_COMMANDS.get(name.lower(), "")
+    near = get_close_matches(name, names, n=1)
+    return other if other.split(" ")[0] in names else next(iter(near), "")
+
+
+def suggest_option(
+    name: str, options: Collection[str], *, path: str, arguments: Sequence[str] = ()
+) -> str:
     """Say which option was probably meant.
 
     Args:
         name: The option that was given, such as `--lr`.
         options: Long options of the command, such as `--learning-rate`.
         path: The command, such as `cnnclf train`.
+        arguments: Of the command, such as `DATASET`.
 
     Returns:
         The start of a hint, or nothing if no option is close.
@@ -99,6 +136,8 @@ def suggest_option(name: str, options: Collection[str], *, path: str) -> str:
         option = "fix-splits" if bare == "fix" else bare
         return f"cnnclf import DATASET --{option} changes a dataset;"
     found = [f"--{each}" for each in _OTHER_NAMES.get(bare, ()) if f"--{each}" in options]
+    if not found and bare in _ARGUMENTS and arguments:
+        return f"give it without an option: {path} {' '.join(arguments)};"
     if not found:  # without the dashes, which would make short names alike
         near = get_close_matches(bare, [each.lstrip("-") for each in options], n=1)
         found = [f"--{each}" for each in near]
@@ -135,6 +174,9 @@ def suggest_for_extra(extra: Sequence[str], options: Collection[str]) -> str:
     Returns:
         A clause that ends with "; ", or nothing.
     """
+    if extra and (found := _ASSIGNMENT.fullmatch(extra[0])):
+        name = found[1].replace("_", "-")
+        return f"options are typed with dashes: --{name} {shlex.quote(found[2])}; "
     if extra and _NUMBER.fullmatch(extra[0]):
         return "the values of one option are joined by commas, such as --filters 32,64; "
     if len(extra) == 1 and "--out" in options and not Path(extra[0]).exists():

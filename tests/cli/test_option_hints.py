@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnclf.cli.option_hints import _OTHER_NAMES
+from cnnclf.cli.option_hints import _OTHER_COMMANDS, _OTHER_NAMES
 from tests.conftest import Cli
 
 
@@ -29,6 +29,9 @@ from tests.conftest import Cli
         ("augment-preview", "--preset", "did you mean --augment?"),
         ("convolve", "--kernel", "did you mean --filter or --kernel-size?"),
         ("predict", "--output", "did you mean --out?"),
+        ("predict", "--model", "give it without an option: cnnclf predict RUN IMAGES...; cnnclf"),
+        ("import", "--source", "give it without an option: cnnclf import SOURCE;"),
+        ("train", "--data", "give it without an option: cnnclf train DATASET;"),
     ],
 )
 def test_options_of_other_tools(cli: Cli, command: str, option: str, hint: str) -> None:
@@ -68,6 +71,19 @@ def test_values_of_one_option_are_joined_by_commas(cli: Cli) -> None:
     assert result.code == 2
     assert "hint: the values of one option are joined by commas, such as --filters" in result.stderr
     assert "commas" not in cli("train", "pets", "runs/pets").stderr
+
+
+def test_assignments_are_typed_as_options(cli: Cli) -> None:
+    result = cli("train", "pets", "batch_size=16")
+    assert result.code == 2
+    assert "hint: options are typed with dashes: --batch-size 16; cnnclf train" in result.stderr
+
+
+@pytest.mark.parametrize("name", _OTHER_COMMANDS)
+def test_commands_of_other_tools(cli: Cli, name: str) -> None:
+    meant = _OTHER_COMMANDS[name]
+    assert f"did you mean 'cnnclf {meant}'?" in cli(name, "pets").stderr
+    assert cli(*meant.split(), "--help").code == 0
 
 
 def test_a_second_argument_is_taken_for_the_place_to_write_to(cli: Cli, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SETTINGS = ("augment.", "data.image_size", "data.color", "data.fit", "runtime.seed")
 
 _DEFAULT_FILE = Path("augment-preview.png")
+_IMAGES = 6
 
 
 @partial(add_settings, only=_SETTINGS)
@@ -36,8 +37,9 @@ def augment_preview_command(
         option("--set KEY=VALUE", "A single setting, such as augment.flip=0.5; may be repeated."),
     ] = None,
     images: Annotated[
-        int, option("--images", "Number of images, one per row.", min=1, max=100)
-    ] = 6,
+        int | None,
+        option("--images", f"Number of images, one per row; by default {_IMAGES}.", min=1, max=100),
+    ] = None,
     variants: Annotated[
         int, option("--variants", "Augmented versions per image.", min=1, max=100)
     ] = 7,
@@ -55,6 +57,8 @@ def augment_preview_command(
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs.run_opening import find_settings
 
+    if each and images is not None:
+        raise UsageError("--each shows one image, so it has no --images", "omit one of them")
     path = out_ or _DEFAULT_FILE
     check_output(path, "--out", endings=(".png",), overwrite=overwrite or out_ is None)
     loaded, origins = load_config(
@@ -71,7 +75,7 @@ def augment_preview_command(
     if each:
         _draw_each(plan, found, path, variants)
     else:
-        _draw_together(plan, found, path, images, variants)
+        _draw_together(plan, found, path, images or _IMAGES, variants)
 
 
 def _draw_together(

@@ -48,6 +48,12 @@ def test_json_says_what_is_in_force(cli: Cli, photos: Path, tmp_path: Path) -> N
     assert found["file"] == str(target)
 
 
+def test_each_shows_one_image(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    result = cli("augment-preview", photos, "-o", tmp_path / "x.png", "--each", "--images", 2)
+    assert (result.code, list(tmp_path.glob("*.png"))) == (2, [])
+    assert "--each shows one image" in result.stderr
+
+
 def test_each_has_a_row_for_every_operation(cli: Cli, photos: Path, tmp_path: Path) -> None:
     target = tmp_path / "preview.png"
     result = cli("augment-preview", photos, "--out", target, "--each", "--zoom", 0.5, "--json")
