@@ -191,6 +191,8 @@ class _Phases:
 
     def _fit_tail(self, *, resume: bool = False) -> None:
         state = None if resume else self.state
+        if state is not None and state.best_epoch:
+            state.settle_best(state.best_epoch)  # epochs of the tail are compared by accuracy
         self.state = self._fit(self._plan_tail(), state, resume=resume)
         if self.state.diverged:
             self.work.progress.warn(
@@ -322,11 +324,16 @@ class _Phases:
         plan, is_cached = self.work.plan, self.data[HEAD].features is not None
         minutes = config.training.minutes
         fraction = _HEAD_FRACTION if TAIL in self.data else 1.0
+        training = _training(config, head.epochs)
+        if is_cached and "training.patience" not in plan.given:
+            # the whole schedule takes seconds, and its last epochs are the best ones
+            training = training.model_copy(update={"patience": 0})
         return Phase(
             HEAD,
-            _training(config, head.epochs),
+            training,
             _optimizer(config, head),
             remedy="--head-learning-rate",
+            averaged_epochs=1,
             # epochs on cached features take seconds: the tail gets the time that is left
             budget_s=None if minutes is None or is_cached else 60 * minutes * fraction,
             final_images=0 if TAIL in self.data else count_final_images(plan.counts),

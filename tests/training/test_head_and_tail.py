@@ -62,6 +62,18 @@ def test_both_phases_are_traced_and_nothing_else_changes(tune: Finetune, tmp_pat
     assert all(row["gradient_norm"] > 0 for row in tail)
 
 
+def test_the_head_is_the_epoch_with_the_lowest_val_loss_of_its_whole_schedule(
+    tune: Finetune, tmp_path: Path
+) -> None:
+    options = {"tail.unfreeze": "none", "head.epochs": 12, "head.learning_rate": 0.5}
+    result = tune(tmp_path / "run", **options)
+    losses = [row.val_loss or 0.0 for row in result.history]
+    assert len(losses) == 12  # patience would end it once a loss is not the lowest
+    assert result.state.best_epoch == 1 + losses.index(min(losses))
+    given = tune(tmp_path / "given", **options, **{"training.patience": 1})
+    assert len(given.history) < 12
+
+
 def test_both_phases_leave_one_whole_network(tune: Finetune, tmp_path: Path) -> None:
     progress = Silent()
     searched = {"head.search": True, "head.learning_rate": "auto", "head.weight_decay": "auto"}

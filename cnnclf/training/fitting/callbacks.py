@@ -75,7 +75,7 @@ class Conductor:
         may_diverge: Whether a NaN loss ends only the phase, not the run.
         remedy: The options that help against a NaN loss.
         perfect_loss: Val loss that counts as perfect; 0: none does.
-        averaged_epochs: Over how many epochs the val loss is averaged to find the best; 1: by the
+        averaged_epochs: Over how many epochs the val loss is averaged to find the best; 0: by the
             val accuracy instead.
         pacer: Plans the steps of a phase that has a time rather than a number of epochs.
         must_win: Val images, if the phase ends once it can hardly win against earlier ones; else 0.
@@ -93,7 +93,7 @@ class Conductor:
     may_diverge: bool = False
     remedy: str = "--learning-rate"
     perfect_loss: float = 0.0
-    averaged_epochs: int = 1
+    averaged_epochs: int = 0
     pacer: Pacer | None = None
     must_win: int = 0
     _step: int = field(default=0, init=False)
@@ -232,7 +232,7 @@ class Conductor:
             sync()
 
     def _score(self, row: EpochRow) -> Score:
-        if self.averaged_epochs == 1 or not self.has_val:
+        if not self.averaged_epochs or not self.has_val:
             return row.score
         return self.state.score_averaged(self.averaged_epochs)
 

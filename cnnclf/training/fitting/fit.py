@@ -41,7 +41,7 @@ class Phase:
         scales: Factor of the learning rate of a variable, by the id of the variable.
         may_diverge: Whether a NaN loss ends only the phase, not the run.
         remedy: The options that help against a NaN loss.
-        averaged_epochs: Over how many epochs the val loss is averaged to find the best; 1: by the
+        averaged_epochs: Over how many epochs the val loss is averaged to find the best; 0: by the
             val accuracy instead.
         budget_s: Seconds of the whole run, which the schedule is laid for instead of epochs.
         final_images: With it, images that are evaluated after the last epoch.
@@ -57,7 +57,7 @@ class Phase:
     scales: Mapping[int, float] | None = None
     may_diverge: bool = False
     remedy: str = "--learning-rate, --clip-norm 1"
-    averaged_epochs: int = 1
+    averaged_epochs: int = 0
     budget_s: float | None = None
     final_images: int = 0
     final_s: float = 0.0

@@ -126,7 +126,7 @@ class TrainingState:
         return best + pace * max(0.0, epochs - done) + 2 * error < rival
 
     def score_averaged(self, epochs: int) -> Score:
-        """Return the score of the last epoch where val has too few images for its accuracy.
+        """Return the score of the last epoch where its val accuracy is too coarse.
 
         Args:
             epochs: Over how many epochs of this phase the val loss is averaged.

@@ -105,8 +105,8 @@ def _search(work: Work[FinetunePlan], train: Features, val: Features) -> list[He
     best = trials[0]
     work.progress.note(
         f"head search: of {len(trials)} settings, learning rate {best.learning_rate:g} with "
-        f"weight decay {best.weight_decay:g} is best on val (accuracy "
-        f"{best.val_accuracy:.4f}, the others at least {trials[-1].val_accuracy:.4f})"
+        f"weight decay {best.weight_decay:g} has the lowest val loss (accuracy "
+        f"{best.val_accuracy:.4f}, that of the highest loss {trials[-1].val_accuracy:.4f})"
     )
     return trials
 
@@ -187,7 +187,7 @@ def search_head(
         seed: Random seed.
 
     Returns:
-        The trials, the best first: by accuracy on val, then by loss.
+        The trials, the best first: by loss on val, which few images tell better than accuracy.
     """
     rng = np.random.default_rng((_STREAM, seed))
     chosen = np.sort(rng.permutation(train.readable)[:_MAX_IMAGES])
@@ -212,7 +212,7 @@ def search_head(
         )
         accuracy, negative_loss = measure(_run(layers, val_x)[-1], val_y)
         trials.append(HeadTrial(rate, decay, accuracy, -negative_loss))
-    return sorted(trials, key=lambda trial: (-trial.val_accuracy, trial.val_loss))
+    return sorted(trials, key=lambda trial: (trial.val_loss, -trial.val_accuracy))
 
 
 def _train(

@@ -114,7 +114,7 @@ def test_heads_are_trained_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_trials_come_best_first_and_again_the_same() -> None:
     candidates = [(rate, decay) for rate in (1e-3, 1e-2) for decay in (0.0, 0.3)]
     trials = search(candidates=candidates)
-    keys = [(-trial.val_accuracy, trial.val_loss) for trial in trials]
+    keys = [(trial.val_loss, -trial.val_accuracy) for trial in trials]
     assert keys == sorted(keys)
     assert {(trial.learning_rate, trial.weight_decay) for trial in trials} == set(candidates)
     assert search(candidates=candidates) == trials
