@@ -55,6 +55,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     check_the_results_of_the_page(walked)
     check_an_array_and_its_file_are_the_same_image(walked)
     check_files_folders_and_failures_keep_their_order(walked)
+    check_a_classifier_is_shown_in_one_line(walked)
     check_no_images_give_no_predictions(walked)
     check_wrong_images_are_refused(walked)
     check_a_run_directory_in_use_is_refused(walked)
@@ -99,6 +100,11 @@ def check_files_folders_and_failures_keep_their_order(walked: dict[str, Any]) ->
     assert len(cnnclf.predict(walked["classifier"], photos)) == 48
 
 
+def check_a_classifier_is_shown_in_one_line(walked: dict[str, Any]) -> None:
+    shown = repr(walked["classifier"])
+    assert re.fullmatch(r"Classifier\('.*best': \d+x\d+x3 to 2 labels, \w+ in \w+\)", shown)
+
+
 def check_no_images_give_no_predictions(walked: dict[str, Any]) -> None:
     assert cnnclf.predict(walked["classifier"], []) == []
 
@@ -106,6 +112,10 @@ def check_no_images_give_no_predictions(walked: dict[str, Any]) -> None:
 def check_wrong_images_are_refused(walked: dict[str, Any]) -> None:
     with pytest.raises(ImageError, match="expected uint8 pixels"):
         cnnclf.predict(walked["classifier"], np.zeros((4, 4, 3)))
+    with pytest.raises(TypeError, match=r"received Image; .*np.asarray"):
+        cnnclf.predict(walked["classifier"], Image.new("RGB", (4, 4)))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected paths or arrays, received int"):
+        cnnclf.predict(walked["classifier"], ["a.png", 5])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="either paths or arrays"):
         cnnclf.predict(walked["classifier"], ["a.png", np.zeros((4, 4, 3), np.uint8)])
 
@@ -202,6 +212,7 @@ def test_load_dataset_loads_no_tensorflow(tmp_path: Path) -> None:
 
 def test_names_are_listed_and_others_refused() -> None:
     assert set(cnnclf.__all__) <= set(dir(cnnclf))
+    assert {name for name in dir(cnnclf) if not name.startswith("__")} < set(cnnclf.__all__)
     with pytest.raises(AttributeError, match="no attribute 'training_wheels'"):
         cnnclf.training_wheels  # noqa: B018
 

@@ -113,9 +113,15 @@ def predict(
     )
     if isinstance(images, np.ndarray):
         images = list(images) if images.ndim == 4 else [images]
-    elif isinstance(images, str | os.PathLike):
+    elif isinstance(images, str | os.PathLike) or not isinstance(images, Iterable):
         images = [images]
     given = list(images)
+    kinds = (str, os.PathLike, np.ndarray)
+    if (other := next((each for each in given if not isinstance(each, kinds)), None)) is not None:
+        raise TypeError(
+            f"expected paths or arrays, received {type(other).__name__}; of an image of Pillow "
+            'give the file, or np.asarray(image.convert("RGB"))'
+        )
     if not given:
         return []
     arrays = [each for each in given if isinstance(each, np.ndarray)]

@@ -168,10 +168,11 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
         return _start(trainer, request, request.source)
     others = (request.source, request.target, request.file, request.assignments, request.given)
     if any(others) or request.dry_run or request.overwrite:
-        raise UsageError(
-            "--resume RUN takes no other settings",
-            f"a run continues with the settings it started with: {command} --resume RUN",
-        )
+        run = shlex.quote(str(request.resume))
+        hint = f"a run continues with the settings it started with: {command} --resume {run}"
+        if "training.epochs" in request.given:
+            hint = f"for more epochs of a finished run: {command} --extend {run} --epochs N; {hint}"
+        raise UsageError("--resume RUN takes no other settings", hint)
     return _resume(trainer, request.resume, request)
 
 

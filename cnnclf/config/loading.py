@@ -306,6 +306,8 @@ def _describe_problem(
 ) -> str:
     if key in fields:
         near = _suggest(value, words_of(fields[key])) if isinstance(value, str) else ""
+        if key == "model.preset" and not near:
+            near = "; pretrained networks are backbones of cnnclf finetune"
         return f"expected {describe_values(fields[key])}{near}"
     if key in kind.model_fields:
         return "expected a section with settings"

@@ -5,7 +5,7 @@ in print. Small images are enlarged by whole pixels; large ones are resized smoo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class ColorBar:
         color_map: A key of `COLOR_MAPS`.
         low: Number of the first color.
         high: Number of the last color.
-        text: What the colors mean, right of the bar.
+        text: What the colors mean, right of the bar or, if too long, the first line below it.
     """
 
     color_map: str
@@ -82,6 +82,8 @@ def draw_canvas(
     width = max(columns * (side + _GAP) - _GAP, 2 * 150) + 2 * _MARGIN
     heights = [_measure_row(row, side) for row in rows]
     title_lines = wrap(title, width - 2 * _MARGIN, size=_TITLE, bold=True)
+    if bar is not None and measure(drawable(bar.text), size=_TEXT) > _room_of(bar, width):
+        bar, lines = replace(bar, text=""), (f"colors: {bar.text}", *lines)
     text = [part for line in lines for part in wrap(line, width - 2 * _MARGIN, size=_TEXT)]
     head = _height_of(len(title_lines), _TITLE) + (_GAP / 2 if title_lines else 0)
     foot = (24 if bar else 0) + (_height_of(len(text), _TEXT) + 4 if text else 0)
@@ -102,6 +104,18 @@ def draw_canvas(
         top += 24
     pen.write(text, _MARGIN, top=top + 2, size=_TEXT, ink=_FAINT)
     return image
+
+
+def _ends_of(bar: ColorBar) -> tuple[str, str]:
+    """Write the values at the ends of a color bar."""
+    low, high = (f"{each:+.3g}" if bar.low < 0 else f"{each:.3g}" for each in (bar.low, bar.high))
+    return low, high
+
+
+def _room_of(bar: ColorBar, width: float) -> float:
+    """Return how much of a line of a canvas is right of a color bar, in points."""
+    ends = sum(measure(end, size=_TEXT) for end in _ends_of(bar))
+    return width - 2 * _MARGIN - ends - 140
 
 
 def save_canvas(image: Image.Image, path: Path) -> None:
@@ -237,9 +251,7 @@ class _Pen:
 
     def draw_bar(self, bar: ColorBar, *, top: float) -> None:
         """Draw a legend in one line: low, colors, high, text."""
-        low, high = (
-            f"{value:+.3g}" if bar.low < 0 else f"{value:.3g}" for value in (bar.low, bar.high)
-        )
+        low, high = _ends_of(bar)
         left = _MARGIN + measure(low, size=_TEXT) + 5
         self.write([low], _MARGIN, top=top, size=_TEXT)
         ramp = to_colors(np.linspace(0, 1, 256)[None], bar.color_map, low=0, high=1)
@@ -248,7 +260,5 @@ class _Pen:
         self._image.paste(colors, (x, y))
         self._draw.rectangle((x, y, x + 120 * SCALE, y + 12 * SCALE), outline=_EDGE)
         self.write([high], left + 125, top=top, size=_TEXT)
-        after = left + 125 + measure(high, size=_TEXT) + 10
-        room = self._image.width / SCALE - _MARGIN - after
-        text = shorten(drawable(bar.text), room, size=_TEXT)
-        self.write([text], after, top=top, size=_TEXT, ink=_FAINT)
+        after = self._image.width / SCALE - _MARGIN - _room_of(bar, self._image.width / SCALE)
+        self.write([drawable(bar.text)], after, top=top, size=_TEXT, ink=_FAINT)

@@ -191,11 +191,12 @@ def _draw(
             plate = {
                 "boxstyle": "round,pad=0.15",
                 "facecolor": "white",
-                "alpha": 0.85,
+                "alpha": 0.95,
                 "linewidth": 0,
             }
-            plot.annotate(
-                name, places[at], xytext=away, textcoords="offset points", ha=side, bbox=plate
-            )
+            plot.annotate(  # above the numbers of the contours
+                name, places[at], xytext=away, textcoords="offset points", ha=side, bbox=plate,
+                zorder=9,
+            )  # fmt: skip
         canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3].copy()

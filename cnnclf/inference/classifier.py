@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from cnnclf.inference.familiarity import join_features
 from cnnclf.inference.promise import Promise, read_cutoff, read_promise
 from cnnclf.inference.ranking import NO_RULES, RankedLabels, rank_labels
 from cnnclf.inference.views import AveragedViews
-from cnnclf.names import count_of
+from cnnclf.names import count_of, join_sides
 from cnnclf.probabilities import softmax
 from cnnclf.progress import Progress, Silent
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _MIN_PROBABILITY = 1e-30
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Classifier:
     """A trained model with its labels and its input spec.
 
@@ -50,7 +50,7 @@ class Classifier:
 
     engine: Engine
     source: Bundle
-    _keras: "_KerasLoader" = field(repr=False)
+    _keras: "_KerasLoader"
     features: int = 0
 
     @classmethod
@@ -129,6 +129,11 @@ class Classifier:
             opened = AveragedViews(opened, views)
             progress.note(f"--views {views} computes each image {opened.count} times")
         return cls(opened, bundle, keras, features)
+
+    def __repr__(self) -> str:
+        way = f"{join_sides(self.input_spec.shape)} to {count_of(len(self.labels), 'label')}"
+        engine = f"{self.engine.name} in {self.engine.precision}"
+        return f"Classifier({str(self.directory)!r}: {way}, {engine})"
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -91,7 +91,10 @@ def draw_lines(
         parts.append(
             f'<text class="dim" x="{_LEFT - 5}" y="{at + 4:.1f}" text-anchor="end">{shown}</text>'
         )
+    is_counted = all(float(point[0]).is_integer() for point in every) and x_high - x_low > 1
     for tick in _ticks(x_low, x_high, count=max(2, min(5, width // 60))):
+        if is_counted and not float(tick).is_integer():
+            continue  # there is no epoch 1.5
         at, _ = place((tick, 1.0))
         parts.append(
             f'<text class="dim" x="{at:.1f}" y="{height - _BOTTOM + 16}" '

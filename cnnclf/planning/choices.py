@@ -19,6 +19,7 @@ Sizes = npt.NDArray[np.int32]
 
 LARGEST_SIDE = 128
 _SMALLEST_SIDE = 16
+_MOST_OF_A_SQUARE = 3  # times as long as wide
 _LAST_MAP_SIDE = 7
 _MAX_BLOCKS = 6
 _STEPS = 1500
@@ -80,13 +81,22 @@ def choose_preset(count: int, size: tuple[int, int], *, is_open: bool) -> tuple[
 
 
 def choose_size(heights: Sizes, widths: Sizes) -> tuple[tuple[int, int], str]:
-    """Choose the input size: that of small images of one size, else a square."""
+    """Choose the input size: that of small images of one size, else a square.
+
+    Of images that are much longer than wide, a square would hold little: 20x2000 becomes a line.
+    """
     height, width = round(float(np.median(heights))), round(float(np.median(widths)))
     same = bool(np.all(heights == height) and np.all(widths == width))
     if same and max(height, width) <= LARGEST_SIDE:
         return (height, width), f"all images are {height}x{width}"
-    side = min(LARGEST_SIDE, max(_SMALLEST_SIDE, min(height, width)))
     reason = f"the median image is {height}x{width}"
+    short, long = sorted((height, width))
+    if long > _MOST_OF_A_SQUARE * short:
+        scale = min(1.0, LARGEST_SIDE / math.sqrt(short * long))
+        size = max(1, round(scale * height)), max(1, round(scale * width))
+        times = f"{long / short:.3g} times as long as wide"
+        return size, f"{reason}, {times}; a square would be mostly padding"
+    side = min(LARGEST_SIDE, max(_SMALLEST_SIDE, min(height, width)))
     if side == LARGEST_SIDE:
         reason += f"; training from scratch at {side} takes reasonable time"
     return (side, side), reason

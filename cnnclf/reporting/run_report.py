@@ -46,7 +46,7 @@ from cnnclf.reporting.run_files import (
     list_commands,
     read_run,
 )
-from cnnclf.runs.run_directory import section
+from cnnclf.runs.run_directory import RunStatus, section
 from cnnclf.runs.run_names import PREDICTIONS_FILE
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def report_run(
     if files.status != "finished":
         why = files.record.get("why_ended")
         missing.notes.append(f"the run is {files.status}: {why or 'this is what there is so far'}")
+        if files.status == RunStatus.INTERRUPTED:
+            missing.notes[-1] += f"; continue it: {files.directory.resume_command()}"
     dataset = missing.attempt("images", lambda: open_images(files, None, progress=progress))
     page = render_page(
         Path(__file__).with_name("report.html"),

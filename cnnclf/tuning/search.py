@@ -143,7 +143,8 @@ class Search:
         is_known = (self._path(Job(number)) / RECORD_FILE).exists()
         may_start = (limit is None or number < limit) and not self._is_full
         if may_start and number and not is_known:
-            reserved_s = self._reserve(number)
+            # other seeds confirm nothing without another configuration
+            reserved_s = self._reserve(number) if number > 1 else 0.0
             may_start = self._budget.may_start(halving.rungs, reserved_s=reserved_s)
         job = halving.choose_job(may_start=may_start, fits=self._fits)
         if job is None:

@@ -45,6 +45,17 @@ def test_text_makes_room_for_itself() -> None:
     assert all((margin == 255).all() for margin in margins)
 
 
+def test_what_colors_mean_is_never_shortened() -> None:
+    short = draw_canvas([[Tile(RED)]], bar=ColorBar("signed", -1, 1, "evidence"))
+    long = "against (blue) and for (red) the class, per place"
+    below = draw_canvas([[Tile(RED)]], bar=ColorBar("signed", -0.00566, 0.00566, long))
+    line = draw_canvas(
+        [[Tile(RED)]], bar=ColorBar("signed", -0.00566, 0.00566, ""), lines=[f"colors: {long}"]
+    )
+    assert below.height > short.height
+    assert (np.asarray(below) == np.asarray(line)).all()
+
+
 @pytest.mark.parametrize("text", ["x" * 300, "several words " * 20, "a\nb", ""])
 def test_wrapped_lines_fit(text: str) -> None:
     lines = wrap(text, 100, size=10)

@@ -23,6 +23,14 @@ def test_points_are_to_scale() -> None:
     assert found[1] == pytest.approx((248, 124))
 
 
+def test_there_are_no_ticks_between_epochs() -> None:
+    epochs = Line("a", [(1, 0.0), (2, 0.5), (3, 1.0)])
+    assert ">1</text>" in str(draw_lines([epochs], label="x", y_range=(0, 9), size=(460, 260)))
+    assert ">1.5</text>" not in str(draw_lines([epochs], label="x", y_range=(0, 9)))
+    parts = Line("a", [(0, 0.0), (1, 1.0)])
+    assert ">0.2</text>" in str(draw_lines([parts], label="x", y_range=(0, 9)))
+
+
 def test_a_logarithmic_axis_skips_what_has_no_logarithm() -> None:
     line = Line("a", [(0, 0.0), (1, 1.0), (2, 10.0), (3, 100.0)])
     found = places(draw_lines([line], label="x", log=True))

@@ -56,6 +56,23 @@ def test_small_gray_images_are_taken_as_they_are() -> None:
     assert "gray" in made.reasons["data.color"]
 
 
+@pytest.mark.parametrize(
+    ("images", "used"),
+    [
+        ((20, 2000), (13, 1280)),
+        ((20, 100), (20, 100)),
+        ((400, 100), (256, 64)),
+        ((90, 240), (90, 90)),
+    ],
+)
+def test_images_much_longer_than_wide_keep_their_proportions(
+    images: tuple[int, int], used: tuple[int, int]
+) -> None:
+    made = plan(dataset(size=images, mode="RGB"))
+    assert made.input_spec.shape[:2] == used
+    assert made.input_spec.fit == ("pad" if used == (90, 90) else "squash")
+
+
 def test_large_images_are_scaled_to_128() -> None:
     made = plan(dataset(size=(384, 512), mode="RGB"))
     assert made.input_spec.shape == (128, 128, 3)

@@ -115,6 +115,9 @@ def test_an_unfinished_run_of_one_epoch(dataset: Dataset, tmp_path: Path) -> Non
     (run / "history.csv").write_text("\n".join(history[:2]) + "\n")
     page, missing = write(run)
     assert missing[0] == "the run is failed: this is what there is so far"
+    record.write_text(record.read_text().replace('"failed"', '"interrupted"'))
+    assert write(run)[1][0].endswith(f"so far; continue it: cnnclf train --resume {run}")
+    record.write_text(record.read_text().replace('"interrupted"', '"failed"'))
     content = json.loads(record.read_text())
     record.write_text(json.dumps(content | {"why_ended": "loss became NaN"}))
     page, missing = write(run)

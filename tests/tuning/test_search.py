@@ -319,6 +319,20 @@ def test_two_seeds_of_the_best_and_the_default_are_kept_where_there_is_time(
         assert timed.epochs == count
 
 
+def test_time_is_kept_for_other_seeds_only_once_there_is_another_configuration(
+    tmp_path: Path, dataset: Path, timed: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(job: TrialJob, **others: Any) -> TrialOutcome:
+        if not timed.clock:
+            timed.clock = 12.0  # what starts before the first training
+        return timed(job, **others)
+
+    monkeypatch.setattr(workers, "continue_trial", play)
+    result = start(tmp_path / "s", dataset, minutes=75 / 60, trials=None).run()
+    assert len(result.rows) > 1
+    assert timed.clock <= 1.1 * 75
+
+
 def test_evaluations_are_part_of_the_time(
     tmp_path: Path, dataset: Path, timed: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
