@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COLORS: Final = 8  # c0 to c7 in page.css
 MAX_CLASSES: Final = 60
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 24, 36
+_DIGIT = 8  # pixels of a digit, at most
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def draw_lines(
         if is_counted and not float(tick).is_integer():
             continue  # there is no epoch 1.5
         at, _ = place((tick, 1.0))
+        at = min(at, width - _DIGIT * len(f"{tick:g}") / 2)  # the last one is not cut
         parts.append(
             f'<text class="dim" x="{at:.1f}" y="{height - _BOTTOM + 16}" '
             f'text-anchor="middle">{tick:g}</text>'

@@ -18,7 +18,7 @@ _TRACED: Final = {
     "activation_mean": "mean of the activations",
     "activation_spread": "spread of the activations",
 }
-_MAX_DOTS: Final = 40
+MAX_DOTS: Final = 40
 _SMALL: Final = (164, 170)
 
 
@@ -131,7 +131,7 @@ def draw_class_curves(label: str, curves: ClassCurves) -> "tuple[Markup, Markup]
 
 def _trace(rows: Rows, column: str, name: str, *, color: int) -> Line:
     points = [(float(row["epoch"]), row.get(column)) for row in rows if row.get("epoch")]
-    return Line(name, points, color, dots=len(points) <= _MAX_DOTS)
+    return Line(name, points, color, dots=len(points) <= MAX_DOTS)
 
 
 def _describe(lines: Sequence[Line]) -> str:

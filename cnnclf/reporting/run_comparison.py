@@ -13,6 +13,7 @@ from cnnclf.files import write_text_atomic
 from cnnclf.pages.html_page import render_page
 from cnnclf.pages.svg_charts import Line, draw_lines
 from cnnclf.reporting.glossary_links import GlossaryLinks
+from cnnclf.reporting.report_charts import MAX_DOTS
 from cnnclf.reporting.report_images import make_thumbnail
 from cnnclf.reporting.run_files import (
     Evaluation,
@@ -94,9 +95,9 @@ def _list_differences(runs: Sequence[RunFiles]) -> list[tuple[str, str, list[str
 def _draw(
     runs: Sequence[RunFiles], names: Sequence[str], column: str, title: str
 ) -> "Markup | None":
+    points = [[(row["epoch"], row.get(column)) for row in files.history] for files in runs]
     lines = [
-        Line("", [(row["epoch"], row.get(column)) for row in files.history], number, dots=True)
-        for number, files in enumerate(runs)
+        Line("", each, number, dots=len(each) <= MAX_DOTS) for number, each in enumerate(points)
     ]
     if not any(y is not None for line in lines for _, y in line.points):
         return None

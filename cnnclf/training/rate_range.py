@@ -44,12 +44,14 @@ class RateRange:
         losses: Smoothed loss of each step.
         suggested: Where the loss falls most steeply, before its minimum.
         lowest: Where the loss is lowest.
+        skipped: Steps at the start that count for neither, as averages of few batches.
     """
 
     rates: Sequence[float]
     losses: Sequence[float]
     suggested: float
     lowest: float
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -162,7 +164,7 @@ def find_range(rates: Sequence[float], losses: Sequence[float]) -> RateRange:
         )
     best = first + int(np.argmin(slopes))
     return RateRange(
-        list(rates[: len(smooth)]), smooth, _round(rates[best]), _round(rates[at_minimum])
+        list(rates[: len(smooth)]), smooth, _round(rates[best]), _round(rates[at_minimum]), first
     )
 
 

@@ -31,6 +31,14 @@ def test_there_are_no_ticks_between_epochs() -> None:
     assert ">0.2</text>" in str(draw_lines([parts], label="x", y_range=(0, 9)))
 
 
+def test_the_last_tick_is_not_cut() -> None:
+    line = Line("a", [(1, 0.0), (2000, 1.0)])
+    svg = str(draw_lines([line], label="x", size=(460, 260)))
+    place = re.search(r'x="([\d.]+)" y="240" text-anchor="middle">2000<', svg)
+    assert place is not None
+    assert float(place[1]) <= 460 - 2 * 8
+
+
 def test_a_logarithmic_axis_skips_what_has_no_logarithm() -> None:
     line = Line("a", [(0, 0.0), (1, 1.0), (2, 10.0), (3, 100.0)])
     found = places(draw_lines([line], label="x", log=True))

@@ -35,6 +35,11 @@ def test_two_runs_are_compared_image_by_image(tmp_path: Path) -> None:
     assert "--head-units" not in page.text
     assert "(95 % interval +" in page.text
     assert len(page.find("svg", "chart")) == 3
+    assert "<circle" not in report.path.read_text(encoding="utf-8"), "one blob"
+    history = (runs[0] / "history.csv").read_text().splitlines()
+    (runs[0] / "history.csv").write_text("\n".join(history[:4]) + "\n")
+    compare_runs(runs, out=tmp_path / "page.html")
+    assert report.path.read_text(encoding="utf-8").count("<circle") == 3 * 3
 
 
 def test_runs_without_common_images_say_so(tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ def test_the_command_suggests_a_rate(cli: Cli, tmp_path: Path) -> None:
     said = "adamw, as train with --learning-rate; without it, train uses muon"
     assert said in " ".join(result.stdout.split())
     assert page.read_text(encoding="utf-8").count("<svg") == 1
+    assert "the learning rate of adamw grew" in page.read_text(encoding="utf-8")
+    assert "The first 10 steps" in page.read_text(encoding="utf-8")
     again = f"cnnclf train {tmp_path / 'shapes'} --preset tiny --learning-rate "
     assert again in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rate.html", "shapes"]

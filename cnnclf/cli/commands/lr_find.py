@@ -66,7 +66,7 @@ def lr_find_command(
     optimizer = plan.config.optimizer
     _show(result, optimizer=f"{optimizer.name}{remark}")
     if out_ is not None:
-        _write(result, out_)
+        _write(result, out_, optimizer=optimizer.name)
         out.line(f"wrote {out_}")
     out.json(result.to_dict() | {"optimizer": optimizer.name, "chosen": optimizer.learning_rate})
     words = ["cnnclf", "train", str(dataset), *(["--config", str(config)] if config else [])]
@@ -88,12 +88,13 @@ def _show(result: "RateRange", *, optimizer: str) -> None:
         {
             "optimizer": optimizer,
             "suggested": f"{result.suggested:g}, where the loss falls most steeply",
-            "lowest loss": f"at {result.lowest:g}; from there on it is too high",
+            "lowest loss": f"at {result.lowest:g}; from there on it is too high"
+            f" (the first {result.skipped} steps do not count)",
         },
     )
 
 
-def _write(result: "RateRange", path: Path) -> None:
+def _write(result: "RateRange", path: Path, *, optimizer: str) -> None:
     import math
 
     import cnnclf.reporting
@@ -112,4 +113,5 @@ def _write(result: "RateRange", path: Path) -> None:
     )
     template = Path(cnnclf.reporting.__file__).with_name("rate.html")
     title = f"Learning rate {result.suggested:g}"
-    write_text_atomic(path, render_page(template, title=title, result=result, chart=chart))
+    content = {"result": result, "chart": chart, "optimizer": optimizer}
+    write_text_atomic(path, render_page(template, title=title, **content))
