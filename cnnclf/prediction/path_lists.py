@@ -11,6 +11,7 @@ from cnnclf.errors import DataError
 _CHUNK_BYTES = 1 << 16
 _MAX_PATH_BYTES = 1 << 20
 _PATIENCE_S = 0.5
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")  # how the most frequent kinds begin
 
 
 class ByteStream(Protocol):
@@ -31,14 +32,19 @@ def read_list(stream: ByteStream, name: str) -> Iterator[str]:
         Paths; an empty string before waiting for more input.
 
     Raises:
-        DataError: The list is UTF-16 text, which some Windows shells write, or an entry is longer
-            than any path.
+        DataError: The list is UTF-16 text, which some Windows shells write, or an image, or an
+            entry is longer than any path.
     """
     chunk = stream.read1(_CHUNK_BYTES)
     if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError(
             f"the list of paths {name} is encoded in UTF-16, not in UTF-8",
             "save it as UTF-8 and try again",
+        )
+    if chunk.startswith(_IMAGES):
+        raise DataError(
+            f"the list of paths {name} is an image",
+            "give the path of the image: cnnclf predict RUN IMAGE",
         )
     rest = chunk.removeprefix(codecs.BOM_UTF8)
     separator = b"\0" if b"\0" in rest else b"\n"

@@ -332,6 +332,9 @@ def test_a_list_that_cannot_be_read_is_an_error(here: Path) -> None:
         find("@no.txt")
     with pytest.raises(DataError, match="no stdin"):
         find("-")
+    Path("a.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\n")
+    with pytest.raises(DataError, match=r"the list of paths a\.jpg is an image"):
+        list(ImageInputs(["@a.jpg"]).find())
     Path("wide.txt").write_text("a.jpg\n", encoding="utf-16")
     with pytest.raises(DataError, match="UTF-16"):
         find("@wide.txt")
