@@ -70,7 +70,8 @@ def _show_promise(result: "CalibratedModel", promise: "Promise") -> None:
 
 def _show_stored(result: "CalibratedModel") -> None:
     sizes = [f"{each.method} {each.size:.2f}" for each in result.sets]
-    out.line()
+    if result.promise is not None or result.offers:
+        out.line()
     out.pairs(
         "",
         {

@@ -13,6 +13,7 @@ from PIL import Image
 import cnnclf
 from cnnclf.data.manifest import load_dataset
 from cnnclf.data.manifest_versions import RowChange, write_version
+from cnnclf.evaluation import deciding
 from cnnclf.files import write_json_atomic
 from tests.conftest import Cli
 from tests.terminal.terminal import ROOT
@@ -39,6 +40,15 @@ def test_without_a_promise_it_shows_what_can_be_promised(cli: Cli, run: Path) ->
     assert "100.0 % (92.1 to 100.0)" in result.stdout
     assert "--precision 0.8" in result.stderr
     assert read_bundle(run)["threshold"] == before["threshold"]
+
+
+def test_where_nothing_can_be_promised_the_result_begins_at_once(
+    cli: Cli, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "_OFFERED", (0.9999,))
+    result = cli("calibrate", run, PHOTOS, *KERAS)
+    assert "can be promised at 95 % confidence on these images" in result.stderr
+    assert result.stdout.startswith("sets of 0.95 ")
 
 
 def test_a_promise_is_stored_and_kept_by_predict_and_evaluate(
