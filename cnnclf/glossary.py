@@ -92,8 +92,9 @@ TERMS: tuple[Term, ...] = (
     Term(
         "accuracy",
         "The fraction of images whose most probable label is the true one. On few images it is "
-        "uncertain: the 95 % interval says which values fit what was counted.",
-        aliases=("test accuracy", "val accuracy", "confidence interval"),
+        "uncertain: the 95 % interval says which values fit what was counted. Balanced accuracy is "
+        "the mean over classes, so that large classes count no more than small ones.",
+        aliases=("test accuracy", "val accuracy", "confidence interval", "balanced accuracy"),
     ),
     Term(
         "activation function",
@@ -191,8 +192,9 @@ TERMS: tuple[Term, ...] = (
         "coverage",
         "The fraction of images that are labeled at all if predictions below a threshold are "
         "left to people. The risk is the error rate among those. The lower the risk at a given "
-        "coverage, the better the probabilities sort right from wrong.",
-        aliases=("risk", "risk coverage", "threshold", "selective prediction"),
+        "coverage, the better the probabilities sort right from wrong: AURC and AUGRC are areas of "
+        "this curve, the lower the better.",
+        aliases=("risk", "risk coverage", "threshold", "selective prediction", "aurc", "augrc"),
     ),
     Term(
         "cross-entropy",
@@ -231,6 +233,13 @@ TERMS: tuple[Term, ...] = (
         "it. Exact where the last layer is the only dense one: the places and the bias add up to "
         "the logit.",
         aliases=("class activation map", "cam", "grad-cam"),
+    ),
+    Term(
+        "familiarity",
+        "How near an image is to the training images in the last features of the network, as a "
+        "fraction of ordinary images that are no nearer. Near 0, it is unlike anything learned, "
+        "and its label means little.",
+        aliases=("familiar", "out of distribution", "nearest training image"),
     ),
     Term(
         "feature map",
@@ -355,6 +364,12 @@ TERMS: tuple[Term, ...] = (
         settings=("model.padding",),
     ),
     Term(
+        "parameter",
+        "A number that training learns: a weight or a bias. MACs are the multiplications, each "
+        "with an addition, that one image takes; they say more about speed than parameters do.",
+        aliases=("parameters", "weights of a network", "mac", "macs", "flops"),
+    ),
+    Term(
         "pixel",
         "The smallest element of an image: a number from 0 to 255 for gray, three for red, green "
         "and blue. The network gets nothing else.",
@@ -374,8 +389,9 @@ TERMS: tuple[Term, ...] = (
     Term(
         "precision",
         "Of the images that were given a label, the fraction that has it. Recall: of the images "
-        "that have it, the fraction that was found. F1 is their harmonic mean.",
-        aliases=("recall", "f1", "precision recall curve", "average precision"),
+        "that have it, the fraction that was found. F1 is their harmonic mean, macro F1 the mean "
+        "of that over classes.",
+        aliases=("recall", "f1", "macro f1", "precision recall curve", "average precision"),
     ),
     Term(
         "receptive field",
@@ -394,6 +410,13 @@ TERMS: tuple[Term, ...] = (
         "The start of the random numbers: first weights, order of images, augmentation. The same "
         "seed repeats a run; other seeds show how much of a result is luck.",
         settings=("runtime.seed", "runtime.deterministic"),
+    ),
+    Term(
+        "set of labels",
+        "Labels that hold the true one at a promised rate (conformal prediction): one if the "
+        "network is certain, more if it is not. LAC makes the smallest sets, APS and RAPS larger "
+        "ones for hard images.",
+        aliases=("label set", "sets of labels", "conformal prediction", "lac", "aps", "raps"),
     ),
     Term(
         "softmax",
@@ -423,6 +446,12 @@ TERMS: tuple[Term, ...] = (
         "temperature",
         "A number that divides all logits before softmax. Above 1, probabilities become less "
         "extreme; labels stay the same. It is fitted on the val split to calibrate them.",
+    ),
+    Term(
+        "top-k",
+        "The k most probable labels. Top-k accuracy counts an image as right if the true label is "
+        "among them.",
+        aliases=("top 5", "top k accuracy", "top 5 accuracy"),
     ),
     Term(
         "transfer learning",

@@ -7,6 +7,7 @@ import pytest
 
 from cnnclf.config import FinetuneConfig, TrainConfig, list_fields
 from cnnclf.errors import UsageError
+from cnnclf.evaluation.metrics import METRICS
 from cnnclf.glossary import TERMS, find_setting, find_term
 from tests.conftest import Cli
 
@@ -38,10 +39,17 @@ def test_terms_are_few_sentences_under_one_name() -> None:
         ("relu", "activation function"),
         ("padding", "padding"),
         ("AUC", "ROC curve"),
+        ("MACs", "parameter"),
     ],
 )
 def test_a_term_is_found_by_its_names(name: str, found: str) -> None:
     assert find_term(name).name == found
+
+
+def test_every_metric_has_a_term() -> None:
+    assert [metric.title for metric in METRICS if not find_term(metric.title)] == []
+    for name in ("familiarity", "lac", "parameters"):  # what other tables show
+        assert name in find_term(name).names
 
 
 def test_an_unknown_term_names_the_nearest() -> None:
