@@ -552,6 +552,7 @@ def test_completion_of_options_and_sub_commands() -> None:
 def test_completion_of_values(tmp_path: Path) -> None:
     assert "resnet50" in complete("finetune", "pets", "--backbone", "res")
     assert "deep" in complete("train", "pets", "--preset", "")
+    assert "duplicates" in complete("import", "pets", "--drop", "dup")
     assert complete("weights", "pull", "mobilenetv2-0.3") == ["mobilenetv2-0.35"]
 
 

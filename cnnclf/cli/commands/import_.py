@@ -21,6 +21,7 @@ from cnnclf.errors import ExitCode, UsageError
 from cnnclf.importers import IMPORTERS, import_source
 from cnnclf.quality.acting import ChangeRequest, change_dataset
 from cnnclf.quality.check_evidence import NO_NETWORKS
+from cnnclf.quality.check_table import CHECKS
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest_versions import Version
@@ -66,6 +67,7 @@ def import_command(
             "--drop CHECK",
             "Remove the images that this check of 'cnnclf check' found; repeatable.",
             panel=_PANEL,
+            complete=lambda: [check.name for check in CHECKS],
         ),
     ] = None,
     relabel: Annotated[
