@@ -71,6 +71,25 @@ def test_every_option_in_a_readme_example_exists() -> None:
     assert not [each for each in used if f"`{each}`" not in reference + settings]
 
 
+OTHER_PROGRAMS = {"--force-reinstall", "--upgrade"}  # pip
+OTHER_PROGRAMS |= {"--head", "--install", "--query-gpu", "--xla"}  # ray, apt, nvidia-smi, XLA
+TYPED_WRONGLY = {"--lr", "--no-"}  # in descriptions of what is explained
+
+
+def test_every_option_that_a_message_names_exists() -> None:
+    pages = (ROOT / "tests" / "golden").glob("help*.txt")
+    option = r"(?<![\w-])--[a-z][a-z0-9-]+"
+    known = {each for page in pages for each in re.findall(option, page.read_text("utf-8"))}
+    named: dict[str, str] = {}
+    for module in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                place = f"{module.name}:{node.lineno}"
+                named |= dict.fromkeys(re.findall(option, node.value), place)
+    unknown = named.keys() - known - OTHER_PROGRAMS - TYPED_WRONGLY
+    assert {each: named[each] for each in unknown} == {}
+
+
 # Modules: each has its place in ARCHITECTURE.md, and no page names one that is gone
 
 

@@ -196,7 +196,7 @@ CHECKS: Final[tuple[Check, ...]] = (
         _WARNING,
         "gray images among color ones, or the reverse",
         "where gray and color images belong to different classes, color gives the label away",
-        "compare the classes; --colors gray makes all images alike",
+        "compare the classes; --color gray makes all images alike",
         file_checks.find_mixed_modes,
     ),
     Check(
