@@ -283,7 +283,7 @@ def choose_options(bundle: "Bundle", config: "PredictConfig") -> "PredictOptions
     """
     from cnnclf.inference.answer_rules import read_rules
     from cnnclf.inference.calibration_data import can_compare
-    from cnnclf.inference.ranking import low_probability
+    from cnnclf.inference.ranking import UNKNOWN, low_probability
     from cnnclf.prediction.label_pipeline import PredictOptions
 
     content, labels = bundle.content, bundle.labels
@@ -301,6 +301,11 @@ def choose_options(bundle: "Bundle", config: "PredictConfig") -> "PredictOptions
             "cnnclf calibrate makes one"
         )
     cutoff = choose_cutoff(config.threshold, content, labels=labels)
+    if config.threshold is None and cutoff.threshold is not None:
+        out.note(
+            f"labels below {cutoff.threshold:.4g} are {UNKNOWN}: calibrate stored this threshold; "
+            "--threshold 0 names all"
+        )
     return PredictOptions(
         len(labels) if config.all_probabilities else min(config.top_k, len(labels)),
         cutoff.threshold,

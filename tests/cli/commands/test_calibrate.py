@@ -61,7 +61,10 @@ def test_a_promise_is_stored_and_kept_by_predict_and_evaluate(
     assert (promise["kind"], promise["target"], promise["images"]) == ("coverage", 0.8, 45)
     threshold = promise["threshold"]
     assert read_bundle(run)["threshold"] == threshold
-    rows = list(csv.DictReader(io.StringIO(cli("predict", run, PHOTOS, *KERAS).stdout)))
+    predicted = cli("predict", run, PHOTOS, *KERAS)
+    assert f"labels below {threshold:.4g} are unknown: calibrate stored" in predicted.stderr
+    assert "stored" not in cli("predict", run, PHOTOS, "--threshold", 0, *KERAS).stderr
+    rows = list(csv.DictReader(io.StringIO(predicted.stdout)))
     assert len(rows) == 300
     for row in rows:
         assert (row["label"] == "unknown") is (float(row["probability"]) < round(threshold, 6))
