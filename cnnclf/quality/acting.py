@@ -25,6 +25,7 @@ from cnnclf.progress import Progress
 from cnnclf.quality.check_evidence import NO_NETWORKS, Evidence, Networks
 from cnnclf.quality.check_table import CHECKS, SUSPECTS
 from cnnclf.quality.checking import open_evidence
+from cnnclf.quality.suspects import describe_judge
 
 DECISIONS: Final = ("keep", "remove", "relabel")
 _OF_SKIPPED: Final = ("missing", "unreadable", "unusable-rows")
@@ -119,6 +120,9 @@ def change_dataset(
         )
         if request.file is None:
             changes = find_changes(evidence, drop=request.drop, relabel=request.relabel)
+            if any(change.reason == SUSPECTS for change in changes):
+                judge = describe_judge(evidence.judgement.accuracy, len(evidence.classes))
+                progress.note(f"{SUSPECTS}: judged by {judge}")
         if request.fix_splits:
             gone = {(change.path, change.row) for change in changes if change.action == "remove"}
             changes += move_together(evidence, gone)

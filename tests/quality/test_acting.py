@@ -1,0 +1,29 @@
+"""Changes of a dataset say by what they were judged."""
+
+from pathlib import Path
+
+from cnnclf.data.manifest import load_dataset
+from cnnclf.quality.acting import ChangeRequest, change_dataset
+from cnnclf.quality.check_evidence import Networks
+from tests.importers.drawing import Listener
+from tests.quality.drawn import FIRST, NETWORK_PLANTS, DrawnSet, embed_drawn
+
+
+def test_new_labels_say_how_far_their_judge_can_be_trusted(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    NETWORK_PLANTS["label-suspects"](drawn)
+    drawn.import_into(tmp_path / "dataset")
+    heard = Listener()
+    version = change_dataset(
+        tmp_path / "dataset",
+        ChangeRequest(relabel=True),
+        networks=Networks(embed_drawn),
+        progress=heard,
+    )
+    assert version is not None
+    manifest = load_dataset(tmp_path / "dataset").manifest
+    assert manifest.class_indices[manifest.paths.index(FIRST)] == 0
+    assert any(
+        note.startswith("label-suspects: judged by a classifier that agrees with ")
+        for note in heard.notes
+    )
