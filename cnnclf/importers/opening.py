@@ -21,6 +21,7 @@ from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_imp
 from cnnclf.importers.formats.tables import METADATA, TABLE
 from cnnclf.importers.importer import Importer, read_classes_file
 from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
+from cnnclf.importers.layouts.folder_view import LIST_SUFFIXES
 from cnnclf.importers.pipeline import run_import
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.beside import find_tables
@@ -81,11 +82,10 @@ def choose_importer(
             "give the folder above its class folders; a trained model labels single images: "
             "cnnclf predict RUN IMAGE",
         )
-    raise DataError(
-        f"the format of {source} is not recognized",
-        "if each line has a path and a label: --format table --no-header; otherwise name it with "
-        f"--format ({', '.join(names)}), or give a folder of class folders",
-    )
+    hint = f"name it with --format ({', '.join(names)}), or give a folder of class folders"
+    if source.require_path().suffix.lower() in LIST_SUFFIXES:
+        hint = f"if its lines have a path and a label: --format table --no-header; otherwise {hint}"
+    raise DataError(f"the format of {source} is not recognized", hint)
 
 
 def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str]:
