@@ -76,16 +76,22 @@ def choose_importer(
             return importer, reason
     if source.require_path().is_dir():
         return _choose_for_folder(source.require_path(), options)
-    if source.require_path().suffix.lower() in SUFFIXES:
-        raise DataError(
+    raise _explain_file(source, names)
+
+
+def _explain_file(source: Source, formats: Sequence[str]) -> DataError:
+    """Return the error for a file that no importer recognizes."""
+    suffix = source.require_path().suffix.lower()
+    if suffix in SUFFIXES:
+        return DataError(
             f"{source} is a single image",
             "give the folder above its class folders; a trained model labels single images: "
             "cnnclf predict RUN IMAGE",
         )
-    hint = f"name it with --format ({', '.join(names)}), or give a folder of class folders"
-    if source.require_path().suffix.lower() in LIST_SUFFIXES:
+    hint = f"name it with --format ({', '.join(formats)}), or give a folder of class folders"
+    if suffix in LIST_SUFFIXES:
         hint = f"if its lines have a path and a label: --format table --no-header; otherwise {hint}"
-    raise DataError(f"the format of {source} is not recognized", hint)
+    return DataError(f"the format of {source} is not recognized", hint)
 
 
 def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str]:
