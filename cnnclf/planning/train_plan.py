@@ -221,7 +221,7 @@ def _remark(val_count: int) -> tuple[str, ...]:
     if not val_count:
         return ("no val split: the last epoch counts as the best",)
     averaged = choices.choose_averaging(val_count)
-    if averaged == 1:
+    if not averaged:
         return ()
     few = f"only {val_count} val images"
     return (f"{few}: best epoch by val loss averaged over {averaged} epochs",)

@@ -109,7 +109,7 @@ class TrialOutcome:
         for row in self.first(epochs):
             state.history.append(row)
             state.epoch += 1
-            state.judge(row.score if averaged == 1 else state.score_averaged(averaged))
+            state.judge(state.score_last(averaged))
         return state
 
 

@@ -12,7 +12,7 @@ from cnnclf.progress import Task
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.fitting.pacing import Pacer
 from cnnclf.training.fitting.schedule import learning_rate_at
-from cnnclf.training.fitting.state import Score, TrainingState
+from cnnclf.training.fitting.state import TrainingState
 
 if TYPE_CHECKING:
     import keras
@@ -204,11 +204,11 @@ class Conductor:
         state.seconds += row.seconds
         state.wait_s += row.data_wait_s
         state.history.append(row)
-        # ties in accuracy are common on a small val split: the lower loss decides
         if self.pacer is not None:
             state.is_time_up = self.pacer.is_last(self._step)
             state.spent_s = self.pacer.spent()
-        is_best = state.judge(self._score(row))
+        # ties in accuracy are common on a small val split: the lower loss decides
+        is_best = state.judge(state.score_last(self.averaged_epochs if self.has_val else 0))
         if self.optimizer.schedule == "plateau" and self.has_val:
             state.reduce_on_plateau(max(1, self.patience // 3))
         # best first: whatever is lost between the two, resuming never loses a better best
@@ -230,11 +230,6 @@ class Conductor:
         sync = getattr(self.trainer, "jax_state_sync", None)
         if sync is not None:
             sync()
-
-    def _score(self, row: EpochRow) -> Score:
-        if not self.averaged_epochs or not self.has_val:
-            return row.score
-        return self.state.score_averaged(self.averaged_epochs)
 
     def _measure(self, epoch: int, logs: Any) -> EpochRow:
         return EpochRow(

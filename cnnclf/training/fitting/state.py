@@ -125,16 +125,19 @@ class TrainingState:
         error = math.sqrt(max(rival * (1 - rival), 1 / images) / images)
         return best + pace * max(0.0, epochs - done) + 2 * error < rival
 
-    def score_averaged(self, epochs: int) -> Score:
-        """Return the score of the last epoch where its val accuracy is too coarse.
+    def score_last(self, averaged: int) -> Score:
+        """Return the score of the last epoch.
 
         Args:
-            epochs: Over how many epochs of this phase the val loss is averaged.
+            averaged: Over how many epochs of this phase the val loss is averaged; 0: the accuracy
+                counts first, and no loss is averaged.
 
         Returns:
-            (negative averaged val loss, val accuracy).
+            (negative averaged val loss, val accuracy), or (val accuracy, negative val loss).
         """
-        last = self.phase_history[-epochs:]
+        if not averaged:
+            return self.history[-1].score
+        last = self.phase_history[-averaged:]
         loss = sum(math.inf if row.val_loss is None else row.val_loss for row in last) / len(last)
         return -math.inf if math.isnan(loss) else -loss, last[-1].val_accuracy or 0.0
 

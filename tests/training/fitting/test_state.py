@@ -67,10 +67,16 @@ def test_an_averaged_loss_is_not_taken_in_by_one_lucky_epoch() -> None:
     for loss in losses:
         state.epoch += 1
         state.history.append(make_row(loss, epoch=state.epoch))
-        state.judge(state.score_averaged(3))
+        state.judge(state.score_last(3))
     assert state.best_epoch == 6
     assert state.best_row is not None
     assert state.best_row.val_loss == 0.4
+
+
+def test_the_accuracy_counts_first_where_no_loss_is_averaged() -> None:
+    state = make_state(make_row(0.9), make_row(0.1))
+    assert state.score_last(0) == state.history[-1].score
+    assert state.score_last(2) == (-0.5, state.history[-1].val_accuracy)
 
 
 def test_a_val_loss_of_nan_loses_to_any_number_and_still_gives_a_best_epoch() -> None:
@@ -78,7 +84,7 @@ def test_a_val_loss_of_nan_loses_to_any_number_and_still_gives_a_best_epoch() ->
     for epoch, loss in enumerate([math.nan, math.nan, math.nan, 0.5, 0.5, 0.5], 1):
         state.epoch = epoch
         state.history.append(make_row(loss, epoch=epoch))
-        state.judge(state.score_averaged(3))
+        state.judge(state.score_last(3))
         assert state.best_epoch == (1 if epoch < 6 else 6)
 
 
