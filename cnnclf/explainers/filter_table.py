@@ -88,10 +88,13 @@ def find_kernel(text: str, *, size: int | None = None) -> Kernel:
     if row is None:
         names = [row.name for row in FILTERS]
         near = get_close_matches(text, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else ""
+        if Path(text).is_dir():
+            hint = f"name the filter, such as {text}:block1_conv1:0; cnnclf describe lists layers"
         raise UsageError(
             f"--filter {text}: expected one of {', '.join(names)}, a file that ends in .csv, or "
             "RUN:LAYER:INDEX",
-            f"did you mean {near[0]}?" if near else "",
+            hint,
         )
     _check_size(row, size)
     return Kernel(row.name, row.make(size or 3))

@@ -53,6 +53,11 @@ class RateRange:
     lowest: float
     skipped: int = 0
 
+    @property
+    def has_end(self) -> bool:
+        """Whether the loss rises again, so that rates from the lowest loss on are too high."""
+        return self.lowest < _round(self.rates[-1])
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return asdict(self)

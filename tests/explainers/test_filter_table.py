@@ -86,3 +86,9 @@ def test_a_file_that_is_no_rectangle_of_numbers(
 def test_a_filter_that_does_not_exist(name: str, size: int | None, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         find_kernel(name, size=size)
+
+
+def test_a_run_alone_is_no_filter(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        find_kernel(str(tmp_path))
+    assert f"such as {tmp_path}:block1_conv1:0" in caught.value.hint

@@ -39,6 +39,11 @@ def test_the_suggestion_is_where_the_loss_falls(seed: int) -> None:
     assert found.suggested < found.lowest < 0.4
 
 
+def test_a_loss_that_only_falls_says_nothing_of_higher_rates() -> None:
+    assert find_range(RATES.tolist(), draw_curve(0, noise=0).tolist()).has_end
+    assert not find_range(RATES.tolist(), np.linspace(9, 1, 100).tolist()).has_end
+
+
 def test_a_loss_that_becomes_nan_ends_the_curve() -> None:
     losses = [*draw_curve(0, noise=0)[:80], math.nan, 5.0]
     found = find_range(RATES[:82].tolist(), losses)

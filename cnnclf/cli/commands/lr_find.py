@@ -83,12 +83,13 @@ def _show(result: "RateRange", *, optimizer: str) -> None:
         for rate, loss in list(zip(result.rates, result.losses, strict=True))[::step]
     ]
     out.table("", ("learning rate", "smoothed loss"), rows=rows)
+    end = "from there on it is too high" if result.has_end else "the highest rate that was tried"
     out.pairs(
         "",
         {
             "optimizer": optimizer,
             "suggested": f"{result.suggested:g}, where the loss falls most steeply",
-            "lowest loss": f"at {result.lowest:g}; from there on it is too high"
+            "lowest loss": f"at {result.lowest:g}; {end}"
             f" (the first {result.skipped} steps do not count)",
         },
     )
