@@ -31,6 +31,7 @@ from cnnclf.runs.run_names import CHECKPOINTS, RECORD_FILE
 
 _DATASETS = "datasets"
 _DEFAULTS = ImportConfig()
+_OF_FILES = {"npz", "tar", "zip"}
 # The content of the classes file is; one class makes no other dataset of those that were imported.
 _NOT_IN_KEY = {"threads", "classes_file", "one_class"}
 
@@ -68,7 +69,7 @@ def choose_importer(
     if name is not None:
         importer = importers[names.index(name)]
         if importer.recognize(source) is None:
-            source.require_path()
+            _check_kind(source.require_path(), importer)
         return importer, f"--format {name} was given"
     for importer in importers:
         reason = None if importer in FOLDER_IMPORTERS else importer.recognize(source)
@@ -77,6 +78,17 @@ def choose_importer(
     if source.require_path().is_dir():
         return _choose_for_folder(source.require_path(), options)
     raise _explain_file(source, names)
+
+
+def _check_kind(path: Path, importer: Importer) -> None:
+    """Raise DataError for a folder where the format is that of a file, or the reverse."""
+    needs_folder = importer in FOLDER_IMPORTERS
+    if path.is_dir() != needs_folder and (needs_folder or importer.name in _OF_FILES):
+        kinds = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
+        raise DataError(
+            f"{path} is {kinds[0]}, and --format {importer.name} is for {kinds[1]}",
+            "omit --format: the format is detected",
+        )
 
 
 def _explain_file(source: Source, formats: Sequence[str]) -> DataError:

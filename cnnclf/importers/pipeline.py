@@ -51,10 +51,12 @@ _CLASSES_HINT: Final = (
     "put the images of each class into a folder with its name, or give a CSV file with the "
     "columns path,label"
 )
-_ROOT_HINT: Final = (
-    "paths in a table are relative to its folder, or to that of --root; the files may lie in any "
-    "folder below it"
-)
+# What to do if no file is usable, by how all reasons begin.
+_HINTS: Final = {
+    "no such file": "paths in a table are relative to its folder, or to that of --root; the files "
+    "may lie in any folder below it",
+    "--label-from": "try the expression on this path; parentheses enclose the label",
+}
 
 
 @dataclass(frozen=True)
@@ -321,9 +323,7 @@ def _settle_labels(listing: Listing, scan: Scan, *, source: Source, least: int) 
         files = count_of(scan.skipped, "file")
         raise DataError(
             f"no usable images in {source}: {files} skipped, the first is {scan.first_skipped}",
-            _ROOT_HINT
-            if all(each.startswith("no such file") for each in scan.reasons)
-            else _CLASSES_HINT,
+            next((_HINTS[each] for each in _HINTS if _is_all(scan, each)), _CLASSES_HINT),
         )
     if len(seen) < least:
         skipped = count_of(scan.skipped, "file")
@@ -342,6 +342,11 @@ def _settle_labels(listing: Listing, scan: Scan, *, source: Source, least: int) 
             "add them to the file given to --classes-file, or omit the option",
         )
     return listing.labels
+
+
+def _is_all(scan: Scan, start: str) -> bool:
+    """Return whether all files were skipped for a reason that begins like this."""
+    return all(reason.startswith(start) for reason in scan.reasons)
 
 
 def _join_splits(path: Path, division: Division, examples: dict[int, Row | None]) -> Iterator[Row]:

@@ -49,6 +49,11 @@ class Source:
             DataError: There is none.
         """
         if self.path is None:
+            if "://" in self.text:
+                raise DataError(
+                    f"{self.text} does not exist on this machine, and import downloads no addresses",
+                    "download it and give the file or folder; only hf://user/name is fetched",
+                )
             is_pattern = not {"*", "?", "["}.isdisjoint(self.text)
             hint = (
                 "import takes no patterns: give the folder of the images"

@@ -235,7 +235,7 @@ class _Search:
             status = os.stat(path)  # noqa: PTH116 (the spelling of the path is kept)
         except FileNotFoundError:
             is_link = os.path.lexists(path)
-            yield Found(path, "broken link" if is_link else "no such file or folder")
+            yield Found(path, _explain_missing(path, is_link=is_link))
         except (OSError, ValueError) as error:
             yield Found(path, getattr(error, "strerror", None) or str(error))
         else:
@@ -290,3 +290,9 @@ def _refuse_device(stream: BinaryIO) -> None:
     mode = os.fstat(stream.fileno()).st_mode
     if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and not stream.isatty()):
         raise OSError(errno.EINVAL, "it is a device, not a file or pipe")
+
+
+def _explain_missing(path: str, *, is_link: bool) -> str:
+    if "://" in path:
+        return "an address, which is not downloaded"
+    return "broken link" if is_link else "no such file or folder"

@@ -131,8 +131,11 @@ def test_the_cache_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("name", [importer.name for importer in IMPORTERS])
-def test_an_importer_can_be_forced(name: str, source: Path) -> None:
+def test_an_importer_can_be_forced(name: str, source: Path, tmp_path: Path) -> None:
     options = ImportConfig(format=name)
+    if name in {"npz", "tar", "zip"}:
+        source = tmp_path / "file"
+        source.write_text("anything")
     importer, reason = choose_importer(Source.of(source), IMPORTERS, options=options)
     assert importer.name == name
     assert f"--format {name}" in reason
@@ -152,6 +155,8 @@ def test_what_is_no_source_is_explained(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a single image") as caught:
         choose_importer(Source.of(next(source.rglob("*.png"))), IMPORTERS)
     assert "cnnclf predict RUN IMAGE" in caught.value.hint
+    with pytest.raises(DataError, match="and import downloads no addresses"):
+        choose_importer(Source.of("https://example.com/photos.zip"), IMPORTERS)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is empty"):
         choose_importer(Source.of(tmp_path / "empty"), IMPORTERS)
@@ -169,6 +174,20 @@ def test_a_run_is_no_source_of_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a run") as caught:
         choose_importer(Source.of(tmp_path / "run"), IMPORTERS)
     assert "cnnclf runs show" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder"),
+    [("zip", True), ("npz", True), ("class-folders", False), ("split-folders", False)],
+)
+def test_a_format_of_files_is_not_that_of_a_folder(
+    source: Path, tmp_path: Path, name: str, is_folder: bool
+) -> None:
+    (tmp_path / "list.csv").write_text("path,label\n")
+    path = source if is_folder else tmp_path / "list.csv"
+    with pytest.raises(DataError, match=f"and --format {name} is for a") as caught:
+        choose_importer(Source.of(path), IMPORTERS, options=ImportConfig(format=name))
+    assert "omit --format" in caught.value.hint
 
 
 def test_an_unknown_format_names_the_nearest(source: Path) -> None:

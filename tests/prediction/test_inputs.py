@@ -320,6 +320,9 @@ def test_lists_name_files_and_folders(here: Path) -> None:
 
 def test_a_list_of_missing_files_is_rows_not_an_error(here: Path) -> None:
     assert find("-", stdin=b"no.jpg\n") == ["no.jpg ! no such file or folder"]
+    assert find("-", stdin=b"http://a/b.jpg\n") == [
+        "http://a/b.jpg ! an address, which is not downloaded"
+    ]
 
 
 def test_stdin_may_be_separated_by_nul(here: Path) -> None:

@@ -290,6 +290,12 @@ KINDS = {
         labels=(),
         says=("holds no images, but other archives: test.tar.gz, train.zip", "unpack them"),
     ),
+    "an expression that finds nothing": Kind(
+        {"cat": 4, "dog": 4},
+        labels=(),
+        options={"label_from": "^(zzz)"},
+        says=("--label-from ^(zzz) finds no label", "try the expression on this path"),
+    ),
     "one class": Kind({"cat": 4}, labels=(), says=("of 'cat' only", "--one-class")),
     "a class without a file that can be read": Kind(
         {"cat": 4, "dog": 4, "owl/1.png": "", "owl/2.png": "no image"},
