@@ -51,7 +51,7 @@ class Source:
         if self.path is None:
             if "://" in self.text:
                 raise DataError(
-                    f"{self.text} does not exist on this machine, and import downloads no addresses",
+                    f"{self.text} does not exist here, and import downloads no addresses",
                     "download it and give the file or folder; only hf://user/name is fetched",
                 )
             is_pattern = not {"*", "?", "["}.isdisjoint(self.text)
