@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cnnclf.prediction.summary import PredictSummary, SoFar
 
 _PAST_TENSE = {"copy": "copied", "link": "linked", "move": "moved"}
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz")
 _MAX_LABELS = 12  # in the summary line; --json has all
 
 
@@ -252,6 +253,16 @@ def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
         out.warn(
             f"{summary.failed:,} of {count_of(summary.files, 'file')} failed: {examples}{more}"
         )
+        _advise_on_failed(summary)
+
+
+def _advise_on_failed(summary: "PredictSummary") -> None:
+    """Say how files are given that are no images, but hold or name some."""
+    for path, error in summary.examples:
+        if error.endswith(": text") and path.lower().endswith(".txt"):
+            out.hint(f"a list of paths is given with @ before it: @{path}")
+        elif path.lower().endswith(_ARCHIVES):
+            out.hint(f"unpack {path}, and give the folder")
 
 
 def _advise_on_unsure(summary: "PredictSummary") -> str:

@@ -119,6 +119,22 @@ def test_a_threshold_is_not_advised_for_most_images(cli: Cli, bundle: Path, tmp_
     assert "hint: 2 images with no class above 50 %, most of them: cnnclf eval" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("list.txt", "1.png\n", "a list of paths is given with @ before it: @"),
+        ("photos.zip", "PK\x03\x04 zip", "unpack "),
+    ],
+)
+def test_what_holds_or_names_images_is_named(
+    cli: Cli, bundle: Path, tmp_path: Path, name: str, content: str, hint: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    result = cli("predict", bundle, tmp_path / name)
+    assert result.code == 7
+    assert f"hint: {hint}{tmp_path / name}" in result.stderr
+
+
 def test_good_files_alone_end_with_0(cli: Cli, bundle: Path, photos: Path) -> None:
     result = cli("predict", bundle, photos / "*.png", "--quiet", "--top-k", 1)
     assert (result.code, result.stderr) == (0, "")
