@@ -12,31 +12,51 @@ from cnnclf.runs.run_names import RECORD_FILE
 
 # Names that other tools use, and the options that do the same here: those the command has apply.
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "amp": ("precision",),
     "arch": ("backbone", "preset"),
     "architecture": ("backbone", "preset"),
     "batch": ("batch-size",),
     "bs": ("batch-size",),
+    "cam": ("show",),
+    "cos-lr": ("schedule", "head-schedule", "tail-schedule"),
     "data-augmentation": ("augment",),
     "decay": ("weight-decay", "head-weight-decay", "tail-weight-decay"),
+    "early-stop": ("patience",),
+    "early-stopping": ("patience",),
     "epochs": ("head-epochs", "tail-epochs"),
+    "fp16": ("precision",),
     "gpu": ("device",),
+    "gradcam": ("show",),
+    "half": ("precision",),
     "img-size": ("image-size",),
     "imgsz": ("image-size",),
     "input-size": ("image-size",),
     "kernel": ("filter", "kernel-size"),
     "learning-rate": ("head-learning-rate", "tail-learning-rate"),
     "lr": ("learning-rate", "head-learning-rate", "tail-learning-rate"),
+    "lr-scheduler": ("schedule", "head-schedule", "tail-schedule"),
+    "max-time": ("minutes",),
     "method": ("show",),
     "methods": ("show",),
+    "mixed-precision": ("precision",),
     "model": ("backbone", "preset"),
+    "name": ("out",),
     "num-workers": ("threads",),
+    "opt": ("optimizer",),
     "output": ("out",),
     "output-dir": ("out",),
     "preset": ("augment",),
     "pretrained": ("weights",),
+    "project": ("out",),
     "resize": ("image-size",),
+    "resolution": ("image-size",),
+    "run-name": ("out",),
+    "save-dir": ("out",),
+    "sched": ("schedule", "head-schedule", "tail-schedule"),
     "scheduler": ("schedule", "head-schedule", "tail-schedule"),
     "size": ("image-size",),
+    "time": ("minutes",),
+    "time-limit": ("minutes",),
     "view": ("show",),
     "wd": ("weight-decay", "head-weight-decay", "tail-weight-decay"),
     "weight-decay": ("head-weight-decay", "tail-weight-decay"),
@@ -49,25 +69,40 @@ _OF_FINETUNE = ("backbone", "pretrained", "weights", "freeze", "unfreeze")
 # Options of `cnnclf import` that are looked for in `cnnclf check`, which changes nothing.
 _OF_IMPORT = ("apply", "drop", "relabel", "fix", "fix-splits", "undo")
 
+# Options of other tools for what `cnnclf import` does, before training.
+_OF_SPLITS = ("split", "test-split", "val-fraction", "val-split", "validation-split")
+
 # Options of other tools for what is an argument here, without a name before it.
 _ARGUMENTS = ("data", "dataset", "images", "img", "input", "model", "path", "run", "source", "src")
 
 # Commands of other tools, and the ones that do the same here.
 _OTHER_COMMANDS = {
     "classify": "predict",
+    "compare": "runs compare",
     "convert": "export",
+    "delete": "runs remove",
     "eval": "evaluate",
     "fit": "train",
     "infer": "predict",
     "inference": "predict",
     "info": "runs show",
+    "interpret": "explain",
+    "list": "runs list",
+    "ls": "runs list",
+    "plot": "report",
     "prepare": "import",
+    "resume": "train --resume",
+    "rm": "runs remove",
     "score": "evaluate",
+    "search": "tune",
+    "show": "runs show",
     "split": "import",
     "summary": "describe",
+    "sweep": "tune",
     "test": "evaluate",
     "val": "evaluate",
     "validate": "evaluate",
+    "visualize": "explain",
 }
 
 _ASSIGNMENT = re.compile(r"([a-z][a-z0-9_-]*)=(.+)", re.IGNORECASE)
@@ -110,7 +145,8 @@ def suggest_command(name: str, names: Collection[str]) -> str:
     """
     other = _OTHER_COMMANDS.get(name.lower(), "")
     near = get_close_matches(name, names, n=1)
-    return other if other.split(" ")[0] in names else next(iter(near), "")
+    first, _, second = other.partition(" ")
+    return other if first in names else second if second in names else next(iter(near), "")
 
 
 def suggest_option(
@@ -132,6 +168,8 @@ def suggest_option(
         return "cnnclf finetune trains pretrained backbones;"
     if path == "cnnclf finetune" and bare == "extend":
         return "only runs of train are extended; --config RUN --tail-epochs N starts again;"
+    if path in {"cnnclf train", "cnnclf finetune"} and bare in _OF_SPLITS:
+        return "cnnclf import DATASET --split TRAIN,VAL,TEST makes splits;"
     if path == "cnnclf check" and bare in _OF_IMPORT:
         option = "fix-splits" if bare == "fix" else bare
         return f"cnnclf import DATASET --{option} changes a dataset;"

@@ -35,7 +35,7 @@ def map_evidence(
         maps = head.contributions(features, np.asarray(classes))
         errors = measure_errors(maps[0], logits[0], classes=classes, head=head)
         terms = [
-            f"evidence {each.sum():+.3f}, bias {head.bias[index]:+.3f}"
+            f"evidence {each.sum():+z.3f}, bias {head.bias[index]:+z.3f}"
             for each, index in zip(maps[0], classes, strict=True)
         ]
         return ClassMaps(
@@ -57,7 +57,8 @@ def map_evidence(
         errors=off,
         tolerance=float("inf"),
         terms=[
-            f"map {each.sum():+.3f}, logit {at:+.3f}" for each, at in zip(maps, logit, strict=True)
+            f"map {each.sum():+z.3f}, logit {at:+z.3f}"
+            for each, at in zip(maps, logit, strict=True)
         ],
     )
 

@@ -64,4 +64,4 @@ def find_first_convolution(graph: FlatGraph) -> GraphStep:
 
 def _draw(values: npt.NDArray[np.float32], channel: int, *, limit: float) -> Tile:
     mean = float(values.mean())
-    return Tile(to_signed_colors(values, limit), f"map {channel}", f"mean {mean:+.2f}")
+    return Tile(to_signed_colors(values, limit), f"map {channel}", f"mean {mean:+z.2f}")

@@ -46,7 +46,7 @@ def map_integrated_gradients(
         tolerance=_TOLERANCE,
         scale="the largest difference of logits",
         terms=[
-            f"map {each.sum():+.3f}, logits {target:+.3f}"
+            f"map {each.sum():+z.3f}, logits {target:+z.3f}"
             for each, target in zip(values, targets, strict=True)
         ],
     )

@@ -128,8 +128,8 @@ def _draw_contributions(context: ExplainContext, subject: Subject) -> tuple[list
         bars = draw_bars(labels, [float(terms[index]) for index in top])
         tiles.append(Tile(bars, f"contributions to {name}", "pooled map x its weight"))
         line = (
-            f"All {len(terms)} contributions to {name} add up to {terms.sum():+.3f}; with"
-            f" the bias {head.bias[best]:+.3f} this is the logit."
+            f"All {len(terms)} contributions to {name} add up to {terms.sum():+z.3f}; with"
+            f" the bias {head.bias[best]:+z.3f} this is the logit."
         )
     logits = [float(subject.logits[index]) for index in subject.classes]
     tiles.append(

@@ -66,7 +66,7 @@ class MapChecks:
             still = f"with all pixels replaced the probability is still {self.ends[1]:.2f}"
             parts = [f"deletion and insertion say nothing here: {still}"]
         if self.randomized is not None:
-            parts.append(f"agreement with randomized networks {self.randomized:+.2f} (0 is best)")
+            parts.append(f"agreement with randomized networks {self.randomized:+z.2f} (0 is best)")
         return "; ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _draw_tiles(
     alone: list[Tile | None] = [None]
     for number, index in enumerate(subject.classes):
         values = maps.values[number]
-        caption = f"p = {subject.probabilities[index]:.3f}, logit {subject.logits[index]:+.3f}"
+        caption = f"p = {subject.probabilities[index]:.3f}, logit {subject.logits[index]:+z.3f}"
         over.append(Tile(overlay(image, values, limit=limit), labels[index], caption))
         terms = maps.terms[number] if maps.terms else ""
         alone.append(Tile(_colors(values, limit, maps.is_signed), "", terms))

@@ -18,6 +18,12 @@ from tests.conftest import Cli
         ("train", "--img_size", "did you mean --image-size?"),
         ("train", "--backbone", "cnnclf finetune trains pretrained backbones;"),
         ("train", "--epoch", "did you mean --epochs?"),
+        ("train", "--amp", "did you mean --precision?"),
+        ("train", "--name", "did you mean --out?"),
+        ("train", "--cos-lr", "did you mean --schedule?"),
+        ("train", "--time-limit", "did you mean --minutes?"),
+        ("train", "--early-stopping", "did you mean --patience?"),
+        ("finetune", "--val-split", "cnnclf import DATASET --split TRAIN,VAL,TEST makes splits;"),
         ("train", "--no-batch-nrm", "did you mean --no-batch-norm?"),
         ("finetune", "--arch", "did you mean --backbone?"),
         ("finetune", "--extend", "only runs of train are extended; --config RUN --tail-epochs N"),
@@ -84,6 +90,10 @@ def test_commands_of_other_tools(cli: Cli, name: str) -> None:
     meant = _OTHER_COMMANDS[name]
     assert f"did you mean 'cnnclf {meant}'?" in cli(name, "pets").stderr
     assert cli(*meant.split(), "--help").code == 0
+
+
+def test_commands_of_other_tools_in_a_group(cli: Cli) -> None:
+    assert "did you mean 'cnnclf runs remove'?" in cli("runs", "rm", "pets").stderr
 
 
 def test_a_second_argument_is_taken_for_the_place_to_write_to(cli: Cli, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from cnnclf.explainers.counterfactual import CHANGES, explain_counterfactual, fi
 from cnnclf.explainers.explainer import ExplainContext
 from cnnclf.explainers.explainer_table import EXPLAINERS
 from cnnclf.explainers.explaining import ExplainRequest, explain_images, make_subject
-from cnnclf.explainers.feature_maps import explain_feature_maps
+from cnnclf.explainers.feature_maps import _draw, explain_feature_maps
 from cnnclf.explainers.filter_patches import cut_patch, explain_filters, scan_layer
 from cnnclf.explainers.first_filters import draw_filters
 from cnnclf.explainers.integrated_gradients import add_blocks, map_integrated_gradients
@@ -198,6 +198,10 @@ def test_kernels_over_colors_are_images() -> None:
     assert image[0, 0, 0] == 255
     assert image[1, 1, 2] == 0
     assert abs(int(image[0, 1, 1]) - 128) <= 1
+
+
+def test_a_mean_of_zero_has_no_minus() -> None:
+    assert _draw(np.full((2, 2), -1e-9, np.float32), 0, limit=1.0).caption == "mean +0.00"
 
 
 def test_feature_maps_are_sorted(small: ExplainContext) -> None:
