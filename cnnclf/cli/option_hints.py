@@ -91,7 +91,7 @@ _OTHER_COMMANDS = {
     "ls": "runs list",
     "plot": "report",
     "prepare": "import",
-    "resume": "train --resume",
+    "resume": "train",
     "rm": "runs remove",
     "score": "evaluate",
     "search": "tune",
