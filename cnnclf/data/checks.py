@@ -122,7 +122,7 @@ def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
     if len(filled) < 2:
         got = f"{next(iter(filled))!r} only" if filled else "none"
         raise DataError(
-            f"expected training images of at least 2 labels in {dataset.directory}, received {got}",
+            f"expected training images of at least 2 labels in {dataset.place}, received {got}",
             "import images of more classes, or with another split: "
             "cnnclf import SOURCE --out DATASET --split 0.7,0.15,0.15",
         )
@@ -133,7 +133,7 @@ def check_trainable(dataset: Dataset, *, uneven: str = "") -> list[str]:
     ]
     if judged:
         raise DataError(
-            f"no training images of labels that val or test have, in {dataset.directory}: "
+            f"no training images of labels that val or test have, in {dataset.place}: "
             f"{name_some(judged)}",
             "no model can learn them: remove their images or give some to train, or split all "
             "images again: cnnclf import SOURCE --out DATASET --split 0.7,0.15,0.15",

@@ -133,6 +133,12 @@ class Dataset:
         return re.sub(r"-[0-9a-f]{16}$", "", self.directory.resolve().name)
 
     @property
+    def place(self) -> str:
+        """What users know it by: its directory, or the source of one in the cache."""
+        is_cached = self.name != self.directory.resolve().name
+        return str(self.source.get("path", self.directory) if is_cached else self.directory)
+
+    @property
     def kind(self) -> str:
         """What the files hold, as in `InputSpec`; datasets of early versions hold images."""
         kind = self.source.get("kind", "image")
@@ -204,7 +210,7 @@ class Dataset:
         if not len(rows):
             filled = [name for name in SPLITS if len(self.manifest.select(name))]
             raise DataError(
-                f"the split {split} of {self.directory} has no images; splits with images: "
+                f"the split {split} of {self.place} has no images; splits with images: "
                 f"{' and '.join(filled) or 'none'}",
                 f"use --split {filled[-1]}" if filled else "import the source again",
             )

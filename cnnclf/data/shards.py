@@ -64,7 +64,7 @@ def write_shards(
         DeviceError: The disk is full.
     """
     if dataset.kind != "image":
-        raise DataError(f"{dataset.directory} holds {dataset.kind}s, and shards hold images")
+        raise DataError(f"{dataset.place} holds {dataset.kind}s, and shards hold images")
     if out.exists() and not (overwrite and (out / CLASS_NAMES).is_file()):
         raise UsageError(
             f"{out} already exists" + " and does not hold shards" * overwrite,
@@ -114,7 +114,7 @@ def _write(dataset: Dataset, folder: Path, *, max_bytes: int, progress: Progress
                 shards.append(name)
                 number += 1
     if not images:
-        raise DataError(f"no image of {dataset.directory} can be read", "import the source again")
+        raise DataError(f"no image of {dataset.place} can be read", "import the source again")
     return WrittenShards(folder, tuple(shards), images, tuple(lost))
 
 

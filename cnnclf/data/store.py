@@ -90,7 +90,7 @@ def open_pixels(
     everything = np.arange(len(dataset))
     wanted = everything if rows is None else np.unique(np.asarray(rows, np.intp))
     if not len(wanted):
-        raise DataError(f"{dataset.directory} has no images to decode")
+        raise DataError(f"{dataset.place} has no images to decode")
     job = DecodingJob(dataset, spec, wanted, threads or count_usable_cpus(), progress)
     whole = job.select(everything)
     if cache == "none":

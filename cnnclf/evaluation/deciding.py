@@ -279,7 +279,7 @@ class _Worker:
         if len(np.unique(truth)) < 2:
             only = f"only of {self.classifier.labels[int(truth[0])]!r}" if len(truth) else "none"
             raise DataError(
-                f"the {split} split of {data.directory} has readable images of too few classes "
+                f"the {split} split of {data.place} has readable images of too few classes "
                 f"({only}): they say nothing about images of other classes",
                 "calibrate on images of all classes: cnnclf calibrate RUN DATASET",
             )

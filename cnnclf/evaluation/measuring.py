@@ -92,7 +92,7 @@ def _choose_split(
     if place is None and not len(data.manifest.select("test")):
         for split in ("val", "train"):
             if len(data.manifest.select(split)):
-                progress.note(f"{data.directory} has no test split: {split} is evaluated")
+                progress.note(f"{data.place} has no test split: {split} is evaluated")
                 return split
     if place is None or is_dataset(Path(place)) or data.source.get("split") != "made":
         return "test"

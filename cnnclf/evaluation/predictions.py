@@ -61,7 +61,7 @@ def check_labels(labels: tuple[str, ...], dataset: Dataset) -> None:
             if names
         ]
         raise DataError(
-            f"the labels in {dataset.directory} are not those of the model: {' and '.join(parts)}",
+            f"the labels in {dataset.place} are not those of the model: {' and '.join(parts)}",
             "use data with labels of the model, or cnnclf predict, which needs no labels",
         )
 

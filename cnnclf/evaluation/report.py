@@ -172,7 +172,7 @@ def _build_report(
     ]
     if not len(truth):
         raise DataError(
-            f"none of the {len(failed)} images in the {split} split of {dataset.directory} can be "
+            f"none of the {len(failed)} images in the {split} split of {dataset.place} can be "
             f"decoded; the first is {failed[0].path}: {failed[0].reason}",
             "import the source again",
         )

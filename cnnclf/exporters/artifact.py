@@ -169,7 +169,7 @@ def _draw_calibration(
     readable = np.array([row for row in drawn.tolist() if row not in pixels.failed], np.intp)
     if not len(readable):
         raise DataError(
-            f"none of the {len(drawn)} training images in {dataset.directory} that int8 needs for "
+            f"none of the {len(drawn)} training images in {dataset.place} that int8 needs for "
             "calibration can be decoded",
             "import the source again, or choose another --data",
         )

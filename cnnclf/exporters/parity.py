@@ -141,7 +141,7 @@ def compare_models(
             ) from error
     if not len(before.rows):
         raise DataError(
-            f"none of the images in the {split} split of {dataset.directory} can be decoded",
+            f"none of the images in the {split} split of {dataset.place} can be decoded",
             "import the source again, or choose another --data",
         )
     return _judge(

@@ -208,7 +208,7 @@ def _check_count(dataset: Dataset) -> None:
     least = _IMAGES_PER_CLASS * len(dataset.labels)
     if len(dataset) < least:
         raise DataError(
-            f"{dataset.directory} has {len(dataset)} images for {len(dataset.labels)} classes; "
+            f"{dataset.place} has {len(dataset)} images for {len(dataset.labels)} classes; "
             f"fine-tuning needs at least {least}, {_IMAGES_PER_CLASS} per class on average",
             "import more images, or fewer classes",
         )

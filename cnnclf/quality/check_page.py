@@ -58,7 +58,7 @@ def render_page(found: Found, evidence: Evidence, *, not_run: dict[str, str]) ->
         title=f"Check of {dataset.name}",
         total=show(
             f"{count_of(len(dataset), 'image')} of {count_of(len(dataset.labels), 'class')} in "
-            f"{dataset.directory}"
+            f"{dataset.place}"
         ),
         counts=_count_severities(findings),
         filters=_render_filters(found),

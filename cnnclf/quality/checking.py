@@ -100,7 +100,7 @@ def open_evidence(
         DataError: The dataset has no images.
     """
     if not len(dataset):
-        raise DataError(f"{dataset.directory} has no images", "import some: cnnclf import SOURCE")
+        raise DataError(f"{dataset.place} has no images", "import some: cnnclf import SOURCE")
     facts, place = open_facts(dataset, threads=config.threads, progress=progress)
     return Evidence(dataset, facts, config=config, place=place, networks=networks)
 

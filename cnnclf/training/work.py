@@ -135,7 +135,7 @@ class Work(Generic[AnyPlan]):
             rows = self.rows["val"][self.judged]
             if not len(rows):
                 raise DataError(
-                    f"none of the val images in {self.dataset.directory} can be decoded",
+                    f"none of the val images in {self.dataset.place} can be decoded",
                     "bring the images back to where they were imported from, or import again",
                 )
             known = len(self.pixels.failed)
@@ -358,7 +358,7 @@ def _find_readable(dataset: Dataset, pixels: Pixels, progress: Progress) -> dict
     }
     if not len(rows["train"]):
         raise DataError(
-            f"none of the training images in {dataset.directory} can be decoded",
+            f"none of the training images in {dataset.place} can be decoded",
             "cnnclf import lists what is wrong in skipped.csv",
         )
     return rows

@@ -170,7 +170,7 @@ def prepare_search(
         )
     if not plan.counts["val"]:
         raise DataError(
-            f"{dataset.directory} has no val split, and trials are compared on it",
+            f"{dataset.place} has no val split, and trials are compared on it",
             "import the source again: cnnclf import SOURCE --split 0.7,0.15,0.15",
         )
     values = {key: attrgetter(key)(plan.config) for key in origins}

@@ -50,6 +50,7 @@ def test_a_source_is_imported_once(source: Path, cache: Path) -> None:
     second = open_dataset(source, progress=again)
     assert second.directory == first.directory
     assert second.fingerprint == first.fingerprint
+    assert second.place == str(source)  # messages name what the user gave
     [note] = again.notes
     assert "unchanged" in note
     assert imports(cache) == 1
@@ -97,6 +98,7 @@ def test_a_dataset_is_loaded_as_it_is(source: Path, tmp_path: Path, cache: Path)
     report = import_source(source, tmp_path / "data", progress=Silent())
     dataset = open_dataset(tmp_path / "data", progress=Silent())
     assert dataset.directory == tmp_path / "data"
+    assert dataset.place == str(tmp_path / "data")
     assert dataset.fingerprint == report.fingerprint
     assert not cache.exists()
 
