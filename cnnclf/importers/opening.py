@@ -27,6 +27,7 @@ from cnnclf.importers.source import Source
 from cnnclf.importers.tables.beside import find_tables
 from cnnclf.importers.walk import Walk
 from cnnclf.progress import Progress
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import CHECKPOINTS, RECORD_FILE
 
 _DATASETS = "datasets"
@@ -183,7 +184,8 @@ def _refuse_own(path: Path) -> None:
     if os.path.isfile(path / RECORD_FILE) and os.path.isdir(path / CHECKPOINTS):  # noqa: PTH112, PTH113
         raise DataError(
             f"{path} is a run, not a source of images",
-            "give a dataset or a folder of images; the dataset of the run: "
+            "give a dataset or a folder of images; to continue the run: "
+            f"{RunDirectory(path).resume_command()}; its dataset: "
             f"cnnclf runs show {shlex.quote(str(path))}",
         )
 

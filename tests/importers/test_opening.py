@@ -176,6 +176,7 @@ def test_a_run_is_no_source_of_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a run") as caught:
         choose_importer(Source.of(tmp_path / "run"), IMPORTERS)
     assert "cnnclf runs show" in caught.value.hint
+    assert f"to continue the run: cnnclf train --resume {tmp_path}" in caught.value.hint
 
 
 @pytest.mark.parametrize(
