@@ -1,5 +1,6 @@
 """Which column of a table is what: by option, by name, or by what its cells hold."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -148,6 +149,8 @@ def choose_columns(
                 "--splits train=VALUE,val=VALUE says what its values are"
             )
     separator = _check_separator(table, rows, names, options)
+    if not options.label_column and not options.classes_file and "label" in names:
+        warnings += _find_class_names(table, rows, names)
     return TableColumns(
         names, one_hot, rule, separator, tuple(warnings), takes_first=options.first_label
     )
@@ -279,6 +282,22 @@ def _find_label(table: TextTable, rows: Rows, names: Mapping[str, str]) -> str:
         "give it a column named label, or name one with --label-column; a list of images without "
         "labels is for cnnclf predict",
     )
+
+
+def _find_class_names(table: TextTable, rows: Rows, names: Mapping[str, str]) -> list[str]:
+    """Report a column that names the classes if those of the labels are numbers."""
+    numbers = text_values(rows, names["label"])
+    if not all(map(str.isdecimal, numbers)):
+        return []
+    for column in table.header:
+        words = text_values(rows, column)
+        if column in names.values() or not all(words) or any(map(str.isdecimal, words)):
+            continue
+        pairs = set(zip(numbers, words, strict=True))
+        if 1 < len(set(numbers)) == len(set(words)) == len(pairs) <= len(words) / 2:
+            found = f"the labels are the numbers of {names['label']!r}; {column!r} has their names"
+            return [f"{found}: --label-column {shlex.quote(column)}"]
+    return []
 
 
 def _check_separator(

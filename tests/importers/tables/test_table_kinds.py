@@ -104,6 +104,11 @@ KINDS = {
         rows("file,color,animal", "{n}.png,c{one},{label}"),
         options={"label_column": "Animal"},
     ),
+    "numbers and names": Kind(
+        rows("file,label,animal,place", "{n}.png,{one},{label},here"),
+        labels=("0", "1"),
+        says=("'animal' has their names: --label-column animal",),
+    ),
     "no such column": Kind(
         rows("file,animal", "{n}.png,{label}"),
         labels=(),
