@@ -19,6 +19,7 @@ from cnnclf.drawing.lettering import distinct_names, drawable, elide, font
 from cnnclf.files import atomic_path
 
 SHEET_SIZE = 24  # images on a sheet of mistakes
+_WIDE_INCHES = 4.0
 MAX_PRINTED = 20  # up to this many classes the confusion matrix shows counts
 MAX_NAMED = 100  # up to this many classes it shows labels
 MAX_DRAWN = 200  # up to this many classes it shows all of them
@@ -65,14 +66,17 @@ def draw_confusion(
         labels: Names of the K classes in order.
         title: Title of the figure.
     """
-    support = confusion.sum(axis=1, keepdims=True)
+    support, lines = confusion.sum(axis=1, keepdims=True), [title]
     if len(labels) > MAX_DRAWN:
         confusion, support, labels, note = _select_confused(confusion, support, labels)
-        title = f"{title}\n{note}"
+        lines.append(note)
     classes = len(labels)
     shares = confusion / np.maximum(support, 1)
     cell = _cell_inches(classes)
     side = cell * classes
+    if side < _WIDE_INCHES:  # in one line, the title would be twice as wide as the matrix
+        first, bracket, rest = title.partition(" (")
+        lines = [first, *([f"({rest}"] if bracket else [])]
     with open_figure(path, (side + 2, side + 1)) as figure:
         axes = add_axes(figure, (0.5, 0.5, side, side))
         axes.imshow(_share_colors(shares, empty=support[:, 0] == 0), interpolation="nearest")
@@ -80,7 +84,8 @@ def draw_confusion(
         if classes <= MAX_PRINTED:
             _print_counts(axes, confusion, shares, cell=cell)
         _draw_key(figure, left=0.7 + side, top=0.5 + side, empty_rows=not support.all())
-        axes.set_title(drawable(title), loc="left", fontproperties=font(11), parse_math=False)
+        words = "\n".join(drawable(line) for line in lines)
+        axes.set_title(words, loc="left", fontproperties=font(11), parse_math=False)
 
 
 def _select_confused(

@@ -134,7 +134,7 @@ def _compare_data(
         )
         return False
     if split in {"train", "all"}:
-        progress.note(
+        progress.warn(
             f"--split {split} includes training images: accuracy on new images will be lower"
         )
     elif split == "val":

@@ -46,6 +46,13 @@ def test_confusion_of_any_number_of_classes(tmp_path: Path, classes: int) -> Non
     assert 150 < width < 3000
 
 
+def test_the_title_does_not_widen_the_matrix_of_two_classes(tmp_path: Path) -> None:
+    title = "test split: accuracy 1.0000 (95 % interval 0.9213 to 1.0000, 45 of 45)"
+    draw_confusion(_confusion(2), tmp_path / "c.png", labels=["a", "b"], title=title)
+    height, width, _ = _read(tmp_path / "c.png").shape
+    assert width < 1.6 * height
+
+
 def test_confusion_of_two_hundred_classes_shows_each_one(tmp_path: Path) -> None:
     confusion = np.diag(np.full(200, 5)).astype(np.int64)
     confusion[140, 40] = 5
