@@ -72,6 +72,24 @@ def test_training_on_a_source_with_a_closed_folder_plans(
     assert (result.code, DENIED in result.stderr) == (ExitCode.OK, True)
 
 
+@pytest.mark.parametrize("options", [["--out", "runs/one"], []])
+def test_a_run_that_cannot_be_written_is_refused_before_anything_starts(
+    cli: Cli, photos: Path, tmp_path: Path, close_folder: Close, options: list[str]
+) -> None:
+    (photos / "locked").rmdir()
+    (photos / "x" / "closed").rmdir()
+    (tmp_path / "here").mkdir()
+    close_folder(tmp_path / "here")
+    (tmp_path / "here").chmod(0o555)
+    with chdir(tmp_path / "here"):
+        result = cli("train", photos, *options)
+    assert result.code == ExitCode.CONFIG
+    last = result.stderr.splitlines()[-2]
+    assert last.startswith("error: cannot write runs/")
+    assert last.endswith(f": {tmp_path / 'here'} is closed to you")
+    assert "TensorFlow" not in result.stderr
+
+
 def test_runs_list_names_a_closed_folder(cli: Cli, tmp_path: Path, close_folder: Close) -> None:
     (tmp_path / "runs" / "locked").mkdir(parents=True)
     close_folder(tmp_path / "runs" / "locked")

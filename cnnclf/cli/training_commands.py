@@ -282,7 +282,7 @@ def _begin(
     extension: "Extension | None" = None,
 ) -> int:
     """Show the plan and, unless only that was asked for, train."""
-    from cnnclf.runs.run_opening import create_run, next_run_path
+    from cnnclf.runs.run_opening import check_new_run, create_run, next_run_path
 
     described = trainer.describe(plan)
     if request.dry_run:
@@ -292,6 +292,8 @@ def _begin(
         out.json({"plan": plan.to_dict(), "time": expect_time(plan)})
         return ExitCode.OK
     out.note_pairs((describe_plan if request.verbose else summarize)(plan, described))
+    if request.target is None:  # a given one was checked before
+        check_new_run(next_run_path(dataset.name))
     if trainer.prepare is not None:
         trainer.prepare(plan, out.progress())
 

@@ -39,9 +39,14 @@ def check_new_run(path: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         UsageError: It is not empty; with `overwrite`, it holds no run.
-        RunError: It is a file, cannot be read, or its run is still training.
+        RunError: It is a file, cannot be read or made, or its run is still training.
     """
     entries = list_target(path)
+    whole = path.absolute()
+    place = next(each for each in (whole, *whole.parents) if each.exists())
+    own = os.access in os.supports_effective_ids
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=own):  # before images are decoded
+        raise RunError(f"cannot write {path}: {place} is closed to you", "choose another --out")
     run, is_run = RunDirectory(path), RECORD_FILE in entries
     if is_run and overwrite:
         run.check_ended()
