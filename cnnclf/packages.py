@@ -26,7 +26,6 @@ EXTRAS: dict[str, str] = {
     "pyarrow": "parquet",
     "pydicom": "dicom",
     "ray": "ray",
-    "scipy": "openvino",
     "soundfile": "audio",
     "tensorboard": "tensorboard",
     "tf2onnx": "onnx",

@@ -215,7 +215,10 @@ def test_what_is_known_against_an_artifact_is_reported_in_one_line(
     lines += [line for line in result.stderr.splitlines() if any(each in line for each in others)]
     assert len(lines) == bool(words)
     assert words in "".join(lines)
-    assert ("warning: " in result.stderr) == (bool(words) and parity != VERIFIED)
+    warned = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    of_split = [line for line in warned if "includes training images" in line]
+    assert len(of_split) == (command == "evaluate")
+    assert bool(set(warned) - set(of_split)) == (bool(words) and parity != VERIFIED)
 
 
 def test_an_engine_that_is_not_installed_is_exit_5(

@@ -408,9 +408,7 @@ def test_an_engine_that_cannot_open_the_model_is_skipped(fresh: Path, broken: An
 def test_what_is_missing_to_convert_is_named(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(row: EngineRow, *, converting: bool = False) -> None:
         if converting:
-            raise MissingPackageError(
-                "scipy is missing", "python -m pip install 'cnnclf[openvino]'"
-            )
+            raise MissingPackageError("scipy is missing", "python -m pip install scipy")
 
     monkeypatch.setattr(engine_opening, "check_installed", check)
     with pytest.raises(MissingPackageError):
