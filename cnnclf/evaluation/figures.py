@@ -76,7 +76,7 @@ def draw_confusion(
     side = cell * classes
     if side < _WIDE_INCHES:  # in one line, the title would be twice as wide as the matrix
         first, bracket, rest = title.partition(" (")
-        lines = [first, *([f"({rest}"] if bracket else [])]
+        lines[:1] = [first, f"({rest}"] if bracket else [title]
     with open_figure(path, (side + 2, side + 1)) as figure:
         axes = add_axes(figure, (0.5, 0.5, side, side))
         axes.imshow(_share_colors(shares, empty=support[:, 0] == 0), interpolation="nearest")
