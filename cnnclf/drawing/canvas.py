@@ -1,7 +1,8 @@
 """A canvas: a grid of images with titles, captions, a color bar and lines of text, as one PNG.
 
 Drawn with Pillow at two pixels per point on white, so it is sharp on screens with many pixels and
-in print. Small images are enlarged by whole pixels; large ones are resized smoothly.
+in print. Small images are enlarged by whole pixels; large ones are resized smoothly, and
+narrow ones widened.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ SCALE = 2  # pixels per point
 _MARGIN, _GAP, _LEADING = 12, 10, 1.35
 _TITLE, _TEXT = 14.0, 10.0
 _INK, _FAINT, _EDGE = (25, 25, 25), (95, 95, 95), (200, 200, 200)
+_THINNEST = 12.0  # points of the shorter side of a tile
 _PIXELATED = 64  # images of at most this many pixels a side keep their pixels visible
 
 
@@ -84,6 +86,8 @@ def draw_canvas(
     title_lines = wrap(title, width - 2 * _MARGIN, size=_TITLE, bold=True)
     if bar is not None and measure(drawable(bar.text), size=_TEXT) > _room_of(bar, width):
         bar, lines = replace(bar, text=""), (f"colors: {bar.text}", *lines)
+    if any(_is_stretched(tile.image, side) for row in rows for tile in row if tile is not None):
+        lines = (*lines, "Narrow images are drawn wider than they are.")
     text = [part for line in lines for part in wrap(line, width - 2 * _MARGIN, size=_TEXT)]
     head = _height_of(len(title_lines), _TITLE) + (_GAP / 2 if title_lines else 0)
     foot = (24 if bar else 0) + (_height_of(len(text), _TEXT) + 4 if text else 0)
@@ -199,12 +203,22 @@ def _measure_row(row: Sequence[Tile | None], side: int) -> tuple[float, float, f
 
 
 def _fit(image: npt.NDArray[np.uint8], side: int) -> tuple[int, int]:
-    """Return width and height in pixels of an image in a square of `side` points."""
+    """Return width and height in pixels of an image in a square of `side` points.
+
+    The shorter side is never that of a line.
+    """
     height, width = image.shape[:2]
     factor = side * SCALE / max(height, width)
     if max(height, width) <= _PIXELATED and factor > 1:
         factor = int(factor)
-    return max(1, round(width * factor)), max(1, round(height * factor))
+    least = round(_THINNEST * SCALE)
+    return max(least, round(width * factor)), max(least, round(height * factor))
+
+
+def _is_stretched(image: npt.NDArray[np.uint8], side: int) -> bool:
+    """Return whether an image is drawn with other proportions, as it would be a line."""
+    (height, width), (across, down) = image.shape[:2], _fit(image, side)
+    return max(across * height, down * width) > 1.5 * min(across * height, down * width)
 
 
 class _Pen:

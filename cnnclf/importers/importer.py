@@ -4,6 +4,7 @@ To add an importer: write `recognize` and `read` in a file of their own and add 
 in `importers/__init__.py`.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class Listing:
         """Add a row to `skipped`, and empty it in time: a million may come without a record."""
         self.skipped.append((path, reason))
         if label:
-            self.lost_labels.append(label)
+            self.lost_labels.append(compose_label(label))
         if self.empty is not None and len(self.skipped) >= _MAX_WAITING:
             self.empty()
 
@@ -183,6 +184,14 @@ def path_importer(
     )
 
 
+def compose_label(label: str) -> str:
+    """Return a label in the composed Unicode form (NFC), in which equal names are equal.
+
+    macOS writes names decomposed, with an accent as a character of its own.
+    """
+    return label if label.isascii() else unicodedata.normalize("NFC", label)
+
+
 def read_classes_file(path: Path) -> tuple[str, ...]:
     """Read the labels of a text file, one per line; blank lines at the end are ignored.
 
@@ -196,7 +205,7 @@ def read_classes_file(path: Path) -> tuple[str, ...]:
             f"cannot read the labels of {path}: {getattr(error, 'strerror', None) or error}",
             "give --classes-file a UTF-8 text file with one label per line",
         ) from error
-    labels = tuple(line.strip() for line in lines)
+    labels = tuple(compose_label(line.strip()) for line in lines)
     seen: set[str] = set()
     for number, label in enumerate(labels, start=1):
         if not label or label in seen:

@@ -26,7 +26,7 @@ from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.data.manifest_versions import OWN_FILES
 from cnnclf.errors import DataError, UsageError
 from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
-from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, compose_label
 from cnnclf.importers.layouts.folder_view import find_in_path
 from cnnclf.importers.reporting import (
     name_reasons,
@@ -141,6 +141,7 @@ def run_import(
         progress.note(f"removed {left}, which an import that was killed left")
     with _staging(out) as staging:
         listing = importer.read(source, ImportJob(staging / IMAGES_NAME, options, progress))
+        listing.records = _compose(listing.records, listing)
         if options.group_regex:
             listing.records = _group(listing.records, options.group_regex, listing)
         copies = staging / IMAGES_NAME if options.copy_images and not listing.unpacked else None
@@ -215,6 +216,23 @@ def run_import(
     for text in report.warnings:
         progress.warn(text)
     return report
+
+
+def _compose(records: Iterator[Record], listing: Listing) -> Iterator[Record]:
+    """Yield the records with labels in composed form: what looks the same is one class."""
+    forms: dict[str, set[str]] = {}
+    for record in records:
+        if record.label.isascii():
+            yield record
+            continue
+        label = compose_label(record.label)
+        forms.setdefault(label, set()).add(record.label)
+        yield replace(record, label=label)
+    if several := [label for label, spelled in forms.items() if len(spelled) > 1]:
+        listing.remarks.append(
+            "labels in composed and decomposed Unicode form (NFC, NFD) are one class each: "
+            f"{name_some(several)}"
+        )
 
 
 def _group(records: Iterator[Record], expression: str, listing: Listing) -> Iterator[Record]:
@@ -335,13 +353,14 @@ def _settle_labels(listing: Listing, scan: Scan, *, source: Source, least: int) 
         )
     if listing.labels is None:
         return tuple(sorted(seen, key=natural_key))
-    unknown = [label for label in seen if label not in listing.labels]
+    known = dict.fromkeys(map(compose_label, listing.labels))
+    unknown = [label for label in seen if label not in known]
     if unknown:
         raise DataError(
             f"labels of images in {source} are not in the classes file: {name_some(unknown)}",
             "add them to the file given to --classes-file, or omit the option",
         )
-    return listing.labels
+    return tuple(known)
 
 
 def _is_all(scan: Scan, start: str) -> bool:

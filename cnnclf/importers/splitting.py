@@ -18,6 +18,12 @@ from cnnclf.quality.twins import find_near_pairs
 _VAL_FRACTION: Final = 0.1
 _MAX_VAL: Final = 3_000
 
+_SPLIT_AGAIN: Final = "--split 0.7,0.15,0.15 splits all images again"
+_OPTIMISTIC: Final = (
+    "models will be evaluated on val, which also selects the best epoch, so scores will be "
+    "slightly too high"
+)
+
 _MAX_GROUP: Final = 0.02  # of all images, which near duplicates join
 
 
@@ -78,7 +84,7 @@ def split_images(
             warnings.append("--split replaces the split of the source")
         splits = splitter.make(np.arange(len(columns)), fractions)
         notes += splitter.notes
-        warnings += splitter.report_missing(splits, fractions)
+        warnings += [*_report_absent(fractions), *splitter.report_missing(splits, fractions)]
         return Division(splits, "made", contents, notes, warnings)
     return _keep(splitter, given, present, contents, columns.groups)
 
@@ -107,11 +113,7 @@ def _keep(
             "train became val"
         )
     elif "test" not in present:
-        warnings.append(
-            "the source has no test images: models will be evaluated on val, which also selects "
-            "the best epoch, so scores will be slightly too high; --split 0.7,0.15,0.15 splits all "
-            "images again"
-        )
+        warnings.append(f"the source has no test images: {_OPTIMISTIC}; {_SPLIT_AGAIN}")
     if "train" not in present:
         warnings.append("the source has no train images: it is for evaluation only")
     warnings += splitter.report_unmeasured(splits)
@@ -127,6 +129,16 @@ def _keep(
             "high; --split makes a new split"
         )
     return Division(splits, kind, contents, notes, warnings)
+
+
+def _report_absent(fractions: Fractions) -> list[str]:
+    """Report what it means that a split gets no images."""
+    _, val, test = fractions
+    if not val and not test:
+        return ["--split makes neither val nor test images: nothing will measure the models"]
+    if not val:
+        return ["--split makes no val images: the last epoch will count as the best"]
+    return [] if test else [f"--split makes no test images: {_OPTIMISTIC}"]
 
 
 class _Splitter:
@@ -189,7 +201,7 @@ class _Splitter:
         train, *others = self._count(splits)
         return [
             f"{SPLITS[index]} has no images of {name_some(absent)}, so it does not measure them; "
-            "--split 0.7,0.15,0.15 splits all images again"
+            f"{_SPLIT_AGAIN}"
             for index, counts in enumerate(others, 1)
             if counts.any()
             and (absent := [self._labels[at] for at in np.flatnonzero((counts == 0) & (train > 0))])

@@ -80,7 +80,7 @@ class _Draft:
         self.model = model
         self.padding: str = model.padding
         self.fields = (Field(), Field())
-        self.group = "input"
+        self.group = "stem"
 
     def add(self, name: str, kind: CnnLayerKind, *weights: tuple[int, ...], **more: Any) -> None:
         parameters, formula = count_weights(*weights)
@@ -163,18 +163,18 @@ class _Draft:
 
     def _name_remedies(self, name: str) -> str:
         """Name what helps where a window does not fit, first what was made larger than usual."""
-        model, blocks = self.model, [layer for layer in self.layers if layer.group != "input"]
+        model, blocks = self.model, [layer for layer in self.layers if layer.group != "stem"]
         kinds = {layer.kind for layer in blocks}
         is_pooled = "pool" in kinds or name.endswith("_pool")
-        is_shrinking = model.padding == "valid" and self.group != "input"
+        is_shrinking = model.padding == "valid" and self.group != "stem"
         remedies = {
-            "a smaller --whiten": self.group == "input",
+            "a smaller --whiten": self.group == "stem",
             "a smaller --pool-size": is_pooled and model.pool_size > 2,  # 1 pools nothing
             "a smaller --pool-stride": "pool" in kinds and model.pool_stride not in _usual(model),
             "a smaller --stride": "conv" in kinds and model.stride > 1,
             "a smaller --kernel-size": is_shrinking and model.kernel_size > 1,
             "--padding same": is_shrinking,
-            "fewer --blocks": self.group not in ("input", "block1"),
+            "fewer --blocks": self.group not in ("stem", "block1"),
             "a larger --image-size": True,
         }
         *others, last = [words for words, helps in remedies.items() if helps]

@@ -289,6 +289,16 @@ def test_labels_that_look_alike_are_reported(tmp_path: Path) -> None:
     assert any("'Cat' and 'cat '" in text for text in progress.warnings)
 
 
+def test_labels_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
+    source = draw_classes(tmp_path / "photos", {"caf\u00e9": 3, "cafe\u0301": 2, "tea": 3})
+    (source / "cafe\u0301" / "bad.png").write_bytes(b"no image")
+    report, _, _ = run(source, tmp_path / "data")
+    assert report.labels == ("caf\u00e9", "tea")
+    assert report.images == 8
+    assert any("composed and decomposed" in text for text in report.notes)
+    assert not any("excluded" in text for text in report.warnings)
+
+
 def draw_splits(source: Path, counts: dict[str, int]) -> Path:
     for place, (split, count) in enumerate(counts.items()):
         for number in range(count):
@@ -341,6 +351,20 @@ def test_test_alone_can_be_evaluated(tmp_path: Path) -> None:
     report, _, progress = run(source, tmp_path / "data")
     assert totals(report) == {"train": 0, "val": 0, "test": 40}
     assert any("for evaluation only" in text for text in progress.warnings)
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("1,0,0", "neither val nor test images: nothing will measure"),
+        ("0.5,0,0.5", "no val images: the last epoch will count as the best"),
+        ("0.5,0.5,0", "no test images: models will be evaluated on val"),
+    ],
+)
+def test_a_split_without_images_is_warned_of(tmp_path: Path, split: str, said: str) -> None:
+    source = draw_classes(tmp_path / "photos", {"a": 4, "b": 4})
+    report, _, _ = run(source, tmp_path / "data", split=split)
+    assert [text for text in report.warnings if said in text]
 
 
 def test_the_user_may_overrule_the_split(tmp_path: Path) -> None:

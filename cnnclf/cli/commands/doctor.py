@@ -178,13 +178,17 @@ def _show(facts: dict[str, Any]) -> None:
         },
     )
     out.pairs("Engines", {name: _engine_words(engine) for name, engine in facts["engines"].items()})
+    engines = cache["engines_bytes"]
     writable = "" if cache["writable"] else " (not writable)"
     out.pairs(
         "Cache",
         {
             "directory": cache["directory"] + writable,
-            "size": f"{format_bytes(cache['size_bytes'])}, including "
-            f"{format_bytes(cache['engines_bytes'])} of models converted for engines",
+            "size": format_bytes(cache["size_bytes"])
+            + (
+                f", including {format_bytes(engines)} of models converted for engines"
+                * bool(engines)
+            ),
             "free space": format_bytes(cache["free_bytes"]),
         },
     )

@@ -1,4 +1,4 @@
-"""Parquet files with the images in them, as data sets on the Hugging Face Hub are stored.
+"""Parquet files with the images in them, as on the Hugging Face Hub, or with their paths.
 
 The column of images holds their bytes, or a struct of bytes and path; the names of the classes are
 in the metadata of the schema, under the key "huggingface".
@@ -20,10 +20,13 @@ from cnnclf.importers.formats.packed_samples import (
     describe_files,
     find_class_names,
 )
+from cnnclf.importers.formats.tables import list_rows
 from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
+from cnnclf.importers.source import Source
 from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
 from cnnclf.importers.tables.table_columns import name_columns
+from cnnclf.importers.tables.text_table import Table, TableRow
 from cnnclf.importers.walk import Walk
 from cnnclf.names import count_of, name_some
 from cnnclf.packages import import_package
@@ -31,12 +34,9 @@ from cnnclf.packages import import_package
 MAGIC: Final = b"PAR1"
 _IMAGE_NAMES: Final = ("image", "img", "photo", "jpg", "png")
 _ROWS: Final = 64
+_TABLE_ROWS: Final = 10_000
 _COLUMNS_HINT: Final = (
     "name the columns: --path-column for the bytes of the images, and --label-column"
-)
-_PATHS_HINT: Final = (
-    "a table of paths and labels is read from CSV or JSON lines: save it as one, such as with "
-    "pandas.read_parquet(FILE).to_csv('labels.csv', index=False)"
 )
 _MAX_FILES: Final = 100_000
 # train-00000-of-00004-0123456789abcdef.parquet
@@ -62,12 +62,46 @@ def read_parquet(source: Path, job: ImportJob) -> Listing:
     files = _find_files(source)
     if not files:
         raise DataError(f"{source} holds no Parquet files, or other files too", "name the file")
-    listing = Listing(root=job.unpack_dir, unpacked=True)
     opened = [(path, _open(parquet, path)) for path in files]
+    if all(_names_paths(file.schema_arrow, job.options) for _, file in opened):
+        return _list_paths(opened, job)
+    listing = Listing(root=job.unpack_dir, unpacked=True)
     listing.total = sum(file.metadata.num_rows for _, file in opened)
     rows = _Rows(*_describe_parts(opened, listing, job.options), listing)
     listing.records = rows.records(SampleWriter(source, job.unpack_dir))
     return listing
+
+
+def _list_paths(opened: list[tuple[Path, Any]], job: ImportJob) -> Listing:
+    """List the images of a table of paths, which stay where they are."""
+    path, file = opened[0]
+    if len(opened) > 1:
+        raise DataError(
+            f"{path.parent} holds {len(opened)} Parquet tables of paths, such as {path.name}",
+            "give one of them, with --root for the folder of its images",
+        )
+    table = _ParquetTable(path, "", tuple(file.schema_arrow.names), file=file)
+    label = job.options.label_column or name_columns(table.header).get("label", "")
+    names = _read_class_names(file.schema_arrow.metadata, label)
+    return list_rows(table, Source.of(path), job=job, classes=names)
+
+
+@dataclass(frozen=True)
+class _ParquetTable(Table):
+    """A Parquet file of paths and labels."""
+
+    file: Any = None
+
+    def rows(self) -> Iterator[tuple[int, TableRow]]:
+        """Yield each row with its number, from 1."""
+        number = 0
+        try:
+            for batch in self.file.iter_batches(_TABLE_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+        except (OSError, ValueError) as error:  # pyarrow's errors are these
+            raise DataError(f"{self.path} is damaged after {number} rows: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -212,16 +246,27 @@ def _choose_columns(file: Any, path: Path, options: ImportConfig) -> tuple[str, 
         next((field.name for field in schema if _holds_images(field)), None),
     )
     label = options.label_column or name_columns(schema.names).get("label")
-    paths = name_columns([each.name for each in schema if "string" in str(each.type)]).get("path")
-    has_paths = image is None and label is not None and paths is not None
     for what, name in (("images", image), ("labels", label)):
         if name is None or name not in schema.names:
             raise DataError(
                 f"{path} has no column of {what}" + (f" {name!r}" if name else "") + ", only "
                 f"{name_some([f'{each.name} ({str(each.type)[:20]})' for each in schema])}",
-                _PATHS_HINT if has_paths else _COLUMNS_HINT,
+                _COLUMNS_HINT,
             )
     return str(image), str(label)
+
+
+def _names_paths(schema: Any, options: ImportConfig) -> bool:
+    """Return whether there is no column of images, but one of text that names files."""
+    if options.path_column:
+        named = [each for each in schema if each.name == options.path_column]
+        return any(_is_text(each) for each in named)
+    texts = [each.name for each in schema if _is_text(each)]
+    return not any(map(_holds_images, schema)) and "path" in name_columns(texts)
+
+
+def _is_text(field: Any) -> bool:
+    return "string" in str(field.type) and not str(field.type).startswith(("struct", "list"))
 
 
 def _holds_images(field: Any) -> bool:

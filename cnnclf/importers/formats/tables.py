@@ -1,6 +1,7 @@
 """Tables of paths and labels: CSV, TSV or similar, or JSON lines."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +9,14 @@ from typing import Any, Final
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
-from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
+from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, compose_label
 from cnnclf.importers.source import Source
-from cnnclf.importers.tables.cell_values import CellError, as_text, readable
+from cnnclf.importers.tables.cell_values import (
+    CellError,
+    UnnamedSplitError,
+    as_text,
+    readable,
+)
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
 from cnnclf.importers.tables.table_columns import (
@@ -21,11 +27,12 @@ from cnnclf.importers.tables.table_columns import (
 )
 from cnnclf.importers.tables.text_table import (
     TABLE_SUFFIXES,
-    TextTable,
+    Table,
     looks_like_text,
     open_table,
 )
 from cnnclf.importers.walk import list_visible
+from cnnclf.names import count_of, name_some
 from cnnclf.progress import Silent
 
 METADATA: Final = "metadata"
@@ -63,16 +70,33 @@ def read_table(source: Source, job: ImportJob) -> Listing:
         if len(found) != 1:
             raise DataError(f"expected a table, received the folder {path}", "name the table")
         path = found[0]
-    table = open_table(path, has_header=options.header)
+    return list_rows(open_table(path, has_header=options.header), source, job=job)
+
+
+def list_rows(
+    table: Table, source: Source, *, job: ImportJob, classes: tuple[str, ...] | None = None
+) -> Listing:
+    """List the images of an open table, as `read_table` does.
+
+    Args:
+        table: The table.
+        source: What it was opened from.
+        job: How it is read; its classes file comes before `classes`.
+        classes: Names of the class numbers.
+
+    Raises:
+        DataError: As `read_table`.
+    """
+    path, options = table.path, job.options
     table.require_rows()
     root = require_folder(options.root) if options.root and not source.within else path.parent
     index = FileIndex(root, within=source.within)
     columns = choose_columns(table, table.sample(), options=options, holds=index.holds)
-    classes = job.read_classes()
+    classes = job.read_classes() or classes
     listing = Listing(
         root=source.within or Path(os.path.abspath(root)),  # noqa: PTH100 - keeps links
         labels=classes,
-        remarks=[f"{path.name}: read {columns.spoken('columns' if table.delimiter else 'keys')}"],
+        remarks=[f"{path.name}: read {columns.spoken(table.kind)}"],
         warnings=list(columns.warnings),
     )
     listing.records = _Reader(table, columns, index, classes, listing).records()
@@ -96,12 +120,13 @@ def _find_inside(folder: Source, options: ImportConfig) -> Source | None:
 
 @dataclass
 class _Reader:
-    table: TextTable
+    table: Table
     columns: TableColumns
     index: FileIndex
     classes: tuple[str, ...] | None
     listing: Listing
     converted: bool = False
+    unnamed: Counter[str] = field(default_factory=Counter)
     known: RepeatedRows = field(default_factory=RepeatedRows)
 
     def records(self) -> Iterator[Record]:
@@ -122,13 +147,28 @@ class _Reader:
                 elif fault != COPY:
                     self.listing.lose(where, fault, label=label)
             except (CellError, NotFoundError) as error:
-                self.listing.lose(where, f"line {line}: {error}", label=label)
+                self._skip(where, f"line {line}: {error}", error, label)
+        self._report()
+
+    def _report(self) -> None:
+        if self.unnamed:
+            self.listing.warnings.append(
+                f"{count_of(self.unnamed.total(), 'row')} of splits that --splits does not name "
+                f"skipped: {name_some(list(self.unnamed))}"
+            )
         if copies := self.known.describe_copies():
             self.listing.remarks.append(f"{self.table.path.name}: {copies}")
         if self.converted:
             self.listing.remarks.append(
                 f"{self.table.path.name}: text that is not UTF-8 was read as Windows-1252"
             )
+
+    def _skip(self, where: str, reason: str, error: Exception, label: str) -> None:
+        if isinstance(error, UnnamedSplitError):
+            self.unnamed[error.split] += 1
+            self.listing.unneeded.append((where, reason))
+        else:
+            self.listing.lose(where, reason, label=label)
 
     def _cell(self, row: dict[str, Any], meaning: str) -> str:
         name = self.columns.names.get(meaning)
@@ -168,7 +208,10 @@ class _Reader:
             return self.index.take(spoken)
 
     def _name_label(self, label: str) -> str:
-        if not label or self.classes is None or label in self.classes:
+        if not label or self.classes is None:
+            return label
+        label = compose_label(label)
+        if label in self.classes:
             return label
         if label.isdecimal() and len(label) < 10 and int(label) < len(self.classes):
             return self.classes[int(label)]

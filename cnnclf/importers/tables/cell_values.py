@@ -72,25 +72,39 @@ def as_flag(text: str) -> bool | None:
     return True if folded in _TRUE else False if folded in _FALSE else None
 
 
+class UnnamedSplitError(CellError):
+    """A split that the user did not name among those to use."""
+
+    def __init__(self, split: str) -> None:
+        super().__init__(f"the split {split!r} is not in --splits")
+        self.split = split
+
+
 @dataclass(frozen=True)
 class SplitRule:
     """What the cells of a split column mean.
 
     Args:
         known: From each value, in lower case, to its split.
+        is_given: Whether the user named the values to use, so that others are skipped.
     """
 
     known: Mapping[str, str]
+    is_given: bool = False
 
     def read(self, text: str) -> str:
         """Return the split of a cell; "" for none.
 
         Raises:
+            UnnamedSplitError: The user named other splits.
             CellError: It names no split.
         """
         if not text:
             return ""
-        split = self.known.get(as_label(text).casefold()) or _read_plainly(text, self.known)
+        split = self.known.get(as_label(text).casefold())
+        if not split and self.is_given:
+            raise UnnamedSplitError(text)
+        split = split or _read_plainly(text, self.known)
         if not split:
             raise CellError(f"the split {text!r} is not train, val or test")
         return split
@@ -112,7 +126,7 @@ def find_split_rule(
     seen = {as_label(value).casefold() for value in values if value}
     if given:
         known = {as_label(name).casefold(): split for split, name in given}
-        return SplitRule(known)
+        return SplitRule(known, is_given=True)
     flags = _FLAGS.get(" ".join(column.casefold().replace("_", " ").split()))
     if flags and all(as_flag(value) is not None for value in seen):
         return SplitRule({**dict.fromkeys(_TRUE, flags[0]), **dict.fromkeys(_FALSE, flags[1])})

@@ -21,7 +21,7 @@ from cnnclf.importers.tables.cell_values import (
     readable,
     text_values,
 )
-from cnnclf.importers.tables.text_table import TextTable
+from cnnclf.importers.tables.text_table import Table
 from cnnclf.names import name_some
 
 Holds = Callable[[str], bool]
@@ -112,7 +112,7 @@ def name_columns(header: Sequence[str]) -> dict[str, str]:
 
 
 def choose_columns(
-    table: TextTable, rows: Rows, *, options: ImportConfig, holds: Holds
+    table: Table, rows: Rows, *, options: ImportConfig, holds: Holds
 ) -> TableColumns:
     """Find the meaning of the columns.
 
@@ -156,7 +156,7 @@ def choose_columns(
     )
 
 
-def _check_header(table: TextTable, holds: Holds) -> None:
+def _check_header(table: Table, holds: Holds) -> None:
     """Refuse a first line that names a file, because its row would be lost."""
     named = [name for name in table.header if is_image_name(name) and holds(name)]
     if table.has_header and named:
@@ -166,7 +166,7 @@ def _check_header(table: TextTable, holds: Holds) -> None:
         )
 
 
-def _given(table: TextTable, options: ImportConfig) -> dict[str, str]:
+def _given(table: Table, options: ImportConfig) -> dict[str, str]:
     given = {
         "path": options.path_column,
         "label": options.label_column,
@@ -180,7 +180,7 @@ def _given(table: TextTable, options: ImportConfig) -> dict[str, str]:
     }
 
 
-def _find_given(table: TextTable, meaning: str, name: str) -> str:
+def _find_given(table: Table, meaning: str, name: str) -> str:
     for column in table.header:
         if column == name or _plain(column) == _plain(name):
             return column
@@ -191,7 +191,7 @@ def _find_given(table: TextTable, meaning: str, name: str) -> str:
 
 
 def _choose_path(
-    table: TextTable, rows: Rows, names: Mapping[str, str], options: ImportConfig, holds: Holds
+    table: Table, rows: Rows, names: Mapping[str, str], options: ImportConfig, holds: Holds
 ) -> str:
     """Return the column of the paths: the named one, unless only another one names files."""
     named = names.get("path")
@@ -233,7 +233,7 @@ def _count_files(rows: Rows, column: str, holds: Holds) -> int:
 
 
 def _find_one_hot(
-    table: TextTable, rows: Rows, names: Mapping[str, str], options: ImportConfig
+    table: Table, rows: Rows, names: Mapping[str, str], options: ImportConfig
 ) -> tuple[str, ...]:
     """Return the columns that are 1 for the images of one class and 0 for all others."""
     flags = {}
@@ -262,7 +262,7 @@ _ONE_LABEL: Final = (
 )
 
 
-def _find_label(table: TextTable, rows: Rows, names: Mapping[str, str]) -> str:
+def _find_label(table: Table, rows: Rows, names: Mapping[str, str]) -> str:
     """Return the only column with few different values."""
     found = []
     for column in table.header:
@@ -284,7 +284,7 @@ def _find_label(table: TextTable, rows: Rows, names: Mapping[str, str]) -> str:
     )
 
 
-def _find_class_names(table: TextTable, rows: Rows, names: Mapping[str, str]) -> list[str]:
+def _find_class_names(table: Table, rows: Rows, names: Mapping[str, str]) -> list[str]:
     """Report a column that names the classes if those of the labels are numbers."""
     numbers = text_values(rows, names["label"])
     if not all(map(str.isdecimal, numbers)):
@@ -301,7 +301,7 @@ def _find_class_names(table: TextTable, rows: Rows, names: Mapping[str, str]) ->
 
 
 def _check_separator(
-    table: TextTable, rows: Rows, names: Mapping[str, str], options: ImportConfig
+    table: Table, rows: Rows, names: Mapping[str, str], options: ImportConfig
 ) -> str:
     if "label" not in names:
         return ""
@@ -322,13 +322,13 @@ def _plain(name: str) -> str:
     return "_".join(name.casefold().replace("-", " ").replace("_", " ").split())
 
 
-def spoken_header(table: TextTable) -> str:
+def spoken_header(table: Table) -> str:
     """Return the first names of the columns for messages."""
     return ", ".join(repr(name[:40]) for name in table.header[:10]) or "none"
 
 
 def find_named_split(
-    table: TextTable, others: Sequence[str], *, options: ImportConfig
+    table: Table, others: Sequence[str], *, options: ImportConfig
 ) -> tuple[str, SplitRule] | None:
     """Return the column of splits among some columns, and what its cells mean."""
     named = options.split_column or name_columns(others).get("split")

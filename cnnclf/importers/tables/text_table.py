@@ -1,6 +1,7 @@
 """The rows of a table in a text file: CSV with any delimiter, or JSON lines."""
 
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,12 +26,12 @@ TableRow = dict[str, Any] | str
 
 
 @dataclass(frozen=True)
-class TextTable:
-    """A table in a text file.
+class Table(ABC):
+    """A table in a file.
 
     Args:
         path: The file.
-        delimiter: Between the columns; "" for JSON lines.
+        delimiter: Between the columns of a text; "" if the rows name their columns.
         header: Names of the columns in order, or keys of the first objects; "1", "2", ... if the
             file has no header.
         has_header: Whether the first line is one.
@@ -41,17 +42,14 @@ class TextTable:
     header: tuple[str, ...]
     has_header: bool = True
 
-    def rows(self) -> Iterator[tuple[int, TableRow]]:
-        """Yield each row with the number of its first line.
+    @property
+    def kind(self) -> str:
+        """Return what `header` has the names of."""
+        return "columns"
 
-        Raises:
-            DataError: The file is binary, has endless lines, or a quotation mark is not closed.
-        """
-        with _open(self.path) as file:
-            if self.delimiter:
-                yield from self._csv_rows(file)
-            else:
-                yield from _read_json(self.path, file)
+    @abstractmethod
+    def rows(self) -> Iterator[tuple[int, TableRow]]:
+        """Yield each row with the number of its first line, from 1."""
 
     def require_rows(self) -> None:
         """Check that there is at least one row.
@@ -70,6 +68,28 @@ class TextTable:
         """Return the first rows that can be read."""
         rows = islice(self.rows(), SAMPLE_ROWS)
         return [row for _, row in rows if isinstance(row, dict)]
+
+
+@dataclass(frozen=True)
+class TextTable(Table):
+    """A table in a text file: CSV with any delimiter, or JSON lines."""
+
+    @property
+    def kind(self) -> str:
+        """Return what `header` has the names of."""
+        return "columns" if self.delimiter else "keys"
+
+    def rows(self) -> Iterator[tuple[int, TableRow]]:
+        """Yield each row with the number of its first line.
+
+        Raises:
+            DataError: The file is binary, has endless lines, or a quotation mark is not closed.
+        """
+        with _open(self.path) as file:
+            if self.delimiter:
+                yield from self._csv_rows(file)
+            else:
+                yield from _read_json(self.path, file)
 
     def _csv_rows(self, file: TextIO) -> Iterator[tuple[int, TableRow]]:
         rows = _read_csv(self.path, file, self.delimiter)

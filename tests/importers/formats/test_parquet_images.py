@@ -104,11 +104,39 @@ def test_missing_columns_are_named(
     assert "--path-column" in caught.value.hint
 
 
-def test_a_table_of_paths_is_named_as_what_it_is(tmp_path: Path) -> None:
-    content = [{"file_name": "cat/1.png", "label": "cat"}]
-    with pytest.raises(DataError, match="no column of images") as caught:
-        read(write(tmp_path / "x.parquet", content, names=None), tmp_path)
-    assert "is read from CSV or JSON lines" in caught.value.hint
+def paths(folder: Path, label: Any) -> list[dict[str, Any]]:
+    """Write six images and return their rows."""
+    content = []
+    for number, name in enumerate(["a/1.png", "a/2.png", "b/1.png", "b/2.png", "c.png", "d.png"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png())
+        content.append({"file_name": name, "label": label(number % 2)})
+    return content
+
+
+def test_a_table_of_paths(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    content = [*paths(images, lambda n: "xy"[n]), {"file_name": "gone.png", "label": "x"}]
+    source = write(tmp_path / "x.parquet", content, names=None)
+    report = read(source, tmp_path, root=images)
+    assert (report.labels, report.images, report.failed) == (("x", "y"), 6, 1)
+    assert load_dataset(tmp_path / "data").root == images
+    assert report.notes[0] == "x.parquet: read the columns 'file_name' as path, 'label' as label"
+    assert not (tmp_path / "data" / "images").exists()
+
+
+def test_a_table_of_paths_has_class_names_in_its_schema(tmp_path: Path) -> None:
+    report = read(write(tmp_path / "x.parquet", paths(tmp_path, int)), tmp_path)
+    assert report.counts["train"].keys() == {"fox", "owl", "elk"}
+
+
+def test_several_tables_of_paths_are_refused(tmp_path: Path) -> None:
+    content = paths(tmp_path / "images", str)
+    for name in "ab":
+        write(tmp_path / "set" / f"{name}.parquet", content, names=None)
+    with pytest.raises(DataError, match="2 Parquet tables of paths") as caught:
+        read(tmp_path / "set", tmp_path)
+    assert "--root" in caught.value.hint
 
 
 def test_a_file_without_the_columns_of_the_others_is_lost(tmp_path: Path) -> None:

@@ -107,6 +107,15 @@ def test_a_row_that_names_a_file_again_is_a_copy_or_a_contradiction(folder: Path
     )
 
 
+def test_rows_of_splits_that_are_not_named_are_skipped_with_a_warning(folder: Path) -> None:
+    source = write(folder, "path,label,split\na.png,cat,old\nb.png,dog,test\n")
+    listing, records = read(source, ImportConfig(splits="train=old,val=new"))
+    assert [(record.path, record.split) for record in records] == [("a.png", "train")]
+    assert not listing.skipped
+    assert listing.unneeded == [("b.png", "line 3: the split 'test' is not in --splits")]
+    assert listing.warnings == ["1 row of splits that --splits does not name skipped: test"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
