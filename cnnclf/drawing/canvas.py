@@ -218,7 +218,7 @@ def _fit(image: npt.NDArray[np.uint8], side: int) -> tuple[int, int]:
 def _is_stretched(image: npt.NDArray[np.uint8], side: int) -> bool:
     """Return whether an image is drawn with other proportions, as it would be a line."""
     (height, width), (across, down) = image.shape[:2], _fit(image, side)
-    return max(across * height, down * width) > 1.5 * min(across * height, down * width)
+    return bool(max(across * height, down * width) > 1.5 * min(across * height, down * width))
 
 
 class _Pen:

@@ -73,7 +73,9 @@ def test_a_saved_canvas_is_a_png_in_print_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(2000, 20), (20, 2000), (1, 500), (13, 1280)])
 def test_narrow_images_are_no_lines_and_a_line_says_so(shape: tuple[int, int]) -> None:
     tile = Tile(np.zeros(shape, np.uint8))
-    narrow, plain = (np.asarray(draw_canvas([[each]])) for each in (tile, Tile(np.zeros((50, 60)))))
+    narrow, plain = (
+        np.asarray(draw_canvas([[each]])) for each in (tile, Tile(np.zeros((50, 60), np.uint8)))
+    )
     rows, columns = np.nonzero((narrow == 0).all(axis=2))
     assert min(np.ptp(rows), np.ptp(columns)) >= 20
     text = narrow[-40:], plain[-40:]
