@@ -60,7 +60,7 @@ def make_views(pixels: Pixels, kind: str) -> Iterator[Pixels]:
     """
     yield pixels
     if kind == "mirror":
-        yield np.ascontiguousarray(pixels[:, :, ::-1])
+        yield mirror(pixels)
     elif kind == "shifts":
         height, width = pixels.shape[1:3]
         for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
@@ -68,3 +68,8 @@ def make_views(pixels: Pixels, kind: str) -> Iterator[Pixels]:
             columns = np.arange(width) - right * max(1, round(width * _SHIFT))
             rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
             yield pixels[:, rows[:, None], columns[None]]
+
+
+def mirror(pixels: Pixels) -> Pixels:
+    """Exchange left and right of images [n, H, W, C]."""
+    return np.ascontiguousarray(pixels[:, :, ::-1])

@@ -274,15 +274,18 @@ def expect_finish_s(rate: float, counts: Mapping[str, int], *, indexed: int = MA
     return _FINISH_S + images / (_PASSES_OF_A_STEP * rate)
 
 
-def count_final_images(counts: Mapping[str, int], *, indexed: int = MAX_INDEXED) -> int:
+def count_final_images(
+    counts: Mapping[str, int], *, indexed: int = MAX_INDEXED, mirrored: bool = False
+) -> int:
     """Return how many images are evaluated after the last epoch: of val, of test, for the index.
 
     Args:
         counts: Images per split.
         indexed: Training images of the index at most; 0: there will be none.
+        mirrored: Whether val is also measured mirrored.
     """
-    val = min(counts["val"], 2000)
-    index = val + min(counts["train"], indexed) if val and indexed else 0
+    val = min(counts["val"], 2000) * (1 + mirrored)
+    index = min(counts["val"], 2000) + min(counts["train"], indexed) if val and indexed else 0
     return val + index + (counts["test"] or counts["val"] or counts["train"])
 
 

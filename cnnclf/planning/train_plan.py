@@ -92,6 +92,12 @@ class TrainPlan(Plan[TrainConfig]):
         )
 
     @property
+    def leaves_flips_open(self) -> bool:
+        """Whether nobody said if images may be flipped, and none are."""
+        is_sound = self.input_spec.sound is not None
+        return not (is_sound or "augment.flip" in self.given or self.operations.get("flip"))
+
+    @property
     def planned_epochs(self) -> int:
         """Epochs that are trained, or expected to fit into the minutes."""
         return int(self.config.training.epochs)

@@ -144,7 +144,7 @@ def report_run(
         history=draw_history(files.history, best_epoch=files.record.get("best_epoch")),
         trace=draw_trace(files.trace),
         traced=name_traced(files.trace),
-        diagnosis=diagnose(files.history, files.trace, optimizer=_name_optimizer(files)),
+        diagnosis=_list_findings(files),
         test=_describe_test(files, chosen, dataset, maps=maps, missing=missing, progress=progress),
         network=missing.attempt("network", lambda: _describe_network(files)),
         commands=list_commands(files),
@@ -154,6 +154,13 @@ def report_run(
     is_renewed = target.exists()
     write_text_atomic(target, page)
     return WrittenReport(target, target.stat().st_size, missing.notes, is_renewed)
+
+
+def _list_findings(files: RunFiles) -> list[str]:
+    """Return what is off, and what would help, in one sentence each."""
+    advice = str(section(files.record, "mirrored_val").get("words") or "")
+    findings = diagnose(files.history, files.trace, optimizer=_name_optimizer(files))
+    return [*findings, advice] if advice else findings
 
 
 def _choose_evaluation(files: RunFiles, name: str | None) -> Evaluation | None:

@@ -17,6 +17,7 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, DeviceError, DivergedError
 from cnnclf.evaluation.deciding import index_training
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
+from cnnclf.evaluation.mirroring import compare_mirrored
 from cnnclf.evaluation.report import evaluate
 from cnnclf.evaluation.report_content import Report
 from cnnclf.files import format_bytes, read_json
@@ -33,6 +34,7 @@ from cnnclf.runtime.gradients import check_gradients
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.feeding.ahead import PixelsAhead
+from cnnclf.training.fitting.judging import Verdict, judge_mirrored
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.head_and_tail import fit_head_and_tail
 from cnnclf.training.precision import change_precision, choose_precision, set_up
@@ -314,10 +316,23 @@ def evaluate_best(work: Work[Any]) -> Report:
         progress=work.progress,
     )
     keep_reference(classifier, work.pixels, rows=work.rows["val" if counts["val"] else "train"])
+    if isinstance(work.plan, TrainPlan) and work.plan.leaves_flips_open and work.verdict:
+        _judge_mirrored(work, classifier, work.verdict)
     work.run.update_run(evaluation={"split": report.split, "metrics": report.summary})
     if with_index:
         _index_training(work, classifier)
     return report
+
+
+def _judge_mirrored(work: Work[Any], classifier: Classifier, verdict: Verdict) -> None:
+    """Find out on val whether flips would help a network that was trained without them."""
+    rows = work.rows["val"][work.judged]
+    mirrored = judge_mirrored(classifier, rows=rows, pixels=work.pixels, progress=work.progress)
+    found = compare_mirrored(verdict.logits, mirrored, truth=verdict.truth)
+    words = found.describe()
+    work.run.update_run(mirrored_val=asdict(found) | {"words": words})
+    if words:
+        work.progress.note(words)
 
 
 def _index_training(work: Work[Any], classifier: Classifier) -> None:

@@ -57,7 +57,7 @@ def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
             plan.config.optimizer,
             averaged_epochs=choose_averaging(plan.counts["val"]),
             budget_s=minutes and 60 * minutes,
-            final_images=count_final_images(plan.counts),
+            final_images=count_final_images(plan.counts, mirrored=plan.leaves_flips_open),
             spent=work.spent,
         ),
         batches=batches,

@@ -81,6 +81,15 @@ def test_an_accuracy_that_the_largest_class_alone_gives_is_doubted(
     assert "would be right in" not in page.text
 
 
+def test_the_page_says_that_flips_are_worth_trying(dataset: Dataset, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", dataset)
+    record = run / "run.json"
+    assert "Learning: try --flip" not in write(run)[0].text
+    content = json.loads(record.read_text()) | {"mirrored_val": {"words": "try --flip 0.5"}}
+    record.write_text(json.dumps(content))
+    assert "Learning: try --flip 0.5" in write(run)[0].text
+
+
 def test_evidence_maps_are_those_of_the_network(dataset: Dataset, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", dataset)
     add_test(run, dataset, skill=0.5)

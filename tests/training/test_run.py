@@ -3,13 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cnnclf.config import load_config
 from cnnclf.data import decoding
 from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.evaluation.mirroring import MirroredVal, compare_mirrored
 from cnnclf.files import read_json
 from cnnclf.inference.answer_rules import read_rules
+from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
@@ -129,3 +133,37 @@ def test_fine_tuning_that_is_stopped_in_the_head_has_no_tail(
     record = open_run(tmp_path / "run").read_record()
     assert record["status"] == ("finished" if request_ is StopRequest.STOP else "pruned")
     assert ("evaluation" in record) == (request_ is StopRequest.STOP)
+
+
+def test_mirrored_val_images_are_measured_where_flips_were_left_open(
+    shapes: Dataset, train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def compare(logits: Any, mirrored: Any, **more: Any) -> MirroredVal:
+        seen.extend([logits, mirrored])
+        return compare_mirrored(logits, mirrored, **more)
+
+    monkeypatch.setattr("cnnclf.training.run.compare_mirrored", compare)
+    result = train_tiny(tmp_path / "open", **{"training.epochs": 2})
+    rows = work_rows(result.run, "val")
+    classifier = Classifier.load(result.run.path)
+    channels = classifier.input_spec.channels
+    pixels = np.stack([np.asarray(Image.open(shapes.file(row)).convert("RGB")) for row in rows])
+    pixels = pixels[..., :channels]
+    for found, images in zip(seen, (pixels, pixels[:, :, ::-1]), strict=True):
+        expected = classifier.logits(np.ascontiguousarray(images))
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    record = result.run.read_record()["mirrored_val"]
+    assert record["images"] == len(rows)
+    assert record["mirrored_accuracy"] == float(
+        (seen[1].argmax(axis=1) == shapes.manifest.class_indices[rows]).mean()
+    )
+
+
+@pytest.mark.parametrize("options", [{"augment.flip": 0.5}, {"augment.preset": "medium"}])
+def test_who_flips_is_not_asked_to(
+    train_tiny: Train, tmp_path: Path, options: dict[str, object]
+) -> None:
+    result = train_tiny(tmp_path / "run", **{"training.epochs": 1} | options)
+    assert "mirrored_val" not in result.run.read_record()

@@ -6,6 +6,7 @@ the two paths is visible and cannot decide.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.views import mirror
 from cnnclf.probabilities import log_softmax
 from cnnclf.progress import Progress
 from cnnclf.training.fitting.state import Score
@@ -148,18 +150,33 @@ def judge_checkpoint(
     begun = time.perf_counter()
     classifier = Classifier.load(checkpoint)
     parts, ends = [], []
-    with progress.task("measuring on val", len(rows), unit="images") as task:
-        for start in range(0, len(rows), _BATCH):
-            wanted = rows[start : start + _BATCH]
-            parts.append(classifier.logits(pixels.gather(wanted)))
-            task.advance(len(wanted))
-            ends.append(time.perf_counter())
+    for batch in _stream(rows, pixels, title="measuring on val", progress=progress):
+        parts.append(classifier.logits(batch))
+        ends.append(time.perf_counter())
     # the first batch compiles, and a last one that is smaller does so again
     full, taken = len(rows) // _BATCH, ends[-1] - begun
     image_s = (ends[full - 1] - ends[0]) / (_BATCH * (full - 1)) if full > 1 else 0.0
     load_s = max(0.0, taken - len(rows) * image_s)
     truth = dataset.manifest.class_indices[rows]
     return Verdict(np.concatenate(parts), truth, label_smoothing, image_s, load_s)
+
+
+def judge_mirrored(
+    classifier: Classifier, *, rows: Rows, pixels: Pixels, progress: Progress
+) -> Logits:
+    """Compute the logits of mirrored val images.
+
+    Args:
+        classifier: Of the best checkpoint.
+        rows: Rows of the images.
+        pixels: The decoded images.
+        progress: Receives the number of images done.
+
+    Returns:
+        float32 [n, K].
+    """
+    batches = _stream(rows, pixels, title="measuring mirrored val images", progress=progress)
+    return np.concatenate([classifier.logits(mirror(batch)) for batch in batches])
 
 
 def compare_cached(
@@ -191,6 +208,15 @@ def compare_cached(
         images=len(verdict.truth),
         accuracy=measure(logits, verdict.truth)[0],
     )
+
+
+def _stream(rows: Rows, pixels: Pixels, *, title: str, progress: Progress) -> Iterator[Any]:
+    """Yield decoded images in batches of 32."""
+    with progress.task(title, len(rows), unit="images") as task:
+        for start in range(0, len(rows), _BATCH):
+            wanted = rows[start : start + _BATCH]
+            yield pixels.gather(wanted)
+            task.advance(len(wanted))
 
 
 def measure(logits: Logits, truth: npt.NDArray[Any], *, label_smoothing: float = 0.0) -> Score:
