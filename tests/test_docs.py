@@ -73,6 +73,7 @@ def test_every_option_in_a_readme_example_exists() -> None:
 
 OTHER_PROGRAMS = {"--force-reinstall", "--upgrade"}  # pip
 OTHER_PROGRAMS |= {"--head", "--install", "--query-gpu", "--xla"}  # ray, apt, nvidia-smi, XLA
+OTHER_PROGRAMS |= {"--logdir", "--backend-store-uri"}  # tensorboard, mlflow
 TYPED_WRONGLY = {"--lr", "--no-"}  # in descriptions of what is explained
 
 

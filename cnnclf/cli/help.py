@@ -54,7 +54,12 @@ class HelpPage(typer.core.TyperCommand):
                 for each in self.params
                 if each.required and not isinstance(found.get(each.name), str | list | tuple)
             ]
-            raise missing_error(ctx.command_path, *missing) from error
+            shown = [
+                f"{each.opts[0]} {each.metavar}"
+                for each in self.params
+                if each.metavar and each.opts[0] in missing
+            ]
+            raise missing_error(ctx.command_path, *missing, options=shown) from error
         except UsageError as error:
             error.ctx = error.ctx or ctx
             raise

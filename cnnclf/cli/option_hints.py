@@ -105,20 +105,41 @@ _OTHER_COMMANDS = {
     "visualize": "explain",
 }
 
+# Formats by other names, and the formats that programs which read others convert from.
+_OTHER_FORMATS = {
+    "coreml": "onnx",
+    "engine": "onnx",
+    "h5": "keras",
+    "hdf5": "keras",
+    "ncnn": "onnx",
+    "pb": "savedmodel",
+    "pt": "onnx",
+    "pytorch": "onnx",
+    "tensorrt": "onnx",
+    "tf": "savedmodel",
+    "tflite": "litert",
+    "torch": "onnx",
+    "torchscript": "onnx",
+}
+
 _ASSIGNMENT = re.compile(r"([a-z][a-z0-9_-]*)=(.+)", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9.]+")
 
 
-def missing_error(path: str, *names: str, hint: str = "") -> UsageError:
+def missing_error(
+    path: str, *names: str, options: Sequence[str] = (), hint: str = ""
+) -> UsageError:
     """Return the error for a command that was called without what it needs, all of it at once.
 
     Args:
         path: The command, such as `cnnclf train`.
         *names: The arguments and options that are missing.
-        hint: What to do; by default, where the help is.
+        options: The missing options with their values, such as `--format onnx|keras`.
+        hint: What to do; by default, the values of the options and where the help is.
     """
+    more = "".join(f"{option}; " for option in options)
     return UsageError(
-        f"{path}: missing {', '.join(names)}", hint or f"{path} --help shows what it needs"
+        f"{path}: missing {', '.join(names)}", hint or f"{more}{path} --help shows what it needs"
     )
 
 
@@ -134,6 +155,18 @@ def valueless_error(path: str, option: str, *, following: str) -> UsageError:
         f"{path}: {option} needs a value, but {following} follows",
         f"{path} --help describes {option}; for this very value: {option}={following}",
     )
+
+
+def suggest_row(name: str, rows: Sequence[str]) -> str:
+    """Return the row of a table that was probably meant, or nothing.
+
+    Args:
+        name: What was given, such as `tflite`.
+        rows: What there is, such as the formats of exports.
+    """
+    other = _OTHER_FORMATS.get(name.casefold(), "")
+    near = get_close_matches(name.casefold(), rows, n=1, cutoff=0.4)
+    return other if other in rows else next(iter(near), "")
 
 
 def suggest_command(name: str, names: Collection[str]) -> str:

@@ -36,6 +36,12 @@ class Sorting:
     directory: Path
     dry_run: bool
 
+    def class_folders(self, labels: tuple[str, ...]) -> list[Path]:
+        """Return the folders that files go to, one per label and that of unknown."""
+        from cnnclf.prediction.placing import name_folders
+
+        return [self.directory / name for name in name_folders(labels).values()]
+
     def open_placer(self, labels: tuple[str, ...]) -> "Placer":
         """Open what sorts the files.
 
@@ -204,7 +210,7 @@ def search_images(
     mode: "Mode",
     watch: bool,
     sorting: Sorting | None,
-    kind: str = "image",
+    bundle: Path,
 ) -> ImageSearch:
     """Find the first image, so that errors come before a model is loaded.
 
@@ -215,12 +221,14 @@ def search_images(
         mode: What happens to an existing file.
         watch: Whether --watch was given.
         sorting: How files are sorted.
-        kind: What the model takes, as in `InputSpec`.
+        bundle: The model.
 
     Raises:
         UsageError: The inputs cannot be watched, or the shard is invalid.
         DataError: No image was found.
+        RunError: Files are sorted, and the labels of the model cannot be read.
     """
+    from cnnclf.inference.bundles import read_bundle, read_kind
     from cnnclf.prediction.inputs import ImageInputs, NoImagesError
     from cnnclf.prediction.row_file import is_interrupted
     from cnnclf.prediction.sharding import parse_shard
@@ -231,10 +239,10 @@ def search_images(
     inputs = ImageInputs(
         images,
         cast("ByteStream", sys.stdin.buffer) if "-" in images and sys.stdin else None,
-        excluded=sorting.directory if sorting else None,
+        excluded=sorting.class_folders(read_bundle(bundle).labels) if sorting else (),
         progress=progress,
         shard=parse_shard(shard) if shard is not None else None,
-        kind=kind,
+        kind=read_kind(bundle),
         may_be_empty=watch,
     )
     if sorting is not None and sorting.mode == "move":

@@ -9,13 +9,13 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic.fields import FieldInfo
 
 from cnnclf.cli.completion import complete_backbone, complete_weights
+from cnnclf.cli.option_hints import suggest_row
 from cnnclf.config import (
     CommandConfig,
     TrainConfig,
@@ -191,8 +191,8 @@ def _row_check(
     def check(context: typer.Context, value: str | None) -> str | None:
         if value is None or value in rows:
             return value
-        near = get_close_matches(value.casefold(), rows, n=1, cutoff=0.4)
-        suggestion = f"; did you mean {near[0]}?" if near else ""
+        near = suggest_row(value, rows)
+        suggestion = f"; did you mean {near}?" if near else ""
         raise UsageError(
             f"{option} {value}: expected one of {', '.join(rows)}{suggestion}",
             f"{context.command_path} --help lists every setting",

@@ -318,7 +318,7 @@ def _train(
     request: Request,
 ) -> int:
     from cnnclf.importers import count_unread
-    from cnnclf.tracking.tracking import open_tracking
+    from cnnclf.tracking.tracking import open_tracking, viewing_command
     from cnnclf.training.run import execute_plan
 
     progress = out.progress()
@@ -339,4 +339,6 @@ def _train(
         )
     unread = count_unread(dataset)
     show_result(result, dataset, unread=unread)
+    for target in tracking.targets:
+        out.hint(f"to see it in {target}: {viewing_command(target, result.run)}")
     return ExitCode.SOME_FAILED if result.failed or unread else ExitCode.OK

@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, NamedTuple
@@ -21,7 +21,7 @@ from cnnclf.errors import DataError
 from cnnclf.images.formats import FORMATS
 from cnnclf.images.sound_files import SOUND_SUFFIXES
 from cnnclf.importers.walk import Walk
-from cnnclf.names import count_of
+from cnnclf.names import count_of, name_some
 from cnnclf.prediction.path_lists import ByteStream, read_list
 from cnnclf.prediction.patterns import has_wildcard, join_names, match_pattern
 from cnnclf.prediction.sharding import Shard
@@ -79,7 +79,7 @@ class ImageInputs:
             stdin. Lists contain one path per line, or NUL-separated paths; relative paths are
             looked up in the working directory, then next to the list.
         stdin: The stream that `-` reads.
-        excluded: A folder that is not searched, because results are written there.
+        excluded: Folders that are not searched, because results are written there.
         progress: Receives a note about skipped files.
         shard: Restricts the paths to one shard.
         kind: What the files must hold, as in `InputSpec`.
@@ -90,7 +90,7 @@ class ImageInputs:
 
     inputs: Sequence[str]
     stdin: ByteStream | None = None
-    excluded: Path | None = None
+    excluded: Collection[Path] = ()
     progress: Progress = field(default_factory=Silent)
     shard: Shard | None = None
     kind: str = "image"
@@ -142,7 +142,7 @@ class ImageInputs:
         search = _Search(self.excluded, self.sort_at_once, self.kind)
         missing: list[Found] = []
         has_found = False
-        for item in self.inputs:
+        for item in self._drop_repeated():
             for found in search.expand(item, self.stdin):
                 if found is PAUSE:
                     # Before the first path there is nothing to process.
@@ -160,21 +160,32 @@ class ImageInputs:
             gone = [found for found in missing if not has_wildcard(found.path)]
             kind = DataError if gone else NoImagesError
             reasons = [f"{found.path}: {found.error}" for found in missing[:1]]
+            reasons += search.describe_written()
             raise kind(
                 f"found no {self.kind}s in {', '.join(self.inputs[:5])}"
                 + "".join(f" ({reason})" for reason in reasons),
                 "give files, folders, quoted patterns, @list.txt, or - for a list on stdin",
             )
 
+    def _drop_repeated(self) -> list[str]:
+        """Return the inputs without those that repeat an earlier one; `a.jpg` is `./a.jpg`."""
+        kept: dict[str, str] = {}
+        for item in self.inputs:
+            kept.setdefault(item if item[:1] in ("-", "@") else os.path.normpath(item), item)
+        if repeats := len(self.inputs) - len(kept):
+            self.progress.note(f"{count_of(repeats, 'path')} given more than once: labeled once")
+        return list(kept.values())
+
 
 class _Search:
     """A single search of the inputs; remembers which files it skipped."""
 
-    def __init__(self, excluded: Path | None, sort_at_once: int, kind: str) -> None:
+    def __init__(self, excluded: Collection[Path], sort_at_once: int, kind: str) -> None:
         self._kind = kind
         self._skipped: Counter[str] = Counter()
         self._remarks: list[str] = []
-        self._excluded = excluded and excluded.resolve()
+        self._excluded = {folder.resolve() for folder in excluded}
+        self._written: Counter[str] = Counter()  # files in those folders, by the folder
         self._sort_at_once = sort_at_once
         self._excluded_cache: tuple[str | None, bool] = (None, False)  # folder and the answer
 
@@ -208,6 +219,14 @@ class _Search:
             progress.note(f"skipped {files} in folders that are {what} ({kinds})")
         for remark in dict.fromkeys(self._remarks):
             progress.note(remark)
+
+    def describe_written(self) -> list[str]:
+        """Describe what was not searched, because results are written there."""
+        if not self._written:
+            return []
+        files = count_of(self._written.total(), "file")
+        folders = name_some(sorted(self._written), 3)
+        return [f"skipped {files} in {folders}, where results are written"]
 
     def _expand_list(self, path: Path) -> Iterator[Found]:
         try:
@@ -262,6 +281,9 @@ class _Search:
             yield from self._drain_errors(walk, folder)
             suffix = PurePath(name).suffix.lower()
             if self._excluded and self._is_excluded(folder, name):
+                if suffix not in _NEVER_TRIED[self._kind]:
+                    place = os.path.normpath(join_names(folder, name.rpartition("/")[0]))
+                    self._written[place] += 1
                 continue
             if suffix in _NEVER_TRIED[self._kind]:
                 self._skipped[suffix] += 1
@@ -277,11 +299,14 @@ class _Search:
         walk.unneeded.clear()
 
     def _is_excluded(self, folder: str, name: str) -> bool:
-        """Return whether a file is in the excluded folder; resolves each folder once."""
+        """Return whether a file is in an excluded folder; resolves each folder once."""
         parent = name.rpartition("/")[0]
         if parent != self._excluded_cache[0]:
             real = Path(folder, parent).resolve()
-            self._excluded_cache = (parent, self._excluded in {real, *real.parents})
+            self._excluded_cache = (
+                parent,
+                not self._excluded.isdisjoint((real, *real.parents)),
+            )
         return self._excluded_cache[1]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import filecmp
 import hashlib
 import io
 import os
@@ -20,7 +21,8 @@ from cnnclf.inference.ranking import UNKNOWN
 class Placer:
     """Copies, links or moves files into class folders.
 
-    A name that is taken gets a number: `a.jpg`, `a-2.jpg`, `a-3.jpg`.
+    A name that is taken gets a number: `a.jpg`, `a-2.jpg`, `a-3.jpg`. A copy of the same content or
+    a link to the same file, which the same command made before, stays the only one.
 
     Args:
         mode: A key of `MODES`.
@@ -69,7 +71,9 @@ class Placer:
             raise OSError(errno.EINVAL, f"in a tar file it cannot be {_DONE[self.mode]}", path)
         check_regular(source)  # if the file is gone, no name is claimed
         folder.mkdir(parents=True, exist_ok=True)
-        target = self._claim(folder, source.name)
+        target, is_there = self._claim(folder, source)
+        if is_there:
+            return str(target)
         try:
             MODES[self.mode](source, target)
         except BaseException:
@@ -80,20 +84,37 @@ class Placer:
             raise
         return str(target)
 
-    def _claim(self, folder: Path, name: str) -> Path:
-        """Create an empty file under a free name, so that no other process takes the name."""
-        key = (str(folder), name.casefold())
+    def _claim(self, folder: Path, source: Path) -> tuple[Path, bool]:
+        """Create an empty file under a free name, so that no other process takes the name.
+
+        Returns:
+            The path, and whether the file was placed there before.
+        """
+        key = (str(folder), source.name.casefold())
         number = self._numbers.get(key, 1)
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122 (keeps names such as ".a.b" whole)
+        stem, suffix = os.path.splitext(source.name)  # noqa: PTH122 (keeps ".a.b" whole)
         while True:
-            target = folder / (name if number == 1 else f"{stem}-{number}{suffix}")
+            target = folder / (source.name if number == 1 else f"{stem}-{number}{suffix}")
             try:
                 target.open("xb").close()
             except FileExistsError:
+                if _was_placed(self.mode, source, target=target):
+                    return target, True
                 number += 1
-                self._numbers[key] = number
                 continue
-            return target
+            self._numbers[key] = number + 1
+            return target, False
+
+
+def _was_placed(mode: str, source: Path, *, target: Path) -> bool:
+    """Return whether a target is what the same command made of the same file."""
+    if mode == "link":
+        return target.is_symlink() and target.readlink() == source.absolute()
+    if mode != "copy" or target.is_symlink() or find_slice(source):
+        return False
+    with contextlib.suppress(OSError):
+        return target.stat().st_size > 0 and filecmp.cmp(source, target, shallow=False)
+    return False
 
 
 def name_folders(labels: Sequence[str]) -> dict[str, str]:

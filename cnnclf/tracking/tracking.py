@@ -1,9 +1,11 @@
 """Feeds trackers, live or from finished runs; one that fails never stops training."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from cnnclf.errors import MissingPackageError, RunError, UsageError
@@ -30,6 +32,29 @@ _BUILDERS: dict[str, Callable[[str, bool], Tracker]] = {
     "trackio": lambda place, _: SessionTracker("trackio", place),
 }
 TRACKERS = tuple(_BUILDERS)
+_ADDRESSES = ("http://", "https://")
+
+
+def viewing_command(target: str, run: RunDirectory) -> str:
+    """Return the command, or the address, that shows what a tracker wrote of a run.
+
+    Args:
+        target: As of `build_tracker`.
+        run: The run.
+    """
+    name, _, place = target.partition(":")
+    if name == "tensorboard":
+        return shlex.join(["tensorboard", "--logdir", place or str(run.path.parent)])
+    if name == "mlflow":
+        uri = place or DEFAULT_URI
+        if uri.startswith(_ADDRESSES):
+            return uri
+        command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])
+        # the package that logs, mlflow-skinny, has no server
+        return command if find_spec("flask") else f"pip install mlflow && {command}"
+    if name == "wandb":
+        return shlex.join(["wandb", "sync", str(run.path / "wandb" / "latest-run")])
+    return f"{f'TRACKIO_DIR={shlex.quote(place)} ' if place else ''}trackio show"
 
 
 def check_trackers(targets: Sequence[str], *, option: str) -> None:
@@ -121,6 +146,11 @@ class Tracking:
         if run is not None and self._is_started:
             now = time.time() if time_s is None else time_s
             self._each(lambda tracker: tracker.end(run, time_s=now))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The trackers that did not fail, by the name that was given."""
+        return tuple(self._trackers)
 
     @property
     def is_failed(self) -> bool:

@@ -17,6 +17,7 @@ from cnnclf.cli import app as app_module
 from cnnclf.cli.app import COMMANDS, load_command
 from cnnclf.cli.completion import complete_run
 from cnnclf.errors import CnnclfError, ExitCode
+from cnnclf.exporters.format_table import EXPORTERS
 from cnnclf.runs.run_opening import create_run
 from tests.conftest import Cli
 
@@ -272,6 +273,13 @@ def test_all_that_is_missing_is_named_at_once(
     first, second = lines_of(result.stderr)
     assert first == f"error: cnnclf {arguments[0]}: missing {missing}"
     assert second.startswith("hint: ")
+
+
+def test_a_missing_option_is_named_with_its_values(cli: Cli) -> None:
+    formats = "|".join(row.name for row in EXPORTERS)
+    hint = lines_of(cli("export", "runs/a").stderr)[1]
+    assert hint == f"hint: --format {formats}; cnnclf export --help shows what it needs"
+    assert "--to NAME:PLACE; " in cli("runs", "export", "runs/a").stderr
 
 
 def test_no_arguments_show_help(cli: Cli) -> None:

@@ -9,6 +9,16 @@ from tests.conftest import Cli
 
 
 @pytest.mark.parametrize(
+    ("typed", "row"),
+    [("tflite", "litert"), ("TF", "savedmodel"), ("h5", "keras"), ("tensorrt", "onnx")],
+)
+def test_formats_by_other_names(cli: Cli, typed: str, row: str) -> None:
+    result = cli("export", "run", "--format", typed)
+    assert result.code == 2
+    assert f"did you mean {row}?" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("command", "option", "hint"),
     [
         ("train", "--lr", "did you mean --learning-rate? cnnclf train --help lists the options"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cnnclf.errors import DataError, ExitCode
 from cnnclf.names import natural_key
-from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs
+from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs, NoImagesError
 from cnnclf.prediction.path_lists import read_list
 from cnnclf.prediction.sharding import Shard
 from cnnclf.progress import Silent
@@ -35,7 +35,7 @@ def touch(*names: str) -> None:
 
 def find(*inputs: str, stdin: bytes | None = None, excluded: str = "") -> list[str]:
     stream = None if stdin is None else io.BytesIO(stdin)
-    over = Path(excluded) if excluded else None
+    over = (Path(excluded),) if excluded else ()
     found = ImageInputs(inputs, stream, over).find()
     return [path + (f" ! {error}" if error else "") for path, error in found]
 
@@ -88,6 +88,20 @@ def test_link_loops_end(here: Path) -> None:
 def test_a_folder_of_results_is_not_searched(here: Path) -> None:
     touch("d/1.jpg", "d/sorted/cat/2.jpg", "d/sorted2/3.jpg")
     assert find("d", excluded="d/sorted") == ["d/1.jpg", "d/sorted2/3.jpg"]
+
+
+def test_only_results_are_found_and_named(here: Path) -> None:
+    touch("d/cat/2.jpg", "d/cat/notes.txt", "d/cat/3.jpg")
+    with pytest.raises(NoImagesError, match=r"in d \(skipped 2 files in d/cat, where results"):
+        list(ImageInputs(["d"], excluded=(Path("d/cat"), Path("d/dog"))).first())
+
+
+def test_an_input_given_twice_is_searched_once(here: Path) -> None:
+    touch("d/1.jpg", "2.jpg")
+    progress = Silent()
+    inputs = ImageInputs(["2.jpg", "./2.jpg", "d", "d/", "2.jpg"], progress=progress)
+    assert [found.path for found in inputs.find()] == ["2.jpg", "d/1.jpg"]
+    assert progress.notes == ["3 paths given more than once: labeled once"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on posix only")

@@ -58,6 +58,21 @@ def test_names_that_are_taken_get_a_number(tmp_path: Path, mode: str) -> None:
     }
 
 
+@pytest.mark.parametrize("mode", ["copy", "link"])
+def test_the_same_command_again_makes_no_second_copies(tmp_path: Path, mode: str) -> None:
+    files = [make(tmp_path / folder / "1.jpg", folder) for folder in ("a", "b", "c")]
+    placed = []
+    for _ in range(2):
+        placer = Placer(mode, tmp_path / "out", labels=LABELS)
+        placed.append([placer.place(str(path), "cat") for path in files])
+    assert placed[0] == placed[1]
+    assert sorted(tree(tmp_path / "out")) == ["cat/1-2.jpg", "cat/1-3.jpg", "cat/1.jpg"]
+    files[0].write_text("A")  # of the same size
+    last = Placer(mode, tmp_path / "out", labels=LABELS).place(str(files[0]), "cat")
+    assert Path(last).read_text() == "A"
+    assert Path(last).name == ("1-4.jpg" if mode == "copy" else "1.jpg")
+
+
 @pytest.mark.parametrize("mode", ["copy", "link", "move"])
 def test_a_dry_run_changes_nothing(tmp_path: Path, mode: str) -> None:
     source = make(tmp_path / "in" / "1.jpg")

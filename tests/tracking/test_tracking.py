@@ -17,8 +17,15 @@ from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_opening import open_run
 from cnnclf.tracking.tracker import epoch_figures
-from cnnclf.tracking.tracking import Tracking, build_tracker, export_run, open_tracking
+from cnnclf.tracking.tracking import (
+    Tracking,
+    build_tracker,
+    export_run,
+    open_tracking,
+    viewing_command,
+)
 from cnnclf.training.epochs import EpochRow
+from tests.conftest import Cli
 
 ROWS = [
     EpochRow(1, "train", 1.5, 0.4, 1.25, 0.5, 0.002, 2.0, 0.1),
@@ -255,6 +262,28 @@ def test_trackers_that_do_not_exist_or_are_not_installed_are_named(
             open_tracking([name], Silent()),
         ):
             pass
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("tensorboard", "tensorboard --logdir {parent}"),
+        ("tensorboard:my board", "tensorboard --logdir 'my board'"),
+        ("mlflow:sqlite:///a.db", "mlflow ui --backend-store-uri sqlite:///a.db"),
+        ("mlflow:http://host:5000", "http://host:5000"),
+        ("wandb", "wandb sync {parent}/run/wandb/latest-run"),
+        ("trackio:there", "TRACKIO_DIR=there trackio show"),
+    ],
+)
+def test_how_to_see_it_is_said(run: RunDirectory, target: str, command: str) -> None:
+    assert viewing_command(target, run).endswith(command.format(parent=run.path.parent))
+
+
+def test_runs_export_says_how_to_see_it(cli: Cli, run: RunDirectory, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    board = tmp_path / "board"
+    result = cli("runs", "export", run.path, "--to", f"tensorboard:{board}")
+    assert f"hint: to see it: tensorboard --logdir {board}" in result.stderr
 
 
 def test_a_run_without_epochs_cannot_be_exported(run: RunDirectory, tmp_path: Path) -> None:

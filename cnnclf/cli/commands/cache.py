@@ -1,6 +1,7 @@
 """`cnnclf cache`: what cnnclf keeps for later, how much space it takes, and removing it."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,14 +42,7 @@ def list_command(
     """List what is cached and how much space it takes, the largest first."""
     entries = list_cache(_check_kinds(kind))
     out.json({"directory": cache_dir(), "entries": [_fields(entry) for entry in entries]})
-    out.table(
-        "",
-        ("kind", "name", "size", "last used"),
-        rows=[
-            (entry.kind, entry.name, format_bytes(entry.size_bytes), _age(entry))
-            for entry in entries
-        ],
-    )
+    _show(entries)
     total = format_bytes(sum(entry.size_bytes for entry in entries))
     out.note(f"{count_of(len(entries), 'entry')} with {total} in {cache_dir()}")
     if entries:
@@ -61,6 +55,7 @@ def clear_command(
     older_than: Annotated[
         float, option("--older-than DAYS", "Only what was not used for DAYS.", min=0)
     ] = 0.0,
+    dry_run: Annotated[bool, option("--dry-run", "Only list what would be removed.")] = False,
     yes: options.Yes = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -72,6 +67,11 @@ def clear_command(
     latest_s = time.time() - older_than * _DAY_S
     entries = [entry for entry in list_cache(_check_kinds(kind)) if entry.used_s <= latest_s]
     size = format_bytes(sum(entry.size_bytes for entry in entries))
+    if dry_run:
+        _show(entries)
+        out.json({"directory": cache_dir(), "would_remove": [_fields(entry) for entry in entries]})
+        out.note(f"would remove {count_of(len(entries), 'entry')} with {size} from {cache_dir()}")
+        return ExitCode.OK
     question = f"remove {count_of(len(entries), 'entry')} with {size} from {cache_dir()}?"
     if entries and not out.confirm(question, yes=yes):
         out.note("nothing was removed")
@@ -84,6 +84,17 @@ def clear_command(
     out.json({"directory": cache_dir(), "removed": [_fields(entry) for entry in entries]})
     out.line(f"removed {count_of(len(entries), 'entry')} with {size}")
     return ExitCode.OK
+
+
+def _show(entries: Sequence["CacheEntry"]) -> None:
+    out.table(
+        "",
+        ("kind", "name", "size", "last used"),
+        rows=[
+            (entry.kind, entry.name, format_bytes(entry.size_bytes), _age(entry))
+            for entry in entries
+        ],
+    )
 
 
 def _check_kinds(given: list[str] | None) -> tuple[str, ...]:

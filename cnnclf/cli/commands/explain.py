@@ -91,7 +91,7 @@ def explain_command(
     warn_of_unfinished(run, use="used", progress=out.progress())
     found = (
         ImageInputs(
-            images or (), excluded=place, progress=out.progress(), kind=read_kind(bundle)
+            images or (), excluded=(place,), progress=out.progress(), kind=read_kind(bundle)
         ).first()
         if images
         else ()

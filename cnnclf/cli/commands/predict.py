@@ -111,7 +111,6 @@ def predict_command(
             return finished
     cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
     from cnnclf.inference.bundle_paths import check_order, find_bundle
-    from cnnclf.inference.bundles import read_kind
     from cnnclf.inference.origins import warn_of_unfinished
 
     check_order(run, images, command="predict")
@@ -125,7 +124,7 @@ def predict_command(
         mode=mode,
         watch=watch,
         sorting=sorting,
-        kind=read_kind(bundle),
+        bundle=bundle,
     )
     if cluster is not None:
         from cnnclf.cli.predict_with_ray import predict_with_ray

@@ -81,7 +81,7 @@ def list_command(
                 *(row[key] for key in keys),
                 (row["model"] or "").replace(",", ", ") or None,
                 group_digits(row["parameters"]),
-                row["epochs"],
+                group_digits(row["epochs"]),
                 row["dataset"],
                 _local_day(row["created"]),
             ]
@@ -153,13 +153,16 @@ def export_command(
 
     The same that 'train --track' shows live. Exporting a run twice gives two runs of MLflow.
     """
-    from cnnclf.tracking.tracking import export_run
+    from cnnclf.tracking.tracking import export_run, viewing_command
 
     directories = [open_run(path) for path in runs]
     for run in directories:
         export_run(run, to, progress=out.progress())
         out.line(f"exported {run.path} to {to}")
-    out.json({"exported": runs, "to": to})
+    viewing = dict.fromkeys(viewing_command(to, run) for run in directories)
+    out.json({"exported": runs, "to": to, "view": list(viewing)})
+    for command in viewing:
+        out.hint(f"to see it: {command}")
 
 
 def show_command(

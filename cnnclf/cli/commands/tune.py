@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cnnclf.cli import options
 from cnnclf.cli.declaring import option
+from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
 from cnnclf.cli.training_commands import Source, Track, open_source
@@ -95,7 +96,7 @@ def tune_command(
         directory = resume
     else:
         if dataset is None:
-            raise UsageError("no DATASET was given", "cnnclf tune DATASET")
+            raise missing_error("cnnclf tune", "DATASET")
         if out_ is not None and not dry_run:
             check_new_search(out_, overwrite=overwrite)
         request, plan = _prepare(

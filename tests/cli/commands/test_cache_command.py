@@ -68,6 +68,16 @@ def test_clear_takes_one_kind_or_what_is_old(cli: Cli, filled: Path) -> None:
     assert (filled / "datasets" / "pets-0123" / "manifest.csv").exists()
 
 
+def test_a_dry_run_lists_what_would_be_removed(cli: Cli, filled: Path) -> None:
+    before = sorted(filled.rglob("*"))
+    result = cli("cache", "clear", "--kind", "datasets", "--dry-run")
+    assert result.code == ExitCode.OK, result.stderr
+    assert "pets-0123" in result.stdout
+    assert "abc" not in result.stdout
+    assert "would remove 1 entry with 3" in result.stderr
+    assert sorted(filled.rglob("*")) == before
+
+
 def test_without_a_terminal_nothing_is_removed_unasked(cli: Cli, filled: Path) -> None:
     result = cli("cache", "clear")
     assert result.code == ExitCode.USAGE

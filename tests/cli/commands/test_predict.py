@@ -273,6 +273,16 @@ def test_sorting_into_folders(cli: Cli, bundle: Path, photos: Path, mode: str, w
     assert stayed == (["bad.jpg"] if mode == "move" else ["1.png", "10.png", "2.png", "bad.jpg"])
 
 
+def test_sorting_within_the_folder_that_is_searched(cli: Cli, bundle: Path, photos: Path) -> None:
+    (photos / "bad.jpg").unlink()
+    moved = cli("predict", bundle, photos, "--move-to", photos)
+    assert moved.code == 0, moved.stderr
+    assert [path.name for path in sorted((photos / "blue").iterdir())] == ["1.png", "10.png"]
+    again = cli("predict", bundle, photos, "--move-to", photos)
+    assert again.code == 3
+    assert "skipped 3 files in" in again.stderr.replace("\n", " ")
+
+
 Arguments = Callable[[Path, Path], list[Any]]
 
 

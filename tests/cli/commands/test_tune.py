@@ -178,7 +178,7 @@ def test_final_evaluates_the_winner_on_test(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "no DATASET was given"),
+        ([], 2, "cnnclf tune: missing DATASET"),
         (["DATA", "--minutes", "0"], 2, "--minutes 0: expected a number greater than 0"),
         (["DATA", "--trials", "one"], 2, "--trials one: expected"),
         (["DATA", "--sampler", "grid"], 2, "one of evolution, random, tpe, gp, cmaes"),
