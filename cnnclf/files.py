@@ -1,4 +1,4 @@
-"""Atomic writing of files and directories, strict JSON, and room on disks.
+"""Atomic writing of files and directories, strict JSON, checksums, and room on disks.
 
 Files are written under a temporary name in the same directory and renamed, so that no partial file
 is ever seen. A directory is replaced by two renames, so that one complete version always exists.
@@ -6,7 +6,9 @@ is ever seen. A directory is replaced by two renames, so that one complete versi
 
 import contextlib
 import csv
+import dataclasses
 import errno
+import hashlib
 import io
 import json
 import math
@@ -16,11 +18,13 @@ import secrets
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import Any
 
-from cnnclf.bounded import name_kind, parse_json, read_bytes
+from cnnclf.bounded import check_regular, name_kind, parse_json, read_bytes
 from cnnclf.errors import CnnclfError, DeviceError, RunError, with_causes
 
 _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
@@ -111,10 +115,52 @@ def write_csv_atomic(path: Path, rows: Iterable[Iterable[object]]) -> None:
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
-    """Encode strict UTF-8 JSON; paths, NumPy scalars and arrays are valid, NaN becomes null."""
-    text = json.dumps(_to_json(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Encode strict UTF-8 JSON of what `plain` converts; NaN becomes null."""
+    text = json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
     # A lone surrogate (an undecodable byte of a file name) becomes its own JSON escape.
     return text.encode("utf-8", "backslashreplace")
+
+
+def plain(value: Any) -> Any:
+    """Convert a value to the types of JSON: dict, list, str, int, float, bool and None.
+
+    Args:
+        value: Mappings, iterables, dataclasses, enums, paths, NumPy scalars and arrays.
+
+    Returns:
+        The plain value; numbers that are not finite become None.
+
+    Raises:
+        TypeError: The value has no plain form.
+    """
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | str | int):
+        return value
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy
+        return plain(value.tolist())
+    if isinstance(value, PurePath):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(each) for key, each in value.items()}
+    if isinstance(value, Iterable):
+        return [plain(each) for each in value]
+    raise TypeError(f"expected a value that JSON can hold, received {type(value).__name__}")
+
+
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    """Return the checksum of a file.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 @contextlib.contextmanager
@@ -146,6 +192,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # must not hide the error above
             temporary.unlink()
+
+
+def remove_abandoned(directory: Path, pattern: str, *, hours: float = 1) -> None:
+    """Remove what killed processes have left; running ones change their files all the time.
+
+    Args:
+        directory: Where it is; need not exist.
+        pattern: Of the names of temporary files or directories.
+        hours: Since its last change.
+    """
+    for left in directory.glob(pattern):
+        with contextlib.suppress(OSError):  # gone, or still open on Windows
+            if time.time() - left.stat().st_mtime < hours * 3600:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 @contextlib.contextmanager
@@ -377,17 +441,3 @@ def _try_to_write(directory: Path) -> OSError | None:
         with contextlib.suppress(OSError):
             probe.unlink()
     return None
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _to_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_to_json(item) for item in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "tolist"):  # NumPy arrays and scalars, without importing NumPy
-        return _to_json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -6,6 +6,8 @@ import json
 import math
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +277,44 @@ def test_json_is_strict_and_takes_numpy_and_paths(tmp_path: Path) -> None:
         "3": "Ä",
     }
     assert "Ä" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+class Color(Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    where: Path
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.nan, None),
+        (-math.inf, None),
+        (np.float32(0.5), 0.5),
+        (np.int64(7), 7),
+        (np.bool_(True), True),
+        (np.array([[1.0, math.nan]]), [[1.0, None]]),
+        (Path("a/b"), "a/b"),
+        (Color.RED, "red"),
+        (Point(1, Path("p")), {"x": 1, "where": "p"}),
+        ({3: (1, 2)}, {"3": [1, 2]}),
+        ({"b"}, ["b"]),
+        ((each for each in (1, 2)), [1, 2]),
+        (True, True),
+        (None, None),
+    ],
+)
+def test_plain(value: object, expected: object) -> None:
+    assert files.plain(value) == expected
+
+
+def test_plain_refuses_what_json_cannot_hold() -> None:
+    with pytest.raises(TypeError, match="received object"):
+        files.plain(object())
 
 
 def test_json_keeps_undecodable_names(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from cnnclf.cli.table_layout import (
     count_fitting,
     find_gap,
     natural_widths,
-    plain,
     right_aligned,
     squeeze,
     wrap_line,
@@ -28,6 +27,7 @@ from cnnclf.cli.table_layout import (
 from cnnclf.cli.terminal_images import encode_image, find_protocol
 from cnnclf.cli.words import count_cells, encodable, format_value, pad_cells, safe_json, safe_text
 from cnnclf.errors import UsageError
+from cnnclf.files import plain
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:

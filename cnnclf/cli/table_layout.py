@@ -1,48 +1,13 @@
-"""Widths of tables and lines on a terminal, and values as JSON."""
+"""Widths of tables and lines on a terminal."""
 
-import dataclasses
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
-from pathlib import PurePath
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 from cnnclf.cli.words import count_cells
 
 _WORD = re.compile(r"(?<!\S)'[^']*'\S*|\S+")
 _NUMBER = re.compile(r"[~+-]?\d[\d,.]*(e[+-]\d+)?( ([kMG]?B|bytes?|%))?|-|nan|inf")
-
-
-def plain(value: Any) -> Any:
-    """Convert a value to the types of JSON: dict, list, str, int, float, bool and None.
-
-    Args:
-        value: Mappings, iterables, dataclasses, enums, paths, NumPy scalars and arrays.
-
-    Returns:
-        The plain value; numbers that are not finite become None.
-
-    Raises:
-        TypeError: The value has no plain form.
-    """
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | str | int):
-        return value
-    if hasattr(value, "tolist"):  # NumPy scalars and arrays, without importing NumPy
-        return plain(value.tolist())
-    if isinstance(value, PurePath):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(plain(key)): plain(each) for key, each in value.items()}
-    if isinstance(value, Iterable):
-        return [plain(each) for each in value]
-    raise TypeError(f"expected a value that JSON can hold, received {type(value).__name__}")
 
 
 def find_gap(

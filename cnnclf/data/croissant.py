@@ -4,10 +4,11 @@ Croissant Format Specification 1.0 (MLCommons, 2024): JSON-LD with the files of 
 records in them. Here the records are the rows of the manifest.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from cnnclf.files import hash_file
 
 CROISSANT_NAME: Final = "croissant.json"
 _ENCODINGS: Final = {
@@ -15,7 +16,6 @@ _ENCODINGS: Final = {
     "array": "application/octet-stream",
     "sound": "audio/*",
 }
-_BLOCK_BYTES: Final = 1 << 20
 _OWN_TERMS: Final = (
     "citeAs", "column", "conformsTo", "equivalentProperty", "extract", "field", "fileProperty",
     "fileObject", "fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key", "md5",
@@ -64,7 +64,7 @@ def describe_dataset(
                 "description": "One row per image.",
                 "contentUrl": manifest,
                 "encodingFormat": "text/csv",
-                "sha256": _hash_file(directory / manifest),
+                "sha256": hash_file(directory / manifest),
             },
             {
                 "@type": "cr:FileSet",
@@ -137,11 +137,3 @@ def _list_rows(manifest: str) -> dict[str, Any]:
         "description": "The images.",
         "field": fields,
     }
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -28,14 +28,19 @@ from cnnclf.data.decoding import (
     decode_row,
 )
 from cnnclf.errors import DeviceError
-from cnnclf.files import atomic_path, format_bytes, free_bytes, write_json_atomic
+from cnnclf.files import (
+    atomic_path,
+    format_bytes,
+    free_bytes,
+    remove_abandoned,
+    write_json_atomic,
+)
 
 FORMAT = "cnnclf-pixels"
 FORMAT_VERSION = 1
 
 _SPARE_BYTES = 64 << 20  # kept free on the disk for the other files of a run
 _CHECKED_IMAGES = 32
-_ABANDONED_S = 3600.0
 
 
 class Stored(NamedTuple):
@@ -76,7 +81,7 @@ def make_pixels(job: DecodingJob) -> Stored:
     """
     name = pixel_key(job)
     path = _writable_directory(job) / f"{name}.u8"
-    _remove_abandoned(path)
+    remove_abandoned(path.parent, f".{name}.*.u8")
     _check_room(path.parent, job.nbytes)
     job.progress.note(f"decoding {job.describe()}, to {path}")
     failures: Failures = {}
@@ -132,14 +137,6 @@ def _check_room(directory: Path, needed: int) -> None:
             f"{format_bytes(needed + _SPARE_BYTES)} needed, {format_bytes(free)} free",
             "use --cache none, or --cache ram if there is enough memory, or free some space",
         )
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove temporary files of killed processes; running ones write all the time."""
-    for left in path.parent.glob(f".{path.stem}.*{path.suffix}"):
-        with suppress(OSError):  # gone, or still open on Windows
-            if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                left.unlink()
 
 
 def _map(path: Path, job: DecodingJob) -> Images:

@@ -1,4 +1,4 @@
-"""Is one classifier better than another on the same images? Plain NumPy.
+"""Is one classifier better than another on the same images?
 
 Only the images that exactly one of the two has right say which is better. Of `total` images,
 `gained` are those that only the second has right, `lost` those that only the first has right.
@@ -31,13 +31,11 @@ def mcnemar_mid_p(gained: int, lost: int) -> float:
     Returns:
         Two-sided, 0..1; 1 if no image changed sides.
     """
+    from scipy.special import bdtr
+
     changed, fewer = gained + lost, min(gained, lost)
-    logs = [
-        math.lgamma(changed + 1) - math.lgamma(each + 1) - math.lgamma(changed - each + 1)
-        for each in range(fewer + 1)
-    ]
-    odds = [math.exp(log - changed * math.log(2)) for log in logs]
-    return min(1.0, 2 * math.fsum(odds) - odds[-1])
+    odds = math.comb(changed, fewer) / 2**changed
+    return float(min(1.0, 2 * bdtr(fewer, changed, 0.5) - odds))
 
 
 def adjust_for_several(p_values: Sequence[float]) -> list[float]:
@@ -70,21 +68,19 @@ def difference_interval(
     return max(-1.0, difference - half), min(1.0, difference + half)
 
 
-def smallest_difference(
-    total: int, changed: int, *, confidence: float = 0.95, power: float = 0.8
-) -> float:
+def smallest_difference(total: int, changed: int) -> float:
     """Return the smallest difference of accuracy that so many images would show (Connor 1987).
+
+    A difference of this size is found in 80 % of tests at the 5 % level.
 
     Args:
         total: Images, at least 1.
         changed: How many of them exactly one of the two has right.
-        confidence: 1 minus the level of the test, (0, 1).
-        power: The probability with which the difference would be found, (0, 1).
 
     Returns:
         0..1; 1 if the images are too few for any difference.
     """
-    test, find = NormalDist().inv_cdf((1 + confidence) / 2), NormalDist().inv_cdf(power)
+    test, find = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(0.8)
     low, high = 0.0, 1.0
     while high - low > 1e-6:
         difference = (low + high) / 2
@@ -103,10 +99,8 @@ def bootstrap_macro_f1(
     *,
     second: ClassIndices,
     classes: int,
-    confidence: float = 0.95,
-    seed: int = 0,
 ) -> tuple[float, Interval]:
-    """Return the difference of the macro F1 of two predictions, and its paired bootstrap interval.
+    """Return the difference of the macro F1 of two predictions, and its 95 % interval (bootstrap).
 
     Images are drawn with replacement, both predictions with them (Efron 1979, percentiles).
 
@@ -115,8 +109,6 @@ def bootstrap_macro_f1(
         first: Classes predicted by the first, int [n].
         second: Classes predicted by the second, int [n].
         classes: Number of classes.
-        confidence: Nominal coverage, (0, 1).
-        seed: Of the 2,000 resamples.
 
     Returns:
         Second minus first, and the lower and upper end.
@@ -135,9 +127,9 @@ def bootstrap_macro_f1(
             scores.append(float((2 * hits / (support + named).clip(1))[is_present].mean()))
         return scores[1] - scores[0]
 
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     drawn = [
         difference(random.multinomial(len(truth), counts / len(truth))) for _ in range(_RESAMPLES)
     ]
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return difference(counts), (float(low), float(high))

@@ -4,7 +4,6 @@ Tests compare every combination that Keras has with its layers. Padding with oth
 zeros, and a stride together with a dilation, are more than Keras's layers offer.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,32 +159,24 @@ def activate(values: Maps, name: str) -> Maps:
     return np.asarray(_ACTIVATIONS[name](values), np.float64)
 
 
-def pool_maps(
-    values: Maps, kind: str, *, size: int, stride: int | None = None, padding: str = "valid"
-) -> Maps:
-    """Pool feature maps.
+def pool_maps(values: Maps, kind: str, *, size: int) -> Maps:
+    """Pool feature maps in windows side by side; the rest at the right and below is not used.
 
     Args:
         values: [h, w].
-        kind: `max` or `average`; an average does not count padding, as in Keras.
+        kind: `max` or `average`.
         size: Side of the window.
-        stride: None for `size`.
-        padding: `valid` or `same`.
 
     Raises:
         UsageError: The window is larger than the maps.
     """
-    sliding = Sliding(stride or size, padding=padding)
-    if 0 in (sliding.count(side, size) for side in values.shape):
+    if size > min(values.shape):
         raise UsageError(
             f"--pool-size {size}: the window is larger than the result before it, "
             f"{values.shape[0]}x{values.shape[1]}"
         )
-    pads = [sliding.pads(side, size) for side in values.shape]
-    padded = np.pad(values, pads, constant_values=np.nan)
-    view = np.lib.stride_tricks.sliding_window_view(padded, (size, size))
-    windows = view[:: sliding.stride, :: sliding.stride]
-    reduce: Any = np.nanmax if kind == "max" else np.nanmean
+    windows = np.lib.stride_tricks.sliding_window_view(values, (size, size))[::size, ::size]
+    reduce: Any = np.max if kind == "max" else np.mean
     return np.asarray(reduce(windows, axis=(2, 3)))
 
 
@@ -198,7 +189,12 @@ def _below_zero(values: Maps) -> Maps:
     return np.expm1(np.minimum(values, 0.0))
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+def _gelu(values: Maps) -> Maps:
+    from scipy.special import ndtr
+
+    return np.asarray(values * ndtr(values))
+
+
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., 2017
 
 _ACTIVATIONS: dict[str, Callable[[Maps], Maps]] = {
@@ -207,7 +203,7 @@ _ACTIVATIONS: dict[str, Callable[[Maps], Maps]] = {
     "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
     "elu": lambda x: np.where(x > 0, x, _below_zero(x)),
     "selu": lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * _below_zero(x)),
-    "gelu": lambda x: x * 0.5 * (1.0 + _erf(x / math.sqrt(2.0))),
+    "gelu": _gelu,
     "swish": lambda x: x * _sigmoid(x),
     "tanh": np.tanh,
     "sigmoid": _sigmoid,

@@ -15,6 +15,7 @@ from cnnclf.drawing.canvas import SCALE, Tile
 from cnnclf.explainers.descent_checkpoints import find_checkpoints, read_checkpoints
 from cnnclf.explainers.explainer import ExplainContext, Explanation
 from cnnclf.explainers.training_images import TrainingImages
+from cnnclf.probabilities import log_softmax
 
 _GRID, _IMAGES, _SIDE, _LEVELS = 10, 64, 300, 12
 _MARGIN = 0.25  # around the path, as a fraction of its extent
@@ -159,10 +160,8 @@ def _compute_loss(model: Any, weights: Vector, images: TrainingImages) -> float:
     for variable, value in zip(model.trainable_variables, _split(weights, model), strict=True):
         variable.assign(value)
     chosen = images.pixels[:_IMAGES].astype(np.float32)
-    logits = np.asarray(model(chosen, training=True), np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    own = logits[np.arange(len(logits)), images.class_indices[:_IMAGES]]
-    return float((np.log(np.exp(logits).sum(axis=1)) - own).mean())
+    logs = log_softmax(np.asarray(model(chosen, training=True), np.float64))
+    return -float(logs[np.arange(len(logs)), images.class_indices[:_IMAGES]].mean())
 
 
 def _draw(

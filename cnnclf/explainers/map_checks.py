@@ -133,24 +133,15 @@ class CheckedImage:
 
 def find_edges(pixels: Pixels) -> npt.NDArray[np.float64]:
     """Return the magnitude of the Sobel gradient of the mean channel, [H, W]."""
-    gray = np.pad(pixels.mean(axis=2), 1, mode="edge")
-    across = gray[:, 2:] - gray[:, :-2]
-    down = gray[2:, :] - gray[:-2, :]
-    x = across[:-2] + 2 * across[1:-1] + across[2:]
-    y = down[:, :-2] + 2 * down[:, 1:-1] + down[:, 2:]
-    return np.asarray(np.hypot(x, y), np.float64)
+    from scipy.ndimage import sobel
+
+    gray = pixels.mean(axis=2)
+    return np.asarray(np.hypot(*(sobel(gray, axis, mode="nearest") for axis in (0, 1))))
 
 
 def correlate_ranks(first: Floats, second: Floats) -> float | None:
     """Return Spearman's rank correlation of two maps; None if one of them is constant."""
-    ranks = [_rank(np.asarray(each, np.float64).ravel()) for each in (first, second)]
-    deviations = [each - each.mean() for each in ranks]
-    scale = float(np.sqrt(np.prod([(each**2).sum() for each in deviations])))
-    return float((deviations[0] * deviations[1]).sum() / scale) if scale > 0 else None
+    from scipy.stats import rankdata
 
-
-def _rank(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return ranks; equal values share their mean rank."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return np.asarray((ends - (counts - 1) / 2)[places], np.float64)
+    ranks = np.stack([rankdata(each) for each in (first, second)])
+    return float(np.corrcoef(ranks)[0, 1]) if np.ptp(ranks, axis=1).all() else None

@@ -75,8 +75,8 @@ class Walk:
         folders, files = [], []
         for name in self._names(path):
             if not name.endswith("/"):
-                files.append(_join(path, name))
-            elif not self._is_own(below := _join(path, name[:-1])):
+                files.append(join(path, name))
+            elif not self._is_own(below := join(path, name[:-1])):
                 folders.append(below)
         return folders, files
 
@@ -102,9 +102,9 @@ class Walk:
                 continue
             count += 1
             if len(files) < limit or name.casefold().endswith(keep):
-                files.append(_join(path, name))
+                files.append(join(path, name))
         folders.sort(key=natural_key)
-        below = [_join(path, name) for name in folders]
+        below = [join(path, name) for name in folders]
         return [each for each in below if not self._is_own(each)], sorted(files), count
 
     def all_files(self, path: str = "") -> Iterator[str]:
@@ -121,9 +121,9 @@ class Walk:
             if name is None:
                 levels.pop()
             elif not name.endswith("/"):
-                yield _join(here, name)
+                yield join(here, name)
             else:
-                below = _join(here, name[:-1])
+                below = join(here, name[:-1])
                 identity = self._identify(below)
                 if identity and identity in {*above, *(level[1] for level in levels)}:
                     self.unneeded.append((below, _LEADS_BACK))
@@ -164,9 +164,9 @@ class Walk:
             seen.add(identity)
             for name in quiet._scan(here):
                 if name.endswith("/"):
-                    waiting.append(_join(here, name[:-1]))
+                    waiting.append(join(here, name[:-1]))
                 else:
-                    yield _join(here, name)
+                    yield join(here, name)
 
     def _names(self, path: str) -> Iterator[str]:
         """Yield the visible names in a folder in natural order; folders end in "/"."""
@@ -192,11 +192,11 @@ class Walk:
             is_virtual = is_folder and entry.stat().st_dev in _virtual_devices()
             is_file = not is_folder and entry.is_file()
         except OSError as error:
-            self.skipped.append((_join(path, entry.name), str(error.strerror)))
+            self.skipped.append((join(path, entry.name), str(error.strerror)))
             return ""
         if entry.name.startswith(".") or entry.name.casefold() in _SYSTEM_NAMES:
             if is_folder and entry.name not in self._ignored:
-                self._hidden_folders[_join(path, entry.name)] = None
+                self._hidden_folders[join(path, entry.name)] = None
             self._hidden_files += is_file
             return ""
         if is_file:
@@ -209,7 +209,7 @@ class Walk:
             reason = "not a regular file"
         else:
             reason = "the link leads nowhere"
-        self.skipped.append((_join(path, entry.name), reason))
+        self.skipped.append((join(path, entry.name), reason))
         return ""
 
     def _is_own(self, path: str) -> bool:
@@ -262,5 +262,6 @@ def list_visible(folder: Path) -> list[Path]:
         return []
 
 
-def _join(folder: str, name: str) -> str:
+def join(folder: str, name: str) -> str:
+    """Join a folder, "" for the source, and a name."""
     return f"{folder}/{name}" if folder else name

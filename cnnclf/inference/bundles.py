@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnclf import __version__
-from cnnclf.bounded import check_regular, describe_fault, is_inside, name_kind
+from cnnclf.bounded import describe_fault, is_inside, name_kind
 from cnnclf.errors import CnnclfError, ConfigError, RunError
 from cnnclf.files import (
     atomic_path,
     check_version,
     find_whole_directory,
+    hash_file,
     read_json,
     write_json_atomic,
 )
@@ -113,14 +114,14 @@ def hash_files(directory: Path, names: Sequence[str]) -> str:
     """
     paths = [directory / name for name in names]
     if len(paths) == 1 and not paths[0].is_dir():
-        return _hash_file(paths[0])
+        return hash_file(paths[0])
     files = [
         file
         for path in paths
         for file in (path.rglob("*") if path.is_dir() else [path])
         if not file.is_dir()
     ]
-    lines = sorted(f"{file.relative_to(directory).as_posix()} {_hash_file(file)}" for file in files)
+    lines = sorted(f"{file.relative_to(directory).as_posix()} {hash_file(file)}" for file in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -162,7 +163,7 @@ def save_bundle(
         raise ValueError(problem)
     with atomic_path(directory / MODEL_FILE) as temporary:
         without_training(model).save(temporary)
-        checksum = _hash_file(temporary)
+        checksum = hash_file(temporary)
     backend = keras.backend.backend()
     content = {
         "schema_version": BUNDLE_VERSION,
@@ -235,12 +236,6 @@ def without_training(model: "keras.Model") -> "keras.Model":
 
 
 _BARE_MODELS: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
-
-
-def _hash_file(path: Path) -> str:
-    check_regular(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_checked(directory: Path) -> tuple[dict[str, Any], Path]:

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import filecmp
-import hashlib
 import io
 import os
 import secrets
@@ -14,7 +13,7 @@ from typing import BinaryIO
 
 from cnnclf.bounded import MAX_IMAGE_BYTES, check_regular, find_slice, read_bytes
 from cnnclf.errors import UsageError
-from cnnclf.files import safe_name
+from cnnclf.files import hash_file, safe_name
 from cnnclf.inference.ranking import UNKNOWN
 
 
@@ -176,7 +175,7 @@ def _move(source: Path, target: Path) -> None:
     else:
         return
     _copy(source, target)
-    if _digest(source) != _digest(target):
+    if hash_file(source) != hash_file(target):
         target.unlink()
         raise OSError(errno.EIO, "the copy on the other file system differs", str(target))
     source.unlink()
@@ -191,8 +190,3 @@ _DONE = {"link": "linked to", "move": "moved"}
 
 def _temporary(target: Path) -> Path:
     return target.with_name(f".{secrets.token_hex(6)}.tmp")
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

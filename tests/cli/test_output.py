@@ -5,17 +5,14 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cnnclf.cli import live
 from cnnclf.cli.live import _bar_columns
 from cnnclf.cli.output import SCHEMA_VERSION, Output
-from cnnclf.cli.table_layout import plain
 from cnnclf.cli.words import format_rate, format_seconds, format_value, safe_text
 from cnnclf.progress import STEPS
 
@@ -133,44 +130,6 @@ def test_data_is_written_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # JSON
-
-
-class Color(Enum):
-    RED = "red"
-
-
-@dataclass
-class Point:
-    x: int
-    where: Path
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (math.nan, None),
-        (-math.inf, None),
-        (np.float32(0.5), 0.5),
-        (np.int64(7), 7),
-        (np.bool_(True), True),
-        (np.array([[1.0, math.nan]]), [[1.0, None]]),
-        (Path("a/b"), "a/b"),
-        (Color.RED, "red"),
-        (Point(1, Path("p")), {"x": 1, "where": "p"}),
-        ({3: (1, 2)}, {"3": [1, 2]}),
-        ({"b"}, ["b"]),
-        ((each for each in (1, 2)), [1, 2]),
-        (True, True),
-        (None, None),
-    ],
-)
-def test_plain(value: object, expected: object) -> None:
-    assert plain(value) == expected
-
-
-def test_plain_refuses_what_json_cannot_hold() -> None:
-    with pytest.raises(TypeError, match="received object"):
-        plain(object())
 
 
 def test_json_holds_undecodable_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -628,6 +587,10 @@ def test_a_hint_with_a_command_is_one_line_with_words_whole(
 
 
 # Words
+
+
+class Color(Enum):
+    RED = "red"
 
 
 @pytest.mark.parametrize(

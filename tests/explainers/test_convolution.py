@@ -44,16 +44,15 @@ def test_convolution_equals_conv2d(padding: str, sides: tuple[int, int], channel
 
 
 @pytest.mark.parametrize("kind", ["max", "average"])
-@pytest.mark.parametrize("padding", ["valid", "same"])
-def test_pooling_equals_keras(kind: str, padding: str) -> None:
+def test_pooling_equals_keras(kind: str) -> None:
     import keras
 
     layers = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
-    for size, stride, shape in itertools.product((1, 2, 3), (None, 1, 2), [(7, 9), (8, 6)]):
+    for size, shape in itertools.product((1, 2, 3, 5), [(7, 9), (8, 6)]):
         values = RNG.normal(size=shape)
-        layer = layers[kind](size, strides=stride, padding=padding)
+        layer = layers[kind](size)
         expected = np.asarray(layer(values[None, ..., None].astype(np.float32)))[0, ..., 0]
-        found = pool_maps(values, kind, size=size, stride=stride, padding=padding)
+        found = pool_maps(values, kind, size=size)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

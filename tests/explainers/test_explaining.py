@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import cnnclf
-from cnnclf.cli.table_layout import plain
 from cnnclf.config import MODEL_PRESETS, ExplainConfig, HeadConfig, load_config
 from cnnclf.errors import DataError, RunError, UsageError
 from cnnclf.explainers.explainer import ExplainContext
@@ -23,6 +22,7 @@ from cnnclf.explainers.explaining import (
     find_layers,
 )
 from cnnclf.explainers.map_checks import CheckedImage
+from cnnclf.files import plain
 from cnnclf.importers import open_dataset
 from cnnclf.models.backbones import find_backbone
 from cnnclf.models.cnn import build_cnn

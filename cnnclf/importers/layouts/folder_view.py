@@ -105,8 +105,3 @@ def name_of(path: str) -> str:
 def parent_of(path: str) -> str:
     """Return the folder of a path; "" is the source."""
     return path.rpartition("/")[0]
-
-
-def join(folder: str, name: str) -> str:
-    """Join a folder, "" for the source, and a name."""
-    return f"{folder}/{name}" if folder else name

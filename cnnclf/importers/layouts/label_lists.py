@@ -9,17 +9,12 @@ from cnnclf.bounded import check_regular
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.importer import Record
-from cnnclf.importers.layouts.folder_view import (
-    LIST_SUFFIXES,
-    FolderView,
-    is_image_name,
-    join,
-    name_of,
-)
+from cnnclf.importers.layouts.folder_view import LIST_SUFFIXES, FolderView, is_image_name, name_of
 from cnnclf.importers.tables.cell_values import CellError, as_text
 from cnnclf.importers.tables.file_index import FileIndex
 from cnnclf.importers.tables.table_columns import choose_columns, name_columns
 from cnnclf.importers.tables.text_table import TextTable, open_table
+from cnnclf.importers.walk import join
 
 _DEFAULTS: Final = ImportConfig()
 _ROWS: Final = 20

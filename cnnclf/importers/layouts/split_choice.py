@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cnnclf.errors import DataError
-from cnnclf.importers.layouts.folder_view import FolderView, join, name_of, parent_of
+from cnnclf.importers.layouts.folder_view import FolderView, name_of, parent_of
 from cnnclf.importers.layouts.label_lists import find_label_list
 from cnnclf.importers.layouts.split_words import SplitReading, read_split_name, settle_eval
+from cnnclf.importers.walk import join
 from cnnclf.names import name_some
 
 

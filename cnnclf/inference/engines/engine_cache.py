@@ -18,7 +18,6 @@ import hashlib
 import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,9 @@ from cnnclf.data.cache import cache_dir
 from cnnclf.errors import DeviceError, RunError
 from cnnclf.files import (
     DiskFullError,
+    hash_file,
     read_json,
+    remove_abandoned,
     reporting_full_disk,
     write_error,
     write_json_atomic,
@@ -40,7 +41,6 @@ from cnnclf.runs.run_names import ENGINE_CACHE
 _FORM_FILE = "form.json"
 _FORM_VERSION = 2
 _NEW = ".new-"
-_ABANDONED_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class EngineCache:
                 raise write_error(parent / key.name, error) from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-                _remove_abandoned(parent)
+                remove_abandoned(parent, f"{_NEW}*", hours=24)
         parents = " and ".join(map(str, self._parents))
         try:
             directory = Path(tempfile.mkdtemp(prefix="cnnclf-"))
@@ -177,7 +177,7 @@ def name_comparison(key: ConversionKey, precision: str) -> str:
 
 def _describe(key: ConversionKey, directory: Path, write: Callable[[Path], Path]) -> ConvertedModel:
     model = write(directory)
-    files = {path.name: _hash_file(path) for path in sorted(directory.iterdir())}
+    files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
     content = {"schema_version": _FORM_VERSION, **vars(key), "model": model.name, "files": files}
     write_json_atomic(directory / _FORM_FILE, content)
     return ConvertedModel(key, directory, model)
@@ -191,7 +191,7 @@ def _find_damage(key: ConversionKey, directory: Path) -> str | None:
         if any(content[name] != value for name, value in vars(key).items()):
             return "it belongs to another model"
         for name, checksum in content["files"].items():
-            if _hash_file(directory / name) != checksum:
+            if hash_file(directory / name) != checksum:
                 return f"{name} has changed"
         if content["model"] not in content["files"]:
             return "its model is not named"
@@ -217,16 +217,3 @@ def _publish(converted: ConvertedModel, target: Path) -> ConvertedModel:
                 raise
         break
     return ConvertedModel(converted.key, target, target / converted.model.name)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove leftovers of killed processes."""
-    for path in parent.glob(f"{_NEW}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_S:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,7 @@ from cnnclf.models.backbones import Backbone
 from cnnclf.models.normalize import complete_inside_normalization
 from cnnclf.models.weights.layer_matching import Pair, list_wanted, match_layers
 from cnnclf.models.weights.lite_weights import load_lite_weights
-from cnnclf.models.weights.published import hash_file
+from cnnclf.models.weights.published import hash_weights
 from cnnclf.models.weights.sources import WeightSource, fetch_weights, suggest_backbone
 from cnnclf.models.weights.stored_layers import Shape, StoredModel, open_stored, reading
 from cnnclf.names import name_some
@@ -71,7 +71,7 @@ def load_weights(model: Any, source: WeightSource, *, progress: Progress) -> Loa
     path = fetch_weights(source, progress=progress)
     if path is None:
         return LoadedWeights(source.kind)
-    sha256 = hash_file(path)
+    sha256 = hash_weights(path)
     if source.kind == "run":
         _check_bundle(path, sha256)
     skipped = _load_path(model, source.backbone, path=path, is_published=source.kind == "imagenet")

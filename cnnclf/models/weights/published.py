@@ -3,13 +3,13 @@
 Light: loads no Keras. `models/weights/downloads.py` downloads what is missing.
 """
 
-import hashlib
 import os
 import sysconfig
 from importlib import metadata
 from pathlib import Path
 
 from cnnclf.errors import MissingPackageError, RunError
+from cnnclf.files import hash_file
 from cnnclf.models.backbones import Backbone
 from cnnclf.models.weights.weight_files import WEIGHT_FILES, WeightsFile
 from cnnclf.packages import EXTRAS, install_command
@@ -120,7 +120,7 @@ def find_fault(path: Path, published: WeightsFile) -> str:
         RunError: It cannot be read.
     """
     if published.digest:
-        received = hash_file(path, published.algorithm)
+        received = hash_weights(path, published.algorithm)
         if received == published.digest:
             return ""
         return (
@@ -136,14 +136,13 @@ def find_fault(path: Path, published: WeightsFile) -> str:
         return "not a complete HDF5 file"
 
 
-def hash_file(path: Path, algorithm: str = "sha256") -> str:
-    """Hash a file.
+def hash_weights(path: Path, algorithm: str = "sha256") -> str:
+    """Return the checksum of a file of weights.
 
     Raises:
         RunError: It cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, algorithm).hexdigest()
+        return hash_file(path, algorithm)
     except OSError as error:
         raise RunError(f"cannot read weights file ({error.strerror}): {path}") from error

@@ -10,7 +10,7 @@ from cnnclf.models.backbones import BACKBONES, Backbone
 from cnnclf.models.weights.published import (
     find_fault,
     find_keras_directory,
-    hash_file,
+    hash_weights,
     make_keras_directory,
 )
 
@@ -47,7 +47,7 @@ def plan_import(source: Path, backbone: Backbone | None = None) -> WeightsImport
     """
     if not source.is_file():
         raise RunError(f"no such file: {source}")
-    hashes = {name: hash_file(source, name) for name in ("md5", "sha256")}
+    hashes = {name: hash_weights(source, name) for name in ("md5", "sha256")}
     verified = next(
         (row for row in BACKBONES if hashes.get(row.imagenet.algorithm) == row.imagenet.digest),
         None,
@@ -115,9 +115,9 @@ def import_weights(planned: WeightsImport, *, overwrite: bool = False) -> bool:
         DeviceError: The disk is full.
     """
     source, target = planned.source, planned.target
-    expected = hash_file(source)
+    expected = hash_weights(source)
     if target.is_file():
-        if hash_file(target) == expected:
+        if hash_weights(target) == expected:
             return False
         if not overwrite:
             raise RunError(
@@ -127,7 +127,7 @@ def import_weights(planned: WeightsImport, *, overwrite: bool = False) -> bool:
     make_keras_directory()
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
-        if hash_file(temporary) != expected:
+        if hash_weights(temporary) != expected:
             raise RunError(
                 f"the copy differs from the original, the disk may be failing: {source}",
                 "copy the file to another disk first",

@@ -29,7 +29,13 @@ from cnnclf.data.decoding import DecodingJob
 from cnnclf.data.pixel_file import pixel_key
 from cnnclf.data.store import Pixels
 from cnnclf.errors import DeviceError, ImageError, RunError
-from cnnclf.files import atomic_path, format_bytes, free_bytes, write_json_atomic
+from cnnclf.files import (
+    atomic_path,
+    format_bytes,
+    free_bytes,
+    remove_abandoned,
+    write_json_atomic,
+)
 from cnnclf.progress import Progress, Task
 from cnnclf.training.frozen.feature_engines import FeatureEngine
 from cnnclf.training.frozen.features import FeatureJob, Features, Rows, StoredRows
@@ -38,7 +44,6 @@ _FORMAT_VERSION = 3
 BATCH = 16
 _CHECKED_ROWS = 32
 _TIMED_BATCHES = 5  # after these, the remaining time is estimated
-_ABANDONED_S = 3600.0
 _SPARE_BYTES = 64 << 20  # kept free on the disk for everything else a run writes
 
 
@@ -171,7 +176,7 @@ def _make(
     job: FeatureJob, pixels: Pixels, engine: FeatureEngine, description: Path, progress: Progress
 ) -> None:
     failed: dict[int, str] = {}
-    _remove_abandoned(description.parent)
+    remove_abandoned(description.parent, ".*.features")
     with ExitStack() as stack:
         files: list[BinaryIO] = [
             stack.enter_context(
@@ -205,14 +210,6 @@ def _checks(rows: StoredRows) -> list[int]:
     """Return checksums of some rows, which reveal data lost in a crash."""
     chosen = np.linspace(0, len(rows) - 1, _CHECKED_ROWS).astype(np.intp)
     return [zlib.crc32(rows[chosen[at : at + 1]].tobytes()) for at in range(len(chosen))]
-
-
-def _remove_abandoned(directory: Path) -> None:
-    """Remove incomplete files of killed processes; running ones write all the time."""
-    for left in directory.glob(".*.features"):
-        with suppress(OSError):  # gone, or still open on Windows
-            if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                left.unlink()
 
 
 class _Writer:

@@ -19,7 +19,7 @@ from cnnclf.models.trunk import build_backbone
 from cnnclf.models.weights import stored_layers
 from cnnclf.models.weights.filling import load_weights, load_weights_file
 from cnnclf.models.weights.lite_weights import load_lite_weights
-from cnnclf.models.weights.published import LITE0_FILE, find_packaged, hash_file
+from cnnclf.models.weights.published import LITE0_FILE, find_packaged, hash_weights
 from cnnclf.models.weights.sources import WeightSource, find_weights
 from cnnclf.progress import Silent
 
@@ -64,7 +64,7 @@ def test_imagenet_weights_of_the_default_backbone_need_no_download(pixels: Pixel
     model = build_backbone(row, height=64, width=64)
     before = run(model, pixels)
     loaded = load_weights(model, find_weights(row, "imagenet"), progress=Silent())
-    assert loaded.sha256 == hash_file(find_packaged())
+    assert loaded.sha256 == hash_weights(find_packaged())
     assert np.abs(run(model, pixels) - before).max() > 0.1
 
 
@@ -423,7 +423,7 @@ def test_what_was_loaded_is_recorded(unchanged: Any, own_file: Path, tmp_path: P
     assert loaded.to_dict() == {
         "source": "file",
         "name": "own.h5",
-        "sha256": hash_file(own_file),
+        "sha256": hash_weights(own_file),
     }
     assert progress.notes == []
     headed = tmp_path / "headed.keras"
@@ -483,7 +483,7 @@ def test_published_weights_are_read_as_keras_reads_them(
     assert loaded.to_dict() == {
         "source": "imagenet",
         "name": MOBILENET_V2.name,
-        "sha256": hash_file(MOBILENET_V2),
+        "sha256": hash_weights(MOBILENET_V2),
     }
     raw = build_raw(weights=str(MOBILENET_V2))
     assert_same(run(model, pixels), run(raw, pixels / 127.5 - 1))

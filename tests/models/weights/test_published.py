@@ -17,7 +17,7 @@ from cnnclf.models.weights.published import (
     find_keras_directory,
     find_packaged,
     find_published_path,
-    hash_file,
+    hash_weights,
 )
 from cnnclf.models.weights.weight_files import WeightsFile
 
@@ -91,4 +91,4 @@ def test_checksums_of_both_kinds_are_compared(tmp_path: Path) -> None:
         check_published(path, row)
     assert error.value.hint == "cnnclf weights pull resnet50 --overwrite replaces the file"
     with pytest.raises(RunError, match="No such file"):
-        hash_file(tmp_path / "none")
+        hash_weights(tmp_path / "none")

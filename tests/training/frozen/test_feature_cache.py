@@ -358,7 +358,6 @@ def test_how_long_the_rest_takes_is_said_after_the_first_images(
     said_before: list[list[str]] = []
     progress = Silent()
     monkeypatch.setattr(feature_cache, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(feature_cache, "_remove_abandoned", lambda _: None)
     open_all([make_job(colors, rows)], pixels, InOrder(), progress)
     expected = [f"frozen layers: about {13 * per_batch_s:,.0f} s left"] if is_said else []
     assert said_before == [[]] * 5 + [expected] * 13, "once, as soon as it is known"
