@@ -48,6 +48,24 @@ def count_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'es' if is_hissing else 's'}"
 
 
+def suggest(
+    name: str, known: Iterable[str], *, count: int = 1, cutoff: float = 0.6, option: str = ""
+) -> str:
+    """Ask "did you mean X or Y?"; an empty text if nothing is similar.
+
+    Args:
+        name: What was given.
+        known: The names that there are.
+        count: How many are suggested at most.
+        cutoff: Similarity from which names are suggested, 0..1.
+        option: What is put before each.
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [*known], n=count, cutoff=cutoff)
+    return f"did you mean {' or '.join(option + each for each in near)}?" if near else ""
+
+
 def join_sides(shape: Iterable[int]) -> str:
     """Write a shape as 32x32x3."""
     return "x".join(map(str, shape))

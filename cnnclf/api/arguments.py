@@ -46,11 +46,11 @@ def path_of(thing: "Classifier | Dataset | StrPath") -> Path:
     return Path(thing) if isinstance(thing, str | os.PathLike) else thing.directory
 
 
-def source_of(dataset: "Dataset | StrPath") -> str | Path:
-    """Return a source as it was given: hf://user/name is no path."""
+def source_of(dataset: "Dataset | StrPath | None") -> str | Path | None:
+    """Return a source as it was given, since hf://user/name is no path; None for none."""
     if isinstance(dataset, str | os.PathLike):
         return os.fspath(dataset)
-    return dataset.directory
+    return None if dataset is None else dataset.directory
 
 
 class Logged(Silent):

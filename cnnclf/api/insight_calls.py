@@ -78,7 +78,7 @@ def explain(
         classifier,
         path_of(model),
         config=settings,
-        data=None if dataset is None else source_of(dataset),
+        data=source_of(dataset),
         progress=progress,
     )
     request = ExplainRequest(

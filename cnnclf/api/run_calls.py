@@ -52,7 +52,7 @@ def evaluate(
     settings, _ = resolve(EvaluateConfig, config)
     return measure_model(
         path_of(model),
-        None if dataset is None else source_of(dataset),
+        source_of(dataset),
         config=settings,
         out=None if out is None else Path(out),
         progress=progress or Logged(),
@@ -95,7 +95,7 @@ def calibrate(
     settings, _ = resolve(CalibrateConfig, config)
     return calibrate_model(
         path_of(model),
-        None if dataset is None else source_of(dataset),
+        source_of(dataset),
         config=settings,
         progress=progress or Logged(),
         verbose=verbose,
@@ -140,7 +140,7 @@ def export(
     return export_model(
         path_of(model),
         config=settings,
-        source=None if dataset is None else source_of(dataset),
+        source=source_of(dataset),
         out=None if out is None else Path(out),
         progress=progress or Logged(),
         verbose=verbose,

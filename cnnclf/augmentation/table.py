@@ -6,7 +6,6 @@ batch comes from a generator seeded with (seed, epoch, batch), whatever the orde
 operations themselves are in `operations`, `warp` and `tones`.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +15,7 @@ import numpy as np
 from cnnclf.augmentation import operations
 from cnnclf.augmentation.operations import Changes, Labels, Pixels
 from cnnclf.errors import ConfigError
+from cnnclf.names import suggest
 
 _STAGES = ("plan", "pixels", "mix")
 _RANDOM_STREAM = 2  # the shuffling uses another, so that no random number is used twice
@@ -302,10 +302,8 @@ def check_operations(operations: Mapping[str, float]) -> None:
     for name, strength in operations.items():
         row = AUGMENTATIONS.get(name)
         if row is None:
-            near = difflib.get_close_matches(name, AUGMENTATIONS, n=1)
-            wrong.append(
-                f"unknown augmentation {name!r}" + (f", did you mean {near[0]}?" if near else "")
-            )
+            unknown = f"unknown augmentation {name!r}"
+            wrong.append(", ".join(filter(None, [unknown, suggest(name, AUGMENTATIONS)])))
         elif not 0 <= strength <= row.max_strength:
             wrong.append(f"expected {name} from 0 to {row.max_strength:g}, received {strength!r}")
     if wrong:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cnnclf.cli.words import (
     count_cells,
@@ -27,29 +27,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import ProgressColumn, TaskID
 
+    from cnnclf.cli.output import Output
+
 # Counting is cheap and may happen a million times; drawing is not, so it is done this often.
 REDRAW_S = 0.1
 UNSEEN_S = 0.05  # nobody waited for what took less, so its line says nothing
 PLAIN_LINE_S = 10.0
 BESIDE_ROWS_S = 60.0  # the rows of a table already show the progress in a log
-
-
-class Screen(Protocol):
-    """What progress is shown on: `Output`, which gives it out."""
-
-    quiet: bool
-
-    def note(self, text: str) -> None:
-        """Write a line."""
-
-    def warn(self, text: str) -> None:
-        """Write a warning."""
-
-    def console(self, stream: Literal["stdout", "stderr"]) -> "Console":
-        """Return the rich console of a stream."""
-
-    def is_live(self) -> bool:
-        """Return whether stderr is a terminal that can move its cursor."""
 
 
 class LiveProgress:
@@ -61,7 +45,7 @@ class LiveProgress:
         screen: Where notes, warnings and lines go.
     """
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: "Output") -> None:
         self._screen = screen
         self._lock = threading.RLock()
         self._bars: Bars | None = None
@@ -267,7 +251,7 @@ class _PlainTask(_Counter):
     """Writes a line at the start, at the end and now and then between."""
 
     def __init__(
-        self, screen: Screen, name: str, total: int | None, unit: str, since: float | None
+        self, screen: "Output", name: str, total: int | None, unit: str, since: float | None
     ) -> None:
         super().__init__(name, total, unit, since)
         self._screen = screen

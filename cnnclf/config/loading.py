@@ -3,7 +3,6 @@
 From weakest to strongest: the defaults, the model preset, the file, `--set`, the options.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from cnnclf.config.describing import describe_values, list_fields, option_name, 
 from cnnclf.config.sections import CommandConfig, Section
 from cnnclf.config.train_config import TrainConfig
 from cnnclf.errors import CnnclfError, ConfigError, UsageError
+from cnnclf.names import suggest
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 
@@ -317,5 +317,5 @@ def _describe_problem(
 
 
 def _suggest(text: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(text.casefold(), known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    suggestion = suggest(text.casefold(), known)
+    return suggestion and f"; {suggestion}"

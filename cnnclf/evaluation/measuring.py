@@ -1,5 +1,6 @@
 """From a run or bundle to its report: what `cnnclf evaluate` and `cnnclf.evaluate` do."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from cnnclf.inference.bundle_paths import check_order, find_bundle
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.origins import find_origin, is_trained_on, quote, warn_of_unfinished
-from cnnclf.planning.plan import PlanOrigin
 from cnnclf.progress import Progress
 
 
@@ -69,7 +69,7 @@ def measure_model(
         classifier,
         data,
         split=split,
-        out=out or origin.choose_directory().evaluation(_name_report(split, data, origin.plan)),
+        out=out or origin.choose_directory().evaluation(_name_report(split, data, origin.dataset)),
         batch_size=config.batch_size,
         top_k=config.top_k,
         cache=config.cache,
@@ -102,8 +102,8 @@ def _choose_split(
     return "all"
 
 
-def _name_report(split: str, data: Dataset, plan: PlanOrigin | None) -> str:
+def _name_report(split: str, data: Dataset, trained: Mapping[str, str] | None) -> str:
     """Name the split; other data add their name, so that the run keeps its own figures."""
-    if plan is None or data.fingerprint == plan.dataset.get("fingerprint"):
+    if trained is None or data.fingerprint == trained["fingerprint"]:
         return split
     return f"{split}-{data.name}"

@@ -207,14 +207,13 @@ def area_under_error_rate(class_indices: ClassIndices, probabilities: Probabilit
 
 
 def calibration_bins(
-    class_indices: ClassIndices, probabilities: Probabilities, *, bins: int = CALIBRATION_BINS
+    class_indices: ClassIndices, probabilities: Probabilities
 ) -> list[CalibrationBin]:
     """Group the predictions into bins of equal width by their top probability.
 
     Args:
         class_indices: True classes, int [n], 0..K-1.
         probabilities: float [n, K].
-        bins: Number of bins in 0..1, at least 1.
 
     Returns:
         The bins (lower, upper], lowest first: the table behind a reliability diagram.
@@ -222,11 +221,11 @@ def calibration_bins(
     _check_shapes(class_indices, probabilities)
     top = probabilities.max(axis=1).astype(np.float64).clip(0.0, 1.0)
     right = (probabilities.argmax(axis=1) == class_indices).astype(np.float64)
-    edges = np.linspace(0.0, 1.0, bins + 1)
+    edges = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
     index = np.searchsorted(edges[1:-1], top, side="left")
-    counts = np.bincount(index, minlength=bins)
-    sums = np.bincount(index, weights=top, minlength=bins)
-    hits = np.bincount(index, weights=right, minlength=bins)
+    counts = np.bincount(index, minlength=CALIBRATION_BINS)
+    sums = np.bincount(index, weights=top, minlength=CALIBRATION_BINS)
+    hits = np.bincount(index, weights=right, minlength=CALIBRATION_BINS)
     return [
         CalibrationBin(
             lower=float(edges[i]),
@@ -235,7 +234,7 @@ def calibration_bins(
             mean_probability=float(sums[i] / counts[i]) if counts[i] else None,
             accuracy=float(hits[i] / counts[i]) if counts[i] else None,
         )
-        for i in range(bins)
+        for i in range(CALIBRATION_BINS)
     ]
 
 

@@ -40,7 +40,7 @@ def draw_convolution(done: ConvolvedImage) -> Image.Image:
         rows = [
             [
                 _maps_tile(convolved.image[..., at], names[at], white),
-                _kernel_tile(weights[..., at], "kernel"),
+                _kernel_tile(weights[..., at]),
                 _maps_tile(convolved.per_channel[..., at], f"{names[at]}, filtered", white),
             ]
             for at in chosen
@@ -50,7 +50,7 @@ def draw_convolution(done: ConvolvedImage) -> Image.Image:
     bias = f" + {convolved.kernel.bias:.3g}" if convolved.kernel.bias else ""
     last: list[Tile | None] = [
         _maps_tile(convolved.image[..., 0], names[0], white) if is_single else first,
-        _kernel_tile(weights[..., 0], "kernel") if is_single else None,
+        _kernel_tile(weights[..., 0]) if is_single else None,
         _maps_tile(
             convolved.summed, ("filtered" if is_single else "sum of all channels") + bias, white
         ),
@@ -141,19 +141,19 @@ def _maps_tile(values: Maps, title: str, white: float) -> Tile:
     return Tile(shade(values, white), title, caption)
 
 
-def _kernel_tile(weights: Maps, title: str) -> Tile:
+def _kernel_tile(weights: Maps) -> Tile:
     caption = f"{join_sides(weights.shape)}, sum {weights.sum():.4g}"
-    return Tile(_draw_kernel(weights), title, caption)
+    return Tile(_draw_kernel(weights), "kernel", caption)
 
 
 def _as_colors(pixels: Colors) -> Colors:
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
-def _draw_kernel(weights: Maps, side: int = _SIDE * SCALE) -> Colors:
+def _draw_kernel(weights: Maps) -> Colors:
     """Draw a kernel as cells, with its numbers if they fit."""
     rows, columns = weights.shape
-    cell = side // max(rows, columns)
+    cell = _SIDE * SCALE // max(rows, columns)
     colors = to_signed_colors(weights).repeat(cell, axis=0).repeat(cell, axis=1)
     image = Image.fromarray(colors)
     pen = ImageDraw.Draw(image)

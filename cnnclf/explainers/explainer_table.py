@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from cnnclf.errors import UsageError
 from cnnclf.inference.engines.engine_table import load_function
+from cnnclf.names import suggest
 
 _HERE = "cnnclf.explainers"
 DEFAULT_VIEW = "evidence"
@@ -175,10 +175,9 @@ def find_explainers(names: Sequence[str]) -> list[ExplainerRow]:
             repeated = " ".join(f"--show {each.strip()}" for each in name.split(","))
             raise UsageError(f"--show {name}: expected one view", f"repeat the option: {repeated}")
         if name not in rows:
-            near = get_close_matches(name.casefold(), rows, n=1, cutoff=0.4)
+            expected = f"--show {name}: expected one of {', '.join(rows)}, {EVERY_VIEW}"
             raise UsageError(
-                f"--show {name}: expected one of {', '.join(rows)}, {EVERY_VIEW}"
-                + (f"; did you mean {near[0]}?" if near else ""),
+                "; ".join(filter(None, [expected, suggest(name.casefold(), rows, cutoff=0.4)])),
                 "cnnclf explain --help describes them",
             )
     return [rows[name] for name in names]

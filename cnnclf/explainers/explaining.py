@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from cnnclf.explainers.network import read_layer_names
 from cnnclf.files import atomic_path, safe_name
 from cnnclf.images.decode import fit_pixels
 from cnnclf.inference.bundles import Bundle
+from cnnclf.names import suggest
 from cnnclf.runtime.gradients import check_gradients
 
 _ALL_LAYERS = "all"
@@ -101,10 +101,9 @@ def check_names(bundle: Bundle, *, classes: Sequence[str], layer: str | None) ->
     known = read_layer_names(bundle.model.path)
     for name in _split_names(layer) if known else ():
         if name not in known:
-            near = get_close_matches(name, known, n=3, cutoff=0.3)
             raise UsageError(
                 f"--layer {name}: the network has no layer of this name",
-                f"did you mean {' or '.join(near)}?" if near else "cnnclf describe lists them",
+                suggest(name, known, count=3, cutoff=0.3) or "cnnclf describe lists them",
             )
 
 
@@ -322,12 +321,10 @@ def _free_path(directory: Path, name: str, *, with_arrays: bool) -> Path:
 def _find_classes(labels: Sequence[str], names: Sequence[str]) -> list[int]:
     for name in names:
         if name not in labels:
-            near = get_close_matches(name, labels, n=3, cutoff=0.3)
             raise UsageError(
                 f"--class {name}: the network has no class of this name",
-                f"did you mean {' or '.join(near)}?"
-                if near
-                else f"its classes are {', '.join(labels[:10])}",
+                suggest(name, labels, count=3, cutoff=0.3)
+                or f"its classes are {', '.join(labels[:10])}",
             )
     return [labels.index(name) for name in dict.fromkeys(names)]
 

@@ -8,7 +8,6 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from cnnclf.bounded import MAX_SETTINGS_BYTES, read_bytes
 from cnnclf.errors import DataError, UsageError
+from cnnclf.names import suggest
 
 MAX_SIDE = 31
 Weights = npt.NDArray[np.float64]
@@ -87,8 +87,7 @@ def find_kernel(text: str, *, size: int | None = None) -> Kernel:
     row = next((row for row in FILTERS if row.name == text), None)
     if row is None:
         names = [row.name for row in FILTERS]
-        near = get_close_matches(text, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else ""
+        hint = suggest(text, names)
         if Path(text).is_dir():
             hint = f"name the filter, such as {text}:block1_conv1:0; cnnclf describe lists layers"
         raise UsageError(

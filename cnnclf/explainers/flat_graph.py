@@ -8,7 +8,6 @@ over the same layers: weights are shared, and every tensor lies between the pixe
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.errors import UsageError
-from cnnclf.names import name_some
+from cnnclf.names import name_some, suggest
 from cnnclf.runtime.gradients import Arrays, Gradient, build_gradient
 
 _BATCH = 32
@@ -104,10 +103,9 @@ class FlatGraph:
                     f"--layer {name}: its output has no places any more",
                     f"layers with places: {name_some(names[::-1])}",
                 )
-        near = get_close_matches(name, names, n=3, cutoff=0.3)
         raise UsageError(
             f"--layer {name}: the network has no layer of this name",
-            f"did you mean {' or '.join(near)}?" if near else f"layers: {name_some(names[::-1])}",
+            suggest(name, names, count=3, cutoff=0.3) or f"layers: {name_some(names[::-1])}",
         )
 
     def compute(self, tensors: Sequence[Any], pixels: npt.NDArray[Any]) -> Arrays:

@@ -1,7 +1,6 @@
 """A filter that a network has learned, with the maps that its layer really sees for an image."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from cnnclf.explainers.convolution import Maps, Sliding
 from cnnclf.explainers.filter_table import Kernel
 from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
 from cnnclf.inference.classifier import Classifier
-from cnnclf.names import name_some
+from cnnclf.names import name_some, suggest
 from cnnclf.progress import Progress
 
 _KINDS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
@@ -105,10 +104,9 @@ def _find_step(graph: FlatGraph, name: str) -> GraphStep:
         raise UsageError("the network has no convolution")
     is_other = any(step.name == name for step in graph.steps)
     reason = "is no convolution of the network" if is_other else "is no layer of the network"
-    near = get_close_matches(name, steps, n=3, cutoff=0.4)
     raise UsageError(
         f"--filter: {name} {reason}",
-        f"did you mean {' or '.join(near)}?" if near else f"convolutions: {name_some([*steps])}",
+        suggest(name, steps, count=3, cutoff=0.4) or f"convolutions: {name_some([*steps])}",
     )
 
 

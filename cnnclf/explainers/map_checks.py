@@ -7,7 +7,7 @@ stays the same when the weights are random shows edges, not what was learned (Ad
 "Sanity checks for saliency maps", 2018).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -68,10 +68,6 @@ class MapChecks:
         if self.randomized is not None:
             parts.append(f"agreement with randomized networks {self.randomized:+z.2f} (0 is best)")
         return "; ".join(parts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)

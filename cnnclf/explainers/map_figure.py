@@ -1,5 +1,6 @@
 """Draws and checks the maps of any method: over the image, alone, and one line of checks."""
 
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -97,7 +98,7 @@ def draw_maps(
             "method": maps.method,
             "classes": [labels[index] for index in subject.classes],
             "completeness_errors": None if maps.errors is None else maps.errors.tolist(),
-            "checks": checks.to_dict() if checks else None,
+            "checks": asdict(checks) if checks else None,
         },
         arrays={"maps": maps.values, "classes": np.array([labels[i] for i in subject.classes])},
         bar=bar,

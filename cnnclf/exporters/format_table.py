@@ -3,9 +3,9 @@
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from cnnclf.errors import MissingPackageError, UsageError
+from cnnclf.names import suggest
 from cnnclf.packages import install_command
 from cnnclf.runs.run_names import MODEL_FILE, SAVED_MODEL
 
@@ -107,10 +107,9 @@ def find_exporter(name: str) -> ExporterRow:
         if row.name == name:
             return row
     names = [row.name for row in EXPORTERS]
-    near = get_close_matches(name.casefold(), names, n=1, cutoff=0.4)
     raise UsageError(
         f"expected a format of {', '.join(names)}, received {name!r}",
-        f"did you mean --format {near[0]}?" if near else "",
+        suggest(name.casefold(), names, cutoff=0.4, option="--format "),
     )
 
 

@@ -1,6 +1,7 @@
 """Where a model comes from: its run, the plan of the run, and the dataset it was trained on."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from cnnclf.runs.run_names import CLASSIFIER_FILE
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
-    from cnnclf.planning.plan import PlanOrigin
     from cnnclf.progress import Progress
 
 
@@ -38,13 +38,13 @@ class Origin:
         path: As the user typed it.
         bundle: Its directory.
         run: The run it belongs to; None if it was moved out of its run.
-        plan: Of the run.
+        dataset: What the run was trained on: name, path and fingerprint; None without a run.
     """
 
     path: Path
     bundle: Path
     run: RunDirectory | None
-    plan: "PlanOrigin | None"
+    dataset: Mapping[str, str] | None
 
     def open_data(
         self, given: str | Path | None, progress: "Progress", *, command: str
@@ -70,17 +70,14 @@ class Origin:
     def find_training_data(self) -> "Dataset | None":
         """Return the dataset of the training if it is still there, unchanged; None otherwise."""
         from cnnclf.data.manifest import is_dataset, load_dataset
-        from cnnclf.planning.plan import read_dataset_path
 
+        if self.dataset is None or not is_dataset(place := Path(self.dataset["path"])):
+            return None
         try:
-            place = None if self.plan is None else read_dataset_path(self.plan)
-            if place is None or not is_dataset(place):
-                return None
             data = load_dataset(place)
         except CnnclfError:
             return None  # it was only to say more
-        is_same = self.plan is not None and data.fingerprint == self.plan.dataset.get("fingerprint")
-        return data if is_same else None
+        return data if data.fingerprint == self.dataset["fingerprint"] else None
 
     def choose_directory(self) -> RunDirectory:
         """Choose where reports and exports go: the run of a best checkpoint, or the bundle.
@@ -95,14 +92,12 @@ class Origin:
         return RunDirectory(self.bundle)
 
     def _find_data(self, command: str) -> Path:
-        from cnnclf.planning.plan import read_dataset_path
-
-        if self.plan is None:
+        if self.dataset is None:
             raise UsageError(
                 f"{self.path} does not record which dataset it was trained on",
                 f"name one: {command} DATASET",
             )
-        found = read_dataset_path(self.plan)
+        found = Path(self.dataset["path"])
         if not found.exists():
             raise DataError(
                 f"the dataset that {self.path} was trained on does not exist: {found}",

@@ -48,14 +48,13 @@ class DenseComparison:
     growth: tuple[SideRow, ...]
 
 
-def count_dense(widths: Sequence[int], *, bias: bool = True) -> int:
+def count_dense(widths: Sequence[int]) -> int:
     """Count the parameters of a fully connected network.
 
     Args:
         widths: Inputs, units of each layer, outputs: at least two numbers.
-        bias: Whether each unit has a bias.
     """
-    return sum((inputs + bias) * units for inputs, units in pairwise(widths))
+    return sum((inputs + 1) * units for inputs, units in pairwise(widths))
 
 
 def compare_dense(

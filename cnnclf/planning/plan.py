@@ -207,32 +207,13 @@ def is_gray(dataset: Dataset) -> bool:
     return {manifest.modes[row] for row in rows} <= _GRAY_MODES
 
 
-@dataclass(frozen=True)
-class PlanOrigin:
-    """The origin of a run, as in the plans of all commands.
-
-    Args:
-        dataset: Name, path and fingerprint of the dataset.
-    """
-
-    dataset: Mapping[str, str]
-
-
-def read_origin(path: Path) -> PlanOrigin:
-    """Read the origin of a run from a plan.json of any command.
+def read_origin(path: Path) -> dict[str, str]:
+    """Read name, path and fingerprint of the dataset from a plan.json of any command.
 
     Raises:
         RunError: It is missing, damaged or from a newer version.
     """
-    return parse_plan(
-        path,
-        lambda content: PlanOrigin(_read_dataset(content)),
-    )
-
-
-def read_dataset_path(plan: "Plan[Any] | PlanOrigin") -> Path:
-    """Return the path of the dataset when the plan was made."""
-    return Path(plan.dataset["path"])
+    return parse_plan(path, _read_dataset)
 
 
 def _read_dataset(content: Mapping[str, Any]) -> dict[str, str]:

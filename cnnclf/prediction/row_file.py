@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from cnnclf.errors import UsageError
 from cnnclf.files import write_error
@@ -34,25 +34,19 @@ Mode = Literal["new", "resume", "overwrite"]
 _MAX_LINES = 4096  # buffered at most
 
 
-class Conversion(Protocol):
-    """Converts the finished rows to another format."""
-
-    def __call__(self, lines: Path, target: Path, *, columns: RowColumns) -> None:
-        """Read the rows from `lines` and write `target`."""
-
-
 @dataclass(frozen=True)
 class FileFormat:
     """A row of `FILE_FORMATS`.
 
     Args:
         rows: How rows are written while the job runs.
-        finish: Converts the rows at the end; None if they are the final file.
+        finish: Converts a file of rows at the end to another (`columns=` has their columns); None
+            if they are the final file.
         check: Raises if the format cannot be written here.
     """
 
     rows: RowFormat
-    finish: Conversion | None = None
+    finish: Callable[..., None] | None = None
     check: Callable[[], None] | None = None
 
 

@@ -8,7 +8,6 @@ import csv
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,7 @@ from cnnclf.data.manifest import SPLITS, load_dataset
 from cnnclf.data.manifest_rows import Row, read_rows
 from cnnclf.data.manifest_versions import RowChange, Version, read_known_files, write_version
 from cnnclf.errors import DataError, UsageError
-from cnnclf.names import count_of, name_some
+from cnnclf.names import count_of, name_some, suggest
 from cnnclf.progress import Progress
 from cnnclf.quality.check_evidence import NO_NETWORKS, Evidence, Networks
 from cnnclf.quality.check_table import CHECKS, SUSPECTS
@@ -138,10 +137,9 @@ def check_names(names: Collection[str]) -> None:
     known = [check.name for check in CHECKS]
     for name in names:
         if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.4)
             raise UsageError(
                 f"--drop {name}: there is no check of this name",
-                f"did you mean {near[0]}?" if near else f"the checks are {', '.join(known)}",
+                suggest(name, known, cutoff=0.4) or f"the checks are {', '.join(known)}",
             )
 
 

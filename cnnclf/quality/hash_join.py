@@ -29,20 +29,17 @@ _REACH: Final = 2048  # of many hashes with one block, each is compared with the
 _PARTNERS: Final = 16  # of a hash in one look, after which only equal blocks are looked at
 
 
-def find_close_hashes(hashes: Hashes, *, max_bits: int = MAX_BITS) -> Pairs:
-    """Find pairs of hashes that differ in at most `max_bits` bits.
+def find_close_hashes(hashes: Hashes) -> Pairs:
+    """Find pairs of hashes that differ in at most `MAX_BITS` bits.
 
     All of them, unless a hash has more than 16 such partners or more than 2,048 share a block.
 
     Args:
         hashes: uint64 [n], all different: equal ones would make the number of pairs explode.
-        max_bits: 0 to 7.
 
     Returns:
         int64 [m, 2], indices of the hashes, the smaller first; sorted.
     """
-    if max_bits > MAX_BITS:
-        raise ValueError(f"expected at most {MAX_BITS} bits, received {max_bits}")
     found = [np.empty((0, 2), np.int64)]
     partners = np.zeros(len(hashes), np.int32)
     for block in range(_BLOCKS):
@@ -52,7 +49,7 @@ def find_close_hashes(hashes: Hashes, *, max_bits: int = MAX_BITS) -> Pairs:
         starts = np.searchsorted(sorted_values, np.arange((1 << _BLOCK_BITS) + 1))
         for left, right in _candidates(sorted_values, starts, order=order, partners=partners):
             bits = count_bits(sorted_hashes[left] ^ sorted_hashes[right])
-            close = np.flatnonzero(bits <= max_bits)
+            close = np.flatnonzero(bits <= MAX_BITS)
             close = close[_find_closest(left[close], bits[close])]
             found.append(np.stack([order[left[close]], order[right[close]]], axis=1))
             np.add.at(partners, found[-1][:, 0], 1)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import read_json, write_error, write_json_atomic, write_text_atomic
-from cnnclf.planning.plan import parse_plan, read_dataset_path
+from cnnclf.planning.plan import parse_plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
@@ -103,7 +103,7 @@ def open_extension(path: Path, given: Mapping[str, Any]) -> tuple[Extension, Dat
     origin.check_command("train")
     plan = parse_plan(origin.plan, TrainPlan.from_dict)
     extension = plan_extension(origin, plan, given=given)
-    dataset = load_dataset(read_dataset_path(plan))
+    dataset = load_dataset(Path(plan.dataset["path"]))
     check_unchanged(origin, plan=plan, dataset=dataset)
     return extension, dataset
 

@@ -9,9 +9,9 @@ which rates are useful. Nothing of it is kept.
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -57,10 +57,6 @@ class RateRange:
     def has_end(self) -> bool:
         """Whether the loss rises again, so that rates from the lowest loss on are too high."""
         return self.lowest < _round(self.rates[-1])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 def find_rate(

@@ -314,15 +314,12 @@ def _read_spent(run: RunDirectory) -> float:
     return max(seconds, float(state.get("spent_s") or 0.0))
 
 
-def decode_ahead(
-    plan: Plan[Any], dataset: Dataset, *, with_test: bool = True
-) -> AbstractContextManager[PixelsAhead]:
+def decode_ahead(plan: Plan[Any], dataset: Dataset) -> AbstractContextManager[PixelsAhead]:
     """Decode what a plan needs while the backend of Keras is loaded.
 
     Args:
         plan: What will be done.
         dataset: The dataset the plan was made for.
-        with_test: As of `open_work`.
 
     Returns:
         A context manager that gives the argument `ahead` of `open_work`.
@@ -333,7 +330,6 @@ def decode_ahead(
         plan.input_spec,
         cache=config.data.cache,
         threads=count_threads(config.runtime.threads),
-        rows=_select_rows(dataset, with_test=with_test),
     )
 
 

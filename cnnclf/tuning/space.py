@@ -1,6 +1,5 @@
 """The space of a search: settings with ranges or choices, from a file or around the default."""
 
-import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from cnnclf.config import (
     load_config,
 )
 from cnnclf.errors import CnnclfError, ConfigError
+from cnnclf.names import suggest
 from cnnclf.runs.run_directory import is_number
 
 Point = dict[str, float]
@@ -155,9 +155,8 @@ def read_space(
     dimensions: dict[str, Dimension] = {}
     for key, given in found.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
             raise ConfigError(
-                f"{source}: unknown setting {key}" + (f"; did you mean {near[0]}?" if near else ""),
+                "; ".join(filter(None, [f"{source}: unknown setting {key}", suggest(key, fields)])),
                 f"cnnclf {kind.command} --help lists every setting",
             )
         if key in fixed:

@@ -1,32 +1,17 @@
 """-o, --overwrite and -q mean the same in every command."""
 
 import shutil
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from cnnclf.cli.app import COMMANDS, CommandRow, load_command
+from cnnclf.cli.app import load_command
 from cnnclf.errors import ExitCode
+from tests.cli.test_examples import ALL
 from tests.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_data" / "x_or_o"
-
-
-def list_commands(rows: tuple[CommandRow, ...], path: str = "") -> Iterator[tuple[str, CommandRow]]:
-    """List all commands with their options, also those of groups."""
-    for row in rows:
-        target = getattr(import_module(row[1]), row[2])
-        name = f"{path} {row[0]}".strip()
-        if isinstance(target, tuple):
-            yield from list_commands(target, name)
-        else:
-            yield name, row
-
-
-ALL = dict(list_commands(COMMANDS))
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "help"])

@@ -21,7 +21,7 @@ from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.run import fit, judge_best
-from cnnclf.training.work import decode_ahead, open_work
+from cnnclf.training.work import open_work
 from tests.training.conftest import TINY, Train
 from tests.training.tiny_finetune import tune_tiny
 
@@ -54,18 +54,14 @@ def test_without_test_no_test_image_is_read(
     monkeypatch.setattr("cnnclf.data.pixel_file._directories", lambda _: (tmp_path, tmp_path))
     config, given = load_config(options=TINY | {"training.epochs": 1, "data.cache": cache})
     plan, run = plan_training(config, shapes, given=given), create_run(tmp_path / "run")
-    with (
-        decode_ahead(plan, shapes, with_test=False) as ahead,
-        open_work(
-            plan,
-            shapes,
-            run=run,
-            runtime=setup_runtime(device="cpu", seed=0, deterministic=True),
-            progress=Silent(),
-            ahead=ahead,
-            with_test=False,
-        ) as work,
-    ):
+    with open_work(
+        plan,
+        shapes,
+        run=run,
+        runtime=setup_runtime(device="cpu", seed=0, deterministic=True),
+        progress=Silent(),
+        with_test=False,
+    ) as work:
         state = fit(work)
         judge_best(work)
     assert state.epoch == 1

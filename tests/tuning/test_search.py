@@ -237,13 +237,8 @@ def test_interrupted_at_any_epoch_the_search_ends_as_if_it_were_not(
         assert player.epochs == count
 
 
-def test_more_minutes_do_not_change_earlier_trials(
-    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    player = Player(epoch_s=1.0)
-    monkeypatch.setattr(workers, "continue_trial", player)
-    for module in (budget, workers):
-        monkeypatch.setattr(module, "monotonic", lambda: player.clock)
+@pytest.mark.usefixtures("timed")
+def test_more_minutes_do_not_change_earlier_trials(tmp_path: Path, dataset: Path) -> None:
     first = start(tmp_path / "s", dataset, minutes=1.5, trials=40).run()
     assert first.seconds <= 1.1 * 90
     assert first.rows[0].epochs == EPOCHS
@@ -261,13 +256,10 @@ def test_more_minutes_do_not_change_earlier_trials(
     assert len(second.rows) > len(first.rows)
 
 
+@pytest.mark.usefixtures("timed")
 def test_the_end_of_the_time_is_for_trials_that_can_be_trained_to_the_end(
-    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dataset: Path
 ) -> None:
-    player = Player(epoch_s=1.0)
-    monkeypatch.setattr(workers, "continue_trial", player)
-    for module in (budget, workers):
-        monkeypatch.setattr(module, "monotonic", lambda: player.clock)
     result = start(tmp_path / "s", dataset, minutes=1.5, trials=40, seeds=1).run()
     first: dict[int, float] = {}
     for mark in result.marks:

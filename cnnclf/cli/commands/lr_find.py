@@ -68,7 +68,7 @@ def lr_find_command(
     if out_ is not None:
         _write(result, out_, optimizer=optimizer.name)
         out.line(f"wrote {out_}")
-    out.json(result.to_dict() | {"optimizer": optimizer.name, "chosen": optimizer.learning_rate})
+    out.json(vars(result) | {"optimizer": optimizer.name, "chosen": optimizer.learning_rate})
     words = ["cnnclf", "train", str(dataset), *(["--config", str(config)] if config else [])]
     for key, value in plan.given_values().items():
         if key in typed:

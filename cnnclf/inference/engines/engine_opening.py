@@ -177,7 +177,7 @@ class EngineOpener:
         if verdict is None or verdict.get("tolerance") != vars(tolerance):
             pixels, expected = _read_expected(converted)
             found = compare_logits(engine.logits(pixels), expected, tolerance=tolerance)
-            verdict = found.to_dict() | {"tolerance": vars(tolerance)}
+            verdict = vars(found) | {"tolerance": vars(tolerance)}
             cache.write_verdict(name, verdict)
         if not verdict["is_close"]:
             difference = verdict["difference"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnclf.errors import MissingPackageError, UsageError
+from cnnclf.names import suggest
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
@@ -140,12 +141,12 @@ def find_engine(name: str) -> EngineRow:
     for row in ENGINES:
         if row.name == name:
             return row
-    from difflib import get_close_matches
-
     names = [row.name for row in ENGINES]
-    near = get_close_matches(name.casefold(), names, n=1, cutoff=0.4)
-    hint = f"did you mean --engine {near[0]}?" if near else "use --engine auto"
-    raise UsageError(f"expected one of the engines {', '.join(names)}, received {name!r}", hint)
+    near = suggest(name.casefold(), names, cutoff=0.4, option="--engine ")
+    raise UsageError(
+        f"expected one of the engines {', '.join(names)}, received {name!r}",
+        near or "use --engine auto",
+    )
 
 
 def find_missing(row: EngineRow, *, converting: bool = False) -> tuple[str, ...]:

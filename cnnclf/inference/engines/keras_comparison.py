@@ -4,9 +4,8 @@ A bundle may contain a few images of its dataset; without them, synthetic images
 """
 
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -100,10 +99,6 @@ class Agreement:
     agreement: float
     images: int
     is_close: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
 
 
 def compare_logits(logits: Logits, expected: Logits, *, tolerance: Tolerance) -> Agreement:

@@ -3,9 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
-
-import numpy.typing as npt
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
@@ -23,7 +20,6 @@ def open_ahead(
     *,
     cache: str,
     threads: int | None = None,
-    rows: npt.NDArray[Any] | None = None,
 ) -> Iterator[PixelsAhead]:
     """Open pixels in a thread, which ends with the with statement.
 
@@ -34,7 +30,6 @@ def open_ahead(
         spec: Input spec they are decoded for.
         cache: As of `open_pixels`.
         threads: As of `open_pixels`.
-        rows: As of `open_pixels`.
 
     Yields:
         A function that waits for the pixels; it raises the errors of `open_pixels`.
@@ -47,7 +42,7 @@ def open_ahead(
     held = Held()
     with ThreadPoolExecutor(1, thread_name_prefix="cnnclf-ahead") as pool:
         future = pool.submit(
-            open_pixels, dataset, spec, cache=cache, progress=held, threads=threads, rows=rows
+            open_pixels, dataset, spec, cache=cache, progress=held, threads=threads
         )
 
         def wait(progress: Progress) -> Pixels:
