@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from cnnclf.config import CommandConfig, explicit_settings, load_config
-from cnnclf.progress import Silent
+from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
@@ -51,6 +51,15 @@ def source_of(dataset: "Dataset | StrPath | None") -> str | Path | None:
     if isinstance(dataset, str | os.PathLike):
         return os.fspath(dataset)
     return None if dataset is None else dataset.directory
+
+
+def open_data(dataset: "Dataset | StrPath", progress: Progress) -> "Dataset":
+    """Open a source of images; return a dataset as it is."""
+    from cnnclf.importers import open_dataset
+
+    if isinstance(dataset, str | os.PathLike):
+        return open_dataset(dataset, progress=progress)
+    return dataset
 
 
 class Logged(Silent):

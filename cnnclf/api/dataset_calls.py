@@ -1,10 +1,9 @@
 """Python interface: a source of images becomes a dataset, which is loaded and checked."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.api.arguments import Logged, Settings, StrPath, resolve
+from cnnclf.api.arguments import Logged, Settings, StrPath, open_data, resolve
 from cnnclf.config import CheckConfig, ImportConfig
 from cnnclf.progress import Progress
 
@@ -101,17 +100,12 @@ def check(
         >>> [finding.path for finding in cnnclf.check("photos/").findings]
         ['cat/7.jpg']
     """
-    from cnnclf.importers import open_dataset
     from cnnclf.quality.checking import check_dataset, write_report
     from cnnclf.training.witnesses import open_networks
 
     settings, _ = resolve(CheckConfig, config)
     progress = progress or Logged()
-    data = (
-        open_dataset(dataset, progress=progress)
-        if isinstance(dataset, str | os.PathLike)
-        else dataset
-    )
+    data = open_data(dataset, progress)
     networks = open_networks(
         data, settings, run=None if run is None else Path(run), progress=progress
     )

@@ -1,12 +1,11 @@
 """Python interface: datasets become runs."""
 
-import os
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.api.arguments import Logged, Settings, StrPath, resolve, texts_of
+from cnnclf.api.arguments import Logged, Settings, StrPath, open_data, resolve, texts_of
 from cnnclf.config import FinetuneConfig, TrainConfig, TuneConfig
 from cnnclf.errors import UsageError
 from cnnclf.progress import Progress
@@ -236,13 +235,8 @@ def _check_out(out: StrPath | None) -> None:
 
 def _open_for_training(dataset: "Dataset | StrPath", *, progress: Progress) -> "Dataset":
     from cnnclf.data.checks import check_trainable
-    from cnnclf.importers import open_dataset
 
-    data = (
-        open_dataset(dataset, progress=progress)
-        if isinstance(dataset, str | os.PathLike)
-        else dataset
-    )
+    data = open_data(dataset, progress)
     for warning in check_trainable(data, uneven="balance = weights compensates"):
         progress.warn(warning)
     for what, count in data.oddities().most_common():

@@ -24,6 +24,7 @@ from cnnclf.images.pillow_files import (
     MAX_PIXELS,
     FileFacts,
     LoadedImage,
+    is_transparent,
     load_16_bit_values,
     load_image,
 )
@@ -306,7 +307,7 @@ def reduce_image(
         )
     name = name or (source.name if isinstance(source, Path) else "")
     image, size = loaded.image, enough(loaded.width, loaded.height)
-    is_transparent = image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)
+    has_gaps = is_transparent(image)
     image = image if image.mode == "L" else flatten(image, _ANY_SPEC)
     if size != image.size:
         image = image.resize(size, Image.Resampling.BOX, loaded.box, reducing_gap=2.0)
@@ -317,7 +318,7 @@ def reduce_image(
         mode=loaded.mode,
         format=loaded.format,
         mismatch=describe_name(name, loaded.format),
-        is_transparent=is_transparent,
+        is_transparent=has_gaps,
         facts=loaded.facts,
     )
 

@@ -40,7 +40,8 @@ from cnnclf.images.modes import (
     scale_to_extremes,
     scale_values,
 )
-from cnnclf.images.raw_values import RawValues, check_bands, read_values
+from cnnclf.images.raw_values import RawValues, read_values
+from cnnclf.images.tiff_channels import check_bands
 
 # Twice Pillow's own warning level, where Pillow too gives up: 179 million pixels, 0.7 GB as RGB.
 MAX_PIXELS = 178_956_970
@@ -218,7 +219,7 @@ def _load(
             upright, dark = _deepen(upright, image, stream, file_format, value_range)
             deep = dark if with_oddities else []
         upright, box = turn_upright(upright, box, orientation=orientation)
-        if with_oddities and _is_transparent(upright):
+        if with_oddities and is_transparent(upright):
             deep = [*deep, "transparent pixels, blended with the background"]
         if with_oddities:
             frames = describe_frames(image, file_format, stream=stream)
@@ -326,5 +327,6 @@ def _draft(image: ImageFile.ImageFile, enough: _Enough | None) -> Box:
     return 0, 0, image.width, image.height
 
 
-def _is_transparent(image: Image.Image) -> bool:
+def is_transparent(image: Image.Image) -> bool:
+    """Return whether an image has pixels that are not opaque."""
     return image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)

@@ -16,7 +16,7 @@ from cnnclf.images.image_words import (
     DAMAGE,
     SAMPLE_FORMAT,
 )
-from cnnclf.images.tiff_channels import read_channels, read_page
+from cnnclf.images.tiff_channels import check_bands, read_channels, read_page
 
 _TIFF_STARTS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
@@ -105,14 +105,3 @@ def _is_for_pillow(stream: BinaryIO) -> bool:
             return True  # which then says what is wrong
         return False
     return True
-
-
-def check_bands(bands: tuple[int, ...], count: int) -> list[int]:
-    """Refuse channels that an image does not have.
-
-    Raises:
-        ImageError: It has fewer.
-    """
-    if max(bands) >= count:
-        raise ImageError(f"channel {max(bands)} does not exist: there are {count}, from 0")
-    return list(bands)

@@ -56,6 +56,17 @@ class TiffPage(NamedTuple):
         return f"{self.channels} {word} of {size}"
 
 
+def check_bands(bands: tuple[int, ...], count: int) -> list[int]:
+    """Refuse channels that an image does not have.
+
+    Raises:
+        ImageError: It has fewer.
+    """
+    if max(bands) >= count:
+        raise ImageError(f"channel {max(bands)} does not exist: there are {count}, from 0")
+    return list(bands)
+
+
 def read_page(stream: BinaryIO) -> tuple[TiffPage, int]:
     """Read the tags of the first page, and how many pages there are.
 
@@ -82,8 +93,7 @@ def read_channels(stream: BinaryIO, channels: tuple[int, ...]) -> npt.NDArray[An
     directories = _find_directories(stream)
     first = _parse(directories[0])
     count = first.channels if first.channels > 1 else len(directories)
-    if max(channels) >= count:
-        raise ImageError(f"channel {max(channels)} does not exist: there are {count}, from 0")
+    check_bands(channels, count)
     stream.seek(0)
     content = stream.read()
     if first.channels > 1:

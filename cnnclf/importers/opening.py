@@ -4,7 +4,6 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from cnnclf.bounded import check_regular
@@ -26,6 +25,7 @@ from cnnclf.importers.pipeline import run_import
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.beside import find_tables
 from cnnclf.importers.walk import Walk
+from cnnclf.names import suggest
 from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import CHECKPOINTS, RECORD_FILE
@@ -56,10 +56,9 @@ def choose_importer(
     """
     name, names = options.format, [importer.name for importer in importers]
     if name is not None and name not in names:
-        near = get_close_matches(name, names, n=1)
         raise UsageError(
             f"expected one of {', '.join(names)} as format, received {name!r}",
-            f"did you mean --format {near[0]}?" if near else "omit --format",
+            suggest(name, names, option="--format ") or "omit --format",
         )
     if source.path is not None:
         _refuse_own(source.path)

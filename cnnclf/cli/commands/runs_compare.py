@@ -1,6 +1,6 @@
 """`cnnclf runs compare`: runs side by side. Reads JSON files only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,27 +59,8 @@ def compare_command(
             raise UsageError(f"--out {out_} draws two runs, received {len(runs)}")
         check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
     names = _short_names(runs)
-    plans = [read_plan(directory) for directory in directories]
-    settings = [_comparable(plan) for plan in plans]
-    differing = {
-        key: [each.get(key) for each in settings]
-        for key in dict.fromkeys(key for each in settings for key in each)
-        if any(each.get(key) != settings[0].get(key) for each in settings[1:])
-    }
-    # What one command alone has, as fine-tuning its phases, tells something if it was chosen.
-    chosen = {key for plan in plans for part in ("given", "reasons") for key in section(plan, part)}
-    shown = {
-        key: row
-        for key, row in differing.items()
-        if key in chosen or all(key in each for each in settings)
-    }
-    records = [directory.read_record() for directory in directories]
-    metrics = [read_evaluations(directory).get("test", {}) for directory in directories]
-    figures = {
-        **{f"test {key}": [each.get(key) for each in metrics] for key in list_shown(metrics)},
-        **{key: [record.get(key) for record in records] for key in RECORD_FIGURES},
-    }
-    figures = {key: row for key, row in figures.items() if any(each is not None for each in row)}
+    differing, shown = _compare_settings([read_plan(directory) for directory in directories])
+    figures = _compare_figures(directories)
     words = {f"test {key}": f"test {text}" for key, text in METRICS.items()} | RECORD_FIGURES
     from cnnclf.evaluation.paired_statistics import adjust_for_several
 
@@ -121,6 +102,37 @@ def compare_command(
         out.hint(problem.hint)
     if out_ is not None:
         _draw_changed(tests[0], out_)
+
+
+def _compare_settings(
+    plans: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Return the settings that differ by dotted key, and those of them that tell something."""
+    settings = [_comparable(plan) for plan in plans]
+    differing = {
+        key: [each.get(key) for each in settings]
+        for key in dict.fromkeys(key for each in settings for key in each)
+        if any(each.get(key) != settings[0].get(key) for each in settings[1:])
+    }
+    # What one command alone has, as fine-tuning its phases, tells something if it was chosen.
+    chosen = {key for plan in plans for part in ("given", "reasons") for key in section(plan, part)}
+    shown = {
+        key: row
+        for key, row in differing.items()
+        if key in chosen or all(key in each for each in settings)
+    }
+    return differing, shown
+
+
+def _compare_figures(runs: Sequence[RunDirectory]) -> dict[str, list[Any]]:
+    """Return the figures that any of the runs has."""
+    records = [directory.read_record() for directory in runs]
+    metrics = [read_evaluations(directory).get("test", {}) for directory in runs]
+    figures = {
+        **{f"test {key}": [each.get(key) for each in metrics] for key in list_shown(metrics)},
+        **{key: [record.get(key) for record in records] for key in RECORD_FIGURES},
+    }
+    return {key: row for key, row in figures.items() if any(each is not None for each in row)}
 
 
 def _test_pairs(runs: list[RunDirectory]) -> "tuple[list[PairedTest], list[CnnclfError]]":
