@@ -9,14 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnclf.bounded import (
-    TarSlice,
-    check_regular,
-    find_slice,
-    parse_json,
-    parse_toml,
-    read_bytes,
-)
+from cnnclf.bounded import TarSlice, check_regular, find_slice, parse_json, parse_toml, read_bytes
 
 
 @pytest.mark.skipif(os.name != "posix", reason="devices and pipes of posix")

@@ -11,12 +11,7 @@ from cnnclf import __version__, packages
 from cnnclf.errors import MissingPackageError
 from cnnclf.exporters.format_table import EXPORTERS
 from cnnclf.inference.engines.engine_table import ENGINES
-from cnnclf.packages import (
-    import_package,
-    install_command,
-    read_versions,
-    suggest_install,
-)
+from cnnclf.packages import import_package, install_command, read_versions, suggest_install
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 

@@ -16,12 +16,7 @@ from cnnclf.cli.app import build_root
 from cnnclf.cli.option_hints import find_run, suggest_for_extra, suggest_option, suggest_use
 from cnnclf.cli.output import out
 from cnnclf.cli.streams import secure_streams
-from cnnclf.cli.typer_errors import (
-    ClickException,
-    NoArgsIsHelpError,
-    NoSuchOption,
-    describe_number,
-)
+from cnnclf.cli.typer_errors import ClickException, NoArgsIsHelpError, NoSuchOption, describe_number
 from cnnclf.errors import CnnclfError, ExitCode, MissingPackageError, one_line, with_causes
 from cnnclf.files import is_disk_full
 from cnnclf.packages import suggest_install

@@ -26,20 +26,10 @@ from cnnclf.config.finetune_config import (
     TailConfig,
 )
 from cnnclf.config.import_config import DEFAULT_SPLIT, ImportConfig
-from cnnclf.config.loading import (
-    apply_preset,
-    change_config,
-    explicit_settings,
-    load_config,
-)
+from cnnclf.config.loading import apply_preset, change_config, explicit_settings, load_config
 from cnnclf.config.predict_config import PredictConfig
 from cnnclf.config.presets import MODEL_PRESETS
-from cnnclf.config.sections import (
-    AugmentConfig,
-    CommandConfig,
-    OptimizerConfig,
-    RuntimeConfig,
-)
+from cnnclf.config.sections import AugmentConfig, CommandConfig, OptimizerConfig, RuntimeConfig
 from cnnclf.config.train_config import ModelConfig, TrainConfig, TrainingConfig
 from cnnclf.config.tune_config import TuneConfig
 

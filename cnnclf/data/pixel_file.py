@@ -19,22 +19,9 @@ import numpy as np
 
 from cnnclf.bounded import check_regular, parse_json, read_bytes
 from cnnclf.data.cache import cache_dir
-from cnnclf.data.decoding import (
-    DecodingJob,
-    Failure,
-    Failures,
-    Images,
-    decode_chunks,
-    decode_row,
-)
+from cnnclf.data.decoding import DecodingJob, Failure, Failures, Images, decode_chunks, decode_row
 from cnnclf.errors import DeviceError
-from cnnclf.files import (
-    atomic_path,
-    format_bytes,
-    free_bytes,
-    remove_abandoned,
-    write_json_atomic,
-)
+from cnnclf.files import atomic_path, format_bytes, free_bytes, remove_abandoned, write_json_atomic
 
 FORMAT = "cnnclf-pixels"
 FORMAT_VERSION = 1

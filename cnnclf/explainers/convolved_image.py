@@ -10,14 +10,7 @@ import numpy.typing as npt
 
 from cnnclf.config.convolve_config import ConvolveConfig
 from cnnclf.errors import UsageError
-from cnnclf.explainers.convolution import (
-    Convolved,
-    Maps,
-    Sliding,
-    activate,
-    convolve,
-    pool_maps,
-)
+from cnnclf.explainers.convolution import Convolved, Maps, Sliding, activate, convolve, pool_maps
 from cnnclf.explainers.filter_table import Kernel, find_kernel
 from cnnclf.explainers.learned_filter import open_learned, parse_learned
 from cnnclf.images.decode import InputSpec, decode_image, fit_pixels, inspect_image

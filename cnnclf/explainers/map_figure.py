@@ -19,11 +19,7 @@ from cnnclf.explainers.explainer import (
 )
 from cnnclf.explainers.explainer_table import ExplainerRow
 from cnnclf.explainers.fills import resize_map
-from cnnclf.explainers.map_checks import (
-    CheckedImage,
-    MapChecks,
-    correlate_ranks,
-)
+from cnnclf.explainers.map_checks import CheckedImage, MapChecks, correlate_ranks
 
 _WEAKEST, _STRONGEST = 0.5, 0.85  # how much an overlay covers the image, by the strength of the map
 

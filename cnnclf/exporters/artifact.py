@@ -39,12 +39,7 @@ from cnnclf.files import (
     write_json_atomic,
 )
 from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
-from cnnclf.inference.calibration_data import (
-    FIELD,
-    can_compare,
-    load_calibration,
-    save_calibration,
-)
+from cnnclf.inference.calibration_data import FIELD, can_compare, load_calibration, save_calibration
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.engine import EngineRefusedError, Pixels
 from cnnclf.inference.engines.engine_table import load_function

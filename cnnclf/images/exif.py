@@ -2,10 +2,7 @@
 
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
-from cnnclf.images.image_words import (
-    DAMAGE,
-    printable,
-)
+from cnnclf.images.image_words import DAMAGE, printable
 
 # From the value of the EXIF tag Orientation (JEITA CP-3451) to what makes the image upright.
 _TRANSPOSES = {

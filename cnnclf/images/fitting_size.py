@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.images.pillow_files import (
-    LoadedImage,
-)
+from cnnclf.images.pillow_files import LoadedImage
 
 
 @dataclass(frozen=True, slots=True)

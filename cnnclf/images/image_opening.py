@@ -16,17 +16,8 @@ from PIL import Image, ImageFile
 
 from cnnclf.bounded import MAX_IMAGE_BYTES, find_slice, read_bytes
 from cnnclf.errors import ImageError
-from cnnclf.images.formats import (
-    FORMATS,
-    HEAD_BYTES,
-    describe_content,
-    find_extra_format,
-)
-from cnnclf.images.image_words import (
-    DAMAGE,
-    describe_damage,
-    describe_unknown,
-)
+from cnnclf.images.formats import FORMATS, HEAD_BYTES, describe_content, find_extra_format
+from cnnclf.images.image_words import DAMAGE, describe_damage, describe_unknown
 from cnnclf.packages import suggest_install
 
 _ALL_AT_ONCE_BYTES = 1 << 25  # files up to 32 MiB are read in one go, larger ones as Pillow asks

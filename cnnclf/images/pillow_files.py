@@ -34,12 +34,7 @@ from cnnclf.images.image_words import (
     has_deep_colors,
     printable,
 )
-from cnnclf.images.modes import (
-    convert_to_8_bit,
-    describe_peak,
-    scale_to_extremes,
-    scale_values,
-)
+from cnnclf.images.modes import convert_to_8_bit, describe_peak, scale_to_extremes, scale_values
 from cnnclf.images.raw_values import RawValues, read_values
 from cnnclf.images.tiff_channels import check_bands
 

@@ -8,14 +8,8 @@ from PIL import TiffImagePlugin
 
 from cnnclf.errors import ImageError
 from cnnclf.images.dicom_files import read_dicom
-from cnnclf.images.formats import (
-    HEAD_BYTES,
-    find_extra_format,
-)
-from cnnclf.images.image_words import (
-    DAMAGE,
-    SAMPLE_FORMAT,
-)
+from cnnclf.images.formats import HEAD_BYTES, find_extra_format
+from cnnclf.images.image_words import DAMAGE, SAMPLE_FORMAT
 from cnnclf.images.tiff_channels import check_bands, read_channels, read_page
 
 _TIFF_STARTS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}

@@ -7,12 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from cnnclf.augmentation.table import choose_operations
-from cnnclf.config import (
-    AugmentConfig,
-    TrainConfig,
-    TrainingConfig,
-    apply_preset,
-)
+from cnnclf.config import AugmentConfig, TrainConfig, TrainingConfig, apply_preset
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError
 from cnnclf.images.decode import InputSpec

@@ -105,8 +105,8 @@ def iter_batches(
 ) -> Generator[list[Prediction], None, None]:
     """Yield the predictions batch by batch, in the order of the paths.
 
-    A file that cannot be read becomes a prediction with an error. At most `in_flight(options)`
-    images are in memory, plus those that a streaming engine holds.
+    A file that cannot be read becomes a prediction with an error. In memory are the
+    batch that is computed, those decoded ahead, and those that a streaming engine holds.
 
     Args:
         classifier: The model.
@@ -139,11 +139,6 @@ def predict_files(
     found = (Found(path) for path in paths)
     batches = iter_batches(classifier, found, options=options or PredictOptions())
     return [prediction for batch in batches for prediction in batch]
-
-
-def in_flight(options: PredictOptions) -> int:
-    """Return how many images are held at once: the batch being computed and those decoded ahead."""
-    return (_count_ahead(options) + 1) * options.batch_size
 
 
 def _count_ahead(options: PredictOptions) -> int:

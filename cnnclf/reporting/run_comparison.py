@@ -14,15 +14,10 @@ from cnnclf.pages.html_page import render_page
 from cnnclf.pages.svg_charts import Line, draw_lines
 from cnnclf.reporting.glossary_links import GlossaryLinks
 from cnnclf.reporting.report_charts import MAX_DOTS
+from cnnclf.reporting.report_evaluation import SHOWN
 from cnnclf.reporting.report_images import make_thumbnail
-from cnnclf.reporting.run_files import (
-    Evaluation,
-    RunFiles,
-    list_choices,
-    list_commands,
-    read_run,
-)
-from cnnclf.reporting.run_report import SHOWN, WrittenReport
+from cnnclf.reporting.run_files import Evaluation, RunFiles, list_choices, list_commands, read_run
+from cnnclf.reporting.run_report import WrittenReport
 from cnnclf.runs.run_directory import section
 
 if TYPE_CHECKING:

@@ -15,12 +15,7 @@ from cnnclf.augmentation.table import Augmenter
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, ImageError
-from cnnclf.files import (
-    find_whole_directory,
-    read_json,
-    write_json_atomic,
-    write_text_atomic,
-)
+from cnnclf.files import find_whole_directory, read_json, write_json_atomic, write_text_atomic
 from cnnclf.names import count_of
 from cnnclf.planning.plan import Plan, count_threads
 from cnnclf.progress import Progress

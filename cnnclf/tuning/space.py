@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.bounded import MAX_SETTINGS_BYTES, parse_toml, read_bytes
-from cnnclf.config import (
-    CommandConfig,
-    TrainConfig,
-    describe_type,
-    list_fields,
-    load_config,
-)
+from cnnclf.config import CommandConfig, TrainConfig, describe_type, list_fields, load_config
 from cnnclf.errors import CnnclfError, ConfigError
 from cnnclf.names import suggest
 from cnnclf.runs.run_directory import is_number

@@ -16,13 +16,7 @@ from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.phases import HEAD
-from cnnclf.tuning.trial import (
-    KeptNetworks,
-    TrialJob,
-    TrialOutcome,
-    continue_trial,
-    read_outcome,
-)
+from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_trial, read_outcome
 
 _RETRIES = 3  # of a job whose node was lost
 _LOST_S = 90.0  # after that long, a lock of a lost node counts as free on every file system

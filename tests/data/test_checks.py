@@ -3,11 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnclf.data.checks import (
-    check_trainable,
-    find_duplicates,
-    find_similar_labels,
-)
+from cnnclf.data.checks import check_trainable, find_duplicates, find_similar_labels
 from cnnclf.data.manifest import Dataset, Manifest
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import DataError

@@ -8,12 +8,7 @@ import pytest
 from cnnclf.data.description import DATASET_NAME
 from cnnclf.data.manifest import load_dataset, save_dataset
 from cnnclf.data.manifest_rows import Row
-from cnnclf.data.manifest_versions import (
-    RowChange,
-    read_known_files,
-    undo_version,
-    write_version,
-)
+from cnnclf.data.manifest_versions import RowChange, read_known_files, undo_version, write_version
 from cnnclf.errors import DataError
 
 PATHS = ("a.png", "b.png", "c.png")

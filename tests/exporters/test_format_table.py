@@ -9,12 +9,7 @@ import pytest
 from cnnclf.config import ExportConfig, choices_of
 from cnnclf.errors import ExitCode, MissingPackageError, UsageError
 from cnnclf.exporters import format_table as table_module
-from cnnclf.exporters.format_table import (
-    EXPORTERS,
-    ExporterRow,
-    check_exporter,
-    find_exporter,
-)
+from cnnclf.exporters.format_table import EXPORTERS, ExporterRow, check_exporter, find_exporter
 from cnnclf.inference.engines.engine_table import FORMATS, load_function
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())

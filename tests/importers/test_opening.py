@@ -8,11 +8,7 @@ from PIL import Image
 from cnnclf.config import ImportConfig
 from cnnclf.data.cache import CACHE_VARIABLE, cache_dir
 from cnnclf.errors import DataError, UsageError
-from cnnclf.importers import (
-    IMPORTERS,
-    import_source,
-    open_dataset,
-)
+from cnnclf.importers import IMPORTERS, import_source, open_dataset
 from cnnclf.importers.opening import choose_importer
 from cnnclf.importers.pipeline import run_import
 from cnnclf.importers.source import Source

@@ -9,13 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnclf.errors import ConfigError
-from cnnclf.models.backbones import (
-    BACKBONES,
-    DEFAULT_BACKBONE,
-    Backbone,
-    check_size,
-    find_backbone,
-)
+from cnnclf.models.backbones import BACKBONES, DEFAULT_BACKBONE, Backbone, check_size, find_backbone
 from cnnclf.models.normalize import NORMALIZATIONS
 from cnnclf.models.weights.weight_files import WEIGHT_FILES
 

@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 
-from cnnclf.config import (
-    FinetuneConfig,
-    TrainConfig,
-    explicit_settings,
-    list_fields,
-    load_config,
-)
+from cnnclf.config import FinetuneConfig, TrainConfig, explicit_settings, list_fields, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import RunError
 from cnnclf.planning.finetune_plan import plan_finetuning

@@ -18,8 +18,9 @@ from cnnclf.errors import RunError, UsageError
 from cnnclf.importers import import_source
 from cnnclf.progress import Silent
 from cnnclf.reporting.prediction_table import PredictionTable
+from cnnclf.reporting.report_evaluation import MAX_MATRIX
 from cnnclf.reporting.report_images import choose_cells
-from cnnclf.reporting.run_report import MAX_MATRIX, report_run
+from cnnclf.reporting.run_report import report_run
 from tests.quality.test_check_page import Page
 from tests.reporting.made_runs import HOSTILE, add_evaluation, add_test, import_images, make_run
 

@@ -246,12 +246,33 @@ def _find_missing_minutes(result: "SearchResult", request: "SearchRequest") -> i
 
 
 def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> None:
-    from cnnclf.tuning.leaderboard import (
-        BEST_FILE,
-        COORDINATES_FILE,
-        FIGURE_FILE,
-        LEADERBOARD_FILE,
+    from cnnclf.tuning.leaderboard import BEST_FILE, COORDINATES_FILE, FIGURE_FILE, LEADERBOARD_FILE
+
+    _show_tables(result)
+    directory = result.directory
+    figures = [name for name in (FIGURE_FILE, COORDINATES_FILE) if (directory / name).is_file()]
+    out.pairs(
+        "Result",
+        {
+            "winner": result.verdict,
+            "time": f"{format_seconds(result.seconds)} of {request.config.minutes:g} min",
+            "settings": directory / BEST_FILE,
+            "leaderboard": directory / LEADERBOARD_FILE,
+            "figures": str(directory / ", ".join(figures)),
+            "run": result.run.path,
+        }
+        | ({} if result.test is None else {"test accuracy": result.test}),
     )
+    out.json(result.to_dict())
+    if (minutes := _find_missing_minutes(result, request)) is not None:
+        words = ["cnnclf", "tune", "--resume", str(directory), "--minutes", str(minutes)]
+        out.hint(f"{shlex.join(words)} has time for another seed of it and of the default")
+    out.hint(
+        shlex.join(["cnnclf", request.command, dataset, "--config", str(directory / BEST_FILE)])
+    )
+
+
+def _show_tables(result: "SearchResult") -> None:
     from cnnclf.tuning.space import describe_settings
 
     rows = [
@@ -284,24 +305,3 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
             ("setting", "of the variance"),
             rows=[(key, f"{100 * part:.0f} %") for key, part in parts],
         )
-    directory = result.directory
-    figures = [name for name in (FIGURE_FILE, COORDINATES_FILE) if (directory / name).is_file()]
-    out.pairs(
-        "Result",
-        {
-            "winner": result.verdict,
-            "time": f"{format_seconds(result.seconds)} of {request.config.minutes:g} min",
-            "settings": directory / BEST_FILE,
-            "leaderboard": directory / LEADERBOARD_FILE,
-            "figures": str(directory / ", ".join(figures)),
-            "run": result.run.path,
-        }
-        | ({} if result.test is None else {"test accuracy": result.test}),
-    )
-    out.json(result.to_dict())
-    if (minutes := _find_missing_minutes(result, request)) is not None:
-        words = ["cnnclf", "tune", "--resume", str(directory), "--minutes", str(minutes)]
-        out.hint(f"{shlex.join(words)} has time for another seed of it and of the default")
-    out.hint(
-        shlex.join(["cnnclf", request.command, dataset, "--config", str(directory / BEST_FILE)])
-    )

@@ -20,11 +20,7 @@ from cnnclf.importers.archives.packed import (
     read_start,
     zip_faults,
 )
-from cnnclf.importers.archives.unpacking import (
-    list_unpacked_folder,
-    name_source,
-    whole_or_nothing,
-)
+from cnnclf.importers.archives.unpacking import list_unpacked_folder, name_source, whole_or_nothing
 from cnnclf.importers.importer import Importer, ImportJob, Listing, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source

@@ -15,11 +15,7 @@ from cnnclf.bounded import parse_json
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
-from cnnclf.importers.formats.packed_samples import (
-    SampleWriter,
-    describe_files,
-    find_class_names,
-)
+from cnnclf.importers.formats.packed_samples import SampleWriter, describe_files, find_class_names
 from cnnclf.importers.formats.tables import list_rows
 from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name

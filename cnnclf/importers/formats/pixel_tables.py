@@ -21,11 +21,7 @@ from cnnclf.importers.formats.arrays import (
 )
 from cnnclf.importers.importer import ImportJob, Listing, path_importer
 from cnnclf.importers.tables.cell_values import CellError, as_label, as_text, readable
-from cnnclf.importers.tables.table_columns import (
-    find_named_split,
-    name_columns,
-    spoken_header,
-)
+from cnnclf.importers.tables.table_columns import find_named_split, name_columns, spoken_header
 from cnnclf.importers.tables.text_table import (
     TABLE_SUFFIXES,
     TextTable,

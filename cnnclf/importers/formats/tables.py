@@ -11,12 +11,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, compose_label
 from cnnclf.importers.source import Source
-from cnnclf.importers.tables.cell_values import (
-    CellError,
-    UnnamedSplitError,
-    as_text,
-    readable,
-)
+from cnnclf.importers.tables.cell_values import CellError, UnnamedSplitError, as_text, readable
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
 from cnnclf.importers.tables.table_columns import (
@@ -25,12 +20,7 @@ from cnnclf.importers.tables.table_columns import (
     name_columns,
     require_folder,
 )
-from cnnclf.importers.tables.text_table import (
-    TABLE_SUFFIXES,
-    Table,
-    looks_like_text,
-    open_table,
-)
+from cnnclf.importers.tables.text_table import TABLE_SUFFIXES, Table, looks_like_text, open_table
 from cnnclf.importers.walk import list_visible
 from cnnclf.names import count_of, name_some
 from cnnclf.progress import Silent

@@ -29,13 +29,7 @@ from cnnclf.data.decoding import DecodingJob
 from cnnclf.data.pixel_file import pixel_key
 from cnnclf.data.store import Pixels
 from cnnclf.errors import DeviceError, ImageError, RunError
-from cnnclf.files import (
-    atomic_path,
-    format_bytes,
-    free_bytes,
-    remove_abandoned,
-    write_json_atomic,
-)
+from cnnclf.files import atomic_path, format_bytes, free_bytes, remove_abandoned, write_json_atomic
 from cnnclf.progress import Progress, Task
 from cnnclf.training.frozen.feature_engines import FeatureEngine
 from cnnclf.training.frozen.features import FeatureJob, Features, Rows, StoredRows

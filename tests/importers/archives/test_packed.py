@@ -13,12 +13,7 @@ from hypothesis import strategies as st
 
 from cnnclf.errors import DataError
 from cnnclf.importers.archives import packed
-from cnnclf.importers.archives.packed import (
-    PackedReader,
-    packing_of,
-    read_start,
-    zip_faults,
-)
+from cnnclf.importers.archives.packed import PackedReader, packing_of, read_start, zip_faults
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
