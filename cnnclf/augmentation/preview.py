@@ -1,23 +1,22 @@
 """Draws what augmentation does: images and random changes of them, side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from cnnclf.augmentation.table import AUGMENTATIONS, Augmenter
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels
+from cnnclf.drawing.canvas import Tile, draw_canvas, save_canvas
 from cnnclf.errors import DataError, ImageError
-from cnnclf.files import atomic_path
 
 Images = npt.NDArray[np.uint8]
 
-_MIN_TILE = 96
-_GAP = 2
+# In points; a preview of seven variants is about as wide as a page.
+_LARGEST_SIDE, _SMALLEST_SIDE, _WIDTH = 120, 40, 960
 
 
 @dataclass(frozen=True)
@@ -112,30 +111,23 @@ def vary_each(
     return rows, np.stack(sheets)
 
 
-def save_sheet(sheet: Images, path: Path) -> None:
-    """Save images as a grid, small ones enlarged by whole pixels.
+def save_sheet(sheet: Images, path: Path, *, names: Sequence[str], lines: Sequence[str]) -> None:
+    """Save images as a grid with the name of each row.
 
     Args:
         sheet: uint8 [rows, columns, H, W, C].
         path: PNG file to write.
+        names: Of the rows.
+        lines: Below the grid.
 
     Raises:
         DeviceError: The disk is full.
         RunError: The file cannot be written.
     """
-    grid = _tile(sheet)
-    image = Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
-    with atomic_path(path) as temporary:
-        image.save(temporary, "PNG")
-
-
-def _tile(sheet: Images) -> Images:
-    """Return uint8 [height, width, C], white between the images."""
-    rows, columns, height, width, channels = sheet.shape
-    factor = max(1, -(-_MIN_TILE // max(height, width)))
-    sheet = sheet.repeat(factor, axis=2).repeat(factor, axis=3)
-    height, width = height * factor + _GAP, width * factor + _GAP
-    grid = np.full((rows, columns, height, width, channels), 255, np.uint8)
-    grid[:, :, :-_GAP, :-_GAP] = sheet
-    whole = grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
-    return whole[:-_GAP, :-_GAP]
+    columns = sheet.shape[1]
+    side = min(_LARGEST_SIDE, max(_SMALLEST_SIDE, _WIDTH // columns))
+    rows = [
+        [Tile(image.squeeze(), "" if at else name) for at, image in enumerate(images)]
+        for name, images in zip(names, sheet, strict=True)
+    ]
+    save_canvas(draw_canvas(rows, lines=lines, side=side), path)

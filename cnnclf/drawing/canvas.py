@@ -32,7 +32,7 @@ class Tile:
 
     Args:
         image: uint8 [H, W] or [H, W, 3], sRGB.
-        title: One line above it, shortened if it is too long.
+        title: One line above it, shortened if it is too long to end before the next title.
         caption: Lines below it, wrapped to its width.
         marked: Draw a dark frame instead of a light one.
     """
@@ -101,13 +101,19 @@ def draw_canvas(
         for column, tile in enumerate(row):
             if tile is not None:
                 left = _MARGIN + column * (side + _GAP)
-                pen.draw_tile(tile, left, top=top, above=above, side=side)
+                room = _count_untitled(row[column + 1 :]) * (side + _GAP) + side
+                pen.draw_tile(tile, left, top=top, above=above, side=side, room=room)
         top += above + middle + below + _GAP
     if bar is not None:
         pen.draw_bar(bar, top=top)
         top += 24
     pen.write(text, _MARGIN, top=top + 2, size=_TEXT, ink=_FAINT)
     return image
+
+
+def _count_untitled(tiles: Sequence[Tile | None]) -> int:
+    """Return how many tiles there are before the next one with a title."""
+    return next((at for at, tile in enumerate(tiles) if tile and tile.title), len(tiles))
 
 
 def _ends_of(bar: ColorBar) -> tuple[str, str]:
@@ -245,10 +251,12 @@ class _Pen:
             top += size * _LEADING
         return top
 
-    def draw_tile(self, tile: Tile, left: float, *, top: float, above: float, side: int) -> None:
-        """Draw an image with its title and caption."""
+    def draw_tile(
+        self, tile: Tile, left: float, *, top: float, above: float, side: int, room: int
+    ) -> None:
+        """Draw an image with its title, which may be as wide as `room`, and its caption."""
         if tile.title:
-            title = shorten(drawable(tile.title), side, size=_TEXT, bold=True)
+            title = shorten(drawable(tile.title), room, size=_TEXT, bold=True)
             self.write([title], left, top=top, size=_TEXT, bold=True)
         width, height = _fit(tile.image, side)
         smooth = max(tile.image.shape[:2]) > _PIXELATED

@@ -83,14 +83,17 @@ def test_the_first_column_is_the_image_itself() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_small_images_are_enlarged_by_whole_pixels(tmp_path: Path, channels: int) -> None:
-    sheet = np.random.default_rng(0).integers(0, 255, (2, 3, 28, 20, channels), dtype=np.uint8)
-    save_sheet(sheet, tmp_path / "sheet.png")
-    with Image.open(tmp_path / "sheet.png") as image:
-        assert image.mode == ("L" if channels == 1 else "RGB")
-        assert image.size == (3 * 80 + 2 * 2, 2 * 112 + 2)
-        pixels = np.asarray(image).reshape(226, 244, channels)
-    assert (pixels[:112, :80] == sheet[0, 0].repeat(4, axis=0).repeat(4, axis=1)).all()
-    assert (pixels[114:, 164:] == sheet[1, 2].repeat(4, axis=0).repeat(4, axis=1)).all()
-    assert (pixels[112:114] == 255).all()
+def test_rows_are_named_and_small_images_enlarged_by_whole_pixels(
+    tmp_path: Path, channels: int
+) -> None:
+    sheet = np.random.default_rng(0).integers(1, 255, (2, 3, 30, 20, channels), dtype=np.uint8)
+    drawn = []
+    for names in (("x", "o"), ("", "")):
+        save_sheet(sheet, tmp_path / "sheet.png", names=names, lines=("all of them",))
+        with Image.open(tmp_path / "sheet.png") as image:
+            drawn.append(np.asarray(image))
+    shown = np.broadcast_to(sheet[0, 0], (30, 20, 3)).repeat(8, axis=0).repeat(8, axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(drawn[0][:, 24:184], 240, axis=0)
+    assert any((windows[top].transpose(2, 0, 1) == shown).all() for top in range(len(windows)))
+    assert drawn[0].shape[0] > drawn[1].shape[0], "names need room"
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]

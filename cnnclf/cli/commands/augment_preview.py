@@ -89,14 +89,16 @@ def _draw_together(
     seed = plan.config.runtime.seed
     originals = np.stack([example.pixels for example in examples])
     sheet = vary_together(originals, plan.operations, variants=variants, seed=seed)
-    save_sheet(sheet, path)
     labels, manifest = dataset.labels, dataset.manifest
     shown = [
         (number, labels[manifest.class_indices[example.row]], manifest.paths[example.row])
         for number, example in enumerate(examples, 1)
     ]
     operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
-    out.note(f"augmentation {plan.config.augment.preset}: {operations}")
+    described = f"augmentation {plan.config.augment.preset}: {operations}"
+    names = [f"{number} {label}" for number, label, _ in shown]
+    save_sheet(sheet, path, names=names, lines=(f"Left: the images. {described}",))
+    out.note(described)
     out.table("", ("row", "label", "path"), rows=shown)
     out.line(f"wrote {path}")
     out.json(
@@ -121,7 +123,11 @@ def _draw_each(plan: "TrainPlan", dataset: "Dataset", path: Path, variants: int)
         variants=variants,
         seed=plan.config.runtime.seed,
     )
-    save_sheet(sheet, path)
+    titles = [f"{name} {strength:g}" for name, strength in rows]
+    active = ", ".join(plan.operations) or "none"
+    save_sheet(
+        sheet, path, names=titles, lines=(f"Left: the image. Active in training: {active}.",)
+    )
     out.table(
         "",
         ("row", "operation", "strength", "what it does", "active"),
