@@ -10,6 +10,7 @@ from cnnclf.importers.scan import Scan
 from cnnclf.names import count_of, name_some
 
 _EXAMPLES = 3
+_MANY_LABELS = 10
 
 
 def report_duplicates(
@@ -121,6 +122,13 @@ def report_labels(counts: Counts, unread: Mapping[str, int]) -> list[str]:
         warnings.append(
             f"labels without training images, only in val or test, so they cannot be learned: "
             f"{name_some(untrained)}"
+        )
+    total = sum(sum(each.values()) for each in counts.values())
+    if len(labels) >= _MANY_LABELS and 2 * len(labels) > total:
+        warnings.append(
+            f"{count_of(total, 'image')} have {len(labels):,} different labels, too few of each to "
+            "learn: if they are amounts, make a column of ranges; if they are names of files or "
+            "persons, give another --label-column"
         )
     bare = [label for label in labels if not any(each[label] for each in counts.values())]
     if bare:

@@ -219,12 +219,15 @@ def _make_thumbnail(path: str, evidence: Evidence) -> str:
 
 
 def _draw_sizes(evidence: Evidence) -> "Markup | str":
-    """Draw the width and height of images, by class; of many images some."""
+    """Draw the width and height of images, by class; of many images some; one size in words."""
     numbers, labels = evidence.facts.numbers, evidence.dataset.labels
     rows = evidence.facts.usable
-    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MAX_DOTS])
     if len(rows) < 2:
         return ""
+    first = numbers[rows[0]]
+    if all((numbers[side][rows] == first[side]).all() for side in ("width", "height")):
+        return f"All images are {first['width']} pixels wide and {first['height']} high."
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_MAX_DOTS])
     sizes = np.stack([numbers["width"][rows], numbers["height"][rows]], axis=1)
     lines = []
     for index in np.unique(evidence.classes[rows]).tolist():
@@ -251,13 +254,20 @@ def _make_sheets(evidence: Evidence) -> Iterator[tuple[str, str, int]]:
         images = []
         for row in rng.permutation(rows)[:_SAMPLES].tolist():
             with suppress(ImageError):
-                images.append(evidence.dataset.reduce(evidence.dataset.file(row), _SAMPLE).image)
+                image = evidence.dataset.reduce(evidence.dataset.file(row), _SAMPLE).image
+                images.append(_enlarge(image.convert("RGB")))
         if images:
             sheet = Image.new("RGB", (_SAMPLE * len(images), _SAMPLE), (128, 128, 128))
             for place, image in enumerate(images):
                 left = place * _SAMPLE + (_SAMPLE - image.width) // 2
                 sheet.paste(image, (left, (_SAMPLE - image.height) // 2))
             yield label, as_data(sheet), len(images)
+
+
+def _enlarge(image: Image.Image) -> Image.Image:
+    """Enlarge a small image by whole pixels, so that it can be seen."""
+    factor = max(1, _SAMPLE // max(image.size))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def _count_images(evidence: Evidence) -> dict[str, dict[str, int]]:

@@ -209,9 +209,10 @@ def describe_judge(accuracy: float, images: int) -> str:
     """
     words = f"a classifier that agrees with {100 * accuracy:.0f} % of the labels"
     if accuracy < _TRUSTED:
+        wrong = round((1 - accuracy) * images)
         words += (
-            ", which is too weak to judge: if every label were right, it would still contradict "
-            f"about {round((1 - accuracy) * images):,} of {images:,}"
+            ", which is too weak to judge, and --relabel may make them worse: if every label were "
+            f"right, it would still contradict about {wrong:,} of {images:,}"
         )
     return words
 

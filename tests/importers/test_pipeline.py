@@ -289,6 +289,15 @@ def test_labels_that_look_alike_are_reported(tmp_path: Path) -> None:
     assert any("'Cat' and 'cat '" in text for text in progress.warnings)
 
 
+@pytest.mark.parametrize(("images", "is_said"), [(1, True), (2, False)])
+def test_nearly_as_many_labels_as_images_are_warned_of(
+    tmp_path: Path, images: int, is_said: bool
+) -> None:
+    source = draw_classes(tmp_path / "photos", {f"{20 + n * 1.3:.1f}": images for n in range(10)})
+    report, _, _ = run(source, tmp_path / "data")
+    assert any("different labels, too few" in text for text in report.warnings) == is_said
+
+
 def test_labels_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
     source = draw_classes(tmp_path / "photos", {"caf\u00e9": 3, "cafe\u0301": 2, "tea": 3})
     (source / "cafe\u0301" / "bad.png").write_bytes(b"no image")

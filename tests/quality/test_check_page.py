@@ -1,5 +1,6 @@
 """check.html: complete in itself, readable without its script, and safe whatever names hold."""
 
+import base64
 import csv
 import io
 import json
@@ -11,9 +12,12 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cnnclf.config import CheckConfig
+from cnnclf.importers import open_dataset
 from cnnclf.progress import Silent
 from cnnclf.quality import check_page
 from cnnclf.quality.checking import QualityReport, check_dataset, write_report
@@ -117,6 +121,24 @@ def test_the_classes_are_drawn(written: tuple[str, QualityReport]) -> None:
     assert row is not None
     assert 'title="train: 20"' in row[1]
     assert 'title="test: 6"' in row[1]
+
+
+def test_small_images_of_one_size_are_enlarged(tmp_path: Path) -> None:
+    for label, value in (("a", 60), ("b", 190)):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.full((20, 28), value + number, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / label / f"{number}.png")
+    dataset = open_dataset(tmp_path / "set", progress=Silent())
+    report, evidence = check_dataset(dataset, config=CheckConfig(), progress=Silent())
+    page = check_page.render_page((), evidence, not_run={})
+    assert report.images == 12
+    assert "All images are 28 pixels wide and 20 high." in page
+    sheet = next(attrs["src"] for attrs in Page(page).find("img", "sheet")) or ""
+    with Image.open(io.BytesIO(base64.b64decode(sheet.partition(",")[2]))) as image:
+        gray = np.asarray(image.convert("L"))
+    dark = abs(gray[:, :96].astype(int) - 63) < 10
+    assert dark.sum() > 0.9 * (3 * 28) * (3 * 20)
 
 
 def test_names_are_text(written: tuple[str, QualityReport]) -> None:
