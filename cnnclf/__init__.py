@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         tune,
     )
     from cnnclf.config import (
+        CalibrateConfig,
         CheckConfig,
         ConvolveConfig,
         EvaluateConfig,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CalibrateConfig",
     "CheckConfig",
     "Classifier",
     "CnnclfError",

@@ -144,9 +144,9 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "batch normalization",
-        "Scales each feature map to mean 0 and spread 1 over the batch, then by two learned "
-        "numbers. Training tolerates higher learning rates. Predictions use averages that were "
-        "collected during training.",
+        "Scales each feature map to mean 0 and standard deviation 1 over the batch, then scales "
+        "and shifts it by two learned numbers. Training tolerates higher learning rates. "
+        "Predictions use averages that were collected during training.",
         settings=("model.batch_norm", "model.norm_scale"),
         aliases=("batch norm", "batchnorm"),
     ),
@@ -172,7 +172,7 @@ TERMS: tuple[Term, ...] = (
         "class imbalance",
         "Some classes have many more training images than others, so the network prefers them. "
         "Weights make rare classes count more in the loss, sampling shows them more often, and "
-        "focal loss turns to images that are still wrong.",
+        "focal loss makes images that are still wrong count more.",
         settings=("training.balance", "training.focal_gamma"),
         aliases=("focal loss", "class weights"),
     ),
@@ -191,9 +191,9 @@ TERMS: tuple[Term, ...] = (
     Term(
         "coverage",
         "The fraction of images that are labeled at all if predictions below a threshold are "
-        "left to people. The risk is the error rate among those. The lower the risk at a given "
-        "coverage, the better the probabilities sort right from wrong: AURC and AUGRC are areas of "
-        "this curve, the lower the better.",
+        "left to people. The risk is the error rate among the labeled ones. The lower the risk "
+        "at a given coverage, the better the probabilities sort right from wrong: AURC and AUGRC "
+        "are areas of this curve, the lower the better.",
         aliases=("risk", "risk coverage", "threshold", "selective prediction", "aurc", "augrc"),
     ),
     Term(
@@ -224,14 +224,14 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "epoch",
-        "Every training image is used once.",
+        "One pass through all training images.",
         settings=("training.epochs", "training.minutes", "head.epochs", "tail.epochs"),
     ),
     Term(
         "evidence map",
-        "Shows what each place of an image adds to the logit of a class: red for it, blue against "
-        "it. Exact where the last layer is the only dense one: the places and the bias add up to "
-        "the logit.",
+        "Shows what each place of an image adds to the logit of a class: red for it, blue "
+        "against it. Exact where the last layer is the only dense one: the places and the bias "
+        "add up to the logit. It is a class activation map (CAM) with both signs.",
         aliases=("class activation map", "cam", "grad-cam"),
     ),
     Term(
@@ -378,8 +378,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "pooling",
-        "Replaces each window of a feature map by its maximum or mean. The map gets smaller, small "
-        "shifts stop to matter, and later layers see more of the image.",
+        "Replaces each window of a feature map by its maximum or mean. The map gets smaller, "
+        "small shifts no longer matter, and later layers see more of the image.",
         settings=(
             *("model.pooling", "model.pool_size", "model.pool_stride", "model.pool_last"),
             "model.pool_after",
@@ -413,9 +413,9 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "set of labels",
-        "Labels that hold the true one at a promised rate (conformal prediction): one if the "
-        "network is certain, more if it is not. LAC makes the smallest sets, APS and RAPS larger "
-        "ones for hard images.",
+        "Labels that hold the true one at a promised rate (a prediction set of conformal "
+        "prediction): one if the network is certain, more if it is not. LAC makes the smallest "
+        "sets, APS and RAPS larger ones for hard images.",
         aliases=("label set", "sets of labels", "conformal prediction", "lac", "aps", "raps"),
     ),
     Term(
@@ -425,8 +425,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "spectrogram",
-        "A sound as an image: time from left to right, pitch from bottom to top, brighter where it "
-        "is louder.",
+        "A sound as an image: time from left to right, frequency from bottom to top, brighter "
+        "where it is louder.",
         settings=("data.seconds",),
         aliases=("sound",),
     ),
@@ -488,8 +488,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term(
         "whitening",
-        "Fixed weights of a first layer that turn patches of images into values without "
-        "correlation, all of one size. Brightness and large shapes no longer drown out details.",
+        "Fixed weights of a first layer that turn patches of images into uncorrelated values of "
+        "equal variance. Brightness and large shapes no longer drown out details.",
         settings=("model.whiten",),
     ),
 )

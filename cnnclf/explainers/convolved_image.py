@@ -181,12 +181,13 @@ def _explain_padding(kernel: Kernel, sliding: Sliding) -> list[str]:
 
 def _read_pixels(image: Path | Pixels, config: ConvolveConfig) -> tuple[Pixels, list[str]]:
     """Read the image at its own size, if that is not too large."""
+    notes = []
     if isinstance(image, np.ndarray):
         (height, width), is_gray = image.shape[:2], image.ndim == 2 or image.shape[2] == 1
     else:
         info = inspect_image(image, exact=False)
         height, width, is_gray = info.height, info.width, info.mode in _GRAY_MODES
-    notes = []
+        notes += [f"the image: {info.note}"] if info.note else []
     size = config.image_size
     if size == "auto":
         scale = min(1.0, MAX_SIDE / max(height, width))

@@ -120,7 +120,7 @@ EXPLAINERS: tuple[ExplainerRow, ...] = (
     ),
     ExplainerRow(
         "filters",
-        "kernels, and the patches of training images that excite the filters of --layer most",
+        "kernels, and the patches of training images that activate the filters of --layer most",
         f"{_HERE}.filter_patches:explain_filters",
         is_of_layer=True,
         needs_convolution=True,

@@ -1,4 +1,4 @@
-"""What filters look for: kernels of the first layer, and the patches that excite filters most."""
+"""What filters look for: kernels of the first layer, and the patches that activate filters most."""
 
 import numpy as np
 import numpy.typing as npt
@@ -67,13 +67,13 @@ def _draw_patches(
         best[str(channel)] = [images.paths[index] for index in top]
     size = f"{field.height} x {field.width}"
     line = (
-        f"Per filter of {step.name}, the patches that excite it most in {images.words}, at most one"
-        f" per image, cut at its receptive field ({size} pixels; gray lies beyond the image). The"
-        " numbers are activations."
+        f"Per filter of {step.name}, the patches that activate it most in {images.words}, at most"
+        f" one per image, cut at its receptive field ({size} pixels; gray lies beyond the image)."
+        " The numbers are activations."
     )
     return Explanation(
         rows=rows,
-        title=f"What excites the filters of {step.name}",
+        title=f"What activates the filters of {step.name}",
         lines=[line, f"The {len(order)} most active of {strongest.shape[1]} filters."],
         summary=f"{len(order)} of {strongest.shape[1]} filters of {step.name}, {images.words}",
         scores={"layer": step.name, "images": best},

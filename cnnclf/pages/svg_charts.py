@@ -92,7 +92,8 @@ def draw_lines(
         parts.append(
             f'<text class="dim" x="{_LEFT - 5}" y="{at + 4:.1f}" text-anchor="end">{shown}</text>'
         )
-    is_counted = all(float(point[0]).is_integer() for point in every) and x_high - x_low > 1
+    is_whole = all(float(point[0]).is_integer() for point in every)
+    is_counted = is_whole and (x_high - x_low > 1 or x == "epoch")  # fractions run from 0 to 1
     for tick in _ticks(x_low, x_high, count=max(2, min(5, width // 60))):
         if is_counted and not float(tick).is_integer():
             continue  # there is no epoch 1.5

@@ -16,7 +16,7 @@ _TRACED: Final = {
     "update_ratio": "change of the weights per step, as a fraction of them",
     "dead_fraction": "fraction of dead units",
     "activation_mean": "mean of the activations",
-    "activation_spread": "spread of the activations",
+    "activation_spread": "standard deviation of the activations",
 }
 MAX_DOTS: Final = 40
 _SMALL: Final = (164, 170)

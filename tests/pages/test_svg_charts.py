@@ -23,6 +23,17 @@ def test_points_are_to_scale() -> None:
     assert found[1] == pytest.approx((248, 124))
 
 
+def test_two_epochs_have_two_ticks_and_fractions_have_several() -> None:
+    lines = [Line("loss", [(1.0, 2.0), (2.0, 1.0)], 0)]
+    across = re.compile(r'text-anchor="middle">([\d.]+)</text>')
+    assert across.findall(str(draw_lines(lines, label="x", x="epoch", y_range=(0, 9)))) == [
+        "1",
+        "2",
+    ]
+    corner = [Line("", [(0.0, 0.0), (1.0, 1.0)], 0)]
+    assert "0.4" in across.findall(str(draw_lines(corner, label="x", x="recall", y_range=(0, 9))))
+
+
 def test_there_are_no_ticks_between_epochs() -> None:
     epochs = Line("a", [(1, 0.0), (2, 0.5), (3, 1.0)])
     assert ">1</text>" in str(draw_lines([epochs], label="x", y_range=(0, 9), size=(460, 260)))

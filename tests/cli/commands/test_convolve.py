@@ -35,6 +35,13 @@ def test_the_size_formula_and_the_arithmetic_are_printed(cli: Cli, ramp: Path) -
     assert "sum of the products: 80" in result.stdout
 
 
+def test_what_is_unusual_about_the_image_is_said(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "camera.png"
+    Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 10).save(path)
+    result = cli("convolve", path)
+    assert "the image: 16-bit; dark: brightest value 3990 of 65535" in result.stderr
+
+
 def test_json_has_all_numbers(cli: Cli, ramp: Path) -> None:
     arguments = ("--filter", "blur", "--pool", "average", "--show-arithmetic", "0,0", "--json")
     result = cli("convolve", ramp, *arguments)
