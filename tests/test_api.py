@@ -56,6 +56,8 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     check_an_array_and_its_file_are_the_same_image(walked)
     check_files_folders_and_failures_keep_their_order(walked)
     check_a_classifier_is_shown_in_one_line(walked)
+    check_a_dataset_is_shown_in_one_line(walked)
+    check_a_result_is_shown_in_one_line(walked)
     check_no_images_give_no_predictions(walked)
     check_wrong_images_are_refused(walked)
     check_a_run_directory_in_use_is_refused(walked)
@@ -103,6 +105,21 @@ def check_files_folders_and_failures_keep_their_order(walked: dict[str, Any]) ->
 def check_a_classifier_is_shown_in_one_line(walked: dict[str, Any]) -> None:
     shown = repr(walked["classifier"])
     assert re.fullmatch(r"Classifier\('.*best': \d+x\d+x3 to 2 labels, \w+ in \w+\)", shown)
+
+
+def check_a_dataset_is_shown_in_one_line(walked: dict[str, Any]) -> None:
+    shown = repr(walked["dataset"])
+    assert re.fullmatch(r"Dataset\('.*': \d+ images of 2 classes\)", shown)
+    assert re.fullmatch(
+        r"QualityReport\('.*': \d+ images, .*\)", repr(cnnclf.check(walked["dataset"]))
+    )
+
+
+def check_a_result_is_shown_in_one_line(walked: dict[str, Any]) -> None:
+    shown = repr(walked["result"])
+    assert re.fullmatch(
+        r"TrainResult\('.*', \d+ epochs?, report=Report\(test accuracy .*\)\)", shown
+    )
 
 
 def check_no_images_give_no_predictions(walked: dict[str, Any]) -> None:

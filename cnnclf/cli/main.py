@@ -17,13 +17,22 @@ from cnnclf.cli.option_hints import find_run, suggest_for_extra, suggest_option,
 from cnnclf.cli.output import out
 from cnnclf.cli.streams import secure_streams
 from cnnclf.cli.typer_errors import ClickException, NoArgsIsHelpError, NoSuchOption, describe_number
-from cnnclf.errors import CnnclfError, ExitCode, MissingPackageError, one_line, with_causes
+from cnnclf.errors import (
+    CnnclfError,
+    ExitCode,
+    MissingPackageError,
+    UsageError,
+    one_line,
+    with_causes,
+)
 from cnnclf.files import is_disk_full
 from cnnclf.packages import suggest_install
 from cnnclf.signals import process_end
 from cnnclf.workspaces import use_own_temporary_directory
 
 PROGRAM = "cnnclf"
+_COMPLETE = f"_{PROGRAM.upper()}_COMPLETE"
+_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
 
 def run() -> None:
@@ -74,11 +83,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _invoke(arguments: list[str]) -> int:
     root = build_root()
-    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+    arguments = _take_shell(arguments)
+    if _COMPLETE in os.environ:
         root.main(args=arguments, prog_name=PROGRAM)  # a request of the shell; ends in SystemExit
     with root.make_context(PROGRAM, arguments) as context:
         result = root.invoke(context)
     return result if isinstance(result, int) else ExitCode.OK
+
+
+def _take_shell(arguments: list[str]) -> list[str]:
+    """Turn `--show-completion SHELL` into a request of that shell; Typer would ignore the name.
+
+    Raises:
+        UsageError: There is no completion for the shell, or it is to be installed for another one.
+    """
+    option, shell = (*arguments, "", "")[:2]
+    if not shell or option not in ("--show-completion", "--install-completion"):
+        return arguments
+    if option == "--install-completion":
+        raise UsageError(
+            f"{option} {shell}: it installs for the shell that it runs in, without a name",
+            f"{PROGRAM} --show-completion {shell} prints what that shell has to run",
+        )
+    if shell not in _SHELLS:
+        raise UsageError(f"{option} {shell}: expected one of {', '.join(_SHELLS)}")
+    os.environ[_COMPLETE] = f"source_{shell}"
+    return []
 
 
 def _take_traceback(argv: Sequence[str]) -> tuple[list[str], bool]:

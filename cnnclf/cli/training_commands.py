@@ -1,5 +1,6 @@
 """What the commands that train share: options, --resume and --dry-run."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -289,6 +290,7 @@ def _begin(
         out.pairs("", describe_plan(plan, described))
         if extension is None:
             trainer.show_network(plan)
+        _warn_of_missing_gpu(plan.config.runtime.device)
         out.json({"plan": plan.to_dict(), "time": expect_time(plan)})
         return ExitCode.OK
     out.note_pairs((describe_plan if request.verbose else summarize)(plan, described))
@@ -306,6 +308,15 @@ def _begin(
         return run if extension is None else extension.begin(run)
 
     return _train(trainer, plan, dataset, make_run, resume=extension is not None, request=request)
+
+
+def _warn_of_missing_gpu(device: str) -> None:
+    """Warn if the training would end at once, as far as can be seen without a library."""
+    from cnnclf.hardware import is_gpu_usable
+
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if device.startswith("gpu") and not is_gpu_usable(backend):
+        out.warn(f"--device {device}: no usable GPU is found here; cnnclf doctor says why")
 
 
 def _train(

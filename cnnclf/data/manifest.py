@@ -36,6 +36,7 @@ from cnnclf.errors import DataError, UsageError
 from cnnclf.images.decode import ReducedImage, reduce_image
 from cnnclf.images.input_spec import KINDS
 from cnnclf.images.oddities import count_oddities
+from cnnclf.names import count_of
 
 __all__ = [
     "SKIPPED_NAME",
@@ -126,6 +127,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    def __repr__(self) -> str:
+        """Say what a notebook shows; not the paths of all images."""
+        labels = count_of(len(self.labels), "class")
+        return f"Dataset({str(self.directory)!r}: {count_of(len(self), 'image')} of {labels})"
 
     @property
     def name(self) -> str:

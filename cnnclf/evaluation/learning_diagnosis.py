@@ -5,7 +5,9 @@ The limits are rules of thumb. Each sentence names the figure that it was drawn 
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from cnnclf.bounded import read_table
@@ -90,12 +92,18 @@ def _find_overfitting(history: Rows) -> list[str]:
         return []
     best = min(range(len(losses)), key=losses.__getitem__)
     train = _column(history, "loss")
-    rises = losses[-1] > max(losses[best] * _MIN_RISE, _NOTHING) and train[-1] < train[best]
-    if not rises or len(losses) - 1 - best < _MIN_OVERFIT:
+    # Where losses are noisy, the lowest is chance: means of several epochs are compared.
+    size = max(_MIN_OVERFIT, len(losses) // 8)
+    means = [fmean(losses[at : at + size]) for at in range(len(losses) - size + 1)]
+    before, after = min(means), means[-1]
+    if len(losses) - 1 - best < _MIN_OVERFIT or train[-1] >= train[best]:
+        return []
+    noise = stdev(two - one for one, two in pairwise(losses[best:])) / math.sqrt(size)
+    if after <= max(before * _MIN_RISE, before + 3 * noise, _NOTHING):
         return []
     sentence = (
-        f"overfitting since epoch {best + 1}: the val loss rose from {losses[best]:.3g} to "
-        f"{losses[-1]:.3g} while the training loss fell; try more augmentation, dropout or weight "
+        f"overfitting since epoch {best + 1}: the val loss rose from {before:.3g} to "
+        f"{after:.3g} while the training loss fell; try more augmentation, dropout or weight "
         "decay"
     )
     return [sentence]

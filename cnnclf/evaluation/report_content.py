@@ -87,6 +87,10 @@ class Report:
     robustness: Robustness | None = None
     failed_at_import: int = 0
 
+    def __repr__(self) -> str:
+        """Say what a notebook shows; `to_dict` has all figures."""
+        return f"Report({self.split} accuracy {self.headline}, {str(self.directory)!r})"
+
     @property
     def headline(self) -> str:
         """The accuracy with its confidence interval, in one line."""

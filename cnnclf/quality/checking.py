@@ -56,6 +56,12 @@ class QualityReport:
     label_accuracy: float | None
     seconds: float
 
+    def __repr__(self) -> str:
+        """Say what a notebook shows; `findings` and `by_check()` have the rest."""
+        found = ", ".join(f"{check.name} {len(each)}" for check, each in self.by_check())
+        images = count_of(self.images, "image")
+        return f"QualityReport({str(self.dataset)!r}: {images}, {found or 'no findings'})"
+
     def by_check(self) -> list[tuple[Check, list[Finding]]]:
         """Return the checks that found something, the worst first, with their findings."""
         found: dict[str, list[Finding]] = {}

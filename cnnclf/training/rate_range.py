@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = 1e-6, 1.0
 _SMOOTHING = 0.9  # of the moving average of the loss
 _DIVERGED = 4.0  # times the lowest smoothed loss
+_MAX_PASSES = 20  # over the training images, where the loss still says something of rates
 _SKIPPED = 10  # steps at the start, whose average is noise
 
 
@@ -115,6 +116,13 @@ def try_rates(
     run = RunDirectory(Path())  # nothing is written
     work = Work(plan, dataset, run, runtime, progress=progress, ahead=ahead)
     batches, _ = build_batches(work)
+    passes = steps / len(batches)
+    if passes > _MAX_PASSES:
+        progress.warn(
+            f"each training image is seen {passes:.0f} times: the loss falls because the network "
+            "memorizes them, so the rate may be wrong for longer training; try more images, or "
+            "fewer --steps"
+        )
     # only with this schedule the rate can be set from outside
     optimizer = plan.config.optimizer.model_copy(update={"schedule": "plateau"})
     with runtime.scope():

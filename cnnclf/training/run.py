@@ -23,6 +23,7 @@ from cnnclf.evaluation.report_content import Report
 from cnnclf.files import format_bytes, read_json
 from cnnclf.inference.calibration_data import FIELD
 from cnnclf.inference.classifier import Classifier
+from cnnclf.names import count_of
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
@@ -64,6 +65,11 @@ class TrainResult:
     state: TrainingState
     report: Report | None
     failed: int = 0
+
+    def __repr__(self) -> str:
+        """Say what a notebook shows; `history` and `report` have the figures."""
+        epochs = count_of(self.state.epoch, "epoch")
+        return f"TrainResult({str(self.run.path)!r}, {epochs}, report={self.report})"
 
     @property
     def history(self) -> list[EpochRow]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.files import write_csv_atomic, write_json_atomic, write_text_atomic
+from cnnclf.names import count_of
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.state import Score
 from cnnclf.tuning.confirmation import Confirmation
@@ -66,6 +67,12 @@ class SearchResult:
     points: list[Point]
     scores: list[Score]
     test: str | None = None
+
+    def __repr__(self) -> str:
+        """Say what a notebook shows; `rows` is the leaderboard."""
+        tried = count_of(len(self.rows), "configuration")
+        run = str(self.run.path)
+        return f"SearchResult({str(self.directory)!r}: {tried}, {self.verdict}, run {run!r})"
 
     @property
     def verdict(self) -> str:

@@ -552,6 +552,30 @@ def test_completion_script(cli: Cli, monkeypatch: pytest.MonkeyPatch, shell: str
     assert "_CNNCLF_COMPLETE" in result.stdout
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_of_a_named_shell(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setenv("_CNNCLF_COMPLETE", "")  # restored afterwards
+    monkeypatch.delenv("_CNNCLF_COMPLETE")
+    result = cli("--show-completion", shell)
+    assert result.code == 0
+    assert f"complete_{shell}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--show-completion", "tcsh"), "expected one of bash, zsh, fish"),
+        (("--install-completion", "zsh"), "cnnclf --show-completion zsh prints"),
+    ],
+)
+def test_completion_of_the_wrong_shell(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
+    result = cli(*arguments)
+    assert result.code == 2
+    assert words in result.stderr
+
+
 def test_completion_of_options_and_sub_commands() -> None:
     assert "--sort" in complete("runs", "list", "--so")
     assert set(complete("runs", "")) >= {"list", "show", "compare"}

@@ -1,5 +1,6 @@
 """Each sentence is said when it is true, and not otherwise."""
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -43,6 +44,18 @@ def test_nothing_is_said_if_nothing_is_off() -> None:
 def test_what_is_off_is_said(rows: list[Any], trace: list[Any], words: str) -> None:
     [sentence] = diagnose(rows, trace)
     assert words in sentence
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lowest_loss_by_chance_is_no_overfitting(seed: int) -> None:
+    generator = Random(seed)
+    noisy = [generator.gauss(0.8, 0.1) for _ in range(40)]
+    noisy[5] = 0.4
+    loss = [1.0 - 0.02 * at for at in range(40)]
+    assert diagnose(history(loss, noisy)) == []
+    rising = [each + 0.02 * at for at, each in enumerate(noisy)]
+    [sentence] = diagnose(history(loss, rising))
+    assert "since epoch 6" in sentence
 
 
 def test_losses_near_zero_are_no_news() -> None:

@@ -135,6 +135,9 @@ def test_the_command_suggests_a_rate(cli: Cli, tmp_path: Path) -> None:
     again = f"cnnclf train {tmp_path / 'shapes'} --preset tiny --learning-rate "
     assert again in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rate.html", "shapes"]
+    assert "each training image is seen" not in result.stderr
     assert cli("lr-find", tmp_path / "shapes", "-o", page).code == 2
     given = ("--preset", "tiny", "--steps", "30", "--optimizer", "sgd", "--json")
     assert json.loads(cli("lr-find", tmp_path / "shapes", *given).stdout)["optimizer"] == "sgd"
+    often = cli("lr-find", tmp_path / "shapes", *given[:-1], "--batch-size", "1000")
+    assert "each training image is seen 30 times" in " ".join(often.stderr.split())

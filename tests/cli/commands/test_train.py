@@ -67,6 +67,17 @@ def test_a_folder_has_one_split_with_every_seed(cli: Cli, images: Path, command:
     assert found[0]["dataset"] == found[1]["dataset"]
 
 
+@pytest.mark.parametrize(("usable", "warned"), [(False, True), (True, False)])
+def test_a_dry_run_warns_of_a_device_that_is_not_there(
+    cli: Cli, images: Path, monkeypatch: pytest.MonkeyPatch, usable: bool, warned: bool
+) -> None:
+    monkeypatch.setattr("cnnclf.hardware.is_gpu_usable", lambda _backend: usable)
+    result = cli("train", images, "--dry-run", "--device", "gpu")
+    assert result.code == 0
+    assert ("--device gpu: no usable GPU is found" in result.stderr) == warned
+    assert "no usable GPU" not in cli("train", images, "--dry-run").stderr
+
+
 def test_a_dry_run_estimates_the_memory_from_the_batch_size(cli: Cli, images: Path) -> None:
     lines = {}
     for size in (8, 80):
