@@ -45,7 +45,7 @@ class MirroredVal:
         return (
             f"val images are labeled as well when they are mirrored (accuracy "
             f"{self.mirrored_accuracy:.4f}, not mirrored {self.accuracy:.4f}): if mirror images "
-            "keep their class, try --flip 0.5"
+            "keep their class, try --flip 0.5, or --augment medium, which flips as well"
         )
 
 
