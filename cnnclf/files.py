@@ -7,7 +7,6 @@ is ever seen. A directory is replaced by two renames, so that one complete versi
 import contextlib
 import csv
 import dataclasses
-import errno
 import hashlib
 import io
 import json
@@ -17,7 +16,6 @@ import re
 import secrets
 import shlex
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
@@ -25,16 +23,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cnnclf.bounded import check_regular, name_kind, parse_json, read_bytes
-from cnnclf.errors import CnnclfError, DeviceError, RunError, with_causes
-
-_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
-# Libraries pass on the message of the system, if anything.
-_FULL_WORDS = tuple(map(os.strerror, _FULL))
-_PROBE_BYTES = 1 << 20
-
-
-class DiskFullError(DeviceError):
-    """A disk or quota is full."""
+from cnnclf.errors import RunError
+from cnnclf.full_disks import is_full, write_error
 
 
 def safe_name(text: str, *, fallback: str) -> str:
@@ -186,7 +176,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)  # noqa: PTH105 (says what it does)
     except OSError as error:
-        if _is_full(error) or error.filename == str(temporary):
+        if is_full(error) or error.filename == str(temporary):
             raise write_error(path, error) from error
         raise
     finally:
@@ -240,7 +230,7 @@ def staging_directory(target: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
     except OSError as error:
-        if _is_full(error) or str(error.filename).startswith(str(temporary)):
+        if is_full(error) or str(error.filename).startswith(str(temporary)):
             raise write_error(target, error) from error
         raise
     finally:
@@ -333,68 +323,6 @@ def check_replaceable(target: Path) -> None:
         )
 
 
-@contextlib.contextmanager
-def reporting_full_disk(target: Path, *directories: Path) -> Iterator[None]:
-    """Report a full disk as the cause if a library fails to write in the block.
-
-    Libraries raise various errors then: OpenVINO about streams, TensorFlow about exhausted
-    resources. So after an error, the disks themselves are tested.
-
-    Args:
-        target: What is written, for the message.
-        *directories: Where it is written; the directory of temporary files is tested too.
-
-    Raises:
-        DiskFullError: The block failed and a disk is full.
-    """
-
-    def report(_: object, error: BaseException | None, __: object) -> None:
-        is_foreign = isinstance(error, Exception) and not isinstance(error, CnnclfError)
-        if error is None or not (is_foreign or isinstance(error, (RunError, DiskFullError))):
-            return
-        if is_disk_full(error):
-            raise _full_error(target) from error
-        if any(os.strerror(errno.EFBIG) in str(each) for each in with_causes(error)):
-            raise _limit_error(target) from error
-        places = list(directories)
-        with contextlib.suppress(FileNotFoundError):  # there is no directory of temporary files
-            places.append(Path(tempfile.gettempdir()))
-        for place in places:
-            fault = _try_to_write(place)
-            if fault is not None and (_is_full(fault) or fault.errno == errno.EFBIG):
-                error_of = _full_error if _is_full(fault) else _limit_error
-                raise error_of(target if place in directories else place) from error
-
-    with contextlib.ExitStack() as stack:
-        stack.push(report)
-        yield
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Return whether an error, or one of its causes, says that a disk or quota is full."""
-    return any(
-        isinstance(each, DiskFullError)
-        or (isinstance(each, OSError) and _is_full(each))
-        or any(words in str(each) for words in _FULL_WORDS)
-        for each in with_causes(error)
-    )
-
-
-def write_error(path: Path, error: OSError) -> CnnclfError:
-    """Return the error that says in one line why a file cannot be written."""
-    if _is_full(error):
-        return _full_error(path)
-    if error.errno == errno.EFBIG:
-        return DeviceError(
-            f"the file size limit was reached: cannot write {path}",
-            "raise the limit with ulimit -f, or write to another file system",
-        )
-    return RunError(
-        f"cannot write {path}: {error.strerror or error}",
-        "choose a writable directory with --out",
-    )
-
-
 def list_target(path: Path) -> list[str]:
     """Return the names in a directory that is to be written, sorted; none if there is none yet.
 
@@ -411,33 +339,3 @@ def _beside(target: Path, what: str) -> Path:
     """Return a hidden name next to a directory that no user would choose."""
     place = follow_link(target)
     return place.with_name(f".{place.name}.cnnclf-{what}")
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in _FULL
-
-
-def _full_error(path: Path) -> DiskFullError:
-    return DiskFullError(f"the disk is full: cannot write {path}", "free some space and try again")
-
-
-def _limit_error(path: Path) -> DiskFullError:
-    return DiskFullError(
-        f"the file size limit was reached: cannot write {path}", "raise it with ulimit -f"
-    )
-
-
-def _try_to_write(directory: Path) -> OSError | None:
-    """Write a little more, which alone shows that a quota is full; return what prevented it."""
-    probe = directory / f".{secrets.token_hex(4)}.cnnclf-probe"
-    try:
-        with probe.open("wb") as file:
-            file.write(bytes(_PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        return error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink()
-    return None

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnclf import files
+from cnnclf import files, full_disks
 from cnnclf.errors import DeviceError, MissingPackageError, RunError
 
 
@@ -210,8 +210,8 @@ def test_a_full_disk_is_reported_whatever_the_writer_calls_it(
     if isinstance(error, RunError):
         error.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with (
-        pytest.raises(files.DiskFullError, match=r"disk is full: cannot write .*model"),
-        files.reporting_full_disk(tmp_path / "model", tmp_path),
+        pytest.raises(full_disks.DiskFullError, match=r"disk is full: cannot write .*model"),
+        full_disks.reporting_full_disk(tmp_path / "model", tmp_path),
     ):
         raise error
 
@@ -226,8 +226,8 @@ def test_words_that_tell_nothing_make_the_disk_be_tried(
 
     monkeypatch.setattr(os, "fsync", fsync)
     with (
-        pytest.raises(files.DiskFullError if is_full else RuntimeError),
-        files.reporting_full_disk(tmp_path / "model", tmp_path / "none", tmp_path),
+        pytest.raises(full_disks.DiskFullError if is_full else RuntimeError),
+        full_disks.reporting_full_disk(tmp_path / "model", tmp_path / "none", tmp_path),
     ):
         raise RuntimeError("basic_ios::clear: iostream error")
     assert list(tmp_path.iterdir()) == []
@@ -240,7 +240,7 @@ def test_what_has_nothing_to_do_with_the_disk_passes(
     for error in (KeyboardInterrupt(), MissingPackageError("onnx is missing")):
         with (
             pytest.raises(type(error)) as caught,
-            files.reporting_full_disk(tmp_path / "model", tmp_path),
+            full_disks.reporting_full_disk(tmp_path / "model", tmp_path),
         ):
             raise error
         assert caught.value is error
@@ -357,13 +357,13 @@ def test_a_limit_of_file_sizes_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     words = f"{os.strerror(errno.EFBIG)} [Op:SaveV2]"
     with (
         pytest.raises(DeviceError, match="the file size limit was reached"),
-        files.reporting_full_disk(tmp_path / "model", tmp_path),
+        full_disks.reporting_full_disk(tmp_path / "model", tmp_path),
     ):
         raise RuntimeError(words)
     fault = OSError(errno.EFBIG, "too large")
-    monkeypatch.setattr(files, "_try_to_write", lambda _: fault)
+    monkeypatch.setattr(full_disks, "_try_to_write", lambda _: fault)
     with (
         pytest.raises(DeviceError, match="the file size limit was reached"),
-        files.reporting_full_disk(tmp_path / "model", tmp_path),
+        full_disks.reporting_full_disk(tmp_path / "model", tmp_path),
     ):
         raise RuntimeError("iostream error")

@@ -25,7 +25,7 @@ from cnnclf.errors import (
     one_line,
     with_causes,
 )
-from cnnclf.files import is_disk_full
+from cnnclf.full_disks import is_disk_full
 from cnnclf.packages import suggest_install
 from cnnclf.signals import process_end
 from cnnclf.workspaces import use_own_temporary_directory

@@ -11,7 +11,8 @@ from cnnclf.bounded import MAX_IMAGE_BYTES, read_bytes
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import DataError, UsageError
-from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
+from cnnclf.files import check_replaceable, replace_directory_atomic
+from cnnclf.full_disks import write_error
 from cnnclf.progress import Progress
 from cnnclf.workspaces import remove_leftovers, workspace
 

@@ -14,7 +14,8 @@ from cnnclf.evaluation.predictions import Predictions
 from cnnclf.evaluation.report_content import Report
 from cnnclf.evaluation.report_tables import write_confusion, write_predictions
 from cnnclf.evaluation.robustness import draw_robustness
-from cnnclf.files import write_error, write_json_atomic
+from cnnclf.files import write_json_atomic
+from cnnclf.full_disks import write_error
 from cnnclf.names import count_of
 from cnnclf.runs.run_names import (
     CONFUSION_FIGURE_FILE,

@@ -34,10 +34,10 @@ from cnnclf.files import (
     follow_link,
     read_json,
     replace_directory_atomic,
-    reporting_full_disk,
     staging_directory,
     write_json_atomic,
 )
+from cnnclf.full_disks import reporting_full_disk
 from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
 from cnnclf.inference.calibration_data import FIELD, can_compare, load_calibration, save_calibration
 from cnnclf.inference.classifier import Classifier

@@ -25,7 +25,8 @@ from cnnclf.data.manifest import SKIPPED_NAME, Counts, is_dataset, save_dataset
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.data.manifest_versions import OWN_FILES
 from cnnclf.errors import DataError, UsageError
-from cnnclf.files import check_replaceable, replace_directory_atomic, write_error
+from cnnclf.files import check_replaceable, replace_directory_atomic
+from cnnclf.full_disks import write_error
 from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, compose_label
 from cnnclf.importers.layouts.folder_view import find_in_path
 from cnnclf.importers.reporting import (

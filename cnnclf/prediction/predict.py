@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from cnnclf.errors import DeviceError
-from cnnclf.files import write_error
+from cnnclf.full_disks import write_error
 from cnnclf.prediction.inputs import Found, ImageInputs
 from cnnclf.prediction.label_pipeline import ImageClassifier, PredictOptions, iter_batches
 from cnnclf.prediction.new_files import FolderWatch

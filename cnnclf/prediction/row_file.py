@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cnnclf.errors import UsageError
-from cnnclf.files import write_error
+from cnnclf.full_disks import write_error
 from cnnclf.prediction.job import (
     PredictionJob,
     check_job,

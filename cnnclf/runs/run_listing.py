@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.errors import RunError
-from cnnclf.files import write_error
+from cnnclf.full_disks import write_error
 from cnnclf.names import natural_key
 from cnnclf.runs.run_directory import RunDirectory, list_entries
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from cnnclf import __version__
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import list_target, safe_name, write_error, write_json_atomic
+from cnnclf.files import list_target, safe_name, write_json_atomic
+from cnnclf.full_disks import write_error
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, list_entries, still_training, utc_now
 from cnnclf.runs.run_names import PLAN_FILE, RECORD_FILE, RUN_VERSION, SETTINGS_FILE
 

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import read_json, write_error, write_json_atomic, write_text_atomic
+from cnnclf.files import read_json, write_json_atomic, write_text_atomic
+from cnnclf.full_disks import write_error
 from cnnclf.planning.plan import parse_plan
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Silent

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnclf.bounded import describe_fault, read_table
 from cnnclf.errors import RunError
-from cnnclf.files import read_json, write_csv_atomic, write_error
+from cnnclf.files import read_json, write_csv_atomic
+from cnnclf.full_disks import write_error
 from cnnclf.progress import Progress, TaskContext
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_lock import holding_run

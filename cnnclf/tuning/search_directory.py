@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import list_target, write_error
+from cnnclf.files import list_target
+from cnnclf.full_disks import write_error
 from cnnclf.names import name_some
 from cnnclf.runs.run_directory import RunDirectory, list_entries
 from cnnclf.runs.run_listing import remove_run

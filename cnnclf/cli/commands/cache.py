@@ -11,7 +11,8 @@ from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.data.cache import CACHE_KINDS, cache_dir, list_cache
 from cnnclf.errors import ExitCode, UsageError
-from cnnclf.files import format_bytes, write_error
+from cnnclf.files import format_bytes
+from cnnclf.full_disks import write_error
 from cnnclf.names import count_of
 
 if TYPE_CHECKING:

@@ -25,15 +25,8 @@ from typing import Any
 
 from cnnclf.data.cache import cache_dir
 from cnnclf.errors import DeviceError, RunError
-from cnnclf.files import (
-    DiskFullError,
-    hash_file,
-    read_json,
-    remove_abandoned,
-    reporting_full_disk,
-    write_error,
-    write_json_atomic,
-)
+from cnnclf.files import hash_file, read_json, remove_abandoned, write_json_atomic
+from cnnclf.full_disks import DiskFullError, reporting_full_disk, write_error
 from cnnclf.hardware import read_cpu_features, read_cpu_name
 from cnnclf.progress import Progress
 from cnnclf.runs.run_names import ENGINE_CACHE

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from cnnclf.errors import RunError
-from cnnclf.files import write_error
+from cnnclf.full_disks import write_error
 
 KERAS_MEMBER = "model.weights.h5"
 HDF5_START = b"\x89HDF\r\n\x1a\n"

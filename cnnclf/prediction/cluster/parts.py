@@ -13,13 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import (
-    atomic_path,
-    check_replaceable,
-    follow_link,
-    replace_directory_atomic,
-    write_error,
-)
+from cnnclf.files import atomic_path, check_replaceable, follow_link, replace_directory_atomic
+from cnnclf.full_disks import write_error
 from cnnclf.prediction.job import PredictionJob, check_job, write_job
 from cnnclf.prediction.row_file import FILE_FORMATS, Mode, lock_rows
 from cnnclf.prediction.rows import Cell, Prediction, RowColumns

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf import files
+from cnnclf import files, full_disks
 from cnnclf.errors import DeviceError, MissingPackageError, RunError
 from cnnclf.inference.classifier import Classifier, _KerasLoader
 from cnnclf.inference.engines import choosing, engine_cache, engine_opening, engine_table
@@ -182,7 +182,7 @@ def test_where_nothing_can_be_written_it_works_and_says_what_it_costs(
 
 def convert_unless_full(model: Any, directory: Path) -> Path:
     """Convert, or fail as OpenVINO does where there is no room."""
-    if files._try_to_write(directory):
+    if full_disks._try_to_write(directory):
         with converting("Broken"):
             raise RuntimeError("basic_ios::clear: iostream error")
     return convert_to_openvino(model, directory)
@@ -198,7 +198,7 @@ def fill(monkeypatch: pytest.MonkeyPatch, broken: Any) -> Any:
             is_full = any(directory.is_relative_to(each) for each in full)
             return OSError(errno.ENOSPC, "full") if is_full else None
 
-        monkeypatch.setattr(files, "_try_to_write", try_to_write)
+        monkeypatch.setattr(full_disks, "_try_to_write", try_to_write)
 
     return call
 
@@ -243,7 +243,7 @@ def test_what_was_found_out_need_not_be_kept(used: Path, monkeypatch: pytest.Mon
         verdict.unlink()
 
     def full(path: Path, content: Any) -> None:
-        raise files.DiskFullError(f"the disk is full: cannot write {path}")
+        raise full_disks.DiskFullError(f"the disk is full: cannot write {path}")
 
     monkeypatch.setattr(engine_cache, "write_json_atomic", full)
     found, progress = load(used)
