@@ -30,8 +30,7 @@ def find_bits(dataset: "Dataset") -> tuple[int, int, int] | None:
         image has 16 bits.
     """
     manifest = dataset.manifest
-    rows = manifest.select("train")
-    rows = rows if len(rows) else np.arange(len(manifest))
+    rows = manifest.training_rows()
     deep = [row for row in rows.tolist() if "16-bit" in manifest.notes[row]]
     chosen = np.linspace(0, len(deep) - 1, min(len(deep), _MAX_IMAGES)).round().astype(int)
     total, images = np.zeros(2**_FULL_BITS, np.int64), 0

@@ -101,6 +101,11 @@ class Manifest:
             )
         return np.flatnonzero(self.splits == SPLITS.index(split))
 
+    def training_rows(self) -> npt.NDArray[np.intp]:
+        """Return the rows of train, or all of them if it is empty."""
+        rows = self.select("train")
+        return rows if len(rows) else self.select("all")
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:

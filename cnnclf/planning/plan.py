@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, TypeAdapter
 
 from cnnclf.bounded import describe_fault
@@ -202,9 +201,7 @@ def resolve_data(data: _Data, spec: InputSpec, **more: str) -> _Data:
 def is_gray(dataset: Dataset) -> bool:
     """Check whether all training images are gray."""
     manifest = dataset.manifest
-    rows = manifest.select("train")
-    rows = rows if len(rows) else np.arange(len(manifest))
-    return {manifest.modes[row] for row in rows} <= _GRAY_MODES
+    return {manifest.modes[row] for row in manifest.training_rows()} <= _GRAY_MODES
 
 
 def read_origin(path: Path) -> dict[str, str]:

@@ -43,8 +43,7 @@ def plan_sound(
         return None
     if not isinstance(setting, str):
         return SoundSpec(float(setting))
-    rows = dataset.manifest.select("train")
-    rows = rows if len(rows) else np.arange(len(dataset))
+    rows = dataset.manifest.training_rows()
     lengths = (dataset.manifest.widths[rows] - 1) * _ANY.hop / _ANY.sample_rate
     typical = float(np.percentile(lengths, _PERCENTILE))
     # A length such as 0.7000000001 is 0.7.

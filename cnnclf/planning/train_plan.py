@@ -4,8 +4,6 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
-
 from cnnclf.augmentation.table import choose_operations
 from cnnclf.config import AugmentConfig, TrainConfig, TrainingConfig, apply_preset
 from cnnclf.data.manifest import Dataset
@@ -230,8 +228,7 @@ def _remark(val_count: int) -> tuple[str, ...]:
 
 def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) -> InputSpec:
     manifest = dataset.manifest
-    rows = manifest.select("train")
-    rows = rows if len(rows) else np.arange(len(manifest))
+    rows = manifest.training_rows()
     heights, widths = manifest.heights[rows], manifest.widths[rows]
     size, color, fit = config.data.image_size, config.data.color, config.data.fit
     sound = plan_sound(config.data.seconds, dataset, reasons=reasons)

@@ -88,8 +88,7 @@ def choose_samples(dataset: "Dataset") -> dict[str, list[ShownImage]]:
     """Return training images of each class, evenly chosen; fewer of each if there are many."""
     each = max(1, min(_MAX_SAMPLES, _SAMPLES // max(1, len(dataset.labels))))
     manifest = dataset.manifest
-    rows = manifest.select("train")
-    rows = rows if len(rows) else manifest.select("all")
+    rows = manifest.training_rows()
     found = {}
     for index, label in enumerate(dataset.labels[:_SAMPLES]):
         own = rows[manifest.class_indices[rows] == index]
