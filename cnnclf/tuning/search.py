@@ -373,30 +373,16 @@ def run_search(
         progress: As of `Search`.
         ray: As of `Search`.
         track: As of `Search`.
-        final: Whether to evaluate the winner on the test split, once.
+        final: Whether to evaluate the winner on the test split, which the search did not use.
 
     Raises:
-        CnnclfError: As `Search.run` and `evaluate_winner` do.
+        CnnclfError: As `Search.run` does.
+        DataError: The dataset has no test split, or is missing.
     """
     result = Search(directory, request, progress, ray=ray, track=track).run()
     if final:
-        result = evaluate_winner(result, request, progress=progress)
+        dataset = load_dataset(request.dataset)
+        test = evaluate_trial(result.run, dataset, split="test", progress=progress)
+        result = replace(result, test=test)
     write_result(result)
     return result
-
-
-def evaluate_winner(
-    result: SearchResult, request: SearchRequest, *, progress: Progress
-) -> SearchResult:
-    """Evaluate the winner on the test split, which the search did not use.
-
-    Returns:
-        The result with the accuracy on test.
-
-    Raises:
-        DataError: The dataset has no test split, or is missing.
-    """
-    dataset = load_dataset(request.dataset)
-    return replace(
-        result, test=evaluate_trial(result.run, dataset, split="test", progress=progress)
-    )

@@ -7,9 +7,9 @@ from cnnclf.files import read_json
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Silent
+from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_lock import holding_run
 from cnnclf.tuning import budget, leaderboard, search, workers
-from cnnclf.tuning.leaderboard import SearchResult
 from tests.conftest import Cli
 from tests.tuning.test_search import Player
 
@@ -155,15 +155,14 @@ def test_only_figures_that_were_drawn_are_named(
 def test_final_evaluates_the_winner_on_test(
     cli: Cli, tmp_path: Path, dataset: Path, player: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     evaluated: list[Path] = []
 
-    def evaluate(result: SearchResult, *_: object, **__: object) -> SearchResult:
-        evaluated.append(result.run.path)
-        return replace(result, test="0.9000 (45 of 50)")
+    def evaluate(run: RunDirectory, _: object, *, split: str, progress: object) -> str:
+        assert split == "test"
+        evaluated.append(run.path)
+        return "0.9000 (45 of 50)"
 
-    monkeypatch.setattr(search, "evaluate_winner", evaluate)
+    monkeypatch.setattr(search, "evaluate_trial", evaluate)
     directory = tmp_path / "search"
     words = ["--fix", "training.epochs=18", "--trials", "2", "--seeds", "1", "-o", directory]
     assert "0.9000" not in cli("tune", dataset, *words).stdout
