@@ -34,8 +34,8 @@ def mcnemar_mid_p(gained: int, lost: int) -> float:
     from scipy.special import bdtr
 
     changed, fewer = gained + lost, min(gained, lost)
-    odds = math.comb(changed, fewer) / 2**changed
-    return float(min(1.0, 2 * bdtr(fewer, changed, 0.5) - odds))
+    still_fewer = bdtr(fewer - 1, changed, 0.5) if fewer else 0.0
+    return float(min(1.0, bdtr(fewer, changed, 0.5) + still_fewer))
 
 
 def adjust_for_several(p_values: Sequence[float]) -> list[float]:
