@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -367,3 +368,16 @@ def test_a_limit_of_file_sizes_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         full_disks.reporting_full_disk(tmp_path / "model", tmp_path),
     ):
         raise RuntimeError("iostream error")
+
+
+def test_what_killed_processes_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    old, new = 7201, 3500
+    for name, age_s in ((".a.part", old), (".b.part", new), ("c.part", old), (".d.part", old)):
+        path = tmp_path / name
+        path.mkdir() if name == ".d.part" else path.write_text("x")
+        os.utime(path, (time.time() - age_s,) * 2)
+    files.remove_abandoned(tmp_path, ".*.part", hours=3)
+    assert len(list(tmp_path.iterdir())) == 4
+    files.remove_abandoned(tmp_path, ".*.part")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.part", "c.part"]
+    files.remove_abandoned(tmp_path / "none", "*")

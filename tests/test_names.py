@@ -1,9 +1,11 @@
 from collections.abc import Iterator
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnclf.names import count_of, name_some, natural_key, sort_in_chunks
+from cnnclf.names import count_of, name_some, natural_key, sort_in_chunks, suggest
 
 
 @given(st.lists(st.integers(0, 10**30), min_size=2, max_size=10))
@@ -67,3 +69,17 @@ def test_chunks_take_no_more_names_than_they_hold() -> None:
     names = sort_in_chunks(endless(), 10)
     assert [next(names) for _ in range(11)][::10] == ["1", "11"]
     assert taken == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("tran", {}, "did you mean train?"),
+        ("tran", {"count": 2}, "did you mean train or trial?"),
+        ("onx", {"option": "--format "}, "did you mean --format onnx?"),
+        ("zzz", {}, ""),
+        ("on", {"cutoff": 0.9}, ""),
+    ],
+)
+def test_similar_names_are_suggested(name: str, options: dict[str, Any], expected: str) -> None:
+    assert suggest(name, ["train", "trial", "onnx"], **options) == expected
