@@ -50,7 +50,8 @@ def find_term(name: str) -> Term:
     """
     found = _by_key().get(_key(name))
     if found is None:
-        near = get_close_matches(_key(name), _by_key(), n=3, cutoff=0.6)
+        cutoff = 0.6 if len(name) > _SHORT else 0.8  # short names are alike by chance
+        near = get_close_matches(_key(name), _by_key(), n=3, cutoff=cutoff)
         terms = list(dict.fromkeys(_by_key()[key].name for key in near))
         commands = " or ".join(f"cnnclf glossary {_quoted(term)}" for term in terms)
         raise UsageError(
@@ -87,6 +88,8 @@ def _by_key() -> dict[str, Term]:
         found.setdefault(_key(name), own)
     return found
 
+
+_SHORT = 4  # letters
 
 TERMS: tuple[Term, ...] = (
     Term(
@@ -394,6 +397,12 @@ TERMS: tuple[Term, ...] = (
         aliases=("recall", "f1", "macro f1", "precision recall curve", "average precision"),
     ),
     Term(
+        "quantization",
+        "Stores weights in fewer bits: float16 halves the size, int8 quarters it and also computes "
+        "with whole numbers, whose range is measured on images (calibration).",
+        aliases=("quantize", "int8"),
+    ),
+    Term(
         "receptive field",
         "The part of the image that a value of a feature map depends on. It grows from layer to "
         "layer, fastest by strides and pooling.",
@@ -446,6 +455,13 @@ TERMS: tuple[Term, ...] = (
         "temperature",
         "A number that divides all logits before softmax. Above 1, probabilities become less "
         "extreme; labels stay the same. It is fitted on the val split to calibrate them.",
+    ),
+    Term(
+        "test-time augmentation",
+        "Predicts several views of an image, such as the image and its mirror image, and averages "
+        "their logits. Often a little more accurate, and as many times slower; wrong where "
+        "mirroring changes the class.",
+        aliases=("tta", "views"),
     ),
     Term(
         "top-k",

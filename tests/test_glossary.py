@@ -40,10 +40,18 @@ def test_terms_are_few_sentences_under_one_name() -> None:
         ("padding", "padding"),
         ("AUC", "ROC curve"),
         ("MACs", "parameter"),
+        ("--views", "test-time augmentation"),
+        ("--quantize", "quantization"),
     ],
 )
 def test_a_term_is_found_by_its_names(name: str, found: str) -> None:
     assert find_term(name).name == found
+
+
+def test_short_names_are_not_taken_for_others_by_chance() -> None:
+    with pytest.raises(UsageError) as caught:
+        find_term("mAP")
+    assert caught.value.hint == "cnnclf glossary lists all terms"
 
 
 def test_every_metric_has_a_term() -> None:

@@ -24,13 +24,14 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "early-stop": ("patience",),
     "early-stopping": ("patience",),
     "epochs": ("head-epochs", "tail-epochs"),
-    "fp16": ("precision",),
+    "fp16": ("precision", "quantize"),
     "gpu": ("device",),
     "gradcam": ("show",),
-    "half": ("precision",),
+    "half": ("precision", "quantize"),
     "img-size": ("image-size",),
     "imgsz": ("image-size",),
     "input-size": ("image-size",),
+    "int8": ("quantize",),
     "kernel": ("filter", "kernel-size"),
     "learning-rate": ("head-learning-rate", "tail-learning-rate"),
     "lr": ("learning-rate", "head-learning-rate", "tail-learning-rate"),
@@ -57,7 +58,8 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "size": ("image-size",),
     "time": ("minutes",),
     "time-limit": ("minutes",),
-    "view": ("show",),
+    "tta": ("views",),
+    "view": ("show", "views"),
     "wd": ("weight-decay", "head-weight-decay", "tail-weight-decay"),
     "weight-decay": ("head-weight-decay", "tail-weight-decay"),
     "workers": ("threads",),
@@ -207,12 +209,28 @@ def suggest_option(
         option = "fix-splits" if bare == "fix" else bare
         return f"cnnclf import DATASET --{option} changes a dataset;"
     found = [f"--{each}" for each in _OTHER_NAMES.get(bare, ()) if f"--{each}" in options]
+    if not found and path == "cnnclf tune" and (key := _find_setting(bare)):
+        return f"--fix {key}=VALUE sets it in all trials;"
     if not found and bare in _ARGUMENTS and arguments:
         return f"give it without an option: {path} {' '.join(arguments)};"
     if not found:  # without the dashes, which would make short names alike
         near = get_close_matches(bare, [each.lstrip("-") for each in options], n=1)
         found = [f"--{each}" for each in near]
     return f"did you mean {' or '.join(found)}?" if found else ""
+
+
+def _find_setting(bare: str) -> str:
+    """Return the setting of trainings that an option without its dashes names, or nothing.
+
+    Options that have the same name in both commands, such as --image-size, are those of train.
+    """
+    from cnnclf.config import FinetuneConfig, TrainConfig, list_fields, option_name
+
+    names = {
+        option_name(key): key for kind in (FinetuneConfig, TrainConfig) for key in list_fields(kind)
+    }
+    others = (f"--{each}" for each in (bare, *_OTHER_NAMES.get(bare, ())))
+    return next((names[each] for each in others if each in names), "")
 
 
 def find_run(typed: Iterable[str | None]) -> str | None:

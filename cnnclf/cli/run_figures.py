@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnclf.cli.words import format_rate, format_seconds
+from cnnclf.cli.words import format_ms, format_rate, format_seconds
 from cnnclf.errors import RunError
 from cnnclf.files import read_json
 from cnnclf.names import join_sides
@@ -99,7 +99,7 @@ def format_figure(key: str, value: object) -> object:
         if key == "images_per_s":
             return format_rate(value)
         if key.endswith("_ms"):
-            return f"{value:.3g}"
+            return format_ms(value)
     return f"{value:,}" if isinstance(value, int) else value
 
 

@@ -42,6 +42,11 @@ def format_rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
+def format_ms(milliseconds: float) -> str:
+    """Return milliseconds with three digits, and never as a power of ten."""
+    return f"{milliseconds:.3g}" if milliseconds < 999.5 else f"{milliseconds:,.0f}"
+
+
 def safe_text(text: str) -> str:
     """Escape what a terminal would obey: control and line break characters, bidi overrides.
 

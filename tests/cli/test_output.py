@@ -13,7 +13,7 @@ import pytest
 from cnnclf.cli import live
 from cnnclf.cli.live import _bar_columns
 from cnnclf.cli.output import SCHEMA_VERSION, Output
-from cnnclf.cli.words import format_rate, format_seconds, format_value, safe_text
+from cnnclf.cli.words import format_ms, format_rate, format_seconds, format_value, safe_text
 from cnnclf.progress import STEPS
 
 LONG = "a-long-name-of-a-run-directory-without-any-space"
@@ -620,6 +620,9 @@ def test_format_quantities() -> None:
         "1 min 01 s",
         "1 h 00 min",
         "2 h 11 min",
+    ]
+    assert [format_ms(each) for each in (0.1234, 46.91, 999.4, 999.6, 3861.2)] == [
+        *("0.123", "46.9", "999", "1,000", "3,861"),
     ]
     assert [format_rate(each) for each in (0.123, 5.5, 12.3, 5054)] == [
         "0.12",

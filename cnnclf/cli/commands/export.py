@@ -10,7 +10,7 @@ from cnnclf.cli import options
 from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
-from cnnclf.cli.words import format_rate
+from cnnclf.cli.words import format_ms, format_rate
 from cnnclf.config import ExportConfig
 from cnnclf.errors import RunError, UsageError
 from cnnclf.exporters.format_table import EXPORTERS
@@ -102,7 +102,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
             ("95 % interval", *each(lambda side: f"{side.low:.4f} to {side.high:.4f}")),
             ("size", *each(lambda side: format_bytes(side.size_bytes))),
             ("images per second", *each(lambda side: format_rate(side.images_per_s))),
-            ("one image alone", *each(lambda side: f"{side.image_ms:.3g} ms")),
+            ("one image alone", *each(lambda side: f"{format_ms(side.image_ms)} ms")),
         ],
     )
     out.line()
