@@ -11,6 +11,7 @@ from typing import Annotated
 from cnnclf.cli.completion import complete_run
 from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
+from cnnclf.cli.output_files import check_directory_name
 from cnnclf.errors import UsageError
 from cnnclf.inference.engines.engine_table import ENGINES
 
@@ -68,8 +69,9 @@ def check_new(path: Path | None, *, overwrite: bool) -> None:
         overwrite: Whether --overwrite was given.
 
     Raises:
-        UsageError: It exists, and is not an empty directory.
+        UsageError: It exists, and is not an empty directory, or it is named like a file.
     """
+    check_directory_name(path)
     if path is None or overwrite or not os.path.lexists(path):
         return
     if path.is_dir() and not any(path.iterdir()):

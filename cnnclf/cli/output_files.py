@@ -6,6 +6,31 @@ from pathlib import Path
 
 from cnnclf.errors import UsageError
 
+# An option that names a directory was taken for one that names a file.
+_FILE_SUFFIXES = frozenset(
+    (
+        *(".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt", ".toml", ".html", ".htm", ".pdf"),
+        *(".png", ".jpg", ".jpeg", ".svg", ".gif", ".zip", ".tar", ".npz"),
+        *(".onnx", ".tflite", ".keras", ".xml", ".pb", ".h5", ".pt", ".pth", ".safetensors"),
+    )
+)
+
+
+def check_directory_name(path: Path | None) -> None:
+    """Refuse a directory for --out that is named like a file, unless it exists.
+
+    Args:
+        path: The directory; None if it was not given.
+
+    Raises:
+        UsageError: It is named like a file.
+    """
+    if path is not None and path.suffix.lower() in _FILE_SUFFIXES and not path.is_dir():
+        raise UsageError(
+            f"--out {path}: this command writes a directory with several files, not one file",
+            f"name the directory: --out {shlex.quote(str(path.with_suffix('')))}",
+        )
+
 
 def check_output(
     path: Path | None, option: str, *, endings: Sequence[str], overwrite: bool

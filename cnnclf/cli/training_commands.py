@@ -14,6 +14,7 @@ from cnnclf.cli.completion import complete_run
 from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
+from cnnclf.cli.output_files import check_directory_name
 from cnnclf.cli.plan_words import describe_plan, expect_time, summarize
 from cnnclf.cli.settings import blaming_options
 from cnnclf.cli.training_results import epoch_cells, show_finished, show_result
@@ -202,6 +203,7 @@ def extend_training(
     given = {key: attrgetter(key)(config) for key in request.given}
     extension, dataset = open_extension(path, given)
     if request.target is not None and not request.dry_run:
+        check_directory_name(request.target)
         check_new_run(request.target, overwrite=request.overwrite)
     return _begin(trainer, extension.plan, dataset, request, extension)
 
@@ -215,6 +217,7 @@ def _start(trainer: Trainer[AnyConfig, AnyPlan], request: Request, source: str) 
 
         check_trackers(request.track, option="--track")
     if request.target is not None and not request.dry_run:
+        check_directory_name(request.target)
         check_new_run(request.target, overwrite=request.overwrite)
     config, origins = load_config(
         request.file and find_settings(request.file, command=trainer.kind.command),

@@ -31,6 +31,32 @@ def test_what_writes_one_result_replaces_it_on_demand(name: str) -> None:
     assert {"--out", "--overwrite"} <= names
 
 
+RUN = ROOT / "sample_data" / "tiny_run"
+
+
+@pytest.mark.parametrize(
+    ("words", "ending"),
+    [
+        (("check", SAMPLES), ".html"),
+        (("import", SAMPLES), ".csv"),
+        (("train", SAMPLES), ".keras"),
+        (("finetune", SAMPLES), ".h5"),
+        (("tune", SAMPLES), ".json"),
+        (("evaluate", RUN), ".json"),
+        (("explain", RUN, SAMPLES), ".png"),
+        (("export", RUN, "--format", "onnx"), ".onnx"),
+    ],
+)
+def test_a_directory_that_is_named_like_a_file_is_refused(
+    cli: Cli, tmp_path: Path, words: tuple[object, ...], ending: str
+) -> None:
+    result = cli(*words, "--out", tmp_path / f"out{ending}")
+    assert result.code == ExitCode.USAGE
+    assert "writes a directory with several files" in result.stderr
+    assert f"--out {tmp_path / 'out'}" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["evaluate", "export", "explain"])
 def test_an_existing_out_is_refused_before_anything_is_loaded(
     cli: Cli, tmp_path: Path, name: str

@@ -12,7 +12,7 @@ from cnnclf.cli.output import out
 from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.cli.words import format_ms, format_rate
 from cnnclf.config import ExportConfig
-from cnnclf.errors import RunError, UsageError
+from cnnclf.errors import RunError
 from cnnclf.exporters.format_table import EXPORTERS
 from cnnclf.files import format_bytes
 from cnnclf.names import count_of
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cnnclf.exporters.parity_report import ExportReport
 
 FORMATS = tuple(row.name for row in EXPORTERS)
-_MODEL_SUFFIXES = (".onnx", ".tflite", ".keras", ".xml", ".pb", ".h5")
 
 
 @partial(add_settings, kind=ExportConfig, rows={"format": FORMATS})
@@ -55,11 +54,6 @@ def export_command(
     from cnnclf.exporters.exporting import export_model
     from cnnclf.exporters.parity_report import REJECTED
 
-    if out_ is not None and out_.suffix.lower() in _MODEL_SUFFIXES:
-        raise UsageError(
-            f"--out {out_}: an export is a directory, with the model and classifier.json in it",
-            f"--out {out_.with_suffix('')}; the model is then {out_.with_suffix('')}/model.*",
-        )
     options.check_new(out_, overwrite=overwrite)
     report = export_model(
         run,

@@ -11,6 +11,7 @@ import typer
 from cnnclf.cli import options
 from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
+from cnnclf.cli.output_files import check_directory_name
 from cnnclf.cli.settings import SETTING_PREFIX, add_settings, read_settings
 from cnnclf.config import DEFAULT_SPLIT, CheckConfig, ImportConfig
 from cnnclf.data.manifest import is_dataset, load_dataset
@@ -108,6 +109,7 @@ def import_command(
     skipped.csv, and the exit code is 7. A dataset as SOURCE is changed by the options below: a new
     version of its manifest is written beside the old one, and --undo takes it back.
     """
+    check_directory_name(out_)
     config = read_settings(ImportConfig, settings)
     check_fractions(config.split or DEFAULT_SPLIT)  # here, so that no image is read before
     request = ChangeRequest(apply, tuple(drop or ()), relabel=relabel, fix_splits=fix_splits)

@@ -11,6 +11,7 @@ from cnnclf.cli import options
 from cnnclf.cli.declaring import option
 from cnnclf.cli.option_hints import missing_error
 from cnnclf.cli.output import out
+from cnnclf.cli.output_files import check_directory_name
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
 from cnnclf.cli.training_commands import Source, Track, open_source
 from cnnclf.cli.words import format_seconds
@@ -98,6 +99,7 @@ def tune_command(
         if dataset is None:
             raise missing_error("cnnclf tune", "DATASET")
         if out_ is not None and not dry_run:
+            check_directory_name(out_)
             check_new_search(out_, overwrite=overwrite)
         request, plan = _prepare(
             dataset,
