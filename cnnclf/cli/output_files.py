@@ -26,9 +26,10 @@ def check_directory_name(path: Path | None) -> None:
         UsageError: It is named like a file.
     """
     if path is not None and path.suffix.lower() in _FILE_SUFFIXES and not path.is_dir():
+        name = shlex.quote(str(path.with_suffix("")))
         raise UsageError(
             f"--out {path}: this command writes a directory with several files, not one file",
-            f"name the directory: --out {shlex.quote(str(path.with_suffix('')))}",
+            f"--out {name}; the files are then in {name}",
         )
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from cnnclf.config import ExplainConfig
 from cnnclf.errors import CnnclfError, RunError, UsageError
 from cnnclf.explainers import nearest_images
 from cnnclf.explainers.counterfactual import CHANGES, explain_counterfactual, find_flip
@@ -67,6 +68,24 @@ def test_the_only_place_that_counts_is_found(square: ExplainContext, method: Any
     outside = values[half + 1 :, half + 1 :]
     assert inside > 0
     assert np.abs(outside).mean() < 0.1 * inside
+
+
+@pytest.mark.parametrize("side", [1, 5, 13, 20, 64, 225])
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.999])
+def test_occlusion_covers_every_pixel_and_maps_it_to_its_place(side: int, part: float) -> None:
+    place = int(part * side)
+    network: Any = SimpleNamespace(
+        logits=lambda images: images[:, place, place].astype(np.float32),
+        progress=Silent(),
+    )
+    pixels = np.full((side, side, 1), 255, np.uint8)
+    config = ExplainConfig(fill="gray")
+    values = map_occlusion(network, pixels, classes=[0], config=config).values[0]
+    rows, columns = np.nonzero(values)
+    assert len(rows)
+    for found in (rows, columns):
+        center = (found.mean() + 0.5) * side / len(values)
+        assert abs(center - (place + 0.5)) <= max(1, 0.6 * side / len(values))
 
 
 def test_integrated_gradients_of_a_linear_network_are_complete(square: ExplainContext) -> None:
@@ -284,7 +303,7 @@ def test_features_of_training_images_are_computed_once(
     assert sum(batches) > 2
 
 
-@pytest.mark.parametrize(("method", "total"), [(map_rise, 130), (map_occlusion, 169)])
+@pytest.mark.parametrize(("method", "total"), [(map_rise, 130), (map_occlusion, 196)])
 def test_a_bar_moves_within_one_image(square: ExplainContext, method: Any, total: int) -> None:
     steps: list[int] = []
 
