@@ -55,4 +55,4 @@ def _place_windows(side: int) -> list[slice]:
 
 
 def _size_of(windows: Sequence[slice]) -> int:
-    return max(window.stop - window.start for window in windows)
+    return max(int(window.stop - window.start) for window in windows)
