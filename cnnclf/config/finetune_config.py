@@ -111,7 +111,8 @@ class TailConfig(Section):
         0.07, "Fraction of its steps used for learning rate warmup.", ge=0, le=0.9
     )
     interpolate: bool = setting(
-        True, "Also try weights between those of the two phases, and keep the best on val."
+        True,
+        "Also try weights between those of the two phases; keep those with the lowest val loss.",
     )
 
 

@@ -192,7 +192,7 @@ class _Phases:
     def _fit_tail(self, *, resume: bool = False) -> None:
         state = None if resume else self.state
         if state is not None and state.best_epoch:
-            state.settle_best(state.best_epoch)  # epochs of the tail are compared by accuracy
+            state.settle_best(state.best_epoch)  # epochs of the tail are not compared by val loss
         self.state = self._fit(self._plan_tail(), state, resume=resume)
         if self.state.diverged:
             self.work.progress.warn(
@@ -264,7 +264,7 @@ class _Phases:
             save_bundle(directory, net, **vars(self.work.bundle), extra=more)
         self.work.progress.note(
             f"tail: {100 * fraction:.0f} % of the way from the weights of the head to those of "
-            f"epoch {extra['epoch']} is better on val"
+            f"epoch {extra['epoch']} has a lower val loss"
         )
 
     def _best_epoch(self) -> int:
@@ -275,11 +275,13 @@ class _Phases:
         return find_whole_directory(run.earlier) or run.earlier
 
     def _is_tail_better(self) -> bool:
+        """Compare both by val loss, like the weights between them; alone, by accuracy."""
         run = self.work.run
         self._read_verdict(HEAD, self._find_earlier())
         self.transfer.whole.load_weights(run.find_checkpoint("best") / MODEL_FILE)
         self._judge(TAIL)
-        return self.verdicts[TAIL].score > self.verdicts[HEAD].score
+        tail, head = self.verdicts[TAIL].score, self.verdicts[HEAD].score
+        return tail[::-1] > head[::-1] if self.work.plan.config.tail.interpolate else tail > head
 
     def _settle(self) -> None:
         """Take the epoch of the best checkpoint as the best, which the choice may have changed."""
@@ -345,6 +347,7 @@ class _Phases:
         config = self.work.plan.config
         tail = config.tail
         decay = float(tail.layer_decay)
+        judges_epochs = "training.patience" in self.work.plan.given or tail.schedule == "plateau"
         phase = Phase(
             TAIL,
             _training(config, tail.epochs),
@@ -352,6 +355,7 @@ class _Phases:
             scales=self.transfer.scale_rates(decay) if decay < 1 else None,
             may_diverge=True,
             must_win=True,
+            keeps_last=not judges_epochs,  # few val images tell epochs apart only by chance
         )
         if config.training.minutes is None:
             return phase

@@ -27,6 +27,7 @@ from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.fitting import judging
 from cnnclf.training.fitting.callbacks import Conductor
 from cnnclf.training.fitting.fit import Phase, build_loss
+from cnnclf.training.fitting.judging import Verdict
 from cnnclf.training.fitting.state import TrainingState, save_state
 from cnnclf.training.frozen.features import FeatureBatches, Features
 from cnnclf.training.run import TrainResult
@@ -173,6 +174,53 @@ def test_a_worse_second_phase_never_wins_even_if_its_epochs_look_better(
     frozen = best.model.get_layer("conv3").kernel  # the tail would have changed it
     last = Classifier.load(tmp_path / "run" / "checkpoints" / "last").model
     assert np.abs(frozen - last.get_layer("conv3").kernel).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({}, 6), ({"training.patience": 9}, 4), ({"tail.schedule": "plateau"}, 4)],
+    ids=["its last epoch", "with patience the most accurate", "so with plateaus"],
+)
+def test_the_tail_is_its_last_epoch_whatever_val_says_of_epochs(
+    tune: Finetune,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, object],
+    kept: int,
+) -> None:
+    measure = Conductor._measure
+
+    def praise_the_first(conductor: Conductor, epoch: int, logs: Any) -> EpochRow:
+        row = measure(conductor, epoch, logs)
+        return replace(row, val_accuracy=0.9 - 0.1 * epoch if row.phase == "tail" else 0.1)
+
+    monkeypatch.setattr(Conductor, "_measure", praise_the_first)
+    monkeypatch.setattr(head_and_tail._Phases, "_is_tail_better", lambda _self: True)
+    result = tune(tmp_path / "run", **{"tail.interpolate": False} | options)
+    assert [row.phase for row in result.state.history] == ["head"] * 3 + ["tail"] * 3
+    assert result.state.best_epoch == kept
+    assert Classifier.load(tmp_path / "run").bundle["extra"]["epoch"] == kept
+
+
+@pytest.mark.parametrize(("interpolates", "winner"), [(True, "tail"), (False, "head")])
+def test_phases_are_compared_by_loss_like_the_weights_between_them(
+    tune: Finetune,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interpolates: bool,
+    winner: str,
+) -> None:
+    seen: list[Verdict] = []
+
+    def score(verdict: Verdict) -> tuple[float, float]:
+        if not any(each is verdict for each in seen):
+            seen.append(verdict)  # that of the head comes first
+        return (0.9, -0.5) if verdict is seen[0] else (0.8, -0.4)
+
+    monkeypatch.setattr(Verdict, "score", property(score))
+    result = tune(tmp_path / "run", **{"tail.interpolate": interpolates})
+    assert len(seen) == 2
+    assert result.run.read_record()["best_phase"] == winner
 
 
 def test_weights_between_the_phases_are_kept_if_they_are_better(

@@ -77,6 +77,7 @@ class Conductor:
         perfect_loss: Val loss that counts as perfect; 0: none does.
         averaged_epochs: Over how many epochs the val loss is averaged to find the best; 0: by the
             val accuracy instead.
+        keeps_last: Whether the last epoch is the best, whatever val says.
         pacer: Plans the steps of a phase that has a time rather than a number of epochs.
         must_win: Val images, if the phase ends once it can hardly win against earlier ones; else 0.
     """
@@ -94,6 +95,7 @@ class Conductor:
     remedy: str = "--learning-rate"
     perfect_loss: float = 0.0
     averaged_epochs: int = 0
+    keeps_last: bool = False
     pacer: Pacer | None = None
     must_win: int = 0
     _step: int = field(default=0, init=False)
@@ -208,7 +210,8 @@ class Conductor:
             state.is_time_up = self.pacer.is_last(self._step)
             state.spent_s = self.pacer.spent()
         # ties in accuracy are common on a small val split: the lower loss decides
-        is_best = state.judge(state.score_last(self.averaged_epochs if self.has_val else 0))
+        score = state.score_last(self.averaged_epochs if self.has_val else 0)
+        is_best = state.judge((float(state.epoch), 0.0) if self.keeps_last else score)
         if self.optimizer.schedule == "plateau" and self.has_val:
             state.reduce_on_plateau(max(1, self.patience // 3))
         # best first: whatever is lost between the two, resuming never loses a better best

@@ -43,6 +43,7 @@ class Phase:
         remedy: The options that help against a NaN loss.
         averaged_epochs: Over how many epochs the val loss is averaged to find the best; 0: by the
             val accuracy instead.
+        keeps_last: Whether the last epoch is the best, whatever val says.
         budget_s: Seconds of the whole run, which the schedule is laid for instead of epochs.
         final_images: With it, images that are evaluated after the last epoch.
         final_s: With it, seconds of what else is evaluated then, if they are known.
@@ -58,6 +59,7 @@ class Phase:
     may_diverge: bool = False
     remedy: str = "--learning-rate, --clip-norm 1"
     averaged_epochs: int = 0
+    keeps_last: bool = False
     budget_s: float | None = None
     final_images: int = 0
     final_s: float = 0.0
@@ -159,6 +161,7 @@ def fit_phase(
             remedy=phase.remedy,
             perfect_loss=_bound_loss(phase.training, classes=trained.outputs[0].shape[-1]),
             averaged_epochs=phase.averaged_epochs,
+            keeps_last=phase.keeps_last,
             pacer=pacer,
             must_win=val_batches.count if phase.must_win and val_batches is not None else 0,
         )
