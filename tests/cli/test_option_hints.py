@@ -122,7 +122,7 @@ def test_a_second_argument_is_taken_for_the_place_to_write_to(cli: Cli, tmp_path
 
 
 def test_each_suggested_option_exists(cli: Cli) -> None:
-    commands = ("train", "finetune", "explain", "convolve", "predict", "augment-preview")
+    commands = ("train", "finetune", "explain", "convolve", "predict", "export", "augment-preview")
     pages = "".join(cli(command, "--help").stdout for command in commands)
     for names in _OTHER_NAMES.values():
         assert [name for name in names if f"--{name} " not in pages] == []

@@ -178,17 +178,15 @@ def _show(facts: dict[str, Any]) -> None:
         },
     )
     out.pairs("Engines", {name: _engine_words(engine) for name, engine in facts["engines"].items()})
-    engines = cache["engines_bytes"]
+    size, engines = format_bytes(cache["size_bytes"]), cache["engines_bytes"]
+    if engines:
+        size += f", including {format_bytes(engines)} of models converted for engines"
     writable = "" if cache["writable"] else " (not writable)"
     out.pairs(
         "Cache",
         {
             "directory": cache["directory"] + writable,
-            "size": format_bytes(cache["size_bytes"])
-            + (
-                f", including {format_bytes(engines)} of models converted for engines"
-                * bool(engines)
-            ),
+            "size": size,
             "free space": format_bytes(cache["free_bytes"]),
         },
     )
