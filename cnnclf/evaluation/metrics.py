@@ -238,10 +238,7 @@ def calibration_bins(
     ]
 
 
-def wilson_interval(
-    correct: int,
-    total: int,
-) -> tuple[float, float]:
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """Score interval (95 %) of a proportion (Wilson 1927), valid for small n and near 0 and 1.
 
     Args:
