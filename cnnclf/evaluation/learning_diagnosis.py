@@ -101,10 +101,12 @@ def _find_overfitting(history: Rows) -> list[str]:
     noise = stdev(two - one for one, two in pairwise(losses[best:])) / math.sqrt(size)
     if after <= max(before * _MIN_RISE, before + 3 * noise, _NOTHING):
         return []
+    advice = "more augmentation, dropout or weight decay"
+    if {row.get("phase") for row in history} == {"train"}:  # from random weights
+        advice += ", or cnnclf finetune, which starts from a pretrained network"
     sentence = (
         f"overfitting since epoch {best + 1}: the val loss rose from {before:.3g} to "
-        f"{after:.3g} while the training loss fell; try more augmentation, dropout or weight "
-        "decay"
+        f"{after:.3g} while the training loss fell; try {advice}"
     )
     return [sentence]
 

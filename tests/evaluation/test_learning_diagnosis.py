@@ -46,6 +46,13 @@ def test_what_is_off_is_said(rows: list[Any], trace: list[Any], words: str) -> N
     assert words in sentence
 
 
+@pytest.mark.parametrize(("phase", "is_advised"), [("train", True), ("tail", False)])
+def test_random_weights_that_overfit_may_be_pretrained_ones(phase: str, is_advised: bool) -> None:
+    rows = [row | {"phase": phase} for row in history(FALLING, [1.0, 0.7, 0.8, 0.9, 1.0, 1.1])]
+    [sentence] = diagnose(rows)
+    assert ("or cnnclf finetune, which starts" in sentence) == is_advised
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_lowest_loss_by_chance_is_no_overfitting(seed: int) -> None:
     generator = Random(seed)
