@@ -40,7 +40,7 @@ def test_the_commands_run_in_order_and_draw_the_images(
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
     monkeypatch.chdir(tmp_path)
     commands = SCRIPT["read_commands"]()
-    assert len(commands) == 15
+    assert len(commands) == 16
     for program, *arguments in commands:
         if program == "python":
             [script] = arguments
