@@ -29,6 +29,12 @@ def test_flips_are_advised_where_mirror_images_are_labeled_as_well() -> None:
     assert "--flip 0.5" in found.describe()
 
 
+def test_what_the_choice_of_the_epoch_on_val_gains_is_no_difference() -> None:
+    found = compare(label(0.8, seed=0), label(0.74, seed=6))
+    assert found.accuracy > found.mirrored_accuracy + 0.03
+    assert found.is_equal
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
