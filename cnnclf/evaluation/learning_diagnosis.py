@@ -17,6 +17,7 @@ Rows = Sequence[Mapping[str, Any]]
 _TEXTS = ("phase", "layer")  # the columns that hold no numbers
 _MIN_OVERFIT = 3  # epochs after the lowest val loss
 _MIN_RISE = 1.1  # of the val loss since then
+_GAP = 0.15  # of the accuracy on train and val
 _NOTHING = 0.02  # a loss below it has nothing left to lose, as --perfect-loss has it
 _WAIT = 0.2  # fraction of the time
 _DEAD = 0.5  # fraction of the units of a layer
@@ -57,7 +58,7 @@ def diagnose(history: Rows, trace: Rows = (), *, optimizer: str = "") -> list[st
     """
     meant = max(_column(history, "learning_rate"), default=0.0) if optimizer == "muon" else 0.0
     return [
-        *_find_overfitting(history),
+        *(_find_overfitting(history) or _find_memorizing(history)),
         *_find_jumps(history),
         *_find_waiting(history),
         *_find_in_trace(trace, large_update=max(_LARGE_UPDATE, 1.5 * meant)),
@@ -101,14 +102,33 @@ def _find_overfitting(history: Rows) -> list[str]:
     noise = stdev(two - one for one, two in pairwise(losses[best:])) / math.sqrt(size)
     if after <= max(before * _MIN_RISE, before + 3 * noise, _NOTHING):
         return []
+    sentence = (
+        f"overfitting since epoch {best + 1}: the val loss rose from {before:.3g} to "
+        f"{after:.3g} while the training loss fell; try {_advise(history)}"
+    )
+    return [sentence]
+
+
+def _find_memorizing(history: Rows) -> list[str]:
+    """Say so if the val loss does not rise, because it has hardly fallen before."""
+    last = [_column(history[-_MIN_OVERFIT:], name) for name in ("accuracy", "val_accuracy")]
+    if not all(last):
+        return []
+    train, val = map(fmean, last)
+    if train - val < _GAP:
+        return []
+    sentence = (
+        f"overfitting: {100 * train:.0f} % of the training images are labeled rightly, but "
+        f"{100 * val:.0f} % of val; more images help most, else try {_advise(history)}"
+    )
+    return [sentence]
+
+
+def _advise(history: Rows) -> str:
     advice = "more augmentation, dropout or weight decay"
     if {row.get("phase") for row in history} == {"train"}:  # from random weights
         advice += ", or cnnclf finetune, which starts from a pretrained network"
-    sentence = (
-        f"overfitting since epoch {best + 1}: the val loss rose from {before:.3g} to "
-        f"{after:.3g} while the training loss fell; try {advice}"
-    )
-    return [sentence]
+    return advice
 
 
 def _find_jumps(history: Rows) -> list[str]:

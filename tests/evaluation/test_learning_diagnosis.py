@@ -46,6 +46,16 @@ def test_what_is_off_is_said(rows: list[Any], trace: list[Any], words: str) -> N
     assert words in sentence
 
 
+@pytest.mark.parametrize(("val", "is_said"), [(0.8, True), (0.9, False), (None, False)])
+def test_images_that_are_learned_by_heart_are_said(val: float | None, is_said: bool) -> None:
+    """The val loss need not rise for that: it may never have fallen."""
+    rows = history(FALLING, [1.0] * 6)
+    accurate = [row | {"accuracy": 1.0, "val_accuracy": val} for row in rows]
+    found = diagnose(accurate)
+    words = "overfitting: 100 % of the training images are labeled rightly, but 80 % of val"
+    assert [each.startswith(words) for each in found] == [True] * is_said
+
+
 @pytest.mark.parametrize(("phase", "is_advised"), [("train", True), ("tail", False)])
 def test_random_weights_that_overfit_may_be_pretrained_ones(phase: str, is_advised: bool) -> None:
     rows = [row | {"phase": phase} for row in history(FALLING, [1.0, 0.7, 0.8, 0.9, 1.0, 1.1])]
