@@ -111,6 +111,8 @@ def _find_overfitting(history: Rows) -> list[str]:
 
 def _find_memorizing(history: Rows) -> list[str]:
     """Say so if the val loss does not rise, because it has hardly fallen before."""
+    if len({row.get("phase") for row in history}) > 1:
+        return []  # the weights that are kept may be between those of two phases
     last = [_column(history[-_MIN_OVERFIT:], name) for name in ("accuracy", "val_accuracy")]
     if not all(last):
         return []

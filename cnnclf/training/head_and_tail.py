@@ -219,12 +219,16 @@ class _Phases:
     def _choose_phase(self) -> None:
         """Keep the best of the tail only if the whole network is better with it."""
         run, progress, state = self.work.run, self.work.progress, self.state
-        winner = TAIL
-        if self.data[TAIL].val_batches is None:
+        winner, val = TAIL, self.data[TAIL].val_batches
+        if val is None:
             if state.diverged:  # its last finite epoch was about to diverge as well
                 winner = HEAD
                 progress.note("the last epoch of the head is kept")
                 restore_head(run)
+        elif state.cannot_win(state.phase_epoch, images=val.count):
+            winner = HEAD
+            progress.note("the tail is much less accurate: the best epoch of the head is kept")
+            restore_head(run)
         else:
             if self.work.plan.config.tail.interpolate and not state.diverged:
                 self._interpolate()

@@ -54,6 +54,8 @@ def test_images_that_are_learned_by_heart_are_said(val: float | None, is_said: b
     found = diagnose(accurate)
     words = "overfitting: 100 % of the training images are labeled rightly, but 80 % of val"
     assert [each.startswith(words) for each in found] == [True] * is_said
+    tail = [row | {"phase": "tail"} for row in accurate]
+    assert diagnose([*accurate, *tail]) == [], "the weights kept may be between two phases"
 
 
 @pytest.mark.parametrize(("phase", "is_advised"), [("train", True), ("tail", False)])

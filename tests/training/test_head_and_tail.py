@@ -631,6 +631,10 @@ def test_a_tail_that_can_hardly_win_is_stopped_in_the_middle(
     result = tune(tmp_path / "run", progress=progress, **{"tail.epochs": 6})
     assert len(result.history) == 3 + 3
     assert any("its val accuracy can hardly reach that of" in note for note in progress.notes)
+    assert "the tail is much less accurate: the best epoch of the head is kept" in progress.notes
+    assert result.run.read_record()["best_phase"] == "head"
+    extra = Classifier.load(tmp_path / "run").bundle["extra"]
+    assert extra == {"epoch": result.state.best_epoch}, "no weights of half a schedule"
 
 
 def test_a_head_that_folds_find_perfect_needs_no_tail_although_val_is_small(
