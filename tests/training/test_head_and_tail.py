@@ -196,7 +196,13 @@ def test_the_tail_is_its_last_epoch_whatever_val_says_of_epochs(
 
     monkeypatch.setattr(Conductor, "_measure", praise_the_first)
     monkeypatch.setattr(head_and_tail._Phases, "_is_tail_better", lambda _self: True)
-    result = tune(tmp_path / "run", **{"tail.interpolate": False} | options)
+    praised: list[int] = []
+
+    def note(row: EpochRow, is_best: bool) -> None:
+        praised.extend([row.epoch] if is_best and row.phase == "tail" else [])
+
+    result = tune(tmp_path / "run", listeners=[note], **{"tail.interpolate": False} | options)
+    assert praised == ([] if kept == 6 else [4])
     assert [row.phase for row in result.state.history] == ["head"] * 3 + ["tail"] * 3
     assert result.state.best_epoch == kept
     assert Classifier.load(tmp_path / "run").bundle["extra"]["epoch"] == kept

@@ -218,7 +218,8 @@ class Conductor:
         if is_best:
             self.hooks.save_best()
         self.hooks.save_last()
-        state.stopped = self.hooks.on_epoch(row, is_best)
+        # of a phase that keeps its last epoch, no other one is announced as the best
+        state.stopped = self.hooks.on_epoch(row, is_best and not self.keeps_last)
         if state.stopped is not None:
             self.hooks.save_last()  # a run that is resumed must not train any further
         if self.is_done:
