@@ -178,8 +178,8 @@ def choose_patience(count: int, epochs: int, *, has_val: bool) -> tuple[int, str
 
 
 def choose_averaging(val_count: int) -> int:
-    """Choose over how many epochs the val loss is averaged to find the best; 0: by accuracy."""
-    return _AVERAGED_EPOCHS if 0 < val_count < MIN_VAL_IMAGES else 0
+    """Choose over how many epochs the val accuracy is averaged to find the best."""
+    return _AVERAGED_EPOCHS if 0 < val_count < MIN_VAL_IMAGES else 1
 
 
 def choose_optimizer(given: Mapping[str, str]) -> tuple[str, str]:

@@ -220,10 +220,10 @@ def _remark(val_count: int) -> tuple[str, ...]:
     if not val_count:
         return ("no val split: the last epoch counts as the best",)
     averaged = choices.choose_averaging(val_count)
-    if not averaged:
+    if averaged == 1:
         return ()
     few = f"only {val_count} val images"
-    return (f"{few}: best epoch by val loss averaged over {averaged} epochs",)
+    return (f"{few}: best epoch by val accuracy, mean of {averaged} epochs",)
 
 
 def _plan_input(config: TrainConfig, dataset: Dataset, reasons: dict[str, str]) -> InputSpec:

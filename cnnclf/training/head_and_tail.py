@@ -339,7 +339,7 @@ class _Phases:
             training,
             _optimizer(config, head),
             remedy="--head-learning-rate",
-            averaged_epochs=1,
+            by_loss=True,
             # epochs on cached features take seconds: the tail gets the time that is left
             budget_s=None if minutes is None or is_cached else 60 * minutes * fraction,
             final_images=0 if TAIL in self.data else count_final_images(plan.counts),

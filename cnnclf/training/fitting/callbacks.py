@@ -75,8 +75,8 @@ class Conductor:
         may_diverge: Whether a NaN loss ends only the phase, not the run.
         remedy: The options that help against a NaN loss.
         perfect_loss: Val loss that counts as perfect; 0: none does.
-        averaged_epochs: Over how many epochs the val loss is averaged to find the best; 0: by the
-            val accuracy instead.
+        averaged_epochs: Over how many epochs the val accuracy is averaged to find the best.
+        by_loss: Whether the best is the one with the lowest val loss instead.
         keeps_last: Whether the last epoch is the best, whatever val says.
         pacer: Plans the steps of a phase that has a time rather than a number of epochs.
         must_win: Val images, if the phase ends once it can hardly win against earlier ones; else 0.
@@ -94,7 +94,8 @@ class Conductor:
     may_diverge: bool = False
     remedy: str = "--learning-rate"
     perfect_loss: float = 0.0
-    averaged_epochs: int = 0
+    averaged_epochs: int = 1
+    by_loss: bool = False
     keeps_last: bool = False
     pacer: Pacer | None = None
     must_win: int = 0
@@ -210,7 +211,7 @@ class Conductor:
             state.is_time_up = self.pacer.is_last(self._step)
             state.spent_s = self.pacer.spent()
         # ties in accuracy are common on a small val split: the lower loss decides
-        score = state.score_last(self.averaged_epochs if self.has_val else 0)
+        score = state.score_last(self.averaged_epochs, by_loss=self.by_loss)
         is_best = state.judge((float(state.epoch), 0.0) if self.keeps_last else score)
         if self.optimizer.schedule == "plateau" and self.has_val:
             state.reduce_on_plateau(max(1, self.patience // 3))

@@ -41,8 +41,8 @@ class Phase:
         scales: Factor of the learning rate of a variable, by the id of the variable.
         may_diverge: Whether a NaN loss ends only the phase, not the run.
         remedy: The options that help against a NaN loss.
-        averaged_epochs: Over how many epochs the val loss is averaged to find the best; 0: by the
-            val accuracy instead.
+        averaged_epochs: Over how many epochs the val accuracy is averaged to find the best.
+        by_loss: Whether the best is the one with the lowest val loss instead.
         keeps_last: Whether the last epoch is the best, whatever val says.
         budget_s: Seconds of the whole run, which the schedule is laid for instead of epochs.
         final_images: With it, images that are evaluated after the last epoch.
@@ -58,7 +58,8 @@ class Phase:
     scales: Mapping[int, float] | None = None
     may_diverge: bool = False
     remedy: str = "--learning-rate, --clip-norm 1"
-    averaged_epochs: int = 0
+    averaged_epochs: int = 1
+    by_loss: bool = False
     keeps_last: bool = False
     budget_s: float | None = None
     final_images: int = 0
@@ -161,6 +162,7 @@ def fit_phase(
             remedy=phase.remedy,
             perfect_loss=_bound_loss(phase.training, classes=trained.outputs[0].shape[-1]),
             averaged_epochs=phase.averaged_epochs,
+            by_loss=phase.by_loss,
             keeps_last=phase.keeps_last,
             pacer=pacer,
             must_win=val_batches.count if phase.must_win and val_batches is not None else 0,

@@ -36,7 +36,7 @@ class TrainingState:
         epoch: Completed epochs.
         best_epoch: The best of them, counted from 1; 0 before the first.
         best_score: (val accuracy, negative val loss) of the best epoch; the larger is better. On
-            a small val split (negative averaged val loss, val accuracy).
+            a small val split (averaged val accuracy, 0); of a head (negative val loss, accuracy).
         phase_score: The best score of the current phase.
         epochs_without_better: Epochs since the best one of that phase.
         plateau_factor: Factor of the learning rate, by the plateau schedule.
@@ -125,21 +125,23 @@ class TrainingState:
         error = math.sqrt(max(rival * (1 - rival), 1 / images) / images)
         return best + pace * max(0.0, epochs - done) + 2 * error < rival
 
-    def score_last(self, averaged: int) -> Score:
+    def score_last(self, averaged: int = 1, *, by_loss: bool = False) -> Score:
         """Return the score of the last epoch.
 
         Args:
-            averaged: Over how many epochs of this phase the val loss is averaged; 0: the accuracy
-                counts first, and no loss is averaged.
+            averaged: Over how many epochs of this phase the val accuracy is averaged.
+            by_loss: Whether the val loss of this epoch counts first instead.
 
         Returns:
-            (negative averaged val loss, val accuracy), or (val accuracy, negative val loss).
+            (val accuracy, negative val loss), (averaged val accuracy, 0), or (negative val loss,
+            val accuracy).
         """
-        if not averaged:
-            return self.history[-1].score
-        last = self.phase_history[-averaged:]
-        loss = sum(math.inf if row.val_loss is None else row.val_loss for row in last) / len(last)
-        return -math.inf if math.isnan(loss) else -loss, last[-1].val_accuracy or 0.0
+        accuracy, loss = self.history[-1].score
+        if by_loss:
+            return -math.inf if math.isnan(loss) else loss, accuracy
+        last = [row.score[0] for row in self.phase_history[-averaged:]]
+        # missing epochs count as 0, so that the first ones do not win by one lucky figure
+        return (accuracy, loss) if averaged == 1 else (sum(last) / averaged, 0.0)
 
     def begin_phase(self, name: str) -> None:
         """Start another phase: the best epoch stays, patience and schedule start again."""
@@ -152,14 +154,17 @@ class TrainingState:
         self.corrected_part = 0.0
 
     def judge(self, score: Score) -> bool:
-        """Add the score of one more epoch; return whether it is the best so far."""
+        """Add the score of one more epoch; return whether it is the best so far.
+
+        The newer of two that are equal is: the learning rate has fallen since.
+        """
         if score > self.phase_score:
             self.phase_score = score
             self.epochs_without_better = self.plateau_wait = 0
         else:
             self.epochs_without_better += 1
             self.plateau_wait += 1
-        if score > self.best_score:
+        if score >= self.best_score:
             self.best_score, self.best_epoch = score, self.epoch
             return True
         return False

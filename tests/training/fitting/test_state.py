@@ -61,31 +61,48 @@ def test_nothing_is_perfect_without_val_or_with_a_bound_of_0() -> None:
     assert not make_state(make_row(0.0), make_row(0.0)).is_perfect(0.0, epochs=2)
 
 
-def test_an_averaged_loss_is_not_taken_in_by_one_lucky_epoch() -> None:
-    losses = [0.9, 0.1, 0.9, 0.4, 0.4, 0.4, 0.5]
+@pytest.mark.parametrize(
+    ("accuracies", "best"),
+    [
+        ([0.1, 0.9, 0.1, 0.6, 0.6, 0.6, 0.5], 6),  # not one lucky epoch
+        ([0.5, 0.7, 0.7, 0.7, 0.7, 0.7], 6),  # the newest of equals
+        ([0.9, 0.7, 0.8], 3),  # not the first by chance
+    ],
+)
+def test_an_averaged_accuracy_finds_the_best_epoch(accuracies: list[float], best: int) -> None:
     state = TrainingState()
-    for loss in losses:
+    for accuracy in accuracies:
         state.epoch += 1
-        state.history.append(make_row(loss, epoch=state.epoch))
+        # the loss of a network that is ever surer rises, even if it is right ever more often
+        state.history.append(make_row(state.epoch, accuracy, epoch=state.epoch))
         state.judge(state.score_last(3))
-    assert state.best_epoch == 6
-    assert state.best_row is not None
-    assert state.best_row.val_loss == 0.4
+    assert state.best_epoch == best
 
 
-def test_the_accuracy_counts_first_where_no_loss_is_averaged() -> None:
-    state = make_state(make_row(0.9), make_row(0.1))
-    assert state.score_last(0) == state.history[-1].score
-    assert state.score_last(2) == (-0.5, state.history[-1].val_accuracy)
+def test_the_newest_of_equals_is_no_improvement() -> None:
+    state = TrainingState()
+    for epoch in range(1, 6):
+        state.epoch = epoch
+        assert state.judge((0.5, 0.0))
+    assert state.best_epoch == 5
+    assert state.epochs_without_better == 4, "so patience ends a plateau"
+
+
+def test_scores_by_accuracy_and_by_loss() -> None:
+    state = make_state(make_row(0.9, 0.5), make_row(0.2, 0.7))
+    assert state.score_last() == state.history[-1].score == (0.7, -0.2)
+    assert state.score_last(2) == pytest.approx((0.6, 0.0))
+    assert state.score_last(4) == pytest.approx((0.3, 0.0)), "few epochs are no luck"
+    assert state.score_last(by_loss=True) == (-0.2, 0.7)
 
 
 def test_a_val_loss_of_nan_loses_to_any_number_and_still_gives_a_best_epoch() -> None:
     state = TrainingState()
-    for epoch, loss in enumerate([math.nan, math.nan, math.nan, 0.5, 0.5, 0.5], 1):
+    for epoch, loss in enumerate([math.nan, math.nan, 0.5, 0.4], 1):
         state.epoch = epoch
         state.history.append(make_row(loss, epoch=epoch))
-        state.judge(state.score_last(3))
-        assert state.best_epoch == (1 if epoch < 6 else 6)
+        state.judge(state.score_last(by_loss=True))
+        assert state.best_epoch == epoch
 
 
 def test_a_plateau_reduces_the_rate_once_per_patience() -> None:
