@@ -284,9 +284,9 @@ def count_final_images(
         indexed: Training images of the index at most; 0: there will be none.
         mirrored: Whether val is also measured mirrored.
     """
-    val = min(counts["val"], 2000) * (1 + mirrored)
-    index = min(counts["val"], 2000) + min(counts["train"], indexed) if val and indexed else 0
-    return val + index + (counts["test"] or counts["val"] or counts["train"])
+    val = min(counts["val"], 2000)
+    index = val + min(counts["train"], indexed) if val and indexed else 0
+    return (1 + mirrored) * val + index + (counts["test"] or counts["val"] or counts["train"])
 
 
 def is_estimable() -> bool:

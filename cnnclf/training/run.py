@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.manifest import Dataset
-from cnnclf.errors import DataError, DeviceError, DivergedError
+from cnnclf.errors import DataError, DeviceError, DivergedError, ImageError
 from cnnclf.evaluation.deciding import index_training
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.mirroring import compare_mirrored
@@ -333,7 +333,12 @@ def evaluate_best(work: Work[Any]) -> Report:
 def _judge_mirrored(work: Work[Any], classifier: Classifier, verdict: Verdict) -> None:
     """Find out on val whether flips would help a network that was trained without them."""
     rows = work.rows["val"][work.judged]
-    mirrored = judge_mirrored(classifier, rows=rows, pixels=work.pixels, progress=work.progress)
+    try:
+        mirrored = judge_mirrored(classifier, rows=rows, pixels=work.pixels, progress=work.progress)
+    except ImageError:  # it became unreadable since; the network is trained and tested all the same
+        return
+    if len(mirrored) != len(verdict.truth):  # so did one of those that the verdict is about
+        return
     found = compare_mirrored(verdict.logits, mirrored, truth=verdict.truth)
     words = found.describe()
     work.run.update_run(mirrored_val=asdict(found) | {"words": words})

@@ -10,6 +10,7 @@ from PIL import Image
 from cnnclf.config import load_config
 from cnnclf.data import decoding
 from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.errors import ImageError
 from cnnclf.evaluation.mirroring import MirroredVal, compare_mirrored
 from cnnclf.files import read_json
 from cnnclf.inference.answer_rules import read_rules
@@ -155,6 +156,19 @@ def test_mirrored_val_images_are_measured_where_flips_were_left_open(
     assert record["mirrored_accuracy"] == float(
         (seen[1].argmax(axis=1) == shapes.manifest.class_indices[rows]).mean()
     )
+
+
+def test_a_val_image_that_went_bad_after_training_ends_no_run(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise ImageError("x.png: gone")
+
+    monkeypatch.setattr("cnnclf.training.run.judge_mirrored", fail)
+    result = train_tiny(tmp_path / "run", **{"training.epochs": 1})
+    record = result.run.read_record()
+    assert record["status"] == "finished"
+    assert "mirrored_val" not in record
 
 
 @pytest.mark.parametrize("options", [{"augment.flip": 0.5}, {"augment.preset": "medium"}])

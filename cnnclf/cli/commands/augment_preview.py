@@ -97,7 +97,7 @@ def _draw_together(
     operations = ", ".join(f"{name} {value:g}" for name, value in plan.operations.items())
     described = f"augmentation {plan.config.augment.preset}: {operations}"
     names = [f"{number} {label}" for number, label, _ in shown]
-    save_sheet(sheet, path, names=names, lines=(f"Left: the images. {described}",))
+    save_sheet(sheet, path, names=names, lines=(f"Left: the images; {described}",))
     out.note(described)
     out.table("", ("row", "label", "path"), rows=shown)
     out.line(f"wrote {path}")

@@ -50,7 +50,7 @@ def finetune_command(
     """Fine-tune a pretrained backbone on a dataset.
 
     The first phase trains a new head on the frozen backbone, whose outputs are computed once and
-    cached on disk; the second phase also trains the last stages. The best epoch of both phases is
+    cached on disk; the second phase also trains the last stages. The better of both phases is
     saved and evaluated on the test split.
     """
     request = Request(
