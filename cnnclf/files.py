@@ -28,12 +28,7 @@ from cnnclf.full_disks import is_full, write_error
 
 
 def safe_name(text: str, *, fallback: str) -> str:
-    """Turn any text into a file name that is valid on all common systems.
-
-    Args:
-        text: Any text.
-        fallback: The name if no valid character is left.
-    """
+    """Turn any text into a file name that is valid on all common systems."""
     name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "-", text).strip(" .-")
     while len(os.fsencode(name)) > 120:
         name = name[:-1]

@@ -217,11 +217,6 @@ def explain_unusable_gpu(
 ) -> GpuProblem:
     """Return why TensorFlow lists no GPU. Call it only when it lists none.
 
-    Args:
-        built_with_cuda: Whether TensorFlow was built with CUDA.
-        cuda: CUDA version that it was built for.
-        cudnn: cuDNN version that it was built for.
-
     Returns:
         The first cause that is found, and how to fix it.
     """

@@ -92,14 +92,7 @@ class CommandGroup(typer.core.TyperGroup):
 
 
 def load_command(row: CommandRow) -> Any:
-    """Import the module of a row and build its command or group of commands.
-
-    Args:
-        row: A row of `COMMANDS` or of a group's table.
-
-    Returns:
-        A Typer command, ready to be invoked.
-    """
+    """Import the module of a row and build its command or group of commands."""
     name, module, attribute, summary = row
     imported = import_module(module)
     target = getattr(imported, attribute)
@@ -118,11 +111,7 @@ def load_command(row: CommandRow) -> Any:
 
 
 def build_root() -> Any:
-    """Build the root command `cnnclf` with its global options.
-
-    Returns:
-        A Typer group.
-    """
+    """Build the root command `cnnclf` with its global options."""
     app = typer.Typer(
         name="cnnclf",
         cls=_group_class(COMMANDS),

@@ -38,14 +38,6 @@ def check_call(
 ) -> ClusterCall:
     """Check early that a cluster supports the options and that rows can be written.
 
-    Args:
-        address: The value of --ray; empty if it was given without one.
-        path: The value of --out.
-        parts: Format of the parts; None for parquet unless the suffix of `path` is a format.
-        mode: What happens to existing rows.
-        watch: Whether --watch was given.
-        is_sorting: Whether files are sorted into folders.
-
     Raises:
         UsageError: The options cannot be combined, or the rows exist.
         MissingPackageError: Ray or the format needs a package that is not installed.

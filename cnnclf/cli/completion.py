@@ -26,11 +26,7 @@ def complete_weights() -> list[str]:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Return the runs whose path begins as typed; those in `runs` need no folder.
-
-    Args:
-        incomplete: What was typed so far.
-    """
+    """Return the runs whose path begins as typed; those in `runs` need no folder."""
     folder = os.path.dirname(incomplete)  # noqa: PTH120 - the spelling is kept
     parents = [folder] if folder else ["", "runs"]
     paths = [path for parent in parents for path in _list_folders(parent)]

@@ -72,10 +72,6 @@ class HelpPage(typer.core.TyperCommand):
 def render_help(command: Any, context: Any) -> str:
     """Lay out the help page of a command or a group of commands.
 
-    Args:
-        command: A Typer command or group.
-        context: Its context.
-
     Returns:
         The page; with colors if stdout is a terminal.
     """

@@ -19,9 +19,6 @@ _LEFT_FRACTION = 0.4
 def lay_out_help(blocks: Sequence[HelpBlock]) -> str:
     """Lay out a help page.
 
-    Args:
-        blocks: Paragraphs and titled sections of rows in two columns.
-
     Returns:
         The page, with colors if stdout is a terminal.
     """

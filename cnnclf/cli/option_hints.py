@@ -160,24 +160,14 @@ def valueless_error(path: str, option: str, *, following: str) -> UsageError:
 
 
 def suggest_row(name: str, rows: Sequence[str]) -> str:
-    """Return the row of a table that was probably meant, or nothing.
-
-    Args:
-        name: What was given, such as `tflite`.
-        rows: What there is, such as the formats of exports.
-    """
+    """Return the row of a table that was probably meant, or nothing."""
     other = _OTHER_FORMATS.get(name.casefold(), "")
     near = get_close_matches(name.casefold(), rows, n=1, cutoff=0.4)
     return other if other in rows else next(iter(near), "")
 
 
 def suggest_command(name: str, names: Collection[str]) -> str:
-    """Return the command that was probably meant, or nothing.
-
-    Args:
-        name: What was given, such as `fit`.
-        names: Of the commands, or of those of a group.
-    """
+    """Return the command that was probably meant, or nothing."""
     other = _OTHER_COMMANDS.get(name.lower(), "")
     near = get_close_matches(name, names, n=1)
     first, _, second = other.partition(" ")

@@ -64,10 +64,6 @@ Yes = Annotated[bool, option("--yes -y", "Remove without asking.")]
 def check_new(path: Path | None, *, overwrite: bool) -> None:
     """Refuse to replace what the user named with --out, unless that was asked for.
 
-    Args:
-        path: The value of --out; None if it was not given.
-        overwrite: Whether --overwrite was given.
-
     Raises:
         UsageError: It exists, and is not an empty directory, or it is named like a file.
     """

@@ -19,9 +19,6 @@ _FILE_SUFFIXES = frozenset(
 def check_directory_name(path: Path | None) -> None:
     """Refuse a directory for --out that is named like a file, unless it exists.
 
-    Args:
-        path: The directory; None if it was not given.
-
     Raises:
         UsageError: It is named like a file.
     """

@@ -43,11 +43,7 @@ class Sorting:
         return [self.directory / name for name in name_folders(labels).values()]
 
     def open_placer(self, labels: tuple[str, ...]) -> "Placer":
-        """Open what sorts the files.
-
-        Args:
-            labels: Labels of the model.
-        """
+        """Open what sorts the files."""
         from cnnclf.prediction.placing import Placer
 
         return Placer(self.mode, self.directory, labels=labels, dry_run=self.dry_run)
@@ -57,12 +53,6 @@ def choose_sorting(
     copy_to: Path | None, link_to: Path | None, *, move_to: Path | None, dry_run: bool
 ) -> Sorting | None:
     """Return how files are sorted; None if they are not.
-
-    Args:
-        copy_to: The value of --copy-to.
-        link_to: The value of --link-to.
-        move_to: The value of --move-to.
-        dry_run: Whether --dry-run was given.
 
     Raises:
         UsageError: More than one way was given, or --dry-run alone.
@@ -85,12 +75,6 @@ def choose_mode(
 ) -> "Mode":
     """Return what happens to an existing file of rows.
 
-    Args:
-        path: The value of --out.
-        resume: Whether --resume was given.
-        overwrite: Whether --overwrite was given.
-        sorting: How files are sorted.
-
     Raises:
         UsageError: The options cannot be combined.
     """
@@ -110,11 +94,6 @@ def choose_mode(
 
 def check_columns(config: "PredictConfig", *, resume: bool, cluster: bool) -> None:
     """Check that a job can be done with the columns that were asked for.
-
-    Args:
-        config: `all_probabilities` and `id_column`.
-        resume: Whether --resume was given.
-        cluster: Whether --ray was given.
 
     Raises:
         UsageError: The options cannot be combined.
@@ -141,14 +120,6 @@ def choose_cluster(
     sorting: Sorting | None,
 ) -> ClusterCall | None:
     """Return the cluster to use, None for this machine, after checking that rows can be written.
-
-    Args:
-        ray: The value of --ray.
-        parts: The value of --parts.
-        path: The value of --out.
-        mode: What happens to an existing file.
-        watch: Whether --watch was given.
-        sorting: How files are sorted.
 
     Raises:
         UsageError: The options cannot be combined, or the file exists.
@@ -186,9 +157,6 @@ class ImageSearch:
     def check(self, *, earlier: int) -> None:
         """Check that there is anything to do or to finish.
 
-        Args:
-            earlier: Rows of the interrupted job.
-
         Raises:
             DataError: No image was found and there are no rows.
         """
@@ -213,15 +181,6 @@ def search_images(
     bundle: Path,
 ) -> ImageSearch:
     """Find the first image, so that errors come before a model is loaded.
-
-    Args:
-        images: The arguments IMAGES.
-        shard: The value of --shard.
-        path: The file of rows on this machine; None without --out or with --ray.
-        mode: What happens to an existing file.
-        watch: Whether --watch was given.
-        sorting: How files are sorted.
-        bundle: The model.
 
     Raises:
         UsageError: The inputs cannot be watched, or the shard is invalid.
@@ -261,13 +220,7 @@ def search_images(
 def choose_cutoff(
     given: float | None, content: Mapping[str, Any], *, labels: tuple[str, ...]
 ) -> "Cutoff":
-    """Return below what a label is `unknown`, and warn if a class has that name.
-
-    Args:
-        given: The value of --threshold.
-        content: Of classifier.json.
-        labels: Labels of the model.
-    """
+    """Return below what a label is `unknown`, and warn if a class has that name."""
     from cnnclf.inference.promise import read_cutoff
     from cnnclf.inference.ranking import UNKNOWN
 
@@ -279,10 +232,6 @@ def choose_cutoff(
 
 def choose_options(bundle: "Bundle", config: "PredictConfig") -> "PredictOptions":
     """Return how answers are made: by what is stored in the bundle, and what was asked for.
-
-    Args:
-        bundle: The model.
-        config: Settings of predict.
 
     Raises:
         UsageError: The bundle lacks what is asked for; with how to get it.

@@ -29,16 +29,7 @@ def predict_with_ray(
     csv_safe: bool,
     verbose: bool,
 ) -> "PredictSummary":
-    """Label images on a cluster.
-
-    Args:
-        call: The cluster, and where the rows are written.
-        directory: The bundle.
-        search: The images.
-        config: The settings.
-        csv_safe: See `RowColumns`.
-        verbose: Do not silence libraries.
-    """
+    """Label images on a cluster."""
     from cnnclf.inference.bundles import read_bundle
     from cnnclf.prediction.cluster.connecting import connect
     from cnnclf.prediction.cluster.driver import predict_on_cluster

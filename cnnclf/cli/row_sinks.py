@@ -65,13 +65,7 @@ class Sink:
 def choose_columns(
     target: RowTarget, labels: tuple[str, ...], *, options: "PredictOptions"
 ) -> "RowColumns":
-    """Return the columns that rows have.
-
-    Args:
-        target: Where rows are to be written.
-        labels: Labels of the model.
-        options: How it predicts.
-    """
+    """Return the columns that rows have."""
     from cnnclf.prediction.rows import RowColumns
 
     by_distance = options.rules.unknown_by != "probability"
@@ -98,15 +92,7 @@ def open_sink(
     options: "PredictOptions",
     inputs: "ImageInputs",
 ) -> Iterator[Sink]:
-    """Open a file or stdout for the rows of a job.
-
-    Args:
-        target: Where rows are to be written.
-        labels: Labels of the model.
-        checksum: Checksum of the model.
-        options: How it predicts.
-        inputs: The images.
-    """
+    """Open a file or stdout for the rows of a job."""
     from cnnclf.prediction.job import PredictionJob
 
     columns = choose_columns(target, labels, options=options)
@@ -128,18 +114,7 @@ def open_sink(
 def report_finished(
     path: Path, inputs: list[str], *, model: str, kind: str, asked: Mapping[str, object]
 ) -> ExitCode | None:
-    """Report a job whose rows are complete already: nothing is left to do.
-
-    Args:
-        path: The file of rows.
-        inputs: The arguments as they were typed.
-        model: SHA-256 of the model.
-        kind: What the model takes, as in `InputSpec`.
-        asked: What else is asked for now, by field of `PredictionJob`.
-
-    Returns:
-        The exit code; None if it is no such job.
-    """
+    """Report a job whose rows are complete already: nothing is left to do."""
     from cnnclf.prediction.row_file import settle_finished
 
     if not settle_finished(path, inputs, model=model, asked=asked):
@@ -180,14 +155,7 @@ def _find_new(path: Path, inputs: list[str], *, kind: str, shard: object) -> lis
 def open_file_sink(
     path: Path, columns: "RowColumns", *, job: "PredictionJob | None", mode: "Mode"
 ) -> Iterator[Sink]:
-    """Open a file of rows; on an interruption, report where the rows so far are.
-
-    Args:
-        path: See `open_rows`.
-        columns: Columns of the rows.
-        job: See `open_rows`.
-        mode: See `open_rows`.
-    """
+    """Open a file of rows; on an interruption, report where the rows so far are."""
     from cnnclf.prediction.row_file import name_partial, open_rows
 
     with open_rows(path, columns, job=job, mode=mode) as rows:
@@ -216,12 +184,7 @@ def _open_stdout_sink(columns: "RowColumns", labels: tuple[str, ...]) -> Sink:
 
 
 def show_summary(summary: "PredictSummary", sorting: "Sorting | None") -> None:
-    """Show the summary of a job as notes on stderr.
-
-    Args:
-        summary: The summary.
-        sorting: How files were sorted.
-    """
+    """Show the summary of a job as notes on stderr."""
     common = summary.counts.most_common()
     counts = [f"{label} {count:,}" for label, count in common[:_MAX_LABELS]]
     if len(common) > _MAX_LABELS:
@@ -277,11 +240,7 @@ def _advise_on_unsure(summary: "PredictSummary") -> str:
 
 
 def summary_fields(summary: "PredictSummary") -> dict[str, object]:
-    """Return a summary as JSON values for `--json`.
-
-    Args:
-        summary: The summary.
-    """
+    """Return a summary as JSON values for `--json`."""
     limit = summary.limit
     return {
         "files": summary.files,

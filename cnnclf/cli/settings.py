@@ -145,10 +145,6 @@ def given_settings(
 def read_settings(kind: type[_Config], settings: Mapping[str, object]) -> _Config:
     """Check the `**settings` of a command that takes no file of settings.
 
-    Args:
-        kind: The settings of the command.
-        settings: What the command was called with.
-
     Raises:
         UsageError: Some are wrong; all of them in one message.
     """

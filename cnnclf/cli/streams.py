@@ -53,12 +53,7 @@ class ClosedStream:
 
 
 class NamedStream:
-    """A stream whose errors name it: those of the system name only files that are opened.
-
-    Args:
-        stream: The stream.
-        name: What it is called.
-    """
+    """A stream whose errors name it: those of the system name only files that are opened."""
 
     def __init__(self, stream: Any, name: str) -> None:
         self._stream = stream

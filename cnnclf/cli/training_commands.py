@@ -152,15 +152,7 @@ class Trainer(Generic[AnyConfig, AnyPlan]):
 
 
 def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
-    """Do what was typed: plan and train, only plan, or continue a run.
-
-    Args:
-        request: What was typed.
-        trainer: The command.
-
-    Returns:
-        The exit code.
-    """
+    """Do what was typed: plan and train, only plan, or continue a run."""
     command = f"cnnclf {trainer.kind.command}"
     if request.resume is None:
         if request.force:
@@ -181,16 +173,7 @@ def run_training(request: Request, trainer: Trainer[AnyConfig, AnyPlan]) -> int:
 def extend_training(
     request: Request, path: Path, *, trainer: "Trainer[TrainConfig, TrainPlan]"
 ) -> int:
-    """Train a finished run for more epochs, as a new run.
-
-    Args:
-        request: What was typed.
-        path: The finished run.
-        trainer: The command that made it.
-
-    Returns:
-        The exit code.
-    """
+    """Train a finished run for more epochs, as a new run."""
     from cnnclf.runs.run_opening import check_new_run
     from cnnclf.training.extending import open_extension
 

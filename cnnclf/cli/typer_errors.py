@@ -21,9 +21,6 @@ __all__ = ["ClickException", "MissingParameter", "NoArgsIsHelpError", "NoSuchOpt
 def describe_number(error: ClickException) -> str | None:
     """Say what was typed and what is expected, if the value of an option is the wrong number.
 
-    Args:
-        error: Any error of a command line.
-
     Returns:
         The message; None for other errors.
     """

@@ -112,9 +112,6 @@ def apply_preset(
         config: The settings; not changed.
         preset: Its name.
         given: Where each setting that was given came from; these stay.
-
-    Returns:
-        The settings, and where each came from.
     """
     values = _list_preset(type(config), preset)
     changes = {key: value for key, value in values.items() if key not in given}
@@ -142,13 +139,7 @@ def explicit_settings(config: CommandConfig) -> dict[str, object]:
 def refuse_values(
     error: ValidationError, values: Mapping[str, object], *, kind: type[CommandConfig]
 ) -> CnnclfError:
-    """Return the error for settings that were given to their class in Python.
-
-    Args:
-        error: What pydantic found.
-        values: By name; a section is a dictionary or already checked.
-        kind: The class.
-    """
+    """Return the error for settings that were given to their class in Python."""
     return _refusal(error, _take_arguments(values, kind), kind, command=kind.command)
 
 

@@ -31,9 +31,6 @@ def given_settings_toml(
         resolved: Settings of the plan.
         given: Where each given setting came from, by dotted key.
         reasons: Why the plan chose the values that were open, by dotted key.
-
-    Returns:
-        The text of the file.
     """
     lines = [
         f"# Settings of a run of cnnclf {asked.command}. To start another with them:",

@@ -37,14 +37,7 @@ _COLUMNS: Final = {
 def describe_dataset(
     directory: Path, description: Mapping[str, Any], *, manifest: str, name: str
 ) -> dict[str, Any]:
-    """Return the content of `croissant.json`.
-
-    Args:
-        directory: The dataset directory, which holds the manifest.
-        description: The content of `dataset.json`.
-        manifest: Name of the manifest in use.
-        name: Name of the dataset.
-    """
+    """Return the content of `croissant.json`."""
     kind = description["source"].get("kind", "image")
     counts = {split: sum(each.values()) for split, each in description["counts"].items()}
     spoken = ", ".join(f"{count} {split}" for split, count in counts.items())

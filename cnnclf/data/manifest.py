@@ -132,11 +132,6 @@ class Dataset:
     def reduce(self, source: Path | bytes, side: int, *, name: str = "") -> ReducedImage:
         """Decode one of its files with the values and channels of training, in a small size.
 
-        Args:
-            source: A file, or the content of a file.
-            side: As in `reduce_image`.
-            name: Likewise.
-
         Raises:
             ImageError: The file cannot be read, is not an image, or is damaged.
         """

@@ -17,9 +17,6 @@ def write_sample_data(directory: Path) -> Path:
     Args:
         directory: New or empty; created if it does not exist.
 
-    Returns:
-        `directory`.
-
     Raises:
         UsageError: `directory` is a file or not empty.
         DataError: This installation lacks the images.

@@ -33,12 +33,6 @@ FORMATS = (".svg", ".png", ".mermaid", ".mmd")
 def save_diagram(blocks: Sequence[Block], path: Path, *, title: str, caption: str = "") -> None:
     """Write a diagram in the format that the file name says.
 
-    Args:
-        blocks: From input to output.
-        path: A file whose name ends in one of `FORMATS`.
-        title: Above the blocks.
-        caption: Below the blocks.
-
     Raises:
         DeviceError: The disk is full.
         RunError: The file cannot be written.

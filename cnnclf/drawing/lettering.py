@@ -56,10 +56,6 @@ def font(size: float, *, bold: bool = False) -> Any:
 def find_font_file(text: str, *, bold: bool = False) -> str:
     """Find the font file that draws a text, for libraries that take only one.
 
-    Args:
-        text: Drawable characters.
-        bold: Use the bold weight.
-
     Returns:
         Path of the first installed family that has most of the characters.
     """

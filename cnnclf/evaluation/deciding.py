@@ -127,9 +127,6 @@ def calibrate_model(
         progress: Receives tasks, notes and warnings.
         verbose: Do not silence libraries.
 
-    Returns:
-        What was stored.
-
     Raises:
         UsageError: Several promises at once, or training images would be used.
         DataError: The images cannot support the promise, with the number needed; the dataset is

@@ -37,9 +37,6 @@ def measure_model(
         progress: Receives tasks, notes and warnings.
         verbose: Do not silence libraries.
 
-    Returns:
-        The report that was written.
-
     Raises:
         UsageError: No dataset is given or known, or the engine does not support the settings.
         DataError: The dataset is missing, its labels are others, or the split has no images.

@@ -60,9 +60,6 @@ def build_metrics(top_k: int = TOP_K) -> tuple[Metric, ...]:
 
     Args:
         top_k: The k of `top_k_accuracy`, at least 1.
-
-    Returns:
-        The rows of `METRICS`, in their order.
     """
     return tuple(
         replace(row, title=f"top-{top_k} accuracy", value=partial(top_k_accuracy, top_k=top_k))
@@ -73,11 +70,7 @@ def build_metrics(top_k: int = TOP_K) -> tuple[Metric, ...]:
 
 
 def shown_metrics(top_k: int = TOP_K) -> tuple[Metric, ...]:
-    """Return the metrics that a table for people holds: top-1 accuracy only repeats the accuracy.
-
-    Args:
-        top_k: See `build_metrics`.
-    """
+    """Return the metrics of a table for people: top-1 accuracy only repeats the accuracy."""
     return tuple(row for row in build_metrics(top_k) if top_k > 1 or row.name != "top_k_accuracy")
 
 

@@ -133,10 +133,6 @@ class PairedTest:
 def compare_runs(first: RunDirectory, second: RunDirectory) -> PairedTest:
     """Compare two runs on the images that both were evaluated on.
 
-    Args:
-        first: A run that was evaluated.
-        second: Another one.
-
     Returns:
         The comparison on test, or on another split if they have no evaluation on test in common.
 
@@ -178,10 +174,6 @@ def open_compared(test: PairedTest) -> "Dataset":
 
 def draw_changed(test: PairedTest, path: Path) -> None:
     """Draw images that changed sides, the most confident mistakes first.
-
-    Args:
-        test: A comparison in which some did.
-        path: PNG file to write.
 
     Raises:
         DataError: The dataset is not where it was, or its images cannot be read.

@@ -69,9 +69,6 @@ def evaluate(
         training: The dataset of the training, if it is known: tells which images were in training.
         progress: Reports evaluated images, failed files, and what makes the metrics doubtful.
 
-    Returns:
-        The report that was written.
-
     Raises:
         DataError: The labels are not those of the classifier, the split has no images, or none
             of them can be decoded.

@@ -25,12 +25,6 @@ def write_predictions(
 
     Up to `MAX_PROBABILITY_COLUMNS` labels have a column `p_LABEL` each; with more labels, there are
     columns for the next best ones: label_2, probability_2 and so on.
-
-    Args:
-        path: CSV file to write.
-        predictions: The predictions to write.
-        labels: Names of the classes in order.
-        paths: Paths of all rows of the manifest.
     """
     every = len(labels) <= MAX_PROBABILITY_COLUMNS
     columns = [f"p_{label}" for label in labels] if every else []

@@ -20,12 +20,6 @@ def load_explained(
 ) -> Classifier:
     """Open a model with the engine that predict would choose, in float32 if nothing else is said.
 
-    Args:
-        path: A run directory, a checkpoint, a bundle or an export.
-        config: Engine, precision, device and threads.
-        verbose: Do not silence libraries.
-        progress: Shows conversions, notes and warnings.
-
     Raises:
         CnnclfError: As `Classifier.load`.
     """

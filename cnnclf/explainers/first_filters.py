@@ -10,9 +10,6 @@ from cnnclf.explainers.flat_graph import GraphStep
 def draw_filters(step: GraphStep) -> list[npt.NDArray[np.uint8]] | None:
     """Draw the kernels of a convolution over colors or gray levels.
 
-    Args:
-        step: Any layer.
-
     Returns:
         One image uint8 [kh, kw, 3] per filter; None if the layer is no convolution over 1 or 3
         channels. With 3 channels, gray is zero and each color is its channel's weight; with 1, blue

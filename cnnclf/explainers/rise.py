@@ -60,11 +60,6 @@ def draw_masks(
 ) -> npt.NDArray[np.float32]:
     """Draw smooth random masks, each shifted by a random part of a cell.
 
-    Args:
-        count: How many.
-        size: Height and width.
-        rng: Random generator.
-
     Returns:
         float32 [count, height, width], 0 (hidden) to 1 (visible).
     """

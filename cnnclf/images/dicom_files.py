@@ -54,10 +54,6 @@ def read_dicom(stream: BinaryIO, *, max_pixels: int) -> DicomImage:
     Values are rescaled by slope and intercept. The window of the file, the first if it has several,
     says which values are black and white; without one, the values that its bits can hold.
 
-    Args:
-        stream: The file.
-        max_pixels: Refuse larger images before decoding them.
-
     Raises:
         ImageError: pydicom is not installed, or the file is damaged or of a kind that is not read.
     """

@@ -192,9 +192,6 @@ class InputSpec:
             values: All keys of `to_dict` and no others; `value_range` may be missing, as it is in
                 models of early versions, and `kind`, `sound` and `bands`, which few models have.
 
-        Returns:
-            The spec.
-
         Raises:
             ConfigError: A key is missing or unknown, a value is wrong, or the spec was written by a
                 newer version of cnnclf.

@@ -115,9 +115,6 @@ def load_image(
         value_range: As in `InputSpec`.
         bands: As in `InputSpec`.
 
-    Returns:
-        The image.
-
     Raises:
         ImageError: The content is not an image, damaged, or larger than `max_pixels`.
     """

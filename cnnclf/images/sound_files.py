@@ -71,10 +71,6 @@ def inspect_sound(content: bytes) -> SoundFacts:
 def load_sound(content: bytes, spec: SoundSpec) -> tuple[Image.Image, SoundFacts]:
     """Turn a sound into an image.
 
-    Args:
-        content: Of the file.
-        spec: How.
-
     Returns:
         Mode L, `spec.bands` rows and `spec.frames` columns, the lowest band at the bottom.
 

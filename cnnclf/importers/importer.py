@@ -154,15 +154,9 @@ def path_importer(
     unpacks: bool = False,
     is_inside: bool = False,
 ) -> Importer:
-    """Make the row of an importer of files or folders.
+    """Make the row of an importer of files or folders, whose functions take paths.
 
-    Args:
-        name: As in `Importer`.
-        summary: As in `Importer`.
-        recognize: As in `Importer`, but takes a path.
-        read: As in `Importer`, but takes a path.
-        unpacks: As in `Importer`.
-        is_inside: Whether a folder that came out of an archive may be such a source.
+    With `is_inside`, a folder that came out of an archive may be such a source.
     """
 
     def recognize_source(source: Source) -> str | None:

@@ -117,16 +117,7 @@ def run_import(
     overwrite: bool = False,
     progress: Progress,
 ) -> ImportReport:
-    """Import a source into a new dataset directory.
-
-    Args:
-        source: What the user gave; never changed.
-        out: The dataset directory; must not exist, or be empty.
-        importer: The importer to use.
-        reason: Why this importer.
-        options: Options of the import.
-        overwrite: Whether to replace a dataset in `out`.
-        progress: Receives the progress, notes and warnings.
+    """Import a source into a new dataset directory, as `import_source` does.
 
     Raises:
         UsageError: `out` is not empty.

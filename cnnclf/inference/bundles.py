@@ -107,10 +107,6 @@ def hash_files(directory: Path, names: Sequence[str]) -> str:
 
     For a single file it is its sha256; else the sha256 of the list of all names and sha256 values,
     sorted by name.
-
-    Args:
-        directory: The directory of the bundle.
-        names: Files or directories in it.
     """
     paths = [directory / name for name in names]
     if len(paths) == 1 and not paths[0].is_dir():

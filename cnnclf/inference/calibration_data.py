@@ -82,10 +82,6 @@ def remove_other_calibrations(directory: Path, name: str) -> None:
 def load_calibration(content: Mapping[str, Any], directory: Path) -> CalibrationData | None:
     """Load what was measured; None for a bundle that was not calibrated.
 
-    Args:
-        content: Of classifier.json.
-        directory: The bundle.
-
     Raises:
         RunError: The file is missing or damaged.
     """

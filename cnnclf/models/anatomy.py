@@ -115,12 +115,7 @@ class Anatomy:
         return sum(layer.activation_bytes for layer in self.layers)
 
     def training_bytes(self, batch_size: int, optimizer: str) -> int:
-        """Memory of all outputs of a batch, which gradients need, weights and optimizer.
-
-        Args:
-            batch_size: Images in a batch.
-            optimizer: Its name, as in the settings.
-        """
+        """Memory of all outputs of a batch, which gradients need, weights and optimizer."""
         copies = 2 + _SLOTS[optimizer]  # the weights, their gradients
         outputs = batch_size * self.activation_bytes
         return outputs + copies * self.parameters * BYTES_PER_VALUE

@@ -87,11 +87,6 @@ def find_backbone(name: str) -> Backbone:
 def check_size(backbone: Backbone, *, height: int, width: int) -> None:
     """Refuse images too small for a backbone.
 
-    Args:
-        backbone: The row.
-        height: Rows of pixels.
-        width: Columns of pixels.
-
     Raises:
         ConfigError: One side is below the backbone's minimum.
     """

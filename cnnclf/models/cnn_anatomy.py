@@ -29,9 +29,6 @@ def plan_cnn(model: ModelConfig, input_shape: tuple[int, int, int], *, num_class
         input_shape: (height, width, channels) of the images.
         num_classes: Outputs, at least 2.
 
-    Returns:
-        The layers from input to logits.
-
     Raises:
         ConfigError: A convolution or pooling window is larger than its feature maps.
     """

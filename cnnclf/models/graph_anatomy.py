@@ -50,12 +50,7 @@ def plan_graph(model: Any, *, stage_ends: Mapping[str, int] | None = None) -> An
 
 
 def find_stage_ends(model: Any, backbone: Backbone) -> dict[str, int]:
-    """Find the last operation of each stage of a backbone, also within a network that extends it.
-
-    Args:
-        model: A result of `build_backbone`, or a model that extends it.
-        backbone: The row.
-    """
+    """Find the last operation of each stage of a backbone, also in a network that extends it."""
     names = backbone.stage_names
     ends = {name: find_stage_end(model, backbone, stage=name) for name in names[:-1]}
     last = backbone.stages[-1]

@@ -30,14 +30,7 @@ class Field:
         return self.size == 0
 
     def slide(self, window: int, *, stride: int, padded: int, dilation: int = 1) -> "Field":
-        """Return the field after a window slid over the values.
-
-        Args:
-            window: Values in the window.
-            stride: Values between neighboring positions of the window.
-            padded: Values added before the first one.
-            dilation: Distance of neighboring values in the window.
-        """
+        """Return the field after a window slid over the values."""
         if self.is_whole:
             return self
         reach = (window - 1) * dilation
@@ -71,14 +64,7 @@ def join_fields(fields: Sequence[Field]) -> Field:
 
 
 def pad_before(size: int, window: int, *, stride: int, dilation: int = 1) -> int:
-    """Return how many values "same" padding adds before the first; it adds one more at the end.
-
-    Args:
-        size: Values along the axis.
-        window: Values in the window.
-        stride: Values between neighboring positions of the window.
-        dilation: Distance of neighboring values in the window.
-    """
+    """Return how many values "same" padding adds before the first; it adds one more at the end."""
     return pad_total(size, window, stride=stride, dilation=dilation) // 2
 
 

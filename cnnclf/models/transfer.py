@@ -129,13 +129,6 @@ def build_transfer(
 ) -> Transfer:
     """Build a backbone with random weights and a new head on it.
 
-    Args:
-        row: The backbone.
-        head: Pooling, hidden units and dropout.
-        height: Rows of pixels.
-        width: Columns of pixels.
-        num_classes: K.
-
     Raises:
         ConfigError: The size is below the backbone's minimum.
     """

@@ -183,14 +183,7 @@ def choose_averaging(val_count: int) -> int:
 
 
 def choose_optimizer(given: Mapping[str, str]) -> tuple[str, str]:
-    """Choose Muon, which needs fewer epochs, unless settings are given that others understand.
-
-    Args:
-        given: Where each given setting came from.
-
-    Returns:
-        The optimizer, and why.
-    """
+    """Choose Muon, which needs fewer epochs, unless settings are given that others understand."""
     if others := sorted(_OF_ADAMW & given.keys()):
         return "adamw", f"{others[0]} is given, which means something else for muon"
     return "muon", "it reaches the same accuracy in fewer epochs"
@@ -268,11 +261,6 @@ def check_weight_decay(
     optimizer: str, decays: Mapping[str, object], *, given: Container[str]
 ) -> None:
     """Refuse a weight decay for an optimizer that does not support it.
-
-    Args:
-        optimizer: Its name.
-        decays: The weight decays of all phases, by dotted key.
-        given: Keys of the settings that were given.
 
     Raises:
         ConfigError: One was given.

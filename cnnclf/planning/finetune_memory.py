@@ -35,13 +35,7 @@ def plan_parts(plan: FinetunePlan) -> FinetuneParts:
 
 
 def plan_head(stages: Anatomy, config: HeadConfig, *, classes: int) -> LayerRow:
-    """Return the new layers on the features of a backbone.
-
-    Args:
-        stages: All of the backbone.
-        config: Its settings.
-        classes: Outputs.
-    """
+    """Return the new layers on the features of a backbone."""
     (features,) = stages.layers[-1].output_shape
     features *= 2 if config.pooling == "both" else 1
     widths = [features, *([config.units] if config.units else []), classes]

@@ -76,12 +76,7 @@ class FinetuneWork:
         write_pace(rates, self._facts)
 
     def expect(self, pace: Pace, precision: str) -> Expectation:
-        """Return how long the run will take.
-
-        Args:
-            pace: Of this work.
-            precision: Of the computation, or `auto`.
-        """
+        """Return how long the run will take."""
         forward, tail = pace.rates[FORWARD], pace.rate(precision)
         counts, config = self.counts, self.config
         head_s = _HEAD_S + counts["val"] / forward  # judged through the whole network

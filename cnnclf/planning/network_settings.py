@@ -17,14 +17,6 @@ def resolve_model(
 ) -> tuple[ModelConfig, dict[str, str]]:
     """Resolve every "auto" of a network.
 
-    Args:
-        model: Settings as the user gave them.
-        size: Height and width of the images.
-        given: Where each given setting came from.
-
-    Returns:
-        Settings in which nothing is "auto", and the reasons.
-
     Raises:
         ConfigError: Settings of pooling were given for a network without it.
     """
@@ -61,17 +53,7 @@ def resolve_model(
 def resolve_optimizer(
     optimizer: OptimizerConfig, *, given: Mapping[str, str], batch_norm: bool, batch_size: int
 ) -> tuple[OptimizerConfig, dict[str, str]]:
-    """Choose the optimizer, its learning rate and its momentum where they are "auto".
-
-    Args:
-        optimizer: Settings as given.
-        given: Where each given setting came from.
-        batch_norm: Whether the network normalizes batches.
-        batch_size: Images in a batch.
-
-    Returns:
-        The settings, and why each was chosen.
-    """
+    """Choose the optimizer, its learning rate and its momentum where they are "auto"."""
     reasons: dict[str, str] = {}
     chosen: dict[str, Any] = {}
     name: str = optimizer.name
@@ -98,11 +80,6 @@ def scale_preset_rate(
     """Scale the learning rate of a preset with the root of the batch size.
 
     For steps whose length does not depend on the gradient (Malladi et al., 2022).
-
-    Args:
-        config: Settings as given, with those of the preset.
-        batch_size: Images in a batch.
-        given: Where each given setting came from.
 
     Returns:
         Settings of the optimizer, and why the rate is another than the preset's.

@@ -81,13 +81,7 @@ class Pace:
 
 
 def find_pace(anatomy: Anatomy, *, batch_size: int, optimizer: str) -> Pace:
-    """Return the measured pace of a network, or else an estimate.
-
-    Args:
-        anatomy: The network.
-        batch_size: Images of a step.
-        optimizer: Its name.
-    """
+    """Return the measured pace of a network, or else an estimate."""
     known = read_pace(_list_facts(anatomy, batch_size=batch_size, optimizer=optimizer))
     if known is not None:
         return known
@@ -103,14 +97,7 @@ def find_pace(anatomy: Anatomy, *, batch_size: int, optimizer: str) -> Pace:
 def keep_pace(
     rates: Mapping[str, float], anatomy: Anatomy, *, batch_size: int, optimizer: str
 ) -> None:
-    """Keep what was measured in the cache; without a cache it is measured again.
-
-    Args:
-        rates: Images per second by precision; float32 is one of them.
-        anatomy: As of `find_pace`.
-        batch_size: As of `find_pace`.
-        optimizer: As of `find_pace`.
-    """
+    """Keep images per second by precision, float32 among them, of a network as for `find_pace`."""
     write_pace(rates, _list_facts(anatomy, batch_size=batch_size, optimizer=optimizer))
 
 
@@ -131,7 +118,7 @@ def read_pace(facts: Sequence[object]) -> Pace | None:
 
 
 def write_pace(rates: Mapping[str, float], facts: Sequence[object]) -> None:
-    """Keep what was measured; the arguments are those of `keep_pace` and `read_pace`."""
+    """Keep what was measured in the cache; without a cache it is measured again."""
     _keep(_pace_file(facts), {"pace_version": _PACE_VERSION, "rates": dict(rates)})
 
 

@@ -143,10 +143,6 @@ class Plan(Generic[_Config]):
 def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Parsed:
     """Read and parse a plan.json, with errors that name the file.
 
-    Args:
-        path: The file.
-        parse: Turns its content into a plan.
-
     Raises:
         RunError: It is missing, damaged, from a newer version or of another command.
     """

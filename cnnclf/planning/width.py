@@ -29,16 +29,6 @@ def choose_width(
 ) -> tuple[ModelConfig, Anatomy, str]:
     """Choose the most filters with which the minutes allow enough epochs.
 
-    Args:
-        model: Resolved settings of the network of the preset.
-        anatomy: The same on paper.
-        shape: Height, width and channels of an image.
-        counts: Images per split.
-        minutes: Of the whole run.
-        precision: Of the computation, or `auto`.
-        batch_size: Images in a batch.
-        optimizer: Its name.
-
     Returns:
         Settings, the network on paper, and why; no reason where the network stays as it is.
     """

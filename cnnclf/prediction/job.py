@@ -73,13 +73,7 @@ class PredictionJob:
 
 
 def write_job(path: Path, job: PredictionJob, *, may_replace: bool) -> None:
-    """Record which job the rows belong to.
-
-    Args:
-        path: The file next to the rows.
-        job: The job.
-        may_replace: Whether the finished rows may replace an existing file.
-    """
+    """Record which job the rows belong to."""
     write_json_atomic(
         path,
         {
@@ -93,11 +87,6 @@ def write_job(path: Path, job: PredictionJob, *, may_replace: bool) -> None:
 
 def check_job(path: Path, job: PredictionJob, *, rows: Path) -> bool:
     """Check that the rows belong to the job that is to be resumed.
-
-    Args:
-        path: The file that `write_job` wrote.
-        job: The job to resume.
-        rows: The rows, for the message.
 
     Returns:
         Whether the finished rows may replace an existing file.
@@ -131,10 +120,6 @@ def remember_finished(path: Path, job: PredictionJob) -> None:
     """Note in the cache whose rows a finished file has, until the file changes.
 
     After a kill at the very end, nothing else tells a finished job from a file of something else.
-
-    Args:
-        path: The finished rows.
-        job: Their job.
     """
     with contextlib.suppress(OSError, CnnclfError):  # the rows are complete without it
         found = path.stat()

@@ -128,11 +128,6 @@ def predict_files(
 ) -> list[Prediction]:
     """Predict a few files that are known by path.
 
-    Args:
-        classifier: The model.
-        paths: The files.
-        options: Batch size, top-k, threshold and threads; None for the defaults.
-
     Returns:
         One prediction for each path, in order; failures have an error.
     """

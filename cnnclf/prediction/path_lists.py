@@ -24,10 +24,6 @@ class ByteStream(Protocol):
 def read_list(stream: ByteStream, name: str) -> Iterator[str]:
     """Read paths from a list as they come, one per line or NUL-separated.
 
-    Args:
-        stream: The list.
-        name: Name of the list, for the message.
-
     Yields:
         Paths; an empty string before waiting for more input.
 

@@ -50,10 +50,6 @@ class Placer:
     def place(self, path: str, label: str) -> str:
         """Place a file in the folder of its label.
 
-        Args:
-            path: The file.
-            label: One of the labels, or `unknown`.
-
         Returns:
             The new path; the same path if the file is already in that folder.
 

@@ -74,18 +74,7 @@ def watch_images(
     so_far: SoFar | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Predict existing files and then new ones until interrupted; see `FolderWatch`.
-
-    Args:
-        classifier: The model.
-        inputs: Folders and patterns, with `may_be_empty`.
-        rows: Writes the rows; flushed before each wait.
-        options: Batch size, top-k, threshold and threads.
-        progress: Shows the count.
-        placer: Sorts the files into class folders.
-        so_far: The rows of the interrupted job, whose paths are skipped; updated in place.
-        sleep: Sleeps for the given number of seconds.
-    """
+    """Predict existing files and then new ones until interrupted; else as `predict_images`."""
     so_far = so_far or SoFar()
     is_moving = placer is not None and placer.mode == "move" and not placer.dry_run
     watch = FolderWatch(inputs, so_far.done, is_moving=is_moving, sleep=sleep)

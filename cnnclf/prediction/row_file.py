@@ -111,12 +111,6 @@ def settle_finished(
 ) -> bool:
     """Settle a job whose rows are complete under their final name; do nothing otherwise.
 
-    Args:
-        path: The file of rows.
-        inputs: The arguments as they were typed.
-        model: SHA-256 of the model.
-        asked: What else is asked for now, by field of `PredictionJob`.
-
     Returns:
         Whether it is such a job; what a kill at its very end left is removed.
     """
@@ -208,10 +202,6 @@ def open_rows(
 
 def lock_rows(descriptor: int, partial: Path) -> None:
     """Prevent a second process from writing the same rows, where the system supports locks.
-
-    Args:
-        descriptor: An open file; the lock is held until it is closed.
-        partial: The file that is written, for the message.
 
     Raises:
         UsageError: Another process holds the lock.

@@ -96,12 +96,6 @@ def open_evidence(
 ) -> Evidence:
     """Measure the images of a dataset, or load what was measured before.
 
-    Args:
-        dataset: The dataset.
-        config: Settings of the check.
-        networks: What networks say about the images.
-        progress: Receives the progress.
-
     Raises:
         DataError: The dataset has no images.
     """
@@ -115,15 +109,6 @@ def check_dataset(
     dataset: Dataset, *, config: CheckConfig, networks: Networks = NO_NETWORKS, progress: Progress
 ) -> tuple[QualityReport, Evidence]:
     """Check the images, labels and splits of a dataset; no file is changed.
-
-    Args:
-        dataset: The dataset.
-        config: Settings of the check.
-        networks: What networks say about the images.
-        progress: Receives the progress.
-
-    Returns:
-        The report, and what it rests on.
 
     Raises:
         DataError: The dataset has no images.
@@ -167,9 +152,6 @@ def write_report(
         report: What was found.
         evidence: What it rests on.
         progress: Receives the progress.
-
-    Returns:
-        The files written.
 
     Raises:
         DeviceError: The disk is full.

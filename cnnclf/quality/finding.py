@@ -100,13 +100,7 @@ class Check(NamedTuple):
 
 
 def advise(check: Check, findings: Sequence[Finding], *, images: int) -> str:
-    """Return what to do about the findings of a check; never to remove most of a dataset.
-
-    Args:
-        check: The check.
-        findings: What it found, one or more.
-        images: Rows of the manifest.
-    """
+    """Return what to do about the findings of a check; never to remove most of a dataset."""
     first = findings[0]
     is_property = check.is_property and not first.path
     share = first.value or 0.0 if is_property else len(findings) / images

@@ -87,13 +87,7 @@ class ImageFacts:
 
 
 def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress) -> ImageFacts:
-    """Read and measure every image of a dataset.
-
-    Args:
-        dataset: Its files are read, and never written to.
-        threads: At least 1; None means one per processor.
-        progress: Receives the number of files.
-    """
+    """Read and measure every image of a dataset."""
     count = len(dataset)
     modes, cameras, turns, mismatches = ([""] * count for _ in range(4))
     gray = np.zeros((count, SIDE, SIDE), np.uint8)

@@ -201,12 +201,7 @@ def find_suspects(
 
 
 def describe_judge(accuracy: float, images: int) -> str:
-    """Say how far a classifier that finds suspects can be trusted.
-
-    Args:
-        accuracy: Fraction of the labels that it agrees with.
-        images: How many it judged.
-    """
+    """Say how far a classifier that finds suspects can be trusted."""
     words = f"a classifier that agrees with {100 * accuracy:.0f} % of the labels"
     if accuracy < _TRUSTED:
         wrong = round((1 - accuracy) * images)

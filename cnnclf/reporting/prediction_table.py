@@ -53,10 +53,6 @@ class PredictionTable:
 def read_predictions(path: Path, labels: Sequence[str]) -> PredictionTable:
     """Read predictions.csv.
 
-    Args:
-        path: The file.
-        labels: Of the classifier, in order.
-
     Raises:
         RunError: It is missing, damaged, or has labels that the classifier does not have.
     """

@@ -39,10 +39,6 @@ _WHOLE = 2  # from here on a figure is a time or a rate, no fraction or loss
 def compare_runs(paths: Sequence[Path], *, out: Path) -> WrittenReport:
     """Write a page that compares runs: settings that differ, curves, metrics, images.
 
-    Args:
-        paths: Two or more run directories, finished or not.
-        out: The file.
-
     Raises:
         RunError: There is no run, it is damaged, or the file cannot be written.
     """

@@ -157,9 +157,6 @@ class RunDirectory:
 
         Args:
             **fields: JSON values; `status` must be a `RunStatus` or its value.
-
-        Returns:
-            The whole record as written.
         """
         if fields.get("status", RunStatus.RUNNING) not in list(RunStatus):
             statuses = ", ".join(RunStatus)

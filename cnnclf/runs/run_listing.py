@@ -64,9 +64,6 @@ def describe_run(run: RunDirectory) -> RunRow:
 def remove_run(run: RunDirectory) -> list[str]:
     """Remove the files of a run, and its directory if nothing else is in it.
 
-    Args:
-        run: Finished or not.
-
     Returns:
         The names of what is not of the run, which stays.
 

@@ -136,10 +136,6 @@ def suggest_run(path: Path) -> str:
 def find_settings(path: Path, *, command: str) -> Path:
     """Find the file of settings that `--config` names: a file, or that of a run.
 
-    Args:
-        path: A TOML file or a run directory.
-        command: The command that will use the settings.
-
     Raises:
         RunError: It is a directory but no run, a run of another command, or of an earlier version.
     """

@@ -43,10 +43,6 @@ class Calibration:
 def calibrate(checkpoint: Path, verdict: Verdict) -> Calibration | None:
     """Fit the temperature of a checkpoint and write it into its bundle.
 
-    Args:
-        checkpoint: The bundle.
-        verdict: Its logits for val images.
-
     Returns:
         The calibration; None if there are too few images: the bundle is then unchanged.
     """

@@ -82,11 +82,6 @@ def notify(
 ) -> StopRequest | None:
     """Call all listeners in order.
 
-    Args:
-        listeners: Who receives the epoch.
-        row: The epoch.
-        is_best: Whether it is the best so far.
-
     Returns:
         The strongest request: to prune rather than to stop.
     """

@@ -54,12 +54,6 @@ class Extension:
     def begin(self, run: RunDirectory) -> RunDirectory:
         """Copy the state of the finished run into a new one, which then can be resumed.
 
-        Args:
-            run: A run directory that was created.
-
-        Returns:
-            The same run directory.
-
         Raises:
             RunError: The state is damaged or cannot be written.
             DeviceError: The disk is full.
@@ -91,10 +85,6 @@ class Extension:
 
 def open_extension(path: Path, given: Mapping[str, Any]) -> tuple[Extension, Dataset]:
     """Plan more epochs of a finished run, and load its dataset.
-
-    Args:
-        path: The run.
-        given: As in `plan_extension`.
 
     Raises:
         UsageError, RunError: As in `plan_extension`.

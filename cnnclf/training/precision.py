@@ -165,13 +165,7 @@ def _compile_step(
 
 
 def set_up(plan: Any, precision: str = "", **options: Any) -> RuntimeInfo:
-    """Set the runtime up as a plan says.
-
-    Args:
-        plan: The plan.
-        precision: Another one than that of the plan.
-        options: More arguments of `setup_runtime`.
-    """
+    """Set the runtime up as a plan says."""
     settings = plan.config.runtime
     return setup_runtime(
         device=settings.device,

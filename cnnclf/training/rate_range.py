@@ -70,13 +70,6 @@ def find_rate(
 ) -> TrainPlan:
     """Return the plan with the rate that a range test suggests, for `--learning-rate find`.
 
-    Args:
-        plan: In which the rate is "find".
-        dataset: As of `try_rates`.
-        runtime: As of `try_rates`.
-        ahead: As of `try_rates`.
-        progress: As of `try_rates`.
-
     Raises:
         DataError: As of `try_rates`.
     """

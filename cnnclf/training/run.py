@@ -98,9 +98,6 @@ def execute_plan(
         listeners: Receive each epoch and whether it is the best so far; may ask to stop or prune.
         verbose: Do not silence libraries.
 
-    Returns:
-        The result; the same is in the run directory.
-
     Raises:
         DataError: No training image can be decoded.
         RunError: The loss became NaN, weights do not fit, or the state to continue from is damaged.
@@ -173,19 +170,7 @@ def conduct_run(
 ) -> TrainResult:
     """Train or fine-tune as planned, keep the best epoch, calibrate it on val and test it.
 
-    Args:
-        plan: What to do.
-        dataset: The dataset the plan was made for.
-        run: A run directory that was created or opened.
-        runtime: Device, precision and seed, already set.
-        progress: Receives tasks, notes and warnings.
-        resume: Continue from the last checkpoint.
-        listeners: Receive each epoch and whether it is the best so far; may ask to stop or prune.
-        ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
-        started: When the run began, as of `time.perf_counter`; None: now.
-
-    Returns:
-        The result; the same is in the run directory.
+    The arguments are those of `open_work`.
 
     Raises:
         DataError: No training image can be decoded.
@@ -215,13 +200,6 @@ def conduct_run(
 
 def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:
     """Train as planned: leaves the best and the last checkpoint, the history and the curves.
-
-    Args:
-        work: The run.
-        with_curves: Whether to draw the curves.
-
-    Returns:
-        Epochs, best epoch and times.
 
     Raises:
         DataError: No training image can be decoded.
@@ -269,9 +247,6 @@ def judge_best(work: Work[Any]) -> Calibration | None:
 
     The temperature goes into the bundle; the logits stay in `work.verdict`.
 
-    Args:
-        work: A run that was fitted.
-
     Returns:
         What was fitted; None if val has too few images for that.
 
@@ -301,9 +276,6 @@ def evaluate_best(work: Work[Any]) -> Report:
     """Evaluate the best checkpoint on test, as everybody will load it.
 
     A run that is calibrated also stores what sets of labels and familiarity need.
-
-    Args:
-        work: A run that was fitted.
 
     Returns:
         The report on the test split, or on val or train if there is none.

@@ -27,12 +27,6 @@ _MIN_SAMPLED = 100
 def fit_cnn(work: Work[TrainPlan]) -> TrainingState:
     """Train a CNN from random weights; leaves the best and the last checkpoint.
 
-    Args:
-        work: The run.
-
-    Returns:
-        Epochs, best epoch and times.
-
     Raises:
         DataError: No training image can be decoded.
         RunError: The loss became NaN, or the state to continue from is damaged.

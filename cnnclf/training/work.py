@@ -310,15 +310,7 @@ def _read_spent(run: RunDirectory) -> float:
 
 
 def decode_ahead(plan: Plan[Any], dataset: Dataset) -> AbstractContextManager[PixelsAhead]:
-    """Decode what a plan needs while the backend of Keras is loaded.
-
-    Args:
-        plan: What will be done.
-        dataset: The dataset the plan was made for.
-
-    Returns:
-        A context manager that gives the argument `ahead` of `open_work`.
-    """
+    """Decode what a plan needs while the backend of Keras is loaded."""
     config = plan.config
     return open_ahead(
         dataset,

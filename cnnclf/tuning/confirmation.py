@@ -90,9 +90,6 @@ def compare_seeds(
         other: Of the other one, with as many seeds and images.
         trial: Its number.
         compared: Configurations that are compared, by which the error is divided (Bonferroni).
-
-    Returns:
-        The comparison.
     """
     from scipy.special import stdtrit
 

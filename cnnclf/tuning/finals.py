@@ -132,12 +132,6 @@ def evaluate_on_val(run: RunDirectory, dataset: Dataset) -> None:
 def evaluate_trial(run: RunDirectory, dataset: Dataset, *, split: str, progress: Progress) -> str:
     """Evaluate a training, into its run directory.
 
-    Args:
-        run: Of the training.
-        dataset: What the search was on.
-        split: Split of it.
-        progress: Receives tasks and warnings.
-
     Returns:
         The accuracy, in words.
 

@@ -367,13 +367,7 @@ def run_search(
 ) -> SearchResult:
     """Search in a directory, from whatever is in it, and write the result.
 
-    Args:
-        directory: As of `Search`.
-        request: As of `Search`.
-        progress: As of `Search`.
-        ray: As of `Search`.
-        track: As of `Search`.
-        final: Whether to evaluate the winner on the test split, which the search did not use.
+    With `final`, the winner is evaluated on the test split, which the search did not use.
 
     Raises:
         CnnclfError: As `Search.run` does.

@@ -176,9 +176,6 @@ def continue_trial(
         progress: Receives tasks, notes and warnings.
         kept: Networks that this process compiled, by run directory; this one is added.
 
-    Returns:
-        What it did so far.
-
     Raises:
         RunError: Another process trains in it.
         DeviceError: No memory or space.

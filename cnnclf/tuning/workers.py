@@ -46,13 +46,7 @@ def run_job(
     *,
     kept: KeptNetworks | None = None,
 ) -> TrialReport:
-    """Train a trial as far as a job says.
-
-    Args:
-        job: The job.
-        on_epoch: Receives each epoch.
-        kept: As of `continue_trial`.
-    """
+    """Train a trial as far as a job says."""
     said, began, needed_s, counted = Silent(), monotonic(), 0.0, 0
     missing = job.epochs - read_outcome(job.path).epochs
 

@@ -76,10 +76,6 @@ class Budget:
 def list_unpacked_folder(source: Path, job: ImportJob) -> Listing:
     """List the class folders or split folders that a source was unpacked to.
 
-    Args:
-        source: The source, for messages.
-        job: With the folder it was unpacked to.
-
     Raises:
         DataError: There are no such folders, or (when the records are consumed) no files in them.
     """

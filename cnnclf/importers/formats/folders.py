@@ -29,10 +29,6 @@ _NO_LABEL: Final = "an image without a label"
 def choose_folder_importer(source: Path, options: ImportConfig) -> tuple[Importer, str]:
     """Choose between the formats of folders.
 
-    Args:
-        source: A folder that no other importer recognizes.
-        options: Of the import.
-
     Returns:
         The importer, and the reason for it (to follow "because").
 

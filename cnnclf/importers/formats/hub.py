@@ -21,11 +21,7 @@ _ENDPOINT_VARIABLE: Final = "HF_ENDPOINT"
 
 
 def hub_importer(choose: Callable[[Source, ImportConfig], Importer]) -> Importer:
-    """Make the row of the table of importers for datasets of the hub.
-
-    Args:
-        choose: Returns the importer for the folder that was fetched.
-    """
+    """Make the row of the table of importers for datasets of the hub."""
 
     def read(source: Source, job: ImportJob) -> Listing:
         """Fetch a dataset and list its images.

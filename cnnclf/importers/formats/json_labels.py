@@ -44,13 +44,6 @@ def list_pairs(
 ) -> Listing:
     """List images by name, with the labels that a document gives them.
 
-    Args:
-        source: The document; the names are looked up below its folder.
-        pairs: The labels of each image.
-        unlabeled: The images without one.
-        kind: What the document is, in words.
-        job: Of the import.
-
     Raises:
         DataError: Images have several labels.
     """

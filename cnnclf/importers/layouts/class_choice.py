@@ -47,10 +47,6 @@ class Choice:
 def split_names(view: FolderView, folders: list[str]) -> list[ClassFolder]:
     """Read folders whose names hold both split and class: train_cat, train_dog, test_cat, ...
 
-    Args:
-        view: Of the source.
-        folders: Paths of the folders with files.
-
     Returns:
         A class folder for each of them; empty if the names do not have two splits of the same two
         classes.

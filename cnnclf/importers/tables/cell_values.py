@@ -142,10 +142,6 @@ def find_separator(column: str, labels: Iterable[str]) -> str | None:
 
     A separator counts if its parts are also labels of other cells, or if the column is named in
     the plural; a single "red | blue" may be the name of a class.
-
-    Args:
-        column: Name of the column of labels.
-        labels: Of the first rows.
     """
     counts = Counter(label for label in labels if label)
     plural = _PLURAL.fullmatch(column.casefold().replace(" ", "_")) is not None

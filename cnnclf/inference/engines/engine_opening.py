@@ -64,12 +64,6 @@ class EngineOpener:
     def open_first(self, choices: Sequence[EngineChoice]) -> tuple[Engine, EngineChoice]:
         """Open the first engine that agrees with Keras.
 
-        Args:
-            choices: At least one, as returned by `choose_engines`.
-
-        Returns:
-            The engine and its choice.
-
         Raises:
             EngineRefusedError: No engine agrees.
             MissingPackageError: A package for converting the model is not installed.

@@ -36,9 +36,6 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 def check_onnx(path: Path) -> None:
     """Refuse an ONNX file with weights in other files.
 
-    Args:
-        path: The file.
-
     Raises:
         RunError: It has, cannot be read, or is damaged.
     """

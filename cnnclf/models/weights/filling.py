@@ -55,14 +55,6 @@ class LoadedWeights:
 def load_weights(model: Any, source: WeightSource, *, progress: Progress) -> LoadedWeights:
     """Load the weights of a source into a backbone, downloading them if need be.
 
-    Args:
-        model: The result of `build_backbone` for the source's row.
-        source: The result of `find_weights`.
-        progress: Receives the download, and which layers of a file are skipped.
-
-    Returns:
-        What was loaded, for run.json.
-
     Raises:
         RunError: The weights are unavailable, damaged or do not fit; the model is unchanged.
         MissingPackageError: The package that ships them is not installed.

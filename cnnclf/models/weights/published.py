@@ -57,9 +57,6 @@ def find_published_path(backbone: Backbone) -> Path:
 def find_packaged(published: WeightsFile = LITE0_FILE) -> Path:
     """Find weights in their installed package, without importing it.
 
-    Args:
-        published: The row of the file.
-
     Raises:
         MissingPackageError: The package is not installed, or its file is missing.
     """
@@ -111,10 +108,6 @@ def find_fault(path: Path, published: WeightsFile) -> str:
 
     Where no checksum is published, the file must be complete HDF5, which detects truncation;
     whether it fits its backbone is checked when it is loaded.
-
-    Args:
-        path: The file.
-        published: Its row in the table.
 
     Raises:
         RunError: It cannot be read.

@@ -52,9 +52,6 @@ def cut_chunks(found: Iterable[Found], size: int, *, first: int = 0) -> Iterator
 def choose_cpus(nodes: Sequence[int]) -> int:
     """Choose the number of processors of a worker: few workers that together use most processors.
 
-    Args:
-        nodes: Processors of each node.
-
     Returns:
         1..8.
     """
@@ -147,11 +144,6 @@ class ChunkQueue:
 
     def begin(self, index: int, *, worker: str, node: str) -> tuple[Chunk | None, int]:
         """Hand a chunk to a worker.
-
-        Args:
-            index: The chunk.
-            worker: Name of the worker.
-            node: The node it runs on.
 
         Returns:
             The chunk, or None if it is done; and the number of attempts including this one.

@@ -107,9 +107,6 @@ def check_address(text: str) -> str:
 def check_installed(option: str = "--ray") -> None:
     """Check that Ray Data is installed, without importing it.
 
-    Args:
-        option: What needs it, for messages.
-
     Raises:
         MissingPackageError: It is not installed.
     """

@@ -116,9 +116,6 @@ def choose_device(nodes: Sequence[Node], computing: ComputeOptions, *, form: str
         computing: `auto` selects GPUs if there are any and the engine can use them.
         form: Format of the model.
 
-    Returns:
-        cpu or gpu.
-
     Raises:
         UsageError: The device is one particular GPU.
         DeviceError: The device is gpu, but the cluster has none.

@@ -113,9 +113,6 @@ def fit_phase(
         margins: Measures the training images after some epochs.
         compiled: What was compiled for the same layers before, by phase; this phase is added.
 
-    Returns:
-        Epochs, scores and history.
-
     Raises:
         RunError: The loss became NaN, or the state to continue from is damaged.
     """

@@ -115,10 +115,6 @@ class Difference:
 def choose_judged(rows: Rows, *, seed: int) -> Rows:
     """Choose the val images that phases are compared on: all, or 2,000 of them.
 
-    Args:
-        rows: Rows of the val split.
-        seed: Random seed.
-
     Returns:
         Positions among the rows, in order.
     """
@@ -137,16 +133,7 @@ def judge_checkpoint(
     label_smoothing: float,
     progress: Progress,
 ) -> Verdict:
-    """Compute the logits of a saved network, which is opened as everywhere else.
-
-    Args:
-        checkpoint: A bundle.
-        dataset: The dataset of the images.
-        rows: Rows of the images.
-        pixels: The decoded images.
-        label_smoothing: Of the loss that epochs are scored with.
-        progress: Receives the number of images done.
-    """
+    """Compute the logits of a saved network, which is opened as everywhere else."""
     begun = time.perf_counter()
     classifier = Classifier.load(checkpoint)
     parts, ends = [], []
@@ -166,12 +153,6 @@ def judge_mirrored(
 ) -> Logits:
     """Compute the logits of mirrored val images.
 
-    Args:
-        classifier: Of the best checkpoint.
-        rows: Rows of the images.
-        pixels: The decoded images.
-        progress: Receives the number of images done.
-
     Returns:
         float32 [n, K].
     """
@@ -182,14 +163,7 @@ def judge_mirrored(
 def compare_cached(
     verdict: Verdict, part: Any, *, features: Features, positions: Rows
 ) -> Difference:
-    """Compare the path through cached features with the whole network.
-
-    Args:
-        verdict: Of the whole network.
-        part: The part of the same network after the features.
-        features: Features of the val split.
-        positions: Positions of the images in it.
-    """
+    """Compare the path through cached features with the whole network."""
     part.compile(jit_compile=False)  # else Keras would use XLA, which is slower on a CPU
     logits = np.concatenate(
         [

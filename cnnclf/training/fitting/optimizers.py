@@ -58,16 +58,12 @@ def build_optimizer(
 def scale_rates(
     kind: "type[keras.Optimizer]", scales: Mapping[int, float]
 ) -> "type[keras.Optimizer]":
-    """Make an optimizer class with a learning rate per variable.
+    """Make an optimizer class with a learning rate per variable; its scale is found by its id.
 
     Scaling gradients has no effect on the Adam family, which divides by their size. Therefore the
     optimizer updates one group of variables after the other, each with the rate and weight decay of
     its group. Every backend of Keras calls these two methods with all variables at once; tests fail
     if that changes.
-
-    Args:
-        kind: A Keras optimizer.
-        scales: As of `build_optimizer`.
     """
 
     class Scaled(kind):  # type: ignore[misc]

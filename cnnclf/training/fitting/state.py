@@ -223,9 +223,6 @@ def load_state(
         net: The network, its weights already loaded.
         optimizer: Built for the network's variables.
 
-    Returns:
-        Epochs, scores and history.
-
     Raises:
         RunError: The files are missing, damaged or of another network.
     """
@@ -259,9 +256,6 @@ def drop_rate(directory: Path) -> None:
     """Remove the learning rate from the saved variables of an optimizer.
 
     It is their second one where it is set at each step; a schedule computes it instead.
-
-    Args:
-        directory: The last checkpoint.
 
     Raises:
         RunError: The file is missing or damaged.
