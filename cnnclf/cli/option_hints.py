@@ -77,6 +77,20 @@ _OF_SPLITS = ("split", "test-split", "val-fraction", "val-split", "validation-sp
 # Options of other tools for what is an argument here, without a name before it.
 _ARGUMENTS = ("data", "dataset", "images", "img", "input", "model", "path", "run", "source", "src")
 
+# Options of other tools for what a command needs no option for, by command.
+_NOT_NEEDED: dict[str, dict[tuple[str, ...], str]] = {
+    "cnnclf calibrate": {
+        ("method", "temperature"): "'train' and 'finetune' have fitted the temperature already;",
+        ("recall", "sensitivity"): "its promises are about all classes together: --precision, "
+        "--coverage or --error-rate;",
+    },
+    "cnnclf export": {
+        ("batch", "batch-size", "dynamic", "dynamic-axes"): "exports take batches of any size;",
+        ("image-size", "img-size", "imgsz", "input-size"): "the input size is that of the model;",
+        ("opset",): "the opset is the one that the converter chooses;",
+    },
+}
+
 # Commands of other tools, and the ones that do the same here.
 _OTHER_COMMANDS = {
     "classify": "predict",
@@ -198,6 +212,9 @@ def suggest_option(
     if path == "cnnclf check" and bare in _OF_IMPORT:
         option = "fix-splits" if bare == "fix" else bare
         return f"cnnclf import DATASET --{option} changes a dataset;"
+    for names, answer in _NOT_NEEDED.get(path, {}).items():
+        if bare in names:
+            return answer
     found = [f"--{each}" for each in _OTHER_NAMES.get(bare, ()) if f"--{each}" in options]
     if not found and path == "cnnclf tune" and (key := _find_setting(bare)):
         return f"--fix {key}=VALUE sets it in all trials;"

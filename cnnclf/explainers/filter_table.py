@@ -6,6 +6,8 @@ convolution is cross-correlation.
 
 import csv
 import io
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from cnnclf.errors import DataError, UsageError
 from cnnclf.names import suggest
 
 MAX_SIDE = 31
+_NUMBERS = re.compile(r"[-+0-9., ;]+")
 Weights = npt.NDArray[np.float64]
 
 
@@ -87,7 +90,10 @@ def find_kernel(text: str, *, size: int | None = None) -> Kernel:
     row = next((row for row in FILTERS if row.name == text), None)
     if row is None:
         names = [row.name for row in FILTERS]
-        hint = suggest(text, names)
+        hint = suggest(text, names, count=2)
+        if _NUMBERS.fullmatch(text):
+            rows = [",".join(re.findall(r"[^, ]+", row)) for row in text.split(";")]
+            hint = f"printf '%s\\n' {shlex.join(rows)} > kernel.csv; then --filter kernel.csv"
         if Path(text).is_dir():
             hint = f"name the filter, such as {text}:block1_conv1:0; cnnclf describe lists layers"
         raise UsageError(

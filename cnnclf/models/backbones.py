@@ -19,6 +19,8 @@ KERAS_TABLE = "Keras Applications, table of available models"
 MODULE_PAGES = "Keras Applications, page of the model family"
 DEFAULT_BACKBONE = BackboneConfig().name
 
+_TRANSFORMERS = ("beit", "clip", "deit", "dino", "swin", "vit")
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -76,12 +78,14 @@ def find_backbone(name: str) -> Backbone:
     by_name = {_plain(row.name): row for row in BACKBONES}
     if wanted in by_name:
         return by_name[wanted]
-    similar = [by_name[key].name for key in difflib.get_close_matches(wanted, by_name, 3, 0.5)]
-    meant = f"did you mean {', '.join(similar)}; " if similar else ""
-    raise ConfigError(
-        f"unknown backbone {name!r}",
-        f"{meant}cnnclf backbones lists all",
-    )
+    if wanted.startswith(_TRANSFORMERS):
+        meant = "transformers are not among the backbones; "
+    else:
+        similar = difflib.get_close_matches(wanted, by_name, 8, 0.5)
+        similar.sort(key=lambda key: _distance(wanted, key))
+        names = [by_name[key].name for key in similar[:3]]
+        meant = f"did you mean {' or '.join(names)}? " if names else ""
+    raise ConfigError(f"unknown backbone {name!r}", f"{meant}cnnclf backbones lists all")
 
 
 def check_size(backbone: Backbone, *, height: int, width: int) -> None:
@@ -96,6 +100,14 @@ def check_size(backbone: Backbone, *, height: int, width: int) -> None:
             f" {backbone.name}, received {height}x{width}",
             f"it was trained with --image-size {backbone.default_size}",
         )
+
+
+def _distance(name: str, other: str) -> tuple[bool, bool, int]:
+    """Compare plain names for sorting: those of the same family first, nearest in size first."""
+    sizes = [int((re.findall("[0-9]+", each) or [0])[0]) for each in (name, other)]
+    families = [re.sub("[0-9]", "", each) for each in (name, other)]
+    is_other = families[0] != families[1]
+    return is_other, not other.startswith(families[0]), abs(sizes[0] - sizes[1])
 
 
 def _plain(name: str) -> str:

@@ -73,6 +73,25 @@ def test_an_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(ConfigError) as error:
         find_backbone("zzzz")
     assert error.value.hint == "cnnclf backbones lists all"
+    with pytest.raises(ConfigError) as error:
+        find_backbone("vit-b16")
+    assert "transformers are not among the backbones" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("resnet18", "resnet50 or resnet101"),
+        ("vgg11", "vgg16 or vgg19"),
+        ("efficientnet", "efficientnet-b0"),
+        ("resnet200v2", "resnet152v2"),
+        ("inception", "inception"),
+    ],
+)
+def test_of_the_same_family_the_nearest_in_size_is_suggested_first(name: str, first: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        find_backbone(name)
+    assert error.value.hint.startswith(f"did you mean {first}")
 
 
 @settings(max_examples=30, deadline=None)

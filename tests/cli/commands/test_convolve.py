@@ -81,7 +81,8 @@ def test_a_learned_filter_reads_what_its_layer_reads(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--filter", "sobel"), 2, "did you mean sobel-y?"),
+        (("--filter", "sobel"), 2, "did you mean sobel-y or sobel-x?"),
+        (("--filter", "1,0;-1, 0"), 2, "printf '%s\\n' 1,0 -1,0 > kernel.csv; then --filter"),
         (("--kernel-size", "9", "--filter", "blur"), 2, "the kernel is larger than the image"),
         (("--dilation", "4"), 2, "it covers 9 pixels"),
         (("--pool", "max", "--pool-size", "5"), 2, "larger than the result before it, 4x6"),
