@@ -78,8 +78,8 @@ Track = Annotated[
     list[str] | None,
     option(
         "--track NAME[:PLACE]",
-        "Show the run in tensorboard[:DIR], mlflow[:URI], wandb[:MODE] or trackio[:DIR]; may be "
-        "repeated.",
+        "Show the run in tensorboard[:DIR], mlflow[:URI], wandb[:MODE], trackio[:DIR] or dvclive; "
+        "may be repeated.",
     ),
 ]
 

@@ -14,6 +14,7 @@ from cnnclf.hardware import read_peak_memory
 from cnnclf.packages import install_command
 from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.tracking.dvclive_tracker import FOLDER, DvcliveTracker
 from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker
 from cnnclf.tracking.session_trackers import SessionTracker
 from cnnclf.tracking.tensorboard_tracker import TensorboardTracker
@@ -30,6 +31,7 @@ _BUILDERS: dict[str, Callable[[str, bool], Tracker]] = {
     "mlflow": lambda place, continues: MlflowTracker(place or DEFAULT_URI, continues=continues),
     "wandb": lambda place, _: SessionTracker("wandb", place),
     "trackio": lambda place, _: SessionTracker("trackio", place),
+    "dvclive": lambda place, continues: DvcliveTracker(place, continues=continues),
 }
 TRACKERS = tuple(_BUILDERS)
 _ADDRESSES = ("http://", "https://")
@@ -54,6 +56,8 @@ def viewing_command(target: str, run: RunDirectory) -> str:
         return command if find_spec("flask") else f"pip install mlflow && {command}"
     if name == "wandb":
         return shlex.join(["wandb", "sync", str(run.path / "wandb" / "latest-run")])
+    if name == "dvclive":
+        return shlex.join(["dvc", "plots", "show", str(run.path / FOLDER / "dvc.yaml")])
     return f"{f'TRACKIO_DIR={shlex.quote(place)} ' if place else ''}trackio show"
 
 

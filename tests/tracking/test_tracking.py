@@ -16,6 +16,7 @@ from cnnclf.files import read_json, write_json_atomic
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_opening import open_run
+from cnnclf.tracking.dvclive_tracker import find_repository
 from cnnclf.tracking.tracker import epoch_figures
 from cnnclf.tracking.tracking import (
     Tracking,
@@ -152,7 +153,38 @@ def test_a_run_of_trackio_is_in_its_database(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", ["wandb", "trackio"])
+@pytest.mark.filterwarnings("default")
+def test_dvclive_writes_into_the_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dvclive")
+    monkeypatch.chdir(run.path.parent)
+    export_run(run, "dvclive", progress=Silent())
+    folder = run.path / "dvclive"
+    assert (folder / "plots" / "metrics" / "val_loss.tsv").read_text().split("\n")[1:3] == [
+        "1\t1.25",
+        "2\t0.5",
+    ]
+    figures = read_json(folder / "metrics.json")
+    assert (figures["val_accuracy"], figures["test_accuracy_low"]) == (0.75, 0.8)
+    assert "adamw" in (folder / "params.yaml").read_text()
+    assert (folder / "plots" / "images" / "test_confusion.png").exists()
+    assert {each.name for each in run.path.parent.iterdir()} == {"run"}
+    with pytest.raises(UsageError, match="dvclive:here: dvclive always writes into the run"):
+        build_tracker("dvclive:here", option="--to")
+
+
+def test_dvclive_makes_no_repository(tmp_path: Path) -> None:
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    assert not find_repository(inner)
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(UsageError, match=f"of the Git repository {tmp_path}") as caught:
+        find_repository(inner)
+    assert "'dvc init'" in caught.value.hint
+    (tmp_path / "outer" / ".dvc").mkdir()
+    assert find_repository(inner)
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio", "dvclive"])
 def test_the_extra_of_a_tracker_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingPackageError, match=f"needs the package {name}") as caught:
@@ -273,6 +305,7 @@ def test_trackers_that_do_not_exist_or_are_not_installed_are_named(
         ("mlflow:http://host:5000", "http://host:5000"),
         ("wandb", "wandb sync {parent}/run/wandb/latest-run"),
         ("trackio:there", "TRACKIO_DIR=there trackio show"),
+        ("dvclive", "dvc plots show {parent}/run/dvclive/dvc.yaml"),
     ],
 )
 def test_how_to_see_it_is_said(run: RunDirectory, target: str, command: str) -> None:
