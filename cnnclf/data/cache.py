@@ -10,6 +10,8 @@ from pathlib import Path
 
 import platformdirs
 
+from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.errors import CnnclfError
 from cnnclf.workspaces import is_in_use
 
 CACHE_VARIABLE = "CNNCLF_CACHE_DIR"
@@ -35,6 +37,7 @@ class CacheEntry:
     Args:
         kind: A key of `CACHE_KINDS`.
         name: Its name.
+        source: Of what it was made, if it says so.
         paths: The file or directory, or the files that belong together.
         size_bytes: What they take on the disk.
         used_s: When one of them was last read or written, in seconds since the epoch.
@@ -43,6 +46,7 @@ class CacheEntry:
 
     kind: str
     name: str
+    source: str
     paths: tuple[Path, ...]
     size_bytes: int
     used_s: float
@@ -114,7 +118,16 @@ def _describe(kind: str, name: str, paths: tuple[Path, ...]) -> CacheEntry:
                 found = file.lstat()
                 size += found.st_size
                 used = max(used, found.st_atime, found.st_mtime)
-    return CacheEntry(kind, name, paths, size, used or time.time(), name.startswith("."))
+    used = used or time.time()
+    return CacheEntry(kind, name, _read_source(paths), paths, size, used, name.startswith("."))
+
+
+def _read_source(paths: tuple[Path, ...]) -> str:
+    for path in paths:
+        if path.suffix == ".json":
+            with suppress(OSError, ValueError, KeyError, TypeError, CnnclfError):
+                return str(parse_json(read_bytes(path))["source"])
+    return ""
 
 
 def _files(path: Path) -> Iterator[Path]:

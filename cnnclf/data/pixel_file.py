@@ -169,6 +169,7 @@ def _describe(path: Path, job: DecodingJob, name: str, stored: Stored) -> None:
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "key": name,
+        "source": f"{job.dataset.directory.absolute()}, {job.describe()}",
         "shape": job.shape,
         "input_spec": job.spec.to_dict(),
         "failed": {at: stored.failures[at]._asdict() for at in sorted(stored.failures)},

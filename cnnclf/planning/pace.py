@@ -129,7 +129,7 @@ def measure_products() -> float:
     Measured once per machine and kept in the cache, so that a plan says the same each time.
     """
     facts = [_PACE_VERSION, read_cpu_name(), count_usable_cpus(), np.__version__]
-    path = _cached_file("products", facts)
+    path = _cached_file("products-", facts)
     try:
         speed = float(read_json(path)["flops"])
         if speed > 0 and np.isfinite(speed):

@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, NamedTuple
 
@@ -139,10 +140,12 @@ class ImageInputs:
         return found is PAUSE or self.shard is None or self.shard.owns(found.path)
 
     def _find(self) -> Iterator[Found]:
-        search = _Search(self.excluded, self.sort_at_once, self.kind)
+        inputs = self._drop_repeated()
+        named = {os.path.abspath(item) for item in inputs if not _is_list(item)}  # noqa: PTH100
+        search = _Search(self.excluded, self.sort_at_once, self.kind, named=named)
         missing: list[Found] = []
         has_found = False
-        for item in self._drop_repeated():
+        for item in inputs:
             for found in search.expand(item, self.stdin):
                 if found is PAUSE:
                     # Before the first path there is nothing to process.
@@ -171,17 +174,27 @@ class ImageInputs:
         """Return the inputs without those that repeat an earlier one; `a.jpg` is `./a.jpg`."""
         kept: dict[str, str] = {}
         for item in self.inputs:
-            kept.setdefault(item if item[:1] in ("-", "@") else os.path.normpath(item), item)
+            kept.setdefault(item if _is_list(item) else os.path.normpath(item), item)
         if repeats := len(self.inputs) - len(kept):
             self.progress.note(f"{count_of(repeats, 'path')} given more than once: labeled once")
         return list(kept.values())
 
 
 class _Search:
-    """A single search of the inputs; remembers which files it skipped."""
+    """A single search of the inputs; remembers which files it skipped.
 
-    def __init__(self, excluded: Collection[Path], sort_at_once: int, kind: str) -> None:
-        self._kind = kind
+    Args:
+        excluded: As of `ImageInputs`.
+        sort_at_once: As of `ImageInputs`.
+        kind: As of `ImageInputs`.
+        named: Absolute paths of files and folders to skip in a folder above them: they are inputs,
+            too, and each file is found once.
+    """
+
+    def __init__(
+        self, excluded: Collection[Path], sort_at_once: int, kind: str, *, named: Collection[str]
+    ) -> None:
+        self._kind, self._named = kind, named
         self._skipped: Counter[str] = Counter()
         self._remarks: list[str] = []
         self._excluded = {folder.resolve() for folder in excluded}
@@ -276,9 +289,13 @@ class _Search:
             yield Found(str(dataset.file(row)))
 
     def _walk(self, folder: str) -> Iterator[Found]:
+        above = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118
+        named = {each[len(above) :] for each in self._named if each.startswith(above)}
         walk = Walk(Path(folder), sort_at_once=self._sort_at_once)
         for name in walk.all_files():
             yield from self._drain_errors(walk, folder)
+            if named and not named.isdisjoint(accumulate(name.split("/"), "{}/{}".format)):
+                continue
             suffix = PurePath(name).suffix.lower()
             if self._excluded and self._is_excluded(folder, name):
                 if suffix not in _NEVER_TRIED[self._kind]:
@@ -308,6 +325,10 @@ class _Search:
                 not self._excluded.isdisjoint((real, *real.parents)),
             )
         return self._excluded_cache[1]
+
+
+def _is_list(item: str) -> bool:
+    return item == "-" or item.startswith("@")
 
 
 def _refuse_device(stream: BinaryIO) -> None:

@@ -124,7 +124,10 @@ def remember_finished(path: Path, job: PredictionJob) -> None:
     with contextlib.suppress(OSError, CnnclfError):  # the rows are complete without it
         found = path.stat()
         state = {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
-        write_json_atomic(_note_of(path), {"version": _VERSION, "job": job.to_record()} | state)
+        write_json_atomic(
+            _note_of(path),
+            {"version": _VERSION, "source": str(path.absolute()), "job": job.to_record()} | state,
+        )
 
 
 def is_finished(

@@ -104,6 +104,13 @@ def test_an_input_given_twice_is_searched_once(here: Path) -> None:
     assert progress.notes == ["3 paths given more than once: labeled once"]
 
 
+def test_what_is_named_beside_the_folder_above_it_is_found_once(here: Path) -> None:
+    touch("d/a/1.jpg", "d/a/b/2.jpg", "d/3.jpg", "d/a2/4.jpg", "d/.h/5.jpg", "d/notes.txt")
+    assert find("d", "d/a", "d/3.jpg") == ["d/a2/4.jpg", "d/a/1.jpg", "d/a/b/2.jpg", "d/3.jpg"]
+    assert find(str(here / "d/a/1.jpg"), ".")[1:] == ["./d/3.jpg", "./d/a/b/2.jpg", "./d/a2/4.jpg"]
+    assert find("d/a2", "d/.h", "d/notes.txt") == ["d/a2/4.jpg", "d/.h/5.jpg", "d/notes.txt"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on posix only")
 def test_names_that_are_no_text_are_found(here: Path) -> None:
     Path("d").mkdir()

@@ -90,9 +90,15 @@ def clear_command(
 def _show(entries: Sequence["CacheEntry"]) -> None:
     out.table(
         "",
-        ("kind", "name", "size", "last used"),
+        ("kind", "name", "of", "size", "last used"),
         rows=[
-            (entry.kind, entry.name, format_bytes(entry.size_bytes), _age(entry))
+            (
+                entry.kind,
+                entry.name,
+                entry.source or "-",
+                format_bytes(entry.size_bytes),
+                _age(entry),
+            )
             for entry in entries
         ],
     )
@@ -111,6 +117,7 @@ def _fields(entry: "CacheEntry") -> dict[str, object]:
     return {
         "kind": entry.kind,
         "name": entry.name,
+        "source": entry.source,
         "paths": entry.paths,
         "size_bytes": entry.size_bytes,
         "used_s": round(entry.used_s),

@@ -197,7 +197,11 @@ def _make(
         for index, shape in enumerate(job.shapes)
     ]
     content = {"version": _FORMAT_VERSION, "shapes": job.shapes, "failed": failed}
-    write_json_atomic(description, content | {"checks": [_checks(rows) for rows in whole]})
+    size = f"{job.spec.height}x{job.spec.width}"
+    source = f"{job.dataset.directory.absolute()}, {_describe(job)} at {size}, {job.backbone}"
+    write_json_atomic(
+        description, content | {"source": source, "checks": [_checks(rows) for rows in whole]}
+    )
 
 
 def _checks(rows: StoredRows) -> list[int]:

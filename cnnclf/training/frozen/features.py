@@ -38,6 +38,7 @@ class FeatureJob:
         makers: Versions of the programs that build the graph, and the device.
         shapes: Shape of each output for one image.
         dtype: Of the cached features: float16 or float32.
+        backbone: Its name, for people.
     """
 
     dataset: Dataset
@@ -51,6 +52,7 @@ class FeatureJob:
     makers: str
     shapes: tuple[tuple[int, ...], ...]
     dtype: str = "float16"
+    backbone: str = ""
 
     @property
     def count(self) -> int:

@@ -124,6 +124,7 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
         makers=_name_makers(work.runtime),
         shapes=tuple(tuple(output.shape[1:]) for output in frozen.outputs),
         dtype=config.features.dtype,
+        backbone=config.backbone.name,
     )
     jobs = [job]
     if len(work.rows["val"]):

@@ -19,6 +19,8 @@ def filled(own_cache: Path) -> Path:
     (own_cache / "stores").mkdir()
     for name in ("abc.u8", "abc.json", ".def.1234.u8"):
         (own_cache / "stores" / name).write_bytes(b"y" * 100)
+    description = json.dumps({"source": "pets, 3 images"})
+    (own_cache / "stores" / "abc.json").write_text(description.ljust(100))
     (own_cache / "features").mkdir()
     for name in ("feed.json", "feed-0.features", "feed-1.features"):
         (own_cache / "features" / name).write_bytes(b"z" * 10)
@@ -32,6 +34,7 @@ def test_list_names_each_entry_with_its_size(cli: Cli, filled: Path) -> None:
     result = cli("cache", "list", "--json")
     assert result.code == ExitCode.OK, result.stderr
     entries = json.loads(result.stdout)["entries"]
+    assert [each["source"] for each in entries] == ["", "pets, 3 images", "", "", ""]
     assert [(each["kind"], each["name"], each["size_bytes"]) for each in entries] == [
         ("datasets", "pets-0123", 3000),
         ("stores", "abc", 200),
