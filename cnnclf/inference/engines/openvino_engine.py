@@ -228,6 +228,7 @@ def convert_to_openvino(model: Any, directory: Path) -> Path:
         openvino.frontend.OpValidationFailure,
     )
     whole, path = directory / "whole.xml", directory / "model.xml"
+    _skip_version_check()
     with converting("OpenVINO", *refusals):
         model.export(str(whole), format="openvino", verbose=False)
         graph = load_core().read_model(whole)
@@ -242,6 +243,17 @@ def convert_to_openvino(model: Any, directory: Path) -> Path:
         else:
             file.replace(path.with_suffix(suffix))
     return path
+
+
+def _skip_version_check() -> None:
+    """Give OpenVINO's converter the version of TensorFlow, which it does not find in Python 3.13.
+
+    It imports and deletes a name by `exec`, which no longer changes local names there (PEP 667).
+    """
+    import tensorflow as tf
+    from openvino.frontend.tensorflow import utils
+
+    utils.get_environment_setup = lambda framework: {"tensorflow": tf.__version__}  # noqa: ARG005
 
 
 def _keep_outputs(graph: Any, count: int) -> bool:

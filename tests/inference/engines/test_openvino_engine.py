@@ -98,3 +98,18 @@ def test_a_converted_network_has_its_own_outputs_and_nothing_else(
     outputs = openvino_engine.OpenVinoGraph(path, precision="float32").compute(batch)
     assert len(outputs) == 1
     np.testing.assert_allclose(outputs[0], model(batch), rtol=1e-4, atol=1e-3)
+
+
+def test_conversion_does_without_what_python_3_13_forbids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function deletes a name by `exec`, which raises NameError in Python 3.13."""
+    import keras
+    from openvino.frontend.tensorflow import utils
+
+    def fail(framework: str) -> None:
+        raise NameError(f"name '{framework}' is not defined")
+
+    monkeypatch.setattr(utils, "get_environment_setup", fail)
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    assert openvino_engine.convert_to_openvino(model, tmp_path).exists()
