@@ -95,7 +95,8 @@ def vary_each(
     """Augment the first image with each operation alone.
 
     Args:
-        images: uint8 [m, H, W, C]; all but the first only serve as partners of MixUp and CutMix.
+        images: uint8 [m, H, W, C]; all but the first only serve as partners of MixUp and CutMix,
+            which a single image has none for.
         operations: Strength by name; other operations get their default strength.
         variants: Augmented versions per operation, at least 1.
         seed: Random seed.
@@ -103,7 +104,11 @@ def vary_each(
     Returns:
         Name and strength of each operation, and uint8 [operations, 1 + variants, H, W, C].
     """
-    rows = [(name, operations.get(name, row.default)) for name, row in AUGMENTATIONS.items()]
+    rows = [
+        (name, operations.get(name, row.default))
+        for name, row in AUGMENTATIONS.items()
+        if len(images) > 1 or row.stage != "mix"
+    ]
     sheets = [
         vary_together(images, {name: strength}, variants=variants, seed=seed)[0]
         for name, strength in rows

@@ -56,6 +56,7 @@ _CLASSES_HINT: Final = (
 _HINTS: Final = {
     "no such file": "paths in a table are relative to its folder, or to that of --root; the files "
     "may lie in any folder below it",
+    "the split": "name the values of its column: --splits train=VALUE,test=VALUE",
     "--label-from": "try the expression on this path; parentheses enclose the label",
 }
 

@@ -112,7 +112,7 @@ def _keep(
             "%) of "
             "train became val"
         )
-    elif "test" not in present:
+    elif "train" in present and "test" not in present:
         warnings.append(f"the source has no test images: {_OPTIMISTIC}; {_SPLIT_AGAIN}")
     if "train" not in present:
         warnings.append("the source has no train images: it is for evaluation only")

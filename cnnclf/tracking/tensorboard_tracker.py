@@ -12,6 +12,11 @@ from cnnclf.tracking.tracker import list_images, read_figures, read_settings
 _VALIDATION = "val_"
 
 
+def find_place(run: RunDirectory, directory: Path | None) -> Path:
+    """Return where a run is written: in `directory`, or in the run itself without one."""
+    return run.tensorboard if directory is None else directory / run.path.name
+
+
 class TensorboardTracker:
     """Event files in `train` and `validation` of a directory.
 
@@ -35,7 +40,7 @@ class TensorboardTracker:
         """Open the files, and write the settings as text."""
         from tensorboard.plugins.text.summary_v2 import text_pb
 
-        place = run.tensorboard if self._directory is None else self._directory / run.path.name
+        place = find_place(run, self._directory)
         with quiet():  # TensorBoard loads TensorFlow, if it is not loaded yet
             self._writers = {
                 name: self._writer_class(str(place / name)) for name in ("train", "validation")

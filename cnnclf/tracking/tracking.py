@@ -17,7 +17,7 @@ from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.tracking.dvclive_tracker import FOLDER, DvcliveTracker
 from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker
 from cnnclf.tracking.session_trackers import SessionTracker
-from cnnclf.tracking.tensorboard_tracker import TensorboardTracker
+from cnnclf.tracking.tensorboard_tracker import TensorboardTracker, find_place
 from cnnclf.tracking.tracker import Tracker, epoch_figures
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.recording import read_epochs
@@ -197,6 +197,20 @@ def open_tracking(targets: Sequence[str], progress: Progress) -> Iterator[Tracki
         yield tracking
     finally:
         tracking.end()
+
+
+def find_events(run: RunDirectory, target: str) -> Path | None:
+    """Return the directory that has event files of TensorBoard of a run, or None.
+
+    Args:
+        run: The run.
+        target: As of `build_tracker`.
+    """
+    name, _, place = target.partition(":")
+    if name != "tensorboard":
+        return None
+    found = find_place(run, Path(place) if place else None)
+    return found if any(found.glob("*/events.out.tfevents.*")) else None
 
 
 def export_run(run: RunDirectory, target: str, *, progress: Progress) -> None:

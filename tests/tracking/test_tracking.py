@@ -317,6 +317,11 @@ def test_runs_export_says_how_to_see_it(cli: Cli, run: RunDirectory, tmp_path: P
     board = tmp_path / "board"
     result = cli("runs", "export", run.path, "--to", f"tensorboard:{board}")
     assert f"hint: to see it: tensorboard --logdir {board}" in result.stderr
+    files = sorted(board.rglob("events*"))
+    result = cli("runs", "export", run.path, "--to", f"tensorboard:{board}")
+    assert f"{run.path} is in {board / run.path.name} already" in result.stderr
+    assert f"first: rm -r {board / run.path.name}" in result.stderr
+    assert (result.code, sorted(board.rglob("events*"))) == (0, files)
 
 
 def test_a_run_without_epochs_cannot_be_exported(run: RunDirectory, tmp_path: Path) -> None:

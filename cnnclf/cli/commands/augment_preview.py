@@ -1,5 +1,6 @@
 """`cnnclf augment-preview`: an image that shows what augmentation does to a dataset."""
 
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,7 +52,8 @@ def augment_preview_command(
     """Draw augmented images.
 
     The left column shows images without augmentation, the others show what the network sees in
-    training with the same options. Check that every augmented image still shows its class.
+    training with the same options. Check that every augmented image still shows its class. DATASET
+    may be a single image.
     """
     from cnnclf.config import load_config
     from cnnclf.planning.train_plan import plan_training
@@ -67,15 +69,37 @@ def augment_preview_command(
         options=given_settings(settings),
         command="augment-preview",
     )
-    found = open_source(dataset)
-    with blaming_options(origins):
-        plan = plan_training(loaded, found, given=origins)
-    if not plan.operations and not each:
-        raise UsageError("no augmentation is selected", "add --augment medium or --flip 0.5")
-    if each:
-        _draw_each(plan, found, path, variants)
-    else:
-        _draw_together(plan, found, path, images or _IMAGES, variants)
+    with tempfile.TemporaryDirectory(prefix="cnnclf-") as scratch:
+        found = _open(dataset, Path(scratch))
+        with blaming_options(origins):
+            plan = plan_training(loaded, found, given=origins)
+        if not plan.operations and not each:
+            raise UsageError("no augmentation is selected", "add --augment medium or --flip 0.5")
+        if each:
+            _draw_each(plan, found, path, variants)
+        else:
+            _draw_together(plan, found, path, images or _IMAGES, variants)
+
+
+def _open(source: str, scratch: Path) -> "Dataset":
+    """Open a source; a single image, as a dataset of one class in the directory `scratch`."""
+    from cnnclf.config import ImportConfig
+    from cnnclf.data.manifest import load_dataset
+    from cnnclf.images.decode import inspect_image
+    from cnnclf.images.formats import SUFFIXES
+    from cnnclf.importers import import_source
+    from cnnclf.progress import Silent
+
+    image = Path(source)
+    if image.suffix.lower() not in SUFFIXES or not image.is_file():
+        return open_source(source)
+    inspect_image(image, exact=False)  # its errors name the file that was given
+    folder = scratch / "images" / (image.resolve().parent.name or "image")
+    folder.mkdir(parents=True)
+    (folder / image.name).symlink_to(image.resolve())
+    options = ImportConfig(one_class=True, split=(1.0, 0.0, 0.0))
+    made = import_source(folder.parent, scratch / "dataset", options=options, progress=Silent())
+    return load_dataset(made.directory)
 
 
 def _draw_together(

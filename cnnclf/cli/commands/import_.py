@@ -266,7 +266,9 @@ def _show(report: "ImportReport") -> None:
         },
     )
     directory = shlex.quote(str(report.directory))
-    if report.images < _FEW_IMAGES and report.format not in _NO_PHOTOS:
+    if len(report.labels) == 1 or not sum(report.counts["train"].values()):
+        out.hint(f"cnnclf evaluate RUN {directory}")
+    elif report.images < _FEW_IMAGES and report.format not in _NO_PHOTOS:
         out.hint(
             f"cnnclf finetune {directory} is more accurate with few photos; "
             f"cnnclf train {directory} trains from scratch"

@@ -1,5 +1,6 @@
 """`cnnclf runs`: list, show, compare, export and remove runs. Reads JSON files only."""
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -151,16 +152,23 @@ def export_command(
 ) -> None:
     """Export finished runs to MLflow or TensorBoard: every epoch at its time, figures and files.
 
-    The same that 'train --track' shows live. Exporting a run twice gives two runs of MLflow.
+    The same that 'train --track' shows live. Exporting a run twice gives two runs of MLflow; a run
+    that TensorBoard has already is skipped.
     """
-    from cnnclf.tracking.tracking import export_run, viewing_command
+    from cnnclf.tracking.tracking import export_run, find_events, viewing_command
 
     directories = [open_run(path) for path in runs]
+    exported = []
     for run in directories:
+        if events := find_events(run, to):
+            again = f"to write it again, first: rm -r {shlex.quote(str(events))}"
+            out.note(f"{run.path} is in {events} already; {again}")
+            continue
         export_run(run, to, progress=out.progress())
+        exported.append(run.path)
         out.line(f"exported {run.path} to {to}")
     viewing = dict.fromkeys(viewing_command(to, run) for run in directories)
-    out.json({"exported": runs, "to": to, "view": list(viewing)})
+    out.json({"exported": exported, "to": to, "view": list(viewing)})
     for command in viewing:
         out.hint(f"to see it: {command}")
 

@@ -11,7 +11,13 @@ from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, compose_label
 from cnnclf.importers.source import Source
-from cnnclf.importers.tables.cell_values import CellError, UnnamedSplitError, as_text, readable
+from cnnclf.importers.tables.cell_values import (
+    CellError,
+    UnnamedSplitError,
+    as_label,
+    as_text,
+    readable,
+)
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
 from cnnclf.importers.tables.table_columns import (
@@ -117,6 +123,7 @@ class _Reader:
     listing: Listing
     converted: bool = False
     unnamed: Counter[str] = field(default_factory=Counter)
+    named: set[str] = field(default_factory=set)
     known: RepeatedRows = field(default_factory=RepeatedRows)
 
     def records(self) -> Iterator[Record]:
@@ -145,6 +152,11 @@ class _Reader:
             self.listing.warnings.append(
                 f"{count_of(self.unnamed.total(), 'row')} of splits that --splits does not name "
                 f"skipped: {name_some(list(self.unnamed))}"
+            )
+        rule = self.columns.rule
+        if rule and rule.is_given and (missing := rule.known.keys() - self.named):
+            self.listing.warnings.append(
+                f"--splits: no row has the split {name_some(sorted(missing))}"
             )
         if copies := self.known.describe_copies():
             self.listing.remarks.append(f"{self.table.path.name}: {copies}")
@@ -175,6 +187,7 @@ class _Reader:
             raise CellError(f"has no {'label' if path else 'path'}")
         group, split = (self._readable(self._cell(row, each)) for each in ("group", "split"))
         rule = self.columns.rule
+        self.named.add(as_label(split).casefold())
         return Record(
             path=self._find(path),
             label=label,

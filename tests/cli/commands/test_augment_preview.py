@@ -48,6 +48,23 @@ def test_json_says_what_is_in_force(cli: Cli, photos: Path, tmp_path: Path) -> N
     assert found["file"] == str(target)
 
 
+def test_a_single_image_is_drawn(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    image = photos / "cat" / "a [b] ü.png"
+    (photos / "cat" / "0.png").rename(image)
+    target = tmp_path / "preview.png"
+    result = cli("augment-preview", image, "--out", target, "--augment", "medium", "--json")
+    assert result.code == 0, result.stderr
+    rows = json.loads(result.stdout)["rows"]
+    assert rows == [{"label": "cat", "path": f"cat/{image.name}"}]
+    result = cli("augment-preview", image, "--out", target, "--each", "--overwrite", "--json")
+    names = {row["operation"] for row in json.loads(result.stdout)["rows"]}
+    assert names == AUGMENTATIONS.keys() - {"mixup", "cutmix"}, "these need a second image"
+    image.write_bytes(b"none")
+    result = cli("augment-preview", image, "--out", target, "--overwrite")
+    assert result.code == ExitCode.DATA
+    assert str(tmp_path / "photos") in result.stderr
+
+
 def test_each_shows_one_image(cli: Cli, photos: Path, tmp_path: Path) -> None:
     result = cli("augment-preview", photos, "-o", tmp_path / "x.png", "--each", "--images", 2)
     assert (result.code, list(tmp_path.glob("*.png"))) == (2, [])

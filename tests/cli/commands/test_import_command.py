@@ -77,6 +77,14 @@ def test_options_reach_the_import(source: Path, cli: Cli) -> None:
     }
 
 
+def test_one_class_is_not_advised_to_be_trained(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "in" / "cat").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "in" / "cat" / "1.png")
+    result = cli("import", tmp_path / "in", "--out", tmp_path / "data", "--one-class")
+    assert f"hint: cnnclf evaluate RUN {tmp_path / 'data'}" in result.stderr
+    assert "cnnclf train" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

@@ -113,7 +113,12 @@ def test_rows_of_splits_that_are_not_named_are_skipped_with_a_warning(folder: Pa
     assert [(record.path, record.split) for record in records] == [("a.png", "train")]
     assert not listing.skipped
     assert listing.unneeded == [("b.png", "line 3: the split 'test' is not in --splits")]
-    assert listing.warnings == ["1 row of splits that --splits does not name skipped: test"]
+    assert listing.warnings == [
+        "1 row of splits that --splits does not name skipped: test",
+        "--splits: no row has the split new",
+    ]
+    listing, _ = read(source, ImportConfig(splits="train=OLD,test=test"))
+    assert not listing.warnings
 
 
 @pytest.mark.parametrize(
