@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cnnclf.config import list_fields, option_name
+from cnnclf.config import format_setting, list_fields, typed_option
 from cnnclf.files import format_bytes
 from cnnclf.names import count_of, name_some
 
@@ -15,14 +15,6 @@ _MAX_SUMMARY = 8  # lines
 _CHOICES = 3  # of the lines of a plan that say what is trained and how
 _PROGRAM_BYTES = 1_300_000_000  # of a process that trains on a CPU; see docs/how-to/finetune.md
 _MAX_CHANGED = 6  # settings in the line of what was given
-
-
-def typed_option(key: str, value: object) -> str:
-    """Write a setting as an option of the command line, such as --filters 8,16 or --no-trace."""
-    name = option_name(key)
-    if isinstance(value, bool):
-        return name if value else f"--no-{name.removeprefix('--')}"
-    return f"{name} {_setting(key, value)}"
 
 
 def describe_time(plan: "TrainPlan | FinetunePlan") -> str:
@@ -85,11 +77,11 @@ def describe_plan(
     lines = _describe_data(plan) + list(described.items())
     lines += [("note", remark) for remark in plan.remarks]
     for number, (key, value) in enumerate(plan.given_values().items()):
-        lines.append(("" if number else "given", f"{key} = {_setting(key, value)}"))
+        lines.append(("" if number else "given", f"{key} = {format_setting(key, value)}"))
     config = plan.config.model_dump(mode="json")
     for number, (key, reason) in enumerate(plan.reasons.items()):
         section, _, name = key.partition(".")
-        value = _setting(key, config[section][name])
+        value = format_setting(key, config[section][name])
         lines.append(("" if number else "auto", f"{key} = {value}: {reason}"))
     return lines
 
@@ -102,14 +94,3 @@ def _describe_data(plan: "TrainPlan | FinetunePlan") -> list[tuple[str, str]]:
         ("dataset", f"{plan.dataset['name']}: {count_of(len(plan.labels), 'class')}, {counts}"),
         ("images", f"{spec.height}x{spec.width} {colors}, {spec.fit}"),
     ]
-
-
-def _setting(key: str, value: object) -> str:
-    """Write a setting as it would be typed."""
-    if key == "data.range" and isinstance(value, list | tuple):
-        return ":".join(f"{bound:.12g}" for bound in value)
-    if isinstance(value, list | tuple):
-        return ("x" if key.endswith("_size") else ",").join(map(str, value))
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnclf.cli.words import format_ms, format_rate, format_seconds
+from cnnclf.config import format_setting
 from cnnclf.errors import RunError
 from cnnclf.files import read_json
-from cnnclf.names import join_sides
 from cnnclf.runs.run_directory import RunDirectory, is_number, section
 from cnnclf.runs.run_names import METRICS_FILE, PARITY_FILE
 
@@ -104,17 +104,6 @@ def format_figure(key: str, value: object) -> object:
 
 
 def format_typed(key: str, value: object) -> str:
-    """Format a setting as it would be typed; fingerprints are shortened."""
-    if key.endswith("image_size") and isinstance(value, list):
-        return join_sides(value)
-    text = format_setting(value)
+    """Format a setting as it would be typed; fingerprints are shortened, and none is a dash."""
+    text = "-" if value is None else format_setting(key, value)
     return text[:12] if key.endswith("fingerprint") else text
-
-
-def format_setting(value: object) -> str:
-    """Format a value of a setting as it is typed."""
-    if isinstance(value, list):
-        return "none" if not value else ",".join(format_setting(each) for each in value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "-" if value is None else str(value)

@@ -12,8 +12,10 @@ from cnnclf.config.describing import (
     describe_default,
     describe_type,
     describe_values,
+    format_setting,
     list_fields,
     option_name,
+    typed_option,
 )
 from cnnclf.config.evaluate_config import EvaluateConfig
 from cnnclf.config.explain_config import ExplainConfig
@@ -64,7 +66,9 @@ __all__ = [
     "describe_type",
     "describe_values",
     "explicit_settings",
+    "format_setting",
     "list_fields",
     "load_config",
     "option_name",
+    "typed_option",
 ]

@@ -45,6 +45,24 @@ def option_name(key: str) -> str:
     return "--" + _OPTION_NAMES.get(key, name).replace("_", "-")
 
 
+def format_setting(key: str, value: object, *, digits: int = 12) -> str:
+    """Write a setting as it would be typed, such as 8,16 or 64x64 or true."""
+    if isinstance(value, list | tuple):
+        sign = ":" if key == "data.range" else "x" if key.endswith("_size") else ","
+        return sign.join(format_setting(key, each, digits=digits) for each in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def typed_option(key: str, value: object) -> str:
+    """Write a setting as an option of the command line, such as --filters 8,16 or --no-trace."""
+    name = option_name(key)
+    if isinstance(value, bool):
+        return name if value else f"--no-{name.removeprefix('--')}"
+    return f"{name} {format_setting(key, value) or repr('')}"
+
+
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
     """Return the words a setting may take, or () if it takes any other value as well."""
     parts = [part for part in _parts(field.annotation) if part is not type(None)]

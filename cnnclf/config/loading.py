@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cnnclf.bounded import MAX_SETTINGS_BYTES, parse_toml, read_bytes
-from cnnclf.config.describing import describe_values, list_fields, option_name, words_of
+from cnnclf.config.describing import describe_values, list_fields, typed_option, words_of
 from cnnclf.config.sections import CommandConfig, Section
 from cnnclf.config.train_config import TrainConfig
 from cnnclf.errors import CnnclfError, ConfigError, UsageError
@@ -79,7 +79,7 @@ def load_config(
         key, value = _parse_assignment(assignment)
         given[key] = _Given(value, "--set", f"--set {assignment}")
     for key, value in (options or {}).items():
-        given[key] = _Given(value, "option", _spell_option(key, value))
+        given[key] = _Given(value, "option", typed_option(key, value))
     given |= _take_arguments(arguments or {}, kind)
     preset = str(given["model.preset"].value) if "model.preset" in given else ""
     for key, value in _list_preset(kind, preset).items():
@@ -239,15 +239,6 @@ def _line_of(key: str, lines: Mapping[str, int]) -> int:
 
 def _spell(key: str, value: object) -> str:
     return f"{key} = {json.dumps(value, ensure_ascii=False, default=str)}"
-
-
-def _spell_option(key: str, value: object) -> str:
-    name = option_name(key)
-    if isinstance(value, bool):
-        return name if value else f"--no-{name.removeprefix('--')}"
-    text = "x" if key.endswith("_size") else ","
-    shown = text.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return f"{name} {shown or repr(shown)}"
 
 
 def _parse_assignment(assignment: str) -> tuple[str, object]:

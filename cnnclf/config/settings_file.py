@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic.fields import FieldInfo
 
-from cnnclf.config.describing import describe_values, list_fields, option_name
+from cnnclf.config.describing import describe_values, format_setting, list_fields, option_name
 from cnnclf.config.sections import CommandConfig
 
 _WIDTH = 100
@@ -88,8 +88,6 @@ def _toml(key: str, value: object) -> str:
     """Write a value as TOML; nothing for what has none, such as an operation of a preset."""
     if value is None:
         return ""
-    if isinstance(value, tuple) and key.endswith("_size"):
-        value = "x".join(map(str, value))
-    if isinstance(value, tuple) and key == "data.range":
-        value = ":".join(f"{bound:.12g}" for bound in value)
+    if isinstance(value, tuple):  # a size or a range
+        value = format_setting(key, value)
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

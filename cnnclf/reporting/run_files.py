@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnclf.config import option_name
+from cnnclf.config import format_setting, option_name
 from cnnclf.evaluation.learning_diagnosis import read_rows
 from cnnclf.files import read_json
 from cnnclf.runs.run_directory import RunDirectory, section
@@ -108,7 +108,7 @@ def list_choices(plan: Figures) -> list[SettingChoice]:
     return [
         SettingChoice(
             f"{name}.{key}",
-            _typed(f"{name}.{key}", value),
+            format_setting(f"{name}.{key}", value),
             _explain(f"{name}.{key}", reasons, given),
         )
         for name, values in section(plan, "config").items()
@@ -123,14 +123,6 @@ def _explain(key: str, reasons: Figures, given: Figures) -> str:
         return str(reasons[key])
     source = str(given.get(key, "default"))
     return source if source == "default" or source.startswith("preset") else f"given: {source}"
-
-
-def _typed(key: str, value: object) -> str:
-    if isinstance(value, list):
-        return ("x" if key.endswith("image_size") else ",").join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _read_evaluations(run: RunDirectory) -> list[Evaluation]:

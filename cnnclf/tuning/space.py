@@ -4,11 +4,19 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cnnclf.bounded import MAX_SETTINGS_BYTES, parse_toml, read_bytes
-from cnnclf.config import CommandConfig, TrainConfig, describe_type, list_fields, load_config
+from cnnclf.config import (
+    CommandConfig,
+    TrainConfig,
+    describe_type,
+    format_setting,
+    list_fields,
+    load_config,
+)
 from cnnclf.errors import CnnclfError, ConfigError
 from cnnclf.names import suggest
 from cnnclf.runs.run_directory import is_number
@@ -20,6 +28,7 @@ Settings = dict[str, Any]
 """Values by dotted key."""
 
 _WORDS = {"low", "high", "log", "relative", "choices", "when"}
+_show = partial(format_setting, digits=4)
 
 
 @dataclass(frozen=True)
@@ -71,14 +80,14 @@ class Dimension:
     def describe(self) -> str:
         """Describe the values in words."""
         text = (
-            " | ".join(_show(choice) for choice in self.choices)
+            " | ".join(_show(self.key, choice) for choice in self.choices)
             if self.choices
             else f"{self.low:g} to {self.high:g}" + (", log scale" if self.log else "")
         )
         if self.relative:
             text += ", times the automatic value"
         for key, values in self.when.items():
-            text += f", if {key} is {' or '.join(map(_show, values))}"
+            text += f", if {key} is {' or '.join(_show(key, each) for each in values)}"
         return text
 
     def to_dict(self) -> dict[str, Any]:
@@ -255,15 +264,7 @@ def describe_settings(settings: Settings) -> str:
     """Write the settings of a configuration in one line."""
     names = {"optimizer.name": "optimizer", "augment.preset": "augment"}
     words = [
-        f"{names.get(key, key.rpartition('.')[2])}={_show(value)}"
+        f"{names.get(key, key.rpartition('.')[2])}={_show(key, value)}"
         for key, value in settings.items()
     ]
     return " ".join(words) or "default"
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value).lower() if isinstance(value, bool) else str(value)

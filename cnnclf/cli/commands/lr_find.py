@@ -9,7 +9,6 @@ from cnnclf.cli import options
 from cnnclf.cli.declaring import option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
-from cnnclf.cli.plan_words import typed_option
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
 from cnnclf.cli.training_commands import ConfigFile, open_source
 
@@ -41,7 +40,7 @@ def lr_find_command(
     options of 'cnnclf train' that change the network or the batches. Nothing but --out is written.
     """
     check_output(out_, "--out", endings=(".html", ".htm"), overwrite=overwrite)
-    from cnnclf.config import load_config
+    from cnnclf.config import load_config, typed_option
     from cnnclf.planning.choices import choose_optimizer
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs.run_opening import find_settings

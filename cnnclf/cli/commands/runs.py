@@ -17,7 +17,6 @@ from cnnclf.cli.run_figures import (
     METRICS,
     RECORD_FIGURES,
     format_figure,
-    format_setting,
     format_typed,
     list_items,
     list_shown,
@@ -26,6 +25,7 @@ from cnnclf.cli.run_figures import (
     read_plan,
 )
 from cnnclf.cli.words import format_seconds
+from cnnclf.config import format_setting
 from cnnclf.errors import ExitCode, RunError, UsageError
 from cnnclf.names import count_of, name_some
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, flatten, section
@@ -342,7 +342,8 @@ def _extension_pairs(record: Mapping[str, Any]) -> dict[str, object]:
 def _operations(plan: Mapping[str, Any]) -> str:
     operations = section(plan, "augmentation")
     return (
-        ", ".join(f"{name} {format_setting(value)}" for name, value in operations.items()) or "none"
+        ", ".join(f"{name} {format_setting(name, value)}" for name, value in operations.items())
+        or "none"
     )
 
 
