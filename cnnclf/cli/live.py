@@ -40,9 +40,6 @@ class LiveProgress:
     """A `cnnclf.progress.Progress` for people.
 
     Tasks may run at the same time and count from several threads.
-
-    Args:
-        screen: Where notes, warnings and lines go.
     """
 
     def __init__(self, screen: "Output") -> None:

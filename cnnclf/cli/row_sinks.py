@@ -49,13 +49,7 @@ class RowTarget:
 
 @dataclass(frozen=True)
 class Sink:
-    """An open target of rows.
-
-    Args:
-        rows: Writes the rows.
-        so_far: The rows of the interrupted job.
-        end: Writes the end of the output.
-    """
+    """An open target of rows."""
 
     rows: "RowWriter"
     so_far: "SoFar"

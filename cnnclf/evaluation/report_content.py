@@ -20,12 +20,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class FailedFile:
-    """An image that could not be decoded and is excluded from all metrics.
-
-    Args:
-        path: As in the manifest.
-        reason: Why it cannot be decoded.
-    """
+    """An image that could not be decoded and is excluded from all metrics."""
 
     path: str
     reason: str

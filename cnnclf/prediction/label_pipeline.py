@@ -143,13 +143,7 @@ def _count_ahead(options: PredictOptions) -> int:
 
 
 class _Decoders(NamedTuple):
-    """The threads that decode.
-
-    Args:
-        classifier: Decodes.
-        pool: The threads.
-        together: Images that a thread gets at a time.
-    """
+    """The threads that decode, each some images together."""
 
     classifier: ImageClassifier
     pool: ThreadPoolExecutor

@@ -81,12 +81,7 @@ class OrderValue:
 
 
 class PermutedPixels(Pixels):
-    """Images whose pixels are all moved to other places, the same for all of them.
-
-    Args:
-        pixels: The images.
-        seed: Of the permutation.
-    """
+    """Images whose pixels are all moved to other places, the same for all of them."""
 
     def __init__(self, pixels: Pixels, *, seed: int) -> None:
         height, width, _ = self.shape = pixels.shape

@@ -107,12 +107,7 @@ def _read_history(run: RunDirectory) -> list[EpochRow]:
 
 
 class HistoryFile:
-    """Writes history.csv, one row per epoch.
-
-    Args:
-        run: The run.
-        rows: The epochs so far, of a run that is resumed.
-    """
+    """Writes history.csv, one row per epoch."""
 
     def __init__(self, run: RunDirectory, rows: Iterable[EpochRow] = ()) -> None:
         self._path = run.history

@@ -20,14 +20,7 @@ _MAX_POINTS = 200  # in a row that no network can be built of
 
 @dataclass
 class Proposals:
-    """The configurations of all trials; the first is the default.
-
-    Args:
-        directory: The tuning directory.
-        request: What is searched.
-        dataset: The dataset.
-        sampler: Proposes points.
-    """
+    """The configurations of all trials; the first is the default."""
 
     directory: Path
     request: SearchRequest

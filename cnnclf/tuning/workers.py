@@ -95,12 +95,7 @@ def run_lost_job(job: TrialJob) -> TrialReport:
 
 @dataclass(frozen=True)
 class Workers:
-    """Workers that train trials.
-
-    Args:
-        count: How many trials are trained at the same time.
-        submit: Gives a job to one of them.
-    """
+    """Workers that train trials."""
 
     count: int
     submit: Callable[[TrialJob], "Future[TrialReport]"]

@@ -106,14 +106,7 @@ FOLDER_IMPORTERS: Final = (
 
 @dataclass(eq=False)
 class _FolderReader:
-    """Lists the images of a layout, and reports what it skips.
-
-    Args:
-        layout: Of the source.
-        walk: Through the source.
-        listing: Receives remarks, warnings and failures.
-        label_from: As in `ImportConfig`.
-    """
+    """Lists the images of a layout, and reports what it skips."""
 
     layout: FolderLayout
     walk: Walk

@@ -20,11 +20,7 @@ _SAMPLE: Final = 50
 
 
 class FolderView:
-    """The folders below a source; paths are relative to it, with "/" between folders.
-
-    Args:
-        source: The folder that the user gave.
-    """
+    """The folders below a source; paths are relative to it, with "/" between folders."""
 
     def __init__(self, source: Path) -> None:
         self.source = source

@@ -22,12 +22,7 @@ _MAX_TABLES: Final = 20
 
 @dataclass(frozen=True)
 class TableBeside:
-    """A table in a folder that labels files of this folder.
-
-    Args:
-        path: The table.
-        records: Of its first rows.
-    """
+    """A table in a folder that labels files of this folder."""
 
     path: Path
     records: list[Record]

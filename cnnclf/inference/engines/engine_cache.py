@@ -38,13 +38,7 @@ _NEW = ".new-"
 
 @dataclass(frozen=True)
 class ConversionKey:
-    """Identifies a converted model.
-
-    Args:
-        engine: Name of the engine.
-        version: Version of its package.
-        checksum: Checksum of the original model.
-    """
+    """Identifies a converted model."""
 
     engine: str
     version: str
@@ -58,13 +52,7 @@ class ConversionKey:
 
 @dataclass(frozen=True)
 class ConvertedModel:
-    """A converted model on disk.
-
-    Args:
-        key: Its key.
-        directory: Its directory.
-        model: The file that the engine opens.
-    """
+    """A converted model on disk."""
 
     key: ConversionKey
     directory: Path
@@ -72,12 +60,7 @@ class ConvertedModel:
 
 
 class EngineCache:
-    """The converted models of one bundle and the verdicts on them.
-
-    Args:
-        bundle: Directory of the bundle.
-        progress: Receives warnings about damaged files.
-    """
+    """The converted models of one bundle and the verdicts on them."""
 
     def __init__(self, bundle: Path, progress: Progress) -> None:
         self._parents = (bundle / ENGINE_CACHE, cache_dir() / ENGINE_CACHE)

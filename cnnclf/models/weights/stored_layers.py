@@ -55,12 +55,7 @@ class _OddFileError(ValueError):
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """A layer in a file.
-
-    Args:
-        name: Name of the layer.
-        arrays: Its datasets, trainable ones first.
-    """
+    """A layer in a file; of its arrays, trainable ones come first."""
 
     name: str
     arrays: tuple[Any, ...]

@@ -57,11 +57,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that this process is connected to.
-
-    Args:
-        title: Its name in messages.
-    """
+    """A cluster that this process is connected to."""
 
     title: str
 

@@ -21,13 +21,7 @@ _QUEUE_THREADS = 16
 
 @dataclass(frozen=True)
 class Pool:
-    """The size of the pool of workers.
-
-    Args:
-        workers: Initial number of workers.
-        cpus: Processors of each.
-        gpus: GPUs of each.
-    """
+    """The size of the pool: workers at the start, and processors and GPUs of each."""
 
     workers: int
     cpus: int

@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleContent:
-    """The content of `classifier.json` besides the weights.
-
-    Args:
-        labels: In the order of the logits.
-        input_spec: Input spec of the network.
-        dataset: Name and fingerprint.
-    """
+    """The content of `classifier.json` besides the weights."""
 
     labels: tuple[str, ...]
     input_spec: Any
