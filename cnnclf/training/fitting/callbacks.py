@@ -4,9 +4,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from cnnclf.config import OptimizerConfig
 from cnnclf.errors import DivergedError
 from cnnclf.progress import Task
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
@@ -17,26 +16,12 @@ from cnnclf.training.fitting.state import TrainingState
 if TYPE_CHECKING:
     import keras
 
+    from cnnclf.training.feeding.batches import Batches
+    from cnnclf.training.fitting.fit import Phase
+
 PERFECT_EPOCHS = 5
 _SHOW_LOSS_S = 1.0  # as below: reading the loss waits for the device
 _NAN_CHECK_STEPS = 50  # reading the loss waits for the device; not at every step
-
-
-class BatchSource(Protocol):
-    """Batches that know how many images an epoch has and how long they were waited for."""
-
-    @property
-    def wait_s(self) -> float:
-        """Seconds that training waited for images, so far."""
-
-    @property
-    def count(self) -> int:
-        """Images of an epoch."""
-
-    def step_begins(self) -> None:
-        """Note that the next batch is needed now."""
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -65,40 +50,26 @@ class Conductor:
     Args:
         trainer: The compiled model.
         state: The training state; changed at each epoch's end.
-        optimizer: Settings with a resolved learning rate.
+        phase: How to train.
         epochs: Epochs of the phase.
         patience: Epochs without improvement before stopping; 0: never.
-        phase: Name of the phase, for the history.
-        has_val: Whether there is a val split; else the newest epoch is the best.
         batches: The training batches.
+        val_images: Images of val; 0: there are none, so the newest epoch is the best.
         hooks: What to call.
-        may_diverge: Whether a NaN loss ends only the phase, not the run.
-        remedy: The options that help against a NaN loss.
         perfect_loss: Val loss that counts as perfect; 0: none does.
-        averaged_epochs: Over how many epochs the val accuracy is averaged to find the best.
-        by_loss: Whether the best is the one with the lowest val loss instead.
-        keeps_last: Whether the last epoch is the best, whatever val says.
         pacer: Plans the steps of a phase that has a time rather than a number of epochs.
-        must_win: Val images, if the phase ends once it can hardly win against earlier ones; else 0.
     """
 
     trainer: "keras.Model"
     state: TrainingState
-    optimizer: OptimizerConfig
+    phase: "Phase"
     epochs: int
     patience: int
-    phase: str
-    has_val: bool
-    batches: BatchSource
+    batches: "Batches"
+    val_images: int
     hooks: FitHooks
-    may_diverge: bool = False
-    remedy: str = "--learning-rate"
     perfect_loss: float = 0.0
-    averaged_epochs: int = 1
-    by_loss: bool = False
-    keeps_last: bool = False
     pacer: Pacer | None = None
-    must_win: int = 0
     _step: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False)
     _waited: float = field(default=0.0, init=False)
@@ -124,7 +95,7 @@ class Conductor:
         epochs = self.pacer.epochs if self.pacer else self.epochs
         if state.phase_epoch >= epochs:
             return None
-        if self.must_win and state.cannot_win(epochs, images=self.must_win):
+        if self.phase.must_win and state.cannot_win(epochs, images=self.val_images):
             return "its val accuracy can hardly reach that of the phase before"
         if not self.patience:
             return None
@@ -164,7 +135,7 @@ class Conductor:
         if self.pacer is not None:
             self.pacer.begin_epoch()
         self._describe(epoch)
-        if self.optimizer.schedule == "plateau":
+        if self.phase.optimizer.schedule == "plateau":
             self.trainer.optimizer.learning_rate = self._rate_at(epoch * len(self.batches))
 
     def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
@@ -211,16 +182,16 @@ class Conductor:
             state.is_time_up = self.pacer.is_last(self._step)
             state.spent_s = self.pacer.spent()
         # ties in accuracy are common on a small val split: the lower loss decides
-        score = state.score_last(self.averaged_epochs, by_loss=self.by_loss)
-        is_best = state.judge((float(state.epoch), 0.0) if self.keeps_last else score)
-        if self.optimizer.schedule == "plateau" and self.has_val:
+        score = state.score_last(self.phase.averaged_epochs, by_loss=self.phase.by_loss)
+        is_best = state.judge((float(state.epoch), 0.0) if self.phase.keeps_last else score)
+        if self.phase.optimizer.schedule == "plateau" and self.val_images:
             state.reduce_on_plateau(max(1, self.patience // 3))
         # best first: whatever is lost between the two, resuming never loses a better best
         if is_best:
             self.hooks.save_best()
         self.hooks.save_last()
         # of a phase that keeps its last epoch, no other one is announced as the best
-        state.stopped = self.hooks.on_epoch(row, is_best and not self.keeps_last)
+        state.stopped = self.hooks.on_epoch(row, is_best and not self.phase.keeps_last)
         if state.stopped is not None:
             self.hooks.save_last()  # a run that is resumed must not train any further
         if self.is_done:
@@ -239,11 +210,11 @@ class Conductor:
     def _measure(self, epoch: int, logs: Any) -> EpochRow:
         return EpochRow(
             epoch=self.state.phase_start + epoch + 1,
-            phase=self.phase,
+            phase=self.phase.name,
             loss=float(logs["loss"]),
             accuracy=float(logs["accuracy"]),
-            val_loss=float(logs["val_loss"]) if self.has_val else None,
-            val_accuracy=float(logs["val_accuracy"]) if self.has_val else None,
+            val_loss=float(logs["val_loss"]) if self.val_images else None,
+            val_accuracy=float(logs["val_accuracy"]) if self.val_images else None,
             learning_rate=self._rate_at(
                 self._step if self.pacer else (epoch + 1) * len(self.batches) - 1
             ),
@@ -254,12 +225,12 @@ class Conductor:
     def _rate_at(self, step: int) -> float:
         """Return the rate of a step; with the plateau schedule, of the epoch it begins or is in."""
         steps = len(self.batches)
-        if self.optimizer.schedule == "plateau":
+        if self.phase.optimizer.schedule == "plateau":
             step -= step % steps
         if self.pacer is not None:
             rate = self.pacer.rate(step)
         else:
-            rate = learning_rate_at(step, self.optimizer, total=steps * self.epochs)
+            rate = learning_rate_at(step, self.phase.optimizer, total=steps * self.epochs)
         return rate * self.state.plateau_factor
 
     def _advance(self, steps: int) -> None:
@@ -282,13 +253,13 @@ class Conductor:
     def _check_loss(self, loss: float, *, step: int) -> None:
         if math.isfinite(loss):
             return
-        if self.may_diverge:
+        if self.phase.may_diverge:
             self.state.diverged = self.trainer.stop_training = True
         else:
             what = "NaN" if math.isnan(loss) else "infinite"
             raise DivergedError(
                 f"loss became {what} in epoch {self.state.epoch + 1}, step {step}, of phase "
-                f"{self.phase}; training was stopped",
-                f"use a lower {self.remedy} or --precision float32; the best epoch before it is "
-                "kept",
+                f"{self.phase.name}; training was stopped",
+                f"use a lower {self.phase.remedy} or --precision float32; the best epoch before it "
+                "is kept",
             )

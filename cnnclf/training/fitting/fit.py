@@ -144,25 +144,18 @@ def fit_phase(
         Interrupts() as interrupts,
     ):
         conductor = Conductor(
-            trainer=trainer,
-            state=state,
-            optimizer=phase.optimizer,
+            trainer,
+            state,
+            phase,
             epochs=epochs,
             patience=_resolved(phase.training.patience),
-            phase=phase.name,
-            has_val=val_batches is not None,
             batches=batches,
+            val_images=0 if val_batches is None else val_batches.count,
             hooks=FitHooks(
                 checkpoints.save_best, checkpoints.save_last, on_epoch, task, interrupts.check
             ),
-            may_diverge=phase.may_diverge,
-            remedy=phase.remedy,
             perfect_loss=_bound_loss(phase.training, classes=trained.outputs[0].shape[-1]),
-            averaged_epochs=phase.averaged_epochs,
-            by_loss=phase.by_loss,
-            keeps_last=phase.keeps_last,
             pacer=pacer,
-            must_win=val_batches.count if phase.must_win and val_batches is not None else 0,
         )
         callbacks = [average.as_callback(), conductor.as_callback()]
         tracer = None

@@ -8,7 +8,7 @@ random states) is put back: a run is the same with and without its trace.
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,24 +23,13 @@ from cnnclf.training.fitting.weight_path import WeightPath
 if TYPE_CHECKING:
     import keras
 
+    from cnnclf.training.feeding.batches import Batches
+
 Array = npt.NDArray[Any]
 
 _MIN_IMAGES, _MAX_IMAGES = 4, 64
 _IMAGES_PER_PROBE = 200  # a probe costs about twice as much as training on as many
 _STREAM = 8
-
-
-class ProbeSource(Protocol):
-    """Where the images come from: the training batches."""
-
-    def draw_plain(self, count: int, *, stream: int) -> tuple[Array, Array]:
-        """Return images without augmentation and their labels, always the same ones."""
-
-    @property
-    def count(self) -> int:
-        """Images of an epoch."""
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +70,7 @@ class Tracer:
     def __init__(
         self,
         trainer: "keras.Model",
-        batches: ProbeSource,
+        batches: "Batches",
         *,
         run: RunDirectory,
         first_epoch: int,

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from cnnclf.config import OptimizerConfig
+from cnnclf.config import OptimizerConfig, TrainingConfig
 from cnnclf.training.fitting import callbacks
 from cnnclf.training.fitting.callbacks import Conductor, FitHooks
+from cnnclf.training.fitting.fit import Phase
 from cnnclf.training.fitting.state import TrainingState
 
 
@@ -70,14 +71,14 @@ def test_what_jax_keeps_elsewhere_is_brought_back_before_it_is_read_or_set(
 
 def conduct(trainer: Any, shown: list[str]) -> Conductor:
     task: Any = SimpleNamespace(describe=shown.append, advance=lambda _amount: None)
+    steps: Any = Steps()
     return Conductor(
-        trainer=trainer,
-        state=TrainingState(epoch=2),
-        optimizer=OptimizerConfig(),
+        trainer,
+        TrainingState(epoch=2),
+        Phase("train", TrainingConfig(), OptimizerConfig()),
         epochs=9,
         patience=0,
-        phase="train",
-        has_val=True,
-        batches=Steps(),
+        batches=steps,
+        val_images=100,
         hooks=FitHooks(lambda: None, lambda: None, lambda _row, _best: None, task, lambda: None),
     )

@@ -64,7 +64,8 @@ def build(*, bias: float) -> Any:
 def trace(model: Any, path: Path) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     batch = OneBatch(rng.random((16, 6, 6, 1), np.float32), np.eye(2, dtype=np.float32)[[0, 1] * 8])
-    tracer = Tracer(model, batch, run=RunDirectory(path), first_epoch=0, done=0)
+    source: Any = batch
+    tracer = Tracer(model, source, run=RunDirectory(path), first_epoch=0, done=0)
     model.fit(
         batch.images, batch.labels, batch_size=16, verbose=0, callbacks=[*tracer.as_callbacks()]
     )
@@ -127,7 +128,8 @@ def test_an_epoch_that_ends_early_is_traced(tmp_path: Path) -> None:
         weights.append(keras.ops.convert_to_numpy(model.get_layer("conv").kernel))
         model.stop_training = at == 1
 
-    tracer = Tracer(model, batch, run=RunDirectory(tmp_path), first_epoch=0, done=0)
+    source: Any = batch
+    tracer = Tracer(model, source, run=RunDirectory(tmp_path), first_epoch=0, done=0)
     tracer._steps = 4
     early = keras.callbacks.LambdaCallback(on_train_batch_begin=end_early)
     callbacks = [early, *tracer.as_callbacks()]
