@@ -18,6 +18,7 @@ from cnnclf.names import name_some
 # small ones are hardly predicted.
 FEW_IMAGES: Final = 10
 LARGE_RATIO: Final = 10.0
+_EXAMPLES: Final = 3  # of each kind
 
 _FILLING: Final = re.compile(r"[\s_-]+")
 
@@ -38,10 +39,10 @@ class Duplicates:
     shared: dict[tuple[str, str], tuple[Ids, Ids]] = field(repr=False)
     conflicts: Ids = field(repr=False)
 
-    def example_rows(self, count: int = 3) -> set[int]:
+    def example_rows(self) -> set[int]:
         """Return the rows of the first few shared images and conflicts of each kind."""
-        found = [rows[:count] for pair in self.shared.values() for rows in pair]
-        return set(np.concatenate([*found, self.conflicts[:count].ravel()]).tolist())
+        found = [rows[:_EXAMPLES] for pair in self.shared.values() for rows in pair]
+        return set(np.concatenate([*found, self.conflicts[:_EXAMPLES].ravel()]).tolist())
 
 
 def find_duplicates(

@@ -104,18 +104,9 @@ def balanced_accuracy(class_indices: ClassIndices, probabilities: Probabilities)
     """Mean recall over the classes that have at least one sample."""
     from sklearn.metrics import recall_score
 
-    _check_shapes(class_indices, probabilities)
     # balanced_accuracy_score gives the same value, but it warns if a class without samples was
     # predicted, which is common on small splits.
-    return float(
-        recall_score(
-            class_indices,
-            probabilities.argmax(axis=1),
-            labels=np.unique(class_indices),
-            average="macro",
-            zero_division=0,
-        )
-    )
+    return _mean_over_classes(recall_score, class_indices, probabilities)
 
 
 def top_k_accuracy(
@@ -145,16 +136,16 @@ def macro_f1(class_indices: ClassIndices, probabilities: Probabilities) -> float
     """Mean F1 over the classes that have at least one sample."""
     from sklearn.metrics import f1_score
 
+    return _mean_over_classes(f1_score, class_indices, probabilities)
+
+
+def _mean_over_classes(
+    score: Callable[..., float], class_indices: ClassIndices, probabilities: Probabilities
+) -> float:
+    """Return the mean score of the classes that have at least one sample."""
     _check_shapes(class_indices, probabilities)
-    return float(
-        f1_score(
-            class_indices,
-            probabilities.argmax(axis=1),
-            labels=np.unique(class_indices),
-            average="macro",
-            zero_division=0,
-        )
-    )
+    predicted, present = probabilities.argmax(axis=1), np.unique(class_indices)
+    return float(score(class_indices, predicted, labels=present, average="macro", zero_division=0))
 
 
 def log_loss(class_indices: ClassIndices, probabilities: Probabilities) -> float:

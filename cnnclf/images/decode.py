@@ -271,7 +271,6 @@ def reduce_image(
     *,
     name: str = "",
     kind: str = "image",
-    max_pixels: int = MAX_PIXELS,
     bands: tuple[int, ...] | None = None,
     value_range: tuple[float, float] | None = None,
 ) -> ReducedImage:
@@ -282,12 +281,11 @@ def reduce_image(
         side: Pixels of the longer side of the small image; smaller images keep their size.
         name: Name of the file that the content came from; not needed with a file.
         kind: What the file must hold, as in `InputSpec`.
-        max_pixels: Refuse larger images, 1 or more.
         bands: As in `InputSpec`.
         value_range: As in `InputSpec`.
 
     Raises:
-        ImageError: The file cannot be read, is not an image, damaged or larger than `max_pixels`.
+        ImageError: The file cannot be read, is not an image, damaged or larger than `MAX_PIXELS`.
     """
 
     def enough(width: int, height: int) -> tuple[int, int]:
@@ -295,11 +293,11 @@ def reduce_image(
         return max(1, round(width * scale)), max(1, round(height * scale))
 
     if kind != "image":
-        loaded = load_signal(source, kind, sound=None, max_pixels=max_pixels)
+        loaded = load_signal(source, kind, sound=None, max_pixels=MAX_PIXELS)
     else:
         loaded = load_image(
             source,
-            max_pixels=max_pixels,
+            max_pixels=MAX_PIXELS,
             enough=enough,
             with_oddities=True,
             bands=bands,

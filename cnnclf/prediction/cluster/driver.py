@@ -12,6 +12,7 @@ from cnnclf.inference.bundles import Bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.choosing import choose_engines
 from cnnclf.inference.engines.engine_table import find_engine
+from cnnclf.names import count_of
 from cnnclf.prediction.cluster.chunks import (
     choose_chunk_size,
     choose_cpus,
@@ -151,8 +152,8 @@ def choose_pool(nodes: Sequence[Node], device: str, *, threads: int | None = Non
 
 
 def _describe(cluster: Cluster, pool: Pool) -> str:
-    workers = "1 worker" if pool.workers == 1 else f"{pool.workers or 'no'} workers"
-    each = "1 processor" if pool.cpus == 1 else f"{pool.cpus} processors"
+    workers = count_of(pool.workers, "worker") if pool.workers else "no workers"
+    each = count_of(pool.cpus, "processor")
     gpu = " and a GPU" if pool.gpus else ""
     return f"{workers} with {each}{gpu} on {cluster.title}"
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from cnnclf.names import count_of
 from cnnclf.prediction.cluster.chunks import QueueState
 from cnnclf.prediction.cluster.connecting import Node
 from cnnclf.progress import Progress, Task
@@ -48,18 +49,14 @@ class Watch:
         state = self.state()
         if state.redone > self._redone and not lost:
             many = state.redone - self._redone
-            chunks = (
-                "1 chunk of a lost worker is"
-                if many == 1
-                else f"{many} chunks of a lost worker are"
-            )
-            self.progress.note(f"{chunks} computed again")
+            verb = "is" if many == 1 else "are"
+            self.progress.note(f"{count_of(many, 'chunk')} of a lost worker {verb} computed again")
         self._redone = state.redone
         self._count(sum(node in nodes for node in state.workers.values()))
 
     def _count(self, workers: int) -> None:
         if workers:
-            self.task.describe("1 worker" if workers == 1 else f"{workers} workers")
+            self.task.describe(count_of(workers, "worker"))
             self._idle_since = None
         elif self._idle_since is None:
             self.task.describe("waiting for workers")
