@@ -177,7 +177,7 @@ TERMS: tuple[Term, ...] = (
         "Weights make rare classes count more in the loss, sampling shows them more often, and "
         "focal loss makes images that are still wrong count more.",
         settings=("training.balance", "training.focal_gamma"),
-        aliases=("focal loss", "class weights"),
+        aliases=("focal loss", "class weights", "imbalance"),
     ),
     Term(
         "confusion matrix",
@@ -235,14 +235,14 @@ TERMS: tuple[Term, ...] = (
         "Shows what each place of an image adds to the logit of a class: red for it, blue "
         "against it. Exact where the last layer is the only dense one: the places and the bias "
         "add up to the logit. It is a class activation map (CAM) with both signs.",
-        aliases=("class activation map", "cam", "grad-cam"),
+        aliases=("class activation map", "cam", "grad-cam", "heatmap", "heat map", "saliency"),
     ),
     Term(
         "familiarity",
         "How near an image is to the training images in the last features of the network, as a "
         "fraction of ordinary images that are no nearer. Near 0, it is unlike anything learned, "
         "and its label means little.",
-        aliases=("familiar", "out of distribution", "nearest training image"),
+        aliases=("familiar", "ood", "out of distribution", "nearest training image"),
     ),
     Term(
         "feature map",
@@ -370,7 +370,7 @@ TERMS: tuple[Term, ...] = (
         "parameter",
         "A number that training learns: a weight or a bias. MACs are the multiplications, each "
         "with an addition, that one image takes; they say more about speed than parameters do.",
-        aliases=("parameters", "weights of a network", "mac", "macs", "flops"),
+        aliases=("parameters", "params", "weights of a network", "mac", "macs", "flops"),
     ),
     Term(
         "pixel",
@@ -394,7 +394,15 @@ TERMS: tuple[Term, ...] = (
         "Of the images that were given a label, the fraction that has it. Recall: of the images "
         "that have it, the fraction that was found. F1 is their harmonic mean, macro F1 the mean "
         "of that over classes.",
-        aliases=("recall", "f1", "macro f1", "precision recall curve", "average precision"),
+        aliases=(
+            "recall",
+            "f1",
+            "macro f1",
+            "precision recall curve",
+            "average precision",
+            "f1 score",
+            "sensitivity",
+        ),
     ),
     Term(
         "quantization",
@@ -412,7 +420,7 @@ TERMS: tuple[Term, ...] = (
         "For one class against the others: the fraction of its images found, against the fraction "
         "of others taken for it, as the threshold falls. The area (AUC) is the chance that one of "
         "its images gets a higher probability than another image; 0.5 is guessing.",
-        aliases=("auc", "roc"),
+        aliases=("auc", "roc", "true positive rate", "false positive rate"),
     ),
     Term(
         "seed",
@@ -443,7 +451,15 @@ TERMS: tuple[Term, ...] = (
         "split",
         "A part of the dataset. The network learns from train, the best epoch is chosen on val, "
         "and test is measured once, at the end, on images that decided nothing.",
-        aliases=("train", "val", "test", "validation"),
+        aliases=(
+            "train",
+            "val",
+            "test",
+            "validation",
+            "training set",
+            "validation set",
+            "test set",
+        ),
     ),
     Term(
         "stride",

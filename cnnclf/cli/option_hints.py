@@ -45,6 +45,7 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "num-workers": ("threads",),
     "opt": ("optimizer",),
     "output": ("out",),
+    "out": ("diagram",),
     "output-dir": ("out",),
     "preset": ("augment",),
     "pretrained": ("weights",),

@@ -126,7 +126,7 @@ def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidenc
     more = len(findings) - _MAX_CARDS
     rest = f'<p class="dim">and {more:,} more in findings.csv</p>' if more > 0 else ""
     severity = findings[0].severity
-    action = advise(check, findings, images=len(evidence.dataset))
+    action = advise(check, findings, dataset=evidence.dataset)
     judge = ""
     if check.name == SUSPECTS:
         words = describe_judge(evidence.judgement.accuracy, len(evidence.classes))

@@ -1,11 +1,13 @@
 """What a check is and what it finds: the words that the table, the checks and the report share."""
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
     from cnnclf.quality.check_evidence import Evidence
 
 
@@ -99,11 +101,13 @@ class Check(NamedTuple):
     is_property: bool = True
 
 
-def advise(check: Check, findings: Sequence[Finding], *, images: int) -> str:
+def advise(check: Check, findings: Sequence[Finding], *, dataset: "Dataset") -> str:
     """Return what to do about the findings of a check; never to remove most of a dataset."""
     first = findings[0]
     is_property = check.is_property and not first.path
-    share = first.value or 0.0 if is_property else len(findings) / images
+    share = first.value or 0.0 if is_property else len(findings) / len(dataset)
     if share > _MOST and "remove" in check.action:
         return "remove none, as they are most images: look at how they were made and exported"
-    return check.action
+    if dataset.place != str(dataset.directory):  # in the cache, where no command changes it
+        return check.action
+    return check.action.replace("DATASET", shlex.quote(dataset.place))

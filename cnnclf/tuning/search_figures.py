@@ -86,7 +86,7 @@ def draw_coordinates(
     uses = Counter(key for each in settings.values() for key in each)
     order = importances or sorted(by_key, key=lambda key: -uses[key])
     shown = [by_key[key] for key in order][:_MAX_AXES]
-    figure = Figure(figsize=(max(4.0, 1.5 * len(shown) + 1.5), 4.6), layout="constrained")
+    figure = Figure(figsize=(max(4.0, 1.3 * len(shown) + 1.3), 4.6), layout="constrained")
     axes = figure.subplots()
     colors = colormaps["viridis"]
     for rank, (_, number) in enumerate(drawn):  # the best are drawn last, over the others
@@ -102,7 +102,7 @@ def draw_coordinates(
         axes.axvline(index, color="#999999", linewidth=0.8)
         for height, text in [*list_ticks(dimension), (_DEFAULT, "default")]:
             axes.text(
-                index + 0.04, height, drawable(text), fontsize=9, va="center", bbox=_OVER_LINES
+                index + 0.04, height, drawable(text), fontsize=10, va="center", bbox=_OVER_LINES
             )
     names = [
         each.key.replace(".", "\n").replace("_", " ") + "\n(x auto)" * each.relative
@@ -110,11 +110,11 @@ def draw_coordinates(
     ]
     parts = [f"\n{100 * importances[each.key]:.0f} %" if importances else "" for each in shown]
     axes.set_xticks(range(len(shown)), [a + b for a, b in zip(names, parts, strict=True)])
-    axes.tick_params(labelsize=9, length=0)
+    axes.tick_params(labelsize=10, length=0)
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(shown) - 0.4)
     axes.set_ylim(_DEFAULT - 0.03, 1.03)
-    words = "; %: of the variance of the ranks, alone" if importances else ""
+    words = "; %: variance of the ranks that a setting explains alone" if importances else ""
     part_of = f"{len(shown)} of {len(by_key)} settings; " if len(shown) < len(by_key) else ""
     axes.set_title(f"{part_of}bright: better at the first rung{words}", fontsize=10)
     for side in axes.spines.values():

@@ -49,6 +49,7 @@ def test_formats_by_other_names(cli: Cli, typed: str, row: str) -> None:
         ("tune", "--lr", "--fix optimizer.learning_rate=VALUE sets it in all trials;"),
         ("tune", "--backbone", "--fix backbone.name=VALUE sets it in all trials;"),
         ("tune", "--time-limit", "did you mean --minutes?"),
+        ("describe", "--out", "did you mean --diagram?"),
         ("predict", "--output", "did you mean --out?"),
         ("predict", "--tta", "did you mean --views?"),
         ("export", "--half", "did you mean --quantize?"),
@@ -125,7 +126,16 @@ def test_a_second_argument_is_taken_for_the_place_to_write_to(cli: Cli, tmp_path
 
 
 def test_each_suggested_option_exists(cli: Cli) -> None:
-    commands = ("train", "finetune", "explain", "convolve", "predict", "export", "augment-preview")
+    commands = (
+        "train",
+        "finetune",
+        "explain",
+        "convolve",
+        "predict",
+        "export",
+        "augment-preview",
+        "describe",
+    )
     pages = "".join(cli(command, "--help").stdout for command in commands)
     for names in _OTHER_NAMES.values():
         assert [name for name in names if f"--{name} " not in pages] == []

@@ -60,7 +60,8 @@ def _show_promise(result: "CalibratedModel", promise: "Promise") -> None:
             "promise": f"{promise}, kept on new images at "
             f"{100 * promise.confidence:.12g} % confidence",
             "threshold": f"{promise.threshold:.4f} ({_name_score(promise)})",
-            "answered": f"{_answered(promise)} of {promise.images:,} {promise.split} images",
+            "answered": f"{_answered(promise, '95 % interval ')} of {promise.images:,} "
+            f"{promise.split} images",
             "correct": _correct(promise),
             "AURC": f"{result.curve.aurc:.4f}",
             "AUGRC": f"{result.curve.augrc:.4f}",
@@ -111,12 +112,12 @@ def _name_score(promise: "Promise") -> str:
     return f"largest logit over the {promise.norm}-norm of all"
 
 
-def _answered(promise: "Promise") -> str:
+def _answered(promise: "Promise", words: str = "") -> str:
     from cnnclf.evaluation.metrics import wilson_interval
 
     low, high = wilson_interval(promise.answered, promise.images)
     fraction = promise.answered / promise.images
-    return f"{100 * fraction:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * fraction:.1f} % ({words}{100 * low:.1f} to {100 * high:.1f})"
 
 
 def _correct(promise: "Promise") -> str:

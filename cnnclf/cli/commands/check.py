@@ -14,6 +14,7 @@ from cnnclf.errors import ExitCode, UsageError
 from cnnclf.names import count_of
 
 if TYPE_CHECKING:
+    from cnnclf.data.manifest import Dataset
     from cnnclf.quality.checking import QualityReport
     from cnnclf.quality.finding import Finding
 
@@ -72,7 +73,7 @@ def check_command(
     report, evidence = check_dataset(
         data, config=config, networks=networks, progress=out.progress()
     )
-    _show(report)
+    _show(report, data)
     if SUSPECTS in report.not_run and len(data.labels) > 1:
         way = "--cross-validate" if data.kind == "image" else "--run RUN"
         out.line(f"wrong labels were not looked for; with {way} they are")
@@ -94,7 +95,7 @@ def _read_level(strict: str | None) -> str:
     return level
 
 
-def _show(report: "QualityReport") -> None:
+def _show(report: "QualityReport", dataset: "Dataset") -> None:
     from cnnclf.quality.check_table import SUSPECTS
     from cnnclf.quality.finding import Severity, advise
     from cnnclf.quality.suspects import describe_judge
@@ -112,7 +113,7 @@ def _show(report: "QualityReport") -> None:
         if check.name == SUSPECTS and report.label_accuracy is not None:
             out.line(f"  judged by: {describe_judge(report.label_accuracy, report.images)}")
         out.line(f"  effect: {check.effect}")
-        out.line(f"  action: {advise(check, findings, images=report.images)}")
+        out.line(f"  action: {advise(check, findings, dataset=dataset)}")
         out.line()
     counts = [count_of(report.count(severity), severity) for severity in Severity]
     out.line(f"{', '.join(counts)} in {total}")

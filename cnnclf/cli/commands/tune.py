@@ -257,7 +257,8 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
         "Result",
         {
             "winner": result.verdict,
-            "time": f"{format_seconds(result.seconds)} of {request.config.minutes:g} min",
+            "time": f"{format_seconds(result.seconds)} of "
+            f"{format_seconds(60 * request.config.minutes)}",
             "settings": directory / BEST_FILE,
             "leaderboard": directory / LEADERBOARD_FILE,
             "figures": str(directory / ", ".join(figures)),
