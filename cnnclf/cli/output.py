@@ -66,14 +66,21 @@ class Output:
     # Results
 
     def table(
-        self, title: str, columns: Sequence[str], *, rows: Iterable[Sequence[object]]
+        self,
+        title: str,
+        columns: Sequence[str],
+        *,
+        rows: Iterable[Sequence[object]],
+        needed: int = 2,
     ) -> None:
-        """Write a table; on a terminal too narrow for it, its first columns or, if short, records.
+        """Write a table; on a terminal too narrow for it, its first columns or records.
 
         Args:
             title: A line above the table; empty for none.
             columns: The headings.
             rows: One sequence of values for each row; numbers are aligned to the right.
+            needed: How many of the first columns a long table must have room for; otherwise each
+                row is a record.
         """
         if self.json_mode:
             return
@@ -86,7 +93,7 @@ class Output:
             self._plain_table(columns, cells)
         elif gap := find_gap(columns, cells, width=width):
             self._rich_table(columns, cells, gap=gap)
-        elif len(cells) > _MANY and (kept := count_fitting(columns, cells, width=width)) > 1:
+        elif len(cells) > _MANY and (kept := count_fitting(columns, cells, width=width)) >= needed:
             cells = [row[:kept] for row in cells]
             gap = find_gap(columns[:kept], cells, width=width)
             self._rich_table(columns[:kept], cells, gap=gap)

@@ -118,6 +118,7 @@ def _list_figures(
     rows += [
         (title, [_figure(files.record.get(name)) for files in runs])
         for name, title in _RECORD.items()
+        if any(files.record.get(name) is not None for files in runs)
     ]
     return rows
 

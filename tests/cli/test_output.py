@@ -571,6 +571,9 @@ def test_a_long_table_on_a_narrow_terminal_loses_its_last_columns(
     stdout.truncate(0)
     Output().table("", ("name", "size", "stages"), rows=rows[:2])  # a short one shows all of it
     assert "stem..final" in stdout.getvalue()
+    stdout.truncate(0)
+    Output().table("", ("name", "size", "stages"), rows=rows, needed=3)  # records show all of it
+    assert stdout.getvalue().count("stem..final") == 20
 
 
 def test_a_hint_with_a_command_is_one_line_with_words_whole(

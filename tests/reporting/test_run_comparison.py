@@ -33,13 +33,19 @@ def test_two_runs_are_compared_image_by_image(tmp_path: Path) -> None:
     assert "--weight-decay0.050.5" in page.text.replace("\n", "")
     assert "--head-epochs-3" in page.text.replace("\n", "")
     assert "--head-units" not in page.text
+    assert "images per second" in page.text
     assert "(95 % interval +" in page.text
     assert len(page.find("svg", "chart")) == 3
     assert "<circle" not in report.path.read_text(encoding="utf-8"), "one blob"
     history = (runs[0] / "history.csv").read_text().splitlines()
     (runs[0] / "history.csv").write_text("\n".join(history[:4]) + "\n")
+    for run in runs:
+        record = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps(record | {"images_per_s": None}))
     compare_runs(runs, out=tmp_path / "page.html")
-    assert report.path.read_text(encoding="utf-8").count("<circle") == 3 * 3
+    text = report.path.read_text(encoding="utf-8")
+    assert text.count("<circle") == 3 * 3
+    assert "images per second" not in text
 
 
 def test_runs_without_common_images_say_so(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def compare_command(
         "Settings that differ" if differing else "No setting differs",
         ("setting", *names),
         rows=[[key, *(format_typed(key, each) for each in row)] for key, row in shown.items()],
+        needed=1 + len(names),
     )
     if len(shown) < len(differing):
         hidden = count_of(len(differing) - len(shown), "default")
@@ -93,6 +94,7 @@ def compare_command(
             [words[key], *(format_figure(key, each) for each in row)]
             for key, row in figures.items()
         ],
+        needed=1 + len(names),
     )
     show_tests(tests, dict(zip(runs, names, strict=True)), p_values=p_values)
     if problems and out_ is not None:
