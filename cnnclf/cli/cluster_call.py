@@ -27,26 +27,33 @@ class ClusterCall:
     mode: "Mode"
 
 
-def check_call(
-    address: str,
-    path: Path | None,
-    *,
+def choose_cluster(
+    ray: str | None,
     parts: str | None,
+    *,
+    path: Path | None,
     mode: "Mode",
     watch: bool,
     is_sorting: bool,
-) -> ClusterCall:
-    """Check early that a cluster supports the options and that rows can be written.
+) -> ClusterCall | None:
+    """Return the cluster to use, None for this machine, after checking that rows can be written.
 
     Raises:
         UsageError: The options cannot be combined, or the rows exist.
         MissingPackageError: Ray or the format needs a package that is not installed.
     """
-    from cnnclf.prediction.cluster.connecting import check_address, check_installed
-    from cnnclf.prediction.cluster.parts import PART_FORMATS, check_parts
     from cnnclf.prediction.row_file import FILE_FORMATS, check_row_file
 
-    address = check_address(address)
+    if ray is None:
+        if parts is not None:
+            raise UsageError("--parts needs --ray", "add --ray, or remove --parts")
+        if path is not None:
+            check_row_file(path, mode)
+        return None
+    from cnnclf.prediction.cluster.connecting import check_address, check_installed
+    from cnnclf.prediction.cluster.parts import PART_FORMATS, check_parts
+
+    address = check_address(ray)
     if watch or is_sorting:
         other = "--watch" if watch else "sorting into folders"
         raise UsageError(f"--ray and {other} cannot be combined", f"remove --ray or {other}")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cnnclf.cli.cluster_call import ClusterCall, check_call
 from cnnclf.cli.output import out
 from cnnclf.errors import DataError, UsageError
 from cnnclf.progress import Progress, Silent
@@ -108,34 +107,6 @@ def check_columns(config: "PredictConfig", *, resume: bool, cluster: bool) -> No
             "rows",
             "use --id-column path, or start again with --overwrite",
         )
-
-
-def choose_cluster(
-    ray: str | None,
-    parts: str | None,
-    *,
-    path: Path | None,
-    mode: "Mode",
-    watch: bool,
-    sorting: Sorting | None,
-) -> ClusterCall | None:
-    """Return the cluster to use, None for this machine, after checking that rows can be written.
-
-    Raises:
-        UsageError: The options cannot be combined, or the file exists.
-        MissingPackageError: Ray or the format needs a package that is not installed.
-    """
-    if ray is not None:
-        return check_call(
-            ray, path, parts=parts, mode=mode, watch=watch, is_sorting=sorting is not None
-        )
-    if parts is not None:
-        raise UsageError("--parts needs --ray", "add --ray, or remove --parts")
-    if path is not None:
-        from cnnclf.prediction.row_file import check_row_file
-
-        check_row_file(path, mode)
-    return None
 
 
 @dataclass(frozen=True)

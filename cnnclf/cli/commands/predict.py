@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cnnclf.cli import options
+from cnnclf.cli.cluster_call import choose_cluster
 from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.predict_request import (
     ImageSearch,
     Sorting,
     check_columns,
-    choose_cluster,
     choose_cutoff,
     choose_mode,
     choose_options,
@@ -109,7 +109,8 @@ def predict_command(
         finished = _report_finished(run, images, out_, config=config, shard=shard)
         if finished is not None:
             return finished
-    cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, sorting=sorting)
+    is_sorting = sorting is not None
+    cluster = choose_cluster(ray, parts, path=out_, mode=mode, watch=watch, is_sorting=is_sorting)
     from cnnclf.inference.bundle_paths import check_order, find_bundle
     from cnnclf.inference.origins import warn_of_unfinished
 
