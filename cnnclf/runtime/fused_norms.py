@@ -45,7 +45,7 @@ def _is_fusible(layer: Any) -> bool:
         and layer.input_spec.ndim == _IMAGES
         and layer.moving_mean.shape[0] % _FLOAT32_CHANNELS == 0
         and not layer.synchronized
-        and not getattr(layer, "renorm", False)  # Keras 3.12 has none
+        and not layer.renorm
     )
 
 

@@ -250,10 +250,9 @@ def _skip_version_check() -> None:
 
     It imports and deletes a name by `exec`, which no longer changes local names there (PEP 667).
     """
-    import tensorflow as tf
     from openvino.frontend.tensorflow import utils
 
-    utils.get_environment_setup = lambda framework: {"tensorflow": tf.__version__}  # noqa: ARG005
+    utils.get_environment_setup = lambda _: {"tensorflow": sys.modules["tensorflow"].__version__}
 
 
 def _keep_outputs(graph: Any, count: int) -> bool:
