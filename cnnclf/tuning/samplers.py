@@ -124,13 +124,17 @@ class OptunaSampler:
                     install_command(f"cnnclf[{extra}]"),
                 ) from error
         import optuna
+        from sqlalchemy.pool import NullPool
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path = self.directory / STORAGE_FILE
         path.unlink(missing_ok=True)
         self._study = optuna.create_study(
             study_name="cnnclf",
-            storage=f"sqlite:///{path}",
+            storage=optuna.storages.RDBStorage(
+                f"sqlite:///{path}",
+                engine_kwargs={"poolclass": NullPool},  # closes the file after each use
+            ),
             sampler=getattr(optuna.samplers, name)(seed=self.seed),
             direction="maximize",
         )
