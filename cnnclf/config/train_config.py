@@ -63,13 +63,15 @@ class ModelConfig(Section):
         le=5,
     )
     blocks: Auto | Annotated[int, Field(ge=1, le=12)] = setting(
-        "auto", "Number of convolution blocks, each followed by pooling."
+        "auto",
+        "Number of convolution blocks, each followed by pooling; auto: until feature maps are "
+        "about 7x7.",
     )
     filters: Counts = setting(
         "auto", "Filters per block, such as 32,64,96; with blocks, 32 is for each block."
     )
     convs_per_block: Counts = setting(
-        "auto", "Convolutions per block, such as 2, or 1,2,1 for one number per block."
+        "auto", "Convolutions per block, such as 2, or 1,2,1 for three blocks."
     )
     initial_kernels: Literal["random", "identity"] = setting(
         "random", "Kernels to start with; identity: convolutions pass their input on at first."

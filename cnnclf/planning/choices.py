@@ -110,15 +110,15 @@ def choose_fit(heights: Sizes, widths: Sizes, *, size: tuple[int, int]) -> tuple
     return "pad", "aspect ratios differ; padding keeps the whole image and its proportions"
 
 
-def choose_blocks(height: int, width: int) -> tuple[int, str]:
-    """Choose the number of blocks so that the last feature maps are about 7x7."""
-    side = min(height, width)
-    blocks = min(_MAX_BLOCKS, max(1, round(math.log2(max(side, 1) / _LAST_MAP_SIDE)) + 1))
-    last = max(1, side >> (blocks - 1))
-    return (
-        blocks,
-        f"halving {side} pixels {blocks - 1} times gives feature maps of about {last}x{last}",
-    )
+def count_blocks(height: int, width: int) -> int:
+    """Return the usual number of blocks, which halve images until they are about 7x7."""
+    side = max(min(height, width), 1)
+    return min(_MAX_BLOCKS, max(1, round(math.log2(side / _LAST_MAP_SIDE)) + 1))
+
+
+def compare_side(side: int) -> float:
+    """Return how often a side of feature maps has to be halved, or doubled, to become 7."""
+    return abs(math.log2(side / _LAST_MAP_SIDE))
 
 
 def choose_filters(blocks: int) -> tuple[list[int], str]:

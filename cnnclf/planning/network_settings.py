@@ -6,6 +6,7 @@ from typing import Any
 
 from cnnclf.config import ModelConfig, OptimizerConfig, TrainConfig
 from cnnclf.errors import ConfigError
+from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import choices
 from cnnclf.planning.choices import WITH_MOMENTUM
 
@@ -26,12 +27,24 @@ def resolve_model(
                 raise ConfigError(
                     f"model.pooling = none has no use for model.{name}", "give one of the two"
                 )
+    lists = (model.filters, "model.filters"), (model.convs_per_block, "model.convs_per_block")
+    for numbers, key in lists:
+        is_list = numbers != "auto" and (len(numbers) > 1 or key == "model.filters")
+        if is_list and _is_open(given, "model.blocks"):  # a list says how many blocks there are
+            return _resolve_blocks(model, len(numbers), given=given)
+    if model.blocks != "auto":
+        return _resolve_blocks(model, model.blocks, given=given)
+    blocks, reason = _choose_blocks(model, size, given=given)
+    resolved, reasons = _resolve_blocks(model, blocks, given=given)
+    return resolved, {"model.blocks": reason} | reasons
+
+
+def _resolve_blocks(
+    model: ModelConfig, blocks: int, *, given: Mapping[str, str]
+) -> tuple[ModelConfig, dict[str, str]]:
+    """Resolve a network of so many blocks."""
     reasons: dict[str, str] = {}
-    blocks, filters, convs = model.blocks, model.filters, model.convs_per_block
-    if filters != "auto" and _is_open(given, "model.blocks"):
-        blocks = len(filters)  # a list of filters says how many blocks there are
-    if blocks == "auto":
-        blocks, reasons["model.blocks"] = choices.choose_blocks(*size)
+    filters, convs = model.filters, model.convs_per_block
     if filters != "auto" and len(filters) == 1 and not _is_open(given, "model.filters"):
         filters = filters * blocks
     if filters == "auto" or (_is_open(given, "model.filters") and len(filters) != blocks):
@@ -48,6 +61,26 @@ def resolve_model(
         }
     )
     return resolved, reasons
+
+
+def _choose_blocks(
+    model: ModelConfig, size: tuple[int, int], *, given: Mapping[str, str]
+) -> tuple[int, str]:
+    """Choose the blocks whose last feature maps are the nearest to 7x7, the usual number at most.
+
+    Padding, strides and pooling say how fast maps shrink.
+    """
+    maps: dict[int, tuple[int, ...]] = {}
+    for blocks in range(choices.count_blocks(*size), 0, -1):
+        planned, _ = _resolve_blocks(model, blocks, given=given)
+        try:
+            last = plan_cnn(planned, (*size, 1), num_classes=2).last_local
+        except ConfigError:  # a window is larger than the maps
+            continue
+        maps[blocks] = last.output_shape if last else size
+    best = min(maps, key=lambda blocks: choices.compare_side(min(maps[blocks][:2])), default=1)
+    height, width = maps.get(best, size)[:2]
+    return best, f"the last feature maps are {height}x{width}"
 
 
 def resolve_optimizer(

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.data.manifest import Dataset, Manifest
 from cnnclf.errors import ConfigError, RunError
 from cnnclf.files import write_json_atomic
+from cnnclf.planning.choices import count_blocks
+from cnnclf.planning.network_settings import resolve_model
 from cnnclf.planning.plan import count_threads, parse_plan
 from cnnclf.planning.train_plan import TrainPlan, plan_training
 
@@ -131,6 +133,42 @@ def test_a_list_of_filters_says_how_many_blocks() -> None:
     made = plan(dataset(), model__preset="textbook", model__filters="8,16")
     assert made.config.model.blocks == 2
     assert made.config.model.convs_per_block == [1, 1]
+
+
+def test_a_list_of_convolutions_says_how_many_blocks() -> None:
+    made = plan(dataset(size=(64, 64)), model__convs_per_block="1,3")
+    assert (made.config.model.blocks, made.config.model.filters) == (2, [32, 64])
+    assert plan(dataset(size=(64, 64)), model__convs_per_block="3").config.model.blocks == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "blocks", "side"),
+    [
+        ({}, 4, 8),
+        ({"padding": "valid"}, 3, 9),
+        ({"stride": 2}, 2, 8),
+        ({"pool_size": 3}, 3, 7),
+        ({"kernel_size": 7, "padding": "valid"}, 2, 17),
+        ({"pooling": "none"}, 4, 64),
+        ({"kernel_size": 31, "padding": "valid", "convs_per_block": 2}, 1, 4),
+    ],
+)
+def test_blocks_follow_how_fast_feature_maps_shrink(
+    options: dict[str, Any], blocks: int, side: int
+) -> None:
+    given = {f"model__{key}": value for key, value in options.items()}
+    made = plan(dataset(size=(64, 64)), **given)
+    assert made.config.model.blocks == blocks
+    assert made.reasons["model.blocks"] == f"the last feature maps are {side}x{side}"
+    last = made.anatomy.last_local
+    assert last is not None
+    assert last.output_shape[:2] == (side, side)
+
+
+@pytest.mark.parametrize("side", [*range(1, 159), 160, 224, 512])
+def test_the_default_network_has_the_usual_number_of_blocks(side: int) -> None:
+    model, _ = resolve_model(TrainConfig().model, (side, side + 3), given={})
+    assert model.blocks == count_blocks(side, side + 3)
 
 
 def test_one_number_of_filters_is_for_every_block_that_was_asked_for() -> None:
