@@ -67,6 +67,24 @@ def is_disk_full(error: BaseException) -> bool:
     )
 
 
+def check_writable(path: Path, hint: str = "choose another --out") -> None:
+    """Refuse a path that cannot be made or changed, before anything is computed for it.
+
+    Args:
+        path: Need not exist.
+        hint: What to do instead.
+
+    Raises:
+        RunError: The directory, or the nearest one above that exists, is closed to the user.
+    """
+    whole = path.absolute()
+    # Not Path.is_dir, which raises an error below a folder that may not be entered.
+    place = next(each for each in (whole, *whole.parents) if os.path.isdir(each))  # noqa: PTH112
+    own = os.access in os.supports_effective_ids
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=own):
+        raise RunError(f"cannot write {path}: {place} is closed to you", hint)
+
+
 def write_error(path: Path, error: OSError) -> CnnclfError:
     """Return the error that says in one line why a file cannot be written."""
     if is_full(error):

@@ -90,6 +90,42 @@ def test_a_run_that_cannot_be_written_is_refused_before_anything_starts(
     assert "TensorFlow" not in result.stderr
 
 
+@pytest.mark.parametrize("name", ["evaluate", "calibrate", "report", "explain"])
+def test_nothing_is_computed_for_what_cannot_be_written(
+    cli: Cli, tmp_path: Path, close_folder: Close, name: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(SAMPLES.parent / "tiny_run", run)
+    for folder in (run, *filter(Path.is_dir, run.rglob("*"))):
+        close_folder(folder)
+        folder.chmod(0o555)
+    more = {"calibrate": [SAMPLES], "evaluate": [SAMPLES], "explain": [SAMPLES / "x"]}.get(name, [])
+    with chdir(run):
+        result = cli(name, run, *more)
+    for folder in (run, *filter(Path.is_dir, run.rglob("*"))):
+        folder.chmod(0o755)
+    assert result.code == ExitCode.CONFIG, result.stderr
+    error, hint = result.stderr.splitlines()[-2:]
+    assert error.startswith("error: cannot write ")
+    assert error.endswith(" is closed to you")
+    assert ("--out" in hint) is (name != "calibrate")
+    assert "TensorFlow" not in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    cli: Cli, photos: Path, tmp_path: Path, close_folder: Close
+) -> None:
+    image = next(photos.glob("x/*.jpg"))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "old.png").touch()
+    close_folder(tmp_path / "here")
+    (tmp_path / "here").chmod(0o555)
+    with chdir(tmp_path / "here"):
+        for name in ("new.png", "old.png"):
+            result = cli("convolve", image, "--out", name, "--overwrite")
+            assert f"cannot write {name}: {tmp_path / 'here'} is closed to you" in result.stderr
+
+
 def test_runs_list_names_a_closed_folder(cli: Cli, tmp_path: Path, close_folder: Close) -> None:
     (tmp_path / "runs" / "locked").mkdir(parents=True)
     close_folder(tmp_path / "runs" / "locked")

@@ -13,6 +13,7 @@ from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_directory_name
 from cnnclf.errors import UsageError
+from cnnclf.full_disks import check_writable
 from cnnclf.inference.engines.engine_table import ENGINES
 
 OUTPUT_PANEL = "Output"
@@ -66,9 +67,13 @@ def check_new(path: Path | None, *, overwrite: bool) -> None:
 
     Raises:
         UsageError: It exists, and is not an empty directory, or it is named like a file.
+        RunError: It cannot be written.
     """
     check_directory_name(path)
-    if path is None or overwrite or not os.path.lexists(path):
+    if path is None:
+        return
+    check_writable(path)
+    if overwrite or not os.path.lexists(path):
         return
     if path.is_dir() and not any(path.iterdir()):
         return

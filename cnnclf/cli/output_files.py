@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnclf.errors import UsageError
+from cnnclf.full_disks import check_writable
 
 # An option that names a directory was taken for one that names a file.
 _FILE_SUFFIXES = frozenset(
@@ -43,6 +44,7 @@ def check_output(
 
     Raises:
         UsageError: It is.
+        RunError: Its directory is closed to the user.
     """
     if path is None:
         return
@@ -60,3 +62,4 @@ def check_output(
         raise UsageError(
             f"{path} already exists", f"replace it with --overwrite, or choose another {option}"
         )
+    check_writable(path, f"choose another {option}")

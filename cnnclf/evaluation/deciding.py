@@ -18,6 +18,7 @@ from cnnclf.evaluation.promises import Target, find_threshold
 from cnnclf.evaluation.selective import RiskCoverage, trace_risk
 from cnnclf.evaluation.set_sizes import MeasuredSets, measure_sets
 from cnnclf.files import read_json, write_json_atomic
+from cnnclf.full_disks import check_writable
 from cnnclf.inference.bundle_paths import check_order, find_bundle
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.calibration_data import (
@@ -136,6 +137,7 @@ def calibrate_model(
     target = _read_target(config)
     check_order(model, [source], command="calibrate")
     bundle = find_bundle(model)
+    check_writable(bundle, "the threshold is stored in the model: calibrate a copy of it")
     origin = find_origin(model, bundle)
     data = origin.open_data(source, progress, command=quote("cnnclf", "calibrate", model))
     split = _choose_split(data, source, asked=config.split, bundle=bundle)

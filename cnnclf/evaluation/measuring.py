@@ -10,6 +10,7 @@ from cnnclf.evaluation.groups import read_column
 from cnnclf.evaluation.predictions import check_labels
 from cnnclf.evaluation.report import evaluate
 from cnnclf.evaluation.report_content import Report
+from cnnclf.full_disks import check_writable
 from cnnclf.importers import count_unread
 from cnnclf.inference.bundle_paths import check_order, find_bundle
 from cnnclf.inference.bundles import read_bundle
@@ -53,6 +54,8 @@ def measure_model(
         read_column(data, config.by)  # a wrong name is reported before a model is loaded
     if origin.run is not None and origin.run.path == model:
         warn_of_unfinished(origin.run.path, use="measured", progress=progress)
+    place = out or origin.choose_directory().evaluation(_name_report(split, data, origin.dataset))
+    check_writable(place)
     classifier = Classifier.load(
         bundle,
         engine=config.engine,
@@ -66,7 +69,7 @@ def measure_model(
         classifier,
         data,
         split=split,
-        out=out or origin.choose_directory().evaluation(_name_report(split, data, origin.dataset)),
+        out=place,
         batch_size=config.batch_size,
         top_k=config.top_k,
         cache=config.cache,

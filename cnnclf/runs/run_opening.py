@@ -10,7 +10,7 @@ from typing import Any
 from cnnclf import __version__
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import list_target, safe_name, write_json_atomic
-from cnnclf.full_disks import write_error
+from cnnclf.full_disks import check_writable, write_error
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, list_entries, still_training, utc_now
 from cnnclf.runs.run_names import PLAN_FILE, RECORD_FILE, RUN_VERSION, SETTINGS_FILE
 
@@ -43,11 +43,7 @@ def check_new_run(path: Path, *, overwrite: bool = False) -> None:
         RunError: It is a file, cannot be read or made, or its run is still training.
     """
     entries = list_target(path)
-    whole = path.absolute()
-    place = next(each for each in (whole, *whole.parents) if each.exists())
-    own = os.access in os.supports_effective_ids
-    if not os.access(place, os.W_OK | os.X_OK, effective_ids=own):  # before images are decoded
-        raise RunError(f"cannot write {path}: {place} is closed to you", "choose another --out")
+    check_writable(path)
     run, is_run = RunDirectory(path), RECORD_FILE in entries
     if is_run and overwrite:
         run.check_ended()

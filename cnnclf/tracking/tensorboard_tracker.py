@@ -41,6 +41,8 @@ class TensorboardTracker:
         from tensorboard.plugins.text.summary_v2 import text_pb
 
         place = find_place(run, self._directory)
+        for name in ("train", "validation"):  # TensorFlow's error of a closed folder is no OSError
+            (place / name).mkdir(parents=True, exist_ok=True)
         with quiet():  # TensorBoard loads TensorFlow, if it is not loaded yet
             self._writers = {
                 name: self._writer_class(str(place / name)) for name in ("train", "validation")

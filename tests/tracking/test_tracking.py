@@ -26,7 +26,7 @@ from cnnclf.tracking.tracking import (
     viewing_command,
 )
 from cnnclf.training.epochs import EpochRow
-from tests.conftest import Cli
+from tests.conftest import Cli, Close
 
 ROWS = [
     EpochRow(1, "train", 1.5, 0.4, 1.25, 0.5, 0.002, 2.0, 0.1),
@@ -310,6 +310,18 @@ def test_trackers_that_do_not_exist_or_are_not_installed_are_named(
 )
 def test_how_to_see_it_is_said(run: RunDirectory, target: str, command: str) -> None:
     assert viewing_command(target, run).endswith(command.format(parent=run.path.parent))
+
+
+def test_a_board_that_cannot_be_written_is_named(
+    run: RunDirectory, tmp_path: Path, close_folder: Close
+) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "board").mkdir()
+    close_folder(tmp_path / "board")
+    progress = Silent()
+    with pytest.raises(RunError, match="could not be exported"):
+        export_run(run, f"tensorboard:{tmp_path / 'board'}", progress=progress)
+    assert "Permission denied" in progress.warnings[0]
 
 
 def test_runs_export_says_how_to_see_it(cli: Cli, run: RunDirectory, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from cnnclf.cli.settings import add_settings, read_settings
 from cnnclf.config import ExplainConfig
 from cnnclf.errors import ExitCode
 from cnnclf.explainers.explainer_table import DEFAULT_VIEW, EVERY_VIEW, EXPLAINERS, find_explainers
+from cnnclf.full_disks import check_writable
 from cnnclf.names import count_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def explain_command(
     views = find_explainers(show or ())
     options.check_new(out_, overwrite=overwrite)
     place = _PLACE if out_ is None else out_
+    check_writable(place)
     needs_images = any(row.needs_image for row in views)
     if needs_images and not images:
         raise missing_error(

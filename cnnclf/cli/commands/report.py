@@ -9,6 +9,7 @@ from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.errors import UsageError
+from cnnclf.full_disks import check_writable
 from cnnclf.runs.run_names import SEARCH_FILE
 
 
@@ -52,6 +53,8 @@ def report_command(
     """
     target = out_ if out_ is not None or len(runs) == 1 else Path("comparison.html")
     check_output(target, "--out", endings=(".html", ".htm"), overwrite=overwrite)
+    if target is None and runs[0].is_dir():
+        check_writable(runs[0])
     if len(runs) > 1:
         if evaluation is not None:
             raise UsageError("--evaluation is for the report of one run", "several use the test")
