@@ -20,6 +20,7 @@ from cnnclf.evaluation.confusions import ClassIndices
 from cnnclf.evaluation.selective import trace_probabilities
 
 TOP_K = EvaluateConfig().top_k
+_AMONG_BEST = "fraction of the images whose label is among the {} most probable ones"
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 
 Probabilities = NDArray[np.floating[Any]]
@@ -62,7 +63,12 @@ def build_metrics(top_k: int = TOP_K) -> tuple[Metric, ...]:
         top_k: The k of `top_k_accuracy`, at least 1.
     """
     return tuple(
-        replace(row, title=f"top-{top_k} accuracy", value=partial(top_k_accuracy, top_k=top_k))
+        replace(
+            row,
+            title=f"top-{top_k} accuracy",
+            summary=_AMONG_BEST.format(top_k),
+            value=partial(top_k_accuracy, top_k=top_k),
+        )
         if row.name == "top_k_accuracy"
         else row
         for row in METRICS
@@ -275,7 +281,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "top_k_accuracy",
         f"top-{TOP_K} accuracy",
-        "fraction of the images whose label is among the k most probable ones",
+        _AMONG_BEST.format(TOP_K),
         top_k_accuracy,
     ),
     Metric(

@@ -174,6 +174,7 @@ def test_top_k_agrees_with_scikit_learn() -> None:
 
 def test_the_k_of_the_table_can_be_chosen() -> None:
     row = next(metric for metric in build_metrics(top_k=1) if metric.name == "top_k_accuracy")
+    assert "among the 1 most probable" in row.summary
     assert row.value(TRUTH, PROBABILITIES) == pytest.approx(BY_HAND["accuracy"])
     assert row.title == "top-1 accuracy"
     assert [metric.name for metric in build_metrics(3)] == [metric.name for metric in METRICS]
