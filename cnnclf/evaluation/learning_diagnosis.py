@@ -18,6 +18,8 @@ _TEXTS = ("phase", "layer")  # the columns that hold no numbers
 _MIN_OVERFIT = 3  # epochs after the lowest val loss
 _MIN_RISE = 1.1  # of the val loss since then
 _GAP = 0.15  # of the accuracy on train and val
+_MIN_FALL = 0.95  # of the training loss of the first epoch; above it, next to nothing was learned
+_MIN_GAIN = 0.05  # of the training accuracy since then
 _NOTHING = 0.02  # a loss below it has nothing left to lose, as --perfect-loss has it
 _WAIT = 0.2  # fraction of the time
 _DEAD = 0.5  # fraction of the units of a layer
@@ -58,7 +60,7 @@ def diagnose(history: Rows, trace: Rows = (), *, optimizer: str = "") -> list[st
     """
     meant = max(_column(history, "learning_rate"), default=0.0) if optimizer == "muon" else 0.0
     return [
-        *(_find_overfitting(history) or _find_memorizing(history)),
+        *(_find_standstill(history) or _find_overfitting(history) or _find_memorizing(history)),
         *_find_jumps(history),
         *_find_waiting(history),
         *_find_in_trace(trace, large_update=max(_LARGE_UPDATE, 1.5 * meant)),
@@ -85,6 +87,23 @@ def _parse(row: Mapping[str, str]) -> dict[str, Any]:
 def _number(cell: str | None) -> float | None:
     number = float(cell) if cell else math.nan
     return number if math.isfinite(number) else None
+
+
+def _find_standstill(history: Rows) -> list[str]:
+    losses, accuracies = (_column(history, name) for name in ("loss", "accuracy"))
+    if len(losses) <= 2 * _MIN_OVERFIT or len(accuracies) != len(losses):
+        return []
+    loss, accuracy = (fmean(each[-_MIN_OVERFIT:]) for each in (losses, accuracies))
+    if loss < max(_MIN_FALL * losses[0], _NOTHING) or accuracy > accuracies[0] + _MIN_GAIN:
+        return []
+    if accuracy > 1 - _GAP:
+        return []  # what was right from the start on
+    sentence = (
+        f"next to nothing was learned: the training loss went from {losses[0]:.3g} to {loss:.3g}; "
+        "try --batch-norm, --activation relu or another learning rate (cnnclf lr-find), and check "
+        "the labels (cnnclf check)"
+    )
+    return [sentence]
 
 
 def _find_overfitting(history: Rows) -> list[str]:

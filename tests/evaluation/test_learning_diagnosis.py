@@ -46,6 +46,28 @@ def test_what_is_off_is_said(rows: list[Any], trace: list[Any], words: str) -> N
     assert words in sentence
 
 
+@pytest.mark.parametrize(
+    ("losses", "accuracies", "is_said"),
+    [
+        ([0.71, *[0.69] * 7], [0.5] * 8, True),
+        ([0.71, *[0.69] * 5], [0.5] * 6, False),  # too few epochs to tell
+        ([0.71, *[0.66] * 7], [0.5] * 8, False),
+        ([0.98, *[0.96] * 7], [0.5, *[0.6] * 7], False),  # smoothed labels have a floor
+        ([0.1] * 8, [0.97] * 8, False),
+    ],
+)
+def test_a_network_that_learns_nothing_is_said(
+    losses: list[float], accuracies: list[float], is_said: bool
+) -> None:
+    rows = history(losses, losses)
+    for row, accuracy in zip(rows, accuracies, strict=True):
+        row |= {"accuracy": accuracy, "val_accuracy": accuracy}
+    said = diagnose(rows)
+    assert bool(said) == is_said
+    if is_said:
+        assert "the training loss went from 0.71 to 0.69; try --batch-norm" in said[0]
+
+
 @pytest.mark.parametrize(("val", "is_said"), [(0.8, True), (0.9, False), (None, False)])
 def test_images_that_are_learned_by_heart_are_said(val: float | None, is_said: bool) -> None:
     """The val loss need not rise for that: it may never have fallen."""
