@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnclf.errors import ExitCode
+from cnnclf.errors import ExitCode, RunError
 from cnnclf.prediction.patterns import match_pattern
 from tests.conftest import Cli, Close
 
@@ -42,6 +42,20 @@ def test_import_names_closed_folders(
     rows = (tmp_path / "ds" / "skipped.csv").read_text().splitlines()[1:]
     assert sorted(rows) == [f"locked,{DENIED}", f"x/closed,{DENIED}"]
     assert "empty folders" not in result.stderr
+
+
+@pytest.mark.parametrize("way", ["copy", "link", "move"])
+def test_a_closed_folder_to_sort_into_is_one_error(
+    cli: Cli, photos: Path, tmp_path: Path, close_folder: Close, way: str
+) -> None:
+    place = tmp_path / "sorted"
+    place.mkdir()
+    close_folder(place)
+    result = cli("predict", SAMPLES.parent / "tiny_run", photos / "x", f"--{way}-to", place / "a")
+    assert result.code == RunError.exit_code
+    assert f"cannot write {place / 'a'}: {place} is closed to you" in result.stderr
+    assert f"hint: choose another --{way}-to" in result.stderr
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize("closed", ["train/x", "test", ""])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cnnclf.cli.output import out
 from cnnclf.errors import DataError, UsageError
+from cnnclf.full_disks import check_writable
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def choose_sorting(
 
     Raises:
         UsageError: More than one way was given, or --dry-run alone.
+        RunError: The folder cannot be made, or is closed to the user.
     """
     options = {"copy": copy_to, "link": link_to, "move": move_to}
     given = [Sorting(mode, path, dry_run) for mode, path in options.items() if path is not None]
@@ -66,7 +68,11 @@ def choose_sorting(
             "--dry-run needs --copy-to, --link-to or --move-to",
             "without sorting, predicting changes no files: remove --dry-run",
         )
-    return given[0] if given else None
+    if not given:
+        return None
+    if not dry_run:
+        check_writable(given[0].directory, f"choose another --{given[0].mode}-to")
+    return given[0]
 
 
 def choose_mode(
