@@ -290,6 +290,8 @@ def _describe_problem(
         near = _suggest(value, words_of(fields[key])) if isinstance(value, str) else ""
         if key == "model.preset" and not near:
             near = "; pretrained networks are backbones of cnnclf finetune"
+        if key == "tail.epochs" and str(value) == "0":
+            near = "; --unfreeze none trains the head alone"
         return f"expected {describe_values(fields[key])}{near}"
     if key in kind.model_fields:
         return "expected a section with settings"

@@ -86,6 +86,7 @@ def test_a_dry_run_shows_the_plan_and_loads_no_tensorflow(images: Path) -> None:
             ExitCode.USAGE,
             "--head-dropout 2: expected a number",
         ),
+        (("{images}", "--tail-epochs", "0"), ExitCode.USAGE, "--unfreeze none trains the head"),
         (("{images}", "--set", "head.drop=1"), ExitCode.USAGE, "did you mean head.dropout?"),
         (("{images}", "--weights", "none.h5"), ExitCode.CONFIG, "no weights file or run: none.h5"),
         (("{images}", "--backbone", "vgg16"), ExitCode.CONFIG, "ImageNet weights of vgg16"),
