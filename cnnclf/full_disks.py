@@ -96,7 +96,7 @@ def write_error(path: Path, error: OSError) -> CnnclfError:
         )
     return RunError(
         f"cannot write {path}: {error.strerror or error}",
-        "choose a directory that you may write to (such as by --out)",
+        "choose a writable directory with --out",
     )
 
 

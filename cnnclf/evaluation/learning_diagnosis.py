@@ -98,10 +98,12 @@ def _find_standstill(history: Rows) -> list[str]:
         return []
     if accuracy > 1 - _GAP:
         return []  # what was right from the start on
+    ways = "another learning rate"
+    if _is_from_scratch(history):
+        ways = f"--batch-norm, --activation relu or {ways} (cnnclf lr-find)"
     sentence = (
         f"next to nothing was learned: the training loss went from {losses[0]:.3g} to {loss:.3g}; "
-        "try --batch-norm, --activation relu or another learning rate (cnnclf lr-find), and check "
-        "the labels (cnnclf check)"
+        f"try {ways}, and check the labels (cnnclf check)"
     )
     return [sentence]
 
@@ -147,9 +149,13 @@ def _find_memorizing(history: Rows) -> list[str]:
 
 def _advise(history: Rows) -> str:
     advice = "more augmentation, dropout or weight decay"
-    if {row.get("phase") for row in history} == {"train"}:  # from random weights
+    if _is_from_scratch(history):
         advice += ", or cnnclf finetune, which starts from a pretrained network"
     return advice
+
+
+def _is_from_scratch(history: Rows) -> bool:
+    return {row.get("phase") for row in history} == {"train"}
 
 
 def _find_jumps(history: Rows) -> list[str]:

@@ -27,11 +27,10 @@ def resolve_model(
                 raise ConfigError(
                     f"model.pooling = none has no use for model.{name}", "give one of the two"
                 )
-    lists = (model.filters, "model.filters"), (model.convs_per_block, "model.convs_per_block")
-    for numbers, key in lists:
-        is_list = numbers != "auto" and (len(numbers) > 1 or key == "model.filters")
-        if is_list and _is_open(given, "model.blocks"):  # a list says how many blocks there are
-            return _resolve_blocks(model, len(numbers), given=given)
+    if _is_open(given, "model.blocks"):  # a list says how many blocks there are
+        for numbers, least in ((model.filters, 1), (model.convs_per_block, 2)):
+            if numbers != "auto" and len(numbers) >= least:
+                return _resolve_blocks(model, len(numbers), given=given)
     if model.blocks != "auto":
         return _resolve_blocks(model, model.blocks, given=given)
     blocks, reason = _choose_blocks(model, size, given=given)

@@ -29,13 +29,18 @@ class DvcliveTracker:
             raise UsageError(f"dvclive:{place}: dvclive always writes into the run", "dvclive")
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
         package: Any = importlib.import_module("dvclive")
-        errors: Any = importlib.import_module("dvc.exceptions")
-
+        of_live: Any = importlib.import_module("dvclive.error")
+        of_dvc: Any = importlib.import_module("dvc.exceptions")
         self._is_saved = find_repository(Path.cwd())
         for name in ("dvc", "dvclive"):
             logging.getLogger(name).setLevel(logging.ERROR)
         os.environ.setdefault("DVCLIVE_LOGLEVEL", "ERROR")  # it sets the level of both once more
-        self.errors: tuple[type[Exception], ...] = (errors.DvcException, OSError, ValueError)
+        self.errors: tuple[type[Exception], ...] = (
+            of_live.DvcLiveError,
+            of_dvc.DvcException,
+            OSError,
+            ValueError,
+        )
         self._class, self._continues = package.Live, continues
         self._live: Any = None
 

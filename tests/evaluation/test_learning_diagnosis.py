@@ -61,11 +61,13 @@ def test_a_network_that_learns_nothing_is_said(
 ) -> None:
     rows = history(losses, losses)
     for row, accuracy in zip(rows, accuracies, strict=True):
-        row |= {"accuracy": accuracy, "val_accuracy": accuracy}
+        row |= {"accuracy": accuracy, "val_accuracy": accuracy, "phase": "train"}
     said = diagnose(rows)
     assert bool(said) == is_said
     if is_said:
         assert "the training loss went from 0.71 to 0.69; try --batch-norm" in said[0]
+        [other] = diagnose([row | {"phase": "head"} for row in rows])
+        assert "try another learning rate, and check" in other  # finetune has no --batch-norm
 
 
 @pytest.mark.parametrize(("val", "is_said"), [(0.8, True), (0.9, False), (None, False)])
