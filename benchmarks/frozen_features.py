@@ -73,12 +73,13 @@ def open_backbone() -> object:
     from cnnclf.models.weights.filling import load_weights
     from cnnclf.models.weights.sources import find_weights
     from cnnclf.progress import Silent
-    from cnnclf.training.frozen.feature_engines import OpenVinoFeatureEngine
+    from cnnclf.training.frozen.feature_engines import FrozenNetwork, open_engine
 
     row = find_backbone("efficientnet-lite0")
     transfer = build_transfer(row, HeadConfig(), height=SIDE, width=SIDE, num_classes=2)
     load_weights(transfer.backbone, find_weights(row, "imagenet"), progress=Silent())
-    return OpenVinoFeatureEngine("openvino-bf16", transfer.features(""))
+    network = FrozenNetwork(row.name, f"{__name__}, {row}", lambda: transfer.features(""))
+    return open_engine("openvino-bf16", network, progress=Silent())
 
 
 def compute_features(

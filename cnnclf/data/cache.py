@@ -29,6 +29,8 @@ CACHE_KINDS = {
 }
 """The directories of the cache, and what each holds."""
 
+_DESCRIPTIONS = ("dataset.json", "form.json")  # of an entry that is a directory
+
 
 @dataclass(frozen=True)
 class CacheEntry:
@@ -123,10 +125,13 @@ def _describe(kind: str, name: str, paths: tuple[Path, ...]) -> CacheEntry:
 
 
 def _read_source(paths: tuple[Path, ...]) -> str:
-    for path in paths:
+    """Read of what an entry was made: "source" of its description, which may name a path."""
+    inside = [path / name for path in paths for name in _DESCRIPTIONS]
+    for path in (*paths, *inside):
         if path.suffix == ".json":
             with suppress(OSError, ValueError, KeyError, TypeError, CnnclfError):
-                return str(parse_json(read_bytes(path))["source"])
+                source = parse_json(read_bytes(path))["source"]
+                return str(source["path"] if isinstance(source, dict) else source)
     return ""
 
 

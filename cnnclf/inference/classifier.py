@@ -135,6 +135,24 @@ class Classifier:
         engine = f"{self.engine.name} in {self.engine.precision}"
         return f"Classifier({str(self.directory)!r}: {way}, {engine})"
 
+    def with_fast_engine(self, *, progress: Progress) -> "Classifier":
+        """Return the classifier with the engine that is the fastest on this CPU.
+
+        The model is converted if it was not before. Where there is no other engine, or none that
+        agrees with Keras, it is Keras.
+
+        Args:
+            progress: Shows the conversion, and warnings.
+
+        Raises:
+            DeviceError: No space for the converted model.
+        """
+        choices = choose_engines(self.source.model.format)
+        model = _add_outputs(self.source.model, self.features)
+        options = EngineOptions(self._keras, threads=self._keras.threads)
+        opener = EngineOpener(model, self.source.directory, options, progress)
+        return replace(self, engine=opener.open_first(choices)[0])
+
     @property
     def labels(self) -> tuple[str, ...]:
         """K labels in the order of the logits."""

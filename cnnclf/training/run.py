@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError, DeviceError, DivergedError, ImageError
-from cnnclf.evaluation.deciding import index_training
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.mirroring import compare_mirrored
 from cnnclf.evaluation.report import evaluate
 from cnnclf.evaluation.report_content import Report
-from cnnclf.files import format_bytes, read_json
+from cnnclf.files import read_json
 from cnnclf.inference.calibration_data import FIELD
 from cnnclf.inference.classifier import Classifier
 from cnnclf.names import count_of
@@ -38,6 +37,7 @@ from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.judging import Verdict, judge_mirrored
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.head_and_tail import fit_head_and_tail
+from cnnclf.training.indexing import index_training_images
 from cnnclf.training.precision import change_precision, choose_precision, set_up
 from cnnclf.training.rate_range import find_rate
 from cnnclf.training.recording import draw_curves, read_epochs
@@ -298,7 +298,7 @@ def evaluate_best(work: Work[Any]) -> Report:
         _judge_mirrored(work, classifier, work.verdict)
     work.run.update_run(evaluation={"split": report.split, "metrics": report.summary})
     if with_index:
-        _index_training(work, classifier)
+        index_training_images(work, classifier)
     return report
 
 
@@ -316,28 +316,6 @@ def _judge_mirrored(work: Work[Any], classifier: Classifier, verdict: Verdict) -
     work.run.update_run(mirrored_val=asdict(found) | {"words": words})
     if words:
         work.progress.note(words)
-
-
-def _index_training(work: Work[Any], classifier: Classifier) -> None:
-    """Store what tells images apart that are unlike the training images; computes some once."""
-    start = time.perf_counter()
-    rows = work.rows["val"][work.judged]
-    try:
-        found = index_training(
-            classifier, work.dataset, rows=rows, pixels=work.pixels, progress=work.progress
-        )
-    except DataError as error:
-        work.progress.note(f"no index of training images: {error.message}")
-        return
-    if found.familiarity is not None:
-        index, count = found.familiarity.index, len(found.familiarity.distances)
-        # with fewer, `min_familiar` = 0.01 is below the smallest fraction there is
-        nearer = f"all {count} val images" if count < 99 else "99 % of the val images"
-        work.progress.note(
-            f"index of {len(index):,} training images ({format_bytes(index.nbytes)}, "
-            f"{time.perf_counter() - start:.1f} s): predict marks images that are less like these "
-            f"than {nearer}"
-        )
 
 
 def check_resumable(run: RunDirectory, *, plan: Plan[Any], dataset: Dataset) -> None:

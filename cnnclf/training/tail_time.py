@@ -6,6 +6,7 @@ from cnnclf.planning.finetune_pace import FORWARD, correct_pace
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.pace import MIN_STEPS, count_final_images
 from cnnclf.training.fitting.judging import Verdict
+from cnnclf.training.indexing import count_saved
 from cnnclf.training.work import Work
 
 
@@ -38,7 +39,7 @@ def find_tail_time(work: Work[FinetunePlan], verdict: Verdict | None) -> TailTim
     final_s = plan.work.expect_finish_s(pace)
     if verdict is not None:
         # the tail is judged on val, and its temperature is fitted to the same logits
-        images = count_final_images(counts, indexed=plan.work.indexed)
+        images = count_final_images(counts, indexed=plan.work.indexed) - count_saved(work)
         if verdict.image_s and not pace.is_measured:
             pace = correct_pace(pace, 1 / verdict.image_s)
         image_s = verdict.image_s or 1 / pace.rates[FORWARD]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnclf.data.manifest import Dataset
+from cnnclf.training import tail_time
 from cnnclf.training.fitting.judging import Verdict
 from cnnclf.training.tail_time import find_tail_time
 from tests.training.tiny_finetune import TINY, plan_tiny, tiny_backbone
@@ -29,4 +30,7 @@ def test_loading_counts_for_each_network_that_is_measured(
         assert found.left_s == pytest.approx(180 - 60 - found.final_s)
         assert found.epochs == pytest.approx(found.left_s / found.epoch_s, rel=0.1)
         short = find_tail_time(work, replace(verdict, load_s=45.0))
+        monkeypatch.setattr(tail_time, "count_saved", lambda _: 100)
+        quick = find_tail_time(work, verdict)
     assert short.epochs == 0, "nothing is left"
+    assert quick.final_s == pytest.approx(found.final_s - 100 * 0.01), "in another engine"

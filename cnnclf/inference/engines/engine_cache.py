@@ -1,6 +1,7 @@
 """The engine cache: models converted for engines, so that each is converted only once.
 
-A converted model is a directory in the bundle or, if that is not writable, in the user's cache::
+A converted model is a directory in the bundle or, if that is not writable, in the user's cache,
+where those of frozen layers, which belong to no bundle, are as well::
 
     engine-cache/openvino-2026.4.1-0123456789abcdef/      engine, its version, checksum of the model
         form.json  model.xml  model.bin  reference.npz
@@ -60,11 +61,19 @@ class ConvertedModel:
 
 
 class EngineCache:
-    """The converted models of one bundle and the verdicts on them."""
+    """The converted models of one bundle and the verdicts on them.
 
-    def __init__(self, bundle: Path, progress: Progress) -> None:
-        self._parents = (bundle / ENGINE_CACHE, cache_dir() / ENGINE_CACHE)
+    Args:
+        bundle: Its directory; None for models that belong to none.
+        progress: Receives warnings.
+        source: What is converted, for people; the directory of the bundle if there is one.
+    """
+
+    def __init__(self, bundle: Path | None, progress: Progress, *, source: str = "") -> None:
+        own = () if bundle is None else (bundle / ENGINE_CACHE,)
+        self._parents = (*own, cache_dir() / ENGINE_CACHE)
         self._progress = progress
+        self._source = source if bundle is None else str(bundle.absolute())
 
     def find(self, key: ConversionKey) -> ConvertedModel | None:
         """Find an intact converted model; warn of a damaged one and skip it."""
@@ -101,7 +110,7 @@ class EngineCache:
             try:
                 # Checks the disk before the files are removed, which may free space.
                 with reporting_full_disk(parent / key.name, temporary):
-                    converted = _describe(key, temporary, write)
+                    converted = self._write(key, temporary, write)
                 return _publish(converted, parent / key.name)
             except DiskFullError:
                 continue
@@ -115,7 +124,7 @@ class EngineCache:
             directory = Path(tempfile.mkdtemp(prefix="cnnclf-"))
             atexit.register(shutil.rmtree, directory, ignore_errors=True)
             with reporting_full_disk(directory, directory):
-                converted = _describe(key, directory, write)
+                converted = self._write(key, directory, write)
         except (DiskFullError, OSError) as error:
             raise DeviceError(
                 f"not enough disk space to convert the model for {key.engine}: {parents} and the "
@@ -143,20 +152,22 @@ class EngineCache:
                 continue
             return
 
+    def _write(
+        self, key: ConversionKey, directory: Path, write: Callable[[Path], Path]
+    ) -> ConvertedModel:
+        model = write(directory)
+        files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
+        content = {"schema_version": _FORM_VERSION, **vars(key), "model": model.name}
+        content |= {"files": files, "source": self._source}
+        write_json_atomic(directory / _FORM_FILE, content)
+        return ConvertedModel(key, directory, model)
+
 
 def name_comparison(key: ConversionKey, precision: str) -> str:
     """Return the name of the comparison of a converted model on this type of processor."""
     processor = "\n".join([read_cpu_name(), *read_cpu_features()])
     digest = hashlib.sha256(processor.encode()).hexdigest()
     return f"{key.name}.{precision}-{digest[:8]}"
-
-
-def _describe(key: ConversionKey, directory: Path, write: Callable[[Path], Path]) -> ConvertedModel:
-    model = write(directory)
-    files = {path.name: hash_file(path) for path in sorted(directory.iterdir())}
-    content = {"schema_version": _FORM_VERSION, **vars(key), "model": model.name, "files": files}
-    write_json_atomic(directory / _FORM_FILE, content)
-    return ConvertedModel(key, directory, model)
 
 
 def _find_damage(key: ConversionKey, directory: Path) -> str | None:

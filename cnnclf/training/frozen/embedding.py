@@ -3,6 +3,7 @@
 The network is EfficientNet-Lite0 with its ImageNet weights, which are installed with cnnclf.
 """
 
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -10,18 +11,26 @@ import numpy.typing as npt
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
+from cnnclf.files import hash_file
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.models.backbones import find_backbone
+from cnnclf.models.backbones import Backbone, find_backbone
 from cnnclf.models.trunk import build_backbone, find_stage_end
 from cnnclf.models.weights.filling import load_weights
-from cnnclf.models.weights.sources import find_weights
+from cnnclf.models.weights.sources import WeightSource, find_weights
+from cnnclf.packages import read_versions
 from cnnclf.progress import Progress
 from cnnclf.quality.network_features import NetworkFeatures
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.frozen.feature_cache import BATCH, gather_batch
-from cnnclf.training.frozen.feature_engines import build_engine, choose_engine
+from cnnclf.training.frozen.feature_engines import (
+    FrozenNetwork,
+    choose_engine,
+    foresee_engine,
+    open_engine,
+)
 
 EMBEDDER: Final = "efficientnet-lite0"
+_NETWORK_VERSION: Final = 1  # raise it when `_build_network` gives other features
 _STAGES: Final = ("stage3", "stage4", "stage5", "stage6", "stage7")
 
 
@@ -46,26 +55,23 @@ def embed_images(
     """
     backbone = find_backbone(EMBEDDER)
     source = find_weights(backbone, "imagenet")
-    runtime = setup_runtime(threads=threads, progress=progress)
-    import keras  # after the runtime, which silences it
-
     size = backbone.default_size
-    trunk = build_backbone(backbone, height=size, width=size)
-    load_weights(trunk, source, progress=progress)
-    pool = keras.layers.GlobalAveragePooling2D()
-    ends = [find_stage_end(trunk, backbone, stage=name) for name in _STAGES]
-    maps = [trunk.operations[end].output for end in ends]
-    spreads = [keras.ops.std(each, axis=(1, 2)) for each in maps]
-    stages = keras.ops.concatenate([pool(each) for each in maps] + spreads, axis=-1)
-    outputs = [pool(trunk.output), stages]
+    start = partial(setup_runtime, threads=threads, progress=progress)
+
+    def build() -> Any:
+        start()
+        return _build_network(backbone, source, progress)
+
+    name = foresee_engine() or choose_engine(start(), progress)
+    network = FrozenNetwork(EMBEDDER, _identify(backbone, source), build)
+    engine = open_engine(name, network, threads=threads, progress=progress)
     # All of the image, as a duplicate or a wrong label may show only at its border.
     spec = InputSpec(
         size, size, channels=3, fit="squash", interpolation="bicubic", bands=dataset.bands
     )
     pixels = open_pixels(dataset, spec, cache="none", rows=rows, threads=threads, progress=progress)
-    engine = build_engine(choose_engine(runtime, progress), keras.Model(trunk.input, outputs))
     features = NetworkFeatures(
-        *(np.zeros((len(dataset), int(o.shape[-1])), np.float16) for o in outputs)
+        *(np.zeros((len(dataset), *shape), np.float16) for shape in engine.shapes)
     )
     with progress.task("computing features", len(rows), unit="images") as task:
 
@@ -81,3 +87,24 @@ def embed_images(
         for values in features:
             values[row] = 0
     return features
+
+
+def _build_network(backbone: Backbone, source: WeightSource, progress: Progress) -> Any:
+    """Build the model from pixels to the features before its last layer, and those of stages."""
+    import keras  # after the runtime, which silences it
+
+    trunk = build_backbone(backbone, height=backbone.default_size, width=backbone.default_size)
+    load_weights(trunk, source, progress=progress)
+    pool = keras.layers.GlobalAveragePooling2D()
+    ends = [find_stage_end(trunk, backbone, stage=name) for name in _STAGES]
+    maps = [trunk.operations[end].output for end in ends]
+    spreads = [keras.ops.std(each, axis=(1, 2)) for each in maps]
+    stages = keras.ops.concatenate([pool(each) for each in maps] + spreads, axis=-1)
+    return keras.Model(trunk.input, [pool(trunk.output), stages])
+
+
+def _identify(backbone: Backbone, source: WeightSource) -> str:
+    """Return whatever the features depend on."""
+    weights = hash_file(source.path) if source.path is not None else ""
+    versions = read_versions(["keras", "tensorflow"])
+    return f"{_NETWORK_VERSION} {backbone} {weights} {_STAGES} {versions}"

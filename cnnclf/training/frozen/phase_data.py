@@ -5,10 +5,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.models.transfer import Transfer
+from cnnclf.names import join_sides
 from cnnclf.planning.finetune_plan import FinetunePlan, plan_operations
 from cnnclf.training.feeding.batches import Batches
 from cnnclf.training.frozen.feature_cache import NoRoomError, open_features
-from cnnclf.training.frozen.feature_engines import FeatureEngine, build_engine, choose_engine
+from cnnclf.training.frozen.feature_engines import (
+    FeatureEngine,
+    FrozenNetwork,
+    choose_engine,
+    open_engine,
+)
 from cnnclf.training.frozen.features import FeatureBatches, FeatureJob, Features, hash_weights
 from cnnclf.training.work import Work
 
@@ -130,8 +136,12 @@ def _compute(work: Work[FinetunePlan], transfer: Transfer, kept: str) -> list[li
     if len(work.rows["val"]):
         jobs.append(replace(job, rows=work.rows["val"], views=1))
 
+    size = join_sides(frozen.input_shape[1:])
+    identity = f"{job.graph}\n{job.weights}\n{job.makers}\n{size}"
+
     def build() -> FeatureEngine:
-        return build_engine(engine, frozen)
+        network = FrozenNetwork(plan.backbone.name, identity, lambda: frozen)
+        return open_engine(engine, network, threads=work.threads, progress=work.progress)
 
     work.run.update_run(feature_engine=engine)
     return open_features(

@@ -255,14 +255,14 @@ def test_a_form_that_another_process_finished_first_is_taken(
     used: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, pixels: Pixels
 ) -> None:
     theirs = find_form(used / "engine-cache")
-    write = engine_cache._describe
+    write = engine_cache.EngineCache._write
 
-    def late(key: Any, directory: Path, make: Any) -> Any:
-        form = write(key, directory, make)
+    def late(cache: Any, key: Any, directory: Path, make: Any) -> Any:
+        form = write(cache, key, directory, make)
         shutil.copytree(theirs, fresh / "engine-cache" / theirs.name)
         return form
 
-    monkeypatch.setattr(engine_cache, "_describe", late)
+    monkeypatch.setattr(engine_cache.EngineCache, "_write", late)
     found, _ = load(fresh)
     assert found.logits(pixels).shape == (5, 3)
     assert sorted(path.suffix for path in (fresh / "engine-cache").iterdir() if path.is_file()) == [

@@ -395,12 +395,14 @@ def test_openvino_computes_the_features_of_keras(
 ) -> None:
     pytest.importorskip("openvino", reason="the extra 'openvino' brings it")
     pytest.importorskip("scipy", reason="Keras needs it to export")
-    from cnnclf.training.frozen.feature_engines import build_engine
+    from cnnclf.training.frozen.feature_engines import FrozenNetwork, open_engine
 
     model, images = frozen
     expected = [np.asarray(each) for each in model(images.astype("f4"), training=False)]
     received: dict[int, list[Any]] = {}
-    build_engine(name, model).run(iter([(0, images[:5]), (5, images[5:])]), received.__setitem__)
+    network = FrozenNetwork("tiny", __name__, lambda: model)
+    engine = open_engine(name, network, progress=Silent())
+    engine.run(iter([(0, images[:5]), (5, images[5:])]), received.__setitem__)
     assert sorted(received) == [0, 5]
     for index, whole in enumerate(expected):
         ours = np.concatenate([received[0][index], received[5][index]])

@@ -1,5 +1,6 @@
 """What computes frozen layers: both engines give the same outputs for the same images."""
 
+import secrets
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from cnnclf.config import HeadConfig
+from cnnclf.data.cache import list_cache
 from cnnclf.errors import RunError
 from cnnclf.inference.engines import openvino_engine
 from cnnclf.inference.engines.engine import EngineRefusedError
@@ -16,7 +18,13 @@ from cnnclf.models.backbones import find_backbone
 from cnnclf.models.transfer import build_transfer, choose_frozen_stage
 from cnnclf.progress import Silent
 from cnnclf.training.frozen import feature_engines
-from cnnclf.training.frozen.feature_engines import build_engine, choose_engine
+from cnnclf.training.frozen.feature_engines import (
+    FeatureEngine,
+    FrozenNetwork,
+    choose_engine,
+    foresee_engine,
+    open_engine,
+)
 
 RUNTIME: Any = SimpleNamespace(kind="cpu", backend="tensorflow", precision="float32")
 
@@ -31,11 +39,17 @@ def build_trunk() -> Any:
     return keras.Model(pixels, [maps, keras.layers.GlobalAveragePooling2D()(maps)])
 
 
+def open_model(name: str, model: Any) -> FeatureEngine:
+    """Open an engine for a model that nobody has converted before."""
+    network = FrozenNetwork("tiny", secrets.token_hex(), lambda: model)
+    return open_engine(name, network, progress=Silent())
+
+
 def run(name: str, model: Any) -> dict[int, list[npt.NDArray[Any]]]:
     pixels = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), np.uint8)
     results: dict[int, list[npt.NDArray[Any]]] = {}
     batches = ((at, pixels[at : at + 4]) for at in range(0, 11, 4))
-    build_engine(name, model).run(batches, results.__setitem__)
+    open_model(name, model).run(batches, results.__setitem__)
     return results
 
 
@@ -81,7 +95,7 @@ def test_openvino_computes_the_frozen_layers_of_every_family(name: str) -> None:
     settle_norms(transfer.backbone, pixels)
     found: dict[int, list[npt.NDArray[Any]]] = {}
     for number, engine in enumerate(("keras-float32", "openvino-f32")):
-        build_engine(engine, frozen).run([(number, pixels)], found.__setitem__)
+        open_model(engine, frozen).run([(number, pixels)], found.__setitem__)
     for theirs, ours in zip(found[0], found[1], strict=True):
         assert ours.shape == theirs.shape
         assert theirs.std(axis=0).max() > 1e-3, "else all images are the same to it"
@@ -135,6 +149,47 @@ def test_the_fastest_engine_that_is_installed_is_chosen(monkeypatch: pytest.Monk
     assert "cnnclf[openvino]" in progress.notes[0]
 
 
+def test_openvino_is_foreseen_where_nothing_else_can_be_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feature_engines, "find_fast_precision", lambda: "bfloat16")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    assert foresee_engine() == choose_engine(RUNTIME, Silent()) == "openvino-bf16"
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert foresee_engine() is None
+    monkeypatch.delenv("KERAS_BACKEND")
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_engines, "is_gpu_usable", lambda _: True)
+        assert foresee_engine() is None, "TensorFlow has to say whether it finds the GPU"
+    monkeypatch.setattr(feature_engines, "find_missing", lambda *_, **__: ("openvino",))
+    assert foresee_engine() is None
+
+
+def test_a_network_is_built_and_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, built = build_trunk(), []
+    identity = secrets.token_hex()
+
+    def build() -> Any:
+        built.append(True)
+        return model
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    found: dict[int, list[npt.NDArray[Any]]] = {}
+    for number in range(2):
+        engine = open_engine(
+            "openvino-f32", FrozenNetwork("tiny", identity, build), progress=Silent()
+        )
+        assert engine.shapes == open_model("keras-float32", model).shapes == [(6, 6, 4), (4,)]
+        engine.run([(number, pixels)], found.__setitem__)
+    assert len(built) == 1
+    [entry] = list_cache(("engine-cache",))
+    assert entry.source == "tiny"
+    for first, second in zip(found[0], found[1], strict=True):
+        np.testing.assert_array_equal(first, second)
+    open_engine("openvino-f32", FrozenNetwork("tiny", identity + "x", build), progress=Silent())
+    assert len(built) == 2, "another network"
+
+
 def test_layers_that_openvino_does_not_know_are_an_error_with_a_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -143,7 +198,7 @@ def test_layers_that_openvino_does_not_know_are_an_error_with_a_way_out(
 
     monkeypatch.setattr(openvino_engine, "convert_to_openvino", refuse)
     with pytest.raises(RunError, match="no such layer") as caught:
-        build_engine("openvino-f32", build_trunk())
+        open_model("openvino-f32", build_trunk())
     assert caught.value.hint == "use --no-feature-cache"
 
 
