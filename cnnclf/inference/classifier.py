@@ -17,6 +17,7 @@ from cnnclf.inference.answer_rules import AnswerRules
 from cnnclf.inference.artifact_verdict import report_verdict
 from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.bundles import Bundle, find_mismatch, read_bundle
+from cnnclf.inference.calibration_data import can_compare, count_features
 from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
 from cnnclf.inference.engines.engine import Engine, EngineOptions, ModelFile, Tag
 from cnnclf.inference.engines.engine_opening import EngineOpener
@@ -80,8 +81,9 @@ class Classifier:
             threads: CPU threads; None for all that the process may use.
             jit_compile: Compile the Keras graph with XLA; slower on a CPU. With `device` the
                 runtime decides.
-            features: How many features `stream_outputs` gives; 0 for none, None for all there
-                are, which loads Keras to count them. Exports have none.
+            features: How many features `stream_outputs` gives; None for all there are, for which
+                Keras is loaded unless the bundle says how many. Exports have none. With 0, other
+                engines than Keras give those of the bundle: one converted model serves all.
             views: none, mirror or shifts: the logits of several views of each image are averaged.
             verbose: Do not silence libraries.
             progress: Shows conversions, notes and warnings.
@@ -106,6 +108,9 @@ class Classifier:
         # Other engines are compared with Keras on the CPU: GPUs round float32 to fewer digits.
         is_keras = choices[0].row.name == "keras"
         keras_device = device if is_keras or device is None else "cpu"
+        known = count_features(bundle.content) if can_compare(bundle.content) else 0
+        if features is None or not is_keras:
+            features = known or features
         keras = _KerasLoader(
             bundle, keras_device, threads, jit_compile, verbose, progress, features != 0
         )
@@ -175,12 +180,12 @@ class Classifier:
 
     @property
     def model(self) -> "keras.Model":
-        """The Keras model, loaded on first use.
+        """The Keras model that gives logits, loaded on first use.
 
         Raises:
             RunError: The model has another format or cannot be loaded.
         """
-        return self._keras.load()
+        return self._keras.load_plain()
 
     @property
     def temperature(self) -> float:
@@ -335,6 +340,7 @@ class _KerasLoader:
     progress: Progress
     with_features: bool = False
     runtime: "RuntimeInfo | None" = None
+    _plain: "keras.Model | None" = None
     _model: "keras.Model | None" = None
 
     @property
@@ -342,12 +348,19 @@ class _KerasLoader:
         return self.runtime is not None and self.runtime.kind == "cpu"
 
     def load(self) -> "keras.Model":
+        """Load the model that engines compute."""
         if self._model is None:
-            if self.device is not None:
-                self._set_up(self.device)
-            model = self._load()
+            model = self.load_plain()
             self._model = join_features(model) if self.with_features else model
         return self._model
+
+    def load_plain(self) -> "keras.Model":
+        """Load the model of the bundle."""
+        if self._plain is None:
+            if self.device is not None:
+                self._set_up(self.device)
+            self._plain = self._load()
+        return self._plain
 
     def _set_up(self, device: str) -> None:
         from cnnclf.runtime import setup_runtime

@@ -16,6 +16,7 @@ from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.bundles import save_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_engine import KerasEngine
+from cnnclf.inference.engines.openvino_head import open_openvino_head
 from cnnclf.runs.run_opening import create_run
 from tests.inference.conftest import LABELS, SPEC, Draw, build_tiny
 
@@ -295,3 +296,33 @@ def test_decode_uses_the_input_spec(classifier: Classifier, draw: Draw) -> None:
     assert pixels.dtype == np.uint8
     assert pixels.shape == (16, 16, 3)
     assert classifier.logits(pixels[None]).argmax() == 1
+
+
+def test_one_converted_model_serves_all_commands(
+    calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = shutil.copytree(calibrated, tmp_path / "tiny")
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    exact: dict[str, Any] = {"engine": "openvino", "precision": "float32"}
+    predicting = Classifier.load(directory, **exact, features=4)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("converted, or loaded in Keras, once more")
+
+    monkeypatch.setattr("cnnclf.inference.engines.engine_cache.EngineCache.make", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnclf.inference.engines.keras_engine.load_keras_model", refuse)
+        explaining = Classifier.load(directory, **exact)
+        calibrating = Classifier.load(directory, **exact, features=None)
+    assert calibrating.features == explaining.features == 4
+    logits = predicting.logits(pixels)
+    assert logits.shape == (5, 3)
+    np.testing.assert_array_equal(explaining.logits(pixels), logits)
+    np.testing.assert_allclose(Classifier.load(directory).logits(pixels), logits, atol=1e-4)
+
+    head = open_openvino_head(explaining.engine, explaining.source.model)
+    assert head is not None
+    maps, same = head.compute(pixels)
+    assert maps.shape[-1] == 4
+    np.testing.assert_allclose(same, logits, atol=1e-4)
+    assert explaining.model.output_shape == (None, 3), "Keras gives logits alone"

@@ -34,15 +34,19 @@ class OpenVinoHead:
     Args:
         path: The file of the graph.
         precision: float32, bfloat16 or int8.
+        outputs: K.
         threads: CPU threads; None for all that the process may use.
 
     Raises:
         RunError: The graph cannot be read.
     """
 
-    def __init__(self, path: Path, *, precision: str, threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, *, precision: str, outputs: int, threads: int | None = None
+    ) -> None:
         self.head: LinearHead | None = None
         self.precision = precision
+        self._outputs = outputs
         self._graph = OpenVinoGraph(
             path, precision=precision, threads=threads, change=self._add_outputs
         )
@@ -58,7 +62,7 @@ class OpenVinoHead:
         return [np.moveaxis(maps, 1, -1) if self.head.is_channels_first else maps, logits]
 
     def _add_outputs(self, graph: Any) -> None:
-        self.head = _find_head(graph)
+        self.head = _find_head(graph, self._outputs)
         if self.head is not None:
             graph.add_outputs([self.head.logits, self.head.maps])
 
@@ -75,7 +79,7 @@ def open_openvino_head(engine: Engine, model: ModelFile) -> OpenVinoHead | None:
         path, threads = engine.graph.path, engine.graph.threads
     elif model.format not in row.opens or find_missing(row):
         return None
-    opened = OpenVinoHead(path, precision=engine.precision, threads=threads)
+    opened = OpenVinoHead(path, precision=engine.precision, outputs=model.outputs, threads=threads)
     return opened if opened.head is not None else None
 
 
@@ -101,9 +105,11 @@ class LinearHead:
     is_channels_first: bool
 
 
-def _find_head(graph: Any) -> LinearHead | None:
+def _find_head(graph: Any, outputs: int) -> LinearHead | None:
     """Walk back from the result; None if the head is not pooling and one dense layer."""
     logits = _skip(graph.get_results()[0].input_value(0), _PASSED)
+    if _kind(logits) == "Concat":  # of logits and features
+        logits = _skip(logits.get_node().input_value(0), _PASSED)
     if _kind(logits) == "Softmax":
         logits = _skip(logits, _PASSED | _RESCALED)
     product, bias, factor = logits, np.zeros(1), np.ones(1)
@@ -120,6 +126,8 @@ def _find_head(graph: Any) -> LinearHead | None:
         return None
     if node.get_attributes()["transpose_b"]:
         kernel = kernel.T
+    if kernel.shape[1] != outputs:
+        return None
     pools = list(_find_pools(features))
     parts = tuple(_PARTS.get(_kind(pool), "") for pool in pools)
     sources = [each for pool in pools for each in pool.get_node().input_values()[:1]]
