@@ -17,7 +17,7 @@ from cnnclf.files import safe_name
 from cnnclf.images.formats import SUFFIXES
 from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
-from cnnclf.importers.formats.tables import METADATA, TABLE
+from cnnclf.importers.formats.tables import METADATA, TABLE, find_split_tables
 from cnnclf.importers.importer import Importer, read_classes_file
 from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
 from cnnclf.importers.layouts.folder_view import LIST_SUFFIXES
@@ -108,6 +108,9 @@ def _explain_file(source: Source, formats: Sequence[str]) -> DataError:
 
 def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str]:
     """Choose between the formats of folders, and offer a table in the folder."""
+    if splits := find_split_tables(Source(os.fspath(path), path), options):
+        names = ", ".join(table.name for table in splits.values())
+        return TABLE, f"{names} list the images of {', '.join(splits)}"
     tables = find_tables(path, options)
     offer = "; ".join(table.spoken() for table in tables)
     try:

@@ -232,9 +232,9 @@ def _list_content(source: Path, job: ImportJob, importers: Sequence[Importer]) -
     else:
         listing = importer.read(inner, job)
         listing.unpacked = True
-    listing.remarks.append(
-        f"{inner.require_path().name} in the archive was read as {importer.name}"
-    )
+    place = inner.require_path()
+    what = "the archive" if place == job.unpack_dir else f"{place.name} in the archive"
+    listing.remarks.append(f"{what} was read as {importer.name}")
     return listing
 
 

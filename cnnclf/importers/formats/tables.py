@@ -1,15 +1,18 @@
 """Tables of paths and labels: CSV, TSV or similar, or JSON lines."""
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, compose_label
+from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.cell_values import (
     CellError,
@@ -20,6 +23,7 @@ from cnnclf.importers.tables.cell_values import (
 )
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
+from cnnclf.importers.tables.split_tables import name_splits
 from cnnclf.importers.tables.table_columns import (
     TableColumns,
     choose_columns,
@@ -33,6 +37,8 @@ from cnnclf.progress import Silent
 
 METADATA: Final = "metadata"
 """Name, without its suffix, of the table in folders of images from the Hugging Face Hub."""
+
+_SAMPLED: Final = 50  # rows that tell whether a table labels the files beside it
 
 
 def recognize_table(source: Source) -> str | None:
@@ -63,10 +69,79 @@ def read_table(source: Source, job: ImportJob) -> Listing:
     path, options = source.require_path(), job.options
     if path.is_dir():
         found = [each for each in list_visible(path) if each.stem == METADATA]
+        if splits := find_split_tables(source, options):
+            return _read_splits(splits, source, job)
         if len(found) != 1:
             raise DataError(f"expected a table, received the folder {path}", "name the table")
         path = found[0]
-    return list_rows(open_table(path, has_header=options.header), source, job=job)
+    listing = list_rows(open_table(path, has_header=options.header), source, job=job)
+    others = find_split_tables(Source(os.fspath(path.parent), path.parent), options)
+    if path in others.values() and not source.within:
+        names = [each.name for each in others.values() if each != path]
+        listing.remarks.append(
+            f"{name_some(names)} beside it {'is' if len(names) == 1 else 'are'} not read: cnnclf "
+            f"import {shlex.quote(os.fspath(path.parent))} reads all, each for its split"
+        )
+    return listing
+
+
+def find_split_tables(folder: Source, options: ImportConfig) -> dict[str, Path]:
+    """Find tables in a folder that each list the images of a split; empty for fewer than two."""
+    path = folder.require_path()
+    named = name_splits(
+        each for each in list_visible(path) if each.suffix.lower() in TABLE_SUFFIXES
+    )
+    usable = {
+        split: table
+        for split, table in named.items()
+        if sample_rows(Source(os.fspath(table), table, within=folder.within), options)
+    }
+    return usable if len(usable) > 1 else {}
+
+
+def sample_rows(table: Source, options: ImportConfig) -> list[Record]:
+    """Return the first images of a table; none unless it has half of what its rows name."""
+    try:
+        source = table.require_path()
+        opened = open_table(source, has_header=options.header)
+        listing = list_rows(opened, table, job=ImportJob(source.parent, options, Silent()))
+        records = list(islice(listing.records, _SAMPLED))
+    except DataError:
+        return []
+    return records if len(records) >= len(listing.skipped) else []
+
+
+def _read_splits(splits: dict[str, Path], source: Source, job: ImportJob) -> Listing:
+    """List the images of several tables, each for its split unless it names others."""
+    parts = {
+        split: list_rows(open_table(path, has_header=job.options.header), source, job=job)
+        for split, path in splits.items()
+    }
+    first = next(iter(parts.values()))
+    whole = Listing(root=first.root, labels=first.labels)
+
+    def records() -> Iterator[Record]:
+        known: dict[int, str] = {}  # hashes, as there may be a million
+        for split, part in parts.items():
+            part.skipped, part.unneeded, part.lost_labels = (
+                whole.skipped,
+                whole.unneeded,
+                whole.lost_labels,
+            )
+            part.empty = whole.empty
+            name = splits[split].name
+            for record in part.records:
+                earlier = known.setdefault(hash(os.path.normpath(record.path)), name)
+                if earlier == name:
+                    yield replace(record, split=record.split or split)
+                else:
+                    reason = f"{name} line {record.line}: {earlier} has it, which counts"
+                    whole.lose(record.path, reason, label=record.label)
+            whole.remarks += part.remarks
+            whole.warnings += part.warnings
+
+    whole.records = records()
+    return whole
 
 
 def list_rows(
@@ -86,7 +161,7 @@ def list_rows(
     path, options = table.path, job.options
     table.require_rows()
     root = require_folder(options.root) if options.root and not source.within else path.parent
-    index = FileIndex(root, within=source.within)
+    index = FileIndex(root, within=source.within, split=read_split_name(path.stem).split)
     columns = choose_columns(table, table.sample(), options=options, holds=index.holds)
     classes = job.read_classes() or classes
     listing = Listing(
@@ -100,7 +175,9 @@ def list_rows(
 
 
 def _find_inside(folder: Source, options: ImportConfig) -> Source | None:
-    """Find the only table in a folder that names at least one image that exists."""
+    """Find the only table in a folder that names at least one image that exists, or one a split."""
+    if find_split_tables(folder, options):
+        return folder
     found, job = [], ImportJob(folder.require_path(), options, Silent())
     for file in list_visible(folder.require_path()):
         if file.suffix.lower() not in TABLE_SUFFIXES:

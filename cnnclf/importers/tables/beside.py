@@ -3,20 +3,16 @@
 import os
 import shlex
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from cnnclf.config import ImportConfig
-from cnnclf.errors import DataError
-from cnnclf.importers.formats.tables import read_table
-from cnnclf.importers.importer import ImportJob, Record
+from cnnclf.importers.formats.tables import sample_rows
+from cnnclf.importers.importer import Record
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.text_table import TABLE_SUFFIXES
 from cnnclf.importers.walk import list_visible
-from cnnclf.progress import Silent
 
-_ROWS: Final = 50
 _MAX_TABLES: Final = 20
 
 
@@ -40,14 +36,9 @@ class TableBeside:
 
 def find_tables(folder: Path, options: ImportConfig) -> list[TableBeside]:
     """Find the tables directly in a folder that label at least half of what their rows name."""
-    found, job = [], ImportJob(folder, options, Silent())
     files = [path for path in list_visible(folder) if path.suffix.lower() in TABLE_SUFFIXES]
-    for path in files[:_MAX_TABLES]:
-        try:
-            listing = read_table(Source(os.fspath(path), path), job)
-            records = list(islice(listing.records, _ROWS))
-        except DataError:
-            continue
-        if records and len(records) >= len(listing.skipped):
-            found.append(TableBeside(path, records))
-    return found
+    sampled = [
+        TableBeside(path, sample_rows(Source(os.fspath(path), path), options))
+        for path in files[:_MAX_TABLES]
+    ]
+    return [table for table in sampled if table.records]

@@ -5,6 +5,7 @@ import unicodedata
 from pathlib import Path, PurePath
 
 from cnnclf.importers.layouts.folder_view import is_image_name, name_of, parent_of
+from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.walk import Walk
 from cnnclf.names import name_some
 
@@ -23,11 +24,14 @@ class FileIndex:
     Args:
         folder: Where relative names start.
         within: A folder that no name may lead out of; None for no limit.
+        split: The split that the table is of, if it says so: of train/1.jpg and test/1.jpg, 1 is
+            the first one in train.csv.
     """
 
-    def __init__(self, folder: Path, *, within: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, within: Path | None = None, split: str = "") -> None:
         self._folder = os.fspath(folder)
         self._within = within
+        self._split = split
         self._by_name: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         self._taken: dict[str, str] = {}
@@ -102,10 +106,16 @@ class FileIndex:
             raise NotFoundError(f"no such file, only {name_some(found, 2)}")
         if len(best) > 1:
             exact = [path for path in best if path.endswith(name)]
+            if len(exact) != 1 and self._split:
+                exact = [path for path in best if self._is_of_split(path)]
             if len(exact) != 1:
                 raise NotFoundError(f"fits more than one file: {name_some(best, 2)}")
             best = exact
         return best[0]
+
+    def _is_of_split(self, path: str) -> bool:
+        folders = parent_of(path).split("/")
+        return any(read_split_name(folder).split == self._split for folder in folders)
 
     def _walk(self) -> None:
         if self._walked:

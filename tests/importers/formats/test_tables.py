@@ -317,3 +317,66 @@ def test_a_million_bad_rows_do_not_fill_the_memory(folder: Path) -> None:
     listing.empty = empty
     assert len(list(listing.records)) == 1
     assert emptied == [10_000, 10_000]
+
+
+@pytest.fixture
+def splits(tmp_path: Path) -> Path:
+    """A folder with images 0.png to 5.png and tables of train, val and test."""
+    for number in range(6):
+        Image.new("L", (8, 8), 40 * number).save(tmp_path / f"{number}.png")
+    write(tmp_path, "file,label\n0.png,a\n1.png,b\n2.png,a\n", "train.csv")
+    write(tmp_path, "file,label\n3.png,b\n", "val.csv")
+    write(tmp_path, "file,label\n4.png,a\n5.png,b\n2.png,a\n", "test.csv")
+    return tmp_path
+
+
+def test_each_table_of_a_folder_is_read_for_its_split(
+    splits: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path_factory.mktemp("out") / "data"
+    assert main(["import", str(splits), "--out", str(out)]) == ExitCode.SOME_FAILED
+    assert "train.csv, val.csv, test.csv list the images of train, val, test" in (
+        capsys.readouterr().err.replace("\n", " ")
+    )
+    rows = (out / "manifest.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert sorted(tuple(row.split(",")[:3]) for row in rows) == [
+        ("0.png", "a", "train"),
+        ("1.png", "b", "train"),
+        ("2.png", "a", "train"),
+        ("3.png", "b", "val"),
+        ("4.png", "a", "test"),
+        ("5.png", "b", "test"),
+    ]
+    lost = (out / "skipped.csv").read_text(encoding="utf-8")
+    assert "2.png,test.csv line 4: train.csv has it, which counts" in lost.replace('"', "")
+
+
+def test_a_table_by_its_name_is_read_alone_with_a_remark(splits: Path) -> None:
+    listing, records = read(splits / "train.csv")
+    assert len(records) == 3
+    assert any("val.csv, test.csv beside it are not read" in each for each in listing.remarks)
+    (splits / "val.csv").unlink()
+    write(splits, "file\n4.png\n5.png\n", "test.csv")
+    listing, _ = read(splits / "train.csv")
+    assert not any("not read" in each for each in listing.remarks), "it has no labels"
+
+
+def test_splits_of_a_table_come_before_its_name(splits: Path) -> None:
+    write(splits, "file,label,split\n4.png,a,val\n5.png,b,test\n", "test.csv")
+    _, records = read(splits)
+    assert {record.path: record.split for record in records} == {
+        **dict.fromkeys(("0.png", "1.png", "2.png"), "train"),
+        **dict.fromkeys(("3.png", "4.png"), "val"),
+        "5.png": "test",
+    }
+
+
+def test_a_name_that_fits_two_files_is_that_of_the_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}_images").mkdir()
+        (tmp_path / f"{split}_images" / "01.png").write_bytes(b"image")
+    listing, records = read(write(tmp_path, "id,label\n01,a\n", "train.csv"))
+    assert [record.path for record in records] == ["train_images/01.png"]
+    listing, records = read(write(tmp_path, "id,label\n01,a\n", "labels.csv"))
+    assert not records
+    assert "fits more than one file" in listing.skipped[0][1]
