@@ -26,6 +26,7 @@ from cnnclf.errors import (
     with_causes,
 )
 from cnnclf.full_disks import is_disk_full
+from cnnclf.names import name_some
 from cnnclf.packages import suggest_install
 from cnnclf.signals import process_end
 from cnnclf.workspaces import use_own_temporary_directory
@@ -244,13 +245,15 @@ def _describe_usage(error: ClickException) -> tuple[str, str]:
     if (number := describe_number(error)) is not None:
         return number, hint
     text = one_line(error.format_message()).rstrip(".")
-    extra = _EXTRA.match(text)
-    if extra and "--resume" in _long_options(context):
-        typed = [context.params.get("dataset"), *extra[1].split()]
-        if run := find_run(typed):
-            return f"{path}: {run} is a run, not a dataset", suggest_use(run)
+    extra = _EXTRA.match(error.format_message())  # all of them: a line may be cut
     if extra:
-        hint = f"{suggest_for_extra(extra[1].split(), _long_options(context))}{hint}"
+        given = [str(value) for value in _argument_values(context) if value is not None]
+        typed, more = [*given, *extra[1].split()], extra[1].split()
+        if "--resume" in _long_options(context) and (run := find_run(typed)):
+            return f"{path}: {run} is a run, not a dataset", suggest_use(run)
+        text = f"got unexpected extra argument{'s' * (len(more) > 1)}: {name_some(more)}"
+        near = suggest_for_extra(more, _long_options(context), path=path, given=given)
+        hint = f"{near}{hint}"
     return (f"{path}: {text[:1].lower()}{text[1:]}" if text else ""), (hint if text else "")
 
 
@@ -271,6 +274,12 @@ def _long_options(context: Any) -> list[str]:
 def _arguments(context: Any) -> list[str]:
     params = [] if context is None else context.command.get_params(context)
     return [each.metavar for each in params if each.param_type_name == "argument" and each.metavar]
+
+
+def _argument_values(context: Any) -> list[Any]:
+    params = [] if context is None else context.command.get_params(context)
+    names = [each.name for each in params if each.param_type_name == "argument"]
+    return [context.params.get(name) for name in names]
 
 
 def _with_path(words: str, error: OSError) -> str:

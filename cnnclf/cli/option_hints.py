@@ -75,6 +75,12 @@ _OF_IMPORT = ("apply", "drop", "relabel", "fix", "fix-splits", "undo")
 # Options of other tools for what `cnnclf import` does, before training.
 _OF_SPLITS = ("split", "test-split", "val-fraction", "val-split", "validation-split")
 
+# Options of other tools for folders of splits.
+_OF_FOLDERS = ("test", "test-dir", "train", "train-dir", "val", "val-dir", "valid", "validation")
+
+# Commands that read one dataset, or folder of images.
+_OF_ONE_SOURCE = ("cnnclf import", "cnnclf check", "cnnclf train", "cnnclf finetune", "cnnclf tune")
+
 # Options of other tools for what is an argument here, without a name before it.
 _ARGUMENTS = ("data", "dataset", "images", "img", "input", "model", "path", "run", "source", "src")
 
@@ -204,18 +210,8 @@ def suggest_option(
         The start of a hint, or nothing if no option is close.
     """
     bare = name.lstrip("-").replace("_", "-").lower()
-    if path == "cnnclf train" and bare in _OF_FINETUNE:
-        return "cnnclf finetune trains pretrained backbones;"
-    if path == "cnnclf finetune" and bare == "extend":
-        return "only runs of train are extended; --config RUN --tail-epochs N starts again;"
-    if path in {"cnnclf train", "cnnclf finetune"} and bare in _OF_SPLITS:
-        return "cnnclf import DATASET --split TRAIN,VAL,TEST makes splits;"
-    if path == "cnnclf check" and bare in _OF_IMPORT:
-        option = "fix-splits" if bare == "fix" else bare
-        return f"cnnclf import DATASET --{option} changes a dataset;"
-    for names, answer in _NOT_NEEDED.get(path, {}).items():
-        if bare in names:
-            return answer
+    if answer := _find_elsewhere(bare, options, path=path):
+        return answer
     found = [f"--{each}" for each in _OTHER_NAMES.get(bare, ()) if f"--{each}" in options]
     if not found and path == "cnnclf tune" and (key := _find_setting(bare)):
         return f"--fix {key}=VALUE sets it in all trials;"
@@ -225,6 +221,25 @@ def suggest_option(
         near = get_close_matches(bare, [each.lstrip("-") for each in options], n=1)
         found = [f"--{each}" for each in near]
     return f"did you mean {' or '.join(found)}?" if found else ""
+
+
+def _find_elsewhere(bare: str, options: Collection[str], *, path: str) -> str:
+    """Say what does without an option, or in another command, what an option was meant to do."""
+    if path == "cnnclf train" and bare in _OF_FINETUNE:
+        return "cnnclf finetune trains pretrained backbones;"
+    if path == "cnnclf finetune" and bare == "extend":
+        return "only runs of train are extended; --config RUN --tail-epochs N starts again;"
+    if path in {"cnnclf train", "cnnclf finetune"} and bare in _OF_SPLITS:
+        return "cnnclf import DATASET --split TRAIN,VAL,TEST makes splits;"
+    if path in _OF_ONE_SOURCE and bare in _OF_FOLDERS and f"--{bare}" not in options:
+        return "folders or tables named train, val and test are read from the folder above them;"
+    if path == "cnnclf check" and bare in _OF_IMPORT:
+        option = "fix-splits" if bare == "fix" else bare
+        return f"cnnclf import DATASET --{option} changes a dataset;"
+    for names, answer in _NOT_NEEDED.get(path, {}).items():
+        if bare in names:
+            return answer
+    return ""
 
 
 def _find_setting(bare: str) -> str:
@@ -261,12 +276,16 @@ def suggest_use(run: str) -> str:
     return "; ".join(ways)
 
 
-def suggest_for_extra(extra: Sequence[str], options: Collection[str]) -> str:
+def suggest_for_extra(
+    extra: Sequence[str], options: Collection[str], *, path: str, given: Sequence[str] = ()
+) -> str:
     """Guess what was meant by arguments that a command does not take.
 
     Args:
         extra: The arguments after the last one that the command takes.
         options: Long options of the command.
+        path: The command, such as `cnnclf import`.
+        given: The arguments that it takes.
 
     Returns:
         A clause that ends with "; ", or nothing.
@@ -278,4 +297,12 @@ def suggest_for_extra(extra: Sequence[str], options: Collection[str]) -> str:
         return "the values of one option are joined by commas, such as --filters 32,64; "
     if len(extra) == 1 and "--out" in options and not Path(extra[0]).exists():
         return f"to write there, --out {shlex.quote(extra[0])}; "
-    return ""
+    paths = [Path(each) for each in (*given, *extra)]
+    if path not in _OF_ONE_SOURCE or not all(each.exists() for each in paths):
+        return ""
+    if len(folders := {each.parent for each in paths}) > 1:
+        return "one source is read: put all into one folder; "
+    return (
+        "one source is read, such as the folder that holds them: "
+        f"{path} {shlex.quote(str(folders.pop()))}; "
+    )

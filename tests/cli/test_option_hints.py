@@ -33,6 +33,11 @@ def test_formats_by_other_names(cli: Cli, typed: str, row: str) -> None:
         ("train", "--cos-lr", "did you mean --schedule?"),
         ("train", "--time-limit", "did you mean --minutes?"),
         ("train", "--early-stopping", "did you mean --patience?"),
+        (
+            "import",
+            "--test",
+            "folders or tables named train, val and test are read from the folder",
+        ),
         ("finetune", "--val-split", "cnnclf import DATASET --split TRAIN,VAL,TEST makes splits;"),
         ("train", "--no-batch-nrm", "did you mean --no-batch-norm?"),
         ("finetune", "--arch", "did you mean --backbone?"),
@@ -123,6 +128,23 @@ def test_a_second_argument_is_taken_for_the_place_to_write_to(cli: Cli, tmp_path
     assert result.code == 2
     assert "hint: to write there, --out pets; cnnclf import --help" in result.stderr
     assert "--out" not in cli("import", str(tmp_path), str(tmp_path)).stderr, "it exists"
+
+
+def test_several_sources_are_one_folder(cli: Cli, tmp_path: Path) -> None:
+    for name in ("c.jpg", *(f"photos/{number}.jpg" for number in range(20))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [tmp_path / "photos" / f"{number}.jpg" for number in range(20)]
+    for command in ("import", "train"):
+        result = cli(command, *names)
+        assert result.code == 2
+        assert "unexpected extra arguments: " in result.stderr
+        assert " and 14 more\n" in result.stderr
+        assert f"that holds them: cnnclf {command} {tmp_path / 'photos'};" in result.stderr
+    result = cli("check", names[0], tmp_path / "c.jpg")
+    assert "put all into one folder;" in result.stderr
+    result = cli("report", names[0], names[1])
+    assert "folder" not in result.stderr, "it reads runs"
 
 
 def test_each_suggested_option_exists(cli: Cli) -> None:

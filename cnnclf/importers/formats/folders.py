@@ -1,5 +1,6 @@
 """Folders of images: one folder per class, or such folders below train, val and test."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ from cnnclf.importers.layouts.folder_layout import (
 )
 from cnnclf.importers.layouts.folder_view import find_in_path, name_of, parent_of
 from cnnclf.importers.layouts.label_lists import LabelList, read_label_list
+from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
-from cnnclf.importers.walk import Walk
+from cnnclf.importers.walk import Walk, list_visible
 from cnnclf.names import count_of, name_some
 
 _DEFAULTS: Final = ImportConfig()
@@ -79,13 +81,36 @@ def _reader(name: str) -> Callable[[Path, ImportJob], Listing]:
             labels=job.read_classes(),
             skipped=walk.skipped,
             unneeded=walk.unneeded,
-            remarks=list(layout.remarks),
+            remarks=[*layout.remarks, *_name_other_splits(source, layout)],
             total=walk.count_files(layout.base),
         )
         listing.records = _FolderReader(layout, walk, listing, options.label_from).records()
         return listing
 
     return read
+
+
+def _name_other_splits(source: Path, layout: FolderLayout) -> list[str]:
+    """Say which folders beside one of a split hold the other splits."""
+    own = read_split_name(source.name)
+    if layout.splits or not own.split:
+        return []
+    found = [
+        folder.name
+        for folder in list_visible(source.parent)
+        if (read := read_split_name(folder.name)).split not in {"", own.split}
+        and read.rest == own.rest
+        and folder.is_dir()
+        and (other := find_layout(folder, _DEFAULTS)).format == CLASS_FOLDERS
+        and not other.problem
+    ]
+    if not found:
+        return []
+    verb, command = "is" if len(found) == 1 else "are", shlex.quote(str(source.parent))
+    names = name_some(found)
+    return [
+        f"{names} beside it {verb} not read: cnnclf import {command} reads all, by their splits"
+    ]
 
 
 FOLDER_IMPORTERS: Final = (

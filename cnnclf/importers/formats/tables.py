@@ -80,7 +80,7 @@ def read_table(source: Source, job: ImportJob) -> Listing:
         names = [each.name for each in others.values() if each != path]
         listing.remarks.append(
             f"{name_some(names)} beside it {'is' if len(names) == 1 else 'are'} not read: cnnclf "
-            f"import {shlex.quote(os.fspath(path.parent))} reads all, each for its split"
+            f"import {shlex.quote(os.fspath(path.parent))} reads all, by their splits"
         )
     return listing
 

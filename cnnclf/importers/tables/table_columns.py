@@ -1,5 +1,6 @@
 """Which column of a table is what: by option, by name, or by what its cells hold."""
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -216,6 +217,11 @@ def _choose_path(
         return next(iter(hits))
     if named:
         return named
+    if addresses := [each for each in table.header if _ADDRESS.match(_first_text(rows, each))]:
+        raise DataError(
+            f"the column {addresses[0]!r} of {table.path} holds addresses: import downloads none",
+            "download the images, and add a column of their file names",
+        )
     raise DataError(
         f"no column of {table.path} is named like one of paths or names files: "
         f"{spoken_header(table)}",
@@ -225,6 +231,11 @@ def _choose_path(
 
 
 _TRIES: Final = 50
+_ADDRESS: Final = re.compile(r"(https?|s3|gs|ftp)://")
+
+
+def _first_text(rows: Rows, column: str) -> str:
+    return next(iter(text_values(rows, column)), "")
 
 
 def _count_files(rows: Rows, column: str, holds: Holds) -> int:

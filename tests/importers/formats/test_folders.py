@@ -272,3 +272,14 @@ def test_a_list_of_labels_that_contradicts_itself_is_named_with_both_lines(
     assert listing.skipped == [("val/images/3.png", reason)]
     copy = f"1 row repeats an earlier one, and each image counts once: line {first + 3}"
     assert f"val/labels.csv: {copy}" in listing.remarks
+
+
+def test_the_folders_of_other_splits_are_named(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/1.png", "train/b/2.png", "valid/a/3.png", "valid/b/4.png", "test/5.png")
+    put(tmp_path, "dogs_test/a/1.png", "dogs_test/b/2.png")
+    remark = f"valid beside it is not read: cnnclf import {tmp_path} reads all, by their splits"
+    assert remark in read(tmp_path / "train")[0].remarks
+    other = tmp_path / "dogs_test"
+    assert not any("not read" in each for each in read(other)[0].remarks)
+    whole, _ = read(tmp_path, "split-folders")
+    assert not any("not read" in each for each in whole.remarks)

@@ -380,3 +380,10 @@ def test_a_name_that_fits_two_files_is_that_of_the_split(tmp_path: Path) -> None
     listing, records = read(write(tmp_path, "id,label\n01,a\n", "labels.csv"))
     assert not records
     assert "fits more than one file" in listing.skipped[0][1]
+
+
+def test_addresses_are_no_files(folder: Path) -> None:
+    table = write(folder, "link,label\nhttps://example.com/a.jpg,cat\ns3://b/c.png,dog\n")
+    with pytest.raises(DataError, match=r"the column 'link' of .* holds addresses") as caught:
+        read(table)
+    assert "download the images" in caught.value.hint
