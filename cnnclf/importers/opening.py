@@ -19,7 +19,7 @@ from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
 from cnnclf.importers.formats.tables import METADATA, TABLE, find_split_tables
 from cnnclf.importers.importer import Importer, read_classes_file
-from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
+from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS, find_layout
 from cnnclf.importers.layouts.folder_view import LIST_SUFFIXES
 from cnnclf.importers.pipeline import run_import
 from cnnclf.importers.source import Source
@@ -112,12 +112,16 @@ def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str
         names = ", ".join(table.name for table in splits.values())
         return TABLE, f"{names} list the images of {', '.join(splits)}"
     tables = find_tables(path, options)
+    if len(tables) == 1 and (
+        tables[0].path.stem == METADATA or len(find_layout(path, options).choice.classes) < 2
+    ):
+        # The folders do not say what the classes are.
+        table = tables[0]
+        return table.as_importer(), f"{table.path.name} lists the labels of {table.labeled}"
     offer = "; ".join(table.spoken() for table in tables)
     try:
         importer, reason = choose_folder_importer(path, options)
     except DataError as error:
-        if len(tables) == 1 and tables[0].path.stem == METADATA:
-            return TABLE, f"{tables[0].path.name} lists the labels of the files beside it"
         if not tables:
             raise
         raise DataError(error.message, offer) from error

@@ -8,6 +8,7 @@ from cnnclf.bounded import parse_json, read_bytes
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
+from cnnclf.importers.layouts.folder_view import is_image_name
 from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.table_columns import name_columns, require_folder
@@ -99,6 +100,8 @@ def _read_pairs(source: Path) -> tuple[Pairs, list[str], str]:
         pairs = {name: [as_label(as_text("label", label))] for name, label in document.items()}
         return pairs, [], "a map from file to label"
     if isinstance(document, list) and document and all(isinstance(row, dict) for row in document):
+        if all(isinstance(row.get("data"), dict) for row in document):
+            return _read_tasks(source, document)
         return _read_objects(source, document)
     raise DataError(
         f"{source} is neither a COCO document, nor a list of objects with path and label, nor a "
@@ -138,6 +141,36 @@ def _read_coco(source: Path, document: dict[str, Any]) -> tuple[Pairs, list[str]
     except (KeyError, TypeError) as error:
         raise DataError(f"{source} is not a valid COCO document: {error!r} is missing") from error
     return pairs, [name for name in names.values() if name not in pairs], "a COCO document"
+
+
+def _read_tasks(source: Path, document: list[Any]) -> tuple[Pairs, list[str], str]:
+    """Read the tasks of Label Studio: an image, and annotations whose results are choices."""
+    pairs: Pairs = {}
+    unlabeled = []
+    for number, row in enumerate(document, start=1):
+        texts = [value for value in row["data"].values() if isinstance(value, str)]
+        name = next(filter(is_image_name, texts), "")
+        if not name:
+            raise DataError(f"object {number} of {source} names no image: {', '.join(row['data'])}")
+        try:
+            choices = [
+                str(choice)
+                for annotation in row.get("annotations") or row.get("completions") or ()
+                if not annotation.get("was_cancelled")
+                for result in annotation["result"]
+                if result["type"] == "choices"
+                for choice in result["value"]["choices"]
+            ]
+        except (KeyError, TypeError, AttributeError) as error:
+            detail = f": {error} is missing" if isinstance(error, KeyError) else ""
+            raise DataError(
+                f"object {number} of {source} is no task of Label Studio{detail}"
+            ) from error
+        if choices:
+            pairs[name] = list(dict.fromkeys(choices))
+        else:
+            unlabeled.append(name)
+    return pairs, unlabeled, "tasks of Label Studio with choices"
 
 
 def _read_objects(source: Path, document: list[Any]) -> tuple[Pairs, list[str], str]:

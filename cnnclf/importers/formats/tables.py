@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,8 @@ from cnnclf.progress import Silent
 METADATA: Final = "metadata"
 """Name, without its suffix, of the table in folders of images from the Hugging Face Hub."""
 
-_SAMPLED: Final = 50  # rows that tell whether a table labels the files beside it
+SAMPLED: Final = 50
+"""First rows that tell whether a table labels the files beside it."""
 
 
 def recognize_table(source: Source) -> str | None:
@@ -105,10 +106,15 @@ def sample_rows(table: Source, options: ImportConfig) -> list[Record]:
         source = table.require_path()
         opened = open_table(source, has_header=options.header)
         listing = list_rows(opened, table, job=ImportJob(source.parent, options, Silent()))
-        records = list(islice(listing.records, _SAMPLED))
+        return keep_known(listing, islice(listing.records, SAMPLED))
     except DataError:
         return []
-    return records if len(records) >= len(listing.skipped) else []
+
+
+def keep_known(listing: Listing, records: Iterable[Record]) -> list[Record]:
+    """Return the images of a listing; none unless there are half of those that it names."""
+    found = list(records)
+    return found if len(found) >= len(listing.skipped) else []
 
 
 def _read_splits(splits: dict[str, Path], source: Source, job: ImportJob) -> Listing:

@@ -295,6 +295,9 @@ def _is_split(path: str) -> bool:
 
 def _find_folders(view: FolderView, base: str, choice: Choice) -> list[str]:
     folders = drop_masks(view, view.filled(base), choice=choice)
+    notes = [path for path in folders if view.holds_notes(path)]
+    if len(notes) < len(folders):
+        choice.skipped |= dict.fromkeys(notes, "no images")
     name = name_of(base) or view.source.name
     for path in folders:
         if name_of(path) == name and _is_copy(view, base, path):

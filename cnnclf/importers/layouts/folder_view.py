@@ -16,6 +16,7 @@ IMAGE_SUFFIXES: Final = (
     *SOUND_SUFFIXES,
 )
 LIST_SUFFIXES: Final = (".csv", ".tsv", ".txt", ".jsonl")
+_NOTES: Final = (*LIST_SUFFIXES, ".json", ".mat", ".md", ".pdf", ".py", ".xml", ".yaml", ".yml")
 _SAMPLE: Final = 50
 
 
@@ -50,6 +51,12 @@ class FolderView:
     def has_images_below(self, path: str) -> bool:
         """Return whether any file below a folder is named like an image."""
         return any(is_image_name(file) for file in Walk(self.source).all_files(path))
+
+    def holds_notes(self, path: str) -> bool:
+        """Return whether there are only some files that say something about images elsewhere."""
+        files = self.files(path)
+        are_all = len(files) == self.count_files(path) <= _SAMPLE and not self.filled(path)
+        return are_all and all(file.casefold().endswith(_NOTES) for file in files)
 
     def is_flat(self, path: str) -> bool:
         """Return whether a folder holds only images, or one such folder that repeats its name."""

@@ -1,13 +1,20 @@
 """Finding the files that a table names, however it writes their names."""
 
 import os
+import re
 import unicodedata
 from pathlib import Path, PurePath
+from typing import Final
+from urllib.parse import unquote
 
 from cnnclf.importers.layouts.folder_view import is_image_name, name_of, parent_of
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.walk import Walk
 from cnnclf.names import name_some
+
+# Label Studio puts files that are uploaded there, with eight digits before their names.
+_UPLOADED: Final = re.compile(r"data/upload/\d+/((?:[0-9a-f]{8}-)?(.+))")
+_QUERY: Final = "?d="  # of Label Studio, before the path of a file that it did not upload
 
 
 class NotFoundError(Exception):
@@ -96,9 +103,18 @@ class FileIndex:
 
     def _look_up(self, name: str) -> str:
         self._walk()
-        wanted = _fold(name.replace("\\", "/")).strip("/")
-        key = name_of(wanted)
-        found = self._by_name.get(key) or self._by_stem.get(key) or []
+        wanted = _fold(_without_query(name).replace("\\", "/")).strip("/")
+        keys = [name_of(wanted)]
+        if uploaded := _UPLOADED.fullmatch(wanted):
+            keys, wanted = list(uploaded.groups()), uploaded[1]
+        found = next(
+            (
+                found
+                for key in keys
+                if (found := self._by_name.get(key) or self._by_stem.get(key) or [])
+            ),
+            [],
+        )
         if not found:
             raise NotFoundError("not a regular file" if self._is_special(name) else "no such file")
         best = _choose(found, parent_of(wanted))
@@ -145,6 +161,11 @@ def _choose(found: list[str], folders: str) -> list[str]:
         if same or not parts:
             scores.setdefault(same, []).append(path)
     return scores[max(scores)] if scores else []
+
+
+def _without_query(name: str) -> str:
+    before, mark, path = name.rpartition(_QUERY)
+    return unquote(path) if mark and before else name
 
 
 def _fold(text: str) -> str:

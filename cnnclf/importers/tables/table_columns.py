@@ -11,6 +11,7 @@ from typing import Any, Final
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.layouts.folder_view import is_image_name
+from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.tables.cell_values import (
     CellError,
     SplitRule,
@@ -39,8 +40,8 @@ _SYNONYMS: Final = {
     "label": (
         "label", "labels", "class_name", "label_name", "category_name", "class", "classes",
         "category", "target", "species", "breed", "breed_name", "diagnosis", "dx", "emotion",
-        "variety", "tag", "tags", "y", "class_id", "class_index", "classid", "label_id", "labelid",
-        "category_id", "finding_labels", "ground_truth", "id",
+        "variety", "tag", "tags", "choice", "y", "class_id", "class_index", "classid", "label_id",
+        "labelid", "category_id", "finding_labels", "ground_truth", "id",
     ),
     "split": (
         "split", "splits", "subset", "partition", "set", "data_set", "dataset", "usage", "phase",
@@ -133,6 +134,8 @@ def choose_columns(
     if names.get("label") == names["path"]:
         del names["label"]
     names = {meaning: names[meaning] for meaning in _SYNONYMS if meaning in names}
+    if "split" not in names and (found := _find_split(table, rows, names)):
+        names["split"] = found
     one_hot: tuple[str, ...] = ()
     if "label" not in names:
         one_hot = _find_one_hot(table, rows, names, options)
@@ -293,6 +296,21 @@ def _find_label(table: Table, rows: Rows, names: Mapping[str, str]) -> str:
         "give it a column named label, or name one with --label-column; a list of images without "
         "labels is for cnnclf predict",
     )
+
+
+def _find_split(table: Table, rows: Rows, names: Mapping[str, str]) -> str:
+    """Return the only column whose cells are nothing but names of splits; "" for none."""
+    found = []
+    for column in table.header:
+        values = {value for value in text_values(rows, column) if value}
+        readings = [read_split_name(value) for value in values]
+        if (
+            column not in names.values()
+            and len({reading.split for reading in readings}) > 1
+            and all(reading.split and not reading.rest for reading in readings)
+        ):
+            found.append(column)
+    return found[0] if len(found) == 1 else ""
 
 
 def _find_class_names(table: Table, rows: Rows, names: Mapping[str, str]) -> list[str]:

@@ -283,3 +283,12 @@ def test_the_folders_of_other_splits_are_named(tmp_path: Path) -> None:
     assert not any("not read" in each for each in read(other)[0].remarks)
     whole, _ = read(tmp_path, "split-folders")
     assert not any("not read" in each for each in whole.remarks)
+
+
+def test_a_folder_of_notes_is_no_class(tmp_path: Path) -> None:
+    put(tmp_path, "images/a/1.png", "images/b/2.png", "meta/train.txt", "meta/classes.json")
+    listing, records = read(tmp_path)
+    assert [record.label for record in records] == ["a", "b"]
+    assert [path for path, _ in listing.unneeded] == ["meta/classes.json", "meta/train.txt"]
+    put(tmp_path / "only", "a/1.txt", "b/2.txt")
+    assert recognize(tmp_path / "only") is not None, "of nothing else they may be anything"

@@ -449,12 +449,25 @@ def tables(place: Path) -> Iterator[str]:
     yield str(place)
 
 
-def test_a_table_in_a_folder_is_offered(tmp_path: Path) -> None:
+def test_the_only_table_in_a_folder_without_classes_is_read(tmp_path: Path) -> None:
     [source] = tables(tmp_path / "data")
+    progress = Silent()
+    report = import_source(source, tmp_path / "out", progress=progress)
+    assert (report.images, report.labels, report.skipped) == (6, ("cat", "dog"), 1)
+    assert "labels.csv lists the labels of the files in train/" in report.reason
+    notes = " ".join(progress.notes)
+    assert "1 image that labels.csv does not list not used, such as test/9.png" in notes
+    assert "test/9.png,not in labels.csv" in (tmp_path / "out" / "skipped.csv").read_text()
+
+
+def test_several_tables_in_a_folder_are_offered(tmp_path: Path) -> None:
+    [source] = tables(tmp_path / "data")
+    (tmp_path / "data" / "other.csv").write_text(rows("id,breed", "{n},{label}"))
     with pytest.raises(DataError) as caught:
         import_source(source, tmp_path / "out", progress=Silent())
     assert "labels.csv looks like the labels of the files in train/" in caught.value.hint
     assert f"cnnclf import {tmp_path}/data/labels.csv" in caught.value.hint
+    assert f"cnnclf import {tmp_path}/data/other.csv" in caught.value.hint
     assert "submission" not in caught.value.hint
 
 
@@ -475,3 +488,67 @@ def test_the_table_of_labels_in_an_archive_is_found_among_others(tmp_path: Path)
             archive.write(path, path.relative_to(source))
     report = import_source(tmp_path / "all.zip", tmp_path / "out", progress=Silent())
     assert (report.images, report.labels) == (6, ("cat", "dog"))
+
+
+def test_a_column_of_split_names_is_that_of_the_splits(tmp_path: Path) -> None:
+    draw(tmp_path, {f"images/{n}.png": "image" for n in range(6)})
+    lines = [
+        f"{'test' if n > 3 else 'training'},gs://bucket/images/{n}.png,{'ab'[n % 2]}"
+        for n in range(6)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(lines))  # as Google's AutoML has it
+    options = ImportConfig(header=False)
+    report = import_source(
+        tmp_path / "list.csv", tmp_path / "out", options=options, progress=Silent()
+    )
+    assert report.labels == ("a", "b")
+    assert sum(report.counts["test"].values()) == 2
+
+
+@pytest.mark.parametrize("kind", ["csv", "list", "tasks"])
+@pytest.mark.parametrize("is_uploaded", [False, True])
+def test_exports_of_label_studio(tmp_path: Path, kind: str, is_uploaded: bool) -> None:
+    draw(tmp_path / "data", {f"photos/my {n}.png": "image" for n in range(6)})
+    place = "/data/upload/7/0123abc{n}-my {n}.png"
+    place = place if is_uploaded else "/data/local-files/?d=photos/my%20{n}.png"
+    found = [(place.format(n=n), "ab"[n % 2]) for n in range(6)]
+    path = tmp_path / "data" / ("export.csv" if kind == "csv" else "export.json")
+    if kind == "csv":
+        table = [f"{image},{n},{label},1" for n, (image, label) in enumerate(found)]
+        path.write_text("\n".join(["image,id,choice,annotator", *table]))
+    elif kind == "list":
+        path.write_text(json.dumps([{"image": i, "id": 1, "choice": label} for i, label in found]))
+    else:
+        empty = {"was_cancelled": True, "result": []}
+        tasks = [
+            {
+                "id": 5,
+                "data": {"text": "note", "image": image},
+                "annotations": [
+                    empty,
+                    {"result": [{"type": "choices", "value": {"choices": [label]}}]},
+                ],
+            }
+            for image, label in found
+        ]
+        tasks.append({"id": 6, "data": {"image": "photos/my 0.png"}, "annotations": [empty]})
+        path.write_text(json.dumps(tasks))
+    for number, source in enumerate((path, tmp_path / "data")):
+        report = import_source(source, tmp_path / f"out{number}", progress=Silent())
+        assert (report.images, report.labels) == (6, ("a", "b"))
+        assert sum(sum(each.values()) for each in report.counts.values()) == 6
+
+
+def test_tasks_that_are_none_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    for content, words in (
+        ([{"data": {"text": "note"}}], "object 1 of .* names no image: text"),
+        (
+            [{"data": {"image": "a.png"}, "annotations": [{}]}],
+            "object 1 of .* no task .*: 'result' is missing",
+        ),
+        ([{"data": {"image": "a.png"}, "annotations": 3}], "object 1 of .* no task"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(DataError, match=words):
+            import_source(path, tmp_path / "out", progress=Silent())
