@@ -75,18 +75,31 @@ def check_writable(path: Path, hint: str = "choose another --out") -> None:
         hint: What to do instead.
 
     Raises:
-        RunError: The directory, or the nearest one above that exists, is closed to the user.
+        RunError: The directory, or the nearest one above that exists, is closed to the user, or it
+            would be below a file.
     """
     whole = path.absolute()
-    # Not Path.is_dir, which raises an error below a folder that may not be entered.
-    place = next(each for each in (whole, *whole.parents) if os.path.isdir(each))  # noqa: PTH112
+    # Not Path.exists, which raises an error below a folder that may not be entered.
+    place = next(each for each in (whole, *whole.parents) if os.path.exists(each))  # noqa: PTH110
+    if not place.is_dir():
+        if place != whole:
+            raise RunError(f"cannot write {path}: {place} is a file, not a directory", hint)
+        place = whole.parent
     own = os.access in os.supports_effective_ids
     if not os.access(place, os.W_OK | os.X_OK, effective_ids=own):
         raise RunError(f"cannot write {path}: {place} is closed to you", hint)
 
 
-def write_error(path: Path, error: OSError) -> CnnclfError:
-    """Return the error that says in one line why a file cannot be written."""
+def write_error(
+    path: Path, error: OSError, hint: str = "choose a writable directory with --out"
+) -> CnnclfError:
+    """Return the error that says in one line why a file cannot be written.
+
+    Args:
+        path: The file or directory.
+        error: Of the system.
+        hint: What to do unless the disk is full.
+    """
     if is_full(error):
         return _full_error(path)
     if error.errno == errno.EFBIG:
@@ -94,10 +107,7 @@ def write_error(path: Path, error: OSError) -> CnnclfError:
             f"the file size limit was reached: cannot write {path}",
             "raise the limit with ulimit -f, or write to another file system",
         )
-    return RunError(
-        f"cannot write {path}: {error.strerror or error}",
-        "choose a writable directory with --out",
-    )
+    return RunError(f"cannot write {path}: {error.strerror or error}", hint)
 
 
 def is_full(error: OSError) -> bool:

@@ -104,7 +104,7 @@ def test_a_run_that_cannot_be_written_is_refused_before_anything_starts(
     assert "TensorFlow" not in result.stderr
 
 
-@pytest.mark.parametrize("name", ["evaluate", "calibrate", "report", "explain"])
+@pytest.mark.parametrize("name", ["evaluate", "calibrate", "report", "explain", "export"])
 def test_nothing_is_computed_for_what_cannot_be_written(
     cli: Cli, tmp_path: Path, close_folder: Close, name: str
 ) -> None:
@@ -113,9 +113,14 @@ def test_nothing_is_computed_for_what_cannot_be_written(
     for folder in (run, *filter(Path.is_dir, run.rglob("*"))):
         close_folder(folder)
         folder.chmod(0o555)
-    more = {"calibrate": [SAMPLES], "evaluate": [SAMPLES], "explain": [SAMPLES / "x"]}.get(name, [])
+    options: dict[str, list[str | Path]] = {
+        "calibrate": [SAMPLES],
+        "evaluate": [SAMPLES],
+        "explain": [SAMPLES / "x"],
+        "export": ["--format", "keras", "--no-verify"],
+    }
     with chdir(run):
-        result = cli(name, run, *more)
+        result = cli(name, run, *options.get(name, []))
     for folder in (run, *filter(Path.is_dir, run.rglob("*"))):
         folder.chmod(0o755)
     assert result.code == ExitCode.CONFIG, result.stderr
@@ -123,6 +128,46 @@ def test_nothing_is_computed_for_what_cannot_be_written(
     assert error.startswith("error: cannot write ")
     assert error.endswith(" is closed to you")
     assert ("--out" in hint) is (name != "calibrate")
+    assert "TensorFlow" not in result.stderr
+
+
+def test_an_export_that_cannot_be_replaced_is_refused(
+    cli: Cli, tmp_path: Path, close_folder: Close
+) -> None:
+    """It is made next to the earlier one, in the folder above."""
+    options = ("--format", "keras", "--no-verify", "--out", tmp_path / "here" / "keras")
+    assert cli("export", SAMPLES.parent / "tiny_run", *options).code == 0
+    close_folder(tmp_path / "here")
+    (tmp_path / "here").chmod(0o555)
+    result = cli("export", SAMPLES.parent / "tiny_run", *options, "--overwrite")
+    assert result.code == ExitCode.CONFIG
+    assert f"{tmp_path / 'here'} is closed to you" in result.stderr
+    assert "TensorFlow" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["describe", "--diagram", "FILE/a.svg"], "another --diagram"),
+        (["convolve", "IMAGE", "--animate", "FILE/a.gif", "--overwrite"], "another --animate"),
+        (["predict", "RUN", "IMAGE", "--copy-to", "FILE/sorted"], "another --copy-to"),
+        (["evaluate", "RUN", "IMAGE", "--out", "FILE/report"], "another --out"),
+        (["tune", "PHOTOS", "--out", "FILE/search"], "--out"),
+        (["sample-data", "FILE/here"], "a directory that does not exist yet"),
+    ],
+)
+def test_a_place_below_a_file_is_refused_with_the_option_that_named_it(
+    cli: Cli, photos: Path, tmp_path: Path, words: list[str], option: str
+) -> None:
+    (tmp_path / "file").touch()
+    names = {"RUN": SAMPLES.parent / "tiny_run", "PHOTOS": photos}
+    names["IMAGE"] = next(photos.glob("x/*.jpg"))
+    given = (names.get(each, each.replace("FILE", str(tmp_path / "file"))) for each in words)
+    result = cli(*given)
+    assert result.code == ExitCode.CONFIG
+    error, hint = result.stderr.splitlines()[-2:]
+    assert error.startswith(f"error: cannot write {tmp_path / 'file'}/")
+    assert option in hint
     assert "TensorFlow" not in result.stderr
 
 

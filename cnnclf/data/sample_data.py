@@ -6,6 +6,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from cnnclf.errors import DataError, UsageError
+from cnnclf.full_disks import check_writable
 from cnnclf.workspaces import remove_leftovers, workspace
 
 _UNFINISHED = "writing"
@@ -20,6 +21,7 @@ def write_sample_data(directory: Path) -> Path:
     Raises:
         UsageError: `directory` is a file or not empty.
         DataError: This installation lacks the images.
+        RunError: It is closed to the user, or below a file.
         OSError: The images cannot be written.
     """
     remove_leftovers(directory, kind=_UNFINISHED)
@@ -44,6 +46,7 @@ def write_sample_data(directory: Path) -> Path:
 
 def _check_free(directory: Path) -> None:
     another = "give a directory that does not exist yet, or an empty one"
+    check_writable(directory, another)
     if directory.is_dir():
         if any(directory.iterdir()):
             raise UsageError(f"the directory {directory} is not empty", another)

@@ -65,7 +65,7 @@ def _draw_patches(
             row.append(Tile(to_rgb(patch), title, f"{strongest[index, channel]:.2f}"))
         rows.append(row)
         best[str(channel)] = [images.paths[index] for index in top]
-    size = f"{field.height} x {field.width}"
+    size = f"{field.height}x{field.width}"
     line = (
         f"Per filter of {step.name}, the patches that activate it most in {images.words}, at most"
         f" one per image, cut at its receptive field ({size} pixels; gray lies beyond the image)."

@@ -76,7 +76,7 @@ def draw_maps(
     """Draw maps with one scale of colors for all classes."""
     labels, config = context.network.labels, context.config
     limit = float(np.abs(maps.values).max()) or 1.0
-    places = f"{maps.values.shape[1]} x {maps.values.shape[2]} places"
+    places = f"{maps.values.shape[1]}x{maps.values.shape[2]} places"
     completeness = describe_errors(maps)
     found = [part for part in (completeness, checks.words if checks else "") if part]
     about = f"checks for {labels[subject.classes[0]]} (fill {config.fill}): " if checks else ""

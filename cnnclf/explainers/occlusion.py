@@ -36,7 +36,7 @@ def map_occlusion(
     drops = np.asarray(whole - logits, np.float64).T.reshape(-1, len(down), len(across))
     return ClassMaps(
         drops,
-        f"how much the logit falls when a window of {_size_of(down)} x {_size_of(across)} pixels "
+        f"how much the logit falls when a window of {_size_of(down)}x{_size_of(across)} pixels "
         f"(smaller at the edge) is replaced ({config.fill})",
     )
 

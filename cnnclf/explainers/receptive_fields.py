@@ -84,8 +84,8 @@ def explain_receptive_field(context: ExplainContext, subject: Subject) -> Explan
         field = find_field(context.network, step)
         side = measure_side(values)
         center = step.output.shape[1] // 2, step.output.shape[2] // 2
-        theory = "the whole image" if field.is_whole else f"{field.height} x {field.width}"
-        caption = f"field {theory}, effective {side} x {side}"
+        theory = "the whole image" if field.is_whole else f"{field.height}x{field.width}"
+        caption = f"field {theory}, effective {side}x{side}"
         limit = float(values.max()) or 1.0
         drawn = frame(overlay(image, values, limit=limit), field.box(*center))
         tiles[0].append(Tile(drawn, step.name, caption))

@@ -50,7 +50,7 @@ def map_rise(
     return ClassMaps(
         np.stack(small).astype(np.float64),
         "mean probability while the place is visible minus while it is hidden;"
-        f" {config.masks:,} masks of {_CELLS} x {_CELLS} cells, fill {config.fill}, seed"
+        f" {config.masks:,} masks of {_CELLS}x{_CELLS} cells, fill {config.fill}, seed"
         f" {config.seed}",
     )
 

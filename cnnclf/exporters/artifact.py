@@ -37,7 +37,7 @@ from cnnclf.files import (
     staging_directory,
     write_json_atomic,
 )
-from cnnclf.full_disks import reporting_full_disk
+from cnnclf.full_disks import check_writable, reporting_full_disk
 from cnnclf.inference.bundles import BUNDLE_VERSION, hash_files, without_training
 from cnnclf.inference.calibration_data import FIELD, can_compare, load_calibration, save_calibration
 from cnnclf.inference.classifier import Classifier
@@ -115,10 +115,12 @@ def check_place(target: Path) -> None:
     """Check that an artifact, verified or rejected, can be written to a directory.
 
     Raises:
-        RunError: It contains anything but an earlier artifact, or it is a mount point or the
-            current directory.
+        RunError: It contains anything but an earlier artifact, is closed to the user, or is a
+            mount point or the current directory.
     """
     check_replaceable(target)
+    check_writable(target)
+    check_writable(follow_link(target).parent)  # where it is made
     for place in (target, _name_rejected(target)):
         if place.exists():
             _check_ours(place)

@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path, PurePath
@@ -24,6 +24,7 @@ from cnnclf.images.sound_files import SOUND_SUFFIXES
 from cnnclf.importers.walk import Walk
 from cnnclf.names import count_of, name_some
 from cnnclf.prediction.path_lists import ByteStream, read_list
+from cnnclf.prediction.path_set import PathSet
 from cnnclf.prediction.patterns import has_wildcard, join_names, match_pattern
 from cnnclf.prediction.sharding import Shard
 from cnnclf.progress import Progress, Silent
@@ -145,8 +146,11 @@ class ImageInputs:
         search = _Search(self.excluded, self.sort_at_once, self.kind, named=named)
         missing: list[Found] = []
         has_found = False
+        # A pattern may match what another input finds, too; only a list may name a file twice.
+        seen = PathSet() if len(inputs) > 1 and any(map(has_wildcard, inputs)) else None
         for item in inputs:
-            for found in search.expand(item, self.stdin):
+            results = search.expand(item, self.stdin)
+            for found in results if seen is None or _is_list(item) else _take_new(results, seen):
                 if found is PAUSE:
                     # Before the first path there is nothing to process.
                     yield from [found] if has_found else []
@@ -178,6 +182,13 @@ class ImageInputs:
         if repeats := len(self.inputs) - len(kept):
             self.progress.note(f"{count_of(repeats, 'path')} given more than once: labeled once")
         return list(kept.values())
+
+
+def skip_done(found: Iterable[Found], done: PathSet) -> Iterator[Found]:
+    """Skip the paths that are done, each as often as it is in the set; removes them from it."""
+    for item in found:
+        if item is PAUSE or not done.take(item.path):
+            yield item
 
 
 class _Search:
@@ -325,6 +336,15 @@ class _Search:
                 not self._excluded.isdisjoint((real, *real.parents)),
             )
         return self._excluded_cache[1]
+
+
+def _take_new(found: Iterable[Found], seen: PathSet) -> Iterator[Found]:
+    """Skip what was found before, however it is spelled; remembers the rest."""
+    for each in found:
+        path = os.path.abspath(each.path)  # noqa: PTH100
+        if path not in seen:
+            seen.add(path)
+            yield each
 
 
 def _is_list(item: str) -> bool:

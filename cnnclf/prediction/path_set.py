@@ -5,11 +5,8 @@ Decision 0011 compares it with Python's own set and with SQLite.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
 
 import numpy as np
-
-from cnnclf.prediction.inputs import PAUSE, Found
 
 _KEY_BYTES = 16
 _MIN_NEW = 1 << 15
@@ -73,13 +70,6 @@ class PathSet:
         keys = np.concatenate([self._keys[self._is_present], new])
         keys.sort()
         self._keys, self._is_present = keys, np.ones(len(keys), np.bool_)
-
-
-def skip_done(found: Iterable[Found], done: PathSet) -> Iterator[Found]:
-    """Skip the paths that are done, each as often as it is in the set; removes them from it."""
-    for item in found:
-        if item is PAUSE or not done.take(item.path):
-            yield item
 
 
 def _hash(path: str) -> bytes:

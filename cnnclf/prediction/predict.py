@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 from cnnclf.errors import DeviceError
 from cnnclf.full_disks import write_error
-from cnnclf.prediction.inputs import Found, ImageInputs
+from cnnclf.prediction.inputs import Found, ImageInputs, skip_done
 from cnnclf.prediction.label_pipeline import ImageClassifier, PredictOptions, iter_batches
 from cnnclf.prediction.new_files import FolderWatch
-from cnnclf.prediction.path_set import skip_done
 from cnnclf.prediction.placing import Placer
 from cnnclf.prediction.rows import Prediction, RowWriter
 from cnnclf.prediction.stage_times import STAGES, StageClock

@@ -10,6 +10,8 @@ from cnnclf.full_disks import write_error
 from cnnclf.names import natural_key
 from cnnclf.runs.run_directory import RunDirectory, list_entries
 
+REMOVE_HINT = "check the owner and mode of what is there"
+
 
 @dataclass(frozen=True)
 class RunRow:
@@ -62,7 +64,7 @@ def describe_run(run: RunDirectory) -> RunRow:
 
 
 def remove_run(run: RunDirectory) -> list[str]:
-    """Remove the files of a run, and its directory if nothing else is in it.
+    """Remove the files of a run, and its directory, unless it holds more or is the current one.
 
     Returns:
         The names of what is not of the run, which stays.
@@ -73,8 +75,11 @@ def remove_run(run: RunDirectory) -> list[str]:
     try:
         run.clear()
         left = sorted(entry.name for entry in run.path.iterdir())
-        if not left:
-            run.path.rmdir()
+        place = run.path.resolve()
+        if not left and place != Path.cwd():  # where a shell would be left in a deleted directory
+            place.rmdir()
+            if run.path.is_symlink():
+                run.path.unlink()
     except OSError as error:
-        raise write_error(run.path, error) from error
+        raise write_error(run.path, error, REMOVE_HINT) from error
     return left

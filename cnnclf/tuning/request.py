@@ -189,6 +189,19 @@ def prepare_search(
     return request, plan
 
 
+def check_final(dataset: Dataset) -> None:
+    """Refuse to evaluate a winner on test if there is no such split.
+
+    Raises:
+        DataError: There is none.
+    """
+    if not len(dataset.manifest.select("test")):
+        raise DataError(
+            f"{dataset.place} has no test split for --final",
+            "remove --final, or import again: cnnclf import SOURCE --split 0.7,0.15,0.15",
+        )
+
+
 def _check_possible(request: SearchRequest, dataset: Dataset, *, source: str) -> None:
     """Refuse a space whose settings always contradict each other."""
     sampler, problem = EvolutionSampler(request.space, request.config.seed), ""

@@ -25,7 +25,7 @@ from cnnclf.tuning.halving import FAILED, Halving, Job, choose_rungs
 from cnnclf.tuning.leaderboard import SearchResult, TrialRow, write_result
 from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
-from cnnclf.tuning.request import SearchRequest
+from cnnclf.tuning.request import SearchRequest, check_final
 from cnnclf.tuning.samplers import build_sampler
 from cnnclf.tuning.search_directory import BUSY, BUSY_HINT, TRIALS
 from cnnclf.tuning.search_figures import Mark
@@ -373,10 +373,13 @@ def run_search(
         CnnclfError: As `Search.run` does.
         DataError: The dataset has no test split, or is missing.
     """
+    dataset = load_dataset(request.dataset) if final else None
+    if dataset is not None:
+        check_final(dataset)
     result = Search(directory, request, progress, ray=ray, track=track).run()
-    if final:
-        dataset = load_dataset(request.dataset)
+    write_result(result)
+    if dataset is not None:
         test = evaluate_trial(result.run, dataset, split="test", progress=progress)
         result = replace(result, test=test)
-    write_result(result)
+        write_result(result)
     return result

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import list_target
-from cnnclf.full_disks import write_error
+from cnnclf.full_disks import check_writable, write_error
 from cnnclf.names import name_some
 from cnnclf.runs.run_directory import RunDirectory, list_entries
-from cnnclf.runs.run_listing import remove_run
+from cnnclf.runs.run_listing import REMOVE_HINT, remove_run
 from cnnclf.runs.run_lock import describe_holder, is_held, remove_lock
 from cnnclf.runs.run_names import OWNED, REPORT_FILE, SEARCH_FILE, UNFINISHED
 from cnnclf.tuning.leaderboard import (
@@ -50,9 +50,10 @@ def check_new_search(path: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         UsageError: It is not empty; with `overwrite`, it holds no search.
-        RunError: It is a file, cannot be read, or its search is still running.
+        RunError: It is a file, cannot be read or made, or its search is still running.
     """
     entries = list_target(path)
+    check_writable(path)
     if SEARCH_FILE not in entries:
         if entries:
             raise UsageError(
@@ -93,7 +94,7 @@ def clear_search(path: Path) -> None:
             (path / name).unlink(missing_ok=True)
         remove_lock(path)
     except OSError as error:
-        raise write_error(path, error) from error
+        raise write_error(path, error, REMOVE_HINT) from error
 
 
 def _check_trials(path: Path) -> None:

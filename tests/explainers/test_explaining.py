@@ -1,6 +1,7 @@
 """Every view of the table on the tiny run and on every preset; files, classes and bad input."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,10 @@ def test_every_view_of_a_nested_backbone(open_model: OpenModel) -> None:
     explained = list(explain_images(context, [draw_noise(context)], request=request))
     assert sorted(each.view for each in explained) == sorted(row.name for row in VIEWS)
     assert not [each.error for each in explained if each.error]
-    fields = next(each for each in explained if each.view == "receptive-field").scores["layers"]
+    drawn = next(each for each in explained if each.view == "receptive-field")
+    fields = drawn.scores["layers"]
+    assert drawn.summary.startswith("stem_conv: 3x3, effective ")
+    assert not [each.summary for each in explained if re.search(r"\d x \d", each.summary)]
     assert [fields[0]["layer"], fields[0]["theoretical"]] == ["stem_conv", 3]
     evidence = next(each for each in explained if each.view == "evidence")
     assert evidence.scores["completeness_errors"][0] < 1e-5

@@ -111,6 +111,19 @@ def test_what_is_named_beside_the_folder_above_it_is_found_once(here: Path) -> N
     assert find("d/a2", "d/.h", "d/notes.txt") == ["d/a2/4.jpg", "d/.h/5.jpg", "d/notes.txt"]
 
 
+def test_what_a_pattern_and_another_input_match_is_found_once(here: Path) -> None:
+    touch("d/a/1.jpg", "d/a/2.png", "d/3.jpg", "d/4.jpg")
+    assert find("d/*.jpg", "d") == ["d/3.jpg", "d/4.jpg", "d/a/1.jpg", "d/a/2.png"]
+    assert find("d/**/*.jpg", str(here / "d/3.jpg"), "d/a", "d/[34].jpg") == [
+        "d/3.jpg",
+        "d/4.jpg",
+        "d/a/1.jpg",
+        "d/a/2.png",
+    ]
+    assert find("d/3*", "-", stdin=b"d/3.jpg\nd/3.jpg\n") == ["d/3.jpg"] * 3, "as the list says"
+    assert ImageInputs(["d/*.jpg", "d"]).count(threading.Event()) == 4
+
+
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on posix only")
 def test_names_that_are_no_text_are_found(here: Path) -> None:
     Path("d").mkdir()

@@ -16,9 +16,8 @@ import pytest
 
 from cnnclf.errors import DeviceError, ExitCode, MissingPackageError, RunError, UsageError
 from cnnclf.prediction import parquet
-from cnnclf.prediction.inputs import PAUSE, Found
+from cnnclf.prediction.inputs import PAUSE, Found, skip_done
 from cnnclf.prediction.job import PredictionJob, write_job
-from cnnclf.prediction.path_set import skip_done
 from cnnclf.prediction.row_file import FILE_FORMATS, check_row_file, open_rows, settle_finished
 from cnnclf.prediction.rows import Prediction, RowColumns
 from cnnclf.prediction.sharding import Shard

@@ -44,10 +44,11 @@ def calibrate_command(
         _show_promise(result, result.promise)
     else:
         _show_offers(result, config.confidence)
-    _show_stored(result)
+    predict = shlex.join(["cnnclf", "predict", str(run), "photos/"])
+    _show_stored(result, predict)
     out.json(result.to_dict())
     if result.promise is not None:
-        out.hint(f"label images with it: cnnclf predict {shlex.quote(str(run))} photos/")
+        out.hint(f"label images with it: {predict}")
     elif result.offers:
         best = result.offers[-1].target
         out.hint(f"store one: cnnclf calibrate {shlex.quote(str(run))} --precision {best:g}")
@@ -69,17 +70,17 @@ def _show_promise(result: "CalibratedModel", promise: "Promise") -> None:
     )
 
 
-def _show_stored(result: "CalibratedModel") -> None:
+def _show_stored(result: "CalibratedModel", predict: str) -> None:
     sizes = [f"{each.method} {each.size:.2f}" for each in result.sets]
     if result.promise is not None or result.offers:
         out.line()
     out.pairs(
         "",
         {
-            "sets of 0.95": f"{', '.join(sizes)} labels on average: predict --sets 0.95"
+            "sets of 0.95": f"{', '.join(sizes)} labels on average: {predict} --sets 0.95"
             if sizes
             else "need 19 images",
-            "familiarity": "a column of predict: predict --unknown-by both"
+            "familiarity": f"a column of predict: {predict} --unknown-by both"
             if result.has_index
             else "no index of training images",
             "bundle": result.bundle,

@@ -116,15 +116,22 @@ def remove_command(
     A run that is still training is refused, and files that are not of the run stay. A damaged run
     can be removed, too; it counts as the worst one.
     """
-    rows = [_describe(_open_row(path)) for path in runs]
+    paths: dict[Path, Path] = {}
+    for path in runs:  # one that is given twice must not be kept and removed
+        paths.setdefault(path.resolve(), path)
+    rows = [_describe(_open_row(path)) for path in paths.values()]
     rows.sort(key=_rank, reverse=True)
     doomed = rows[keep_best:]
+    for row in doomed:
+        if row["status"] == RunStatus.RUNNING:  # refused before anything is removed
+            RunDirectory(Path(row["run"])).check_ended()
     names = ", ".join(row["run"] + " (damaged)" * bool(row["problem"]) for row in doomed)
     if doomed and not out.confirm(f"remove {count_of(len(doomed), 'run')}: {names}?", yes=yes):
         out.note("nothing was removed")
         return ExitCode.OK
     for row in doomed:
         left = remove_run(RunDirectory(Path(row["run"])))
+        out.line(f"removed {row['run']}")
         if left:
             out.warn(f"{row['run']} stays: it also holds {name_some(left)}")
     out.json(
@@ -133,8 +140,6 @@ def remove_command(
             "kept": [row["run"] for row in rows[:keep_best]],
         }
     )
-    for row in doomed:
-        out.line(f"removed {row['run']}")
     return ExitCode.OK
 
 
@@ -162,7 +167,7 @@ def export_command(
     for run in directories:
         if events := find_events(run, to):
             again = f"to write it again, first: rm -r {shlex.quote(str(events))}"
-            out.note(f"{run.path} is in {events} already; {again}")
+            out.note(f"{run.path} is in {events} already, or another run of its name; {again}")
             continue
         export_run(run, to, progress=out.progress())
         exported.append(run.path)

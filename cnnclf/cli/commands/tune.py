@@ -64,7 +64,8 @@ def tune_command(
     ] = None,
     track: Track = None,
     final: Annotated[
-        bool, option("--final", "At the end, evaluate the winner on the test split.")
+        bool,
+        option("--final", "After the minutes, evaluate the winner on the test split."),
     ] = False,
     dry_run: Annotated[
         bool, option("--dry-run", "Show the space and the time of a trial, and stop.")
@@ -107,6 +108,7 @@ def tune_command(
             command="finetune" if finetune else "train",
             space=space,
             fix=tuple(fix or ()),
+            final=final,
         )
         if dry_run:
             _show_space(request, plan)
@@ -152,17 +154,20 @@ def _prepare(
     command: str,
     space: Path | None,
     fix: tuple[str, ...],
+    final: bool,
 ) -> "tuple[SearchRequest, AnyPlan]":
     """Open the dataset and check everything that was typed, before anything is trained."""
     from cnnclf.data.checks import check_trainable
     from cnnclf.tuning.recipes import RECIPES
-    from cnnclf.tuning.request import prepare_search
+    from cnnclf.tuning.request import check_final, prepare_search
     from cnnclf.tuning.space import load_space
 
     config, _ = load_config(options=given, kind=TuneConfig)
     _, origins = load_config(assignments=fix, kind=RECIPES[command].kind)
     searched = None if space is None else load_space(space)
     data = open_source(source)
+    if final:
+        check_final(data)
     for warning in check_trainable(data, uneven="--fix training.balance=weights compensates"):
         out.warn(warning)
     with blaming_options({} if searched else origins):

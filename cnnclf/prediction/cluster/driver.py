@@ -24,9 +24,8 @@ from cnnclf.prediction.cluster.parts import Parts
 from cnnclf.prediction.cluster.ray_data import ChunkStream, Pool
 from cnnclf.prediction.cluster.worker import ChunkResult, ComputeOptions, WorkOrder
 from cnnclf.prediction.cluster.worker_counts import Watch, watching
-from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs
+from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs, skip_done
 from cnnclf.prediction.label_pipeline import PredictOptions
-from cnnclf.prediction.path_set import skip_done
 from cnnclf.prediction.predict import counting
 from cnnclf.prediction.rows import RowWriter
 from cnnclf.prediction.summary import PredictSummary, SoFar

@@ -39,6 +39,9 @@ def test_without_a_promise_it_shows_what_can_be_promised(cli: Cli, run: Path) ->
     assert "what can be promised at 95 % confidence" in result.stdout
     assert "100.0 % (92.1 to 100.0)" in result.stdout
     assert "--precision 0.8" in result.stderr
+    predict = f"cnnclf predict {run} photos/"
+    assert f"{predict} --sets 0.95" in result.stdout
+    assert f"{predict} --unknown-by both" in result.stdout
     assert read_bundle(run)["threshold"] == before["threshold"]
 
 

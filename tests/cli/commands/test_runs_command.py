@@ -1,4 +1,5 @@
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,32 @@ def test_remove_keeps_the_best_and_what_is_not_of_the_run(cli: Cli, runs: Path) 
     assert sorted(path.name for path in runs.iterdir()) == ["x_or_o-10", "x_or_o-2"]
     assert [path.name for path in (runs / "x_or_o-10").iterdir()] == ["notes.txt"]
     assert "notes.txt" in result.stderr
+
+
+def test_a_run_that_is_given_twice_is_one(cli: Cli, runs: Path) -> None:
+    (runs / "link").symlink_to("x_or_o-2")
+    paths = [runs / name for name in ("x_or_o-2", "x_or_o-1", "link", "x_or_o-1")]
+    result = cli("runs", "remove", *paths, "--keep-best", 1, "--yes")
+    assert result.code == 0, result.stderr
+    assert sorted(path.name for path in runs.iterdir()) == ["link", "x_or_o-10", "x_or_o-2"]
+    assert result.stdout == f"removed {runs / 'x_or_o-1'}\n"
+    assert cli("runs", "remove", runs / "link", "--yes").code == 0
+    assert [path.name for path in runs.iterdir()] == ["x_or_o-10"]
+
+
+def test_the_current_directory_stays_empty(cli: Cli, runs: Path) -> None:
+    with chdir(runs / "x_or_o-1"):
+        result = cli("runs", "remove", ".", "--yes")
+    assert (result.code, result.stdout) == (0, "removed .\n")
+    assert list((runs / "x_or_o-1").iterdir()) == []
+
+
+def test_nothing_is_removed_beside_a_run_that_is_training(cli: Cli, runs: Path) -> None:
+    training = create_run(runs / "training")
+    with holding_run(training.path):
+        result = cli("runs", "remove", runs / "x_or_o-1", training.path, "--yes")
+    assert result.code == 4
+    assert (runs / "x_or_o-1").exists()
 
 
 def test_remove_asks_and_refuses_what_is_training_or_no_run(cli: Cli, runs: Path) -> None:

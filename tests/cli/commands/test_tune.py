@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from cnnclf.config import ImportConfig
+from cnnclf.errors import RunError
 from cnnclf.files import read_json
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import TrainPlan
@@ -172,6 +174,27 @@ def test_final_evaluates_the_winner_on_test(
     assert "0.9000 (45 of 50)" in result.stdout
     assert evaluated == [directory / "trials" / "000"]
     assert player.epochs > 0
+
+
+def test_final_is_refused_without_a_test_split_and_loses_no_result(
+    cli: Cli, tmp_path: Path, dataset: Path, player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ImportConfig(split=(0.8, 0.2, 0.0))
+    import_source(Path("sample_data/x_or_o"), tmp_path / "xo", options=options, progress=Silent())
+    directory = tmp_path / "search"
+    result = cli("tune", tmp_path / "xo", "--final", "--out", directory)
+    assert result.code == 3
+    assert "has no test split for --final" in result.stderr
+    assert not directory.exists()
+
+    def fail(*_: object, **__: object) -> str:
+        raise RunError("cannot be evaluated")
+
+    monkeypatch.setattr(search, "evaluate_trial", fail)
+    words = ["--fix", "training.epochs=18", "--trials", "2", "--seeds", "1", "-o", directory]
+    assert cli("tune", dataset, *words, "--final").code == 4
+    assert player.epochs > 0
+    assert read_json(directory / "result.json")["test"] is None
 
 
 @pytest.mark.parametrize(
