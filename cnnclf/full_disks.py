@@ -91,7 +91,7 @@ def check_writable(path: Path, hint: str = "choose another --out") -> None:
 
 
 def write_error(
-    path: Path, error: OSError, hint: str = "choose a writable directory with --out"
+    path: Path, error: OSError, *, hint: str = "choose a writable directory with --out"
 ) -> CnnclfError:
     """Return the error that says in one line why a file cannot be written.
 

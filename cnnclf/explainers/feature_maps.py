@@ -10,6 +10,7 @@ from cnnclf.explainers.explainer import ExplainContext, Explanation, Subject
 from cnnclf.explainers.first_filters import draw_filters
 from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
 from cnnclf.explainers.map_figure import describe_subject, to_rgb
+from cnnclf.names import join_sides
 
 _MOST, _COLUMNS, _SIDE = 47, 8, 75
 
@@ -34,7 +35,7 @@ def explain_feature_maps(context: ExplainContext, subject: Subject) -> Explanati
     rows = [tiles[at : at + _COLUMNS] for at in range(0, len(tiles), _COLUMNS)]
     count = f"{len(shown)} of {len(order)}" if len(shown) < len(order) else f"all {len(order)}"
     how = "strongest first" if config.sort == "activation" else "by index"
-    size = " x ".join(map(str, values.shape[:2]))
+    size = join_sides(values.shape[:2])
     beside = ", each right of its filter" if filters is not None else ""
     return Explanation(
         rows=rows,

@@ -134,6 +134,7 @@ class Importer(NamedTuple):
             source of this format in it, or None. None for formats that are not looked for there.
         describe_state: Yields texts that change when the content of the source does, so that a
             cached import can be used again; None means the sizes and times of the files of a path.
+        names_files: Whether a source that is a file names images in others, which may come later.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Importer(NamedTuple):
     unpacks: bool = False
     find_inside: Callable[[Source, ImportConfig], Source | None] | None = None
     describe_state: Callable[[Source], Iterator[str]] | None = None
+    names_files: bool = False
 
 
 def path_importer(
@@ -153,6 +155,7 @@ def path_importer(
     read: Callable[[Path, ImportJob], Listing],
     unpacks: bool = False,
     is_inside: bool = False,
+    names_files: bool = False,
 ) -> Importer:
     """Make the row of an importer of files or folders, whose functions take paths.
 
@@ -175,6 +178,7 @@ def path_importer(
         read_source,
         unpacks=unpacks,
         find_inside=find_inside if is_inside else None,
+        names_files=names_files,
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from cnnclf.bounded import check_regular
@@ -18,7 +19,7 @@ from cnnclf.images.formats import SUFFIXES
 from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
 from cnnclf.importers.formats.tables import METADATA, TABLE, find_split_tables
-from cnnclf.importers.importer import Importer, read_classes_file
+from cnnclf.importers.importer import Importer, ImportJob, read_classes_file
 from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS, find_layout
 from cnnclf.importers.layouts.folder_view import LIST_SUFFIXES
 from cnnclf.importers.pipeline import run_import
@@ -26,7 +27,7 @@ from cnnclf.importers.source import Source
 from cnnclf.importers.tables.beside import find_tables
 from cnnclf.importers.walk import Walk
 from cnnclf.names import suggest
-from cnnclf.progress import Progress
+from cnnclf.progress import Progress, Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import CHECKPOINTS, RECORD_FILE
 
@@ -262,6 +263,8 @@ def _find_place(
         states = importer.describe_state(source)
     else:
         states = iter(()) if resolved is None else _describe_files(resolved, progress)
+        if importer.names_files and resolved is not None and resolved.is_file():
+            states = chain(states, _describe_named(importer, source, options))
     for text in states:
         _add(key, text)
     name = safe_name((resolved or Path(source.text)).stem, fallback="source")
@@ -278,6 +281,15 @@ def _describe_files(path: Path, progress: Progress) -> Iterator[str]:
             yield below
             yield _describe_file(path / below)
             task.advance()
+
+
+def _describe_named(importer: Importer, source: Source, options: ImportConfig) -> Iterator[str]:
+    """Yield the path, size and time of each image that a file names and that is there."""
+    listing = importer.read(source, ImportJob(Path(), options, Silent()))
+    listing.empty = listing.skipped.clear  # reported by the import
+    for record in listing.records:
+        yield record.path
+        yield _describe_file(listing.root / record.path)
 
 
 def _describe_file(path: Path) -> str:

@@ -164,8 +164,7 @@ def read_changes(
         DataError: The file cannot be read, contradicts itself or is of another dataset.
         UsageError: The file has findings, and nothing says which of them to act on.
     """
-    rows = _read_rows(path)
-    header = rows[0].keys() if rows else ()
+    header, rows = _read_rows(path)
     _check_dataset(path, rows, directory)
     if "decision" in header:
         if drop or relabel:
@@ -174,10 +173,10 @@ def read_changes(
                 "omit them, or give findings.csv",
             )
         return _read_decisions(path, rows, repeated=_find_repeated(directory))
-    if rows and not {"check", "path"} <= set(header):
+    if not {"check", "path"} <= set(header):
         raise DataError(
             f"expected the columns path and decision, or those of findings.csv, in {path}; "
-            f"it has {name_some(list(header))}",
+            f"it has {name_some(header) or 'none'}",
             "export decisions.csv from check.html, or give the findings.csv of cnnclf check --out",
         )
     if least and not (drop or relabel):
@@ -276,14 +275,16 @@ def _find_rows(finding: Mapping[str, str], repeated: _Repeated) -> Iterable[int 
     return same[1:] if sides[0] == sides[1] else same
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the names of the columns and the rows."""
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             first = file.readline()
             file.seek(0)
             # Spreadsheet programs of many countries write semicolons.
             delimiter = max(",;\t", key=first.count)
-            rows = list(csv.DictReader(file, restval="", delimiter=delimiter))
+            reader = csv.DictReader(file, restval="", delimiter=delimiter)
+            rows, header = list(reader), list(reader.fieldnames or ())
     except (OSError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read {path}: {reason}", "give a decisions.csv") from error
@@ -291,7 +292,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         raise DataError(
             f"{path} is no table: a line has more cells than the first one", "export it again"
         )
-    return rows
+    return header, rows
 
 
 def _check_dataset(path: Path, rows: list[dict[str, str]], directory: Path) -> None:

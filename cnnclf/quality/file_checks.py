@@ -17,12 +17,15 @@ from cnnclf.quality.finding import Case
 # Reasons of the import, by their first words, after the lines of a table.
 _LINE: Final = re.compile(r"lines? \d+(?: and \d+)?: ")
 _UNNEEDED: Final = re.compile(
-    r"not in a class folder|an image without a label|not listed in |beside "
+    r"not in a class folder|(?:an image|images) without a label|not listed in |beside |masks or |"
+    r"not a folder of a split|the link leads back|the split .* is not in --splits|"
+    r".* holds the folders of .* again"
 )
+_FILE: Final = re.compile(r"the folder cannot be read|damaged after|.* samples before it were read")
 _MISSING: Final = re.compile(r"no such file|the link leads nowhere")
 _ROW: Final = re.compile(
     r"has |its text |the (?:label|split|group|path) |label |no (?:label|image)|give the file |"
-    r"is not (?:a )?JSON|fits more than one file"
+    r"is not (?:a )?JSON|fits more than one file|the sample "
 )
 
 _GRAY_MODES = ("1", "L", "LA", "I", "F")
@@ -70,7 +73,8 @@ def _sort_reason(name: str, reason: str) -> str:
         return "missing"
     if _ROW.match(plain):
         return "row"
-    return "file" if PurePosixPath(name).suffix.lower() in SUFFIXES else ""
+    is_file = PurePosixPath(name).suffix.lower() in SUFFIXES or _FILE.match(plain)
+    return "file" if is_file else ""
 
 
 def find_skipped_folders(evidence: Evidence) -> Iterator[Case]:

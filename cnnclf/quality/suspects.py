@@ -36,7 +36,7 @@ class Judgement:
     Args:
         probabilities: float32 [N, K], of a classifier that has not seen the image; NaN if there are
             no features of it.
-        accuracy: Fraction of the images whose label is the most probable one.
+        accuracy: Fraction of the images whose label is the most probable one; NaN if there is none.
         repeats: How often folds were drawn.
     """
 
@@ -80,9 +80,13 @@ def cross_validate_labels(
 
     Returns:
         The mean over several drawings of folds, as many as make the ranking stable. In each, labels
-        that the other folds contradict are no longer learned from the second time.
+        that the other folds contradict are no longer learned from the second time. With fewer than
+        two units there is nothing to learn from, and all is NaN.
     """
     rows = np.flatnonzero(features.known)
+    if len(np.unique(units[rows])) < 2:
+        unknown = np.full((len(classes), int(classes.max()) + 1), np.nan, np.float32)
+        return Judgement(unknown, float("nan"), 0)
     names, labels = np.unique(classes[rows], return_inverse=True)
     x = _reduce(np.concatenate([each[rows] for each in features], axis=1))
     total = np.zeros((len(rows), len(names)), np.float32)

@@ -81,5 +81,5 @@ def remove_run(run: RunDirectory) -> list[str]:
             if run.path.is_symlink():
                 run.path.unlink()
     except OSError as error:
-        raise write_error(run.path, error, REMOVE_HINT) from error
+        raise write_error(run.path, error, hint=REMOVE_HINT) from error
     return left

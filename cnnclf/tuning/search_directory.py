@@ -94,7 +94,7 @@ def clear_search(path: Path) -> None:
             (path / name).unlink(missing_ok=True)
         remove_lock(path)
     except OSError as error:
-        raise write_error(path, error, REMOVE_HINT) from error
+        raise write_error(path, error, hint=REMOVE_HINT) from error
 
 
 def _check_trials(path: Path) -> None:

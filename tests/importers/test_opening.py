@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,25 @@ def test_a_source_is_imported_once(source: Path, cache: Path) -> None:
     [note] = again.notes
     assert "unchanged" in note
     assert imports(cache) == 1
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.json"])
+def test_files_that_a_table_names_may_come_later(source: Path, cache: Path, name: str) -> None:
+    table = source.parent / name
+    pairs = {
+        f"photos/{each.parent.name}/{each.name}": each.parent.name for each in source.glob("*/*")
+    }
+    pairs["photos/late.png"] = "late"
+    rows = "path,label\n" + "".join(f"{path},{label}\n" for path, label in pairs.items())
+    table.write_text(json.dumps(pairs) if name.endswith("json") else rows)
+    count = len(open_dataset(table, progress=Silent()))
+    assert len(open_dataset(table, progress=Silent())) == count
+    assert imports(cache) == 1
+    (source.parent / "notes.txt").touch()  # not named
+    open_dataset(table, progress=Silent())
+    assert imports(cache) == 1
+    shutil.copy(next(source.glob("*/*")), source / "late.png")
+    assert len(open_dataset(table, progress=Silent())) == count + 1
 
 
 def test_the_same_source_by_another_path_is_the_same(

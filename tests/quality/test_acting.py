@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from cnnclf.data.manifest import load_dataset
+from cnnclf.errors import DataError
 from cnnclf.quality.acting import ChangeRequest, change_dataset
 from cnnclf.quality.check_evidence import Networks
 from tests.importers.drawing import Listener
@@ -27,3 +30,13 @@ def test_new_labels_say_how_far_their_judge_can_be_trusted(tmp_path: Path) -> No
         note.startswith("label-suspects: judged by a classifier that agrees with ")
         for note in heard.notes
     )
+
+
+def test_decisions_without_any_change_nothing(tmp_path: Path) -> None:
+    DrawnSet(tmp_path / "drawn").import_into(tmp_path / "dataset")
+    table = tmp_path / "decisions.csv"
+    table.write_text("path,decision,label\n")
+    assert change_dataset(tmp_path / "dataset", ChangeRequest(table), progress=Listener()) is None
+    table.write_text("")
+    with pytest.raises(DataError, match="expected the columns path and decision"):
+        change_dataset(tmp_path / "dataset", ChangeRequest(table), progress=Listener())

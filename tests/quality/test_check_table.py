@@ -10,6 +10,7 @@ import pytest
 from cnnclf.config import CheckConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.progress import Silent
+from cnnclf.quality import file_checks
 from cnnclf.quality.check_evidence import NO_NETWORKS, Networks
 from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.checking import QualityReport, check_dataset
@@ -152,3 +153,27 @@ def test_crops_are_found_by_their_features(tmp_path: Path) -> None:
     assert leaks[0].message.startswith("features of a network agree by 1.000")
     by_features = [each.path for each in found if each.message.startswith("features of")]
     assert by_features == ["planted.png"]  # equal features by accident, and no crop
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "kind"),
+    [
+        ("masks/1.png", "masks or annotations of the images beside them", ""),
+        ("extra/1.png", "not a folder of a split", ""),
+        ("test/1.png", "images without a label", ""),
+        ("test/1.png", "an image without a label", ""),
+        ("a/a/1.png", "a/a holds the folders of a again, with the same file names", ""),
+        ("1.png", "line 7: the split 'b' is not in --splits", ""),
+        ("1.png", "line 7: the split 'b' is not train, val or test", "row"),
+        ("0.tar/key", "the sample has no label (cls, json or txt)", "row"),
+        ("closed", "the folder cannot be read: Permission denied", "file"),
+        ("a.parquet", "damaged after 7 rows: x", "file"),
+        ("1.png", "line 7: no such file", "missing"),
+        ("1.png", "not a supported image: text", "file"),
+        ("notes.txt", "not a supported image: text", ""),
+    ],
+)
+def test_what_the_import_skipped_without_a_loss_is_no_error(
+    name: str, reason: str, kind: str
+) -> None:
+    assert file_checks._sort_reason(name, reason) == kind

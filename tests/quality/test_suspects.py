@@ -32,6 +32,16 @@ def test_a_label_without_any_probability_is_more_suspicious_than_a_second_choice
     assert np.isnan(margins[3])
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_nothing_is_judged_where_there_is_nothing_to_learn_from(known: bool) -> None:
+    last = np.full((6, 8), known, np.float16)
+    features = NetworkFeatures(last, last[:, :0])
+    given = np.arange(6, dtype=np.int32) % 2
+    found = cross_validate_labels(features, given, units=np.zeros(6, np.int64))
+    assert np.isnan(found.accuracy)
+    assert find_suspects(found, given) == []
+
+
 def test_replaced_labels_come_first() -> None:
     rng = np.random.default_rng(0)
     truth = np.arange(300) % 3

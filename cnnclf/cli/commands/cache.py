@@ -81,7 +81,7 @@ def clear_command(
         try:
             entry.remove()
         except OSError as error:
-            raise write_error(entry.paths[0], error, "check its owner and mode") from error
+            raise write_error(entry.paths[0], error, hint="check its owner and mode") from error
     out.json({"directory": cache_dir(), "removed": [_fields(entry) for entry in entries]})
     out.line(f"removed {count_of(len(entries), 'entry')} with {size}")
     return ExitCode.OK

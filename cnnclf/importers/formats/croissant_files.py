@@ -184,4 +184,5 @@ CROISSANT: Final = path_importer(
     "Croissant description of a table or a set of files that are here, or a folder with one",
     recognize=recognize_croissant,
     read=read_croissant,
+    names_files=True,
 )

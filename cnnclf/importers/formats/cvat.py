@@ -65,4 +65,5 @@ CVAT: Final = path_importer(
     recognize=recognize_cvat,
     read=read_cvat,
     is_inside=True,
+    names_files=True,
 )

@@ -1,17 +1,21 @@
 """JSON documents of labels: COCO with one category per image, a list of objects, or a map."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from cnnclf.bounded import parse_json, read_bytes
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
+from cnnclf.importers.formats.tables import list_rows
 from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
 from cnnclf.importers.layouts.folder_view import is_image_name
-from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
+from cnnclf.importers.source import Source
+from cnnclf.importers.tables.cell_values import as_label, as_text
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
-from cnnclf.importers.tables.table_columns import name_columns, require_folder
+from cnnclf.importers.tables.table_columns import require_folder
+from cnnclf.importers.tables.text_table import Table, TableRow
 from cnnclf.names import count_of, name_some
 
 _MAX_BYTES: Final = 512 << 20
@@ -36,8 +40,31 @@ def read_json(source: Path, job: ImportJob) -> Listing:
         DataError: It is no such document, or its images have several labels.
     """
     source = source / _LABELS_NAME if source.is_dir() else source
-    pairs, unlabeled, kind = _read_pairs(source)
+    document = _read_document(source)
+    is_list = isinstance(document, list) and all(isinstance(row, dict) for row in document)
+    if is_list and document and not all(map(_is_task, document)):
+        keys = dict.fromkeys(key for row in document for key in row)
+        return list_rows(
+            _Objects(source, "", tuple(keys), objects=document), Source.of(source), job=job
+        )
+    pairs, unlabeled, kind = _read_pairs(source, document)
     return list_pairs(source, pairs, unlabeled=unlabeled, kind=kind, job=job)
+
+
+@dataclass(frozen=True)
+class _Objects(Table):
+    """A list of objects, whose keys are columns."""
+
+    objects: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """Return what `header` has the names of."""
+        return "keys"
+
+    def rows(self) -> Iterator[tuple[int, TableRow]]:
+        """Yield each object with its number, from 1."""
+        yield from enumerate(self.objects, start=1)
 
 
 def list_pairs(
@@ -48,6 +75,9 @@ def list_pairs(
     Raises:
         DataError: Images have several labels.
     """
+    pairs = {name: list(filter(None, map(str.strip, labels))) for name, labels in pairs.items()}
+    unlabeled = [*unlabeled, *(name for name, labels in pairs.items() if not labels)]
+    pairs = {name: labels for name, labels in pairs.items() if labels}
     several = {name: labels for name, labels in pairs.items() if len(labels) > 1}
     if several and not job.options.first_label:
         name, labels = next(iter(several.items()))
@@ -81,14 +111,17 @@ def _records(pairs: Pairs, index: FileIndex, listing: Listing) -> Iterator[Recor
             listing.lose(name, str(error), label=labels[0])
 
 
-def _read_pairs(source: Path) -> tuple[Pairs, list[str], str]:
-    """Return the labels of each image, the images without one, and what kind of document it is."""
+def _read_document(source: Path) -> Any:
     try:
-        document = parse_json(read_bytes(source, max_bytes=_MAX_BYTES))
+        return parse_json(read_bytes(source, max_bytes=_MAX_BYTES))
     except OSError as error:
         raise DataError(f"cannot read {source}: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{source} is not JSON: {error}") from error
+
+
+def _read_pairs(source: Path, document: Any) -> tuple[Pairs, list[str], str]:
+    """Return the labels of each image, the images without one, and what kind of document it is."""
     if isinstance(document, dict) and all(isinstance(document.get(key), list) for key in _KEYS):
         return _read_coco(source, document)
     if isinstance(document, dict) and isinstance(document.get("labels"), dict):
@@ -99,10 +132,8 @@ def _read_pairs(source: Path) -> tuple[Pairs, list[str], str]:
     if document and is_map:
         pairs = {name: [as_label(as_text("label", label))] for name, label in document.items()}
         return pairs, [], "a map from file to label"
-    if isinstance(document, list) and document and all(isinstance(row, dict) for row in document):
-        if all(isinstance(row.get("data"), dict) for row in document):
-            return _read_tasks(source, document)
-        return _read_objects(source, document)
+    if isinstance(document, list) and document and all(map(_is_task, document)):
+        return _read_tasks(source, document)
     raise DataError(
         f"{source} is neither a COCO document, nor a list of objects with path and label, nor a "
         "map from file to label",
@@ -143,6 +174,10 @@ def _read_coco(source: Path, document: dict[str, Any]) -> tuple[Pairs, list[str]
     return pairs, [name for name in names.values() if name not in pairs], "a COCO document"
 
 
+def _is_task(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("data"), dict)
+
+
 def _read_tasks(source: Path, document: list[Any]) -> tuple[Pairs, list[str], str]:
     """Read the tasks of Label Studio: an image, and annotations whose results are choices."""
     pairs: Pairs = {}
@@ -173,32 +208,10 @@ def _read_tasks(source: Path, document: list[Any]) -> tuple[Pairs, list[str], st
     return pairs, unlabeled, "tasks of Label Studio with choices"
 
 
-def _read_objects(source: Path, document: list[Any]) -> tuple[Pairs, list[str], str]:
-    columns = name_columns(list(dict.fromkeys(key for row in document for key in row)))
-    if not {"path", "label"} <= columns.keys():
-        raise DataError(
-            f"the objects in {source} have no keys for path and label: {', '.join(document[0])}",
-            "name them path and label",
-        )
-    pairs: Pairs = {}
-    unlabeled = []
-    for number, row in enumerate(document, start=1):
-        try:
-            name = as_text("path", row.get(columns["path"]))
-            label = as_label(as_text("label", row.get(columns["label"])))
-        except CellError as error:
-            raise DataError(f"object {number} of {source}: {error}") from error
-        if not label:
-            unlabeled.append(name)
-        elif label not in pairs.setdefault(name, []):
-            pairs[name].append(label)
-    spoken = ", ".join(f"{name!r} as {meaning}" for meaning, name in columns.items())
-    return pairs, unlabeled, f"a list of objects with {spoken}"
-
-
 JSON_LABELS: Final = path_importer(
     "json",
     "JSON with labels: COCO, a list of objects, or a map from file to label",
     recognize=recognize_json,
     read=read_json,
+    names_files=True,
 )

@@ -28,7 +28,7 @@ from cnnclf.importers.formats.npz_arrays import NpzArray, array_key, find_arrays
 from cnnclf.importers.importer import ImportJob, Listing, path_importer
 from cnnclf.importers.source import Source
 from cnnclf.importers.walk import list_visible
-from cnnclf.names import natural_key
+from cnnclf.names import count_of, natural_key
 
 
 def recognize_npz(source: Path) -> str | None:
@@ -65,6 +65,13 @@ def read_npz(source: Path, job: ImportJob) -> Listing:
     listing.remarks += [f"labels of {images.key}: {labels.key}" for _, images, labels in pairs]
     if rule.text:
         listing.remarks.append(rule.text)
+    used = {array.key for _, *both in pairs for array in both}
+    listing.warnings += [
+        f"{key} has no array of labels with a name like it: its {count_of(array.count, 'image')} "
+        "are not used"
+        for key, array in arrays.items()
+        if key not in used and _IMAGE_WORDS.fullmatch(_split_and_word(key)[1])
+    ]
     return listing
 
 

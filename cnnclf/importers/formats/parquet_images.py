@@ -7,7 +7,7 @@ in the metadata of the schema, under the key "huggingface".
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,16 @@ from cnnclf.importers.formats.tables import list_rows
 from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
-from cnnclf.importers.tables.cell_values import CellError, as_label, as_text
+from cnnclf.importers.tables.cell_values import (
+    CellError,
+    SplitRule,
+    UnnamedSplitError,
+    as_label,
+    as_text,
+    find_split_rule,
+    report_given_splits,
+    text_values,
+)
 from cnnclf.importers.tables.table_columns import name_columns
 from cnnclf.importers.tables.text_table import Table, TableRow
 from cnnclf.importers.walk import Walk
@@ -63,7 +72,10 @@ def read_parquet(source: Path, job: ImportJob) -> Listing:
         return _list_paths(opened, job)
     listing = Listing(root=job.unpack_dir, unpacked=True)
     listing.total = sum(file.metadata.num_rows for _, file in opened)
-    rows = _Rows(*_describe_parts(opened, listing, job.options), listing)
+    image, label, parts = _describe_parts(opened, listing, job.options)
+    others = _find_others(parts, (image, label), options=job.options)
+    listing.remarks += [f"read {column!r} as {meaning}" for meaning, column in others.names.items()]
+    rows = _Rows(image, label, parts, others, listing)
     listing.records = rows.records(SampleWriter(source, job.unpack_dir))
     return listing
 
@@ -92,7 +104,7 @@ class _ParquetTable(Table):
         """Yield each row with its number, from 1."""
         number = 0
         try:
-            for batch in self.file.iter_batches(_TABLE_ROWS):
+            for batch in self.file.iter_batches(_TABLE_ROWS, columns=list(self.header)):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
@@ -160,22 +172,74 @@ def _describe_parts(
     return image, label, parts
 
 
+@dataclass(frozen=True)
+class _Others:
+    """The columns besides those of images and labels: their names by meaning, split and group."""
+
+    names: dict[str, str]
+    rule: SplitRule | None
+
+
+def _find_others(parts: list[_Part], used: tuple[str, str], *, options: ImportConfig) -> _Others:
+    """Find the columns of splits, unless the names of files tell them, and of groups.
+
+    Raises:
+        DataError: There is no column of a given name.
+    """
+    known = {each.name: each for part in parts for each in part.file.schema_arrow}
+    texts = [
+        name
+        for name, each in known.items()
+        if name not in used and (_is_text(each) or "int" in str(each.type))
+    ]
+    given = {"split": options.split_column, "group": options.group_column}
+    for meaning, column in given.items():
+        if column is not None and column not in known:
+            raise DataError(
+                f"--{meaning}-column {column}: {parts[0].path} has no such column",
+                f"it has {name_some(list(known))}",
+            )
+    names = {k: v for k, v in name_columns(texts).items() if k in given}
+    if any(map(_split_of, parts)):
+        names.pop("split", None)
+    names |= {meaning: column for meaning, column in given.items() if column is not None}
+    rule = None
+    if "split" in names:
+        column = names["split"]
+        part = next(each for each in parts if column in each.file.schema_arrow.names)
+        table = _ParquetTable(part.path, "", (column,), file=part.file)
+        rule = find_split_rule(column, text_values(table.sample(), column), given=options.splits)
+        if rule is None:
+            del names["split"]
+    return _Others(names, rule)
+
+
+def _split_of(part: _Part) -> str:
+    """Return the split that the name of a file tells; "" for none."""
+    return read_split_name(_PART.sub("", part.path.stem)).split
+
+
 @dataclass
 class _Rows:
     image: str
     label: str
     parts: list[_Part]
+    others: _Others
     listing: Listing
+    named: set[str] = field(default_factory=set)
+    unnamed: Counter[str] = field(default_factory=Counter)
 
     def records(self, writer: SampleWriter) -> Iterator[Record]:
         """Yield the rows that have an image and a label; the others are lost."""
         used: set[str] = set()
         with writer:
             for part in self.parts:
-                split = read_split_name(_PART.sub("", part.path.stem)).split
-                number = 0
+                split, number = _split_of(part), 0
+                known = part.file.schema_arrow.names
+                more = [name for name in self.others.names.values() if name in known]
+                columns = list(dict.fromkeys((self.image, self.label, *more)))
                 try:
-                    for batch in part.file.iter_batches(_ROWS, columns=[self.image, self.label]):
+                    for batch in part.file.iter_batches(_ROWS, columns=columns):
                         for row in batch.to_pylist():
                             number += 1
                             record = self._record(row, part, number, split=split, writer=writer)
@@ -184,6 +248,9 @@ class _Rows:
                                 yield record
                 except (OSError, ValueError) as error:  # pyarrow's errors are these
                     self.listing.lose(part.path.name, f"damaged after {number} rows: {error}")
+        self.listing.warnings += report_given_splits(
+            self.others.rule, named=self.named, unnamed=self.unnamed
+        )
         if self.listing.labels is not None:
             self.listing.labels = tuple(name for name in self.listing.labels if name in used)
 
@@ -194,10 +261,25 @@ class _Rows:
         try:
             label = _find_label(row[self.label], part.names)
             content, name = _image_of(row[self.image])
+            group = self._text(row, "group")
+            split = self._read_split(row) or split
+        except UnnamedSplitError as error:
+            self.unnamed[error.split] += 1
+            self.listing.unneeded.append((f"{part.path.name}:{number}", str(error)))
+            return None
         except CellError as error:
             self.listing.lose(f"{part.path.name}:{number}", str(error), label=label)
             return None
-        return writer.write(content, name=name, label=label, split=split)
+        return replace(writer.write(content, name=name, label=label, split=split), group=group)
+
+    def _text(self, row: dict[str, Any], meaning: str) -> str:
+        column = self.others.names.get(meaning)
+        return "" if column is None else as_text(meaning, row.get(column))
+
+    def _read_split(self, row: dict[str, Any]) -> str:
+        text = self._text(row, "split")
+        self.named.add(as_label(text).casefold())
+        return "" if self.others.rule is None else self.others.rule.read(text)
 
 
 def _find_label(value: object, names: tuple[str, ...] | None) -> str:

@@ -1,6 +1,7 @@
 """Tables whose cells are pixels: one column per pixel (MNIST), or all of them in one cell (FER)."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,7 +21,14 @@ from cnnclf.importers.formats.arrays import (
     unpack_parts,
 )
 from cnnclf.importers.importer import ImportJob, Listing, path_importer
-from cnnclf.importers.tables.cell_values import CellError, as_label, as_text, readable
+from cnnclf.importers.tables.cell_values import (
+    CellError,
+    UnnamedSplitError,
+    as_label,
+    as_text,
+    readable,
+    report_given_splits,
+)
 from cnnclf.importers.tables.table_columns import find_named_split, name_columns, spoken_header
 from cnnclf.importers.tables.text_table import (
     TABLE_SUFFIXES,
@@ -106,6 +114,8 @@ def read_pixel_table(source: Path, job: ImportJob) -> Listing:
     ]
     listing = unpack_parts(source, parts, names=content.labels, job=job)
     listing.skipped += content.faults
+    listing.unneeded += content.unneeded
+    listing.warnings += content.warnings
     listing.remarks.append(f"{source.name}: read {content.label_column!r} as label")
     if content.split_column:
         listing.remarks.append(f"{source.name}: read {content.split_column!r} as split")
@@ -123,6 +133,8 @@ class _Content:
         classes: Class index by row that can be used.
         splits: Split by row, index into `_SPLITS`; -1 for a row that cannot be used.
         faults: (place, reason) of the rows that cannot be used.
+        unneeded: Likewise of those of splits that --splits does not name.
+        warnings: About --splits.
     """
 
     label_column: str
@@ -131,6 +143,8 @@ class _Content:
     classes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     splits: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
     faults: list[tuple[str, str]] = field(default_factory=list)
+    unneeded: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def indices(self) -> dict[str, npt.NDArray[np.int64]]:
         """Return the class indices of each split that has rows."""
@@ -205,6 +219,7 @@ def _read_labels(layout: _PixelLayout, job: ImportJob) -> _Content:
     names = job.read_classes()
     seen: dict[str, int] = {}
     classes, splits = bytearray(), bytearray()
+    values, unnamed = set[str](), Counter[str]()
     for line, row in table.rows():
         try:
             if isinstance(row, str):
@@ -212,14 +227,21 @@ def _read_labels(layout: _PixelLayout, job: ImportJob) -> _Content:
             label = as_label(readable(as_text("label", row.get(content.label_column))))
             if not label:
                 raise CellError("has no label")
-            split = rule.read(str(row.get(content.split_column, ""))) if rule else ""
+            text = readable(as_text("split", row.get(content.split_column))) if rule else ""
+            values.add(as_label(text).casefold())
+            split = rule.read(text) if rule else ""
             layout.numbers(row)
         except CellError as error:
-            content.faults.append((f"{table.path.name}:{line}", f"line {line}: {error}"))
+            found = content.faults
+            if isinstance(error, UnnamedSplitError):
+                unnamed[error.split] += 1
+                found = content.unneeded
+            found.append((f"{table.path.name}:{line}", f"line {line}: {error}"))
             splits += b"\xff"
             continue
         classes += np.int64(seen.setdefault(_name(label, names), len(seen))).tobytes()
         splits.append(_SPLITS.index(split))
+    content.warnings = report_given_splits(rule, named=values, unnamed=unnamed)
     order = list(names) if names else sorted(seen, key=natural_key)
     place = np.array([order.index(label) for label in seen], np.int64)
     content.labels = tuple(order)
@@ -258,7 +280,7 @@ def _label_column(table: TextTable, others: list[str], options: ImportConfig) ->
 def _blocks(layout: _PixelLayout, content: _Content, split: str) -> Any:
     """Return a function that yields the images of a split, some at a time."""
     wanted = _SPLITS.index(split)
-    faulty = {place for place, _ in content.faults}
+    faulty = {place for place, _ in (*content.faults, *content.unneeded)}
     size = block_length(math.prod(layout.shape))
 
     def blocks() -> Iterator[Pixels]:

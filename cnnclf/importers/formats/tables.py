@@ -20,6 +20,7 @@ from cnnclf.importers.tables.cell_values import (
     as_label,
     as_text,
     readable,
+    report_given_splits,
 )
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
@@ -32,7 +33,6 @@ from cnnclf.importers.tables.table_columns import (
 )
 from cnnclf.importers.tables.text_table import TABLE_SUFFIXES, Table, looks_like_text, open_table
 from cnnclf.importers.walk import list_visible
-from cnnclf.names import count_of, name_some
 from cnnclf.progress import Silent
 
 METADATA: Final = "metadata"
@@ -231,16 +231,9 @@ class _Reader:
         self._report()
 
     def _report(self) -> None:
-        if self.unnamed:
-            self.listing.warnings.append(
-                f"{count_of(self.unnamed.total(), 'row')} of splits that --splits does not name "
-                f"skipped: {name_some(list(self.unnamed))}"
-            )
-        rule = self.columns.rule
-        if rule and rule.is_given and (missing := rule.known.keys() - self.named):
-            self.listing.warnings.append(
-                f"--splits: no row has the split {name_some(sorted(missing))}"
-            )
+        self.listing.warnings += report_given_splits(
+            self.columns.rule, named=self.named, unnamed=self.unnamed
+        )
         if copies := self.known.describe_copies():
             self.listing.remarks.append(f"{self.table.path.name}: {copies}")
         if self.converted:
@@ -318,4 +311,5 @@ TABLE: Final = Importer(
     recognize_table,
     read_table,
     find_inside=_find_inside,
+    names_files=True,
 )

@@ -2,11 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cnnclf.importers.layouts.split_words import read_split_name, settle_eval
+from cnnclf.names import count_of, name_some
 
 _WHOLE: Final = re.compile(r"([+-]?\d+)\.0+")
 _TRUE: Final = frozenset({"1", "1.0", "t", "true", "y", "yes"})
@@ -135,6 +136,27 @@ def find_split_rule(
     read = {value: read_split_name(value).split for value in seen}
     known = {value: settle_eval(split, read.values()) for value, split in read.items() if split}
     return SplitRule(known) if known else None
+
+
+def report_given_splits(
+    rule: SplitRule | None, *, named: Collection[str], unnamed: Counter[str]
+) -> list[str]:
+    """Report what --splits and the rows of a table do not have in common.
+
+    Args:
+        rule: What the cells mean; None without a split column.
+        named: The values of all rows, in lower case.
+        unnamed: The rows of other splits by value, which were skipped.
+    """
+    warnings = []
+    if unnamed:
+        warnings.append(
+            f"{count_of(unnamed.total(), 'row')} of splits that --splits does not name skipped: "
+            f"{name_some(list(unnamed))}"
+        )
+    if rule and rule.is_given and (missing := rule.known.keys() - set(named)):
+        warnings.append(f"--splits: no row has the split {name_some(sorted(missing))}")
+    return warnings
 
 
 def find_separator(column: str, labels: Iterable[str]) -> str | None:

@@ -82,6 +82,16 @@ def test_without_splits(tmp_path: Path, x: str, y: str) -> None:
     assert [(r.label, r.split) for r in records] == [("1", ""), ("0", ""), ("1", "")]
 
 
+def test_images_without_labels_are_named(tmp_path: Path) -> None:
+    x, y = images(4, 8, 8), np.arange(4) % 2
+    path = save(tmp_path / "a.npz", x_train=x, y_train=y, x_test=images(3, 8, 8))
+    listing, records = read(path)
+    assert len(records) == 4
+    [warning] = listing.warnings
+    assert warning.startswith("x_test has no array of labels")
+    assert "its 3 images are not used" in warning
+
+
 def test_arrays_without_names(tmp_path: Path) -> None:
     _, records = read(save(tmp_path / "a.npz", X, Y))
     assert [record.label for record in records] == ["1", "0", "1"]

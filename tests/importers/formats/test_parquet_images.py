@@ -67,6 +67,44 @@ def test_a_folder_as_on_the_hub(tmp_path: Path) -> None:
     assert counts == [8, 4, 4]
 
 
+def split_rows() -> list[dict[str, Any]]:
+    names = ("train", "train", "dev", "dev", "test", "test")
+    return [
+        row | {"split": name, "patient": f"p{n // 2}", "size": 1.5}
+        for n, (row, name) in enumerate(zip(rows(), names, strict=True))
+    ]
+
+
+def test_columns_of_splits_and_groups_are_read(tmp_path: Path) -> None:
+    report = read(write(tmp_path / "x.parquet", split_rows()), tmp_path)
+    assert [sum(report.counts[each].values()) for each in ("train", "val", "test")] == [2, 2, 2]
+    assert load_dataset(tmp_path / "data").manifest.groups == ["p0", "p0", "p1", "p1", "p2", "p2"]
+
+
+def test_names_of_files_come_before_a_column_of_splits(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "train.parquet", split_rows())
+    write(tmp_path / "set" / "test.parquet", rows())
+    report = read(tmp_path / "set", tmp_path)
+    assert sum(report.counts["test"].values()) == 6
+    report = import_source(
+        tmp_path / "set",
+        tmp_path / "again",
+        options=ImportConfig(split_column="split", splits="train=train,val=dev"),
+        progress=Silent(),
+    )
+    assert sum(report.counts["val"].values()) == 2
+    assert any(
+        "2 rows of splits that --splits does not name skipped: test" in each
+        for each in report.warnings
+    )
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--group-column patient: .* has no such column") as caught:
+        read(write(tmp_path / "x.parquet", rows()), tmp_path, group_column="patient")
+    assert caught.value.hint == "it has image, label"
+
+
 def test_text_labels_and_bare_bytes(tmp_path: Path) -> None:
     content = [{"photo": png(), "species": "ab"[n % 2], "score": 0.5} for n in range(6)]
     report = read(write(tmp_path / "x.parquet", content, names=None), tmp_path)

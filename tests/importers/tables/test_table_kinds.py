@@ -266,6 +266,14 @@ KINDS = {
         labels=("0", "1"),
         options={"header": False, "format": "pixel-table"},
     ),
+    "pixels, splits that are not named": Kind(
+        pixel_rows("label,pixels,Usage", ("0", "1") * 6, tuple("aaaabbbbcccc")),
+        labels=("0", "1"),
+        images=8,
+        splits=(2, 2, 4),  # val from train
+        options={"splits": "train=a,test=b,val=d"},
+        says=("4 rows of splits that --splits does not name skipped: c", "no row has the split d"),
+    ),
     "pixels, a bad row": Kind(
         pixel_rows("label,pixels", ("0", "1") * 3) + "0,1 2 3\n1," + "300 " * 16 + "\n",
         labels=("0", "1"),
@@ -284,6 +292,28 @@ KINDS = {
     "a list of objects": Kind(
         json.dumps([{"file": f"{n}.png", "class": ("cat", "dog")[n % 2]} for n in range(6)]),
         name="labels.json",
+    ),
+    "a list of objects with splits and groups": Kind(
+        json.dumps(
+            [
+                {"path": f"{n}.png", "label": ("cat", "dog")[n % 2], "split": split, "group": split}
+                for n, split in enumerate(("train", "train", "val", "val", "test", "test"))
+            ]
+        ),
+        name="labels.json",
+        splits=(2, 2, 2),
+        says=("read the keys 'path' as path, 'label' as label, 'split' as split",),
+    ),
+    "a list of objects with columns that are named": Kind(
+        json.dumps([{"a": f"{n}.png", "b": ("cat", "dog")[n % 2], "c": "x"} for n in range(6)]),
+        name="labels.json",
+        options={"path_column": "a", "label_column": "b"},
+    ),
+    "a map with an empty label": Kind(
+        json.dumps({f"{n}.png": ("cat", "dog", "cat", "dog", "cat", "")[n] for n in range(6)}),
+        name="labels.json",
+        images=5,
+        says=("1 image without a label, not used: 5.png",),
     ),
     "a map": Kind(
         json.dumps({f"{n}.png": ("cat", "dog")[n % 2] for n in range(6)}), name="labels.json"
