@@ -17,6 +17,7 @@ from cnnclf.explainers.first_filters import draw_filters
 from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
 from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.map_figure import describe_subject, to_rgb
+from cnnclf.names import join_sides
 
 _ROWS, _COLUMNS, _BARS = 6, 4, 7
 _WORDS = {
@@ -38,7 +39,7 @@ def explain_layers(context: ExplainContext, subject: Subject) -> Explanation:
     steps = [step for row in rows for step in row]
     tensors = [*(step.output for step in steps), graph.logits]
     *values, _ = graph.compute(tensors, subject.pixels[None])
-    image = Tile(to_rgb(subject.pixels), "the image", _shape_words(subject.pixels.shape))
+    image = Tile(to_rgb(subject.pixels), "the image", join_sides(subject.pixels.shape))
     tiles: list[list[Tile | None]] = []
     arrays: dict[str, npt.NDArray[np.float32]] = {}
     found = iter(values)
@@ -101,7 +102,7 @@ def _draw(step: GraphStep, maps: npt.NDArray[np.float32], channel: int) -> Tile:
     kind = _WORDS.get(step.kind, step.kind)
     if step.kind in {"Activation", "ReLU"}:
         kind = _describe_activation(step, activation)
-    caption = f"{step.name}, {_shape_words(maps.shape)}; {values.min():.2f} to {values.max():.2f}"
+    caption = f"{step.name}, {join_sides(maps.shape)}; {values.min():.2f} to {values.max():.2f}"
     return Tile(colors, f"{kind}, ch. {channel}" if step.is_convolution else kind, caption)
 
 
@@ -138,7 +139,3 @@ def _draw_contributions(context: ExplainContext, subject: Subject) -> tuple[list
     chances = [float(subject.probabilities[index]) for index in subject.classes]
     tiles.append(Tile(draw_bars(names, chances, limit=1), "probabilities", "softmax of the logits"))
     return tiles, line
-
-
-def _shape_words(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

@@ -33,6 +33,7 @@ from cnnclf.importers.tables.table_columns import (
 )
 from cnnclf.importers.tables.text_table import TABLE_SUFFIXES, Table, looks_like_text, open_table
 from cnnclf.importers.walk import list_visible
+from cnnclf.names import name_some
 from cnnclf.progress import Silent
 
 METADATA: Final = "metadata"
