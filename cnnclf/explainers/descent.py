@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.drawing.canvas import SCALE, Tile
+from cnnclf.errors import DataError
 from cnnclf.explainers.descent_checkpoints import find_checkpoints, read_checkpoints
 from cnnclf.explainers.explainer import ExplainContext, Explanation
 from cnnclf.explainers.training_images import TrainingImages
@@ -50,10 +51,16 @@ def explain_descent(context: ExplainContext) -> Explanation:
 
     Raises:
         RunError: The run has no checkpoints of its way, or they do not fit its network.
+        DataError: The images are of other classes.
     """
     model = context.network.graph.original
     epochs, path = read_checkpoints(find_checkpoints(context.network), model)
     images = context.training_images()
+    if (images.class_indices[:_IMAGES] < 0).any():
+        raise DataError(
+            "the loss needs images of the classes of the network, and the dataset has others",
+            "give that of the training: --data DATASET",
+        )
     moves, rng = path - path[-1], np.random.default_rng(context.config.seed)
     drawn = [_draw_direction(_split(path[-1], model), rng) for _ in range(2)]
     slices = [

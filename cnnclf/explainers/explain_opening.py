@@ -77,6 +77,7 @@ def _open_images(
     return sample_images(
         dataset,
         classifier.input_spec,
+        labels=classifier.labels,
         count=config.samples,
         seed=config.seed,
         progress=progress,

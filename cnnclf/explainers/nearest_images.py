@@ -19,6 +19,7 @@ from cnnclf.explainers.training_images import TrainingImages
 from cnnclf.files import atomic_path
 
 _SHOWN, _COLUMNS, _BATCH = 9, 5, 32
+_OTHER = "a class that the network lacks"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,24 +38,23 @@ def explain_nearest(context: ExplainContext, subject: Subject) -> Explanation:
     features, _ = compute_features(context.network, subject.pixels[None])
     similarity = gallery.features @ features[0]
     is_same_image = (gallery.images.pixels == subject.pixels).all(axis=(1, 2, 3))
-    order = np.argsort(-similarity + 3.0 * is_same_image, kind="stable")[:_SHOWN]
+    order = np.argsort(-similarity, kind="stable")
+    order = order[~is_same_image[order]][:_SHOWN]
     predicted = int(np.argmax(subject.probabilities))
     tiles: list[Tile | None] = [Tile(to_rgb(subject.pixels), "the image")]
     neighbors = []
     for index in order:
-        label = int(gallery.images.class_indices[index])
-        answer = int(gallery.answers[index])
-        is_same = label == predicted
-        right = "" if answer == label else f"; the network says {labels[answer]}"
+        place, answer = int(gallery.images.class_indices[index]), int(gallery.answers[index])
+        label = labels[place] if place >= 0 else _OTHER
+        is_same = place == predicted
+        right = "" if answer == place else f"; the network says {labels[answer]}"
         note = "" if is_same else "another label; "
         caption = f"{note}similarity {similarity[index]:.3f}{right}"
-        tiles.append(
-            Tile(to_rgb(gallery.images.pixels[index]), labels[label], caption, marked=not is_same)
-        )
+        tiles.append(Tile(to_rgb(gallery.images.pixels[index]), label, caption, marked=not is_same))
         neighbors.append(
             {
                 "path": gallery.images.paths[index],
-                "label": labels[label],
+                "label": label,
                 "predicted": labels[answer],
                 "similarity": float(similarity[index]),
             }

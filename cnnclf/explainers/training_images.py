@@ -9,8 +9,9 @@ import numpy.typing as npt
 from cnnclf.augmentation.preview import choose_rows
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
-from cnnclf.errors import ImageError
+from cnnclf.errors import DataError, ImageError
 from cnnclf.images.input_spec import InputSpec
+from cnnclf.names import count_of
 from cnnclf.progress import Progress
 
 
@@ -20,7 +21,7 @@ class TrainingImages:
 
     Args:
         pixels: uint8 [n, H, W, C].
-        class_indices: int [n].
+        class_indices: int [n], in the labels of the network; -1 for classes that it lacks.
         paths: n paths, as in the manifest.
         total: Number of training images of the dataset.
     """
@@ -39,19 +40,26 @@ class TrainingImages:
 
 
 def sample_images(
-    dataset: Dataset, spec: InputSpec, *, count: int, seed: int, progress: Progress
+    dataset: Dataset,
+    spec: InputSpec,
+    *,
+    labels: Sequence[str],
+    count: int,
+    seed: int,
+    progress: Progress,
 ) -> TrainingImages:
     """Decode training images, about as many of each class.
 
     Args:
         dataset: Its train split is used.
         spec: The input of the network.
+        labels: Of the network.
         count: Number of images at most.
         seed: Random seed.
         progress: Receives warnings about images that cannot be decoded.
 
     Raises:
-        DataError: There are no training images.
+        DataError: There are no training images, or none of them can be decoded.
     """
     rows = dataset.select_split("train")
     chosen = choose_rows(dataset, rows, seed=seed)[:count]
@@ -66,10 +74,16 @@ def sample_images(
                 except ImageError:
                     continue  # `pixels` has reported it
             task.advance(len(chosen[start : start + 32]))
-    manifest = dataset.manifest
+    if not decoded:
+        raise DataError(
+            f"none of {count_of(len(chosen), 'training image')} of {dataset.place} can be decoded",
+            "restore them, or give others: --data DATASET",
+        )
+    manifest, known = dataset.manifest, {label: index for index, label in enumerate(labels)}
+    indices = np.array([known.get(label, -1) for label in dataset.labels], np.int64)
     return TrainingImages(
-        np.stack(decoded) if decoded else np.zeros((0, *spec.shape), np.uint8),
-        np.asarray(manifest.class_indices[good], np.int64),
+        np.stack(decoded),
+        indices[manifest.class_indices[good]],
         [str(manifest.paths[row]) for row in good],
         len(rows),
     )

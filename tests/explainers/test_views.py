@@ -264,7 +264,7 @@ def test_a_training_image_is_nearest_to_itself_and_not_shown(small: ExplainConte
     images = small.training_images()
     explanation = explain_nearest(small, make_subject(small, images.pixels[3]))
     assert explanation.arrays["similarity"].argmax() == 3
-    assert "3.png" not in [each["path"] for each in explanation.scores["neighbors"]][:5]
+    assert "3.png" not in [each["path"] for each in explanation.scores["neighbors"]]
     assert "itself is a training image" in explanation.lines[0]
     same = sum(
         each["label"] == explanation.scores["neighbors"][0]["label"]
