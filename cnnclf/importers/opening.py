@@ -112,10 +112,13 @@ def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str
     if splits := find_split_tables(Source(os.fspath(path), path), options):
         names = ", ".join(table.name for table in splits.values())
         return TABLE, f"{names} list the images of {', '.join(splits)}"
-    tables = find_tables(path, options)
-    if len(tables) == 1 and (
-        tables[0].path.stem == METADATA or len(find_layout(path, options).choice.classes) < 2
-    ):
+    try:
+        layout = find_layout(path, options)
+        has_classes = len(layout.choice.classes) > 1
+    except DataError:  # a folder that --splits names is not there; it may be for a table
+        has_classes = False
+    tables = find_tables(path, options, in_folders=not has_classes)
+    if len(tables) == 1 and (tables[0].path.stem == METADATA or not has_classes):
         # The folders do not say what the classes are.
         table = tables[0]
         return table.as_importer(), f"{table.path.name} lists the labels of {table.labeled}"

@@ -582,3 +582,27 @@ def test_tasks_that_are_none_are_named(tmp_path: Path) -> None:
         path.write_text(json.dumps(content))
         with pytest.raises(DataError, match=words):
             import_source(path, tmp_path / "out", progress=Silent())
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "instances.json"])
+def test_a_table_in_a_folder_beside_the_images_is_read(tmp_path: Path, name: str) -> None:
+    data = draw(tmp_path / "data", {f"images/{n}.png": "image" for n in range(6)})
+    (data / "annotations").mkdir()
+    pairs = {f"{n}.png": "ab"[n % 2] for n in range(6)}
+    table = "\n".join(["image,label", *(f"{image},{label}" for image, label in pairs.items())])
+    path = data / "annotations" / name
+    path.write_text(json.dumps(pairs) if path.suffix == ".json" else table)
+    report = import_source(data, tmp_path / "out", progress=Silent())
+    assert (report.images, report.labels) == (6, ("a", "b"))
+    assert f"{name} lists the labels of the files in images/" in report.reason
+    (data / "annotations" / f"other-{name}").write_bytes(path.read_bytes())
+    with pytest.raises(DataError) as caught:
+        import_source(data, tmp_path / "out2", progress=Silent())
+    assert f"cnnclf import {path} --root {data}" in caught.value.hint
+
+
+def test_tables_beside_class_folders_are_about_something_else(tmp_path: Path) -> None:
+    data = draw(tmp_path / "data", {f"images/{n % 2}/{n}.png": "image" for n in range(6)})
+    (data / "meta").mkdir()
+    (data / "meta" / "colors.csv").write_text(rows("id,color", "{n},{label}"))
+    assert import_source(data, tmp_path / "out", progress=Silent()).labels == ("0", "1")
