@@ -1,4 +1,4 @@
-"""JSON documents of labels: COCO with one category per image, a list of objects, or a map."""
+"""JSON documents of labels: COCO, Label Studio, a list of objects, or a map, one label each."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -210,7 +210,7 @@ def _read_tasks(source: Path, document: list[Any]) -> tuple[Pairs, list[str], st
 
 JSON_LABELS: Final = path_importer(
     "json",
-    "JSON with labels: COCO, a list of objects, or a map from file to label",
+    "JSON with labels: COCO, Label Studio, a list of objects, or a map from file to label",
     recognize=recognize_json,
     read=read_json,
     names_files=True,
