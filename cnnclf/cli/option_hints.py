@@ -57,6 +57,7 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "sched": ("schedule", "head-schedule", "tail-schedule"),
     "scheduler": ("schedule", "head-schedule", "tail-schedule"),
     "size": ("image-size",),
+    "format": ("json", "out"),
     "time": ("minutes",),
     "time-limit": ("minutes",),
     "tta": ("views",),

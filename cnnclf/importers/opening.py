@@ -20,7 +20,7 @@ from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
 from cnnclf.importers.formats.tables import METADATA, TABLE, find_split_tables
 from cnnclf.importers.importer import Importer, ImportJob, read_classes_file
-from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS, find_layout
+from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
 from cnnclf.importers.layouts.folder_view import LIST_SUFFIXES
 from cnnclf.importers.pipeline import run_import
 from cnnclf.importers.source import Source
@@ -112,12 +112,7 @@ def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str
     if splits := find_split_tables(Source(os.fspath(path), path), options):
         names = ", ".join(table.name for table in splits.values())
         return TABLE, f"{names} list the images of {', '.join(splits)}"
-    try:
-        layout = find_layout(path, options)
-        has_classes = len(layout.choice.classes) > 1
-    except DataError:  # a folder that --splits names is not there; it may be for a table
-        has_classes = False
-    tables = find_tables(path, options, in_folders=not has_classes)
+    tables, has_classes = find_tables(Source(os.fspath(path), path), options)
     if len(tables) == 1 and (tables[0].path.stem == METADATA or not has_classes):
         # The folders do not say what the classes are.
         table = tables[0]

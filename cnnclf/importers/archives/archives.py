@@ -24,6 +24,7 @@ from cnnclf.importers.archives.unpacking import list_unpacked_folder, name_sourc
 from cnnclf.importers.importer import Importer, ImportJob, Listing, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
+from cnnclf.importers.tables.beside import find_tables
 from cnnclf.importers.walk import list_visible
 from cnnclf.progress import Task
 
@@ -262,6 +263,9 @@ def _find_inside(
             inner = importer.find_inside(here, options) if importer.find_inside else None
             if inner is not None:
                 return inner, importer
+        tables, has_classes = find_tables(here, options)
+        if len(tables) == 1 and not has_classes:
+            return here, tables[0].as_importer()
         folders = [child for child in list_visible(folder) if child.is_dir()]
         if len(folders) != 1 or read_split_name(folders[0].name).split:
             return here, None

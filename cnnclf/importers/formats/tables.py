@@ -167,7 +167,8 @@ def list_rows(
     """
     path, options = table.path, job.options
     table.require_rows()
-    root = require_folder(options.root) if options.root and not source.within else path.parent
+    is_free = source.within is None or options.root in (source.within, *path.parents)
+    root = require_folder(options.root) if options.root and is_free else path.parent
     index = FileIndex(root, within=source.within, split=read_split_name(path.stem).split)
     columns = choose_columns(table, table.sample(), options=options, holds=index.holds)
     classes = job.read_classes() or classes

@@ -13,10 +13,11 @@ from cnnclf.errors import DataError
 from cnnclf.importers.formats.json_labels import JSON_LABELS, read_json
 from cnnclf.importers.formats.tables import SAMPLED, TABLE, keep_known, sample_rows
 from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
+from cnnclf.importers.layouts.folder_layout import find_layout
 from cnnclf.importers.layouts.folder_view import FolderView, is_image_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.text_table import TABLE_SUFFIXES
-from cnnclf.importers.walk import Walk, list_visible
+from cnnclf.importers.walk import Walk, join, list_visible
 from cnnclf.names import count_of
 from cnnclf.progress import Silent
 
@@ -34,11 +35,13 @@ class TableBeside:
         path: The table.
         folder: The folder of the images.
         records: Its first images.
+        within: A folder that no name may lead out of; None for no limit.
     """
 
     path: Path
     folder: Path
     records: list[Record]
+    within: Path | None = None
 
     @property
     def labeled(self) -> str:
@@ -57,7 +60,7 @@ class TableBeside:
     def as_importer(self) -> Importer:
         """Return an importer of the folder that reads this table, and counts what it lacks."""
         importer = TABLE if self.path.suffix.lower() in TABLE_SUFFIXES else JSON_LABELS
-        table = Source(os.fspath(self.path), self.path)
+        table = Source(os.fspath(self.path), self.path, within=self.within)
 
         def read(_: Source, job: ImportJob) -> Listing:
             listing = importer.read(table, _below(self.folder, self.path, job))
@@ -69,10 +72,15 @@ class TableBeside:
     def _count_others(self, listing: Listing, records: Iterator[Record]) -> Iterator[Record]:
         known = set()
         for record in records:
-            known.add(hash(os.path.normpath(record.path)))
+            path = os.path.normpath(record.path)
+            if self.within is not None and path.startswith((os.pardir, os.sep)):
+                listing.lose(record.path, "leads out of the archive", label=record.label)
+                continue
+            known.add(hash(path))
             yield record
+        above = os.path.relpath(self.folder, listing.root)  # of what came out of an archive
         files = filter(is_image_name, Walk(self.folder).all_files())
-        others = [file for file in files if hash(file) not in known]
+        others = [file for file in files if hash(os.path.normpath(join(above, file))) not in known]
         listing.unneeded.extend((file, f"not in {self.path.name}") for file in others)
         if others:
             listing.remarks.append(
@@ -81,41 +89,50 @@ class TableBeside:
             )
 
 
-def find_tables(
-    folder: Path, options: ImportConfig, *, in_folders: bool = False
-) -> list[TableBeside]:
+def find_tables(source: Source, options: ImportConfig) -> tuple[list[TableBeside], bool]:
     """Find the tables and JSON documents in a folder that label half of what they name, or more.
 
+    If there are none, and the folders do not say what the classes are, those in folders that hold
+    nothing else are looked at: `annotations/`.
+
     Args:
-        folder: Of the images.
+        source: The folder of the images.
         options: Of the import.
-        in_folders: If there are none, look into folders that hold nothing else: `annotations/`.
+
+    Returns:
+        The tables, and whether the folders alone say what the classes are.
     """
-    found = _find_in(folder, folder, options)
-    if not found and in_folders and options.root is None:
+    folder = source.require_path()
+    try:
+        has_classes = len(find_layout(folder, options).choice.classes) > 1
+    except DataError:  # a folder that --splits names is not there; it may be for a table
+        has_classes = False
+    found = _find_in(folder, source, options)
+    if not found and not has_classes and options.root is None:
         view = FolderView(folder)
         notes = [folder / name for name in view.filled("") if view.holds_notes(name)]
-        found = [table for place in notes for table in _find_in(place, folder, options)]
-    return found
+        found = [table for place in notes for table in _find_in(place, source, options)]
+    return found, has_classes
 
 
-def _find_in(place: Path, folder: Path, options: ImportConfig) -> list[TableBeside]:
+def _find_in(place: Path, source: Source, options: ImportConfig) -> list[TableBeside]:
+    folder, within = source.require_path(), source.within
     files = [
         path
         for path in list_visible(place)
         if path.suffix.lower() in _SUFFIXES and _SUBMISSION not in path.name.casefold()
     ]
     sampled = [
-        TableBeside(path, folder, _sample(path, ImportJob(place, options, Silent()), folder))
+        TableBeside(path, folder, _sample(path, folder, within, options), within)
         for path in files[:_MAX_TABLES]
     ]
     return [table for table in sampled if table.records]
 
 
-def _sample(path: Path, job: ImportJob, folder: Path) -> list[Record]:
-    job = _below(folder, path, job)
+def _sample(path: Path, folder: Path, within: Path | None, options: ImportConfig) -> list[Record]:
+    job = _below(folder, path, ImportJob(folder, options, Silent()))
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return sample_rows(Source(os.fspath(path), path), job.options)
+        return sample_rows(Source(os.fspath(path), path, within=within), job.options)
     try:
         if path.stat().st_size > _MAX_BYTES:
             return []

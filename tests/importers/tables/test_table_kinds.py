@@ -606,3 +606,18 @@ def test_tables_beside_class_folders_are_about_something_else(tmp_path: Path) ->
     (data / "meta").mkdir()
     (data / "meta" / "colors.csv").write_text(rows("id,color", "{n},{label}"))
     assert import_source(data, tmp_path / "out", progress=Silent()).labels == ("0", "1")
+
+
+def test_a_document_in_an_archive_is_read_and_names_nothing_outside(tmp_path: Path) -> None:
+    data = draw(tmp_path / "data", {f"top/images/{n}.png": "image" for n in range(6)})
+    secret = draw(tmp_path, {"secret.png": "image"}) / "secret.png"
+    pairs = {f"{n}.png": "ab"[n % 2] for n in range(6)} | {str(secret): "a"}
+    (data / "top" / "labels.json").write_text(json.dumps(pairs))
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in data.rglob("*.*"):
+            archive.write(path, path.relative_to(data))
+    progress = Silent()
+    report = import_source(tmp_path / "all.zip", tmp_path / "out", progress=progress)
+    assert (report.images, report.labels) == (6, ("a", "b"))
+    assert f"{secret},leads out of the archive" in (tmp_path / "out" / "skipped.csv").read_text()
+    assert "top in the archive was read as json" in progress.notes
