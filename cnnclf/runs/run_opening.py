@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,19 @@ def open_run(path: Path) -> RunDirectory:
         )
     run.read_record()
     return run
+
+
+def check_distinct(paths: Sequence[Path]) -> None:
+    """Refuse a run that is given twice.
+
+    Raises:
+        UsageError: One is.
+    """
+    places = [path.resolve() for path in paths]
+    if twice := [
+        path for path, place in zip(paths, places, strict=True) if places.count(place) > 1
+    ]:
+        raise UsageError(f"{twice[-1]} is given twice", "name different runs")
 
 
 def suggest_run(path: Path) -> str:

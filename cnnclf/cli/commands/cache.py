@@ -110,7 +110,7 @@ def _check_kinds(given: list[str] | None) -> tuple[str, ...]:
         raise UsageError(
             f"--kind: expected one of {', '.join(CACHE_KINDS)}, received {unknown[0]!r}"
         )
-    return tuple(given or CACHE_KINDS)
+    return tuple(dict.fromkeys(given or CACHE_KINDS))
 
 
 def _fields(entry: "CacheEntry") -> dict[str, object]:

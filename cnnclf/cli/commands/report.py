@@ -11,6 +11,7 @@ from cnnclf.cli.output_files import check_output
 from cnnclf.errors import UsageError
 from cnnclf.full_disks import check_writable
 from cnnclf.runs.run_names import SEARCH_FILE
+from cnnclf.runs.run_opening import check_distinct
 
 
 def report_command(
@@ -56,6 +57,7 @@ def report_command(
     if target is None and runs[0].is_dir():
         check_writable(runs[0])
     if len(runs) > 1:
+        check_distinct(runs)
         if evaluation is not None:
             raise UsageError("--evaluation is for the report of one run", "several use the test")
         from cnnclf.reporting.run_comparison import compare_runs

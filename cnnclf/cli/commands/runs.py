@@ -30,7 +30,7 @@ from cnnclf.errors import ExitCode, RunError, UsageError
 from cnnclf.names import count_of, name_some
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, flatten, section
 from cnnclf.runs.run_listing import RunRow, describe_run, list_runs, remove_run
-from cnnclf.runs.run_opening import open_run
+from cnnclf.runs.run_opening import check_distinct, open_run
 
 _HERE = "cnnclf.cli.commands.runs"
 
@@ -163,6 +163,7 @@ def export_command(
     from cnnclf.tracking.tracking import export_run, find_events, viewing_command
 
     directories = [open_run(path) for path in runs]
+    check_distinct(runs)
     exported = []
     for run in directories:
         if events := find_events(run, to):

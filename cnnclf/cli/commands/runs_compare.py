@@ -22,7 +22,7 @@ from cnnclf.cli.run_figures import (
 from cnnclf.errors import CnnclfError, DataError, RunError, UsageError
 from cnnclf.names import count_of
 from cnnclf.runs.run_directory import RunDirectory, flatten, section
-from cnnclf.runs.run_opening import open_run
+from cnnclf.runs.run_opening import check_distinct, open_run
 
 if TYPE_CHECKING:
     from cnnclf.evaluation.paired_runs import PairedTest
@@ -51,9 +51,7 @@ def compare_command(
             f"expected two or more runs, received {len(runs)}", "list them with: cnnclf runs list"
         )
     directories = [open_run(path) for path in runs]
-    places = [path.resolve() for path in runs]
-    if twice := [path for path, place in zip(runs, places, strict=True) if places.count(place) > 1]:
-        raise UsageError(f"{twice[-1]} is given twice", "name two different runs")
+    check_distinct(runs)
     if out_ is not None:
         if len(runs) > 2:
             raise UsageError(f"--out {out_} draws two runs, received {len(runs)}")

@@ -34,6 +34,8 @@ def test_list_names_each_entry_with_its_size(cli: Cli, filled: Path) -> None:
     result = cli("cache", "list", "--json")
     assert result.code == ExitCode.OK, result.stderr
     entries = json.loads(result.stdout)["entries"]
+    twice = cli("cache", "list", "--json", "--kind", "stores", "--kind", "stores")
+    assert json.loads(twice.stdout)["entries"] == entries[1:3]
     assert [each["source"] for each in entries] == ["", "pets, 3 images", "", "", ""]
     assert [(each["kind"], each["name"], each["size_bytes"]) for each in entries] == [
         ("datasets", "pets-0123", 3000),

@@ -386,6 +386,23 @@ def test_a_run_that_is_given_twice_is_one(cli: Cli, runs: Path) -> None:
     assert [path.name for path in runs.iterdir()] == ["x_or_o-10"]
 
 
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["runs", "compare"], []),
+        (["runs", "export"], ["--to", "tensorboard:board"]),
+        (["report"], ["--out", "both.html"]),
+    ],
+)
+def test_a_run_is_not_compared_with_itself_nor_exported_twice(
+    cli: Cli, runs: Path, words: list[str], more: list[str]
+) -> None:
+    with chdir(runs):
+        result = cli(*words, "x_or_o-1", "x_or_o-2/../x_or_o-1", *more)
+    assert result.code == 2
+    assert "x_or_o-2/../x_or_o-1 is given twice" in result.stderr
+
+
 def test_the_current_directory_stays_empty(cli: Cli, runs: Path) -> None:
     with chdir(runs / "x_or_o-1"):
         result = cli("runs", "remove", ".", "--yes")
