@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 # Number of batch sizes for which graphs are kept; each takes memory.
 _MAX_SIZES = 8
 
+# Layers that are built in float32 whatever the others compute in: means, normalization, logits.
+_EXACT = "float32"
+_EXACT_LAYERS = {"GlobalAveragePooling2D", "GlobalMaxPooling2D"}
+_EXACT_NAMES = {
+    "normalize",
+    "pool_both",
+    "logits",
+    "familiarity_flatten",
+    "familiarity_scale",
+    "familiarity_join",
+}
+
 
 class KerasEngine:
     """Computes with a Keras model.
@@ -42,8 +54,7 @@ class KerasEngine:
     @property
     def precision(self) -> str:
         """The compute dtype of the layers, as saved."""
-        kinds = {str(layer.compute_dtype) for layer in self.model.layers}
-        return next((each for each in ("bfloat16", "float16") if each in kinds), "float32")
+        return _find_precision(self.model)
 
     def logits(self, pixels: Pixels) -> Logits:
         """Compute one batch."""
@@ -209,22 +220,29 @@ def set_precision(model: "keras.Model", precision: str) -> "keras.Model":
     """
     import keras
 
-    kinds = {str(layer.compute_dtype) for layer in model.layers[:-1]}
-    if kinds <= {precision}:
+    if _find_precision(model) == precision:
         return model
     config = model.get_config()
     last = config["layers"][-1]
     _set_policies(config, POLICIES[precision])
-    _set_policies(last, "float32")
+    _set_policies(last, _EXACT)
     with keras.device("cpu"):
         changed = model.__class__.from_config(config)
     changed.set_weights(model.get_weights())
     return changed
 
 
+def _find_precision(model: "keras.Model") -> str:
+    """Return what a model computes in; a few layers of one in reduced precision stay exact."""
+    kinds = {str(layer.compute_dtype) for layer in model.layers}
+    return next((each for each in ("bfloat16", "float16") if each in kinds), _EXACT)
+
+
 def _set_policies(config: Any, name: str) -> None:
     """Replace all dtype policies in the config of a model or layer."""
     if isinstance(config, dict):
+        if config.get("class_name") in _EXACT_LAYERS or config.get("name") in _EXACT_NAMES:
+            name = _EXACT
         if config.get("class_name") == "DTypePolicy":
             config["config"] = {"name": name}
         for value in config.values():

@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnclf.config import ModelConfig
 from cnnclf.inference.engines.keras_engine import KerasEngine, accept_uint8, set_precision
+from cnnclf.inference.familiarity import join_features
+from cnnclf.models.cnn import build_cnn
 from tests.inference.conftest import build_tiny
 
 
@@ -51,6 +54,35 @@ def test_a_model_computes_in_bfloat16_but_gives_exact_numbers(pixels: np.ndarray
     assert np.abs(found - expected).max() > 0
     np.testing.assert_allclose(found, expected, atol=0.05 * float(np.ptp(expected)))
     assert set_precision(short, "bfloat16") is short
+
+
+def test_a_network_trained_in_short_numbers_stays_as_it_is() -> None:
+    """Resuming would otherwise train another network: its pooling is exact."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        settings = ModelConfig(blocks=1, filters=[4], convs_per_block=[1], pool_stride=2)
+        net = build_cnn(settings, (16, 16, 3), num_classes=2)
+    finally:
+        keras.config.set_dtype_policy(before)
+    kinds = {layer.name: layer.compute_dtype for layer in net.layers}
+    assert kinds["global_average"] == "float32"
+    assert set_precision(net, "bfloat16") is net
+    again = set_precision(set_precision(net, "float32"), "bfloat16")
+    pools = [layer for layer in again.layers if layer.name == "global_average"]
+    assert [layer.compute_dtype for layer in pools] == ["float32"]
+
+
+def test_logits_stay_exact_beside_features(pixels: np.ndarray) -> None:
+    model = build_tiny()
+    joined = set_precision(join_features(model), "bfloat16")
+    kinds = {layer.name: layer.compute_dtype for layer in joined.layers}
+    assert kinds["logits"] == kinds["familiarity_join"] == "float32"
+    assert "bfloat16" in kinds.values()
+    alone = KerasEngine(set_precision(model, "bfloat16")).logits(pixels)
+    np.testing.assert_array_equal(KerasEngine(joined).logits(pixels)[:, :3], alone)
 
 
 def test_a_model_that_is_exact_already_is_taken_as_it_is() -> None:
