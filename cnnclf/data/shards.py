@@ -89,7 +89,9 @@ def write_shards(
 
 
 def _write(dataset: Dataset, folder: Path, *, max_bytes: int, progress: Progress) -> WrittenShards:
-    (folder / CLASS_NAMES).write_text("".join(f"{label}\n" for label in dataset.labels), "utf-8")
+    names = "".join(f"{label}\n" for label in dataset.labels)
+    # bytes of a folder that are not UTF-8 are escaped, as JSON does
+    (folder / CLASS_NAMES).write_bytes(names.encode("utf-8", "backslashreplace"))
     lost: list[str] = []
     shards: list[str] = []
     images = 0

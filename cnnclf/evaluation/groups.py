@@ -115,15 +115,16 @@ def score_groups(
 
 
 def _join_numbers(values: Sequence[str]) -> list[str]:
-    """Replace many different numbers by ranges of about as many images each."""
+    """Replace many different numbers by ranges of about as many images each; empty ones stay."""
     if len(set(values)) <= _MAX_VALUES:
         return list(values)
     try:
-        numbers = np.array([float(value) for value in values])
+        numbers = np.array([float(value) for value in values if value])
     except ValueError:
         return list(values)
     if not np.isfinite(numbers).all():
         return list(values)
     edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _RANGES + 1)))
     places = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
-    return [f"{edges[at]:.12g} to {edges[at + 1]:.12g}" for at in places]
+    ranges = iter([f"{edges[at]:.12g} to {edges[at + 1]:.12g}" for at in places])
+    return [next(ranges) if value else value for value in values]

@@ -75,6 +75,8 @@ def write_report(
         with workspace(report.directory, "files", kind=_UNFINISHED) as staging:
             for name, write in files.items():
                 write(staging / name)
+            if robustness is None:  # that of an earlier report, of other figures
+                (report.directory / ROBUSTNESS_FIGURE_FILE).unlink(missing_ok=True)
             for name in files:
                 os.replace(staging / name, report.directory / name)  # noqa: PTH105
     except OSError as error:

@@ -14,10 +14,10 @@ from cnnclf.explainers.convolution import Convolved, Maps, Sliding, activate, co
 from cnnclf.explainers.filter_table import Kernel, find_kernel
 from cnnclf.explainers.learned_filter import open_learned, parse_learned
 from cnnclf.images.decode import InputSpec, decode_image, fit_pixels, inspect_image
+from cnnclf.images.modes import is_gray_mode
 from cnnclf.progress import Progress
 
 MAX_SIDE = 512
-_GRAY_MODES = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -186,7 +186,7 @@ def _read_pixels(image: Path | Pixels, config: ConvolveConfig) -> tuple[Pixels, 
         (height, width), is_gray = image.shape[:2], image.ndim == 2 or image.shape[2] == 1
     else:
         info = inspect_image(image, exact=False)
-        height, width, is_gray = info.height, info.width, info.mode in _GRAY_MODES
+        height, width, is_gray = info.height, info.width, is_gray_mode(info.mode)
         notes += [f"the image: {info.note}"] if info.note else []
     size = config.image_size
     if size == "auto":

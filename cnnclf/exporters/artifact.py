@@ -5,7 +5,6 @@ parity.json with the comparison. It is made next to its target and moved there o
 known; a rejected one gets `.rejected` added to its name.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +31,7 @@ from cnnclf.exporters.parity_report import (
 from cnnclf.files import (
     check_replaceable,
     follow_link,
+    json_bytes,
     read_json,
     replace_directory_atomic,
     staging_directory,
@@ -190,10 +190,9 @@ def _write_model(
         quantize=settings.quantize,
         calibration=calibration,
         # Without the path on this machine, which means nothing to users of the model file.
-        description=json.dumps(
-            {name: value for name, value in content.items() if name != "exported_from"},
-            ensure_ascii=False,
-        ),
+        description=json_bytes(
+            {name: value for name, value in content.items() if name != "exported_from"}
+        ).decode(),
     )
     write: Callable[[ExportJob], tuple[str, ...]] = load_function(row.exporter)
     try:

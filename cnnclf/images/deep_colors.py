@@ -5,7 +5,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile
+
+# Gray with opacity, of which Pillow unpacks the high bytes only: read as four colors, the bytes are
+# those of gray (high, low) and opacity (high, low).
+_GRAY_AND_OPACITY = {"LA;16B": "RGBA"}
+_LOW_GRAY = "G"
 
 # Pillow's unpackers take one byte of two; that of the other byte order takes the other byte.
 _OTHER_BYTE = {
@@ -15,19 +20,29 @@ _OTHER_BYTE = {
 }
 
 
-def take_other_byte(arguments: Any) -> Any:
+def _take_other_byte(arguments: Any) -> Any:
     """Return the arguments of Pillow's decoder for the other byte of each 16-bit value.
 
     Args:
         arguments: Of a tile: a raw mode such as `RGB;16B`, or a tuple that starts with one.
     """
     if isinstance(arguments, tuple):
-        return (take_other_byte(arguments[0]), *arguments[1:])
+        return (_take_other_byte(arguments[0]), *arguments[1:])
     text = str(arguments)
+    if text in _GRAY_AND_OPACITY:
+        return _GRAY_AND_OPACITY[text]
     for order, other in _OTHER_BYTE.items():
         if text.endswith(order):
             return text.removesuffix(order) + other
     return arguments
+
+
+def take_low_bytes(image: ImageFile.ImageFile) -> Image.Image:
+    """Decode a file, of which only the header is parsed, with the low bytes of its colors."""
+    is_gray = any(tile.args in _GRAY_AND_OPACITY for tile in image.tile)
+    image.tile = [tile._replace(args=_take_other_byte(tile.args)) for tile in image.tile]
+    image.load()
+    return Image.merge("RGB", [image.getchannel(_LOW_GRAY)] * 3) if is_gray else image
 
 
 def join_bytes(high: Image.Image, low: Image.Image) -> npt.NDArray[np.uint16]:

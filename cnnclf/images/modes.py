@@ -5,6 +5,8 @@ import numpy.typing as npt
 from PIL import Image
 
 _FULL_16_BIT = 65_535
+# Pillow's words for gray, without their depth, and those of other kinds of files.
+_GRAY_MODES = frozenset({"1", "L", "LA", "I", "F", "array", "sound", "MONOCHROME1", "MONOCHROME2"})
 
 
 Range = tuple[float, float]
@@ -36,6 +38,11 @@ def convert_to_8_bit(
     if mode in {"L", "RGB"}:
         return image, []
     return image.convert("L" if mode == "1" else "RGB"), []
+
+
+def is_gray_mode(mode: str) -> bool:
+    """Return whether a mode, as in `ImageInfo`, is one of gray values."""
+    return mode.partition(";")[0] in _GRAY_MODES
 
 
 def scale_values(values: npt.NDArray[np.generic], value_range: Range) -> npt.NDArray[np.uint8]:

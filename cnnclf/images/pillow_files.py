@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from cnnclf.errors import ImageError
-from cnnclf.images.deep_colors import join_bytes, take_other_byte
+from cnnclf.images.deep_colors import join_bytes, take_low_bytes
 from cnnclf.images.exif import (
     SIDEWAYS,
     TURNS,
@@ -279,10 +279,7 @@ def _take_bands(loaded: LoadedImage, bands: tuple[int, ...]) -> LoadedImage:
 def _read_low_bytes(stream: BinaryIO, file_format: str) -> Image.Image:
     """Decode a file again, with the low bytes of its colors as values."""
     stream.seek(0)
-    image: ImageFile.ImageFile = Image.OPEN[file_format][0](stream, "")
-    image.tile = [tile._replace(args=take_other_byte(tile.args)) for tile in image.tile]
-    image.load()
-    return image
+    return take_low_bytes(Image.OPEN[file_format][0](stream, ""))
 
 
 def _deepen(

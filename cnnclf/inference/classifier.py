@@ -25,7 +25,7 @@ from cnnclf.inference.engines.engine_table import find_engine
 from cnnclf.inference.familiarity import join_features
 from cnnclf.inference.promise import Promise, read_cutoff, read_promise
 from cnnclf.inference.ranking import NO_RULES, RankedLabels, rank_labels
-from cnnclf.inference.views import AveragedViews
+from cnnclf.inference.views import MIN_PROBABILITY, AveragedViews
 from cnnclf.names import count_of, join_sides
 from cnnclf.probabilities import softmax
 from cnnclf.progress import Progress, Silent
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     import keras
 
     from cnnclf.runtime import RuntimeInfo
-
-# Smaller probabilities of an artifact are rounded up to this one, whose logarithm is finite.
-_MIN_PROBABILITY = 1e-30
 
 
 @dataclass(eq=False, repr=False)
@@ -131,7 +128,7 @@ class Classifier:
             progress.note(_describe(opened, choice, keras, threads))
         report_verdict(bundle, opened, progress=progress)
         if views != "none":
-            opened = AveragedViews(opened, views)
+            opened = AveragedViews(opened, views, of_probabilities=_gives_probabilities(bundle))
             progress.note(f"--views {views} computes each image {opened.count} times")
         return cls(opened, bundle, keras, features)
 
@@ -323,9 +320,9 @@ class Classifier:
 
     def _to_logits(self, outputs: np.ndarray) -> np.ndarray:
         """Turn an artifact's probabilities into logits whose softmax gives them back."""
-        if self.bundle["output"] == "logits":
+        if not _gives_probabilities(self.source):
             return outputs
-        return np.asarray(np.log(np.maximum(outputs, _MIN_PROBABILITY)), np.float32)
+        return np.asarray(np.log(np.maximum(outputs, MIN_PROBABILITY)), np.float32)
 
 
 @dataclass(eq=False)
@@ -387,6 +384,10 @@ class _KerasLoader:
         if problem:
             raise self.bundle.damaged(problem)
         return model
+
+
+def _gives_probabilities(bundle: Bundle) -> bool:
+    return bool(bundle.content["output"] != "logits")
 
 
 def _add_outputs(model: ModelFile, features: int) -> ModelFile:

@@ -1,12 +1,15 @@
 """Several views of each image, mirrored or shifted, whose logits are averaged."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
 
 from cnnclf.inference.engines.engine import Engine, Logits, Pixels, Tag
+
+MIN_PROBABILITY = 1e-30
+"""Smaller probabilities of an artifact are rounded up to this one, whose logarithm is finite."""
 
 _SHIFT = 1 / 16  # of the size
 
@@ -18,19 +21,21 @@ class AveragedViews:
         engine: Computes each view.
         kind: `mirror`: the image and its mirror image. `shifts`: the image, and moved by a
             sixteenth to each side, with its edge repeated.
+        of_probabilities: Whether the engine returns probabilities: those whose logarithms are the
+            mean of logarithms, as if logits were averaged.
     """
 
-    def __init__(self, engine: Engine, kind: str) -> None:
+    def __init__(self, engine: Engine, kind: str, *, of_probabilities: bool = False) -> None:
         self._engine = engine
         self._kind = kind
+        self._of_probabilities = of_probabilities
         self.name = engine.name
         self.precision = engine.precision
         self.count = sum(1 for _ in make_views(np.zeros((0, 1, 1, 1), np.uint8), kind))
 
     def logits(self, pixels: Pixels) -> Logits:
         """Compute one batch."""
-        views = [self._engine.logits(view) for view in make_views(pixels, self._kind)]
-        return np.asarray(np.mean(views, axis=0, dtype=np.float64), np.float32)
+        return self._average([self._engine.logits(v) for v in make_views(pixels, self._kind)])
 
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
@@ -47,8 +52,14 @@ class AveragedViews:
             for tag, logits in results:
                 found.append(logits)
                 if len(found) == self.count:
-                    yield tag, np.asarray(np.mean(found, axis=0, dtype=np.float64), np.float32)
+                    yield tag, self._average(found)
                     found.clear()
+
+    def _average(self, views: Sequence[Logits]) -> Logits:
+        if not self._of_probabilities:
+            return np.asarray(np.mean(views, axis=0, dtype=np.float64), np.float32)
+        values = np.maximum(np.asarray(views, np.float64), MIN_PROBABILITY)
+        return np.asarray(np.exp(np.log(values).mean(axis=0)), np.float32)
 
 
 def make_views(pixels: Pixels, kind: str) -> Iterator[Pixels]:

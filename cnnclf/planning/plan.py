@@ -21,12 +21,12 @@ from cnnclf.errors import ConfigError, RunError
 from cnnclf.files import check_version, read_json
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import InputSpec
+from cnnclf.images.modes import is_gray_mode
 from cnnclf.names import count_of, name_some
 from cnnclf.quality.fact_cache import load_errors
 
 PLAN_VERSION = 1
 
-_GRAY_MODES = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "array", "sound"})
 
 _DAMAGE = (LookupError, TypeError, ValueError, OverflowError, AttributeError, ConfigError)
 _LIST = TypeAdapter(tuple[str, ...])
@@ -197,7 +197,7 @@ def resolve_data(data: _Data, spec: InputSpec, **more: str) -> _Data:
 def is_gray(dataset: Dataset) -> bool:
     """Check whether all training images are gray."""
     manifest = dataset.manifest
-    return {manifest.modes[row] for row in manifest.training_rows()} <= _GRAY_MODES
+    return all(map(is_gray_mode, {manifest.modes[row] for row in manifest.training_rows()}))
 
 
 def read_origin(path: Path) -> dict[str, str]:

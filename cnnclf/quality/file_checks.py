@@ -11,6 +11,7 @@ import numpy as np
 
 from cnnclf.data.manifest import SKIPPED_NAME
 from cnnclf.images.formats import SUFFIXES
+from cnnclf.images.modes import is_gray_mode
 from cnnclf.quality.check_evidence import Evidence
 from cnnclf.quality.finding import Case
 
@@ -27,8 +28,6 @@ _ROW: Final = re.compile(
     r"has |its text |the (?:label|split|group|path) |label |no (?:label|image)|give the file |"
     r"is not (?:a )?JSON|fits more than one file|the sample "
 )
-
-_GRAY_MODES = ("1", "L", "LA", "I", "F")
 
 
 def find_missing(evidence: Evidence) -> Iterator[Case]:
@@ -123,6 +122,6 @@ def find_transparent(evidence: Evidence) -> Iterator[Case]:
 
 
 def _kind(mode: str) -> str:
-    if mode.partition(";")[0] in _GRAY_MODES:
+    if is_gray_mode(mode):
         return "gray"
     return "CMYK" if mode == "CMYK" else "color"

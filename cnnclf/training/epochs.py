@@ -1,5 +1,6 @@
 """The figures of an epoch, and who receives them."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -37,9 +38,14 @@ class EpochRow:
 
     @property
     def score(self) -> tuple[float, float]:
-        """(accuracy, negative loss) on val, the larger the better; without val the newest epoch."""
-        if self.val_loss is None or self.val_accuracy is None:
+        """(accuracy, negative loss) on val, the larger the better; without val the newest epoch.
+
+        A loss that is NaN, which JSON has as null, is the worst there is.
+        """
+        if self.val_accuracy is None:
             return float(self.epoch), 0.0
+        if self.val_loss is None or math.isnan(self.val_loss):
+            return self.val_accuracy, -math.inf
         return self.val_accuracy, -self.val_loss
 
     def to_dict(self) -> dict[str, Any]:

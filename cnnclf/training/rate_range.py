@@ -148,9 +148,14 @@ def find_range(rates: Sequence[float], losses: Sequence[float]) -> RateRange:
         losses: One per rate; the last ones may be huge or NaN.
 
     Raises:
-        DataError: The loss never falls.
+        DataError: The loss never falls, or is no number from the start.
     """
     smooth = smooth_losses(losses)
+    if not smooth:
+        raise DataError(
+            f"the loss is {losses[0]:g} at the first step, before any weight changed",
+            "use --precision float32, or --batch-norm",
+        )
     first = min(_SKIPPED, len(smooth) // 4)
     at_minimum = first + int(np.argmin(smooth[first:]))
     # over a tenth of the curve on each side: the slope between two steps is noise

@@ -1,5 +1,7 @@
 """Writing a dataset as tar shards, and reading them back."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,13 @@ def test_the_same_dataset_gives_the_same_bytes(tmp_path: Path, dataset: Dataset)
         write_shards(dataset, tmp_path / name, progress=Silent())
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_labels_that_are_not_utf8_are_escaped(tmp_path: Path, dataset: Dataset) -> None:
+    labels = (os.fsdecode(b"caf\xe9"), "owl")
+    write_shards(replace(dataset, labels=labels), tmp_path / "shards", progress=Silent())
+    names = (tmp_path / "shards" / "classnames.txt").read_text("utf-8")
+    assert names.splitlines() == [r"caf\udce9", "owl"]
 
 
 def test_files_that_went_away_are_named(tmp_path: Path, dataset: Dataset) -> None:

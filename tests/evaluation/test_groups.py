@@ -33,6 +33,20 @@ def test_many_numbers_are_joined_to_ranges_and_many_words_are_not() -> None:
     assert len(score_groups([*numbers, "nan"], np.ones(101, np.bool_))) == 101
 
 
+def test_images_without_a_number_are_a_group_of_their_own() -> None:
+    numbers = ["", *(str(each) for each in range(100, 200)), ""]
+    groups = score_groups(numbers, np.arange(102) > 0)
+    assert {group.value: group.images for group in groups} == {
+        "": 2,
+        "100 to 119.8": 20,
+        "119.8 to 139.6": 20,
+        "139.6 to 159.4": 20,
+        "159.4 to 179.2": 20,
+        "179.2 to 199": 20,
+    }
+    assert groups[0].accuracy == 0.5
+
+
 def test_ranges_of_large_numbers_have_different_names() -> None:
     times = [str(1_700_000_000 + second) for second in range(100)]
     groups = score_groups(times, np.ones(100, np.bool_))

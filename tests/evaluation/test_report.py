@@ -498,6 +498,13 @@ def test_a_report_replaces_the_old_one_and_leaves_other_files(case: Case) -> Non
     assert {file.name for file in case.out.iterdir()} == FILES | {"my notes.txt"}
 
 
+def test_the_figure_of_an_earlier_report_is_not_left_beside_other_numbers(case: Case) -> None:
+    case.out.mkdir(parents=True)
+    (case.out / "robustness.png").write_bytes(b"of another model")
+    case.run(TRUE, PREDICTED)
+    assert not (case.out / "robustness.png").exists()
+
+
 def test_an_interrupted_report_leaves_the_old_one_whole(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

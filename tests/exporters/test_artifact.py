@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 RunExport = Callable[..., ExportReport]
+
+
+def test_labels_that_are_not_utf8_are_escaped(classifier: Classifier, tmp_path: Path) -> None:
+    labels = (os.fsdecode(b"caf\xe9"), *classifier.labels[1:])
+    content = classifier.bundle | {"labels": list(labels)}
+    source = replace(classifier.source, content=content, labels=labels)
+    named = replace(classifier, source=source)
+    out = tmp_path / "out"
+    export_classifier(named, out, settings=KERAS, dataset=None, progress=Silent())
+    with zipfile.ZipFile(out / "model.keras") as archive:
+        assert json.loads(archive.read("classifier.json"))["labels"] == list(labels)
+    assert Classifier.load(out).labels == labels
 
 
 def test_a_model_that_forgets_a_class_is_rejected(run_export: RunExport, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import ImageError
 from cnnclf.images.decode import InputSpec, decode_image, inspect_image
+from cnnclf.planning.plan import is_gray
 from tests.conftest import Cli
 
 pydicom = pytest.importorskip("pydicom")
@@ -139,3 +141,4 @@ def test_a_folder_of_dicom_files_is_imported(cli: Cli, tmp_path: Path) -> None:
     result = cli("import", tmp_path / "scans", "-o", tmp_path / "data")
     assert result.code == 0, result.stderr
     assert "DICOM, range of its bits" in result.stdout
+    assert is_gray(load_dataset(tmp_path / "data")), "else three equal colors would be trained on"

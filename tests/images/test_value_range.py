@@ -18,6 +18,7 @@ RNG = np.random.default_rng(5)
 GRAY = RNG.integers(0, 4096, (SIDE, SIDE), np.uint16)
 COLORS = RNG.integers(0, 4096, (SIDE, SIDE, 3), np.uint16)
 OPAQUE = np.dstack([COLORS, np.full((SIDE, SIDE), 65_535, np.uint16)])
+OPAQUE_GRAY = np.dstack([GRAY, np.full((SIDE, SIDE), 65_535, np.uint16)])
 
 
 def encode(values: npt.NDArray[Any], file_format: str) -> bytes:
@@ -30,7 +31,7 @@ def encode_png(values: npt.NDArray[np.uint16]) -> bytes:
     """Write colors of 16 bits, which Pillow cannot."""
     rows = values.astype(">u2").reshape(SIDE, -1)
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    color_type = {3: 2, 4: 6}[values.shape[2]]
+    color_type = {2: 4, 3: 2, 4: 6}[values.shape[2]]
     header = SIDE.to_bytes(4, "big") * 2 + bytes([16, color_type, 0, 0, 0])
     chunks = (b"IHDR" + header, b"IDAT" + data, b"IEND")
     body = b"".join(
@@ -74,12 +75,16 @@ def encode_tiff(values: npt.NDArray[np.uint16], *, order: str, packed: bool) -> 
         (encode(GRAY.astype(np.int32), "TIFF"), GRAY),
         (encode_png(COLORS), COLORS),
         (encode_png(OPAQUE), COLORS),
+        (encode_png(OPAQUE_GRAY), GRAY),
         (encode_tiff(COLORS, order="<", packed=False), COLORS),
         (encode_tiff(COLORS, order=">", packed=False), COLORS),
         (encode_tiff(COLORS, order="<", packed=True), COLORS),
         (encode_tiff(COLORS, order=">", packed=True), COLORS),
     ],
-    ids=["png", "tiff", "float", "int32", "png-rgb", "png-rgba", "II", "MM", "II-zip", "MM-zip"],
+    ids=[
+        *("png", "tiff", "float", "int32", "png-rgb", "png-rgba", "png-la"),
+        *("II", "MM", "II-zip", "MM-zip"),
+    ],
 )
 def test_values_of_a_range_become_0_to_255(content: bytes, values: npt.NDArray[np.uint16]) -> None:
     channels = 1 if values.ndim == 2 else 3
@@ -119,6 +124,19 @@ def test_values_are_counted() -> None:
         assert counts is not None
         assert counts.tolist() == np.bincount(values.ravel(), minlength=65_536).tolist()
     assert count_16_bit_values(encode(GRAY.astype(np.uint8), "PNG")) is None
+    counts = count_16_bit_values(encode_png(OPAQUE_GRAY))
+    assert counts is not None
+    assert (counts > 0).tolist() == (np.bincount(GRAY.ravel(), minlength=65_536) > 0).tolist()
+
+
+def test_dark_gray_with_opacity_is_no_damage() -> None:
+    half = np.dstack([GRAY, np.full((SIDE, SIDE), 32_768, np.uint16)])
+    found = inspect_image(encode_png(half))
+    assert found.note.startswith("16-bit; dark: brightest value")
+    assert "transparent" in found.note
+    spec = InputSpec(SIDE, SIDE, 1, background=(0, 0, 0), value_range=TWELVE_BITS)
+    pixels = decode_image(encode_png(half), spec).squeeze()
+    assert np.abs(pixels - GRAY.astype(float) * 128 / 4095).max() <= 1
 
 
 @pytest.mark.parametrize("bad", [(1, 1), (2, 1), (1,), "type", (0, float("inf")), (True, 5)])

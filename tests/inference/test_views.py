@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cnnclf.inference.views import AveragedViews, make_views
+from cnnclf.probabilities import softmax
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 1), dtype=np.uint8)
 
@@ -42,6 +43,22 @@ def test_shifts_move_by_a_sixteenth_and_repeat_the_edge() -> None:
     assert np.array_equal(down[:, 1:], PIXELS[:, :-1])
     assert np.array_equal(left[:, :, :-2], PIXELS[:, :, 2:])
     assert np.array_equal(right[:, :, :3], PIXELS[:, :, [0, 0, 0]])
+
+
+def test_of_probabilities_the_logits_are_averaged() -> None:
+    """An export with probabilities gives the labels of the run that it was made from."""
+
+    class Softmax(FirstColumn):
+        def logits(self, pixels: np.ndarray) -> np.ndarray:
+            return np.asarray(softmax(super().logits(pixels) / 100), np.float32)
+
+    averaged = AveragedViews(Softmax(), "shifts", of_probabilities=True)
+    expected = softmax(AveragedViews(FirstColumn(), "shifts").logits(PIXELS).astype(float) / 100)
+    assert softmax(np.log(averaged.logits(PIXELS))) == pytest.approx(expected, abs=1e-6)
+    [(_, streamed)] = averaged.stream([("a", PIXELS)])
+    assert np.array_equal(streamed, averaged.logits(PIXELS))
+    plain = AveragedViews(Softmax(), "shifts").logits(PIXELS)
+    assert np.abs(plain - expected).max() > 0.01
 
 
 @pytest.mark.parametrize("kind", ["none", "mirror", "shifts"])

@@ -1,5 +1,8 @@
 """Rows of the history and requests of listeners."""
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest, notify
@@ -39,6 +42,8 @@ def test_the_score_is_that_on_val_or_else_the_newest() -> None:
     assert ROW.score == (0.75, -0.6)
     without_val = EpochRow.from_dict(ROW.to_dict() | {"val_loss": None, "val_accuracy": None})
     assert without_val.score == (2.0, 0.0)
+    for loss in (math.nan, None):  # null in the JSON of a run that is resumed
+        assert replace(ROW, val_loss=loss).score == (0.75, -math.inf)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,12 @@ def test_a_loss_that_never_falls_is_refused() -> None:
         find_range(RATES.tolist(), np.linspace(1, 9, 100).tolist())
 
 
+def test_a_loss_that_is_no_number_from_the_start_is_refused() -> None:
+    for loss in (math.nan, math.inf):
+        with pytest.raises(DataError, match=f"the loss is {loss:g} at the first step"):
+            find_range([1e-6], [loss])
+
+
 def test_the_average_has_no_bias() -> None:
     assert smooth_losses([2.0] * 5) == pytest.approx([2.0] * 5)
 

@@ -1,5 +1,6 @@
 """The Keras engine: the model as it was saved, on the device that the runtime was set up for."""
 
+import threading
 import zipfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class KerasEngine:
         self._no_logits = np.zeros((0, int(model.output_shape[-1])), np.float32)
         self._sizes: set[int] = set()
         self._asked: set[int] = set()
+        self._lock = threading.Lock()
 
     @property
     def precision(self) -> str:
@@ -80,13 +82,14 @@ class KerasEngine:
         the last batch of a folder, is padded to a larger known size; if it occurs again, it gets a
         graph of its own.
         """
-        larger = [size for size in self._sizes if size >= count]
-        is_new = count not in self._asked
-        self._asked.add(count)
-        if larger and (is_new or len(self._sizes) >= _MAX_SIZES):
-            return min(larger)
-        self._sizes.add(count)
-        return count
+        with self._lock:
+            larger = [size for size in self._sizes if size >= count]
+            is_new = count not in self._asked
+            self._asked.add(count)
+            if larger and (is_new or len(self._sizes) >= _MAX_SIZES):
+                return min(larger)
+            self._sizes.add(count)
+            return count
 
 
 def open_keras(_model: ModelFile, options: EngineOptions) -> KerasEngine:

@@ -155,13 +155,28 @@ class Batches:
             positions = np.sort(draw_balanced(self._class_indices[self.rows], rng))
         return self.rows[rng.permutation(positions) if self.shuffle else positions]
 
+    def gather(self, rows: npt.NDArray[np.intp]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+        """Fetch images and their rows; an image that only now turns out unreadable is skipped.
+
+        Raises:
+            ImageError: None of them can be decoded.
+        """
+        while True:
+            try:
+                return self.pixels.gather(rows), rows
+            except ImageError:
+                good = keep_readable(rows, self.pixels.failed)
+                if len(good) in (0, len(rows)):
+                    raise
+                rows = good
+
     def draw_plain(
         self, count: int, *, stream: int
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         """Return images without augmentation and their labels, always the same ones.
 
         Args:
-            count: Number of images; all if there are fewer.
+            count: Number of images; all if there are fewer. Unreadable ones are skipped.
             stream: Number of the random stream.
 
         Returns:
@@ -169,8 +184,8 @@ class Batches:
         """
         rng = np.random.default_rng((stream, self.seed))
         rows = np.sort(rng.permutation(self.rows)[:count])
-        labels = np.eye(self.num_classes, dtype=np.float32)[self._class_indices[rows]]
-        return self.pixels.gather(rows), labels
+        images, rows = self.gather(rows)
+        return images, self._one_hot(rows)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch in order, prepared in advance by threads.
@@ -298,26 +313,14 @@ class Batches:
         return stacks
 
     def _make(self, epoch: int, index: int, rows: npt.NDArray[np.intp]) -> Batch:
-        x, y, rows = self._gather(rows)
+        x, rows = self.gather(rows)
+        y = self._one_hot(rows)
         if self.alternate_flips:
             flipped = (self._flip_first[rows] + epoch) % 2 == 1
             x = np.where(flipped[:, None, None, None], x[:, :, ::-1], x)
         if self.augmenter is not None:
             x, y = self.augmenter(x, y, rng=self.augmenter.rng(epoch, index))
         return (x, y) if self.class_weights is None else (x, y, y @ self.class_weights)
-
-    def _gather(
-        self, rows: npt.NDArray[np.intp]
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-        """Fetch images, labels and rows; an image that only now turns out unreadable is skipped."""
-        while True:
-            try:
-                return self.pixels.gather(rows), self._one_hot(rows), rows
-            except ImageError:
-                good = keep_readable(rows, self.pixels.failed)
-                if len(good) in (0, len(rows)):
-                    raise
-                rows = good
 
     def _one_hot(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
         labels = np.zeros((len(rows), self.num_classes), np.float32)

@@ -67,10 +67,9 @@ class MarginMeter:
         """Add the margins of all training images under the weights of now, and write the file."""
         rows, size = self.batches.rows, self.batches.batch_size
         for start in range(0, len(rows), size):
-            some = rows[start : start + size]
             try:
-                images = self.batches.pixels.gather(some)
-            except ImageError:  # noted by the pixels; the training skips the image, too
+                images, some = self.batches.gather(rows[start : start + size])
+            except ImageError:  # none of them can be read now; the training skips them, too
                 continue
             logits = np.array(trainer.predict_on_batch(images), np.float64)
             places = np.arange(len(some)), self.class_indices[some]

@@ -138,7 +138,7 @@ class TrainingState:
         """
         accuracy, loss = self.history[-1].score
         if by_loss:
-            return -math.inf if math.isnan(loss) else loss, accuracy
+            return loss, accuracy
         last = [row.score[0] for row in self.phase_history[-averaged:]]
         # missing epochs count as 0, so that the first ones do not win by one lucky figure
         return (accuracy, loss) if averaged == 1 else (sum(last) / averaged, 0.0)

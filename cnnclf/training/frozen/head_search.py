@@ -193,7 +193,7 @@ def search_head(
     chosen = np.sort(rng.permutation(train.readable)[:_MAX_IMAGES])
     x = train.gather(chosen).astype(np.float32)
     y = _smooth(labels[train.rows[chosen]], num_classes, label_smoothing)
-    val_rows = val.readable[:_MAX_IMAGES]
+    val_rows = np.sort(rng.permutation(val.readable)[:_MAX_IMAGES])  # of all classes
     val_x, val_y = val.gather(val_rows).astype(np.float32), labels[val.rows[val_rows]]
     trials = []
     for rate, decay in candidates:

@@ -1,5 +1,8 @@
 """Keras as an engine: what it computes in, and the graph that takes bytes."""
 
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -83,6 +86,22 @@ def test_logits_stay_exact_beside_features(pixels: np.ndarray) -> None:
     assert "bfloat16" in kinds.values()
     alone = KerasEngine(set_precision(model, "bfloat16")).logits(pixels)
     np.testing.assert_array_equal(KerasEngine(joined).logits(pixels)[:, :3], alone)
+
+
+def test_threads_may_compute_batches_of_new_sizes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes that are known were counted while another thread added one."""
+
+    class Sizes(set[int]):
+        def __iter__(self) -> Iterator[int]:
+            for size in super().__iter__():
+                time.sleep(1e-4)  # another thread may go on here
+                yield size
+
+    engine = KerasEngine(build_tiny())
+    monkeypatch.setattr(engine, "_sizes", Sizes())
+    with ThreadPoolExecutor(4) as pool:
+        sizes = list(pool.map(engine._choose_size, [*range(1, 40)] * 2))
+    assert all(size >= count for size, count in zip(sizes, [*range(1, 40)] * 2, strict=True))
 
 
 def test_a_model_that_is_exact_already_is_taken_as_it_is() -> None:

@@ -105,6 +105,15 @@ def test_a_val_loss_of_nan_loses_to_any_number_and_still_gives_a_best_epoch() ->
         assert state.best_epoch == epoch
 
 
+def test_a_val_loss_of_nan_loses_a_tie_of_accuracies() -> None:
+    state = TrainingState()
+    for epoch, loss in enumerate([math.nan, 0.5, math.nan, 0.4], 1):
+        state.epoch = epoch
+        state.history.append(make_row(loss, 0.75, epoch=epoch))
+        assert state.judge(state.score_last()) == (epoch != 3)
+    assert state.epochs_without_better == 0
+
+
 def test_a_plateau_reduces_the_rate_once_per_patience() -> None:
     state = TrainingState()
     state.judge((0.5, 0.0))

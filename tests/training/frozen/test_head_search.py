@@ -15,6 +15,7 @@ from cnnclf.config import HeadConfig, OptimizerConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.progress import Silent
 from cnnclf.runs.run_opening import create_run
+from cnnclf.training.fitting.judging import measure
 from cnnclf.training.frozen import head_search
 from cnnclf.training.frozen.features import Features
 from cnnclf.training.frozen.head_search import (
@@ -118,6 +119,32 @@ def test_trials_come_best_first_and_again_the_same() -> None:
     assert keys == sorted(keys)
     assert {(trial.learning_rate, trial.weight_decay) for trial in trials} == set(candidates)
     assert search(candidates=candidates) == trials
+
+
+def test_of_many_val_images_those_of_all_classes_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasets come class by class."""
+    seen: list[Any] = []
+
+    def watch(logits: Any, truth: Any) -> Any:
+        seen.append(np.unique(truth).tolist())
+        return measure(logits, truth)
+
+    monkeypatch.setattr(head_search, "_MAX_IMAGES", 100)
+    monkeypatch.setattr(head_search, "measure", watch)
+    labels = np.repeat(np.arange(3, dtype=np.int32), 200)
+    rng, rows = np.random.default_rng(0), np.arange(600)
+    search_head(
+        make_features(rng, labels, rows),
+        make_features(rng, labels, rows),
+        labels=labels,
+        num_classes=3,
+        head=HeadConfig(epochs=1),
+        candidates=[(1e-2, 0.01)],
+        batch_size=32,
+        label_smoothing=0.1,
+        seed=0,
+    )
+    assert seen == [[0, 1, 2]]
 
 
 def test_images_that_cannot_be_read_neither_teach_nor_count() -> None:
