@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile
+from PIL import Image
 
 # Gray with opacity, of which Pillow unpacks the high bytes only: read as four colors, the bytes are
 # those of gray (high, low) and opacity (high, low).
-_GRAY_AND_OPACITY = {"LA;16B": "RGBA"}
+_GRAY_AND_OPACITY, _FOUR_COLORS = "LA;16B", "RGBA"
 _LOW_GRAY = "G"
 
 # Pillow's unpackers take one byte of two; that of the other byte order takes the other byte.
@@ -20,29 +20,33 @@ _OTHER_BYTE = {
 }
 
 
-def _take_other_byte(arguments: Any) -> Any:
+def take_other_byte(arguments: Any) -> Any:
     """Return the arguments of Pillow's decoder for the other byte of each 16-bit value.
 
     Args:
         arguments: Of a tile: a raw mode such as `RGB;16B`, or a tuple that starts with one.
     """
     if isinstance(arguments, tuple):
-        return (_take_other_byte(arguments[0]), *arguments[1:])
+        return (take_other_byte(arguments[0]), *arguments[1:])
     text = str(arguments)
-    if text in _GRAY_AND_OPACITY:
-        return _GRAY_AND_OPACITY[text]
+    if text == _GRAY_AND_OPACITY:
+        return _FOUR_COLORS
     for order, other in _OTHER_BYTE.items():
         if text.endswith(order):
             return text.removesuffix(order) + other
     return arguments
 
 
-def take_low_bytes(image: ImageFile.ImageFile) -> Image.Image:
-    """Decode a file, of which only the header is parsed, with the low bytes of its colors."""
-    is_gray = any(tile.args in _GRAY_AND_OPACITY for tile in image.tile)
-    image.tile = [tile._replace(args=_take_other_byte(tile.args)) for tile in image.tile]
-    image.load()
-    return Image.merge("RGB", [image.getchannel(_LOW_GRAY)] * 3) if is_gray else image
+def arrange_low_bytes(image: Image.Image, arguments: list[Any]) -> Image.Image:
+    """Return the low bytes of an image that was decoded with `take_other_byte`, in their places.
+
+    Args:
+        image: Low bytes of colors, or all bytes of gray with opacity.
+        arguments: Of its tiles, as they are in the file.
+    """
+    if _GRAY_AND_OPACITY not in arguments:
+        return image
+    return Image.merge("RGB", [image.getchannel(_LOW_GRAY)] * 3)
 
 
 def join_bytes(high: Image.Image, low: Image.Image) -> npt.NDArray[np.uint16]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from cnnclf.errors import ImageError
-from cnnclf.images.deep_colors import join_bytes, take_low_bytes
+from cnnclf.images.deep_colors import arrange_low_bytes, join_bytes, take_other_byte
 from cnnclf.images.exif import (
     SIDEWAYS,
     TURNS,
@@ -279,7 +279,11 @@ def _take_bands(loaded: LoadedImage, bands: tuple[int, ...]) -> LoadedImage:
 def _read_low_bytes(stream: BinaryIO, file_format: str) -> Image.Image:
     """Decode a file again, with the low bytes of its colors as values."""
     stream.seek(0)
-    return take_low_bytes(Image.OPEN[file_format][0](stream, ""))
+    image: ImageFile.ImageFile = Image.OPEN[file_format][0](stream, "")
+    arguments = [tile.args for tile in image.tile]
+    image.tile = [tile._replace(args=take_other_byte(tile.args)) for tile in image.tile]
+    image.load()
+    return arrange_low_bytes(image, arguments)
 
 
 def _deepen(
