@@ -18,7 +18,7 @@ from cnnclf.quality.finding import Case
 # Reasons of the import, by their first words, after the lines of a table.
 _LINE: Final = re.compile(r"lines? \d+(?: and \d+)?: ")
 _UNNEEDED: Final = re.compile(
-    r"not in a class folder|(?:an image|images) without a label|not listed in |beside |masks or |"
+    r"not in |(?:an image|images) without a label|not listed in |beside |masks or |"
     r"not a folder of a split|the link leads back|the split .* is not in --splits|"
     r".* holds the folders of .* again"
 )
