@@ -20,7 +20,7 @@ _LINE: Final = re.compile(r"lines? \d+(?: and \d+)?: ")
 _UNNEEDED: Final = re.compile(
     r"not in |(?:an image|images) without a label|not listed in |beside |masks or |"
     r"not a folder of a split|the link leads back|the split .* is not in --splits|"
-    r".* holds the folders of .* again"
+    r".* holds the folders of .* again|no images$"
 )
 _FILE: Final = re.compile(r"the folder cannot be read|damaged after|.* samples before it were read")
 _MISSING: Final = re.compile(r"no such file|the link leads nowhere")

@@ -161,6 +161,8 @@ def test_crops_are_found_by_their_features(tmp_path: Path) -> None:
         ("masks/1.png", "masks or annotations of the images beside them", ""),
         ("extra/1.png", "not a folder of a split", ""),
         ("1.png", "not in a class folder", ""),
+        ("meta/notes.txt", "no images", ""),
+        ("a.parquet:7", "no image", "row"),
         ("1.png", "not in labels.csv", ""),
         ("test/1.png", "images without a label", ""),
         ("test/1.png", "an image without a label", ""),
