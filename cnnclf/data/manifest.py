@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -30,7 +30,9 @@ from cnnclf.data.description import (
 )
 from cnnclf.data.manifest_columns import Fingerprint, Manifest, read_manifest
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
+from cnnclf.data.moved import find_moved
 from cnnclf.errors import DataError
+from cnnclf.files import hash_file
 from cnnclf.images.decode import ReducedImage, reduce_image
 from cnnclf.images.input_spec import KINDS
 from cnnclf.images.oddities import count_oddities
@@ -218,6 +220,8 @@ def is_broken_dataset(path: Path) -> bool:
 def load_dataset(directory: Path) -> Dataset:
     """Load a dataset directory.
 
+    Images that were moved together with it are found where they are now.
+
     Raises:
         DataError: It is not a dataset directory, is damaged or from a newer version, or the folder
             with its images is missing.
@@ -230,12 +234,15 @@ def load_dataset(directory: Path) -> Dataset:
     except OSError as error:  # such as a name that is too long
         text = f"cannot find the folder with the images of {directory}: {error.strerror}: {root}"
         raise DataError(text, hint) from error
-    if not is_there:
-        text = f"the folder with the images of {directory} does not exist: {root}"
-        raise DataError(text, hint)
     labels = tuple(found["labels"])
     fingerprint = Fingerprint(labels)
     manifest = read_manifest(directory / found["manifest"], labels, fingerprint=fingerprint)
+    if not is_there:
+        moved = find_moved(root, beside=directory, is_it=partial(_holds_images, manifest=manifest))
+        if moved is None:
+            text = f"the folder with the images of {directory} does not exist: {root}"
+            raise DataError(text, hint)
+        root = moved
     return Dataset(
         directory=directory,
         root=root,
@@ -244,6 +251,18 @@ def load_dataset(directory: Path) -> Dataset:
         source=found["source"],
         fingerprint=fingerprint.hexdigest(),
     )
+
+
+def _holds_images(root: Path, *, manifest: Manifest) -> bool:
+    """Return whether some images of a manifest are in a folder, with the same bytes."""
+    count = len(manifest.paths)
+    rows = {0, count // 2, count - 1} if count else set()
+    try:
+        return bool(rows) and all(
+            hash_file(root / manifest.paths[row]) == manifest.sha256[row] for row in rows
+        )
+    except OSError:
+        return False
 
 
 def save_dataset(

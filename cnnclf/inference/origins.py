@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnclf.data.moved import find_dataset
 from cnnclf.errors import CnnclfError, DataError, UsageError
 from cnnclf.files import find_whole_directory, read_json
 from cnnclf.runs.run_directory import RunDirectory
@@ -71,7 +72,7 @@ class Origin:
         """Return the dataset of the training if it is still there, unchanged; None otherwise."""
         from cnnclf.data.manifest import is_dataset, load_dataset
 
-        if self.dataset is None or not is_dataset(place := Path(self.dataset["path"])):
+        if self.dataset is None or not is_dataset(place := self._place(self.dataset)):
             return None
         try:
             data = load_dataset(place)
@@ -91,13 +92,18 @@ class Origin:
                 return self.run
         return RunDirectory(self.bundle)
 
+    def _place(self, dataset: Mapping[str, str]) -> Path:
+        """Return where the dataset is, or was."""
+        beside = self.bundle if self.run is None else self.run.path
+        return find_dataset(Path(dataset["path"]), dataset["fingerprint"], beside=beside)
+
     def _find_data(self, command: str) -> Path:
         if self.dataset is None:
             raise UsageError(
                 f"{self.path} does not record which dataset it was trained on",
                 f"name one: {command} DATASET",
             )
-        found = Path(self.dataset["path"])
+        found = self._place(self.dataset)
         if not found.exists():
             raise DataError(
                 f"the dataset that {self.path} was trained on does not exist: {found}",

@@ -9,6 +9,7 @@ from typing import Any
 from cnnclf.bounded import describe_fault
 from cnnclf.config import TuneConfig, load_config
 from cnnclf.data.manifest import Dataset
+from cnnclf.data.moved import find_dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
 from cnnclf.files import check_version, read_json, write_json_atomic
 from cnnclf.runs.run_directory import is_number
@@ -76,9 +77,10 @@ class SearchRequest:
         check_version(content, _VERSION, path=path)
         try:
             command = content.get("command", "train")
+            place, fingerprint = content["dataset"]["path"], content["dataset"]["fingerprint"]
             return cls(
-                Path(content["dataset"]["path"]),
-                content["dataset"]["fingerprint"],
+                find_dataset(Path(place), fingerprint, beside=directory),
+                fingerprint,
                 tuple(content["fixed"]),
                 RECIPES[command].read_space(content["space"], source=str(path)),
                 load_config(arguments=content["config"], kind=TuneConfig)[0],
