@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cnnclf.errors import MissingPackageError
 from cnnclf.prediction.rows import RowColumns
 
 _GROUP_ROWS = 32_768  # per row group, and in memory at once
+_ESCAPED = re.compile(r"\\(udc[89a-f][0-9a-f])")
 
 
 def check_parquet() -> None:
@@ -56,12 +58,17 @@ def write_parquet(lines: Path, target: Path, *, columns: RowColumns) -> None:
 
 
 def read_paths(path: Path) -> Iterator[str]:
-    """Yield the paths of a file that `write_parquet` wrote."""
+    """Yield the paths of a file that `write_parquet` wrote, as they are on disk."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=["path"]):
-            yield from batch.column(0).to_pylist()
+            yield from map(unescape_path, batch.column(0).to_pylist())
+
+
+def unescape_path(path: str) -> str:
+    """Restore the undecodable bytes of a path, which are escaped in Parquet."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1][1:], 16)), path)
 
 
 def _as_text(value: object) -> object:

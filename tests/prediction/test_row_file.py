@@ -18,7 +18,13 @@ from cnnclf.errors import DeviceError, ExitCode, MissingPackageError, RunError, 
 from cnnclf.prediction import parquet
 from cnnclf.prediction.inputs import PAUSE, Found, skip_done
 from cnnclf.prediction.job import PredictionJob, write_job
-from cnnclf.prediction.row_file import FILE_FORMATS, check_row_file, open_rows, settle_finished
+from cnnclf.prediction.row_file import (
+    FILE_FORMATS,
+    check_row_file,
+    open_rows,
+    read_done,
+    settle_finished,
+)
 from cnnclf.prediction.rows import Prediction, RowColumns
 from cnnclf.prediction.sharding import Shard
 
@@ -89,6 +95,8 @@ def test_names_that_are_no_text_survive(tmp_path: Path) -> None:
     assert b"b\xe4r.jpg,cat" in write(tmp_path / "p.csv", row).read_bytes()
     assert read(write(tmp_path / "p.jsonl", row))[0]["path"] == row.path
     assert read(write(tmp_path / "p.parquet", row))[0]["path"] == "b\\udce4r.jpg"
+    for suffix in FILE_FORMATS:
+        assert read_done(tmp_path / f"p{suffix}").take(row.path)  # it is no new file
 
 
 def test_parquet_has_types_and_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from cnnclf.errors import RunError, UsageError
 from cnnclf.files import atomic_path, check_replaceable, follow_link, replace_directory_atomic
 from cnnclf.full_disks import write_error
 from cnnclf.prediction.job import PredictionJob, check_job, write_job
+from cnnclf.prediction.parquet import unescape_path
 from cnnclf.prediction.row_file import FILE_FORMATS, Mode, lock_rows
 from cnnclf.prediction.rows import Cell, Prediction, RowColumns
 from cnnclf.prediction.summary import SoFar
@@ -25,7 +26,6 @@ PART_FORMATS = tuple(suffix.removeprefix(".") for suffix in FILE_FORMATS)
 _NAME = re.compile(r"part-([0-9]{6,})(\.[a-z]+)")
 _UNFINISHED = ".part-"
 _JOB_FILE, _LOCK_FILE = ".job.json", ".lock"
-_ESCAPED = re.compile(r"\\(udc[89a-f][0-9a-f])")
 _READ_ROWS = 32_768
 
 
@@ -282,15 +282,10 @@ def _read_part(path: Path, columns: RowColumns) -> Iterator[dict[str, Cell]]:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(_READ_ROWS, columns=["path", "label", "error"]):
                 for row in batch.to_pylist():
-                    yield {**row, "path": _unescape(row["path"])}
+                    yield {**row, "path": unescape_path(row["path"])}
         return
     form = FILE_FORMATS[path.suffix].rows
     with path.open("rb") as file:
         file.seek(len(form.heading(columns).encode()))
         for row in form.read(file, columns):
             yield row.cells
-
-
-def _unescape(path: str) -> str:
-    """Restore the undecodable bytes of a file name, which are escaped in Parquet."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1][1:], 16)), path)
