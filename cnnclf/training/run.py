@@ -8,6 +8,7 @@
         judge_best(work)
 """
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -57,7 +58,7 @@ class TrainResult:
         run: Its directory.
         state: Epochs, best epoch and times.
         report: The best checkpoint on the test split, or on val or train if there is none; None for
-            a run that was pruned.
+            a run that was pruned, or if none of these images can be decoded.
         failed: Images that could not be decoded and were skipped.
     """
 
@@ -194,8 +195,14 @@ def conduct_run(
         if plan.config.training.calibrate:
             judge_best(work)
         report = evaluate_best(work)
-    failed = {dataset.manifest.paths[row] for row in work.pixels.failed}
-    return TrainResult(run, state, report, len(failed.union(file.path for file in report.failed)))
+    paths = dataset.manifest.paths
+    lost = (
+        (paths[row] for row in dataset.select_split(_choose_split(plan)))
+        if report is None
+        else (file.path for file in report.failed)
+    )
+    failed = {paths[row] for row in work.pixels.failed}.union(lost)
+    return TrainResult(run, state, report, len(failed))
 
 
 def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:
@@ -272,34 +279,53 @@ def judge_best(work: Work[Any]) -> Calibration | None:
     return found
 
 
-def evaluate_best(work: Work[Any]) -> Report:
+def evaluate_best(work: Work[Any]) -> Report | None:
     """Evaluate the best checkpoint on test, as everybody will load it.
 
     A run that is calibrated also stores what sets of labels and familiarity need.
 
     Returns:
-        The report on the test split, or on val or train if there is none.
+        The report on the test split, or on val or train if there is none; None if none of its
+        images can be decoded, which a warning says.
     """
     counts, is_calibrated = work.plan.counts, work.plan.config.training.calibrate
-    split = "test" if counts["test"] else "val" if counts["val"] else "train"
     bundle = read_json(work.run.find_checkpoint("best") / CLASSIFIER_FILE)
     with_index = is_calibrated and counts["val"] and FIELD not in bundle
     classifier = Classifier.load(work.run.path, features=None if with_index else 0)
-    report = evaluate(
-        classifier,
-        work.dataset,
-        split=split,
-        out=work.run.evaluation(split),
-        cache=work.plan.config.data.cache,
-        progress=work.progress,
-    )
+    report = _evaluate(work, classifier)
     keep_reference(classifier, work.pixels, rows=work.rows["val" if counts["val"] else "train"])
     if isinstance(work.plan, TrainPlan) and work.plan.leaves_flips_open and work.verdict:
         _judge_mirrored(work, classifier, work.verdict)
-    work.run.update_run(evaluation={"split": report.split, "metrics": report.summary})
+    if report is not None:
+        work.run.update_run(evaluation={"split": report.split, "metrics": report.summary})
     if with_index:
         index_training_images(work, classifier)
     return report
+
+
+def _choose_split(plan: Plan[Any]) -> str:
+    """Choose the split that the best checkpoint is evaluated on."""
+    return next((name for name in ("test", "val") if plan.counts[name]), "train")
+
+
+def _evaluate(work: Work[Any], classifier: Classifier) -> Report | None:
+    split = _choose_split(work.plan)
+    try:
+        return evaluate(
+            classifier,
+            work.dataset,
+            split=split,
+            out=work.run.evaluation(split),
+            cache=work.plan.config.data.cache,
+            progress=work.progress,
+        )
+    except DataError as error:  # the network is trained all the same
+        command = shlex.join(["cnnclf", "evaluate", str(work.run.path)])
+        work.progress.warn(
+            f"the run was not evaluated: {error.message}; {command} does so once they can be read, "
+            f"{command} DATASET on other images"
+        )
+        return None
 
 
 def _judge_mirrored(work: Work[Any], classifier: Classifier, verdict: Verdict) -> None:

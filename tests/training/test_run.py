@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnclf.config import load_config
+from cnnclf.config import EvaluateConfig, load_config
 from cnnclf.data import decoding
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import ImageError
+from cnnclf.evaluation.measuring import measure_model
 from cnnclf.evaluation.mirroring import MirroredVal, compare_mirrored
 from cnnclf.files import read_json
 from cnnclf.inference.answer_rules import read_rules
@@ -102,6 +103,35 @@ def test_a_listener_stops_training_and_the_best_epoch_is_tested(
     assert len(rules.familiarity.index) == len(work_rows(run, "train"))
     assert "promise" not in bundle
     assert bundle["threshold"] is None
+
+
+@pytest.mark.parametrize("cache", ["ram", "none"], ids=["damaged before", "gone meanwhile"])
+def test_a_run_whose_test_images_are_lost_finishes_and_can_be_evaluated_later(
+    shapes: Dataset, train_tiny: Train, tmp_path: Path, cache: str
+) -> None:
+    files = [shapes.file(row) for row in shapes.manifest.select("test").tolist()]
+
+    def move_away(row: EpochRow, _best: bool) -> None:
+        for at, file in enumerate(files if row.epoch == 1 else ()):
+            file.rename(tmp_path / str(at))
+
+    place, options = tmp_path / "run", {"training.epochs": 2, "data.cache": cache}
+    first = EpochRow(1, "train", 0.0, 0.0, None, None, 0.0, 0.0, 0.0)
+    if cache == "ram":
+        move_away(first, True)
+    try:
+        result = train_tiny(place, listeners=[move_away] if cache == "none" else [], **options)
+    finally:
+        for at, file in enumerate(files):
+            (tmp_path / str(at)).rename(file)
+    run = open_run(place)
+    assert (run.status(), result.report, result.failed) == ("finished", None, len(files))
+    assert "evaluation" not in run.read_record()
+    log = run.log.read_text("utf-8")
+    assert f"the run was not evaluated: none of the {len(files)} images in the test split" in log
+    assert f"cnnclf evaluate {place} does so once they can be read" in log
+    later = measure_model(place, config=EvaluateConfig(), progress=Silent())
+    assert (later.n, later.split) == (len(files), "test")
 
 
 def test_a_pruned_run_is_not_tested_and_can_be_resumed(train_tiny: Train, tmp_path: Path) -> None:
