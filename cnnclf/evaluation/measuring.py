@@ -1,22 +1,32 @@
 """From a run or bundle to its report: what `cnnclf evaluate` and `cnnclf.evaluate` do."""
 
-from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 
 from cnnclf.config import EvaluateConfig
 from cnnclf.data.manifest import Dataset, is_dataset
+from cnnclf.errors import RunError
 from cnnclf.evaluation.groups import read_column
 from cnnclf.evaluation.predictions import check_labels
 from cnnclf.evaluation.report import evaluate
 from cnnclf.evaluation.report_content import Report
+from cnnclf.files import read_json
 from cnnclf.full_disks import check_writable
 from cnnclf.importers import count_unread
 from cnnclf.inference.bundle_paths import check_order, find_bundle
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
-from cnnclf.inference.origins import find_origin, is_trained_on, quote, warn_of_unfinished
+from cnnclf.inference.origins import (
+    Origin,
+    find_origin,
+    is_trained_on,
+    quote,
+    warn_of_unfinished,
+)
 from cnnclf.progress import Progress
+from cnnclf.runs.run_directory import section
+from cnnclf.runs.run_names import METRICS_FILE
 
 
 def measure_model(
@@ -54,7 +64,7 @@ def measure_model(
         read_column(data, config.by)  # a wrong name is reported before a model is loaded
     if origin.run is not None and origin.run.path == model:
         warn_of_unfinished(origin.run.path, use="measured", progress=progress)
-    place = out or origin.choose_directory().evaluation(_name_report(split, data, origin.dataset))
+    place = out or _choose_place(origin, split, data)
     check_writable(place)
     classifier = Classifier.load(
         bundle,
@@ -102,8 +112,23 @@ def _choose_split(
     return "all"
 
 
-def _name_report(split: str, data: Dataset, trained: Mapping[str, str] | None) -> str:
-    """Name the split; other data add their name, so that the run keeps its own figures."""
-    if trained is None or data.fingerprint == trained["fingerprint"]:
-        return split
-    return f"{split}-{data.name}"
+def _choose_place(origin: Origin, split: str, data: Dataset) -> Path:
+    """Choose the directory of a report: that of the split, so that the run keeps its own figures.
+
+    Other data add their name, and a number where other data of this name were evaluated before.
+    """
+    run = origin.choose_directory()
+    if origin.dataset is None or data.fingerprint == origin.dataset["fingerprint"]:
+        return run.evaluation(split)
+    name = f"{split}-{data.name}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(place for place in map(run.evaluation, names) if not _holds_other(place, data))
+
+
+def _holds_other(place: Path, data: Dataset) -> bool:
+    """Return whether a directory holds a report on data of other content."""
+    try:
+        content = read_json(place / METRICS_FILE)
+    except RunError:  # missing or damaged
+        return False
+    return section(content, "dataset").get("fingerprint") != data.fingerprint

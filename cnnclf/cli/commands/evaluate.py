@@ -34,7 +34,8 @@ def evaluate_command(
         Path | None,
         option(
             "--out -o DIR",
-            "Directory of the report. [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data]",
+            "Directory of the report. [RUN/evaluation/SPLIT, or SPLIT-DATASET for other data, with "
+            "a number if another DATASET has that name]",
         ),
     ] = None,
     overwrite: options.Overwrite = False,

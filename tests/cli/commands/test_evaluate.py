@@ -110,6 +110,22 @@ def test_a_run_is_measured_on_its_own_test_split(cli: Cli, place: Place) -> None
     assert "warning" not in result.stderr
 
 
+def test_data_of_one_name_in_two_directories_keep_a_report_each(
+    cli: Cli, place: Place, other: Callable[[str], Path]
+) -> None:
+    first, second = other("a/photos"), other("b/photos")
+    (second / "blue" / "0.png").unlink()
+    reports = [place.run / "evaluation" / name for name in ("all-photos", "all-photos-2")]
+    for _ in range(2):  # the same again replaces its own report
+        for source, report in zip((first, second), reports, strict=True):
+            result = cli("evaluate", place.run, source)
+            assert result.code == 0, result.stderr
+            assert f"{report}\n" in result.stdout
+    found = [json.loads((report / "metrics.json").read_text())["n"] for report in reports]
+    assert found == [36, 35]
+    assert sorted((place.run / "evaluation").iterdir()) == reports
+
+
 def test_all_images_with_the_one_mistake(cli: Cli, place: Place) -> None:
     result = cli("evaluate", place.run, "--split", "all", "--json", "--top-k", 2)
     assert result.code == 0, result.stderr
