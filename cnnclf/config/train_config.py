@@ -120,7 +120,8 @@ class TrainingConfig(Section):
     )
     perfect_loss: float = setting(
         0.02,
-        "Stop after 5 epochs in a row with val accuracy 1 and a val loss below this; 0: never.",
+        "Stop after 5 epochs in a row with val accuracy 1 and a val loss, without --l1 and --l2, "
+        "below this; 0: never.",
         ge=0,
     )
     label_smoothing: float = setting(0.0, "Label smoothing factor.", ge=0, lt=1)

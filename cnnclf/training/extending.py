@@ -68,8 +68,9 @@ class Extension:
         except OSError as error:
             raise write_error(run.path, error) from error
         state = read_json(run.last / STATE_FILE)
-        # Patience starts again, else a run that it ended would end at once.
-        state |= {"epochs_without_better": 0, "plateau_wait": 0, "stopped": None}
+        # Both start again, else a run that they ended would end at once.
+        state |= {"epochs_without_better": 0, "perfect_epochs": 0}
+        state |= {"plateau_wait": 0, "stopped": None}
         state |= {"is_time_up": False, "endings": [], "spent_s": 0.0}
         write_json_atomic(run.last / STATE_FILE, state)
         write_json_atomic(run.plan, self.plan.to_dict())

@@ -56,7 +56,7 @@ class Conductor:
         batches: The training batches.
         val_images: Images of val; 0: there are none, so the newest epoch is the best.
         hooks: What to call.
-        perfect_loss: Val loss that counts as perfect; 0: none does.
+        perfect_loss: Val loss, without the L1 and L2 penalty, that counts as perfect; 0: none does.
         pacer: Plans the steps of a phase that has a time rather than a number of epochs.
     """
 
@@ -76,6 +76,8 @@ class Conductor:
     _shown: int = field(default=0, init=False)
     _described: float = field(default=0.0, init=False)
     _loss: float | None = field(default=None, init=False)
+    _rate: float | None = field(default=None, init=False)  # as it was set last
+    _penalty: float = field(default=0.0, init=False)  # part of the val loss
     _first: int = field(init=False)  # epochs that were trained before
 
     def __post_init__(self) -> None:
@@ -101,7 +103,7 @@ class Conductor:
             return None
         if state.epochs_without_better >= self.patience:
             return f"no improvement in {self.patience} epochs (--patience)"
-        if state.is_perfect(self.perfect_loss, epochs=PERFECT_EPOCHS):
+        if state.perfect_epochs >= PERFECT_EPOCHS:
             return (
                 f"nothing to improve: val accuracy 1 and val loss below {self.perfect_loss:.3g} in "
                 f"the last {PERFECT_EPOCHS} epochs (--perfect-loss)"
@@ -126,17 +128,16 @@ class Conductor:
             on_epoch_begin=self.begin_epoch,
             on_epoch_end=self.end_epoch,
             on_train_batch_begin=self.begin_step,
+            on_test_begin=self.begin_validation,
         )
 
     def begin_epoch(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Start the clock; with the plateau schedule set the rate of the epoch."""
+        """Start the clock."""
         self._started, self._waited = time.perf_counter(), self.batches.wait_s
         self._shown = 0
         if self.pacer is not None:
             self.pacer.begin_epoch()
         self._describe(epoch)
-        if self.phase.optimizer.schedule == "plateau":
-            self.trainer.optimizer.learning_rate = self._rate_at(epoch * len(self.batches))
 
     def begin_step(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Report the previous step, and check at times that the loss is finite.
@@ -150,15 +151,22 @@ class Conductor:
         self._step = self.state.phase_epoch * len(self.batches) + batch
         if self.pacer is not None:
             self.pacer.begin_step(self._step)
-            self._bring_back()
-            self.trainer.optimizer.learning_rate = self._rate_at(self._step)
             if self.pacer.is_last(self._step):
                 self.trainer.stop_training = True  # after this step
+        if self.pacer is not None or self.phase.optimizer.schedule == "plateau":
+            self._set_rate()
         if batch and time.perf_counter() - self._described >= _SHOW_LOSS_S:
             self._loss = self._read_loss()
             self._describe(self.state.phase_epoch)
         if batch and batch % _NAN_CHECK_STEPS == 0:
             self._check_loss(self._read_loss(), step=batch)
+
+    def begin_validation(self, logs: Any = None) -> None:  # noqa: ARG002
+        """Note the penalty of the weights that are scored, which Keras adds to the val loss."""
+        import keras
+
+        losses = map(keras.ops.convert_to_numpy, self.trainer.losses)
+        self._penalty = sum(map(float, losses), 0.0)
 
     def end_epoch(self, epoch: int, logs: Any = None) -> None:
         """Score the epoch, write checkpoints, notify listeners, and stop if the phase has ended.
@@ -186,6 +194,8 @@ class Conductor:
         is_best = state.judge((float(state.epoch), 0.0) if self.phase.keeps_last else score)
         if self.phase.optimizer.schedule == "plateau" and self.val_images:
             state.reduce_on_plateau(max(1, self.patience // 3))
+        if self.perfect_loss:
+            state.count_perfect(self.perfect_loss + self._penalty)
         # best first: whatever is lost between the two, resuming never loses a better best
         if is_best:
             self.hooks.save_best()
@@ -222,15 +232,18 @@ class Conductor:
             data_wait_s=round(max(0.0, self.batches.wait_s - self._waited), 3),
         )
 
+    def _set_rate(self) -> None:
+        rate = self._rate_at(self._step)
+        if rate != self._rate:
+            self._bring_back()
+            self.trainer.optimizer.learning_rate = self._rate = rate
+
     def _rate_at(self, step: int) -> float:
-        """Return the rate of a step; with the plateau schedule, of the epoch it begins or is in."""
-        steps = len(self.batches)
-        if self.phase.optimizer.schedule == "plateau":
-            step -= step % steps
         if self.pacer is not None:
             rate = self.pacer.rate(step)
         else:
-            rate = learning_rate_at(step, self.phase.optimizer, total=steps * self.epochs)
+            total = len(self.batches) * self.epochs
+            rate = learning_rate_at(step, self.phase.optimizer, total=total)
         return rate * self.state.plateau_factor
 
     def _advance(self, steps: int) -> None:

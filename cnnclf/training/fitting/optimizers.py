@@ -28,7 +28,7 @@ def build_optimizer(
     """
     import keras
 
-    # "plateau" depends on validation: its rate is set at the beginning of each epoch
+    # "plateau" depends on validation: its rate is set before each step
     is_set = settings.schedule == "plateau" or total_steps is None
     shared: dict[str, Any] = {
         "learning_rate": 1e-3 if is_set else build_schedule(total_steps or 1, settings),

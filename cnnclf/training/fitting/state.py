@@ -41,6 +41,7 @@ class TrainingState:
         epochs_without_better: Epochs since the best one of that phase.
         plateau_factor: Factor of the learning rate, by the plateau schedule.
         plateau_wait: Such epochs since the last reduction.
+        perfect_epochs: The last epochs of that phase that leave nothing to improve.
         seconds: Time spent in epochs.
         wait_s: Part of it spent waiting for images.
         history: One row per epoch.
@@ -63,6 +64,7 @@ class TrainingState:
     epochs_without_better: int = 0
     plateau_factor: float = 1.0
     plateau_wait: int = 0
+    perfect_epochs: int = 0
     seconds: float = 0.0
     wait_s: float = 0.0
     history: list[EpochRow] = field(default_factory=list)
@@ -92,18 +94,11 @@ class TrainingState:
         """The epochs of this phase."""
         return self.history[self.phase_start :]
 
-    def is_perfect(self, loss: float, *, epochs: int) -> bool:
-        """Return whether the last epochs of this phase leave nothing to improve.
-
-        Args:
-            loss: Upper bound of the val loss.
-            epochs: How many epochs in a row must be below it, with every val image correct.
-        """
-        last = self.phase_history[-epochs:]
-        return len(last) == epochs and all(
-            row.val_accuracy == 1 and row.val_loss is not None and row.val_loss < loss
-            for row in last
-        )
+    def count_perfect(self, loss: float) -> None:
+        """Count the last epoch if every val image is correct and the val loss is below a bound."""
+        row = self.history[-1]
+        is_perfect = row.val_accuracy == 1 and row.val_loss is not None and row.val_loss < loss
+        self.perfect_epochs = self.perfect_epochs + 1 if is_perfect else 0
 
     def cannot_win(self, epochs: float, *, images: int) -> bool:
         """Return whether this phase will hardly be as accurate on val as those before.
@@ -147,7 +142,7 @@ class TrainingState:
         """Start another phase: the best epoch stays, patience and schedule start again."""
         self.phase, self.phase_start = name, self.epoch
         self.phase_score = _LOWEST
-        self.epochs_without_better = self.plateau_wait = 0
+        self.epochs_without_better = self.plateau_wait = self.perfect_epochs = 0
         self.plateau_factor = 1.0
         self.diverged = self.is_time_up = False
         self.planned_steps = self.corrected_step = 0

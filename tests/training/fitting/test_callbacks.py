@@ -69,13 +69,33 @@ def test_what_jax_keeps_elsewhere_is_brought_back_before_it_is_read_or_set(
     assert set(read_values) == {0.25}
 
 
-def conduct(trainer: Any, shown: list[str]) -> Conductor:
+def test_plateau_warms_up_step_by_step_and_keeps_its_rate() -> None:
+    trainer: Any = SimpleNamespace(metrics=[], optimizer=SimpleNamespace())
+    optimizer = OptimizerConfig(schedule="plateau", learning_rate=0.1, warmup=0.1)
+    conductor = conduct(trainer, [], optimizer=optimizer, epoch=0)
+    rates = []
+    for epoch, factor in enumerate((1.0, 1.0, 0.2)):
+        conductor.state.epoch, conductor.state.plateau_factor = epoch, factor
+        conductor.begin_epoch(epoch)
+        for step in range(40):
+            conductor.begin_step(step)
+            rates.append(trainer.optimizer.learning_rate)
+    assert rates[:90:20] == pytest.approx([0.1 * 1 / 91, 0.1 * 21 / 91, 0.1, 0.1, 0.02])
+
+
+def conduct(
+    trainer: Any,
+    shown: list[str],
+    *,
+    optimizer: OptimizerConfig | None = None,
+    epoch: int = 2,
+) -> Conductor:
     task: Any = SimpleNamespace(describe=shown.append, advance=lambda _amount: None)
     steps: Any = Steps()
     return Conductor(
         trainer,
-        TrainingState(epoch=2),
-        Phase("train", TrainingConfig(), OptimizerConfig()),
+        TrainingState(epoch=epoch),
+        Phase("train", TrainingConfig(), optimizer or OptimizerConfig()),
         epochs=9,
         patience=0,
         batches=steps,

@@ -27,38 +27,46 @@ def make_row(val_loss: float, val_accuracy: float = 1.0, epoch: int = 1) -> Epoc
     return EpochRow(epoch, "train", 0.1, 1.0, val_loss, val_accuracy, 1e-3, 0.25, 0.0)
 
 
-def make_state(*rows: EpochRow, phase_start: int = 0) -> TrainingState:
-    return TrainingState(epoch=len(rows), history=list(rows), phase_start=phase_start)
+def make_state(*rows: EpochRow) -> TrainingState:
+    return TrainingState(epoch=len(rows), history=list(rows))
+
+
+def count_perfect(state: TrainingState, *rows: EpochRow, bound: float = 0.05) -> int:
+    for row in rows:
+        state.history.append(row)
+        state.count_perfect(bound)
+    return state.perfect_epochs
 
 
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([make_row(0.01)] * 3, True),
-        ([make_row(0.5), *[make_row(0.01)] * 3], True),
-        ([make_row(0.01)] * 2, False),
-        ([make_row(0.01), make_row(0.05), make_row(0.01)], False),
-        ([make_row(0.01), make_row(0.01, 0.99), make_row(0.01)], False),
-        ([make_row(math.nan)] * 3, False),
+        ([make_row(0.01)] * 3, 3),
+        ([make_row(0.5), *[make_row(0.01)] * 3], 3),
+        ([make_row(0.01)] * 2, 2),
+        ([make_row(0.01), make_row(0.05), make_row(0.01)], 1),
+        ([make_row(0.01), make_row(0.01, 0.99), make_row(0.01)], 1),
+        ([make_row(math.nan)] * 3, 0),
     ],
     ids=["3", "the last 3", "2", "loss at the bound", "accuracy", "NaN"],
 )
 def test_only_epochs_in_a_row_without_any_fault_are_perfect(
-    rows: list[EpochRow], expected: bool
+    rows: list[EpochRow], expected: int
 ) -> None:
-    assert make_state(*rows).is_perfect(0.05, epochs=3) is expected
+    assert count_perfect(TrainingState(), *rows) == expected
 
 
 def test_perfect_epochs_of_an_earlier_phase_do_not_count() -> None:
-    rows = [make_row(0.01)] * 4
-    assert not make_state(*rows, phase_start=2).is_perfect(0.05, epochs=3)
-    assert make_state(*rows, phase_start=1).is_perfect(0.05, epochs=3)
+    state = TrainingState()
+    assert count_perfect(state, *[make_row(0.01)] * 4) == 4
+    state.begin_phase("tail")
+    assert count_perfect(state, make_row(0.01)) == 1
 
 
 def test_nothing_is_perfect_without_val_or_with_a_bound_of_0() -> None:
     row = EpochRow(1, "train", 0.0, 1.0, None, None, 1e-3, 0.25, 0.0)
-    assert not make_state(row, row).is_perfect(0.05, epochs=2)
-    assert not make_state(make_row(0.0), make_row(0.0)).is_perfect(0.0, epochs=2)
+    assert count_perfect(TrainingState(), row, row) == 0
+    assert count_perfect(TrainingState(), make_row(0.0), make_row(0.0), bound=0.0) == 0
 
 
 @pytest.mark.parametrize(
