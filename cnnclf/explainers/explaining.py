@@ -74,6 +74,7 @@ class ExplainRequest:
         classes: Labels to explain; none: the most probable ones of each image.
         out: Directory of the figures; None writes nothing.
         npz: Write arrays, too.
+        overwrite: Replace figures of earlier calls; if not, new ones of their names get a number.
         is_every: Whether all views were asked for, so that one the model cannot give is no error.
     """
 
@@ -81,6 +82,7 @@ class ExplainRequest:
     classes: Sequence[str] = ()
     out: Path | None = None
     npz: bool = False
+    overwrite: bool = False
     is_every: bool = False
 
 
@@ -137,13 +139,18 @@ def explain_images(
             yield ExplainedImage("", row.name, skipped=words)
         else:
             yield ExplainedImage("", row.name, error=words)
-    layers = find_layers(context)
+    layers, written = find_layers(context), set[Path]()
+
+    def write(made: Explanation, outcome: ExplainedImage, layer: str) -> ExplainedImage:
+        layer = layer if len(layers) > 1 else ""
+        return _write(made, outcome, request=request, layer=layer, written=written)
+
     every = [(row, layer) for row in possible for layer in (layers if row.is_of_layer else [""])]
     for row, layer in every:
         if not row.needs_image:
             made = row.load()(_at_layer(context, layer))
             outcome = ExplainedImage("", row.name)
-            yield _write(made, outcome, request=request, layer=layer if len(layers) > 1 else "")
+            yield write(made, outcome, layer)
     views = [each for each in every if each[0].needs_image]
     # the others need logits only, from whatever engine there is
     ahead = any(row.needs_head for row, _ in views)
@@ -156,7 +163,7 @@ def explain_images(
             label, probability = context.network.labels[best], float(made_of.probabilities[best])
             outcome = ExplainedImage(made_of.path, row.name, label, probability)
             made = make_explanation(_at_layer(context, layer), row, subject=made_of)
-            yield _write(made, outcome, request=request, layer=layer if len(layers) > 1 else "")
+            yield write(made, outcome, layer)
 
 
 def _open_subjects(
@@ -278,9 +285,14 @@ def _at_layer(context: ExplainContext, layer: str) -> ExplainContext:
 
 
 def _write(
-    explanation: Explanation, outcome: ExplainedImage, *, request: ExplainRequest, layer: str
+    explanation: Explanation,
+    outcome: ExplainedImage,
+    *,
+    request: ExplainRequest,
+    layer: str,
+    written: set[Path],
 ) -> ExplainedImage:
-    """Write figure and arrays; return the outcome with their paths."""
+    """Write figure and arrays, and add the figure to `written`; return the outcome with both."""
     figure = arrays = None
     if request.out is not None:
         image = draw_canvas(
@@ -292,7 +304,8 @@ def _write(
         )
         stem = safe_name(Path(outcome.path).stem, fallback="image") if outcome.path else "network"
         name = "-".join(filter(None, [stem, outcome.view, safe_name(layer, fallback="")]))
-        figure = _free_path(request.out, name, with_arrays=request.npz)
+        figure = _choose_path(request.out, name, request=request, written=written)
+        written.add(figure)
         save_canvas(image, figure)
         if request.npz:
             arrays = figure.with_suffix(".npz")
@@ -308,12 +321,16 @@ def _write(
     )
 
 
-def _free_path(directory: Path, name: str, *, with_arrays: bool) -> Path:
-    """Return a path that no file has: nothing is overwritten."""
+def _choose_path(
+    directory: Path, name: str, *, request: ExplainRequest, written: set[Path]
+) -> Path:
+    """Return the first path, numbered if needed, that no file has or one that may be replaced."""
     number = 1
     while True:
         path = directory / (f"{name}.png" if number == 1 else f"{name}-{number}.png")
-        if not path.exists() and not (with_arrays and path.with_suffix(".npz").exists()):
+        files = [path, path.with_suffix(".npz")] if request.npz else [path]
+        is_free = request.overwrite or not any(file.exists() for file in files)
+        if is_free and path not in written:
             return path
         number += 1
 

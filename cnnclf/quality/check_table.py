@@ -89,9 +89,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check(
         "unusable-rows",
         _ERROR,
-        "rows of the source that the import could not use",
-        "they are skipped, so that there are fewer images than rows",
-        "correct these lines, and import again",
+        "rows of the source, or names of files, that the import could not use",
+        "they are skipped, so that there are fewer images than rows or files",
+        "correct these lines or names, or --label-from, and import again",
         file_checks.find_unusable_rows,
         is_property=False,
     ),

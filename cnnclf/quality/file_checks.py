@@ -26,7 +26,7 @@ _FILE: Final = re.compile(r"the folder cannot be read|damaged after|.* samples b
 _MISSING: Final = re.compile(r"no such file|the link leads nowhere")
 _ROW: Final = re.compile(
     r"has |its text |the (?:label|split|group|path) |label |no (?:label|image)|give the file |"
-    r"is not (?:a )?JSON|fits more than one file|the sample "
+    r"is not (?:a )?JSON|fits more than one file|the sample |--label-from "
 )
 
 
@@ -45,7 +45,7 @@ def find_unreadable(evidence: Evidence) -> Iterator[Case]:
 
 
 def find_unusable_rows(evidence: Evidence) -> Iterator[Case]:
-    """Find rows of the source that the import could not use, whatever their files hold."""
+    """Find rows, and names without a label, that the import could not use, whatever is in them."""
     yield from _find_skipped(evidence, "row")
 
 

@@ -109,7 +109,7 @@ def _make_training_images(context: ExplainContext) -> Any:
     return TrainingImages(pixels, np.arange(6) % 2, [f"{at}.png" for at in range(6)], 6)
 
 
-def test_nothing_is_overwritten(tiny: ExplainContext, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_unasked(tiny: ExplainContext, tmp_path: Path) -> None:
     request = ExplainRequest(find_explainers(["evidence"]), out=tmp_path)
     tiny.config = tiny.config | {"checks": False}
     names = [
@@ -119,6 +119,12 @@ def test_nothing_is_overwritten(tiny: ExplainContext, tmp_path: Path) -> None:
         if explained.figure
     ]
     assert names == ["x001-evidence.png", "x001-evidence-2.png"]
+    old = {name: (tmp_path / name).stat().st_ino for name in names}
+    (tmp_path / "mine.png").touch()
+    both = explain_images(tiny, [(str(X), "")] * 2, request=replace(request, overwrite=True))
+    assert [each.figure and each.figure.name for each in both] == names
+    assert {file.name for file in tmp_path.iterdir()} == {*names, "mine.png"}
+    assert all((tmp_path / name).stat().st_ino != old[name] for name in names)
 
 
 def test_each_image_has_its_own_baselines(tiny: ExplainContext) -> None:

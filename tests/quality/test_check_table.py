@@ -172,6 +172,7 @@ def test_crops_are_found_by_their_features(tmp_path: Path) -> None:
         ("0.tar/key", "the sample has no label (cls, json or txt)", "row"),
         ("closed", "the folder cannot be read: Permission denied", "file"),
         ("a.parquet", "damaged after 7 rows: x", "file"),
+        ("1.png", "--label-from ^([a-z]+) finds no label", "row"),
         ("1.png", "line 7: no such file", "missing"),
         ("1.png", "not a supported image: text", "file"),
         ("notes.txt", "not a supported image: text", ""),

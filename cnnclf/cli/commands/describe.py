@@ -1,7 +1,9 @@
 """`cnnclf describe`: the layers of a network, what they cost and how far they see."""
 
 from functools import partial
+from itertools import starmap
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from cnnclf.cli import options
@@ -18,7 +20,7 @@ from cnnclf.cli.network_tables import (
 from cnnclf.cli.output import out
 from cnnclf.cli.output_files import check_output
 from cnnclf.cli.settings import add_settings, blaming_options, given_settings
-from cnnclf.config import MODEL_PRESETS, TrainConfig, load_config, option_name
+from cnnclf.config import MODEL_PRESETS, TrainConfig, load_config, option_name, typed_option
 from cnnclf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,6 +77,10 @@ def describe_command(
     """
     check_output(diagram, "--diagram", endings=_ENDINGS, overwrite=overwrite)
     given = given_settings(settings)
+    if run is not None and backbone is None:
+        own: dict[str, object] = {"classes": classes, "depth": depth, "formulas": formulas}
+        own |= {"compare_dense": compare_dense, "diagram": diagram and quote(str(diagram))}
+        _refuse_names(run, given | {key: value for key, value in own.items() if value})
     _check_together(run, backbone, classes, given)
     network = _describe(run, backbone, classes, given, verbose=verbose)
     default = 1 if network.is_staged else 2
@@ -134,17 +140,17 @@ def _check_together(
         )
 
 
-def _refuse_names(run: Path) -> None:
+def _refuse_names(run: Path, others: dict[str, object]) -> None:
     """Recognize the name of a preset or backbone where a run is expected."""
     from cnnclf.models.backbones import BACKBONES
 
     name = str(run)
     if run.exists():
         return
-    if name in MODEL_PRESETS:
-        raise UsageError(f"{name} is a preset, not a run", f"cnnclf describe --preset {name}")
-    if any(name == row.name for row in BACKBONES):
-        raise UsageError(f"{name} is a backbone, not a run", f"cnnclf describe --backbone {name}")
+    kind = "preset" if name in MODEL_PRESETS else "backbone"
+    if kind == "preset" or any(name == row.name for row in BACKBONES):
+        words = [f"cnnclf describe --{kind} {name}", *starmap(typed_option, others.items())]
+        raise UsageError(f"{name} is a {kind}, not a run", " ".join(words))
 
 
 def _describe(
@@ -162,7 +168,6 @@ def _describe(
     batch_size = None if batch == "auto" else batch
     prepare = partial(_start_keras, verbose=verbose)
     if run is not None:
-        _refuse_names(run)
         return door.describe_run(run, batch_size=batch_size, prepare=prepare)
     with blaming_options(origins):
         if backbone is None:

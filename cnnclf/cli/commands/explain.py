@@ -54,7 +54,10 @@ def explain_command(
     ] = None,
     out_: Annotated[
         Path | None,
-        option("--out -o DIR", f"Directory of the figures; other files in it are kept. [{_PLACE}]"),
+        option(
+            "--out -o DIR",
+            f"Directory of the figures; --overwrite keeps other files in it. [{_PLACE}]",
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
     npz: Annotated[
@@ -110,7 +113,12 @@ def explain_command(
     classifier = load_explained(bundle, config, verbose=verbose, progress=out.progress())
     context = open_context(classifier, run, config=config, data=data, progress=out.progress())
     request = ExplainRequest(
-        views, tuple(class_ or ()), place, npz, is_every=EVERY_VIEW in (show or ())
+        views,
+        tuple(class_ or ()),
+        place,
+        npz,
+        overwrite=overwrite,
+        is_every=EVERY_VIEW in (show or ()),
     )
     some = list(islice(found, config.limit + 1)) if needs_images else []
     if len(some) > config.limit:

@@ -116,6 +116,10 @@ def tune_command(
         directory = _create(request, out_, dataset_name=plan.dataset["name"], overwrite=overwrite)
     from cnnclf.tuning.search import run_search
 
+    again = ["cnnclf", "tune", "--resume", str(directory)]
+    again += ["--final"] * final
+    for name, values in (("--track", track or ()), ("--ray", [] if ray is None else [ray])):
+        again += [word for value in values for word in (name, value) if word]
     try:
         result = run_search(
             directory,
@@ -126,9 +130,9 @@ def tune_command(
             final=final,
         )
     except KeyboardInterrupt as stop:
-        stop.add_note(f"continue with: cnnclf tune --resume {shlex.quote(str(directory))}")
+        stop.add_note(f"continue with: {shlex.join(again)}")
         raise
-    _show(result, request, dataset or str(request.dataset))
+    _show(result, request, dataset or str(request.dataset), again=again)
 
 
 def _check_together(
@@ -252,7 +256,9 @@ def _find_missing_minutes(result: "SearchResult", request: "SearchRequest") -> i
     return math.ceil((used_s + 1.5 * needed_s) / 60)
 
 
-def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> None:
+def _show(
+    result: "SearchResult", request: "SearchRequest", dataset: str, *, again: list[str]
+) -> None:
     from cnnclf.tuning.leaderboard import BEST_FILE, COORDINATES_FILE, FIGURE_FILE, LEADERBOARD_FILE
 
     _show_tables(result)
@@ -273,7 +279,7 @@ def _show(result: "SearchResult", request: "SearchRequest", dataset: str) -> Non
     )
     out.json(result.to_dict())
     if (minutes := _find_missing_minutes(result, request)) is not None:
-        words = ["cnnclf", "tune", "--resume", str(directory), "--minutes", str(minutes)]
+        words = [*again, "--minutes", str(minutes)]
         out.hint(f"{shlex.join(words)} has time for another seed of it and of the default")
     out.hint(
         shlex.join(["cnnclf", request.command, dataset, "--config", str(directory / BEST_FILE)])

@@ -125,6 +125,11 @@ def test_gates_are_explained(cli: Cli) -> None:
         (("nowhere",), 4, "nowhere is not a run directory or a bundle"),
         (("textbook",), 2, "hint: cnnclf describe --preset textbook"),
         (("resnet50",), 2, "hint: cnnclf describe --backbone resnet50"),
+        (
+            ("resnet50", "--image-size", "64", "--classes", "3", "--formulas"),
+            2,
+            "hint: cnnclf describe --backbone resnet50 --image-size 64 --classes 3 --formulas",
+        ),
         (("--depth", "0"), 2, "--depth"),
     ],
 )

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnclf.cli.commands import tune
 from cnnclf.config import ImportConfig
 from cnnclf.errors import RunError
 from cnnclf.files import read_json
@@ -84,6 +85,29 @@ def test_a_search_from_start_to_result(
     assert len(document["leaderboard"]) == 8
     assert document == document | read_json(directory / "result.json")
     assert not list(directory.glob("trials/*/evaluation/test"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--final", "--track", "mlflow", "--track", "dvclive", "--ray"], ["--ray", "auto"]],
+)
+def test_an_interrupted_search_names_the_command_that_continues_it(
+    cli: Cli, tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    def stop(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune, "_check_together", lambda *_, **__: None)
+    monkeypatch.setattr(search, "run_search", stop)
+    directory = tmp_path / "search"
+    result = cli("tune", dataset, "-o", directory, *words)
+    assert result.code == 130
+    text = " ".join(result.stderr.split())
+    command = " ".join(["cnnclf tune --resume", str(directory), *words])
+    assert text.endswith(f"continue with: {command}")
+    again = cli(*command.split()[1:])
+    assert again.code == 130
+    assert " ".join(again.stderr.split()).endswith(command)
 
 
 def test_overwrite_replaces_an_earlier_search_and_nothing_else(
