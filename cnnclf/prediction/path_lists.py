@@ -11,7 +11,9 @@ from cnnclf.errors import DataError
 _CHUNK_BYTES = 1 << 16
 _MAX_PATH_BYTES = 1 << 20
 _PATIENCE_S = 0.5
-_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8")  # how the most frequent kinds begin
+# How the most frequent kinds of images begin. So may a path, but not with a NUL soon after it.
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+_HEADER_BYTES = 16
 
 
 class ByteStream(Protocol):
@@ -37,7 +39,7 @@ def read_list(stream: ByteStream, name: str) -> Iterator[str]:
             f"the list of paths {name} is encoded in UTF-16, not in UTF-8",
             "save it as UTF-8 and try again",
         )
-    if chunk.startswith(_IMAGES):
+    if chunk.startswith(_IMAGES) and b"\0" in chunk[:_HEADER_BYTES]:
         raise DataError(
             f"the list of paths {name} is an image",
             "give the path of the image: cnnclf predict RUN IMAGE",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cnnclf.errors import DataError, ExitCode
@@ -398,6 +398,9 @@ NAMES = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(NAMES, st.sampled_from([b"\n", b"\r\n"]), st.integers(1, 7), st.booleans())
+@example([b"\x89PNG"], b"\n", 4, False)
+@example([b"GIF89a.png", b"b.png"], b"\n", 7, True)
+@example([b"\xff\xd8\xff"], b"\n", 4, False)
 def test_any_list_comes_back_whatever_its_pieces(
     names: list[bytes], end: bytes, size: int, is_ended: bool
 ) -> None:
