@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnclf.errors import RunError
 from cnnclf.hardware import count_usable_cpus, read_cpu_name
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.answer_rules import AnswerRules
 from cnnclf.inference.artifact_verdict import report_verdict
 from cnnclf.inference.bundle_paths import find_bundle
-from cnnclf.inference.bundles import Bundle, find_mismatch, read_bundle
+from cnnclf.inference.bundles import Bundle, read_bundle
 from cnnclf.inference.calibration_data import can_compare, count_features
 from cnnclf.inference.engines.choosing import EngineChoice, choose_engines
 from cnnclf.inference.engines.engine import Engine, EngineOptions, ModelFile, Tag
 from cnnclf.inference.engines.engine_opening import EngineOpener
-from cnnclf.inference.engines.engine_table import find_engine
-from cnnclf.inference.familiarity import join_features
+from cnnclf.inference.keras_loader import KerasLoader
 from cnnclf.inference.promise import Promise, read_cutoff, read_promise
 from cnnclf.inference.ranking import NO_RULES, RankedLabels, rank_labels
 from cnnclf.inference.views import MIN_PROBABILITY, AveragedViews
@@ -32,8 +30,6 @@ from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
     import keras
-
-    from cnnclf.runtime import RuntimeInfo
 
 
 @dataclass(eq=False, repr=False)
@@ -48,7 +44,7 @@ class Classifier:
 
     engine: Engine
     source: Bundle
-    _keras: "_KerasLoader"
+    _keras: "KerasLoader"
     features: int = 0
 
     @classmethod
@@ -108,7 +104,7 @@ class Classifier:
         known = count_features(bundle.content) if can_compare(bundle.content) else 0
         if features is None or not is_keras:
             features = known or features
-        keras = _KerasLoader(
+        keras = KerasLoader(
             bundle, keras_device, threads, jit_compile, verbose, progress, features != 0
         )
         if features is None:
@@ -325,67 +321,6 @@ class Classifier:
         return np.asarray(np.log(np.maximum(outputs, MIN_PROBABILITY)), np.float32)
 
 
-@dataclass(eq=False)
-class _KerasLoader:
-    """Loads the Keras model of a bundle once, after setting up the runtime if necessary."""
-
-    bundle: Bundle
-    device: str | None
-    threads: int | None
-    jit_compile: bool
-    verbose: bool
-    progress: Progress
-    with_features: bool = False
-    runtime: "RuntimeInfo | None" = None
-    _plain: "keras.Model | None" = None
-    _model: "keras.Model | None" = None
-
-    @property
-    def found_no_gpu(self) -> bool:
-        return self.runtime is not None and self.runtime.kind == "cpu"
-
-    def load(self) -> "keras.Model":
-        """Load the model that engines compute."""
-        if self._model is None:
-            model = self.load_plain()
-            self._model = join_features(model) if self.with_features else model
-        return self._model
-
-    def load_plain(self) -> "keras.Model":
-        """Load the model of the bundle."""
-        if self._plain is None:
-            if self.device is not None:
-                self._set_up(self.device)
-            self._plain = self._load()
-        return self._plain
-
-    def _set_up(self, device: str) -> None:
-        from cnnclf.runtime import setup_runtime
-
-        self.runtime = setup_runtime(
-            device=device, threads=self.threads, verbose=self.verbose, progress=self.progress
-        )
-        self.jit_compile = self.runtime.jit_compile
-
-    def _load(self) -> "keras.Model":
-        file = self.bundle.model
-        if file.format not in find_engine("keras").opens:
-            raise RunError(
-                f"the model in {self.bundle.directory} has the format {file.format}, not keras",
-                "use the run it was exported from",
-            )
-        from cnnclf.inference.engines.keras_engine import load_keras_model, load_saved_model
-
-        if file.format == "savedmodel":
-            model = load_saved_model(file.path, file.shape)
-        else:
-            model = load_keras_model(file.path)
-        problem = find_mismatch(model, self.bundle.labels, input_spec=self.bundle.input_spec)
-        if problem:
-            raise self.bundle.damaged(problem)
-        return model
-
-
 def _gives_probabilities(bundle: Bundle) -> bool:
     return bool(bundle.content["output"] != "logits")
 
@@ -398,9 +333,7 @@ def _add_outputs(model: ModelFile, features: int) -> ModelFile:
     return replace(model, checksum=checksum, outputs=model.outputs + features)
 
 
-def _describe(
-    engine: Engine, choice: EngineChoice, keras: _KerasLoader, threads: int | None
-) -> str:
+def _describe(engine: Engine, choice: EngineChoice, keras: KerasLoader, threads: int | None) -> str:
     """Describe device, engine and precision in one line."""
     if engine.name == "keras" and keras.runtime is not None:
         words = keras.runtime.summary

@@ -1,6 +1,5 @@
 """Folders of images: one folder per class, or such folders below train, val and test."""
 
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from cnnclf.importers.layouts.folder_layout import (
 )
 from cnnclf.importers.layouts.folder_view import find_in_path, name_of, parent_of
 from cnnclf.importers.layouts.label_lists import LabelList, read_label_list
-from cnnclf.importers.layouts.split_words import read_split_name
+from cnnclf.importers.layouts.split_words import describe_unread, read_split_name
 from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
 from cnnclf.importers.walk import Walk, list_visible
 from cnnclf.names import count_of, name_some
@@ -104,13 +103,7 @@ def _name_other_splits(source: Path, layout: FolderLayout) -> list[str]:
         and (other := find_layout(folder, _DEFAULTS)).format == CLASS_FOLDERS
         and not other.problem
     ]
-    if not found:
-        return []
-    verb, command = "is" if len(found) == 1 else "are", shlex.quote(str(source.parent))
-    names = name_some(found)
-    return [
-        f"{names} beside it {verb} not read: cnnclf import {command} reads all, by their splits"
-    ]
+    return [describe_unread(found, source.parent)] if found else []
 
 
 FOLDER_IMPORTERS: Final = (

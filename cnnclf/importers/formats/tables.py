@@ -1,7 +1,6 @@
 """Tables of paths and labels: CSV, TSV or similar, or JSON lines."""
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from typing import Any, Final
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, compose_label
-from cnnclf.importers.layouts.split_words import read_split_name
+from cnnclf.importers.layouts.split_words import describe_unread, read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.cell_values import (
     CellError,
@@ -33,7 +32,6 @@ from cnnclf.importers.tables.table_columns import (
 )
 from cnnclf.importers.tables.text_table import TABLE_SUFFIXES, Table, looks_like_text, open_table
 from cnnclf.importers.walk import list_visible
-from cnnclf.names import name_some
 from cnnclf.progress import Silent
 
 METADATA: Final = "metadata"
@@ -77,14 +75,17 @@ def read_table(source: Source, job: ImportJob) -> Listing:
             raise DataError(f"expected a table, received the folder {path}", "name the table")
         path = found[0]
     listing = list_rows(open_table(path, has_header=options.header), source, job=job)
-    others = find_split_tables(Source(os.fspath(path.parent), path.parent), options)
-    if path in others.values() and not source.within:
-        names = [each.name for each in others.values() if each != path]
-        listing.remarks.append(
-            f"{name_some(names)} beside it {'is' if len(names) == 1 else 'are'} not read: cnnclf "
-            f"import {shlex.quote(os.fspath(path.parent))} reads all, by their splits"
-        )
+    if source.within is None:
+        listing.remarks += _name_other_splits(path, options)
     return listing
+
+
+def _name_other_splits(path: Path, options: ImportConfig) -> list[str]:
+    """Say which tables beside one of a split have the other splits."""
+    tables = find_split_tables(Source(os.fspath(path.parent), path.parent), options).values()
+    if path not in tables:
+        return []
+    return [describe_unread([each.name for each in tables if each != path], path.parent)]
 
 
 def find_split_tables(folder: Source, options: ImportConfig) -> dict[str, Path]:

@@ -1,8 +1,12 @@
 """Names of splits: the split that a folder, a file or a cell of a table names in its own words."""
 
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
+
+from cnnclf.names import name_some
 
 SPLIT_WORDS: Final = {
     "train": "train",
@@ -94,6 +98,12 @@ def settle_eval(split: str, present: Iterable[str]) -> str:
     if split != "eval":
         return split
     return "val" if "test" in present and "val" not in present else "test"
+
+
+def describe_unread(names: Sequence[str], folder: Path) -> str:
+    """Say that other splits lie beside a source, and what reads all of them."""
+    what = f"{name_some(names)} beside it {'is' if len(names) == 1 else 'are'} not read"
+    return f"{what}: cnnclf import {shlex.quote(str(folder))} reads all, by their splits"
 
 
 def is_neutral(name: str) -> bool:

@@ -70,6 +70,7 @@ class EngineCache:
     """
 
     def __init__(self, bundle: Path | None, progress: Progress, *, source: str = "") -> None:
+        self._has_bundle = bundle is not None  # else no option chooses the engine
         own = () if bundle is None else (bundle / ENGINE_CACHE,)
         self._parents = (*own, cache_dir() / ENGINE_CACHE)
         self._progress = progress
@@ -129,7 +130,7 @@ class EngineCache:
             raise DeviceError(
                 f"not enough disk space to convert the model for {key.engine}: {parents} and the "
                 "directory for temporary files are full",
-                "free some space, or use --engine keras, which needs none",
+                "free some space" + ", or use --engine keras, which needs none" * self._has_bundle,
             ) from error
         self._progress.warn(
             f"{parents} are full or not writable; the model is converted again at each start"

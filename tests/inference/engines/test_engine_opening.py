@@ -13,7 +13,7 @@ import pytest
 
 from cnnclf import files, full_disks
 from cnnclf.errors import DeviceError, MissingPackageError, RunError
-from cnnclf.inference.classifier import Classifier, _KerasLoader
+from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines import choosing, engine_cache, engine_opening, engine_table
 from cnnclf.inference.engines.converting import converting
 from cnnclf.inference.engines.engine import EngineOptions, EngineRefusedError, ModelFile, Pixels
@@ -24,6 +24,7 @@ from cnnclf.inference.engines.openvino_engine import (
     convert_to_openvino,
     open_openvino,
 )
+from cnnclf.inference.keras_loader import KerasLoader
 from cnnclf.progress import Silent
 from tests.inference.conftest import LABELS
 
@@ -63,7 +64,7 @@ def no_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(loader: object) -> None:
         raise AssertionError("Keras was asked for")
 
-    monkeypatch.setattr(_KerasLoader, "load", refuse)
+    monkeypatch.setattr(KerasLoader, "load", refuse)
 
 
 def load(path: Path, engine: str = "openvino", precision: str = "float32") -> tuple[Any, Silent]:
@@ -87,7 +88,7 @@ def test_a_form_is_made_once_and_needs_no_keras_again(
     expected = first.logits(pixels)
     content = json.loads((find_form(fresh / "engine-cache") / "form.json").read_text())
     assert content["files"].keys() == {"model.xml", "model.bin", "reference.npz"}
-    monkeypatch.setattr(_KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
+    monkeypatch.setattr(KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
     again, progress = load(fresh)
     np.testing.assert_array_equal(again.logits(pixels), expected)
     assert progress.warnings == []
@@ -164,7 +165,7 @@ def test_where_the_run_cannot_be_written_the_users_cache_is(
     (fresh / "engine-cache").write_text("a file in the way")
     load(fresh)
     assert find_form(tmp_path / "cache" / "engine-cache").is_dir()
-    monkeypatch.setattr(_KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
+    monkeypatch.setattr(KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
     _, progress = load(fresh)
     assert progress.warnings == []
 
@@ -368,7 +369,7 @@ def test_what_cannot_be_converted_is_remembered_too(
     assert progress.warnings == [
         "Broken cannot compute this model: no such layer; using OpenVINO in float32 instead"
     ]
-    monkeypatch.setattr(_KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
+    monkeypatch.setattr(KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
     _, again = load(used, "broken")
     assert again.warnings == progress.warnings
 
