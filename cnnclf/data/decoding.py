@@ -1,9 +1,8 @@
 """Decoding many images: in parallel, in order, in bounded memory, with a reason per failure."""
 
 import hashlib
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from cnnclf.errors import ImageError
 from cnnclf.files import format_bytes
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
+from cnnclf.parallel import map_ahead
 from cnnclf.progress import Progress
 
 Rows = npt.NDArray[np.intp]
@@ -106,24 +106,17 @@ def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
         pixels are zero. Only a few chunks per thread are in memory at a time.
     """
     step = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // int(np.prod(job.spec.shape))))
-    starts = iter(range(0, len(job.rows), step))
-    ahead: deque[Future[tuple[Images, Failures]]] = deque()
-    pool = ThreadPoolExecutor(job.threads, thread_name_prefix="cnnclf-decode")
-    try:
-        with job.progress.task("decoding", len(job.rows), unit="images") as task:
-            while True:
-                while len(ahead) < 2 * job.threads + 2:
-                    start = next(starts, None)
-                    if start is None:
-                        break
-                    ahead.append(pool.submit(_decode_chunk, job, start, step))
-                if not ahead:
-                    return
-                images, failures = ahead.popleft().result()
-                yield images, failures
-                task.advance(len(images))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    chunks = map_ahead(
+        lambda start: _decode_chunk(job, start, step),
+        range(0, len(job.rows), step),
+        threads=job.threads,
+        ahead=2 * job.threads + 2,
+        name="cnnclf-decode",
+    )
+    with closing(chunks), job.progress.task("decoding", len(job.rows), unit="images") as task:
+        for images, failures in chunks:
+            yield images, failures
+            task.advance(len(images))
 
 
 def _decode_chunk(job: DecodingJob, start: int, step: int) -> tuple[Images, Failures]:

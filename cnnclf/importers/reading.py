@@ -6,9 +6,7 @@ Each file is read once; its bytes are hashed and decoded completely, and the pix
 import hashlib
 import os
 import stat
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -20,6 +18,7 @@ from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ImageInfo, inspect_image
 from cnnclf.importers.importer import Record
 from cnnclf.importers.walk import MAX_DEPTH
+from cnnclf.parallel import map_ahead
 from cnnclf.quality.perceptual_hash import SIDE
 
 # Passing on single files would cost more than a tiny image itself.
@@ -69,21 +68,10 @@ def check_images(
         The records in order, a few at a time.
     """
     threads = threads or count_usable_cpus()
-    waiting: deque[Future[list[Checked]]] = deque()
     check = _Check(os.fspath(root), copy_to, kind, exact, bands)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
-    try:
-        while True:
-            while len(waiting) < threads * _CHUNKS_AHEAD:
-                chunk = list(islice(records, _CHUNK))
-                if not chunk:
-                    break
-                waiting.append(pool.submit(check.check_all, chunk))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    chunks = iter(lambda: list(islice(records, _CHUNK)), [])
+    ahead = threads * _CHUNKS_AHEAD
+    return map_ahead(check.check_all, chunks, threads=threads, ahead=ahead, name="check")
 
 
 class _Check(NamedTuple):

@@ -12,9 +12,7 @@ absolute levels map them to uint8 with a range of their choice before the import
 import re
 import struct
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +25,7 @@ from cnnclf.hardware import count_usable_cpus
 from cnnclf.importers.archives.packed import MAX_READ_BYTES
 from cnnclf.importers.archives.unpacking import Budget, whole_or_nothing
 from cnnclf.importers.importer import ImportJob, Listing, Record
+from cnnclf.parallel import map_ahead
 
 Pixels = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[Any]
@@ -262,18 +261,19 @@ def _write_part(
         (root / part.split / folders[index]).mkdir(parents=True, exist_ok=True)
     workers = threads or count_usable_cpus()
     start, total = 0, len(part.class_indices)
-    waiting: deque[Future[int]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="unpack") as pool:
+
+    def blocks() -> Iterator[tuple[int, Pixels]]:
+        nonlocal start
         for block in part.blocks():
-            stop = start + len(block)
-            if stop <= total:
-                waiting.append(pool.submit(_write_block, part, folders, root, start, block))
-            start = stop
-            # Only as many blocks in memory as keep the workers busy.
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            if start + len(block) <= total:
+                yield start, block
+            start += len(block)
+
+    def write(block: tuple[int, Pixels]) -> int:
+        return _write_block(part, folders, root, *block)
+
+    # Only as many blocks in memory as keep the workers busy.
+    yield from map_ahead(write, blocks(), threads=workers, ahead=2 * workers + 1, name="unpack")
     if start != total:
         raise DataError(
             f"numbers of samples and labels differ in {part.name} of {source}: {start} samples, "
