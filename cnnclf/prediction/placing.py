@@ -47,6 +47,11 @@ class Placer:
         self._folders = name_folders(labels)
         self._numbers: dict[tuple[str, str], int] = {}
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether files disappear from where they were found."""
+        return self.mode == "move" and not self.dry_run
+
     def place(self, path: str, label: str) -> str:
         """Place a file in the folder of its label.
 

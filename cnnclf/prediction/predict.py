@@ -51,8 +51,8 @@ def predict_images(
         DeviceError: The disk is full.
     """
     so_far = so_far or SoFar()
-    is_moving = placer is not None and placer.mode == "move" and not placer.dry_run
-    counted = None if is_moving else inputs  # files move away while they are counted
+    # files would move away while they are counted
+    counted = None if placer is not None and placer.is_moving else inputs
     run = _Run(classifier, rows, options.continue_after(so_far.summary.earlier), placer)
     with (
         progress.task("predict", None, unit="images") as task,
@@ -75,7 +75,7 @@ def watch_images(
 ) -> None:
     """Predict existing files and then new ones until interrupted; else as `predict_images`."""
     so_far = so_far or SoFar()
-    is_moving = placer is not None and placer.mode == "move" and not placer.dry_run
+    is_moving = placer is not None and placer.is_moving
     watch = FolderWatch(inputs, so_far.done, is_moving=is_moving, sleep=sleep)
     with progress.task("predict", None, unit="images") as task:
         run = _Run(classifier, rows, options, placer, watch.accept)
@@ -94,19 +94,26 @@ def counting(inputs: ImageInputs | None, task: Task, *, earlier: int) -> Iterato
     if inputs is None:
         yield
         return
-    stop = threading.Event()
 
-    def count() -> None:
+    def count(stop: threading.Event) -> None:
         total = inputs.count(stop)
         if total is not None:
             task.expect(max(0, total - earlier))
 
-    thread = threading.Thread(target=count, name="count", daemon=True)
+    with in_background(count, name="count"):
+        yield
+
+
+@contextlib.contextmanager
+def in_background(work: Callable[[threading.Event], None], *, name: str) -> Iterator[None]:
+    """Run a function in a thread while the block runs; the event says that the block is over."""
+    is_over = threading.Event()
+    thread = threading.Thread(target=work, args=(is_over,), name=name, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        stop.set()
+        is_over.set()
         thread.join()
 
 

@@ -47,7 +47,7 @@ class FileFormat:
 
     rows: RowFormat
     finish: Callable[..., None] | None = None
-    check: Callable[[], None] | None = None
+    check: Callable[[], None] = lambda: None
 
 
 FILE_FORMATS: dict[str, FileFormat] = {
@@ -79,8 +79,7 @@ def check_row_file(path: Path, mode: Mode = "new") -> None:
         raise UsageError(
             f"cannot write rows to {path}: it is a folder", "give a file, such as rows.csv"
         )
-    if form.check is not None:
-        form.check()
+    form.check()
     files = _Files.of(path)
     if files.is_direct:
         if mode == "resume" or form.finish is not None:

@@ -55,9 +55,7 @@ class PartWriter:
                 f"the directory {self.directory} does not exist",
                 "write to a disk that all nodes share, or to one file: --out rows.csv",
             )
-        check = FILE_FORMATS[self.suffix].check
-        if check is not None:
-            check()
+        FILE_FORMATS[self.suffix].check()
 
     def path(self, index: int) -> Path:
         """Return the path of the part of a chunk."""
@@ -137,9 +135,7 @@ def check_parts(path: Path, suffix: str, *, mode: Mode) -> None:
         MissingPackageError: The format needs a package that is not installed.
     """
     check_replaceable(path)
-    check = FILE_FORMATS[suffix].check
-    if check is not None:
-        check()
+    FILE_FORMATS[suffix].check()
     partial = _partial(path)
     is_begun = (partial / _JOB_FILE).exists()
     if path.exists() and not path.is_dir():

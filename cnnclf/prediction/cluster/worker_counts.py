@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cnnclf.names import count_of
 from cnnclf.prediction.cluster.chunks import QueueState
 from cnnclf.prediction.cluster.connecting import Node
+from cnnclf.prediction.predict import in_background
 from cnnclf.progress import Progress, Task
 
 _LOOK_S = 1.0
@@ -78,17 +79,11 @@ def watching(watch: Watch, errors: type[Exception], *, every_s: float = _LOOK_S)
         errors: Raised by looking when the cluster is gone; the results then raise a better error.
         every_s: The interval.
     """
-    is_over = threading.Event()
 
-    def look() -> None:
+    def look(is_over: threading.Event) -> None:
         with contextlib.suppress(errors):
             while not is_over.wait(every_s):
                 watch.look()
 
-    thread = threading.Thread(target=look, name="watch", daemon=True)
-    thread.start()
-    try:
+    with in_background(look, name="watch"):
         yield
-    finally:
-        is_over.set()
-        thread.join()
