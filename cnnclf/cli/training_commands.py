@@ -240,8 +240,6 @@ def _note_oddities(dataset: "Dataset") -> None:
 
 
 def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) -> int:
-    from cnnclf.data.manifest import load_dataset
-    from cnnclf.data.moved import find_dataset
     from cnnclf.planning.plan import parse_plan
     from cnnclf.runs.run_directory import RunStatus
     from cnnclf.runs.run_opening import open_run
@@ -255,8 +253,7 @@ def _resume(trainer: Trainer[AnyConfig, AnyPlan], path: Path, request: Request) 
     if run.status() is RunStatus.FINISHED:  # a kill may have come after its end
         show_finished(run)
         return ExitCode.OK
-    place = find_dataset(Path(plan.dataset["path"]), plan.dataset["fingerprint"], beside=run.path)
-    dataset = load_dataset(place)
+    dataset = plan.load_dataset(beside=run.path)
     check_resumable(run, plan=plan, dataset=dataset)
     if request.verbose:
         out.note_pairs(describe_plan(plan, trainer.describe(plan)))

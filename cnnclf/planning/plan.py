@@ -16,7 +16,8 @@ from cnnclf.bounded import describe_fault
 from cnnclf.config import CommandConfig
 from cnnclf.config.describing import list_fields
 from cnnclf.config.settings_file import given_settings_toml
-from cnnclf.data.manifest import SPLITS, Dataset
+from cnnclf.data.manifest import SPLITS, Dataset, load_dataset
+from cnnclf.data.moved import find_dataset
 from cnnclf.errors import ConfigError, RunError
 from cnnclf.files import check_version, read_json
 from cnnclf.hardware import count_usable_cpus
@@ -83,6 +84,15 @@ class Plan(Generic[_Config]):
             if not origin.startswith("preset "):
                 values[key] = getattr(getattr(self.asked or self.config, section), name)
         return values
+
+    def load_dataset(self, *, beside: Path) -> Dataset:
+        """Load the dataset, from where it was moved to together with the run `beside` it.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
+        path, fingerprint = Path(self.dataset["path"]), self.dataset["fingerprint"]
+        return load_dataset(find_dataset(path, fingerprint, beside=beside))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `plan.json`."""

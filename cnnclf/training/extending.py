@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from cnnclf.data.manifest import Dataset, load_dataset
-from cnnclf.data.moved import find_dataset
+from cnnclf.data.manifest import Dataset
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import read_json, write_json_atomic, write_text_atomic
 from cnnclf.full_disks import write_error
@@ -96,10 +95,7 @@ def open_extension(path: Path, given: Mapping[str, Any]) -> tuple[Extension, Dat
     origin.check_command("train")
     plan = parse_plan(origin.plan, TrainPlan.from_dict)
     extension = plan_extension(origin, plan, given=given)
-    place = find_dataset(
-        Path(plan.dataset["path"]), plan.dataset["fingerprint"], beside=origin.path
-    )
-    dataset = load_dataset(place)
+    dataset = plan.load_dataset(beside=origin.path)
     check_unchanged(origin, plan=plan, dataset=dataset)
     return extension, dataset
 
