@@ -218,29 +218,28 @@ class _Phases:
 
     def _choose_phase(self) -> None:
         """Keep the best of the tail only if the whole network is better with it."""
-        run, progress, state = self.work.run, self.work.progress, self.state
-        winner, val = TAIL, self.data[TAIL].val_batches
+        reason = self._find_why_head()
+        if reason:
+            self.work.progress.note(reason)
+            restore_head(self.work.run)
+        drop_earlier(self.work.run)
+        self.work.verdict = self.verdicts.get(HEAD if reason else TAIL)
+
+    def _find_why_head(self) -> str:
+        """Say why the head is kept and not the tail; empty if the tail is better."""
+        state, val = self.state, self.data[TAIL].val_batches
         if val is None:
-            if state.diverged:  # its last finite epoch was about to diverge as well
-                winner = HEAD
-                progress.note("the last epoch of the head is kept")
-                restore_head(run)
-        elif state.cannot_win(state.phase_epoch, images=val.count):
-            winner = HEAD
-            progress.note("the tail is much less accurate: the best epoch of the head is kept")
-            restore_head(run)
-        else:
-            if self.work.plan.config.tail.interpolate and not state.diverged:
-                self._interpolate()
-            if self._best_epoch() <= state.phase_start:
-                winner = HEAD
-                progress.note("the tail is not better on val: the best epoch of the head is kept")
-            elif not self._is_tail_better():
-                winner = HEAD
-                progress.note("the tail is not better: the best epoch of the head is kept")
-                restore_head(run)
-        drop_earlier(run)
-        self.work.verdict = self.verdicts.get(winner)
+            # its last finite epoch was about to diverge as well
+            return "the last epoch of the head is kept" if state.diverged else ""
+        if state.cannot_win(state.phase_epoch, images=val.count):
+            return "the tail is much less accurate: the best epoch of the head is kept"
+        if self.work.plan.config.tail.interpolate and not state.diverged:
+            self._interpolate()
+        if self._best_epoch() <= state.phase_start:
+            return "the tail is not better on val: the best epoch of the head is kept"
+        if not self._is_tail_better():
+            return "the tail is not better: the best epoch of the head is kept"
+        return ""
 
     def _interpolate(self) -> None:
         """Write weights between head and tail as the best of the tail, if they are better."""
