@@ -197,7 +197,12 @@ def describe_fault(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def read_table(path: Path, parse: Callable[[dict[str, str]], _Row], *, hint: str) -> list[_Row]:
+def read_table(
+    path: Path,
+    parse: Callable[[dict[str, str]], _Row],
+    *,
+    hint: str = "copy the whole run directory again",
+) -> list[_Row]:
     """Read a CSV table that a run wrote.
 
     Args:

@@ -176,6 +176,8 @@ class _AboveBars:
 class _Counter:
     """Counts units; the base of everything that is shown."""
 
+    _every_s = float("inf")
+
     def __init__(self, name: str, total: int | None, unit: str, since: float | None) -> None:
         self.name = name
         self.total = total
@@ -195,7 +197,7 @@ class _Counter:
             now = time.monotonic()
             if self._first is None and amount:
                 self._first = (now, self.done)
-            if now - self._shown < self._every_s():
+            if now - self._shown < self._every_s:
                 return
             self._shown = now
         self._show()
@@ -230,9 +232,6 @@ class _Counter:
             began, before = self._started, 0
         return (self.done - before) / max(time.monotonic() - began, 1e-9) or None
 
-    def _every_s(self) -> float:
-        return float("inf")
-
     def _show(self) -> None:
         pass
 
@@ -252,7 +251,7 @@ class _PlainTask(_Counter):
     ) -> None:
         super().__init__(name, total, unit, since)
         self._screen = screen
-        self._interval_s = PLAIN_LINE_S
+        self._every_s = PLAIN_LINE_S
         amount = "started" if total is None else _amount(total, unit)
         screen.note(f"{name}: {amount}")
 
@@ -264,10 +263,7 @@ class _PlainTask(_Counter):
         """Write less often: a row has just shown the progress."""
         with self._lock:
             self._shown = time.monotonic()
-            self._interval_s = BESIDE_ROWS_S
-
-    def _every_s(self) -> float:
-        return self._interval_s
+            self._every_s = BESIDE_ROWS_S
 
     def _show(self) -> None:
         rate = self._rate()
@@ -287,6 +283,8 @@ class _PlainTask(_Counter):
 
 class _BarTask(_Counter):
     """Moves one live bar."""
+
+    _every_s = REDRAW_S
 
     def __init__(
         self, bars: "Bars", name: str, total: int | None, unit: str, since: float | None
@@ -311,9 +309,6 @@ class _BarTask(_Counter):
         """Set or change the total number of units."""
         super().expect(total)
         self._show()
-
-    def _every_s(self) -> float:
-        return REDRAW_S
 
     def _show(self) -> None:
         words = encodable(safe_text(self.words), self._bars.console.encoding)

@@ -5,6 +5,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from cnnclf.config.sections import (
+    SECONDS,
+    VALUE_RANGE,
     AugmentConfig,
     Auto,
     Balance,
@@ -44,16 +46,8 @@ class BackboneDataConfig(Section):
     fit: Literal["auto", "crop", "pad", "squash"] = setting(
         "auto", "How images are fitted to the input size."
     )
-    range: ValueRange = setting(
-        "auto",
-        "Values of images of more than 8 bits that become black and white; auto: the "
-        "bits that training images of 16 bits use; type: all 16 bits.",
-    )
-    seconds: Seconds = setting(
-        "auto",
-        "Seconds of a sound that the network sees, from its middle; auto: as long as "
-        "95 % of the training sounds, at most 10.",
-    )
+    range: ValueRange = VALUE_RANGE
+    seconds: Seconds = SECONDS
     cache: Cache = setting("disk", "Where decoded images are cached.")
 
 

@@ -147,6 +147,18 @@ def setting(default: Any, text: str, *, unset: str = "", metavar: str = "", **li
     return Field(default, description=text, json_schema_extra=words or None, **limits)
 
 
+VALUE_RANGE: Any = setting(
+    "auto",
+    "Values of images of more than 8 bits that become black and white; auto: the "
+    "bits that training images of 16 bits use; type: all 16 bits.",
+)
+SECONDS: Any = setting(
+    "auto",
+    "Seconds of a sound that the network sees, from its middle; auto: as long as "
+    "95 % of the training sounds, at most 10.",
+)
+
+
 class Section(BaseModel):
     """A group of settings; an unknown key is an error."""
 

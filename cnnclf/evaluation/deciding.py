@@ -143,8 +143,7 @@ def calibrate_model(
     split = _choose_split(data, source, asked=config.split, bundle=bundle)
     training = data if is_trained_on(bundle, data) else origin.find_training_data()
     rows = _exclude_seen(data, data.select_split(split), training, progress)
-    if origin.run is not None and origin.run.path == model:
-        warn_of_unfinished(origin.run.path, use="calibrated", progress=progress)
+    warn_of_unfinished(model, use="calibrated", progress=progress)
     facts = read_bundle(bundle)
     check_labels(facts.labels, data)  # before a library is loaded
     classifier = Classifier.load(

@@ -73,8 +73,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: It is damaged.
     """
-    hint = "copy the whole run directory again"
-    return read_table(path, _parse, hint=hint) if path.exists() else []
+    return read_table(path, _parse) if path.exists() else []
 
 
 def _parse(row: Mapping[str, str]) -> dict[str, Any]:

@@ -62,8 +62,7 @@ def measure_model(
     check_labels(read_bundle(bundle).labels, data)  # before a library is loaded
     if config.by is not None:
         read_column(data, config.by)  # a wrong name is reported before a model is loaded
-    if origin.run is not None and origin.run.path == model:
-        warn_of_unfinished(origin.run.path, use="measured", progress=progress)
+    warn_of_unfinished(model, use="measured", progress=progress)
     place = out or _choose_place(origin, split, data)
     check_writable(place)
     classifier = Classifier.load(

@@ -103,7 +103,7 @@ def _read_history(run: RunDirectory) -> list[EpochRow]:
     def parse(row: dict[str, str]) -> EpochRow:
         return EpochRow.from_dict({name: text or None for name, text in row.items()})
 
-    return read_table(run.history, parse, hint="copy the whole run directory again")
+    return read_table(run.history, parse)
 
 
 class HistoryFile:

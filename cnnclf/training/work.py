@@ -94,13 +94,15 @@ class Work(Generic[AnyPlan]):
         """The decoded images; decoded at the first use, if not before."""
         if self.ahead is not None:
             return self.ahead(self.progress)
+        train, val = (self.dataset.manifest.select(split) for split in ("train", "val"))
         return open_pixels(
             self.dataset,
             self.plan.input_spec,
             cache=self.plan.config.data.cache,
             progress=self.progress,
             threads=self.threads,
-            rows=_select_rows(self.dataset, with_test=self.with_test),
+            # None: all, in one cache that every run of the dataset shares
+            rows=None if self.with_test else np.union1d(train, val),
         )
 
     @cached_property
@@ -318,13 +320,6 @@ def decode_ahead(plan: Plan[Any], dataset: Dataset) -> AbstractContextManager[Pi
         cache=config.data.cache,
         threads=count_threads(config.runtime.threads),
     )
-
-
-def _select_rows(dataset: Dataset, *, with_test: bool) -> Rows | None:
-    """Select the rows to decode; None: all, in one cache that every run of the dataset shares."""
-    if with_test:
-        return None
-    return np.union1d(dataset.manifest.select("train"), dataset.manifest.select("val"))
 
 
 def _find_readable(dataset: Dataset, pixels: Pixels, progress: Progress) -> dict[str, Rows]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +9,13 @@ from cnnclf import hardware
 from cnnclf.cli import options
 from cnnclf.cli.output import out
 from cnnclf.data.cache import cache_dir
-from cnnclf.errors import DeviceError, ExitCode, MissingPackageError
+from cnnclf.errors import CnnclfError, DeviceError, ExitCode, MissingPackageError
 from cnnclf.files import format_bytes, free_bytes
 from cnnclf.packages import install_command, read_versions
 from cnnclf.runs.run_names import ENGINE_CACHE
 
 if TYPE_CHECKING:
     from cnnclf.runtime import RuntimeInfo
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A problem of this machine, and how to fix it."""
-
-    exit_code: ExitCode
-    message: str
-    hint: str
 
 
 def doctor_command(
@@ -45,7 +35,7 @@ def doctor_command(
     facts = {
         "versions": _describe_versions(runtime),
         "cpu": _describe_cpu(),
-        "memory": _describe_memory(),
+        "memory": vars(hardware.read_memory()),
         "gpus": [vars(gpu) for gpu in gpus],
         "backend": runtime.backend if runtime is not None else None,
         "device": runtime.summary if runtime is not None else None,
@@ -69,25 +59,24 @@ def doctor_command(
 
 def _try_runtime(
     gpus: tuple[hardware.NvidiaGpu, ...], *, verbose: bool
-) -> tuple["RuntimeInfo | None", Problem | None]:
+) -> tuple["RuntimeInfo | None", CnnclfError | None]:
     """Set up the runtime as `train` does; return it, and the problem if there is one."""
     from cnnclf.runtime import setup_runtime, tensorflow_gpu_problem
 
     try:
         runtime = setup_runtime(device="auto", verbose=verbose, progress=out.progress())
     except (DeviceError, MissingPackageError) as error:
-        return None, Problem(error.exit_code, error.message, error.hint)
+        return None, error
     if runtime.kind == "gpu" or not gpus:
         return runtime, None
     if runtime.backend != "tensorflow":
-        return runtime, Problem(
-            ExitCode.DEVICE,
+        return runtime, DeviceError(
             f"{gpus[0].name} was found, but {runtime.backend} cannot use it",
             f"install the CUDA build of {runtime.backend}, or unset KERAS_BACKEND",
         )
     why = tensorflow_gpu_problem()
     message = f"{gpus[0].name} was found, but it cannot be used: {why.reason}"
-    return runtime, Problem(ExitCode.DEVICE, message, why.hint)
+    return runtime, DeviceError(message, why.hint)
 
 
 def _describe_versions(runtime: "RuntimeInfo | None") -> dict[str, str]:
@@ -103,11 +92,6 @@ def _describe_cpu() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "features": list(hardware.read_cpu_features()),
     }
-
-
-def _describe_memory() -> dict[str, int | None]:
-    memory = hardware.read_memory()
-    return {"total_bytes": memory.total_bytes, "available_bytes": memory.available_bytes}
 
 
 def _describe_engines() -> dict[str, Any]:

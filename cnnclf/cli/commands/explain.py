@@ -81,11 +81,9 @@ def explain_command(
     check_writable(place)
     needs_images = any(row.needs_image for row in views)
     if needs_images and not images:
-        raise missing_error(
-            "cnnclf explain",
-            "IMAGES",
-            hint=f"only the views of the network need none: {_list_views_without_image()}",
-        )
+        others = ", ".join(f"--show {row.name}" for row in EXPLAINERS if not row.needs_image)
+        hint = f"only the views of the network need none: {others}"
+        raise missing_error("cnnclf explain", "IMAGES", hint=hint)
     from cnnclf.inference.bundle_paths import check_order, find_bundle
     from cnnclf.inference.bundles import read_bundle, read_kind
     from cnnclf.inference.origins import warn_of_unfinished
@@ -168,9 +166,3 @@ def _show_row(row: "ExplainedImage") -> None:
     out.line(f"{what or 'the network'}, {row.view}: {row.figure}")
     if row.summary:
         out.line(f"  {row.summary}")
-
-
-def _list_views_without_image() -> str:
-    return (
-        ", ".join(f"--show {row.name}" for row in EXPLAINERS if not row.needs_image) or "none yet"
-    )

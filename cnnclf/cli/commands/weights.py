@@ -121,7 +121,9 @@ def import_command(
     done = []
     for planned in [plan_import(file, row) for file in files]:
         if not planned.is_verified:
-            _setup_quietly(verbose=verbose)
+            from cnnclf.runtime import setup_runtime
+
+            setup_runtime(device="cpu", verbose=verbose, progress=out.progress())
             check_shapes(planned)
         is_new = import_weights(planned, overwrite=overwrite)
         proof = planned.backbone.imagenet.algorithm if planned.is_verified else "shapes"
@@ -192,9 +194,3 @@ def _size(row: Mapping[str, Any]) -> str:
     if row["size_bytes"] is not None:
         return format_bytes(row["size_bytes"])
     return f"~{format_bytes(row['estimated_bytes'])}"
-
-
-def _setup_quietly(*, verbose: bool) -> None:
-    from cnnclf.runtime import setup_runtime
-
-    setup_runtime(device="cpu", verbose=verbose, progress=out.progress())

@@ -91,4 +91,4 @@ def _read(file: Path) -> dict[str, tuple[float, int]]:
     def parse(row: dict[str, str]) -> tuple[str, tuple[float, int]]:
         return row["path"], (float(row["margin"]), int(row["epochs"]))
 
-    return dict(read_table(file, parse, hint="copy the whole run directory again"))
+    return dict(read_table(file, parse))

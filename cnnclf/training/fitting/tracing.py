@@ -203,6 +203,5 @@ def _read_rows(run: RunDirectory, *, done: int) -> list[dict[str, Any]]:
     """Return the rows of earlier epochs, of a run that is resumed."""
     if not done or not run.trace.exists():
         return []
-    hint = "copy the whole run directory again"
-    rows = read_table(run.trace, lambda row: (int(row["epoch"]), row), hint=hint)
+    rows = read_table(run.trace, lambda row: (int(row["epoch"]), row))
     return [row for epoch, row in rows if epoch <= done]
