@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.models.cnn import build_cnn
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning.network_settings import resolve_model, resolve_optimizer
@@ -50,7 +50,7 @@ def show(preset: str, shape: Any, batch: int, rounds: int, per_s: float) -> None
     """Measure the layers and the whole step of one network."""
     import keras
 
-    config, given = load_config(options={"model.preset": preset})
+    config, given = load_config(options={"model.preset": preset}, kind=TrainConfig)
     model, _ = resolve_model(config.model, shape[:2], given=given)
     optimizer, _ = resolve_optimizer(
         config.optimizer, given=given, batch_norm=model.batch_norm, batch_size=batch

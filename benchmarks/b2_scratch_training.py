@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnclf.config import ImportConfig, load_config
+from cnnclf.config import ImportConfig, TrainConfig, load_config
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.importers import import_source
@@ -68,7 +68,8 @@ def measure(dataset: Dataset, runs: Path, steps: int, rounds: int) -> dict[str, 
             "training.batch_size": BATCH,
             "training.patience": 0,
             "augment.preset": "none",
-        }
+        },
+        kind=TrainConfig,
     )
     plan = plan_training(config, dataset)
     settings, labels, spec = plan.config, plan.labels, plan.input_spec

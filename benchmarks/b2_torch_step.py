@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning.network_settings import resolve_model
@@ -64,7 +64,7 @@ def plan_network(shape: tuple[int, ...]) -> tuple[Any, Anatomy]:
     """Return the settings of the default network, and its layers on paper."""
     # the optimizer that PyTorch has in a fused form
     options = {"optimizer.name": "adamw", "optimizer.learning_rate": 1e-3}
-    config, given = load_config(options=options)
+    config, given = load_config(options=options, kind=TrainConfig)
     height, width, channels = shape
     model, _ = resolve_model(config.model, (height, width), given=given)
     return (config, model), plan_cnn(model, (height, width, channels), num_classes=CLASSES)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.images import draw_jpegs
-from cnnclf.config import ImportConfig, load_config
+from cnnclf.config import ImportConfig, TrainConfig, load_config
 from cnnclf.data.manifest import load_dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.images.decode import InputSpec
@@ -69,7 +69,8 @@ def build_feeds(preset: str, photos: Path, count: int, work: Path) -> dict[str, 
     )
     dataset = load_dataset(work / "dataset")
     config, _ = load_config(
-        options={"model.preset": preset, "data.image_size": SIZE, "data.fit": "squash"}
+        options={"model.preset": preset, "data.image_size": SIZE, "data.fit": "squash"},
+        kind=TrainConfig,
     )
     plan = plan_training(config, dataset)
     classes = len(dataset.labels)

@@ -190,7 +190,7 @@ def test_presets_act_as_on_the_command_line() -> None:
     from cnnclf.api.arguments import resolve
     from cnnclf.config import ModelConfig, TrainConfig, load_config
 
-    typed, _ = load_config(options={"model.preset": "textbook"})
+    typed, _ = load_config(options={"model.preset": "textbook"}, kind=TrainConfig)
     assert resolve(TrainConfig, {"model.preset": "textbook"})[0] == typed
     assert resolve(TrainConfig, {"model": {"preset": "textbook"}})[0] == typed
     assert resolve(TrainConfig, TrainConfig(model=ModelConfig(preset="textbook")))[0] == typed

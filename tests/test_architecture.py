@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from cnnclf.cli.app import COMMANDS
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.prediction.rows import RowColumns
@@ -445,7 +445,7 @@ def test_an_image_takes_the_way_that_the_page_describes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(x[0], image)
     assert np.argmax(y[0]) == classes[row]
 
-    config, given = load_config(options={"model.filters": [4]})
+    config, given = load_config(options={"model.filters": [4]}, kind=TrainConfig)
     plan = plan_training(config, dataset, given=given)
     net = build_cnn(plan.config.model, (16, 16, 1), num_classes=2)
     described = {"name": dataset.name, "fingerprint": dataset.fingerprint}

@@ -24,7 +24,7 @@ from cnnclf.errors import ConfigError, ExitCode, UsageError
 
 
 def test_defaults_need_nothing() -> None:
-    config, origins = load_config()
+    config, origins = load_config(kind=TrainConfig)
     assert config == TrainConfig()
     assert origins == {}
 
@@ -33,7 +33,10 @@ def test_stronger_layers_win(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("[model]\npreset = 'textbook'\ndropout = 0.1\nkernel_size = 5\n")
     config, origins = load_config(
-        file, assignments=["model.dropout=0.2", "model.stride=2"], options={"model.dropout": "0.3"}
+        file,
+        assignments=["model.dropout=0.2", "model.stride=2"],
+        options={"model.dropout": "0.3"},
+        kind=TrainConfig,
     )
     assert config.model.dropout == 0.3
     assert config.model.kernel_size == 5
@@ -56,7 +59,7 @@ def test_stronger_layers_win(tmp_path: Path) -> None:
     ],
 )
 def test_assignments_as_typed_in_a_terminal(assignment: str, key: str, value: object) -> None:
-    config, _ = load_config(assignments=[assignment])
+    config, _ = load_config(assignments=[assignment], kind=TrainConfig)
     assert getattr(config.model, key) == value
 
 
@@ -64,7 +67,7 @@ def test_assignments_as_typed_in_a_terminal(assignment: str, key: str, value: ob
     ("text", "size"), [("64", (64, 64)), ("48x64", (48, 64)), ("auto", "auto")]
 )
 def test_sizes_are_height_by_width(text: str, size: object) -> None:
-    config, _ = load_config(options={"data.image_size": text})
+    config, _ = load_config(options={"data.image_size": text}, kind=TrainConfig)
     assert config.data.image_size == size
 
 
@@ -73,7 +76,7 @@ SIZE = "auto or a size such as 64 or 48x64 (height x width), 1 to 4096 pixels ea
 
 def refusal(**arguments: Any) -> tuple[str, ExitCode]:
     with pytest.raises((ConfigError, UsageError)) as caught:
-        load_config(**arguments)
+        load_config(**{"kind": TrainConfig} | arguments)
     message, hint = caught.value.message, caught.value.hint
     assert "\n" not in message + hint
     assert not re.search("pydantic|input|validation|Value|union", message)
@@ -209,25 +212,25 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
 def test_a_stronger_layer_heals_a_weaker_one(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("[model]\nstride = 0\n")
-    config, _ = load_config(file, options={"model.stride": "2"})
+    config, _ = load_config(file, options={"model.stride": "2"}, kind=TrainConfig)
     assert config.model.stride == 2
 
 
 @pytest.mark.parametrize("assignment", ["model.dropout", "dropout=1", "=", ""])
 def test_a_malformed_assignment_is_explained(assignment: str) -> None:
     with pytest.raises(UsageError, match=r"expected section\.key=value"):
-        load_config(assignments=[assignment])
+        load_config(assignments=[assignment], kind=TrainConfig)
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
-        load_config(tmp_path / "none.toml")
+        load_config(tmp_path / "none.toml", kind=TrainConfig)
     broken = tmp_path / "broken.toml"
     broken.write_text("[model\n")
     with pytest.raises(ConfigError, match="is not valid TOML"):
-        load_config(broken)
+        load_config(broken, kind=TrainConfig)
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_config(tmp_path)
+        load_config(tmp_path, kind=TrainConfig)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_names_in_plans_of_earlier_versions_are_still_read(
 
 @pytest.mark.parametrize("preset", MODEL_PRESETS)
 def test_every_preset_is_a_choice_and_names_only_known_settings(preset: str) -> None:
-    config, origins = load_config(options={"model.preset": preset})
+    config, origins = load_config(options={"model.preset": preset}, kind=TrainConfig)
     assert config.model.preset == preset
     assert set(origins) <= set(list_fields(TrainConfig))
 
@@ -260,7 +263,7 @@ def test_every_preset_is_a_choice_and_names_only_known_settings(preset: str) -> 
 def test_any_value_is_taken_or_refused_by_name(key: str, text: str) -> None:
     message = ""
     try:
-        load_config(options={key: text})
+        load_config(options={key: text}, kind=TrainConfig)
     except UsageError as error:
         message = error.message
     assert message == "" or message.startswith(option_name(key))
@@ -281,7 +284,7 @@ def test_a_config_survives_its_own_json(data: Any) -> None:
             },
         )
     )
-    config, _ = load_config(options=options)
+    config, _ = load_config(options=options, kind=TrainConfig)
     assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
 
 
@@ -309,7 +312,7 @@ def test_a_wrong_change_is_named_as_python_wrote_it() -> None:
 @pytest.mark.parametrize(
     "take",
     [
-        lambda given: load_config(arguments=given)[0],
+        lambda given: load_config(arguments=given, kind=TrainConfig)[0],
         lambda given: TrainConfig() | given,
     ],
 )

@@ -105,7 +105,7 @@ def test_no_reader_waits_for_a_device_or_pipe(run: Path, dataset: Path, tmp_path
     os.mkfifo(pipe)
     for path in (Path("/dev/zero"), pipe):
         with pytest.raises(ConfigError, match="not a regular file"):
-            load_config(path)
+            load_config(path, kind=TrainConfig)
         with pytest.raises(DataError, match="not a regular file"):
             read_classes_file(path)
         for name, code in (

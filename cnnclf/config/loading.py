@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -16,54 +16,30 @@ from pydantic.fields import FieldInfo
 from cnnclf.bounded import MAX_SETTINGS_BYTES, parse_toml, read_bytes
 from cnnclf.config.describing import describe_values, list_fields, typed_option, words_of
 from cnnclf.config.sections import CommandConfig, Section
-from cnnclf.config.train_config import TrainConfig
 from cnnclf.errors import CnnclfError, ConfigError, UsageError
 from cnnclf.names import suggest
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 
 
-@overload
 def load_config(
     file: Path | None = None,
     *,
-    assignments: Sequence[str] = (),
-    options: Mapping[str, object] | None = None,
-    arguments: Mapping[str, object] | None = None,
-    command: str = "",
-) -> tuple[TrainConfig, dict[str, str]]: ...
-
-
-@overload
-def load_config(
-    file: Path | None = None,
-    *,
-    assignments: Sequence[str] = (),
-    options: Mapping[str, object] | None = None,
-    arguments: Mapping[str, object] | None = None,
-    command: str = "",
     kind: type[_Config],
-) -> tuple[_Config, dict[str, str]]: ...
-
-
-def load_config(
-    file: Path | None = None,
-    *,
     assignments: Sequence[str] = (),
     options: Mapping[str, object] | None = None,
     arguments: Mapping[str, object] | None = None,
     command: str = "",
-    kind: type[CommandConfig] = TrainConfig,
-) -> tuple[CommandConfig, dict[str, str]]:
+) -> tuple[_Config, dict[str, str]]:
     """Join the layers of settings and check them all at once.
 
     Args:
         file: A TOML file with the sections of `kind`, or None.
+        kind: All settings of a command, such as `TrainConfig`.
         assignments: `section.key=value` strings, as given with `--set`.
         options: Values given as command-line options, by dotted key.
         arguments: Values given in Python, by dotted key or by section.
         command: The command that takes them, for hints; by default that of `kind`.
-        kind: All settings of a command, such as `TrainConfig`.
 
     Returns:
         The settings, and for each dotted key that was given where it came from

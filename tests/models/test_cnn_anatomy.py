@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.config import ModelConfig, load_config
+from cnnclf.config import ModelConfig, TrainConfig, load_config
 from cnnclf.errors import ConfigError
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn import build_cnn
@@ -27,7 +27,7 @@ def plan_shaped(input_shape: tuple[int, int, int]) -> Anatomy:
 
 
 def test_textbook_counts_what_the_textbook_counts() -> None:
-    config, _ = load_config(options={"model.preset": "textbook"})
+    config, _ = load_config(options={"model.preset": "textbook"}, kind=TrainConfig)
     anatomy = plan_cnn(config.model, (64, 64, 3), num_classes=10)
     assert anatomy.parameters == 3_938_570
     shapes = {layer.name: layer.output_shape for layer in anatomy.layers}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.models.dense_comparison import SIDES, compare_dense, count_dense
 from cnnclf.planning.network_settings import resolve_model
@@ -17,7 +17,7 @@ def test_the_numbers_of_textbooks() -> None:
 
 @pytest.mark.parametrize(("preset", "is_constant"), [("default", True), ("textbook", False)])
 def test_only_filters_do_not_grow_with_the_image(preset: str, is_constant: bool) -> None:
-    config, given = load_config(options={"model.preset": preset})
+    config, given = load_config(options={"model.preset": preset}, kind=TrainConfig)
     model, _ = resolve_model(config.model, (64, 64), given=given)
     plan = plan_cnn(model, (64, 64, 1), num_classes=10)
 

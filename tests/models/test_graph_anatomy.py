@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cnnclf.config import MODEL_PRESETS, load_config
+from cnnclf.config import MODEL_PRESETS, TrainConfig, load_config
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.backbones import find_backbone
 from cnnclf.models.cnn import build_cnn
@@ -48,7 +48,7 @@ def plan_backbone(name: str, side: int | None = None) -> Anatomy:
 def test_our_network_has_the_same_anatomy_built_and_on_paper(
     preset: str, shape: tuple[int, int, int]
 ) -> None:
-    config, given = load_config(options={"model.preset": preset})
+    config, given = load_config(options={"model.preset": preset}, kind=TrainConfig)
     model, _ = resolve_model(config.model, shape[:2], given=given)
     paper = plan_cnn(model, shape, num_classes=7)
     built = plan_graph(build_cnn(model, shape, num_classes=7))

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.explainers.network_sources import describe_cnn
 from cnnclf.models.anatomy import INPUT, Anatomy, LayerRow
 from cnnclf.models.network_diagram import MAX_BLOCKS, count_folded, draw_blocks
 
 
 def test_normalization_activations_and_dropout_join_the_layer_before() -> None:
-    config, given = load_config(options={"model.preset": "tiny", "model.dense_units": "8"})
+    config, given = load_config(
+        options={"model.preset": "tiny", "model.dense_units": "8"}, kind=TrainConfig
+    )
     network = describe_cnn(config, classes=3, given=given)
     blocks = draw_blocks(network.anatomy, network.input_shape)
     assert [block.lines[0] for block in blocks] == [

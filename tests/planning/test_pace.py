@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.models.anatomy import Anatomy
 from cnnclf.models.cnn_anatomy import plan_cnn
 from cnnclf.planning import pace as paces
@@ -18,7 +18,7 @@ STEP: dict[str, Any] = {"batch_size": 64, "optimizer": "sgd"}
 
 
 def lay_out(preset: str) -> Anatomy:
-    config, given = load_config(options={"model.preset": preset})
+    config, given = load_config(options={"model.preset": preset}, kind=TrainConfig)
     model, _ = resolve_model(config.model, (32, 32), given=given)
     return plan_cnn(model, (32, 32, 3), num_classes=10)
 

@@ -46,7 +46,7 @@ def dataset(
 
 def plan(data: Dataset, **options: Any) -> TrainPlan:
     keyed = {key.replace("__", "."): value for key, value in options.items()}
-    config, origins = load_config(options=keyed)
+    config, origins = load_config(options=keyed, kind=TrainConfig)
     return plan_training(config, data, given=origins)
 
 
@@ -333,6 +333,6 @@ def test_the_plan_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_threads_follow_the_setting() -> None:
-    config, _ = load_config(options={"runtime.threads": 3})
+    config, _ = load_config(options={"runtime.threads": 3}, kind=TrainConfig)
     assert count_threads(config.runtime.threads) == 3
     assert count_threads("auto") >= 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from cnnclf.config import ImportConfig, load_config
+from cnnclf.config import ImportConfig, TrainConfig, load_config
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
@@ -100,7 +100,7 @@ def train_tiny(shapes: Dataset) -> Iterator[Train]:
         listeners: Sequence[EpochListener] = (),
         **options: object,
     ) -> TrainResult:
-        config, given = load_config(options=TINY | options)
+        config, given = load_config(options=TINY | options, kind=TrainConfig)
         runtime = setup_runtime(
             device="cpu",
             precision=config.runtime.precision,

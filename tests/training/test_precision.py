@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DivergedError
 from cnnclf.files import read_json, write_json_atomic
@@ -28,7 +28,7 @@ SLOWER, FASTER = ({"float32": 100.0, "bfloat16": rate} for rate in (90.0, 140.0)
 
 def plan_tiny(dataset: Dataset, **options: Any) -> TrainPlan:
     tiny = {"model.filters": [4, 6], "training.epochs": 3, "runtime.device": "cpu"}
-    config, given = load_config(options=tiny | options)
+    config, given = load_config(options=tiny | options, kind=TrainConfig)
     return plan_training(config, dataset, given=given)
 
 

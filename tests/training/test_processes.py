@@ -85,7 +85,7 @@ def test_kill_leaves_whole_checkpoints(shapes: Dataset, tmp_path: Path) -> None:
 _TWO_DEVICES = """
 import sys
 from pathlib import Path
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.data.manifest import load_dataset
 from cnnclf.progress import Silent
 from cnnclf.runs.run_opening import create_run
@@ -94,7 +94,7 @@ from cnnclf.planning.train_plan import plan_training
 from cnnclf.training.run import conduct_run
 
 dataset = load_dataset(Path(sys.argv[1]))
-config, _ = load_config(options={
+config, _ = load_config(kind=TrainConfig, options={
     "model.filters": [4, 6], "model.convs_per_block": [1], "training.epochs": 2,
     "training.batch_size": 8, "optimizer.ema": float(sys.argv[3]),
 })

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DataError
 from cnnclf.planning.plan import parse_plan
@@ -82,7 +82,9 @@ def test_a_run_finds_its_rate_once(
     monkeypatch.setattr(rate_range, "try_rates", try_rates)
 
     def train(path: Path, rate: object, *, resume: bool = False, stop: int = 0) -> list[float]:
-        config, given = load_config(options=TINY | {"optimizer.learning_rate": rate})
+        config, given = load_config(
+            options=TINY | {"optimizer.learning_rate": rate}, kind=TrainConfig
+        )
         plan = plan_training(config, shapes, given=given)
         if resume:
             plan = parse_plan(RunDirectory(path).plan, TrainPlan.from_dict)
@@ -112,7 +114,7 @@ def test_a_run_finds_its_rate_once(
     plan = parse_plan(run.plan, TrainPlan.from_dict)
     assert plan.config.optimizer.learning_rate == 0.002
     assert "range test of 30 steps" in plan.reasons["optimizer.learning_rate"]
-    assert load_config(run.settings)[0].optimizer.learning_rate == "find"
+    assert load_config(run.settings, kind=TrainConfig)[0].optimizer.learning_rate == "find"
 
 
 @pytest.mark.parametrize("options", [["--fix", "optimizer.learning_rate=find"], ["--space"]])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnclf.config import EvaluateConfig, load_config
+from cnnclf.config import EvaluateConfig, TrainConfig, load_config
 from cnnclf.data import decoding
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import ImageError
@@ -54,7 +54,9 @@ def test_without_test_no_test_image_is_read(
     for place in ("data.decoding", "data.store", "data.pixel_file"):
         monkeypatch.setattr(f"cnnclf.{place}.decode_row", note)
     monkeypatch.setattr("cnnclf.data.pixel_file._directories", lambda _: (tmp_path, tmp_path))
-    config, given = load_config(options=TINY | {"training.epochs": 1, "data.cache": cache})
+    config, given = load_config(
+        options=TINY | {"training.epochs": 1, "data.cache": cache}, kind=TrainConfig
+    )
     plan, run = plan_training(config, shapes, given=given), create_run(tmp_path / "run")
     with open_work(
         plan,

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.config.tune_config import TuneConfig
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
@@ -180,7 +180,7 @@ def test_a_better_configuration_is_found_and_confirmed(
     assert player.epochs == trained  # nothing was trained twice
     write_result(result)
     text = (tmp_path / "s" / "best.toml").read_text(encoding="utf-8")
-    config, given = load_config(tmp_path / "s" / "best.toml")
+    config, given = load_config(tmp_path / "s" / "best.toml", kind=TrainConfig)
     assert config.training.epochs == EPOCHS
     assert f"Trial {result.winner} of s" in text
     assert set(result.rows[0].settings) <= set(given)

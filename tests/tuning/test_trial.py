@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cnnclf.config import load_config
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.data.manifest import load_dataset
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
@@ -30,7 +30,7 @@ def test_a_trial_in_legs_equals_a_whole_one_and_compiles_once_in_a_process(
     import_source(draw_shapes(tmp_path / "shapes"), tmp_path / "data", progress=Silent())
     data = load_dataset(tmp_path / "data")
     settings = {"training.epochs": 4, "model.filters": [4, 4], "model.dropout": 0.3}
-    config, given = load_config(arguments={"training.batch_size": 16, **settings})
+    config, given = load_config(arguments={"training.batch_size": 16, **settings}, kind=TrainConfig)
     job = TrialJob(tmp_path, plan_training(config, data, given=given), data.directory, 0, 4)
 
     def reach(name: str, epochs: int, kept: KeptNetworks | None = None) -> TrialOutcome:

@@ -55,7 +55,7 @@ def augment_preview_command(
     training with the same options. Check that every augmented image still shows its class. DATASET
     may be a single image.
     """
-    from cnnclf.config import load_config
+    from cnnclf.config import TrainConfig, load_config
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs.run_opening import find_settings
 
@@ -68,6 +68,7 @@ def augment_preview_command(
         assignments=tuple(set_ or ()),
         options=given_settings(settings),
         command="augment-preview",
+        kind=TrainConfig,
     )
     with tempfile.TemporaryDirectory(prefix="cnnclf-") as scratch:
         found = _open(dataset, Path(scratch))

@@ -37,13 +37,13 @@ def check_order_command(
     the two on the images of test and val. Nothing but --out is written.
     """
     check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
-    from cnnclf.config import load_config
+    from cnnclf.config import TrainConfig, load_config
     from cnnclf.data.checks import check_trainable
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.training.precision import set_up
 
     typed = given_settings(settings)
-    config, origins = load_config(options=_FIXED | typed, command="check-order")
+    config, origins = load_config(options=_FIXED | typed, command="check-order", kind=TrainConfig)
     found = open_source(dataset)
     check_trainable(found, uneven="")
     with blaming_options(origins):
@@ -56,7 +56,7 @@ def check_order_command(
         }
         if spec.sound:  # a spectrogram has the size of its sound
             del light["data.image_size"]
-        config, origins = load_config(options=_FIXED | light | typed)
+        config, origins = load_config(options=_FIXED | light | typed, kind=TrainConfig)
         plan = plan_training(config, found, given=origins)
     runtime = set_up(plan, verbose=verbose, progress=out.progress())
     from cnnclf.training.pixel_order import measure_order

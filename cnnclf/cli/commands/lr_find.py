@@ -40,7 +40,7 @@ def lr_find_command(
     options of 'cnnclf train' that change the network or the batches. Nothing but --out is written.
     """
     check_output(out_, "--out", endings=(".html", ".htm"), overwrite=overwrite)
-    from cnnclf.config import load_config, typed_option
+    from cnnclf.config import TrainConfig, load_config, typed_option
     from cnnclf.planning.choices import choose_optimizer
     from cnnclf.planning.train_plan import plan_training
     from cnnclf.runs.run_opening import find_settings
@@ -48,7 +48,10 @@ def lr_find_command(
 
     typed = given_settings(settings)
     loaded, origins = load_config(
-        config and find_settings(config, command="train"), options=typed, command="lr-find"
+        config and find_settings(config, command="train"),
+        options=typed,
+        command="lr-find",
+        kind=TrainConfig,
     )
     remark = ""
     if loaded.optimizer.name == "auto":
