@@ -107,7 +107,28 @@ def load_command(row: CommandRow) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     settings = CONTEXT_SETTINGS | getattr(imported, "CONTEXT_SETTINGS", {})
     app.command(name, cls=HelpPage, context_settings=settings)(target)
-    return typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    if name != "help":
+        _add_output_options(command)
+    return command
+
+
+def _add_output_options(command: Any) -> None:
+    """Add --json and --quiet before --verbose and settings; no command receives their values."""
+    from cnnclf.cli.options import set_output
+    from cnnclf.cli.settings import SETTING_PREFIX
+
+    app = typer.Typer(add_completion=False)
+    app.command()(set_output)
+    output: Any = typer.main.get_command(app)
+    names, later = [each.name for each in output.params], ("verbose", SETTING_PREFIX)
+    own = [each.name.startswith(later) for each in command.params]
+    at = own.index(True) if True in own else len(own)
+    command.params[at:at] = output.params
+    run = command.callback
+    command.callback = lambda **given: run(
+        **{name: value for name, value in given.items() if name not in names}
+    )
 
 
 def build_root() -> Any:

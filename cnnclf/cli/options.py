@@ -1,7 +1,7 @@
 """Options that several commands share, declared once.
 
-A command writes `json: Json = False`; the help, the short name and the check are here. The output
-options act on `out` while they are parsed, so that a command only has to declare them.
+A command writes `overwrite: Overwrite = False`; the help, the short name and the check are here.
+Every command has --json and --quiet without declaring them.
 """
 
 import os
@@ -44,22 +44,32 @@ Model = Annotated[
         "RUN", "Run directory, checkpoint, bundle, or export of a run.", complete=complete_run
     ),
 ]
-Json = Annotated[
-    bool,
-    option("--json", "Write the result to stdout as JSON.", callback=_use_json, panel=OUTPUT_PANEL),
-]
-Quiet = Annotated[
-    bool,
-    option(
-        "--quiet -q", "Show neither progress nor notes.", callback=_use_quiet, panel=OUTPUT_PANEL
-    ),
-]
 Verbose = Annotated[
     bool,
     option("--verbose -v", "Show messages of TensorFlow and other libraries.", panel=OUTPUT_PANEL),
 ]
 Overwrite = Annotated[bool, option("--overwrite", "Replace what exists.", panel=OUTPUT_PANEL)]
 Yes = Annotated[bool, option("--yes -y", "Remove without asking.")]
+
+
+def set_output(
+    json: Annotated[
+        bool,
+        option(
+            "--json", "Write the result to stdout as JSON.", callback=_use_json, panel=OUTPUT_PANEL
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        option(
+            "--quiet -q",
+            "Show neither progress nor notes.",
+            callback=_use_quiet,
+            panel=OUTPUT_PANEL,
+        ),
+    ] = False,
+) -> None:
+    """Declare the options of every command; they act on `out` while they are parsed."""
 
 
 def check_new(path: Path | None, *, overwrite: bool) -> None:

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from cnnclf import __version__
-from cnnclf.cli import options
 from cnnclf.cli.completion import complete_command
 from cnnclf.cli.declaring import argument
 from cnnclf.cli.output import out
@@ -23,7 +22,7 @@ def help_command(
     return main([*(words or ()), "--help"])
 
 
-def version_command(*, json: options.Json = False, quiet: options.Quiet = False) -> None:
+def version_command() -> None:
     """Print the version of cnnclf."""
     out.line(f"cnnclf {__version__}")
     out.json({"version": __version__})

@@ -37,8 +37,6 @@ def adopt_command(
         option("--fit", "How images are fitted to the input size."),
     ] = "crop",
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Make a bundle of a model that another program trained.

@@ -45,8 +45,6 @@ def augment_preview_command(
         int, option("--variants", "Augmented versions per image.", min=1, max=100)
     ] = 7,
     each: Annotated[bool, option("--each", "One image, with one row per operation.")] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     **settings: object,
 ) -> None:
     """Draw augmented images.

@@ -1,10 +1,9 @@
 """`cnnclf backbones`: the networks that can be fine-tuned."""
 
-from cnnclf.cli import options
 from cnnclf.cli.output import out
 
 
-def backbones_command(*, json: options.Json = False, quiet: options.Quiet = False) -> None:
+def backbones_command() -> None:
     """List the backbones: input size, parameters, compute, published accuracy, stages.
 
     Top-1 is the published accuracy of the network with its original head on the ImageNet (2012)

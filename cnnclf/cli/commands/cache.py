@@ -37,9 +37,7 @@ Kind = Annotated[
 ]
 
 
-def list_command(
-    *, kind: Kind = None, json: options.Json = False, quiet: options.Quiet = False
-) -> None:
+def list_command(kind: Kind = None) -> None:
     """List what is cached and how much space it takes, the largest first."""
     entries = list_cache(_check_kinds(kind))
     out.json({"directory": cache_dir(), "entries": [_fields(entry) for entry in entries]})
@@ -58,8 +56,6 @@ def clear_command(
     ] = 0.0,
     dry_run: Annotated[bool, option("--dry-run", "Only list what would be removed.")] = False,
     yes: options.Yes = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> int:
     """Remove what is cached. Datasets, runs and weights of your own are never touched.
 

@@ -24,8 +24,6 @@ def calibrate_command(
         argument("DATASET", "Dataset, or any source that 'cnnclf import' can read. [that of RUN]"),
     ] = None,
     *,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> None:

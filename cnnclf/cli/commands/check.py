@@ -47,8 +47,6 @@ def check_command(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     **settings: object,
 ) -> int:
     """Find out what is wrong with the images of a dataset; no file is changed.

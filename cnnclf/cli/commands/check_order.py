@@ -25,8 +25,6 @@ def check_order_command(
         Path | None, option("--out -o FILE.png", "Figure of images and permuted images to write.")
     ] = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> None:

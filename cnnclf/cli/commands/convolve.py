@@ -35,8 +35,6 @@ def convolve_command(
         option("--show-arithmetic ROW,COL", "Print how one value of the result is computed."),
     ] = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> None:

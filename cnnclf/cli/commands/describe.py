@@ -65,8 +65,6 @@ def describe_command(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> None:

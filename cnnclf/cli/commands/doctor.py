@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 def doctor_command(
     *,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> int:
     """Check this machine and suggest fixes.

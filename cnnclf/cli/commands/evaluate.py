@@ -39,8 +39,6 @@ def evaluate_command(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> int:

@@ -63,8 +63,6 @@ def explain_command(
     npz: Annotated[
         bool, option("--npz", "Write the numbers of each figure to an .npz file, too.")
     ] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> int:

@@ -40,8 +40,6 @@ def export_command(
             "Dataset for the comparison and for int8 calibration. [the dataset of RUN]",
         ),
     ] = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> None:

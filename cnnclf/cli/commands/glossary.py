@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cnnclf.cli import options
 from cnnclf.cli.completion import complete_run
 from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
@@ -30,8 +29,6 @@ def glossary_command(
         Path | None,
         option("--run RUN", "Show the values in this run, and why.", complete=complete_run),
     ] = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Explain words of the field in a few sentences, with the options that they belong to."""
     terms = TERMS if not term else (find_term(" ".join(term)),)

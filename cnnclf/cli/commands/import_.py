@@ -98,8 +98,6 @@ def import_command(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     **settings: object,
 ) -> int:
     """Import images into a dataset: check every file, find duplicates, split.

@@ -29,8 +29,6 @@ def lr_find_command(
     ] = None,
     config: ConfigFile = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> None:

@@ -90,8 +90,6 @@ def predict_command(
     dry_run: Annotated[
         bool, option("--dry-run", "Only show where files would go.", panel=_SORTING)
     ] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     **settings: object,
 ) -> int:

@@ -42,8 +42,6 @@ def report_command(
         bool, option("--maps/--no-maps", "Compute evidence maps, for which the network is loaded.")
     ] = True,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Write everything about a run on one HTML page, which opens offline.
 

@@ -57,8 +57,6 @@ def list_command(
             help="Sort order; accuracy is that on test, or on val for runs not tested.",
         ),
     ] = "accuracy",
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> int:
     """List the runs in a directory, best first.
 
@@ -108,8 +106,6 @@ def remove_command(
         int, option("--keep-best N", "Keep the N most accurate of them.", min=0)
     ] = 0,
     yes: options.Yes = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> int:
     """Remove run directories: their checkpoints, reports and exports are gone afterwards.
 
@@ -152,8 +148,6 @@ def export_command(
             "--to NAME:PLACE", "mlflow:URI, such as mlflow:sqlite:///mlflow.db, or tensorboard:DIR."
         ),
     ],
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Export finished runs to MLflow or TensorBoard: every epoch at its time, figures and files.
 
@@ -179,9 +173,7 @@ def export_command(
         out.hint(f"to see it: {command}")
 
 
-def show_command(
-    run: options.Run, *, json: options.Json = False, quiet: options.Quiet = False
-) -> None:
+def show_command(run: options.Run) -> None:
     """Show a run: data, settings, training, evaluations and exports."""
     directory = open_run(run)
     record = directory.read_record()

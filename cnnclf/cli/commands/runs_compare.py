@@ -38,8 +38,6 @@ def compare_command(
         option("--out -o FILE.png", "Draw the images that only one of two runs has right."),
     ] = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Compare runs side by side: settings that differ, metrics, and whether one is better.
 

@@ -4,7 +4,6 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from cnnclf.cli import options
 from cnnclf.cli.declaring import argument
 from cnnclf.cli.output import out
 
@@ -13,9 +12,6 @@ def sample_data_command(
     directory: Annotated[
         Path, argument("DIR", "Directory to write to; created if it does not exist.")
     ],
-    *,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Write sample images, small drawings of X and O in two folders, to try the other commands."""
     from cnnclf.data.sample_data import write_sample_data

@@ -43,8 +43,6 @@ def train_command(
     overwrite: options.Overwrite = False,
     track: Track = None,
     dry_run: DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: Verbose = False,
     **settings: object,
 ) -> int:

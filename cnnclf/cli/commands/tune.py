@@ -71,8 +71,6 @@ def tune_command(
         bool, option("--dry-run", "Show the space and the time of a trial, and stop.")
     ] = False,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     **settings: object,
 ) -> None:
     """Search for settings of 'cnnclf train' that beat the defaults, within a time budget.

@@ -35,8 +35,6 @@ def list_command(
     check: Annotated[
         bool, option("--check", "Verify the checksums of files on this machine.")
     ] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """List the published ImageNet weights of all backbones and show which are on this machine."""
     from cnnclf.models.backbones import BACKBONES
@@ -67,8 +65,6 @@ def pull_command(
     ],
     *,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Download the ImageNet weights of backbones and verify their checksums.
 
@@ -99,8 +95,6 @@ def import_command(
         str | None, option("--backbone NAME", "Backbone the file is for. [detected]")
     ] = None,
     overwrite: options.Overwrite = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Copy published weights files, downloaded on another machine, to where they belong.
@@ -143,9 +137,6 @@ def path_command(
             complete=complete_backbone,
         ),
     ] = None,
-    *,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Print the directory where weights are stored, or the path of one file."""
     from cnnclf.models.backbones import find_backbone
