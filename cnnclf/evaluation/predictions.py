@@ -1,7 +1,7 @@
 """Predictions of a classifier for the labeled images of a dataset."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.promise import read_cutoff, score_confidence
 from cnnclf.names import name_some
+from cnnclf.parallel import map_ahead
 from cnnclf.progress import Progress
 
 _BATCH_VALUES = 4_000_000  # maximum pixel values of a batch whose size is chosen here
@@ -200,11 +201,5 @@ def _read_batches(
 
     rows = keep_readable(rows, pixels.failed)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    with ThreadPoolExecutor(1) as reader:
-        ahead = [reader.submit(read, batch) for batch in batches[:1]]
-        for i in range(len(batches)):
-            batch, values = ahead.pop().result()
-            if i + 1 < len(batches):
-                ahead.append(reader.submit(read, batches[i + 1]))
-            if len(batch):
-                yield batch, values
+    with closing(map_ahead(read, batches, threads=1, ahead=2, name="read")) as found:
+        yield from ((batch, values) for batch, values in found if len(batch))
