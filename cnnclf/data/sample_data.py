@@ -30,7 +30,7 @@ def write_sample_data(directory: Path) -> Path:
     is_new = not directory.exists()
     try:
         with workspace(directory, "images", kind=_UNFINISHED) as staging:
-            for folder in _list_folders(source):
+            for folder in (each for each in source.iterdir() if each.is_dir()):
                 (staging / folder.name).mkdir()
                 for image in folder.iterdir():
                     (staging / folder.name / image.name).write_bytes(image.read_bytes())
@@ -65,7 +65,3 @@ def _find_images() -> Traversable:
         f"the sample images are missing in {installed}",
         "install cnnclf again; in a checkout, run sample_data/make_sample_data.py",
     )
-
-
-def _list_folders(source: Traversable) -> list[Traversable]:
-    return [folder for folder in source.iterdir() if folder.is_dir()]

@@ -268,7 +268,8 @@ def _check_free(out: Path, *, source: Path | None = None, overwrite: bool = Fals
 
 def _check_only_dataset(out: Path, source: Path | None) -> None:
     """Check that nothing but a dataset would be lost with a directory."""
-    others = sorted(entry.name for entry in out.iterdir() if not _is_own(entry.name))
+    names = (entry.name for entry in out.iterdir())
+    others = sorted(n for n in names if n not in _OWN_NAMES and not OWN_FILES.fullmatch(n))
     if source is not None and out.resolve() in (source.resolve(), *source.resolve().parents):
         fault = "the source is inside it"
     elif others:
@@ -277,10 +278,6 @@ def _check_only_dataset(out: Path, source: Path | None) -> None:
         check_replaceable(out)
         return
     raise UsageError(f"cannot replace the dataset {out}: {fault}", "choose another --out")
-
-
-def _is_own(name: str) -> bool:
-    return name in _OWN_NAMES or OWN_FILES.fullmatch(name) is not None
 
 
 @contextlib.contextmanager

@@ -164,10 +164,11 @@ class _Draft:
         kinds = {layer.kind for layer in blocks}
         is_pooled = "pool" in kinds or name.endswith("_pool")
         is_shrinking = model.padding == "valid" and self.group != "stem"
+        usual_strides = ("auto", 1, model.pool_size)
         remedies = {
             "a smaller --whiten": self.group == "stem",
             "a smaller --pool-size": is_pooled and model.pool_size > 2,  # 1 pools nothing
-            "a smaller --pool-stride": "pool" in kinds and model.pool_stride not in _usual(model),
+            "a smaller --pool-stride": "pool" in kinds and model.pool_stride not in usual_strides,
             "a smaller --stride": "conv" in kinds and model.stride > 1,
             "a smaller --kernel-size": is_shrinking and model.kernel_size > 1,
             "--padding same": is_shrinking,
@@ -176,10 +177,6 @@ class _Draft:
         }
         *others, last = [words for words, helps in remedies.items() if helps]
         return f"{', '.join(others)} or {last}" if others else last
-
-
-def _usual(model: ModelConfig) -> tuple[object, ...]:
-    return "auto", 1, model.pool_size
 
 
 def _window(window: int, stride: int, padding: str) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def _unpack(path: Path) -> Iterator[Path]:
 
 def _read(file: Any) -> StoredModel:
     group = file.get("model_weights", file)
-    if _has_names(group, "layer_names"):
+    if "layer_names" in group.attrs or "layer_names0" in group.attrs:
         return StoredModel(_read_lists(group), ())
     containers = tuple(_find_containers(file, _Budget()))
     if not any(each.kinds for each in containers):
@@ -196,10 +196,6 @@ def _read_lists(group: Any) -> tuple[tuple[StoredLayer, ...], ...]:
             part_name = part.rpartition("/")[2] if len(parts) > 1 else name
             apart.append(StoredLayer(part_name, tuple(own)))
     return (tuple(whole), tuple(apart))
-
-
-def _has_names(group: Any, key: str) -> bool:
-    return key in group.attrs or f"{key}0" in group.attrs
 
 
 def _read_names(group: Any, key: str) -> list[str]:
