@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         load_dataset,
         predict,
         report,
+        resume,
         train,
         tune,
     )
@@ -73,6 +74,7 @@ __all__ = [
     "load_dataset",
     "predict",
     "report",
+    "resume",
     "train",
     "tune",
 ]

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     check_the_results_of_the_page(walked)
     check_an_array_and_its_file_are_the_same_image(walked)
     check_files_folders_and_failures_keep_their_order(walked)
+    check_contents_of_files_are_labeled_as_the_files(walked)
+    check_a_column_of_a_table_is_paths(walked)
+    check_views_of_a_loaded_classifier_are_not_ignored(walked)
     check_a_classifier_is_shown_in_one_line(walked)
     check_a_dataset_is_shown_in_one_line(walked)
     check_a_result_is_shown_in_one_line(walked)
@@ -102,6 +106,33 @@ def check_files_folders_and_failures_keep_their_order(walked: dict[str, Any]) ->
     assert len(cnnclf.predict(walked["classifier"], photos)) == 48
 
 
+def check_contents_of_files_are_labeled_as_the_files(walked: dict[str, Any]) -> None:
+    path, classifier = walked["folder"] / "photos/x/005.png", walked["classifier"]
+    content, pixels = path.read_bytes(), np.asarray(Image.open(path))
+    [from_file] = cnnclf.predict(classifier, path)
+    [from_content] = cnnclf.predict(classifier, content)
+    assert (from_content.path, from_content.label) == ("", from_file.label)
+    assert from_content.ranking[0][1] == pytest.approx(from_file.ranking[0][1], abs=1e-5)
+    several = [content[:50], content, b"", pixels]
+    found = cnnclf.predict(classifier, several, config={"batch_size": 2})
+    assert [bool(each.error) for each in found] == [True, False, True, False]
+    assert [each.label for each in found] == ["", from_file.label, "", from_file.label]
+
+
+def check_a_column_of_a_table_is_paths(walked: dict[str, Any]) -> None:
+    path = str(walked["folder"] / "photos/x/005.png")
+    for column in (np.array([path, path]), np.array([path, path], object)):
+        assert len(cnnclf.predict(walked["classifier"], column)) == 2, "a row may come twice"
+
+
+def check_views_of_a_loaded_classifier_are_not_ignored(walked: dict[str, Any]) -> None:
+    path, views = walked["folder"] / "photos/x/005.png", {"views": "mirror"}
+    with pytest.raises(UsageError, match="loaded with views = none"):
+        cnnclf.predict(walked["classifier"], path, config=views)
+    mirroring = cnnclf.load_classifier(walked["folder"] / "runs/first", config=views)
+    assert len(cnnclf.predict(mirroring, path, config=views)) == 1
+
+
 def check_a_classifier_is_shown_in_one_line(walked: dict[str, Any]) -> None:
     shown = repr(walked["classifier"])
     assert re.fullmatch(r"Classifier\('.*best': \d+x\d+x3 to 2 labels, \w+ in \w+\)", shown)
@@ -131,9 +162,11 @@ def check_wrong_images_are_refused(walked: dict[str, Any]) -> None:
         cnnclf.predict(walked["classifier"], np.zeros((4, 4, 3)))
     with pytest.raises(TypeError, match=r"received Image; .*np.asarray"):
         cnnclf.predict(walked["classifier"], Image.new("RGB", (4, 4)))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="expected paths or arrays, received int"):
+    with pytest.raises(TypeError, match="received int"):
         cnnclf.predict(walked["classifier"], ["a.png", 5])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="either paths or arrays"):
+    with pytest.raises(TypeError, match=r"received BytesIO; of an open file give its read\(\)"):
+        cnnclf.explain(walked["classifier"], BytesIO())
+    with pytest.raises(TypeError, match="either paths, or contents"):
         cnnclf.predict(walked["classifier"], ["a.png", np.zeros((4, 4, 3), np.uint8)])
 
 
@@ -160,6 +193,44 @@ def test_a_backbone_is_fine_tuned_and_stopped_by_a_listener(
     assert result.report is not None
     assert result.run.read_record()["command"] == "cnnclf.finetune(...)"
     assert cnnclf.predict(result.run.path, "photos/x/000.png")[0].label in {"o", "x"}
+
+
+def test_an_interrupted_run_is_resumed_as_if_it_had_never_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_photos(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    config = {"training.epochs": 3, "data.image_size": 16, "model.preset": "tiny"}
+
+    def interrupt(row: EpochRow, _is_best: bool) -> None:
+        if row.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stop:
+        cnnclf.train("photos", config, out="runs/a", listeners=[interrupt])
+    assert stop.value.__notes__ == ["continue with: cnnclf train --resume runs/a"]
+    seen: list[int] = []
+    resumed = cnnclf.resume("runs/a", listeners=[lambda row, _: seen.append(row.epoch)])
+    whole = cnnclf.train("photos", config, out="runs/b")
+    assert seen == [3]
+    assert [(row.epoch, row.loss) for row in resumed.history] == [
+        (row.epoch, row.loss) for row in whole.history
+    ]
+    with pytest.raises(UsageError, match="runs/a is finished"):
+        cnnclf.resume("runs/a")
+
+
+def test_layers_of_the_users_own_keep_their_precision(tmp_path: Path) -> None:
+    import keras
+
+    draw_photos(tmp_path / "photos", 5)
+    settings = {"training.epochs": 1, "data.image_size": 16, "model.preset": "tiny"}
+    before = keras.config.dtype_policy()
+    result = cnnclf.train(
+        tmp_path / "photos", {**settings, "runtime.precision": "bfloat16"}, out=tmp_path / "run"
+    )
+    assert result.run.read_record()["precision"] == "bfloat16"
+    assert keras.config.dtype_policy().name == before.name
 
 
 def test_wrong_settings_are_named() -> None:

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -471,6 +472,24 @@ def test_native_noise_is_kept_off_and_given_back(capfd: pytest.CaptureFixture[st
         os.write(2, b"noise\n")
     os.write(2, b"ours\n")
     assert capfd.readouterr().err == "ours\n"
+
+
+def test_threads_that_are_quiet_at_the_same_time_give_stderr_back() -> None:
+    before = os.fstat(2)
+    entered, left = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with runtime.quiet():
+            entered.set()
+            left.wait(10)
+
+    with runtime.quiet():
+        thread = threading.Thread(target=second)
+        thread.start()
+        entered.wait(0.2)  # it waits until this block ends
+    left.set()
+    thread.join()
+    assert os.path.samestat(before, os.fstat(2))
 
 
 def test_native_noise_is_shown_when_something_unexpected_happens(

@@ -9,7 +9,7 @@ from cnnclf.api.dataset_calls import check, import_dataset, load_dataset
 from cnnclf.api.insight_calls import convolve, describe, explain
 from cnnclf.api.label_calls import load_classifier, predict
 from cnnclf.api.run_calls import calibrate, evaluate, export, report
-from cnnclf.api.training_calls import extend, finetune, train, tune
+from cnnclf.api.training_calls import extend, finetune, resume, train, tune
 
 __all__ = [
     "calibrate",
@@ -26,6 +26,7 @@ __all__ = [
     "load_dataset",
     "predict",
     "report",
+    "resume",
     "train",
     "tune",
 ]

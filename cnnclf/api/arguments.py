@@ -2,14 +2,17 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from cnnclf.config import CommandConfig, explicit_settings, load_config
 from cnnclf.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from cnnclf.data.manifest import Dataset
     from cnnclf.inference.classifier import Classifier
 
@@ -18,6 +21,9 @@ StrPath = str | os.PathLike[str]
 
 Settings = Mapping[str, object]
 """Values by dotted key, such as {"training.epochs": 3}, as with --set, or {"training": {...}}."""
+
+if TYPE_CHECKING:
+    OneImage: TypeAlias = StrPath | bytes | npt.NDArray[np.uint8]
 
 _Config = TypeVar("_Config", bound=CommandConfig)
 
@@ -39,6 +45,39 @@ def resolve(
 def texts_of(values: str | Sequence[str]) -> tuple[str, ...]:
     """Return several texts; a single one needs no list."""
     return (values,) if isinstance(values, str) else tuple(values)
+
+
+def list_images(
+    images: "OneImage | Iterable[OneImage]",
+) -> "list[str | bytes | npt.NDArray[np.uint8]]":
+    """Return images one by one: paths as text, contents of files, and arrays.
+
+    Args:
+        images: One or several; an array [n, H, W, C] is several, and one of texts is paths.
+
+    Raises:
+        TypeError: Anything else.
+    """
+    import numpy as np
+
+    several: Iterable[object]
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        several = images.tolist() if images.dtype.kind in "OUT" else [images]
+    elif isinstance(images, str | bytes | os.PathLike) or hasattr(images, "read"):
+        several = [images]
+    else:
+        several = images if isinstance(images, Iterable) else [images]
+    found: list[str | bytes | npt.NDArray[np.uint8]] = []
+    for each in several:
+        image = os.fspath(each) if isinstance(each, os.PathLike) else each
+        if not isinstance(image, str | bytes | np.ndarray):
+            raise TypeError(
+                "expected paths, contents of files (bytes) or arrays, received "
+                f"{type(image).__name__}; of an open file give its read(), of an image of Pillow "
+                'np.asarray(image.convert("RGB"))'
+            )
+        found.append(image)
+    return found
 
 
 def path_of(thing: "Classifier | Dataset | StrPath") -> Path:

@@ -6,7 +6,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.api.arguments import Logged, Settings, StrPath, path_of, resolve, source_of, texts_of
+from cnnclf.api.arguments import (
+    Logged,
+    Settings,
+    StrPath,
+    list_images,
+    path_of,
+    resolve,
+    source_of,
+    texts_of,
+)
 from cnnclf.config import ConvolveConfig, ExplainConfig, TrainConfig
 from cnnclf.progress import Progress
 
@@ -14,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from cnnclf.api.arguments import OneImage
     from cnnclf.data.manifest import Dataset
     from cnnclf.explainers.convolved_image import ConvolvedImage
     from cnnclf.explainers.explaining import ExplainedImage
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
 
 def explain(
     model: "Classifier | StrPath",
-    images: "StrPath | npt.NDArray[np.uint8] | Iterable[StrPath | npt.NDArray[np.uint8]]" = (),
+    images: "OneImage | Iterable[OneImage]" = (),
     *,
     show: str | Sequence[str] = (),
     classes: str | Sequence[str] = (),
@@ -36,8 +46,8 @@ def explain(
 
     Args:
         model: A loaded classifier; or the directory of one.
-        images: Files, folders and patterns, or arrays, as with `predict`; none for views of the
-            network alone.
+        images: Files, folders and patterns, contents of files, or arrays, as with `predict`; none
+            for views of the network alone.
         show: Names of views, as `cnnclf explain --help` lists them; none for `evidence`.
         classes: Labels to explain; none for the most probable ones of each image.
         config: Settings of `cnnclf explain`.
@@ -175,26 +185,18 @@ def convolve(
 
 
 def _find_images(
-    images: "StrPath | npt.NDArray[np.uint8] | Iterable[StrPath | npt.NDArray[np.uint8]]",
+    images: "OneImage | Iterable[OneImage]",
     *,
     kind: str,
     progress: Progress,
-) -> "Iterator[tuple[str, str] | npt.NDArray[np.uint8]]":
-    """Yield the path and error of each file, or each array, in order."""
-    import numpy as np
-
+) -> "Iterator[tuple[str, str] | bytes | npt.NDArray[np.uint8]]":
+    """Yield the path and error of each file, each content of a file or each array, in order."""
     from cnnclf.prediction.inputs import ImageInputs
 
-    if isinstance(images, np.ndarray):
-        images = list(images) if images.ndim == 4 else [images]
-    elif isinstance(images, str | os.PathLike):
-        images = [images]
-    for _, group in groupby(images, lambda each: isinstance(each, np.ndarray)):
-        paths = []
-        for each in group:
-            if isinstance(each, np.ndarray):
-                yield each
-            else:
-                paths.append(os.fspath(each))
-        if paths:
-            yield from ImageInputs(paths, progress=progress, kind=kind).find()
+    for is_path, group in groupby(list_images(images), lambda each: isinstance(each, str)):
+        if is_path:
+            paths = [each for each in group if isinstance(each, str)]
+            inputs = ImageInputs(paths, progress=progress, kind=kind, keep_repeated=True)
+            yield from inputs.find()
+        else:
+            yield from (each for each in group if not isinstance(each, str))

@@ -1,18 +1,19 @@
 """Python interface: a trained model labels images."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.api.arguments import Logged, Settings, StrPath, resolve
+from cnnclf.api.arguments import Logged, Settings, StrPath, list_images, resolve
 from cnnclf.config import PredictConfig
+from cnnclf.errors import ImageError, UsageError
 from cnnclf.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from cnnclf.api.arguments import OneImage
     from cnnclf.inference.answer_rules import AnswerRules
     from cnnclf.inference.classifier import Classifier
     from cnnclf.prediction.rows import Prediction
@@ -29,7 +30,8 @@ def load_classifier(
 
     Args:
         model: A run directory (its best checkpoint), a checkpoint, a bundle or an export.
-        config: Settings of `cnnclf predict`; `engine`, `precision`, `device` and `threads` count.
+        config: Settings of `cnnclf predict`; `engine`, `precision`, `device`, `threads` and `views`
+            count.
         progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
         verbose: Do not silence libraries.
 
@@ -69,7 +71,7 @@ def load_classifier(
 
 def predict(
     model: "Classifier | StrPath",
-    images: "StrPath | npt.NDArray[np.uint8] | Iterable[StrPath | npt.NDArray[np.uint8]]",
+    images: "OneImage | Iterable[OneImage]",
     *,
     config: PredictConfig | Settings | None = None,
     progress: Progress | None = None,
@@ -80,28 +82,28 @@ def predict(
 
     Args:
         model: A loaded classifier; or the directory of one, which is then loaded each time.
-        images: Files, folders and patterns as with `cnnclf predict`; or arrays, uint8 [H, W],
-            [H, W, C] or [n, H, W, C] of any size, upright, colors last. One, or several.
+        images: Files, folders and patterns as with `cnnclf predict`; or contents of files, as
+            bytes, and arrays, uint8 [H, W], [H, W, C] or [n, H, W, C] of any size, upright, colors
+            last. One, or several.
         config: Settings of `cnnclf predict`.
         progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
 
     Returns:
-        One prediction per image, in order: `label`, `ranking` and `path` ("" for an array). A file
-        that cannot be read has an `error` and no label.
+        One prediction per image, in order: `label`, `ranking` and `path` ("" if none was given).
+        A file that cannot be read has an `error` and no label.
 
     Raises:
         ConfigError: A setting is unknown or wrong.
         DataError: There are no images at a path.
         ImageError: An array has another shape or dtype.
         RunError: The model cannot be loaded.
+        UsageError: `views` of a classifier that was loaded without, or before the process forked.
 
     Example:
         >>> [prediction] = cnnclf.predict(classifier, "cat.jpg")
         >>> prediction.label, prediction.ranking[0][1]
         ('cat', 0.98)
     """
-    import numpy as np
-
     from cnnclf.inference.classifier import Classifier
 
     settings, _ = resolve(PredictConfig, config)
@@ -111,26 +113,21 @@ def predict(
         if isinstance(model, Classifier)
         else load_classifier(model, config=settings, progress=progress)
     )
-    if isinstance(images, np.ndarray):
-        images = list(images) if images.ndim == 4 else [images]
-    elif isinstance(images, str | os.PathLike) or not isinstance(images, Iterable):
-        images = [images]
-    given = list(images)
-    kinds = (str, os.PathLike, np.ndarray)
-    if (other := next((each for each in given if not isinstance(each, kinds)), None)) is not None:
-        raise TypeError(
-            f"expected paths or arrays, received {type(other).__name__}; of an image of Pillow "
-            'give the file, or np.asarray(image.convert("RGB"))'
+    if settings.views not in {"none", loaded := getattr(classifier.engine, "kind", "none")}:
+        raise UsageError(
+            f"views = {settings.views}: the classifier was loaded with views = {loaded}",
+            "give the setting to load_classifier",
         )
+    given = list_images(images)
     if not given:
         return []
-    arrays = [each for each in given if isinstance(each, np.ndarray)]
-    if not arrays:
-        paths = [os.fspath(each) for each in given if not isinstance(each, np.ndarray)]
+    paths = [each for each in given if isinstance(each, str)]
+    contents = [each for each in given if not isinstance(each, str)]
+    if paths and contents:
+        raise TypeError("expected either paths, or contents of files and arrays, received both")
+    if paths:
         return _predict_paths(classifier, paths, settings, progress)
-    if len(arrays) < len(given):
-        raise TypeError("expected either paths or arrays, received both")
-    return _predict_arrays(classifier, arrays, settings)
+    return _predict_contents(classifier, contents, settings)
 
 
 def _predict_paths(
@@ -141,7 +138,8 @@ def _predict_paths(
     from cnnclf.prediction.label_pipeline import PredictOptions, iter_batches
 
     kind = classifier.input_spec.kind
-    found = ImageInputs(paths, progress=progress, kind=kind).first()
+    # A column of a table may name a file twice, and its rows must stay in step.
+    found = ImageInputs(paths, progress=progress, kind=kind, keep_repeated=True).first()
     threshold, norm = read_cutoff(classifier.bundle, settings.threshold)
     options = PredictOptions(
         _count_named(classifier, settings),
@@ -154,25 +152,39 @@ def _predict_paths(
     return [each for batch in iter_batches(classifier, found, options=options) for each in batch]
 
 
-def _predict_arrays(
-    classifier: "Classifier", arrays: "list[npt.NDArray[np.uint8]]", settings: PredictConfig
+def _predict_contents(
+    classifier: "Classifier", images: "list[bytes | npt.NDArray[np.uint8]]", settings: PredictConfig
 ) -> "list[Prediction]":
     import numpy as np
 
     from cnnclf.images.decode import fit_pixels
     from cnnclf.prediction.rows import Prediction
 
-    predictions, rules = [], _read_rules(classifier, settings)
-    for start in range(0, len(arrays), settings.batch_size):
-        batch = arrays[start : start + settings.batch_size]
-        pixels = np.stack([fit_pixels(each, classifier.input_spec) for each in batch])
-        answers = classifier.classify(
-            pixels,
-            top_k=_count_named(classifier, settings),
-            threshold=settings.threshold,
-            rules=rules,
+    spec, rules = classifier.input_spec, _read_rules(classifier, settings)
+    predictions: list[Prediction] = []
+    for start in range(0, len(images), settings.batch_size):
+        batch: list[npt.NDArray[np.uint8]] = []
+        failed: dict[int, Prediction] = {}
+        for at, image in enumerate(images[start : start + settings.batch_size], start):
+            if isinstance(image, np.ndarray):
+                batch.append(fit_pixels(image, spec))
+                continue
+            try:
+                batch.append(classifier.decode(image))
+            except ImageError as error:
+                failed[at] = Prediction("", error=error.message)
+        answers = iter(
+            classifier.classify(
+                np.array(batch, np.uint8).reshape(-1, *spec.shape),
+                top_k=_count_named(classifier, settings),
+                threshold=settings.threshold,
+                rules=rules,
+            )
         )
-        predictions += [Prediction.of_answer("", each) for each in answers]
+        predictions += [
+            failed.get(at) or Prediction.of_answer("", next(answers))
+            for at in range(start, start + len(batch) + len(failed))
+        ]
     return predictions
 
 

@@ -1,9 +1,9 @@
 """Python interface: datasets become runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnclf.api.arguments import Logged, Settings, StrPath, open_data, resolve, texts_of
 from cnnclf.config import FinetuneConfig, TrainConfig, TuneConfig
@@ -164,6 +164,63 @@ def extend(
         extension=extension,
         listeners=listeners,
         progress=progress,
+        verbose=verbose,
+    )
+
+
+def resume(
+    run: StrPath,
+    *,
+    listeners: "Sequence[EpochListener]" = (),
+    progress: Progress | None = None,
+    verbose: bool = False,
+) -> "TrainResult":
+    """Continue an interrupted run of `train`, `finetune` or `extend` as if it had never stopped.
+
+    Args:
+        run: The run directory.
+        listeners: Receive each epoch and whether it is the best so far; may return a request to
+            stop.
+        progress: Receives tasks, notes and warnings; None for the logger `cnnclf`.
+        verbose: Do not silence libraries.
+
+    Returns:
+        The run, as `train` returns it.
+
+    Raises:
+        UsageError: The run is finished.
+        DataError: The dataset changed, or is gone.
+        RunError: There is no such run, another process trains it, or its state is damaged.
+        DeviceError: The device cannot be used, or memory or disk space is not enough.
+
+    Example:
+        >>> cnnclf.resume("runs/first").state.epoch
+        3
+    """
+    from cnnclf.planning.finetune_plan import FinetunePlan
+    from cnnclf.planning.plan import parse_plan
+    from cnnclf.planning.train_plan import TrainPlan
+    from cnnclf.runs.run_directory import RunStatus
+    from cnnclf.runs.run_opening import open_run
+    from cnnclf.training.run import check_resumable, execute_plan
+
+    opened = open_run(Path(run))
+    is_train = opened.read_command() == TrainConfig.command
+    read: Callable[[Mapping[str, Any]], TrainPlan | FinetunePlan] = (
+        TrainPlan.from_dict if is_train else FinetunePlan.from_dict
+    )
+    plan = parse_plan(opened.plan, read)
+    if opened.status() is RunStatus.FINISHED:
+        raise UsageError(f"the run {opened.path} is finished", opened.more_epochs_hint())
+    dataset = plan.load_dataset(beside=opened.path)
+    check_resumable(opened, plan=plan, dataset=dataset)
+    return execute_plan(
+        plan,
+        dataset,
+        make_run=lambda: opened,
+        progress=progress or Logged(),
+        resume=True,
+        listeners=listeners,
         verbose=verbose,
     )
 

@@ -110,14 +110,17 @@ def check_names(bundle: Bundle, *, classes: Sequence[str], layer: str | None) ->
 
 
 def explain_images(
-    context: ExplainContext, found: Iterable[tuple[str, str] | Pixels], *, request: ExplainRequest
+    context: ExplainContext,
+    found: Iterable[tuple[str, str] | bytes | Pixels],
+    *,
+    request: ExplainRequest,
 ) -> Iterator[ExplainedImage]:
     """Explain images one after the other; logits are computed in batches.
 
     Args:
         context: Of the network.
-        found: Path and error of each image, as `ImageInputs.find` yields them; or arrays, uint8
-            [H, W] or [H, W, C] of any size.
+        found: Path and error of each image, as `ImageInputs.find` yields them; or contents of
+            files; or arrays, uint8 [H, W] or [H, W, C] of any size.
         request: Views and outputs.
 
     Yields:
@@ -168,7 +171,7 @@ def explain_images(
 
 def _open_subjects(
     context: ExplainContext,
-    found: Iterable[tuple[str, str] | Pixels],
+    found: Iterable[tuple[str, str] | bytes | Pixels],
     *,
     classes: Sequence[int],
     ahead: bool,
@@ -184,8 +187,8 @@ def _open_subjects(
     while chunk := list(islice(images, _BATCH)):
         decoded: list[tuple[str, Pixels | ExplainedImage]] = []
         for each in chunk:
-            path, error = ("", "") if isinstance(each, np.ndarray) else each
-            if not path and not isinstance(each, np.ndarray):
+            path, error = each if isinstance(each, tuple) else ("", "")
+            if not path and isinstance(each, tuple):
                 continue  # a list on stdin pauses
             try:
                 if error:
@@ -193,7 +196,7 @@ def _open_subjects(
                 pixels = (
                     fit_pixels(each, classifier.input_spec)
                     if isinstance(each, np.ndarray)
-                    else classifier.decode(Path(path))
+                    else classifier.decode(each if isinstance(each, bytes) else Path(path))
                 )
                 decoded.append((path, pixels))
             except ImageError as failure:

@@ -1,14 +1,16 @@
 """The only door to a trained model: opens bundles and artifacts, computes logits and labels."""
 
 import hashlib
+import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnclf.errors import UsageError
 from cnnclf.hardware import count_usable_cpus, read_cpu_name
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class Classifier:
-    """A trained model with its labels and its input spec.
+    """A trained model with its labels and its input spec. Thread-safe.
 
     Args:
         engine: Computes the logits.
@@ -46,6 +48,7 @@ class Classifier:
     source: Bundle
     _keras: "KerasLoader"
     features: int = 0
+    _process: int = field(default_factory=os.getpid)
 
     @classmethod
     def load(
@@ -215,6 +218,7 @@ class Classifier:
 
         Raises:
             ValueError: Another shape or dtype.
+            UsageError: The process was forked since the model was loaded.
         """
         return self._compute(pixels)[:, : len(self.labels)]
 
@@ -246,6 +250,7 @@ class Classifier:
         Yields:
             The tag, and float32 [n, K + features]: logits, then features of length 1.
         """
+        self._check_process()
         with closing(self.engine.stream(self._checked(batches))) as results:
             for tag, outputs in results:
                 yield tag, self._to_logits(outputs)
@@ -294,10 +299,19 @@ class Classifier:
 
     def _compute(self, pixels: np.ndarray) -> np.ndarray:
         """Compute logits and features, float32 [n, K + features]."""
+        self._check_process()
         self._check_pixels(pixels)
         if not len(pixels):
             return np.zeros((0, len(self.labels) + self.features), np.float32)
         return self._to_logits(self.engine.logits(pixels))
+
+    def _check_process(self) -> None:
+        """Refuse to wait forever for threads of the engine, which do not survive a fork."""
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"{self.directory} was loaded by process {self._process}, which was forked since",
+                "load it in each process, after the fork",
+            )
 
     def _checked(
         self, batches: Iterable[tuple[Tag, np.ndarray]]

@@ -27,7 +27,7 @@ class AveragedViews:
 
     def __init__(self, engine: Engine, kind: str, *, of_probabilities: bool = False) -> None:
         self._engine = engine
-        self._kind = kind
+        self.kind = kind
         self._of_probabilities = of_probabilities
         self.name = engine.name
         self.precision = engine.precision
@@ -35,7 +35,7 @@ class AveragedViews:
 
     def logits(self, pixels: Pixels) -> Logits:
         """Compute one batch."""
-        return self._average([self._engine.logits(v) for v in make_views(pixels, self._kind)])
+        return self._average([self._engine.logits(v) for v in make_views(pixels, self.kind)])
 
     def stream(
         self, batches: Iterable[tuple[Tag, Pixels]]
@@ -44,7 +44,7 @@ class AveragedViews:
 
         def views() -> Iterator[tuple[Tag, Pixels]]:
             for tag, pixels in batches:
-                for view in make_views(pixels, self._kind):
+                for view in make_views(pixels, self.kind):
                     yield tag, view
 
         found: deque[Logits] = deque()

@@ -88,6 +88,7 @@ class ImageInputs:
         sort_at_once: How many names of a folder are sorted together, at least 1. A larger folder
             comes in chunks of this size, each in natural order.
         may_be_empty: Whether finding nothing is allowed.
+        keep_repeated: Whether an input that is given twice is found twice.
     """
 
     inputs: Sequence[str]
@@ -98,6 +99,7 @@ class ImageInputs:
     kind: str = "image"
     sort_at_once: int = 20_000
     may_be_empty: bool = False
+    keep_repeated: bool = False
 
     def find(self) -> Iterator[Found]:
         """Yield every path lazily, with an error for missing ones.
@@ -141,7 +143,7 @@ class ImageInputs:
         return found is PAUSE or self.shard is None or self.shard.owns(found.path)
 
     def _find(self) -> Iterator[Found]:
-        inputs = self._drop_repeated()
+        inputs = self.inputs if self.keep_repeated else self._drop_repeated()
         named = {os.path.abspath(item) for item in inputs if not _is_list(item)}  # noqa: PTH100
         search = _Search(self.excluded, self.sort_at_once, self.kind, named=named)
         missing: list[Found] = []

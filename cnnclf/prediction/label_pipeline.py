@@ -315,6 +315,4 @@ def _name_predictions(
         if index in batch.errors:
             yield Prediction(item.path, error=batch.errors[index])
             continue
-        answer = next(answers)
-        error = "" if answer.ranking else "the model's output is not a number"
-        yield Prediction.of_answer(item.path, answer, error=error)
+        yield Prediction.of_answer(item.path, next(answers))

@@ -39,7 +39,7 @@ class Prediction:
     error: str = ""
 
     @classmethod
-    def of_answer(cls, path: str, answer: RankedLabels, *, error: str = "") -> "Prediction":
+    def of_answer(cls, path: str, answer: RankedLabels) -> "Prediction":
         """Join a path and the answer for its image."""
         return cls(
             path,
@@ -48,7 +48,7 @@ class Prediction:
             label_set=answer.label_set,
             familiar=answer.familiar,
             is_unfamiliar=answer.is_unfamiliar,
-            error=error,
+            error="" if answer.ranking else "the model's output is not a number",
         )
 
     @property

@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
@@ -32,6 +33,7 @@ __all__ = [
     "POLICIES",
     "RUNTIME_PACKAGES",
     "RuntimeInfo",
+    "keeping_policy",
     "quiet",
     "setup_runtime",
     "tensorflow_converter_errors",
@@ -53,6 +55,8 @@ RUNTIME_PACKAGES = (
     "pillow",
 )
 
+
+_STDERR = threading.RLock()  # who redirects it: threads that overlap would restore each other's
 
 _TITLES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 
@@ -174,6 +178,17 @@ def setup_runtime(
     )
 
 
+@contextlib.contextmanager
+def keeping_policy() -> Iterator[None]:
+    """Restore the dtype policy of Keras after the block: layers of the caller's own follow it."""
+    before = sys.modules["keras"].config.dtype_policy() if "keras" in sys.modules else None
+    try:
+        yield
+    finally:
+        if keras := sys.modules.get("keras"):
+            keras.config.set_dtype_policy(before or keras.config.floatx())
+
+
 def _choose_precision(precision: str, devices: Devices) -> tuple[str, str]:
     """Return the precision and the reason for it."""
     if precision in POLICIES:
@@ -221,6 +236,12 @@ def quiet(*, verbose: bool = False) -> Iterator[None]:
     if verbose:
         yield
         return
+    with _STDERR, _redirected_stderr():
+        yield
+
+
+@contextlib.contextmanager
+def _redirected_stderr() -> Iterator[None]:
     try:
         kept = os.dup(2)
     except OSError:  # no stderr at all

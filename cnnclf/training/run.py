@@ -31,6 +31,7 @@ from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, still_training, utc_now
 from cnnclf.runs.run_lock import FORCE_HINT
 from cnnclf.runs.run_names import CLASSIFIER_FILE
+from cnnclf.runtime import keeping_policy
 from cnnclf.runtime.gradients import check_gradients
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
@@ -105,7 +106,7 @@ def execute_plan(
         DeviceError: The device cannot be used, or no space for images, features or checkpoints.
     """
     settings, started, began = plan.config.runtime, time.perf_counter(), utc_now()
-    with decode_ahead(plan, dataset) as ahead:
+    with keeping_policy(), decode_ahead(plan, dataset) as ahead:
         # Before the run directory is made, so that a device that cannot be used leaves none.
         runtime = set_up(plan, verbose=verbose, progress=progress)
         if plan.config.training.trace:

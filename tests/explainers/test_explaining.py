@@ -171,15 +171,21 @@ def test_of_an_export_views_that_need_logits_work(tmp_path: Path) -> None:
 
 def test_python_gives_maps_of_files_and_arrays() -> None:
     pixels = np.asarray(Image.open(X))
-    from_file, missing, from_array = cnnclf.explain(
-        RUN, [X, "nosuch.png", pixels], classes=["x"], config={"checks": False, "device": "cpu"}
+    from_file, missing, from_array, from_content, damaged = cnnclf.explain(
+        RUN,
+        [X, "nosuch.png", pixels, X.read_bytes(), b"no image"],
+        classes=["x"],
+        config={"checks": False, "device": "cpu"},
     )
     assert from_file.explanation is not None
     assert from_array.explanation is not None
     maps = from_file.explanation.arrays["maps"]
     assert maps.shape[0] == 1
     np.testing.assert_allclose(from_array.explanation.arrays["maps"], maps, atol=1e-4)
+    assert from_content.explanation is not None
+    np.testing.assert_allclose(from_content.explanation.arrays["maps"], maps, atol=1e-4)
     assert missing.error
+    assert damaged.error
     assert from_file.figure is None
 
 

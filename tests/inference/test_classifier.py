@@ -1,6 +1,7 @@
 """The door to a trained model: what goes in comes out, and what does not fit stays out."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from cnnclf import files
-from cnnclf.errors import RunError
+from cnnclf.errors import RunError, UsageError
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.bundles import save_bundle
@@ -269,6 +270,17 @@ def test_other_pixels_are_refused(classifier: Classifier, pixels: np.ndarray) ->
     for wrong in (pixels.astype(np.float32), pixels[0], pixels[:, :8], pixels[..., :1]):
         with pytest.raises(ValueError, match="expected uint8 pixels"):
             classifier.logits(wrong)
+
+
+def test_a_process_that_was_forked_is_refused_rather_than_waiting_forever(
+    classifier: Classifier, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(UsageError, match="was forked since") as caught:
+        classifier.logits(pixels)
+    assert "in each process" in caught.value.hint
+    with pytest.raises(UsageError, match="was forked since"):
+        next(classifier.stream([(None, pixels)]))
 
 
 def test_probabilities_add_up_and_follow_the_temperature(copied: Path) -> None:

@@ -102,6 +102,8 @@ def test_an_input_given_twice_is_searched_once(here: Path) -> None:
     inputs = ImageInputs(["2.jpg", "./2.jpg", "d", "d/", "2.jpg"], progress=progress)
     assert [found.path for found in inputs.find()] == ["2.jpg", "d/1.jpg"]
     assert progress.notes == ["3 paths given more than once: labeled once"]
+    kept = ImageInputs(["2.jpg", "d", "2.jpg"], keep_repeated=True)
+    assert [found.path for found in kept.find()] == ["2.jpg", "d/1.jpg", "2.jpg"]
 
 
 def test_what_is_named_beside_the_folder_above_it_is_found_once(here: Path) -> None:
