@@ -92,6 +92,31 @@ def write_json_atomic(path: Path, value: Any) -> None:
         temporary.write_bytes(json_bytes(value, indent=2) + b"\n")
 
 
+def create_json(path: Path, value: Any, *, hint: str = "") -> None:
+    """Write strict JSON into a new file; of several processes that do so together, one succeeds.
+
+    Args:
+        path: The file; its parents are made.
+        value: As for `json_bytes`.
+        hint: What to do if another process was faster.
+
+    Raises:
+        DeviceError: The disk is full.
+        RunError: The file exists, or cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(json_bytes(value, indent=2) + b"\n")
+        try:
+            try:
+                path.hardlink_to(temporary)  # so it is never seen without its content
+            except FileExistsError:
+                raise
+            except OSError:  # the file system has no hard links
+                path.touch(exist_ok=False)
+        except FileExistsError as error:
+            raise RunError(f"another process has just made {path}", hint) from error
+
+
 def write_csv_atomic(path: Path, rows: Iterable[Iterable[object]]) -> None:
     """Write a CSV file atomically; the first row is the heading."""
     text = io.StringIO()

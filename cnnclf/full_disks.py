@@ -15,6 +15,8 @@ _FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _FULL_WORDS = tuple(map(os.strerror, _FULL))
 _PROBE_BYTES = 1 << 20
 
+TEMPORARY_HINT = "set TMPDIR to a writable directory"
+
 
 class DiskFullError(DeviceError):
     """A disk or quota is full."""
@@ -102,6 +104,8 @@ def write_error(
     """
     if is_full(error):
         return _full_error(path)
+    if is_temporary(error):
+        return DeviceError(str(error.strerror), TEMPORARY_HINT)
     if error.errno == errno.EFBIG:
         return DeviceError(
             f"the file size limit was reached: cannot write {path}",
@@ -113,6 +117,11 @@ def write_error(
 def is_full(error: OSError) -> bool:
     """Return whether an error of the system says that a disk or quota is full."""
     return error.errno in _FULL
+
+
+def is_temporary(error: OSError) -> bool:
+    """Return whether an error says that there is no place for temporary files (`tempfile`)."""
+    return "temporary directory" in (error.strerror or "")
 
 
 def _full_error(path: Path) -> DiskFullError:

@@ -58,6 +58,12 @@ CUDA_LIBRARIES: dict[int, tuple[str, ...]] = {
     ),
 }
 
+# Limit, use and the field of memory.stat with files that can be dropped: cgroup version 2 and 1.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
 _INSTALL_GPU = install_command("cnnclf[gpu]")
 
 
@@ -121,10 +127,13 @@ def count_usable_cpus() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = _read("/sys/fs/cgroup/cpu.max").split()
-        if quota != "max":
-            cores = min(cores, max(1, round(int(quota) / int(period))))
+    for group in _control_groups("cpu"):
+        with contextlib.suppress(OSError, ValueError):
+            limit = _read(f"{group}/cpu.max").split()
+            cores = _within_quota(cores, *limit)
+        with contextlib.suppress(OSError, ValueError):  # version 1
+            limit = [_read(f"{group}/cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+            cores = _within_quota(cores, *limit)
     return cores
 
 
@@ -137,11 +146,19 @@ def read_memory() -> Memory:
         available = int(fields["MemAvailable"]) * 1024 if "MemAvailable" in fields else None
     if total is None and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError):
-        limit = int(_read("/sys/fs/cgroup/memory.max"))
-        used = int(_read("/sys/fs/cgroup/memory.current"))
-        total = min(limit, total or limit)
-        available = min(limit - used, available or limit)
+    for group in _control_groups("memory"):
+        for limit_file, usage_file, idle_field in _MEMORY_FILES:
+            with contextlib.suppress(OSError, ValueError):
+                limit = int(_read(f"{group}/{limit_file}"))
+                free = limit - int(_read(f"{group}/{usage_file}"))
+                with contextlib.suppress(OSError):
+                    # Files that were read count as used, but are dropped when memory is needed.
+                    idle = re.search(
+                        rf"^{idle_field} (\d+)$", _read(f"{group}/memory.stat"), re.MULTILINE
+                    )
+                    free += int(idle[1]) if idle else 0
+                total = min(limit, total or limit)
+                available = max(0, min(free, limit if available is None else available))
     return Memory(total, available)
 
 
@@ -328,6 +345,31 @@ def _wheel_copies(name: str) -> list[str]:
     spec = importlib.util.find_spec("nvidia")
     roots = list(spec.submodule_search_locations or ()) if spec is not None else []
     return [str(path) for root in roots for path in sorted(Path(root).glob(f"*/lib/{name}"))]
+
+
+def _control_groups(controller: str) -> list[str]:
+    """Return the directories of the control groups of this process that may limit it.
+
+    That of a container is the root; a job of Slurm or a service of systemd is further down. In
+    version 2 all controllers share a tree, in version 1 each has one.
+    """
+    groups = ["/sys/fs/cgroup"]
+    with contextlib.suppress(OSError):
+        for line in _read("/proc/self/cgroup").splitlines():
+            controllers, path = (*line.split(":", 2)[1:], "", "")[:2]
+            if not controllers or controller in controllers.split(","):
+                root = f"/sys/fs/cgroup/{controller}" if controllers else "/sys/fs/cgroup"
+                parts = [part for part in path.split("/") if part]
+                ends = range(len(parts) + 1 if ".." not in parts else 1)
+                groups += ["/".join([root, *parts[:end]]) for end in ends]
+    return list(dict.fromkeys(groups))
+
+
+def _within_quota(cores: int, quota: str, period: str) -> int:
+    """Return how many of the cores a quota of processor time allows; `max` and -1 mean all."""
+    if quota == "max" or int(quota) < 0:
+        return cores
+    return min(cores, max(1, round(int(quota) / int(period))))
 
 
 def _read(path: str) -> str:

@@ -89,9 +89,9 @@ def use_own_temporary_directory() -> None:
 
     It is removed when the process ends; those of killed processes are removed now.
     """
-    parent = Path(tempfile.gettempdir())
-    remove_leftovers(parent, kind=_KIND)
     try:
+        parent = Path(tempfile.gettempdir())
+        remove_leftovers(parent, kind=_KIND)
         path, _ = _make(parent, _PROCESS, _KIND)
     except OSError:  # the disk is full or read-only; what needs temporary files reports that
         return

@@ -5,8 +5,10 @@ import errno
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -257,6 +259,32 @@ def test_a_place_that_cannot_be_written_is_a_run_error(tmp_path: Path) -> None:
 def test_errors_of_the_block_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), files.atomic_path(tmp_path / "a"):
         (tmp_path / "none").read_text()
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_those_who_make_a_file_together_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:  # as on a disk for cameras
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    path, start = tmp_path / "new" / "run.json", threading.Barrier(8)
+
+    def make(number: int) -> bool:
+        start.wait()
+        try:
+            files.create_json(path, {"number": number}, hint="choose another --out")
+        except RunError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(make, range(8)))
+    assert made.count(True) == 1
+    assert files.read_json(path) == {"number": made.index(True)}
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_json_is_strict_and_takes_numpy_and_paths(tmp_path: Path) -> None:

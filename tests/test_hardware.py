@@ -143,18 +143,98 @@ def test_cpu_features(monkeypatch: pytest.MonkeyPatch, cpuinfo: str, expected: s
     assert hardware.read_cpu_features() == tuple(expected.split())
 
 
-def test_cores_are_limited_by_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_read", lambda path: "100000 100000")
+def fake_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
+    """Let the system have these files and no others."""
+
+    def read(path: str) -> str:
+        if path not in files:
+            raise FileNotFoundError(path)
+        return files[path]
+
+    monkeypatch.setattr(hardware, "_read", read)
+
+
+GROUP = "/sys/fs/cgroup/system.slice/slurm/job_7"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"/sys/fs/cgroup/cpu.max": "100000 100000"},
+        {"/proc/self/cgroup": "0::/a/b\n", "/sys/fs/cgroup/a/cpu.max": "50000 100000"},
+        {
+            "/proc/self/cgroup": "4:cpu,cpuacct:/docker/7f\n0::/\n",
+            "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000",
+            "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        },
+    ],
+    ids=["container", "group in a group", "version 1"],
+)
+def test_cores_are_limited_by_the_control_group(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    fake_files(monkeypatch, files)
     assert hardware.count_usable_cpus() == 1
 
 
-def test_memory_is_limited_by_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {
-        "/proc/meminfo": "MemTotal:  8000 kB\nMemAvailable:  6000 kB\n",
-        "/sys/fs/cgroup/memory.max": "4096000",
-        "/sys/fs/cgroup/memory.current": "1024000",
-    }
-    monkeypatch.setattr(hardware, "_read", lambda path: files[path])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"/sys/fs/cgroup/cpu.max": "max 100000", "/proc/self/cgroup": "0::/../other\n"},
+        {
+            "/proc/self/cgroup": "1:cpu:/\n",
+            "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        },
+        {"/proc/self/cgroup": "no group"},
+        {},
+    ],
+)
+def test_without_a_quota_all_cores_are_usable(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    fake_files(monkeypatch, files)
+    assert hardware.count_usable_cpus() == 8
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {
+            "/sys/fs/cgroup/memory.max": "4096000",
+            "/sys/fs/cgroup/memory.current": "1024000",
+        },
+        {
+            "/proc/self/cgroup": "0::/system.slice/slurm/job_7\n",
+            "/sys/fs/cgroup/system.slice/memory.max": "max",
+            f"{GROUP}/memory.max": "4096000",
+            f"{GROUP}/memory.current": "1024000",
+        },
+        {
+            "/proc/self/cgroup": "3:memory:/job_7\n0::/\n",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes": "2048000",
+            "/sys/fs/cgroup/memory/job_7/memory.limit_in_bytes": "4096000",
+            "/sys/fs/cgroup/memory/job_7/memory.usage_in_bytes": "3072000",
+            "/sys/fs/cgroup/memory/job_7/memory.stat": (
+                "inactive_file 1\ntotal_inactive_file 2048000\n"
+            ),
+        },
+        {
+            "/sys/fs/cgroup/memory.max": "4096000",
+            "/sys/fs/cgroup/memory.current": "4095000",
+            "/sys/fs/cgroup/memory.stat": "anon 1024000\nfile 9\ninactive_file 3071000\n",
+        },
+    ],
+    ids=["container", "group in a group", "version 1", "files that were read"],
+)
+def test_memory_is_limited_by_the_control_group(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    meminfo = "MemTotal:  8000 kB\nMemAvailable:  6000 kB\n"
+    fake_files(monkeypatch, files | {"/proc/meminfo": meminfo})
     assert hardware.read_memory() == hardware.Memory(4096000, 3072000)
 
 

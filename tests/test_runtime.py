@@ -368,6 +368,30 @@ def test_fresh_interpreter_is_quiet_and_set() -> None:
     assert {"python", "keras", "tensorflow", "cnnclf"} <= values["versions"].keys()
 
 
+CONFIGURED = """
+import json
+from cnnclf.runtime import setup_runtime
+setup_runtime(device="cpu", precision="float32")
+import keras
+layer = keras.layers.Conv2D(2, 3)
+maps = layer(keras.ops.zeros((1, 8, 9, 3)))
+values = [layer.data_format, list(maps.shape), keras.config.floatx(), keras.config.epsilon()]
+print(json.dumps([*values, keras.backend.standardize_dtype(maps.dtype)]))
+"""
+
+
+def test_what_keras_is_told_in_the_home_directory_changes_nothing(tmp_path: Path) -> None:
+    settings = {
+        "floatx": "float64",
+        "epsilon": 0.1,
+        "backend": "torch",
+        "image_data_format": "channels_first",
+    }
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    values, _ = run_python(CONFIGURED, KERAS_HOME=str(tmp_path))
+    assert values == ["channels_last", [1, 6, 7, 2], "float32", 1e-7, "float32"]
+
+
 LOADED = """
 import json, sys
 from cnnclf.runtime import setup_runtime

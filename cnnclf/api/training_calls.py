@@ -262,7 +262,7 @@ def tune(
         >>> cnnclf.tune(dataset, {"minutes": 30}).verdict
         'trial 7 is better than the default (difference 1.4 points, interval 0.5 to 2.3)'
     """
-    from cnnclf.runs.run_opening import next_run_path
+    from cnnclf.runs.run_opening import claim_next_path
     from cnnclf.tuning.recipes import RECIPES
     from cnnclf.tuning.request import prepare_search
     from cnnclf.tuning.search import run_search
@@ -278,8 +278,8 @@ def tune(
     request, _ = prepare_search(
         data, settings, command=command, space=space, source="space", fix=texts_of(fix)
     )
-    directory = next_run_path(data.name, Path("tuning")) if out is None else Path(out)
-    request.save(directory)
+    directory = claim_next_path(data.name, Path("tuning")) if out is None else Path(out)
+    request.create(directory)
     return run_search(directory, request, progress=progress)
 
 
@@ -311,12 +311,12 @@ def _execute(
     progress: Progress,
     verbose: bool,
 ) -> "TrainResult":
-    from cnnclf.runs.run_opening import create_run, next_run_path
+    from cnnclf.runs.run_opening import claim_next_path, create_run
     from cnnclf.training.run import execute_plan
 
     def make_run() -> "RunDirectory":
         run = create_run(
-            next_run_path(dataset.name) if out is None else Path(out),
+            claim_next_path(dataset.name) if out is None else Path(out),
             command=f"cnnclf.{'extend' if extension else plan.config.command}(...)",
         )
         return run if extension is None else extension.begin(run)

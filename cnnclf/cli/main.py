@@ -25,7 +25,7 @@ from cnnclf.errors import (
     one_line,
     with_causes,
 )
-from cnnclf.full_disks import is_disk_full
+from cnnclf.full_disks import TEMPORARY_HINT, is_disk_full, is_temporary
 from cnnclf.names import name_some
 from cnnclf.packages import suggest_install
 from cnnclf.signals import process_end
@@ -43,6 +43,8 @@ def run() -> None:
         secure_streams()
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # libraries warn developers; users read our own lines
+        if os.path.expanduser("~") == "~":  # noqa: PTH111 - Path.expanduser raises an error then
+            os.environ["HOME"] = os.sep  # as Docker does for a user without a home
         use_own_temporary_directory()
         code = main()
     except KeyboardInterrupt as error:  # before the work, or between its end and its report
@@ -172,9 +174,8 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
             f"not enough memory: {one_line(error)}",
             "try a smaller --batch-size, a smaller --image-size or --cache disk",
         )
-    if isinstance(error, OSError) and error.errno in _OS_ERRORS:
-        code, words, hint = _OS_ERRORS[error.errno]
-        return code, _with_path(words, error), hint
+    if isinstance(error, OSError) and (known := _describe_os_error(error)):
+        return known
     if isinstance(error, ImportError) and not (error.name or "").startswith("cnnclf"):
         return (
             ExitCode.MISSING_PACKAGE,
@@ -186,6 +187,15 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
         f"unexpected {type(error).__name__}: {one_line(error)}{_place(error)}",
         "this is a bug in cnnclf; add --traceback (or set CNNCLF_TRACEBACK=1) to see where",
     )
+
+
+def _describe_os_error(error: OSError) -> tuple[ExitCode, str, str] | None:
+    if is_temporary(error):
+        return ExitCode.DEVICE, str(error.strerror), TEMPORARY_HINT
+    if error.errno not in _OS_ERRORS:
+        return None
+    code, words, hint = _OS_ERRORS[error.errno]
+    return code, _with_path(words, error), hint
 
 
 _OS_ERRORS: dict[int | None, tuple[ExitCode, str, str]] = {

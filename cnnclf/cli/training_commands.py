@@ -268,7 +268,12 @@ def _begin(
     extension: "Extension | None" = None,
 ) -> int:
     """Show the plan and, unless only that was asked for, train."""
-    from cnnclf.runs.run_opening import check_new_run, create_run, next_run_path
+    from cnnclf.runs.run_opening import (
+        check_new_run,
+        claim_next_path,
+        create_run,
+        next_run_path,
+    )
 
     described = trainer.describe(plan)
     if request.dry_run:
@@ -286,7 +291,7 @@ def _begin(
 
     def make_run() -> "RunDirectory":
         run = create_run(
-            request.target or next_run_path(dataset.name),
+            request.target or claim_next_path(dataset.name),
             overwrite=request.overwrite,
             command=shlex.join(["cnnclf", *sys.argv[1:]]),
         )

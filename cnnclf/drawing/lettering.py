@@ -4,10 +4,14 @@ Labels and paths come from the user, in any script and of any length. matplotlib
 characters that its fonts lack and reads `$` as math; text from this module causes neither.
 """
 
+import logging
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
+
+# Without a writable home, it warns about its temporary font cache, which needs no action.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 MISSING = "\N{WHITE SQUARE}"  # replaces a character that no installed font has
 

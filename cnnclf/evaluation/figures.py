@@ -4,7 +4,6 @@ Drawn with matplotlib's object interface on the Agg canvas, without pyplot, a di
 matplotlibrc. Blue and orange are distinct for every kind of color vision.
 """
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -138,8 +137,6 @@ def open_figure(path: Path, size: tuple[float, float]) -> Iterator[Any]:
         path: The PNG file.
         size: Width and height in inches.
     """
-    # Without a writable home, it warns about its temporary font cache, which needs no action.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

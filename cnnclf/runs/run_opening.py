@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnclf import __version__
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import list_target, safe_name, write_json_atomic
+from cnnclf.files import create_json, list_target, safe_name
 from cnnclf.full_disks import check_writable, write_error
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, list_entries, still_training, utc_now
 from cnnclf.runs.run_names import PLAN_FILE, RECORD_FILE, RUN_VERSION, SETTINGS_FILE
@@ -30,6 +30,31 @@ def next_run_path(dataset_name: str, root: Path = Path("runs")) -> Path:
         matches = (pattern.fullmatch(entry.name) for entry in list_entries(root))
         used += [int(match[1]) for match in matches if match]
     return root / f"{stem}-{max(used) + 1:03d}"
+
+
+def claim_next_path(dataset_name: str, root: Path = Path("runs")) -> Path:
+    """Make an empty directory for the next run; processes that start together get different ones.
+
+    Args:
+        dataset_name: See `next_run_path`.
+        root: The directory of runs; need not exist.
+
+    Raises:
+        DeviceError: The disk is full.
+        RunError: It cannot be made.
+    """
+    while True:
+        path = next_run_path(dataset_name, root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError as error:
+            if not root.is_dir():
+                raise write_error(root, error) from error
+        except OSError as error:
+            raise write_error(path, error) from error
+        else:
+            return path
 
 
 def check_new_run(path: Path, *, overwrite: bool = False) -> None:
@@ -71,14 +96,13 @@ def create_run(path: Path, *, overwrite: bool = False, **fields: Any) -> RunDire
 
     Raises:
         UsageError: The directory is not empty and not a run that may be replaced.
-        RunError: Its run is still training, or it cannot be made.
+        RunError: Its run is still training, another process was faster, or it cannot be made.
     """
     check_new_run(path, overwrite=overwrite)
     run = RunDirectory(path)
     try:
-        if run.record.exists():
+        if overwrite and run.record.exists():
             run.clear()
-        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(path, error) from error
     record = {
@@ -89,7 +113,7 @@ def create_run(path: Path, *, overwrite: bool = False, **fields: Any) -> RunDire
         "pid": os.getpid(),
         "host": platform.node(),
     }
-    write_json_atomic(run.record, record | fields)
+    create_json(run.record, record | fields, hint="choose another --out")
     return run
 
 

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from cnnclf.errors import DeviceError, MissingPackageError
 from cnnclf.names import count_of
@@ -213,6 +214,10 @@ def _choose_precision(precision: str, devices: Devices) -> tuple[str, str]:
 def _set_keras(policy: str, seed: int | None) -> None:
     import keras
 
+    # Unlike the file keras.json in the home directory may say.
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_epsilon(1e-7)
     keras.config.set_dtype_policy(policy)
     if seed is not None:
         keras.utils.set_random_seed(seed)
@@ -248,7 +253,7 @@ def _redirected_stderr() -> Iterator[None]:
         yield
         return
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as sink:
+    with _open_sink() as sink:
         os.dup2(sink.fileno(), 2)
         try:
             yield
@@ -261,3 +266,11 @@ def _redirected_stderr() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _open_sink() -> IO[bytes]:
+    """Open a temporary file; where there is no place for one, what is written is lost."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return Path(os.devnull).open("w+b")

@@ -11,7 +11,7 @@ from cnnclf.config import TuneConfig, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.moved import find_dataset
 from cnnclf.errors import ConfigError, DataError, RunError, UsageError
-from cnnclf.files import check_version, read_json, write_json_atomic
+from cnnclf.files import check_version, create_json, read_json, write_json_atomic
 from cnnclf.runs.run_directory import is_number
 from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.tuning.budget import TOLERANCE, too_short
@@ -48,9 +48,21 @@ class SearchRequest:
         """How that command is tuned."""
         return RECIPES[self.command]
 
+    def create(self, directory: Path) -> None:
+        """Write the tuning.json of a new search.
+
+        Raises:
+            DeviceError: The disk is full.
+            RunError: Another process was faster, or the directory cannot be made.
+        """
+        create_json(directory / SEARCH_FILE, self._describe(), hint="choose another --out")
+
     def save(self, directory: Path) -> None:
         """Write tuning.json."""
-        content = {
+        write_json_atomic(directory / SEARCH_FILE, self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        return {
             "version": _VERSION,
             "command": self.command,
             "dataset": {"path": str(self.dataset.absolute()), "fingerprint": self.fingerprint},
@@ -58,7 +70,6 @@ class SearchRequest:
             "space": self.space.to_dict(),
             "config": self.config.model_dump(mode="json"),
         }
-        write_json_atomic(directory / SEARCH_FILE, content)
 
     @classmethod
     def load(cls, directory: Path) -> "SearchRequest":

@@ -122,6 +122,7 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
             3,
             "permission denied: /root/a",
         ),
+        (FileNotFoundError(2, "No usable temporary directory found"), 6, "set TMPDIR to a wri"),
         (ModuleNotFoundError("No module named 'openvino'", name="openvino"), 5, "openvino"),
         (ModuleNotFoundError("No module named 'cnnclf.x'", name="cnnclf.x"), 1, "unexpected"),
         (ValueError("a\nb"), 1, "unexpected ValueError: a b"),
@@ -514,6 +515,75 @@ def test_consoles_that_cannot_show_everything(tmp_path: Path, encoding: str) -> 
     assert done.returncode == 4
     assert done.stderr.startswith(b"error: ")
     assert b"Traceback" not in done.stderr
+
+
+def start_in(place: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """List the cache with `python -m cnnclf` in another directory."""
+    return subprocess.run(
+        [sys.executable, "-m", "cnnclf", "cache", "list"],
+        cwd=place,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("module", ["random", "signal", "typer", "platform"])
+def test_a_file_of_the_user_is_no_module_of_the_program(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text("print('mine')")
+    done = start_in(tmp_path, CNNCLF_CACHE_DIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, f"0 entries with 0 bytes in {tmp_path}\n")
+    assert "mine" not in done.stdout
+
+
+_ELSEWHERE = """
+import {module}
+def fail(*_):
+    raise {error}
+{module}.{name} = fail
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="users of posix")
+def test_a_user_without_a_home_has_the_cache_of_the_root_directory(tmp_path: Path) -> None:
+    _patch_at_start(tmp_path, "pwd", "getpwuid", "KeyError(0)")
+    done = start_in(tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert done.returncode == 0
+    assert " in /.cache/cnnclf\n" in done.stderr
+
+
+def test_a_machine_without_a_place_for_temporary_files_runs_what_needs_none(tmp_path: Path) -> None:
+    error = "FileNotFoundError(2, 'No usable temporary directory found in')"
+    _patch_at_start(tmp_path, "tempfile", "_get_default_tempdir", error)
+    done = start_in(
+        tmp_path,
+        PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}",
+        CNNCLF_CACHE_DIR=str(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, f"0 entries with 0 bytes in {tmp_path}\n")
+
+
+def _patch_at_start(place: Path, module: str, name: str, error: str) -> None:
+    """Let a function fail in each interpreter with this directory in PYTHONPATH."""
+    code = _ELSEWHERE.format(module=module, name=name, error=error)
+    (place / "sitecustomize.py").write_text(code)
+
+
+def test_a_current_directory_that_was_removed_is_no_bug(tmp_path: Path) -> None:
+    code = "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); "
+    code += "os.execv(sys.executable, [sys.executable, '-m', 'cnnclf', 'version'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # Shell completion

@@ -1,5 +1,10 @@
 """Text in figures: every string can be drawn, fits its place and stays distinguishable."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +15,22 @@ from cnnclf.drawing.lettering import MISSING, distinct_names, drawable, elide
 
 def test_what_the_font_knows_is_kept() -> None:
     assert drawable("Größe кошка 25 % $x^2$ _a_") == "Größe кошка 25 % $x^2$ _a_"
+
+
+def test_a_home_that_cannot_be_written_is_no_warning() -> None:
+    code = "import cnnclf.drawing.lettering, matplotlib; print(matplotlib.get_cachedir())"
+    kept = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
+    closed = {"HOME": "/dev/null", "XDG_CONFIG_HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        env=kept | closed,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).name.startswith("matplotlib-")
+    assert done.stderr == ""
 
 
 def test_control_characters_become_spaces() -> None:

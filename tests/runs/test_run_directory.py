@@ -5,18 +5,22 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cnnclf import files
 from cnnclf.errors import ExitCode, RunError, UsageError
+from cnnclf.files import write_json_atomic
 from cnnclf.inference.bundle_paths import find_bundle
+from cnnclf.runs import run_opening
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_listing import list_runs
 from cnnclf.runs.run_names import RECORD_FILE, RUN_VERSION
 from cnnclf.runs.run_opening import (
     check_new_run,
+    claim_next_path,
     create_run,
     find_settings,
     next_run_path,
@@ -93,6 +97,30 @@ def test_overwriting_refuses_a_run_that_is_being_trained(tmp_path: Path) -> None
     create_run(tmp_path)
     with pytest.raises(RunError, match="still training"):
         create_run(tmp_path, overwrite=True)
+
+
+def test_processes_that_start_together_get_runs_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: claim_next_path("pets", tmp_path / "runs"), range(8)))
+    assert sorted(path.name for path in paths) == [f"pets-{number:03d}" for number in range(1, 9)]
+
+    def check_and_be_late(path: Path, *, overwrite: bool) -> None:
+        check_new_run(path, overwrite=overwrite)
+        write_json_atomic(path / RECORD_FILE, {"of": "another process"})
+
+    monkeypatch.setattr(run_opening, "check_new_run", check_and_be_late)
+    with pytest.raises(RunError, match=r"another process has just made .*run\.json") as caught:
+        create_run(paths[0])
+    assert caught.value.hint == "choose another --out"
+    assert json.loads((paths[0] / RECORD_FILE).read_text()) == {"of": "another process"}
+
+
+def test_a_directory_of_runs_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    with pytest.raises(RunError, match=r"cannot write .*runs: File exists"):
+        claim_next_path("pets", tmp_path / "runs")
 
 
 def test_next_run_path_counts_on(tmp_path: Path) -> None:

@@ -203,13 +203,13 @@ def _reload(directory: Path, given: Mapping[str, object]) -> "SearchRequest":
 def _create(
     request: "SearchRequest", out_: Path | None, *, dataset_name: str, overwrite: bool
 ) -> Path:
-    from cnnclf.runs.run_opening import next_run_path
+    from cnnclf.runs.run_opening import claim_next_path
     from cnnclf.tuning.search_directory import check_new_search, clear_search
 
-    directory = out_ or next_run_path(dataset_name, Path("tuning"))
+    directory = out_ or claim_next_path(dataset_name, Path("tuning"))
     check_new_search(directory, overwrite=overwrite)
     clear_search(directory)
-    request.save(directory)
+    request.create(directory)
     return directory
 
 
