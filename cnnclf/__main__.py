@@ -23,7 +23,7 @@ def run() -> None:
 
 
 def _search_here_last() -> None:
-    """Let no file of the user, such as random.py, take the place of a module that is needed."""
+    """Let no module of the user, such as `random`, take the place of a module that is needed."""
     try:
         if sys.path[0] == os.getcwd():  # noqa: PTH109 - pathlib imports what may be shadowed
             sys.path.append(sys.path.pop(0))
