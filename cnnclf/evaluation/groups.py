@@ -115,7 +115,10 @@ def score_groups(
 
 
 def _join_numbers(values: Sequence[str]) -> list[str]:
-    """Replace many different numbers by ranges of about as many images each; empty ones stay."""
+    """Replace many different numbers by ranges of about as many images each; empty ones stay.
+
+    A number that as many images have as a range would is a group of its own.
+    """
     if len(set(values)) <= _MAX_VALUES:
         return list(values)
     try:
@@ -124,7 +127,15 @@ def _join_numbers(values: Sequence[str]) -> list[str]:
         return list(values)
     if not np.isfinite(numbers).all():
         return list(values)
-    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, _RANGES + 1)))
+    different, counts = np.unique(numbers, return_counts=True)
+    if len(different) <= _MAX_VALUES:
+        return [f"{float(value):.12g}" if value else value for value in values]
+    is_alone = np.isin(numbers, different[counts * _RANGES >= len(numbers)])
+    ranges = max(1, round(_RANGES * float(1 - is_alone.mean())))
+    edges = np.unique(np.quantile(numbers[~is_alone], np.linspace(0, 1, ranges + 1)))
     places = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
-    ranges = iter([f"{edges[at]:.12g} to {edges[at + 1]:.12g}" for at in places])
-    return [next(ranges) if value else value for value in values]
+    names = (
+        f"{number:.12g}" if alone else f"{edges[at]:.12g} to {edges[at + 1]:.12g}"
+        for number, alone, at in zip(numbers, is_alone, places, strict=True)
+    )
+    return [next(names) if value else value for value in values]

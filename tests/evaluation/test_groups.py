@@ -47,6 +47,22 @@ def test_images_without_a_number_are_a_group_of_their_own() -> None:
     assert groups[0].accuracy == 0.5
 
 
+def test_a_number_that_most_images_have_is_a_group_of_its_own() -> None:
+    numbers = ["0"] * 70 + [str(each) for each in range(1, 31)]
+    groups = score_groups(numbers, np.ones(100, np.bool_))
+    assert {group.value: group.images for group in groups} == {
+        "0": 70,
+        "1 to 15.5": 15,
+        "15.5 to 30": 15,
+    }
+
+
+def test_one_number_that_is_written_in_many_ways_is_one_group() -> None:
+    values = ["1." + "0" * each for each in range(30)]
+    [only] = score_groups(values, np.ones(30, np.bool_))
+    assert (only.value, only.images) == ("1", 30)
+
+
 def test_ranges_of_large_numbers_have_different_names() -> None:
     times = [str(1_700_000_000 + second) for second in range(100)]
     groups = score_groups(times, np.ones(100, np.bool_))
