@@ -114,13 +114,15 @@ def _choose_split(
 def _choose_place(origin: Origin, split: str, data: Dataset) -> Path:
     """Choose the directory of a report: that of the split, so that the run keeps its own figures.
 
-    Other data add their name, and a number where other data of this name were evaluated before.
+    Other data add their name, and a number where other data of this name were evaluated before. A
+    model that nothing is known of has no data of its own: the first that it is evaluated on are.
     """
     run = origin.choose_directory()
-    if origin.dataset is None or data.fingerprint == origin.dataset["fingerprint"]:
+    if origin.dataset is not None and data.fingerprint == origin.dataset["fingerprint"]:
         return run.evaluation(split)
     name = f"{split}-{data.name}"
-    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    first = [split, name] if origin.dataset is None else [name]
+    names = chain(first, (f"{name}-{number}" for number in count(2)))
     return next(place for place in map(run.evaluation, names) if not _holds_other(place, data))
 
 

@@ -126,6 +126,22 @@ def test_data_of_one_name_in_two_directories_keep_a_report_each(
     assert sorted((place.run / "evaluation").iterdir()) == reports
 
 
+def test_a_bundle_without_a_run_keeps_a_report_on_each_dataset(
+    cli: Cli, place: Place, other: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bundle = tmp_path / "alone"
+    shutil.copytree(place.run / "checkpoints" / "best", bundle)
+    first, second = other("a/photos"), other("b/photos")
+    (second / "blue" / "0.png").unlink()
+    reports = [bundle / "evaluation" / name for name in ("all", "all-photos")]
+    for _ in range(2):
+        for source, report in zip((first, second), reports, strict=True):
+            result = cli("evaluate", bundle, source)
+            assert result.code == 0, result.stderr
+            assert f"{report}\n" in result.stdout
+    assert sorted((bundle / "evaluation").iterdir()) == reports
+
+
 def test_all_images_with_the_one_mistake(cli: Cli, place: Place) -> None:
     result = cli("evaluate", place.run, "--split", "all", "--json", "--top-k", 2)
     assert result.code == 0, result.stderr
