@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import keras
 
 
+_MAX_SHARE = 0.05  # of the time that writing may take
+
+
 @dataclass(frozen=True)
 class BundleContent:
     """The content of `classifier.json` besides the weights."""
@@ -29,8 +32,9 @@ class BundleContent:
 class Checkpoints:
     """Writes the best and the last checkpoint, at most once per `every_s` seconds.
 
-    A best epoch that is not written yet is kept in memory, and always written before a last
-    checkpoint that includes it: after any interruption, resuming never loses a better best.
+    Less often where writing would take more than a twentieth of the time; a kill then costs the
+    epochs since. A best epoch that is not written yet is kept in memory, and always written before
+    a last checkpoint that includes it: after any interruption, resuming never loses a better best.
     """
 
     net: "keras.Model"
@@ -43,6 +47,8 @@ class Checkpoints:
     average: WeightAverage
     every_s: float
     _written: float = field(default_factory=time.perf_counter, init=False)
+    _best_s: float = field(default=0.0, init=False)
+    _took_s: float = field(default=0.0, init=False)
     _best: tuple[int, list[Any]] | None = field(default=None, init=False)
     _is_last_written: bool = field(default=True, init=False)
 
@@ -50,8 +56,10 @@ class Checkpoints:
         """Write the network as the best, or keep its weights until it is due."""
         if self._is_due():
             self._best = None
+            began = time.perf_counter()
             with self.average.in_net(), atomic_directory(self.run.best) as directory:
                 _save(directory, self.net, self.content, self.state.epoch)
+            self._best_s = time.perf_counter() - began
             return
         import keras
 
@@ -66,9 +74,12 @@ class Checkpoints:
         """Write the network as the last, with what resuming needs, if it is due."""
         self._is_last_written = self._is_due()
         if self._is_last_written:
+            began = time.perf_counter()
             self._write_pending()
             self._write_last()
             self._written = time.perf_counter()
+            self._took_s = self._best_s + self._written - began
+            self._best_s = 0.0
 
     def finish(self) -> None:
         """Write pending checkpoints."""
@@ -77,7 +88,8 @@ class Checkpoints:
             self._write_last()
 
     def _is_due(self) -> bool:
-        return time.perf_counter() - self._written >= self.every_s
+        wait_s = max(self.every_s, self._took_s / _MAX_SHARE)
+        return time.perf_counter() - self._written >= wait_s
 
     def _write_pending(self) -> None:
         if self._best is None:
