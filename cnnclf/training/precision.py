@@ -14,7 +14,7 @@ import numpy as np
 from cnnclf.config import OptimizerConfig
 from cnnclf.hardware import has_bfloat16
 from cnnclf.models.cnn import build_cnn
-from cnnclf.models.transfer import build_transfer
+from cnnclf.models.transfer import Transfer, build_transfer
 from cnnclf.planning.finetune_pace import FORWARD
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.pace import PARALLEL, Pace
@@ -48,6 +48,10 @@ def choose_precision(
         return runtime
     if isinstance(plan, FinetunePlan) and plan.frozen_stage is None:
         return replace(runtime, precision_reason="a head alone takes seconds in any")
+    if isinstance(plan, FinetunePlan) and plan.work.is_light:
+        # gradients of depthwise convolutions take five times as long: docs/benchmarks.md, B19
+        words = "depthwise convolutions are slower in bfloat16"
+        return replace(runtime, precision_reason=words)
     if settings.deterministic:  # a time would decide what is computed
         return replace(runtime, precision_reason="deterministic runs use it on a CPU")
     if not has_bfloat16():
@@ -92,9 +96,9 @@ def _measure(plan: AnyPlan, runtime: RuntimeInfo, *, expected_rate: float) -> di
         if isinstance(plan, TrainPlan):
             steps[precision] = _build_step(plan, runtime, count=count)
             continue
-        forward, steps[precision] = _build_tail_steps(plan, runtime, count=count)
+        transfer, steps[precision] = _build_tail_step(plan, runtime, count=count)
         if precision == "float32":
-            steps[FORWARD] = forward
+            steps[FORWARD] = _build_pass(transfer.whole, plan, runtime, count=count)
     seconds = dict.fromkeys(steps, float("inf"))
     for _ in range(_ROUNDS):
         for precision, step in steps.items():
@@ -111,10 +115,10 @@ def _build_step(plan: TrainPlan, runtime: RuntimeInfo, *, count: int) -> Callabl
     return _compile_step(net, plan.config.optimizer, plan=plan, runtime=runtime, count=count)
 
 
-def _build_tail_steps(
+def _build_tail_step(
     plan: FinetunePlan, runtime: RuntimeInfo, *, count: int
-) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Build a pass through a whole network with random weights, and a step of its tail."""
+) -> tuple[Transfer, Callable[[], Any]]:
+    """Build a whole network with random weights, and a step of its tail."""
     spec, stage = plan.input_spec, plan.frozen_stage or ""
     transfer = build_transfer(
         plan.backbone,
@@ -125,15 +129,21 @@ def _build_tail_steps(
     )
     part = transfer.cut(stage)[1] if plan.work.is_cached else transfer.trained_after(stage)
     optimizer = OptimizerConfig(name=plan.config.optimizer.name, learning_rate=1e-3)
-    step = _compile_step(part, optimizer, plan=plan, runtime=runtime, count=count)
-    transfer.whole.compile(jit_compile=runtime.jit_compile)
-    pixels = np.zeros((count, *spec.shape), np.uint8)
+    return transfer, _compile_step(part, optimizer, plan=plan, runtime=runtime, count=count)
+
+
+def _build_pass(
+    net: Any, plan: FinetunePlan, runtime: RuntimeInfo, *, count: int
+) -> Callable[[], Any]:
+    """Compile a forward pass through a network."""
+    net.compile(jit_compile=runtime.jit_compile)
+    pixels = np.zeros((count, *plan.input_spec.shape), np.uint8)
 
     def forward() -> Any:
-        return transfer.whole.predict_on_batch(pixels)
+        return net.predict_on_batch(pixels)
 
     forward()  # compiles
-    return forward, step
+    return forward
 
 
 def _compile_step(

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.config import TrainConfig, load_config
+from cnnclf.config import FinetuneConfig, TrainConfig, load_config
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import DivergedError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.finetune_pace import FORWARD
-from cnnclf.planning.finetune_plan import FinetunePlan
+from cnnclf.planning.finetune_plan import FinetunePlan, plan_finetuning
 from cnnclf.planning.train_plan import TrainPlan, plan_training
 from cnnclf.progress import Silent
 from cnnclf.runs.run_names import STATE_FILE
@@ -20,6 +20,7 @@ from cnnclf.runs.run_opening import create_run
 from cnnclf.runtime import RuntimeInfo, setup_runtime
 from cnnclf.training import precision, run, work
 from cnnclf.training.epochs import EpochRow
+from cnnclf.training.fitting import checkpoints
 from tests.training.tiny_finetune import plan_tiny as plan_finetune
 from tests.training.tiny_finetune import tiny_backbone
 
@@ -117,6 +118,7 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
         "choose_precision",
         lambda plan, _runtime, **_more: precision.change_precision(plan, "bfloat16", reason="test"),
     )
+    monkeypatch.setattr(checkpoints, "_MAX_SHARE", float("inf"))  # after every epoch
     seen: list[int] = []
 
     def diverge_once(row: EpochRow, _best: bool) -> None:
@@ -171,6 +173,17 @@ def test_the_second_phase_of_a_fine_tuning_is_measured_and_a_head_alone_is_not(
         "float32",
         "a head alone takes seconds in any",
     )
+
+
+def test_depthwise_convolutions_are_not_measured(
+    shapes: Dataset, measured: list[dict[str, float]]
+) -> None:
+    measured.append(FASTER | {FORWARD: 50.0})
+    config, given = load_config(kind=FinetuneConfig, options={"tail.unfreeze": "2"})
+    chosen = choose(plan_finetuning(config, shapes, given=given))
+    assert chosen.precision == "float32"
+    assert chosen.precision_reason == "depthwise convolutions are slower in bfloat16"
+    assert len(measured) == 1
 
 
 def test_steps_of_the_tail_and_passes_of_the_whole_network_are_measured(shapes: Dataset) -> None:
