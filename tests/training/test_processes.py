@@ -39,6 +39,15 @@ def wait_for_epoch(run: Path, epoch: int) -> None:
         time.sleep(0.05)
 
 
+def wait_for_checkpoint(run: Path, epoch: int) -> None:
+    """Wait until an epoch can be continued from; not each one can."""
+    deadline = time.monotonic() + 240
+    state = run / "checkpoints" / "last" / "state.json"
+    while not (state.exists() and json.loads(state.read_text())["epoch"] >= epoch):
+        assert time.monotonic() < deadline, "no epoch was saved"
+        time.sleep(0.05)
+
+
 def resume(run: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*TRAIN, "--resume", str(run), "--json"],
@@ -51,7 +60,7 @@ def resume(run: Path) -> "subprocess.CompletedProcess[str]":
 def test_ctrl_c_keeps_the_last_state_and_resume_finishes(shapes: Dataset, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(shapes, run, "--epochs", "2000", "--patience", "0")
-    wait_for_epoch(run, 2)
+    wait_for_checkpoint(run, 2)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == ExitCode.INTERRUPTED

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import keras
 
 
-_MAX_SHARE = 0.05  # of the time that writing may take
+_MAX_SHARE = 0.05  # of the time that writing may take,
+_MAX_WAIT_S = 60.0  # unless more than this would be lost by a kill
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class BundleContent:
 class Checkpoints:
     """Writes the best and the last checkpoint, at most once per `every_s` seconds.
 
-    Less often where writing would take more than a twentieth of the time; a kill then costs the
-    epochs since. A best epoch that is not written yet is kept in memory, and always written before
+    Less often where writing would take more than a twentieth of the time; an interruption then
+    costs the epochs since, a minute of them at most. A best epoch that is not written yet is kept in memory, and always written before
     a last checkpoint that includes it: after any interruption, resuming never loses a better best.
     """
 
@@ -88,7 +89,7 @@ class Checkpoints:
             self._write_last()
 
     def _is_due(self) -> bool:
-        wait_s = max(self.every_s, self._took_s / _MAX_SHARE)
+        wait_s = max(self.every_s, min(_MAX_WAIT_S, self._took_s / _MAX_SHARE))
         return time.perf_counter() - self._written >= wait_s
 
     def _write_pending(self) -> None:

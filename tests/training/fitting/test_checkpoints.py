@@ -11,21 +11,21 @@ from cnnclf.training.fitting import checkpoints
 from cnnclf.training.fitting.checkpoints import BundleContent, Checkpoints
 from cnnclf.training.fitting.state import TrainingState
 
-WRITE_S = 0.25  # each of the two checkpoints
-
 
 @pytest.mark.parametrize(
-    ("every_s", "epoch_s", "written"),
+    ("write_s", "every_s", "epoch_s", "written"),
     [
-        (0.0, 20.0, [1, 2, 3, 4]),
-        (0.0, 4.0, [1, 4]),  # 0.5 s of writing: once in 10 s
-        (15.0, 6.0, [3]),
-        (15.0, 20.0, [1, 2, 3, 4]),
+        (0.25, 0.0, 20.0, [1, 2, 3, 4]),
+        (0.25, 0.0, 4.0, [1, 4]),  # 0.5 s of writing: once in 10 s
+        (0.25, 15.0, 6.0, [3]),
+        (0.25, 15.0, 20.0, [1, 2, 3, 4]),
+        (10.0, 0.0, 35.0, [1, 3]),  # 20 s of writing: once in 60 s, not in 400
     ],
 )
 def test_writing_takes_at_most_a_twentieth_of_the_time(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    write_s: float,
     every_s: float,
     epoch_s: float,
     written: list[int],
@@ -34,7 +34,7 @@ def test_writing_takes_at_most_a_twentieth_of_the_time(
     saved: list[Path] = []
 
     def save(directory: Path, *_: Any, **__: Any) -> None:
-        now[0] += WRITE_S
+        now[0] += write_s
         saved.append(directory)
 
     monkeypatch.setattr(checkpoints, "time", SimpleNamespace(perf_counter=lambda: now[0]))
