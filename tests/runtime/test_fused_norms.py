@@ -1,5 +1,6 @@
 """Batch normalization as one operation: the same numbers as those of Keras, and nothing saved."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ def build(channels: int, *, scale: bool = True, frozen: bool = False) -> keras.M
     )
 
 
-def train(net: keras.Model, steps: int = 4) -> list[float]:
+def train(net: keras.Model, steps: int = 4, *, rate: float = 0.3) -> list[float]:
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    net.compile(keras.optimizers.SGD(0.3), loss=loss, jit_compile=False)
+    net.compile(keras.optimizers.SGD(rate), loss=loss, jit_compile=False)
     rng = np.random.default_rng(0)
     x = rng.normal(3, 2, (7, 6, 5, 2)).astype(np.float32)
     y = np.eye(CLASSES, dtype=np.float32)[np.arange(7) % CLASSES]
@@ -84,8 +85,70 @@ def test_under_mixed_precision_too(channels: int) -> None:
 def test_a_frozen_layer_uses_its_averages() -> None:
     own, theirs = build(16, frozen=True), build(16, frozen=True)
     fuse_norms(own)
-    assert train(own) == train(theirs)
+    np.testing.assert_allclose(train(own), train(theirs), rtol=1e-4)
     assert not own.get_layer("norm").moving_mean.numpy().any()
+
+
+CONVOLUTIONS: dict[str, Callable[[], keras.Layer]] = {
+    "3x3, bias": lambda: keras.layers.Conv2D(6, 3, padding="same"),
+    "1x1": lambda: keras.layers.Conv2D(6, 1, use_bias=False),
+    "1x1, bias": lambda: keras.layers.Conv2D(6, 1),
+    "1x1, stride 2": lambda: keras.layers.Conv2D(6, 1, strides=2, use_bias=False),
+    "dilated": lambda: keras.layers.Conv2D(6, 2, dilation_rate=2),
+    "depthwise": lambda: keras.layers.DepthwiseConv2D(3, strides=2, padding="same"),
+    "depthwise, two": lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False),
+}
+
+
+def build_frozen(
+    build_layer: Callable[[], keras.Layer], *, scale: bool = True, frozen: bool = True
+) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    norm = keras.layers.BatchNormalization(scale=scale, name="norm")
+    layers = [keras.Input((6, 5, 2)), build_layer(), norm, keras.layers.GlobalMaxPooling2D()]
+    net = keras.Sequential([*layers, keras.layers.Dense(CLASSES)])
+    rng = np.random.default_rng(1)
+    for each in norm.weights:
+        each.assign(rng.uniform(0.5, 2, each.shape))
+    norm.trainable = not frozen
+    return net
+
+
+def is_folded(net: keras.Model) -> bool:
+    return "call" in vars(net.layers[0])
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_a_frozen_layer_is_part_of_the_convolution_before_it(kind: str, scale: bool) -> None:
+    own, theirs = (build_frozen(CONVOLUTIONS[kind], scale=scale) for _ in range(2))
+    fuse_norms(own)
+    assert is_folded(own)
+    assert own.output_shape == theirs.output_shape
+    np.testing.assert_allclose(train(own, rate=0.01), train(theirs, rate=0.01), rtol=1e-4)
+    for mine, other in zip(own.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), atol=1e-5, err_msg=mine.path)
+
+
+def test_a_layer_that_is_trained_again_is_that_of_keras() -> None:
+    own, theirs = (build_frozen(CONVOLUTIONS["1x1"]) for _ in range(2))
+    fuse_norms(own)
+    own.get_layer("norm").trainable = theirs.get_layer("norm").trainable = True
+    assert train(own) == train(theirs)
+
+
+@pytest.mark.parametrize("why", ["trained", "activation", "bfloat16", "used twice"])
+def test_other_convolutions_stay(why: str) -> None:
+    if why == "bfloat16":
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    activation = "relu" if why == "activation" else None
+    net = build_frozen(
+        lambda: keras.layers.Conv2D(6, 1, activation=activation), frozen=why != "trained"
+    )
+    if why == "used twice":
+        keras.layers.ReLU()(net.layers[0].output)
+    fuse_norms(net)
+    assert not is_folded(net)
 
 
 def test_inference_is_that_of_keras() -> None:

@@ -34,8 +34,9 @@ class Checkpoints:
     """Writes the best and the last checkpoint, at most once per `every_s` seconds.
 
     Less often where writing would take more than a twentieth of the time; an interruption then
-    costs the epochs since, a minute of them at most. A best epoch that is not written yet is kept in memory, and always written before
-    a last checkpoint that includes it: after any interruption, resuming never loses a better best.
+    costs the epochs since, a minute of them at most. A best epoch that is not written yet is kept
+    in memory, and always written before a last checkpoint that includes it: after any interruption,
+    resuming never loses a better best.
     """
 
     net: "keras.Model"
