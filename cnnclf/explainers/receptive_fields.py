@@ -94,7 +94,7 @@ def explain_receptive_field(context: ExplainContext, subject: Subject) -> Explan
             {"layer": step.name, "theoretical": field.height, "effective": side,
              "is_whole": field.is_whole}
         )  # fmt: skip
-        parts.append(f"{step.name}: {theory}, effective {side}")
+        parts.append(f"{step.name}: {theory}, effective {side}x{side}")
     red = f"the mean absolute gradient in {words}"
     return Explanation(
         rows=tiles,
