@@ -187,3 +187,22 @@ def test_what_is_trained_without_xla_is_fused(jit_compile: bool) -> None:
     whole = keras.Sequential([keras.Input((6, 5, 2)), net])
     compile_phase(phase, whole, steps=1, jit_compile=jit_compile)
     assert is_fused(net) is not jit_compile
+
+
+def test_a_step_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+    net = build(16)
+    call = net.get_layer("conv").call
+
+    def count(inputs: Any) -> Any:
+        traced.append(inputs.shape)
+        return call(inputs)
+
+    monkeypatch.setattr(net.get_layer("conv"), "call", count)
+    optimizer = OptimizerConfig(name="adamw", learning_rate=0.1)
+    phase = Phase(name="train", training=TrainingConfig(), optimizer=optimizer)
+    trainer = compile_phase(phase, net, steps=2, jit_compile=False)
+    x, y = np.ones((4, 6, 5, 2), np.float32), np.eye(CLASSES, dtype=np.float32)[[0, 1, 2, 0]]
+    history = trainer.fit(x, y, batch_size=2, epochs=1, verbose=0).history
+    assert len(traced) == 1
+    assert 0 < history["accuracy"][0] < 1, "nothing is left of what built the metrics"

@@ -213,6 +213,10 @@ def compile_phase(
         jit_compile=jit_compile,
     )
     trainer.optimizer.build(trainer.trainable_variables)
+    # without variables that are made by the first step, TensorFlow traces the step once, not twice
+    logits = keras.ops.zeros((1, trainer.output_shape[-1]))
+    trainer.compute_metrics(None, logits, logits)
+    trainer.reset_metrics()
     return trainer
 
 
