@@ -14,6 +14,7 @@ import cnnclf
 from cnnclf.api.arguments import texts_of
 from cnnclf.errors import ConfigError, ImageError, UsageError
 from cnnclf.training.epochs import EpochRow, StopRequest
+from cnnclf.training.fitting import checkpoints
 from tests.test_architecture import HEAVY, loaded_by
 from tests.training.tiny_finetune import TINY, tiny_backbone
 
@@ -200,6 +201,7 @@ def test_an_interrupted_run_is_resumed_as_if_it_had_never_stopped(
 ) -> None:
     draw_photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoints, "_MAX_SHARE", float("inf"))  # after every epoch
     config = {"training.epochs": 3, "data.image_size": 16, "model.preset": "tiny"}
 
     def interrupt(row: EpochRow, _is_best: bool) -> None:

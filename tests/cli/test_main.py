@@ -368,8 +368,10 @@ def test_full_disk_under_stdout(argument: str, is_buffered: bool) -> None:
 
 _WAITING = """
 import atexit, os, signal, sys, threading, time
-# in the background of a shell the tests, and so their children, ignore Ctrl-C
+# in the background of a shell tests and their children ignore Ctrl-C, below nohup SIGHUP
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 {before}
 from cnnclf.cli import app, main
 def wait_command() -> None:
