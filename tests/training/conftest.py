@@ -16,6 +16,7 @@ from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener
+from cnnclf.training.fitting import checkpoints
 from cnnclf.training.run import TrainResult, conduct_run
 
 SHAPES = ("disc", "square", "stripe")
@@ -122,3 +123,9 @@ def train_tiny(shapes: Dataset) -> Iterator[Train]:
     import keras
 
     keras.config.set_dtype_policy("float32")  # a test may have asked for another precision
+
+
+@pytest.fixture
+def saves_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write a checkpoint after each epoch, however short it is."""
+    monkeypatch.setattr(checkpoints, "_MAX_SHARE", float("inf"))

@@ -332,6 +332,7 @@ def whole_run(colors: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trai
         "judging 2",
     ],
 )
+@pytest.mark.usefixtures("saves_every_epoch")
 def test_resuming_equals_never_having_stopped(
     tune: Finetune,
     tmp_path: Path,
@@ -585,6 +586,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+@pytest.mark.usefixtures("saves_every_epoch")
 def test_a_run_with_minutes_trains_the_tail_for_the_time_that_is_left_and_resumes(
     colors: Dataset, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,6 @@ from cnnclf.runs.run_opening import create_run
 from cnnclf.runtime import RuntimeInfo, setup_runtime
 from cnnclf.training import precision, run, work
 from cnnclf.training.epochs import EpochRow
-from cnnclf.training.fitting import checkpoints
 from tests.training.tiny_finetune import plan_tiny as plan_finetune
 from tests.training.tiny_finetune import tiny_backbone
 
@@ -110,6 +109,7 @@ def test_measuring_finds_a_rate_for_each_and_leaves_the_seed(
     np.testing.assert_array_equal(drawn[0], drawn[1])
 
 
+@pytest.mark.usefixtures("saves_every_epoch")
 def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
     shapes: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +118,6 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
         "choose_precision",
         lambda plan, _runtime, **_more: precision.change_precision(plan, "bfloat16", reason="test"),
     )
-    monkeypatch.setattr(checkpoints, "_MAX_SHARE", float("inf"))  # after every epoch
     seen: list[int] = []
 
     def diverge_once(row: EpochRow, _best: bool) -> None:

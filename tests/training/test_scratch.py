@@ -28,6 +28,8 @@ from cnnclf.training.run import TrainResult, check_resumable
 from tests.training import test_extending
 from tests.training.conftest import TINY
 
+pytestmark = pytest.mark.usefixtures("saves_every_epoch")
+
 Train = Callable[..., TrainResult]
 MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 

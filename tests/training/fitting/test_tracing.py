@@ -103,6 +103,7 @@ def test_a_trace_changes_nothing(train_tiny: Train, tmp_path: Path) -> None:
     assert not (tmp_path / "plain/trace.csv").exists()
 
 
+@pytest.mark.usefixtures("saves_every_epoch")
 def test_a_resumed_run_keeps_the_trace_of_earlier_epochs(train_tiny: Train, tmp_path: Path) -> None:
     def interrupt(row: EpochRow, _best: bool) -> None:
         if row.epoch == 2:
