@@ -31,6 +31,7 @@ class FitHooks:
     Args:
         save_best: Writes the best checkpoint.
         save_last: Writes the last checkpoint, with the training state.
+        finish: Writes every checkpoint that waits, because the phase ends.
         on_epoch: Receives each epoch and whether it is the best so far; may ask to stop.
         task: Progress, in images.
         check_interrupt: Raises KeyboardInterrupt if one was lost.
@@ -38,6 +39,7 @@ class FitHooks:
 
     save_best: Callable[[], None]
     save_last: Callable[[], None]
+    finish: Callable[[], None]
     on_epoch: EpochListener
     task: Task
     check_interrupt: Callable[[], None]
@@ -202,9 +204,8 @@ class Conductor:
         self.hooks.save_last()
         # of a phase that keeps its last epoch, no other one is announced as the best
         state.stopped = self.hooks.on_epoch(row, is_best and not self.phase.keeps_last)
-        if state.stopped is not None:
-            self.hooks.save_last()  # a run that is resumed must not train any further
         if self.is_done:
+            self.hooks.finish()
             self.trainer.stop_training = True
 
     def _read_loss(self) -> float:

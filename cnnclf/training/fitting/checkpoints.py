@@ -63,50 +63,57 @@ class Checkpoints:
                 _save(directory, self.net, self.content, self.state.epoch)
             self._best_s = time.perf_counter() - began
             return
-        import keras
-
         with self.average.in_net():
-            weights = self.trainer.trainable_variables
-            self._best = (
-                self.state.epoch,
-                [np.array(keras.ops.convert_to_numpy(each)) for each in weights],
-            )
+            self._best = self.state.epoch, self._read_weights()
 
     def save_last(self) -> None:
         """Write the network as the last, with what resuming needs, if it is due."""
         self._is_last_written = self._is_due()
         if self._is_last_written:
             began = time.perf_counter()
-            self._write_pending()
+            self.write_best()
             self._write_last()
             self._written = time.perf_counter()
             self._took_s = self._best_s + self._written - began
             self._best_s = 0.0
 
+    def write_best(self, *, continues: bool = True) -> None:
+        """Write the best that is kept in memory, if there is one.
+
+        Args:
+            continues: Whether the weights are needed as they are.
+        """
+        if self._best is None:
+            return
+        epoch, best = self._best
+        self._best = None
+        held = self._read_weights() if continues else best
+        self._assign(best)
+        with atomic_directory(self.run.best) as directory:
+            _save(directory, self.net, self.content, epoch)
+        self._assign(held)
+
     def finish(self) -> None:
-        """Write pending checkpoints."""
-        self._write_pending()
-        if not self._is_last_written:
-            self._write_last()
+        """Write what is not written yet of the phase's last epoch, which has just ended.
+
+        Not later than that: after it, Keras replaces weights by their averages.
+        """
+        self.write_best()
+        if not self._is_last_written or self.state.stopped is not None:
+            self._write_last()  # a run that is resumed must not train any further
 
     def _is_due(self) -> bool:
         wait_s = max(self.every_s, min(_MAX_WAIT_S, self._took_s / _MAX_SHARE))
         return time.perf_counter() - self._written >= wait_s
 
-    def _write_pending(self) -> None:
-        if self._best is None:
-            return
+    def _read_weights(self) -> list[Any]:
+        # all of them: the moving averages of batch normalization belong to the epoch, too
         import keras
 
-        epoch, best = self._best
-        self._best = None
-        weights = self.trainer.trainable_variables
-        held = [np.array(keras.ops.convert_to_numpy(each)) for each in weights]
-        for weight, value in zip(weights, best, strict=True):
-            weight.assign(value)
-        with atomic_directory(self.run.best) as directory:
-            _save(directory, self.net, self.content, epoch)
-        for weight, value in zip(weights, held, strict=True):
+        return [np.array(keras.ops.convert_to_numpy(each)) for each in self.trainer.weights]
+
+    def _assign(self, values: list[Any]) -> None:
+        for weight, value in zip(self.trainer.weights, values, strict=True):
             weight.assign(value)
 
     def _write_last(self) -> None:

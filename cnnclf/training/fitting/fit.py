@@ -152,7 +152,12 @@ def fit_phase(
             batches=batches,
             val_images=0 if val_batches is None else val_batches.count,
             hooks=FitHooks(
-                checkpoints.save_best, checkpoints.save_last, on_epoch, task, interrupts.check
+                save_best=checkpoints.save_best,
+                save_last=checkpoints.save_last,
+                finish=checkpoints.finish,
+                on_epoch=on_epoch,
+                task=task,
+                check_interrupt=interrupts.check,
             ),
             perfect_loss=_bound_loss(phase.training, classes=trained.outputs[0].shape[-1]),
             pacer=pacer,
@@ -167,16 +172,18 @@ def fit_phase(
             callbacks = [callbacks[0], before, callbacks[1], after]
         if margins is not None:
             callbacks.append(margins.as_callback(trainer, done=state.epoch))
-        if not conductor.is_done:  # it may be, if it was interrupted while being tested
-            _run_epochs(
-                trainer,
-                batches,
-                val_batches=val_batches,
-                first=state.phase_epoch,
-                epochs=epochs,
-                callbacks=callbacks,
-            )
-    checkpoints.finish()
+        try:
+            if not conductor.is_done:  # it may be, if it was interrupted while being tested
+                _run_epochs(
+                    trainer,
+                    batches,
+                    val_batches=val_batches,
+                    first=state.phase_epoch,
+                    epochs=epochs,
+                    callbacks=callbacks,
+                )
+        finally:  # the best epoch is not lost, whatever ended this
+            checkpoints.write_best(continues=False)
     if tracer is not None and state.seconds:
         progress.note(tracer.finish(state))
     if conductor.ending is not None:

@@ -100,5 +100,12 @@ def conduct(
         patience=0,
         batches=steps,
         val_images=100,
-        hooks=FitHooks(lambda: None, lambda: None, lambda _row, _best: None, task, lambda: None),
+        hooks=FitHooks(
+            save_best=lambda: None,
+            save_last=lambda: None,
+            finish=lambda: None,
+            on_epoch=lambda _row, _best: None,
+            task=task,
+            check_interrupt=lambda: None,
+        ),
     )

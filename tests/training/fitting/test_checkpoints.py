@@ -1,15 +1,20 @@
 """When checkpoints are written."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from cnnclf.inference.classifier import Classifier
+from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting import checkpoints
 from cnnclf.training.fitting.checkpoints import BundleContent, Checkpoints
 from cnnclf.training.fitting.state import TrainingState
+from cnnclf.training.run import TrainResult
 
 
 @pytest.mark.parametrize(
@@ -42,12 +47,12 @@ def test_writing_takes_at_most_a_twentieth_of_the_time(
     monkeypatch.setattr(checkpoints, "save_state", lambda *_, **__: None)
     state = TrainingState()
     run: Any = SimpleNamespace(best=tmp_path / "best", last=tmp_path / "last")
-    net: Any = SimpleNamespace(trainable_variables=[])
+    net: Any = SimpleNamespace()
     average: Any = SimpleNamespace(in_net=nullcontext)
     one = Checkpoints(
         net,
         net,
-        trainer=SimpleNamespace(trainable_variables=[], optimizer=None),
+        trainer=SimpleNamespace(weights=[], optimizer=None),
         run=run,
         content=BundleContent((), None, {}),
         state=state,
@@ -68,3 +73,55 @@ def test_writing_takes_at_most_a_twentieth_of_the_time(
     before = len(saved)
     one.finish()
     assert len(saved) - before == (0 if 4 in written else 2)
+
+
+Train = Callable[..., TrainResult]
+
+
+@pytest.fixture
+def second_is_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(state: TrainingState, *_: Any, **__: Any) -> tuple[float, float]:
+        return (float(state.epoch == 2), 0.0)
+
+    monkeypatch.setattr(TrainingState, "score_last", score)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+@pytest.mark.usefixtures("second_is_best")
+def test_what_is_written_later_is_what_would_have_been_written_at_once(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float
+) -> None:
+    """With the moving averages of batch normalization, and the last without averaged weights."""
+    for name, share in (("at once", float("inf")), ("later", 1e-9)):
+        monkeypatch.setattr(checkpoints, "_MAX_SHARE", share)
+        result = train_tiny(tmp_path / name, **{"training.epochs": 4, "optimizer.ema": ema})
+        assert result.state.best_epoch == 2
+    compare(tmp_path / "at once", tmp_path / "later", name="best")
+    compare(tmp_path / "at once", tmp_path / "later", name="last")
+    best, last = (weights(tmp_path / "later", name) for name in ("best", "last"))
+    assert all(np.any(one != other) for one, other in zip(best, last, strict=True))
+
+
+@pytest.mark.usefixtures("second_is_best")
+def test_an_interruption_leaves_the_best_epoch(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(row: EpochRow, _best: bool) -> None:
+        if row.epoch == 3:
+            raise KeyboardInterrupt
+
+    for name, share in (("at once", float("inf")), ("later", 1e-9)):
+        monkeypatch.setattr(checkpoints, "_MAX_SHARE", share)
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(tmp_path / name, listeners=[press_ctrl_c], **{"training.epochs": 4})
+    compare(tmp_path / "at once", tmp_path / "later", name="best")
+
+
+def compare(first: Path, second: Path, *, name: str) -> None:
+    both = [weights(path, name) for path in (first, second)]
+    for one, other in zip(*both, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def weights(run: Path, name: str) -> list[Any]:
+    return list(Classifier.load(run / "checkpoints" / name).model.get_weights())
