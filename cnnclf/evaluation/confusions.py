@@ -32,6 +32,34 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class ClassCounts:
+    """How many samples each class has, in the order of the classes.
+
+    Args:
+        support: Of the class, float [classes].
+        predicted: Predicted as the class, float [classes].
+        correct: Both, float [classes].
+    """
+
+    support: NDArray[Any]
+    predicted: NDArray[Any]
+    correct: NDArray[Any]
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that have samples."""
+        present = self.support > 0
+        either = (self.support + self.predicted)[present]
+        return float((2 * self.correct[present] / either).mean())
+
+    @property
+    def macro_recall(self) -> float:
+        """Mean recall over the classes that have samples."""
+        present = self.support > 0
+        return float((self.correct[present] / self.support[present]).mean())
+
+
+@dataclass(frozen=True)
 class LargestClass:
     """What always answering the largest class would give: a model must be better than that.
 
@@ -85,10 +113,33 @@ def confusion_counts(
     Returns:
         int64 [classes, classes], true classes down, predicted classes across.
     """
-    # scikit-learn's needs several copies of the matrix, 4 GB with 10,000 classes
     pairs = class_indices.astype(np.int64) * classes + predicted
     counts = np.bincount(pairs, minlength=classes * classes)
     return counts.astype(np.int64, copy=False).reshape(classes, classes)
+
+
+def count_classes(
+    class_indices: ClassIndices,
+    predicted: ClassIndices,
+    *,
+    classes: int,
+    weights: NDArray[Any] | None = None,
+) -> ClassCounts:
+    """Count samples by class.
+
+    Args:
+        class_indices: True classes, int [n], 0..classes-1.
+        predicted: Predicted classes, int [n], 0..classes-1.
+        classes: Number of classes of the model.
+        weights: How often each sample counts, at least 0, [n]; None: once.
+    """
+    times = np.ones(len(class_indices)) if weights is None else weights.astype(np.float64)
+    correct = np.where(predicted == class_indices, times, 0.0)
+    return ClassCounts(
+        support=np.bincount(class_indices, times, minlength=classes),
+        predicted=np.bincount(predicted, times, minlength=classes),
+        correct=np.bincount(class_indices, correct, minlength=classes),
+    )
 
 
 def class_scores(
@@ -104,22 +155,18 @@ def class_scores(
     Returns:
         One row per label, in the order of `labels`.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    precision, recall, f1, support = precision_recall_fscore_support(
-        class_indices, predicted, labels=np.arange(len(labels)), zero_division=np.nan
-    )
-    counts = np.bincount(predicted, minlength=len(labels))
+    counts = count_classes(class_indices, predicted, classes=len(labels))
+    columns = (counts.support.tolist(), counts.predicted.tolist(), counts.correct.tolist())
     return [
         ClassScores(
             label=label,
-            support=int(support[i]),
-            predicted=int(counts[i]),
-            precision=defined(precision[i]),
-            recall=defined(recall[i]),
-            f1=defined(f1[i]),
+            support=int(support),
+            predicted=int(named),
+            precision=correct / named if named else None,
+            recall=correct / support if support else None,
+            f1=2 * correct / (support + named) if support + named else None,
         )
-        for i, label in enumerate(labels)
+        for label, support, named, correct in zip(labels, *columns, strict=True)
     ]
 
 
@@ -163,8 +210,3 @@ def confused_pairs(
         )
         for i in order
     ]
-
-
-def defined(value: float) -> float | None:
-    """Return None for NaN, where there was nothing to divide by."""
-    return None if np.isnan(value) else float(value)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnclf.config import EvaluateConfig
-from cnnclf.evaluation.confusions import ClassIndices
+from cnnclf.evaluation.confusions import ClassCounts, ClassIndices, count_classes
 from cnnclf.evaluation.selective import trace_probabilities
 
 TOP_K = EvaluateConfig().top_k
@@ -24,8 +24,6 @@ _AMONG_BEST = "fraction of the images whose label is among the {} most probable 
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 
 Probabilities = NDArray[np.floating[Any]]
-
-_CHUNK_ROWS = 4096  # scikit-learn's log loss makes several float64 copies of its input
 
 
 @dataclass(frozen=True)
@@ -100,19 +98,13 @@ def measure(
 
 def accuracy(class_indices: ClassIndices, probabilities: Probabilities) -> float:
     """Fraction of the samples whose most probable label is the true one."""
-    from sklearn.metrics import accuracy_score
-
     _check_shapes(class_indices, probabilities)
-    return float(accuracy_score(class_indices, probabilities.argmax(axis=1)))
+    return float(np.mean(probabilities.argmax(axis=1) == class_indices))
 
 
 def balanced_accuracy(class_indices: ClassIndices, probabilities: Probabilities) -> float:
     """Mean recall over the classes that have at least one sample."""
-    from sklearn.metrics import recall_score
-
-    # balanced_accuracy_score gives the same value, but it warns if a class without samples was
-    # predicted, which is common on small splits.
-    return _mean_over_classes(recall_score, class_indices, probabilities)
+    return _count_classes(class_indices, probabilities).macro_recall
 
 
 def top_k_accuracy(
@@ -140,18 +132,7 @@ def top_k_accuracy(
 
 def macro_f1(class_indices: ClassIndices, probabilities: Probabilities) -> float:
     """Mean F1 over the classes that have at least one sample."""
-    from sklearn.metrics import f1_score
-
-    return _mean_over_classes(f1_score, class_indices, probabilities)
-
-
-def _mean_over_classes(
-    score: Callable[..., float], class_indices: ClassIndices, probabilities: Probabilities
-) -> float:
-    """Return the mean score of the classes that have at least one sample."""
-    _check_shapes(class_indices, probabilities)
-    predicted, present = probabilities.argmax(axis=1), np.unique(class_indices)
-    return float(score(class_indices, predicted, labels=present, average="macro", zero_division=0))
+    return _count_classes(class_indices, probabilities).macro_f1
 
 
 def log_loss(class_indices: ClassIndices, probabilities: Probabilities) -> float:
@@ -159,19 +140,10 @@ def log_loss(class_indices: ClassIndices, probabilities: Probabilities) -> float
 
     A probability of 0 counts as the epsilon of float64, so that the loss stays finite.
     """
-    from sklearn.metrics import log_loss as sklearn_log_loss
-
     _check_shapes(class_indices, probabilities)
-    classes = np.arange(probabilities.shape[1])
-    total = 0.0
-    for start in range(0, len(class_indices), _CHUNK_ROWS):
-        chunk = probabilities[start : start + _CHUNK_ROWS].astype(np.float64)
-        chunk /= chunk.sum(
-            axis=1, keepdims=True
-        )  # the sums of float32 rows differ from 1 by more than it allows
-        truth = class_indices[start : start + _CHUNK_ROWS]
-        total += float(sklearn_log_loss(truth, chunk, labels=classes, normalize=False))
-    return max(0.0, total / len(class_indices))  # -log(1) can be -0.0
+    own = np.take_along_axis(probabilities, class_indices[:, None], axis=1)[:, 0]
+    own = own / probabilities.sum(axis=1, dtype=np.float64)  # that of float32 rows is not quite 1
+    return float(-np.log(own.clip(np.finfo(np.float64).eps, 1.0)).mean()) + 0.0  # not -0.0
 
 
 def expected_calibration_error(class_indices: ClassIndices, probabilities: Probabilities) -> float:
@@ -315,6 +287,12 @@ METRICS: tuple[Metric, ...] = (
         area_under_error_rate,
     ),
 )
+
+
+def _count_classes(class_indices: ClassIndices, probabilities: Probabilities) -> ClassCounts:
+    _check_shapes(class_indices, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    return count_classes(class_indices, predicted, classes=probabilities.shape[1])
 
 
 def _check_shapes(class_indices: ClassIndices, probabilities: Probabilities) -> None:

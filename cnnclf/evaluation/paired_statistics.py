@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnclf.evaluation.confusions import ClassIndices, count_classes
+
 SMALL = 0.01  # a difference of accuracy: one that is larger is named, even if it may be chance
 _RESAMPLES = 2000
 
 Interval = tuple[float, float]
-ClassIndices = NDArray[np.integer[Any]]
 
 
 def mcnemar_mid_p(gained: int, lost: int) -> float:
@@ -117,15 +118,11 @@ def bootstrap_macro_f1(
     triples, counts = np.unique(np.stack([truth, first, second]), axis=1, return_counts=True)
 
     def difference(weights: NDArray[Any]) -> float:
-        support = np.bincount(triples[0], weights, minlength=classes)
-        scores = []
-        for predicted in triples[1:]:
-            right = np.where(predicted == triples[0], weights, 0)
-            hits = np.bincount(triples[0], right, minlength=classes)
-            named = np.bincount(predicted, weights, minlength=classes)
-            is_present = support > 0
-            scores.append(float((2 * hits / (support + named).clip(1))[is_present].mean()))
-        return scores[1] - scores[0]
+        one, other = (
+            count_classes(triples[0], predicted, classes=classes, weights=weights).macro_f1
+            for predicted in triples[1:]
+        )
+        return other - one
 
     random = np.random.default_rng(0)
     drawn = [

@@ -33,7 +33,7 @@ from cnnclf.progress import Progress
 from cnnclf.runs.run_names import METRICS_FILE
 
 CONFUSED_PAIRS = 20  # listed in metrics.json
-_PACKAGES = ("python", "numpy", "pillow", "scikit-learn", "keras", "tensorflow")
+_PACKAGES = ("python", "numpy", "pillow", "keras", "tensorflow")
 
 
 def evaluate(
@@ -88,7 +88,7 @@ def evaluate(
     predictions = predict_rows(
         classifier, dataset, rows=rows, pixels=pixels, batch_size=batch_size, progress=progress
     )
-    progress.note("computing metrics")  # scikit-learn takes a second to load
+    progress.note("computing metrics")
     report = _build_report(
         classifier, dataset, predictions, split=split, out=out, top_k=top_k, trained_on=trained_on
     )

@@ -172,6 +172,34 @@ def test_top_k_agrees_with_scikit_learn() -> None:
         assert top_k_accuracy(truth, probabilities, top_k=k) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("classes", "drawn"), [(2, 2), (9, 9), (9, 4)])
+def test_metrics_and_class_scores_agree_with_scikit_learn(classes: int, drawn: int) -> None:
+    from sklearn import metrics as sklearn_metrics
+
+    rng = np.random.default_rng(0)
+    truth, probabilities = rng.integers(0, drawn, 200), rng.dirichlet(np.ones(classes), 200)
+    probabilities[:20] = np.eye(classes)[rng.integers(0, classes, 20)]  # with zeros
+    predicted, present = probabilities.argmax(axis=1), np.unique(truth)
+    averaged = {"labels": present, "average": "macro", "zero_division": 0}
+    found = measure(truth, probabilities)
+    assert found["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(truth, predicted))
+    for name, score in (("balanced_accuracy", "recall_score"), ("macro_f1", "f1_score")):
+        expected = getattr(sklearn_metrics, score)(truth, predicted, **averaged)
+        assert found[name] == pytest.approx(expected)
+    expected = sklearn_metrics.log_loss(truth, probabilities, labels=np.arange(classes))
+    assert found["log_loss"] == pytest.approx(expected)
+    expected = sklearn_metrics.precision_recall_fscore_support(
+        truth, predicted, labels=np.arange(classes), zero_division=np.nan
+    )
+    rows = class_scores(truth, predicted, labels=[str(each) for each in range(classes)])
+    columns = [
+        [math.nan if each is None else each for each in (row.precision, row.recall, row.f1)]
+        for row in rows
+    ]
+    np.testing.assert_allclose(np.array(columns).T, expected[:3])
+    assert [row.support for row in rows] == expected[3].tolist()
+
+
 def test_the_k_of_the_table_can_be_chosen() -> None:
     row = next(metric for metric in build_metrics(top_k=1) if metric.name == "top_k_accuracy")
     assert "among the 1 most probable" in row.summary

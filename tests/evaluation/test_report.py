@@ -237,7 +237,7 @@ def test_metrics_json_says_what_was_measured_on_what(case: Case) -> None:
     place = str(Path("pets").absolute())  # whoever reads it may be elsewhere
     assert content["dataset"] == {"directory": place, "fingerprint": "same", "trained_on": True}
     assert content["failed"] == {"count": 0, "files": []}
-    assert {"cnnclf", "python", "numpy", "scikit-learn"} <= set(content["versions"])
+    assert {"cnnclf", "python", "numpy", "keras"} <= set(content["versions"])
     assert [row["label"] for row in content["per_class"]] == list(LABELS)
     assert content["per_class"][3]["recall"] is None  # no image of "10"
 
