@@ -63,14 +63,8 @@ def find_font_file(text: str, *, bold: bool = False) -> str:
     Returns:
         Path of the first installed family that has most of the characters.
     """
-    from matplotlib.font_manager import findfont, get_font
-
-    wanted = {ord(char) for char in text}
-    files = _font_files()
-    best = max(files, key=lambda name: len(wanted & get_font(files[name]).get_charmap().keys()))
-    properties = font(10, bold=bold)
-    properties.set_family([best])
-    return str(findfont(properties))
+    wanted, known = {ord(char) for char in text}, _characters()
+    return _find_file(max(known, key=lambda name: len(wanted & known[name])), bold)
 
 
 def drawable(text: str) -> str:
@@ -148,10 +142,25 @@ def _font_files() -> dict[str, str]:
 
 
 @cache
-def _known_characters() -> frozenset[int]:
+def _find_file(family: str, bold: bool) -> str:
+    from matplotlib.font_manager import findfont
+
+    properties = font(10, bold=bold)
+    properties.set_family([family])
+    return str(findfont(properties))
+
+
+@cache
+def _characters() -> dict[str, frozenset[int]]:
+    """Return the characters of each installed family; reading them takes long."""
     from matplotlib.font_manager import get_font
 
-    return frozenset().union(*(get_font(file).get_charmap() for file in _font_files().values()))
+    return {name: frozenset(get_font(file).get_charmap()) for name, file in _font_files().items()}
+
+
+@cache
+def _known_characters() -> frozenset[int]:
+    return frozenset().union(*_characters().values())
 
 
 def _glyph(char: str, known: frozenset[int]) -> str:

@@ -39,6 +39,15 @@ class Sliding:
     pad_mode: str = "zeros"
     pad_value: float = 0.0
 
+    def describe(self) -> str:
+        """Return how the window moves, in words for users."""
+        words = [f"stride {self.stride}", f"{self.padding} padding"]
+        words += [f"dilation {self.dilation}"] if self.dilation > 1 else []
+        if self.padding == "same" and self.pad_mode != "zeros":
+            value = f" {self.pad_value:g}" if self.pad_mode == "constant" else ""
+            words.append(f"padded with {self.pad_mode}{value}")
+        return ", ".join(words)
+
     def reach(self, side: int) -> int:
         """Return the pixels that a kernel side covers, gaps included."""
         return (side - 1) * self.dilation + 1

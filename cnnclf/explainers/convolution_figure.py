@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from cnnclf.drawing.canvas import SCALE, Tile, draw_canvas
+from cnnclf.drawing.canvas import SCALE, Tile, draw_canvas, font_for, measure
 from cnnclf.drawing.color_maps import to_colors, to_signed_colors
-from cnnclf.drawing.lettering import find_font_file
 from cnnclf.errors import UsageError
-from cnnclf.explainers.convolution import Maps, spread
+from cnnclf.explainers.convolution import Convolved, Maps, spread
 from cnnclf.explainers.convolved_image import ConvolvedImage
 from cnnclf.files import atomic_path
 from cnnclf.names import join_sides
@@ -22,6 +21,10 @@ _MAX_CHANNELS = 3  # rows of a figure
 _MAX_PRINTED = 7  # sides of kernels whose numbers are printed
 _FRAME_MS, _LAST_MS = 120, 1500
 _WINDOW, _PLACE = (213, 94, 0), (0, 114, 178)  # Okabe and Ito (2008)
+_COLORS = (
+    "colors: each map has a scale of its own; blue is negative, white 0 and red positive, or gray "
+    "from black, 0, to white where nothing is negative"
+)
 
 Colors = npt.NDArray[np.uint8]
 
@@ -61,11 +64,10 @@ def draw_convolution(done: ConvolvedImage) -> Image.Image:
         last.append(_maps_tile(done.result, f"{config.pool} pool {config.pool_size}", white))
     rows.append(last)
     lines = [f"{what}: {formula}" for what, formula in done.formulas().items()]
+    lines.append(_COLORS)
     if len(chosen) < len(names):
         lines.append(f"{len(chosen)} of {len(names)} channels: those with the largest part")
-    sliding = convolved.sliding
-    title = f"{convolved.kernel.name}, stride {sliding.stride}, {sliding.padding} padding"
-    return draw_canvas(rows, title=title, lines=lines, side=_SIDE)
+    return draw_canvas(rows, title=_describe(convolved), lines=lines, side=_SIDE)
 
 
 def save_animation(
@@ -131,6 +133,10 @@ def shade(values: Maps, white: float = 0.0) -> Colors:
     return to_colors(values, "gray", low=0.0, high=max(white, float(values.max())))
 
 
+def _describe(convolved: Convolved) -> str:
+    return f"{convolved.kernel.name}, {convolved.sliding.describe()}"
+
+
 def _choose_channels(per_channel: Maps) -> list[int]:
     parts = np.abs(per_channel).sum(axis=(0, 1))
     return sorted(map(int, np.argsort(-parts, kind="stable")[:_MAX_CHANNELS]))
@@ -154,6 +160,9 @@ def _draw_kernel(weights: Maps) -> Colors:
     """Draw a kernel as cells, with its numbers if they fit."""
     rows, columns = weights.shape
     cell = _SIDE * SCALE // max(rows, columns)
+    texts = [_write_weight(value) for value in weights.flat]
+    widest = max(measure(text, size=10) for text in texts) / 10  # of letters of one point
+    size = min(cell / 4.2, 0.9 * cell / widest) / SCALE
     colors = to_signed_colors(weights).repeat(cell, axis=0).repeat(cell, axis=1)
     image = Image.fromarray(colors)
     pen = ImageDraw.Draw(image)
@@ -164,19 +173,15 @@ def _draw_kernel(weights: Maps) -> Colors:
         if max(rows, columns) <= _MAX_PRINTED:
             dark = abs(weights[row, column]) > 0.55 * np.abs(weights).max()
             middle = (box[0] + cell / 2, box[1] + cell / 2)
-            font = ImageFont.truetype(find_font_file("0"), max(cell / 4.2, 12))
-            pen.text(
-                middle,
-                _short(weights[row, column]),
-                fill="white" if dark else "black",
-                font=font,
-                anchor="mm",
-            )
+            text, fill = texts[number], "white" if dark else "black"
+            pen.text(middle, text, fill=fill, font=font_for(text, size), anchor="mm")
     return np.asarray(image)
 
 
-def _short(value: float) -> str:
-    return f"{value:.0f}" if value == round(value) else f"{value:.2f}"
+def _write_weight(value: float) -> str:
+    """Write four digits where they are all there are, else three."""
+    exact = f"{value:.4g}"
+    return exact if float(exact) == value else f"{value:.3g}"
 
 
 def _draw_frame(done: ConvolvedImage, row: int, column: int) -> Image.Image:
@@ -203,7 +208,7 @@ def _draw_frame(done: ConvolvedImage, row: int, column: int) -> Image.Image:
             f"sum {summed[row, column]:.4g}",
         ),
     ]
-    frame = draw_canvas([tiles], title=convolved.kernel.name, side=_SIDE)
+    frame = draw_canvas([tiles], title=_describe(convolved), side=_SIDE)
     return frame.resize((frame.width // 2, frame.height // 2), Image.Resampling.LANCZOS)
 
 

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import font_manager
 
 from cnnclf.drawing import lettering
 from cnnclf.drawing.lettering import MISSING, distinct_names, drawable, elide
@@ -82,6 +84,23 @@ def test_labels_that_would_look_alike_get_their_index() -> None:
 def test_labels_no_font_can_draw_get_their_index() -> None:
     labels = ["\U000f0000", "\U000f0001", "cat"]  # private use: no font has them
     assert distinct_names(labels, 1.0, size=8) == [f"0: {MISSING}", f"1: {MISSING}", "cat"]
+
+
+def test_fonts_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for find in (lettering._find_file, lettering._characters, lettering._known_characters):
+        find.cache_clear()
+    read: list[str] = []
+    real = font_manager.get_font
+
+    def count(file: str) -> Any:
+        read.append(file)
+        return real(file)
+
+    monkeypatch.setattr(font_manager, "get_font", count)
+    for text in ("first", "second", "猫"):
+        assert Path(lettering.find_font_file(text)).is_file()
+        drawable(text)
+    assert sorted(read) == sorted(lettering._font_files().values())
 
 
 def test_fonts_are_only_those_that_exist() -> None:

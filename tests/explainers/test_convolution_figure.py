@@ -1,15 +1,19 @@
 """Figures and animations of convolutions."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnclf.config import ConvolveConfig
+from cnnclf.drawing.canvas import draw_canvas
 from cnnclf.errors import UsageError
+from cnnclf.explainers import convolution_figure
 from cnnclf.explainers.convolution_figure import (
     MAX_FRAMES,
+    _write_weight,
     draw_convolution,
     join_images,
     save_animation,
@@ -39,6 +43,30 @@ def test_a_color_image_has_a_row_per_channel_and_one_for_the_sum() -> None:
     color = draw_convolution(convolve((12, 12, 3), activation="relu"))
     assert color.width == gray.width
     assert color.height > 3 * gray.height
+
+
+def test_figures_name_how_the_filter_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = []
+
+    def draw(rows: Any, *, title: str, **settings: Any) -> Image.Image:
+        titles.append(title)
+        return draw_canvas(rows, title=title, **settings)
+
+    monkeypatch.setattr(convolution_figure, "draw_canvas", draw)
+    settings = {"padding": "same", "stride": 5, "dilation": 2, "pad_mode": "edge"}
+    done = convolve((8, 8), **settings)
+    draw_convolution(done)
+    save_animation(done, tmp_path / "steps.gif")
+    assert len(titles) == 1 + 4
+    assert set(titles) == {"sobel-x, stride 5, same padding, dilation 2, padded with edge"}
+
+
+@pytest.mark.parametrize(
+    ("weight", "text"),
+    [(0.125, "0.125"), (0.0625, "0.0625"), (1 / 9, "0.111"), (1 / 3e5, "3.33e-06"), (-2.0, "-2")],
+)
+def test_weights_are_exact_where_they_are_short(weight: float, text: str) -> None:
+    assert _write_weight(weight) == text
 
 
 def test_input_and_result_are_joined_for_the_terminal() -> None:

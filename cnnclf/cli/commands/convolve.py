@@ -87,20 +87,14 @@ def _parse_place(text: str) -> tuple[int, int]:
 
 def _show(done: "ConvolvedImage") -> None:
     convolved, config = done.convolved, done.config
-    sliding, image = convolved.sliding, convolved.image
-    moves = [f"stride {sliding.stride}", f"{sliding.padding} padding"]
-    moves += [f"dilation {sliding.dilation}"] if sliding.dilation > 1 else []
-    if sliding.padding == "same" and sliding.pad_mode != "zeros":
-        value = f" {sliding.pad_value:g}" if sliding.pad_mode == "constant" else ""
-        moves.append(f"padded with {sliding.pad_mode}{value}")
     after: list[str] = [config.activation] if config.activation != "none" else []
     after += [f"{config.pool} pooling {config.pool_size}"] if config.pool != "none" else []
     pairs: dict[str, object] = {
         "image": f"{done.name}: {join_sides(done.pixels.shape)}",
-        "filter": f"{convolved.kernel.name}, {', '.join(moves)}",
+        "filter": f"{convolved.kernel.name}, {convolved.sliding.describe()}",
     }
     if not done.is_pixels:
-        pairs["input"] = f"{join_sides(image.shape)}, what the layer reads"
+        pairs["input"] = f"{join_sides(convolved.image.shape)}, what the layer reads"
     if after:
         pairs["after it"] = ", ".join(after)
     pairs |= done.formulas()
