@@ -1,8 +1,8 @@
 """A canvas: a grid of images with titles, captions, a color bar and lines of text, as one PNG.
 
 Drawn with Pillow at two pixels per point on white, so it is sharp on screens with many pixels and
-in print. Small images are enlarged by whole pixels; large ones are resized smoothly, and
-narrow ones widened.
+in print. All images of a grid are equally large. Small ones keep their pixels visible; large ones
+are resized smoothly, and narrow ones widened.
 """
 
 from collections.abc import Sequence
@@ -35,12 +35,20 @@ class Tile:
         title: One line above it, shortened if it is too long to end before the next title.
         caption: Lines below it, wrapped to its width.
         marked: Draw a dark frame instead of a light one.
+        like: Height and width whose proportions it gets: those of the image of which it is a map,
+            as maps of few places have others.
     """
 
     image: npt.NDArray[np.uint8]
     title: str = ""
     caption: str = ""
     marked: bool = False
+    like: tuple[int, int] | None = None
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width that it is drawn in proportion to."""
+        return self.like or self.image.shape[:2]
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def draw_canvas(
     title_lines = wrap(title, width - 2 * _MARGIN, size=_TITLE, bold=True)
     if bar is not None and measure(drawable(bar.text), size=_TEXT) > _room_of(bar, width):
         bar, lines = replace(bar, text=""), (f"colors: {bar.text}", *lines)
-    if any(_is_stretched(tile.image, side) for row in rows for tile in row if tile is not None):
+    if any(_is_stretched(tile.sides, side) for row in rows for tile in row if tile is not None):
         lines = (*lines, "Narrow images are drawn wider than they are.")
     text = [part for line in lines for part in wrap(line, width - 2 * _MARGIN, size=_TEXT)]
     head = _height_of(len(title_lines), _TITLE) + (_GAP / 2 if title_lines else 0)
@@ -202,28 +210,36 @@ def _measure_row(row: Sequence[Tile | None], side: int) -> tuple[float, float, f
     """Measure titles, images and captions of a row, in points."""
     tiles = [tile for tile in row if tile is not None]
     above = _height_of(1, _TEXT) + 2 if any(tile.title for tile in tiles) else 0.0
-    middle = max((_fit(tile.image, side)[1] / SCALE for tile in tiles), default=0.0)
+    middle = max((_fit(tile.sides, side)[1] / SCALE for tile in tiles), default=0.0)
     captions = [len(wrap(tile.caption, side, size=_TEXT)) for tile in tiles]
     below = _height_of(max(captions, default=0), _TEXT)
     return above, middle, below + (3 if below else 0)
 
 
-def _fit(image: npt.NDArray[np.uint8], side: int) -> tuple[int, int]:
-    """Return width and height in pixels of an image in a square of `side` points.
+def _fit(sides: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return width and height in pixels of a tile in a square of `side` points.
 
     The shorter side is never that of a line.
     """
-    height, width = image.shape[:2]
+    height, width = sides
     factor = side * SCALE / max(height, width)
-    if max(height, width) <= _PIXELATED and factor > 1:
-        factor = int(factor)
     least = round(_THINNEST * SCALE)
     return max(least, round(width * factor)), max(least, round(height * factor))
 
 
-def _is_stretched(image: npt.NDArray[np.uint8], side: int) -> bool:
-    """Return whether an image is drawn with other proportions, as it would be a line."""
-    (height, width), (across, down) = image.shape[:2], _fit(image, side)
+def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:
+    """Resize an image to a width and height; pixels of small ones stay visible, and equal."""
+    height, width = image.shape[:2]
+    if max(height, width) > _PIXELATED:
+        return Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    across, down = -(-size[0] // width), -(-size[1] // height)  # rounded up
+    enlarged = Image.fromarray(image.repeat(down, axis=0).repeat(across, axis=1)).convert("RGB")
+    return enlarged.resize(size, Image.Resampling.BOX)
+
+
+def _is_stretched(sides: tuple[int, int], side: int) -> bool:
+    """Return whether a tile is drawn with other proportions, as it would be a line."""
+    (height, width), (across, down) = sides, _fit(sides, side)
     return bool(max(across * height, down * width) > 1.5 * min(across * height, down * width))
 
 
@@ -258,13 +274,9 @@ class _Pen:
         if tile.title:
             title = shorten(drawable(tile.title), room, size=_TEXT, bold=True)
             self.write([title], left, top=top, size=_TEXT, bold=True)
-        width, height = _fit(tile.image, side)
-        smooth = max(tile.image.shape[:2]) > _PIXELATED
-        how = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+        width, height = _fit(tile.sides, side)
         x, y = round(left * SCALE), round((top + above) * SCALE)
-        self._image.paste(
-            Image.fromarray(tile.image).convert("RGB").resize((width, height), how), (x, y)
-        )
+        self._image.paste(_resize(tile.image, (width, height)), (x, y))
         edge = _INK if tile.marked else _EDGE
         box = (x - 1, y - 1, x + width, y + height)
         self._draw.rectangle(box, outline=edge, width=2 if tile.marked else 1)

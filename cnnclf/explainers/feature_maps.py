@@ -1,5 +1,7 @@
 """The feature maps of a layer as a grid, and the filters of the first layer beside them."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,7 +33,8 @@ def explain_feature_maps(context: ExplainContext, subject: Subject) -> Explanati
     for channel in shown:
         if filters is not None:
             tiles.append(Tile(filters[channel], f"filter {channel}"))
-        tiles.append(_draw(values[..., channel], int(channel), limit=limit))
+        tile = _draw(values[..., channel], int(channel), limit=limit)
+        tiles.append(replace(tile, like=subject.pixels.shape[:2]))
     rows = [tiles[at : at + _COLUMNS] for at in range(0, len(tiles), _COLUMNS)]
     count = f"{len(shown)} of {len(order)}" if len(shown) < len(order) else f"all {len(order)}"
     how = "strongest first" if config.sort == "activation" else "by index"

@@ -5,6 +5,8 @@ pooled, and in the end every feature contributes to the logits. Each row follows
 varies most.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -47,7 +49,10 @@ def explain_layers(context: ExplainContext, subject: Subject) -> Explanation:
     for row in rows:
         maps = [next(found)[0] for _ in row]
         channel = int(maps[-1].std(axis=(0, 1)).argmax())
-        drawn = [_draw(step, each, channel) for step, each in zip(row, maps, strict=True)]
+        drawn = [
+            replace(_draw(step, each, channel), like=subject.pixels.shape[:2])
+            for step, each in zip(row, maps, strict=True)
+        ]
         left = image if not tiles else first_filter if len(tiles) == 1 else None
         if not tiles and (kernels := draw_filters(row[0])) is not None:
             first_filter = Tile(kernels[channel], f"the filter of ch. {channel} above")
@@ -137,5 +142,8 @@ def _draw_contributions(context: ExplainContext, subject: Subject) -> tuple[list
         Tile(draw_bars(names, logits), "logits", "contributions plus bias" if line else "")
     )
     chances = [float(subject.probabilities[index]) for index in subject.classes]
-    tiles.append(Tile(draw_bars(names, chances, limit=1), "probabilities", "softmax of the logits"))
+    temperature = network.classifier.temperature
+    divided = "" if temperature == 1 else f" / {temperature:.3g}, the temperature"
+    how = f"softmax of the logits{divided}"
+    tiles.append(Tile(draw_bars(names, chances, limit=1), "probabilities", how))
     return tiles, line

@@ -112,7 +112,8 @@ def _draw_tiles(
         caption = f"p = {subject.probabilities[index]:.3f}, logit {subject.logits[index]:+z.3f}"
         over.append(Tile(overlay(image, values, limit=limit), labels[index], caption))
         terms = maps.terms[number] if maps.terms else ""
-        alone.append(Tile(_colors(values, limit, maps.is_signed), "", terms))
+        colors = _colors(values, limit, maps.is_signed)
+        alone.append(Tile(colors, "", terms, like=image.shape[:2]))
     return [over, alone]
 
 

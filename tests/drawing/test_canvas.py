@@ -22,6 +22,20 @@ def test_small_images_are_enlarged_by_whole_pixels() -> None:
     assert count_red(image) == (8 * 25) ** 2  # 200 pixels hold 8 x 25
 
 
+@pytest.mark.parametrize("shape", [(7, 7), (13, 13), (64, 64), (300, 300)])
+def test_images_of_one_canvas_are_equally_large(shape: tuple[int, int]) -> None:
+    black = np.zeros(shape, np.uint8)
+    assert (np.asarray(draw_canvas([[Tile(black)]], side=100)) == 0).all(axis=2).sum() == 200**2
+
+
+def test_a_map_has_the_proportions_of_its_image() -> None:
+    image, few = np.zeros((50, 75), np.uint8), np.zeros((7, 10), np.uint8)
+    one, two = (
+        np.asarray(draw_canvas([[tile]])) for tile in (Tile(image), Tile(few, like=(50, 75)))
+    )
+    assert (one == two).all()
+
+
 def test_every_tile_has_its_place() -> None:
     one = draw_canvas([[Tile(RED)]], side=160)
     many = draw_canvas(

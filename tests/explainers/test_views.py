@@ -260,6 +260,26 @@ def test_the_strip_names_the_activation(open_model: OpenModel, activation: Any, 
     assert shown.title == words
 
 
+@pytest.mark.parametrize(("temperature", "end"), [(1.0, ""), (1.537, " / 1.54, the temperature")])
+def test_the_strip_names_the_temperature(
+    open_model: OpenModel, temperature: float, end: str
+) -> None:
+    context = open_model(build_small())
+    context.network.classifier.bundle["temperature"] = temperature
+    last = explain_layers(context, make_subject(context, draw_noise(context))).tiles[-1][-1]
+    assert last is not None
+    assert last.caption == f"softmax of the logits{end}"
+
+
+def test_maps_are_as_large_as_the_image(open_model: OpenModel) -> None:
+    context = open_model(build_small())
+    subject = make_subject(context, draw_noise(context))
+    strip, maps = explain_layers(context, subject), explain_feature_maps(context, subject)
+    drawn = [*strip.tiles[0][1:], *(tile for row in maps.tiles for tile in row)]
+    sides = {tile.sides for tile in drawn if tile and not tile.title.startswith("filter")}
+    assert sides == {(32, 24)}
+
+
 def test_a_training_image_is_nearest_to_itself_and_not_shown(small: ExplainContext) -> None:
     images = small.training_images()
     explanation = explain_nearest(small, make_subject(small, images.pixels[3]))
