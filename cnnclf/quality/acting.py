@@ -120,7 +120,8 @@ def change_dataset(
         if request.file is None:
             changes = find_changes(evidence, drop=request.drop, relabel=request.relabel)
             if any(change.reason == SUSPECTS for change in changes):
-                judge = describe_judge(evidence.judgement.accuracy, len(evidence.classes))
+                accuracy, images = evidence.judgement.accuracy, len(evidence.classes)
+                judge = describe_judge(accuracy, images, evidence.unjudged)
                 progress.note(f"{SUSPECTS}: judged by {judge}")
         if request.fix_splits:
             gone = {(change.path, change.row) for change in changes if change.action == "remove"}

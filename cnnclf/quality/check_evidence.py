@@ -149,6 +149,11 @@ class Evidence:
             return self.run_judgement
         return cross_validate_labels(self.features, self.classes, units=self.units)
 
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Labels of which too few images are known to judge them."""
+        return tuple(self.dataset.labels[index] for index in self.judgement.unjudged)
+
     @cached_property
     def units(self) -> npt.NDArray[np.int64]:
         """A number for each image that its group, its duplicates and near duplicates share."""

@@ -129,7 +129,8 @@ def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidenc
     action = advise(check, findings, dataset=evidence.dataset)
     judge = ""
     if check.name == SUSPECTS:
-        words = describe_judge(evidence.judgement.accuracy, len(evidence.classes))
+        accuracy, images = evidence.judgement.accuracy, len(evidence.classes)
+        words = describe_judge(accuracy, images, evidence.unjudged)
         judge = f"<p>Judged by {_text(words)}.</p>"
     return (
         f'<section id="{check.name}" data-check="{check.name}">'

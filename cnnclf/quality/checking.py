@@ -43,6 +43,7 @@ class QualityReport:
         failed: Files that are missing or cannot be decoded, and what the import lost.
         label_accuracy: Fraction of the labels that the classifier which finds label suspects agrees
             with; None if there was none.
+        labels_unjudged: Labels of rare classes of which it knows too little.
         seconds: Wall time.
     """
 
@@ -54,6 +55,7 @@ class QualityReport:
     not_run: dict[str, str]
     failed: int
     label_accuracy: float | None
+    labels_unjudged: tuple[str, ...]
     seconds: float
 
     def __repr__(self) -> str:
@@ -86,6 +88,7 @@ class QualityReport:
             "not_run": self.not_run,
             "failed": self.failed,
             "label_accuracy": self.label_accuracy,
+            "labels_unjudged": list(self.labels_unjudged),
             "seconds": self.seconds,
             "findings": [asdict(finding) for finding in self.findings],
         }
@@ -135,6 +138,7 @@ def check_dataset(
         not_run=not_run,
         failed=len(facts.missing) + len(facts.damaged) + int(dataset.source.get("unread") or 0),
         label_accuracy=None if SUSPECTS in not_run else evidence.judgement.accuracy,
+        labels_unjudged=() if SUSPECTS in not_run else evidence.unjudged,
         seconds=time.perf_counter() - start,
     )
     errors = [finding.check for finding in findings if finding.severity is Severity.ERROR]

@@ -72,7 +72,9 @@ def find_label_suspects(evidence: Evidence) -> Iterator[Case]:
         is_slow = evidence.is_slow_to_learn.get(row)
         if is_slow is not None:
             words += f"; its margin in training {'agrees' if is_slow else 'does not agree'}"
-        yield Case(words, row, value=margin, suggested=labels[better])
+        is_rare = int(evidence.classes[row]) in judgement.unjudged
+        words += f"; {given!r} has too few images to judge" if is_rare else ""
+        yield Case(words, row, value=margin, suggested="" if is_rare else labels[better])
 
 
 def find_outliers(evidence: Evidence) -> Iterator[Case]:

@@ -5,12 +5,15 @@ probabilities from a fit without it. Groups, duplicates and near duplicates are 
 as a copy with the same wrong label would confirm it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.data.checks import FEW_IMAGES
+from cnnclf.names import name_some
 from cnnclf.probabilities import softmax
 from cnnclf.quality.network_features import NetworkFeatures
 
@@ -38,11 +41,13 @@ class Judgement:
             no features of it.
         accuracy: Fraction of the images whose label is the most probable one; NaN if there is none.
         repeats: How often folds were drawn.
+        unjudged: Class indices of which too few images are known to judge their labels.
     """
 
     probabilities: Floats
     accuracy: float
     repeats: int
+    unjudged: tuple[int, ...] = ()
 
     def margins(self, classes: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Return how much more probable the given label is than the best other one, -1 to 1.
@@ -107,8 +112,19 @@ def cross_validate_labels(
     probabilities = np.full((len(classes), int(classes.max()) + 1), np.nan, np.float32)
     probabilities[rows] = 0
     probabilities[np.ix_(rows, names)] = total / repeats
-    accuracy = float((total.argmax(axis=1) == labels).mean())
-    return Judgement(probabilities, accuracy, repeats)
+    hits = total.argmax(axis=1) == labels
+    unjudged = names[_find_unjudged(hits, labels, units=units[rows])]
+    return Judgement(probabilities, float(hits.mean()), repeats, tuple(unjudged.tolist()))
+
+
+def _find_unjudged(
+    hits: npt.NDArray[np.bool_], labels: npt.NDArray[np.intp], *, units: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return which labels have few images, copies counted once, most of which are contradicted."""
+    pairs = np.unique(np.stack([labels, units]), axis=1)
+    return (np.bincount(pairs[0]) < FEW_IMAGES) & (
+        np.bincount(labels, hits) < 0.5 * np.bincount(labels)
+    )
 
 
 def _judge_folds(
@@ -204,8 +220,14 @@ def find_suspects(
     return [(row, int(best[row]), float(margins[row])) for row in rows.tolist()]
 
 
-def describe_judge(accuracy: float, images: int) -> str:
-    """Say how far a classifier that finds suspects can be trusted."""
+def describe_judge(accuracy: float, images: int, unjudged: Sequence[str]) -> str:
+    """Say how far a classifier that finds suspects can be trusted.
+
+    Args:
+        accuracy: Fraction of the labels that it agrees with.
+        images: Their number.
+        unjudged: Labels that it knows too little of.
+    """
     words = f"a classifier that agrees with {100 * accuracy:.0f} % of the labels"
     if accuracy < _TRUSTED:
         wrong = round((1 - accuracy) * images)
@@ -213,6 +235,8 @@ def describe_judge(accuracy: float, images: int) -> str:
             ", which is too weak to judge, and --relabel may make them worse: if every label were "
             f"right, it would still contradict about {wrong:,} of {images:,}"
         )
+    if unjudged:
+        words += f"; of rare classes it knows too little to judge: {name_some(unjudged)}"
     return words
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from cnnclf.config import CheckConfig
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import DataError
 from cnnclf.quality.acting import ChangeRequest, change_dataset
 from cnnclf.quality.check_evidence import Networks
+from cnnclf.quality.checking import check_dataset
 from tests.importers.drawing import Listener
-from tests.quality.drawn import FIRST, NETWORK_PLANTS, DrawnSet, embed_drawn
+from tests.quality.drawn import FIRST, NETWORK_PLANTS, DrawnSet, draw_scene, embed_drawn
 
 
 def test_new_labels_say_how_far_their_judge_can_be_trusted(tmp_path: Path) -> None:
@@ -30,6 +32,26 @@ def test_new_labels_say_how_far_their_judge_can_be_trusted(tmp_path: Path) -> No
         note.startswith("label-suspects: judged by a classifier that agrees with ")
         for note in heard.notes
     )
+
+
+def test_labels_of_rare_classes_are_left_and_named(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    NETWORK_PLANTS["label-suspects"](drawn)
+    for number in range(3):  # stars that look like balls
+        drawn.add(f"ball/star{number}.png", draw_scene(500 + number, "ball"), "star")
+    heard, networks = Listener(), Networks(embed_drawn)
+    dataset = drawn.import_into(tmp_path / "dataset")
+    report, _ = check_dataset(dataset, config=CheckConfig(), networks=networks, progress=heard)
+    stars = [finding for finding in report.findings if finding.label == "star" and finding.path]
+    stars = [finding for finding in stars if finding.check == "label-suspects"]
+    assert stars
+    assert all(finding.message.endswith("'star' has too few images to judge") for finding in stars)
+    assert report.labels_unjudged == ("star",)
+    change_dataset(
+        dataset.directory, ChangeRequest(relabel=True), networks=networks, progress=heard
+    )
+    assert load_dataset(dataset.directory).counts()["train"]["star"] == 3
+    assert any(note.endswith("knows too little to judge: star") for note in heard.notes)
 
 
 def test_decisions_without_any_change_nothing(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from cnnclf.quality.network_features import NetworkFeatures
 from cnnclf.quality.suspects import (
     Judgement,
     _find_doubtful,
+    _find_unjudged,
     _reduce,
     cross_validate_labels,
+    describe_judge,
     find_suspects,
 )
 
@@ -89,6 +91,23 @@ def test_what_only_earlier_stages_see_is_judged_in_any_units(count: int) -> None
     suspects = find_suspects(judgement, given)
     assert {row for row, _, _ in suspects[:10]} <= set(range(12))
     assert all(better == truth[row] for row, better, _ in suspects[:10])
+
+
+def test_labels_of_classes_with_too_few_images_are_not_judged() -> None:
+    rng = np.random.default_rng(5)
+    given = np.array([0] * 60 + [1] * 60 + [2] * 3 + [3] * 8, np.int32)
+    truth = np.where(given == 2, 1, given)  # rare, and no different from a large class
+    features = rng.normal(size=(len(given), 20)) + 6 * np.eye(20)[truth]
+    judgement = judge(features, given)
+    assert judgement.unjudged == (2,), "the other rare class is well known"
+    assert "of rare classes it knows too little to judge: heron" in describe_judge(1, 3, ["heron"])
+
+
+def test_copies_of_few_images_are_few() -> None:
+    labels, hits = np.repeat([0, 1], 20), np.zeros(40, np.bool_)
+    units = np.where(labels == 1, 100 + np.arange(40) % 3, np.arange(40))
+    assert _find_unjudged(hits, labels, units=units).tolist() == [False, True]
+    assert not _find_unjudged(~hits, labels, units=units).any()
 
 
 def test_main_directions_do_not_depend_on_which_matrix_is_smaller() -> None:
