@@ -9,7 +9,7 @@ from cnnclf.drawing.canvas import ColorBar, Tile
 from cnnclf.drawing.color_maps import to_signed_colors
 from cnnclf.errors import UsageError
 from cnnclf.explainers.explainer import ExplainContext, Explanation, Subject
-from cnnclf.explainers.first_filters import draw_filters
+from cnnclf.explainers.first_filters import describe_filters, draw_filters
 from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
 from cnnclf.explainers.map_figure import describe_subject, to_rgb
 from cnnclf.names import join_sides
@@ -37,13 +37,16 @@ def explain_feature_maps(context: ExplainContext, subject: Subject) -> Explanati
         tiles.append(replace(tile, like=subject.pixels.shape[:2]))
     rows = [tiles[at : at + _COLUMNS] for at in range(0, len(tiles), _COLUMNS)]
     count = f"{len(shown)} of {len(order)}" if len(shown) < len(order) else f"all {len(order)}"
-    how = "strongest first" if config.sort == "activation" else "by index"
+    how = "the largest mean absolute value first" if config.sort == "activation" else "by index"
     size = join_sides(values.shape[:2])
     beside = ", each right of its filter" if filters is not None else ""
     return Explanation(
         rows=rows,
         title=f"{describe_subject(subject, context.network.labels)}: {step.name}",
-        lines=[f"{count} feature maps of {step.name} ({step.kind}), {size}, {how}{beside}."],
+        lines=[
+            f"{count} feature maps of {step.name} ({step.kind}), {size}, {how}{beside}.",
+            *describe_filters(step),
+        ],
         summary=f"{count} feature maps of {step.name}, {how}",
         scores={"layer": step.name, "channels": [int(channel) for channel in shown]},
         arrays={"feature_maps": values},

@@ -7,7 +7,7 @@ from cnnclf.drawing.canvas import Tile
 from cnnclf.errors import CnnclfError
 from cnnclf.explainers.explainer import ExplainContext, Explanation
 from cnnclf.explainers.feature_maps import find_first_convolution
-from cnnclf.explainers.first_filters import draw_filters
+from cnnclf.explainers.first_filters import describe_filters, draw_filters
 from cnnclf.explainers.flat_graph import GraphStep
 from cnnclf.explainers.map_figure import to_rgb
 from cnnclf.explainers.receptive_fields import FieldOfView, find_field
@@ -37,7 +37,8 @@ def explain_filters(context: ExplainContext) -> Explanation:
             [Tile(kernel, str(number)) for number, kernel in enumerate(kernels)][at : at + 8]
             for at in range(0, len(kernels), 8)
         ]
-        return Explanation(rows, f"Filters of {step.name}", lines=[line], summary=line, side=_SIDE)
+        lines = [line, *describe_filters(step)]
+        return Explanation(rows, f"Filters of {step.name}", lines=lines, summary=line, side=_SIDE)
     return _draw_patches(context, step, images=images, kernels=kernels)
 
 
@@ -74,7 +75,11 @@ def _draw_patches(
     return Explanation(
         rows=rows,
         title=f"What activates the filters of {step.name}",
-        lines=[line, f"The {len(order)} most active of {strongest.shape[1]} filters."],
+        lines=[
+            line,
+            f"The {len(order)} most active of {strongest.shape[1]} filters.",
+            *describe_filters(step),
+        ],
         summary=f"{len(order)} of {strongest.shape[1]} filters of {step.name}, {images.words}",
         scores={"layer": step.name, "images": best},
         arrays={"strongest": strongest},

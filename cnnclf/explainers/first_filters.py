@@ -24,3 +24,13 @@ def draw_filters(step: GraphStep) -> list[npt.NDArray[np.uint8]] | None:
         return [to_signed_colors(weights[:, :, 0, at], limit) for at in range(weights.shape[3])]
     colors = np.round(127.5 + 127.5 * weights / limit).astype(np.uint8)
     return [colors[..., at] for at in range(weights.shape[3])]
+
+
+def describe_filters(step: GraphStep) -> list[str]:
+    """Say what the colors of filters mean; nothing if they are not drawn."""
+    if draw_filters(step) is None:
+        return []
+    if step.operation.kernel.shape[2] == 1:
+        return ["Weights of filters: blue is negative, white 0, red positive; one scale for all."]
+    colors = "gray is 0, and red, green and blue show the weights of these channels"
+    return [f"Weights of filters: {colors}; one scale for all."]

@@ -15,7 +15,7 @@ from cnnclf.drawing.canvas import Tile
 from cnnclf.drawing.color_maps import to_colors, to_signed_colors
 from cnnclf.explainers.explainer import ExplainContext, Explanation, Subject
 from cnnclf.explainers.feature_maps import find_first_convolution
-from cnnclf.explainers.first_filters import draw_filters
+from cnnclf.explainers.first_filters import describe_filters, draw_filters
 from cnnclf.explainers.flat_graph import FlatGraph, GraphStep
 from cnnclf.explainers.heads import find_head
 from cnnclf.explainers.map_figure import describe_subject, to_rgb
@@ -31,6 +31,11 @@ _WORDS = {
     "AveragePooling2D": "average pooling",
     "Add": "addition",
 }
+
+_ROWS_WORDS = (
+    "Each row follows the channel that varies most: blue is negative, white 0, red positive; each "
+    "map has a scale of its own."
+)
 
 
 def explain_layers(context: ExplainContext, subject: Subject) -> Explanation:
@@ -63,7 +68,8 @@ def explain_layers(context: ExplainContext, subject: Subject) -> Explanation:
     total = len(graph.convolutions)
     shown = sum(row[0].is_convolution for row in rows)
     lines = [
-        "Each row follows the channel that varies most: blue is negative, white 0, red positive.",
+        _ROWS_WORDS,
+        *describe_filters(rows[0][0]),
         f"{shown} of {total} convolutions are shown." if shown < total else "",
         line,
     ]

@@ -271,6 +271,17 @@ def test_the_strip_names_the_temperature(
     assert last.caption == f"softmax of the logits{end}"
 
 
+def test_figures_say_what_the_colors_of_filters_mean(small: ExplainContext) -> None:
+    subject = make_subject(small, draw_noise(small))
+    for explanation in (
+        explain_layers(small, subject),
+        explain_feature_maps(small, subject),
+        explain_filters(small),
+    ):
+        assert any(line.startswith("Weights of filters: gray is 0") for line in explanation.lines)
+    assert "each map has a scale of its own" in explain_layers(small, subject).lines[0]
+
+
 def test_maps_are_as_large_as_the_image(open_model: OpenModel) -> None:
     context = open_model(build_small())
     subject = make_subject(context, draw_noise(context))
