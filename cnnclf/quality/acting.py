@@ -121,7 +121,7 @@ def change_dataset(
             changes = find_changes(evidence, drop=request.drop, relabel=request.relabel)
             if any(change.reason == SUSPECTS for change in changes):
                 accuracy, images = evidence.judgement.accuracy, len(evidence.classes)
-                judge = describe_judge(accuracy, images, evidence.unjudged)
+                judge = describe_judge(accuracy, images, unjudged=evidence.unjudged)
                 progress.note(f"{SUSPECTS}: judged by {judge}")
         if request.fix_splits:
             gone = {(change.path, change.row) for change in changes if change.action == "remove"}

@@ -130,7 +130,7 @@ def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidenc
     judge = ""
     if check.name == SUSPECTS:
         accuracy, images = evidence.judgement.accuracy, len(evidence.classes)
-        words = describe_judge(accuracy, images, evidence.unjudged)
+        words = describe_judge(accuracy, images, unjudged=evidence.unjudged)
         judge = f"<p>Judged by {_text(words)}.</p>"
     return (
         f'<section id="{check.name}" data-check="{check.name}">'

@@ -220,7 +220,7 @@ def find_suspects(
     return [(row, int(best[row]), float(margins[row])) for row in rows.tolist()]
 
 
-def describe_judge(accuracy: float, images: int, unjudged: Sequence[str]) -> str:
+def describe_judge(accuracy: float, images: int, *, unjudged: Sequence[str]) -> str:
     """Say how far a classifier that finds suspects can be trusted.
 
     Args:

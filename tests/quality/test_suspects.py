@@ -100,7 +100,9 @@ def test_labels_of_classes_with_too_few_images_are_not_judged() -> None:
     features = rng.normal(size=(len(given), 20)) + 6 * np.eye(20)[truth]
     judgement = judge(features, given)
     assert judgement.unjudged == (2,), "the other rare class is well known"
-    assert "of rare classes it knows too little to judge: heron" in describe_judge(1, 3, ["heron"])
+    assert "of rare classes it knows too little to judge: heron" in describe_judge(
+        1, 3, unjudged=["heron"]
+    )
 
 
 def test_copies_of_few_images_are_few() -> None:

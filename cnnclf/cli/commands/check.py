@@ -109,7 +109,8 @@ def _show(report: "QualityReport", dataset: "Dataset") -> None:
         if len(findings) > _CASES:
             out.line(f"  and {len(findings) - _CASES:,} more")
         if check.name == SUSPECTS and report.label_accuracy is not None:
-            judge = describe_judge(report.label_accuracy, report.images, report.labels_unjudged)
+            unjudged = report.labels_unjudged
+            judge = describe_judge(report.label_accuracy, report.images, unjudged=unjudged)
             out.line(f"  judged by: {judge}")
         out.line(f"  effect: {check.effect}")
         out.line(f"  action: {advise(check, findings, dataset=dataset)}")
