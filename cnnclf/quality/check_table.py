@@ -146,7 +146,8 @@ CHECKS: Final[tuple[Check, ...]] = (
         _WARNING,
         "images that look like those of another class",
         "wrong labels are learned, and right answers count as mistakes",
-        "look at them; cnnclf import DATASET --relabel takes the suggested labels",
+        "look at them in check.html (--out); cnnclf import DATASET --apply decisions.csv does what "
+        "you decide there, --relabel takes all suggested labels",
         label_checks.find_label_suspects,
         needs="features or a run",
         is_property=False,

@@ -47,6 +47,8 @@ def test_labels_of_rare_classes_are_left_and_named(tmp_path: Path) -> None:
     assert stars
     assert all(finding.message.endswith("'star' has too few images to judge") for finding in stars)
     assert report.labels_unjudged == ("star",)
+    [check] = [check for check, _ in report.by_check() if check.name == "label-suspects"]
+    assert check.action.index("--apply decisions.csv") < check.action.index("--relabel")
     change_dataset(
         dataset.directory, ChangeRequest(relabel=True), networks=networks, progress=heard
     )
