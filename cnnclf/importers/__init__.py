@@ -18,6 +18,7 @@ from cnnclf.importers.formats.folders import FOLDER_IMPORTERS
 from cnnclf.importers.formats.hub import hub_importer
 from cnnclf.importers.formats.idx import IDX
 from cnnclf.importers.formats.json_labels import JSON_LABELS
+from cnnclf.importers.formats.label_files import LABEL_FILES
 from cnnclf.importers.formats.npz import NPZ
 from cnnclf.importers.formats.parquet_images import PARQUET
 from cnnclf.importers.formats.pixel_tables import PIXEL_TABLE
@@ -57,6 +58,7 @@ IMPORTERS: Final[tuple[Importer, ...]] = (
     PIXEL_TABLE,
     TABLE,
     JSON_LABELS,
+    LABEL_FILES,
     *FOLDER_IMPORTERS,
 )
 

@@ -18,6 +18,7 @@ from cnnclf.files import safe_name
 from cnnclf.images.formats import SUFFIXES
 from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
+from cnnclf.importers.formats.label_files import LABEL_FILES
 from cnnclf.importers.formats.tables import METADATA, TABLE, find_split_tables
 from cnnclf.importers.importer import Importer, ImportJob, read_classes_file
 from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
@@ -34,6 +35,7 @@ from cnnclf.runs.run_names import CHECKPOINTS, RECORD_FILE
 _DATASETS = "datasets"
 _DEFAULTS = ImportConfig()
 _OF_FILES = {"npz", "tar", "zip"}
+_OF_FOLDERS = (LABEL_FILES, *FOLDER_IMPORTERS)
 # The content of the classes file is; one class makes no other dataset of those that were imported.
 _NOT_IN_KEY = {"threads", "classes_file", "one_class"}
 
@@ -73,7 +75,7 @@ def choose_importer(
             _check_kind(source.require_path(), importer)
         return importer, f"--format {name} was given"
     for importer in importers:
-        reason = None if importer in FOLDER_IMPORTERS else importer.recognize(source)
+        reason = None if importer in _OF_FOLDERS else importer.recognize(source)
         if reason is not None:
             return importer, reason
     if source.require_path().is_dir():
@@ -83,7 +85,7 @@ def choose_importer(
 
 def _check_kind(path: Path, importer: Importer) -> None:
     """Raise DataError for a folder where the format is that of a file, or the reverse."""
-    needs_folder = importer in FOLDER_IMPORTERS
+    needs_folder = importer in _OF_FOLDERS
     if path.is_dir() != needs_folder and (needs_folder or importer.name in _OF_FILES):
         kinds = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
         raise DataError(
@@ -109,14 +111,19 @@ def _explain_file(source: Source, formats: Sequence[str]) -> DataError:
 
 def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str]:
     """Choose between the formats of folders, and offer a table in the folder."""
-    if splits := find_split_tables(Source(os.fspath(path), path), options):
+    folder = Source(os.fspath(path), path)
+    if splits := find_split_tables(folder, options):
         names = ", ".join(table.name for table in splits.values())
         return TABLE, f"{names} list the images of {', '.join(splits)}"
-    tables, has_classes = find_tables(Source(os.fspath(path), path), options)
+    tables, has_classes = find_tables(folder, options)
     if len(tables) == 1 and (tables[0].path.stem == METADATA or not has_classes):
         # The folders do not say what the classes are.
         table = tables[0]
         return table.as_importer(), f"{table.path.name} lists the labels of {table.labeled}"
+    if not tables and not has_classes and not options.label_from:
+        reason = LABEL_FILES.recognize(folder)
+        if reason is not None:
+            return LABEL_FILES, reason
     offer = "; ".join(table.spoken() for table in tables)
     try:
         importer, reason = choose_folder_importer(path, options)

@@ -163,6 +163,16 @@ def cvat(root: Path) -> Path:
     return root
 
 
+def label_files(root: Path) -> Path:
+    class_folders(root / "by_class")
+    (root / "images").mkdir()
+    for path in list(root.rglob("*.png")):
+        (root / "images" / path.name).with_suffix(".txt").write_text(f"{path.parent.name}\n")
+        path.rename(root / "images" / path.name)
+    shutil.rmtree(root / "by_class")
+    return root
+
+
 SOURCES: dict[str, list[Callable[[Path], Path]]] = {
     "class-folders": [class_folders],
     "split-folders": [split_folders],
@@ -180,6 +190,7 @@ SOURCES: dict[str, list[Callable[[Path], Path]]] = {
     "parquet": [parquet],
     "croissant": [croissant],
     "cvat": [cvat],
+    "label-files": [label_files],
 }
 CASES = [(name, make) for name, makers in SOURCES.items() for make in makers]
 

@@ -1,6 +1,6 @@
-"""JSON documents of labels: COCO, Label Studio, a list of objects, or a map, one label each."""
+"""JSON documents of labels, one of each image: COCO, Label Studio, VIA, a list, or a map."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ _MAX_BYTES: Final = 512 << 20
 _KEYS: Final = ("images", "annotations", "categories")
 _LABELS_NAME, _DATA_NAME = "labels.json", "data"  # of FiftyOne's classification datasets
 Pairs = dict[str, list[str]]
+_NO_SPLITS: Final[Mapping[str, str]] = {}
 
 
 def recognize_json(source: Path) -> str | None:
@@ -41,6 +42,8 @@ def read_json(source: Path, job: ImportJob) -> Listing:
     """
     source = source / _LABELS_NAME if source.is_dir() else source
     document = _read_document(source)
+    if rows := _read_via(document):
+        document = rows
     is_list = isinstance(document, list) and all(isinstance(row, dict) for row in document)
     if is_list and document and not all(map(_is_task, document)):
         keys = dict.fromkeys(key for row in document for key in row)
@@ -49,6 +52,34 @@ def read_json(source: Path, job: ImportJob) -> Listing:
         )
     pairs, unlabeled, kind = _read_pairs(source, document)
     return list_pairs(source, pairs, unlabeled=unlabeled, kind=kind, job=job)
+
+
+def _read_via(document: Any) -> list[dict[str, Any]]:
+    """Return the attributes of each file, and of each region of it, in a document of VIA."""
+    files = document.get("_via_img_metadata", document) if isinstance(document, dict) else {}
+    are_files = all(isinstance(file, dict) and "regions" in file for file in files.values())
+    if not files or not are_files:
+        return []
+    rows = []
+    for file in files.values():
+        regions = file["regions"]
+        regions = list(regions.values()) if isinstance(regions, dict) else regions
+        own = {"filename": file.get("filename")} | _attributes(file.get("file_attributes"))
+        inner = [each.get("region_attributes") for each in regions if isinstance(each, dict)]
+        rows += [own | _attributes(each) for each in inner] or [own]
+    return rows
+
+
+def _attributes(values: object) -> dict[str, Any]:
+    """Return attributes as cells; boxes that are ticked are joined, as several labels are."""
+    if not isinstance(values, dict):
+        return {}
+    return {
+        key: "|".join(name for name, ticked in value.items() if ticked)
+        if isinstance(value, dict)
+        else value
+        for key, value in values.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -68,9 +99,15 @@ class _Objects(Table):
 
 
 def list_pairs(
-    source: Path, pairs: Pairs, *, unlabeled: list[str], kind: str, job: ImportJob
+    source: Path,
+    pairs: Pairs,
+    *,
+    unlabeled: list[str],
+    kind: str,
+    job: ImportJob,
+    splits: Mapping[str, str] = _NO_SPLITS,
 ) -> Listing:
-    """List images by name, with the labels that a document gives them.
+    """List images by name, with the labels that a document, or files in a folder, give them.
 
     Raises:
         DataError: Images have several labels.
@@ -87,7 +124,8 @@ def list_pairs(
             "cnnclf gives each image one label; --first-label uses the first of each",
         )
     given = job.options.root
-    root = require_folder(given) if given else source.parent
+    beside = source if source.is_dir() else source.parent
+    root = require_folder(given) if given else beside
     listing = Listing(
         root=root.absolute(),
         labels=job.read_classes(),
@@ -99,14 +137,16 @@ def list_pairs(
             f"{count_of(len(unlabeled), 'image')} without a label, not used: {name_some(unlabeled)}"
         )
         listing.unneeded.extend((name, "an image without a label") for name in unlabeled)
-    listing.records = _records(pairs, FileIndex(root), listing)
+    listing.records = _records(pairs, splits, FileIndex(root), listing)
     return listing
 
 
-def _records(pairs: Pairs, index: FileIndex, listing: Listing) -> Iterator[Record]:
+def _records(
+    pairs: Pairs, splits: Mapping[str, str], index: FileIndex, listing: Listing
+) -> Iterator[Record]:
     for name, labels in pairs.items():
         try:
-            yield Record(index.take(name), labels[0])
+            yield Record(index.take(name), labels[0], splits.get(name, ""))
         except NotFoundError as error:
             listing.lose(name, str(error), label=labels[0])
 
@@ -210,7 +250,7 @@ def _read_tasks(source: Path, document: list[Any]) -> tuple[Pairs, list[str], st
 
 JSON_LABELS: Final = path_importer(
     "json",
-    "JSON with labels: COCO, Label Studio, a list of objects, or a map from file to label",
+    "JSON with labels: COCO, Label Studio, VIA, a list of objects, or a map from file to label",
     recognize=recognize_json,
     read=read_json,
     names_files=True,

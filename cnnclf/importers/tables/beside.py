@@ -103,13 +103,14 @@ def find_tables(source: Source, options: ImportConfig) -> tuple[list[TableBeside
         The tables, and whether the folders alone say what the classes are.
     """
     folder = source.require_path()
+    view = FolderView(folder)
     try:
-        has_classes = len(find_layout(folder, options).choice.classes) > 1
+        classes = (each.path for each in find_layout(folder, options).choice.classes)
+        has_classes = len(list(islice(filter(view.has_images_below, classes), 2))) > 1
     except DataError:  # a folder that --splits names is not there; it may be for a table
         has_classes = False
     found = _find_in(folder, source, options)
     if not found and not has_classes and options.root is None:
-        view = FolderView(folder)
         notes = [folder / name for name in view.filled("") if view.holds_notes(name)]
         found = [table for place in notes for table in _find_in(place, source, options)]
     return found, has_classes

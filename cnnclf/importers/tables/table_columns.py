@@ -35,17 +35,19 @@ _SYNONYMS: Final = {
         "path", "filepath", "file_path", "filename", "file_name", "file", "files", "filepaths",
         "filenames", "full_path", "relative_path", "image_path", "img_path", "image_file",
         "image_filename", "image_name", "img_name", "image", "images", "img", "picture", "photo",
-        "name", "image_id", "imageid", "img_id", "image_index", "id_code", "fname", "id",
+        "source_ref", "imagegcsuri", "name", "image_id", "imageid", "img_id", "image_index",
+        "id_code", "fname", "id",
     ),
     "label": (
-        "label", "labels", "class_name", "label_name", "category_name", "class", "classes",
-        "category", "target", "species", "breed", "breed_name", "diagnosis", "dx", "emotion",
-        "variety", "tag", "tags", "choice", "y", "class_id", "class_index", "classid", "label_id",
-        "labelid", "category_id", "finding_labels", "ground_truth", "id",
+        "label", "labels", "class_name", "displayname", "label_name", "category_name", "class",
+        "classes", "category", "target", "species", "breed", "breed_name", "diagnosis", "dx",
+        "emotion", "variety", "tag", "tags", "choice", "y", "class_id", "class_index", "classid",
+        "label_id", "labelid", "category_id", "finding_labels", "ground_truth", "id",
     ),
     "split": (
         "split", "splits", "subset", "partition", "set", "data_set", "dataset", "usage", "phase",
-        "is_valid", "is_val", "is_validation", "is_test", "is_train", "fold", "kfold",
+        "is_valid", "is_val", "is_validation", "is_test", "is_train", "ml_use", "fold",
+        "kfold",
     ),
     "group": (
         "group", "groups", "group_id", "subject", "subject_id", "patient", "patient_id",
@@ -161,7 +163,12 @@ def choose_columns(
 
 
 def _check_header(table: Table, holds: Holds) -> None:
-    """Refuse a first line that names a file, because its row would be lost."""
+    """Refuse a first line that names a file, because its row would be lost, and CSV of VIA."""
+    if table.delimiter and "region_attributes" in table.header:
+        raise DataError(
+            f"{table.path} is CSV of VIA, with its attributes as JSON in cells",
+            "export or save the project as JSON in VIA, and import that",
+        )
     named = [name for name in table.header if is_image_name(name) and holds(name)]
     if table.has_header and named:
         raise DataError(

@@ -12,7 +12,7 @@ from cnnclf.bounded import check_regular, parse_json
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 
-TABLE_SUFFIXES: Final = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
+TABLE_SUFFIXES: Final = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".manifest"})
 SAMPLE_ROWS: Final = 1000
 """Rows that are looked at to find the meaning of the columns."""
 
@@ -203,4 +203,21 @@ def _read_json(path: Path, file: TextIO) -> Iterator[tuple[int, TableRow]]:
         except ValueError as error:
             yield number, f"is not JSON: {error}"
             continue
-        yield number, row if isinstance(row, dict) else "is not a JSON object"
+        yield number, flatten(row) if isinstance(row, dict) else "is not a JSON object"
+
+
+def flatten(row: dict[str, Any]) -> dict[str, Any]:
+    """Add what the objects in a row hold, under the last words of their keys.
+
+    So labeling services write labels: {"label-metadata": {"class-name": "cat"}}. Keys of the row
+    itself come first; several values of one key are joined, as several labels in a cell are.
+    """
+    inner: dict[str, Any] = {}
+    for value in row.values():
+        if isinstance(value, dict):
+            for key, text in value.items():
+                name = key.rpartition("/")[2]
+                if isinstance(text, str | int) and name not in row:
+                    old = inner.setdefault(name, text)
+                    inner[name] = text if old == text else f"{old}|{text}"
+    return row | inner if inner else row

@@ -160,3 +160,101 @@ def test_what_cvat_cannot_mean_is_one_line(
     path = write_cvat(tmp_path / "set", images, head=head)
     with pytest.raises(DataError, match=words):
         read(path, tmp_path)
+
+
+def read_labels(source: Path, tmp_path: Path) -> tuple[str, int, tuple[str, ...], int]:
+    put_images(source / "images", 6)
+    report = read(source, tmp_path)
+    return report.format, report.images, report.labels, report.skipped
+
+
+@pytest.mark.parametrize("name", ["letters", "cat"])  # one attribute, or one for each class
+def test_manifests_of_ground_truth_and_rekognition(tmp_path: Path, name: str) -> None:
+    rows = [
+        {
+            "source-ref": f"s3://bucket/images/{number}.png",
+            name: number % 2,
+            f"{name}-metadata": {
+                "class-name": ("cat", "dog")[number % 2],
+                "confidence": 1,
+                "job-name": "labeling-job/animals",
+            },
+        }
+        for number in range(6)
+    ]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "output.manifest").write_text("\n".join(map(json.dumps, rows)))
+    assert read_labels(tmp_path / "set", tmp_path) == ("table", 6, ("cat", "dog"), 0)
+
+
+def test_two_labels_of_one_image_in_a_manifest_are_refused(tmp_path: Path) -> None:
+    rows = [
+        {
+            "source-ref": f"s3://bucket/{number}.png",
+            "cat-metadata": {"class-name": "cat"},
+            "dog-metadata": {"class-name": "dog" if number else "cat"},
+        }
+        for number in range(6)
+    ]
+    put_images(tmp_path / "set", 6)
+    manifest = tmp_path / "set" / "output.manifest"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"several labels, such as 'cat\|dog'"):
+        read(manifest, tmp_path)
+
+
+def test_the_list_of_vertex_ai_has_splits(tmp_path: Path) -> None:
+    uses = ["training"] * 4 + ["validation", "test"]
+    rows = [
+        {
+            "imageGcsUri": f"gs://bucket/images/{number}.png",
+            "classificationAnnotation": {"displayName": ("cat", "dog")[number % 2]},
+            "dataItemResourceLabels": {"aiplatform.googleapis.com/ml_use": use},
+        }
+        for number, use in enumerate(uses)
+    ]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "import.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    put_images(tmp_path / "set" / "images", 6)
+    report = read(tmp_path / "set", tmp_path)
+    assert report.counts == {
+        "train": {"cat": 2, "dog": 2},
+        "val": {"cat": 1, "dog": 0},
+        "test": {"cat": 0, "dog": 1},
+    }
+
+
+def via_file(number: int, **attributes: object) -> dict[str, object]:
+    return {"filename": f"{number}.png", "size": 99, "regions": [], "file_attributes": attributes}
+
+
+@pytest.mark.parametrize("kind", ["file", "ticked", "regions"])
+@pytest.mark.parametrize("is_project", [True, False])
+def test_annotations_of_via(tmp_path: Path, kind: str, *, is_project: bool) -> None:
+    files: dict[str, dict[str, object]] = {}
+    for number in range(6):
+        label = ("cat", "dog")[number % 2]
+        file = via_file(number, animal=label, by="me")
+        if kind == "ticked":
+            file = via_file(number, animal={label: True, "cow": False})
+        if kind == "regions":
+            region = {"shape_attributes": {}, "region_attributes": {"animal": label}}
+            file = via_file(number) | {"regions": [region, region]}
+        files[f"{number}.png99"] = file
+    document = {"_via_settings": {}, "_via_img_metadata": files} if is_project else files
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "via.json").write_text(json.dumps(document))
+    assert read_labels(tmp_path / "set", tmp_path) == ("json", 6, ("cat", "dog"), 0)
+
+
+def test_csv_of_via_names_what_to_save_instead(tmp_path: Path) -> None:
+    put_images(tmp_path / "set", 2)
+    table = tmp_path / "set" / "via.csv"
+    cell = '"{""animal"":""cat""}"'
+    table.write_text(
+        "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,"
+        f"region_attributes\n0.png,9,{cell},0,0,{{}},{{}}\n"
+    )
+    with pytest.raises(DataError, match=r"via\.csv is CSV of VIA") as caught:
+        read(table, tmp_path)
+    assert "as JSON" in str(caught.value.hint)

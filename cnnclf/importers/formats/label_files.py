@@ -1,0 +1,265 @@
+"""A file for each image that says its label: Pascal VOC, labelme, YOLO, a word in a .txt.
+
+It has the name of the image, in the same folder or in one beside it: `Annotations/1.xml` of
+`JPEGImages/1.jpg`.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from xml.etree import ElementTree as ET
+
+from cnnclf.bounded import parse_json, read_bytes
+from cnnclf.config import ImportConfig
+from cnnclf.data.manifest_rows import SPLITS
+from cnnclf.errors import DataError
+from cnnclf.images.formats import SUFFIXES
+from cnnclf.importers.formats.json_labels import Pairs, list_pairs
+from cnnclf.importers.importer import Importer, ImportJob, Listing, read_classes_file
+from cnnclf.importers.layouts.folder_view import FolderView, name_of, parent_of
+from cnnclf.importers.layouts.split_words import read_split_name
+from cnnclf.importers.source import Source
+from cnnclf.importers.tables.beside import find_tables
+from cnnclf.importers.tables.table_columns import name_columns
+from cnnclf.importers.walk import Walk
+from cnnclf.names import name_some
+
+_SUFFIXES: Final = (".xml", ".json", ".txt")
+_SAMPLED: Final = 50
+_MAX_FOLDERS: Final = 200
+_MAX_BYTES: Final = 16 << 20  # labelme may put the image into its file
+_MAX_LABEL: Final = 64
+_BOX: Final = re.compile(r"(\d+)(?:\s+-?\d*\.?\d+(?:[eE]-?\d+)?){4,}")  # of YOLO, or a polygon
+_CLASS_LISTS: Final = ("classes.txt", "obj.names", "predefined_classes.txt")
+_NAMES: Final = re.compile(r"^names:\s*(\[[^]]*\]|(?:\n(?:\s+.*|-.*))+)", re.MULTILINE)  # data.yaml
+_IMAGE_SETS: Final = "/ImageSets/Main/"
+
+
+class _UnreadableError(Exception):
+    """Why the label of one image cannot be read."""
+
+
+@dataclass(frozen=True)
+class _Labeled:
+    """The images of a folder, each with the file of its label, and lists of Pascal VOC."""
+
+    source: Path
+    files: dict[str, str | None]
+    sets: tuple[str, ...]
+
+    def sample(self) -> list[str]:
+        """Return the labels of some images, several of an image as one."""
+        named = [file for file in self.files.values() if file]
+        found = []
+        for file in named[:: max(1, len(named) // _SAMPLED)][:_SAMPLED]:
+            try:
+                labels = _read_labels(self.source / file)
+            except _UnreadableError:
+                continue
+            found += [", ".join(labels)] if labels else []
+        return found
+
+
+def recognize_label_files(source: Source) -> str | None:
+    """Recognize a folder where most images have a file with a label, which repeats."""
+    path = source.path
+    if path is None or not path.is_dir() or not _has_label_files(path):
+        return None
+    labeled = _find_files(path)
+    labels = labeled.sample()
+    named = [file for file in labeled.files.values() if file]
+    # Captions are texts that hardly ever repeat, and no labels.
+    if len(named) * 2 <= len(labeled.files) or not 0 < len(set(labels)) * 2 <= len(labels):
+        return None
+    return f"a file has the label of each image, such as {named[0]}"
+
+
+def read_label_files(given: Source, job: ImportJob) -> Listing:
+    """List the images by the labels in their files; those of boxes are the classes in an image.
+
+    Raises:
+        DataError: No image has such a file, or images have labels of several classes.
+    """
+    source = given.require_path()
+    labeled = _find_files(source)
+    pairs: Pairs = {}
+    unreadable = []
+    for image, file in labeled.files.items():
+        try:
+            pairs[image] = _read_labels(source / file) if file else []
+        except _UnreadableError as error:
+            unreadable.append((image, f"{file} {error}"))
+    if not any(pairs.values()):
+        raise DataError(
+            f"{source} holds no image with a label in a file of its name",
+            "give 1.jpg its label in 1.txt, 1.xml or 1.json, in its folder or in one beside it",
+        )
+    names = job.read_classes() or _read_class_names(source)
+    numbers = {label for labels in pairs.values() for label in labels if label.isdecimal()}
+    if numbers and max(map(int, numbers)) < len(names):
+        pairs = {
+            image: [names[int(label)] if label.isdecimal() else label for label in labels]
+            for image, labels in pairs.items()
+        }
+    kinds = sorted({Path(file).suffix for file in labeled.files.values() if file})
+    listing = list_pairs(
+        source,
+        pairs,
+        unlabeled=[],
+        kind=f"images, each with its label in a file ({name_some(kinds)})",
+        job=job,
+        splits=_read_splits(labeled),
+    )
+    if numbers and not names:
+        listing.warnings.append("the labels are numbers: --classes-file FILE names the classes")
+    for image, reason in unreadable:
+        listing.lose(image, reason)
+    return listing
+
+
+def _has_label_files(source: Path) -> bool:
+    """Return whether any folder, of those that are looked at, has files that may be labels."""
+    view, waiting = FolderView(source), [""]
+    for _ in range(_MAX_FOLDERS):
+        if not waiting:
+            break
+        here = waiting.pop()
+        if any(file.casefold().endswith(_SUFFIXES) for file in view.files(here)):
+            return True
+        waiting += view.filled(here)
+    return False
+
+
+def _find_files(source: Path) -> _Labeled:
+    images, others = [], defaultdict(list)
+    for path in Walk(source).all_files():
+        if path.casefold().endswith(tuple(SUFFIXES)):
+            images.append(path)
+        elif path.casefold().endswith(_SUFFIXES):
+            others[name_of(path).rpartition(".")[0]].append(path)
+    sets = [path for split in SPLITS for path in others[split] if _IMAGE_SETS in f"/{path}"]
+    files = {image: _choose(image, others) for image in images}
+    return _Labeled(source, files, tuple(sets))
+
+
+def _choose(image: str, others: dict[str, list[str]]) -> str | None:
+    """Return the file of an image: beside it, or where one folder of its path is another one."""
+    name, folders = name_of(image), parent_of(image).split("/")
+    found = others.get(name.rpartition(".")[0], []) + others.get(name, [])
+
+    def differ(file: str) -> int:
+        above = parent_of(file).split("/")
+        if len(above) != len(folders):
+            return 2
+        return sum(one != other for one, other in zip(above, folders, strict=True))
+
+    near = [file for file in sorted(found, key=differ) if differ(file) < 2]
+    return near[0] if near else None
+
+
+def _read_labels(path: Path) -> list[str]:
+    """Return the labels that a file gives an image, each once."""
+    try:
+        data = read_bytes(path, max_bytes=_MAX_BYTES)
+        suffix = path.suffix.casefold()
+        read = {".xml": _read_voc, ".json": _read_json}.get(suffix, _read_text)
+        return list(dict.fromkeys(filter(None, map(str.strip, read(data)))))
+    except OSError as error:
+        raise _UnreadableError(f"cannot be read: {error.strerror}") from error
+    except (ValueError, ET.ParseError) as error:
+        raise _UnreadableError(f"is damaged: {error}") from error
+
+
+def _read_voc(data: bytes) -> list[str]:
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise ValueError("it declares entities")
+    root = ET.fromstring(data)  # noqa: S314 - entities are refused
+    return [found.findtext("name", "") for found in root.iter("object")]
+
+
+def _read_json(data: bytes) -> list[str]:
+    """Read the flags or else the shapes of labelme, the tags of Supervisely, or a label."""
+    document = parse_json(data)
+    if not isinstance(document, dict):
+        return []
+    flags = document.get("flags")
+    if isinstance(flags, dict) and any(flags.values()):
+        return [name for name, is_set in flags.items() if is_set]
+    rows = [*_objects(document, "shapes"), *_objects(document, "tags")]
+    if not rows:
+        label = document.get(name_columns(tuple(document)).get("label", ""))
+        return [str(label)] if isinstance(label, str | int) else []
+    return [str(row.get("label") or row.get("name") or "") for row in rows]
+
+
+def _objects(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    rows = document.get(key)
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _read_text(data: bytes) -> list[str]:
+    """Read one line, the label, or lines of boxes that begin with the number of a class."""
+    lines = [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+    boxes = [_BOX.fullmatch(line) for line in lines]
+    if lines and all(boxes):
+        return [str(int(box[1])) for box in boxes if box]
+    return lines if len(lines) == 1 and len(lines[0]) <= _MAX_LABEL else []
+
+
+def _read_class_names(source: Path) -> tuple[str, ...]:
+    """Return the names of class numbers that YOLO keeps beside the images; none if there are none.
+
+    Raises:
+        DataError: The file of the names cannot be used.
+    """
+    for name in _CLASS_LISTS:
+        for folder in (source, source / "labels"):
+            if (folder / name).is_file():
+                return read_classes_file(folder / name)
+    try:
+        found = _NAMES.search(read_bytes(source / "data.yaml").decode())
+    except (OSError, ValueError):
+        return ()
+    if found is None:
+        return ()
+    rows = found[1].strip("[]\n").split("," if found[1].startswith("[") else "\n")
+    return tuple(re.sub(r"^(\d+:|-)", "", row.strip()).strip(" '\"") for row in rows if row.strip())
+
+
+def _read_splits(labeled: _Labeled) -> dict[str, str]:
+    """Return the splits that the lists of Pascal VOC, or else folders, give the images."""
+    splits: dict[str, str] = {}
+    for path in labeled.sets:
+        base, split = f"/{path}".rpartition(_IMAGE_SETS)[0], name_of(path).removesuffix(".txt")
+        try:
+            stems = read_bytes(labeled.source / path).decode().split()
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read {labeled.source / path}: {error}") from error
+        splits |= {f"{base}/{stem}": split for stem in stems}
+
+    def split_of(image: str) -> str:
+        above = parent_of(image)
+        if labeled.sets:
+            base = parent_of(f"/{above}")
+            return splits.get(f"{base}/{name_of(image).rpartition('.')[0]}", "")
+        words = (read_split_name(folder).split for folder in above.split("/"))
+        return next(filter(None, words), "")
+
+    return {image: split_of(image) for image in labeled.files}
+
+
+def _find_inside(folder: Source, options: ImportConfig) -> Source | None:
+    tables, has_classes = find_tables(folder, options)
+    known = bool(tables or has_classes or options.label_from)
+    return None if known or recognize_label_files(folder) is None else folder
+
+
+LABEL_FILES: Final = Importer(
+    "label-files",
+    "a file with the label of each image: Pascal VOC, labelme, YOLO, or text",
+    recognize_label_files,
+    read_label_files,
+    find_inside=_find_inside,
+)
