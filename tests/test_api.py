@@ -233,6 +233,15 @@ def test_layers_of_the_users_own_keep_their_precision(tmp_path: Path) -> None:
     )
     assert result.run.read_record()["precision"] == "bfloat16"
     assert keras.config.dtype_policy().name == before.name
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = cnnclf.load_classifier(tmp_path / "run", config={"engine": "keras"})
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        assert model.model.dtype_policy.name == "float32"
+        cnnclf.evaluate(tmp_path / "run")
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def test_wrong_settings_are_named() -> None:

@@ -18,6 +18,7 @@ from cnnclf.api.arguments import (
 )
 from cnnclf.config import ConvolveConfig, ExplainConfig, TrainConfig
 from cnnclf.progress import Progress
+from cnnclf.runtime import keeping_policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cnnclf.inference.classifier import Classifier
 
 
+@keeping_policy()
 def explain(
     model: "Classifier | StrPath",
     images: "OneImage | Iterable[OneImage]" = (),

@@ -8,6 +8,7 @@ from cnnclf.api.arguments import Logged, Settings, StrPath, list_images, resolve
 from cnnclf.config import PredictConfig
 from cnnclf.errors import ImageError, UsageError
 from cnnclf.progress import Progress
+from cnnclf.runtime import keeping_policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cnnclf.prediction.rows import Prediction
 
 
+@keeping_policy()
 def load_classifier(
     model: StrPath,
     *,
@@ -69,6 +71,7 @@ def load_classifier(
     )
 
 
+@keeping_policy()
 def predict(
     model: "Classifier | StrPath",
     images: "OneImage | Iterable[OneImage]",

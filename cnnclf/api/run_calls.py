@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cnnclf.api.arguments import Logged, Settings, StrPath, path_of, resolve, source_of
 from cnnclf.config import CalibrateConfig, EvaluateConfig, ExportConfig
 from cnnclf.progress import Progress
+from cnnclf.runtime import keeping_policy
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cnnclf.reporting.run_report import WrittenReport
 
 
+@keeping_policy()
 def evaluate(
     model: "Classifier | StrPath",
     dataset: "Dataset | StrPath | None" = None,
@@ -60,6 +62,7 @@ def evaluate(
     )
 
 
+@keeping_policy()
 def calibrate(
     model: "Classifier | StrPath",
     dataset: "Dataset | StrPath | None" = None,
@@ -102,6 +105,7 @@ def calibrate(
     )
 
 
+@keeping_policy()
 def export(
     model: "Classifier | StrPath",
     config: ExportConfig | Settings,
@@ -147,6 +151,7 @@ def export(
     )
 
 
+@keeping_policy()
 def report(
     *runs: StrPath,
     out: StrPath | None = None,
