@@ -231,7 +231,8 @@ def _name_classes(axes: Any, labels: Sequence[str], *, cell: float) -> None:
         axes.tick_params(length=0)
     unit = "" if named else " (class index, as in confusion.csv)"
     axes.set_xlabel(f"predicted{unit}", fontproperties=font(9))
-    axes.set_ylabel(f"true{unit}", fontproperties=font(9))
+    share = " (percent of its row)" if classes <= MAX_PRINTED else ""
+    axes.set_ylabel(f"true{unit}{share}", fontproperties=font(9))
     if classes <= MAX_PRINTED:
         lines = np.arange(0.5, classes - 1)
         axes.hlines(lines, -0.5, classes - 0.5, color="#dddddd", linewidth=0.8)

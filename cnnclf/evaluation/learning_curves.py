@@ -20,6 +20,7 @@ def draw_curves(
     path: Path,
     *,
     best_epoch: int | None = None,
+    averaged: int = 1,
     title: str = "",
 ) -> None:
     """Draw loss and accuracy of the training and validation splits over the epochs.
@@ -30,6 +31,7 @@ def draw_curves(
             unknown.
         path: PNG file to write.
         best_epoch: The epoch whose weights were kept, from the column `epoch`.
+        averaged: Over how many epochs val was averaged to find it.
         title: Title of the figure.
     """
     epochs = _column(history, "epoch")
@@ -48,7 +50,7 @@ def draw_curves(
             if not axes.lines:
                 note = {"fontproperties": font(9), "color": GRAY}
                 axes.text(0.05, 0.9, "no finite values", transform=axes.transAxes, **note)
-            _mark_best(axes, epochs, validation, best_epoch)
+            _mark_best(axes, epochs, validation, best_epoch, averaged)
             _style(axes, epochs, ylabel=name)
             if axes.lines:
                 axes.legend(prop=font(8), edgecolor="none", framealpha=1)
@@ -136,11 +138,13 @@ def _mark_best(
     epochs: NDArray[np.float64],
     validation: NDArray[np.float64],
     best_epoch: int | None,
+    averaged: int = 1,
 ) -> None:
     if best_epoch is None:
         return
     value = next((v for e, v in zip(epochs, validation, strict=True) if e == best_epoch), math.nan)
-    name = f"best: epoch {best_epoch}" + ("" if math.isnan(value) else f", {value:.4f}")
+    kind = "best" if averaged == 1 else f"best mean accuracy of {averaged}"
+    name = f"{kind}: epoch {best_epoch}" + ("" if math.isnan(value) else f", {value:.4f}")
     axes.axvline(best_epoch, color=_GREEN, linestyle="--", linewidth=1.2, label=name)
     if not math.isnan(value):
         axes.plot([best_epoch], [value], "o", color=_GREEN, markersize=6, zorder=3)

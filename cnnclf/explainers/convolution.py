@@ -45,7 +45,7 @@ class Sliding:
         words += [f"dilation {self.dilation}"] if self.dilation > 1 else []
         if self.padding == "same" and self.pad_mode != "zeros":
             value = f" {self.pad_value:g}" if self.pad_mode == "constant" else ""
-            words.append(f"padded with {self.pad_mode}{value}")
+            words.append(f"pad mode {self.pad_mode}{value}")
         return ", ".join(words)
 
     def reach(self, side: int) -> int:

@@ -72,12 +72,12 @@ def recorded(
             run.update_run(status=status, why_ended=reason, wall_s=round(wall_s, 3))
 
 
-def draw_curves(run: RunDirectory, state: TrainingState) -> None:
-    """Draw the learning curves of all epochs."""
+def draw_curves(run: RunDirectory, state: TrainingState, *, averaged: int = 1) -> None:
+    """Draw the learning curves of all epochs; val is averaged over some to find the best."""
     from cnnclf.evaluation import learning_curves
 
     history = [row.to_dict() for row in state.history]
-    learning_curves.draw_curves(history, run.curves, best_epoch=state.best_epoch)
+    learning_curves.draw_curves(history, run.curves, best_epoch=state.best_epoch, averaged=averaged)
 
 
 def read_epochs(run: RunDirectory) -> list[EpochRow]:

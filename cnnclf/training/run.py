@@ -24,6 +24,7 @@ from cnnclf.files import read_json
 from cnnclf.inference.calibration_data import FIELD
 from cnnclf.inference.classifier import Classifier
 from cnnclf.names import count_of
+from cnnclf.planning.choices import choose_averaging
 from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import Plan
 from cnnclf.planning.train_plan import TrainPlan
@@ -227,7 +228,9 @@ def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:
     if not with_curves:
         return state
     work.progress.note("drawing the curves")
-    draw_curves(work.run, state)
+    is_plain = isinstance(work.plan, TrainPlan)
+    averaged = choose_averaging(work.plan.counts["val"]) if is_plain else 1
+    draw_curves(work.run, state, averaged=averaged)
     history = [row.to_dict() for row in state.history]
     optimizer = work.plan.config.optimizer.name
     for sentence in diagnose(history, read_rows(work.run.trace), optimizer=optimizer):

@@ -166,6 +166,25 @@ def test_curves_show_both_splits_and_the_best_epoch(tmp_path: Path) -> None:
         assert (pixels == rgb).all(axis=-1).sum() > 50
 
 
+@pytest.mark.parametrize(
+    ("averaged", "label"),
+    [(1, "best: epoch 2, 0.5000"), (3, "best mean accuracy of 3: epoch 2, 0.5000")],
+)
+def test_curves_name_a_best_epoch_that_need_not_be_the_highest(averaged: int, label: str) -> None:
+    seen = []
+
+    class Axes:
+        def axvline(self, at: int, **style: object) -> None:
+            seen.append((at, style["label"]))
+
+        def plot(self, *values: object, **style: object) -> None:
+            pass
+
+    epochs, val = np.array([1.0, 2.0, 3.0]), np.array([0.6, 0.5, 0.4])
+    learning_curves._mark_best(Axes(), epochs, val, 2, averaged)
+    assert seen == [(2, label)]
+
+
 def _item(height: int, width: int, channels: int, **more: Any) -> SheetItem:
     content: dict[str, Any] = {
         "pixels": np.full((height, width, channels), 200, np.uint8),

@@ -58,7 +58,7 @@ def test_figures_name_how_the_filter_moves(tmp_path: Path, monkeypatch: pytest.M
     draw_convolution(done)
     save_animation(done, tmp_path / "steps.gif")
     assert len(titles) == 1 + 4
-    assert set(titles) == {"sobel-x, stride 5, same padding, dilation 2, padded with edge"}
+    assert set(titles) == {"sobel-x, stride 5, same padding, dilation 2, pad mode edge"}
 
 
 @pytest.mark.parametrize(
