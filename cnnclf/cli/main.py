@@ -182,6 +182,12 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
             f"a Python package could not be imported: {one_line(error)}",
             f"install it: {suggest_install(error.name)}" if error.name else "run cnnclf doctor",
         )
+    if isinstance(error, Warning):  # only a filter of the user raises them
+        return (
+            ExitCode.USAGE,
+            f"a warning of Python was made an error: {type(error).__name__}: {one_line(error)}",
+            "unset PYTHONWARNINGS, or set it to default: libraries warn of what does no harm",
+        )
     return (
         ExitCode.BUG,
         f"unexpected {type(error).__name__}: {one_line(error)}{_place(error)}",

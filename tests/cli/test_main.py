@@ -127,6 +127,7 @@ def _caused(error: BaseException, cause: BaseException) -> BaseException:
         (ModuleNotFoundError("No module named 'cnnclf.x'", name="cnnclf.x"), 1, "unexpected"),
         (ValueError("a\nb"), 1, "unexpected ValueError: a b"),
         (RecursionError(), 1, "unexpected RecursionError"),
+        (DeprecationWarning("x is old"), 2, "a warning of Python was made an error"),
         (typer.Abort(), 130, "interrupted"),
         (_caused(ImportError("numpy"), KeyboardInterrupt()), 130, "interrupted"),
         (_caused(errors.MissingPackageError("no keras"), KeyboardInterrupt()), 130, "interrupted"),
