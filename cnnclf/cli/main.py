@@ -182,6 +182,10 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
             f"a Python package could not be imported: {one_line(error)}",
             f"install it: {suggest_install(error.name)}" if error.name else "run cnnclf doctor",
         )
+    return _describe_unexpected(error)
+
+
+def _describe_unexpected(error: BaseException) -> tuple[ExitCode, str, str]:
     if isinstance(error, Warning):  # only a filter of the user raises them
         return (
             ExitCode.USAGE,
