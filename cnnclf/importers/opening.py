@@ -18,7 +18,7 @@ from cnnclf.files import safe_name
 from cnnclf.images.formats import SUFFIXES
 from cnnclf.importers.foreign import refuse_foreign
 from cnnclf.importers.formats.folders import FOLDER_IMPORTERS, choose_folder_importer
-from cnnclf.importers.formats.label_files import LABEL_FILES
+from cnnclf.importers.formats.label_files import LABEL_FILES, find_reason
 from cnnclf.importers.formats.tables import METADATA, TABLE, find_split_tables
 from cnnclf.importers.importer import Importer, ImportJob, read_classes_file
 from cnnclf.importers.layouts.folder_layout import CLASS_FOLDERS
@@ -120,10 +120,8 @@ def _choose_for_folder(path: Path, options: ImportConfig) -> tuple[Importer, str
         # The folders do not say what the classes are.
         table = tables[0]
         return table.as_importer(), f"{table.path.name} lists the labels of {table.labeled}"
-    if not tables and not has_classes and not options.label_from:
-        reason = LABEL_FILES.recognize(folder)
-        if reason is not None:
-            return LABEL_FILES, reason
+    if files := find_reason(folder, options, is_known=bool(tables) or has_classes):
+        return LABEL_FILES, files
     offer = "; ".join(table.spoken() for table in tables)
     try:
         importer, reason = choose_folder_importer(path, options)

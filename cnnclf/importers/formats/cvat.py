@@ -9,6 +9,7 @@ from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.json_labels import Pairs, list_pairs
 from cnnclf.importers.importer import ImportJob, Listing, path_importer
+from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.names import count_of
 
 _NAME: Final = "annotations.xml"
@@ -32,6 +33,7 @@ def read_cvat(source: Path, job: ImportJob) -> Listing:
     """
     path = source / _NAME if source.is_dir() else source
     pairs: Pairs = {}
+    splits: dict[str, str] = {}
     unlabeled, shapes = [], 0
     try:
         check_regular(path, max_bytes=_MAX_BYTES)
@@ -41,6 +43,7 @@ def read_cvat(source: Path, job: ImportJob) -> Listing:
             if image.tag != "image":
                 continue
             name = image.get("name", "")
+            splits[name] = read_split_name(image.get("subset", "")).split
             labels = dict.fromkeys(str(tag.get("label")).strip() for tag in image.iter("tag"))
             shapes += sum(child.tag != "tag" for child in image)
             if labels:
@@ -56,7 +59,8 @@ def read_cvat(source: Path, job: ImportJob) -> Listing:
             f"{path} holds no tags of images, only {count_of(shapes, 'shape')}",
             "add tags in CVAT, or export as ImageNet",
         )
-    return list_pairs(path, pairs, unlabeled=unlabeled, kind="annotations of CVAT", job=job)
+    kind = "annotations of CVAT"
+    return list_pairs(path, pairs, unlabeled=unlabeled, kind=kind, job=job, splits=splits)
 
 
 CVAT: Final = path_importer(

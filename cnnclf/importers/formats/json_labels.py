@@ -1,6 +1,6 @@
 """JSON documents of labels, one of each image: COCO, Label Studio, VIA, a list, or a map."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -115,6 +115,9 @@ def list_pairs(
     pairs = {name: list(filter(None, map(str.strip, labels))) for name, labels in pairs.items()}
     unlabeled = [*unlabeled, *(name for name, labels in pairs.items() if not labels)]
     pairs = {name: labels for name, labels in pairs.items() if labels}
+    classes = job.read_classes()
+    if classes:
+        pairs = name_numbers(pairs, classes)
     several = {name: labels for name, labels in pairs.items() if len(labels) > 1}
     if several and not job.options.first_label:
         name, labels = next(iter(several.items()))
@@ -128,7 +131,7 @@ def list_pairs(
     root = require_folder(given) if given else beside
     listing = Listing(
         root=root.absolute(),
-        labels=job.read_classes(),
+        labels=classes,
         remarks=[f"{source.name}: read as {kind}"],
         total=len(pairs),
     )
@@ -139,6 +142,16 @@ def list_pairs(
         listing.unneeded.extend((name, "an image without a label") for name in unlabeled)
     listing.records = _records(pairs, splits, FileIndex(root), listing)
     return listing
+
+
+def name_numbers(pairs: Pairs, classes: Sequence[str]) -> Pairs:
+    """Return the labels with the names of classes for their numbers, which begin at 0."""
+    names = {str(number): name for number, name in enumerate(classes)}
+    known = set(classes)
+    return {
+        image: [label if label in known else names.get(label, label) for label in labels]
+        for image, labels in pairs.items()
+    }
 
 
 def _records(

@@ -5,7 +5,8 @@ It has the name of the image, in the same folder or in one beside it: `Annotatio
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +17,10 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.manifest_rows import SPLITS
 from cnnclf.errors import DataError
 from cnnclf.images.formats import SUFFIXES
-from cnnclf.importers.formats.json_labels import Pairs, list_pairs
+from cnnclf.importers.formats.json_labels import Pairs, list_pairs, name_numbers
 from cnnclf.importers.importer import Importer, ImportJob, Listing, read_classes_file
 from cnnclf.importers.layouts.folder_view import FolderView, name_of, parent_of
-from cnnclf.importers.layouts.split_words import read_split_name
+from cnnclf.importers.layouts.split_words import is_neutral, read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.beside import find_tables
 from cnnclf.importers.tables.table_columns import name_columns
@@ -62,6 +63,20 @@ class _Labeled:
         return found
 
 
+def find_reason(folder: Source, options: ImportConfig, *, is_known: bool) -> str | None:
+    """Return why files say the labels of a folder, unless a table, folders or a rule do.
+
+    Args:
+        folder: The folder.
+        options: Of the import.
+        is_known: Whether a table or folders say the labels. Pascal VOC has folders of masks, which
+            are no classes.
+    """
+    if options.label_from or (is_known and not _is_pascal_voc(folder.require_path())):
+        return None
+    return recognize_label_files(folder)
+
+
 def recognize_label_files(source: Source) -> str | None:
     """Recognize a folder where most images have a file with a label, which repeats."""
     path = source.path
@@ -97,12 +112,9 @@ def read_label_files(given: Source, job: ImportJob) -> Listing:
             "give 1.jpg its label in 1.txt, 1.xml or 1.json, in its folder or in one beside it",
         )
     names = job.read_classes() or _read_class_names(source)
-    numbers = {label for labels in pairs.values() for label in labels if label.isdecimal()}
-    if numbers and max(map(int, numbers)) < len(names):
-        pairs = {
-            image: [names[int(label)] if label.isdecimal() else label for label in labels]
-            for image, labels in pairs.items()
-        }
+    if names:
+        pairs = name_numbers(pairs, names)
+    numbers = any(label.isdecimal() for labels in pairs.values() for label in labels)
     kinds = sorted({Path(file).suffix for file in labeled.files.values() if file})
     listing = list_pairs(
         source,
@@ -121,15 +133,25 @@ def read_label_files(given: Source, job: ImportJob) -> Listing:
 
 def _has_label_files(source: Path) -> bool:
     """Return whether any folder, of those that are looked at, has files that may be labels."""
-    view, waiting = FolderView(source), [""]
+    view = FolderView(source)
+    return any(
+        file.casefold().endswith(_SUFFIXES) for here in _glance(view) for file in view.files(here)
+    )
+
+
+def _is_pascal_voc(source: Path) -> bool:
+    view = FolderView(source)
+    return any({"JPEGImages", "Annotations"} <= set(view.names(here)) for here in _glance(view))
+
+
+def _glance(view: FolderView) -> Iterator[str]:
+    """Yield the first folders."""
+    waiting = [""]
     for _ in range(_MAX_FOLDERS):
-        if not waiting:
-            break
-        here = waiting.pop()
-        if any(file.casefold().endswith(_SUFFIXES) for file in view.files(here)):
-            return True
-        waiting += view.filled(here)
-    return False
+        if waiting:
+            here = waiting.pop()
+            yield here
+            waiting += view.filled(here)
 
 
 def _find_files(source: Path) -> _Labeled:
@@ -141,7 +163,22 @@ def _find_files(source: Path) -> _Labeled:
             others[name_of(path).rpartition(".")[0]].append(path)
     sets = [path for split in SPLITS for path in others[split] if _IMAGE_SETS in f"/{path}"]
     files = {image: _choose(image, others) for image in images}
-    return _Labeled(source, files, tuple(sets))
+    return _Labeled(source, _leave_masks_out(files), tuple(sets))
+
+
+def _leave_masks_out(files: dict[str, str | None]) -> dict[str, str | None]:
+    """Keep one image for each file: in a folder named like one of images, or the fullest one."""
+    counts = Counter(map(parent_of, files))
+    best: dict[str, str] = {}
+    for image, file in files.items():
+        if file:
+            best[file] = max(best.get(file, image), image, key=lambda each: _rank(each, counts))
+    return {image: file for image, file in files.items() if not file or best[file] == image}
+
+
+def _rank(image: str, counts: Counter[str]) -> tuple[bool, int]:
+    folder = parent_of(image)
+    return is_neutral(name_of(folder)), counts[folder]
 
 
 def _choose(image: str, others: dict[str, list[str]]) -> str | None:
@@ -252,8 +289,8 @@ def _read_splits(labeled: _Labeled) -> dict[str, str]:
 
 def _find_inside(folder: Source, options: ImportConfig) -> Source | None:
     tables, has_classes = find_tables(folder, options)
-    known = bool(tables or has_classes or options.label_from)
-    return None if known or recognize_label_files(folder) is None else folder
+    is_known = bool(tables) or has_classes
+    return None if find_reason(folder, options, is_known=is_known) is None else folder
 
 
 LABEL_FILES: Final = Importer(

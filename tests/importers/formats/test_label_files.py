@@ -207,3 +207,15 @@ def test_folders_of_classes_and_a_rule_come_before_files_beside_the_images(tmp_p
         progress=Silent(),
     )
     assert set(report.labels) == set("0123456789")
+
+
+def test_masks_of_pascal_voc_are_neither_classes_nor_images(tmp_path: Path) -> None:
+    root = tmp_path / "VOCdevkit" / "VOC2007"
+    in_pascal_voc(root)
+    for name in ("SegmentationClass", "SegmentationObject"):
+        put_images(root / name, 3)
+    for source in (root, tmp_path / "VOCdevkit"):
+        report = import_source(source, tmp_path / f"of_{source.name}", progress=Silent())
+        assert (report.format, total(report), report.skipped) == ("label-files", EVEN, 0)
+        paths = load_dataset(tmp_path / f"of_{source.name}").manifest.paths
+        assert all("JPEGImages/" in path for path in paths)

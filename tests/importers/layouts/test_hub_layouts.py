@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
 from cnnclf.importers import import_source
 from cnnclf.importers.pipeline import ImportReport
@@ -258,3 +259,22 @@ def test_csv_of_via_names_what_to_save_instead(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"via\.csv is CSV of VIA") as caught:
         read(table, tmp_path)
     assert "as JSON" in str(caught.value.hint)
+
+
+def test_subsets_of_cvat_are_splits_and_numbers_have_the_names_of_the_classes_file(
+    tmp_path: Path,
+) -> None:
+    put_images(tmp_path / "set", 8)
+    images = "".join(
+        f'<image name="{number}.png" subset="{"Train" if number < 4 else "Test"}">'
+        f'<tag label="{number % 2}"/></image>'
+        for number in range(8)
+    )
+    write_cvat(tmp_path / "set", images)
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    options = ImportConfig(classes_file=tmp_path / "names.txt")
+    report = import_source(
+        tmp_path / "set", tmp_path / "dataset", options=options, progress=Silent()
+    )
+    assert report.labels == ("cat", "dog")
+    assert sum(report.counts["test"].values()) == 4
