@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from cnnclf.errors import DataError
 from cnnclf.importers.formats.json_labels import JSON_LABELS, read_json
 from cnnclf.importers.formats.tables import SAMPLED, TABLE, keep_known, sample_rows
 from cnnclf.importers.importer import Importer, ImportJob, Listing, Record
+from cnnclf.importers.layouts.class_choice import ClassFolder
 from cnnclf.importers.layouts.folder_layout import find_layout
 from cnnclf.importers.layouts.folder_view import FolderView, is_image_name
 from cnnclf.importers.source import Source
@@ -105,8 +106,7 @@ def find_tables(source: Source, options: ImportConfig) -> tuple[list[TableBeside
     folder = source.require_path()
     view = FolderView(folder)
     try:
-        classes = (each.path for each in find_layout(folder, options).choice.classes)
-        has_classes = len(list(islice(filter(view.has_images_below, classes), 2))) > 1
+        has_classes = _has_classes(view, find_layout(folder, options).choice.classes)
     except DataError:  # a folder that --splits names is not there; it may be for a table
         has_classes = False
     found = _find_in(folder, source, options)
@@ -114,6 +114,17 @@ def find_tables(source: Source, options: ImportConfig) -> tuple[list[TableBeside
         notes = [folder / name for name in view.filled("") if view.holds_notes(name)]
         found = [table for place in notes for table in _find_in(place, source, options)]
     return found, has_classes
+
+
+def _has_classes(view: FolderView, classes: Iterable[ClassFolder]) -> bool:
+    """Return whether folders of two labels have images: a folder of label files is no class."""
+    labels = set()
+    for each in classes:
+        if each.label not in labels and view.has_images_below(each.path):
+            labels.add(each.label)
+        if len(labels) > 1:
+            return True
+    return False
 
 
 def _find_in(place: Path, source: Source, options: ImportConfig) -> list[TableBeside]:

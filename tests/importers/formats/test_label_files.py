@@ -102,6 +102,27 @@ def in_yolo_of_roboflow(root: Path) -> None:
     (root / "data.yaml").write_text("names: ['cat', 'dog']\nnc: 2\n")
 
 
+def in_splits_of_yolo(root: Path) -> None:
+    for split, start in (("train", 0), ("val", 6)):
+        for number in range(start, start + 6):
+            for kind in ("images", "labels"):
+                (root / kind / split).mkdir(parents=True, exist_ok=True)
+            pixels = RNG.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(root / "images" / split / f"{number}.png")
+            (root / "labels" / split / f"{number}.txt").write_text(f"{number % 2} 0 0 1 1")
+    (root / "data.yaml").write_text("names:\n- cat\n- dog\n")
+
+
+def in_splits_of_roboflow(root: Path) -> None:
+    in_splits_of_yolo(root / "old")
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (root / split).mkdir(exist_ok=True)
+            (root / "old" / kind / split).rename(root / split / kind)
+    (root / "old" / "data.yaml").rename(root / "data.yaml")
+    shutil.rmtree(root / "old")
+
+
 def in_darknet(root: Path) -> None:
     put_images(root)
     put_labels(root, ".txt", [f"{LABELS.index(label)} 0 0 1 1" for label in LABELS])
@@ -118,6 +139,8 @@ KINDS = [
     in_words,
     in_yolo,
     in_yolo_of_roboflow,
+    in_splits_of_yolo,
+    in_splits_of_roboflow,
     in_darknet,
 ]
 
