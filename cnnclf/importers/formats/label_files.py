@@ -6,7 +6,6 @@ It has the name of the image, in the same folder or in one beside it: `Annotatio
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +23,8 @@ from cnnclf.importers.layouts.split_words import is_neutral, read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.beside import find_tables
 from cnnclf.importers.tables.table_columns import name_columns
-from cnnclf.importers.walk import Walk
-from cnnclf.names import name_some
+from cnnclf.importers.walk import Walk, list_visible
+from cnnclf.names import count_of, name_some
 
 _SUFFIXES: Final = (".xml", ".json", ".txt")
 _SAMPLED: Final = 50
@@ -34,8 +33,12 @@ _MAX_BYTES: Final = 16 << 20  # labelme may put the image into its file
 _MAX_LABEL: Final = 64
 _BOX: Final = re.compile(r"(\d+)(?:\s+-?\d*\.?\d+(?:[eE]-?\d+)?){4,}")  # of YOLO, or a polygon
 _CLASS_LISTS: Final = ("classes.txt", "obj.names", "predefined_classes.txt")
-_NAMES: Final = re.compile(r"^names:\s*(\[[^]]*\]|(?:\n(?:\s+.*|-.*))+)", re.MULTILINE)  # data.yaml
+_NAMES: Final = re.compile(  # of data.yaml
+    r"^names:[ \t]*(\[[^]]*\]|(?:\n(?:[ \t]+\S.*|-.*))+)", re.MULTILINE
+)
 _IMAGE_SETS: Final = "/ImageSets/Main/"
+_VOC_FOLDERS: Final = ("JPEGImages", "Annotations")
+_YEARS: Final = 20  # of Pascal VOC in one folder
 
 
 class _UnreadableError(Exception):
@@ -44,10 +47,18 @@ class _UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class _Labeled:
-    """The images of a folder, each with the file of its label, and lists of Pascal VOC."""
+    """The images of a folder.
+
+    Args:
+        source: The folder.
+        files: The file of the label of each image, if there is one.
+        masks: What belongs to an image in another folder.
+        sets: The lists of splits of Pascal VOC.
+    """
 
     source: Path
     files: dict[str, str | None]
+    masks: dict[str, str]
     sets: tuple[str, ...]
 
     def sample(self) -> list[str]:
@@ -126,6 +137,13 @@ def read_label_files(given: Source, job: ImportJob) -> Listing:
     )
     if numbers and not names:
         listing.warnings.append("the labels are numbers: --classes-file FILE names the classes")
+    if masks := labeled.masks:
+        first = next(iter(masks))
+        listing.remarks.append(
+            f"{count_of(len(masks), 'image')} not used, such as {first}: a mask of {masks[first]}"
+        )
+    reasons = {mask: f"its label is that of {image}" for mask, image in masks.items()}
+    listing.unneeded.extend(reasons.items())
     for image, reason in unreadable:
         listing.lose(image, reason)
     return listing
@@ -133,25 +151,20 @@ def read_label_files(given: Source, job: ImportJob) -> Listing:
 
 def _has_label_files(source: Path) -> bool:
     """Return whether any folder, of those that are looked at, has files that may be labels."""
-    view = FolderView(source)
-    return any(
-        file.casefold().endswith(_SUFFIXES) for here in _glance(view) for file in view.files(here)
-    )
+    view, waiting = FolderView(source), [""]
+    for _ in range(_MAX_FOLDERS):
+        if not waiting:
+            break
+        here = waiting.pop()
+        if any(file.casefold().endswith(_SUFFIXES) for file in view.files(here)):
+            return True
+        waiting += view.filled(here)
+    return False
 
 
 def _is_pascal_voc(source: Path) -> bool:
-    view = FolderView(source)
-    return any({"JPEGImages", "Annotations"} <= set(view.names(here)) for here in _glance(view))
-
-
-def _glance(view: FolderView) -> Iterator[str]:
-    """Yield the first folders."""
-    waiting = [""]
-    for _ in range(_MAX_FOLDERS):
-        if waiting:
-            here = waiting.pop()
-            yield here
-            waiting += view.filled(here)
+    places = [source, *list_visible(source)[:_YEARS]]
+    return any(all((each / name).is_dir() for name in _VOC_FOLDERS) for each in places)
 
 
 def _find_files(source: Path) -> _Labeled:
@@ -162,18 +175,28 @@ def _find_files(source: Path) -> _Labeled:
         elif path.casefold().endswith(_SUFFIXES):
             others[name_of(path).rpartition(".")[0]].append(path)
     sets = [path for split in SPLITS for path in others[split] if _IMAGE_SETS in f"/{path}"]
-    files = {image: _choose(image, others) for image in images}
-    return _Labeled(source, _leave_masks_out(files), tuple(sets))
+    folders = set(map(parent_of, images))
+    files = {image: _choose(image, others, folders) for image in images}
+    masks = _find_masks(files)
+    files = {image: file for image, file in files.items() if image not in masks}
+    return _Labeled(source, files, masks, tuple(sets))
 
 
-def _leave_masks_out(files: dict[str, str | None]) -> dict[str, str | None]:
-    """Keep one image for each file: in a folder named like one of images, or the fullest one."""
+def _find_masks(files: dict[str, str | None]) -> dict[str, str]:
+    """Return what has the label of an image in a folder named like one of images, or a fuller one.
+
+    Images beside each other may share a file.
+    """
     counts = Counter(map(parent_of, files))
     best: dict[str, str] = {}
     for image, file in files.items():
         if file:
             best[file] = max(best.get(file, image), image, key=lambda each: _rank(each, counts))
-    return {image: file for image, file in files.items() if not file or best[file] == image}
+    return {
+        image: best[file]
+        for image, file in files.items()
+        if file and parent_of(best[file]) != parent_of(image)
+    }
 
 
 def _rank(image: str, counts: Counter[str]) -> tuple[bool, int]:
@@ -181,14 +204,17 @@ def _rank(image: str, counts: Counter[str]) -> tuple[bool, int]:
     return is_neutral(name_of(folder)), counts[folder]
 
 
-def _choose(image: str, others: dict[str, list[str]]) -> str | None:
-    """Return the file of an image: beside it, or where one folder of its path is another one."""
+def _choose(image: str, others: dict[str, list[str]], of_images: set[str]) -> str | None:
+    """Return the file of an image: beside it, or where one folder of its path is another one.
+
+    That one has no images: valid/1.txt is not the file of train/1.jpg.
+    """
     name, folders = name_of(image), parent_of(image).split("/")
     found = others.get(name.rpartition(".")[0], []) + others.get(name, [])
 
     def differ(file: str) -> int:
         above = parent_of(file).split("/")
-        if len(above) != len(folders):
+        if len(above) != len(folders) or (above != folders and parent_of(file) in of_images):
             return 2
         return sum(one != other for one, other in zip(above, folders, strict=True))
 

@@ -6,6 +6,7 @@ first used in a precision on a type of processor, its logits are compared with t
 
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,7 +102,9 @@ class EngineOpener:
         converted = cache.find(key)
         if converted is not None:
             return converted
-        conversion = f"{key.name}.{os.environ.get('KERAS_BACKEND') or 'tensorflow'}"
+        # OpenVINO reads docstrings, which -OO removes: that says nothing of the model
+        bare = "-OO" if sys.flags.optimize > 1 else ""
+        conversion = f"{key.name}.{os.environ.get('KERAS_BACKEND') or 'tensorflow'}{bare}"
         refusal = cache.read_verdict(conversion)
         if refusal is not None:
             raise NotConvertedError(str(refusal["problem"]), "use --engine keras")

@@ -239,6 +239,31 @@ def test_masks_of_pascal_voc_are_neither_classes_nor_images(tmp_path: Path) -> N
         put_images(root / name, 3)
     for source in (root, tmp_path / "VOCdevkit"):
         report = import_source(source, tmp_path / f"of_{source.name}", progress=Silent())
-        assert (report.format, total(report), report.skipped) == ("label-files", EVEN, 0)
+        assert (report.format, total(report), report.failed) == ("label-files", EVEN, 0)
+        assert report.skipped == 6  # each mask is named
         paths = load_dataset(tmp_path / f"of_{source.name}").manifest.paths
         assert all("JPEGImages/" in path for path in paths)
+
+
+def test_a_file_is_not_that_of_the_same_name_in_another_split(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        in_labelimg(tmp_path / "set" / split)
+    (tmp_path / "set" / "train" / "3.xml").unlink()
+    report = read(tmp_path / "set", tmp_path)
+    assert (report.images, report.skipped) == (2 * COUNT - 1, 1)
+    rows = (tmp_path / "dataset" / "skipped.csv").read_text()
+    assert "train/3.png,an image without a label" in rows
+
+
+def test_images_beside_each_other_may_share_a_file_and_masks_are_named(tmp_path: Path) -> None:
+    in_words(tmp_path / "set" / "images")
+    put_images(tmp_path / "set" / "images" / "more", 1)
+    (tmp_path / "set" / "images" / "more" / "0.png").rename(tmp_path / "set" / "images" / "0.bmp")
+    (tmp_path / "set" / "images" / "more").rmdir()
+    assert total(read(tmp_path / "set", tmp_path)) == {"cat": 7, "dog": 6}
+    in_pascal_voc(tmp_path / "voc")
+    put_images(tmp_path / "voc" / "SegmentationClass", 2)
+    report = import_source(tmp_path / "voc", tmp_path / "of_voc", progress=Silent())
+    assert (report.images, report.skipped) == (COUNT, 2)
+    rows = (tmp_path / "of_voc" / "skipped.csv").read_text()
+    assert "SegmentationClass/1.png,its label is that of JPEGImages/1.png" in rows

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -346,7 +347,7 @@ def test_an_engine_that_disagrees_is_rejected_with_the_figure_and_the_next_is_us
     assert "using OpenVINO in float32 instead" in warning
 
 
-def test_a_refusal_is_remembered(fresh: Path, broken: Any, no_keras: None, used: Path) -> None:
+def test_a_refusal_is_remembered(fresh: Path, broken: Any, used: Path, no_keras: None) -> None:
     broken("open_broken")
     form = find_form(used / "engine-cache")
     theirs = form.with_name(form.name.replace("openvino", "broken"))
@@ -372,6 +373,19 @@ def test_what_cannot_be_converted_is_remembered_too(
     monkeypatch.setattr(KerasLoader, "load", lambda _: pytest.fail("Keras was asked for"))
     _, again = load(used, "broken")
     assert again.warnings == progress.warnings
+
+
+def test_what_python_cannot_convert_without_docstrings_is_tried_again_with_them(
+    fresh: Path, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(converter="refuse_to_convert")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_opening, "sys", SimpleNamespace(flags=SimpleNamespace(optimize=2)))
+        assert load(fresh, "broken")[0].engine.name == "openvino"
+    assert len(list(fresh.glob("engine-cache/broken-*.tensorflow-OO.json"))) == 1
+    assert not list(fresh.glob("engine-cache/broken-*.tensorflow.json"))
+    broken()
+    assert "no such layer" not in load(fresh, "broken")[1].warnings[0]  # it was converted
 
 
 def test_what_cannot_be_converted_is_not_tried_in_another_precision(
