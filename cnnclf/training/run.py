@@ -259,15 +259,19 @@ def judge_best(work: Work[Any]) -> Calibration | None:
     The temperature goes into the bundle; the logits stay in `work.verdict`.
 
     Returns:
-        What was fitted; None if val has too few images for that.
-
-    Raises:
-        DataError: None of the val images can be decoded.
+        What was fitted; None if val has too few images for that, or if none of them can be decoded,
+        which a warning says.
     """
     if not len(work.rows["val"]):
         return None
     best = work.run.find_checkpoint("best")
-    work.verdict = work.verdict or work.judge(best)
+    try:
+        work.verdict = work.verdict or work.judge(best)
+    except DataError as error:  # the network is trained all the same
+        work.progress.warn(
+            f"calibration skipped: {error.message}; probabilities stay as the network gives them"
+        )
+        return None
     found = calibrate(best, work.verdict)
     if found is None:
         work.progress.note(

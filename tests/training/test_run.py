@@ -136,6 +136,30 @@ def test_a_run_whose_test_images_are_lost_finishes_and_can_be_evaluated_later(
     assert (later.n, later.split) == (len(files), "test")
 
 
+def test_a_run_whose_val_images_are_lost_in_the_end_finishes_uncalibrated(
+    shapes: Dataset, train_tiny: Train, tmp_path: Path
+) -> None:
+    files = [shapes.file(row) for row in shapes.manifest.select("val").tolist()]
+
+    def move_away(row: EpochRow, _best: bool) -> None:
+        for at, file in enumerate(files if row.epoch == 2 else ()):
+            file.rename(tmp_path / str(at))
+
+    place, options = tmp_path / "run", {"training.epochs": 2, "data.cache": "none"}
+    try:
+        result = train_tiny(place, listeners=[move_away], **options)
+    finally:
+        for at, file in enumerate(files):
+            (tmp_path / str(at)).rename(file)
+    run = open_run(place)
+    assert (run.status(), result.failed) == ("finished", len(files))
+    assert result.report is not None
+    assert result.report.split == "test"
+    log = run.log.read_text("utf-8")
+    assert "calibration skipped: none of the val images" in log
+    assert "calibration" not in run.read_record()
+
+
 def test_a_pruned_run_is_not_tested_and_can_be_resumed(train_tiny: Train, tmp_path: Path) -> None:
     pruned = train_tiny(tmp_path / "run", listeners=[ask(StopRequest.PRUNE, 1)])
     run = open_run(tmp_path / "run")
