@@ -379,7 +379,12 @@ def run_search(
     result = Search(directory, request, progress, ray=ray, track=track).run()
     write_result(result)
     if dataset is not None:
-        test = evaluate_trial(result.run, dataset, split="test", progress=progress)
+        try:
+            test = evaluate_trial(result.run, dataset, split="test", progress=progress)
+        except DataError as error:  # the images are lost, the search is not
+            again = shlex.join(["cnnclf", "tune", "--resume", str(directory), "--final"])
+            error.add_note(f"the search is finished: {again} only evaluates its winner")
+            raise
         result = replace(result, test=test)
         write_result(result)
     return result

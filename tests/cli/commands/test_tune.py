@@ -5,7 +5,7 @@ import pytest
 
 from cnnclf.cli.commands import tune
 from cnnclf.config import ImportConfig
-from cnnclf.errors import RunError
+from cnnclf.errors import DataError, RunError
 from cnnclf.files import read_json
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import TrainPlan
@@ -219,6 +219,15 @@ def test_final_is_refused_without_a_test_split_and_loses_no_result(
     assert cli("tune", dataset, *words, "--final").code == 4
     assert player.epochs > 0
     assert read_json(directory / "result.json")["test"] is None
+
+    def lose(*_: object, **__: object) -> str:
+        raise DataError("none of the 4 images in the test split can be decoded")
+
+    monkeypatch.setattr(search, "evaluate_trial", lose)
+    lost = cli("tune", "--resume", directory, "--final")
+    assert lost.code == 3
+    again = f"cnnclf tune --resume {directory} --final only evaluates its winner"
+    assert again in " ".join(lost.stderr.split())
 
 
 @pytest.mark.parametrize(
