@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from cnnclf.api.arguments import Logged, Settings, StrPath, open_data, resolve
 from cnnclf.config import CheckConfig, ImportConfig
 from cnnclf.progress import Progress
+from cnnclf.runtime import keeping_policy
 
 if TYPE_CHECKING:
     from cnnclf.data.manifest import Dataset
@@ -70,6 +71,7 @@ def load_dataset(directory: StrPath) -> "Dataset":
     return load(Path(directory))
 
 
+@keeping_policy()
 def check(
     dataset: "Dataset | StrPath",
     config: CheckConfig | Settings | None = None,

@@ -103,6 +103,7 @@ def explain(
     return list(explain_images(context, found, request=request))
 
 
+@keeping_policy()
 def describe(
     model: StrPath | None = None,
     config: TrainConfig | Settings | None = None,
@@ -152,6 +153,7 @@ def describe(
     )
 
 
+@keeping_policy()
 def convolve(
     image: "StrPath | npt.NDArray[np.uint8]",
     config: ConvolveConfig | Settings | None = None,

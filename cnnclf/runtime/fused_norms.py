@@ -6,6 +6,7 @@ time, in bfloat16 an eighth, forward and backward. Frozen, it only scales and sh
 the convolution before it, as other weights and a bias of that do. See docs/benchmarks.md, B19.
 """
 
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def fuse_norms(model: "keras.Model") -> None:
         if isinstance(layer, keras.Model):
             fuse_norms(layer)
         elif type(layer) is keras.layers.BatchNormalization and _is_over_channels(layer):
-            convolution = _find_convolution(layer)
+            convolution = _find_convolution(layer, {id(each) for each in model.outputs})
             if convolution is not None:
                 convolution.call = partial(_convolve, convolution, layer)
                 layer.call = partial(_pass_on, layer)
@@ -56,8 +57,13 @@ def _is_fusible(layer: Any) -> bool:
     )
 
 
-def _find_convolution(norm: Any) -> Any:
-    """Return the convolution whose results only this frozen layer uses, in float32; or None."""
+def _find_convolution(norm: Any, outputs: AbstractSet[int]) -> Any:
+    """Return the convolution whose results only this frozen layer uses, in float32; or None.
+
+    Args:
+        norm: The layer.
+        outputs: Identities of what the network returns.
+    """
     import keras
 
     # Keras has no public names for the edges of its graph
@@ -67,6 +73,7 @@ def _find_convolution(norm: Any) -> Any:
         return None
     layer = before.pop()
     is_alone = all(node.operation is norm for node in layer._outbound_nodes)  # noqa: SLF001
+    is_alone = is_alone and outputs.isdisjoint(map(id, inputs))
     is_plain = (
         type(layer) in {keras.layers.Conv2D, keras.layers.DepthwiseConv2D}
         and layer.data_format == "channels_last"

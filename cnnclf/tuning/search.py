@@ -383,7 +383,7 @@ def run_search(
             test = evaluate_trial(result.run, dataset, split="test", progress=progress)
         except DataError as error:  # the images are lost, the search is not
             again = shlex.join(["cnnclf", "tune", "--resume", str(directory), "--final"])
-            error.add_note(f"the search is finished: {again} only evaluates its winner")
+            error.add_note(f"the search is finished; once they are back, test its winner: {again}")
             raise
         result = replace(result, test=test)
         write_result(result)

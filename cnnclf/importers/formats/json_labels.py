@@ -56,14 +56,14 @@ def read_json(source: Path, job: ImportJob) -> Listing:
 
 def _read_via(document: Any) -> list[dict[str, Any]]:
     """Return the attributes of each file, and of each region of it, in a document of VIA."""
-    files = document.get("_via_img_metadata", document) if isinstance(document, dict) else {}
-    are_files = all(isinstance(file, dict) and "regions" in file for file in files.values())
-    if not files or not are_files:
+    found = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
+    files = list(found.values()) if isinstance(found, dict) else []
+    if not all(isinstance(file, dict) and "regions" in file for file in files):
         return []
     rows = []
-    for file in files.values():
+    for file in files:
         regions = file["regions"]
-        regions = list(regions.values()) if isinstance(regions, dict) else regions
+        regions = list(regions.values()) if isinstance(regions, dict) else regions or []
         own = {"filename": file.get("filename")} | _attributes(file.get("file_attributes"))
         inner = [each.get("region_attributes") for each in regions if isinstance(each, dict)]
         rows += [own | _attributes(each) for each in inner] or [own]

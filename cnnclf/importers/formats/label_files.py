@@ -122,10 +122,9 @@ def read_label_files(given: Source, job: ImportJob) -> Listing:
             f"{source} holds no image with a label in a file of its name",
             "give 1.jpg its label in 1.txt, 1.xml or 1.json, in its folder or in one beside it",
         )
-    names = job.read_classes() or _read_class_names(source)
-    if names:
-        pairs = name_numbers(pairs, names)
-    numbers = any(label.isdecimal() for labels in pairs.values() for label in labels)
+    is_named = job.options.classes_file is not None  # then list_pairs names the numbers
+    pairs = pairs if is_named else name_numbers(pairs, _read_class_names(source))
+    has_numbers = any(label.isdecimal() for labels in pairs.values() for label in labels)
     kinds = sorted({Path(file).suffix for file in labeled.files.values() if file})
     listing = list_pairs(
         source,
@@ -135,7 +134,7 @@ def read_label_files(given: Source, job: ImportJob) -> Listing:
         job=job,
         splits=_read_splits(labeled),
     )
-    if numbers and not names:
+    if has_numbers and not is_named:
         listing.warnings.append("the labels are numbers: --classes-file FILE names the classes")
     if masks := labeled.masks:
         first = next(iter(masks))

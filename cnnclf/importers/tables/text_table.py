@@ -203,10 +203,10 @@ def _read_json(path: Path, file: TextIO) -> Iterator[tuple[int, TableRow]]:
         except ValueError as error:
             yield number, f"is not JSON: {error}"
             continue
-        yield number, flatten(row) if isinstance(row, dict) else "is not a JSON object"
+        yield number, _flatten(row) if isinstance(row, dict) else "is not a JSON object"
 
 
-def flatten(row: dict[str, Any]) -> dict[str, Any]:
+def _flatten(row: dict[str, Any]) -> dict[str, Any]:
     """Add what the objects in a row hold, under the last words of their keys.
 
     So labeling services write labels: {"label-metadata": {"class-name": "cat"}}. Keys of the row

@@ -224,10 +224,12 @@ def test_final_is_refused_without_a_test_split_and_loses_no_result(
         raise DataError("none of the 4 images in the test split can be decoded")
 
     monkeypatch.setattr(search, "evaluate_trial", lose)
+    trained = player.epochs
     lost = cli("tune", "--resume", directory, "--final")
     assert lost.code == 3
-    again = f"cnnclf tune --resume {directory} --final only evaluates its winner"
+    again = f"once they are back, test its winner: cnnclf tune --resume {directory} --final"
     assert again in " ".join(lost.stderr.split())
+    assert player.epochs == trained
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,19 @@ def test_annotations_of_via(tmp_path: Path, kind: str, *, is_project: bool) -> N
     assert read_labels(tmp_path / "set", tmp_path) == ("json", 6, ("cat", "dog"), 0)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [{"_via_img_metadata": []}, {"_via_img_metadata": {"a": 1}}, {"a": {"regions": None}}, {}],
+)
+def test_what_only_begins_like_a_document_of_via_is_refused(
+    tmp_path: Path, document: object
+) -> None:
+    put_images(tmp_path / "set", 2)
+    (tmp_path / "set" / "via.json").write_text(json.dumps(document))
+    with pytest.raises(DataError):
+        read(tmp_path / "set" / "via.json", tmp_path)
+
+
 def test_csv_of_via_names_what_to_save_instead(tmp_path: Path) -> None:
     put_images(tmp_path / "set", 2)
     table = tmp_path / "set" / "via.csv"
