@@ -86,6 +86,24 @@ def test_training_on_a_source_with_a_closed_folder_plans(
     assert (result.code, DENIED in result.stderr) == (ExitCode.OK, True)
 
 
+def test_a_closed_label_file_loses_its_image(
+    cli: Cli, photos: Path, tmp_path: Path, close_folder: Close
+) -> None:
+    source = tmp_path / "source"
+    for split in ("train", "test"):
+        (source / split).mkdir(parents=True)
+        for image in photos.glob("[ox]/*.jpg"):
+            name = f"{split}_{image.parent.name}{image.name}"
+            shutil.copy(image, source / split / name)
+            (source / split / name).with_suffix(".txt").write_text(image.parent.name)
+    closed = min((source / "train").glob("*.txt"))
+    close_folder(closed)
+    result = cli("import", source, "--out", tmp_path / "ds", "--json")
+    assert result.code == ExitCode.SOME_FAILED
+    assert json.loads(result.stdout)["images"] == 15
+    assert f"train/{closed.name}" in (tmp_path / "ds" / "skipped.csv").read_text()
+
+
 @pytest.mark.parametrize("options", [["--out", "runs/one"], []])
 def test_a_run_that_cannot_be_written_is_refused_before_anything_starts(
     cli: Cli, photos: Path, tmp_path: Path, close_folder: Close, options: list[str]

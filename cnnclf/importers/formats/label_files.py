@@ -37,7 +37,7 @@ _NAMES: Final = re.compile(  # of data.yaml
     r"^names:[ \t]*(\[[^]]*\]|(?:\n(?:[ \t]+\S.*|-.*))+)", re.MULTILINE
 )
 _IMAGE_SETS: Final = "/ImageSets/Main/"
-_VOC_FOLDERS: Final = ("JPEGImages", "Annotations")
+_VOC_FOLDERS: Final = {"JPEGImages", "Annotations"}
 _YEARS: Final = 20  # of Pascal VOC in one folder
 
 
@@ -163,7 +163,7 @@ def _has_label_files(source: Path) -> bool:
 
 def _is_pascal_voc(source: Path) -> bool:
     places = [source, *list_visible(source)[:_YEARS]]
-    return any(all((each / name).is_dir() for name in _VOC_FOLDERS) for each in places)
+    return any({path.name for path in list_visible(each)} >= _VOC_FOLDERS for each in places)
 
 
 def _find_files(source: Path) -> _Labeled:
@@ -278,7 +278,7 @@ def _read_class_names(source: Path) -> tuple[str, ...]:
     """
     for name in _CLASS_LISTS:
         for folder in (source, source / "labels"):
-            if (folder / name).is_file():
+            if folder / name in list_visible(folder):
                 return read_classes_file(folder / name)
     try:
         found = _NAMES.search(read_bytes(source / "data.yaml").decode())

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -41,14 +42,23 @@ def find_label_list(view: FolderView, path: str, *, split: str = "") -> LabelLis
     folder = path if view.has_images(path) else folders[0] if len(folders) == 1 else None
     if folder is None or view.filled(folder):
         return None
-    for table in view.files(path):
-        if table.casefold().endswith(LIST_SUFFIXES):
-            rows = [row for row, _ in zip(_read(view.source / table), range(_ROWS), strict=False)]
-            named = [name for _, name, _ in rows if is_image_name(name)]
-            held = sum((view.source / folder / name).is_file() for name in named)
-            if held > len(rows) / 2:
+    tables = [file for file in view.files(path) if file.casefold().endswith(LIST_SUFFIXES)]
+    for table in tables:
+        try:
+            if _lists(view.source / table, view.source / folder):
                 return LabelList(folder, table, split)
+        except PermissionError:
+            if len(tables) == 1:
+                raise
+            # Of many, it may be the label of one image, which is then named.
     return None
+
+
+def _lists(table: Path, folder: Path) -> bool:
+    """Return whether the first rows name mostly images of the folder."""
+    rows = list(islice(_read(table), _ROWS))
+    named = [name for _, name, _ in rows if is_image_name(name)]
+    return sum((folder / name).is_file() for name in named) > len(rows) / 2
 
 
 def read_label_list(source: Path, found: LabelList) -> Iterator[Record]:
