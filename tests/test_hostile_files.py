@@ -42,7 +42,7 @@ from cnnclf.runs.run_names import STATE_FILE
 from cnnclf.runs.run_opening import create_run
 from cnnclf.training.epochs import EpochRow
 from cnnclf.training.fitting.margins import read_margins
-from cnnclf.training.fitting.state import TrainingState, load_state, save_state
+from cnnclf.training.fitting.state import Snapshot, TrainingState, load_state, save_state
 from cnnclf.training.phases import find_stage
 from cnnclf.training.recording import read_epochs
 
@@ -461,7 +461,7 @@ def test_damaged_training_states_are_no_bug(tmp_path: Path) -> None:
     )
     net = SimpleNamespace(weights=[], variables=[])
     optimizer = SimpleNamespace(variables=[])
-    save_state(run.last, state, net=net, optimizer=optimizer)
+    save_state(run.last, Snapshot.of(state, net=net, optimizer=optimizer))
     assert load_state(run.last, net=net, optimizer=optimizer).history == [row]
 
     def read() -> None:

@@ -28,7 +28,7 @@ from cnnclf.training.fitting import judging
 from cnnclf.training.fitting.callbacks import Conductor
 from cnnclf.training.fitting.fit import Phase, build_loss
 from cnnclf.training.fitting.judging import Verdict
-from cnnclf.training.fitting.state import TrainingState, save_state
+from cnnclf.training.fitting.state import Snapshot, save_state
 from cnnclf.training.frozen.features import FeatureBatches, Features
 from cnnclf.training.run import TrainResult
 from tests.training.tiny_finetune import TINY, build_tiny, tune_tiny
@@ -355,10 +355,10 @@ def test_resuming_equals_never_having_stopped(
             raise KeyboardInterrupt
         return judge(checkpoint, *arguments, **options)
 
-    def save_or_stop(directory: Path, state: TrainingState, **options: Any) -> None:
-        if what == "saving" and state.epoch == int(number):
+    def save_or_stop(directory: Path, snapshot: Snapshot) -> None:
+        if what == "saving" and snapshot.state.epoch == int(number):
             raise KeyboardInterrupt  # between the best checkpoint and the last
-        save_state(directory, state, **options)
+        save_state(directory, snapshot)
 
     monkeypatch.setattr("cnnclf.training.work.judge_checkpoint", judge_or_stop)
     with monkeypatch.context() as patch:

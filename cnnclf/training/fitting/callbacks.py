@@ -29,16 +29,14 @@ class FitHooks:
     """What a conductor calls.
 
     Args:
-        save_best: Writes the best checkpoint.
-        save_last: Writes the last checkpoint, with the training state.
+        save: Writes the last checkpoint, with the training state, and, if `is_best`, the best.
         finish: Writes every checkpoint that waits, because the phase ends.
         on_epoch: Receives each epoch and whether it is the best so far; may ask to stop.
         task: Progress, in images.
         check_interrupt: Raises KeyboardInterrupt if one was lost.
     """
 
-    save_best: Callable[[], None]
-    save_last: Callable[[], None]
+    save: Callable[..., None]
     finish: Callable[[], None]
     on_epoch: EpochListener
     task: Task
@@ -198,10 +196,7 @@ class Conductor:
             state.reduce_on_plateau(max(1, self.patience // 3))
         if self.perfect_loss:
             state.count_perfect(self.perfect_loss + self._penalty)
-        # best first: whatever is lost between the two, resuming never loses a better best
-        if is_best:
-            self.hooks.save_best()
-        self.hooks.save_last()
+        self.hooks.save(is_best=is_best)
         # of a phase that keeps its last epoch, no other one is announced as the best
         state.stopped = self.hooks.on_epoch(row, is_best and not self.phase.keeps_last)
         if self.is_done:

@@ -10,7 +10,7 @@ from cnnclf.files import atomic_directory
 from cnnclf.inference.bundles import save_bundle
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.optimizers import WeightAverage
-from cnnclf.training.fitting.state import TrainingState, save_state
+from cnnclf.training.fitting.state import Snapshot, TrainingState, save_state
 
 if TYPE_CHECKING:
     import keras
@@ -29,14 +29,19 @@ class BundleContent:
     dataset: dict[str, str]
 
 
+# All weights: the moving averages of batch normalization belong to an epoch, too.
+_Best = tuple[int, list[Any]]  # the epoch, and its weights
+_Last = tuple[Snapshot, list[Any]]
+
+
 @dataclass(eq=False)
 class Checkpoints:
     """Writes the best and the last checkpoint, at most once per `every_s` seconds.
 
-    Less often where writing would take more than a twentieth of the time; an interruption then
-    costs the epochs since, a minute of them at most. A best epoch that is not written yet is kept
-    in memory, and always written before a last checkpoint that includes it: after any interruption,
-    resuming never loses a better best.
+    Less often where writing would take more than a twentieth of the time; a kill then costs the
+    epochs since, a minute of them at most. What is not written yet is kept in memory, for
+    interruptions and errors. The best is written before a last checkpoint that includes it: however
+    training ended, resuming never loses a better best.
     """
 
     net: "keras.Model"
@@ -49,65 +54,57 @@ class Checkpoints:
     average: WeightAverage
     every_s: float
     _written: float = field(default_factory=time.perf_counter, init=False)
-    _best_s: float = field(default=0.0, init=False)
     _took_s: float = field(default=0.0, init=False)
-    _best: tuple[int, list[Any]] | None = field(default=None, init=False)
-    _is_last_written: bool = field(default=True, init=False)
+    _kept: tuple[_Best | None, _Last | None] = field(default=(None, None), init=False)
 
-    def save_best(self) -> None:
-        """Write the network as the best, or keep its weights until it is due."""
-        if self._is_due():
-            self._best = None
-            began = time.perf_counter()
-            with self.average.in_net(), atomic_directory(self.run.best) as directory:
-                _save(directory, self.net, self.content, self.state.epoch)
-            self._best_s = time.perf_counter() - began
-            return
-        with self.average.in_net():
-            self._best = self.state.epoch, self._read_weights()
-
-    def save_last(self) -> None:
-        """Write the network as the last, with what resuming needs, if it is due."""
-        self._is_last_written = self._is_due()
-        if self._is_last_written:
-            began = time.perf_counter()
-            self.write_best()
-            self._write_last()
-            self._written = time.perf_counter()
-            self._took_s = self._best_s + self._written - began
-            self._best_s = 0.0
-
-    def write_best(self, *, continues: bool = True) -> None:
-        """Write the best that is kept in memory, if there is one.
+    def save(self, *, is_best: bool) -> None:
+        """Keep the network after an epoch in memory, and write what is kept if it is due.
 
         Args:
-            continues: Whether the weights are needed as they are.
+            is_best: Whether it is the best so far.
         """
-        if self._best is None:
-            return
-        epoch, best = self._best
-        self._best = None
-        held = self._read_weights() if continues else best
-        self._assign(best)
-        with atomic_directory(self.run.best) as directory:
-            _save(directory, self.net, self.content, epoch)
-        self._assign(held)
+        best, _ = self._kept
+        if is_best:
+            with self.average.in_net():
+                best = self.state.epoch, self._read_weights()
+        snapshot = Snapshot.of(self.state, net=self.trained, optimizer=self.trainer.optimizer)
+        # both at once: an interruption finds what belongs together
+        self._kept = best, (snapshot, self._read_weights())
+        wait_s = max(self.every_s, min(_MAX_WAIT_S, self._took_s / _MAX_SHARE))
+        if time.perf_counter() - self._written >= wait_s:
+            self.write()
 
     def finish(self) -> None:
-        """Write what is not written yet of the phase's last epoch, which has just ended.
+        """Write what is not written yet of the phase's last epoch, which has just ended."""
+        if self.state.stopped is not None:  # a resumed run must not train any further
+            self.save(is_best=False)
+        self.write()
 
-        Not later than that: after it, Keras replaces weights by their averages.
+    def write(self) -> None:
+        """Write what is kept, from which the network has its weights then, those of the last.
+
+        After an interruption, too, when the weights are those within an epoch, or of validation.
         """
-        self.write_best()
-        if not self._is_last_written or self.state.stopped is not None:
-            self._write_last()  # a run that is resumed must not train any further
-
-    def _is_due(self) -> bool:
-        wait_s = max(self.every_s, min(_MAX_WAIT_S, self._took_s / _MAX_SHARE))
-        return time.perf_counter() - self._written >= wait_s
+        best, last = self._kept
+        if last is None:
+            return
+        began = time.perf_counter()
+        if best is not None:
+            epoch, weights = best
+            self._assign(weights)
+            with atomic_directory(self.run.best) as directory:
+                _save(directory, self.net, self.content, epoch)
+            self._kept = None, last
+        snapshot, weights = last
+        self._assign(weights)
+        with atomic_directory(self.run.last) as directory:
+            _save(directory, self.net, self.content, snapshot.state.epoch)
+            save_state(directory, snapshot)
+        self._kept = None, None
+        self._written = time.perf_counter()
+        self._took_s = self._written - began
 
     def _read_weights(self) -> list[Any]:
-        # all of them: the moving averages of batch normalization belong to the epoch, too
         import keras
 
         return [np.array(keras.ops.convert_to_numpy(each)) for each in self.trainer.weights]
@@ -115,11 +112,6 @@ class Checkpoints:
     def _assign(self, values: list[Any]) -> None:
         for weight, value in zip(self.trainer.weights, values, strict=True):
             weight.assign(value)
-
-    def _write_last(self) -> None:
-        with atomic_directory(self.run.last) as directory:
-            _save(directory, self.net, self.content, self.state.epoch)
-            save_state(directory, self.state, net=self.trained, optimizer=self.trainer.optimizer)
 
 
 def _save(directory: Any, net: "keras.Model", content: BundleContent, epoch: int) -> None:

@@ -152,8 +152,7 @@ def fit_phase(
             batches=batches,
             val_images=0 if val_batches is None else val_batches.count,
             hooks=FitHooks(
-                save_best=checkpoints.save_best,
-                save_last=checkpoints.save_last,
+                save=checkpoints.save,
                 finish=checkpoints.finish,
                 on_epoch=on_epoch,
                 task=task,
@@ -182,8 +181,8 @@ def fit_phase(
                     epochs=epochs,
                     callbacks=callbacks,
                 )
-        finally:  # the best epoch is not lost, whatever ended this
-            checkpoints.write_best(continues=False)
+        finally:  # no epoch is lost, whatever ended this
+            checkpoints.write()
     if tracer is not None and state.seconds:
         progress.note(tracer.finish(state))
     if conductor.ending is not None:

@@ -5,7 +5,7 @@ optimizer, the states of random generators inside the network (dropout), and the
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -177,34 +177,48 @@ class TrainingState:
             self.plateau_wait = 0
 
 
-def save_state(
-    directory: Path,
-    state: TrainingState,
-    *,
-    net: "keras.Model",
-    optimizer: "keras.Optimizer",
-) -> None:
-    """Write the state and the variables of the optimizer and the random generators.
+@dataclass(frozen=True)
+class Snapshot:
+    """What resuming needs besides the weights, as it was after an epoch.
 
     Args:
-        directory: The checkpoint being written.
         state: Epochs, scores and history.
-        net: The network; only the states of its random generators are written.
-        optimizer: All of its variables are written.
+        arrays: The variables of the optimizer and of the random generators.
     """
+
+    state: TrainingState
+    arrays: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, state: TrainingState, *, net: "keras.Model", optimizer: "keras.Optimizer"
+    ) -> "Snapshot":
+        """Copy the state of training.
+
+        Args:
+            state: Epochs, scores and history.
+            net: The network; only the states of its random generators are copied.
+            optimizer: All of its variables are copied.
+        """
+        import keras
+
+        kinds = {"optimizer": optimizer.variables, "generator": _generators(net)}
+        arrays = {
+            f"{kind}_{index}": np.array(keras.ops.convert_to_numpy(variable))
+            for kind, variables in kinds.items()
+            for index, variable in enumerate(variables)
+        }
+        held = replace(state, history=[*state.history], endings=[*state.endings])
+        return cls(held, arrays)
+
+
+def save_state(directory: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot into a checkpoint that is being written."""
     import keras
 
-    arrays = {
-        f"optimizer_{index}": keras.ops.convert_to_numpy(variable)
-        for index, variable in enumerate(optimizer.variables)
-    }
-    arrays |= {
-        f"generator_{index}": keras.ops.convert_to_numpy(variable)
-        for index, variable in enumerate(_generators(net))
-    }
     with (directory / OPTIMIZER_FILE).open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    content = asdict(state) | {"keras_backend": keras.config.backend()}
+        np.savez(file, allow_pickle=False, **snapshot.arrays)
+    content = asdict(snapshot.state) | {"keras_backend": keras.config.backend()}
     write_json_atomic(directory / STATE_FILE, content)
 
 

@@ -101,8 +101,7 @@ def conduct(
         batches=steps,
         val_images=100,
         hooks=FitHooks(
-            save_best=lambda: None,
-            save_last=lambda: None,
+            save=lambda **_: None,
             finish=lambda: None,
             on_epoch=lambda _row, _best: None,
             task=task,

@@ -1,5 +1,6 @@
 """When checkpoints are written."""
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from cnnclf.inference.classifier import Classifier
-from cnnclf.training.epochs import EpochRow
+from cnnclf.runs.run_names import STATE_FILE
 from cnnclf.training.fitting import checkpoints
+from cnnclf.training.fitting.callbacks import Conductor
 from cnnclf.training.fitting.checkpoints import BundleContent, Checkpoints
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.run import TrainResult
@@ -44,15 +46,15 @@ def test_writing_takes_at_most_a_twentieth_of_the_time(
 
     monkeypatch.setattr(checkpoints, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(checkpoints, "save_bundle", save)
-    monkeypatch.setattr(checkpoints, "save_state", lambda *_, **__: None)
+    monkeypatch.setattr(checkpoints, "save_state", lambda *_: None)
     state = TrainingState()
     run: Any = SimpleNamespace(best=tmp_path / "best", last=tmp_path / "last")
-    net: Any = SimpleNamespace()
+    net: Any = SimpleNamespace(weights=[], variables=[])
     average: Any = SimpleNamespace(in_net=nullcontext)
     one = Checkpoints(
         net,
         net,
-        trainer=SimpleNamespace(weights=[], optimizer=None),
+        trainer=SimpleNamespace(weights=[], optimizer=SimpleNamespace(variables=[])),
         run=run,
         content=BundleContent((), None, {}),
         state=state,
@@ -65,8 +67,7 @@ def test_writing_takes_at_most_a_twentieth_of_the_time(
         now[0] += epoch_s
         state.epoch = epoch
         before = len(saved)
-        one.save_best()
-        one.save_last()
+        one.save(is_best=True)
         epochs += [epoch] * (len(saved) - before == 2)
         assert len(saved) - before in {0, 2}, "the best is never newer than the last"
     assert epochs == written
@@ -102,19 +103,51 @@ def test_what_is_written_later_is_what_would_have_been_written_at_once(
     assert all(np.any(one != other) for one, other in zip(best, last, strict=True))
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("place", "epoch", "left"),
+    [
+        ((Conductor, "begin_step"), 3, (3, 2)),
+        ((Conductor, "end_epoch"), 3, (3, 2)),
+        ((Checkpoints, "save"), 2, (2, 2)),
+        ((Checkpoints, "_read_weights"), 2, (1, 1)),
+    ],
+)
 @pytest.mark.usefixtures("second_is_best")
-def test_an_interruption_leaves_the_best_epoch(
-    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interruption_costs_no_epoch(
+    train_tiny: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: tuple[Any, str],
+    epoch: int,
+    left: tuple[int, int],
+    ema: float,
 ) -> None:
-    def press_ctrl_c(row: EpochRow, _best: bool) -> None:
-        if row.epoch == 3:
-            raise KeyboardInterrupt
+    """Ctrl-C after what is named is called after an epoch; the last and the best are left."""
+    method = getattr(*place)
 
-    for name, share in (("at once", float("inf")), ("later", 1e-9)):
-        monkeypatch.setattr(checkpoints, "_MAX_SHARE", share)
-        with pytest.raises(KeyboardInterrupt):
-            train_tiny(tmp_path / name, listeners=[press_ctrl_c], **{"training.epochs": 4})
-    compare(tmp_path / "at once", tmp_path / "later", name="best")
+    def press_ctrl_c(self: Any, *arguments: Any, **options: Any) -> Any:
+        result = method(self, *arguments, **options)
+        if self.state.epoch == epoch:
+            raise KeyboardInterrupt
+        return result
+
+    settings = {"training.epochs": 4, "optimizer.ema": ema}
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, press_ctrl_c)
+        for name, share in (("at once", float("inf")), ("later", 1e-9)):
+            patch.setattr(checkpoints, "_MAX_SHARE", share)
+            with pytest.raises(KeyboardInterrupt):
+                train_tiny(tmp_path / name, **settings)
+            state = json.loads((tmp_path / name / "checkpoints" / "last" / STATE_FILE).read_text())
+            assert (state["epoch"], state["best_epoch"]) == left
+    for which in ("best", "last"):
+        compare(tmp_path / "at once", tmp_path / "later", name=which)
+    resumed = train_tiny(tmp_path / "later", resume=True, **settings)
+    whole = train_tiny(tmp_path / "whole", **settings)
+    assert [row.loss for row in resumed.state.history] == [row.loss for row in whole.state.history]
+    for which in ("best", "last"):
+        compare(tmp_path / "later", tmp_path / "whole", name=which)
 
 
 def compare(first: Path, second: Path, *, name: str) -> None:

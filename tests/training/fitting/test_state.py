@@ -8,7 +8,7 @@ import pytest
 
 from cnnclf.errors import RunError
 from cnnclf.training.epochs import EpochRow
-from cnnclf.training.fitting.state import TrainingState, load_state, save_state
+from cnnclf.training.fitting.state import Snapshot, TrainingState, load_state, save_state
 
 
 def test_the_better_accuracy_wins_and_loss_breaks_ties() -> None:
@@ -148,7 +148,7 @@ def test_state_comes_back_exactly(tmp_path: Path) -> None:
     optimizer.apply([np.ones((3, 2), np.float32), np.ones(2, np.float32)])
     row = EpochRow(1, "train", 0.7, 0.5, None, None, 1e-3, 0.25, 0.0)
     state = TrainingState(epoch=3, best_epoch=2, best_score=(0.5, -1.5), history=[row])
-    save_state(tmp_path, state, net=net, optimizer=optimizer)
+    save_state(tmp_path, Snapshot.of(state, net=net, optimizer=optimizer))
 
     other_net, other_optimizer = build()
     assert load_state(tmp_path, net=other_net, optimizer=other_optimizer) == state
@@ -167,7 +167,7 @@ def test_damaged_state_is_refused(tmp_path: Path) -> None:
     net = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     optimizer = keras.optimizers.SGD()
     optimizer.build(net.trainable_variables)
-    save_state(tmp_path, TrainingState(), net=net, optimizer=optimizer)
+    save_state(tmp_path, Snapshot.of(TrainingState(), net=net, optimizer=optimizer))
     whole = (tmp_path / "optimizer.npz").read_bytes()
     (tmp_path / "optimizer.npz").write_bytes(whole[:40])
     with pytest.raises((RunError,), match="missing or damaged"):
