@@ -134,7 +134,8 @@ class Importer(NamedTuple):
             source of this format in it, or None. None for formats that are not looked for there.
         describe_state: Yields texts that change when the content of the source does, so that a
             cached import can be used again; None means the sizes and times of the files of a path.
-        names_files: Whether a source that is a file names images in others, which may come later.
+        names_files: Returns whether a source names images elsewhere, which may come later; None if
+            none does.
     """
 
     name: str
@@ -144,7 +145,12 @@ class Importer(NamedTuple):
     unpacks: bool = False
     find_inside: Callable[[Source, ImportConfig], Source | None] | None = None
     describe_state: Callable[[Source], Iterator[str]] | None = None
-    names_files: bool = False
+    names_files: Callable[[Source, ImportConfig], bool] | None = None
+
+
+def names_others(source: Source, options: ImportConfig) -> bool:
+    """Return whether the images of a table or document are not in the source itself."""
+    return options.root is not None or source.require_path().is_file()
 
 
 def path_importer(
@@ -155,7 +161,7 @@ def path_importer(
     read: Callable[[Path, ImportJob], Listing],
     unpacks: bool = False,
     is_inside: bool = False,
-    names_files: bool = False,
+    names_files: Callable[[Source, ImportConfig], bool] | None = None,
 ) -> Importer:
     """Make the row of an importer of files or folders, whose functions take paths.
 

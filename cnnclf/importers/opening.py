@@ -266,8 +266,8 @@ def _find_place(
         states = importer.describe_state(source)
     else:
         states = iter(()) if resolved is None else _describe_files(resolved, progress)
-        if importer.names_files and resolved is not None and resolved.is_file():
-            states = chain(states, _describe_named(importer, source, options))
+    if importer.names_files is not None and importer.names_files(source, options):
+        states = chain(states, _describe_named(importer, source, options))
     for text in states:
         _add(key, text)
     name = safe_name((resolved or Path(source.text)).stem, fallback="source")
@@ -287,7 +287,7 @@ def _describe_files(path: Path, progress: Progress) -> Iterator[str]:
 
 
 def _describe_named(importer: Importer, source: Source, options: ImportConfig) -> Iterator[str]:
-    """Yield the path, size and time of each image that a file names and that is there."""
+    """Yield the path, size and time of each image that a source names and that is there."""
     listing = importer.read(source, ImportJob(Path(), options, Silent()))
     listing.empty = listing.skipped.clear  # reported by the import
     for record in listing.records:

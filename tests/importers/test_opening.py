@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -54,7 +56,7 @@ def test_a_source_is_imported_once(source: Path, cache: Path) -> None:
     assert imports(cache) == 1
 
 
-@pytest.mark.parametrize("name", ["labels.csv", "labels.json"])
+@pytest.mark.parametrize("name", ["labels.csv", "labels.json", "labels.parquet"])
 def test_files_that_a_table_names_may_come_later(source: Path, cache: Path, name: str) -> None:
     table = source.parent / name
     pairs = {
@@ -62,7 +64,11 @@ def test_files_that_a_table_names_may_come_later(source: Path, cache: Path, name
     }
     pairs["photos/late.png"] = "late"
     rows = "path,label\n" + "".join(f"{path},{label}\n" for path, label in pairs.items())
-    table.write_text(json.dumps(pairs) if name.endswith("json") else rows)
+    if name.endswith("parquet"):
+        columns = pa.table({"path": [*pairs], "label": [*pairs.values()]})
+        pq.write_table(columns, table)
+    else:
+        table.write_text(json.dumps(pairs) if name.endswith("json") else rows)
     count = len(open_dataset(table, progress=Silent()))
     assert len(open_dataset(table, progress=Silent())) == count
     assert imports(cache) == 1
@@ -71,6 +77,21 @@ def test_files_that_a_table_names_may_come_later(source: Path, cache: Path, name
     assert imports(cache) == 1
     shutil.copy(next(source.glob("*/*")), source / "late.png")
     assert len(open_dataset(table, progress=Silent())) == count + 1
+
+
+def test_files_below_another_root_may_come_later(source: Path, cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    images = [*source.glob("*/*")]
+    rows = [f"{each.relative_to(source)},{each.parent.name}\n" for each in images]
+    for split in ("train", "test"):
+        table = "".join(["path,label\n", *rows, f"{split}.png,a\n"])
+        (folder / f"{split}.csv").write_text(table)
+    options = ImportConfig(root=source)
+    count = len(open_dataset(folder, options=options, progress=Silent()))
+    shutil.copy(images[0], source / "train.png")
+    assert len(open_dataset(folder, options=options, progress=Silent())) == count + 1
+    assert imports(cache) == 2
 
 
 def test_the_same_source_by_another_path_is_the_same(

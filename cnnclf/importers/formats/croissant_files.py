@@ -16,7 +16,7 @@ from cnnclf.data.croissant import CROISSANT_NAME
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.tables import read_table
-from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
+from cnnclf.importers.importer import ImportJob, Listing, Record, names_others, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.table_columns import name_columns
@@ -184,5 +184,5 @@ CROISSANT: Final = path_importer(
     "Croissant description of a table or a set of files that are here, or a folder with one",
     recognize=recognize_croissant,
     read=read_croissant,
-    names_files=True,
+    names_files=names_others,
 )

@@ -8,7 +8,7 @@ from cnnclf.bounded import check_regular
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.json_labels import Pairs, list_pairs
-from cnnclf.importers.importer import ImportJob, Listing, path_importer
+from cnnclf.importers.importer import ImportJob, Listing, names_others, path_importer
 from cnnclf.importers.layouts.split_words import read_split_name
 from cnnclf.names import count_of
 
@@ -69,5 +69,5 @@ CVAT: Final = path_importer(
     recognize=recognize_cvat,
     read=read_cvat,
     is_inside=True,
-    names_files=True,
+    names_files=names_others,
 )

@@ -9,7 +9,7 @@ from cnnclf.bounded import parse_json, read_bytes
 from cnnclf.errors import DataError
 from cnnclf.importers.archives.packed import read_start
 from cnnclf.importers.formats.tables import list_rows
-from cnnclf.importers.importer import ImportJob, Listing, Record, path_importer
+from cnnclf.importers.importer import ImportJob, Listing, Record, names_others, path_importer
 from cnnclf.importers.layouts.folder_view import is_image_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.cell_values import as_label, as_text
@@ -266,5 +266,5 @@ JSON_LABELS: Final = path_importer(
     "JSON with labels: COCO, Label Studio, VIA, a list of objects, or a map from file to label",
     recognize=recognize_json,
     read=read_json,
-    names_files=True,
+    names_files=names_others,
 )

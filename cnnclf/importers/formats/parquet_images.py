@@ -334,6 +334,14 @@ def _choose_columns(file: Any, path: Path, options: ImportConfig) -> tuple[str, 
     return str(image), str(label)
 
 
+def names_paths(source: Source, options: ImportConfig) -> bool:
+    """Return whether the images are in other files, which Parquet files name."""
+    parquet = import_package("pyarrow.parquet", f"reading {source}")
+    files = _find_files(source.require_path())
+    schemas = [_open(parquet, path).schema_arrow for path in files]
+    return bool(schemas) and all(_names_paths(schema, options) for schema in schemas)
+
+
 def _names_paths(schema: Any, options: ImportConfig) -> bool:
     """Return whether there is no column of images, but one of text that names files."""
     if options.path_column:
@@ -379,4 +387,5 @@ PARQUET: Final = path_importer(
     read=read_parquet,
     unpacks=True,
     is_inside=True,
+    names_files=names_paths,
 )._replace(describe_state=lambda source: describe_files(_find_files(source.require_path())))

@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from cnnclf.config import ImportConfig
 from cnnclf.errors import DataError
-from cnnclf.importers.importer import Importer, ImportJob, Listing, Record, compose_label
+from cnnclf.importers.importer import (
+    Importer,
+    ImportJob,
+    Listing,
+    Record,
+    compose_label,
+    names_others,
+)
 from cnnclf.importers.layouts.split_words import describe_unread, read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.cell_values import (
@@ -314,5 +321,5 @@ TABLE: Final = Importer(
     recognize_table,
     read_table,
     find_inside=_find_inside,
-    names_files=True,
+    names_files=names_others,
 )
