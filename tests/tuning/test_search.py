@@ -421,6 +421,17 @@ def test_a_budget_shorter_than_one_training_is_refused(
         prepare_search(data, config, command="train", space=None, source="", fix=())
 
 
+def test_a_default_that_was_interrupted_needs_only_its_other_epochs(
+    tmp_path: Path, dataset: Path, timed: Player
+) -> None:
+    timed.interrupt_after = 12
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "s", dataset, minutes=20 / 60).run()
+    timed.interrupt_after = 10**9
+    result = again(tmp_path / "s").run()
+    assert (result.rows[0].trial, result.rows[0].epochs) == (0, EPOCHS)
+
+
 def test_no_better_than_the_default_is_a_result(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
