@@ -112,7 +112,8 @@ def compare_seeds(
             over_images**2 / max(1, images - 1) + over_seeds**2 / (2 * (seeds - 1))
         )
         half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(variance)
-        interval = (means[0] - means[1] - half, means[0] - means[1] + half)
+        difference = means[0] - means[1]
+        interval = (max(-1.0, difference - half), min(1.0, difference + half))
     return Confirmation(trial, seeds, *means, interval)
 
 

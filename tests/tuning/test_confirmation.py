@@ -70,6 +70,11 @@ def test_more_candidates_need_more_evidence() -> None:
     assert three[0] < one[0] < one[1] < three[1]
 
 
+def test_no_interval_is_wider_than_all_differences_there_are() -> None:
+    default, other = np.array([[True] * 20, [False] * 20]), np.ones((2, 20), bool)
+    assert compare_seeds(default, other, trial=1, compared=3).interval == (-1, 1)
+
+
 def test_few_equal_images_are_no_certainty() -> None:
     same = np.ones((2, 10), bool)
     low, high = compare_seeds(same, same, trial=1).interval
