@@ -26,7 +26,7 @@ from cnnclf.tuning.leaderboard import SearchResult, TrialRow, write_result
 from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
 from cnnclf.tuning.request import SearchRequest, check_final
-from cnnclf.tuning.samplers import build_sampler
+from cnnclf.tuning.samplers import build_sampler, describe_limits
 from cnnclf.tuning.search_directory import BUSY, BUSY_HINT, TRIALS
 from cnnclf.tuning.search_figures import Mark
 from cnnclf.tuning.trial import TrialJob, TrialOutcome, read_outcome
@@ -105,6 +105,8 @@ class Search:
             sampler = build_sampler(
                 config.sampler, self.request.space, seed=config.seed, directory=self.directory
             )
+            if limits := describe_limits(config.sampler, self.request.space):
+                self.progress.warn(limits)
             paths = (self.directory / TRIALS).glob("*")
             earlier = [read_outcome(path) for path in paths]
             earlier_s = sum(each.wall_s + each.evaluation_s for each in earlier)
