@@ -85,6 +85,26 @@ class DeviceError(CnnclfError):
     exit_code = ExitCode.DEVICE
 
 
+# Out-of-memory errors of the backends, known without importing them: module, class, text within.
+_EXHAUSTED = (
+    ("tensorflow", "ResourceExhaustedError", ""),
+    ("tensorflow", "InternalError", "out of memory"),
+    ("torch", "OutOfMemoryError", ""),
+    ("jaxlib", "XlaRuntimeError", "RESOURCE_EXHAUSTED"),
+    ("jax", "JaxRuntimeError", "RESOURCE_EXHAUSTED"),
+    ("numpy", "_ArrayMemoryError", ""),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of Python or of a backend says that there is not enough memory."""
+    kind = type(error)
+    return isinstance(error, MemoryError) or any(
+        kind.__module__.partition(".")[0] == module and kind.__name__ == name and text in str(error)
+        for module, name, text in _EXHAUSTED
+    )
+
+
 def with_causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and, one after the other, what caused it."""
     for _ in range(50):  # a chain may be a ring

@@ -22,6 +22,7 @@ from cnnclf.errors import (
     ExitCode,
     MissingPackageError,
     UsageError,
+    is_out_of_memory,
     one_line,
     with_causes,
 )
@@ -168,7 +169,7 @@ def _describe(error: BaseException) -> tuple[ExitCode, str, str]:
     if not isinstance(error, OSError) and is_disk_full(error):
         code, words, hint = _OS_ERRORS[errno.ENOSPC]
         return code, f"{words}: {one_line(error)}", hint
-    if isinstance(error, MemoryError) or _is_exhausted(error):
+    if is_out_of_memory(error):
         return (
             ExitCode.DEVICE,
             f"not enough memory: {one_line(error)}",
@@ -220,16 +221,6 @@ _OS_ERRORS: dict[int | None, tuple[ExitCode, str, str]] = {
     errno.EROFS: (ExitCode.DATA, "the file system is read-only", "write to another directory"),
 }
 
-# Out-of-memory errors of the backends, known without importing them: module, class, text within.
-_EXHAUSTED = (
-    ("tensorflow", "ResourceExhaustedError", ""),
-    ("tensorflow", "InternalError", "out of memory"),
-    ("torch", "OutOfMemoryError", ""),
-    ("jaxlib", "XlaRuntimeError", "RESOURCE_EXHAUSTED"),
-    ("jax", "JaxRuntimeError", "RESOURCE_EXHAUSTED"),
-    ("numpy", "_ArrayMemoryError", ""),
-)
-
 
 def _follows_interrupt(error: BaseException) -> bool:
     """Tell what a library made of Ctrl-C: an import that failed, or an error nobody foresaw."""
@@ -240,14 +231,6 @@ def _follows_interrupt(error: BaseException) -> bool:
     if process_end.is_noted:
         return True
     return any(isinstance(cause, KeyboardInterrupt) for cause in with_causes(error))
-
-
-def _is_exhausted(error: BaseException) -> bool:
-    kind = type(error)
-    return any(
-        kind.__module__.partition(".")[0] == module and kind.__name__ == name and text in str(error)
-        for module, name, text in _EXHAUSTED
-    )
 
 
 def _describe_usage(error: ClickException) -> tuple[str, str]:

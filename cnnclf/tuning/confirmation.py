@@ -21,7 +21,7 @@ class Confirmation:
     Args:
         trial: Its number.
         seeds: Seeds that both were trained with.
-        accuracy: Its mean val accuracy over the seeds.
+        accuracy: Its mean val accuracy over the seeds but the first, by which it was chosen.
         default: That of the default.
         interval: Of the difference, 95 % for all compared configurations together.
     """
@@ -83,31 +83,37 @@ def compare_seeds(
     """Compare trainings of a configuration with those of the default.
 
     The variance of the difference is that over images, where both are paired, plus that over
-    seeds, where they are not.
+    seeds, where they are not; its degrees of freedom are those of Welch and Satterthwaite.
 
     Args:
         default: Of the default configuration.
-        other: Of the other one, with as many seeds and images.
+        other: Of the other one, with as many seeds and images. The first is the training that was
+            chosen among all trials and looks better than it is: with more than one seed, it
+            counts in the variance only.
         trial: Its number.
         compared: Configurations that are compared, by which the error is divided (Bonferroni).
     """
     from scipy.special import stdtrit
 
     seeds, images = default.shape
-    means = float(other.mean()), float(default.mean())
     confidence = 1 - 0.05 / compared
+    means = float(other[seeds > 1 :].mean()), float(default.mean())
     if seeds == 1:
         gained, lost = (int((a & ~b).sum()) for a, b in ((other, default), (default, other)))
         interval = difference_interval(gained, lost, total=images, confidence=confidence)
     else:
-        by_image = other.mean(axis=0) - default.mean(axis=0)
+        by_image = other[1:].mean(axis=0) - default.mean(axis=0)
         over_images = float(by_image.var(ddof=1)) / images if images > 1 else 1.0
-        by_seed = (float(each.mean(axis=1).var(ddof=1)) for each in (default, other))
-        over_seeds = sum(by_seed) / seeds
-        # half an image: a variance of 0 over few images is no certainty
-        spread = math.sqrt(over_images + over_seeds + 0.25 / images**2)
-        half = float(stdtrit(2 * (seeds - 1), (1 + confidence) / 2)) * spread
-        interval = (means[0] - means[1] - half, means[0] - means[1] + half)
+        over_images += 0.25 / images**2  # half an image: 0 over few images is no certainty
+        by_seed = sum(float(each.mean(axis=1).var(ddof=1)) for each in (default, other)) / 2
+        over_seeds = by_seed * (1 / seeds + 1 / (seeds - 1))
+        variance = over_images + over_seeds
+        freedom = variance**2 / (
+            over_images**2 / max(1, images - 1) + over_seeds**2 / (2 * (seeds - 1))
+        )
+        half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(variance)
+        difference = means[0] - means[1]
+        interval = (max(-1.0, difference - half), min(1.0, difference + half))
     return Confirmation(trial, seeds, *means, interval)
 
 

@@ -24,7 +24,8 @@ def find_importances(
         scores: Of all trials; those that failed have none that is finite.
 
     Returns:
-        By key, the largest first; empty if there are too few trials.
+        By key, the largest first; empty if there are too few trials, or the forest predicts those
+        that a tree did not see (out of bag) no better than their mean does: it learned noise.
     """
     keys = [each.key for each in space.dimensions]
     rows = [
@@ -37,9 +38,11 @@ def find_importances(
     from scipy.stats import rankdata
     from sklearn.ensemble import RandomForestRegressor
 
-    forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=0)
+    forest = RandomForestRegressor(_TREES, min_samples_leaf=2, random_state=0, oob_score=True)
     # ranks: the loss of one trial that diverged would be all the variance there is
     forest.fit(np.array([row for row, _ in rows]), rankdata([score for _, score in rows]))
+    if forest.oob_score_ <= 0:
+        return {}
     drawn = np.random.default_rng(0).random((_SAMPLED, len(keys)))
     whole = float(forest.predict(np.random.default_rng(1).random((2048, len(keys)))).var())
     found = {}

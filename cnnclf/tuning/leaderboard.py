@@ -77,6 +77,8 @@ class SearchResult:
     @property
     def verdict(self) -> str:
         """The result in one line."""
+        if default := next((row.problem for row in self.rows if not row.trial), ""):
+            return f"trial {self.winner}, the best of one seed: the default failed ({default})"
         if not self.confirmations:
             return (
                 "the default: there was no time for others"

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cnnclf.errors import MissingPackageError
+from cnnclf.names import count_of
 from cnnclf.packages import install_command
 from cnnclf.tuning.space import Dimension, Point, Settings, Space
 
@@ -165,6 +166,18 @@ class OptunaSampler:
             return json.loads(trial.suggest_categorical(dimension.key, names))
         suggest = trial.suggest_int if dimension.whole else trial.suggest_float
         return suggest(dimension.key, dimension.low, dimension.high, log=dimension.log)
+
+
+def describe_limits(kind: str, space: Space) -> str:
+    """Say which settings a sampler draws at random, whatever the scores are; empty if none."""
+    if kind != "cmaes":
+        return ""
+    count = sum(not each.choices and not each.when for each in space.dimensions)
+    learned = count if count > 1 else 0  # Optuna's needs two
+    drawn = len(space.dimensions) - learned
+    words = f"{learned} of {count_of(len(space.dimensions), 'setting')}"
+    limit = f"cmaes learns {words}, two or more ranges without a condition, and draws the others"
+    return f"{limit} at random; tpe and evolution learn all" if drawn else ""
 
 
 def build_sampler(kind: str, space: Space, *, seed: int, directory: Path) -> Sampler:

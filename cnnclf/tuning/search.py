@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cnnclf.data.manifest import Dataset, load_dataset
-from cnnclf.errors import DataError
+from cnnclf.errors import DataError, RunError
 from cnnclf.progress import SECONDS, Progress, Task
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_lock import holding_run
@@ -26,7 +26,7 @@ from cnnclf.tuning.leaderboard import SearchResult, TrialRow, write_result
 from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
 from cnnclf.tuning.request import SearchRequest, check_final
-from cnnclf.tuning.samplers import build_sampler
+from cnnclf.tuning.samplers import build_sampler, describe_limits
 from cnnclf.tuning.search_directory import BUSY, BUSY_HINT, TRIALS
 from cnnclf.tuning.search_figures import Mark
 from cnnclf.tuning.trial import TrialJob, TrialOutcome, read_outcome
@@ -71,7 +71,8 @@ class Search:
         Raises:
             DataError: The dataset is missing or changed, or has no val split.
             UsageError: The time is shorter than one training.
-            RunError: Another process searches in the directory, or a node does not see it.
+            RunError: Another process searches in the directory, a node does not see it, or no
+                configuration could be trained.
             MissingPackageError: The sampler or the cluster needs a package that is not installed.
             DeviceError: No cluster answers, or it has no GPU.
         """
@@ -104,6 +105,8 @@ class Search:
             sampler = build_sampler(
                 config.sampler, self.request.space, seed=config.seed, directory=self.directory
             )
+            if limits := describe_limits(config.sampler, self.request.space):
+                self.progress.warn(limits)
             paths = (self.directory / TRIALS).glob("*")
             earlier = [read_outcome(path) for path in paths]
             earlier_s = sum(each.wall_s + each.evaluation_s for each in earlier)
@@ -298,7 +301,13 @@ class Search:
 
     def _confirm(self) -> list[Confirmation]:
         """Train the default and the best configurations with other seeds, as far as time allows."""
-        if not (best := find_finals(self._halving)):
+        best = find_finals(self._halving)
+        if self._budget.default.problem and not best:
+            raise RunError(
+                f"no configuration could be trained; the default: {self._budget.default.problem}",
+                "start another search: with other values of --fix, or another --space",
+            )
+        if self._budget.default.problem or not best:
             return []
         finals = Finals(
             best,
@@ -329,7 +338,8 @@ class Search:
 
     def _summarize(self, confirmations: list[Confirmation]) -> SearchResult:
         better = [each for each in confirmations if each.is_better]
-        winner = better[0].trial if better else 0
+        best = find_finals(self._halving) if self._budget.default.problem else [0]
+        winner = better[0].trial if better else best[0]
         start = Job(winner).name
         runs = [
             RunDirectory(self.directory / TRIALS / name)

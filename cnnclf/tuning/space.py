@@ -63,7 +63,12 @@ class Dimension:
             value = self.low * math.pow(self.high / self.low, place)
         else:
             value = self.low + (self.high - self.low) * place
-        return round(value) if self.whole else float(f"{value:.3g}")
+        if self.whole:
+            return round(value)
+        # three digits are enough, unless the range differs only in later ones, as 0.99 to 0.9999
+        largest = max(abs(self.low), abs(self.high))
+        digits = max(3, 2 + math.ceil(math.log10(largest / (self.high - self.low))))
+        return float(min(self.high, max(self.low, float(f"{value:.{digits}g}"))))
 
     def encode(self, value: Any) -> float:
         """Return a place whose value is this one; the inverse of `decode`."""

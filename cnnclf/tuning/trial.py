@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cnnclf.data.manifest import load_dataset
-from cnnclf.errors import RunError
+from cnnclf.errors import RunError, is_out_of_memory, one_line
 from cnnclf.files import find_whole_directory
+from cnnclf.full_disks import is_disk_full
 from cnnclf.models.weights.sources import fetch_weights
 from cnnclf.planning.choices import choose_averaging
 from cnnclf.planning.finetune_plan import FinetunePlan
@@ -178,7 +179,7 @@ def continue_trial(
 
     Raises:
         RunError: Another process trains in it.
-        DeviceError: No memory or space.
+        DeviceError: No space, or no memory for the images.
     """
     run = RunDirectory(job.path)
     is_new = not run.record.exists()
@@ -220,6 +221,14 @@ def continue_trial(
         if not run.read_record().get("problem"):
             raise
         progress.warn(error.message)
+    except Exception as error:
+        if is_disk_full(error) or not is_out_of_memory(error):
+            raise
+        problem = f"not enough memory: {one_line(error)}"
+        run.update_run(problem=problem)
+        progress.warn(problem)
+        if kept is not None:
+            kept.clear()  # those of other trials take memory, too
     finally:
         _free_memory()
     return read_outcome(job.path)

@@ -48,7 +48,8 @@ def run_job(
 ) -> TrialReport:
     """Train a trial as far as a job says."""
     said, began, needed_s, counted = Silent(), monotonic(), 0.0, 0
-    missing = job.epochs - read_outcome(job.path).epochs
+    before = read_outcome(job.path)
+    missing = job.epochs - before.epochs
 
     def watch(row: EpochRow) -> StopRequest | None:
         nonlocal needed_s, counted
@@ -59,10 +60,10 @@ def run_job(
         if job.stop_s is not None and counted < missing and passed_s > job.stop_s:
             return StopRequest.PRUNE
         # the first epoch compiles; the second one says how long the others take
-        if job.limit_s is not None and 1 <= counted <= 2:
-            whole_s = passed_s + (job.total - counted) * row.seconds
-            if (whole_s if counted == 2 else passed_s) > job.limit_s:
-                needed_s = whole_s
+        if job.limit_s is not None and 1 <= counted <= 2 and counted < missing:
+            rest_s = passed_s + (missing - counted) * row.seconds
+            if (rest_s if counted == 2 else passed_s) > job.limit_s:
+                needed_s = before.wall_s + rest_s
                 return StopRequest.PRUNE
         return None
 

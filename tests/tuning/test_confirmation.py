@@ -26,7 +26,31 @@ def test_the_interval_covers_the_difference() -> None:
 def test_no_difference_is_rarely_called_better_and_a_large_one_is() -> None:
     random = np.random.default_rng(1)
     assert np.mean([compare(random, 0.0).is_better for _ in range(300)]) <= 0.04
-    assert np.mean([compare(random, 0.08, images=1000).is_better for _ in range(30)]) == 1
+    assert np.mean([compare(random, 0.08, images=1000).is_better for _ in range(300)]) > 0.95
+
+
+def test_of_many_equal_configurations_none_is_better_and_their_luck_does_not_count() -> None:
+    random = np.random.default_rng(3)
+    found = []
+    for _ in range(200):
+        hard = random.choice([-0.5, 0.1], p=[1 / 6, 5 / 6], size=300)
+        default = draw(random, hard, accuracy=0.85, seeds=3)
+        trials = draw(random, hard, accuracy=0.85, seeds=40)
+        others = draw(random, hard, accuracy=0.85, seeds=2)
+        chosen = np.vstack([trials[[trials.mean(axis=1).argmax()]], others])
+        found.append(compare_seeds(default, chosen, trial=1))
+    assert np.mean([each.is_better for each in found]) <= 0.04
+    assert abs(np.mean([each.difference for each in found])) < 0.003
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_many_images_show_a_difference_with_few_seeds(seeds: int) -> None:
+    random = np.random.default_rng(4)
+    found = []
+    for _ in range(100):
+        default, other = (random.random((seeds, 1000)) < rate for rate in (0.8, 0.88))
+        found.append(compare_seeds(default, other, trial=1, compared=3))
+    assert np.mean([each.is_better for each in found]) > 0.7
 
 
 def test_one_seed_is_never_a_confirmation() -> None:
@@ -44,6 +68,11 @@ def test_more_candidates_need_more_evidence() -> None:
         compare_seeds(default, other, trial=1, compared=count).interval for count in (1, 3)
     )
     assert three[0] < one[0] < one[1] < three[1]
+
+
+def test_no_interval_is_wider_than_all_differences_there_are() -> None:
+    default, other = np.array([[True] * 20, [False] * 20]), np.ones((2, 20), bool)
+    assert compare_seeds(default, other, trial=1, compared=3).interval == (-1, 1)
 
 
 def test_few_equal_images_are_no_certainty() -> None:

@@ -1,11 +1,17 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cnnclf.errors import MissingPackageError
-from cnnclf.tuning.samplers import STORAGE_FILE, EvolutionSampler, build_sampler
-from cnnclf.tuning.space import Point, read_space
+from cnnclf.tuning.samplers import (
+    STORAGE_FILE,
+    EvolutionSampler,
+    build_sampler,
+    describe_limits,
+)
+from cnnclf.tuning.space import Point, Space, read_space
 
 SPACE = read_space(
     {
@@ -93,3 +99,16 @@ def test_the_extra_of_a_missing_package_is_named(
     ) as caught:
         build_sampler(kind, SPACE, seed=0, directory=tmp_path)
     assert f"cnnclf[{extra}]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("ranges", "learned"), [(0, "0 of 2 settings"), (1, "0 of 3 settings"), (2, "2 of 4 settings")]
+)
+def test_what_cmaes_does_not_learn_is_said(ranges: int, learned: str) -> None:
+    keys = ["model.dropout", "training.label_smoothing"][:ranges]
+    content: dict[str, Any] = {key: {"low": 0.0, "high": 0.5} for key in keys}
+    content |= {"optimizer.name": ["sgd", "adamw"], "model.kernel_size": [3, 5]}
+    space = read_space(content, source="here")
+    assert f"learns {learned}" in describe_limits("cmaes", space)
+    assert not describe_limits("tpe", space)
+    assert bool(describe_limits("cmaes", Space(space.dimensions[:ranges]))) == (ranges == 1)

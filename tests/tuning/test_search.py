@@ -421,14 +421,52 @@ def test_a_budget_shorter_than_one_training_is_refused(
         prepare_search(data, config, command="train", space=None, source="", fix=())
 
 
+def test_a_default_that_was_interrupted_needs_only_its_other_epochs(
+    tmp_path: Path, dataset: Path, timed: Player
+) -> None:
+    timed.interrupt_after = 12
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path / "s", dataset, minutes=20 / 60).run()
+    timed.interrupt_after = 10**9
+    result = again(tmp_path / "s").run()
+    assert (result.rows[0].trial, result.rows[0].epochs) == (0, EPOCHS)
+
+
+def test_a_default_that_fails_does_not_cost_the_search(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = Player()
+    player.failing = "000"
+    monkeypatch.setattr(workers, "continue_trial", player)
+    result = start(tmp_path / "s", dataset).run()
+    write_result(result)
+    assert result.winner == result.rows[0].trial > 0
+    assert result.run.path.name == f"{result.winner:03d}"
+    assert result.verdict.endswith("the best of one seed: the default failed (loss became NaN)")
+    assert essence(again(tmp_path / "s").run()) == essence(result)
+
+
+def test_a_search_in_which_all_fail_says_why(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(Player):
+        def __call__(self, job: TrialJob, **others: Any) -> TrialOutcome:
+            self.failing = job.path.name
+            return super().__call__(replace(job, epochs=EPOCHS), **others)
+
+    monkeypatch.setattr(workers, "continue_trial", Failing())
+    with pytest.raises(RunError, match="no configuration could be trained; the default: loss bec"):
+        start(tmp_path / "s", dataset, trials=3).run()
+
+
 def test_no_better_than_the_default_is_a_result(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "continue_trial", Player())
-    space = {"model.activation": ["relu", "gelu"]}  # neither of which changes anything
+    space = {"model.activation": ["relu", "gelu"]}  # neither of which changes anything; seeds do
     result = start(tmp_path / "s", dataset, space=space, trials=4).run()
     assert result.winner == 0
-    assert result.verdict.startswith("no better than the default (difference 0.0 points, interval")
+    assert result.verdict.startswith("no better than the default (difference 0.1 points, interval")
     assert result.run.path.name.startswith("000")
     write_result(result)
     assert "nothing was shown to beat" in (tmp_path / "s" / "best.toml").read_text(encoding="utf-8")

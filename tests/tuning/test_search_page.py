@@ -58,6 +58,13 @@ def count_yellow(path: Path) -> int:
     return int(((pixels[:, 0] > 230) & (pixels[:, 1] > 200) & (pixels[:, 2] < 90)).sum())
 
 
+def test_scores_that_are_chance_have_no_importances() -> None:
+    points, _ = draw(12)
+    drawn = [np.random.default_rng(seed).random(13).tolist() for seed in range(10)]
+    found = [find_importances(SPACE, points, scores=scores) for scores in drawn]
+    assert sum(map(bool, found)) <= 2
+
+
 def test_trials_are_drawn_as_lines_and_the_best_one_is_bright(tmp_path: Path) -> None:
     points, scores = draw(12)
     points[1] = {"model.dropout": 0.3}  # other settings were inactive

@@ -11,7 +11,7 @@ from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.tuning.recipes import RECIPES
-from cnnclf.tuning.space import describe_settings, load_space, read_space
+from cnnclf.tuning.space import Dimension, describe_settings, load_space, read_space
 from tests.images.test_sound_files import encode, tone
 
 
@@ -59,6 +59,16 @@ def test_values_are_found_at_their_places() -> None:
         for place in np.linspace(0, 1, 13):
             value = dimension.decode(float(place))
             assert dimension.decode(dimension.encode(value)) == value
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.99, 0.9999), (0.00012345, 0.00012349), (0.0, 0.2)])
+@pytest.mark.parametrize("log", [False, True])
+def test_values_stay_in_a_narrow_range_and_differ(low: float, high: float, log: bool) -> None:
+    dimension = Dimension("optimizer.momentum", (), low or 1e-9, high, log=log)
+    values = [dimension.decode(place / 20) for place in range(21)]
+    assert min(values) >= dimension.low
+    assert max(values) <= high
+    assert len(set(values)) > 15
 
 
 @pytest.mark.parametrize(

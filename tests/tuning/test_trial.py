@@ -12,6 +12,7 @@ from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
 from cnnclf.training.fitting import fit
+from cnnclf.tuning import trial
 from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_trial
 from tests.training.conftest import draw_shapes
 
@@ -53,6 +54,30 @@ def test_a_trial_in_legs_equals_a_whole_one_and_compiles_once_in_a_process(
     assert rows[0] == rows[1]
     assert legs.is_over
     assert legs.val_accuracy == whole.val_accuracy
+
+
+@pytest.mark.parametrize("module", ["tensorflow.python", "here"])
+def test_a_trial_without_memory_ends_itself_and_not_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise type("ResourceExhaustedError", (Exception,), {"__module__": module})("OOM when")
+
+    monkeypatch.setattr(trial, "fit", fail)
+    import_source(draw_shapes(tmp_path / "shapes"), tmp_path / "data", progress=Silent())
+    data = load_dataset(tmp_path / "data")
+    plan = plan_training(TrainConfig(), data, given={})
+    job = TrialJob(tmp_path / "007", plan, data.directory, 1, 4)
+    progress, kept = Silent(), KeptNetworks()
+    kept.take(tmp_path / "006")
+    if module == "here":  # any other error is a bug
+        with pytest.raises(Exception, match="OOM when"):
+            continue_trial(job, on_epoch=lambda _: None, progress=progress, kept=kept)
+        return
+    found = continue_trial(job, on_epoch=lambda _: None, progress=progress, kept=kept)
+    assert (found.problem, found.is_over) == ("not enough memory: OOM when", True)
+    assert progress.warnings == [found.problem]
+    assert not kept
 
 
 def test_only_the_last_networks_are_kept() -> None:
