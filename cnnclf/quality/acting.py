@@ -5,6 +5,7 @@ and label (the new one). findings.csv is what `cnnclf check` wrote.
 """
 
 import csv
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from cnnclf.quality.suspects import describe_judge
 DECISIONS: Final = ("keep", "remove", "relabel")
 _OF_SKIPPED: Final = ("missing", "unreadable", "unusable-rows")
 _MAX_LISTED: Final = 3
+_DIGEST: Final = re.compile(r"[0-9a-f]{16}")  # a spreadsheet program makes 1.2E+15 of some digits
 _Repeated = Mapping[str, list[tuple[int, Row]]]  # by path, of paths in several rows
 
 
@@ -167,7 +169,7 @@ def read_changes(
     """
     header, rows = _read_rows(path)
     _check_dataset(path, rows, directory)
-    if "decision" in header:
+    if {"decision", "path"} <= set(header):
         if drop or relabel:
             raise UsageError(
                 f"{path} has decisions; --drop and --relabel choose from findings",
@@ -302,6 +304,7 @@ def _check_dataset(path: Path, rows: list[dict[str, str]], directory: Path) -> N
     strange = []
     for row in rows:
         name, digest = row.get("path") or "", row.get("sha256") or ""
+        digest = digest if _DIGEST.match(digest) else ""
         if not name or (row.get("check") in _OF_SKIPPED and not digest):
             continue  # about the dataset, or a file that was not imported
         if name not in known or not any(sha256.startswith(digest) for sha256 in known[name]):
@@ -326,7 +329,11 @@ def _read_decisions(
     chosen: dict[str, tuple[str, str]] = {}
     changes: dict[str, list[RowChange]] = {}
     for number, row in enumerate(rows, 2):
+        if not any(row.values()):
+            continue  # spreadsheet programs write lines of delimiters below a table
         name, decision, label = row["path"], row["decision"].strip().lower(), row.get("label") or ""
+        if not name:
+            raise DataError(f"line {number} of {path} has no path", "correct the line")
         if decision not in DECISIONS or (decision == "relabel") != bool(label):
             fault = f"decision {decision!r}" + (f" with label {label!r}" if label else "")
             raise DataError(
