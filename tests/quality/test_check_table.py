@@ -124,6 +124,18 @@ def test_a_fault_after_the_import_is_found(name: str, tmp_path: Path) -> None:
     assert report.failed == (name == "missing")
 
 
+def test_a_set_whose_files_are_all_gone_is_reported_not_embedded(tmp_path: Path) -> None:
+    def embed(dataset: Dataset, rows: npt.NDArray[np.intp]) -> NetworkFeatures:
+        raise AssertionError("no image is left to decode")
+
+    drawn = DrawnSet(tmp_path / "drawn")
+    dataset = drawn.import_into(tmp_path / "dataset")
+    for row in drawn.rows:
+        (drawn.root / row.path).unlink()
+    findings = check(dataset, networks=Networks(embed), embeddings=True).findings
+    assert [each.check for each in findings] == ["missing"] * len(drawn.rows)
+
+
 @pytest.mark.parametrize("name", [None, *NETWORK_PLANTS])
 def test_what_features_reveal_is_found(name: str | None, tmp_path: Path) -> None:
     drawn = DrawnSet(tmp_path / "drawn")
