@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from cnnclf.config import CheckConfig
 from cnnclf.data.description import load_description
@@ -44,7 +45,8 @@ class ChangeRequest:
             first image of a group of copies always stays.
         relabel: Whether suspects get the label that was suggested.
         fix_splits: Whether to move the images of a group and copies of an image to one split, the
-            earliest one: what leaked into test leaves it. The dataset is examined.
+            earliest one: what leaked into test leaves it. The dataset is examined. Where that would
+            leave a split without images, it is refused.
     """
 
     file: Path | None = None
@@ -101,7 +103,7 @@ def change_dataset(
 
     Raises:
         DataError: The directory is no dataset, or the file cannot be read, contradicts itself or is
-            of another dataset.
+            of another dataset, or `fix_splits` would leave a split without images.
         UsageError: There is no such check, or the file has findings and nothing chooses from them.
     """
     request.check()
@@ -228,6 +230,9 @@ def move_together(
         evidence: The dataset and its images.
         gone: Path and row of images that are removed, as in `RowChange`; they hold nothing
             together.
+
+    Raises:
+        DataError: A split would be left without images.
     """
     paths = evidence.dataset.manifest.paths
     kept = np.array(
@@ -237,9 +242,21 @@ def move_together(
     units = evidence.find_units(kept)
     earliest = np.full(len(paths), len(SPLITS))
     np.minimum.at(earliest, units[stays], evidence.splits[stays])
+    _check_filled(evidence.splits[stays], earliest[units[stays]])
     for row in np.flatnonzero(stays & (evidence.splits > earliest[units])).tolist():
         target = SPLITS[int(earliest[units[row]])]
         yield RowChange(paths[row], "move", target, f"with its group or copies in {target}", row)
+
+
+def _check_filled(before: npt.NDArray[np.int8], after: npt.NDArray[np.int64]) -> None:
+    """Refuse to take all images from a split, as where all images of a dataset are alike."""
+    emptied = [SPLITS[index] for index in sorted({*before.tolist()} - {*after.tolist()})]
+    if emptied:
+        raise DataError(
+            f"--fix-splits would leave no images in {' and '.join(emptied)}: all of them are of "
+            "groups, or almost the same as images, of an earlier split",
+            "keep the splits if the images are alike by nature, or import other images for them",
+        )
 
 
 def _choose(

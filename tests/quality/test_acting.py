@@ -93,3 +93,16 @@ def test_decisions_without_paths_are_refused(tmp_path: Path) -> None:
         table.write_text(text)
         with pytest.raises(DataError, match=fault):
             change_dataset(tmp_path / "dataset", ChangeRequest(table), progress=Listener())
+
+
+def test_splits_are_not_emptied_where_all_images_are_alike(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    scene = draw_scene(1, "ball")
+    for number, row in enumerate(drawn.rows):
+        lighter = scene.point(lambda value, by=number % 20: min(255, value + by))
+        lighter.save(drawn.root / row.path)
+    dataset = drawn.import_into(tmp_path / "dataset")
+    before = dataset.counts()
+    with pytest.raises(DataError, match="would leave no images in val and test"):
+        change_dataset(dataset.directory, ChangeRequest(fix_splits=True), progress=Listener())
+    assert load_dataset(dataset.directory).counts() == before
