@@ -2,7 +2,8 @@
 
 All functions work on columns and treat a unit (exact duplicates, or images of one group) as one.
 The result depends only on the contents of the images and the random seed, not on names, order or
-platform. When images are added, nearly all others stay in their split.
+platform. When images are added, nearly all others stay in their split, but of units of several
+images, whose places depend on those of all larger units, about half may move.
 """
 
 from itertools import pairwise

@@ -29,7 +29,8 @@ class GroupScores:
         low: Lower end of the Wilson 95 % interval of the accuracy.
         high: Upper end.
         is_small: The group is too small to say much.
-        is_below: The whole interval is below the accuracy on all images.
+        is_below: The accuracy is below that on all images, at 95 % confidence for all groups
+            together (Bonferroni): of 20 equal groups, some would seem so in half of all cases.
     """
 
     value: str
@@ -103,14 +104,15 @@ def score_groups(
     names = np.array(_join_numbers(values), dtype=object)
     overall = float(is_correct.mean())
     groups = []
-    for value in sorted(set(names)):
+    different = sorted(set(names))
+    together = 1 - 0.05 / len(different)
+    for value in different:
         chosen = is_correct[names == value]
         images, correct = len(chosen), int(chosen.sum())
         low, high = wilson_interval(correct, images)
+        is_below = wilson_interval(correct, images, confidence=together)[1] < overall
         is_small = images < MIN_IMAGES
-        groups.append(
-            GroupScores(value, images, correct, low, high, is_small, is_below=high < overall)
-        )
+        groups.append(GroupScores(value, images, correct, low, high, is_small, is_below))
     return tuple(sorted(groups, key=lambda group: (group.accuracy, -group.images, group.value)))
 
 

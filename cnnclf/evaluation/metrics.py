@@ -200,12 +200,13 @@ def calibration_bins(
     ]
 
 
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """Score interval (95 %) of a proportion (Wilson 1927), valid for small n and near 0 and 1.
+def wilson_interval(correct: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of a proportion (Wilson 1927), valid for small n and near 0 and 1.
 
     Args:
         correct: Successes, 0..total.
         total: Trials, at least 1.
+        confidence: Nominal coverage, (0, 1).
 
     Returns:
         Lower and upper end, within 0..1.
@@ -216,7 +217,7 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     if total < 1 or not 0 <= correct <= total:
         msg = f"no interval for {correct} of {total}"
         raise ValueError(msg)
-    z2 = NormalDist().inv_cdf(0.975) ** 2
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     fraction = correct / total
     center = (fraction + z2 / (2 * total)) / (1 + z2 / total)
     half = (z2 * (fraction * (1 - fraction) / total + z2 / (4 * total**2))) ** 0.5 / (

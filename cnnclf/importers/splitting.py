@@ -24,7 +24,11 @@ _OPTIMISTIC: Final = (
     "slightly too high"
 )
 
-_MAX_GROUP: Final = 0.02  # of all images, which near duplicates join
+# The largest group that near duplicates join: 2 % of all images, but of small sets a tenth, up to
+# as many as a photo has copies where it was augmented before.
+_MAX_GROUP: Final = 0.02
+_MAX_GROUP_OF_FEW: Final = 0.1
+_COPIES: Final = 20
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,8 @@ def _join_near(units: Ids, pairs: Ids) -> Ids:
 
     Where all images are alike, a chain of pairs would join them all, and nothing could be split.
     """
-    limit = max(2, int(_MAX_GROUP * len(units)))
+    few = min(_COPIES, int(_MAX_GROUP_OF_FEW * len(units)))
+    limit = max(2, few, int(_MAX_GROUP * len(units)))
     sizes = np.bincount(units, minlength=len(units))
     roots = np.arange(len(units))
 

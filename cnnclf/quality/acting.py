@@ -5,6 +5,7 @@ and label (the new one). findings.csv is what `cnnclf check` wrote.
 """
 
 import csv
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from cnnclf.config import CheckConfig
 from cnnclf.data.description import load_description
@@ -29,6 +31,7 @@ from cnnclf.quality.suspects import describe_judge
 DECISIONS: Final = ("keep", "remove", "relabel")
 _OF_SKIPPED: Final = ("missing", "unreadable", "unusable-rows")
 _MAX_LISTED: Final = 3
+_DIGEST: Final = re.compile(r"[0-9a-f]{16}")  # a spreadsheet program makes 1.2E+15 of some digits
 _Repeated = Mapping[str, list[tuple[int, Row]]]  # by path, of paths in several rows
 
 
@@ -42,7 +45,8 @@ class ChangeRequest:
             first image of a group of copies always stays.
         relabel: Whether suspects get the label that was suggested.
         fix_splits: Whether to move the images of a group and copies of an image to one split, the
-            earliest one: what leaked into test leaves it. The dataset is examined.
+            earliest one: what leaked into test leaves it. The dataset is examined. Where that would
+            leave a split without images, it is refused.
     """
 
     file: Path | None = None
@@ -99,7 +103,7 @@ def change_dataset(
 
     Raises:
         DataError: The directory is no dataset, or the file cannot be read, contradicts itself or is
-            of another dataset.
+            of another dataset, or `fix_splits` would leave a split without images.
         UsageError: There is no such check, or the file has findings and nothing chooses from them.
     """
     request.check()
@@ -167,7 +171,7 @@ def read_changes(
     """
     header, rows = _read_rows(path)
     _check_dataset(path, rows, directory)
-    if "decision" in header:
+    if {"decision", "path"} <= set(header):
         if drop or relabel:
             raise UsageError(
                 f"{path} has decisions; --drop and --relabel choose from findings",
@@ -226,6 +230,9 @@ def move_together(
         evidence: The dataset and its images.
         gone: Path and row of images that are removed, as in `RowChange`; they hold nothing
             together.
+
+    Raises:
+        DataError: A split would be left without images.
     """
     paths = evidence.dataset.manifest.paths
     kept = np.array(
@@ -235,9 +242,21 @@ def move_together(
     units = evidence.find_units(kept)
     earliest = np.full(len(paths), len(SPLITS))
     np.minimum.at(earliest, units[stays], evidence.splits[stays])
+    _check_filled(evidence.splits[stays], earliest[units[stays]])
     for row in np.flatnonzero(stays & (evidence.splits > earliest[units])).tolist():
         target = SPLITS[int(earliest[units[row]])]
         yield RowChange(paths[row], "move", target, f"with its group or copies in {target}", row)
+
+
+def _check_filled(before: npt.NDArray[np.int8], after: npt.NDArray[np.int64]) -> None:
+    """Refuse to take all images from a split, as where all images of a dataset are alike."""
+    emptied = [SPLITS[index] for index in sorted({*before.tolist()} - {*after.tolist()})]
+    if emptied:
+        raise DataError(
+            f"--fix-splits would leave no images in {' and '.join(emptied)}: all of them are of "
+            "groups, or almost the same as images, of an earlier split",
+            "keep the splits if the images are alike by nature, or import other images for them",
+        )
 
 
 def _choose(
@@ -302,6 +321,7 @@ def _check_dataset(path: Path, rows: list[dict[str, str]], directory: Path) -> N
     strange = []
     for row in rows:
         name, digest = row.get("path") or "", row.get("sha256") or ""
+        digest = digest if _DIGEST.match(digest) else ""
         if not name or (row.get("check") in _OF_SKIPPED and not digest):
             continue  # about the dataset, or a file that was not imported
         if name not in known or not any(sha256.startswith(digest) for sha256 in known[name]):
@@ -326,7 +346,11 @@ def _read_decisions(
     chosen: dict[str, tuple[str, str]] = {}
     changes: dict[str, list[RowChange]] = {}
     for number, row in enumerate(rows, 2):
+        if not any(row.values()):
+            continue  # spreadsheet programs write lines of delimiters below a table
         name, decision, label = row["path"], row["decision"].strip().lower(), row.get("label") or ""
+        if not name:
+            raise DataError(f"line {number} of {path} has no path", "correct the line")
         if decision not in DECISIONS or (decision == "relabel") != bool(label):
             fault = f"decision {decision!r}" + (f" with label {label!r}" if label else "")
             raise DataError(

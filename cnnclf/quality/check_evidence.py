@@ -100,7 +100,7 @@ class Evidence:
             )
             if self.place is not None:
                 save_pairs(self.place, found, mirrored=mirrored)
-        if self.config.embeddings and self.networks.embed is not None:
+        if self.config.embeddings and self.has("features"):
             found = found.join(self.neighbors, self.facts)
         return found
 
@@ -190,9 +190,9 @@ class Evidence:
         if need == "groups":
             return any(manifest.groups)
         if need == "features":
-            return self.networks.embed is not None
+            return self.networks.embed is not None and self.facts.usable.size > 0
         if need == "features or a run":
-            return self.has("classes") and any(self.networks)
+            return self.has("classes") and any(self.networks) and self.facts.usable.size > 0
         return True
 
     def split_of(self, row: int) -> str:

@@ -47,10 +47,12 @@ def find_shortcuts(evidence: Evidence) -> Iterator[Case]:
     if len(rows) < _MIN_IMAGES or classes.max(initial=0) < 1:
         return
     chance = float(np.bincount(classes).max()) / len(rows)
-    error = np.sqrt(chance * (1 - chance) / len(rows))
+    _, units = np.unique(evidence.units[rows], return_inverse=True)
+    # The images of a unit, such as the frames of a film, are no independent witnesses.
+    error = np.sqrt(chance * (1 - chance) / (int(units.max()) + 1))
     found = []
     for signal in _read_signals(evidence, rows):
-        accuracy = cross_validate(signal.codes, classes)
+        accuracy = cross_validate(signal.codes, classes, units=units)
         gap = (accuracy - chance) / (1 - chance)
         if gap >= signal.min_gap and accuracy - chance > _ERRORS * error:
             found.append((gap, accuracy, signal.name))
@@ -62,18 +64,22 @@ def find_shortcuts(evidence: Evidence) -> Iterator[Case]:
         )
 
 
-def cross_validate(codes: Codes, classes: Codes) -> float:
+def cross_validate(codes: Codes, classes: Codes, *, units: Codes) -> float:
     """Return the accuracy of naming the most frequent class of each value, in 5 folds.
 
     Args:
         codes: int [n], a value of each image; 0 or more.
         classes: int [n], class indices; 0 or more.
+        units: int [n], 0 or more, equal for images that must be in one fold: a copy has the label
+            and the signals of its original, and shows nothing about other images.
     """
     count = int(classes.max()) + 1
-    folds = np.random.default_rng(0).permutation(len(codes)) % _FOLDS
+    folds = np.random.default_rng(0).permutation(int(units.max()) + 1)[units] % _FOLDS
     hits = 0
     for fold in range(_FOLDS):
         inside, outside = folds != fold, folds == fold
+        if not inside.any():
+            continue  # a single unit
         pairs, votes = np.unique(codes[inside] * count + classes[inside], return_counts=True)
         best = np.full(int(codes.max()) + 1, int(np.bincount(classes[inside]).argmax()))
         order = np.argsort(votes, kind="stable")  # the most frequent class is written last

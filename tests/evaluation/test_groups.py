@@ -104,3 +104,16 @@ def test_columns_are_those_of_the_manifest_in_use(dataset: Path) -> None:  # noq
     with pytest.raises(DataError, match=r"cannot read .*manifest\.csv: No such file") as missing:
         read_column(changed, "camera")
     assert "add the column camera to the newest manifest" in missing.value.hint
+
+
+def test_equal_groups_are_rarely_called_worse_however_many_there_are() -> None:
+    random = np.random.default_rng(0)
+    names = [f"site {number % 20}" for number in range(2000)]
+    called = [
+        any(group.is_below for group in score_groups(names, random.random(2000) < 0.85))
+        for _ in range(200)
+    ]
+    assert np.mean(called) < 0.06
+    worse = np.where(np.arange(2000) % 20 == 7, 0.5, 0.9)
+    groups = score_groups(names, random.random(2000) < worse)
+    assert [group.value for group in groups if group.is_below] == ["site 7"]

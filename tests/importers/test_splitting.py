@@ -81,3 +81,21 @@ def test_images_that_are_all_alike_are_split_all_the_same(tmp_path: Path) -> Non
     report, _ = run(tmp_path / "photos")
     for split, least in (("train", 35), ("val", 5), ("test", 5)):
         assert all(count >= least for count in report.counts[split].values())
+
+
+def test_photos_that_were_augmented_before_stay_together(tmp_path: Path) -> None:
+    copies = 8
+    for label in ("ball", "box"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(12):
+            photo = draw_scene(2 * number + (label == "box"), label)
+            for copy in range(copies):
+                brighter = photo.point(lambda value, by=copy: min(255, value + by))
+                brighter.save(tmp_path / "photos" / label / f"{number:02}-{copy}.png")
+    _, dataset = run(tmp_path / "photos")
+    manifest = dataset.manifest
+    places = {
+        (path.rpartition("-")[0], split)
+        for path, split in zip(manifest.paths, manifest.splits.tolist(), strict=True)
+    }
+    assert len(places) == 24

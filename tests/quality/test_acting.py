@@ -64,3 +64,45 @@ def test_decisions_without_any_change_nothing(tmp_path: Path) -> None:
     table.write_text("")
     with pytest.raises(DataError, match="expected the columns path and decision"):
         change_dataset(tmp_path / "dataset", ChangeRequest(table), progress=Listener())
+
+
+def test_decisions_that_a_spreadsheet_program_saved_are_read(tmp_path: Path) -> None:
+    DrawnSet(tmp_path / "drawn").import_into(tmp_path / "dataset")
+    table = tmp_path / "decisions.csv"
+    # a checksum that looked like a number, and lines without anything at the end
+    table.write_text(
+        f"path;decision;label;reason;sha256\r\n{FIRST};remove;;dark;1.23457E+15\r\n;;;;\r\n",
+        encoding="utf-8-sig",
+        newline="",
+    )
+    version = change_dataset(tmp_path / "dataset", ChangeRequest(table), progress=Listener())
+    assert version is not None
+    assert version.counts == {"remove": {"dark": 1}}
+    table.write_text(f"path,decision,label,sha256\n{FIRST},remove,,{'0' * 16}\n")
+    with pytest.raises(DataError, match="is of another dataset"):
+        change_dataset(tmp_path / "dataset", ChangeRequest(table), progress=Listener())
+
+
+def test_decisions_without_paths_are_refused(tmp_path: Path) -> None:
+    DrawnSet(tmp_path / "drawn").import_into(tmp_path / "dataset")
+    table = tmp_path / "decisions.csv"
+    for text, fault in (
+        ("decision,label\nremove,\n", "expected the columns path and decision"),
+        ("path,decision,label\n,remove,\n", "line 2 of .* has no path"),
+    ):
+        table.write_text(text)
+        with pytest.raises(DataError, match=fault):
+            change_dataset(tmp_path / "dataset", ChangeRequest(table), progress=Listener())
+
+
+def test_splits_are_not_emptied_where_all_images_are_alike(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    scene = draw_scene(1, "ball")
+    for number, row in enumerate(drawn.rows):
+        lighter = scene.point(lambda value, by=number % 20: min(255, value + by))
+        lighter.save(drawn.root / row.path)
+    dataset = drawn.import_into(tmp_path / "dataset")
+    before = dataset.counts()
+    with pytest.raises(DataError, match="would leave no images in val and test"):
+        change_dataset(dataset.directory, ChangeRequest(fix_splits=True), progress=Listener())
+    assert load_dataset(dataset.directory).counts() == before

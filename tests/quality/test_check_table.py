@@ -1,6 +1,7 @@
 """Each check finds its planted fault, and nothing in a clean set; no file is changed."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,16 @@ from cnnclf.quality.check_table import CHECKS
 from cnnclf.quality.checking import QualityReport, check_dataset
 from cnnclf.quality.finding import Severity
 from cnnclf.quality.network_features import NetworkFeatures
-from tests.quality.drawn import FIRST, LATER_PLANTS, NETWORK_PLANTS, PLANTS, DrawnSet, embed_drawn
+from cnnclf.quality.shortcut_checks import cross_validate
+from tests.quality.drawn import (
+    FIRST,
+    LATER_PLANTS,
+    NETWORK_PLANTS,
+    PLANTS,
+    SIDE,
+    DrawnSet,
+    embed_drawn,
+)
 
 
 def check(
@@ -81,6 +91,27 @@ def test_gray_images_have_one_brightness_and_no_means_of_colors(tmp_path: Path) 
     assert "the mean brightness alone gives the label of" in found.message
 
 
+def test_a_signal_of_whole_groups_is_no_witness_for_each_of_their_images(tmp_path: Path) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    films = [f"{row.label} {int(row.path[-7:-4]) % 3}" for row in drawn.rows]
+    drawn.rows = [
+        replace(row, group=film, split="train") for row, film in zip(drawn.rows, films, strict=True)
+    ]
+    names = sorted(set(films), key=lambda film: film[::-1])
+    for row in drawn.rows:  # each film has a size of its own, whatever it shows
+        size = (SIDE, SIDE + names.index(row.group))
+        drawn.open(row.path).resize(size).save(drawn.root / row.path)
+    assert not [
+        found
+        for found in check(drawn.import_into(tmp_path / "dataset")).findings
+        if found.check == "shortcuts"
+    ]
+    films_of_frames = np.repeat(np.arange(40), 10)
+    labels = films_of_frames % 2
+    assert cross_validate(films_of_frames, labels, units=np.arange(400)) == 1
+    assert cross_validate(films_of_frames, labels, units=films_of_frames) < 0.7
+
+
 @pytest.mark.parametrize("name", LATER_PLANTS)
 def test_a_fault_after_the_import_is_found(name: str, tmp_path: Path) -> None:
     drawn = DrawnSet(tmp_path / "drawn")
@@ -91,6 +122,18 @@ def test_a_fault_after_the_import_is_found(name: str, tmp_path: Path) -> None:
         (name, "ball/000.png")
     ]
     assert report.failed == (name == "missing")
+
+
+def test_a_set_whose_files_are_all_gone_is_reported_not_embedded(tmp_path: Path) -> None:
+    def embed(dataset: Dataset, rows: npt.NDArray[np.intp]) -> NetworkFeatures:
+        raise AssertionError("no image is left to decode")
+
+    drawn = DrawnSet(tmp_path / "drawn")
+    dataset = drawn.import_into(tmp_path / "dataset")
+    for row in drawn.rows:
+        (drawn.root / row.path).unlink()
+    findings = check(dataset, networks=Networks(embed), embeddings=True).findings
+    assert [each.check for each in findings] == ["missing"] * len(drawn.rows)
 
 
 @pytest.mark.parametrize("name", [None, *NETWORK_PLANTS])
