@@ -22,7 +22,7 @@ from cnnclf.tuning.budget import TOLERANCE, TimeBudget, too_short
 from cnnclf.tuning.confirmation import Confirmation
 from cnnclf.tuning.finals import MAX_FINALS, Finals, evaluate_on_val, evaluate_trial, find_finals
 from cnnclf.tuning.halving import FAILED, Halving, Job, choose_rungs
-from cnnclf.tuning.leaderboard import SearchResult, TrialRow, write_result
+from cnnclf.tuning.leaderboard import SearchResult, TrialRow, read_seconds, write_result
 from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
 from cnnclf.tuning.request import SearchRequest, check_final
@@ -110,6 +110,8 @@ class Search:
             paths = (self.directory / TRIALS).glob("*")
             earlier = [read_outcome(path) for path in paths]
             earlier_s = sum(each.wall_s + each.evaluation_s for each in earlier)
+            # with what the trials do not know, so that a finished search does not go on
+            earlier_s = max(earlier_s, read_seconds(self.directory) * self._workers.count)
             self._budget = TimeBudget(60 * config.minutes, self._workers.count, earlier_s)
             self._proposals = Proposals(self.directory, self.request, self._dataset, sampler)
             self._halving = Halving(choose_rungs(self.request.recipe.count_epochs(default)))
@@ -343,8 +345,8 @@ class Search:
         start = Job(winner).name
         runs = [
             RunDirectory(self.directory / TRIALS / name)
-            for name in self._outcomes
-            if name.split("-")[0] == start
+            for name, outcome in self._outcomes.items()
+            if name.split("-")[0] == start and outcome.is_over and not outcome.problem
         ]
         trials = range(len(self._halving.scores))
         return SearchResult(

@@ -325,6 +325,41 @@ def test_time_is_kept_for_other_seeds_only_once_there_is_another_configuration(
     assert timed.clock <= 1.1 * 75
 
 
+def test_a_training_that_was_cut_is_not_the_winners(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(job: TrialJob, **others: Any) -> TrialOutcome:
+        outcome = player(replace(job, epochs=5) if is_cut(job) else job, **others)
+        RunDirectory(job.path).update_run(best_val_accuracy=0.9 if is_cut(job) else 0.5)
+        return outcome
+
+    def is_cut(job: TrialJob) -> bool:
+        return job.path.name.endswith("-seed2")
+
+    player = Player()
+    monkeypatch.setattr(workers, "continue_trial", play)
+    result = start(tmp_path / "s", dataset).run()
+    assert {each.seeds for each in result.confirmations} == {2}
+    assert list((tmp_path / "s").rglob(f"{result.winner:03d}-seed2"))
+    assert RunDirectory(result.run.path).status() is RunStatus.FINISHED
+
+
+def test_a_finished_search_that_is_resumed_trains_no_further(
+    tmp_path: Path, dataset: Path, timed: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(job: TrialJob, **others: Any) -> TrialOutcome:
+        if not timed.clock:
+            timed.clock = 30.0  # of the search, not of a trial
+        return timed(job, **others)
+
+    monkeypatch.setattr(workers, "continue_trial", play)
+    first = start(tmp_path / "s", dataset, minutes=1.5, trials=None).run()
+    write_result(first)
+    count = timed.epochs
+    assert essence(again(tmp_path / "s").run()) == essence(first)
+    assert timed.epochs == count
+
+
 def test_evaluations_are_part_of_the_time(
     tmp_path: Path, dataset: Path, timed: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
