@@ -30,6 +30,7 @@ from cnnclf.runs.run_names import (
     RECORD_FILE,
     REPORT_FILE,
     RUN_VERSION,
+    SEARCH_FILE,
     SETTINGS_FILE,
     TENSORBOARD,
     TRACE_FILE,
@@ -104,6 +105,13 @@ class RunDirectory:
     """The best checkpoint of the earlier phases, until all phases are compared."""
     tensorboard = _Below(TENSORBOARD)
     """The event files of TensorBoard, if it tracks the run."""
+
+    @property
+    def title(self) -> str:
+        """Its name; that of a trial after the name of its search, for others have such a trial."""
+        search = self.path.absolute().parent.parent
+        is_trial = (search / SEARCH_FILE).is_file()
+        return f"{search.name}/{self.path.name}" if is_trial else self.path.name
 
     def evaluation(self, split: str) -> Path:
         """The directory of the evaluation of one split."""

@@ -62,7 +62,7 @@ class MlflowTracker:
         found = self._client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self._client.create_experiment(name)
         created = self._client.create_run(
-            experiment, start_time=round(1000 * time_s), run_name=run.path.name
+            experiment, start_time=round(1000 * time_s), run_name=run.title
         )
         self._id = created.info.run_id
         params = [Param(key, value[:_MAX_VALUE]) for key, value in settings.items()]

@@ -41,7 +41,7 @@ class SessionTracker:
         options = self._options | ({"dir": str(run.path)} if self._options else {})
         with contextlib.redirect_stdout(io.StringIO()):
             self._session = self._package.init(
-                project=settings["dataset.name"], name=run.path.name, config=settings, **options
+                project=settings["dataset.name"], name=run.title, config=settings, **options
             )
 
     def log(self, figures: dict[str, float], *, epoch: int, time_s: float) -> None:  # noqa: ARG002

@@ -14,7 +14,7 @@ _VALIDATION = "val_"
 
 def find_place(run: RunDirectory, directory: Path | None) -> Path:
     """Return where a run is written: in `directory`, or in the run itself without one."""
-    return run.tensorboard if directory is None else directory / run.path.name
+    return run.tensorboard if directory is None else directory / run.title
 
 
 class TensorboardTracker:

@@ -15,6 +15,7 @@ from cnnclf.errors import MissingPackageError, RunError, UsageError
 from cnnclf.files import read_json, write_json_atomic
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.runs.run_opening import open_run
 from cnnclf.tracking.dvclive_tracker import find_repository
 from cnnclf.tracking.tracker import epoch_figures
@@ -88,6 +89,19 @@ def test_event_files_hold_the_rows_of_the_history(run: RunDirectory, tmp_path: P
     assert train["test_accuracy"][0][2] == pytest.approx(0.9)
     assert train["test_confusion"][0][2] == 30
     assert set(validation) == {"epoch_loss", "epoch_accuracy"}
+
+
+def test_trials_of_two_searches_have_directories_of_their_own(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    for search in ("pets-001", "pets-002"):
+        trial = tmp_path / search / "trials" / "007"
+        shutil.copytree(run.path, trial)
+        (tmp_path / search / SEARCH_FILE).touch()
+        assert RunDirectory(trial).title == f"{search}/007"
+        export_run(RunDirectory(trial), f"tensorboard:{tmp_path / 'board'}", progress=Silent())
+        assert read_events(tmp_path / "board" / search / "007" / "train")
 
 
 def find_run(uri: str) -> tuple[Any, Any]:
