@@ -53,7 +53,7 @@ class Confirmation:
         figures = f"difference {points}, {interval}"
         if self.is_better:
             return f"trial {self.trial} is better than the default ({figures})"
-        if self.seeds == 1:
+        if self.seeds == 1 and high > 0:
             more = "; more --minutes or --seeds would tell" if self.difference > SMALL else ""
             return (
                 f"the default: trial {self.trial} was trained with one seed only ({figures}){more}"

@@ -95,6 +95,7 @@ def test_only_images_of_all_trainings_count() -> None:
         (2, -0.1, "no better than the default (difference -10.0 points, interval -30.0 to 10.0)"),
         (1, 0.163, "the default: trial 4 was trained with one seed only (difference 16.3 p"),
         (1, 0.0, "the default: trial 4 was trained with one seed only (difference 0.0 po"),
+        (1, -0.3, "no better than the default (difference -30.0 points, interval -50.0 to -10.0)"),
     ],
 )
 def test_a_large_difference_that_may_be_chance_is_not_called_none(
