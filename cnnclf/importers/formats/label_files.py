@@ -34,7 +34,7 @@ _MAX_LABEL: Final = 64
 _BOX: Final = re.compile(r"(\d+)(?:\s+-?\d*\.?\d+(?:[eE]-?\d+)?){4,}")  # of YOLO, or a polygon
 _CLASS_LISTS: Final = ("classes.txt", "obj.names", "predefined_classes.txt")
 _NAMES: Final = re.compile(  # of data.yaml
-    r"^names:[ \t]*(\[[^]]*\]|(?:\n(?:[ \t]+\S.*|-.*))+)", re.MULTILINE
+    r"^names:[ \t]*(\[[^]]*\]|\{[^}]*\}|(?:\n(?:[ \t]+\S.*|-.*))+)", re.MULTILINE
 )
 _IMAGE_SETS: Final = "/ImageSets/Main/"
 _VOC_FOLDERS: Final = {"JPEGImages", "Annotations"}
@@ -281,13 +281,24 @@ def _read_class_names(source: Path) -> tuple[str, ...]:
             if folder / name in list_visible(folder):
                 return read_classes_file(folder / name)
     try:
-        found = _NAMES.search(read_bytes(source / "data.yaml").decode())
+        found = _NAMES.search(read_bytes(source / "data.yaml").decode().replace("\r\n", "\n"))
     except (OSError, ValueError):
         return ()
-    if found is None:
-        return ()
-    rows = found[1].strip("[]\n").split("," if found[1].startswith("[") else "\n")
-    return tuple(re.sub(r"^(\d+:|-)", "", row.strip()).strip(" '\"") for row in rows if row.strip())
+    return () if found is None else _parse_names(found[1])
+
+
+def _parse_names(text: str) -> tuple[str, ...]:
+    """Read a list, or a map from all numbers below a count, in YAML of one line or several."""
+    is_flow = text[0] in "[{"
+    text = text[1:-1].replace("\n", " ") if is_flow else re.sub(r"[ \t]#.*", "", text)
+    end = "," if is_flow else "\n"
+    items = re.findall(
+        rf"""(?:^|{end})[ \t]*(?:-[ \t]|(\d+)[ \t]*:)?[ \t]*('[^']*'|"[^"]*"|[^{end}]*)""", text
+    )
+    filled = [(number, name.strip(" \t'\"")) for number, name in items if name.strip()]
+    names = {int(number or at): name for at, (number, name) in enumerate(filled)}
+    is_whole = sorted(names) == [*range(len(filled))] and all(names.values())
+    return tuple(names[at] for at in range(len(filled))) if is_whole else ()
 
 
 def _read_splits(labeled: _Labeled) -> dict[str, str]:

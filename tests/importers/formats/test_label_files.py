@@ -267,3 +267,28 @@ def test_images_beside_each_other_may_share_a_file_and_masks_are_named(tmp_path:
     assert (report.images, report.skipped) == (COUNT, 2)
     rows = (tmp_path / "of_voc" / "skipped.csv").read_text()
     assert "SegmentationClass/1.png,its label is that of JPEGImages/1.png" in rows
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "names: {0: cat, 1: dog}",
+        "names: {1: 'dog', 0: \"cat\"}",
+        "names:\n  1: dog  # barks\n  0: cat\nnc: 2\n",
+        "names: [cat,\n  dog,\n]\n",
+        "nc: 2\r\nnames:\r\n  - cat\r\n  - dog\r\n",
+    ],
+)
+def test_the_names_of_yolo_are_those_of_the_numbers(tmp_path: Path, names: str) -> None:
+    in_yolo(tmp_path / "set")
+    (tmp_path / "set" / "images" / "1.png").unlink()
+    (tmp_path / "set" / "data.yaml").write_text(names, newline="")
+    assert total(read(tmp_path / "set", tmp_path)) == {"cat": 6, "dog": 5}
+
+
+def test_names_of_yolo_with_gaps_name_nothing(tmp_path: Path) -> None:
+    in_yolo(tmp_path / "set")
+    (tmp_path / "set" / "data.yaml").write_text("names: {0: cat, 2: dog}\n")
+    report = read(tmp_path / "set", tmp_path)
+    assert report.labels == ("0", "1")
+    assert any("--classes-file" in warning for warning in report.warnings)
