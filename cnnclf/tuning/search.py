@@ -110,7 +110,7 @@ class Search:
             paths = (self.directory / TRIALS).glob("*")
             earlier = [read_outcome(path) for path in paths]
             earlier_s = sum(each.wall_s + each.evaluation_s for each in earlier)
-            # with what the trials do not know, so that a finished search does not go on
+            # with what the trials do not know, so that a finished search does not continue
             earlier_s = max(earlier_s, read_seconds(self.directory) * self._workers.count)
             self._budget = TimeBudget(60 * config.minutes, self._workers.count, earlier_s)
             self._proposals = Proposals(self.directory, self.request, self._dataset, sampler)
