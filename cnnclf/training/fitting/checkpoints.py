@@ -64,12 +64,15 @@ class Checkpoints:
             is_best: Whether it is the best so far.
         """
         best, _ = self._kept
-        if is_best:
+        weights = self._read_weights()
+        if is_best and self.average.active:
             with self.average.in_net():
                 best = self.state.epoch, self._read_weights()
+        elif is_best:
+            best = self.state.epoch, weights  # one copy: a large network has gigabytes
         snapshot = Snapshot.of(self.state, net=self.trained, optimizer=self.trainer.optimizer)
         # both at once: an interruption finds what belongs together
-        self._kept = best, (snapshot, self._read_weights())
+        self._kept = best, (snapshot, weights)
         wait_s = max(self.every_s, min(_MAX_WAIT_S, self._took_s / _MAX_SHARE))
         if time.perf_counter() - self._written >= wait_s:
             self.write()

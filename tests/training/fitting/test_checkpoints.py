@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,7 +49,7 @@ def test_writing_takes_at_most_a_twentieth_of_the_time(
     state = TrainingState()
     run: Any = SimpleNamespace(best=tmp_path / "best", last=tmp_path / "last")
     net: Any = SimpleNamespace(weights=[], variables=[])
-    average: Any = SimpleNamespace(in_net=nullcontext)
+    average: Any = SimpleNamespace(active=False)
     one = Checkpoints(
         net,
         net,
