@@ -5,8 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnclf.errors import RunError
-from cnnclf.files import read_json, write_csv_atomic, write_json_atomic, write_text_atomic
+from cnnclf.files import write_csv_atomic, write_json_atomic, write_text_atomic
 from cnnclf.names import count_of
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.state import Score
@@ -108,15 +107,6 @@ class SearchResult:
             "leaderboard": [asdict(row) for row in self.rows],
             "confirmations": [each.to_dict() for each in self.confirmations],
         }
-
-
-def read_seconds(directory: Path) -> float:
-    """Return the seconds of a search that was finished before, or else 0."""
-    try:
-        seconds = read_json(directory / RESULT_FILE).get("seconds")
-    except RunError:  # missing, or damaged and written again by resuming
-        return 0.0
-    return float(seconds) if isinstance(seconds, int | float) else 0.0
 
 
 def write_result(result: SearchResult) -> None:

@@ -22,12 +22,12 @@ from cnnclf.tuning.budget import TOLERANCE, TimeBudget, too_short
 from cnnclf.tuning.confirmation import Confirmation
 from cnnclf.tuning.finals import MAX_FINALS, Finals, evaluate_on_val, evaluate_trial, find_finals
 from cnnclf.tuning.halving import FAILED, Halving, Job, choose_rungs
-from cnnclf.tuning.leaderboard import SearchResult, TrialRow, read_seconds, write_result
+from cnnclf.tuning.leaderboard import SearchResult, TrialRow, write_result
 from cnnclf.tuning.proposals import Proposals
 from cnnclf.tuning.recipes import AnyPlan
 from cnnclf.tuning.request import SearchRequest, check_final
 from cnnclf.tuning.samplers import build_sampler, describe_limits
-from cnnclf.tuning.search_directory import BUSY, BUSY_HINT, TRIALS
+from cnnclf.tuning.search_directory import BUSY, BUSY_HINT, TRIALS, count_seconds
 from cnnclf.tuning.search_figures import Mark
 from cnnclf.tuning.trial import TrialJob, TrialOutcome, read_outcome
 from cnnclf.tuning.workers import TrialReport, Workers, open_workers
@@ -107,12 +107,9 @@ class Search:
             )
             if limits := describe_limits(config.sampler, self.request.space):
                 self.progress.warn(limits)
-            paths = (self.directory / TRIALS).glob("*")
-            earlier = [read_outcome(path) for path in paths]
-            earlier_s = sum(each.wall_s + each.evaluation_s for each in earlier)
-            # with what the trials do not know, so that a finished search does not continue
-            earlier_s = max(earlier_s, read_seconds(self.directory) * self._workers.count)
-            self._budget = TimeBudget(60 * config.minutes, self._workers.count, earlier_s)
+            workers = self._workers.count
+            earlier_s = count_seconds(self.directory, workers)
+            self._budget = TimeBudget(60 * config.minutes, workers, earlier_s)
             self._proposals = Proposals(self.directory, self.request, self._dataset, sampler)
             self._halving = Halving(choose_rungs(self.request.recipe.count_epochs(default)))
             self._work(self._choose, self._record)
@@ -304,12 +301,13 @@ class Search:
     def _confirm(self) -> list[Confirmation]:
         """Train the default and the best configurations with other seeds, as far as time allows."""
         best = find_finals(self._halving)
-        if self._budget.default.problem and not best:
+        problem = self._budget.default.problem
+        if problem and not best:
             raise RunError(
-                f"no configuration could be trained; the default: {self._budget.default.problem}",
+                f"no configuration could be trained; the default: {problem}",
                 "start another search: with other values of --fix, or another --space",
             )
-        if self._budget.default.problem or not best:
+        if problem or not best:
             return []
         finals = Finals(
             best,

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from cnnclf.errors import RunError, UsageError
-from cnnclf.files import list_target
+from cnnclf.files import list_target, read_json
 from cnnclf.full_disks import check_writable, write_error
 from cnnclf.names import name_some
 from cnnclf.runs.run_directory import RunDirectory, list_entries
@@ -21,6 +21,7 @@ from cnnclf.tuning.leaderboard import (
 )
 from cnnclf.tuning.proposals import POINTS_FILE
 from cnnclf.tuning.samplers import STORAGE_FILE
+from cnnclf.tuning.trial import read_outcome
 
 TRIALS = "trials"
 
@@ -39,6 +40,20 @@ _FILES = (
     REPORT_FILE,
     SEARCH_FILE,  # the last one: without it the directory would be no search
 )
+
+
+def count_seconds(directory: Path, workers: int) -> float:
+    """Return the seconds that a search took before, of all workers together.
+
+    Those of its trials, and of a finished one all, so that it does not continue when it is resumed.
+    """
+    trials = map(read_outcome, (directory / TRIALS).glob("*"))
+    trials_s = sum(each.wall_s + each.evaluation_s for each in trials)
+    try:
+        whole_s = read_json(directory / RESULT_FILE).get("seconds")
+    except RunError:  # missing, or damaged and written again by resuming
+        return trials_s
+    return max(trials_s, workers * whole_s) if isinstance(whole_s, int | float) else trials_s
 
 
 def check_new_search(path: Path, *, overwrite: bool = False) -> None:

@@ -4,6 +4,7 @@ It has the name of the image, in the same folder or in one beside it: `Annotatio
 `JPEGImages/1.jpg`.
 """
 
+import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ _NAMES: Final = re.compile(  # of data.yaml
     r"^names:[ \t]*(\[[^]]*\]|\{[^}]*\}|(?:\n(?:[ \t]+\S.*|-.*))+)", re.MULTILINE
 )
 _IMAGE_SETS: Final = "/ImageSets/Main/"
-_VOC_FOLDERS: Final = {"JPEGImages", "Annotations"}
+_VOC_FOLDERS: Final = ("JPEGImages", "Annotations")
 _YEARS: Final = 20  # of Pascal VOC in one folder
 
 
@@ -163,7 +164,11 @@ def _has_label_files(source: Path) -> bool:
 
 def _is_pascal_voc(source: Path) -> bool:
     places = [source, *list_visible(source)[:_YEARS]]
-    return any({path.name for path in list_visible(each)} >= _VOC_FOLDERS for each in places)
+    # `os`: a path that is in a closed folder is none, where `Path` raises
+    return any(
+        all(os.path.isdir(each / name) for name in _VOC_FOLDERS)  # noqa: PTH112
+        for each in places
+    )
 
 
 def _find_files(source: Path) -> _Labeled:
@@ -278,7 +283,7 @@ def _read_class_names(source: Path) -> tuple[str, ...]:
     """
     for name in _CLASS_LISTS:
         for folder in (source, source / "labels"):
-            if folder / name in list_visible(folder):
+            if os.path.isfile(folder / name):  # noqa: PTH113 (as above)
                 return read_classes_file(folder / name)
     try:
         found = _NAMES.search(read_bytes(source / "data.yaml").decode().replace("\r\n", "\n"))

@@ -338,8 +338,9 @@ def names_paths(source: Source, options: ImportConfig) -> bool:
     """Return whether the images are in other files, which Parquet files name."""
     parquet = import_package("pyarrow.parquet", f"reading {source}")
     files = _find_files(source.require_path())
-    schemas = [_open(parquet, path).schema_arrow for path in files]
-    return bool(schemas) and all(_names_paths(schema, options) for schema in schemas)
+    return bool(files) and all(
+        _names_paths(_open(parquet, path).schema_arrow, options) for path in files
+    )
 
 
 def _names_paths(schema: Any, options: ImportConfig) -> bool:
